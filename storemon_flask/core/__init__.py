@@ -1,0 +1,1 @@
+"""The calculation, pure: numpy columns in, numpy columns out. No file, database, clock, pandas or Flask."""

@@ -1,0 +1,77 @@
+"""Which poll speaks for which stretch of business time, and how surely (SPEC 3.2 to 3.5)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from storemon_flask.core.openings import Openings
+from storemon_flask.model import Bools, Ints, Polls, Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The polls made during an opening, in order of store and instant, each with the stretch it speaks for.
+
+    `[left_us, right_us)` is the part of the opening whose nearest poll this is, no further away than the reach.
+    `followed` says that the next poll is of the same opening and no further away than the max gap: the time between
+    the two is measured.
+    """
+
+    store: Ints
+    opening: Ints
+    instant_us: Ints
+    active: Bools
+    left_us: Ints
+    right_us: Ints
+    followed: Bools
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+
+def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
+    """The evidence that the polls give for the openings; polls outside every opening of their store are left out.
+
+    The line between two polls of one opening is their midpoint, rounded down to the microsecond.
+    """
+    picked, opening = _polls_inside(polls, openings)
+    instant = polls.instant_us[picked]
+    active = polls.active[picked]
+    joined = opening[1:] == opening[:-1]
+    gap = instant[1:] - instant[:-1]
+    line = instant[:-1] + gap // 2
+
+    left = openings.start_us[opening]
+    left[1:] = np.where(joined, line, left[1:])
+    right = openings.end_us[opening]
+    right[:-1] = np.where(joined, line, right[:-1])
+    followed = np.zeros(len(instant), dtype=bool)
+    followed[:-1] = joined & (gap <= rules.max_gap_us)
+    return Evidence(
+        polls.store[picked],
+        opening,
+        instant,
+        active,
+        np.maximum(left, instant - rules.reach_us),
+        np.minimum(right, instant + rules.reach_us),
+        followed,
+    )
+
+
+def _polls_inside(polls: Polls, openings: Openings) -> tuple[Ints, Ints]:
+    """Indices of the polls with `start <= t < end` for an opening of their store, and the indices of those openings."""
+    if not len(polls) or not len(openings):
+        nothing = np.empty(0, dtype=np.int64)
+        return nothing, nothing
+    base = min(int(polls.instant_us.min()), int(openings.start_us.min()))
+    block = max(int(polls.instant_us.max()), int(openings.end_us.max())) - base + 1
+    key = polls.store * block + (polls.instant_us - base)
+    shelf = openings.store * block - base
+    # Fewer openings than polls: look the openings up among the polls, not the other way round.
+    first = np.searchsorted(key, shelf + openings.start_us)
+    stop = np.searchsorted(key, shelf + openings.end_us)
+    count = stop - first
+    opening = np.repeat(np.arange(len(openings)), count)
+    run_start = np.cumsum(count) - count
+    picked = np.arange(len(opening)) + np.repeat(first - run_start, count)
+    return picked, opening

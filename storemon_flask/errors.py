@@ -1,0 +1,93 @@
+"""Every failure a person can meet, as a sentence: what was wrong, what is allowed, what to do.
+
+The errors are `click.ClickException`s, so both command lines print `Error: <sentence>` and exit with `exit_code`;
+the web layer turns the same object into an `application/problem+json` answer with `status` and `kind`.
+"""
+
+import click
+
+
+class StoremonError(click.ClickException):
+    """A failure with a sentence for its reader; `status` is the HTTP answer, `kind` names it for programs."""
+
+    status = 500
+    kind = "internal"
+    title = "Internal error"
+    exit_code = 1
+
+    def __init__(self, sentence: str, **members: object) -> None:
+        super().__init__(sentence)
+        self.members = members
+
+
+class SettingsError(StoremonError):
+    """A setting has a value it must not have; raised before anything starts."""
+
+    kind = "settings"
+    title = "Wrong setting"
+
+
+class DatabaseError(StoremonError):
+    """The database file cannot be used: missing, not a database, newer than this program, not writable."""
+
+    status = 503
+    kind = "database"
+    title = "Database cannot be used"
+
+
+class DataError(StoremonError):
+    """A file or folder given to load cannot be read, or is none of the feeds."""
+
+    status = 422
+    kind = "data"
+    title = "Not a feed"
+
+
+class BadRequest(StoremonError):
+    """The request cannot be understood at all (not JSON, a parameter missing)."""
+
+    status = 400
+    kind = "bad-request"
+    title = "Bad request"
+
+
+class Unprocessable(StoremonError):
+    """The request is understood and asks for something that is not allowed; `errors` names the fields."""
+
+    status = 422
+    kind = "unprocessable"
+    title = "Not acceptable"
+
+
+class NotFound(StoremonError):
+    """The thing asked for was never here."""
+
+    status = 404
+    kind = "not-found"
+    title = "Not found"
+
+
+class Gone(StoremonError):
+    """The thing asked for was here and is not any more."""
+
+    status = 410
+    kind = "gone"
+    title = "Gone"
+
+
+class NoPolls(StoremonError):
+    """A report was asked for "now", and without a poll there is no now."""
+
+    status = 409
+    kind = "no-polls"
+    title = "No polls loaded"
+
+    def __init__(self) -> None:
+        super().__init__("no polls loaded; run `storemon load-data`")
+
+
+class ReportFailed(StoremonError):
+    """A report could not be computed or written; the sentence says why."""
+
+    kind = "report-failed"
+    title = "Report failed"

@@ -1,0 +1,106 @@
+"""What crosses the layers: columns, not rows.
+
+Instants are int64 microseconds since 1970-01-01 UTC. Stores are small integers ("store numbers") inside and text ids only
+at the edges. Arrays of one object have one length unless said otherwise.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+SECOND_US: Final = 1_000_000
+MINUTE_US: Final = 60 * SECOND_US
+HOUR_US: Final = 3600 * SECOND_US
+DAY_US: Final = 24 * HOUR_US
+WEEK_US: Final = 7 * DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class Polls:
+    """Polls sorted by store, then instant; no store has two polls at one instant."""
+
+    store: Ints
+    instant_us: Ints
+    active: Bools
+
+    def __len__(self) -> int:
+        return len(self.instant_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Weekly business hours as written: `day` 0 = Monday, seconds after local midnight, `end_s` up to 86,400.
+
+    The reading of equal times, `23:59` and ends before starts is the calculation's (core.openings), not the data's.
+    """
+
+    store: Ints
+    day: Ints
+    start_s: Ints
+    end_s: Ints
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What a calculation needs for `size` stores, numbered 0 to size - 1: their polls, hours and zones.
+
+    `zone_of[i]` indexes `zone_names`. `last_poll_us[i]` is the store's newest poll of any kind up to the as-of, which may
+    be older than every poll in `polls`; -1 when it was never polled.
+    """
+
+    size: int
+    polls: Polls
+    hours: Hours
+    zone_of: Ints
+    zone_names: tuple[str, ...]
+    last_poll_us: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How far a poll speaks (`reach_us`) and the longest gap that still counts as measured (`max_gap_us`)."""
+
+    reach_us: int = 24 * HOUR_US
+    max_gap_us: int = 150 * MINUTE_US
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One row that could not be used: where it stands, why, and the first 1,000 characters of its text."""
+
+    line: int
+    reason: str
+    text: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of a file's rows: rows = new + changed + unchanged + repeated + rejected, always."""
+
+    rows: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    repeated: int = 0
+    rejected: int = 0
+
+
+@dataclass(slots=True)
+class FileSummary:
+    """One file of a load, as it is shown and kept. `feed` is empty and `error` set when it could not be used."""
+
+    file: str
+    feed: str = ""
+    sha256: str = ""
+    counts: Counts = field(default_factory=Counts)
+    reasons: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    error: str = ""

@@ -1,0 +1,213 @@
+"""The calculation of SPEC.md 3, 4 and 7 done slowly and literally, to check the fast one against.
+
+`report` is the only entrance. Every time is an integer: microseconds since 1970-01-01T00:00Z. A poll is
+`(instant, active)`, an opening or a piece of one `(start, end)` with the end outside. The one trick: cut business time
+at every instant where an answer could change, then ask the SPEC's questions of each piece. Quadratic in a store's polls.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+Poll = tuple[int, bool]
+Opening = tuple[int, int]
+Row = tuple[int, str, str]
+
+MINUTE = 60_000_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+WEEK = 168 * HOUR
+WINDOWS = {"last_hour": HOUR, "last_day": DAY, "last_week": WEEK}
+FIGURES = ("business", "uptime", "downtime", "unknown", "measured", "uptime_low", "uptime_high")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+# Openings
+
+
+def wall_seconds(text: str) -> int:
+    """Seconds since local midnight; `H:MM[:SS[.fraction]]`, fraction ignored (SPEC 2, Values: times)."""
+    hours, minutes, *rest = text.split(":")
+    seconds = rest[0].split(".")[0] if rest else "0"
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+
+
+def wall_end(start: int, end: int) -> int:
+    """The end in seconds after the midnight that the row's day begins with (SPEC 3.1, in its order of cases)."""
+    midnight = 24 * 3600
+    if end == start:
+        return end + midnight
+    if 23 * 3600 + 59 * 60 <= end < midnight:
+        return midnight
+    if end < start:
+        return end + midnight
+    return end
+
+
+def to_utc(day: date, seconds: int, zone: ZoneInfo) -> int:
+    """A local wall-clock time as an instant: twice means the first, skipped the offset before (SPEC 3.1)."""
+    wall = datetime.combine(day, time.min) + timedelta(seconds=seconds)  # naive: 25:30 is 01:30 of the next date
+    return (wall.replace(tzinfo=zone, fold=0).astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+
+
+def merge(intervals: Iterable[Opening]) -> list[Opening]:
+    """Intervals that overlap or touch become one opening (SPEC 3.1)."""
+    merged: list[Opening] = []
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def openings(rows: list[Row], zone: ZoneInfo, since: int, until: int) -> list[Opening]:
+    """Every opening that has a moment in [since, until), edges true unless days outside it (SPEC 3.1; 2, Defaults)."""
+    if not rows:
+        return [(since - 3 * DAY, until + 3 * DAY)]
+    first = (EPOCH + timedelta(microseconds=since)).date() - timedelta(days=3)
+    last = (EPOCH + timedelta(microseconds=until)).date() + timedelta(days=3)
+    found = []
+    for day in (first + timedelta(days=n) for n in range((last - first).days + 1)):
+        for weekday, start_text, end_text in rows:
+            if weekday == day.weekday():
+                start, end = wall_seconds(start_text), wall_seconds(end_text)
+                found.append((to_utc(day, start, zone), to_utc(day, wall_end(start, end), zone)))
+    return merge((start, end) for start, end in found if start < end)
+
+
+# Evidence
+
+
+def evidence(opening: Opening, polls: list[Poll]) -> list[Poll]:
+    """The polls made during the opening, `start <= t < end` (SPEC 3.2)."""
+    return [(instant, active) for instant, active in polls if opening[0] <= instant < opening[1]]
+
+
+def line(earlier: Poll, later: Poll) -> int:
+    """Where the later poll begins to speak: the midpoint, rounded down (SPEC 3.3)."""
+    return (earlier[0] + later[0]) // 2
+
+
+def nearest(moment: int, polls: list[Poll]) -> Poll:
+    """The poll that a moment is nearest to; before the first and after the last, that one (SPEC 3.3)."""
+    speaker = polls[0]
+    for earlier, later in pairwise(polls):
+        if moment >= line(earlier, later):
+            speaker = later
+    return speaker
+
+
+def word(piece: Opening, polls: list[Poll], reach: int) -> str:
+    """`uptime`, `downtime`, or `unknown` where the nearest poll is further away than the reach (SPEC 3.3, 3.4)."""
+    if not polls:
+        return "unknown"
+    instant, active = nearest(piece[0], polls)
+    if piece[0] < instant - reach or piece[1] > instant + reach:
+        return "unknown"
+    return "uptime" if active else "downtime"
+
+
+def measured_between(piece: Opening, polls: list[Poll], max_gap: int) -> tuple[bool, bool] | None:
+    """What the neighbours around a piece saw, None where they are further apart than the max gap (SPEC 3.5)."""
+    for earlier, later in pairwise(polls):
+        if earlier[0] <= piece[0] and piece[1] <= later[0] and later[0] - earlier[0] <= max_gap:
+            return earlier[1], later[1]
+    return None
+
+
+# Pieces
+
+
+def pieces(opening: Opening, polls: list[Poll], edges: set[int], reach: int) -> Iterator[Opening]:
+    """The opening, within the outermost window edges, cut wherever an answer could change."""
+    start, end = max(opening[0], min(edges)), min(opening[1], max(edges))
+    cuts = {start, end} | edges
+    cuts |= {line(earlier, later) for earlier, later in pairwise(polls)}
+    for instant, _ in polls:
+        cuts |= {instant - reach, instant, instant + reach}
+    return pairwise(sorted(cut for cut in cuts if start <= cut <= end))
+
+
+def figures(piece: Opening, polls: list[Poll], reach: int, max_gap: int) -> set[str]:
+    """The names of the sums that a piece of business time belongs to (SPEC 1; 3.3 to 3.5)."""
+    between = measured_between(piece, polls, max_gap)
+    belongs = {"business", word(piece, polls, reach)}
+    if between is not None:
+        belongs.add("measured")
+    if between == (True, True):
+        belongs.add("uptime_low")
+    if between != (False, False):
+        belongs.add("uptime_high")
+    return belongs
+
+
+# Answers
+
+
+def status_now(polls: list[Poll], opened: list[Opening], as_of: int, max_gap: int) -> str:
+    """`no_data`, `closed`, `up`, `down`, `waiting` or `stale`, judged at the as-of (SPEC 7)."""
+    if not polls:
+        return "no_data"
+    current = [(start, end) for start, end in opened if start <= as_of < end]
+    if not current:
+        return "closed"
+    made = evidence(current[0], polls)
+    if made and as_of - made[-1][0] < max_gap:
+        return "up" if made[-1][1] else "down"
+    return "waiting" if as_of - current[0][0] < max_gap else "stale"
+
+
+def store_report(
+    polls: list[Poll], rows: list[Row], zone: str, as_of: int, reach: int, max_gap: int, windows: Mapping[str, int]
+) -> dict[str, Any]:
+    """One store's answers; `polls` in order of time, each instant once, none after the as-of (SPEC 4)."""
+    # Further back than this no poll can speak for a window, measure in it, be counted, or make an opening young.
+    since = as_of - max([WEEK, *windows.values()]) - reach - max_gap
+    opened = openings(rows, ZoneInfo(zone), since, as_of)
+    answer: dict[str, Any] = {f"{figure}_{window}": 0 for window in windows for figure in FIGURES}
+    edges = {as_of} | {as_of - length for length in windows.values()}
+    for opening in opened:
+        made = evidence(opening, polls)
+        for start, end in pieces(opening, made, edges, reach):
+            belongs = figures((start, end), made, reach, max_gap)
+            for window, length in windows.items():
+                if as_of - length <= start and end <= as_of:
+                    for figure in belongs:
+                        answer[f"{figure}_{window}"] += end - start
+    counted = [instant for opening in opened for instant, _ in evidence(opening, polls) if instant >= as_of - WEEK]
+    answer["polls_last_week"] = len(counted)
+    answer["last_poll_us"] = polls[-1][0] if polls else None
+    answer["status_now"] = status_now(polls, opened, as_of, max_gap)
+    answer["timezone"] = zone
+    return answer
+
+
+def report(
+    polls: Iterable[tuple[str, int, bool]],
+    hours: Iterable[tuple[str, int, str, str]],
+    zones: Mapping[str, str],
+    as_of_us: int,
+    *,
+    reach_us: int = 24 * HOUR,
+    max_gap_us: int = 150 * MINUTE,
+    default_zone: str = "America/Chicago",
+    windows: Mapping[str, int] = WINDOWS,
+) -> dict[str, dict[str, Any]]:
+    """Store id to answers, for every store that any row names, sorted by id; all durations in microseconds (SPEC 4)."""
+    seen: dict[str, dict[int, bool]] = {}
+    opens: dict[str, list[Row]] = {}
+    for store, instant, active in polls:
+        known = seen.setdefault(store, {})  # a poll after the as-of names its store, and no more
+        if instant <= as_of_us:
+            known[instant] = active  # the later row wins (SPEC 2, polls)
+    for store, weekday, start, end in hours:
+        opens.setdefault(store, []).append((weekday, start, end))
+    answers = {}
+    for store in sorted(seen.keys() | opens.keys() | zones.keys()):
+        known_polls, zone = sorted(seen.get(store, {}).items()), zones.get(store, default_zone)
+        rows = opens.get(store, [])
+        answers[store] = store_report(known_polls, rows, zone, as_of_us, reach_us, max_gap_us, windows)
+    return answers
