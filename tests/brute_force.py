@@ -2,7 +2,7 @@
 
 `report` is the only entrance. Every time is an integer: microseconds since 1970-01-01T00:00Z. A poll is
 `(instant, active)`, an opening or a piece of one `(start, end)` with the end outside. The one trick: cut business time
-at every instant where an answer could change, then ask the SPEC's questions of each piece. Quadratic in a store's polls.
+at every instant where an answer could change, then ask the SPEC's questions of each piece. Quadratic in the polls.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,0 +1,1 @@
+"""Text becomes columns, and what cannot becomes rejects with a line number and a reason. One set of validators."""

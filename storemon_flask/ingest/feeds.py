@@ -1,0 +1,67 @@
+"""Which feed a file is: decided by its header, never by its name."""
+
+import csv
+from dataclasses import dataclass
+from typing import Final
+
+from storemon_flask.errors import DataError
+
+# Per feed its fields in order, each with the spellings accepted (lower case, without blanks and underscores).
+FEEDS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "polls": (("storeid",), ("timestamputc",), ("status",)),
+    "hours": (("storeid",), ("dayofweek", "day"), ("starttimelocal",), ("endtimelocal",)),
+    "timezones": (("storeid",), ("timezonestr", "timezone")),
+}
+_EXPECTED: Final = (
+    "polls: store_id, timestamp_utc, status; hours: store_id, dayOfWeek, start_time_local, end_time_local; "
+    "timezones: store_id, timezone_str"
+)
+_DELIMITERS: Final = {";": "semicolon", "\t": "tab", "|": "vertical bar"}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A recognised header: the feed, how many columns a row has, and where each field of the feed stands."""
+
+    feed: str
+    width: int
+    columns: tuple[int, ...]
+
+
+def recognise(line: str) -> Header:
+    """The feed whose columns the header line has; `DataError` names what was found when it fits none, or two."""
+    names = _names(line)
+    spelled = [name.strip().lower().replace(" ", "").replace("_", "") for name in names]
+    fits = []
+    for feed, fields in FEEDS.items():
+        columns = [[i for i, name in enumerate(spelled) if name in spellings] for spellings in fields]
+        if all(columns):
+            twice = next((found for found in columns if len(found) > 1), None)
+            if twice:
+                raise DataError(
+                    f"the header names one column of {feed} twice ({', '.join(names[i].strip() for i in twice)}); "
+                    "remove one of them"
+                )
+            fits.append(Header(feed, len(names), tuple(found[0] for found in columns)))
+    if len(fits) == 1:
+        return fits[0]
+    found = ", ".join(name.strip() or "(empty)" for name in names)[:300]
+    if fits:
+        raise DataError(
+            f"the header fits two feeds, {' and '.join(fit.feed for fit in fits)}: found {found}; expected one of {_EXPECTED}"
+        )
+    raise DataError(f"the header fits no feed: found {found}{_delimiter_hint(line)}; expected one of {_EXPECTED}")
+
+
+def _names(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line], strict=True), [""])
+    except csv.Error:
+        return line.split(",")
+
+
+def _delimiter_hint(line: str) -> str:
+    for delimiter, name in _DELIMITERS.items():
+        if line.count(delimiter) > line.count(","):
+            return f" (it seems to be separated by {name}s; storemon reads commas)"
+    return ""

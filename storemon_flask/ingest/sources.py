@@ -1,0 +1,118 @@
+"""Finding what to load: files, folders, `.gz` and `.zip`, as named streams of bytes."""
+
+import gzip
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from storemon_flask.errors import DataError
+
+_ENDINGS: Final = (".csv", ".csv.gz", ".zip")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One CSV to read: the name shown, the bytes it takes on disk (for progress), and how to open it."""
+
+    name: str
+    size: int
+    open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something that was named or found and cannot be read, with the sentence that says why."""
+
+    name: str
+    sentence: str
+
+
+def find(paths: list[Path]) -> list[Source | Unreadable]:
+    """The sources of files and folders, in the order given; a folder's in name order, not recursively."""
+    found: list[Source | Unreadable] = []
+    for path in paths:
+        try:
+            found.extend(_folder(path) if path.is_dir() else _file(path, named=True))
+        except OSError as error:
+            found.append(Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"))
+    return found
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[BinaryIO]:
+    """The source's bytes; what goes wrong while reading is a `DataError` with a sentence."""
+    try:
+        with source.open() as stream:
+            yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{source.name} is damaged or cut short ({error}); copy or export it again") from error
+    except OSError as error:
+        raise DataError(f"{source.name} cannot be read: {error.strerror or error}") from error
+
+
+def _folder(folder: Path) -> list[Source | Unreadable]:
+    names = sorted(entry.name for entry in os.scandir(folder) if _wanted(entry.name) and entry.is_file())
+    if not names:
+        sentence = f"{folder} holds no file named *.csv, *.csv.gz or *.zip"
+        return [Unreadable(str(folder), sentence)]
+    return [source for name in names for source in _file(folder / name, named=False)]
+
+
+def _wanted(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(_ENDINGS)
+
+
+def _file(path: Path, named: bool) -> list[Source | Unreadable]:
+    name = str(path) if named else path.name
+    if not path.exists():
+        return [Unreadable(name, f"{path} does not exist")]
+    if not path.is_file():
+        return [Unreadable(name, f"{path} is neither a file nor a folder")]
+    if not os.access(path, os.R_OK):
+        return [Unreadable(name, f"{path} cannot be read: permission denied")]
+    size = path.stat().st_size
+    if path.name.lower().endswith(".zip"):
+        return _members(path, name)
+    if path.name.lower().endswith(".gz"):
+        return [Source(name, size, lambda: gzip.open(path, "rb"))]  # type: ignore[arg-type, return-value]
+    return [Source(name, size, lambda: path.open("rb", buffering=0))]  # type: ignore[return-value]
+
+
+def _members(path: Path, name: str) -> list[Source | Unreadable]:
+    """The CSVs of a zip, in name order; what macOS adds, dot files and everything else are passed over."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = sorted(
+                (info for info in archive.infolist() if not info.is_dir() and _is_csv_member(info.filename)),
+                key=lambda info: info.filename,
+            )
+    except (zipfile.BadZipFile, zlib.error) as error:
+        return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
+    if not members:
+        return [Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz")]
+    return [
+        Source(f"{name}/{info.filename}", info.compress_size, _member_opener(path, info.filename)) for info in members
+    ]
+
+
+def _is_csv_member(name: str) -> bool:
+    parts = name.split("/")
+    return "__MACOSX" not in parts and not parts[-1].startswith(".") and name.lower().endswith((".csv", ".csv.gz"))
+
+
+def _member_opener(path: Path, member: str) -> Callable[[], BinaryIO]:
+    def open_member() -> BinaryIO:
+        archive = zipfile.ZipFile(path)
+        stream = archive.open(member)
+        # The member keeps the archive's file open for as long as it needs it.
+        archive.close()
+        if member.lower().endswith(".gz"):
+            return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+        return stream  # type: ignore[return-value]
+
+    return open_member

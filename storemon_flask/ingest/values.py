@@ -1,0 +1,115 @@
+"""What one field may be (SPEC 2). Each reader takes text and returns a value, or raises `BadValue` with the reason.
+
+A reason never contains the value: rejects are counted by reason, and the row's text is kept beside it.
+"""
+
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+
+from storemon_flask import zonedata
+
+MAX_ID_CHARACTERS = 200
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class BadValue(ValueError):
+    """A field that cannot be used; the message is the reason."""
+
+
+# Reasons, where more than one place must say the same words.
+ID_EMPTY = "store_id is empty"
+ID_LONG = f"store_id is longer than {MAX_ID_CHARACTERS} characters"
+ID_CONTROL = "store_id contains a control character"
+ID_SPREADSHEET = "store_id was destroyed by a spreadsheet (scientific notation); export the file again without opening it"
+INSTANT_FORM = "timestamp_utc is not a date and time (YYYY-MM-DD HH:MM:SS[.ffffff] [UTC])"
+INSTANT_RANGE = "timestamp_utc is a date or time that does not exist"
+INSTANT_EARLY = "timestamp_utc is before 1970"
+INSTANT_FUTURE = "timestamp_utc is ahead of this machine's clock (STOREMON_MAX_CLOCK_SKEW_MINUTES)"
+STATUS = "status is neither active nor inactive"
+DAY = "day of week is not a whole number from 0 (Monday) to 6 (Sunday)"
+TIME = "start_time_local or end_time_local is not a time of day (H:MM or HH:MM[:SS])"
+ZONE = "time zone is not the name of an IANA zone"
+
+_SPREADSHEET = re.compile(r"[0-9]+(\.[0-9]*)?E\+[0-9]+", re.IGNORECASE)
+_INSTANT = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
+    r" ?(?:UTC|Z|([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
+    re.IGNORECASE,
+)
+_TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]*)?)?")
+
+
+# A feed says the same ids and times over and over; each is read once.
+@lru_cache(maxsize=1 << 16)
+def store_id(text: str) -> str:
+    """The id with blanks at its ends cut; any text of 1 to 200 characters without control characters."""
+    cleaned = text.strip()
+    if not cleaned:
+        raise BadValue(ID_EMPTY)
+    if len(cleaned) > MAX_ID_CHARACTERS:
+        raise BadValue(ID_LONG)
+    if not cleaned.isprintable() and any(unicodedata.category(c) == "Cc" for c in cleaned):
+        raise BadValue(ID_CONTROL)
+    if _SPREADSHEET.fullmatch(cleaned):
+        raise BadValue(ID_SPREADSHEET)
+    return cleaned
+
+
+def instant(text: str) -> int:
+    """Microseconds since 1970 UTC of a timestamp; digits beyond the sixth are cut, a missing zone means UTC."""
+    match = _INSTANT.fullmatch(text.strip())
+    if match is None:
+        raise BadValue(INSTANT_FORM)
+    year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = match.groups()
+    micros = int((fraction or "0")[:6].ljust(6, "0"))
+    shift = timedelta(hours=int(off_hours or 0), minutes=int(off_minutes or 0)) * (-1 if sign == "-" else 1)
+    try:
+        moment = datetime(
+            int(year), int(month), int(day), int(hour), int(minute), int(second or 0), micros, timezone(shift)
+        )
+    except ValueError:
+        raise BadValue(INSTANT_RANGE) from None
+    microseconds = (moment - _EPOCH) // _MICROSECOND
+    if microseconds < 0:
+        raise BadValue(INSTANT_EARLY)
+    return microseconds
+
+
+def status(text: str) -> bool:
+    """True for `active`, False for `inactive`, in any case."""
+    word = text.strip().lower()
+    if word not in ("active", "inactive"):
+        raise BadValue(STATUS)
+    return word == "active"
+
+
+def day_of_week(text: str) -> int:
+    """0 = Monday to 6 = Sunday."""
+    cleaned = text.strip()
+    if len(cleaned) != 1 or cleaned not in "0123456":
+        raise BadValue(DAY)
+    return int(cleaned)
+
+
+@lru_cache(maxsize=1 << 13)
+def time_of_day(text: str, *, end: bool = False) -> int:
+    """Seconds after midnight; fractions are ignored. `24:00` is allowed for an end only."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise BadValue(TIME)
+    hour, minute, second = (int(part or 0) for part in match.groups())
+    if minute > 59 or second > 59 or hour > 24 or (hour == 24 and (minute or second or not end)):
+        raise BadValue(TIME)
+    return hour * 3600 + minute * 60 + second
+
+
+def time_zone(text: str) -> str:
+    """The name of an IANA zone that exists."""
+    name = text.strip()
+    if name not in zonedata.names():
+        raise BadValue(ZONE)
+    return name
+

@@ -1,0 +1,1 @@
+"""Where ingest, storage and core meet, once for every door (command line, HTTP)."""

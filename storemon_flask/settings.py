@@ -1,0 +1,148 @@
+"""Every knob in one table: from it come the values, the checks, `storemon info` and the README's list.
+
+Option > environment variable > `.env` in the home folder > default. Relative paths start at the home folder.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from storemon_flask import zonedata
+from storemon_flask.errors import SettingsError
+from storemon_flask.model import HOUR_US, MINUTE_US, Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One setting: `read` turns its text into a value or raises ValueError; `allowed` completes "must be ..."."""
+
+    name: str
+    field: str
+    default: str
+    unit: str
+    allowed: str
+    read: Callable[[str], Any]
+    help: str
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _span(unit_us: int, low: float, high: float) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = float(text)
+        if not low <= value <= high:
+            raise ValueError
+        return round(value * unit_us)
+
+    return read
+
+
+def _zone(text: str) -> str:
+    if text not in zonedata.names():
+        raise ValueError
+    return text
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError
+    return Path(text)
+
+
+def _host(text: str) -> str:
+    if not text or any(c.isspace() for c in text):
+        raise ValueError
+    return text
+
+
+KNOBS: tuple[Knob, ...] = (
+    Knob("STOREMON_DATABASE", "database", "instance/storemon.db", "path", "a path", _path, "the SQLite file that holds everything"),
+    Knob("STOREMON_REPORTS_DIR", "reports_dir", "reports", "path", "a path", _path, "where finished reports are kept"),
+    Knob("STOREMON_HOST", "host", "127.0.0.1", "address", "a host name or an address", _host, "the address the server listens on"),
+    Knob("STOREMON_PORT", "port", "8000", "port", "a whole number from 0 (any free port) to 65535", _whole(0, 65535), "the port the server listens on"),
+    Knob("STOREMON_REPORT_WORKERS", "report_workers", "1", "threads", "a whole number from 1 to 64", _whole(1, 64), "reports computed at once"),
+    Knob("STOREMON_HTTP_THREADS", "http_threads", "8", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
+    Knob("STOREMON_REACH_HOURS", "reach_us", "24", "hours", "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168), "how far a poll may speak for the time around it"),
+    Knob("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes", "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080), "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
+    Knob("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected"),
+    Knob("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone", "the name of an IANA time zone, such as America/Chicago", _zone, "the zone of a store that has none"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values in force. Paths are absolute; spans are microseconds."""
+
+    home: Path
+    database: Path
+    reports_dir: Path
+    host: str
+    port: int
+    report_workers: int
+    http_threads: int
+    reach_us: int
+    max_gap_us: int
+    max_clock_skew_us: int
+    default_timezone: str
+
+    @property
+    def rules(self) -> Rules:
+        """What the calculation needs to know of them."""
+        return Rules(self.reach_us, self.max_gap_us)
+
+    @property
+    def data_dir(self) -> Path:
+        """Where `load-data` looks when it is told no path."""
+        return self.home / "data"
+
+    def with_options(self, **options: Any) -> "Settings":
+        """The same settings with the command line's options on top; None means the option was not given."""
+        return replace(self, **{name: value for name, value in options.items() if value is not None})
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this machine.
+
+    `SettingsError` names the variable, its value and what is allowed when one of them is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    home = Path(environ.get("STOREMON_HOME") or ".").absolute()
+    texts = {**_dotenv(home / ".env"), **environ}
+    values: dict[str, Any] = {"home": home}
+    for knob in KNOBS:
+        text = texts.get(knob.name) or knob.default
+        try:
+            values[knob.field] = knob.read(text.strip())
+        except (ValueError, OverflowError):
+            raise SettingsError(f"{knob.name} is {text!r}; it must be {knob.allowed}") from None
+    for field in ("database", "reports_dir"):
+        values[field] = home / values[field]
+    settings = Settings(**values)
+    if settings.max_gap_us > 2 * settings.reach_us:
+        # Measured time lies within half a gap of a poll; beyond the reach it would be measured and unknown at once.
+        raise SettingsError(
+            f"STOREMON_MAX_GAP_MINUTES is {settings.max_gap_us / MINUTE_US:g}; it must be at most twice "
+            f"STOREMON_REACH_HOURS, that is {2 * settings.reach_us / MINUTE_US:g} minutes"
+        )
+    return settings
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    try:
+        return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from None

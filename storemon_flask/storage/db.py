@@ -1,0 +1,133 @@
+"""Connections and transactions: one connection per thread, readers read-only, every write `BEGIN IMMEDIATE`."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storemon_flask.errors import DatabaseError
+from storemon_flask.storage import migrations
+
+# A writer waits this long for another one before it gives up: applying a load of 100 million polls takes less.
+BUSY_TIMEOUT_S = 300.0
+# A week of hourly polls is about 1 KB; larger pages waste less at their ends and are fewer to read.
+PAGE_BYTES = 16_384
+
+
+class Database:
+    """One SQLite file. Safe to share between threads: each gets connections of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
+        self._migrated = False
+        self._migrating = threading.Lock()
+
+    def exists(self) -> bool:
+        """Whether the file is there; commands that only read ask first and never create it."""
+        return self.path.is_file()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A read-only connection inside one transaction: everything read in it is of one moment.
+
+        `DatabaseError` when there is no database, it is not one, or its schema is newer or older than this program's.
+        """
+        if not self.exists():
+            raise DatabaseError(f"there is no database at {self.path}; run `storemon load-data` to make it")
+        with self._sentences():
+            connection = self._connection("reader", f"{self.path.absolute().as_uri()}?mode=ro")
+            if not self._migrated:
+                self._check_schema(connection)
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A connection that holds the write lock; commits at the end, rolls back on any error. Creates the database."""
+        self.prepare()
+        with self._sentences():
+            connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rw")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+
+    def prepare(self) -> None:
+        """Create the database, or bring its schema up to date, unless that is done."""
+        with self._migrating:
+            if self._migrated:
+                return
+            with self._sentences():
+                try:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise DatabaseError(f"{self.path.parent} cannot be made: {error.strerror}") from None
+                connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rwc")
+                migrations.bring_up_to_date(connection)
+            self._migrated = True
+
+    def close(self) -> None:
+        """Close the connections of every thread; the next use opens new ones."""
+        self._local = threading.local()
+        while self._open:
+            self._open.pop().close()
+
+    def _connection(self, name: str, uri: str) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, name, None)
+        if connection is None:
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+            try:
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                if name == "writer":
+                    connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute("PRAGMA journal_size_limit = 67108864")
+            except BaseException:
+                connection.close()
+                raise
+            setattr(self._local, name, connection)
+            self._open.append(connection)
+        return connection
+
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        due = migrations.pending(connection)
+        if due:
+            self.prepare()
+        self._migrated = True
+
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        """What SQLite says of an unusable file, as a sentence that names the file and what to do."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorname", "") or ""
+            sentence = next((text for start, text in _REASONS.items() if code.startswith(start)), None)
+            if sentence is None:
+                raise
+            raise DatabaseError(f"{self.path} {sentence}", sqlite=code) from error
+
+
+_REASONS = {
+    "SQLITE_NOTADB": "is not an SQLite database; set STOREMON_DATABASE to another path or move the file away",
+    "SQLITE_CORRUPT": "is damaged; restore it from a backup",
+    "SQLITE_CANTOPEN": "cannot be opened; check that the folder exists and that you may read and write it",
+    "SQLITE_READONLY": "cannot be written; check the permissions of the file and of its folder",
+    "SQLITE_PERM": "cannot be opened; check the permissions of the file and of its folder",
+    "SQLITE_FULL": "cannot grow: the disk is full; nothing of this was stored",
+    "SQLITE_IOERR": "cannot be read or written: the disk reports an error, or is full; nothing of this was stored",
+    "SQLITE_BUSY": f"was locked by another program for more than {BUSY_TIMEOUT_S:.0f} s",
+}

@@ -1,0 +1,65 @@
+"""What was loaded, and what of it could not be used."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+
+from storemon_flask.model import FileSummary, Reject
+
+
+def begin(connection: sqlite3.Connection, started_us: int) -> int:
+    """A new load; its number."""
+    return int(connection.execute("INSERT INTO load (started_us) VALUES (?)", [started_us]).lastrowid or 0)
+
+
+def add_file(
+    connection: sqlite3.Connection, load: int, loaded_us: int, summary: FileSummary, rejects: list[Reject]
+) -> None:
+    """One file of a load with its counts and its kept rejects; the table refuses counts that do not add up."""
+    counts = summary.counts
+    row = connection.execute(
+        "INSERT INTO load_file (load, file, feed, sha256, loaded_us, row_count, new_count, changed_count, unchanged_count, "
+        "repeated_count, rejected_count, reasons, notes, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            load,
+            summary.file,
+            summary.feed,
+            summary.sha256,
+            loaded_us,
+            counts.rows,
+            counts.new,
+            counts.changed,
+            counts.unchanged,
+            counts.repeated,
+            counts.rejected,
+            json.dumps(summary.reasons),
+            json.dumps(summary.notes),
+            summary.error,
+        ),
+    )
+    connection.executemany(
+        "INSERT INTO reject (load_file, line, reason, text) VALUES (?, ?, ?, ?)",
+        [(row.lastrowid, reject.line, reject.reason, reject.text) for reject in rejects],
+    )
+
+
+def exists(connection: sqlite3.Connection, load: int) -> bool:
+    """Whether there was a load of that number."""
+    return connection.execute("SELECT 1 FROM load WHERE id = ?", [load]).fetchone() is not None
+
+
+def rejects(connection: sqlite3.Connection, load: int | None) -> Iterator[tuple[int, str, int, str, str]]:
+    """(load, file, line, reason, text) of the kept rejects of one load, or of all, in the order they were found."""
+    yield from connection.execute(
+        "SELECT load_file.load, load_file.file, reject.line, reject.reason, reject.text "
+        "FROM load_file JOIN reject ON reject.load_file = load_file.id "
+        "WHERE ?1 IS NULL OR load_file.load = ?1 ORDER BY load_file.id, reject.line, reject.rowid",
+        [load],
+    )
+
+
+def totals(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many loads there were and how many rows they rejected."""
+    (loads,) = connection.execute("SELECT count(*) FROM load").fetchone()
+    (rejected,) = connection.execute("SELECT coalesce(sum(rejected_count), 0) FROM load_file").fetchone()
+    return loads, rejected

@@ -1,0 +1,56 @@
+"""Bringing a database's schema up to date, one step after the other, in one transaction."""
+
+import sqlite3
+from typing import Final
+
+from storemon_flask.errors import DatabaseError
+from storemon_flask.storage import schema
+
+_SET: Final = "storemon"
+_NAMES: Final = tuple(step.__name__ for step in schema.STEPS)
+
+
+def pending(connection: sqlite3.Connection) -> list[str]:
+    """The names of the steps still to be made, oldest first; `DatabaseError` for a file of somebody else or of the future.
+
+    Asked with plain sqlite3: `import sqlite_utils` takes half a second and is needed only when there is something to do.
+    """
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return list(_NAMES)
+    if "_sqlite_migrations" not in tables:
+        raise DatabaseError(f"{_path(connection)} is another program's database; set STOREMON_DATABASE to another path")
+    rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_SET])
+    applied = {name for (name,) in rows}
+    unknown = sorted(applied - set(_NAMES))
+    if unknown:
+        raise DatabaseError(
+            f"{_path(connection)} was made by a newer storemon (it has {unknown[-1]}); "
+            "install that version, or set STOREMON_DATABASE to another path"
+        )
+    return [name for name in _NAMES if name not in applied]
+
+
+def bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Make every step that is due, or none: a step that fails leaves the schema as it was."""
+    if not pending(connection):
+        return
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+    steps = Migrations(_SET)
+    for step in schema.STEPS:
+        steps()(step)
+    # The lock first: two processes may both have found the same steps due. The second then finds none.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if pending(connection):
+            steps.apply(Database(connection, execute_plugins=False))
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _path(connection: sqlite3.Connection) -> str:
+    return next((file for _, name, file in connection.execute("PRAGMA database_list") if name == "main"), "")

@@ -1,0 +1,134 @@
+"""Polls as packed weeks: one row per week and store, an array of big-endian integers `instant_us * 2 + active`.
+
+Keyed by week first, so that a report reads neighbouring pages of the few weeks it needs, however long the history is.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+import numpy as np
+
+from storemon_flask.model import WEEK_US, Counts, Ints, Polls
+from storemon_flask.storage import stores
+from storemon_flask.storage.staging import IN_WEEK, STORE_SHIFT, StagedPolls, latest_of
+
+_PACKED = np.dtype(">i8")
+# Up to so many stores of a week are looked up one by one; for more, the stretch of the week between them is read.
+_FEW_STORES = 64
+
+
+def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Counts:
+    """Merge staged polls into the weeks. Counts new, changed and unchanged polls; writes only weeks that change."""
+    counts = Counts()
+    number = stores.numbers(connection, staged.ids)
+    first = np.full(len(number), np.iinfo(np.int64).max)
+    last = np.full(len(number), -1)
+    for week, keys in staged.cells():
+        present = np.unique(keys >> STORE_SHIFT)
+        merged, dirty = _merge(keys, _stored_keys(connection, week, present, number), counts)
+        _write(connection, week, merged, dirty, number)
+        edges = np.searchsorted(keys >> STORE_SHIFT, present)
+        ends = np.append(edges[1:], len(keys)) - 1
+        instants = week * WEEK_US + ((keys & IN_WEEK) >> 1)
+        first[present] = np.minimum(first[present], instants[edges])
+        last[present] = np.maximum(last[present], instants[ends])
+    connection.executemany(
+        "UPDATE store SET first_poll_us = min(coalesce(first_poll_us, ?2), ?2), "
+        "last_poll_us = max(coalesce(last_poll_us, ?3), ?3) WHERE number = ?1",
+        zip(number.tolist(), first.tolist(), last.tolist(), strict=True),
+    )
+    return counts
+
+
+def read(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> Polls:
+    """The polls of the stores `number` (ascending) in `[first_us, last_us]`; `store` is the place in `number`."""
+    rows = []
+    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
+        rows += _rows(connection, week, number)
+    rows.sort(key=lambda row: row[0])
+    store, packed = _unpacked(rows)
+    instant = packed >> 1
+    inside = (instant >= first_us) & (instant <= last_us)
+    store, instant, active = store[inside], instant[inside], (packed[inside] & 1).astype(bool)
+    return Polls(np.searchsorted(number, store), instant, active)
+
+
+def newest_before(connection: sqlite3.Connection, number: Sequence[int], before_us: int) -> dict[int, int]:
+    """The newest poll before `before_us` of each of those stores, each of which must have one."""
+    found: dict[int, int] = {}
+    week = before_us // WEEK_US
+    while len(found) < len(number) and week >= 0:
+        for store in number:
+            if store not in found:
+                row = connection.execute("SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, store)).fetchone()
+                instants = np.frombuffer(row[0], dtype=_PACKED) >> 1 if row else np.empty(0, np.int64)
+                older = instants[instants < before_us]
+                if len(older):
+                    found[store] = int(older[-1])
+        week -= 1
+    return found
+
+
+def count(connection: sqlite3.Connection) -> int:
+    """How many polls there are."""
+    (packed,) = connection.execute("SELECT coalesce(sum(length(polls)), 0) FROM poll_week").fetchone()
+    return int(packed) // _PACKED.itemsize
+
+
+def _rows(connection: sqlite3.Connection, week: int, number: Ints) -> list[tuple[int, bytes]]:
+    if len(number) <= _FEW_STORES:
+        sql = "SELECT store, polls FROM poll_week WHERE week = ? AND store = ?"
+        return [row for store in number.tolist() for row in connection.execute(sql, (week, store))]
+    span = (week, int(number.min()), int(number.max()))
+    rows = connection.execute("SELECT store, polls FROM poll_week WHERE week = ? AND store BETWEEN ? AND ?", span).fetchall()
+    if int(number.max()) - int(number.min()) + 1 == len(number):
+        return rows
+    wanted = set(number.tolist())
+    return [row for row in rows if row[0] in wanted]
+
+
+def _unpacked(rows: list[tuple[int, bytes]]) -> tuple[Ints, Ints]:
+    packed = np.frombuffer(b"".join(blob for _, blob in rows), dtype=_PACKED).astype(np.int64)
+    sizes = [len(blob) // _PACKED.itemsize for _, blob in rows]
+    return np.repeat(np.array([store for store, _ in rows], dtype=np.int64), sizes), packed
+
+
+def _stored_keys(connection: sqlite3.Connection, week: int, present: Ints, number: Ints) -> Ints:
+    """What the week holds of the stores `present` (places in `number`), as keys by place, ascending."""
+    stored = _rows(connection, week, np.sort(number[present]))
+    if not stored:
+        return np.empty(0, dtype=np.int64)
+    place = dict(zip(number[present].tolist(), present.tolist(), strict=True))
+    store, packed = _unpacked(sorted((place[n], blob) for n, blob in stored))
+    return (store << STORE_SHIFT) | (packed - 2 * week * WEEK_US)
+
+
+def _merge(keys: Ints, stored: Ints, counts: Counts) -> tuple[Ints, Ints]:
+    """Stored and new keys together, the new ones winning; and the places of the stores that change."""
+    if not len(stored):
+        counts.new += len(keys)
+        return keys, np.unique(keys >> STORE_SHIFT)
+    at = np.minimum(np.searchsorted(stored >> 1, keys >> 1), len(stored) - 1)
+    known = (stored[at] >> 1) == (keys >> 1)
+    same = stored[at] == keys
+    counts.new += int((~known).sum())
+    counts.changed += int((known & ~same).sum())
+    counts.unchanged += int(same.sum())
+    if same.all():
+        return stored, np.empty(0, dtype=np.int64)
+    return latest_of(np.concatenate([stored, keys])), np.unique(keys[~same] >> STORE_SHIFT)
+
+
+def _write(connection: sqlite3.Connection, week: int, keys: Ints, dirty: Ints, number: Ints) -> None:
+    place = keys >> STORE_SHIFT
+    first, stop = np.searchsorted(place, dirty).tolist(), np.searchsorted(place, dirty, side="right").tolist()
+    blob = memoryview(((keys & IN_WEEK) + 2 * week * WEEK_US).astype(_PACKED).tobytes())
+    size = _PACKED.itemsize
+    connection.executemany(
+        "INSERT INTO poll_week (week, store, polls) VALUES (?, ?, ?) "
+        "ON CONFLICT (week, store) DO UPDATE SET polls = excluded.polls",
+        (
+            (week, store, blob[a * size : b * size])
+            for store, a, b in zip(number[dirty].tolist(), first, stop, strict=True)
+        ),
+    )

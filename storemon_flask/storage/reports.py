@@ -1,0 +1,136 @@
+"""The life of a report, a row of its own: pending -> running -> complete | failed, each step a guarded UPDATE."""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One report: what was asked, where it stands, what came out. `stores` None means every store.
+
+    `altered_ids` maps row numbers (from 0) to the ids that the CSV shows differently, for the JSON form.
+    """
+
+    id: str
+    state: str
+    as_of_us: int
+    columns: str
+    stores: list[str] | None
+    requested_us: int
+    started_us: int | None
+    finished_us: int | None
+    attempts: int
+    progress: float
+    error: str | None
+    row_count: int | None
+    byte_count: int | None
+    sha256: str | None
+    altered_ids: dict[int, str]
+
+
+def add(
+    connection: sqlite3.Connection, report_id: str, as_of_us: int, columns: str, stores: list[str] | None, now_us: int
+) -> None:
+    """A pending report."""
+    connection.execute(
+        "INSERT INTO report (id, state, as_of_us, columns, stores, requested_us) VALUES (?, 'pending', ?, ?, ?, ?)",
+        (report_id, as_of_us, columns, None if stores is None else json.dumps(stores), now_us),
+    )
+
+
+def find(connection: sqlite3.Connection, report_id: str) -> ReportRow | None:
+    """The report of that id, or None."""
+    row = connection.execute(f"SELECT {_COLUMNS} FROM report WHERE id = ?", [report_id]).fetchone()
+    return None if row is None else _report(row)
+
+
+def claim(connection: sqlite3.Connection, report_id: str, now_us: int) -> bool:
+    """Pending becomes running, by whoever comes first; False when somebody else did."""
+    return _step(
+        connection,
+        "UPDATE report SET state = 'running', started_us = ?, attempts = attempts + 1, progress = 0 "
+        "WHERE id = ? AND state = 'pending'",
+        (now_us, report_id),
+    )
+
+
+def advance(connection: sqlite3.Connection, report_id: str, progress: float) -> bool:
+    """Progress of a running report; it never falls."""
+    return _step(
+        connection,
+        "UPDATE report SET progress = max(progress, ?) WHERE id = ? AND state = 'running'",
+        (progress, report_id),
+    )
+
+
+def complete(
+    connection: sqlite3.Connection,
+    report_id: str,
+    now_us: int,
+    row_count: int,
+    byte_count: int,
+    sha256: str,
+    altered_ids: dict[int, str],
+) -> bool:
+    """Running becomes complete; its file must be in its place by now."""
+    return _step(
+        connection,
+        "UPDATE report SET state = 'complete', finished_us = ?, progress = 1, row_count = ?, byte_count = ?, sha256 = ?, "
+        "altered_ids = ?, error = NULL WHERE id = ? AND state = 'running'",
+        (now_us, row_count, byte_count, sha256, json.dumps(altered_ids), report_id),
+    )
+
+
+def fail(connection: sqlite3.Connection, report_id: str, now_us: int, error: str) -> bool:
+    """Running becomes failed, with the sentence that says why."""
+    return _step(
+        connection,
+        "UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE id = ? AND state = 'running'",
+        (now_us, error, report_id),
+    )
+
+
+def put_back(connection: sqlite3.Connection, report_id: str) -> bool:
+    """Running becomes pending again as if it had not been tried: the server is stopping in good order."""
+    return _step(
+        connection,
+        "UPDATE report SET state = 'pending', attempts = attempts - 1 WHERE id = ? AND state = 'running'",
+        (report_id,),
+    )
+
+
+def recover(connection: sqlite3.Connection, now_us: int, most_attempts: int, error: str) -> list[str]:
+    """After a process died: reports it was computing become pending again, or failed after `most_attempts` tries.
+
+    Returns the ids of all pending reports, in the order they were asked for. Only for the one server of a database.
+    """
+    connection.execute(
+        "UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE state = 'running' AND attempts >= ?",
+        (now_us, error, most_attempts),
+    )
+    connection.execute("UPDATE report SET state = 'pending' WHERE state = 'running'")
+    rows = connection.execute("SELECT id FROM report WHERE state = 'pending' ORDER BY requested_us, rowid")
+    return [report_id for (report_id,) in rows]
+
+
+def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many reports there are in each state."""
+    return dict(connection.execute("SELECT state, count(*) FROM report GROUP BY state"))
+
+
+_COLUMNS = (
+    "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, progress, error, "
+    "row_count, byte_count, sha256, altered_ids"
+)
+
+
+def _report(row: tuple[Any, ...]) -> ReportRow:
+    stores, altered = row[4], row[14]
+    ids = {int(place): store_id for place, store_id in json.loads(altered or "{}").items()}
+    return ReportRow(*row[:4], None if stores is None else json.loads(stores), *row[5:14], ids)
+
+
+def _step(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> bool:
+    return connection.execute(sql, values).rowcount == 1

@@ -1,0 +1,142 @@
+"""The schema, step by step. A step is never changed once it has been released: a new one is added below it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+_TABLES: Final = """
+CREATE TABLE store (
+    number INTEGER PRIMARY KEY,
+    store_id TEXT NOT NULL UNIQUE,
+    first_poll_us INTEGER,
+    last_poll_us INTEGER
+) STRICT;
+
+-- Polls in packed weeks: one row per week and store, `polls` an array of big-endian 64-bit integers, ascending,
+-- each instant_us * 2 + (1 when active). Weeks count from 1970-01-01 UTC. The view `poll` unpacks them.
+CREATE TABLE poll_week (
+    week INTEGER NOT NULL,
+    store INTEGER NOT NULL REFERENCES store (number),
+    polls BLOB NOT NULL,
+    PRIMARY KEY (week, store)
+) STRICT, WITHOUT ROWID;
+
+-- Weekly hours as written, seconds after local midnight; day 0 is Monday.
+CREATE TABLE hours (
+    store INTEGER NOT NULL REFERENCES store (number),
+    day INTEGER NOT NULL CHECK (day BETWEEN 0 AND 6),
+    start_s INTEGER NOT NULL CHECK (start_s BETWEEN 0 AND 86399),
+    end_s INTEGER NOT NULL CHECK (end_s BETWEEN 0 AND 86400),
+    PRIMARY KEY (store, day, start_s, end_s)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE timezone (
+    store INTEGER PRIMARY KEY REFERENCES store (number),
+    name TEXT NOT NULL
+) STRICT;
+
+-- One row per load-data or push, one per file of it.
+CREATE TABLE load (
+    id INTEGER PRIMARY KEY,
+    started_us INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE load_file (
+    id INTEGER PRIMARY KEY,
+    load INTEGER NOT NULL REFERENCES load (id),
+    file TEXT NOT NULL,
+    feed TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    loaded_us INTEGER NOT NULL,
+    row_count INTEGER NOT NULL,
+    new_count INTEGER NOT NULL,
+    changed_count INTEGER NOT NULL,
+    unchanged_count INTEGER NOT NULL,
+    repeated_count INTEGER NOT NULL,
+    rejected_count INTEGER NOT NULL,
+    reasons TEXT NOT NULL CHECK (json_valid(reasons)),
+    notes TEXT NOT NULL CHECK (json_valid(notes)),
+    error TEXT NOT NULL,
+    CHECK (row_count = new_count + changed_count + unchanged_count + repeated_count + rejected_count)
+) STRICT;
+
+CREATE INDEX load_file_load ON load_file (load);
+
+CREATE TABLE reject (
+    load_file INTEGER NOT NULL REFERENCES load_file (id),
+    line INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    text TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX reject_load_file ON reject (load_file);
+
+CREATE TABLE report (
+    id TEXT PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'running', 'complete', 'failed', 'deleted')),
+    as_of_us INTEGER NOT NULL,
+    columns TEXT NOT NULL,
+    stores TEXT CHECK (json_valid(stores)),
+    requested_us INTEGER NOT NULL,
+    started_us INTEGER,
+    finished_us INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    progress REAL NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 1),
+    error TEXT,
+    row_count INTEGER,
+    byte_count INTEGER,
+    sha256 TEXT,
+    altered_ids TEXT CHECK (json_valid(altered_ids))
+) STRICT;
+
+CREATE INDEX report_state ON report (state);
+
+-- Counts up with every change of the feeds: equal numbers mean equal data.
+CREATE TABLE data_version (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    version INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO data_version VALUES (1, 0);
+"""
+
+
+def _poll_view() -> str:
+    """A view that unpacks the weeks in any SQLite shell, with nothing but `hex`, `instr` and `json_each`.
+
+    SQLite has no function from hexadecimal to integer before 3.42, so sixteen digits are summed. `json_each` over a list of
+    as many zeros as the blob has integers counts them.
+    """
+    digits = " + ".join(
+        f"((instr('0123456789ABCDEF', substr(hex8, {place}, 1)) - 1) << {4 * (16 - place)})" for place in range(1, 17)
+    )
+    return f"""
+    CREATE VIEW poll (store_id, timestamp_utc, status) AS
+    SELECT store_id,
+        strftime('%Y-%m-%d %H:%M:%S', (packed >> 1) / 1000000, 'unixepoch')
+            || printf('.%06d UTC', (packed >> 1) % 1000000),
+        CASE packed & 1 WHEN 1 THEN 'active' ELSE 'inactive' END
+    FROM (SELECT store_id, {digits} AS packed FROM (
+        SELECT store.store_id AS store_id, hex(substr(poll_week.polls, one.key * 8 + 1, 8)) AS hex8
+        FROM poll_week
+        JOIN store ON store.number = poll_week.store
+        JOIN json_each('[0' || replace(hex(zeroblob(length(poll_week.polls) / 8 - 1)), '00', ',0') || ']') AS one
+    ))
+    """
+
+
+def m001_first_schema(db: "Database") -> None:
+    """Feeds, loads with rejects, reports, and the view `poll`."""
+    for statement in _statements(_TABLES):
+        db.execute(statement)
+    db.execute(_poll_view())
+
+
+def _statements(script: str) -> list[str]:
+    # `executescript` would commit the transaction the migration runs in.
+    return [part for part in (piece.strip() for piece in script.split(";\n")) if part]
+
+
+STEPS: Final[tuple[Callable[["Database"], None], ...]] = (m001_first_schema,)

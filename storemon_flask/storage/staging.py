@@ -1,0 +1,104 @@
+"""A file's polls, sorted and waiting, outside the write lock and in bounded memory.
+
+Rows are gathered into runs; each run is sorted, rid of repeats, and spooled (in memory while small, then in a temporary
+file that disappears with the process). The runs are put together again one cell at a time: one week of one group of stores.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from storemon_flask.model import WEEK_US, Bools, Ints
+
+RUN_ROWS: Final = 1 << 20
+STORES_PER_CELL: Final = 2048
+_SPOOL_BYTES: Final = 32 << 20
+# A key is store << 41 | (instant within its week) << 1 | active: a week is less than 2^40 microseconds.
+STORE_SHIFT: Final = 41
+IN_WEEK: Final = (1 << STORE_SHIFT) - 1
+
+
+class StagedPolls:
+    """Polls of one file by store (an index into `ids`) and instant; a later row for the same two wins."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is where the spool goes when it outgrows memory."""
+        self.ids: list[str] = []
+        self.repeated = 0
+        self._index: dict[str, int] = {}
+        self._weeks: list[Ints] = []
+        self._keys: list[Ints] = []
+        self._waiting = 0
+        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=folder)  # noqa: SIM115
+        self._cells: dict[tuple[int, int], list[tuple[int, int]]] = {}
+
+    def add(self, ids: list[str], store: Ints, instant_us: Ints, active: Bools) -> None:
+        """Rows in file order; `store` indexes `ids`, which may hold ids that no row uses."""
+        if not len(store):
+            return
+        local = np.zeros(len(ids), dtype=np.int64)
+        for code in np.flatnonzero(np.bincount(store, minlength=len(ids))).tolist():
+            local[code] = self._index.setdefault(ids[code], len(self._index))
+            if local[code] == len(self.ids):
+                self.ids.append(ids[code])
+        week = instant_us // WEEK_US
+        self._weeks.append(week)
+        self._keys.append((local[store] << STORE_SHIFT) | ((instant_us - week * WEEK_US) << 1) | active)
+        self._waiting += len(store)
+        if self._waiting >= RUN_ROWS:
+            self._flush()
+
+    def cells(self) -> Iterator[tuple[int, Ints]]:
+        """(week, keys) for every week and group of stores that has polls; keys ascending, one per store and instant."""
+        self._flush()
+        for week, group in sorted(self._cells):
+            parts = []
+            for offset, count in self._cells[week, group]:
+                self._spool.seek(offset)
+                parts.append(np.frombuffer(self._spool.read(count * 8), dtype=np.int64))
+            keys = np.concatenate(parts)
+            latest = latest_of(keys) if len(parts) > 1 else keys
+            self.repeated += len(keys) - len(latest)
+            yield week, latest
+
+    def close(self) -> None:
+        """Forget everything and give the disk back."""
+        self._spool.close()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        week, keys = np.concatenate(self._weeks), np.concatenate(self._keys)
+        self._weeks, self._keys, self._waiting = [], [], 0
+        # Sixteen-bit integers are sorted by radix: ten times faster, and a week number fits until the year 2598.
+        order = np.argsort(week.astype(np.int16), kind="stable")
+        week, keys = week[order], keys[order]
+        edges = np.flatnonzero(np.diff(week, prepend=-1, append=-1))
+        for first, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            latest = latest_of(keys[first:stop])
+            self.repeated += stop - first - len(latest)
+            self._spool_week(int(week[first]), latest)
+
+    def _spool_week(self, week: int, keys: Ints) -> None:
+        groups = np.arange(0, len(self.ids) + STORES_PER_CELL, STORES_PER_CELL)
+        edges = np.searchsorted(keys, groups << STORE_SHIFT).tolist()
+        start = self._spool.tell()
+        self._spool.write(keys.tobytes())
+        for group, (first, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+            if stop > first:
+                self._cells.setdefault((week, group), []).append((start + first * 8, stop - first))
+
+
+def latest_of(keys: Ints) -> Ints:
+    """The keys ascending, of those that differ in the last bit only (one store and instant) the one given last."""
+    ascending = np.sort(keys)
+    moment = ascending >> 1
+    if not (moment[1:] == moment[:-1]).any():
+        return ascending
+    order = np.argsort(keys >> 1, kind="stable")
+    keys = keys[order]
+    moment = keys >> 1
+    return keys[np.append(moment[1:] != moment[:-1], True)]

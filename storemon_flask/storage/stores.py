@@ -1,0 +1,143 @@
+"""Stores with their hours and zones, and the number that says whether the feeds have changed."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from storemon_flask.model import Hours, Ints
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRows:
+    """Stores in order of number: ids, and the first and newest poll of each (-1 where there is none)."""
+
+    number: Ints
+    ids: list[str]
+    first_poll_us: Ints
+    last_poll_us: Ints
+
+
+def all_rows(connection: sqlite3.Connection) -> StoreRows:
+    """Every store that an accepted row has named."""
+    return _store_rows(connection.execute(f"{_SELECT} ORDER BY number").fetchall())
+
+
+def rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> tuple[StoreRows, list[str]]:
+    """The stores of those ids, and the ids that no store has."""
+    rows: list[tuple[int, str, int, int]] = []
+    for chunk in _chunks(ids):
+        marks = ",".join("?" * len(chunk))
+        rows += connection.execute(f"{_SELECT} WHERE store_id IN ({marks})", chunk).fetchall()
+    found = _store_rows(sorted(set(rows)))
+    known = set(found.ids)
+    return found, [store_id for store_id in ids if store_id not in known]
+
+
+def numbers(connection: sqlite3.Connection, ids: Sequence[str]) -> Ints:
+    """The store numbers of those distinct ids, in their order; ids not seen before become stores."""
+    found, missing = rows_of(connection, ids)
+    number = dict(zip(found.ids, found.number.tolist(), strict=True))
+    if missing:
+        (highest,) = connection.execute("SELECT coalesce(max(number), 0) FROM store").fetchone()
+        fresh = {store_id: highest + 1 + place for place, store_id in enumerate(missing)}
+        connection.executemany("INSERT INTO store (store_id, number) VALUES (?, ?)", fresh.items())
+        number |= fresh
+    return np.array([number[store_id] for store_id in ids], dtype=np.int64)
+
+
+def newest_poll(connection: sqlite3.Connection) -> int | None:
+    """The newest poll of all, microseconds; None when there is no poll."""
+    (newest,) = connection.execute("SELECT max(last_poll_us) FROM store").fetchone()
+    return newest
+
+
+def hours(connection: sqlite3.Connection, first: int, last: int) -> Hours:
+    """The hours of the stores numbered `first` to `last`, by store number, day and start."""
+    rows = connection.execute(
+        "SELECT store, day, start_s, end_s FROM hours WHERE store BETWEEN ? AND ? ORDER BY store, day, start_s",
+        (first, last),
+    ).fetchall()
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    return Hours(*columns)
+
+
+def zones(connection: sqlite3.Connection, first: int, last: int) -> dict[int, str]:
+    """The zone of each store numbered `first` to `last` that has one."""
+    return dict(connection.execute("SELECT store, name FROM timezone WHERE store BETWEEN ? AND ?", (first, last)))
+
+
+def hours_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[str, set[tuple[int, int, int]]]:
+    """The (day, start, end) rows of those stores that have any."""
+    found: dict[str, set[tuple[int, int, int]]] = {}
+    for chunk in _chunks(list(store_ids)):
+        marks = ",".join("?" * len(chunk))
+        for store_id, day, start, end in connection.execute(
+            "SELECT store_id, day, start_s, end_s FROM hours JOIN store ON store.number = hours.store "
+            f"WHERE store_id IN ({marks})",
+            chunk,
+        ):
+            found.setdefault(store_id, set()).add((day, start, end))
+    return found
+
+
+def replace_hours(connection: sqlite3.Connection, weeks: dict[str, list[tuple[int, int, int]]]) -> None:
+    """Each store's hours become the (day, start, end) rows given; other stores keep theirs."""
+    number = dict(zip(weeks, numbers(connection, list(weeks)).tolist(), strict=True))
+    connection.executemany("DELETE FROM hours WHERE store = ?", [(n,) for n in number.values()])
+    connection.executemany(
+        "INSERT INTO hours (store, day, start_s, end_s) VALUES (?, ?, ?, ?)",
+        [(number[store_id], *row) for store_id, rows in weeks.items() for row in sorted(rows)],
+    )
+
+
+def zones_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[str, str]:
+    """The zones of those stores that have one."""
+    found: dict[str, str] = {}
+    for chunk in _chunks(list(store_ids)):
+        marks = ",".join("?" * len(chunk))
+        found |= dict(
+            connection.execute(
+                "SELECT store_id, name FROM timezone JOIN store ON store.number = timezone.store "
+                f"WHERE store_id IN ({marks})",
+                chunk,
+            )
+        )
+    return found
+
+
+def replace_zones(connection: sqlite3.Connection, zone_of: dict[str, str]) -> None:
+    """Each store's zone becomes the one given."""
+    number = numbers(connection, list(zone_of))
+    connection.executemany(
+        "INSERT INTO timezone (store, name) VALUES (?, ?) ON CONFLICT (store) DO UPDATE SET name = excluded.name",
+        zip(number.tolist(), zone_of.values(), strict=True),
+    )
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """A number that is the same only while the feeds are the same."""
+    (version,) = connection.execute("SELECT version FROM data_version").fetchone()
+    return int(version)
+
+
+def data_changed(connection: sqlite3.Connection) -> None:
+    """Count the data version up; called in the transaction that changes a feed."""
+    connection.execute("UPDATE data_version SET version = version + 1")
+
+
+_SELECT = "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1) FROM store"
+
+
+def _store_rows(rows: Sequence[tuple[int, str, int, int]]) -> StoreRows:
+    number, ids, first, last = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return StoreRows(
+        np.array(number, dtype=np.int64), list(ids), np.array(first, dtype=np.int64), np.array(last, dtype=np.int64)
+    )
+
+
+def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[at : at + _CHUNK] for at in range(0, len(ids), _CHUNK))
