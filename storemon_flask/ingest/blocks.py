@@ -51,7 +51,9 @@ class BlockReader:
             raw, self._held = self._held[: stop or None], self._held[stop:] if stop else b""
             self._line += 1
             if len(raw) >= MAX_LINE_BYTES:
-                raise DataError(f"its first line has no end within {MAX_LINE_BYTES:,} bytes; this is no CSV with a header")
+                raise DataError(
+                    f"its first line has no end within {MAX_LINE_BYTES:,} bytes; this is no CSV with a header"
+                )
             if b"\0" in raw:
                 raise DataError("its first line contains NUL bytes; this is no CSV (UTF-16, or a binary file?)")
             if raw.strip():

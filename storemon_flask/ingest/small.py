@@ -10,7 +10,6 @@ from storemon_flask.ingest.feeds import Header
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.values import BadValue
 
-
 Row = TypeVar("Row")
 
 

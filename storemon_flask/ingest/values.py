@@ -23,7 +23,9 @@ class BadValue(ValueError):
 ID_EMPTY = "store_id is empty"
 ID_LONG = f"store_id is longer than {MAX_ID_CHARACTERS} characters"
 ID_CONTROL = "store_id contains a control character"
-ID_SPREADSHEET = "store_id was destroyed by a spreadsheet (scientific notation); export the file again without opening it"
+ID_SPREADSHEET = (
+    "store_id was destroyed by a spreadsheet (scientific notation); export the file again without opening it"
+)
 INSTANT_FORM = "timestamp_utc is not a date and time (YYYY-MM-DD HH:MM:SS[.ffffff] [UTC])"
 INSTANT_RANGE = "timestamp_utc is a date or time that does not exist"
 INSTANT_EARLY = "timestamp_utc is before 1970"
@@ -112,4 +114,3 @@ def time_zone(text: str) -> str:
     if name not in zonedata.names():
         raise BadValue(ZONE)
     return name
-

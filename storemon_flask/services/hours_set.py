@@ -82,6 +82,8 @@ class HoursSet:
             if store_id in kept:
                 summary.notes.append(f"{store_id}: a row was rejected; the store keeps the hours it had")
             elif seen.get(store_id):
-                summary.notes.append(f"{store_id}: a row was rejected; its other rows apply, and it is closed elsewhere")
+                summary.notes.append(
+                    f"{store_id}: a row was rejected; its other rows apply, and it is closed elsewhere"
+                )
             else:
                 summary.notes.append(f"{store_id}: no row could be used and it had none before; it counts as open 24x7")

@@ -1,6 +1,7 @@
 """Loading files: find them, recognise each by its header, stage it, apply it in one transaction with its summary."""
 
 import hashlib
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -192,7 +193,7 @@ class _Loading:
             self._record(connection, summary, None)
         self.on_file(summary)
 
-    def _record(self, connection: "loads.sqlite3.Connection", summary: FileSummary, log: RejectLog | None) -> None:
+    def _record(self, connection: sqlite3.Connection, summary: FileSummary, log: RejectLog | None) -> None:
         """The file's row, in the transaction that applies the file; the load's number is known once this is committed."""
         load = self.result.load or loads.begin(connection, self.now_us)
         kept: list[Reject] = []

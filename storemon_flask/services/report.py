@@ -52,7 +52,11 @@ class Finished:
 
 
 def ask(
-    database: Database, as_of_us: int | None, columns: str, store_ids: Sequence[str] | None, at: sqlite3.Connection | None = None
+    database: Database,
+    as_of_us: int | None,
+    columns: str,
+    store_ids: Sequence[str] | None,
+    at: sqlite3.Connection | None = None,
 ) -> Question:
     """The question with its as-of settled: the newest poll where none was given.
 
@@ -74,7 +78,9 @@ def ask(
     if missing:
         named = ", ".join(repr(store_id) for store_id in missing[:10])
         more = f" and {len(missing) - 10:,} more" if len(missing) > 10 else ""
-        raise Unprocessable(f"unknown stores: {named}{more}", errors={"stores": ["unknown: " + s for s in missing[:100]]})
+        raise Unprocessable(
+            f"unknown stores: {named}{more}", errors={"stores": ["unknown: " + s for s in missing[:100]]}
+        )
     return Question(as_of_us, columns, tuple(wanted))
 
 
@@ -83,7 +89,9 @@ def compute(
 ) -> ReportText:
     """The report as text. Everything is read in one transaction, so it is the data of one moment."""
     with database.read() as connection:
-        rows = stores.all_rows(connection) if question.stores is None else stores.rows_of(connection, question.stores)[0]
+        rows = (
+            stores.all_rows(connection) if question.stores is None else stores.rows_of(connection, question.stores)[0]
+        )
         tables: list[Table] = []
         zone_names: list[str] = []
         slices = range(0, len(rows.ids), STORES_PER_SLICE)
@@ -105,7 +113,6 @@ def write(text: ReportText, path: Path) -> Finished:
     data = text.csv.encode()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as stream:
                 stream.write(data)
@@ -119,7 +126,9 @@ def write(text: ReportText, path: Path) -> Finished:
     return Finished(path, text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered_ids)
 
 
-def read_fleet(connection: sqlite3.Connection, part: StoreRows, as_of_us: int, rules: Rules, default_zone: str) -> Fleet:
+def read_fleet(
+    connection: sqlite3.Connection, part: StoreRows, as_of_us: int, rules: Rules, default_zone: str
+) -> Fleet:
     """What the calculation needs of the stores `part`, and not a week of history more."""
     first, last = int(part.number[0]), int(part.number[-1])
     from_us = calculation.evidence_from(as_of_us, rules)

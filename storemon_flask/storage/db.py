@@ -87,7 +87,9 @@ class Database:
     def _connection(self, name: str, uri: str) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is None:
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+            connection = sqlite3.connect(
+                uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+            )
             try:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 if name == "writer":

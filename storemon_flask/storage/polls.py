@@ -60,7 +60,9 @@ def newest_before(connection: sqlite3.Connection, number: Sequence[int], before_
     while len(found) < len(number) and week >= 0:
         for store in number:
             if store not in found:
-                row = connection.execute("SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, store)).fetchone()
+                row = connection.execute(
+                    "SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, store)
+                ).fetchone()
                 instants = np.frombuffer(row[0], dtype=_PACKED) >> 1 if row else np.empty(0, np.int64)
                 older = instants[instants < before_us]
                 if len(older):
@@ -80,7 +82,9 @@ def _rows(connection: sqlite3.Connection, week: int, number: Ints) -> list[tuple
         sql = "SELECT store, polls FROM poll_week WHERE week = ? AND store = ?"
         return [row for store in number.tolist() for row in connection.execute(sql, (week, store))]
     span = (week, int(number.min()), int(number.max()))
-    rows = connection.execute("SELECT store, polls FROM poll_week WHERE week = ? AND store BETWEEN ? AND ?", span).fetchall()
+    rows = connection.execute(
+        "SELECT store, polls FROM poll_week WHERE week = ? AND store BETWEEN ? AND ?", span
+    ).fetchall()
     if int(number.max()) - int(number.min()) + 1 == len(number):
         return rows
     wanted = set(number.tolist())

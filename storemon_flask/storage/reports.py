@@ -129,7 +129,7 @@ _COLUMNS = (
 def _report(row: tuple[Any, ...]) -> ReportRow:
     stores, altered = row[4], row[14]
     ids = {int(place): store_id for place, store_id in json.loads(altered or "{}").items()}
-    return ReportRow(*row[:4], None if stores is None else json.loads(stores), *row[5:14], ids)
+    return ReportRow(*(*row[:4], None if stores is None else json.loads(stores), *row[5:14], ids))
 
 
 def _step(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> bool:

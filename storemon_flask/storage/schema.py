@@ -78,7 +78,7 @@ CREATE TABLE report (
     state TEXT NOT NULL CHECK (state IN ('pending', 'running', 'complete', 'failed', 'deleted')),
     as_of_us INTEGER NOT NULL,
     columns TEXT NOT NULL,
-    stores TEXT CHECK (json_valid(stores)),
+    stores TEXT CHECK (stores IS NULL OR json_valid(stores)),
     requested_us INTEGER NOT NULL,
     started_us INTEGER,
     finished_us INTEGER,
@@ -88,7 +88,7 @@ CREATE TABLE report (
     row_count INTEGER,
     byte_count INTEGER,
     sha256 TEXT,
-    altered_ids TEXT CHECK (json_valid(altered_ids))
+    altered_ids TEXT CHECK (altered_ids IS NULL OR json_valid(altered_ids))
 ) STRICT;
 
 CREATE INDEX report_state ON report (state);

@@ -32,7 +32,7 @@ class StagedPolls:
         self._weeks: list[Ints] = []
         self._keys: list[Ints] = []
         self._waiting = 0
-        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=folder)  # noqa: SIM115
+        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(folder))
         self._cells: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def add(self, ids: list[str], store: Ints, instant_us: Ints, active: Bools) -> None:
@@ -101,4 +101,5 @@ def latest_of(keys: Ints) -> Ints:
     order = np.argsort(keys >> 1, kind="stable")
     keys = keys[order]
     moment = keys >> 1
-    return keys[np.append(moment[1:] != moment[:-1], True)]
+    latest: Ints = keys[np.append(moment[1:] != moment[:-1], True)]
+    return latest

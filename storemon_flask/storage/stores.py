@@ -51,6 +51,7 @@ def numbers(connection: sqlite3.Connection, ids: Sequence[str]) -> Ints:
 
 def newest_poll(connection: sqlite3.Connection) -> int | None:
     """The newest poll of all, microseconds; None when there is no poll."""
+    newest: int | None
     (newest,) = connection.execute("SELECT max(last_poll_us) FROM store").fetchone()
     return newest
 

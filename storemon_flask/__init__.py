@@ -1,0 +1,41 @@
+"""storemon: how long was each store really up during the hours it was meant to be open?"""
+
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from storemon_flask.version import VERSION as __version__  # noqa: F401
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from storemon_flask.settings import Settings
+
+
+def create_app(settings: "Settings | None" = None, executor: Executor | None = None) -> "Flask":
+    """The Flask app, wired: settings, database, runner, routes, commands.
+
+    Starts no thread and touches no report: a command that imports it must not. `SettingsError` for a wrong setting.
+    """
+    from flask import Flask
+
+    from storemon_flask import settings as settings_
+    from storemon_flask.jobs import executors
+    from storemon_flask.jobs.runner import Runner
+    from storemon_flask.server import commands
+    from storemon_flask.storage.db import Database
+    from storemon_flask.web import classic, problems
+
+    settings = settings or settings_.load()
+    # Flask's own guess of an instance folder is a temporary one inside a single-file build.
+    app = Flask(__name__, instance_path=str(settings.database.parent))
+    # The classic endpoint takes lists of ids, and nothing larger.
+    app.config["MAX_CONTENT_LENGTH"] = 16 << 20
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["storemon"] = Runner(
+        Database(settings.database), settings, executor or executors.thread(settings.report_workers)
+    )
+    app.register_blueprint(classic.blueprint)
+    problems.register(app)
+    for command in commands():
+        app.cli.add_command(command)
+    return app

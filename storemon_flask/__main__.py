@@ -1,0 +1,59 @@
+"""The `storemon` command: the same commands as `flask --app storemon_flask`, without the other."""
+
+import os
+import sys
+
+import click
+
+from storemon_flask import cli, create_app
+from storemon_flask.server import commands
+from storemon_flask.version import VERSION
+
+_HELP = """How long was each store really up during the hours it was meant to be open?
+
+\b
+Examples:
+  storemon demo                      the whole thing on sample data
+  storemon load-data exports/        load the CSVs of a folder
+  storemon report -o report.csv      the report, now, into a file
+  storemon serve                     the service on http://127.0.0.1:8000
+"""
+
+
+def main() -> None:
+    """Run the command line; the exit code is 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    group = click.Group(
+        "storemon",
+        commands={command.name or "": command for command in commands()},
+        help=_HELP,
+        params=[_version_option()],
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+    try:
+        status = group.main(obj=cli.Door(None, create_app), standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        status = 130
+    except BrokenPipeError:
+        # `storemon report | head`: whoever read us has seen enough. Python must not try to flush again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _version_option() -> click.Option:
+    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            click.echo(f"storemon {VERSION}")
+            ctx.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show, help="Show the version and exit."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""`storemon demo`: the main job on sample data, through the real commands and the real server, as a user would do it."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+
+from storemon_flask import cli
+from storemon_flask.errors import DataError, StoremonError
+
+_ROWS_SHOWN: Final = 10
+_PATIENCE_S: Final = 120.0
+
+
+@click.command("demo")
+@click.option("--keep-serving", is_flag=True, help="Leave the server running until Ctrl-C.")
+@click.pass_context
+def demo(ctx: click.Context, keep_serving: bool) -> None:
+    """Load the sample data, serve, trigger a report over HTTP, wait for it and print its first rows.
+
+    Everything happens in a home of its own, instance/demo/: invented stores never mix with yours.
+    """
+    home = cli.door(ctx).settings.home / "instance" / "demo"
+    sample = _sample()
+    click.echo(f"1. Loading the sample data of {sample} into {home}")
+    environ = _fresh_home(home)
+    # Some rows of the sample are bad on purpose; the summary says which.
+    subprocess.run([*_storemon(), "load-data", str(sample)], env=environ, check=True)
+    with _server(environ) as url:
+        click.echo(f"\n2. curl -X POST {url}/trigger_report")
+        triggered = json.loads(_get(url + "/trigger_report", data=b"")[0])
+        click.echo(f"   {json.dumps(triggered)}")
+        where = f"{url}/get_report?report_id={triggered['report_id']}"
+        click.echo(f"\n3. curl '{where}'")
+        text = _wait_for(where)
+        file = home / "reports" / f"report_{triggered['report_id']}.csv"
+        _print_rows(text)
+        click.echo(f"\nThe whole report: {file}")
+        if keep_serving:
+            click.echo(f"Still serving {url}  (Ctrl-C stops)")
+            try:
+                while True:
+                    time.sleep(3600)
+            except KeyboardInterrupt:
+                click.echo("")
+
+
+def _sample() -> Path:
+    """Where the sample data are: in a checkout, beside a frozen program, or where the installed package put them."""
+    roots = (
+        Path(__file__).resolve().parent.parent / "data" / "sample",
+        Path(getattr(sys, "_MEIPASS", sys.prefix)) / "share" / "storemon" / "sample",
+    )
+    for folder in roots:
+        if folder.is_dir():
+            return folder
+    raise DataError(f"the sample data are in none of {', '.join(map(str, roots))}; install storemon again")
+
+
+def _fresh_home(home: Path) -> dict[str, str]:
+    """An empty home, and the environment that makes the commands use it and nothing of the user's settings."""
+    try:
+        shutil.rmtree(home, ignore_errors=False) if home.exists() else None
+        home.mkdir(parents=True)
+    except OSError as error:
+        raise StoremonError(
+            f"{home} cannot be made anew: {error.strerror or error}; is another demo running?"
+        ) from None
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STOREMON_")}
+    return {**kept, "STOREMON_HOME": str(home)}
+
+
+def _storemon() -> list[str]:
+    return [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "storemon_flask"]
+
+
+@contextmanager
+def _server(environ: dict[str, str]) -> Iterator[str]:
+    """The real server on a free port; its address. Stopped with SIGTERM at the end."""
+    process = subprocess.Popen(
+        [*_storemon(), "serve", "--port", "0"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        url = next((word for word in line.split() if word.startswith("http://")), None)
+        if url is None:
+            process.wait(10)
+            raise StoremonError(f"the server did not start: {process.stderr.read().strip() if process.stderr else ''}")
+        yield url
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def _get(url: str, data: bytes | None = None) -> tuple[str, str]:
+    """(body, X-Report-Status) of an answer; `StoremonError` with the server's own sentence when it is an error."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=30) as answer:
+            return answer.read().decode(), answer.headers.get("X-Report-Status", "")
+    except urllib.error.HTTPError as error:
+        raise StoremonError(f"{url} answered {error.code}: {error.read().decode('utf-8', 'replace').strip()}") from None
+    except OSError as error:
+        raise StoremonError(f"{url} does not answer: {error}") from None
+
+
+def _wait_for(url: str) -> str:
+    """The CSV, once it is there; shows progress meanwhile. `StoremonError` when the report failed or never comes."""
+    shown = 0
+    with click.progressbar(
+        length=100, label="   computing", file=click.get_text_stream("stderr"), hidden=not sys.stderr.isatty()
+    ) as bar:
+        end = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < end:
+            body, status = _get(url)
+            if status == "Complete":
+                bar.update(100 - shown)
+                return body
+            state = json.loads(body)
+            if state["status"] == "Failed":
+                raise StoremonError(f"the report failed: {state['error']}")
+            done = int(100 * state["progress"])
+            bar.update(done - shown)
+            shown = done
+            time.sleep(0.05)
+    raise StoremonError(f"no report came within {_PATIENCE_S:.0f} s; see the server's log")
+
+
+def _print_rows(text: str) -> None:
+    rows = list(csv.reader(io.StringIO(text)))
+    click.echo("")
+    units = ["", *("min" if name.endswith("hour") else "h" for name in rows[0][1:])]
+    short = [name.replace("_last", "").replace("_", " ") for name in rows[0]]
+    for line in cli.table([short, units, *rows[1 : _ROWS_SHOWN + 1]], text_columns=1):
+        click.echo("   " + line)
+    click.echo(f"   ... and {len(rows) - 1 - _ROWS_SHOWN:,} more stores")

@@ -1,0 +1,129 @@
+"""A report's life as a job: submitted, claimed, computed, written, completed or failed; recovered after a crash."""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Final
+
+from storemon_flask.errors import StoremonError
+from storemon_flask.services import report as report_service
+from storemon_flask.services import report_store
+from storemon_flask.services.report import Question
+from storemon_flask.services.report_store import ReportRow
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+log = logging.getLogger("storemon.jobs")
+
+# The first try and one more after the process died under it.
+MOST_ATTEMPTS: Final = 2
+_PROGRESS_EVERY_S: Final = 0.2
+DIED: Final = "the server died twice while it computed this report; see its log, then trigger the report again"
+
+
+class _Stopping(Exception):
+    """The server is going down and asks a running report to stop at its next step."""
+
+
+class Runner:
+    """Takes questions, answers ids, and computes the reports on an executor."""
+
+    def __init__(self, database: Database, settings: Settings, executor: Executor) -> None:
+        self.database = database
+        self.settings = settings
+        self._executor = executor
+        self._stopping = threading.Event()
+
+    def submit(self, as_of_us: int | None, columns: str, stores: Sequence[str] | None) -> str:
+        """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor."""
+        report_id = secrets.token_hex(16)
+        report_store.add(self.database, report_id, as_of_us, columns, stores, _now_us())
+        self._hand_over(report_id)
+        return report_id
+
+    def recover(self) -> int:
+        """Run again what was pending or running when the last server went; how many reports that is.
+
+        Only for the server that holds the lock: anybody else would take reports away from it.
+        """
+        ids = report_store.recover(self.database, _now_us(), MOST_ATTEMPTS, DIED)
+        for report_id in ids:
+            self._hand_over(report_id)
+        return len(ids)
+
+    def stop(self, grace_s: float) -> None:
+        """Take no more work; give what is running `grace_s` to finish, then put it back to pending."""
+        timer = threading.Timer(grace_s, self._stopping.set)
+        timer.daemon = True
+        timer.start()
+        try:
+            # What is queued stays pending in the database, for the next server.
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        finally:
+            timer.cancel()
+
+    def _hand_over(self, report_id: str) -> None:
+        try:
+            self._executor.submit(self.run, report_id)
+        except RuntimeError:
+            # The pool is shutting down; the row is pending, and the next server runs it.
+            log.info("report %s waits for the next start", report_id)
+
+    def run(self, report_id: str) -> None:
+        """Compute one pending report to its end; every outcome is in its row."""
+        try:
+            self._run(report_id)
+        except Exception:
+            # The row could not even be marked failed (say, the disk is full): recovery finds it running.
+            log.exception("report %s could not be recorded", report_id)
+
+    def _run(self, report_id: str) -> None:
+        row = report_store.claim(self.database, report_id, _now_us())
+        if row is None:
+            return
+        started = time.monotonic()
+        try:
+            done = self._compute(row)
+        except _Stopping:
+            report_store.put_back(self.database, report_id)
+            log.info("report %s put back: the server is stopping", report_id)
+        except StoremonError as error:
+            report_store.fail(self.database, report_id, _now_us(), error.message)
+            log.warning("report %s failed: %s", report_id, error.message)
+        except Exception as error:
+            report_store.fail(
+                self.database, report_id, _now_us(), f"unexpected error ({type(error).__name__}); see the log"
+            )
+            log.exception("report %s failed", report_id)
+        else:
+            report_store.complete(self.database, report_id, _now_us(), done)
+            log.info("report %s complete: %d stores in %.3f s", report_id, done.rows, time.monotonic() - started)
+
+    def _compute(self, row: ReportRow) -> report_service.Finished:
+        told = time.monotonic()
+
+        def progress(part: float) -> None:
+            nonlocal told
+            if self._stopping.is_set():
+                raise _Stopping
+            if time.monotonic() - told >= _PROGRESS_EVERY_S:
+                report_store.advance(self.database, row.id, part)
+                told = time.monotonic()
+
+        question = Question(row.as_of_us, row.columns, None if row.stores is None else tuple(row.stores))
+        settings = self.settings
+        text = report_service.compute(self.database, question, settings.rules, settings.default_timezone, progress)
+        report_store.make_folder(settings.reports_dir)
+        return report_service.write(text, self.path(row.id))
+
+    def path(self, report_id: str) -> Path:
+        """Where the file of that report is, or will be. Ids come from the database, never from a request."""
+        return report_store.path(self.settings.reports_dir, report_id)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

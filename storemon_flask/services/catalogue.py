@@ -1,0 +1,83 @@
+"""What there is: the database, its sizes and counts, the rejects, the versions."""
+
+import platform
+import sqlite3
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from storemon_flask import zonedata
+from storemon_flask.errors import DatabaseError, NotFound
+from storemon_flask.services import report_text
+from storemon_flask.settings import KNOBS, Settings
+from storemon_flask.storage import loads, polls, reports, stores
+from storemon_flask.storage.db import Database
+from storemon_flask.version import VERSION
+
+
+def database(settings: Settings) -> Database:
+    """The database of these settings; nothing is opened or made yet."""
+    return Database(settings.database)
+
+
+def rejects(database: Database, load: int | None) -> Iterator[tuple[int, str, int, str, str]]:
+    """(load, file, line, reason, text) of the kept rejects of one load, or of all; `NotFound` names a load that is not there."""
+    with database.read() as connection:
+        if load is not None and not loads.exists(connection, load):
+            raise NotFound(f"there is no load {load}; `storemon rejects` without --load lists those of every load")
+        yield from loads.rejects(connection, load)
+
+
+def info(settings: Settings) -> list[tuple[str, str]]:
+    """Names and values, in the order to be read. Works without a database and says so."""
+    rows = [
+        ("storemon", VERSION),
+        ("python", f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}"),
+        (
+            "packages",
+            ", ".join(f"{name} {version(name)}" for name in ("flask", "waitress", "pandas", "numpy", "sqlite-utils")),
+        ),
+        ("time zone data", f"tzdata {zonedata.version()}"),
+        ("home", str(settings.home)),
+        ("database", f"{settings.database}{_size(settings.database)}"),
+        ("reports", f"{settings.reports_dir}{_files(settings.reports_dir)}"),
+    ]
+    rows += _counts(Database(settings.database))
+    return rows + [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
+
+
+def _counts(database: Database) -> list[tuple[str, str]]:
+    try:
+        with database.read() as connection:
+            rows = stores.all_rows(connection)
+            newest = stores.newest_poll(connection)
+            number, rejected = loads.totals(connection)
+            states = reports.count_by_state(connection)
+            found = [
+                ("stores", f"{len(rows.ids):,}"),
+                ("polls", f"{polls.count(connection):,}"),
+                ("newest poll", "none" if newest is None else report_text.instant_text(newest)),
+                ("data version", str(stores.data_version(connection))),
+                ("loads", f"{number:,}, {rejected:,} rows rejected"),
+                ("reports", ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())) or "none"),
+            ]
+    except DatabaseError as error:
+        return [("data", error.message)]
+    return found
+
+
+def _value(settings: Settings, field: str) -> str:
+    value = getattr(settings, field)
+    if field.endswith("_us"):
+        minutes = value / 60_000_000
+        return f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"
+    return str(value)
+
+
+def _size(file: Path) -> str:
+    return f" ({file.stat().st_size / 1e6:,.1f} MB)" if file.is_file() else " (not there yet)"
+
+
+def _files(folder: Path) -> str:
+    sizes = [file.stat().st_size for file in folder.glob("report_*.csv")]
+    return f" ({len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB)" if folder.is_dir() else " (not there yet)"

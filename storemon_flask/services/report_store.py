@@ -1,0 +1,93 @@
+"""The rows and files of reports, for the jobs that make them and the doors that serve them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from storemon_flask.errors import BadRequest, Gone, NotFound, ReportFailed
+from storemon_flask.services import report
+from storemon_flask.services.report import Finished
+from storemon_flask.storage import reports
+from storemon_flask.storage.db import Database
+from storemon_flask.storage.reports import ReportRow as ReportRow
+
+
+def path(folder: Path, report_id: str) -> Path:
+    """The file of a report."""
+    return folder / f"report_{report_id}.csv"
+
+
+def make_folder(folder: Path) -> None:
+    """The reports folder, made when it is not there; `ReportFailed` when it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReportFailed(f"the reports folder {folder} cannot be made: {error.strerror or error}") from error
+
+
+def get(database: Database, report_id: str | None) -> ReportRow:
+    """The report of that id; `BadRequest` without one, `NotFound` for an unknown one, `Gone` for a deleted one."""
+    if not report_id:
+        raise BadRequest("name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered")
+    row = None
+    if database.exists():
+        with database.read() as connection:
+            row = reports.find(connection, report_id)
+    if row is None:
+        raise NotFound("there is no report of that id; POST /trigger_report makes one and answers its id")
+    if row.state == "deleted":
+        raise Gone("the report was deleted; trigger a new one")
+    return row
+
+
+def file_of(row: ReportRow, folder: Path) -> Path:
+    """The file of a complete report; `Gone` when somebody removed it."""
+    file = path(folder, row.id)
+    if not file.is_file():
+        raise Gone(f"the report's file {file.name} is no longer in the reports folder; trigger a new report")
+    return file
+
+
+def add(
+    database: Database, report_id: str, as_of_us: int | None, columns: str, stores: Sequence[str] | None, now_us: int
+) -> None:
+    """A pending report, committed; its as-of is settled now. Errors as `report.ask`."""
+    with database.write() as connection:
+        question = report.ask(database, as_of_us, columns, stores, connection)
+        wanted = None if question.stores is None else list(question.stores)
+        reports.add(connection, report_id, question.as_of_us, columns, wanted, now_us)
+
+
+def claim(database: Database, report_id: str, now_us: int) -> ReportRow | None:
+    """The report, now running; None when it is not pending (any more)."""
+    with database.write() as connection:
+        return reports.find(connection, report_id) if reports.claim(connection, report_id, now_us) else None
+
+
+def advance(database: Database, report_id: str, progress: float) -> None:
+    """Say how far a running report is, 0 to 1."""
+    with database.write() as connection:
+        reports.advance(connection, report_id, progress)
+
+
+def complete(database: Database, report_id: str, now_us: int, done: Finished) -> None:
+    """The report's file is in its place: say so."""
+    with database.write() as connection:
+        reports.complete(connection, report_id, now_us, done.rows, done.bytes, done.sha256, done.altered_ids)
+
+
+def fail(database: Database, report_id: str, now_us: int, sentence: str) -> None:
+    """The report will not come; why."""
+    with database.write() as connection:
+        reports.fail(connection, report_id, now_us, sentence)
+
+
+def put_back(database: Database, report_id: str) -> None:
+    """The report was stopped in good order and waits for the next server."""
+    with database.write() as connection:
+        reports.put_back(connection, report_id)
+
+
+def recover(database: Database, now_us: int, most_attempts: int, sentence: str) -> list[str]:
+    """Ids of the reports to run after a start; those that were tried too often are failed with `sentence`."""
+    with database.write() as connection:
+        return reports.recover(connection, now_us, most_attempts, sentence)

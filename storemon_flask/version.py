@@ -1,0 +1,3 @@
+"""The version, where the package, `--version` and every report find it."""
+
+VERSION = "0.1.0"

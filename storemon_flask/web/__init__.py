@@ -1,0 +1,1 @@
+"""HTTP: check, parse, one call, answer."""

@@ -1,0 +1,73 @@
+"""The two endpoints the service is known by, and `/healthz`."""
+
+from collections.abc import Iterator
+
+from flask import Blueprint, Response, current_app, json, jsonify, request, send_file, stream_with_context, url_for
+
+from storemon_flask.errors import BadRequest
+from storemon_flask.jobs.runner import Runner
+from storemon_flask.services import report_store, report_text
+from storemon_flask.services.report_store import ReportRow
+from storemon_flask.web import bodies
+
+blueprint = Blueprint("classic", __name__)
+
+
+@blueprint.post("/trigger_report")
+def trigger_report() -> tuple[Response, int, dict[str, str]]:
+    """202 with the id of a report that is on its way."""
+    body = bodies.load(bodies.TriggerSchema(), request)
+    report_id = _runner().submit(body.get("as_of"), body.get("columns", "classic"), body.get("stores"))
+    location = url_for("classic.get_report", report_id=report_id)
+    return jsonify(report_id=report_id, status="Running"), 202, {"Location": location}
+
+
+@blueprint.get("/get_report")
+def get_report() -> Response:
+    """The report's state while it is on its way or failed; its CSV (or its rows as JSON) when it is complete."""
+    form = request.args.get("format", "csv")
+    if form not in ("csv", "json"):
+        raise BadRequest(f"format is {form!r}; it must be csv or json")
+    runner = _runner()
+    row = report_store.get(runner.database, request.args.get("report_id"))
+    if row.state == "failed":
+        return jsonify(report_id=row.id, status="Failed", error=row.error)
+    if row.state != "complete":
+        answer = jsonify(report_id=row.id, status="Running", progress=row.progress)
+        answer.headers["Retry-After"] = "1"
+        return answer
+    file = report_store.file_of(row, runner.settings.reports_dir)
+    if form == "json":
+        return Response(stream_with_context(_json(row, file.read_text("utf-8"))), content_type="application/json")
+    answer = send_file(
+        file,
+        mimetype="text/csv",
+        as_attachment=True,
+        download_name=file.name,
+        conditional=True,
+        etag=row.sha256 or True,
+    )
+    answer.headers["X-Report-Status"] = "Complete"
+    answer.headers["X-Report-As-Of"] = report_text.instant_text(row.as_of_us)
+    return answer
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """The process answers."""
+    return jsonify(status="ok")
+
+
+def _json(row: ReportRow, text: str) -> Iterator[str]:
+    head = {"report_id": row.id, "status": "Complete", "as_of": report_text.instant_text(row.as_of_us)}
+    yield json.dumps(head)[:-1] + ', "rows": ['
+    separator = "\n"
+    for fields in report_text.json_rows(text, row.altered_ids):
+        yield separator + json.dumps(fields, sort_keys=False)
+        separator = ",\n"
+    yield "\n]}\n"
+
+
+def _runner() -> Runner:
+    runner: Runner = current_app.extensions["storemon"]
+    return runner

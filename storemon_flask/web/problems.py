@@ -1,0 +1,51 @@
+"""One shape for every error: RFC 9457 `application/problem+json`, with a `detail` that says what to do."""
+
+import logging
+
+from flask import Flask, Response, json, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as NoRoute
+
+from storemon_flask.errors import StoremonError
+
+log = logging.getLogger("storemon.web")
+
+
+def register(app: Flask) -> None:
+    """Answer every error of every route as a problem."""
+    app.register_error_handler(StoremonError, _storemon)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def problem(status: int, kind: str, title: str, detail: str, **members: object) -> Response:
+    """The answer itself."""
+    body = {"type": f"urn:storemon:problem:{kind}", "title": title, "status": status, "detail": detail, **members}
+    return Response(json.dumps(body) + "\n", status, content_type="application/problem+json")
+
+
+def _storemon(error: StoremonError) -> Response:
+    if error.status >= 500:
+        log.error("%s %s: %s", request.method, request.path, error.message)
+    return problem(error.status, error.kind, error.title, error.message, **error.members)
+
+
+def _http(error: HTTPException) -> Response:
+    status = error.code or 500
+    detail = error.description or error.name
+    if isinstance(error, NoRoute):
+        detail = f"there is nothing at {request.path}; try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
+    elif isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        detail = f"{request.path} does not answer {request.method}; use {allowed}"
+    answer = problem(status, error.name.lower().replace(" ", "-"), error.name, detail)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            answer.headers[name] = value
+    return answer
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    detail = "something went wrong that should not have; the server's log says what"
+    return problem(500, "internal", "Internal error", detail)
