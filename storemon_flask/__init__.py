@@ -3,7 +3,9 @@
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
-from storemon_flask.version import VERSION as __version__  # noqa: F401
+from storemon_flask.version import VERSION
+
+__version__ = VERSION
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -1,5 +1,6 @@
 """The commands that work on data: thin, the same for `storemon` and `flask --app storemon_flask`."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,9 +74,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
     settings = door(ctx).settings
     found, size = load.find(list(paths) or [settings.data_dir])
     done: list[FileSummary] = []
-    with click.progressbar(
-        length=size, label="loading", file=click.get_text_stream("stderr"), hidden=size < 1 << 20
-    ) as bar:
+    with click.progressbar(length=size, label="loading", file=sys.stderr, hidden=size < 1 << 20) as bar:
 
         def progress(name: str, part: int) -> None:
             bar.label = f"loading {name[-40:]}"
@@ -167,7 +166,7 @@ def rejects(ctx: click.Context, load_id: int | None) -> None:
 
     from storemon_flask.services import catalogue
 
-    writer = csv.writer(click.get_text_stream("stdout"), lineterminator="\n")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     for place, row in enumerate(catalogue.rejects(catalogue.database(door(ctx).settings), load_id)):
         if not place:
             writer.writerow(["load", "file", "line", "reason", "text"])
@@ -203,7 +202,7 @@ def report(
     text = report_service.compute(database, question, settings.rules, settings.default_timezone)
     as_of = report_text.instant_text(question.as_of_us)
     if output is None:
-        click.get_binary_stream("stdout").write(text.csv.encode())
+        sys.stdout.buffer.write(text.csv.encode())
         click.echo(f"as of {as_of}: {text.rows:,} stores", err=True)
     else:
         done = report_service.write(text, output)

@@ -119,9 +119,7 @@ def _get(url: str, data: bytes | None = None) -> tuple[str, str]:
 def _wait_for(url: str) -> str:
     """The CSV, once it is there; shows progress meanwhile. `StoremonError` when the report failed or never comes."""
     shown = 0
-    with click.progressbar(
-        length=100, label="   computing", file=click.get_text_stream("stderr"), hidden=not sys.stderr.isatty()
-    ) as bar:
+    with click.progressbar(length=100, label="   computing", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         end = time.monotonic() + _PATIENCE_S
         while time.monotonic() < end:
             body, status = _get(url)

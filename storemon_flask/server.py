@@ -64,7 +64,7 @@ def serve(
     with server_lock(settings.database):
         runner.database.prepare()
         try:
-            server = waitress.create_server(
+            server = waitress.create_server(  # type: ignore[attr-defined]
                 app, host=settings.host, port=settings.port, threads=settings.http_threads, ident="storemon"
             )
         except (OSError, ValueError) as error:

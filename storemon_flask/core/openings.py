@@ -49,7 +49,7 @@ def build(fleet: Fleet, first_us: int, last_us: int) -> Openings:
     has_hours[fleet.hours.store] = True
     always = np.flatnonzero(~has_hours).astype(np.int64)
 
-    store, start, end = _dated(fleet, days, first_us, last_us)
+    store, start, end = _dated(fleet, days)
     store = np.concatenate([always, store])
     start = np.concatenate([np.full(len(always), days[0] * DAY_US), start])
     end = np.concatenate([np.full(len(always), days[-1] * DAY_US), end])
@@ -59,7 +59,7 @@ def build(fleet: Fleet, first_us: int, last_us: int) -> Openings:
     return Openings(merged.store[touching], merged.start_us[touching], merged.end_us[touching])
 
 
-def _dated(fleet: Fleet, days: Ints, first_us: int, last_us: int) -> tuple[Ints, Ints, Ints]:
+def _dated(fleet: Fleet, days: Ints) -> tuple[Ints, Ints, Ints]:
     """Every hours row on every local date of its weekday, as (store, UTC start, UTC end); unsorted, may be empty."""
     start_s, end_s = row_spans(fleet.hours)
     rows_of = [np.flatnonzero(fleet.hours.day == weekday) for weekday in range(7)]

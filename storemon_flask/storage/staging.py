@@ -6,6 +6,7 @@ file that disappears with the process). The runs are put together again one cell
 
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,8 @@ class StagedPolls:
         self._weeks: list[Ints] = []
         self._keys: list[Ints] = []
         self._waiting = 0
-        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(folder))
+        # Open for as long as this object is; close() ends it.
+        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(folder))  # noqa: SIM115
         self._cells: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def add(self, ids: list[str], store: Ints, instant_us: Ints, active: Bools) -> None:
@@ -77,7 +79,7 @@ class StagedPolls:
         order = np.argsort(week.astype(np.int16), kind="stable")
         week, keys = week[order], keys[order]
         edges = np.flatnonzero(np.diff(week, prepend=-1, append=-1))
-        for first, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        for first, stop in pairwise(edges.tolist()):
             latest = latest_of(keys[first:stop])
             self.repeated += stop - first - len(latest)
             self._spool_week(int(week[first]), latest)
@@ -87,7 +89,7 @@ class StagedPolls:
         edges = np.searchsorted(keys, groups << STORE_SHIFT).tolist()
         start = self._spool.tell()
         self._spool.write(keys.tobytes())
-        for group, (first, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for group, (first, stop) in enumerate(pairwise(edges)):
             if stop > first:
                 self._cells.setdefault((week, group), []).append((start + first * 8, stop - first))
 

@@ -13,7 +13,7 @@ from storemon_flask.services import instants
 class Instant(fields.Field[int]):
     """An instant as ISO 8601 text; microseconds since 1970 UTC."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # noqa: ARG002
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not isinstance(value, str):
             raise ValidationError("must be text such as 2024-10-14T23:55:18Z")
         try:
