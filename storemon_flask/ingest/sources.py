@@ -79,8 +79,8 @@ def _file(path: Path, named: bool) -> list[Source | Unreadable]:
     if path.name.lower().endswith(".zip"):
         return _members(path, name)
     if path.name.lower().endswith(".gz"):
-        return [Source(name, size, lambda: gzip.open(path, "rb"))]
-    return [Source(name, size, lambda: path.open("rb", buffering=0))]  # type: ignore[return-value]
+        return [Source(name, size, lambda: gzip.GzipFile(path))]  # type: ignore[arg-type,return-value]
+    return [Source(name, size, lambda: path.open("rb", buffering=0))]
 
 
 def _members(path: Path, name: str) -> list[Source | Unreadable]:

@@ -1,0 +1,77 @@
+"""Local time to UTC against `zoneinfo` itself."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storemon_flask import zonedata
+from storemon_flask.core.zones import LocalClock, changes_of_year
+from storemon_flask.model import DAY_US, HOUR_US
+
+EPOCH = datetime(1970, 1, 1)
+
+
+def by_zoneinfo(local_us: int, name: str) -> int:
+    """The instant of a wall-clock time, first occurrence, and a skipped one with the offset before the gap."""
+    local = EPOCH + timedelta(microseconds=local_us)
+    aware = local.replace(tzinfo=zonedata.zone(name), fold=0)
+    return (aware.astimezone(UTC).replace(tzinfo=None) - EPOCH) // timedelta(microseconds=1)
+
+
+NAMES = sorted(zonedata.names())
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True),
+    st.integers(1971, 2060),
+    st.data(),
+)
+def test_local_times_become_the_instants_that_zoneinfo_says(names, year, data):
+    start = int((datetime(year, 1, 1) - EPOCH).total_seconds()) * 1_000_000
+    changes = [second * 1_000_000 for name in names for second, _, _ in changes_of_year(name, year)]
+    around = [st.integers(change - 20 * HOUR_US, change + 20 * HOUR_US) for change in changes]
+    moments = st.one_of(st.integers(start, start + 365 * DAY_US), *around)
+    local = sorted(data.draw(st.lists(moments, min_size=1, max_size=30)))
+    clock = LocalClock(tuple(names), local[0], local[-1])
+    for place, name in enumerate(names):
+        found = clock.to_utc(np.array(local), np.full(len(local), place))
+        assert found.tolist() == [by_zoneinfo(moment, name) for moment in local]
+
+
+@pytest.mark.parametrize(
+    ("name", "year", "expected"),
+    [
+        ("America/New_York", 2023, [("2023-03-12 07:00:00", -18000, -14400), ("2023-11-05 06:00:00", -14400, -18000)]),
+        ("Australia/Lord_Howe", 2023, [("2023-04-01 15:00:00", 39600, 37800), ("2023-09-30 15:30:00", 37800, 39600)]),
+        ("Pacific/Apia", 2011, [
+            ("2011-04-02 14:00:00", -36000, -39600),
+            ("2011-09-24 14:00:00", -39600, -36000),
+            ("2011-12-30 10:00:00", -36000, 50400),
+        ]),
+        ("Asia/Kathmandu", 2023, []),
+    ],
+)  # fmt: skip
+def test_the_changes_of_a_year_are_known_to_the_second(name, year, expected):
+    found = [
+        (str(EPOCH + timedelta(seconds=second)), before, after) for second, before, after in changes_of_year(name, year)
+    ]
+    assert found == expected
+
+
+@pytest.mark.slow
+def test_no_zone_changes_twice_within_two_days_so_one_question_a_day_finds_every_change():
+    for name in NAMES:
+        zone = zonedata.zone(name)
+        changed_at = []
+        before = None
+        for second in range(0, 2_208_988_800, 3 * 3600):
+            offset = datetime.fromtimestamp(second, zone).utcoffset()
+            if before is not None and offset != before:
+                changed_at.append(second)
+            before = offset
+        gaps = np.diff(changed_at)
+        assert not len(gaps) or gaps.min() > 2 * 86_400, name
