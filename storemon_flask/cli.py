@@ -86,6 +86,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
                 found,
                 now_us=time.time_ns() // 1000,
                 max_skew_us=settings.max_clock_skew_us,
+                road=settings.csv_road,
                 progress=progress,
                 on_file=done.append,
             )

@@ -15,10 +15,10 @@ CASES = sorted(folder.name for folder in GOLDEN.iterdir())
 NOW_US = 1_800_000_000_000_000
 
 
-def full_report(folder: Path, database: Database, fast: bool) -> dict[str, dict[str, str]]:
+def full_report(folder: Path, database: Database, road: str) -> dict[str, dict[str, str]]:
     from storemon_flask import settings
 
-    result = load.run(database, load.find([folder])[0], now_us=NOW_US, max_skew_us=0, fast=fast)
+    result = load.run(database, load.find([folder])[0], now_us=NOW_US, max_skew_us=0, road=road)
     # expected.csv is no feed, and is named as such.
     assert [summary.file for summary in result.files if summary.error] == ["expected.csv"]
     rules = settings.load({}).rules
@@ -26,11 +26,11 @@ def full_report(folder: Path, database: Database, fast: bool) -> dict[str, dict[
     return {row["store_id"]: row for row in csv.DictReader(io.StringIO(text.csv))}
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["fast road", "exact road"])
+@pytest.mark.parametrize("road", ["bytes", "pandas", "rows"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_golden_case_is_met_to_the_hundredth(case, fast, tmp_path):
+def test_a_golden_case_is_met_to_the_hundredth(case, road, tmp_path):
     database = Database(tmp_path / "storemon.db")
-    found = full_report(GOLDEN / case, database, fast)
+    found = full_report(GOLDEN / case, database, road)
     database.close()
     with (GOLDEN / case / "expected.csv").open() as stream:
         expected = list(csv.DictReader(stream))

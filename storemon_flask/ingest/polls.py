@@ -1,187 +1,246 @@
-"""The polls feed: blocks of text to columns, by pandas where the block is plain and row by row where it is not.
+"""The polls feed: blocks of text to columns, by whichever road the block allows.
 
-A block is plain when every road must agree on it: UTF-8, no quote, no NUL, no lone return, no blank line, no line too long,
-and as many commas as its lines should have. Both roads end in the same validators; a test holds one against the other.
+`bytes` (ingest.byte_road) and `pandas` read plain blocks, `rows` (ingest.records) reads every block. A block is plain when all
+roads must agree on it (ingest.plain) and its rows have one width. What a fast road does not read for certain it hands to the row-exact one, row by row. Tests hold every road against that one.
 """
 
 import io
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from storemon_flask.ingest import instants, records, values
+from storemon_flask.ingest import byte_road, instants, plain, records, values
 from storemon_flask.ingest.blocks import Block, BlockReader
+from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
-from storemon_flask.ingest.records import MAX_LINE_BYTES
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.values import BadValue
-from storemon_flask.model import Bools, Ints
+from storemon_flask.model import Bools, Ints, Reject
+
+# numpy lets go of the interpreter while it computes, so two blocks are read at once; more would wait for each other.
+_READERS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PollBlock:
-    """The good rows of a block in file order: `store` indexes `ids`. `rows` counts the bad ones too."""
+    """The good rows of a block in file order: `store` indexes `ids`. `rows` counts the bad ones too.
 
-    ids: list[str]
+    `ids` may be one list for many blocks, growing; an entry that no row uses may be anything, and one id may stand twice.
+    """
+
+    ids: list[Any]
     store: Ints
     instant_us: Ints
     active: Bools
     rows: int
 
 
-def read(reader: BlockReader, header: Header, latest_us: int, log: RejectLog, fast: bool = True) -> Iterator[PollBlock]:
-    """The polls of a file, a block at a time; what cannot be used goes to `log`.
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What became of one block: the good rows, and the bad ones in the order they stand."""
 
-    `latest_us` is the newest instant a poll may have. `fast=False` takes the row-exact road for every block.
+    polls: PollBlock
+    rejects: list[Reject]
+
+
+def read(
+    reader: BlockReader, header: Header, latest_us: int, log: RejectLog, road: str = "bytes"
+) -> Iterator[PollBlock]:
+    """The polls of a file, a block at a time, in order; what cannot be used goes to `log`.
+
+    `latest_us` is the newest instant a poll may have. `road` is `bytes`, `pandas` or `rows`, the last for every block.
     """
-    for block in reader:
+    parser = _Parser(header, latest_us, road)
+    pending: deque[Future[_Read]] = deque()
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
+        for block in reader:
+            if not block.overlong and road != "rows" and plain.is_plain(block.data):
+                if block.last and not pending:
+                    yield _logged(parser.plain(block), log)
+                    continue
+                pending.append(pool.submit(parser.plain, block))
+                if len(pending) > _READERS:
+                    yield _logged(pending.popleft().result(), log)
+                continue
+            while pending:
+                yield _logged(pending.popleft().result(), log)
+            found, unfinished = parser.exact(block)
+            if unfinished:
+                reader.give_back(unfinished)
+            yield _logged(found, log)
+        while pending:
+            yield _logged(pending.popleft().result(), log)
+
+
+def _logged(found: _Read, log: RejectLog) -> PollBlock:
+    for reject in found.rejects:
+        log.add(reject.line, reject.reason, reject.text)
+    return found.polls
+
+
+class _Parser:
+    """Reads blocks of one file; its plain reading may run in several threads at once."""
+
+    def __init__(self, header: Header, latest_us: int, road: str) -> None:
+        self._header = header
+        self._latest_us = latest_us
+        self._plain = self._by_bytes if road == "bytes" else self._by_pandas
+        self._ids = DistinctTexts(values.store_id)
+        self._words = DistinctTexts(values.status)
+
+    def plain(self, block: Block) -> _Read:
+        """A block without quotes, by the fast road or, where that declines, row by row."""
+        return self._plain(block) or self.exact(block)[0]
+
+    def exact(self, block: Block) -> tuple[_Read, bytes]:
+        """The block row by row, and the bytes of an unfinished record at its end."""
         if block.overlong:
-            log.add(block.line, records.LINE_LONG, block.overlong.decode("utf-8", "replace"))
-            yield PollBlock([], *_nothing(), rows=1)
-        elif not (fast and is_plain(block, header)):
-            yield _exact(reader, block, header, latest_us, log)
-        else:
-            quick = _plain(block, header, latest_us, log)
-            yield quick if quick is not None else _exact(reader, block, header, latest_us, log)
+            reject = Reject(block.line, records.LINE_LONG, block.overlong.decode("utf-8", "replace"))
+            return _Read(PollBlock([], _no_ints(), _no_ints(), _no_ints().astype(bool), 1), [reject]), b""
+        codes: dict[str, int] = {}
+        store: list[int] = []
+        instant: list[int] = []
+        active: list[bool] = []
+        rejects: list[Reject] = []
+        for record in records.split(block.data, block.line, self._header.width, block.last):
+            if isinstance(record, bytes):
+                return _Read(_columns(codes, store, instant, active, len(store) + len(rejects)), rejects), record
+            try:
+                if record.problem:
+                    raise BadValue(record.problem)
+                store_id, instant_us, is_active = self._fields(record.fields)
+            except BadValue as bad:
+                rejects.append(Reject(record.line, str(bad), record.text))
+                continue
+            store.append(codes.setdefault(store_id, len(codes)))
+            instant.append(instant_us)
+            active.append(is_active)
+        return _Read(_columns(codes, store, instant, active, len(store) + len(rejects)), rejects), b""
+
+    def _fields(self, fields: list[str]) -> tuple[str, int, bool]:
+        """Store id, instant and status of a row; `BadValue` with the first reason why not."""
+        id_at, instant_at, status_at = self._header.columns
+        store_id = values.store_id(fields[id_at])
+        instant = values.instant(fields[instant_at])
+        if instant > self._latest_us:
+            raise BadValue(values.INSTANT_FUTURE)
+        return store_id, instant, values.status(fields[status_at])
+
+    def _by_bytes(self, block: Block) -> _Read | None:
+        found = byte_road.rectangle(block.data, self._header.width)
+        if found is None:
+            return None
+        id_at, instant_at, status_at = self._header.columns
+        store, status = self._ids.codes(found, id_at), self._words.codes(found, status_at)
+        instant, good = byte_road.instants(found, instant_at)
+        unread = np.flatnonzero(~good)
+        if len(unread) > len(good) // 8:
+            # Another spelling than the usual one: a column at a time still, and only the rest row by row.
+            texts = np.array([found.field(row, instant_at) for row in unread.tolist()], dtype=f"S{instants.WIDTH}")
+            instant[unread], good[unread] = instants.read_column(texts)
+        active = np.array([word is True for word in self._words.values] + [False])[status]
+        good &= (store >= 0) & (status >= 0) & (instant <= self._latest_us)
+        good &= ~(self._ids.bad[store] | self._words.bad[status])
+        return self._finished(block, found.row, self._ids.values, self._ids.code_of, store, instant, active, good)
+
+    def _by_pandas(self, block: Block) -> _Read | None:
+        """None when rows have different lengths, or a line is blank."""
+        import pandas as pd
+
+        data, width = block.data, self._header.width
+        first = data.find(b"\n") + 1 or len(data)
+        lines = records.count(data, b"\n") + (not data.endswith(b"\n"))
+        # Too long rows after the first raise below; so, with as many commas as there should be, no row is too short.
+        if records.count(data, b",") != lines * (width - 1) or data.count(b",", 0, first) != width - 1:
+            return None
+        id_at, instant_at, status_at = self._header.columns
+        # Columns that nobody asked for are read as one byte each and dropped.
+        kinds: dict[int, Any] = dict.fromkeys(range(width), "S1")
+        kinds |= {id_at: "category", status_at: "category", instant_at: f"S{instants.WIDTH}"}
+        try:
+            frame = pd.read_csv(
+                io.BytesIO(data),
+                header=None,
+                names=list(range(width)),
+                dtype=kinds,
+                index_col=False,
+                na_filter=False,
+                quoting=3,
+                skip_blank_lines=False,
+                engine="c",
+                low_memory=False,
+            )
+        except pd.errors.ParserError:
+            return None
+        ids, store = _categories(frame[id_at], values.store_id)
+        bad_ids = _bad(ids)
+        words, status = _categories(frame[status_at], values.status)
+        instant, good = instants.read_column(frame[instant_at].to_numpy())
+        active = np.array([word is True for word in words])[status]
+        good &= (instant <= self._latest_us) & ~bad_ids[store] & ~_bad(words)[status]
+        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+        starts = np.concatenate([[0], ends + 1])
+        ends = np.append(ends, len(data))
+
+        def row(place: int) -> bytes:
+            return data[starts[place] : ends[place]].removesuffix(b"\r")
+
+        def another(store_id: str) -> int:
+            ids.append(store_id)
+            return len(ids) - 1
+
+        return self._finished(block, row, ids, another, store, instant, active, good)
+
+    def _finished(
+        self,
+        block: Block,
+        row: Callable[[int], bytes],
+        ids: list[Any],
+        code_of: Callable[[str], int],
+        store: Ints,
+        instant: Ints,
+        active: Bools,
+        good: Bools,
+    ) -> _Read:
+        """The columns of a plain block, after the rows that are not good have been read one by one."""
+        rejects = []
+        for place in np.flatnonzero(~good).tolist():
+            text = row(place).decode("utf-8")
+            try:
+                store_id, instant[place], active[place] = self._fields(text.split(","))
+            except BadValue as bad:
+                rejects.append(Reject(block.line + place, str(bad), text))
+                continue
+            good[place] = True
+            store[place] = code_of(store_id)
+        return _Read(PollBlock(ids, store[good], instant[good], active[good], len(good)), rejects)
 
 
-def is_plain(block: Block, header: Header) -> bool:
-    """Whether every road must read the block alike (see the module's text)."""
-    data = block.data
-    if b'"' in data or b"\0" in data:
-        return False
-    if b"\r" in data and (
-        records.count(data, b"\r") != data.count(b"\r\n") or b"\n\r\n" in data or data.startswith(b"\r\n")
-    ):
-        return False
-    if b"\n\n" in data or data.startswith(b"\n"):
-        return False
-    lines = records.count(data, b"\n") + (not data.endswith(b"\n"))
-    first = data.find(b"\n") + 1 or len(data)
-    if records.count(data, b",") != lines * (header.width - 1) or data.count(b",", 0, first) != header.width - 1:
-        return False
-    half = MAX_LINE_BYTES // 2
-    if any(data.find(b"\n", at, at + half) < 0 for at in range(0, len(data) - half, half)):
-        return False
-    return data.isascii() or _is_utf8(data)
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _plain(block: Block, header: Header, latest_us: int, log: RejectLog) -> PollBlock | None:
-    """The block by pandas and numpy; None when pandas finds rows of unequal length after all."""
-    import pandas as pd
-
-    id_at, instant_at, status_at = header.columns
-    # Columns that nobody asked for are read as one byte each and dropped.
-    kinds: dict[int, Any] = dict.fromkeys(range(header.width), "S1")
-    kinds |= {id_at: "category", status_at: "category", instant_at: f"S{instants.WIDTH}"}
-    try:
-        frame = pd.read_csv(
-            io.BytesIO(block.data),
-            header=None,
-            names=list(range(header.width)),
-            dtype=kinds,
-            index_col=False,
-            na_filter=False,
-            quoting=3,
-            skip_blank_lines=False,
-            engine="c",
-            low_memory=False,
-        )
-    except pd.errors.ParserError:
-        return None
-    ids, store, id_reasons = _categories(frame[id_at], values.store_id)
-    words, status, status_reasons = _categories(frame[status_at], values.status)
-    stamps = frame[instant_at].to_numpy()
-    instant, read_ok = instants.read_column(stamps)
-    active = np.array([word is True for word in words], dtype=bool)[status]
-
-    good = read_ok & (instant <= latest_us)
-    if id_reasons:
-        good &= ~np.isin(store, list(id_reasons))
-    if status_reasons:
-        good &= ~np.isin(status, list(status_reasons))
-    doubtful = np.flatnonzero(~good)
-    if len(doubtful):
-        _look_again(block, header, doubtful, latest_us, log, instant, good)
-    return PollBlock([i or "" for i in ids], store[good], instant[good], active[good], len(frame))
-
-
-def _categories(column: Any, read: Callable[[str], Any]) -> tuple[list[Any], Ints, dict[int, str]]:
-    """The column's distinct texts read once each: values (None for a bad one), a code per row, and the bad codes' reasons."""
-    reasons: dict[int, str] = {}
+def _categories(column: Any, read: Callable[[str], Any]) -> tuple[list[Any], Ints]:
+    """The column's distinct texts, each read once (a bad one is its `BadValue`), and a code per row."""
     found: list[Any] = []
-    for code, text in enumerate(column.cat.categories.tolist()):
+    for text in column.cat.categories.tolist():
         try:
             found.append(read(text))
         except BadValue as bad:
-            found.append(None)
-            reasons[code] = str(bad)
-    return found, column.cat.codes.to_numpy().astype(np.int64), reasons
+            found.append(bad)
+    return found, column.cat.codes.to_numpy().astype(np.int64)
 
 
-def _look_again(
-    block: Block, header: Header, rows: Ints, latest_us: int, log: RejectLog, instant: Ints, good: Bools
-) -> None:
-    """Read the rows the columns could not, one by one: good ones are filled in, the others rejected."""
-    ends = np.flatnonzero(np.frombuffer(block.data, np.uint8) == ord("\n"))
-    starts = np.concatenate([[0], ends + 1])
-    ends = np.concatenate([ends, [len(block.data)]])
-    for row in rows.tolist():
-        text = block.data[starts[row] : ends[row]].removesuffix(b"\r").decode("utf-8")
-        try:
-            _, instant[row], _ = _fields(text.split(","), header, latest_us)
-            good[row] = True
-        except BadValue as bad:
-            log.add(block.line + row, str(bad), text)
+def _bad(found: list[Any]) -> Bools:
+    """For each code, whether its text is a bad value."""
+    return np.array([isinstance(value, BadValue) for value in found], dtype=bool)
 
 
-def _exact(reader: BlockReader, block: Block, header: Header, latest_us: int, log: RejectLog) -> PollBlock:
-    """The block row by row; an unfinished record at its end is given back to the reader."""
-    codes: dict[str, int] = {}
-    store: list[int] = []
-    instant: list[int] = []
-    active: list[bool] = []
-    rows = 0
-    for record in records.split(block.data, block.line, header.width, block.last):
-        if isinstance(record, bytes):
-            reader.give_back(record)
-            break
-        rows += 1
-        try:
-            if record.problem:
-                raise BadValue(record.problem)
-            store_id, instant_us, is_active = _fields(record.fields, header, latest_us)
-        except BadValue as bad:
-            log.add(record.line, str(bad), record.text)
-            continue
-        store.append(codes.setdefault(store_id, len(codes)))
-        instant.append(instant_us)
-        active.append(is_active)
+def _columns(codes: dict[str, int], store: list[int], instant: list[int], active: list[bool], rows: int) -> PollBlock:
     return PollBlock(
         list(codes), np.array(store, np.int64), np.array(instant, np.int64), np.array(active, np.bool_), rows
     )
 
 
-def _fields(fields: list[str], header: Header, latest_us: int) -> tuple[str, int, bool]:
-    """Store id, instant and status of a row; `BadValue` with the first reason why not."""
-    id_at, instant_at, status_at = header.columns
-    store_id = values.store_id(fields[id_at])
-    instant = values.instant(fields[instant_at])
-    if instant > latest_us:
-        raise BadValue(values.INSTANT_FUTURE)
-    return store_id, instant, values.status(fields[status_at])
-
-
-def _nothing() -> tuple[Ints, Ints, NDArray[np.bool_]]:
-    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_)
+def _no_ints() -> Ints:
+    return np.empty(0, dtype=np.int64)

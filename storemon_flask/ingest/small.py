@@ -1,79 +1,123 @@
-"""The two small feeds, hours and time zones: row by row, whole in memory (a few rows a store)."""
+"""The two small feeds, hours and time zones: a few rows a store, whole in memory, as codes of distinct texts."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, Final
 
-from storemon_flask.ingest import records, values
-from storemon_flask.ingest.blocks import BlockReader
+import numpy as np
+
+from storemon_flask.ingest import byte_road, plain, records, values
+from storemon_flask.ingest.blocks import Block, BlockReader
+from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.values import BadValue
+from storemon_flask.model import Ints
 
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True, slots=True)
-class HoursRow:
-    """One row of weekly hours, with where it stood in case it cannot be applied after all."""
-
-    store_id: str
-    day: int
-    start_s: int
-    end_s: int
-    line: int
-    text: str
+# The validator of each field, in the order of `feeds.FEEDS`; the first is the store's.
+_READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
+    "hours": (values.store_id, values.day_of_week, values.time_of_day, partial(values.time_of_day, end=True)),
+    "timezones": (values.store_id, values.time_zone),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class ZoneRow:
-    """One store's time zone."""
+class Rows:
+    """Good rows of a block in file order: `codes[k]` indexes `values[k]`, the distinct values of field k.
 
-    store_id: str
-    name: str
+    `line` says where each stands, `text(row)` what stands there.
+    """
 
-
-def read_hours(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str]) -> Iterator[HoursRow]:
-    """The good hours rows in file order. A store of which a row was rejected is added to `spoiled`."""
-
-    def read(fields: list[str], line: int, text: str) -> HoursRow:
-        store_at, day_at, start_at, end_at = header.columns
-        store_id = values.store_id(fields[store_at])
-        try:
-            day = values.day_of_week(fields[day_at])
-            start, end = values.time_of_day(fields[start_at]), values.time_of_day(fields[end_at], end=True)
-        except BadValue:
-            spoiled.add(store_id)
-            raise
-        return HoursRow(store_id, day, start, end, line, text)
-
-    return _rows(reader, header, log, read)
+    values: list[list[Any]]
+    codes: list[Ints]
+    line: Ints
+    text: Callable[[int], str]
 
 
-def read_zones(reader: BlockReader, header: Header, log: RejectLog) -> Iterator[ZoneRow]:
-    """The good time zone rows in file order."""
+def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str]) -> Iterator[Rows]:
+    """The good rows of an hours or time zones file, a block at a time; the others go to `log`.
 
-    def read(fields: list[str], line: int, text: str) -> ZoneRow:
-        store_at, zone_at = header.columns
-        return ZoneRow(values.store_id(fields[store_at]), values.time_zone(fields[zone_at]))
-
-    return _rows(reader, header, log, read)
-
-
-def _rows(
-    reader: BlockReader, header: Header, log: RejectLog, read: Callable[[list[str], int, str], Row]
-) -> Iterator[Row]:
+    A store of which a row was rejected, where the row still names it, is added to `spoiled`.
+    """
+    feed = _Feed(header, log, spoiled)
     for block in reader:
         if block.overlong:
             log.add(block.line, records.LINE_LONG, block.overlong.decode("utf-8", "replace"))
             continue
-        for record in records.split(block.data, block.line, header.width, block.last):
+        found = byte_road.rectangle(block.data, header.width) if plain.is_plain(block.data) else None
+        if found is not None:
+            yield feed.by_bytes(block, found)
+            continue
+        rows, unfinished = feed.exact(block)
+        if unfinished:
+            reader.give_back(unfinished)
+        yield rows
+
+
+class _Feed:
+    """One file being read: the distinct texts of its fields."""
+
+    def __init__(self, header: Header, log: RejectLog, spoiled: set[str]) -> None:
+        self._at = header.columns
+        self._width = header.width
+        self._readers = _READERS[header.feed]
+        self._columns = [DistinctTexts(read) for read in self._readers]
+        self._log = log
+        self._spoiled = spoiled
+
+    def by_bytes(self, block: Block, found: byte_road.Rectangle) -> Rows:
+        """A plain block; rows that are not certain are read one by one."""
+        codes = [column.codes(found, at) for column, at in zip(self._columns, self._at, strict=True)]
+        good = np.ones(len(found), dtype=bool)
+        for column, code in zip(self._columns, codes, strict=True):
+            good &= (code >= 0) & ~column.bad[code]
+        for place in np.flatnonzero(~good).tolist():
+            text = found.row(place).decode("utf-8")
+            row = self._row(text.split(","), block.line + place, text)
+            if row is not None:
+                good[place] = True
+                for code, value in zip(codes, row, strict=True):
+                    code[place] = value
+        places = np.flatnonzero(good)
+        return Rows(
+            [column.values for column in self._columns],
+            [code[good] for code in codes],
+            block.line + places,
+            lambda row: found.row(int(places[row])).decode("utf-8"),
+        )
+
+    def exact(self, block: Block) -> tuple[Rows, bytes]:
+        """The block row by row, and the bytes of an unfinished record at its end."""
+        rows: list[list[int]] = []
+        lines: list[int] = []
+        texts: list[str] = []
+        unfinished = b""
+        for record in records.split(block.data, block.line, self._width, block.last):
             if isinstance(record, bytes):
-                reader.give_back(record)
+                unfinished = record
                 break
-            try:
-                if record.problem:
-                    raise BadValue(record.problem)
-                yield read(record.fields, record.line, record.text)
-            except BadValue as bad:
-                log.add(record.line, str(bad), record.text)
+            if record.problem:
+                self._log.add(record.line, record.problem, record.text)
+                continue
+            row = self._row(record.fields, record.line, record.text)
+            if row is not None:
+                rows.append(row)
+                lines.append(record.line)
+                texts.append(record.text)
+        table = np.array(rows, dtype=np.int64).reshape(len(rows), len(self._columns))
+        found = Rows([column.values for column in self._columns], list(table.T), np.array(lines, dtype=np.int64), texts.__getitem__)
+        return found, unfinished
+
+    def _row(self, fields: list[str], line: int, text: str) -> list[int] | None:
+        """The codes of a row's values; None, and a reject, when one is bad."""
+        read: list[Any] = []
+        try:
+            for reader, at in zip(self._readers, self._at, strict=True):
+                read.append(reader(fields[at]))
+        except BadValue as bad:
+            if read:
+                self._spoiled.add(read[0])
+            self._log.add(line, str(bad), text)
+            return None
+        return [column.code_of(value) for column, value in zip(self._columns, read, strict=True)]

@@ -4,6 +4,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +57,7 @@ def run(
     max_skew_us: int,
     progress: Progress = lambda name, part: None,
     on_file: Callable[[FileSummary], None] = lambda summary: None,
-    fast: bool = True,
+    road: str = "bytes",
 ) -> LoadResult:
     """Load everything found. One bad file does not keep the others from loading.
 
@@ -64,7 +65,7 @@ def run(
     together). Rows that cannot be used are kept with their reasons. `DatabaseError` when nothing can be stored.
     """
     database.prepare()
-    return _Loading(database, now_us, now_us + max_skew_us, progress, on_file, fast).all(found)
+    return _Loading(database, now_us, now_us + max_skew_us, progress, on_file, road).all(found)
 
 
 class _Loading:
@@ -77,14 +78,14 @@ class _Loading:
         latest_us: int,
         progress: Progress,
         on_file: Callable[[FileSummary], None],
-        fast: bool,
+        road: str,
     ) -> None:
         self.database = database
         self.now_us = now_us
         self.latest_us = latest_us
         self.progress = progress
         self.on_file = on_file
-        self.fast = fast
+        self.road = road
         self.result = LoadResult()
         self.hours = HoursSet()
         self.room = KEPT_PER_LOAD
@@ -104,7 +105,7 @@ class _Loading:
         return self.result
 
     def _file(self, source: Source, summary: FileSummary) -> None:
-        digest = hashlib.sha256()
+        digest = _Digest()
         counted = _ByteShare(source, self.progress)
 
         def on_bytes(data: bytes) -> None:
@@ -120,7 +121,7 @@ class _Loading:
             if header.feed == "polls":
                 self._polls(reader, header, summary, log, digest)
             elif header.feed == "hours":
-                self.hours.add(summary, log, small.read_hours(reader, header, log, self.hours.spoiled))
+                self.hours.add(summary, log, small.read(reader, header, log, self.hours.spoiled))
                 summary.sha256 = digest.hexdigest()
                 self.room -= len(log.kept)
             else:
@@ -128,11 +129,11 @@ class _Loading:
         counted.done()
 
     def _polls(
-        self, reader: BlockReader, header: Header, summary: FileSummary, log: RejectLog, digest: "hashlib._Hash"
+        self, reader: BlockReader, header: Header, summary: FileSummary, log: RejectLog, digest: "_Digest"
     ) -> None:
         with closing(StagedPolls(self.database.path.parent)) as staged:
             rows = 0
-            for block in poll_feed.read(reader, header, self.latest_us, log, self.fast):
+            for block in poll_feed.read(reader, header, self.latest_us, log, self.road):
                 staged.add(block.ids, block.store, block.instant_us, block.active)
                 rows += block.rows
             summary.sha256 = digest.hexdigest()
@@ -148,13 +149,15 @@ class _Loading:
         self.on_file(summary)
 
     def _zones(
-        self, reader: BlockReader, header: Header, summary: FileSummary, log: RejectLog, digest: "hashlib._Hash"
+        self, reader: BlockReader, header: Header, summary: FileSummary, log: RejectLog, digest: "_Digest"
     ) -> None:
         zone_of: dict[str, str] = {}
         rows = 0
-        for row in small.read_zones(reader, header, log):
-            zone_of[row.store_id] = row.name
-            rows += 1
+        for block in small.read(reader, header, log, set()):
+            ids, names = block.values
+            for store, name in zip(block.codes[0].tolist(), block.codes[1].tolist(), strict=True):
+                zone_of[ids[store]] = names[name]
+            rows += len(block.line)
         summary.sha256 = digest.hexdigest()
         with self.database.write() as connection:
             old = stores.zones_of(connection, zone_of)
@@ -202,6 +205,26 @@ class _Loading:
             kept = log.kept
         loads.add_file(connection, load, time.time_ns() // 1000, summary, kept)
         self.result.load = load
+
+
+class _Digest:
+    """SHA-256 of what is read, computed beside the reading: OpenSSL lets go of the interpreter."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+        self._last: Future[None] | None = None
+
+    def update(self, data: bytes) -> None:
+        """The next bytes; waits for the ones before, so that no more than two pieces are held."""
+        if self._last is not None:
+            self._last.result()
+        self._last = self._pool.submit(self._sum.update, data)
+
+    def hexdigest(self) -> str:
+        """The sum of everything, once it is read."""
+        self._pool.shutdown()
+        return self._sum.hexdigest()
 
 
 class _ByteShare:

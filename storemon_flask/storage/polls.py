@@ -24,14 +24,14 @@ def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Counts:
     first = np.full(len(number), np.iinfo(np.int64).max)
     last = np.full(len(number), -1)
     for week, keys in staged.cells():
-        present = np.unique(keys >> STORE_SHIFT)
+        place = keys >> STORE_SHIFT
+        begins = np.flatnonzero(np.diff(place, prepend=-1))
+        present = place[begins]
         merged, dirty = _merge(keys, _stored_keys(connection, week, present, number), counts)
         _write(connection, week, merged, dirty, number)
-        edges = np.searchsorted(keys >> STORE_SHIFT, present)
-        ends = np.append(edges[1:], len(keys)) - 1
-        instants = week * WEEK_US + ((keys & IN_WEEK) >> 1)
-        first[present] = np.minimum(first[present], instants[edges])
-        last[present] = np.maximum(last[present], instants[ends])
+        ends = np.append(begins[1:], len(keys)) - 1
+        first[present] = np.minimum(first[present], week * WEEK_US + ((keys[begins] & IN_WEEK) >> 1))
+        last[present] = np.maximum(last[present], week * WEEK_US + ((keys[ends] & IN_WEEK) >> 1))
     connection.executemany(
         "UPDATE store SET first_poll_us = min(coalesce(first_poll_us, ?2), ?2), "
         "last_poll_us = max(coalesce(last_poll_us, ?3), ?3) WHERE number = ?1",
@@ -111,7 +111,7 @@ def _merge(keys: Ints, stored: Ints, counts: Counts) -> tuple[Ints, Ints]:
     """Stored and new keys together, the new ones winning; and the places of the stores that change."""
     if not len(stored):
         counts.new += len(keys)
-        return keys, np.unique(keys >> STORE_SHIFT)
+        return keys, _distinct(keys >> STORE_SHIFT)
     at = np.minimum(np.searchsorted(stored >> 1, keys >> 1), len(stored) - 1)
     known = (stored[at] >> 1) == (keys >> 1)
     same = stored[at] == keys
@@ -120,7 +120,11 @@ def _merge(keys: Ints, stored: Ints, counts: Counts) -> tuple[Ints, Ints]:
     counts.unchanged += int(same.sum())
     if same.all():
         return stored, np.empty(0, dtype=np.int64)
-    return latest_of(np.concatenate([stored, keys])), np.unique(keys[~same] >> STORE_SHIFT)
+    return latest_of(np.concatenate([stored, keys])), _distinct(keys[~same] >> STORE_SHIFT)
+
+
+def _distinct(ascending: Ints) -> Ints:
+    return ascending[np.flatnonzero(np.diff(ascending, prepend=-1))]
 
 
 def _write(connection: sqlite3.Connection, week: int, keys: Ints, dirty: Ints, number: Ints) -> None:

@@ -30,6 +30,8 @@ class StagedPolls:
         self.ids: list[str] = []
         self.repeated = 0
         self._index: dict[str, int] = {}
+        self._shared: list[str] | None = None
+        self._local = np.empty(0, dtype=np.int64)
         self._weeks: list[Ints] = []
         self._keys: list[Ints] = []
         self._waiting = 0
@@ -41,17 +43,30 @@ class StagedPolls:
         """Rows in file order; `store` indexes `ids`, which may hold ids that no row uses."""
         if not len(store):
             return
-        local = np.zeros(len(ids), dtype=np.int64)
-        for code in np.flatnonzero(np.bincount(store, minlength=len(ids))).tolist():
-            local[code] = self._index.setdefault(ids[code], len(self._index))
-            if local[code] == len(self.ids):
-                self.ids.append(ids[code])
+        local = self._local_of(ids, store)
         week = instant_us // WEEK_US
         self._weeks.append(week)
-        self._keys.append((local[store] << STORE_SHIFT) | ((instant_us - week * WEEK_US) << 1) | active)
+        self._keys.append((local << STORE_SHIFT) | ((instant_us - week * WEEK_US) << 1) | active)
         self._waiting += len(store)
         if self._waiting >= RUN_ROWS:
             self._flush()
+
+    def _local_of(self, ids: list[str], store: Ints) -> Ints:
+        """The rows' places in `self.ids`. Blocks that share one growing list of ids pay for each of them once."""
+        if ids is not self._shared:
+            self._shared, self._local = ids, np.empty(0, dtype=np.int64)
+        if len(ids) > len(self._local):
+            fresh = np.full(len(ids) - len(self._local), -1, dtype=np.int64)
+            self._local = np.concatenate([self._local, fresh])
+        local = self._local[store]
+        unseen = np.flatnonzero(local < 0)
+        if len(unseen):
+            for code in np.unique(store[unseen]).tolist():
+                self._local[code] = self._index.setdefault(ids[code], len(self._index))
+                if self._local[code] == len(self.ids):
+                    self.ids.append(ids[code])
+            local = self._local[store]
+        return local
 
     def cells(self) -> Iterator[tuple[int, Ints]]:
         """(week, keys) for every week and group of stores that has polls; keys ascending, one per store and instant."""

@@ -1,0 +1,313 @@
+"""The byte road: a plain block of the polls feed to columns, by arithmetic on its bytes.
+
+Why it is fast: no row ever becomes a Python object. The block is looked at as one array of bytes, and once more as an array
+of 64-bit words, one beginning at every byte (`words[i]` is bytes i to i + 7, little-endian).
+
+1. Separators. The commas and newlines are found by comparison. If every `width`-th of them is a newline, and no other is,
+   the block is a rectangle: row r's field k lies between two known places. If not, the block is declined.
+2. Distinct texts. A column such as the store id says few things often. Each field's words are hashed, the hash is looked up
+   in a table of the texts seen so far, and the words are compared with those of the text found, so that two texts with one
+   hash are never mixed up. A new text is read once, by the validator that every road uses.
+3. Timestamps. Each has the shape `YYYY-MM-DD HH:MM:SS.ffffff UTC`, and trailing zeros of the fraction may be missing. Five
+   words a row hold it. XOR with a template of zeros turns digits into their values and separators into 0; one mask finds
+   every byte that is neither. `d * 10 + (d >> 8)` makes all two-digit numbers of a word at once.
+4. Whatever is not read so (another spelling, a field too long, a bad value, the block's last rows, whose words would reach
+   beyond its end) is *doubtful*: the caller reads those rows one by one and finds out what they are.
+
+Nothing is rejected here, and nothing is guessed: a row is either read exactly as the row-exact road would, or doubtful.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storemon_flask.ingest.values import BadValue
+from storemon_flask.model import DAY_US, Bools, Ints
+
+Words = NDArray[np.uint64]
+
+# A field of up to this many words is looked up as a distinct text; a longer one is doubtful.
+_MOST_WORDS: Final = 5
+_LONGEST: Final = 8 * _MOST_WORDS
+# Bytes beyond a row's end that its words may touch.
+_OVERHANG: Final = _LONGEST + 8
+_MASKS: Final = np.array([(1 << (8 * kept)) - 1 for kept in range(9)], dtype=np.uint64)
+_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
+_EMPTY: Final = -1
+
+
+def _word(text: bytes) -> np.uint64:
+    return np.uint64(int.from_bytes(text.ljust(8, b"\0"), "little"))
+
+
+class Rectangle:
+    """A plain block with its rows and fields found: `start[r, k]` to `end[r, k]` are the bytes of a field."""
+
+    def __init__(self, data: bytes, start: Ints, end: Ints) -> None:
+        self.data = data
+        self.start = start
+        self.end = end
+        self.words: Words = np.ndarray((max(len(data) - 7, 0),), np.dtype("<u8"), data, strides=(1,))
+        # The rows whose words all lie within the block.
+        self.safe = int(np.searchsorted(end[:, -1], len(data) - _OVERHANG))
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def field(self, place: int, column: int) -> bytes:
+        """One field's bytes."""
+        return self.data[self.start[place, column] : self.end[place, column]]
+
+    def row(self, place: int) -> bytes:
+        """A whole row, without its line break."""
+        return self.data[self.start[place, 0] : self.end[place, -1]]
+
+
+def rectangle(data: bytes, width: int) -> Rectangle | None:
+    """The block as a rectangle of `width` fields a row; None when a row has more or fewer, or a line is blank.
+
+    The block holds no quote and no NUL, and a return only before a newline.
+    """
+    array = np.frombuffer(data, dtype=np.uint8)
+    found = array == ord(",")
+    found |= array == ord("\n")
+    separators = np.flatnonzero(found)
+    if not data.endswith(b"\n"):
+        separators = np.append(separators, len(data))
+    rows, rest = divmod(len(separators), width)
+    if rest:
+        return None
+    end = separators.reshape(rows, width)
+    newline = end[:, -1] if data.endswith(b"\n") else end[:-1, -1]
+    if not (array[newline] == ord("\n")).all() or (array[end[:, :-1]] != ord(",")).any():
+        return None
+    start = np.empty_like(end)
+    start[0, 0] = 0
+    start[1:, 0] = end[:-1, -1] + 1
+    start[:, 1:] = end[:, :-1] + 1
+    if b"\r" in data:
+        end[:, -1] -= array[end[:, -1] - 1] == ord("\r")
+    return Rectangle(data, start, end)
+
+
+class DistinctTexts:
+    """The distinct texts of one column of a file, each read once. Safe to share between threads.
+
+    `values[code]` is what the validator made of the text, or the `BadValue` it raised; `bad[code]` says which. Both only
+    ever grow, so a code keeps its meaning.
+    """
+
+    def __init__(self, read: Callable[[str], Any]) -> None:
+        self.values: list[Any] = []
+        self.bad = np.zeros(256, dtype=bool)
+        self._read = read
+        self._codes: dict[Any, int] = {}
+        self._lock = threading.Lock()
+        self._bits = 10
+        self._slots = np.full(1 << self._bits, _EMPTY, dtype=np.int64)
+        self._known = np.zeros((_MOST_WORDS, 256), dtype=np.uint64)
+        self._known_hash = np.zeros(256, dtype=np.uint64)
+
+    def codes(self, block: Rectangle, column: int) -> Ints:
+        """A code per row, an index into `values`; -1 where the row is doubtful."""
+        start, end = block.start[: block.safe, column], block.end[: block.safe, column]
+        codes = np.full(len(block), _EMPTY, dtype=np.int64)
+        if not len(start):
+            return codes
+        parts = _parts(block.words, start, end - start)
+        hashes = _hash(parts)
+        found = self._look_up(hashes, parts)
+        new = np.flatnonzero(found == _EMPTY)
+        if len(new):
+            with self._lock:
+                self._learn(block, column, new, hashes, parts)
+                found[new] = self._look_up(hashes[new], [part[new] for part in parts])
+        found[end - start > _LONGEST] = _EMPTY
+        codes[: block.safe] = found
+        return codes
+
+    def code_of(self, value: Any) -> int:
+        """The code of a value that a doubtful row turned out to have."""
+        with self._lock:
+            if value not in self._codes:
+                self._codes[value] = self._append(value)
+            return self._codes[value]
+
+    def _look_up(self, hashes: Words, parts: list[Words]) -> Ints:
+        # Taken once: another thread may put larger tables in their place, and only ever adds to these.
+        slots, known, known_hash, bits = self._slots, self._known, self._known_hash, self._bits
+        place = (hashes >> np.uint64(64 - bits)).astype(np.int64)
+        codes = slots[place]
+        wrong = np.flatnonzero((codes != _EMPTY) & (known_hash[codes] != hashes))
+        while len(wrong):
+            place[wrong] = (place[wrong] + 1) & (len(slots) - 1)
+            codes[wrong] = slots[place[wrong]]
+            wrong = wrong[(codes[wrong] != _EMPTY) & (known_hash[codes[wrong]] != hashes[wrong])]
+        differs = np.zeros(len(codes), dtype=np.uint64)
+        for number in range(_MOST_WORDS):
+            if number < len(parts):
+                differs |= known[number][codes] ^ parts[number]
+            elif known[number].any():
+                differs |= known[number][codes]
+        codes[differs != 0] = _EMPTY
+        return codes
+
+    def _learn(self, block: Rectangle, column: int, rows: Ints, hashes: Words, parts: list[Words]) -> None:
+        """Put the texts of these rows into the tables; of two with one hash only the first is ever found."""
+        _, first = np.unique(hashes[rows], return_index=True)
+        for row in rows[np.sort(first)].tolist():
+            if block.end[row, column] - block.start[row, column] > _LONGEST or self._holds(int(hashes[row])):
+                continue
+            text = block.data[block.start[row, column] : block.end[row, column]].decode("utf-8")
+            try:
+                value = self._read(text)
+            except BadValue as bad:
+                value = bad
+            self._add(value, hashes[row], [part[row] for part in parts])
+
+    def _holds(self, hashed: int) -> bool:
+        place = hashed >> (64 - self._bits)
+        while (code := int(self._slots[place])) != _EMPTY:
+            if int(self._known_hash[code]) == hashed:
+                return True
+            place = (place + 1) & (len(self._slots) - 1)
+        return False
+
+    def _add(self, value: Any, hashed: np.uint64, parts: list[np.uint64]) -> None:
+        code = self._append(value)
+        self._known[: len(parts), code] = parts
+        self._known_hash[code] = hashed
+        if 4 * (code + 1) > len(self._slots):
+            self._bits += 1
+            slots = np.full(1 << self._bits, _EMPTY, dtype=np.int64)
+            for other in self._slots[self._slots != _EMPTY].tolist():
+                _put(slots, self._bits, int(self._known_hash[other]), other)
+            _put(slots, self._bits, int(hashed), code)
+            self._slots = slots
+        else:
+            _put(self._slots, self._bits, int(hashed), code)
+
+    def _append(self, value: Any) -> int:
+        code = len(self.values)
+        if code == len(self._known_hash):
+            self._known = np.concatenate([self._known, np.zeros_like(self._known)], axis=1)
+            self._known_hash = np.concatenate([self._known_hash, np.zeros_like(self._known_hash)])
+            self.bad = np.concatenate([self.bad, np.zeros_like(self.bad)])
+        self.bad[code] = isinstance(value, BadValue)
+        self.values.append(value)
+        return code
+
+
+def _put(slots: Ints, bits: int, hashed: int, code: int) -> None:
+    place = hashed >> (64 - bits)
+    while slots[place] != _EMPTY:
+        place = (place + 1) & (len(slots) - 1)
+    slots[place] = code
+
+
+def _parts(words: Words, start: Ints, length: Ints) -> list[Words]:
+    """The fields' words, with what lies beyond a field's end blanked; as many as the longest field (of those read) needs."""
+    shortest, longest = int(length.min()), min(int(length.max()), _LONGEST)
+    parts = []
+    for number in range(max(1, (longest + 7) // 8)):
+        part = words[start + 8 * number]
+        if shortest < 8 * number + 8:
+            if shortest == longest:
+                part &= _MASKS[longest - 8 * number]
+            else:
+                part &= _MASKS[np.clip(length - 8 * number, 0, 8)]
+        parts.append(part)
+    return parts
+
+
+def _hash(parts: list[Words]) -> Words:
+    """A hash of the words; words of zeros at the end change nothing, so that it does not depend on the longest field."""
+    hashed = parts[0] * _MULTIPLIER
+    for number, part in enumerate(parts[1:], start=1):
+        hashed ^= (part ^ (part >> np.uint64(31))) * _ODD[number]
+    hashed ^= hashed >> np.uint64(32)
+    hashed *= _MULTIPLIER
+    return hashed
+
+
+_ODD: Final = np.array([0x9E3779B97F4A7C15 * (2 * n + 1) % (1 << 64) for n in range(_MOST_WORDS)], dtype=np.uint64)
+
+
+# Timestamps. A template's zeros stand where digits do; XOR leaves a digit's value, and 0 where a separator is as it must be.
+_DATE, _CLOCK, _SECONDS = _word(b"0000-00-"), _word(b"00 00:00"), _word(b":00")
+_FRACTION, _UTC = _word(b"000000"), _word(b" UTC")
+_SIX: Final = np.uint64(0x0606060606060606)
+# Bits that must be clear in d | (d + 6): the high half of a digit's byte, all of a separator's.
+_DATE_BAD: Final = np.uint64(0xFFF0F0FFF0F0F0F0)
+_CLOCK_BAD: Final = np.uint64(0xF0F0FFF0F0FFF0F0)
+_SECONDS_BAD: Final = np.uint64(0x0000000000F0F0FF)
+_FRACTION_BAD: Final = np.uint64(0x0000F0F0F0F0F0F0)
+_SHORTEST, _STAMP_LONGEST = len("2023-01-22 12:09:39 UTC"), len("2023-01-22 12:09:39.388884 UTC")
+_FIRST_YEAR, _LAST_YEAR = 1970, 2199
+
+
+def instants(block: Rectangle, column: int) -> tuple[Ints, Bools]:
+    """Microseconds since 1970 of each row's timestamp, and whether it was read; False means doubtful."""
+    instant = np.zeros(len(block), dtype=np.int64)
+    good = np.zeros(len(block), dtype=bool)
+    start, end = block.start[: block.safe, column], block.end[: block.safe, column]
+    length = end - start
+    fitting = (length >= _SHORTEST) & (length <= _STAMP_LONGEST) & (length != _SHORTEST + 1)
+    if not fitting.all():
+        # Words of fields this short may begin before the block; those rows are doubtful anyway.
+        end = np.where(fitting, end, start + _SHORTEST)
+    words = block.words
+    date, clock, seconds = words[start] ^ _DATE, words[start + 8] ^ _CLOCK, words[start + 16]
+    digits = np.clip(length - (_SHORTEST + 1), 0, 6)
+    fraction = (words[start + 20] ^ _FRACTION) & _MASKS[digits]
+    fitting &= (words[end - 8] >> np.uint64(32)) == _UTC
+    fitting &= (digits == 0) | ((seconds >> np.uint64(24)) & np.uint64(255) == ord("."))
+    seconds = (seconds ^ _SECONDS) & np.uint64(0xFFFFFF)
+    bad = (date | (date + _plain_six(_DATE_BAD))) & _DATE_BAD
+    bad |= (clock | (clock + _plain_six(_CLOCK_BAD))) & _CLOCK_BAD
+    bad |= (seconds | (seconds + _plain_six(_SECONDS_BAD))) & _SECONDS_BAD
+    bad |= (fraction | (fraction + _plain_six(_FRACTION_BAD))) & _FRACTION_BAD
+    fitting &= bad == 0
+
+    date, clock, seconds, fraction = (_pairs(word) for word in (date, clock, seconds, fraction))
+    year = _byte(date, 0) * 100 + _byte(date, 2)
+    fitting &= (year >= _FIRST_YEAR) & (year <= _LAST_YEAR)
+    day = _days()[np.where(fitting, (year - _FIRST_YEAR) * 512 + _byte(date, 5) * 32 + _byte(clock, 0), 0)]
+    hour, minute, second = _byte(clock, 3), _byte(clock, 6), _byte(seconds, 1)
+    fitting &= (day >= 0) & (hour < 24) & (minute < 60) & (second < 60)
+    micros = _byte(fraction, 0) * 10_000 + _byte(fraction, 2) * 100 + _byte(fraction, 4)
+    instant[: block.safe] = day * DAY_US + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
+    good[: block.safe] = fitting
+    return instant, good
+
+
+def _plain_six(bad: np.uint64) -> np.uint64:
+    """6 in each byte that must be a digit: then a value above 9 shows in the byte's high half."""
+    digits = ~bad & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return (digits & (bad >> np.uint64(4))) & _SIX
+
+
+def _pairs(digits: Words) -> Words:
+    """At each byte, ten times its digit plus the next byte's: no byte exceeds 99, so none spills into another."""
+    return digits * np.uint64(10) + (digits >> np.uint64(8))
+
+
+def _byte(word: Words, place: int) -> Ints:
+    return ((word >> np.uint64(8 * place)) & np.uint64(255)).view(np.int64)
+
+
+@lru_cache(maxsize=1)
+def _days() -> Ints:
+    """Day number by (year - 1970) * 512 + month * 32 + day; -1 for a date that does not exist."""
+    table = np.full((_LAST_YEAR - _FIRST_YEAR + 1) * 512, -1, dtype=np.int64)
+    dates = np.arange(np.datetime64(f"{_FIRST_YEAR}-01-01"), np.datetime64(f"{_LAST_YEAR + 1}-01-01"))
+    months = dates.astype("datetime64[M]")
+    years = dates.astype("datetime64[Y]")
+    month = (months - years.astype("datetime64[M]")).astype(np.int64) + 1
+    day = (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
+    table[years.astype(np.int64) * 512 + month * 32 + day] = np.arange(len(dates))
+    return table
