@@ -167,11 +167,10 @@ def rejects(ctx: click.Context, load_id: int | None) -> None:
 
     from storemon_flask.services import catalogue
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    for place, row in enumerate(catalogue.rejects(catalogue.database(door(ctx).settings), load_id)):
-        if not place:
-            writer.writerow(["load", "file", "line", "reason", "text"])
-        writer.writerow(row)
+    with catalogue.rejects(catalogue.database(door(ctx).settings), load_id) as rows:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["load", "file", "line", "reason", "text"])
+        writer.writerows(rows)
 
 
 @click.command("report")

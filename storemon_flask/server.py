@@ -2,13 +2,12 @@
 
 import logging
 import signal
-import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +15,7 @@ from storemon_flask import cli
 from storemon_flask.errors import StoremonError
 from storemon_flask.jobs.lock import server_lock
 from storemon_flask.jobs.runner import Runner
+from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -56,61 +56,69 @@ def serve(
 
     Finishes the report that is running, or puts it back for the next start, before it returns.
     """
-    import waitress
-
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
     _log_to_stderr()
-    with server_lock(settings.database):
+    with _signals_interrupt(runner.database.stop_waiting), server_lock(settings.database):
         runner.database.prepare()
+        server = _listening(app, settings)
         try:
-            server = waitress.create_server(  # type: ignore[attr-defined]
-                app, host=settings.host, port=settings.port, threads=settings.http_threads, ident="storemon"
-            )
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise StoremonError(
-                f"cannot listen on {settings.host} port {settings.port}: {reason}; "
-                "choose another with --port (0 takes a free one) or STOREMON_PORT"
-            ) from None
-        again = runner.recover()
-        if again:
-            log.info("%d unfinished report(s) of the last run are computed now", again)
-        url = f"http://{_shown(settings.host)}:{_port(server)}"
-        click.echo(f"storemon serves {url}  (Ctrl-C stops)")
-        sys.stdout.flush()
-        try:
-            with _sigterm_interrupts():
-                ready(url)
-                server.run()
+            again = runner.recover()
+            if again:
+                log.info("%d unfinished report(s) of the last run are computed now", again)
+            url = f"http://{_shown(settings.host)}:{_port(server)}"
+            click.echo(f"storemon serves {url}  (Ctrl-C stops)")
+            ready(url)
+            server.run()
+        except KeyboardInterrupt:
+            # Waitress ends its loop on this itself; here it came before or after the loop.
+            pass
         finally:
-            server.close()
             click.echo("stopping: the running report is finished or put back", err=True)
+            server.close()
             runner.stop(GRACE_S)
             runner.database.close()
 
 
+def _listening(app: "Flask", settings: Settings) -> Any:
+    """A Waitress server that has its port; `StoremonError` when that cannot be had."""
+    import waitress
+
+    try:
+        return waitress.create_server(  # type: ignore[attr-defined]
+            app, host=settings.host, port=settings.port, threads=settings.http_threads, ident="storemon"
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoremonError(
+            f"cannot listen on {settings.host} port {settings.port}: {reason}; "
+            "choose another with --port (0 takes a free one) or STOREMON_PORT"
+        ) from None
+
+
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends the server's loop as Ctrl-C does; only the main thread may say so."""
+def _signals_interrupt(stop_waiting: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM ends the server's loop as Ctrl-C does, and both tell waiting writers; only the main thread may say so."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        stop_waiting()
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _port(server: object) -> int:
+def _port(server: Any) -> int:
     # Two addresses for one name (localhost) make a group of servers.
     ports = getattr(server, "effective_listen", None)
-    return int(ports[0][1] if ports else server.effective_port)  # type: ignore[attr-defined]
+    return int(ports[0][1] if ports else server.effective_port)
 
 
 def _shown(host: str) -> str:

@@ -7,7 +7,7 @@ from typing import BinaryIO, Final
 from storemon_flask.errors import DataError
 from storemon_flask.ingest import records
 from storemon_flask.ingest.feeds import Header, recognise
-from storemon_flask.ingest.records import MAX_LINE_BYTES
+from storemon_flask.ingest.records import MAX_LINE_BYTES, MAX_RECORD_BYTES
 from storemon_flask.ingest.rejects import TEXT_CHARACTERS
 
 BLOCK_BYTES: Final = 4 << 20
@@ -17,7 +17,10 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines of a file; `line` is the number of the first. `overlong` is the start of a line too long to hold."""
+    """Whole lines of a file; `line` is the number of the first. `overlong` is the start of a line too long to hold.
+
+    `last` says that no record of it can go on after it: the file ends, or a line follows that is too long for that.
+    """
 
     line: int
     data: bytes
@@ -81,8 +84,8 @@ class BlockReader:
             cut = max(self._held.rfind(b"\n"), self._lone_return()) + 1
             if cut:
                 data, self._held = self._held[:cut], self._held[cut:]
-                yield self._handed(data, last=False)
-            elif len(self._held) > MAX_LINE_BYTES:
+                yield self._handed(data, last=len(self._held) > MAX_RECORD_BYTES)
+            elif len(self._held) - self._held.endswith(b"\r") > MAX_LINE_BYTES:
                 yield Block(self._line, b"", False, self._skip_line())
             else:
                 self._fill()
@@ -108,15 +111,11 @@ class BlockReader:
         """Read over a line without an end, holding only its start."""
         start = self._held[: 8 * TEXT_CHARACTERS]
         self._line += 1
-        while not self._ended:
-            self._held = b""
+        while not (stop := self._break_after(0)) and not self._ended:
+            # A return at the end may be the first half of \r\n, or the break itself.
+            self._held = b"\r" if self._held.endswith(b"\r") else b""
             self._fill()
-            stop = self._break_after(0)
-            if stop:
-                self._held = self._held[stop:]
-                break
-        else:
-            self._held = b""
+        self._held = self._held[stop:] if stop else b""
         return start
 
     def _fill(self) -> None:

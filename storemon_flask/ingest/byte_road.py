@@ -9,8 +9,7 @@ of 64-bit words, one beginning at every byte (`words[i]` is bytes i to i + 7, li
    in a table of the texts seen so far, and the words are compared with those of the text found, so that two texts with one
    hash are never mixed up. A new text is read once, by the validator that every road uses.
 3. Timestamps. Each has the shape `YYYY-MM-DD HH:MM:SS.ffffff UTC`, and trailing zeros of the fraction may be missing. Five
-   words a row hold it. XOR with a template of zeros turns digits into their values and separators into 0; one mask finds
-   every byte that is neither. `d * 10 + (d >> 8)` makes all two-digit numbers of a word at once.
+   words a row hold it; ingest.instants turns them into numbers without looking at a digit alone.
 4. Whatever is not read so (another spelling, a field too long, a bad value, the block's last rows, whose words would reach
    beyond its end) is *doubtful*: the caller reads those rows one by one and finds out what they are.
 
@@ -19,29 +18,22 @@ Nothing is rejected here, and nothing is guessed: a row is either read exactly a
 
 import threading
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from storemon_flask.ingest import instants
+from storemon_flask.ingest.instants import MASKS, Words
 from storemon_flask.ingest.values import BadValue
-from storemon_flask.model import DAY_US, Bools, Ints
-
-Words = NDArray[np.uint64]
+from storemon_flask.model import Bools, Ints
 
 # A field of up to this many words is looked up as a distinct text; a longer one is doubtful.
 _MOST_WORDS: Final = 5
 _LONGEST: Final = 8 * _MOST_WORDS
 # Bytes beyond a row's end that its words may touch.
 _OVERHANG: Final = _LONGEST + 8
-_MASKS: Final = np.array([(1 << (8 * kept)) - 1 for kept in range(9)], dtype=np.uint64)
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY: Final = -1
-
-
-def _word(text: bytes) -> np.uint64:
-    return np.uint64(int.from_bytes(text.ljust(8, b"\0"), "little"))
 
 
 class Rectangle:
@@ -57,6 +49,15 @@ class Rectangle:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def instants(self, column: int) -> tuple[Ints, Bools]:
+        """Microseconds since 1970 of each row's timestamp, and whether it was read; False means doubtful."""
+        instant = np.zeros(len(self), dtype=np.int64)
+        good = np.zeros(len(self), dtype=bool)
+        if self.safe:
+            start, end = self.start[: self.safe, column], self.end[: self.safe, column]
+            instant[: self.safe], good[: self.safe] = instants.read_words(self.words, start, end)
+        return instant, good
 
     def field(self, place: int, column: int) -> bytes:
         """One field's bytes."""
@@ -217,9 +218,9 @@ def _parts(words: Words, start: Ints, length: Ints) -> list[Words]:
         part = words[start + 8 * number]
         if shortest < 8 * number + 8:
             if shortest == longest:
-                part &= _MASKS[longest - 8 * number]
+                part &= MASKS[longest - 8 * number]
             else:
-                part &= _MASKS[np.clip(length - 8 * number, 0, 8)]
+                part &= MASKS[np.clip(length - 8 * number, 0, 8)]
         parts.append(part)
     return parts
 
@@ -235,79 +236,3 @@ def _hash(parts: list[Words]) -> Words:
 
 
 _ODD: Final = np.array([0x9E3779B97F4A7C15 * (2 * n + 1) % (1 << 64) for n in range(_MOST_WORDS)], dtype=np.uint64)
-
-
-# Timestamps. A template's zeros stand where digits do; XOR leaves a digit's value, and 0 where a separator is as it must be.
-_DATE, _CLOCK, _SECONDS = _word(b"0000-00-"), _word(b"00 00:00"), _word(b":00")
-_FRACTION, _UTC = _word(b"000000"), _word(b" UTC")
-_SIX: Final = np.uint64(0x0606060606060606)
-# Bits that must be clear in d | (d + 6): the high half of a digit's byte, all of a separator's.
-_DATE_BAD: Final = np.uint64(0xFFF0F0FFF0F0F0F0)
-_CLOCK_BAD: Final = np.uint64(0xF0F0FFF0F0FFF0F0)
-_SECONDS_BAD: Final = np.uint64(0x0000000000F0F0FF)
-_FRACTION_BAD: Final = np.uint64(0x0000F0F0F0F0F0F0)
-_SHORTEST, _STAMP_LONGEST = len("2023-01-22 12:09:39 UTC"), len("2023-01-22 12:09:39.388884 UTC")
-_FIRST_YEAR, _LAST_YEAR = 1970, 2199
-
-
-def instants(block: Rectangle, column: int) -> tuple[Ints, Bools]:
-    """Microseconds since 1970 of each row's timestamp, and whether it was read; False means doubtful."""
-    instant = np.zeros(len(block), dtype=np.int64)
-    good = np.zeros(len(block), dtype=bool)
-    start, end = block.start[: block.safe, column], block.end[: block.safe, column]
-    length = end - start
-    fitting = (length >= _SHORTEST) & (length <= _STAMP_LONGEST) & (length != _SHORTEST + 1)
-    if not fitting.all():
-        # Words of fields this short may begin before the block; those rows are doubtful anyway.
-        end = np.where(fitting, end, start + _SHORTEST)
-    words = block.words
-    date, clock, seconds = words[start] ^ _DATE, words[start + 8] ^ _CLOCK, words[start + 16]
-    digits = np.clip(length - (_SHORTEST + 1), 0, 6)
-    fraction = (words[start + 20] ^ _FRACTION) & _MASKS[digits]
-    fitting &= (words[end - 8] >> np.uint64(32)) == _UTC
-    fitting &= (digits == 0) | ((seconds >> np.uint64(24)) & np.uint64(255) == ord("."))
-    seconds = (seconds ^ _SECONDS) & np.uint64(0xFFFFFF)
-    bad = (date | (date + _plain_six(_DATE_BAD))) & _DATE_BAD
-    bad |= (clock | (clock + _plain_six(_CLOCK_BAD))) & _CLOCK_BAD
-    bad |= (seconds | (seconds + _plain_six(_SECONDS_BAD))) & _SECONDS_BAD
-    bad |= (fraction | (fraction + _plain_six(_FRACTION_BAD))) & _FRACTION_BAD
-    fitting &= bad == 0
-
-    date, clock, seconds, fraction = (_pairs(word) for word in (date, clock, seconds, fraction))
-    year = _byte(date, 0) * 100 + _byte(date, 2)
-    fitting &= (year >= _FIRST_YEAR) & (year <= _LAST_YEAR)
-    day = _days()[np.where(fitting, (year - _FIRST_YEAR) * 512 + _byte(date, 5) * 32 + _byte(clock, 0), 0)]
-    hour, minute, second = _byte(clock, 3), _byte(clock, 6), _byte(seconds, 1)
-    fitting &= (day >= 0) & (hour < 24) & (minute < 60) & (second < 60)
-    micros = _byte(fraction, 0) * 10_000 + _byte(fraction, 2) * 100 + _byte(fraction, 4)
-    instant[: block.safe] = day * DAY_US + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
-    good[: block.safe] = fitting
-    return instant, good
-
-
-def _plain_six(bad: np.uint64) -> np.uint64:
-    """6 in each byte that must be a digit: then a value above 9 shows in the byte's high half."""
-    digits = ~bad & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return (digits & (bad >> np.uint64(4))) & _SIX
-
-
-def _pairs(digits: Words) -> Words:
-    """At each byte, ten times its digit plus the next byte's: no byte exceeds 99, so none spills into another."""
-    return digits * np.uint64(10) + (digits >> np.uint64(8))
-
-
-def _byte(word: Words, place: int) -> Ints:
-    return ((word >> np.uint64(8 * place)) & np.uint64(255)).view(np.int64)
-
-
-@lru_cache(maxsize=1)
-def _days() -> Ints:
-    """Day number by (year - 1970) * 512 + month * 32 + day; -1 for a date that does not exist."""
-    table = np.full((_LAST_YEAR - _FIRST_YEAR + 1) * 512, -1, dtype=np.int64)
-    dates = np.arange(np.datetime64(f"{_FIRST_YEAR}-01-01"), np.datetime64(f"{_LAST_YEAR + 1}-01-01"))
-    months = dates.astype("datetime64[M]")
-    years = dates.astype("datetime64[Y]")
-    month = (months - years.astype("datetime64[M]")).astype(np.int64) + 1
-    day = (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
-    table[years.astype(np.int64) * 512 + month * 32 + day] = np.arange(len(dates))
-    return table

@@ -4,6 +4,7 @@
 roads must agree on it (ingest.plain) and its rows have one width. What a fast road does not read for certain it hands to the row-exact one, row by row. Tests hold every road against that one.
 """
 
+import codecs
 import io
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ class _Parser:
             return None
         id_at, instant_at, status_at = self._header.columns
         store, status = self._ids.codes(found, id_at), self._words.codes(found, status_at)
-        instant, good = byte_road.instants(found, instant_at)
+        instant, good = found.instants(instant_at)
         unread = np.flatnonzero(~good)
         if len(unread) > len(good) // 8:
             # Another spelling than the usual one: a column at a time still, and only the rest row by row.
@@ -154,13 +155,16 @@ class _Parser:
         data, width = block.data, self._header.width
         first = data.find(b"\n") + 1 or len(data)
         lines = records.count(data, b"\n") + (not data.endswith(b"\n"))
+        if data.startswith(codecs.BOM_UTF8):
+            # pandas would take it for the start of a file.
+            return None
         # Too long rows after the first raise below; so, with as many commas as there should be, no row is too short.
         if records.count(data, b",") != lines * (width - 1) or data.count(b",", 0, first) != width - 1:
             return None
         id_at, instant_at, status_at = self._header.columns
         # Columns that nobody asked for are read as one byte each and dropped.
         kinds: dict[int, Any] = dict.fromkeys(range(width), "S1")
-        kinds |= {id_at: "category", status_at: "category", instant_at: f"S{instants.WIDTH}"}
+        kinds |= {id_at: object, status_at: object, instant_at: f"S{instants.WIDTH}"}
         try:
             frame = pd.read_csv(
                 io.BytesIO(data),
@@ -176,9 +180,9 @@ class _Parser:
             )
         except pd.errors.ParserError:
             return None
-        ids, store = _categories(frame[id_at], values.store_id)
+        ids, store = _distinct(pd.factorize(frame[id_at].to_numpy()), values.store_id)
         bad_ids = _bad(ids)
-        words, status = _categories(frame[status_at], values.status)
+        words, status = _distinct(pd.factorize(frame[status_at].to_numpy()), values.status)
         instant, good = instants.read_column(frame[instant_at].to_numpy())
         active = np.array([word is True for word in words])[status]
         good &= (instant <= self._latest_us) & ~bad_ids[store] & ~_bad(words)[status]
@@ -220,15 +224,16 @@ class _Parser:
         return _Read(PollBlock(ids, store[good], instant[good], active[good], len(good)), rejects)
 
 
-def _categories(column: Any, read: Callable[[str], Any]) -> tuple[list[Any], Ints]:
-    """The column's distinct texts, each read once (a bad one is its `BadValue`), and a code per row."""
+def _distinct(factorized: tuple[Any, Any], read: Callable[[str], Any]) -> tuple[list[Any], Ints]:
+    """A column's distinct texts, each read once (a bad one is its `BadValue`), and a code per row."""
+    codes, texts = factorized
     found: list[Any] = []
-    for text in column.cat.categories.tolist():
+    for text in texts:
         try:
             found.append(read(text))
         except BadValue as bad:
             found.append(bad)
-    return found, column.cat.codes.to_numpy().astype(np.int64)
+    return found, codes.astype(np.int64)
 
 
 def _bad(found: list[Any]) -> Bools:

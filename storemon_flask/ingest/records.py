@@ -33,7 +33,10 @@ csv.field_size_limit(2 * MAX_LINE_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row: the line it begins on, its fields, and its text; `problem` is set when there are no fields to read."""
+    """One row: the line it begins on, its fields, and its text; `problem` says why it cannot be used.
+
+    A row with a problem has no fields, or, when only their number is wrong, those it has.
+    """
 
     line: int
     fields: list[str]
@@ -115,7 +118,7 @@ def _quoted(lines: list[bytes], at: int, reach: int) -> tuple[list[str], int]:
 def _fitted(line: int, fields: list[str], text: str, width: int) -> Record:
     if len(fields) == width:
         return Record(line, fields, text)
-    return Record(line, [], text, FIELDS_FEW if len(fields) < width else FIELDS_MANY)
+    return Record(line, fields, text, FIELDS_FEW if len(fields) < width else FIELDS_MANY)
 
 
 def _problem(raw: bytes) -> str:

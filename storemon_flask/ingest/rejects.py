@@ -8,19 +8,33 @@ KEPT_PER_LOAD = 10_000
 TEXT_CHARACTERS = 1_000
 
 
-class RejectLog:
-    """Collects one file's rejects; keeps at most `room` of them, in the order they come."""
+class Room:
+    """How many rejects of a load may still be kept, shared by its files."""
 
-    def __init__(self, room: int = KEPT_PER_LOAD) -> None:
-        self.room = room
+    def __init__(self, left: int = KEPT_PER_LOAD) -> None:
+        self.left = left
+
+
+class RejectLog:
+    """Collects one file's rejects; keeps them, in the order they come, while there is room."""
+
+    def __init__(self, room: Room | None = None) -> None:
+        self._room = room or Room()
         self.kept: list[Reject] = []
         self.reasons: Counter[str] = Counter()
 
     def add(self, line: int, reason: str, text: str) -> None:
         """One row that cannot be used; `text` is what stands there, cut to its first 1,000 characters."""
         self.reasons[reason] += 1
-        if len(self.kept) < self.room:
+        if self._room.left > 0:
+            self._room.left -= 1
             self.kept.append(Reject(line, reason, text[:TEXT_CHARACTERS]))
+
+    def forget(self) -> None:
+        """The file could not be read after all: its rejects give their room back."""
+        self._room.left += len(self.kept)
+        self.kept.clear()
+        self.reasons.clear()
 
     @property
     def count(self) -> int:

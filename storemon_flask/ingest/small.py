@@ -97,27 +97,33 @@ class _Feed:
             if isinstance(record, bytes):
                 unfinished = record
                 break
-            if record.problem:
-                self._log.add(record.line, record.problem, record.text)
-                continue
-            row = self._row(record.fields, record.line, record.text)
+            row = self._row(record.fields, record.line, record.text, record.problem)
             if row is not None:
                 rows.append(row)
                 lines.append(record.line)
                 texts.append(record.text)
         table = np.array(rows, dtype=np.int64).reshape(len(rows), len(self._columns))
-        found = Rows([column.values for column in self._columns], list(table.T), np.array(lines, dtype=np.int64), texts.__getitem__)
+        found = Rows(
+            [column.values for column in self._columns],
+            list(table.T),
+            np.array(lines, dtype=np.int64),
+            texts.__getitem__,
+        )
         return found, unfinished
 
-    def _row(self, fields: list[str], line: int, text: str) -> list[int] | None:
-        """The codes of a row's values; None, and a reject, when one is bad."""
+    def _row(self, fields: list[str], line: int, text: str, problem: str = "") -> list[int] | None:
+        """The codes of a row's values; None, and a reject, when the row has a problem or one of them is bad."""
         read: list[Any] = []
         try:
             for reader, at in zip(self._readers, self._at, strict=True):
+                if problem and (read or at >= len(fields)):
+                    break
                 read.append(reader(fields[at]))
+            if problem:
+                raise BadValue(problem)
         except BadValue as bad:
             if read:
                 self._spoiled.add(read[0])
-            self._log.add(line, str(bad), text)
+            self._log.add(line, problem or str(bad), text)
             return None
         return [column.code_of(value) for column, value in zip(self._columns, read, strict=True)]

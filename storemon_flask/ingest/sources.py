@@ -1,6 +1,7 @@
 """Finding what to load: files, folders, `.gz` and `.zip`, as named streams of bytes."""
 
 import gzip
+import lzma
 import os
 import zipfile
 import zlib
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, BinaryIO, Final
 
 from storemon_flask.errors import DataError
 
@@ -49,7 +50,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
     try:
         with source.open() as stream:
             yield stream
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, gzip.BadGzipFile) as error:
         raise DataError(f"{source.name} is damaged or cut short ({error}); copy or export it again") from error
     except OSError as error:
         raise DataError(f"{source.name} cannot be read: {error.strerror or error}") from error
@@ -91,7 +92,7 @@ def _members(path: Path, name: str) -> list[Source | Unreadable]:
                 (info for info in archive.infolist() if not info.is_dir() and _is_csv_member(info.filename)),
                 key=lambda info: info.filename,
             )
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
     if not members:
         return [Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz")]
@@ -105,14 +106,32 @@ def _is_csv_member(name: str) -> bool:
     return "__MACOSX" not in parts and not parts[-1].startswith(".") and name.lower().endswith((".csv", ".csv.gz"))
 
 
+class _GzipMember(gzip.GzipFile):
+    """A .gz inside a zip: closing it closes the member too, which `GzipFile` leaves to whoever opened it."""
+
+    def __init__(self, member: IO[bytes]) -> None:
+        super().__init__(fileobj=member)
+        self._member = member
+
+    def close(self) -> None:
+        """Close both."""
+        super().close()
+        self._member.close()
+
+
 def _member_opener(path: Path, member: str) -> Callable[[], BinaryIO]:
     def open_member() -> BinaryIO:
         archive = zipfile.ZipFile(path)
-        stream = archive.open(member)
-        # The member keeps the archive's file open for as long as it needs it.
-        archive.close()
+        try:
+            stream = archive.open(member)
+        except RuntimeError as error:
+            # So zipfile says that a password is needed.
+            raise DataError(f"{member} in {path} cannot be opened: {error}; unpack it first") from error
+        finally:
+            # An open member keeps the archive's file open for as long as it needs it.
+            archive.close()
         if member.lower().endswith(".gz"):
-            return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+            return _GzipMember(stream)  # type: ignore[return-value]
         return stream  # type: ignore[return-value]
 
     return open_member

@@ -3,6 +3,7 @@
 import platform
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,12 +21,13 @@ def database(settings: Settings) -> Database:
     return Database(settings.database)
 
 
-def rejects(database: Database, load: int | None) -> Iterator[tuple[int, str, int, str, str]]:
+@contextmanager
+def rejects(database: Database, load: int | None) -> Iterator[Iterator[tuple[int, str, int, str, str]]]:
     """(load, file, line, reason, text) of the kept rejects of one load, or of all; `NotFound` names a load that is not there."""
     with database.read() as connection:
         if load is not None and not loads.exists(connection, load):
             raise NotFound(f"there is no load {load}; `storemon rejects` without --load lists those of every load")
-        yield from loads.rejects(connection, load)
+        yield loads.rejects(connection, load)
 
 
 def info(settings: Settings) -> list[tuple[str, str]]:

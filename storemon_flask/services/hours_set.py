@@ -26,11 +26,12 @@ class HoursSet:
         self._blocks: list[list[tuple[Ints, Rows]]] = []
         self._ids: dict[str, int] = {}
 
-    def add(self, summary: FileSummary, log: RejectLog, blocks: Iterable[Rows]) -> None:
-        """One file's good rows; nothing of it is kept when reading it fails half-way."""
+    def add(self, summary: FileSummary, log: RejectLog, blocks: Iterable[Rows], spoiled: set[str]) -> None:
+        """One file's good rows, and the stores it has bad rows of; nothing is kept when reading it fails half-way."""
         read = [(self._keys(rows), rows) for rows in blocks]
         self.files.append((summary, log))
         self._blocks.append(read)
+        self.spoiled |= spoiled
 
     def apply(self, connection: sqlite3.Connection) -> bool:
         """Replace the hours of every store in the set and fill in the summaries; whether anything changed."""

@@ -14,7 +14,7 @@ from storemon_flask.ingest import polls as poll_feed
 from storemon_flask.ingest import small, sources
 from storemon_flask.ingest.blocks import BlockReader
 from storemon_flask.ingest.feeds import Header
-from storemon_flask.ingest.rejects import KEPT_PER_LOAD, RejectLog
+from storemon_flask.ingest.rejects import RejectLog, Room
 from storemon_flask.ingest.sources import Source, Unreadable
 from storemon_flask.model import Counts, FileSummary, Reject
 from storemon_flask.services.hours_set import HoursSet
@@ -88,7 +88,7 @@ class _Loading:
         self.road = road
         self.result = LoadResult()
         self.hours = HoursSet()
-        self.room = KEPT_PER_LOAD
+        self.room = Room()
 
     def all(self, found: list[Source | Unreadable]) -> LoadResult:
         for source in found:
@@ -97,14 +97,16 @@ class _Loading:
             if isinstance(source, Unreadable):
                 self._failed(summary, source.sentence)
                 continue
+            log = RejectLog(self.room)
             try:
-                self._file(source, summary)
+                self._file(source, summary, log)
             except DataError as error:
+                log.forget()
                 self._failed(summary, error.message)
         self._apply_hours()
         return self.result
 
-    def _file(self, source: Source, summary: FileSummary) -> None:
+    def _file(self, source: Source, summary: FileSummary, log: RejectLog) -> None:
         digest = _Digest()
         counted = _ByteShare(source, self.progress)
 
@@ -117,13 +119,12 @@ class _Loading:
             reader = BlockReader(stream, on_bytes)
             header = reader.header()
             summary.feed = header.feed
-            log = RejectLog(self.room)
             if header.feed == "polls":
                 self._polls(reader, header, summary, log, digest)
             elif header.feed == "hours":
-                self.hours.add(summary, log, small.read(reader, header, log, self.hours.spoiled))
+                spoiled: set[str] = set()
+                self.hours.add(summary, log, small.read(reader, header, log, spoiled), spoiled)
                 summary.sha256 = digest.hexdigest()
-                self.room -= len(log.kept)
             else:
                 self._zones(reader, header, summary, log, digest)
         counted.done()
@@ -145,7 +146,6 @@ class _Loading:
                 if summary.counts.new or summary.counts.changed:
                     stores.data_changed(connection)
                 self._record(connection, summary, log)
-        self.room -= len(log.kept)
         self.on_file(summary)
 
     def _zones(
@@ -175,7 +175,6 @@ class _Loading:
             if changed:
                 stores.data_changed(connection)
             self._record(connection, summary, log)
-        self.room -= len(log.kept)
         self.on_file(summary)
 
     def _apply_hours(self) -> None:

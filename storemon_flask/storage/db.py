@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from storemon_flask.storage import migrations
 
 # A writer waits this long for another one before it gives up: applying a load of 100 million polls takes less.
 BUSY_TIMEOUT_S = 300.0
+# It waits in turns this short, so that a server that stops need not wait for it.
+_TURN_S = 0.2
 # A week of hourly polls is about 1 KB; larger pages waste less at their ends and are fewer to read.
 PAGE_BYTES = 16_384
 
@@ -22,6 +25,7 @@ class Database:
         self.path = path
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
+        self._stopping = threading.Event()
         self._migrated = False
         self._migrating = threading.Lock()
 
@@ -56,7 +60,7 @@ class Database:
         self.prepare()
         with self._sentences():
             connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rw")
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
             try:
                 yield connection
                 connection.commit()
@@ -74,9 +78,36 @@ class Database:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise DatabaseError(f"{self.path.parent} cannot be made: {error.strerror}") from None
+                if self.exists():
+                    self._refuse_others()
                 connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rwc")
-                migrations.bring_up_to_date(connection)
+                migrations.bring_up_to_date(connection, self._begin)
             self._migrated = True
+
+    def stop_waiting(self) -> None:
+        """Writers that wait for the lock give up now: the server is going down."""
+        self._stopping.set()
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Take the write lock, waiting for whoever has it."""
+        end = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
+                    raise
+            if self._stopping.is_set():
+                raise DatabaseError("the server is stopping; send the request again when it is back")
+
+    def _refuse_others(self) -> None:
+        """Look at the file before anything is written to it: another program's database must not change by a byte."""
+        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        try:
+            migrations.pending(connection)
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Close the connections of every thread; the next use opens new ones."""
@@ -93,10 +124,13 @@ class Database:
             try:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 if name == "writer":
-                    connection.execute("PRAGMA journal_mode = WAL")
+                    _use_wal(connection)
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA journal_size_limit = 67108864")
+                connection.execute(
+                    f"PRAGMA busy_timeout = {_TURN_S * 1000 if name == 'writer' else BUSY_TIMEOUT_S * 1000:.0f}"
+                )
             except BaseException:
                 connection.close()
                 raise
@@ -121,6 +155,19 @@ class Database:
             if sentence is None:
                 raise
             raise DatabaseError(f"{self.path} {sentence}", sqlite=code) from error
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging, for good. Two who switch a new file at once: SQLite tells one of them "busy" without waiting."""
+    end = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 _REASONS = {

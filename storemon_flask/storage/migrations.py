@@ -1,6 +1,7 @@
 """Bringing a database's schema up to date, one step after the other, in one transaction."""
 
 import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 from storemon_flask.errors import DatabaseError
@@ -18,10 +19,12 @@ def pending(connection: sqlite3.Connection) -> list[str]:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
         return list(_NAMES)
-    if "_sqlite_migrations" not in tables:
+    applied: set[str] = set()
+    if "_sqlite_migrations" in tables:
+        rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_SET])
+        applied = {name for (name,) in rows}
+    if not applied:
         raise DatabaseError(f"{_path(connection)} is another program's database; set STOREMON_DATABASE to another path")
-    rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_SET])
-    applied = {name for (name,) in rows}
     unknown = sorted(applied - set(_NAMES))
     if unknown:
         raise DatabaseError(
@@ -31,8 +34,8 @@ def pending(connection: sqlite3.Connection) -> list[str]:
     return [name for name in _NAMES if name not in applied]
 
 
-def bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Make every step that is due, or none: a step that fails leaves the schema as it was."""
+def bring_up_to_date(connection: sqlite3.Connection, begin: Callable[[sqlite3.Connection], None]) -> None:
+    """Make every step that is due, or none: a step that fails leaves the schema as it was. `begin` takes the write lock."""
     if not pending(connection):
         return
     from sqlite_utils import Database
@@ -42,7 +45,7 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
     for step in schema.STEPS:
         steps()(step)
     # The lock first: two processes may both have found the same steps due. The second then finds none.
-    connection.execute("BEGIN IMMEDIATE")
+    begin(connection)
     try:
         if pending(connection):
             steps.apply(Database(connection, execute_plugins=False))

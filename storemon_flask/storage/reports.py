@@ -50,7 +50,7 @@ def claim(connection: sqlite3.Connection, report_id: str, now_us: int) -> bool:
     """Pending becomes running, by whoever comes first; False when somebody else did."""
     return _step(
         connection,
-        "UPDATE report SET state = 'running', started_us = ?, attempts = attempts + 1, progress = 0 "
+        "UPDATE report SET state = 'running', started_us = ?, attempts = attempts + 1 "
         "WHERE id = ? AND state = 'pending'",
         (now_us, report_id),
     )

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from storemon_flask.errors import DatabaseError
 from storemon_flask.model import WEEK_US, Bools, Ints
 
 RUN_ROWS: Final = 1 << 20
@@ -103,7 +104,12 @@ class StagedPolls:
         groups = np.arange(0, len(self.ids) + STORES_PER_CELL, STORES_PER_CELL)
         edges = np.searchsorted(keys, groups << STORE_SHIFT).tolist()
         start = self._spool.tell()
-        self._spool.write(keys.tobytes())
+        try:
+            self._spool.write(keys.tobytes())
+        except OSError as error:
+            raise DatabaseError(
+                f"the temporary file beside the database cannot grow: {error.strerror or error}; nothing of this was stored"
+            ) from error
         for group, (first, stop) in enumerate(pairwise(edges)):
             if stop > first:
                 self._cells.setdefault((week, group), []).append((start + first * 8, stop - first))

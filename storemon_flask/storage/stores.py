@@ -29,7 +29,8 @@ def all_rows(connection: sqlite3.Connection) -> StoreRows:
 def rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> tuple[StoreRows, list[str]]:
     """The stores of those ids, and the ids that no store has."""
     rows: list[tuple[int, str, int, int]] = []
-    for chunk in _chunks(ids):
+    # JSON can carry half a surrogate pair, which no text in the database can be.
+    for chunk in _chunks([store_id for store_id in ids if store_id.isascii() or _is_text(store_id)]):
         marks = ",".join("?" * len(chunk))
         rows += connection.execute(f"{_SELECT} WHERE store_id IN ({marks})", chunk).fetchall()
     found = _store_rows(sorted(set(rows)))
@@ -138,6 +139,14 @@ def _store_rows(rows: Sequence[tuple[int, str, int, int]]) -> StoreRows:
     return StoreRows(
         np.array(number, dtype=np.int64), list(ids), np.array(first, dtype=np.int64), np.array(last, dtype=np.int64)
     )
+
+
+def _is_text(store_id: str) -> bool:
+    try:
+        store_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -61,4 +61,4 @@ def load(schema: Schema, request: Request) -> dict[str, Any]:
 def _first(message: Any) -> str:
     while isinstance(message, (dict, list)) and message:
         message = next(iter(message.values())) if isinstance(message, dict) else message[0]
-    return str(message).rstrip(".").lower()
+    return str(message).rstrip(".")

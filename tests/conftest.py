@@ -1,0 +1,261 @@
+"""A tiny fleet, an app that computes at once, and a real server in a home of its own."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from storemon_flask import create_app
+from storemon_flask import settings as settings_
+from storemon_flask.jobs.executors import InlineExecutor
+from storemon_flask.jobs.runner import Runner
+from storemon_flask.services import load
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+ROOT = Path(__file__).resolve().parent.parent
+STOREMON = [sys.executable, "-m", "storemon_flask"]
+# Nothing in these tests takes longer than a few seconds; a shared machine may be slow.
+PATIENCE_S = 30.0
+
+# The worked example of SPEC 3, an id that a spreadsheet would run, one that CSV must quote, and one never polled.
+FORMULA_ID = "=cmd|x"
+QUOTED_ID = 'NYC/12, "east"'
+STORE_IDS = (FORMULA_ID, QUOTED_ID, "silent", "worked")
+NEWEST = "2024-10-14T12:00:00.000000Z"
+SMALL_FLEET = {
+    "polls.csv": f"""store_id,timestamp_utc,status
+worked,2024-10-14 10:14:00 UTC,active
+worked,2024-10-14 11:15:00 UTC,inactive
+{FORMULA_ID},2024-10-14 11:30:00 UTC,active
+{FORMULA_ID},2024-10-14 12:00:00 UTC,active
+""",
+    "hours.csv": """store_id,day,start_time_local,end_time_local
+worked,0,09:00,12:00
+"NYC/12, ""east""\",0,09:00,17:00
+""",
+    "zones.csv": """store_id,timezone_str
+worked,UTC
+"NYC/12, ""east""\",America/New_York
+silent,Asia/Tokyo
+""",
+}
+SMALL_CSV = f"""store_id,uptime_last_hour,uptime_last_day,uptime_last_week,downtime_last_hour,downtime_last_day,downtime_last_week
+'{FORMULA_ID},60.00,24.00,24.50,0.00,0.00,0.00
+"NYC/12, ""east""\",0.00,0.00,0.00,0.00,0.00,0.00
+silent,0.00,0.00,0.00,0.00,0.00,0.00
+worked,0.00,1.74,1.74,60.00,1.26,1.26
+"""
+NO_POLLS = "no polls loaded; run `storemon load-data`"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_.load({"STOREMON_HOME": str(tmp_path / "home")})
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    made = Database(settings.database)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def small_fleet(database: Database, tmp_path: Path) -> Path:
+    """The tiny fleet, loaded; the folder of its files."""
+    folder = tmp_path / "feeds"
+    folder.mkdir()
+    for name, text in SMALL_FLEET.items():
+        (folder / name).write_text(text)
+    load_folder(database, folder)
+    return folder
+
+
+def load_folder(database: Database, folder: Path) -> None:
+    found, _ = load.find([folder])
+    result = load.run(database, found, now_us=time.time_ns() // 1000, max_skew_us=300_000_000)
+    assert (result.failed, result.rejected) == (False, 0)
+
+
+class WholeAnswers(FlaskClient):
+    """A client that reads every answer to its end, so that no file is left open."""
+
+    def open(self, *args: Any, buffered: bool = True, **kwargs: Any) -> TestResponse:
+        return super().open(*args, buffered=buffered, **kwargs)
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Flask]:
+    """An app whose reports are computed before `POST /trigger_report` answers."""
+    made = create_app(settings, InlineExecutor())
+    made.test_client_class = WholeAnswers
+    yield made
+    made.extensions["storemon"].database.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def runner(app: Flask) -> Runner:
+    found: Runner = app.extensions["storemon"]
+    return found
+
+
+def sql(file: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """What a second program reads or writes in the database."""
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S)) as connection, connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def wait_until(holds: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """What `holds` answers as soon as that is true; fails when it never is."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        found = holds()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {patience_s:.0f} s in vain for {what}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, also when it is an error."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def http(url: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, data=body, method=method, headers=named)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return Answer(answer.status, answer.headers, answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read())
+
+
+def environment(home: Path, **variables: str) -> dict[str, str]:
+    """The caller's environment without its storemon settings, and those given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STOREMON_")}
+    return {**kept, "STOREMON_HOME": str(home), "PYTHONUNBUFFERED": "1", **variables}
+
+
+def storemon(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One command, run to its end."""
+    return subprocess.run(
+        [*STOREMON, *arguments],
+        env=environment(home, **variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=home if home.is_dir() else None,
+    )
+
+
+class Server:
+    """A `storemon serve` process: started, asked, and ended by a signal."""
+
+    def __init__(self, home: Path, command: list[str] | None = None, **variables: str) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self.log = home / "server.log"
+        self._log = self.log.open("ab")
+        self.process = subprocess.Popen(
+            command or [*STOREMON, "serve", "--port", "0"],
+            env=environment(home, **variables),
+            cwd=home,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.first_line = self.process.stdout.readline()
+        if "http://" not in self.first_line:
+            self.end()
+            raise AssertionError(f"the server did not start: {self.log.read_text()}")
+        self.url = next(word for word in self.first_line.split() if word.startswith("http://"))
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return http(self.url + path, **headers)
+
+    def trigger(self, body: bytes = b"") -> str:
+        """The id of a report the server has promised."""
+        answer = http(self.url + "/trigger_report", "POST", body)
+        assert answer.status == 202, answer.body
+        found: str = answer.json["report_id"]
+        return found
+
+    def wait_for(self, report_id: str) -> Answer:
+        """The answer for that report once it is complete or failed."""
+
+        def ended() -> Answer | None:
+            answer = self.get(f"/get_report?report_id={report_id}")
+            running = answer.headers["Content-Type"] == "application/json" and answer.json["status"] == "Running"
+            return None if running else answer
+
+        found: Answer = wait_until(ended, f"report {report_id}")
+        return found
+
+    def end(self, signum: int = signal.SIGTERM) -> int:
+        """The exit code after that signal; fails when the server does not end."""
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        try:
+            return self.process.wait(PATIENCE_S)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+            self._log.close()
+
+
+@pytest.fixture
+def serve(settings: Settings) -> Iterator[Callable[..., Server]]:
+    """Starts servers in the home of the settings; all are ended after the test."""
+    started: list[Server] = []
+
+    def start(command: list[str] | None = None, **variables: str) -> Server:
+        started.append(Server(settings.home, command, **variables))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def server(serve: Callable[..., Server], small_fleet: Path, database: Database) -> Server:
+    """A real server over the tiny fleet."""
+    database.close()
+    return serve()

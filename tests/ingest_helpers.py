@@ -1,0 +1,158 @@
+"""What the tests of reading and loading share: streams cut anywhere, files, and the data a database holds."""
+
+import gzip
+import io
+import os
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from storemon_flask.ingest import polls
+from storemon_flask.ingest.blocks import BLOCK_BYTES, BlockReader
+from storemon_flask.ingest.rejects import RejectLog
+from storemon_flask.model import FileSummary
+from storemon_flask.services import load as load_service
+from storemon_flask.services.load import LoadResult
+from storemon_flask.storage.db import Database
+
+ROADS = ("bytes", "pandas", "rows")
+POLLS = "store_id,timestamp_utc,status"
+HOURS = "store_id,dayOfWeek,start_time_local,end_time_local"
+ZONES = "store_id,timezone_str"
+NOW = "2024-10-14T12:00:00"
+SKEW_US = 300_000_000
+
+PollRow = tuple[str, int, bool]
+RejectRow = tuple[int, str, str]
+
+
+def us(text: str) -> int:
+    """Microseconds since 1970 of an ISO instant in UTC, by `datetime` and not by the code under test."""
+    return (datetime.fromisoformat(text).replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
+        microseconds=1
+    )
+
+
+class Cut(io.RawIOBase):
+    """A stream that hands out its bytes in pieces no larger than `sizes` says, over and over."""
+
+    def __init__(self, data: bytes, sizes: Iterable[int]) -> None:
+        self._data = data
+        self._at = 0
+        self._sizes = tuple(sizes) or (len(data) or 1,)
+        self._turn = 0
+
+    def read(self, size: int = -1) -> bytes:
+        allowed = self._sizes[self._turn % len(self._sizes)]
+        self._turn += 1
+        stop = self._at + (allowed if size < 0 else min(size, allowed))
+        piece = self._data[self._at : stop]
+        self._at += len(piece)
+        return piece
+
+
+def read_polls(
+    data: bytes,
+    block_bytes: int = BLOCK_BYTES,
+    *,
+    road: str = "bytes",
+    sizes: Iterable[int] = (),
+    latest: str = NOW,
+) -> tuple[list[PollRow], list[RejectRow], int]:
+    """The accepted rows of a polls file in file order, its rejects, and how many rows it says it had."""
+    reader = BlockReader(Cut(data, sizes), lambda piece: None, block_bytes)
+    header = reader.header()
+    assert header.feed == "polls"
+    log = RejectLog()
+    rows: list[PollRow] = []
+    count = 0
+    for block in polls.read(reader, header, us(latest), log, road):
+        places, instants, actives = block.store.tolist(), block.instant_us.tolist(), block.active.tolist()
+        rows += [(block.ids[place], at, active) for place, at, active in zip(places, instants, actives, strict=True)]
+        count += block.rows
+    assert sum(log.reasons.values()) == len(log.kept)
+    return rows, [(reject.line, reject.reason, reject.text) for reject in log.kept], count
+
+
+def csv(header: str, *rows: str, end: str = "\n") -> bytes:
+    return (end.join((header, *rows)) + end).encode()
+
+
+def put(path: Path, data: bytes | str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def put_zip(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def gz(data: bytes) -> bytes:
+    return gzip.compress(data, 1)
+
+
+def load(database: Database, *paths: Path, now: str = NOW, **options: Any) -> LoadResult:
+    """Load as the command does, at a clock of our own; every summary's counts must add up."""
+    found, _ = load_service.find(list(paths))
+    result = load_service.run(database, found, now_us=us(now), max_skew_us=SKEW_US, **options)
+    for summary in result.files:
+        c = summary.counts
+        assert c.rows == c.new + c.changed + c.unchanged + c.repeated + c.rejected
+        assert sum(summary.reasons.values()) == c.rejected
+    return result
+
+
+def counts(summary: FileSummary) -> tuple[int, int, int, int, int, int]:
+    """rows, new, changed, unchanged, repeated, rejected."""
+    c = summary.counts
+    return c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected
+
+
+def query(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """Rows by plain sqlite3, read-only, past all of our own code."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql, values).fetchall()
+
+
+def feeds(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything the feeds left in a database, without the numbers that stores have inside."""
+    return {
+        "poll": query(path, "SELECT * FROM poll ORDER BY store_id, timestamp_utc"),
+        "hours": query(
+            path,
+            "SELECT store_id, day, start_s, end_s FROM hours JOIN store ON store.number = hours.store ORDER BY 1, 2, 3, 4",
+        ),
+        "timezone": query(
+            path, "SELECT store_id, name FROM timezone JOIN store ON store.number = timezone.store ORDER BY 1"
+        ),
+        "store": query(path, "SELECT store_id, first_poll_us, last_poll_us FROM store ORDER BY 1"),
+    }
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """This process's environment for a command, with every STOREMON_ variable but ours taken out."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STOREMON_", "FLASK_"))}
+    return {**kept, "STOREMON_HOME": str(home), **more}
+
+
+def storemon(home: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "storemon_flask", *arguments],
+        env=environment(home, **more),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -1,0 +1,211 @@
+"""The documentation names what there is, links to what exists, and prints answers that are true."""
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from flask import Flask
+
+from storemon_flask import create_app, settings
+from storemon_flask.jobs.executors import InlineExecutor
+from storemon_flask.server import commands
+from storemon_flask.services import catalogue, load
+from storemon_flask.services.report_text import FULL_COLUMNS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+HTTP = (ROOT / "docs" / "http.md").read_text("utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "data" / "README.md", *(ROOT / "docs").rglob("*.md")])
+IMAGES = sorted((ROOT / "docs" / "images").glob("*.svg"))
+BASE = "http://127.0.0.1:8000"
+REPORT_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
+NOTHING_LOADED = "# nothing is loaded yet"
+
+
+def _app(home: Path) -> Flask:
+    return create_app(settings.load({"STOREMON_HOME": str(home)}), InlineExecutor())
+
+
+@pytest.fixture(scope="module")
+def sample_app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    app = _app(tmp_path_factory.mktemp("sample"))
+    runner = app.extensions["storemon"]
+    # Past the sample's newest poll, and before the polls it has from the future on purpose.
+    load.run(
+        catalogue.database(runner.settings),
+        load.find([ROOT / "data" / "sample"])[0],
+        now_us=1_729_000_000_000_000,
+        max_skew_us=runner.settings.max_clock_skew_us,
+    )
+    return app
+
+
+@pytest.mark.parametrize("knob", settings.KNOBS, ids=lambda knob: knob.name)
+def test_readme_lists_every_setting_with_its_default_and_unit(knob: settings.Knob) -> None:
+    assert f"| `{knob.name}` | `{knob.default}` | {knob.unit} | {knob.help}" in README
+
+
+def test_readme_lists_no_setting_that_is_not_there() -> None:
+    known = {knob.name for knob in settings.KNOBS} | {"STOREMON_HOME"}
+    assert set(re.findall(r"\bSTOREMON_[A-Z_]+", README)) == known
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)
+def test_readme_lists_every_command(command) -> None:
+    rows = [line for line in README.splitlines() if re.match(rf"\| `{command.name}[ `]", line)]
+    assert len(rows) == 1
+    for option in command.params:
+        assert not option.opts[-1].startswith("--") or any(name in README for name in option.opts), option.opts
+
+
+@pytest.mark.parametrize(
+    "text", ["python wsgi.py", "flask --app storemon_flask load-data", "storemon report -o report.csv"]
+)
+def test_readme_says_how_else_to_run_it(text: str) -> None:
+    assert text in README
+
+
+def test_readme_names_only_make_targets_that_exist_and_all_that_matter() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", README, re.MULTILINE))
+    assert named <= targets
+    assert {"demo", "run", "test", "test-slow", "check"} <= named
+
+
+def test_every_column_is_explained() -> None:
+    for column in FULL_COLUMNS:
+        short = re.sub(r"last_(hour|day|week)$", "...", column)
+        assert f"`{column}`" in README or f"`{short}`" in README, column
+
+
+def test_every_route_is_described(sample_app: Flask) -> None:
+    for rule in sample_app.url_map.iter_rules():
+        if rule.endpoint != "static":
+            for method in rule.methods - {"HEAD", "OPTIONS"}:
+                assert f"`{method} {rule.rule}" in HTTP, f"{method} {rule.rule}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_and_images_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target.split("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
+def test_pictures_are_whole_used_and_fetch_nothing(image: Path) -> None:
+    text = image.read_text("utf-8")
+    root = ElementTree.fromstring(text)
+    assert root.find("{http://www.w3.org/2000/svg}title") is not None
+    # Nothing but the name space is fetched or followed; an address as drawn text is none.
+    markup = re.sub(r">[^<>]*</text>", "></text>", text)
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(|<script|href", markup)
+    assert any(f"images/{image.name})" in page.read_text("utf-8") for page in PAGES)
+
+
+def test_the_picture_of_the_demo_shows_the_report_of_the_sample(sample_app: Flask) -> None:
+    client = sample_app.test_client()
+    real = client.get(client.post("/trigger_report").headers["Location"], buffered=True).text.splitlines()[1:11]
+    root = ElementTree.fromstring((ROOT / "docs" / "images" / "demo.svg").read_text("utf-8"))
+    lines: dict[str, list[str]] = {}
+    for piece in root.iter("{http://www.w3.org/2000/svg}text"):
+        lines.setdefault(piece.attrib["y"], []).append(piece.text or "")
+    drawn = [",".join(cells) for cells in lines.values()]
+    for row in real:
+        assert row in drawn
+
+
+@dataclass
+class Example:
+    """A curl of docs/http.md with the answer printed below it."""
+
+    script: str
+    answer: str
+
+    @property
+    def status(self) -> int:
+        return int(self.answer.split()[1])
+
+    def run(self, app: Flask, report_id: str):
+        script = self.script.replace("$ID", report_id)
+        for removed in re.findall(r'^rm "(.+)"$', script, re.MULTILINE):
+            (app.extensions["storemon"].settings.home / removed).unlink()
+        method, body, url, headers = None, None, "", {}
+        words = iter(shlex.split(script.splitlines()[-1])[1:])
+        for word in words:
+            if word == "-X":
+                method = next(words)
+            elif word == "-d":
+                body = next(words)
+                headers["Content-Type"] = "application/x-www-form-urlencoded"
+            elif word == "-r":
+                headers["Range"] = f"bytes={next(words)}"
+            elif word == "-H":
+                name, value = next(words).split(": ", 1)
+                headers[name] = value
+            elif not word.startswith("-"):
+                url = word
+        assert url.startswith(BASE), script
+        path = url.removeprefix(BASE)
+        return app.test_client().open(
+            path, method=method or ("POST" if body else "GET"), data=body, headers=headers, buffered=True
+        )
+
+
+EXAMPLES = [Example(*found) for found in re.findall(r"```sh\n(.*?)\n```\n\n```http\n(.*?)\n```", HTTP, re.DOTALL)]
+
+
+def test_every_curl_has_its_answer() -> None:
+    assert len(EXAMPLES) == HTTP.count("```sh\n") == HTTP.count("```http\n") > 10
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.status} {example.script[-60:]}")
+def test_curls_answer_as_printed(example: Example, sample_app: Flask, tmp_path: Path) -> None:
+    if example.script.startswith(NOTHING_LOADED):
+        app, report_id = _app(tmp_path), ""
+    else:
+        app = sample_app
+        report_id = app.test_client().post("/trigger_report").json["report_id"]
+    real = example.run(app, report_id)
+    head, _, body = example.answer.partition("\n\n")
+    assert example.answer.splitlines()[0] == f"HTTP/1.1 {real.status}"
+    for line in head.splitlines()[1:]:
+        if line != "...":
+            name, value = line.split(": ", 1)
+            assert _plain(real.headers[name]) == _plain(value), name
+    if body.endswith("..."):
+        assert _plain(real.text).startswith(_plain(body.removesuffix("...")))
+    elif body.startswith("{"):
+        assert json.loads(_plain(real.text)) == json.loads(_plain(body))
+    elif body:
+        assert real.text == body
+
+
+def _plain(text: str) -> str:
+    return REPORT_ID.sub("ID", text)
+
+
+def test_the_worked_example_gives_the_numbers_on_the_page(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-it-counts.md").read_text("utf-8")
+    files = re.findall(r"printf '(.+)' > (data/\w+\.csv)", page)
+    assert len(files) == 3
+    (tmp_path / "data").mkdir()
+    for text, name in files:
+        (tmp_path / name).write_text(text.replace("\\n", "\n"))
+    app = _app(tmp_path)
+    found, _ = load.find([tmp_path / "data"])
+    database = app.extensions["storemon"].database
+    load.run(database, found, now_us=1_729_000_000_000_000, max_skew_us=0)
+    client = app.test_client()
+    at = client.post("/trigger_report", data='{"as_of": "2023-01-23T12:00Z", "columns": "full"}').headers["Location"]
+    (row,) = client.get(f"{at}&format=json", buffered=True).json["rows"]
+    database.close()
+    printed = dict(re.findall(r"`(\w+_last_day)` (?:is )?([0-9.]+)", page))
+    assert len(printed) == 3
+    assert {name: row[name] for name in printed} == {name: float(value) for name, value in printed.items()}
+    assert (row["uptime_low_last_day"], row["uptime_high_last_day"], row["unknown_last_day"]) == (0, 3, 0)
+    assert (row["downtime_last_hour"], row["measured_last_hour"]) == (60, 15)

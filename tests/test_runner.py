@@ -1,0 +1,380 @@
+"""A report's life as a job: states, claims, progress, failure, stopping, recovery."""
+
+import hashlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import NO_POLLS, ROOT, SMALL_CSV, environment, sql, wait_until
+
+from storemon_flask import create_app
+from storemon_flask.errors import NoPolls
+from storemon_flask.jobs import runner as runner_
+from storemon_flask.jobs.executors import InlineExecutor, thread
+from storemon_flask.jobs.runner import DIED, Runner
+from storemon_flask.services import report as report_service
+from storemon_flask.services import report_store
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+
+class Queue(Executor):
+    """Keeps what it is given, so that a test can look before it runs."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Any, ...]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.jobs.append((fn, *args))
+        return Future()
+
+    def run_all(self) -> None:
+        while self.jobs:
+            fn, *args = self.jobs.pop(0)
+            fn(*args)
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return Queue()
+
+
+@pytest.fixture
+def waiting(small_fleet: Path, database: Database, settings: Settings, queue: Queue) -> Runner:
+    """A runner whose jobs wait in the queue."""
+    return Runner(database, settings, queue)
+
+
+def state(settings: Settings, report_id: str) -> str:
+    return str(sql(settings.database, "SELECT state FROM report WHERE id = ?", report_id)[0][0])
+
+
+def row(settings: Settings, report_id: str, *columns: str) -> tuple[Any, ...]:
+    return sql(settings.database, f"SELECT {', '.join(columns)} FROM report WHERE id = ?", report_id)[0]
+
+
+def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
+    waiting: Runner, queue: Queue, settings: Settings
+) -> None:
+    report_id = waiting.submit(None, "classic", None)
+    assert row(settings, report_id, "state", "attempts", "progress", "started_us") == ("pending", 0, 0, None)
+    assert not settings.reports_dir.exists()
+    queue.run_all()
+    data = (settings.reports_dir / f"report_{report_id}.csv").read_bytes()
+    assert data == SMALL_CSV.encode()
+    assert row(settings, report_id, "state", "attempts", "progress", "error") == ("complete", 1, 1.0, None)
+    assert row(settings, report_id, "row_count", "byte_count", "sha256", "altered_ids") == (
+        4,
+        len(data),
+        hashlib.sha256(data).hexdigest(),
+        '{"0": "=cmd|x"}',
+    )
+    requested, started, finished = row(settings, report_id, "requested_us", "started_us", "finished_us")
+    assert requested <= started <= finished
+    # The file alone: no temporary one is left beside it.
+    assert [file.name for file in settings.reports_dir.iterdir()] == [f"report_{report_id}.csv"]
+
+
+def test_the_row_says_running_while_it_is_computed(
+    waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report_id = waiting.submit(None, "classic", None)
+    seen: list[str] = []
+    write = report_service.write
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(state(settings, report_id))
+        return write(*arguments)
+
+    monkeypatch.setattr(report_service, "write", watched)
+    queue.run_all()
+    assert seen == ["running"]
+    assert state(settings, report_id) == "complete"
+
+
+def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Runner, queue: Queue, settings: Settings) -> None:
+    report_id = waiting.submit(None, "classic", None)
+    sql(settings.database, "UPDATE store SET last_poll_us = last_poll_us + 3600000000")
+    queue.run_all()
+    assert row(settings, report_id, "as_of_us") == (1_728_907_200_000_000,)
+
+
+def test_without_polls_nothing_is_promised(database: Database, settings: Settings, queue: Queue) -> None:
+    with pytest.raises(NoPolls, match=NO_POLLS):
+        Runner(database, settings, queue).submit(None, "classic", None)
+    assert queue.jobs == []
+    assert sql(settings.database, "SELECT count(*) FROM report") == [(0,)]
+
+
+def test_a_report_is_computed_once_however_often_it_is_handed_over(
+    waiting: Runner, queue: Queue, settings: Settings
+) -> None:
+    report_id = waiting.submit(None, "classic", None)
+    queue.run_all()
+    finished = row(settings, report_id, "finished_us", "attempts")
+    waiting.run(report_id)
+    waiting.run("no such report")
+    assert row(settings, report_id, "finished_us", "attempts") == finished
+
+
+def test_of_two_runners_that_reach_for_a_report_one_gets_it(
+    waiting: Runner, settings: Settings, database: Database
+) -> None:
+    other = Database(settings.database)
+    for _ in range(20):
+        report_id = waiting.submit(None, "classic", None)
+        barrier = threading.Barrier(2)
+
+        def reach(mine: Database, wanted: str = report_id, start: threading.Barrier = barrier) -> bool:
+            start.wait()
+            return report_store.claim(mine, wanted, 1) is not None
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(reach, (database, other))) == [False, True]
+        assert row(settings, report_id, "state", "attempts") == ("running", 1)
+    other.close()
+
+
+@pytest.mark.parametrize("step", ["complete", "fail", "advance", "put_back"])
+@pytest.mark.parametrize("before", ["pending", "complete", "failed", "deleted"])
+def test_only_a_running_report_can_end_or_advance(
+    waiting: Runner, settings: Settings, database: Database, before: str, step: str
+) -> None:
+    report_id = waiting.submit(None, "classic", None)
+    sql(settings.database, "UPDATE report SET state = ? WHERE id = ?", before, report_id)
+    columns = ("state", "progress", "attempts", "error", "finished_us", "sha256")
+    untouched = row(settings, report_id, *columns)
+    if step == "complete":
+        report_store.complete(database, report_id, 9, report_service.Finished(Path("x"), 1, 2, "f" * 64, {}))
+    elif step == "fail":
+        report_store.fail(database, report_id, 9, "why")
+    elif step == "advance":
+        report_store.advance(database, report_id, 0.5)
+    else:
+        report_store.put_back(database, report_id)
+    assert row(settings, report_id, *columns) == untouched
+
+
+def test_progress_never_falls_and_reaches_one_at_the_end(
+    waiting: Runner, queue: Queue, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Four slices of one store, every step told.
+    monkeypatch.setattr(report_service, "STORES_PER_SLICE", 1)
+    monkeypatch.setattr(runner_, "_PROGRESS_EVERY_S", 0.0)
+    report_id = waiting.submit(None, "classic", None)
+    seen: list[float] = []
+    advance = report_store.advance
+
+    def watched(*arguments: Any) -> None:
+        advance(*arguments)
+        seen.append(row(settings, report_id, "progress")[0])
+        # An earlier word that comes late changes nothing.
+        advance(database, report_id, 0.01)
+        seen.append(row(settings, report_id, "progress")[0])
+
+    monkeypatch.setattr(report_store, "advance", watched)
+    queue.run_all()
+    assert seen == pytest.approx([0.2375, 0.2375, 0.475, 0.475, 0.7125, 0.7125, 0.95, 0.95])
+    assert row(settings, report_id, "state", "progress") == ("complete", 1.0)
+
+
+def test_slices_change_nothing_in_the_bytes(
+    waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_service, "STORES_PER_SLICE", 1)
+    report_id = waiting.submit(None, "classic", None)
+    queue.run_all()
+    assert (settings.reports_dir / f"report_{report_id}.csv").read_text() == SMALL_CSV
+
+
+def test_a_reports_folder_that_cannot_be_made_fails_the_report_with_a_sentence(
+    small_fleet: Path, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("a regular file")
+    folder = tmp_path / "file" / "reports"
+    report_id = Runner(database, replace(settings, reports_dir=folder), InlineExecutor()).submit(None, "classic", None)
+    assert row(settings, report_id, "state", "error", "progress", "sha256") == (
+        "failed",
+        f"the reports folder {folder} cannot be made: Not a directory",
+        0,
+        None,
+    )
+
+
+def test_a_report_that_cannot_be_written_fails_with_a_sentence_and_leaves_no_temporary_file(
+    waiting: Runner, queue: Queue, settings: Settings
+) -> None:
+    report_id = waiting.submit(None, "classic", None)
+    # A folder where the file should go: writing works, the rename does not.
+    target = settings.reports_dir / f"report_{report_id}.csv"
+    target.mkdir(parents=True)
+    queue.run_all()
+    assert row(settings, report_id, "state", "error") == ("failed", f"{target} cannot be written: Is a directory")
+    assert list(settings.reports_dir.iterdir()) == [target]
+
+
+def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
+    waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = waiting.submit(None, "classic", None)
+    with monkeypatch.context() as broken:
+        broken.setattr(report_service, "read_fleet", lambda *arguments: 1 // 0)
+        queue.run_all()
+    assert row(settings, first, "state", "error") == ("failed", "unexpected error (ZeroDivisionError); see the log")
+    second = waiting.submit(None, "classic", None)
+    queue.run_all()
+    assert state(settings, second) == "complete"
+
+
+@pytest.fixture
+def at_a_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """(reached, go on): a report stands still before its first step until told to go on."""
+    reached, go_on = threading.Event(), threading.Event()
+    read = report_service.read_fleet
+
+    def slow(*arguments: Any) -> Any:
+        reached.set()
+        assert go_on.wait(30)
+        return read(*arguments)
+
+    monkeypatch.setattr(report_service, "read_fleet", slow)
+    yield reached, go_on
+    go_on.set()
+
+
+def test_stopping_lets_a_running_report_finish_within_the_grace(
+    small_fleet: Path,
+    database: Database,
+    settings: Settings,
+    at_a_step: tuple[threading.Event, threading.Event],
+) -> None:
+    reached, go_on = at_a_step
+    runner = Runner(database, settings, thread(1))
+    running, queued = runner.submit(None, "classic", None), runner.submit(None, "classic", None)
+    assert reached.wait(30)
+    threading.Timer(0.1, go_on.set).start()
+    runner.stop(grace_s=30)
+    assert state(settings, running) == "complete"
+    # What had not begun waits for the next server.
+    assert row(settings, queued, "state", "attempts") == ("pending", 0)
+
+
+def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
+    small_fleet: Path,
+    database: Database,
+    settings: Settings,
+    at_a_step: tuple[threading.Event, threading.Event],
+) -> None:
+    reached, go_on = at_a_step
+    runner = Runner(database, settings, thread(1))
+    running = runner.submit(None, "classic", None)
+    assert reached.wait(30)
+    stopper = threading.Thread(target=runner.stop, args=(0.0,))
+    stopper.start()
+    wait_until(runner._stopping.is_set, "the grace to be over")
+    go_on.set()
+    stopper.join(30)
+    assert row(settings, running, "state", "attempts", "error") == ("pending", 0, None)
+    assert not (settings.reports_dir / f"report_{running}.csv").exists()
+    # Asked for in the meantime: promised, and left for the next server too.
+    late = runner.submit(None, "classic", None)
+    assert state(settings, late) == "pending"
+    assert Runner(database, settings, InlineExecutor()).recover() == 2
+    assert [state(settings, report_id) for report_id in (running, late)] == ["complete", "complete"]
+
+
+def test_after_a_crash_pending_and_running_reports_run_again_in_order(
+    waiting: Runner, queue: Queue, settings: Settings, database: Database
+) -> None:
+    pending, running, done = (waiting.submit(None, "classic", None) for _ in range(3))
+    report_store.claim(database, running, 1)
+    report_store.advance(database, running, 0.5)
+    queue.jobs = [job for job in queue.jobs if job[1] == done]
+    queue.run_all()
+    finished = row(settings, done, "finished_us", "attempts")
+
+    again = Runner(database, settings, queue)
+    assert again.recover() == 2
+    assert [job[1] for job in queue.jobs] == [pending, running]
+    assert [state(settings, report_id) for report_id in (pending, running, done)] == ["pending", "pending", "complete"]
+    queue.run_all()
+    assert row(settings, pending, "state", "attempts") == ("complete", 1)
+    assert row(settings, running, "state", "attempts", "error") == ("complete", 2, None)
+    assert row(settings, done, "finished_us", "attempts") == finished
+    assert (settings.reports_dir / f"report_{running}.csv").read_text() == SMALL_CSV
+
+
+def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
+    waiting: Runner, queue: Queue, settings: Settings, database: Database
+) -> None:
+    report_id = waiting.submit(None, "classic", None)
+    for attempt in (1, 2):
+        report_store.claim(database, report_id, attempt)
+        assert row(settings, report_id, "state", "attempts") == ("running", attempt)
+        queue.jobs.clear()
+        assert waiting.recover() == (1 if attempt == 1 else 0)
+    assert queue.jobs == []
+    assert row(settings, report_id, "state", "error") == ("failed", DIED)
+    assert DIED == "the server died twice while it computed this report; see its log, then trigger the report again"
+
+
+def test_being_put_back_is_not_counted_as_a_try(waiting: Runner, settings: Settings, database: Database) -> None:
+    report_id = waiting.submit(None, "classic", None)
+    for _ in range(5):
+        report_store.claim(database, report_id, 1)
+        report_store.put_back(database, report_id)
+        assert waiting.recover() == 1
+    assert row(settings, report_id, "state", "attempts") == ("pending", 0)
+
+
+def test_the_progress_a_caller_has_seen_does_not_fall_when_the_report_is_tried_again(
+    waiting: Runner, settings: Settings, database: Database
+) -> None:
+    report_id = waiting.submit(None, "classic", None)
+    report_store.claim(database, report_id, 1)
+    report_store.advance(database, report_id, 0.5)
+    waiting.recover()
+    assert row(settings, report_id, "state", "progress") == ("pending", 0.5)
+    report_store.claim(database, report_id, 2)
+    assert row(settings, report_id, "state", "progress") == ("running", 0.5)
+
+
+def test_create_app_starts_no_thread_and_touches_no_report_and_no_file(
+    waiting: Runner, queue: Queue, settings: Settings, database: Database
+) -> None:
+    waiting.submit(None, "classic", None)
+    report_store.claim(database, waiting.submit(None, "classic", None), 1)
+    database.close()
+    before, threads = sql(settings.database, "SELECT * FROM report"), set(threading.enumerate())
+    files = sorted(settings.home.rglob("*"))
+    app = create_app(settings)
+    assert app.test_client().get("/healthz").status_code == 200
+    assert set(threading.enumerate()) == threads
+    assert sorted(settings.home.rglob("*")) == files
+    assert sql(settings.database, "SELECT * FROM report") == before
+
+
+def test_create_app_makes_nothing_on_disk(settings: Settings) -> None:
+    create_app(settings)
+    assert not settings.home.exists()
+
+
+def test_importing_wsgi_starts_no_thread_and_makes_nothing(tmp_path: Path) -> None:
+    code = "import threading, wsgi; print(threading.active_count(), wsgi.app.name)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(tmp_path, PYTHONPATH=str(ROOT)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "1 storemon_flask\n"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,72 @@
+"""The shape of the code, and that the README names what there is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from storemon_flask.server import commands
+from storemon_flask.settings import KNOBS
+
+PACKAGE = ROOT / "storemon_flask"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text("utf-8")
+
+
+def test_each_layer_imports_only_those_below_it() -> None:
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Contracts: [3-9] kept, 0 broken", done.stdout)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_is_longer_than_300_lines(module: Path) -> None:
+    assert len(module.read_text("utf-8").splitlines()) <= 300
+
+
+def test_there_are_modules_and_none_is_named_for_odds_and_ends() -> None:
+    assert len(MODULES) > 30
+    odd = {"util", "utils", "helper", "helpers", "common", "misc"}
+    assert [path.name for path in MODULES if odd & {part.removesuffix(".py") for part in path.parts}] == []
+
+
+def test_sql_is_only_in_storage() -> None:
+    words = re.compile(r"\b(SELECT .+ FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|BEGIN IMMEDIATE)\b")
+    with_sql = {path.relative_to(PACKAGE).parts[0] for path in MODULES if words.search(path.read_text("utf-8"))}
+    assert with_sql == {"storage"}
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
+def test_the_readme_names_every_setting_and_its_default(knob: object) -> None:
+    lines = [line for line in readme().splitlines() if knob.name in line]  # type: ignore[attr-defined]
+    assert any(knob.default in line for line in lines), lines  # type: ignore[attr-defined]
+
+
+def test_the_readme_names_the_home_setting() -> None:
+    assert "STOREMON_HOME" in readme()
+
+
+def test_the_readme_names_no_setting_that_does_not_exist() -> None:
+    known = {knob.name for knob in KNOBS} | {"STOREMON_HOME"}
+    assert set(re.findall(r"STOREMON_[A-Z_]+[A-Z]", readme())) == known
+
+
+@pytest.mark.parametrize("command", [command.name for command in commands()])
+def test_the_readme_names_every_command(command: str) -> None:
+    assert f"storemon {command}" in readme()
+
+
+@pytest.mark.parametrize("words", ["make demo", "make test", "POST", "/trigger_report", "/get_report"])
+def test_the_readme_says_how_to_try_it(words: str) -> None:
+    assert words in readme()
+
+
+def test_the_commands_are_those_of_the_contract() -> None:
+    assert {"load-data", "rejects", "report", "serve", "demo", "info"} <= {command.name for command in commands()}
