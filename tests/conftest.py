@@ -196,6 +196,8 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            # A group of its own, so that a test can see whether anything of it is left.
+            start_new_session=True,
         )
         assert self.process.stdout is not None
         self.first_line = self.process.stdout.readline()
@@ -225,12 +227,12 @@ class Server:
         found: Answer = wait_until(ended, f"report {report_id}")
         return found
 
-    def end(self, signum: int = signal.SIGTERM) -> int:
+    def end(self, signum: int = signal.SIGTERM, patience_s: float = 15.0) -> int:
         """The exit code after that signal; fails when the server does not end."""
         if self.process.poll() is None:
             self.process.send_signal(signum)
         try:
-            return self.process.wait(PATIENCE_S)
+            return self.process.wait(patience_s)
         finally:
             if self.process.poll() is None:
                 self.process.kill()

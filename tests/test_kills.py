@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -22,7 +23,10 @@ import numpy as np
 import pytest
 from conftest import STOREMON, Server, environment, storemon, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at locks and threads the way Linux shows them"),
+]
 
 SEED = 20_241_014
 LOADS_KILLED = 30

@@ -1,6 +1,7 @@
 """The fast roads against the row-exact one: the same rows and the same rejects, on every kind of dirt, however cut."""
 
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -186,6 +187,21 @@ def test_ids_of_every_length_and_number_are_kept_apart(road: str) -> None:
     assert len({row[0] for row in expected[0]}) > 4500
     assert read_polls(data, road=road) == expected
     assert read_polls(data, 1 << 16, road=road) == expected
+
+
+def test_two_threads_that_meet_new_ids_at_once_do_not_trip_over_each_other() -> None:
+    rows = [f"store-{number},2023-01-22 12:00:00 UTC,active" for number in range(9_000)]
+    data = "\n".join([POLLS, *rows]).encode()
+    before = sys.getswitchinterval()
+    # Threads change places as often as they can, so that one often finds another half-way through a change.
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(8):
+            accepted, rejected, _ = read_polls(data, 1 << 16)
+            assert [row[0] for row in accepted] == [row.partition(",")[0] for row in rows]
+            assert rejected == []
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _with_the_hash_of(text: bytes) -> bytes:

@@ -57,9 +57,9 @@ def _by_traces(polls, opened, as_of):
             series[max(_time(begins), _time(t) - REACH)] = state
             if place + 1 == len(inside) or inside[place + 1][0] - t > 2 * REACH / timedelta(microseconds=1):
                 series[_time(t) + REACH] = None
-        spent = series.distribution(start=_time(first), end=_time(last), normalized=False)
-        up += (spent["active"] if "active" in spent else 0) / 3600
-        down += (spent["inactive"] if "inactive" in spent else 0) / 3600
+        spent = dict(series.distribution(start=_time(first), end=_time(last), normalized=False).items())
+        up += spent.get("active", 0) / 3600
+        down += spent.get("inactive", 0) / 3600
     return up, down
 
 
