@@ -74,7 +74,9 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
     settings = door(ctx).settings
     found, size = load.find(list(paths) or [settings.data_dir])
     done: list[FileSummary] = []
-    with click.progressbar(length=size, label="loading", file=sys.stderr, hidden=size < 1 << 20) as bar:
+    with click.progressbar(
+        length=size, label="loading", file=sys.stderr, hidden=size < _WORTH_A_BAR or not sys.stderr.isatty()
+    ) as bar:
 
         def progress(name: str, part: int) -> None:
             bar.label = f"loading {name[-40:]}"
@@ -98,12 +100,18 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
     _print_summary(result.files)
     if result.failed and not paths and len(found) == 1:
         click.echo(
-            f"Put your CSVs into {settings.data_dir}, or name files or folders: storemon load-data exports/", err=True
+            f"Put your CSVs into {settings.data_dir}, or name files or folders: storemon load-data exports/\n"
+            "In a checkout there are sample data: storemon load-data data/sample",
+            err=True,
         )
     if result.rejected:
         click.echo(f"`storemon rejects --load {result.load}` lists the {result.rejected:,} rejected rows.")
     if result.failed or (strict and result.rejected):
         ctx.exit(1)
+
+
+# Less than this is read before a bar could be drawn.
+_WORTH_A_BAR = 1 << 20
 
 
 def _interrupted(done: list["FileSummary"]) -> str:

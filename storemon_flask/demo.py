@@ -38,6 +38,7 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
     environ = _fresh_home(home)
     # Some rows of the sample are bad on purpose; the summary says which.
     subprocess.run([*_storemon(), "load-data", str(sample)], env=environ, check=True)
+    click.echo(f"   (the demo's own home: STOREMON_HOME={home} storemon rejects)")
     with _server(environ) as url:
         click.echo(f"\n2. curl -X POST {url}/trigger_report")
         triggered = json.loads(_get(url + "/trigger_report", data=b"")[0])

@@ -1,8 +1,10 @@
 """The command line: exit codes, what is printed, and what is said about files, settings and databases that cannot be used."""
 
+import contextlib
 import csv as csv_module
 import io
 import os
+import pty
 import signal
 import sqlite3
 import subprocess
@@ -199,7 +201,7 @@ def test_what_is_no_feed_says_why_and_stores_nothing(run: Run, home: Path, data:
     assert last.startswith(f"Not loaded: {path}: ")
     assert sentence in last
     assert len(done.err) < 1000
-    assert query(_database(home), "SELECT count(*) FROM store") == [(0,)]
+    assert not _database(home).exists()
 
 
 def test_a_header_alone_is_a_feed_without_rows(run: Run, home: Path) -> None:
@@ -572,48 +574,55 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(run: Run, home: Path, c
     assert done.returncode in (0, 1)
 
 
+# Quotes make every block go row by row: seconds of work for the interrupt to fall into.
+_SLOW = b"".join(b'"s%d","2023-01-22 11:00:00.%06d UTC",active\n' % (n % 5, n) for n in range(100_000)) * 8
+
+
+def _interrupted(home: Path, *paths: Path) -> tuple[int, str, list[str]]:
+    """Exit code, standard output and the lines on the terminal of a load that gets Ctrl-C while it reads `big.csv`."""
+    terminal, screen = pty.openpty()
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "storemon_flask", "load-data", *map(str, paths)],
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=screen,
+    ) as process:
+        os.close(screen)
+        try:
+            while b"big.csv" not in shown:
+                shown += os.read(terminal, 4096)
+            process.send_signal(signal.SIGINT)
+            # Linux ends a terminal nobody writes to any more with an error, not with an end of file.
+            with contextlib.suppress(OSError):
+                while more := os.read(terminal, 4096):
+                    shown += more
+        finally:
+            os.close(terminal)
+        out, _ = process.communicate(timeout=60)
+    return process.returncode, out.decode(), shown.decode().replace("\r", "\n").split("\n")
+
+
 def test_an_interrupted_load_says_that_nothing_changed_and_nothing_has(run: Run, home: Path) -> None:
     run("load-data", put(home / "a.csv", csv(POLLS, "s,2023-01-22 10:00:00,active")))
     before = query(_database(home), "SELECT * FROM poll")
-    # Quotes make every block go row by row: seconds of work for the interrupt to fall into.
-    rows = b"".join(b'"s%d","2023-01-22 11:00:00.%06d UTC",active\n' % (n % 5, n) for n in range(100_000))
-    path = put(home / "big.csv", f"{POLLS}\n".encode() + rows * 8)
-    with subprocess.Popen(
-        [sys.executable, "-m", "storemon_flask", "load-data", str(path)],
-        env=environment(home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "big.csv" in line:
-                break
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert err.splitlines()[-1] == "interrupted; nothing changed"
+    path = put(home / "big.csv", f"{POLLS}\n".encode() + _SLOW)
+    code, out, lines = _interrupted(home, path)
+    assert (code, out) == (130, "")
+    assert "interrupted; nothing changed" in lines
     assert query(_database(home), "SELECT * FROM poll") == before
     assert query(_database(home), "SELECT count(*) FROM load") == [(1,)]
 
 
-def test_an_interrupted_load_names_the_files_that_were_in_before(run: Run, home: Path) -> None:
+def test_an_interrupted_load_names_the_files_that_were_in_before(home: Path) -> None:
     first = put(home / "a.csv", csv(POLLS, "s,2023-01-22 10:00:00,active"))
-    rows = b"".join(b'"s%d","2023-01-22 11:00:00.%06d UTC",active\n' % (n % 5, n) for n in range(100_000))
-    path = put(home / "big.csv", f"{POLLS}\n".encode() + rows * 8)
-    with subprocess.Popen(
-        [sys.executable, "-m", "storemon_flask", "load-data", str(first), str(path)],
-        env=environment(home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "big.csv" in line:
-                break
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == f"interrupted; loaded before: {first}; nothing of the other files was"
+    path = put(home / "big.csv", f"{POLLS}\n".encode() + _SLOW)
+    code, _, lines = _interrupted(home, first, path)
+    assert code == 130
+    assert f"interrupted; loaded before: {first}; nothing of the other files was" in lines
     assert query(_database(home), "SELECT store_id FROM poll") == [("s",)]
+
+
+def test_the_progress_bar_is_for_terminals_only(run: Run, home: Path) -> None:
+    done = run("load-data", put(home / "big.csv", f"{POLLS}\n".encode() + _SLOW[: len(_SLOW) // 8]))
+    assert (done.code, done.err) == (0, "")

@@ -15,13 +15,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import STOREMON, Server, environment, storemon, wait_until
+
+from storemon_flask.settings import Settings
 
 pytestmark = [
     pytest.mark.slow,
@@ -258,22 +260,22 @@ def files_served(reports: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def test_a_server_killed_at_any_moment_loses_no_promised_report(
-    feeds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    feeds: list[Path], settings: Settings, serve: Callable[[], Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(SEED + 1)
-    home = tmp_path / "home"
+    home = settings.home
     home.mkdir()
     assert storemon(home, "load-data", str(feeds[0])).returncode == 0
     known = storemon(home, "report").stdout.encode()
     assert known.count(b"\n") == 1 + FILES * STORES
     digest = hashlib.sha256(known).hexdigest()
-    database, reports = home / "instance" / "storemon.db", home / "reports"
+    database, reports = settings.database, settings.reports_dir
     seen: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     promised: set[str] = set()
     checked: set[str] = set()
     for turn in range(SERVERS_KILLED):
-        server = Server(home)
+        server = serve()
         askers = Askers(server)
         time.sleep(chance.uniform(0.0, 1.2))
         kill(server.process, database, reports, seen, aim=turn % 2 == 1)
@@ -293,7 +295,7 @@ def test_a_server_killed_at_any_moment_loses_no_promised_report(
         seen["with reports unfinished"] += any(state in ("pending", "running") for state in rows.values())
         if turn % 4 == 3:
             # Meanwhile some died twice; now a server lives for as long as it takes.
-            server = Server(home)
+            server = serve()
             wait_until(lambda: unfinished(database) == 0, "every report to end", patience_s=60)
             check_reports(server, promised - checked, known, outcomes)
             for file in reports.glob(".*"):

@@ -65,7 +65,7 @@ def test_every_wrong_method_of_every_route_names_the_right_ones(app: Flask, clie
             body = problem(answer, 405)
             assert {name.strip() for name in answer.headers["Allow"].split(",")} == rule.methods
             assert body["detail"].startswith(f"{rule.rule} does not answer {method}; use ")
-            assert set(body["detail"].split("use ")[1].split(", ")) == rule.methods
+            assert set(body["detail"].split("use ")[1].split(" or ")) == rule.methods - {"HEAD", "OPTIONS"}
             asked += 1
     assert asked >= 12
 

@@ -18,7 +18,7 @@ Nothing is rejected here, and nothing is guessed: a row is either read exactly a
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -95,6 +95,15 @@ def rectangle(data: bytes, width: int) -> Rectangle | None:
     return Rectangle(data, start, end)
 
 
+class _Tables(NamedTuple):
+    """A hash table with 2^bits slots of codes, and each code's words and hash."""
+
+    bits: int
+    slots: Ints
+    known: Words
+    known_hash: Words
+
+
 class DistinctTexts:
     """The distinct texts of one column of a file, each read once. Safe to share between threads.
 
@@ -108,10 +117,12 @@ class DistinctTexts:
         self._read = read
         self._codes: dict[Any, int] = {}
         self._lock = threading.Lock()
-        self._bits = 10
-        self._slots = np.full(1 << self._bits, _EMPTY, dtype=np.int64)
-        self._known = np.zeros((_MOST_WORDS, 256), dtype=np.uint64)
-        self._known_hash = np.zeros(256, dtype=np.uint64)
+        self._tables = _Tables(
+            10,
+            np.full(1 << 10, _EMPTY, dtype=np.int64),
+            np.zeros((_MOST_WORDS, 256), dtype=np.uint64),
+            np.zeros(256, dtype=np.uint64),
+        )
 
     def codes(self, block: Rectangle, column: int) -> Ints:
         """A code per row, an index into `values`; -1 where the row is doubtful."""
@@ -139,8 +150,8 @@ class DistinctTexts:
             return self._codes[value]
 
     def _look_up(self, hashes: Words, parts: list[Words]) -> Ints:
-        # Taken once: another thread may put larger tables in their place, and only ever adds to these.
-        slots, known, known_hash, bits = self._slots, self._known, self._known_hash, self._bits
+        # Taken once, together: another thread may add to these tables, or put larger ones in their place.
+        bits, slots, known, known_hash = self._tables
         place = (hashes >> np.uint64(64 - bits)).astype(np.int64)
         codes = slots[place]
         wrong = np.flatnonzero((codes != _EMPTY) & (known_hash[codes] != hashes))
@@ -171,33 +182,42 @@ class DistinctTexts:
             self._add(value, hashes[row], [part[row] for part in parts])
 
     def _holds(self, hashed: int) -> bool:
-        place = hashed >> (64 - self._bits)
-        while (code := int(self._slots[place])) != _EMPTY:
-            if int(self._known_hash[code]) == hashed:
+        bits, slots, _, known_hash = self._tables
+        place = hashed >> (64 - bits)
+        while (code := int(slots[place])) != _EMPTY:
+            if int(known_hash[code]) == hashed:
                 return True
-            place = (place + 1) & (len(self._slots) - 1)
+            place = (place + 1) & (len(slots) - 1)
         return False
 
     def _add(self, value: Any, hashed: np.uint64, parts: list[np.uint64]) -> None:
+        """A new text; its slot is filled last, so that whoever finds it finds all of it."""
         code = self._append(value)
-        self._known[: len(parts), code] = parts
-        self._known_hash[code] = hashed
-        if 4 * (code + 1) > len(self._slots):
-            self._bits += 1
-            slots = np.full(1 << self._bits, _EMPTY, dtype=np.int64)
-            for other in self._slots[self._slots != _EMPTY].tolist():
-                _put(slots, self._bits, int(self._known_hash[other]), other)
-            _put(slots, self._bits, int(hashed), code)
-            self._slots = slots
+        bits, slots, known, known_hash = self._tables
+        known[: len(parts), code] = parts
+        known_hash[code] = hashed
+        if 4 * (code + 1) > len(slots):
+            held = slots[slots != _EMPTY].tolist()
+            bits, slots = bits + 1, np.full(2 * len(slots), _EMPTY, dtype=np.int64)
+            for other in held:
+                _put(slots, bits, int(known_hash[other]), other)
+            _put(slots, bits, int(hashed), code)
+            self._tables = _Tables(bits, slots, known, known_hash)
         else:
-            _put(self._slots, self._bits, int(hashed), code)
+            _put(slots, bits, int(hashed), code)
 
     def _append(self, value: Any) -> int:
         code = len(self.values)
-        if code == len(self._known_hash):
-            self._known = np.concatenate([self._known, np.zeros_like(self._known)], axis=1)
-            self._known_hash = np.concatenate([self._known_hash, np.zeros_like(self._known_hash)])
+        bits, slots, known, known_hash = self._tables
+        if code == len(known_hash):
+            # The slots are copied too: those that go with the smaller tables must never name a code beyond them.
             self.bad = np.concatenate([self.bad, np.zeros_like(self.bad)])
+            self._tables = _Tables(
+                bits,
+                slots.copy(),
+                np.concatenate([known, np.zeros_like(known)], axis=1),
+                np.concatenate([known_hash, np.zeros_like(known_hash)]),
+            )
         self.bad[code] = isinstance(value, BadValue)
         self.values.append(value)
         return code

@@ -50,6 +50,7 @@ class Runner:
 
         Only for the server that holds the lock: anybody else would take reports away from it.
         """
+        report_store.sweep(self.settings.reports_dir)
         ids = report_store.recover(self.database, _now_us(), MOST_ATTEMPTS, DIED)
         for report_id in ids:
             self._hand_over(report_id)

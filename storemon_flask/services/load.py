@@ -64,7 +64,9 @@ def run(
     `progress(name, bytes)` is told of bytes read from disk; `on_file` of each file when it is in (hours files at the end,
     together). Rows that cannot be used are kept with their reasons. `DatabaseError` when nothing can be stored.
     """
-    database.prepare()
+    if database.exists():
+        # Find out now whether it can be used, not after the files have been read.
+        database.prepare()
     return _Loading(database, now_us, now_us + max_skew_us, progress, on_file, road).all(found)
 
 
@@ -88,6 +90,7 @@ class _Loading:
         self.road = road
         self.result = LoadResult()
         self.hours = HoursSet()
+        self.unusable: list[FileSummary] = []
         self.room = Room()
 
     def all(self, found: list[Source | Unreadable]) -> LoadResult:
@@ -104,6 +107,7 @@ class _Loading:
                 log.forget()
                 self._failed(summary, error.message)
         self._apply_hours()
+        self._record_unusable()
         return self.result
 
     def _file(self, source: Source, summary: FileSummary, log: RejectLog) -> None:
@@ -132,6 +136,7 @@ class _Loading:
     def _polls(
         self, reader: BlockReader, header: Header, summary: FileSummary, log: RejectLog, digest: "_Digest"
     ) -> None:
+        self.database.prepare()
         with closing(StagedPolls(self.database.path.parent)) as staged:
             rows = 0
             for block in poll_feed.read(reader, header, self.latest_us, log, self.road):
@@ -191,9 +196,15 @@ class _Loading:
     def _failed(self, summary: FileSummary, sentence: str) -> None:
         summary.error = sentence
         summary.counts = Counts()
-        with self.database.write() as connection:
-            self._record(connection, summary, None)
+        self.unusable.append(summary)
         self.on_file(summary)
+
+    def _record_unusable(self) -> None:
+        """Files that were no feed are remembered with the load; alone, they make no database where there was none."""
+        if self.unusable and self.database.exists():
+            with self.database.write() as connection:
+                for summary in self.unusable:
+                    self._record(connection, summary, None)
 
     def _record(self, connection: sqlite3.Connection, summary: FileSummary, log: RejectLog | None) -> None:
         """The file's row, in the transaction that applies the file; the load's number is known once this is committed."""

@@ -24,6 +24,14 @@ def make_folder(folder: Path) -> None:
         raise ReportFailed(f"the reports folder {folder} cannot be made: {error.strerror or error}") from error
 
 
+def sweep(folder: Path) -> int:
+    """Remove what a server that was killed had begun to write; how many files that was. Other files stay."""
+    left = list(folder.glob(".report_*.csv.*.tmp"))
+    for file in left:
+        file.unlink(missing_ok=True)
+    return len(left)
+
+
 def get(database: Database, report_id: str | None) -> ReportRow:
     """The report of that id; `BadRequest` without one, `NotFound` for an unknown one, `Gone` for a deleted one."""
     if not report_id:

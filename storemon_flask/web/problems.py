@@ -36,7 +36,7 @@ def _http(error: HTTPException) -> Response:
     if isinstance(error, NoRoute):
         detail = f"there is nothing at {request.path}; try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
     elif isinstance(error, MethodNotAllowed):
-        allowed = ", ".join(sorted(error.valid_methods or ()))
+        allowed = " or ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
         detail = f"{request.path} does not answer {request.method}; use {allowed}"
     answer = problem(status, error.name.lower().replace(" ", "-"), error.name, detail)
     for name, value in error.get_headers():
