@@ -68,7 +68,7 @@ def test_no_zone_changes_twice_within_two_days_so_one_question_a_day_finds_every
         zone = zonedata.zone(name)
         changed_at = []
         before = None
-        for second in range(0, 2_208_988_800, 3 * 3600):
+        for second in range(0, 2_208_988_800, 6 * 3600):
             offset = datetime.fromtimestamp(second, zone).utcoffset()
             if before is not None and offset != before:
                 changed_at.append(second)

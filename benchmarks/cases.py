@@ -1,0 +1,235 @@
+"""What is measured: each case yields rows of paired runs, ours and another's in turn."""
+
+import csv
+import io
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import fleet, processes
+from benchmarks.processes import Run
+
+STOREMON = [sys.executable, "-m", "storemon_flask"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: seconds of ours and of the other, run by run, and the ratio to reach."""
+
+    what: str
+    data: str
+    ours: list[float]
+    other: list[float]
+    against: str
+    reach: float | None = None
+    unit: str = "s"
+    peak_mb: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """The median of the ratios, run by run."""
+        return statistics.median(a / b for a, b in zip(self.ours, self.other, strict=True))
+
+
+@dataclass
+class Bench:
+    """Where the suite works and what it has found."""
+
+    work: Path
+    runs: int
+    divide: int
+    rows: list[Row] = field(default_factory=list)
+
+    def fleet(self, stores: int, days: int, **kind: bool) -> tuple[Path, int]:
+        """A fleet of that size, made when it is not there yet, and its number of polls."""
+        stores //= self.divide
+        name = "-".join([f"{stores}x{days}", *sorted(kind)])
+        folder = self.work / name
+        count = folder / "rows"
+        if not count.exists():
+            count.parent.mkdir(parents=True, exist_ok=True)
+            count.write_text(str(fleet.make(folder, stores, days, **kind)))
+        return folder, int(count.read_text())
+
+    def named(self, stores: int, days: int, polls: int) -> str:
+        """How the table names a fleet."""
+        return f"{stores // self.divide:,} stores x {days} d, {polls / 1e6:.2f} M polls"
+
+    def pairs(self, ours: Callable[[], Run], other: Callable[[], Run]) -> tuple[list[Run], list[Run]]:
+        """Both in turn, `runs` times, after one of each that does not count."""
+        ours(), other()
+        found = [(ours(), other()) for _ in range(self.runs)]
+        return [a for a, _ in found], [b for _, b in found]
+
+
+def seconds(runs: list[Run]) -> list[float]:
+    """The seconds of the runs."""
+    return [run.seconds for run in runs]
+
+
+def loads(bench: Bench) -> Iterator[Row]:
+    """Loading against DuckDB and the sqlite3 shell; dirty, quoted and repeated loads against the clean one."""
+    clean, polls = bench.fleet(3678, 60)
+    data = bench.named(3678, 60, polls)
+    home, other = bench.work / "home-load", bench.work / "load.duckdb"
+    ours, theirs = bench.pairs(
+        lambda: processes.module("ours", "load", clean, home),
+        lambda: processes.module("duckdb_peer", "load", clean, other),
+    )
+    peak = max(run.peak_mb for run in ours)
+    yield Row("load", data, seconds(ours), seconds(theirs), "DuckDB", 0.9, peak_mb=peak)
+    if shutil.which("sqlite3"):
+        shell = _sqlite_import(bench, clean)
+        ours, theirs = bench.pairs(lambda: processes.module("ours", "load", clean, home), shell)
+        yield Row("load", data, seconds(ours), seconds(theirs), "sqlite3 .import + index", 0.15)
+    for kind, reach in (("dirty", 1.5), ("quoted", 4.0)):
+        soiled, _ = bench.fleet(3678, 60, **{kind: True})
+        ours, base = bench.pairs(
+            lambda folder=soiled: processes.module("ours", "load", folder, home),
+            lambda: processes.module("ours", "load", clean, home),
+        )
+        yield Row(f"load, {kind}", data, seconds(ours), seconds(base), "the clean load", reach)
+    changed = _with_one_row_changed(bench, clean)
+    again = [
+        (processes.module("ours", "load", clean, home), processes.module("ours", "again", changed, home))
+        for _ in range(bench.runs)
+    ]
+    yield Row(
+        "load again, one row changed",
+        data,
+        [b.seconds for _, b in again],
+        [a.seconds for a, _ in again],
+        "the first load",
+        1.2,
+    )
+
+
+def reports(bench: Bench) -> Iterator[Row]:
+    """A warm report through HTTP and its computation alone, against DuckDB's warm query; and both from a cold start."""
+    for stores, days, reach in ((3678, 60, 0.35), (14_000, 8, 0.3)):
+        folder, polls = bench.fleet(stores, days)
+        data = bench.named(stores, days, polls)
+        home, database, out = bench.work / "home", bench.work / "report.duckdb", bench.work / "duckdb.csv"
+        processes.module("ours", "load", folder, home)
+        processes.module("duckdb_peer", "load", folder, database)
+        if stores == 3678:
+            report = [*STOREMON, "report", "-o", str(bench.work / "cold.csv")]
+            peer = [sys.executable, "-m", "benchmarks.duckdb_peer", "report", str(database), str(out)]
+            ours, theirs = bench.pairs(
+                lambda: processes.whole(report, STOREMON_HOME=str(home)), lambda: processes.whole(peer)
+            )
+            same(bench.work / "cold.csv", out)
+            yield Row("report, cold process", data, seconds(ours), seconds(theirs), "DuckDB, cold process", 1.0)
+        with processes.asked("duckdb_peer", database, out) as duck:
+            with processes.asked("ours", home, bench.work / "ours.csv") as computer:
+                ours, theirs = bench.pairs(lambda: processes.ask(computer), lambda: processes.ask(duck))
+                same(bench.work / "ours.csv", out)
+                yield Row(
+                    "report, computed and written", data, seconds(ours), seconds(theirs), "DuckDB, warm",
+                    0.2 if stores == 3678 else None, peak_mb=max(run.peak_mb for run in ours),
+                )  # fmt: skip
+            with processes.server(home) as (url, pid):
+                pushes = _pushes(bench, home)
+                ours, theirs = bench.pairs(lambda: _pushed_report(url, next(pushes)), lambda: processes.ask(duck))
+                peak = processes.peak_mb(pid)
+            yield Row("report over HTTP", data, seconds(ours), seconds(theirs), "DuckDB, warm", reach, peak_mb=peak)
+
+
+def history(bench: Bench) -> Iterator[Row]:
+    """The same report on a month and on a year of history."""
+    homes = {}
+    for days in (30, 360):
+        folder, polls = bench.fleet(1000, days)
+        homes[days] = bench.work / f"home-{days}"
+        processes.module("ours", "load", folder, homes[days])
+    out = bench.work / "ours.csv"
+    with processes.asked("ours", homes[360], out) as long, processes.asked("ours", homes[30], out) as short:
+        year, month = bench.pairs(lambda: processes.ask(long), lambda: processes.ask(short))
+    yield Row(
+        "report on 360 d", bench.named(1000, 360, polls), seconds(year), seconds(month), "the report on 30 d", 1.15
+    )
+
+
+def scale(bench: Bench) -> Iterator[Row]:
+    """Time per poll as the fleet doubles twice and twice again."""
+    per_poll: dict[str, list[tuple[int, list[float]]]] = {"load": [], "report": []}
+    for stores in (3500, 14_000, 56_000):
+        folder, polls = bench.fleet(stores, 8)
+        home = bench.work / "home-scale"
+        found = [processes.module("ours", "load", folder, home) for _ in range(bench.runs)]
+        per_poll["load"].append((stores, [run.seconds / polls * 1e6 for run in found]))
+        with processes.asked("ours", home, bench.work / "ours.csv") as computer:
+            processes.ask(computer)
+            warm = [processes.ask(computer) for _ in range(bench.runs)]
+        per_poll["report"].append((stores, [run.seconds / polls * 1e6 for run in warm]))
+    for what, sizes in per_poll.items():
+        for (_, before), (stores, after) in zip(sizes, sizes[1:], strict=False):
+            # Four times the stores is two doublings.
+            yield Row(
+                f"{what}, per poll", f"{stores:,} stores x 8 d", after, before, "a quarter of the stores", 1.15**2, "us"
+            )
+
+
+def same(ours: Path, other: Path) -> None:
+    """`ValueError` when two reports differ by more than 0.01 in a cell."""
+    left, right = (list(csv.DictReader(io.StringIO(path.read_text()))) for path in (ours, other))
+    if [row["store_id"] for row in left] != [row["store_id"] for row in right]:
+        raise ValueError(f"{ours} and {other} name different stores")
+    for a, b in zip(left, right, strict=True):
+        for column in a:
+            if column != "store_id" and abs(float(a[column]) - float(b[column])) > 0.0101:
+                raise ValueError(f"{a['store_id']} {column}: {a[column]} and {b[column]}")
+
+
+def _pushed_report(url: str, push: Callable[[], object]) -> Run:
+    push()
+    taken, _ = processes.trigger_to_complete(url)
+    return Run(taken, 0)
+
+
+def _pushes(bench: Bench, home: Path) -> Iterator[Callable[[], object]]:
+    """Each call loads one new poll, so that no report can be answered from the one before."""
+    file = bench.work / "push.csv"
+    for second in range(10_000):
+        stamp = f"2024-10-14 23:{56 + second // 60 % 4}:{second % 60:02d}"
+        file.write_text(f"store_id,timestamp_utc,status\npushed,{stamp} UTC,active\n")
+        yield lambda: processes.whole([*STOREMON, "load-data", str(file)], STOREMON_HOME=str(home))
+
+
+def _with_one_row_changed(bench: Bench, folder: Path) -> Path:
+    changed = bench.work / "changed"
+    if not changed.exists():
+        changed.mkdir()
+        lines = (folder / "store_status.csv").read_bytes().split(b"\n")
+        middle = len(lines) // 2
+        lines[middle] = (
+            lines[middle]
+            .replace(b",active,", b",?,")
+            .replace(b",inactive,", b",active,")
+            .replace(b",?,", b",inactive,")
+        )
+        (changed / "store_status.csv").write_bytes(b"\n".join(lines))
+    return changed
+
+
+def _sqlite_import(bench: Bench, folder: Path) -> Callable[[], Run]:
+    database = bench.work / "import.db"
+
+    def run() -> Run:
+        database.unlink(missing_ok=True)
+        script = f".import --csv {folder}/store_status.csv poll\n.import --csv {folder}/menu_hours.csv hours\nCREATE INDEX poll_key ON poll (store_id, timestamp_utc);\n"
+        (bench.work / "import.sql").write_text(script)
+        return processes.whole(["sqlite3", str(database), f".read {bench.work / 'import.sql'}"])
+
+    return run
+
+
+CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "loads": loads,
+    "reports": reports,
+    "history": history,
+    "scale": scale,
+}

@@ -1,0 +1,62 @@
+"""storemon, for the stopwatch: the same lines as `duckdb_peer` prints.
+
+python -m benchmarks.ours load FLEET HOME       loads the three CSVs into a new home
+python -m benchmarks.ours again FLEET HOME      loads them once more into that home
+python -m benchmarks.ours answer HOME OUT       one computation per line of standard input, warm
+"""
+
+import json
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from storemon_flask import settings as settings_
+from storemon_flask.services import load as load_service
+from storemon_flask.services import report as report_service
+from storemon_flask.storage.db import Database
+
+FEEDS = ("store_status.csv", "menu_hours.csv", "timezones.csv")
+
+
+def load(fleet: Path, home: Path, again: bool = False) -> float:
+    """Seconds to load a fleet into a new home; the schema's making is part of it, importing Python is not."""
+    if not again:
+        shutil.rmtree(home, ignore_errors=True)
+    settings = settings_.load({"STOREMON_HOME": str(home)})
+    found, _ = load_service.find([fleet / name for name in FEEDS if (fleet / name).exists()])
+    import sqlite_utils  # noqa: F401 - half a second of import that only the first start of a new database pays
+
+    started = time.perf_counter()
+    result = load_service.run(
+        Database(settings.database), found, now_us=time.time_ns() // 1000, max_skew_us=settings.max_clock_skew_us
+    )
+    seconds = time.perf_counter() - started
+    assert not result.failed, result
+    return seconds
+
+
+def answer(home: Path, out: Path) -> None:
+    """Compute a report for every line of standard input."""
+    settings = settings_.load({"STOREMON_HOME": str(home)})
+    database = Database(settings.database)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        question = report_service.ask(database, None, "classic", None)
+        text = report_service.compute(database, question, settings.rules, settings.default_timezone)
+        report_service.write(text, out)
+        _say(time.perf_counter() - started)
+
+
+def _say(seconds: float) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "peak_mb": round(peak)}), flush=True)
+
+
+if __name__ == "__main__":
+    command, first, second = sys.argv[1:4]
+    if command in ("load", "again"):
+        _say(load(Path(first), Path(second), command == "again"))
+    else:
+        answer(Path(first), Path(second))
