@@ -29,18 +29,21 @@ def main() -> None:
         params=[_version_option()],
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
+    status: object = 0
     try:
         status = group.main(obj=cli.Door(None, create_app), standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         status = 130
-    except BrokenPipeError:
-        # `storemon report | head`: whoever read us has seen enough. Python must not try to flush again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+    except OSError as error:
+        click.echo(f"Error: the output cannot be written: {error.strerror or error}", err=True)
+        # Python must not try again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 1
     sys.exit(status if isinstance(status, int) else 0)
 
 

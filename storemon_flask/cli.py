@@ -97,6 +97,14 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
             click.echo("", err=True)
             click.echo(_interrupted(done), err=True)
             ctx.exit(130)
+        except StoremonError:
+            bar.finish()
+            _print_summary(done)
+            names = {summary.file for summary in done}
+            left = [source.name for source in found if source.name not in names]
+            if done:
+                click.echo(f"Not loaded: {', '.join(left)}", err=True)
+            raise
     _print_summary(result.files)
     if result.failed and not paths and len(found) == 1:
         click.echo(
@@ -172,13 +180,19 @@ def rejects(ctx: click.Context, load_id: int | None) -> None:
       storemon rejects --load 3 > rejects.csv
     """
     import csv
+    import io
 
     from storemon_flask.services import catalogue
+    from storemon_flask.services.report_text import safe_cell
 
     with catalogue.rejects(catalogue.database(door(ctx).settings), load_id) as rows:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # The rows are UTF-8 whatever the terminal speaks.
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["load", "file", "line", "reason", "text"])
-        writer.writerows(rows)
+        for load, file, line, reason, text in rows:
+            writer.writerow([load, safe_cell(file), line, reason, safe_cell(text)])
 
 
 @click.command("report")
@@ -223,10 +237,14 @@ def info(ctx: click.Context) -> None:
     """Show paths, sizes, counts, the newest poll, versions and settings."""
     from storemon_flask.services import catalogue
 
-    rows: list[tuple[str, Any]] = catalogue.info(door(ctx).settings)
+    settings = door(ctx).settings
+    rows: list[tuple[str, Any]] = catalogue.info(settings)
+    database_there = catalogue.database(settings).exists()
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name.ljust(width)}  {value}")
+    if not database_there:
+        ctx.exit(1)
 
 
 COMMANDS: tuple[click.Command, ...] = (load_data, rejects, report, info)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -90,18 +91,22 @@ def _storemon() -> list[str]:
 @contextmanager
 def _server(environ: dict[str, str]) -> Iterator[str]:
     """The real server on a free port; its address. Stopped with SIGTERM at the end."""
-    process = subprocess.Popen(
-        [*_storemon(), "serve", "--port", "0"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    log = Path(environ["STOREMON_HOME"]) / "server.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [*_storemon(), "serve", "--port", "0"], env=environ, stdout=subprocess.PIPE, stderr=stream, text=True
+        )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         url = next((word for word in line.split() if word.startswith("http://")), None)
         if url is None:
             process.wait(10)
-            raise StoremonError(f"the server did not start: {process.stderr.read().strip() if process.stderr else ''}")
+            raise StoremonError(f"the server did not start: {log.read_text().strip()}")
         yield url
     finally:
+        signal.signal(signal.SIGTERM, before)
         process.terminate()
         process.communicate(timeout=30)
 

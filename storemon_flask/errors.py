@@ -67,6 +67,15 @@ class NotFound(StoremonError):
     title = "Not found"
 
 
+class Busy(StoremonError):
+    """Too much at once; `retry_after_s` says when to try again."""
+
+    status = 503
+    kind = "busy"
+    title = "Busy"
+    retry_after_s = 2
+
+
 class Gone(StoremonError):
     """The thing asked for was here and is not any more."""
 

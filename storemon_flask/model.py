@@ -95,7 +95,7 @@ class Counts:
 
 @dataclass(slots=True)
 class FileSummary:
-    """One file of a load, as it is shown and kept. `feed` is empty and `error` set when it could not be used."""
+    """One file of a load, as it is shown and kept. `error` says why when it could not be used."""
 
     file: str
     feed: str = ""

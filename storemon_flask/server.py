@@ -46,6 +46,8 @@ def serve_command(ctx: click.Context, host: str | None, port: int | None, open_b
       curl -X POST http://127.0.0.1:9000/trigger_report
     """
     door = cli.door(ctx)
+    if host is not None and not host.strip():
+        raise click.BadParameter("must be a host name or an address", param_hint="--host")
     serve(door.make_app(door.settings), host, port, ready=webbrowser.open if open_browser else lambda url: None)
 
 
@@ -60,9 +62,9 @@ def serve(
     settings = runner.settings.with_options(host=host, port=port)
     _log_to_stderr()
     with _signals_interrupt(runner.database.stop_waiting), server_lock(settings.database):
-        runner.database.prepare()
         server = _listening(app, settings)
         try:
+            runner.database.prepare()
             again = runner.recover()
             if again:
                 log.info("%d unfinished report(s) of the last run are computed now", again)

@@ -31,6 +31,8 @@ class Knob:
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
+        if not (text.isascii() and text.removeprefix("-").isdigit()):
+            raise ValueError
         value = int(text)
         if not low <= value <= high:
             raise ValueError
@@ -82,7 +84,7 @@ KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_HOST", "host", "127.0.0.1", "address", "a host name or an address", _host, "the address the server listens on"),
     Knob("STOREMON_PORT", "port", "8000", "port", "a whole number from 0 (any free port) to 65535", _whole(0, 65535), "the port the server listens on"),
     Knob("STOREMON_REPORT_WORKERS", "report_workers", "1", "threads", "a whole number from 1 to 64", _whole(1, 64), "reports computed at once"),
-    Knob("STOREMON_HTTP_THREADS", "http_threads", "8", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
+    Knob("STOREMON_HTTP_THREADS", "http_threads", "16", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
     Knob("STOREMON_REACH_HOURS", "reach_us", "24", "hours", "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168), "how far a poll may speak for the time around it"),
     Knob("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes", "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080), "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
     Knob("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected"),

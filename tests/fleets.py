@@ -63,12 +63,12 @@ def compute(
 def row(table: Table, made: Fleet, place: int) -> dict[str, object]:
     """One store's columns."""
     found: dict[str, object] = {}
-    for window, tally in table.tallies.items():
-        for measure in ("business", "uptime", "downtime", "unknown", "measured", "uptime_low", "uptime_high"):
-            found[f"{measure}_{window}"] = int(getattr(tally, measure)[place])
-    last = int(table.last_poll_us[place])
-    found["polls_last_week"] = int(table.polls_last_week[place])
+    for window in report.CLASSIC_WINDOWS:
+        for measure in report.MEASURES:
+            found[f"{measure}_{window.name}"] = int(table[f"{measure}_{window.name}"][place])
+    last = int(table["last_poll_us"][place])
+    found["polls_last_week"] = int(table["polls_last_week"][place])
     found["last_poll_us"] = None if last < 0 else last
-    found["status_now"] = STATUSES[int(table.status_now[place])]
+    found["status_now"] = STATUSES[int(table["status_now"][place])]
     found["timezone"] = made.zone_names[int(made.zone_of[place])]
     return found

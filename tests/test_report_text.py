@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storemon_flask.core.report import CLASSIC_WINDOWS, Table, Tally
+from storemon_flask.core.report import CLASSIC_WINDOWS, MEASURES
 from storemon_flask.core.status import STATUSES
 from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US
 from storemon_flask.services import report_text
 from storemon_flask.services.report_text import ReportText
-
-ZEROS = dict.fromkeys(("business", "uptime", "downtime", "unknown", "measured", "uptime_low", "uptime_high"), 0)
 
 
 def rendered(ids: list[str], columns: str = "classic", **tally: int) -> ReportText:
@@ -24,9 +22,9 @@ def rendered(ids: list[str], columns: str = "classic", **tally: int) -> ReportTe
     def same(value: int) -> np.ndarray:
         return np.full(len(ids), value, dtype=np.int64)
 
-    one = Tally(**{name: same(value) for name, value in (ZEROS | tally).items()})
-    table = Table({window.name: one for window in CLASSIC_WINDOWS}, same(3), same(1), same(STATUSES.index("closed")))
-    return report_text.render(ids, table, ["Asia/Tokyo"] * len(ids), columns)
+    table = {f"{name}_{window.name}": same(tally.get(name, 0)) for name in MEASURES for window in CLASSIC_WINDOWS}
+    table |= {"polls_last_week": same(3), "last_poll_us": same(1), "status_now": same(STATUSES.index("closed"))}
+    return report_text.render(report_text.id_column(ids), table, ["Asia/Tokyo"] * len(ids), columns)
 
 
 def cells(text: ReportText) -> list[list[str]]:

@@ -19,8 +19,9 @@ from storemon_flask.jobs import runner as runner_
 from storemon_flask.jobs.executors import InlineExecutor, thread
 from storemon_flask.jobs.runner import DIED, Runner
 from storemon_flask.services import report as report_service
-from storemon_flask.services import report_store
+from storemon_flask.services import report_store, schedule
 from storemon_flask.settings import Settings
+from storemon_flask.storage import polls
 from storemon_flask.storage.db import Database
 
 
@@ -165,7 +166,7 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
     waiting: Runner, queue: Queue, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Four slices of one store, every step told.
-    monkeypatch.setattr(report_service, "STORES_PER_SLICE", 1)
+    monkeypatch.setattr(schedule, "STORES_PER_PART", 1)
     monkeypatch.setattr(runner_, "_PROGRESS_EVERY_S", 0.0)
     report_id = waiting.submit(None, "classic", None)
     seen: list[float] = []
@@ -187,7 +188,7 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
 def test_slices_change_nothing_in_the_bytes(
     waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_service, "STORES_PER_SLICE", 1)
+    monkeypatch.setattr(schedule, "STORES_PER_PART", 1)
     report_id = waiting.submit(None, "classic", None)
     queue.run_all()
     assert (settings.reports_dir / f"report_{report_id}.csv").read_text() == SMALL_CSV
@@ -224,7 +225,7 @@ def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
 ) -> None:
     first = waiting.submit(None, "classic", None)
     with monkeypatch.context() as broken:
-        broken.setattr(report_service, "read_fleet", lambda *arguments: 1 // 0)
+        broken.setattr(polls, "read", lambda *arguments: 1 // 0)
         queue.run_all()
     assert row(settings, first, "state", "error") == ("failed", "unexpected error (ZeroDivisionError); see the log")
     second = waiting.submit(None, "classic", None)
@@ -236,14 +237,14 @@ def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
 def at_a_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
     """(reached, go on): a report stands still before its first step until told to go on."""
     reached, go_on = threading.Event(), threading.Event()
-    read = report_service.read_fleet
+    read = polls.read
 
     def slow(*arguments: Any) -> Any:
         reached.set()
         assert go_on.wait(30)
         return read(*arguments)
 
-    monkeypatch.setattr(report_service, "read_fleet", slow)
+    monkeypatch.setattr(polls, "read", slow)
     yield reached, go_on
     go_on.set()
 

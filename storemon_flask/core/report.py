@@ -28,30 +28,13 @@ CLASSIC_WINDOWS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What one window holds, in microseconds, one entry per store.
-
-    uptime + downtime + unknown = business, and uptime_low <= uptime <= uptime_high, exactly.
-    """
-
-    business: Ints
-    uptime: Ints
-    downtime: Ints
-    unknown: Ints
-    measured: Ints
-    uptime_low: Ints
-    uptime_high: Ints
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A report before it is text: a tally per window name, and what is said of each store besides."""
-
-    tallies: dict[str, Tally]
-    polls_last_week: Ints
-    last_poll_us: Ints
-    status_now: Ints
+# In microseconds, per window: uptime + downtime + unknown = business, and uptime_low <= uptime <= uptime_high, exactly.
+CLASSIC_MEASURES = ("uptime", "downtime")
+MEASURES = (*CLASSIC_MEASURES, "unknown", "business", "measured", "uptime_low", "uptime_high")
+# Besides: a count, an instant (-1 for never) and an index into `status.STATUSES`.
+FACTS = ("polls_last_week", "last_poll_us", "status_now")
+# A report before it is text: for each `measure_window` and each fact one entry per store.
+Table = dict[str, Ints]
 
 
 def evidence_from(as_of_us: int, rules: Rules) -> int:
@@ -64,43 +47,57 @@ def evidence_from(as_of_us: int, rules: Rules) -> int:
     return as_of_us - longest - max(rules.reach_us, rules.max_gap_us)
 
 
-def compute(fleet: Fleet, as_of_us: int, rules: Rules) -> Table:
-    """The report of the fleet at `as_of_us`. `fleet.polls` must cover `[evidence_from(...), as_of_us]` and end there."""
-    opened = openings_.build(fleet, evidence_from(as_of_us, rules), as_of_us)
+def openings_for(fleet: Fleet, as_of_us: int, rules: Rules) -> Openings:
+    """The openings that a report at `as_of_us` needs; the same ones for every as-of of one UTC day."""
+    first = evidence_from(as_of_us, rules) // DAY_US * DAY_US
+    return openings_.build(fleet, first, (as_of_us // DAY_US + 1) * DAY_US)
+
+
+def compute(fleet: Fleet, as_of_us: int, rules: Rules, opened: Openings | None = None, full: bool = True) -> Table:
+    """The report of the fleet at `as_of_us`. `fleet.polls` must cover `[evidence_from(...), as_of_us]` and end there.
+
+    `opened` are the openings when they are known already (`openings_for`). Without `full` only the classic measures.
+    """
+    if opened is None:
+        opened = openings_for(fleet, as_of_us, rules)
     heard = evidence_.gather(fleet.polls, opened, rules)
-    tallies = {window.name: tally(window, as_of_us, fleet.size, opened, heard) for window in CLASSIC_WINDOWS}
-    recent = (heard.instant_us >= as_of_us - WEEK_US).astype(np.int64)
-    return Table(
-        tallies,
-        _sums(recent, _edges(heard.store, fleet.size)),
-        fleet.last_poll_us,
-        status.at(as_of_us, fleet.last_poll_us, opened, heard, rules),
-    )
+    edges = _edges(heard.store, fleet.size)
+    table: Table = {}
+    for window in CLASSIC_WINDOWS:
+        first = as_of_us - window.length_us
+        measures = _spoken(first, as_of_us, heard, edges)
+        if full:
+            business = _sums(_within(opened.start_us, opened.end_us, first, as_of_us), _edges(opened.store, fleet.size))
+            measures |= _sureness(first, as_of_us, heard, edges, business)
+            measures["business"] = business
+            measures["unknown"] = business - measures["uptime"] - measures["downtime"]
+        table |= {f"{name}_{window.name}": values for name, values in measures.items()}
+    if full:
+        recent = (heard.instant_us >= as_of_us - WEEK_US).astype(np.int64)
+        table["polls_last_week"] = _sums(recent, edges)
+        table["last_poll_us"] = fleet.last_poll_us
+        table["status_now"] = status.at(as_of_us, fleet.last_poll_us, opened, heard, rules)
+    return table
 
 
-def tally(window: Window, as_of_us: int, size: int, opened: Openings, heard: Evidence) -> Tally:
-    """The window's business time of `size` stores, parted into uptime, downtime and unknown, with what is measured."""
-    first_us = as_of_us - window.length_us
-    business = _sums(_within(opened.start_us, opened.end_us, first_us, as_of_us), _edges(opened.store, size))
-    edges = _edges(heard.store, size)
-    spoken = _within(heard.left_us, heard.right_us, first_us, as_of_us)
+def _spoken(first: int, last: int, heard: Evidence, edges: Ints) -> dict[str, Ints]:
+    """Uptime and downtime: the stretches of active and inactive polls, cut to the window."""
+    spoken = _within(heard.left_us, heard.right_us, first, last)
     uptime = _sums(spoken * heard.active, edges)
-    heard_us = _sums(spoken, edges)
+    return {"uptime": uptime, "downtime": _sums(spoken, edges) - uptime}
 
+
+def _sureness(first: int, last: int, heard: Evidence, edges: Ints, business: Ints) -> dict[str, Ints]:
+    """What is measured between neighbouring polls, and what that leaves certain of the uptime."""
     between = np.zeros(len(heard), dtype=np.int64)
-    between[:-1] = _within(heard.instant_us[:-1], heard.instant_us[1:], first_us, as_of_us)
+    between[:-1] = _within(heard.instant_us[:-1], heard.instant_us[1:], first, last)
     between *= heard.followed
     both_up, both_down = _agreeing(heard)
-    measured_down = _sums(between * both_down, edges)
-    return Tally(
-        business=business,
-        uptime=uptime,
-        downtime=heard_us - uptime,
-        unknown=business - heard_us,
-        measured=_sums(between, edges),
-        uptime_low=_sums(between * both_up, edges),
-        uptime_high=business - measured_down,
-    )
+    return {
+        "measured": _sums(between, edges),
+        "uptime_low": _sums(between * both_up, edges),
+        "uptime_high": business - _sums(between * both_down, edges),
+    }
 
 
 def _agreeing(heard: Evidence) -> tuple[Bools, Bools]:

@@ -59,11 +59,12 @@ def read(
     pending: deque[Future[_Read]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
         for block in reader:
-            if not block.overlong and road != "rows" and plain.is_plain(block.data):
+            data = block.data if road == "rows" or b'"' not in block.data else plain.without_quotes(block.data)
+            if data and road != "rows" and plain.is_plain(data):
                 if block.last and not pending:
-                    yield _logged(parser.plain(block), log)
+                    yield _logged(parser.plain(block, data), log)
                     continue
-                pending.append(pool.submit(parser.plain, block))
+                pending.append(pool.submit(parser.plain, block, data))
                 if len(pending) > _READERS:
                     yield _logged(pending.popleft().result(), log)
                 continue
@@ -93,9 +94,9 @@ class _Parser:
         self._ids = DistinctTexts(values.store_id)
         self._words = DistinctTexts(values.status)
 
-    def plain(self, block: Block) -> _Read:
-        """A block without quotes, by the fast road or, where that declines, row by row."""
-        return self._plain(block) or self.exact(block)[0]
+    def plain(self, block: Block, data: bytes) -> _Read:
+        """A block by the fast road or, where that declines, row by row; `data` is the block without its quotes."""
+        return self._plain(block, data) or self.exact(block)[0]
 
     def exact(self, block: Block) -> tuple[_Read, bytes]:
         """The block row by row, and the bytes of an unfinished record at its end."""
@@ -131,8 +132,8 @@ class _Parser:
             raise BadValue(values.INSTANT_FUTURE)
         return store_id, instant, values.status(fields[status_at])
 
-    def _by_bytes(self, block: Block) -> _Read | None:
-        found = byte_road.rectangle(block.data, self._header.width)
+    def _by_bytes(self, block: Block, data: bytes) -> _Read | None:
+        found = byte_road.rectangle(data, self._header.width)
         if found is None:
             return None
         id_at, instant_at, status_at = self._header.columns
@@ -146,13 +147,13 @@ class _Parser:
         active = np.array([word is True for word in self._words.values] + [False])[status]
         good &= (store >= 0) & (status >= 0) & (instant <= self._latest_us)
         good &= ~(self._ids.bad[store] | self._words.bad[status])
-        return self._finished(block, found.row, self._ids.values, self._ids.code_of, store, instant, active, good)
+        return self._finished(block, data, self._ids.values, self._ids.code_of, store, instant, active, good)
 
-    def _by_pandas(self, block: Block) -> _Read | None:
+    def _by_pandas(self, block: Block, data: bytes) -> _Read | None:
         """None when rows have different lengths, or a line is blank."""
         import pandas as pd
 
-        data, width = block.data, self._header.width
+        width = self._header.width
         first = data.find(b"\n") + 1 or len(data)
         lines = records.count(data, b"\n") + (not data.endswith(b"\n"))
         if data.startswith(codecs.BOM_UTF8):
@@ -186,23 +187,17 @@ class _Parser:
         instant, good = instants.read_column(frame[instant_at].to_numpy())
         active = np.array([word is True for word in words])[status]
         good &= (instant <= self._latest_us) & ~bad_ids[store] & ~_bad(words)[status]
-        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-        starts = np.concatenate([[0], ends + 1])
-        ends = np.append(ends, len(data))
-
-        def row(place: int) -> bytes:
-            return data[starts[place] : ends[place]].removesuffix(b"\r")
 
         def another(store_id: str) -> int:
             ids.append(store_id)
             return len(ids) - 1
 
-        return self._finished(block, row, ids, another, store, instant, active, good)
+        return self._finished(block, data, ids, another, store, instant, active, good)
 
     def _finished(
         self,
         block: Block,
-        row: Callable[[int], bytes],
+        data: bytes,
         ids: list[Any],
         code_of: Callable[[str], int],
         store: Ints,
@@ -212,16 +207,27 @@ class _Parser:
     ) -> _Read:
         """The columns of a plain block, after the rows that are not good have been read one by one."""
         rejects = []
-        for place in np.flatnonzero(~good).tolist():
-            text = row(place).decode("utf-8")
+        doubtful = np.flatnonzero(~good).tolist()
+        texts = _lines(data, doubtful)
+        shown = texts if data is block.data else _lines(block.data, doubtful)
+        for place, text, original in zip(doubtful, texts, shown, strict=True):
             try:
                 store_id, instant[place], active[place] = self._fields(text.split(","))
             except BadValue as bad:
-                rejects.append(Reject(block.line + place, str(bad), text))
+                rejects.append(Reject(block.line + place, str(bad), original))
                 continue
             good[place] = True
             store[place] = code_of(store_id)
         return _Read(PollBlock(ids, store[good], instant[good], active[good], len(good)), rejects)
+
+
+def _lines(data: bytes, places: list[int]) -> list[str]:
+    """Those lines of a plain block, without their breaks."""
+    if not places:
+        return []
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    starts, ends = np.concatenate([[0], ends + 1]), np.append(ends, len(data))
+    return [data[starts[place] : ends[place]].removesuffix(b"\r").decode("utf-8") for place in places]
 
 
 def _distinct(factorized: tuple[Any, Any], read: Callable[[str], Any]) -> tuple[list[Any], Ints]:

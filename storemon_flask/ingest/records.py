@@ -66,8 +66,11 @@ def split(block: bytes, first_line: int, width: int, last: bool) -> Iterator[Rec
             yield Record(line, [], text, problem) if problem else _fitted(line, text.split(","), text, width)
             at += 1
             continue
-        reach = _reach(lines, at)
-        fields, used = _quoted(lines, at, reach)
+        fields, used = _quoted(lines, at, 1)
+        reach = 1
+        if not used and fields is _OPEN:
+            reach = _reach(lines, at)
+            fields, used = _quoted(lines, at, reach)
         if used:
             whole = b"".join(lines[at : at + used]).rstrip(b"\r\n")
             problem = _problem(whole)

@@ -114,6 +114,9 @@ class _Feed:
     def _row(self, fields: list[str], line: int, text: str, problem: str = "") -> list[int] | None:
         """The codes of a row's values; None, and a reject, when the row has a problem or one of them is bad."""
         read: list[Any] = []
+        if problem and not fields:
+            # Not a row, but most often it still says whose row it was meant to be.
+            fields = [field.strip(' "') for field in text.split(",")]
         try:
             for reader, at in zip(self._readers, self._at, strict=True):
                 if problem and (read or at >= len(fields)):
@@ -122,7 +125,7 @@ class _Feed:
             if problem:
                 raise BadValue(problem)
         except BadValue as bad:
-            if read:
+            if read and "\ufffd" not in read[0]:
                 self._spoiled.add(read[0])
             self._log.add(line, problem or str(bad), text)
             return None

@@ -3,26 +3,44 @@
 import gzip
 import lzma
 import os
+import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
 from storemon_flask.errors import DataError
 
+# What zipfile, gzip and their codecs raise at bytes that are not what they should be.
+_DAMAGED: Final = (
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    UnicodeDecodeError,
+    IndexError,
+    struct.error,
+)
 _ENDINGS: Final = (".csv", ".csv.gz", ".zip")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One CSV to read: the name shown, the bytes it takes on disk (for progress), and how to open it."""
+    """One CSV to read: the name shown, the bytes it takes on disk (for progress), and how to open it.
+
+    `path` is the longer name, for when two files of a load have the same.
+    """
 
     name: str
     size: int
     open: Callable[[], BinaryIO]
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +49,7 @@ class Unreadable:
 
     name: str
     sentence: str
+    path: str = ""
 
 
 def find(paths: list[Path]) -> list[Source | Unreadable]:
@@ -41,7 +60,8 @@ def find(paths: list[Path]) -> list[Source | Unreadable]:
             found.extend(_folder(path) if path.is_dir() else _file(path, named=True))
         except OSError as error:
             found.append(Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"))
-    return found
+    names = Counter(source.name for source in found)
+    return [source if names[source.name] == 1 else replace(source, name=source.path) for source in found]
 
 
 @contextmanager
@@ -50,7 +70,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
     try:
         with source.open() as stream:
             yield stream
-    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, gzip.BadGzipFile) as error:
+    except _DAMAGED as error:
         raise DataError(f"{source.name} is damaged or cut short ({error}); copy or export it again") from error
     except OSError as error:
         raise DataError(f"{source.name} cannot be read: {error.strerror or error}") from error
@@ -69,7 +89,8 @@ def _wanted(name: str) -> bool:
 
 
 def _file(path: Path, named: bool) -> list[Source | Unreadable]:
-    name = str(path) if named else path.name
+    # A file name need not be text; what is shown and kept must be.
+    name = os.fsencode(path if named else path.name).decode("utf-8", "replace")
     if not path.exists():
         return [Unreadable(name, f"{path} does not exist")]
     if not path.is_file():
@@ -80,8 +101,8 @@ def _file(path: Path, named: bool) -> list[Source | Unreadable]:
     if path.name.lower().endswith(".zip"):
         return _members(path, name)
     if path.name.lower().endswith(".gz"):
-        return [Source(name, size, lambda: gzip.GzipFile(path))]  # type: ignore[arg-type,return-value]
-    return [Source(name, size, lambda: path.open("rb", buffering=0))]
+        return [Source(name, size, lambda: gzip.GzipFile(path), str(path))]  # type: ignore[arg-type,return-value]
+    return [Source(name, size, lambda: path.open("rb", buffering=0), str(path))]
 
 
 def _members(path: Path, name: str) -> list[Source | Unreadable]:
@@ -92,12 +113,18 @@ def _members(path: Path, name: str) -> list[Source | Unreadable]:
                 (info for info in archive.infolist() if not info.is_dir() and _is_csv_member(info.filename)),
                 key=lambda info: info.filename,
             )
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except _DAMAGED as error:
         return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
     if not members:
         return [Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz")]
     return [
-        Source(f"{name}/{info.filename}", info.compress_size, _member_opener(path, info.filename)) for info in members
+        Source(
+            f"{name}/{info.filename}",
+            info.compress_size,
+            _member_opener(path, info.filename),
+            f"{path}/{info.filename}",
+        )
+        for info in members
     ]
 
 

@@ -53,7 +53,7 @@ def store_id(text: str) -> str:
         raise BadValue(ID_EMPTY)
     if len(cleaned) > MAX_ID_CHARACTERS:
         raise BadValue(ID_LONG)
-    if not cleaned.isprintable() and any(unicodedata.category(c) == "Cc" for c in cleaned):
+    if not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text.strip(" \t")):
         raise BadValue(ID_CONTROL)
     if _SPREADSHEET.fullmatch(cleaned):
         raise BadValue(ID_SPREADSHEET)
@@ -66,6 +66,8 @@ def instant(text: str) -> int:
     if match is None:
         raise BadValue(INSTANT_FORM)
     year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = match.groups()
+    if int(off_minutes or 0) > 59:
+        raise BadValue(INSTANT_RANGE)
     micros = int((fraction or "0")[:6].ljust(6, "0"))
     shift = timedelta(hours=int(off_hours or 0), minutes=int(off_minutes or 0)) * (-1 if sign == "-" else 1)
     try:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,10 +26,13 @@ def server_lock(database: Path) -> Iterator[None]:
     except OSError as error:
         raise DatabaseError(f"{file} cannot be locked: {error.strerror or error}") from None
     try:
-        holder.write_text(f"{os.getpid()}\n")
+        # The lock alone protects; the process id is for the other one's sentence.
+        with suppress(OSError):
+            holder.write_text(f"{os.getpid()}\n")
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()
 
 

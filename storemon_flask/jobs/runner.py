@@ -4,12 +4,12 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
 
-from storemon_flask.errors import StoremonError
+from storemon_flask.errors import Busy, DatabaseError, StoremonError
 from storemon_flask.services import report as report_service
 from storemon_flask.services import report_store
 from storemon_flask.services.report import Question
@@ -37,11 +37,18 @@ class Runner:
         self.settings = settings
         self._executor = executor
         self._stopping = threading.Event()
+        # Triggers wait while a load is applied; two threads are always left to answer everything else.
+        self._waiting = threading.BoundedSemaphore(max(1, settings.http_threads - 2))
 
     def submit(self, as_of_us: int | None, columns: str, stores: Sequence[str] | None) -> str:
         """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor."""
         report_id = secrets.token_hex(16)
-        report_store.add(self.database, report_id, as_of_us, columns, stores, _now_us())
+        if not self._waiting.acquire(blocking=False):
+            raise Busy("too many reports are being triggered while a load is applied; try again in some seconds")
+        try:
+            report_store.add(self.database, report_id, as_of_us, columns, stores, _now_us())
+        finally:
+            self._waiting.release()
         self._hand_over(report_id)
         return report_id
 
@@ -90,19 +97,31 @@ class Runner:
         try:
             done = self._compute(row)
         except _Stopping:
-            report_store.put_back(self.database, report_id)
+            self._record(lambda: report_store.put_back(self.database, report_id))
             log.info("report %s put back: the server is stopping", report_id)
         except StoremonError as error:
-            report_store.fail(self.database, report_id, _now_us(), error.message)
+            sentence = error.message
+            self._record(lambda: report_store.fail(self.database, report_id, _now_us(), sentence))
             log.warning("report %s failed: %s", report_id, error.message)
         except Exception as error:
-            report_store.fail(
-                self.database, report_id, _now_us(), f"unexpected error ({type(error).__name__}); see the log"
-            )
+            sentence = f"unexpected error ({type(error).__name__}); see the log"
+            self._record(lambda: report_store.fail(self.database, report_id, _now_us(), sentence))
             log.exception("report %s failed", report_id)
         else:
-            report_store.complete(self.database, report_id, _now_us(), done)
+            self._record(lambda: report_store.complete(self.database, report_id, _now_us(), done))
             log.info("report %s complete: %d stores in %.3f s", report_id, done.rows, time.monotonic() - started)
+
+    def _record(self, say: Callable[[], None]) -> None:
+        """Put an outcome into the report's row; while that cannot be written (a full disk), try again until it can."""
+        delay = 0.1
+        while True:
+            try:
+                return say()
+            except DatabaseError as error:
+                if self._stopping.wait(delay):
+                    raise
+                log.warning("an outcome cannot be recorded yet: %s", error.message)
+                delay = min(2 * delay, 30.0)
 
     def _compute(self, row: ReportRow) -> report_service.Finished:
         told = time.monotonic()

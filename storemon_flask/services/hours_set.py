@@ -33,8 +33,11 @@ class HoursSet:
         self._blocks.append(read)
         self.spoiled |= spoiled
 
-    def apply(self, connection: sqlite3.Connection) -> bool:
-        """Replace the hours of every store in the set and fill in the summaries; whether anything changed."""
+    def apply(self, connection: sqlite3.Connection, unusable: list[str]) -> bool:
+        """Replace the hours of every store in the set and fill in the summaries; whether anything changed.
+
+        `unusable` names the files of the load that could not be read: they may have held more hours of the same stores.
+        """
         for store_id in self.spoiled:
             self._ids.setdefault(store_id, len(self._ids))
         old = self._stored(connection)
@@ -52,7 +55,7 @@ class HoursSet:
         changed = np.unique(np.setxor1d(distinct, old, assume_unique=True) >> _STORE)
         self._replace(connection, distinct[np.isin(distinct >> _STORE, changed)])
         if self.files:
-            self._note(self.files[-1][0], distinct, kept, int((~np.isin(old, distinct)).sum()))
+            self._note(self.files[-1][0], distinct, kept, old[~np.isin(old, distinct)], unusable)
         return bool(len(changed))
 
     def _keys(self, rows: Rows) -> Ints:
@@ -126,9 +129,15 @@ class HoursSet:
             connection, {ids[place]: rows[edges[n] : edges[n + 1]] for n, place in enumerate(places.tolist())}
         )
 
-    def _note(self, summary: FileSummary, keys: Ints, kept: set[str], gone: int) -> None:
-        if gone:
-            summary.notes.append(f"{gone:,} earlier rows of these stores were replaced")
+    def _note(self, summary: FileSummary, keys: Ints, kept: set[str], gone: Ints, unusable: list[str]) -> None:
+        if len(gone):
+            summary.notes.append(f"{len(gone):,} earlier rows of these stores were replaced")
+            if unusable:
+                ids = list(self._ids)
+                summary.notes += [
+                    f"{ids[place]}: lost earlier hours, and {', '.join(unusable)} could not be read; was its week in there?"
+                    for place in np.unique(gone >> _STORE).tolist()
+                ]
         for store_id in sorted(self.spoiled):
             if store_id in kept:
                 summary.notes.append(f"{store_id}: a row was rejected; the store keeps the hours it had")

@@ -1,9 +1,11 @@
 """Instants that people type: an as-of on the command line or in a request."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from dateutil.parser import isoparse
 
+_BLANK_BEFORE_OFFSET = re.compile(r"(:[0-9.]+) +([+-])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -16,6 +18,7 @@ def read(text: str) -> int:
     cleaned = text.strip()
     if cleaned.upper().endswith("UTC"):
         cleaned = cleaned[:-3].rstrip() + "Z"
+    cleaned = _BLANK_BEFORE_OFFSET.sub(r"\1\2", cleaned)
     try:
         moment = isoparse(cleaned)
         if moment.tzinfo is None:

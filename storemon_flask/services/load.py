@@ -186,7 +186,7 @@ class _Loading:
         if not self.hours.files:
             return
         with self.database.write() as connection:
-            if self.hours.apply(connection):
+            if self.hours.apply(connection, [summary.file for summary in self.unusable]):
                 stores.data_changed(connection)
             for summary, log in self.hours.files:
                 self._record(connection, summary, log)

@@ -1,6 +1,7 @@
 """The rows and files of reports, for the jobs that make them and the doors that serve them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from storemon_flask.errors import BadRequest, Gone, NotFound, ReportFailed
@@ -26,10 +27,13 @@ def make_folder(folder: Path) -> None:
 
 def sweep(folder: Path) -> int:
     """Remove what a server that was killed had begun to write; how many files that was. Other files stay."""
-    left = list(folder.glob(".report_*.csv.*.tmp"))
-    for file in left:
-        file.unlink(missing_ok=True)
-    return len(left)
+    removed = 0
+    for file in folder.glob(".report_*.tmp"):
+        # A folder that cannot be written is said when a report is.
+        with suppress(OSError):
+            file.unlink()
+            removed += 1
+    return removed
 
 
 def get(database: Database, report_id: str | None) -> ReportRow:
@@ -79,19 +83,19 @@ def advance(database: Database, report_id: str, progress: float) -> None:
 
 def complete(database: Database, report_id: str, now_us: int, done: Finished) -> None:
     """The report's file is in its place: say so."""
-    with database.write() as connection:
+    with database.write(last_word=True) as connection:
         reports.complete(connection, report_id, now_us, done.rows, done.bytes, done.sha256, done.altered_ids)
 
 
 def fail(database: Database, report_id: str, now_us: int, sentence: str) -> None:
     """The report will not come; why."""
-    with database.write() as connection:
+    with database.write(last_word=True) as connection:
         reports.fail(connection, report_id, now_us, sentence)
 
 
 def put_back(database: Database, report_id: str) -> None:
     """The report was stopped in good order and waits for the next server."""
-    with database.write() as connection:
+    with database.write(last_word=True) as connection:
         reports.put_back(connection, report_id)
 
 

@@ -45,18 +45,29 @@ class ReportText:
     altered_ids: dict[int, str]
 
 
-def render(ids: Sequence[str], table: Table, zone_names: Sequence[str], columns: str) -> ReportText:
-    """The table as CSV, rows in code point order of the ids."""
+@dataclass(frozen=True, slots=True)
+class IdColumn:
+    """The first column: the order of its rows, its cells, and the ids that those show differently."""
+
+    order: Ints
+    cells: list[str]
+    altered: dict[int, str]
+
+
+def id_column(ids: Sequence[str]) -> IdColumn:
+    """The ids in code point order, as cells."""
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    sorted_ids = [ids[place] for place in order]
-    safe = [_safe(store_id) for store_id in sorted_ids]
-    take = np.array(order, dtype=np.int64)
-    cells: list[list[str]] = [_csv_cells(safe)]
-    for name in COLUMNS[columns][1:]:
-        cells.append(_column(name, table, zone_names, take))
+    in_order = [ids[place] for place in order]
+    safe = [safe_cell(store_id) for store_id in in_order]
+    altered = {row: raw for row, (raw, shown) in enumerate(zip(in_order, safe, strict=True)) if raw != shown}
+    return IdColumn(np.array(order, dtype=np.int64), _csv_cells(safe), altered)
+
+
+def render(first: IdColumn, table: Table, zone_names: Sequence[str], columns: str) -> ReportText:
+    """The table as CSV, rows in code point order of the ids; `table` and `zone_names` are in the order of the stores."""
+    cells = [first.cells, *(_column(name, table, zone_names, first.order) for name in COLUMNS[columns][1:])]
     lines = [",".join(COLUMNS[columns]), *map(",".join, zip(*cells, strict=True)), ""]
-    altered = {row: raw for row, (raw, shown) in enumerate(zip(sorted_ids, safe, strict=True)) if raw != shown}
-    return ReportText("\n".join(lines), len(ids), altered)
+    return ReportText("\n".join(lines), len(first.cells), first.altered)
 
 
 def json_rows(text: str, altered_ids: dict[int, str]) -> Iterator[dict[str, object]]:
@@ -95,20 +106,18 @@ def instant_text(instant_us: int) -> str:
 
 def _column(name: str, table: Table, zone_names: Sequence[str], take: Ints) -> list[str]:
     if name == "polls_last_week":
-        return [str(count) for count in table.polls_last_week[take].tolist()]
+        return [str(count) for count in table["polls_last_week"][take].tolist()]
     if name == "last_poll_utc":
-        return [instant_text(at) if at >= 0 else "" for at in table.last_poll_us[take].tolist()]
+        return [instant_text(at) if at >= 0 else "" for at in table["last_poll_us"][take].tolist()]
     if name == "status_now":
-        return [STATUSES[code] for code in table.status_now[take].tolist()]
+        return [STATUSES[code] for code in table["status_now"][take].tolist()]
     if name == "timezone":
         return [zone_names[place] for place in take.tolist()]
     window = next(window for window in CLASSIC_WINDOWS if name.endswith(window.name))
-    measure = name.removesuffix(f"_{window.name}")
-    tally = table.tallies[window.name]
-    if measure == "uptime_percent":
-        return _decimals(percent_hundredths(tally.uptime, tally.uptime + tally.downtime)[take])
-    values: Ints = getattr(tally, measure)
-    return _decimals(hundredths(values[take], window.unit_us))
+    if name.startswith("uptime_percent"):
+        uptime, downtime = table[f"uptime_{window.name}"], table[f"downtime_{window.name}"]
+        return _decimals(percent_hundredths(uptime, uptime + downtime)[take])
+    return _decimals(hundredths(table[name][take], window.unit_us))
 
 
 def _decimals(values: Ints) -> list[str]:
@@ -119,7 +128,8 @@ def _decimals(values: Ints) -> list[str]:
     return [texts[i] for i in place.tolist()]
 
 
-def _safe(text: str) -> str:
+def safe_cell(text: str) -> str:
+    """The text as a spreadsheet may see it: one that it would run as a formula gets a leading `'`."""
     if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text):
         return "'" + text
     return text

@@ -14,6 +14,7 @@ from storemon_flask.storage import migrations
 BUSY_TIMEOUT_S = 300.0
 # It waits in turns this short, so that a server that stops need not wait for it.
 _TURN_S = 0.2
+_LAST_WORD_S = 10.0
 # A week of hourly polls is about 1 KB; larger pages waste less at their ends and are fewer to read.
 PAGE_BYTES = 16_384
 
@@ -27,6 +28,7 @@ class Database:
         self._open: list[sqlite3.Connection] = []
         self._stopping = threading.Event()
         self._migrated = False
+        self._known: tuple[int, int] | None = None
         self._migrating = threading.Lock()
 
     def exists(self) -> bool:
@@ -43,7 +45,7 @@ class Database:
             raise DatabaseError(f"there is no database at {self.path}; run `storemon load-data` to make it")
         with self._sentences():
             connection = self._connection("reader", f"{self.path.absolute().as_uri()}?mode=ro")
-            if not self._migrated:
+            if not self._migrated or self._known != self._file():
                 self._check_schema(connection)
             if connection.in_transaction:
                 yield connection
@@ -55,12 +57,15 @@ class Database:
                 connection.rollback()
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """A connection that holds the write lock; commits at the end, rolls back on any error. Creates the database."""
+    def write(self, last_word: bool = False) -> Iterator[sqlite3.Connection]:
+        """A connection that holds the write lock; commits at the end, rolls back on any error. Creates the database.
+
+        `last_word`: this must be said even while the server stops, and waits some seconds for the lock then too.
+        """
         self.prepare()
         with self._sentences():
             connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rw")
-            self._begin(connection)
+            self._begin(connection, last_word)
             try:
                 yield connection
                 connection.commit()
@@ -71,7 +76,7 @@ class Database:
     def prepare(self) -> None:
         """Create the database, or bring its schema up to date, unless that is done."""
         with self._migrating:
-            if self._migrated:
+            if self._migrated and self._known == self._file():
                 return
             with self._sentences():
                 try:
@@ -82,15 +87,17 @@ class Database:
                     self._refuse_others()
                 connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rwc")
                 migrations.bring_up_to_date(connection, self._begin)
+            self._known = self._file()
             self._migrated = True
 
     def stop_waiting(self) -> None:
         """Writers that wait for the lock give up now: the server is going down."""
         self._stopping.set()
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
+    def _begin(self, connection: sqlite3.Connection, last_word: bool = False) -> None:
         """Take the write lock, waiting for whoever has it."""
         end = time.monotonic() + BUSY_TIMEOUT_S
+        leave = time.monotonic() + _LAST_WORD_S if last_word else 0.0
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -98,7 +105,7 @@ class Database:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
                     raise
-            if self._stopping.is_set():
+            if self._stopping.is_set() and time.monotonic() > leave:
                 raise DatabaseError("the server is stopping; send the request again when it is back")
 
     def _refuse_others(self) -> None:
@@ -117,6 +124,11 @@ class Database:
 
     def _connection(self, name: str, uri: str) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
+        if connection is not None and getattr(self._local, f"{name}_file", None) != self._file():
+            # Somebody removed the file or put another in its place: what this connection sees is nobody's any more.
+            connection.close()
+            self._open.remove(connection)
+            connection = None
         if connection is None:
             connection = sqlite3.connect(
                 uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
@@ -135,13 +147,23 @@ class Database:
                 connection.close()
                 raise
             setattr(self._local, name, connection)
+            setattr(self._local, f"{name}_file", self._file())
             self._open.append(connection)
         return connection
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file stands at the path, whatever its name."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         due = migrations.pending(connection)
         if due:
             self.prepare()
+        self._known = self._file()
         self._migrated = True
 
     @contextmanager

@@ -134,9 +134,14 @@ def m001_first_schema(db: "Database") -> None:
     db.execute(_poll_view())
 
 
+def m002_schedule_version(db: "Database") -> None:
+    """A second version number, of stores, hours and zones alone: polls come every hour, those hardly ever change."""
+    db.execute("ALTER TABLE data_version ADD COLUMN schedule INTEGER NOT NULL DEFAULT 0")
+
+
 def _statements(script: str) -> list[str]:
     # `executescript` would commit the transaction the migration runs in.
     return [part for part in (piece.strip() for piece in script.split(";\n")) if part]
 
 
-STEPS: Final[tuple[Callable[["Database"], None], ...]] = (m001_first_schema,)
+STEPS: Final[tuple[Callable[["Database"], None], ...]] = (m001_first_schema, m002_schedule_version)

@@ -46,8 +46,17 @@ def numbers(connection: sqlite3.Connection, ids: Sequence[str]) -> Ints:
         (highest,) = connection.execute("SELECT coalesce(max(number), 0) FROM store").fetchone()
         fresh = {store_id: highest + 1 + place for place, store_id in enumerate(missing)}
         connection.executemany("INSERT INTO store (store_id, number) VALUES (?, ?)", fresh.items())
+        _schedule_changed(connection)
         number |= fresh
     return np.array([number[store_id] for store_id in ids], dtype=np.int64)
+
+
+def poll_span(connection: sqlite3.Connection, number: Ints) -> tuple[Ints, Ints]:
+    """First and newest poll of each store of those ascending numbers; -1 where there is none."""
+    span = (int(number[0]), int(number[-1]))
+    found = _store_rows(connection.execute(f"{_SELECT} WHERE number BETWEEN ? AND ? ORDER BY number", span).fetchall())
+    place = np.searchsorted(found.number, number)
+    return found.first_poll_us[place], found.last_poll_us[place]
 
 
 def newest_poll(connection: sqlite3.Connection) -> int | None:
@@ -94,6 +103,7 @@ def replace_hours(connection: sqlite3.Connection, weeks: dict[str, list[tuple[in
         "INSERT INTO hours (store, day, start_s, end_s) VALUES (?, ?, ?, ?)",
         [(number[store_id], *row) for store_id, rows in weeks.items() for row in sorted(rows)],
     )
+    _schedule_changed(connection)
 
 
 def zones_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[str, str]:
@@ -118,6 +128,7 @@ def replace_zones(connection: sqlite3.Connection, zone_of: dict[str, str]) -> No
         "INSERT INTO timezone (store, name) VALUES (?, ?) ON CONFLICT (store) DO UPDATE SET name = excluded.name",
         zip(number.tolist(), zone_of.values(), strict=True),
     )
+    _schedule_changed(connection)
 
 
 def data_version(connection: sqlite3.Connection) -> int:
@@ -129,6 +140,16 @@ def data_version(connection: sqlite3.Connection) -> int:
 def data_changed(connection: sqlite3.Connection) -> None:
     """Count the data version up; called in the transaction that changes a feed."""
     connection.execute("UPDATE data_version SET version = version + 1")
+
+
+def schedule_version(connection: sqlite3.Connection) -> int:
+    """A number that is the same only while stores, hours and zones are the same."""
+    (version,) = connection.execute("SELECT schedule FROM data_version").fetchone()
+    return int(version)
+
+
+def _schedule_changed(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE data_version SET schedule = schedule + 1")
 
 
 _SELECT = "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1) FROM store"

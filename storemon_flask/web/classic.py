@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response, current_app, json, jsonify, request, send_file, stream_with_context, url_for
 
-from storemon_flask.errors import BadRequest
+from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import report_store, report_text
 from storemon_flask.services.report_store import ReportRow
@@ -16,6 +16,11 @@ blueprint = Blueprint("classic", __name__)
 @blueprint.post("/trigger_report")
 def trigger_report() -> tuple[Response, int, dict[str, str]]:
     """202 with the id of a report that is on its way."""
+    if request.args:
+        named = ", ".join(request.args)
+        raise Unprocessable(
+            f"{named}: put it into a JSON body; the address takes nothing", errors={"query": list(request.args)}
+        )
     body = bodies.load(bodies.TriggerSchema(), request)
     report_id = _runner().submit(body.get("as_of"), body.get("columns", "classic"), body.get("stores"))
     location = url_for("classic.get_report", report_id=report_id)

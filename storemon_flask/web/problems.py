@@ -6,7 +6,7 @@ from flask import Flask, Response, json, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
-from storemon_flask.errors import StoremonError
+from storemon_flask.errors import Busy, StoremonError
 
 log = logging.getLogger("storemon.web")
 
@@ -27,7 +27,10 @@ def problem(status: int, kind: str, title: str, detail: str, **members: object) 
 def _storemon(error: StoremonError) -> Response:
     if error.status >= 500:
         log.error("%s %s: %s", request.method, request.path, error.message)
-    return problem(error.status, error.kind, error.title, error.message, **error.members)
+    answer = problem(error.status, error.kind, error.title, error.message, **error.members)
+    if isinstance(error, Busy):
+        answer.headers["Retry-After"] = str(error.retry_after_s)
+    return answer
 
 
 def _http(error: HTTPException) -> Response:
@@ -35,6 +38,8 @@ def _http(error: HTTPException) -> Response:
     detail = error.description or error.name
     if isinstance(error, NoRoute):
         detail = f"there is nothing at {request.path}; try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
+    elif status == 416:
+        detail = "the report has fewer bytes than the Range asks for; leave the Range header out to get it whole"
     elif isinstance(error, MethodNotAllowed):
         allowed = " or ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
         detail = f"{request.path} does not answer {request.method}; use {allowed}"
