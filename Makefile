@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run test test-slow check clean
+.PHONY: demo run test test-slow check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/storemon demo
@@ -25,8 +25,16 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Against DuckDB and the sqlite3 shell, in turn; takes about half an hour and writes docs/benchmarks.md.
+bench: $(VENV)/bench
+	$(BIN)/python -m benchmarks.run
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bench: $(VENV)/installed benchmarks/requirements.txt
+	$(PIP) -r benchmarks/requirements.txt
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "storemon needs Python 3.11 or newer: PYTHON=python3.12 make ...")'

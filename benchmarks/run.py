@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import cases, write
-from benchmarks.cases import Bench
+from benchmarks.bench import Bench
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.cases import Bench, Row
+from benchmarks.bench import Bench, Row
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

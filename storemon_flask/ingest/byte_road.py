@@ -1,7 +1,7 @@
 """The byte road: a plain block of the polls feed to columns, by arithmetic on its bytes.
 
-Why it is fast: no row ever becomes a Python object. The block is looked at as one array of bytes, and once more as an array
-of 64-bit words, one beginning at every byte (`words[i]` is bytes i to i + 7, little-endian).
+Why it is fast: no row ever becomes a Python object. The block is looked at as one array of bytes, and its fields as
+64-bit words (bytes i to i + 7, little-endian) gathered from wherever a field begins.
 
 1. Separators. The commas and newlines are found by comparison. If every `width`-th of them is a newline, and no other is,
    the block is a rectangle: row r's field k lies between two known places. If not, the block is declined.
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storemon_flask.ingest import instants
 from storemon_flask.ingest.instants import MASKS, Words
@@ -32,6 +33,7 @@ _MOST_WORDS: Final = 5
 _LONGEST: Final = 8 * _MOST_WORDS
 # Bytes beyond a row's end that its words may touch.
 _OVERHANG: Final = _LONGEST + 8
+_STRETCH: Final = 1 << 18
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY: Final = -1
 
@@ -43,7 +45,6 @@ class Rectangle:
         self.data = data
         self.start = start
         self.end = end
-        self.words: Words = np.ndarray((max(len(data) - 7, 0),), np.dtype("<u8"), data, strides=(1,))
         # The rows whose words all lie within the block.
         self.safe = int(np.searchsorted(end[:, -1], len(data) - _OVERHANG))
 
@@ -63,6 +64,15 @@ class Rectangle:
         """One field's bytes."""
         return self.data[self.start[place, column] : self.end[place, column]]
 
+    def words(self, start: Ints, count: int) -> Words:
+        """`count` little-endian words from each byte of `start` on, as an array of `count` x rows.
+
+        Gathered as opaque items of 8 x `count` bytes that overlap: one copy a row, eight times faster than word by word.
+        """
+        size = 8 * count
+        items = np.ndarray((len(self.data) - size + 1,), np.dtype(f"V{size}"), self.data, strides=(1,))
+        return np.ascontiguousarray(items[start].view("<u8").reshape(-1, count).T)
+
     def row(self, place: int) -> bytes:
         """A whole row, without its line break."""
         return self.data[self.start[place, 0] : self.end[place, -1]]
@@ -74,9 +84,7 @@ def rectangle(data: bytes, width: int) -> Rectangle | None:
     The block holds no quote and no NUL, and a return only before a newline.
     """
     array = np.frombuffer(data, dtype=np.uint8)
-    found = array == ord(",")
-    found |= array == ord("\n")
-    separators = np.flatnonzero(found)
+    separators = _separators(array)
     if not data.endswith(b"\n"):
         separators = np.append(separators, len(data))
     rows, rest = divmod(len(separators), width)
@@ -93,6 +101,17 @@ def rectangle(data: bytes, width: int) -> Rectangle | None:
     if b"\r" in data:
         end[:, -1] -= array[end[:, -1] - 1] == ord("\r")
     return Rectangle(data, start, end)
+
+
+def _separators(array: NDArray[np.uint8]) -> Ints:
+    """Where the commas and newlines are; a stretch at a time, so that what is compared stays in the processor's cache."""
+    found = []
+    for at in range(0, len(array), _STRETCH):
+        stretch = array[at : at + _STRETCH]
+        marks = stretch == ord(",")
+        marks |= stretch == ord("\n")
+        found.append(np.flatnonzero(marks) + at)
+    return np.concatenate(found)
 
 
 class _Tables(NamedTuple):
@@ -130,7 +149,7 @@ class DistinctTexts:
         codes = np.full(len(block), _EMPTY, dtype=np.int64)
         if not len(start):
             return codes
-        parts = _parts(block.words, start, end - start)
+        parts = _parts(block, start, end - start)
         hashes = _hash(parts)
         found = self._look_up(hashes, parts)
         new = np.flatnonzero(found == _EMPTY)
@@ -230,18 +249,16 @@ def _put(slots: Ints, bits: int, hashed: int, code: int) -> None:
     slots[place] = code
 
 
-def _parts(words: Words, start: Ints, length: Ints) -> list[Words]:
+def _parts(block: Rectangle, start: Ints, length: Ints) -> list[Words]:
     """The fields' words, with what lies beyond a field's end blanked; as many as the longest field (of those read) needs."""
     shortest, longest = int(length.min()), min(int(length.max()), _LONGEST)
-    parts = []
-    for number in range(max(1, (longest + 7) // 8)):
-        part = words[start + 8 * number]
+    parts = list(block.words(start, max(1, (longest + 7) // 8)))
+    for number, part in enumerate(parts):
         if shortest < 8 * number + 8:
             if shortest == longest:
                 part &= MASKS[longest - 8 * number]
             else:
                 part &= MASKS[np.clip(length - 8 * number, 0, 8)]
-        parts.append(part)
     return parts
 
 

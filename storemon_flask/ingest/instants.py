@@ -5,6 +5,7 @@ zone of ` UTC`, `Z`, `+00:00` or nothing from fixed-width texts. Of everything e
 `values.instant`.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -124,10 +125,10 @@ def _days(year: Ints, month: Ints, day: Ints) -> Ints:
     return days
 
 
-def read_words(words: Words, start: Ints, end: Ints) -> tuple[Ints, Bools]:
+def read_words(words: Callable[[Ints, int], Words], start: Ints, end: Ints) -> tuple[Ints, Bools]:
     """Instants of the texts from `start` to `end`, and which of them were read; the others' instants mean nothing.
 
-    `words[i]` is bytes i to i + 7 of the block, little-endian; 28 bytes from each `start` must lie within it.
+    `words(at, n)` gathers n little-endian words from each byte of `at` on; 32 bytes from each `start` must lie in the block.
     Reads `YYYY-MM-DD HH:MM:SS[.f to .ffffff] UTC`, five words a row. XOR with a template of zeros turns digits into their
     values and separators into 0; one mask finds every byte that is neither.
     """
@@ -136,10 +137,12 @@ def read_words(words: Words, start: Ints, end: Ints) -> tuple[Ints, Bools]:
     if not fitting.all():
         # The last word of a field this short may begin before the block; the row is not read anyway.
         end = np.where(fitting, end, start + _SHORTEST_UTC)
-    date, clock, seconds = words[start] ^ _DATE, words[start + 8] ^ _CLOCK, words[start + 16]
+    date, clock, seconds, rest = words(start, 4)
+    date, clock = date ^ _DATE, clock ^ _CLOCK
     digits = np.clip(length - (_SHORTEST_UTC + 1), 0, 6)
-    fraction = (words[start + 20] ^ _FRACTION) & MASKS[digits]
-    fitting &= (words[end - 8] >> np.uint64(32)) == _UTC
+    half = np.uint64(32)
+    fraction = (((seconds >> half) | (rest << half)) ^ _FRACTION) & MASKS[digits]
+    fitting &= (words(end - 8, 1)[0] >> half) == _UTC
     fitting &= (digits == 0) | ((seconds >> np.uint64(24)) & np.uint64(255) == ord("."))
     seconds = (seconds ^ _SECONDS) & np.uint64(0xFFFFFF)
     bad = _strays(date, _DATE_BAD) | _strays(clock, _CLOCK_BAD)

@@ -1,0 +1,120 @@
+"""Cases beside loading and reporting: answers while reports compute, and polls appended to a long history."""
+
+import sqlite3
+import statistics
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks import processes
+from benchmarks.bench import Bench, Row
+from benchmarks.processes import Run
+
+_PER_SECOND = 50
+
+
+def latency(bench: Bench) -> Iterator[Row]:
+    """The slowest hundredth of answers at 50 requests a second, idle and while reports compute back to back."""
+    folder, polls = bench.fleet(14_000, 8)
+    home = bench.work / "home-latency"
+    processes.module("ours", "load", folder, home)
+    seconds = 30 // bench.divide
+    with processes.server(home) as (url, _):
+        processes.trigger_to_complete(url)
+        for path in ("/healthz", "/get_report?report_id=" + _one(url)):
+            idle = _slowest(url + path, seconds)
+            stop = threading.Event()
+            busy = threading.Thread(target=_reports_until, args=(url, stop))
+            busy.start()
+            loaded = _slowest(url + path, seconds)
+            stop.set()
+            busy.join()
+            what = path.split("?")[0]
+            yield Row(
+                f"p99 of {what} while reports compute", bench.named(14_000, 8, polls), [loaded], [idle], "idle", 8.0
+            )
+
+
+def append(bench: Bench) -> Iterator[Row]:
+    """One poll for each of 14,000 stores appended to 20 M polls, against a bare upsert into a keyed table."""
+    folder, polls = bench.fleet(14_000, 92)
+    home, other = bench.work / "home-append", bench.work / "append.db"
+    processes.module("ours", "load", folder, home)
+    ids = _ids(folder)
+    _keyed(folder, other)
+    turn = iter(range(1, 100_000))
+
+    def ours() -> Run:
+        file = bench.work / "append" / "store_status.csv"
+        file.parent.mkdir(exist_ok=True)
+        stamp = _stamp(next(turn))
+        file.write_text("store_id,timestamp_utc,status\n" + "".join(f"{one},{stamp} UTC,active\n" for one in ids))
+        return processes.module("ours", "again", file.parent, home)
+
+    def theirs() -> Run:
+        stamp = _stamp(next(turn))
+        started = time.perf_counter()
+        with closing(sqlite3.connect(other, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT OR REPLACE INTO poll VALUES (?, ?, ?)", [(one, stamp, 1) for one in ids])
+            connection.execute("COMMIT")
+        return Run(time.perf_counter() - started, 0)
+
+    a, b = bench.pairs(ours, theirs)
+    named = bench.named(14_000, 92, polls)
+    yield Row("append one poll per store", named, [r.seconds for r in a], [r.seconds for r in b], "sqlite3 upsert", 2.0)
+
+
+def _one(url: str) -> str:
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/trigger_report", data=b"")) as answer:
+        report_id: str = processes.json.load(answer)["report_id"]
+    time.sleep(2)
+    return report_id
+
+
+def _slowest(url: str, seconds: int) -> float:
+    """The 99th percentile of `seconds` times 50 answers, asked for evenly; an error ends the measuring."""
+    taken = []
+    begun = time.perf_counter()
+    for number in range(seconds * _PER_SECOND):
+        time.sleep(max(0.0, begun + number / _PER_SECOND - time.perf_counter()))
+        started = time.perf_counter()
+        with urllib.request.urlopen(url) as answer:
+            answer.read()
+        taken.append(time.perf_counter() - started)
+    return statistics.quantiles(taken, n=100)[98]
+
+
+def _reports_until(url: str, stop: threading.Event) -> None:
+    while not stop.is_set():
+        processes.trigger_to_complete(url)
+
+
+def _ids(folder: Path) -> list[str]:
+    lines = (folder / "timezones.csv").read_text().splitlines()[1:]
+    return [line.split(",")[0] for line in lines]
+
+
+def _stamp(second: int) -> str:
+    return f"2024-10-15 {second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
+
+
+def _keyed(folder: Path, database: Path) -> None:
+    """The polls in a table keyed by store and instant, as the plainest program would keep them."""
+    import csv
+
+    database.unlink(missing_ok=True)
+    with closing(sqlite3.connect(database)) as connection, (folder / "store_status.csv").open() as stream:
+        connection.execute(
+            "CREATE TABLE poll (store_id TEXT, timestamp_utc TEXT, active INTEGER, PRIMARY KEY (store_id, timestamp_utc)) "
+            "WITHOUT ROWID"
+        )
+        rows = csv.reader(stream)
+        next(rows)
+        found = sorted((store, instant[:-4], status == "active") for store, status, instant in rows)
+        connection.executemany("INSERT OR REPLACE INTO poll VALUES (?, ?, ?)", found)
+        connection.commit()
