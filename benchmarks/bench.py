@@ -36,6 +36,12 @@ class Bench:
     runs: int
     divide: int
     rows: list[Row] = field(default_factory=list)
+    # For the plots: per curve (storemon's load, DuckDB's report, ...) the points (size, seconds).
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+    def point(self, curve: str, size: int, runs: list[Run]) -> None:
+        """One more point of a curve: the median of the runs."""
+        self.curves.setdefault(curve, []).append((size, statistics.median(run.seconds for run in runs)))
 
     def fleet(self, stores: int, days: int, **kind: bool) -> tuple[Path, int]:
         """A fleet of that size, made when it is not there yet, and its number of polls."""

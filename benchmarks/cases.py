@@ -94,6 +94,7 @@ def history(bench: Bench) -> Iterator[Row]:
         folder, polls = bench.fleet(1000, days)
         homes[days] = bench.work / f"home-{days}"
         processes.module("ours", "load", folder, homes[days])
+        _points(bench, "days", days, folder, homes[days])
     out = bench.work / "ours.csv"
     with processes.asked("ours", homes[360], out) as long, processes.asked("ours", homes[30], out) as short:
         year, month = bench.pairs(lambda: processes.ask(long), lambda: processes.ask(short))
@@ -109,6 +110,8 @@ def scale(bench: Bench) -> Iterator[Row]:
         folder, polls = bench.fleet(stores, 8)
         home = bench.work / "home-scale"
         found = [processes.module("ours", "load", folder, home) for _ in range(bench.runs)]
+        bench.point("stores: storemon, load", stores // bench.divide, found)
+        _points(bench, "stores", stores // bench.divide, folder, home)
         per_poll["load"].append((stores, [run.seconds / polls * 1e6 for run in found]))
         with processes.asked("ours", home, bench.work / "ours.csv") as computer:
             processes.ask(computer)
@@ -120,6 +123,19 @@ def scale(bench: Bench) -> Iterator[Row]:
             yield Row(
                 f"{what}, per poll", f"{stores:,} stores x 8 d", after, before, "a quarter of the stores", 1.15**2, "us"
             )
+
+
+def _points(bench: Bench, axis: str, size: int, folder: Path, home: Path) -> None:
+    """Both reports of a loaded fleet as points of the plots, after they have been compared."""
+    database, out, mine = bench.work / "points.duckdb", bench.work / "duckdb.csv", bench.work / "ours.csv"
+    loaded = processes.module("duckdb_peer", "load", folder, database)
+    if axis == "stores":
+        bench.point("stores: DuckDB, load", size, [loaded])
+    with processes.asked("duckdb_peer", database, out) as duck, processes.asked("ours", home, mine) as computer:
+        ours, theirs = bench.pairs(lambda: processes.ask(computer), lambda: processes.ask(duck))
+    same(mine, out)
+    bench.point(f"{axis}: storemon, report", size, ours)
+    bench.point(f"{axis}: DuckDB, report", size, theirs)
 
 
 def same(ours: Path, other: Path) -> None:

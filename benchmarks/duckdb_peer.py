@@ -8,12 +8,13 @@ Each prints one JSON line with `seconds` (of the work, without starting Python) 
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 import duckdb
+
+from benchmarks import processes
 
 _LOAD = """
 CREATE TABLE poll AS
@@ -100,8 +101,7 @@ def report(connection: duckdb.DuckDBPyConnection, out: Path) -> float:
 
 
 def _say(seconds: float) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": round(peak)}), flush=True)
+    print(json.dumps({"seconds": seconds, "peak_mb": round(processes.peak_mb("self"))}), flush=True)
 
 
 def main(command: str, first: str, second: str) -> None:

@@ -6,12 +6,12 @@ python -m benchmarks.ours answer HOME OUT       one computation per line of stan
 """
 
 import json
-import resource
 import shutil
 import sys
 import time
 from pathlib import Path
 
+from benchmarks import processes
 from storemon_flask import settings as settings_
 from storemon_flask.services import load as load_service
 from storemon_flask.services import report as report_service
@@ -50,8 +50,7 @@ def answer(home: Path, out: Path) -> None:
 
 
 def _say(seconds: float) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": round(peak)}), flush=True)
+    print(json.dumps({"seconds": seconds, "peak_mb": round(processes.peak_mb("self"))}), flush=True)
 
 
 if __name__ == "__main__":

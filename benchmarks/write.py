@@ -32,7 +32,43 @@ median of the ratios run by run. Two reports of one fleet agreed to 0.01 in ever
 | what | data | storemon | against | other | ratio | to reach | peak MB |
 |---|---|---|---|---|---|---|---|
 """
-    DOCS.joinpath("benchmarks.md").write_text(head + "\n".join(map(line, bench.rows)) + "\n")
+    plots = """
+![Time against the number of stores](images/bench-stores.svg)
+
+![Time of a report against the days of history](images/bench-history.svg)
+"""
+    DOCS.joinpath("benchmarks.md").write_text(head + "\n".join(map(line, bench.rows)) + "\n" + plots)
+    _plot(bench, "stores", "stores, 8 days of polls each", DOCS / "images" / "bench-stores.svg")
+    _plot(bench, "days", "days of history, 1,000 stores", DOCS / "images" / "bench-history.svg")
+
+
+def _plot(bench: Bench, axis: str, label: str, file: Path) -> None:
+    """The curves of one axis, seconds against size, both logarithmic."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "storemon"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.2))
+    for name, points in bench.curves.items():
+        if name.startswith(axis):
+            ours = "storemon" in name
+            axes.plot(
+                *zip(*points, strict=True),
+                marker="o" if ours else "s",
+                color="#1a7f37" if ours else "#8250df",
+                linestyle="-" if "report" in name else "--",
+                label=name.split(": ")[1],
+            )
+    axes.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds (median)")
+    sizes = sorted({size for name, points in bench.curves.items() if name.startswith(axis) for size, _ in points})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
 
 
 def _figure(values: list[float], unit: str) -> str:

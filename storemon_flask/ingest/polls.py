@@ -142,12 +142,16 @@ class _Parser:
         unread = np.flatnonzero(~good)
         if len(unread) > len(good) // 8:
             # Another spelling than the usual one: a column at a time still, and only the rest row by row.
-            texts = np.array([found.field(row, instant_at) for row in unread.tolist()], dtype=f"S{instants.WIDTH}")
-            instant[unread], good[unread] = instants.read_column(texts)
+            column = np.array([found.field(row, instant_at) for row in unread.tolist()], dtype=f"S{instants.WIDTH}")
+            instant[unread], good[unread] = instants.read_column(column)
         active = np.array([word is True for word in self._words.values] + [False])[status]
         good &= (store >= 0) & (status >= 0) & (instant <= self._latest_us)
         good &= ~(self._ids.bad[store] | self._words.bad[status])
-        return self._finished(block, data, self._ids.values, self._ids.code_of, store, instant, active, good)
+        doubtful = np.flatnonzero(~good).tolist()
+        texts = [found.row(place).decode("utf-8") for place in doubtful]
+        shown = texts if data is block.data else _lines(block.data, doubtful)
+        rows = list(zip(doubtful, texts, shown, strict=True))
+        return self._finished(block, rows, self._ids.values, self._ids.code_of, store, instant, active, good)
 
     def _by_pandas(self, block: Block, data: bytes) -> _Read | None:
         """None when rows have different lengths, or a line is blank."""
@@ -192,12 +196,14 @@ class _Parser:
             ids.append(store_id)
             return len(ids) - 1
 
-        return self._finished(block, data, ids, another, store, instant, active, good)
+        doubtful = np.flatnonzero(~good).tolist()
+        rows = list(zip(doubtful, _lines(data, doubtful), _lines(block.data, doubtful), strict=True))
+        return self._finished(block, rows, ids, another, store, instant, active, good)
 
     def _finished(
         self,
         block: Block,
-        data: bytes,
+        doubtful: list[tuple[int, str, str]],
         ids: list[Any],
         code_of: Callable[[str], int],
         store: Ints,
@@ -205,12 +211,12 @@ class _Parser:
         active: Bools,
         good: Bools,
     ) -> _Read:
-        """The columns of a plain block, after the rows that are not good have been read one by one."""
+        """The columns of a plain block, after its doubtful rows have been read one by one.
+
+        Those come as (row, its text without quotes, its text as it stands).
+        """
         rejects = []
-        doubtful = np.flatnonzero(~good).tolist()
-        texts = _lines(data, doubtful)
-        shown = texts if data is block.data else _lines(block.data, doubtful)
-        for place, text, original in zip(doubtful, texts, shown, strict=True):
+        for place, text, original in doubtful:
             try:
                 store_id, instant[place], active[place] = self._fields(text.split(","))
             except BadValue as bad:
@@ -218,7 +224,9 @@ class _Parser:
                 continue
             good[place] = True
             store[place] = code_of(store_id)
-        return _Read(PollBlock(ids, store[good], instant[good], active[good], len(good)), rejects)
+        if rejects:
+            store, instant, active = store[good], instant[good], active[good]
+        return _Read(PollBlock(ids, store, instant, active, len(good)), rejects)
 
 
 def _lines(data: bytes, places: list[int]) -> list[str]:
