@@ -50,7 +50,7 @@ class Schedule:
         return known[1]
 
 
-_kept: "WeakKeyDictionary[Database, tuple[tuple[int, str], Schedule]]" = WeakKeyDictionary()
+_kept: "WeakKeyDictionary[Database, tuple[tuple[object, ...], Schedule]]" = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -61,7 +61,7 @@ def of(
     if store_ids is not None:
         found, _ = stores.rows_of(connection, store_ids)
         return _read(connection, found.number, found.ids, default_zone)
-    key = (stores.schedule_version(connection), default_zone)
+    key = (database.identity(), stores.schedule_version(connection), default_zone)
     with _lock:
         kept = _kept.get(database)
         if kept is None or kept[0] != key:

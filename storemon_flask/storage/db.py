@@ -45,7 +45,7 @@ class Database:
             raise DatabaseError(f"there is no database at {self.path}; run `storemon load-data` to make it")
         with self._sentences():
             connection = self._connection("reader", f"{self.path.absolute().as_uri()}?mode=ro")
-            if not self._migrated or self._known != self._file():
+            if not self._migrated or self._known != self.identity():
                 self._check_schema(connection)
             if connection.in_transaction:
                 yield connection
@@ -76,7 +76,7 @@ class Database:
     def prepare(self) -> None:
         """Create the database, or bring its schema up to date, unless that is done."""
         with self._migrating:
-            if self._migrated and self._known == self._file():
+            if self._migrated and self._known == self.identity():
                 return
             with self._sentences():
                 try:
@@ -87,7 +87,7 @@ class Database:
                     self._refuse_others()
                 connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rwc")
                 migrations.bring_up_to_date(connection, self._begin)
-            self._known = self._file()
+            self._known = self.identity()
             self._migrated = True
 
     def stop_waiting(self) -> None:
@@ -124,7 +124,7 @@ class Database:
 
     def _connection(self, name: str, uri: str) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
-        if connection is not None and getattr(self._local, f"{name}_file", None) != self._file():
+        if connection is not None and getattr(self._local, f"{name}_file", None) != self.identity():
             # Somebody removed the file or put another in its place: what this connection sees is nobody's any more.
             connection.close()
             self._open.remove(connection)
@@ -147,12 +147,12 @@ class Database:
                 connection.close()
                 raise
             setattr(self._local, name, connection)
-            setattr(self._local, f"{name}_file", self._file())
+            setattr(self._local, f"{name}_file", self.identity())
             self._open.append(connection)
         return connection
 
-    def _file(self) -> tuple[int, int] | None:
-        """Which file stands at the path, whatever its name."""
+    def identity(self) -> tuple[int, int] | None:
+        """Which file stands at the path now (device and inode); None when there is none."""
         try:
             found = self.path.stat()
         except OSError:
@@ -163,7 +163,7 @@ class Database:
         due = migrations.pending(connection)
         if due:
             self.prepare()
-        self._known = self._file()
+        self._known = self.identity()
         self._migrated = True
 
     @contextmanager
