@@ -84,15 +84,16 @@ def rectangle(data: bytes, width: int) -> Rectangle | None:
     The block holds no quote and no NUL, and a return only before a newline.
     """
     array = np.frombuffer(data, dtype=np.uint8)
-    separators = _separators(array)
-    if not data.endswith(b"\n"):
-        separators = np.append(separators, len(data))
+    separators, newlines = _separators(array)
+    closed = data.endswith(b"\n")
+    if not closed:
+        separators, newlines = np.append(separators, len(data)), newlines + 1
     rows, rest = divmod(len(separators), width)
-    if rest:
+    if rest or rows != newlines:
         return None
     end = separators.reshape(rows, width)
-    newline = end[:, -1] if data.endswith(b"\n") else end[:-1, -1]
-    if not (array[newline] == ord("\n")).all() or (array[end[:, :-1]] != ord(",")).any():
+    # As many newlines as rows, and one at the end of each: so everything between is a comma.
+    if not (array[end[: rows if closed else rows - 1, -1]] == ord("\n")).all():
         return None
     start = np.empty_like(end)
     start[0, 0] = 0
@@ -103,15 +104,20 @@ def rectangle(data: bytes, width: int) -> Rectangle | None:
     return Rectangle(data, start, end)
 
 
-def _separators(array: NDArray[np.uint8]) -> Ints:
-    """Where the commas and newlines are; a stretch at a time, so that what is compared stays in the processor's cache."""
+def _separators(array: NDArray[np.uint8]) -> tuple[Ints, int]:
+    """Where the commas and newlines are, and how many newlines.
+
+    A stretch at a time, so that what is compared stays in the processor's cache.
+    """
     found = []
+    newlines = 0
     for at in range(0, len(array), _STRETCH):
         stretch = array[at : at + _STRETCH]
-        marks = stretch == ord(",")
-        marks |= stretch == ord("\n")
+        marks = stretch == ord("\n")
+        newlines += int(np.count_nonzero(marks))
+        marks |= stretch == ord(",")
         found.append(np.flatnonzero(marks) + at)
-    return np.concatenate(found)
+    return np.concatenate(found), newlines
 
 
 class _Tables(NamedTuple):
@@ -165,7 +171,7 @@ class DistinctTexts:
         """The code of a value that a doubtful row turned out to have."""
         with self._lock:
             if value not in self._codes:
-                self._codes[value] = self._append(value)
+                self._codes[value] = int(self._append([value])[0])
             return self._codes[value]
 
     def _look_up(self, hashes: Words, parts: list[Words]) -> Ints:
@@ -189,64 +195,60 @@ class DistinctTexts:
 
     def _learn(self, block: Rectangle, column: int, rows: Ints, hashes: Words, parts: list[Words]) -> None:
         """Put the texts of these rows into the tables; of two with one hash only the first is ever found."""
-        _, first = np.unique(hashes[rows], return_index=True)
-        for row in rows[np.sort(first)].tolist():
-            if block.end[row, column] - block.start[row, column] > _LONGEST or self._holds(int(hashes[row])):
-                continue
-            text = block.data[block.start[row, column] : block.end[row, column]].decode("utf-8")
+        distinct, first = np.unique(hashes[rows], return_index=True)
+        new = np.sort(first[~np.isin(distinct, self._tables.known_hash[: len(self.values)])])
+        rows = rows[new]
+        rows = rows[block.end[rows, column] - block.start[rows, column] <= _LONGEST]
+        if not len(rows):
+            return
+        found: list[Any] = []
+        for row in rows.tolist():
             try:
-                value = self._read(text)
+                found.append(self._read(block.field(row, column).decode("utf-8")))
             except BadValue as bad:
-                value = bad
-            self._add(value, hashes[row], [part[row] for part in parts])
-
-    def _holds(self, hashed: int) -> bool:
-        bits, slots, _, known_hash = self._tables
-        place = hashed >> (64 - bits)
-        while (code := int(slots[place])) != _EMPTY:
-            if int(known_hash[code]) == hashed:
-                return True
-            place = (place + 1) & (len(slots) - 1)
-        return False
-
-    def _add(self, value: Any, hashed: np.uint64, parts: list[np.uint64]) -> None:
-        """A new text; its slot is filled last, so that whoever finds it finds all of it."""
-        code = self._append(value)
+                found.append(bad)
+        codes = self._append(found)
         bits, slots, known, known_hash = self._tables
-        known[: len(parts), code] = parts
-        known_hash[code] = hashed
-        if 4 * (code + 1) > len(slots):
-            held = slots[slots != _EMPTY].tolist()
-            bits, slots = bits + 1, np.full(2 * len(slots), _EMPTY, dtype=np.int64)
-            for other in held:
-                _put(slots, bits, int(known_hash[other]), other)
-            _put(slots, bits, int(hashed), code)
-            self._tables = _Tables(bits, slots, known, known_hash)
-        else:
-            _put(slots, bits, int(hashed), code)
+        known[: len(parts), codes] = [part[rows] for part in parts]
+        known_hash[codes] = hashes[rows]
+        if 4 * len(self.values) > len(slots):
+            while 4 * len(self.values) > 1 << bits:
+                bits += 1
+            codes = np.concatenate([slots[slots != _EMPTY], codes])
+            slots = np.full(1 << bits, _EMPTY, dtype=np.int64)
+        # The slots come last, so that whoever finds a code finds all of it.
+        _fill(slots, bits, known_hash[codes], codes)
+        self._tables = _Tables(bits, slots, known, known_hash)
 
-    def _append(self, value: Any) -> int:
-        code = len(self.values)
+    def _append(self, found: list[Any]) -> Ints:
+        """The codes of new values, with room for them in the tables."""
+        first, stop = len(self.values), len(self.values) + len(found)
         bits, slots, known, known_hash = self._tables
-        if code == len(known_hash):
+        room = len(known_hash)
+        if stop > room:
+            more = max(room, stop - room)
             # The slots are copied too: those that go with the smaller tables must never name a code beyond them.
-            self.bad = np.concatenate([self.bad, np.zeros_like(self.bad)])
+            self.bad = np.concatenate([self.bad, np.zeros(more, dtype=bool)])
             self._tables = _Tables(
                 bits,
                 slots.copy(),
-                np.concatenate([known, np.zeros_like(known)], axis=1),
-                np.concatenate([known_hash, np.zeros_like(known_hash)]),
+                np.concatenate([known, np.zeros((len(known), more), dtype=np.uint64)], axis=1),
+                np.concatenate([known_hash, np.zeros(more, dtype=np.uint64)]),
             )
-        self.bad[code] = isinstance(value, BadValue)
-        self.values.append(value)
-        return code
+        self.bad[first:stop] = [isinstance(value, BadValue) for value in found]
+        self.values += found
+        return np.arange(first, stop)
 
 
-def _put(slots: Ints, bits: int, hashed: int, code: int) -> None:
-    place = hashed >> (64 - bits)
-    while slots[place] != _EMPTY:
-        place = (place + 1) & (len(slots) - 1)
-    slots[place] = code
+def _fill(slots: Ints, bits: int, hashes: Words, codes: Ints) -> None:
+    """Put each code into the first free slot from its hash's place on."""
+    place = (hashes >> np.uint64(64 - bits)).astype(np.int64)
+    while len(codes):
+        free = slots[place] == _EMPTY
+        slots[place[free]] = codes[free]
+        # Those whose slot was taken, or went to another of the same place, try the next one.
+        left = slots[place] != codes
+        place, codes = (place[left] + 1) & (len(slots) - 1), codes[left]
 
 
 def _parts(block: Rectangle, start: Ints, length: Ints) -> list[Words]:
