@@ -15,7 +15,7 @@ import numpy as np
 from storemon_flask.errors import DatabaseError
 from storemon_flask.model import WEEK_US, Bools, Ints
 
-RUN_ROWS: Final = 1 << 20
+RUN_ROWS: Final = 1 << 19
 STORES_PER_CELL: Final = 2048
 _SPOOL_BYTES: Final = 32 << 20
 # A key is store << 41 | (instant within its week) << 1 | active: a week is less than 2^40 microseconds.
