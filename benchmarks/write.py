@@ -38,11 +38,19 @@ median of the ratios run by run. Two reports of one fleet agreed to 0.01 in ever
 ![Time of a report against the days of history](images/bench-history.svg)
 """
     DOCS.joinpath("benchmarks.md").write_text(head + "\n".join(map(line, bench.rows)) + "\n" + plots)
-    _plot(bench, "stores", "stores, 8 days of polls each", DOCS / "images" / "bench-stores.svg")
-    _plot(bench, "days", "days of history, 1,000 stores", DOCS / "images" / "bench-history.svg")
+    images = DOCS / "images"
+    _plot(
+        bench,
+        "stores",
+        "stores, 8 days of polls each",
+        images / "bench-stores.svg",
+        "Time against the number of stores",
+    )
+    history = "Time of a report against the days of history"
+    _plot(bench, "days", "days of history, 1,000 stores", images / "bench-history.svg", history)
 
 
-def _plot(bench: Bench, axis: str, label: str, file: Path) -> None:
+def _plot(bench: Bench, axis: str, label: str, file: Path, title: str) -> None:
     """The curves of one axis, seconds against size, both logarithmic."""
     import matplotlib
 
@@ -68,7 +76,7 @@ def _plot(bench: Bench, axis: str, label: str, file: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.tight_layout()
-    figure.savefig(file, metadata={"Date": None})
+    figure.savefig(file, metadata={"Date": None, "Title": title})
 
 
 def _figure(values: list[float], unit: str) -> str:
