@@ -31,9 +31,8 @@ CLASSIC_WINDOWS = (
 # In microseconds, per window: uptime + downtime + unknown = business, and uptime_low <= uptime <= uptime_high, exactly.
 CLASSIC_MEASURES = ("uptime", "downtime")
 MEASURES = (*CLASSIC_MEASURES, "unknown", "business", "measured", "uptime_low", "uptime_high")
-# Besides: a count, an instant (-1 for never) and an index into `status.STATUSES`.
-FACTS = ("polls_last_week", "last_poll_us", "status_now")
-# A report before it is text: for each `measure_window` and each fact one entry per store.
+# A report before it is text: one entry per store for each `measure_window`, and, when it is full, for `polls_last_week`,
+# `last_poll_us` (-1 for never) and `status_now` (an index into `status.STATUSES`).
 Table = dict[str, Ints]
 
 

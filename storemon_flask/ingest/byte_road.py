@@ -9,7 +9,7 @@ Why it is fast: no row ever becomes a Python object. The block is looked at as o
    in a table of the texts seen so far, and the words are compared with those of the text found, so that two texts with one
    hash are never mixed up. A new text is read once, by the validator that every road uses.
 3. Timestamps. Each has the shape `YYYY-MM-DD HH:MM:SS.ffffff UTC`, and trailing zeros of the fraction may be missing. Five
-   words a row hold it; ingest.instants turns them into numbers without looking at a digit alone.
+   words a row hold it (four from its start, one up to its end); ingest.instants turns them into numbers without looking at a digit alone.
 4. Whatever is not read so (another spelling, a field too long, a bad value, the block's last rows, whose words would reach
    beyond its end) is *doubtful*: the caller reads those rows one by one and finds out what they are.
 

@@ -94,6 +94,7 @@ class _Loading:
         self.room = Room()
 
     def all(self, found: list[Source | Unreadable]) -> LoadResult:
+        """Every file in turn, then the hours files together, then what could not be used."""
         for source in found:
             summary = FileSummary(source.name)
             self.result.files.append(summary)
@@ -247,11 +248,13 @@ class _ByteShare:
         self.stream: object = None
 
     def read(self, decoded: int) -> None:
+        """So many more bytes have come out of the stream."""
         raw = getattr(self.stream, "fileobj", None)
         at = raw.tell() if raw is not None else self._told + decoded
         self._tell(min(at, self._source.size))
 
     def done(self) -> None:
+        """The file is read to its end: tell what is missing of its size."""
         self._tell(self._source.size)
 
     def _tell(self, at: int) -> None:
