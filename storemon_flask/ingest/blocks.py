@@ -73,16 +73,23 @@ class BlockReader:
 
     def __iter__(self) -> Iterator[Block]:
         while True:
-            while not self._ended and len(self._held) < self._wanted:
-                self._fill()
+            piece = b""
+            while not self._ended and len(self._held) + len(piece) < self._wanted:
+                self._held += piece
+                piece = self._read()
             self._wanted = self._size
+            if cut := _after_last_break(piece):
+                # The usual case, in one copy.
+                data, self._held = b"".join((self._held, memoryview(piece)[:cut])), piece[cut:]
+                yield self._handed(data, last=len(self._held) > MAX_RECORD_BYTES)
+                continue
+            self._held += piece
             if self._ended:
                 if self._held:
                     data, self._held = self._held, b""
                     yield self._handed(data, last=True)
                 return
-            cut = max(self._held.rfind(b"\n"), self._lone_return()) + 1
-            if cut:
+            if cut := _after_last_break(self._held):
                 data, self._held = self._held[:cut], self._held[cut:]
                 yield self._handed(data, last=len(self._held) > MAX_RECORD_BYTES)
             elif len(self._held) - self._held.endswith(b"\r") > MAX_LINE_BYTES:
@@ -94,10 +101,6 @@ class BlockReader:
         block = Block(self._line, data, last)
         self._line += records.count_lines(data)
         return block
-
-    def _lone_return(self) -> int:
-        # A return at the very end may be the first half of \r\n.
-        return self._held.rfind(b"\r", 0, len(self._held) - 1)
 
     def _break_after(self, start: int) -> int:
         """Where the line that begins at `start` ends, its break included; 0 when it has no end yet."""
@@ -119,12 +122,21 @@ class BlockReader:
         return start
 
     def _fill(self) -> None:
-        data = self._stream.read(self._size)
-        if data:
-            self._on_bytes(data)
-            self._held += data
+        self._held += self._read()
+
+    def _read(self) -> bytes:
+        """The next piece of the file; nothing once it has ended."""
+        piece = self._stream.read(self._size)
+        if piece:
+            self._on_bytes(piece)
         else:
             self._ended = True
+        return piece
+
+
+def _after_last_break(data: bytes) -> int:
+    """Where the last line of these that has an end, ends; 0 when none has. A return at the very end may be half of `\\r\\n`."""
+    return max(data.rfind(b"\n"), data.rfind(b"\r", 0, max(len(data) - 1, 0))) + 1
 
 
 def _decoded(raw: bytes) -> str:
