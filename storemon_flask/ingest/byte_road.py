@@ -33,9 +33,11 @@ _MOST_WORDS: Final = 5
 _LONGEST: Final = 8 * _MOST_WORDS
 # Bytes beyond a row's end that its words may touch.
 _OVERHANG: Final = _LONGEST + 8
-_STRETCH: Final = 1 << 18
+_STRETCH: Final = 1 << 20
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY: Final = -1
+_FEWEST_BITS: Final = 10
+_FEW: Final = 8
 
 
 class Rectangle:
@@ -143,8 +145,8 @@ class DistinctTexts:
         self._codes: dict[Any, int] = {}
         self._lock = threading.Lock()
         self._tables = _Tables(
-            10,
-            np.full(1 << 10, _EMPTY, dtype=np.int64),
+            _FEWEST_BITS,
+            np.full(1 << _FEWEST_BITS, _EMPTY, dtype=np.int64),
             np.zeros((_MOST_WORDS, 256), dtype=np.uint64),
             np.zeros(256, dtype=np.uint64),
         )
@@ -156,6 +158,10 @@ class DistinctTexts:
         if not len(start):
             return codes
         parts = _parts(block, start, end - start)
+        few = self._one_of_few(parts[0]) if len(parts) == 1 else None
+        if few is not None:
+            codes[: block.safe] = few
+            return codes
         hashes = _hash(parts)
         found = self._look_up(hashes, parts)
         new = np.flatnonzero(found == _EMPTY)
@@ -166,6 +172,17 @@ class DistinctTexts:
         found[end - start > _LONGEST] = _EMPTY
         codes[: block.safe] = found
         return codes
+
+    def _one_of_few(self, word: Words) -> Ints | None:
+        """The codes by comparison with each text: for a column that has said few things so far, and says nothing new."""
+        tables = self._tables
+        learned = tables.slots[tables.slots != _EMPTY].tolist() if tables.bits == _FEWEST_BITS else []
+        if not 0 < len(learned) <= _FEW or tables.known[1:, learned].any():
+            return None
+        codes = np.full(len(word), _EMPTY, dtype=np.int64)
+        for code in learned:
+            np.copyto(codes, code, where=word == tables.known[0, code])
+        return codes if codes.min() >= 0 else None
 
     def code_of(self, value: Any) -> int:
         """The code of a value that a doubtful row turned out to have."""

@@ -146,7 +146,9 @@ class _Parser:
             instant[unread], good[unread] = instants.read_column(column)
         active = np.array([word is True for word in self._words.values] + [False])[status]
         good &= (store >= 0) & (status >= 0) & (instant <= self._latest_us)
-        good &= ~(self._ids.bad[store] | self._words.bad[status])
+        for texts, codes in ((self._ids, store), (self._words, status)):
+            if texts.bad.any():
+                good &= ~texts.bad[codes]
         doubtful = np.flatnonzero(~good).tolist()
         texts = [found.row(place).decode("utf-8") for place in doubtful]
         shown = texts if data is block.data else _lines(block.data, doubtful)
