@@ -5,7 +5,9 @@ file that disappears with the process). The runs are put together again one cell
 """
 
 import tempfile
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -17,6 +19,7 @@ from storemon_flask.model import WEEK_US, Bools, Ints
 
 RUN_ROWS: Final = 1 << 19
 STORES_PER_CELL: Final = 2048
+_CELLS_AHEAD: Final = 1
 _SPOOL_BYTES: Final = 32 << 20
 # A key is store << 41 | (instant within its week) << 1 | active: a week is less than 2^40 microseconds.
 STORE_SHIFT: Final = 41
@@ -70,17 +73,34 @@ class StagedPolls:
         return local
 
     def cells(self) -> Iterator[tuple[int, Ints]]:
-        """(week, keys) for every week and group of stores that has polls; keys ascending, one per store and instant."""
+        """(week, keys) for every week and group of stores that has polls; keys ascending, one per store and instant.
+
+        The next cell is put together in another thread while the caller stores this one.
+        """
         self._flush()
-        for week, group in sorted(self._cells):
-            parts = []
-            for offset, count in self._cells[week, group]:
-                self._spool.seek(offset)
-                parts.append(np.frombuffer(self._spool.read(count * 8), dtype=np.int64))
-            keys = np.concatenate(parts)
-            latest = latest_of(keys) if len(parts) > 1 else keys
-            self.repeated += len(keys) - len(latest)
-            yield week, latest
+        with ThreadPoolExecutor(1, thread_name_prefix="cells") as pool:
+            under_way: deque[tuple[int, Future[Ints]]] = deque()
+            for week, group in sorted(self._cells):
+                under_way.append((week, pool.submit(self._cell, week, group)))
+                if len(under_way) > _CELLS_AHEAD:
+                    yield self._next(under_way)
+            while under_way:
+                yield self._next(under_way)
+
+    @staticmethod
+    def _next(under_way: "deque[tuple[int, Future[Ints]]]") -> tuple[int, Ints]:
+        week, keys = under_way.popleft()
+        return week, keys.result()
+
+    def _cell(self, week: int, group: int) -> Ints:
+        parts = []
+        for offset, count in self._cells[week, group]:
+            self._spool.seek(offset)
+            parts.append(np.frombuffer(self._spool.read(count * 8), dtype=np.int64))
+        keys = np.concatenate(parts)
+        latest = latest_of(keys) if len(parts) > 1 else keys
+        self.repeated += len(keys) - len(latest)
+        return latest
 
     def close(self) -> None:
         """Forget everything and give the disk back."""
