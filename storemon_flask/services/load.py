@@ -4,7 +4,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +67,9 @@ def run(
     if database.exists():
         # Find out now whether it can be used, not after the files have been read.
         database.prepare()
-    return _Loading(database, now_us, now_us + max_skew_us, progress, on_file, road).all(found)
+    # Polls are moved from the log into the file while the next files are read.
+    with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as aside:
+        return _Loading(database, now_us, now_us + max_skew_us, progress, on_file, road, aside).all(found)
 
 
 class _Loading:
@@ -81,6 +83,7 @@ class _Loading:
         progress: Progress,
         on_file: Callable[[FileSummary], None],
         road: str,
+        aside: Executor,
     ) -> None:
         self.database = database
         self.now_us = now_us
@@ -88,6 +91,7 @@ class _Loading:
         self.progress = progress
         self.on_file = on_file
         self.road = road
+        self.aside = aside
         self.result = LoadResult()
         self.hours = HoursSet()
         self.unusable: list[FileSummary] = []
@@ -144,7 +148,7 @@ class _Loading:
                 staged.add(block.ids, block.store, block.instant_us, block.active)
                 rows += block.rows
             summary.sha256 = digest.hexdigest()
-            with self.database.write() as connection:
+            with self.database.write(aside=self.aside) as connection:
                 summary.counts = polls.apply(connection, staged)
                 summary.counts.rows = rows
                 summary.counts.repeated = staged.repeated
@@ -165,7 +169,7 @@ class _Loading:
                 zone_of[ids[store]] = names[name]
             rows += len(block.line)
         summary.sha256 = digest.hexdigest()
-        with self.database.write() as connection:
+        with self.database.write(aside=self.aside) as connection:
             old = stores.zones_of(connection, zone_of)
             changed = {store_id: name for store_id, name in zone_of.items() if old.get(store_id) != name}
             stores.replace_zones(connection, changed)
@@ -186,7 +190,7 @@ class _Loading:
     def _apply_hours(self) -> None:
         if not self.hours.files:
             return
-        with self.database.write() as connection:
+        with self.database.write(aside=self.aside) as connection:
             if self.hours.apply(connection, [summary.file for summary in self.unusable]):
                 stores.data_changed(connection)
             for summary, log in self.hours.files:

@@ -4,7 +4,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from storemon_flask.errors import DatabaseError
@@ -17,6 +18,8 @@ _TURN_S = 0.2
 _LAST_WORD_S = 10.0
 # A week of hourly polls is about 1 KB; larger pages waste less at their ends and are fewer to read.
 PAGE_BYTES = 16_384
+# What SQLite does unasked.
+_AUTOCHECKPOINT_PAGES = 1000
 
 
 class Database:
@@ -57,14 +60,16 @@ class Database:
                 connection.rollback()
 
     @contextmanager
-    def write(self, last_word: bool = False) -> Iterator[sqlite3.Connection]:
+    def write(self, last_word: bool = False, aside: Executor | None = None) -> Iterator[sqlite3.Connection]:
         """A connection that holds the write lock; commits at the end, rolls back on any error. Creates the database.
 
         `last_word`: this must be said even while the server stops, and waits some seconds for the lock then too.
+        `aside`: what is committed is safe in the log; this moves it into the file, while the caller goes on.
         """
         self.prepare()
         with self._sentences():
             connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rw")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES if aside is None else 0}")
             self._begin(connection, last_word)
             try:
                 yield connection
@@ -72,6 +77,15 @@ class Database:
             except BaseException:
                 connection.rollback()
                 raise
+        if aside is not None:
+            aside.submit(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        """Move the log into the file, as far as no reader is in the way; the next commit or checkpoint moves the rest."""
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            # A disk that is full now takes nothing away: the log stays as it is.
+            with suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def prepare(self) -> None:
         """Create the database, or bring its schema up to date, unless that is done."""
