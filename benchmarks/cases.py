@@ -106,6 +106,7 @@ def history(bench: Bench) -> Iterator[Row]:
 def scale(bench: Bench) -> Iterator[Row]:
     """Time per poll as the fleet doubles twice and twice again."""
     per_poll: dict[str, list[tuple[int, list[float]]]] = {"load": [], "report": []}
+    peaks: dict[tuple[str, int], float] = {}
     for stores in (3500, 14_000, 56_000):
         folder, polls = bench.fleet(stores, 8)
         home = bench.work / "home-scale"
@@ -117,12 +118,15 @@ def scale(bench: Bench) -> Iterator[Row]:
             processes.ask(computer)
             warm = [processes.ask(computer) for _ in range(bench.runs)]
         per_poll["report"].append((stores, [run.seconds / polls * 1e6 for run in warm]))
+        peaks["load", stores] = max(run.peak_mb for run in found)
+        peaks["report", stores] = max(run.peak_mb for run in warm)
     for what, sizes in per_poll.items():
         for (_, before), (stores, after) in zip(sizes, sizes[1:], strict=False):
             # Four times the stores is two doublings.
             yield Row(
-                f"{what}, per poll", f"{stores:,} stores x 8 d", after, before, "a quarter of the stores", 1.15**2, "us"
-            )
+                f"{what}, per poll", f"{stores:,} stores x 8 d", after, before, "a quarter of the stores", 1.15**2, "us",
+                peaks[what, stores],
+            )  # fmt: skip
 
 
 def _points(bench: Bench, axis: str, size: int, folder: Path, home: Path) -> None:

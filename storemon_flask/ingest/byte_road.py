@@ -7,9 +7,10 @@ Why it is fast: no row ever becomes a Python object. The block is looked at as o
    the block is a rectangle: row r's field k lies between two known places. If not, the block is declined.
 2. Distinct texts. A column such as the store id says few things often. Each field's words are hashed, the hash is looked up
    in a table of the texts seen so far, and the words are compared with those of the text found, so that two texts with one
-   hash are never mixed up. A new text is read once, by the validator that every road uses.
-3. Timestamps. Each has the shape `YYYY-MM-DD HH:MM:SS.ffffff UTC`, and trailing zeros of the fraction may be missing. Five
-   words a row hold it (four from its start, one up to its end); ingest.instants turns them into numbers without looking at a digit alone.
+   hash are never mixed up. A new text is read once, by the validator that every road uses. A column that has said only a
+   few short things is compared with each of them instead.
+3. Timestamps. Each has the shape `YYYY-MM-DD HH:MM:SS.ffffff UTC`, and trailing zeros of the fraction may be missing. Four
+   words a row hold it; ingest.instants turns them into numbers, four digits at a time.
 4. Whatever is not read so (another spelling, a field too long, a bad value, the block's last rows, whose words would reach
    beyond its end) is *doubtful*: the caller reads those rows one by one and finds out what they are.
 

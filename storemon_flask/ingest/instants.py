@@ -150,7 +150,7 @@ def read_words(words: Callable[[Ints, int], Words], start: Ints, end: Ints) -> t
     length = end - start
     halves = words(start, 4).view("<u4")
     digits = [halves[place // 2, place % 2 :: 2] ^ template for place, (template, _, _) in enumerate(_HALVES)]
-    fitting = _without_microseconds(words, digits, end, length)
+    fitting: Bools = _without_microseconds(words, digits, end, length)
     bad = np.zeros(len(start), dtype=np.uint32)
     for half, (_, mask, six) in zip(digits, _HALVES, strict=True):
         bad |= (half | (half + six)) & mask
@@ -176,7 +176,7 @@ def _without_microseconds(
     words: Callable[[Ints, int], Words], digits: list[NDArray[np.uint32]], end: Ints, length: Ints
 ) -> Bools:
     """Make the rows with fewer than six digits of a fraction look as if they had all; which rows have a length that is read."""
-    fitting = length == _LONGEST_UTC
+    fitting: Bools = length == _LONGEST_UTC
     few = np.flatnonzero(~fitting)
     if not len(few):
         return fitting

@@ -65,7 +65,7 @@ def read(
                     yield _logged(parser.plain(block, data), log)
                     continue
                 pending.append(pool.submit(parser.plain, block, data))
-                if len(pending) > _READERS:
+                if len(pending) > _READERS + 1:
                     yield _logged(pending.popleft().result(), log)
                 continue
             while pending:
@@ -146,9 +146,9 @@ class _Parser:
             instant[unread], good[unread] = instants.read_column(column)
         active = np.array([word is True for word in self._words.values] + [False])[status]
         good &= (store >= 0) & (status >= 0) & (instant <= self._latest_us)
-        for texts, codes in ((self._ids, store), (self._words, status)):
-            if texts.bad.any():
-                good &= ~texts.bad[codes]
+        for seen, codes in ((self._ids, store), (self._words, status)):
+            if seen.bad.any():
+                good &= ~seen.bad[codes]
         doubtful = np.flatnonzero(~good).tolist()
         texts = [found.row(place).decode("utf-8") for place in doubtful]
         shown = texts if data is block.data else _lines(block.data, doubtful)

@@ -82,10 +82,10 @@ class Database:
 
     def _checkpoint(self) -> None:
         """Move the log into the file, as far as no reader is in the way; the next commit or checkpoint moves the rest."""
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-            # A disk that is full now takes nothing away: the log stays as it is.
-            with suppress(sqlite3.OperationalError):
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        uri = f"{self.path.absolute().as_uri()}?mode=rw"
+        # A disk that is full now takes nothing away: the log stays as it is.
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(uri, uri=True)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def prepare(self) -> None:
         """Create the database, or bring its schema up to date, unless that is done."""
