@@ -156,10 +156,10 @@ def read_words(words: Callable[[Ints, int], Words], start: Ints, end: Ints) -> t
         bad |= (half | (half + six)) & mask
     fitting &= bad == 0
 
-    year = _four(digits[0])
-    fitting &= (year >= _FIRST_YEAR) & (year <= _LAST_YEAR)
-    date = ((year - np.uint32(_FIRST_YEAR)) * np.uint32(512) + _pair(digits[1], 1) * np.uint32(32)).astype(np.int64)
-    date += _pair(digits[2], 0)
+    year, month, day = _four(digits[0]), _pair(digits[1], 1), _pair(digits[2], 0)
+    # A month of 17, or a day of 40, would look up a date of another year or month.
+    fitting &= (year >= _FIRST_YEAR) & (year <= _LAST_YEAR) & (month <= 12) & (day <= 31)
+    date = ((year - np.uint32(_FIRST_YEAR)) * np.uint32(512) + month * np.uint32(32) + day).astype(np.int64)
     date[~fitting] = 0
     day_us = _day_table()[date]
     hour = (digits[2] >> np.uint32(24)) * np.uint32(10) + (digits[3] & np.uint32(255))
