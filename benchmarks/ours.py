@@ -38,7 +38,7 @@ def loaded(fleet: Path, home: Path) -> load_service.LoadResult:
     settings = settings_.load({"STOREMON_HOME": str(home)})
     found, _ = load_service.find([fleet / name for name in FEEDS if (fleet / name).exists()])
     return load_service.run(
-        Database(settings.database), found, now_us=time.time_ns() // 1000, max_skew_us=settings.max_clock_skew_us
+        Database(settings.database), found, load_service.Terms(time.time_ns() // 1000, settings.max_clock_skew_us)
     )
 
 

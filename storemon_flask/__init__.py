@@ -25,7 +25,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
-    from storemon_flask.web import classic, problems
+    from storemon_flask.web import classic, paths, problems
 
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
@@ -36,6 +36,8 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     app.extensions["storemon"] = Runner(
         Database(settings.database), settings, executor or executors.thread(settings.report_workers)
     )
+    app.url_map.converters["store"] = paths.StoreId
+    app.wsgi_app = paths.KeepSegments(app.wsgi_app)  # type: ignore[method-assign]
     app.register_blueprint(classic.blueprint)
     problems.register(app)
     for command in commands():

@@ -5,7 +5,8 @@ import sys
 
 import click
 
-from storemon_flask import cli, create_app
+from storemon_flask import create_app
+from storemon_flask.cli.door import Door
 from storemon_flask.server import commands
 from storemon_flask.version import VERSION
 
@@ -31,7 +32,7 @@ def main() -> None:
     )
     status: object = 0
     try:
-        status = group.main(obj=cli.Door(None, create_app), standalone_mode=False)
+        status = group.main(obj=Door(None, create_app), standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()

@@ -18,7 +18,7 @@ from typing import Final
 
 import click
 
-from storemon_flask import cli
+from storemon_flask.cli import door as doors
 from storemon_flask.errors import DataError, StoremonError
 
 _ROWS_SHOWN: Final = 10
@@ -33,7 +33,7 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
 
     Everything happens in a home of its own, instance/demo/: invented stores never mix with yours.
     """
-    home = cli.door(ctx).settings.home / "instance" / "demo"
+    home = doors.door(ctx).settings.home / "instance" / "demo"
     sample = _sample()
     click.echo(f"1. Loading the sample data of {sample} into {home}")
     environ = _fresh_home(home)
@@ -147,6 +147,6 @@ def _print_rows(text: str) -> None:
     click.echo("")
     units = ["", *("min" if name.endswith("hour") else "h" for name in rows[0][1:])]
     short = [name.replace("_last", "").replace("_", " ") for name in rows[0]]
-    for line in cli.table([short, units, *rows[1 : _ROWS_SHOWN + 1]], text_columns=1):
+    for line in doors.table([short, units, *rows[1 : _ROWS_SHOWN + 1]], text_columns=1):
         click.echo("   " + line)
     click.echo(f"   ... and {len(rows) - 1 - _ROWS_SHOWN:,} more stores")

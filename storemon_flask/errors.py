@@ -43,6 +43,22 @@ class DataError(StoremonError):
     title = "Not a feed"
 
 
+class NotJson(DataError):
+    """What was sent as JSON is none."""
+
+    status = 400
+    kind = "bad-request"
+    title = "Bad request"
+
+
+class TooLarge(DataError):
+    """More was sent, or comes out of what was sent packed, than `STOREMON_MAX_BODY_MB` allows."""
+
+    status = 413
+    kind = "too-large"
+    title = "Too large"
+
+
 class BadRequest(StoremonError):
     """The request cannot be understood at all (not JSON, a parameter missing)."""
 

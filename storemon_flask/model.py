@@ -4,6 +4,7 @@ Instants are int64 microseconds since 1970-01-01 UTC. Stores are small integers 
 at the edges. Arrays of one object have one length unless said otherwise.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+# Told the name of what is read and how many more of its bytes have been.
+Progress = Callable[[str, int], None]
 
 SECOND_US: Final = 1_000_000
 MINUTE_US: Final = 60 * SECOND_US
@@ -95,12 +98,16 @@ class Counts:
 
 @dataclass(slots=True)
 class FileSummary:
-    """One file of a load, as it is shown and kept. `error` says why when it could not be used."""
+    """One file of a load, as it is shown and kept. `error` says why when it could not be used.
+
+    `rejects` are the first rows that could not be used, as far as they are kept.
+    """
 
     file: str
     feed: str = ""
     sha256: str = ""
     counts: Counts = field(default_factory=Counts)
     reasons: dict[str, int] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str = ""

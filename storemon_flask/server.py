@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask import cli
+from storemon_flask.cli import door as doors
 from storemon_flask.errors import StoremonError
 from storemon_flask.jobs.lock import server_lock
 from storemon_flask.jobs.runner import Runner
@@ -45,7 +46,7 @@ def serve_command(ctx: click.Context, host: str | None, port: int | None, open_b
       storemon serve --port 9000
       curl -X POST http://127.0.0.1:9000/trigger_report
     """
-    door = cli.door(ctx)
+    door = doors.door(ctx)
     if host is not None and not host.strip():
         raise click.BadParameter("must be a host name or an address", param_hint="--host")
     serve(door.make_app(door.settings), host, port, ready=webbrowser.open if open_browser else lambda url: None)

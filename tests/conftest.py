@@ -88,7 +88,7 @@ def small_fleet(database: Database, tmp_path: Path) -> Path:
 
 def load_folder(database: Database, folder: Path) -> None:
     found, _ = load.find([folder])
-    result = load.run(database, found, now_us=time.time_ns() // 1000, max_skew_us=300_000_000)
+    result = load.run(database, found, load.Terms(time.time_ns() // 1000, 300_000_000))
     assert (result.failed, result.rejected) == (False, 0)
 
 

@@ -101,10 +101,12 @@ def gz(data: bytes) -> bytes:
     return gzip.compress(data, 1)
 
 
-def load(database: Database, *paths: Path, now: str = NOW, **options: Any) -> LoadResult:
+def load(
+    database: Database, *paths: Path, now: str = NOW, road: str = "bytes", atomic: bool = False, **options: Any
+) -> LoadResult:
     """Load as the command does, at a clock of our own; every summary's counts must add up."""
     found, _ = load_service.find(list(paths))
-    result = load_service.run(database, found, now_us=us(now), max_skew_us=SKEW_US, **options)
+    result = load_service.run(database, found, load_service.Terms(us(now), SKEW_US, road, atomic), **options)
     for summary in result.files:
         c = summary.counts
         assert c.rows == c.new + c.changed + c.unchanged + c.repeated + c.rejected
@@ -133,7 +135,7 @@ def feeds(path: Path) -> dict[str, list[tuple[Any, ...]]]:
             "SELECT store_id, day, start_s, end_s FROM hours JOIN store ON store.number = hours.store ORDER BY 1, 2, 3, 4",
         ),
         "timezone": query(
-            path, "SELECT store_id, name FROM timezone JOIN store ON store.number = timezone.store ORDER BY 1"
+            path, "SELECT store_id, timezone.name FROM timezone JOIN store ON store.number = timezone.store ORDER BY 1"
         ),
         "store": query(path, "SELECT store_id, first_poll_us, last_poll_us FROM store ORDER BY 1"),
     }

@@ -18,7 +18,7 @@ NOW_US = 1_800_000_000_000_000
 def full_report(folder: Path, database: Database, road: str) -> dict[str, dict[str, str]]:
     from storemon_flask import settings
 
-    result = load.run(database, load.find([folder])[0], now_us=NOW_US, max_skew_us=0, road=road)
+    result = load.run(database, load.find([folder])[0], load.Terms(NOW_US, 0, road))
     # expected.csv is no feed, and is named as such.
     assert [summary.file for summary in result.files if summary.error] == ["expected.csv"]
     rules = settings.load({}).rules

@@ -38,8 +38,7 @@ def sample_app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     load.run(
         catalogue.database(runner.settings),
         load.find([ROOT / "data" / "sample"])[0],
-        now_us=1_729_000_000_000_000,
-        max_skew_us=runner.settings.max_clock_skew_us,
+        load.Terms(1_729_000_000_000_000, runner.settings.max_clock_skew_us),
     )
     return app
 
@@ -200,7 +199,7 @@ def test_the_worked_example_gives_the_numbers_on_the_page(tmp_path: Path) -> Non
     app = _app(tmp_path)
     found, _ = load.find([tmp_path / "data"])
     database = app.extensions["storemon"].database
-    load.run(database, found, now_us=1_729_000_000_000_000, max_skew_us=0)
+    load.run(database, found, load.Terms(1_729_000_000_000_000, 0))
     client = app.test_client()
     at = client.post("/trigger_report", data='{"as_of": "2023-01-23T12:00Z", "columns": "full"}').headers["Location"]
     (row,) = client.get(f"{at}&format=json", buffered=True).json["rows"]

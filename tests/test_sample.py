@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_sample_gives_the_report_in_docs_byte_for_byte(tmp_path):
     database = Database(tmp_path / "storemon.db")
-    result = load.run(database, load.find([ROOT / "data" / "sample"])[0], now_us=1_790_000_000_000_000, max_skew_us=0)
+    result = load.run(database, load.find([ROOT / "data" / "sample"])[0], load.Terms(1_790_000_000_000_000, 0))
     text = report.compute(
         database, report.ask(database, None, "classic", None), load_settings({}).rules, "America/Chicago"
     )

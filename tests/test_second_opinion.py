@@ -24,7 +24,7 @@ REACH = timedelta(hours=24)
 
 def test_fifty_stores_have_the_uptime_and_downtime_that_traces_finds(tmp_path):
     database = Database(tmp_path / "storemon.db")
-    load.run(database, load.find([SAMPLE])[0], now_us=1_790_000_000_000_000, max_skew_us=0)
+    load.run(database, load.find([SAMPLE])[0], load.Terms(1_790_000_000_000_000, 0))
     question = report.ask(database, None, "full", None)
     text = report.compute(database, question, load_settings({}).rules, "America/Chicago")
     database.close()

@@ -11,17 +11,27 @@ FEEDS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "polls": (("storeid",), ("timestamputc",), ("status",)),
     "hours": (("storeid",), ("dayofweek", "day"), ("starttimelocal",), ("endtimelocal",)),
     "timezones": (("storeid",), ("timezonestr", "timezone")),
+    "stores": (("storeid",), ("name", "storename"), ("group", "groupname")),
 }
-_EXPECTED: Final = (
-    "polls: store_id, timestamp_utc, status; hours: store_id, dayOfWeek, start_time_local, end_time_local; "
-    "timezones: store_id, timezone_str"
-)
+# The same columns as people write them.
+COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "polls": ("store_id", "timestamp_utc", "status"),
+    "hours": ("store_id", "dayOfWeek", "start_time_local", "end_time_local"),
+    "timezones": ("store_id", "timezone_str"),
+    "stores": ("store_id", "name", "group"),
+}
+# Columns that a feed can do without.
+OPTIONAL: Final[dict[str, frozenset[str]]] = {"stores": frozenset({"group"})}
+_EXPECTED: Final = "; ".join(f"{feed}: {', '.join(names)}" for feed, names in COLUMNS.items())
 _DELIMITERS: Final = {";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A recognised header: the feed, how many columns a row has, and where each field of the feed stands."""
+    """A recognised header: the feed, how many columns a row has, and where each field of the feed stands.
+
+    -1 stands for an optional column that the file does not have.
+    """
 
     feed: str
     width: int
@@ -31,18 +41,22 @@ class Header:
 def recognise(line: str) -> Header:
     """The feed whose columns the header line has; `DataError` names what was found when it fits none, or two."""
     names = _names(line)
-    spelled = [name.strip().lower().replace(" ", "").replace("_", "") for name in names]
+    spellings_found = [spelled(name) for name in names]
     fits = []
     for feed, fields in FEEDS.items():
-        columns = [[i for i, name in enumerate(spelled) if name in spellings] for spellings in fields]
-        if all(columns):
+        columns = [[i for i, name in enumerate(spellings_found) if name in spellings] for spellings in fields]
+        optional = OPTIONAL.get(feed, frozenset())
+        if all(found or name in optional for found, name in zip(columns, COLUMNS[feed], strict=True)):
             twice = next((found for found in columns if len(found) > 1), None)
             if twice:
                 raise DataError(
                     f"the header names one column of {feed} twice ({', '.join(names[i].strip() for i in twice)}); "
                     "remove one of them"
                 )
-            fits.append(Header(feed, len(names), tuple(found[0] for found in columns)))
+            fits.append(Header(feed, len(names), tuple(found[0] if found else -1 for found in columns)))
+    if len(fits) == 2 and fits[-1].feed == "stores":
+        # An export of polls may name its stores too.
+        fits.pop()
     if len(fits) == 1:
         return fits[0]
     found = ", ".join(name.strip() or "(empty)" for name in names)[:300]
@@ -51,6 +65,11 @@ def recognise(line: str) -> Header:
             f"the header fits two feeds, {' and '.join(fit.feed for fit in fits)}: found {found}; expected one of {_EXPECTED}"
         )
     raise DataError(f"the header fits no feed: found {found}{_delimiter_hint(line)}; expected one of {_EXPECTED}")
+
+
+def spelled(name: str) -> str:
+    """A column's name as `FEEDS` spells it."""
+    return name.strip().lower().replace(" ", "").replace("_", "")
 
 
 def _names(line: str) -> list[str]:

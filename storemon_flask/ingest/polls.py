@@ -7,7 +7,7 @@ roads must agree on it (ingest.plain) and its rows have one width. What a fast r
 import codecs
 import io
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +18,7 @@ from storemon_flask.ingest import byte_road, instants, plain, records, values
 from storemon_flask.ingest.blocks import Block, BlockReader
 from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
+from storemon_flask.ingest.records import Record
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.values import BadValue
 from storemon_flask.model import Bools, Ints, Reject
@@ -78,6 +79,13 @@ def read(
             yield _logged(pending.popleft().result(), log)
 
 
+def read_records(batches: Iterable[list[Record]], latest_us: int, log: RejectLog) -> Iterator[PollBlock]:
+    """The same of rows that come as records with the feed's fields in order."""
+    parser = _Parser(Header("polls", 3, (0, 1, 2)), latest_us, "rows")
+    for batch in batches:
+        yield _logged(parser.rows(batch)[0], log)
+
+
 def _logged(found: _Read, log: RejectLog) -> PollBlock:
     for reject in found.rejects:
         log.add(reject.line, reject.reason, reject.text)
@@ -103,12 +111,16 @@ class _Parser:
         if block.overlong:
             reject = Reject(block.line, records.LINE_LONG, block.overlong.decode("utf-8", "replace"))
             return _Read(PollBlock([], _no_ints(), _no_ints(), _no_ints().astype(bool), 1), [reject]), b""
+        return self.rows(records.split(block.data, block.line, self._header.width, block.last))
+
+    def rows(self, found: Iterable[Record | bytes]) -> tuple[_Read, bytes]:
+        """Records one by one, and the bytes of an unfinished one at their end."""
         codes: dict[str, int] = {}
         store: list[int] = []
         instant: list[int] = []
         active: list[bool] = []
         rejects: list[Reject] = []
-        for record in records.split(block.data, block.line, self._header.width, block.last):
+        for record in found:
             if isinstance(record, bytes):
                 return _Read(_columns(codes, store, instant, active, len(store) + len(rejects)), rejects), record
             try:

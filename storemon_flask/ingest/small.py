@@ -1,6 +1,6 @@
-"""The two small feeds, hours and time zones: a few rows a store, whole in memory, as codes of distinct texts."""
+"""The small feeds, hours, time zones and names: a few rows a store, whole in memory, as codes of distinct texts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -11,6 +11,7 @@ from storemon_flask.ingest import byte_road, plain, records, values
 from storemon_flask.ingest.blocks import Block, BlockReader
 from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
+from storemon_flask.ingest.records import Record
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.values import BadValue
 from storemon_flask.model import Ints
@@ -19,6 +20,7 @@ from storemon_flask.model import Ints
 _READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
     "hours": (values.store_id, values.day_of_week, values.time_of_day, partial(values.time_of_day, end=True)),
     "timezones": (values.store_id, values.time_zone),
+    "stores": (values.store_id, values.name, values.name),
 }
 
 
@@ -36,7 +38,7 @@ class Rows:
 
 
 def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str]) -> Iterator[Rows]:
-    """The good rows of an hours or time zones file, a block at a time; the others go to `log`.
+    """The good rows of a file of a small feed, a block at a time; the others go to `log`.
 
     A store of which a row was rejected, where the row still names it, is added to `spoiled`.
     """
@@ -49,10 +51,18 @@ def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str])
         if found is not None:
             yield feed.by_bytes(block, found)
             continue
-        rows, unfinished = feed.exact(block)
+        rows, unfinished = feed.exact(records.split(block.data, block.line, header.width, block.last))
         if unfinished:
             reader.give_back(unfinished)
         yield rows
+
+
+def read_records(feed: str, batches: Iterable[list[Record]], log: RejectLog, spoiled: set[str]) -> Iterator[Rows]:
+    """The same of rows that come as records with the feed's fields in order."""
+    fields = len(_READERS[feed])
+    found = _Feed(Header(feed, fields, tuple(range(fields))), log, spoiled)
+    for batch in batches:
+        yield found.exact(batch)[0]
 
 
 class _Feed:
@@ -60,7 +70,6 @@ class _Feed:
 
     def __init__(self, header: Header, log: RejectLog, spoiled: set[str]) -> None:
         self._at = header.columns
-        self._width = header.width
         self._readers = _READERS[header.feed]
         self._columns = [DistinctTexts(read) for read in self._readers]
         self._log = log
@@ -68,7 +77,10 @@ class _Feed:
 
     def by_bytes(self, block: Block, found: byte_road.Rectangle) -> Rows:
         """A plain block; rows that are not certain are read one by one."""
-        codes = [column.codes(found, at) for column, at in zip(self._columns, self._at, strict=True)]
+        codes = [
+            column.codes(found, at) if at >= 0 else np.full(len(found), column.code_of(""))
+            for column, at in zip(self._columns, self._at, strict=True)
+        ]
         good = np.ones(len(found), dtype=bool)
         for column, code in zip(self._columns, codes, strict=True):
             good &= (code >= 0) & ~column.bad[code]
@@ -79,21 +91,22 @@ class _Feed:
                 good[place] = True
                 for code, value in zip(codes, row, strict=True):
                     code[place] = value
-        places = np.flatnonzero(good)
+        # Only the rows' edges are kept: a set of hours holds every block until it is applied.
+        data, first, last = found.data, found.start[good, 0], found.end[good, -1]
         return Rows(
             [column.values for column in self._columns],
             [code[good] for code in codes],
-            block.line + places,
-            lambda row: found.row(int(places[row])).decode("utf-8"),
+            block.line + np.flatnonzero(good),
+            lambda row: data[first[row] : last[row]].decode("utf-8"),
         )
 
-    def exact(self, block: Block) -> tuple[Rows, bytes]:
-        """The block row by row, and the bytes of an unfinished record at its end."""
+    def exact(self, found_records: Iterable[Record | bytes]) -> tuple[Rows, bytes]:
+        """The records one by one, and the bytes of an unfinished one at their end."""
         rows: list[list[int]] = []
         lines: list[int] = []
         texts: list[str] = []
         unfinished = b""
-        for record in records.split(block.data, block.line, self._width, block.last):
+        for record in found_records:
             if isinstance(record, bytes):
                 unfinished = record
                 break
@@ -121,7 +134,7 @@ class _Feed:
             for reader, at in zip(self._readers, self._at, strict=True):
                 if problem and (read or at >= len(fields)):
                     break
-                read.append(reader(fields[at]))
+                read.append(reader(fields[at] if at >= 0 else ""))
             if problem:
                 raise BadValue(problem)
         except BadValue as bad:

@@ -34,13 +34,16 @@ _ENDINGS: Final = (".csv", ".csv.gz", ".zip")
 class Source:
     """One CSV to read: the name shown, the bytes it takes on disk (for progress), and how to open it.
 
-    `path` is the longer name, for when two files of a load have the same.
+    `path` is the longer name, for when two files of a load have the same. `form` is csv, json or ndjson; `feed` says which
+    feed it must be, and for JSON, which it is.
     """
 
     name: str
     size: int
     open: Callable[[], BinaryIO]
     path: str = ""
+    form: str = "csv"
+    feed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ STATUS = "status is neither active nor inactive"
 DAY = "day of week is not a whole number from 0 (Monday) to 6 (Sunday)"
 TIME = "start_time_local or end_time_local is not a time of day (H:MM or HH:MM[:SS])"
 ZONE = "time zone is not the name of an IANA zone"
+MAX_NAME_CHARACTERS = 200
+NAME_LONG = f"name or group is longer than {MAX_NAME_CHARACTERS} characters"
+NAME_CONTROL = "name or group contains a control character"
 
 _SPREADSHEET = re.compile(r"[0-9]+(\.[0-9]*)?E\+[0-9]+", re.IGNORECASE)
 _INSTANT = re.compile(
@@ -116,3 +119,14 @@ def time_zone(text: str) -> str:
     if name not in zonedata.names():
         raise BadValue(ZONE)
     return name
+
+
+@lru_cache(maxsize=1 << 16)
+def name(text: str) -> str:
+    """A store's name or group with blanks at its ends cut; empty for none."""
+    cleaned = text.strip()
+    if len(cleaned) > MAX_NAME_CHARACTERS:
+        raise BadValue(NAME_LONG)
+    if not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text.strip(" \t")):
+        raise BadValue(NAME_CONTROL)
+    return cleaned

@@ -8,7 +8,7 @@ import numpy as np
 
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.small import Rows
-from storemon_flask.model import FileSummary, Ints
+from storemon_flask.model import FileSummary, Hours, Ints
 from storemon_flask.storage import stores
 
 KEPT: Final = "another hours row of this store was rejected; the store keeps the hours it had"
@@ -120,13 +120,12 @@ class HoursSet:
 
     def _replace(self, connection: sqlite3.Connection, keys: Ints) -> None:
         """These rows, ascending, become the hours of their stores."""
+        places, store = np.unique(keys >> _STORE, return_inverse=True)
         ids = list(self._ids)
-        places, first = np.unique(keys >> _STORE, return_index=True)
-        days, starts, ends = (keys >> _DAY) & 7, (keys >> _START) & _SECONDS, keys & _SECONDS
-        rows = list(zip(days.tolist(), starts.tolist(), ends.tolist(), strict=True))
-        edges = [*first.tolist(), len(keys)]
         stores.replace_hours(
-            connection, {ids[place]: rows[edges[n] : edges[n + 1]] for n, place in enumerate(places.tolist())}
+            connection,
+            [ids[place] for place in places.tolist()],
+            Hours(store, (keys >> _DAY) & 7, (keys >> _START) & _SECONDS, keys & _SECONDS),
         )
 
     def _note(self, summary: FileSummary, keys: Ints, kept: set[str], gone: Ints, unusable: list[str]) -> None:

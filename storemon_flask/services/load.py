@@ -1,41 +1,54 @@
-"""Loading files: find them, recognise each by its header, stage it, apply it in one transaction with its summary."""
+"""Loading: find what there is, recognise each feed by its header, stage it, apply it in one transaction with its summary."""
 
-import hashlib
 import sqlite3
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from storemon_flask.errors import DataError
+from storemon_flask.ingest import json_rows, small, sources
 from storemon_flask.ingest import polls as poll_feed
-from storemon_flask.ingest import small, sources
 from storemon_flask.ingest.blocks import BlockReader
-from storemon_flask.ingest.feeds import Header
+from storemon_flask.ingest.polls import PollBlock
 from storemon_flask.ingest.rejects import RejectLog, Room
 from storemon_flask.ingest.sources import Source, Unreadable
-from storemon_flask.model import Counts, FileSummary, Reject
+from storemon_flask.model import Counts, FileSummary, Progress
+from storemon_flask.services import feeds
+from storemon_flask.services.feeds import Staged
 from storemon_flask.services.hours_set import HoursSet
-from storemon_flask.storage import loads, polls, stores
+from storemon_flask.services.reading import ByteShare, Digest
+from storemon_flask.storage import loads, stores
 from storemon_flask.storage.db import Database
-from storemon_flask.storage.staging import StagedPolls
 
-Progress = Callable[[str, int], None]
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a load is to be done. `most_bytes` is what a source may hold unpacked; `atomic`: everything or nothing."""
+
+    now_us: int
+    max_skew_us: int
+    road: str = "bytes"
+    atomic: bool = False
+    most_bytes: int | None = None
 
 
 @dataclass(slots=True)
 class LoadResult:
-    """What a load did: its number (0: nothing was stored), a summary per file."""
+    """What a load did: its number (0: nothing was stored), a summary per file, the first file's error, and whether it was refused."""
 
     load: int = 0
     files: list[FileSummary] = field(default_factory=list)
+    error: DataError | None = None
+    refused: bool = False
 
     @property
     def failed(self) -> bool:
         """Whether a file was no feed or could not be read."""
-        return any(summary.error for summary in self.files)
+        return self.error is not None
 
     @property
     def rejected(self) -> int:
@@ -52,14 +65,12 @@ def find(paths: list[Path]) -> tuple[list[Source | Unreadable], int]:
 def run(
     database: Database,
     found: list[Source | Unreadable],
+    terms: Terms,
     *,
-    now_us: int,
-    max_skew_us: int,
     progress: Progress = lambda name, part: None,
     on_file: Callable[[FileSummary], None] = lambda summary: None,
-    road: str = "bytes",
 ) -> LoadResult:
-    """Load everything found. One bad file does not keep the others from loading.
+    """Load everything found. One bad file does not keep the others from loading, unless the load is to be atomic.
 
     `progress(name, bytes)` is told of bytes read from disk; `on_file` of each file when it is in (hours files at the end,
     together). Rows that cannot be used are kept with their reasons. `DatabaseError` when nothing can be stored.
@@ -69,7 +80,7 @@ def run(
         database.prepare()
     # Polls are moved from the log into the file while the next files are read.
     with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as aside:
-        return _Loading(database, now_us, now_us + max_skew_us, progress, on_file, road, aside).all(found)
+        return _Loading(database, terms, progress, on_file, aside).all(found)
 
 
 class _Loading:
@@ -78,128 +89,146 @@ class _Loading:
     def __init__(
         self,
         database: Database,
-        now_us: int,
-        latest_us: int,
+        terms: Terms,
         progress: Progress,
         on_file: Callable[[FileSummary], None],
-        road: str,
         aside: Executor,
     ) -> None:
         self.database = database
-        self.now_us = now_us
-        self.latest_us = latest_us
+        self.terms = terms
         self.progress = progress
         self.on_file = on_file
-        self.road = road
         self.aside = aside
         self.result = LoadResult()
         self.hours = HoursSet()
         self.unusable: list[FileSummary] = []
         self.room = Room()
+        self.waiting: list[Staged] = []
 
     def all(self, found: list[Source | Unreadable]) -> LoadResult:
         """Every file in turn, then the hours files together, then what could not be used."""
-        for source in found:
-            summary = FileSummary(source.name)
-            self.result.files.append(summary)
-            if isinstance(source, Unreadable):
-                self._failed(summary, source.sentence)
-                continue
-            log = RejectLog(self.room)
-            try:
-                self._file(source, summary, log)
-            except DataError as error:
-                log.forget()
-                self._failed(summary, error.message)
-        self._apply_hours()
-        self._record_unusable()
+        try:
+            for source in found:
+                summary = FileSummary(source.name)
+                self.result.files.append(summary)
+                if isinstance(source, Unreadable):
+                    self._failed(summary, DataError(source.sentence))
+                    continue
+                log = RejectLog(self.room)
+                try:
+                    self._file(source, summary, log)
+                except DataError as error:
+                    log.forget()
+                    self._failed(summary, error)
+            if self.terms.atomic:
+                self._all_or_nothing()
+            else:
+                self._apply_hours()
+            self._record_unusable()
+        finally:
+            for staged in self.waiting:
+                staged.close()
         return self.result
 
     def _file(self, source: Source, summary: FileSummary, log: RejectLog) -> None:
-        digest = _Digest()
-        counted = _ByteShare(source, self.progress)
+        digest = Digest()
+        counted = ByteShare(source, self.progress, self.terms.most_bytes)
 
         def on_bytes(data: bytes) -> None:
             digest.update(data)
             counted.read(len(data))
 
-        with sources.opened(source) as stream:
+        with closing(digest), sources.opened(source) as stream:
             counted.stream = stream
+            staged = self._staged(source, stream, on_bytes, summary, log)
+            summary.sha256 = digest.hexdigest()
+        counted.done()
+        if staged is None:
+            return
+        if self.terms.atomic:
+            self.waiting.append(staged)
+            return
+        with closing(staged), self.database.write(aside=self.aside if staged.large else None) as connection:
+            staged.apply(connection)
+            self._record(connection, summary, log)
+        self.on_file(summary)
+
+    def _staged(
+        self,
+        source: Source,
+        stream: BinaryIO,
+        on_bytes: Callable[[bytes], None],
+        summary: FileSummary,
+        log: RejectLog,
+    ) -> Staged | None:
+        """The file, read to its end; None when it is one of the hours, which wait for each other."""
+        latest_us = self.terms.now_us + self.terms.max_skew_us
+        spoiled: set[str] = set()
+        if source.form == "csv":
             reader = BlockReader(stream, on_bytes)
             header = reader.header()
             summary.feed = header.feed
+            if source.feed not in ("", header.feed):
+                raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
             if header.feed == "polls":
-                self._polls(reader, header, summary, log, digest)
-            elif header.feed == "hours":
-                spoiled: set[str] = set()
-                self.hours.add(summary, log, small.read(reader, header, log, spoiled), spoiled)
-                summary.sha256 = digest.hexdigest()
-            else:
-                self._zones(reader, header, summary, log, digest)
-        counted.done()
+                return self._polls(summary, log, poll_feed.read(reader, header, latest_us, log, self.terms.road))
+            rows = small.read(reader, header, log, spoiled)
+        else:
+            summary.feed = source.feed
+            batches = json_rows.read(stream, source.form, source.feed, on_bytes)
+            if source.feed == "polls":
+                return self._polls(summary, log, poll_feed.read_records(batches, latest_us, log))
+            rows = small.read_records(source.feed, batches, log, spoiled)
+        if summary.feed == "timezones":
+            return feeds.zones(summary, log, rows)
+        if summary.feed == "stores":
+            return feeds.names(summary, log, rows)
+        self.hours.add(summary, log, rows, spoiled)
+        return None
 
-    def _polls(
-        self, reader: BlockReader, header: Header, summary: FileSummary, log: RejectLog, digest: "_Digest"
-    ) -> None:
+    def _polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollBlock]) -> Staged:
+        # The folder of the temporary file must be there.
         self.database.prepare()
-        with closing(StagedPolls(self.database.path.parent)) as staged:
-            rows = 0
-            for block in poll_feed.read(reader, header, self.latest_us, log, self.road):
-                staged.add(block.ids, block.store, block.instant_us, block.active)
-                rows += block.rows
-            summary.sha256 = digest.hexdigest()
-            with self.database.write(aside=self.aside) as connection:
-                summary.counts = polls.apply(connection, staged)
-                summary.counts.rows = rows
-                summary.counts.repeated = staged.repeated
-                summary.counts.rejected = log.count
-                if summary.counts.new or summary.counts.changed:
-                    stores.data_changed(connection)
-                self._record(connection, summary, log)
-        self.on_file(summary)
-
-    def _zones(
-        self, reader: BlockReader, header: Header, summary: FileSummary, log: RejectLog, digest: "_Digest"
-    ) -> None:
-        zone_of: dict[str, str] = {}
-        rows = 0
-        for block in small.read(reader, header, log, set()):
-            ids, names = block.values
-            for store, name in zip(block.codes[0].tolist(), block.codes[1].tolist(), strict=True):
-                zone_of[ids[store]] = names[name]
-            rows += len(block.line)
-        summary.sha256 = digest.hexdigest()
-        with self.database.write(aside=self.aside) as connection:
-            old = stores.zones_of(connection, zone_of)
-            changed = {store_id: name for store_id, name in zone_of.items() if old.get(store_id) != name}
-            stores.replace_zones(connection, changed)
-            new = sum(store_id not in old for store_id in changed)
-            summary.counts = Counts(
-                rows=rows + log.count,
-                new=new,
-                changed=len(changed) - new,
-                unchanged=len(zone_of) - len(changed),
-                repeated=rows - len(zone_of),
-                rejected=log.count,
-            )
-            if changed:
-                stores.data_changed(connection)
-            self._record(connection, summary, log)
-        self.on_file(summary)
+        return feeds.Polls(summary, log, blocks, self.database.path.parent)
 
     def _apply_hours(self) -> None:
         if not self.hours.files:
             return
         with self.database.write(aside=self.aside) as connection:
-            if self.hours.apply(connection, [summary.file for summary in self.unusable]):
-                stores.data_changed(connection)
-            for summary, log in self.hours.files:
-                self._record(connection, summary, log)
+            self._put_hours(connection)
         for summary, _ in self.hours.files:
             self.on_file(summary)
 
-    def _failed(self, summary: FileSummary, sentence: str) -> None:
-        summary.error = sentence
+    def _put_hours(self, connection: sqlite3.Connection) -> None:
+        if self.hours.apply(connection, [summary.file for summary in self.unusable]):
+            stores.data_changed(connection)
+        for summary, log in self.hours.files:
+            self._record(connection, summary, log)
+
+    def _all_or_nothing(self) -> None:
+        """Apply what waits in one transaction, or say of each file why none of it was."""
+        logs = [(staged.summary, staged.log) for staged in self.waiting] + self.hours.files
+        rejected = sum(log.count for _, log in logs)
+        if not rejected and not self.unusable:
+            with self.database.write(aside=self.aside) as connection:
+                for staged in self.waiting:
+                    staged.apply(connection)
+                    self._record(connection, staged.summary, staged.log)
+                self._put_hours(connection)
+        else:
+            self.result.refused = True
+            why = f"{rejected:,} rows were rejected" if rejected else "a file could not be used"
+            with self.database.write() as connection:
+                for summary, log in logs:
+                    summary.error = f"nothing of it was stored: {why}, and the load was to be atomic"
+                    summary.counts = Counts(rows=log.count, rejected=log.count)
+                    self._record(connection, summary, log)
+        for summary, _ in logs:
+            self.on_file(summary)
+
+    def _failed(self, summary: FileSummary, error: DataError) -> None:
+        self.result.error = self.result.error or error
+        summary.error = error.message
         summary.counts = Counts()
         self.unusable.append(summary)
         self.on_file(summary)
@@ -213,55 +242,9 @@ class _Loading:
 
     def _record(self, connection: sqlite3.Connection, summary: FileSummary, log: RejectLog | None) -> None:
         """The file's row, in the transaction that applies the file; the load's number is known once this is committed."""
-        load = self.result.load or loads.begin(connection, self.now_us)
-        kept: list[Reject] = []
+        load = self.result.load or loads.begin(connection, self.terms.now_us)
         if log is not None:
             summary.reasons = dict(log.reasons.most_common())
-            kept = log.kept
-        loads.add_file(connection, load, time.time_ns() // 1000, summary, kept)
+            summary.rejects = log.kept
+        loads.add_file(connection, load, time.time_ns() // 1000, summary)
         self.result.load = load
-
-
-class _Digest:
-    """SHA-256 of what is read, computed beside the reading: OpenSSL lets go of the interpreter."""
-
-    def __init__(self) -> None:
-        self._sum = hashlib.sha256()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
-        self._last: Future[None] | None = None
-
-    def update(self, data: bytes) -> None:
-        """The next bytes; waits for the ones before, so that no more than two pieces are held."""
-        if self._last is not None:
-            self._last.result()
-        self._last = self._pool.submit(self._sum.update, data)
-
-    def hexdigest(self) -> str:
-        """The sum of everything, once it is read."""
-        self._pool.shutdown()
-        return self._sum.hexdigest()
-
-
-class _ByteShare:
-    """Tells progress in bytes on disk, also for a compressed file whose decoded bytes are more."""
-
-    def __init__(self, source: Source, progress: Progress) -> None:
-        self._source = source
-        self._progress = progress
-        self._told = 0
-        self.stream: object = None
-
-    def read(self, decoded: int) -> None:
-        """So many more bytes have come out of the stream."""
-        raw = getattr(self.stream, "fileobj", None)
-        at = raw.tell() if raw is not None else self._told + decoded
-        self._tell(min(at, self._source.size))
-
-    def done(self) -> None:
-        """The file is read to its end: tell what is missing of its size."""
-        self._tell(self._source.size)
-
-    def _tell(self, at: int) -> None:
-        if at > self._told:
-            self._progress(self._source.name, at - self._told)
-            self._told = at

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 
-from storemon_flask.model import FileSummary, Reject
+from storemon_flask.model import FileSummary
 
 
 def begin(connection: sqlite3.Connection, started_us: int) -> int:
@@ -12,9 +12,7 @@ def begin(connection: sqlite3.Connection, started_us: int) -> int:
     return int(connection.execute("INSERT INTO load (started_us) VALUES (?)", [started_us]).lastrowid or 0)
 
 
-def add_file(
-    connection: sqlite3.Connection, load: int, loaded_us: int, summary: FileSummary, rejects: list[Reject]
-) -> None:
+def add_file(connection: sqlite3.Connection, load: int, loaded_us: int, summary: FileSummary) -> None:
     """One file of a load with its counts and its kept rejects; the table refuses counts that do not add up."""
     counts = summary.counts
     row = connection.execute(
@@ -39,7 +37,7 @@ def add_file(
     )
     connection.executemany(
         "INSERT INTO reject (load_file, line, reason, text) VALUES (?, ?, ?, ?)",
-        [(row.lastrowid, reject.line, reject.reason, reject.text) for reject in rejects],
+        [(row.lastrowid, reject.line, reject.reason, reject.text) for reject in summary.rejects],
     )
 
 

@@ -139,9 +139,39 @@ def m002_schedule_version(db: "Database") -> None:
     db.execute("ALTER TABLE data_version ADD COLUMN schedule INTEGER NOT NULL DEFAULT 0")
 
 
+_NAMES_AND_KEYS = """
+ALTER TABLE store ADD COLUMN name TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE store ADD COLUMN group_name TEXT NOT NULL DEFAULT '';
+
+-- Keys for the HTTP interface: what is kept cannot be turned back into the key.
+CREATE TABLE api_key (
+    id INTEGER PRIMARY KEY,
+    prefix TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL,
+    scope TEXT NOT NULL CHECK (scope IN ('read', 'write', 'admin')),
+    label TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    revoked_us INTEGER
+) STRICT;
+
+-- Random bytes of this database alone, made when they are first needed.
+CREATE TABLE secret (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+
+def m003_names_and_keys(db: "Database") -> None:
+    """A store's name and group; keys for the HTTP interface."""
+    for statement in _statements(_NAMES_AND_KEYS):
+        db.execute(statement)
+
+
 def _statements(script: str) -> list[str]:
     # `executescript` would commit the transaction the migration runs in.
     return [part for part in (piece.strip() for piece in script.split(";\n")) if part]
 
 
-STEPS: Final[tuple[Callable[["Database"], None], ...]] = (m001_first_schema, m002_schedule_version)
+STEPS: Final[tuple[Callable[["Database"], None], ...]] = (m001_first_schema, m002_schedule_version, m003_names_and_keys)

@@ -9,6 +9,7 @@ import numpy as np
 from storemon_flask.model import Hours, Ints
 
 _CHUNK = 500
+_ROWS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,54 +82,65 @@ def zones(connection: sqlite3.Connection, first: int, last: int) -> dict[int, st
     return dict(connection.execute("SELECT store, name FROM timezone WHERE store BETWEEN ? AND ?", (first, last)))
 
 
-def hours_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[str, set[tuple[int, int, int]]]:
-    """The (day, start, end) rows of those stores that have any."""
-    found: dict[str, set[tuple[int, int, int]]] = {}
-    for chunk in _chunks(list(store_ids)):
-        marks = ",".join("?" * len(chunk))
-        for store_id, day, start, end in connection.execute(
-            "SELECT store_id, day, start_s, end_s FROM hours JOIN store ON store.number = hours.store "
-            f"WHERE store_id IN ({marks})",
-            chunk,
-        ):
-            found.setdefault(store_id, set()).add((day, start, end))
-    return found
-
-
-def replace_hours(connection: sqlite3.Connection, weeks: dict[str, list[tuple[int, int, int]]]) -> None:
-    """Each store's hours become the (day, start, end) rows given; other stores keep theirs."""
-    number = dict(zip(weeks, numbers(connection, list(weeks)).tolist(), strict=True))
-    connection.executemany("DELETE FROM hours WHERE store = ?", [(n,) for n in number.values()])
-    connection.executemany(
-        "INSERT INTO hours (store, day, start_s, end_s) VALUES (?, ?, ?, ?)",
-        [(number[store_id], *row) for store_id, rows in weeks.items() for row in sorted(rows)],
-    )
+def replace_hours(connection: sqlite3.Connection, ids: Sequence[str], hours: Hours) -> None:
+    """These become the hours of the stores they name; `hours.store` is the place in `ids`. Other stores keep theirs."""
+    number = numbers(connection, ids)
+    named = number[np.unique(hours.store)]
+    connection.executemany("DELETE FROM hours WHERE store = ?", zip(named.tolist()))
+    # A stretch at a time: a row as Python objects takes ten times the room it has here.
+    columns = (number[hours.store], hours.day, hours.start_s, hours.end_s)
+    for at in range(0, len(hours), _ROWS_AT_ONCE):
+        connection.executemany(
+            "INSERT INTO hours (store, day, start_s, end_s) VALUES (?, ?, ?, ?)",
+            zip(*(column[at : at + _ROWS_AT_ONCE].tolist() for column in columns), strict=True),
+        )
     _schedule_changed(connection)
 
 
-def zones_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[str, str]:
-    """The zones of those stores that have one."""
-    found: dict[str, str] = {}
-    for chunk in _chunks(list(store_ids)):
-        marks = ",".join("?" * len(chunk))
-        found |= dict(
-            connection.execute(
-                "SELECT store_id, name FROM timezone JOIN store ON store.number = timezone.store "
-                f"WHERE store_id IN ({marks})",
-                chunk,
-            )
-        )
-    return found
+def zones_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The zone (alone in a tuple) of those stores that have one."""
+    return _facts(
+        connection,
+        "SELECT store_id, timezone.name FROM timezone JOIN store ON store.number = timezone.store WHERE store_id IN",
+        store_ids,
+    )
 
 
-def replace_zones(connection: sqlite3.Connection, zone_of: dict[str, str]) -> None:
+def replace_zones(connection: sqlite3.Connection, zone_of: dict[str, tuple[str, ...]]) -> None:
     """Each store's zone becomes the one given."""
     number = numbers(connection, list(zone_of))
     connection.executemany(
         "INSERT INTO timezone (store, name) VALUES (?, ?) ON CONFLICT (store) DO UPDATE SET name = excluded.name",
-        zip(number.tolist(), zone_of.values(), strict=True),
+        [(store, zone) for store, (zone,) in zip(number.tolist(), zone_of.values(), strict=True)],
     )
     _schedule_changed(connection)
+
+
+def names_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Name and group of those stores, each empty where there is none."""
+    return _facts(
+        connection,
+        "SELECT store_id, name, group_name FROM store WHERE store_id IN",
+        store_ids,
+    )
+
+
+def replace_names(connection: sqlite3.Connection, names: dict[str, tuple[str, ...]]) -> None:
+    """Each store's name and group become those given."""
+    number = numbers(connection, list(names))
+    connection.executemany(
+        "UPDATE store SET name = ?, group_name = ? WHERE number = ?",
+        [(*said, store) for store, said in zip(number.tolist(), names.values(), strict=True)],
+    )
+    _schedule_changed(connection)
+
+
+def _facts(connection: sqlite3.Connection, select: str, store_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for chunk in _chunks(list(store_ids)):
+        marks = ",".join("?" * len(chunk))
+        found |= {store_id: tuple(said) for store_id, *said in connection.execute(f"{select} ({marks})", chunk)}
+    return found
 
 
 def data_version(connection: sqlite3.Connection) -> int:

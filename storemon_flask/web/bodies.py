@@ -4,31 +4,15 @@ import json
 from typing import Any
 
 from flask import Request
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate
 
 from storemon_flask.errors import BadRequest, Unprocessable
-from storemon_flask.services import instants
+from storemon_flask.web.contract import first
+from storemon_flask.web.schemas import Closed, Instant
 
 
-class Instant(fields.Field[int]):
-    """An instant as ISO 8601 text; microseconds since 1970 UTC."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if not isinstance(value, str):
-            raise ValidationError("must be text such as 2024-10-14T23:55:18Z")
-        try:
-            return instants.read(value)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-
-
-class TriggerSchema(Schema):
+class TriggerSchema(Closed):
     """What `POST /trigger_report` takes, every field optional."""
-
-    class Meta:
-        """Anything else is an error that names the field."""
-
-        unknown = RAISE
 
     as_of = Instant()
     stores = fields.List(
@@ -52,13 +36,7 @@ def load(schema: Schema, request: Request) -> dict[str, Any]:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
         messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
-        named = "; ".join(f"{field}: {_first(message)}" for field, message in messages.items())
+        named = "; ".join(f"{field}: {first(message)}" for field, message in messages.items())
         allowed = ", ".join(schema.fields)
         raise Unprocessable(f"{named} (the fields allowed are {allowed})", errors=messages) from None
     return loaded
-
-
-def _first(message: Any) -> str:
-    while isinstance(message, (dict, list)) and message:
-        message = next(iter(message.values())) if isinstance(message, dict) else message[0]
-    return str(message).rstrip(".")

@@ -1,58 +1,17 @@
-"""The commands that work on data: thin, the same for `storemon` and `flask --app storemon_flask`."""
+"""`load-data`, `rejects` and `loads`: what goes in."""
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from storemon_flask import settings as settings_
+from storemon_flask.cli.door import door, table
 from storemon_flask.errors import StoremonError
-from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
-    from flask import Flask
-
     from storemon_flask.model import FileSummary
-
-
-@dataclass(slots=True)
-class Door:
-    """What a command gets from the command line it was called through: settings, and how to get the app."""
-
-    known: Settings | None
-    make_app: "Callable[[Settings], Flask]"
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force, read when first asked for, so that `--help` works whatever they are."""
-        if self.known is None:
-            self.known = settings_.load()
-        return self.known
-
-
-def door(ctx: click.Context) -> Door:
-    """The door this command was called through; below `flask` it is the app that Flask has loaded."""
-    if isinstance(ctx.obj, Door):
-        return ctx.obj
-    from flask import current_app
-
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    return Door(app.extensions["storemon"].settings, lambda settings: app)
-
-
-def _instant(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    from storemon_flask.services import instants
-
-    if value is None:
-        return None
-    try:
-        return instants.read(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command("load-data")
@@ -86,9 +45,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
             result = load.run(
                 catalogue.database(settings),
                 found,
-                now_us=time.time_ns() // 1000,
-                max_skew_us=settings.max_clock_skew_us,
-                road=settings.csv_road,
+                load.Terms(time.time_ns() // 1000, settings.max_clock_skew_us, settings.csv_road),
                 progress=progress,
                 on_file=done.append,
             )
@@ -157,18 +114,6 @@ def _print_summary(files: list["FileSummary"]) -> None:
             click.echo(f"Not loaded: {about}{summary.error}", err=True)
 
 
-def table(rows: list[list[str]], text_columns: int) -> list[str]:
-    """Aligned lines: the first `text_columns` to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < text_columns else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 @click.command("rejects")
 @click.option("--load", "load_id", type=int, help="Only those of one load; the load's summary names its number.")
 @click.pass_context
@@ -193,58 +138,3 @@ def rejects(ctx: click.Context, load_id: int | None) -> None:
         writer.writerow(["load", "file", "line", "reason", "text"])
         for load, file, line, reason, text in rows:
             writer.writerow([load, safe_cell(file), line, reason, safe_cell(text)])
-
-
-@click.command("report")
-@click.option(
-    "--as-of", "as_of_us", callback=_instant, metavar="T", help="The instant to report at.  [default: the newest poll]"
-)
-@click.option("--columns", type=click.Choice(["classic", "full"]), default="classic", show_default=True)
-@click.option("--store", "stores", multiple=True, metavar="ID", help="Only this store; may be given several times.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file to write; replaced whole or not at all.")
-@click.pass_context
-def report(
-    ctx: click.Context, as_of_us: int | None, columns: str, stores: tuple[str, ...], output: Path | None
-) -> None:
-    """Compute the report now, in this process: the same bytes as over HTTP.
-
-    \b
-    Examples:
-      storemon report -o report.csv
-      storemon report --as-of 2024-10-14T12:00:00Z --columns full --store NYC/12
-    """
-    from storemon_flask.services import catalogue, report_text
-    from storemon_flask.services import report as report_service
-
-    settings = door(ctx).settings
-    database = catalogue.database(settings)
-    if output is not None and output.exists() and not output.is_file():
-        raise StoremonError(f"{output} is not a file; leave -o out to write to standard output")
-    question = report_service.ask(database, as_of_us, columns, stores or None)
-    text = report_service.compute(database, question, settings.rules, settings.default_timezone)
-    as_of = report_text.instant_text(question.as_of_us)
-    if output is None:
-        sys.stdout.buffer.write(text.csv.encode())
-        click.echo(f"as of {as_of}: {text.rows:,} stores", err=True)
-    else:
-        done = report_service.write(text, output)
-        click.echo(f"as of {as_of}: {done.rows:,} stores, {done.bytes:,} bytes in {output}", err=True)
-
-
-@click.command("info")
-@click.pass_context
-def info(ctx: click.Context) -> None:
-    """Show paths, sizes, counts, the newest poll, versions and settings."""
-    from storemon_flask.services import catalogue
-
-    settings = door(ctx).settings
-    rows: list[tuple[str, Any]] = catalogue.info(settings)
-    database_there = catalogue.database(settings).exists()
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        click.echo(f"{name.ljust(width)}  {value}")
-    if not database_there:
-        ctx.exit(1)
-
-
-COMMANDS: tuple[click.Command, ...] = (load_data, rejects, report, info)

@@ -1,0 +1,7 @@
+"""The commands that work on data: thin, the same for `storemon` and `flask --app storemon_flask`."""
+
+import click
+
+from storemon_flask.cli import load, report
+
+COMMANDS: tuple[click.Command, ...] = (load.load_data, load.rejects, report.report, report.info)

@@ -1,0 +1,62 @@
+"""What every command gets from the command line it was called through, and how its output is laid out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from storemon_flask import settings as settings_
+from storemon_flask.settings import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+@dataclass(slots=True)
+class Door:
+    """What a command gets from the command line it was called through: settings, and how to get the app."""
+
+    known: Settings | None
+    make_app: "Callable[[Settings], Flask]"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force, read when first asked for, so that `--help` works whatever they are."""
+        if self.known is None:
+            self.known = settings_.load()
+        return self.known
+
+
+def door(ctx: click.Context) -> Door:
+    """The door this command was called through; below `flask` it is the app that Flask has loaded."""
+    if isinstance(ctx.obj, Door):
+        return ctx.obj
+    from flask import current_app
+
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return Door(app.extensions["storemon"].settings, lambda settings: app)
+
+
+def instant(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A click callback for an instant; microseconds since 1970 UTC, None when the option was not given."""
+    from storemon_flask.services import instants
+
+    if value is None:
+        return None
+    try:
+        return instants.read(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def table(rows: list[list[str]], text_columns: int) -> list[str]:
+    """Aligned lines: the first `text_columns` to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < text_columns else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

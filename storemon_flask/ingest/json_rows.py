@@ -1,0 +1,240 @@
+"""Feeds as JSON: one object or a list of them, or one object a line (NDJSON); to the same records as CSV, in bounded memory.
+
+An object's keys are the feed's columns in any spelling that a CSV header may have; other keys are nobody's business. Numbers keep
+the digits they were sent with: a 19-digit id must not pass through a float.
+"""
+
+import codecs
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Final
+
+from storemon_flask.errors import NotJson
+from storemon_flask.ingest import feeds, records
+from storemon_flask.ingest.records import Record
+
+# One row is at most this many characters; a feed's row takes about a hundred.
+MAX_ROW_CHARACTERS: Final = 64 << 10
+_PIECE_BYTES: Final = 256 << 10
+_BATCH_ROWS: Final = 5000
+_BLANK: Final = " \t\r\n"
+
+NOT_AN_OBJECT: Final = "row is not a JSON object"
+NOT_JSON: Final = "row is not JSON"
+TOO_DEEP: Final = "row is nested too deeply"
+
+
+def _no_number(name: str) -> str:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_number)
+
+
+def read(stream: BinaryIO, form: str, feed: str, on_bytes: Callable[[bytes], None]) -> Iterator[list[Record]]:
+    """The rows of a `json` or `ndjson` stream in batches; a record's `line` is the row's number, or in NDJSON its line.
+
+    `on_bytes` is told everything that is read. `NotJson` when a `json` stream is no object and no list of them.
+    """
+    shaper = _Shaper(feed)
+    found = _lines(stream, on_bytes) if form == "ndjson" else _elements(stream, on_bytes)
+    batch: list[Record] = []
+    for line, value, text, problem in found:
+        batch.append(shaper.broken(line, text, problem) if problem else shaper.record(line, value, text))
+        if len(batch) == _BATCH_ROWS:
+            yield batch
+            batch = []
+    yield batch
+
+
+class _Shaper:
+    """Turns objects into records with the feed's fields in order."""
+
+    def __init__(self, feed: str) -> None:
+        self._names = feeds.COLUMNS[feed]
+        self._place = {spelling: place for place, found in enumerate(feeds.FEEDS[feed]) for spelling in found}
+        self._optional = feeds.OPTIONAL.get(feed, frozenset())
+        self._known: dict[str, int | None] = {}
+
+    def broken(self, line: int, text: str, problem: str) -> Record:
+        """A row that does not even say whose it was."""
+        return Record(line, [""] * len(self._names), text, problem)
+
+    def record(self, line: int, value: Any, text: str) -> Record:
+        """The row; with a problem when it is no object, or lacks a column, or has one twice, or nested."""
+        if not isinstance(value, dict):
+            return self.broken(line, text, NOT_AN_OBJECT)
+        fields: list[str | None] = [None] * len(self._names)
+        problem = ""
+        for key, found in value.items():
+            place = self._known.get(key, -1)
+            if place == -1:
+                place = self._known[key] = self._place.get(feeds.spelled(key))
+            if place is None:
+                continue
+            if fields[place] is not None:
+                problem = problem or f"{self._names[place]} is given twice"
+            fields[place], wrong = _text(found)
+            problem = problem or (wrong and f"{self._names[place]} is {wrong}")
+        for place, name in enumerate(self._names):
+            if fields[place] is None and name not in self._optional:
+                problem = problem or f"{name} is missing"
+        # A row with a problem still says whose it was meant to be, as far as it does.
+        return Record(line, [field or "" for field in fields], text, problem)
+
+
+def _text(value: Any) -> tuple[str, str]:
+    """A value as the text that CSV would have; or what it is instead of one."""
+    if isinstance(value, str):
+        # JSON can carry half a surrogate pair, which no text in the database can be.
+        return (value, "") if value.isascii() or value.isprintable() or _is_text(value) else ("", "no text")
+    if value is None:
+        return "", ""
+    if isinstance(value, bool):
+        return str(value).lower(), ""
+    return "", "an object" if isinstance(value, dict) else "a list"
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_Found = tuple[int, Any, str, str]
+
+
+def _lines(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Found]:
+    """(line, value, text, problem) of every line that is not blank."""
+    held, line, skipping = b"", 0, False
+    while True:
+        piece = stream.read(_PIECE_BYTES)
+        on_bytes(piece)
+        parts = (held + piece).split(b"\n")
+        held = parts.pop() if piece else b""
+        for part in parts:
+            line += 1
+            if skipping:
+                skipping = False
+            elif len(part) > MAX_ROW_CHARACTERS:
+                yield line, None, part.decode("utf-8", "replace"), _LONG
+            elif part.strip():
+                yield _line(line, part.rstrip(b"\r"))
+        if len(held) > MAX_ROW_CHARACTERS:
+            if not skipping:
+                yield line + 1, None, held.decode("utf-8", "replace"), _LONG
+            held, skipping = b"", True
+        if not piece:
+            return
+
+
+_LONG: Final = f"row is longer than {MAX_ROW_CHARACTERS:,} characters"
+
+
+def _line(line: int, raw: bytes) -> _Found:
+    if line == 1:
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return line, None, raw.decode("utf-8", "replace"), records.NOT_UTF8
+    try:
+        start = len(text) - len(text.lstrip(_BLANK))
+        value, end = _DECODER.raw_decode(text, start)
+    except RecursionError:
+        return line, None, text, TOO_DEEP
+    except ValueError:
+        return line, None, text, NOT_JSON
+    return line, value, text, "" if not text[end:].strip(_BLANK) else NOT_JSON
+
+
+def _elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Found]:
+    """(number, value, text, "") of a lone object, or of each element of a list."""
+    text = _Text(stream, on_bytes)
+    start = text.next()
+    if start == "{":
+        yield 1, *text.value(1), ""
+    elif start == "[":
+        text.skip()
+        number = 0
+        while letter := text.next():
+            if letter == "]" and not number:
+                text.skip()
+                break
+            number += 1
+            yield number, *text.value(number), ""
+            letter = text.next()
+            text.skip()
+            if letter == "]":
+                break
+            if letter != ",":
+                raise _not_json(f"after row {number} comes {letter!r}, not , or ]" if letter else "its list has no end")
+        else:
+            raise _not_json("its list has no end")
+    else:
+        raise _not_json("it begins with neither { nor [" if start else "it is empty")
+    if text.next():
+        raise _not_json("something follows its end")
+
+
+class _Text:
+    """The stream's text, a piece at a time, with a place in it."""
+
+    def __init__(self, stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> None:
+        self._stream = stream
+        self._on_bytes = on_bytes
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")()
+        self._held = ""
+        self._at = 0
+        self._ended = False
+
+    def next(self) -> str:
+        """The next letter that is not blank; nothing at the end."""
+        while True:
+            while self._at < len(self._held):
+                letter = self._held[self._at]
+                if letter not in _BLANK:
+                    return letter
+                self._at += 1
+            if self._ended:
+                return ""
+            self._more()
+
+    def skip(self) -> None:
+        """Go on behind the letter that `next` gave."""
+        self._at += 1
+
+    def value(self, number: int) -> tuple[Any, str]:
+        """The JSON value that begins here, and its text."""
+        while True:
+            try:
+                found, end = _DECODER.raw_decode(self._held, self._at)
+                if end < len(self._held) or self._ended:
+                    text = self._held[self._at : end]
+                    if len(text) <= MAX_ROW_CHARACTERS:
+                        self._at = end
+                        return found, text
+            except RecursionError:
+                raise _not_json(f"row {number} is nested too deeply") from None
+            except ValueError as error:
+                if self._ended:
+                    raise _not_json(f"row {number}: {error}") from None
+            if len(self._held) - self._at > MAX_ROW_CHARACTERS:
+                raise _not_json(f"row {number} is no JSON, or longer than {MAX_ROW_CHARACTERS:,} characters")
+            self._more()
+
+    def _more(self) -> None:
+        piece = self._stream.read(_PIECE_BYTES)
+        self._on_bytes(piece)
+        self._ended = not piece
+        try:
+            self._held = self._held[self._at :] + self._decode.decode(piece, final=self._ended)
+        except UnicodeDecodeError:
+            raise _not_json("it is not UTF-8 text") from None
+        self._at = 0
+
+
+def _not_json(why: str) -> NotJson:
+    return NotJson(f"the body is not a JSON object or a list of them: {why}; nothing of it was stored")

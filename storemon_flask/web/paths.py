@@ -1,0 +1,44 @@
+"""Store ids in paths: any text at all, percent-encoded as one segment (`NYC%2F12`)."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+from werkzeug.routing import BaseConverter
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class StoreId(BaseConverter):
+    """One segment, decoded once more: `KeepSegments` has kept its slashes and percent signs encoded."""
+
+    regex = "[^/]+"
+
+    def to_python(self, value: str) -> str:
+        """The id."""
+        return unquote(value)
+
+    def to_url(self, value: Any) -> str:
+        """The segment that names an id."""
+        return quote(str(value), safe="")
+
+
+class KeepSegments:
+    """WSGI decodes the whole path, so that an encoded slash looks like a real one. This keeps `%2F` and `%25` as they came."""
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Hand the request on with a path whose segments can still be told apart."""
+        raw = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+        path = raw.partition("?")[0]
+        prefix = quote(environ.get("SCRIPT_NAME", ""))
+        if path.startswith(prefix + "/"):
+            kept = path[len(prefix) :].replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
+            environ["PATH_INFO"] = unquote_to_bytes(kept).decode("latin-1")
+        else:
+            # A server that does not tell: slashes are lost, percent signs must not be.
+            environ["PATH_INFO"] = environ.get("PATH_INFO", "").replace("%", "%25")
+        return self._app(environ, start_response)
