@@ -20,7 +20,10 @@ from storemon_flask.settings import Settings
 from storemon_flask.storage import db, loads, migrations, polls, schema, stores
 from storemon_flask.storage.db import Database
 
-TABLES = {"store", "poll_week", "hours", "timezone", "load", "load_file", "reject", "report", "data_version"}
+TABLES = {
+    "store", "poll_week", "hours", "timezone", "load", "load_file", "reject", "report", "data_version", "api_key", "secret",
+}  # fmt: skip
+STEPS = ["m001_first_schema", "m002_schedule_version", "m003_names_and_keys"]
 
 
 @pytest.fixture
@@ -58,10 +61,7 @@ def test_preparing_twice_changes_nothing(opened: Database, file: Path) -> None:
     again.prepare()
     again.close()
     assert sql(file, "SELECT * FROM sqlite_master") == before
-    assert sql(file, "SELECT migration_set, name FROM _sqlite_migrations") == [
-        ("storemon", "m001_first_schema"),
-        ("storemon", "m002_schedule_version"),
-    ]
+    assert sql(file, "SELECT migration_set, name FROM _sqlite_migrations") == [("storemon", name) for name in STEPS]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_preparing_twice_changes_nothing(opened: Database, file: Path) -> None:
 )
 def test_the_tables_refuse_what_cannot_be(opened: Database, statement: str) -> None:
     with opened.write() as connection:
-        connection.execute("INSERT INTO store VALUES (1, 's', NULL, NULL)")
+        connection.execute("INSERT INTO store (number, store_id) VALUES (1, 's')")
         connection.execute("INSERT INTO load VALUES (1, 0)")
         with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
             connection.execute(statement)
@@ -213,13 +213,13 @@ def test_a_database_cut_short_is_a_sentence_on_the_command_line(settings: Settin
     assert done.stderr == f"Error: {settings_file} is damaged; restore it from a backup\n"
 
 
-def m003_half_way(made: Any) -> None:
+def m999_half_way(made: Any) -> None:
     made.execute("CREATE TABLE half (x)")
     made.execute("ALTER TABLE store ADD COLUMN half TEXT")
     made.execute("INSERT INTO no_such_table VALUES (1)")
 
 
-def m002_one_more_table(made: Any) -> None:
+def m999_one_more_table(made: Any) -> None:
     made.execute("CREATE TABLE more (x)")
 
 
@@ -233,7 +233,7 @@ def test_a_migration_that_fails_leaves_the_old_schema_and_data(
 ) -> None:
     before = sql(settings.database, "SELECT * FROM sqlite_master"), sql(settings.database, "SELECT * FROM poll")
     with monkeypatch.context() as newer:
-        with_step(newer, m003_half_way)
+        with_step(newer, m999_half_way)
         database = Database(settings.database)
         with pytest.raises(sqlite3.OperationalError, match="no_such_table"):
             database.prepare()
@@ -242,17 +242,14 @@ def test_a_migration_that_fails_leaves_the_old_schema_and_data(
         sql(settings.database, "SELECT * FROM sqlite_master"),
         sql(settings.database, "SELECT * FROM poll"),
     )
-    assert [name for (name,) in sql(settings.database, "SELECT name FROM _sqlite_migrations")] == [
-        "m001_first_schema",
-        "m002_schedule_version",
-    ]
+    assert [name for (name,) in sql(settings.database, "SELECT name FROM _sqlite_migrations")] == STEPS
 
 
 def test_a_first_migration_that_fails_leaves_an_empty_file_that_works_later(
     opened: Database, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as newer:
-        with_step(newer, m003_half_way)
+        with_step(newer, m999_half_way)
         with pytest.raises(sqlite3.OperationalError):
             opened.prepare()
     assert names(file) == set()
@@ -265,7 +262,7 @@ def test_an_older_database_is_brought_up_to_date_by_whoever_opens_it_first(
     small_fleet: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
     polls_before = sql(settings.database, "SELECT * FROM poll")
-    with_step(monkeypatch, m002_one_more_table)
+    with_step(monkeypatch, m999_one_more_table)
     database = Database(settings.database)
     with getattr(database, door)() as connection:
         assert connection.execute("SELECT count(*) FROM more").fetchone() == (0,)
@@ -311,10 +308,7 @@ for line in sys.stdin:
     assert said == ["ready\n"] * 4 + ["done\n"] * 40
     for file in files:
         assert sql(file, "SELECT id FROM load") == [(1,), (2,), (3,), (4,)]
-        assert sql(file, "SELECT name FROM _sqlite_migrations") == [
-            ("m001_first_schema",),
-            ("m002_schedule_version",),
-        ]
+        assert [name for (name,) in sql(file, "SELECT name FROM _sqlite_migrations")] == STEPS
 
 
 def test_a_write_waits_for_another_writer_and_never_says_locked(opened: Database, file: Path) -> None:

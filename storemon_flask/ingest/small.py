@@ -1,5 +1,6 @@
 """The small feeds, hours, time zones and names: a few rows a store, whole in memory, as codes of distinct texts."""
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,17 +25,20 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
 }
 
 
+_WORTH_PACKING: Final = 2 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Good rows of a block in file order: `codes[k]` indexes `values[k]`, the distinct values of field k.
 
-    `line` says where each stands, `text(row)` what stands there.
+    `line` says where each stands, `texts(rows)` what stands there.
     """
 
     values: list[list[Any]]
     codes: list[Ints]
     line: Ints
-    text: Callable[[int], str]
+    texts: Callable[[list[int]], list[str]]
 
 
 def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str]) -> Iterator[Rows]:
@@ -91,13 +95,11 @@ class _Feed:
                 good[place] = True
                 for code, value in zip(codes, row, strict=True):
                     code[place] = value
-        # Only the rows' edges are kept: a set of hours holds every block until it is applied.
-        data, first, last = found.data, found.start[good, 0], found.end[good, -1]
         return Rows(
             [column.values for column in self._columns],
             [code[good] for code in codes],
             block.line + np.flatnonzero(good),
-            lambda row: data[first[row] : last[row]].decode("utf-8"),
+            _texts(found.data, found.start[good, 0], found.end[good, -1]),
         )
 
     def exact(self, found_records: Iterable[Record | bytes]) -> tuple[Rows, bytes]:
@@ -120,7 +122,7 @@ class _Feed:
             [column.values for column in self._columns],
             list(table.T),
             np.array(lines, dtype=np.int64),
-            texts.__getitem__,
+            lambda rows: [texts[row] for row in rows],
         )
         return found, unfinished
 
@@ -143,3 +145,16 @@ class _Feed:
             self._log.add(line, problem or str(bad), text)
             return None
         return [column.code_of(value) for column, value in zip(self._columns, read, strict=True)]
+
+
+def _texts(data: bytes, first: Ints, last: Ints) -> Callable[[list[int]], list[str]]:
+    """What stands from `first` to `last` of each row asked for. A set of hours holds all its blocks: large ones are packed."""
+    packed = zlib.compress(data, 1) if len(data) > _WORTH_PACKING else b""
+
+    def texts(rows: list[int]) -> list[str]:
+        text = zlib.decompress(packed) if packed else data
+        return [text[first[row] : last[row]].decode("utf-8") for row in rows]
+
+    if packed:
+        del data
+    return texts

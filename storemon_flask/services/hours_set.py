@@ -1,7 +1,7 @@
 """The hours of one command, archive or request: one replacement set, however many files it has (SPEC 2)."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
@@ -15,6 +15,7 @@ KEPT: Final = "another hours row of this store was rejected; the store keeps the
 # A row as one integer: store << 37 | day << 34 | start second << 17 | end second.
 _STORE, _DAY, _START = 37, 34, 17
 _SECONDS: Final = (1 << _START) - 1
+_Block = tuple[Ints, Ints, Callable[[list[int]], list[str]]]
 
 
 class HoursSet:
@@ -23,12 +24,13 @@ class HoursSet:
     def __init__(self) -> None:
         self.files: list[tuple[FileSummary, RejectLog]] = []
         self.spoiled: set[str] = set()
-        self._blocks: list[list[tuple[Ints, Rows]]] = []
+        # Per file and block: keys, lines, and how to get at the rows' texts.
+        self._blocks: list[list[_Block]] = []
         self._ids: dict[str, int] = {}
 
     def add(self, summary: FileSummary, log: RejectLog, blocks: Iterable[Rows], spoiled: set[str]) -> None:
         """One file's good rows, and the stores it has bad rows of; nothing is kept when reading it fails half-way."""
-        read = [(self._keys(rows), rows) for rows in blocks]
+        read = [(self._keys(rows), rows.line, rows.texts) for rows in blocks]
         self.files.append((summary, log))
         self._blocks.append(read)
         self.spoiled |= spoiled
@@ -89,8 +91,8 @@ class HoursSet:
         first, stop = np.searchsorted(keys, [place << _STORE, (place + 1) << _STORE]).tolist()
         return bool(stop > first)
 
-    def _usable(self, blocks: list[tuple[Ints, Rows]], kept: set[str]) -> Ints:
-        keys = np.concatenate([np.empty(0, dtype=np.int64), *(keys for keys, _ in blocks)])
+    def _usable(self, blocks: list[_Block], kept: set[str]) -> Ints:
+        keys = np.concatenate([np.empty(0, dtype=np.int64), *(keys for keys, _, _ in blocks)])
         return keys[~np.isin(keys >> _STORE, [self._ids[store_id] for store_id in kept])] if kept else keys
 
     def _reject_rows_of(self, kept: set[str]) -> None:
@@ -98,9 +100,10 @@ class HoursSet:
             return
         places = [self._ids[store_id] for store_id in kept]
         for (_, log), blocks in zip(self.files, self._blocks, strict=True):
-            for keys, rows in blocks:
-                for row in np.flatnonzero(np.isin(keys >> _STORE, places)).tolist():
-                    log.add(int(rows.line[row]), KEPT, rows.text(row))
+            for keys, line, texts in blocks:
+                rows = np.flatnonzero(np.isin(keys >> _STORE, places)).tolist()
+                for row, text in zip(rows, texts(rows) if rows else [], strict=True):
+                    log.add(int(line[row]), KEPT, text)
 
     def _count(self, summary: FileSummary, log: RejectLog, keys: Ints, is_first: np.ndarray, old: Ints) -> None:
         counts = summary.counts

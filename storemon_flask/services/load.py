@@ -17,7 +17,7 @@ from storemon_flask.ingest.polls import PollBlock
 from storemon_flask.ingest.rejects import RejectLog, Room
 from storemon_flask.ingest.sources import Source, Unreadable
 from storemon_flask.model import Counts, FileSummary, Progress
-from storemon_flask.services import feeds
+from storemon_flask.services import feeds, memory
 from storemon_flask.services.feeds import Staged
 from storemon_flask.services.hours_set import HoursSet
 from storemon_flask.services.reading import ByteShare, Digest
@@ -149,8 +149,12 @@ class _Loading:
             self.waiting.append(staged)
             return
         with closing(staged), self.database.write(aside=self.aside if staged.large else None) as connection:
+            if staged.large:
+                memory.give_back()
             staged.apply(connection)
             self._record(connection, summary, log)
+        if staged.large:
+            memory.give_back()
         self.on_file(summary)
 
     def _staged(
@@ -194,6 +198,7 @@ class _Loading:
     def _apply_hours(self) -> None:
         if not self.hours.files:
             return
+        memory.give_back()
         with self.database.write(aside=self.aside) as connection:
             self._put_hours(connection)
         for summary, _ in self.hours.files:

@@ -20,7 +20,7 @@ from storemon_flask.model import WEEK_US, Bools, Ints
 RUN_ROWS: Final = 1 << 19
 STORES_PER_CELL: Final = 2048
 _CELLS_AHEAD: Final = 1
-_SPOOL_BYTES: Final = 32 << 20
+_SPOOL_BYTES: Final = 8 << 20
 # A key is store << 41 | (instant within its week) << 1 | active: a week is less than 2^40 microseconds.
 STORE_SHIFT: Final = 41
 IN_WEEK: Final = (1 << STORE_SHIFT) - 1

@@ -69,12 +69,15 @@ def newest_poll(connection: sqlite3.Connection) -> int | None:
 
 def hours(connection: sqlite3.Connection, first: int, last: int) -> Hours:
     """The hours of the stores numbered `first` to `last`, by store number, day and start."""
-    rows = connection.execute(
+    cursor = connection.execute(
         "SELECT store, day, start_s, end_s FROM hours WHERE store BETWEEN ? AND ? ORDER BY store, day, start_s",
         (first, last),
-    ).fetchall()
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
-    return Hours(*columns)
+    )
+    # A stretch at a time: a row as Python objects takes ten times the room it has here.
+    parts = [np.empty((0, 4), dtype=np.int64)]
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        parts.append(np.array(rows, dtype=np.int64))
+    return Hours(*np.concatenate(parts).T)
 
 
 def zones(connection: sqlite3.Connection, first: int, last: int) -> dict[int, str]:
