@@ -32,7 +32,7 @@ CLASSIC_WINDOWS = (
 CLASSIC_MEASURES = ("uptime", "downtime")
 MEASURES = (*CLASSIC_MEASURES, "unknown", "business", "measured", "uptime_low", "uptime_high")
 # A report before it is text: one entry per store for each `measure_window`, and, when it is full, for `polls_last_week`,
-# `last_poll_us` (-1 for never) and `status_now` (an index into `status.STATUSES`).
+# `last_poll_us` (-1 for never), `status_now` (an index into `status.STATUSES`), `since_us` and `since_or_earlier` (`status.since`).
 Table = dict[str, Ints]
 
 
@@ -75,7 +75,10 @@ def compute(fleet: Fleet, as_of_us: int, rules: Rules, opened: Openings | None =
         recent = (heard.instant_us >= as_of_us - WEEK_US).astype(np.int64)
         table["polls_last_week"] = _sums(recent, edges)
         table["last_poll_us"] = fleet.last_poll_us
-        table["status_now"] = status.at(as_of_us, fleet.last_poll_us, opened, heard, rules)
+        now = status.at(as_of_us, fleet.last_poll_us, opened, heard, rules)
+        known_from = evidence_from(as_of_us, rules)
+        begun, earlier = status.since(as_of_us, now, fleet.last_poll_us, opened, heard, rules, known_from)
+        table |= {"status_now": now, "since_us": begun, "since_or_earlier": earlier.astype(np.int64)}
     return table
 
 

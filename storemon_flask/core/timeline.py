@@ -1,0 +1,208 @@
+"""Why a number is what it is: business time as stretches of up, down and unknown, and the outages among them.
+
+The stretches say the same as a report, cut at other places: their sums over a window are the report's columns, exactly.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from storemon_flask.core import evidence as evidence_
+from storemon_flask.core import openings as openings_
+from storemon_flask.core.evidence import Evidence
+from storemon_flask.core.openings import Openings
+from storemon_flask.model import DAY_US, Bools, Fleet, Ints, Rules
+
+STATES: Final = ("unknown", "up", "down")
+UNKNOWN, UP, DOWN = range(len(STATES))
+# How a stretch is known: between two polls that agree; between two that do not, up to their midpoint; by the nearest poll
+# alone (the edges of an opening, gaps too wide to be measured). An unknown stretch is known by nothing.
+KNOWN: Final = ("nothing", "measured", "between", "extrapolated")
+NOTHING, MEASURED, BETWEEN, EXTRAPOLATED = range(len(KNOWN))
+
+
+@dataclass(frozen=True, slots=True)
+class Stretches:
+    """Business time `[start_us, end_us)` by store, then start; neighbours that touch differ in state or in how it is known.
+
+    `state` indexes `STATES`, `known` indexes `KNOWN`.
+    """
+
+    store: Ints
+    start_us: Ints
+    end_us: Ints
+    state: Ints
+    known: Ints
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+
+@dataclass(frozen=True, slots=True)
+class Outages:
+    """Runs of inactive polls by store, then start. Closed time does not end a run; an active poll and unknown time do.
+
+    `[start_us, end_us)` are the edges of its down stretches. The outage really began in `[start_earliest_us,
+    start_latest_us]` and ended in `[end_earliest_us, end_latest_us]`: between a poll that says so and the poll before or
+    after it, or the edge of the opening or of unknown time where there is none. `down_us` is its business time alone;
+    `polls` how many inactive polls say so; `ongoing` that it had not ended at the as-of, which then is its end.
+    """
+
+    store: Ints
+    start_us: Ints
+    end_us: Ints
+    start_earliest_us: Ints
+    start_latest_us: Ints
+    end_earliest_us: Ints
+    end_latest_us: Ints
+    down_us: Ints
+    polls: Ints
+    ongoing: Bools
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What is known of the stores in a range: openings and stretches cut to it, and every outage that touches it, whole."""
+
+    openings: Openings
+    stretches: Stretches
+    outages: Outages
+
+
+def heard_from(from_us: int, rules: Rules) -> int:
+    """The earliest instant whose polls can matter to a stretch from `from_us` on."""
+    return from_us - max(rules.reach_us, rules.max_gap_us)
+
+
+def of(fleet: Fleet, from_us: int, to_us: int, as_of_us: int, rules: Rules) -> Timeline:
+    """The timeline of every store of the fleet in `[from_us, to_us)`, which must not be empty nor end after the as-of.
+
+    `fleet.polls` must reach from `heard_from(...)`, or earlier, to the as-of and end there. An outage that begins before
+    the polls do is known from there on only.
+    """
+    first_us = heard_from(from_us, rules)
+    if len(fleet.polls):
+        first_us = min(first_us, int(fleet.polls.instant_us.min()))
+    opened = openings_.build(fleet, first_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US)
+    heard = evidence_.gather(fleet.polls, opened, rules)
+    found = outages(opened, heard, as_of_us)
+    touching = (found.start_us < to_us) & (found.end_us > from_us)
+    start, end = np.maximum(opened.start_us, from_us), np.minimum(opened.end_us, to_us)
+    inside = end > start
+    return Timeline(
+        Openings(opened.store[inside], start[inside], end[inside]),
+        stretches(opened, heard, from_us, to_us),
+        _picked(found, touching),
+    )
+
+
+def stretches(openings: Openings, evidence: Evidence, first_us: int, last_us: int) -> Stretches:
+    """The business time of `[first_us, last_us)`, partitioned; `evidence` is what `gather` made for these openings."""
+    columns = _pieces(openings, evidence)
+    store, start, end, state, known = (np.concatenate(pieces) for pieces in zip(*columns, strict=True))
+    start, end = np.maximum(start, first_us), np.minimum(end, last_us)
+    kept = np.flatnonzero(end > start)
+    kept = kept[np.lexsort((start[kept], store[kept]))]
+    store, start, end, state, known = store[kept], start[kept], end[kept], state[kept], known[kept]
+    begins = np.ones(len(store), dtype=bool)
+    begins[1:] = (store[1:] != store[:-1]) | (start[1:] != end[:-1])
+    begins[1:] |= (state[1:] != state[:-1]) | (known[1:] != known[:-1])
+    first = np.flatnonzero(begins)
+    last = np.append(first[1:], len(store)) - 1 if len(first) else first
+    return Stretches(store[first], start[first], end[last], state[first], known[first])
+
+
+def sums(found: Stretches, first_us: int, last_us: int, size: int) -> dict[str, Ints]:
+    """What a report says of `[first_us, last_us)`, per store in microseconds: `core.report.MEASURES`, and `business`."""
+    length = np.maximum(np.minimum(found.end_us, last_us) - np.maximum(found.start_us, first_us), 0)
+
+    def total(wanted: Bools) -> Ints:
+        values = np.zeros(size, dtype=np.int64)
+        np.add.at(values, found.store[wanted], length[wanted])
+        return values
+
+    up, down, measured = found.state == UP, found.state == DOWN, found.known == MEASURED
+    business = total(np.ones(len(found), dtype=bool))
+    return {
+        "uptime": total(up),
+        "downtime": total(down),
+        "unknown": total(found.state == UNKNOWN),
+        "business": business,
+        "measured": total(measured | (found.known == BETWEEN)),
+        "uptime_low": total(up & measured),
+        "uptime_high": business - total(down & measured),
+    }
+
+
+def outages(openings: Openings, evidence: Evidence, as_of_us: int) -> Outages:
+    """Every outage that the evidence shows with some business time down before the as-of."""
+    down, opening, instant = ~evidence.active, evidence.opening, evidence.instant_us
+    joined = _joined(openings, evidence) & down[1:] & down[:-1]
+    begins = np.flatnonzero(down & ~np.concatenate([[False], joined])) if len(down) else np.empty(0, np.int64)
+    ends = np.flatnonzero(down & ~np.concatenate([joined, [False]])) if len(down) else begins
+    length = np.maximum(np.minimum(evidence.right_us, as_of_us) - evidence.left_us, 0) * down
+    running = np.concatenate([[0], np.cumsum(length)])
+    start, right = evidence.left_us[begins], evidence.right_us[ends]
+    end = np.minimum(right, as_of_us)
+
+    before = np.maximum(begins - 1, 0)
+    came = (begins > 0) & (opening[before] == opening[begins]) & evidence.active[before]
+    after = np.minimum(ends + 1, max(len(down) - 1, 0))
+    went = (after > ends) & (opening[after] == opening[ends]) & evidence.active[after]
+    found = Outages(
+        store=evidence.store[begins],
+        start_us=start,
+        end_us=end,
+        start_earliest_us=np.where(came, instant[before], start),
+        start_latest_us=instant[begins],
+        end_earliest_us=instant[ends],
+        end_latest_us=np.where(went, instant[after], end),
+        down_us=running[ends + 1] - running[begins],
+        polls=ends - begins + 1,
+        ongoing=right >= as_of_us,
+    )
+    return _picked(found, found.down_us > 0)
+
+
+def _pieces(openings: Openings, evidence: Evidence) -> list[tuple[Ints, Ints, Ints, Ints, Ints]]:
+    """Business time in parts that may be empty: (store, start, end, state, known), in no order."""
+    opening, instant, left, right = evidence.opening, evidence.instant_us, evidence.left_us, evidence.right_us
+    state = np.where(evidence.active, UP, DOWN)
+    agree = evidence.active[1:] == evidence.active[:-1]
+    pair = np.where(evidence.followed[:-1], np.where(agree, MEASURED, BETWEEN), EXTRAPOLATED)
+    edge = np.full(min(len(evidence), 1), EXTRAPOLATED)
+    # From where nobody has spoken yet: the opening's start, or where the poll before falls silent.
+    silent = openings.start_us[opening]
+    silent[1:] = np.where(opening[1:] == opening[:-1], right[:-1], silent[1:])
+    last = np.flatnonzero(np.append(opening[1:] != opening[:-1], True)) if len(evidence) else np.empty(0, np.int64)
+    tail = openings.start_us.copy()
+    tail[opening[last]] = right[last]
+
+    def nobody(size: int) -> tuple[Ints, Ints]:
+        return np.full(size, UNKNOWN), np.full(size, NOTHING)
+
+    return [
+        (evidence.store, left, instant, state, np.concatenate([edge, pair])),
+        (evidence.store, instant, right, state, np.concatenate([pair, edge])),
+        (evidence.store, silent, left, *nobody(len(evidence))),
+        (openings.store, tail, openings.end_us, *nobody(len(openings))),
+    ]
+
+
+def _joined(openings: Openings, evidence: Evidence) -> Bools:
+    """For each poll but the last: no business time of which nothing is known lies between it and the store's next poll."""
+    opening, left, right = evidence.opening, evidence.left_us, evidence.right_us
+    this, following = opening[:-1], opening[1:]
+    within = (this == following) & (right[:-1] == left[1:])
+    across = (following == this + 1) & (evidence.store[1:] == evidence.store[:-1])
+    across &= (right[:-1] == openings.end_us[this]) & (left[1:] == openings.start_us[following])
+    joined: Bools = within | across
+    return joined
+
+
+def _picked(found: Outages, wanted: Bools) -> Outages:
+    return Outages(*(getattr(found, name)[wanted] for name in Outages.__slots__))
