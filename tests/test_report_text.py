@@ -24,7 +24,11 @@ def rendered(ids: list[str], columns: str = "classic", **tally: int) -> ReportTe
 
     table = {f"{name}_{window.name}": same(tally.get(name, 0)) for name in MEASURES for window in CLASSIC_WINDOWS}
     table |= {"polls_last_week": same(3), "last_poll_us": same(1), "status_now": same(STATUSES.index("closed"))}
-    return report_text.render(report_text.id_column(ids), table, ["Asia/Tokyo"] * len(ids), columns)
+    return report_text.render(
+        report_text.store_columns(ids, ["Asia/Tokyo"] * len(ids), ["=name"] * len(ids), ["a, b"] * len(ids)),
+        table,
+        columns,
+    )
 
 
 def cells(text: ReportText) -> list[list[str]]:
@@ -121,14 +125,14 @@ def test_the_hour_is_in_minutes_and_day_and_week_in_hours() -> None:
 def test_an_id_is_quoted_only_where_it_must_be_and_never_runs_as_a_formula(store_id: str, cell: str) -> None:
     text = rendered([store_id])
     assert text.csv.partition("\n")[2] == cell + ",0.00" * 6 + "\n"
-    assert text.altered_ids == ({0: store_id} if "'" + store_id == cells(text)[0][0] else {})
+    assert text.altered == ({"store_id": {0: store_id}} if "'" + store_id == cells(text)[0][0] else {})
 
 
 def test_rows_are_in_code_point_order_of_the_ids() -> None:
     ids = ["b", "a", "B", "é", "10", "9", "\U0001f35c", "\uff21", "=z"]
     text = rendered(ids)
     assert [row[0] for row in cells(text)] == ["10", "9", "'=z", "B", "a", "b", "é", "\uff21", "\U0001f35c"]
-    assert text.altered_ids == {2: "=z"}
+    assert text.altered == {"store_id": {2: "=z"}}
     assert text.rows == 9
 
 
@@ -142,12 +146,14 @@ def test_a_report_of_no_store_is_its_header() -> None:
 def test_json_rows_give_back_ids_as_they_are_and_null_for_empty_cells() -> None:
     ids = ["'=a", "=a", 'q"1', "00", "1e5", "with, comma"]
     text = rendered(ids, "full")
-    rows = list(report_text.json_rows(text.csv, text.altered_ids))
+    rows = list(report_text.json_rows(text.csv, text.altered))
     assert [row["store_id"] for row in rows] == sorted(ids)
     assert {row["uptime_percent_last_day"] for row in rows} == {None}
     assert rows[0]["polls_last_week"] == 3
     assert rows[0]["last_poll_utc"] == "1970-01-01T00:00:00.000001Z"
     assert rows[0]["status_now"] == "closed"
+    assert {(row["name"], row["group"]) for row in rows} == {("=name", "a, b")}
+    assert {row[-2] for row in cells(text)} == {"'=name"}
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
         4,
         len(data),
         hashlib.sha256(data).hexdigest(),
-        '{"0": "=cmd|x"}',
+        '{"store_id": {"0": "=cmd|x"}}',
     )
     requested, started, finished = row(settings, report_id, "requested_us", "started_us", "finished_us")
     assert requested <= started <= finished

@@ -5,28 +5,23 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from storemon_flask.core import report as calculation
-from storemon_flask.core.report import Table
 from storemon_flask.errors import NoPolls, ReportFailed, Unprocessable
-from storemon_flask.model import Fleet, Ints, Polls, Rules
-from storemon_flask.services import report_text, schedule
-from storemon_flask.services.report_text import ReportText
-from storemon_flask.storage import polls, stores
+from storemon_flask.model import Rules
+from storemon_flask.services import computing, report_text, schedule
+from storemon_flask.services.computing import Progress
+from storemon_flask.services.report_text import Altered, ReportText
+from storemon_flask.storage import stores
 from storemon_flask.storage.db import Database
 
 # A future as-of is allowed (it asks how it stands if nothing more comes), one that no calendar here covers is not.
 EARLIEST_US: Final = 0
 LATEST_US: Final = 7_258_118_400_000_000  # 2200-01-01
 
-Progress = Callable[[float], None]
-_NO_POLLS: Final = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +41,7 @@ class Finished:
     rows: int
     bytes: int
     sha256: str
-    altered_ids: dict[int, str]
+    altered: Altered
 
 
 def ask(
@@ -86,21 +81,13 @@ def compute(
     database: Database, question: Question, rules: Rules, default_zone: str, progress: Progress = lambda part: None
 ) -> ReportText:
     """The report as text. Everything is read in one transaction, so it is the data of one moment."""
-    full = question.columns == "full"
-    tables: list[Table] = []
     with database.read() as connection:
         plan = schedule.of(database, connection, default_zone, question.stores)
-        from_us = max(calculation.evidence_from(question.as_of_us, rules), 0)
-        for done, part in enumerate(plan.parts, start=1):
-            heard = polls.read(connection, part.number, from_us, question.as_of_us)
-            last = _last_polls(connection, part.number, heard, question.as_of_us, from_us) if full else _NO_POLLS
-            fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, last)
-            opened = plan.openings(part, fleet, question.as_of_us, rules)
-            tables.append(calculation.compute(fleet, question.as_of_us, rules, opened, full))
-            # The last twentieth is for writing.
-            progress(0.95 * done / len(plan.parts))
-    table = {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
-    return report_text.render(plan.first_column, table, plan.zone_of_store, question.columns)
+        # The last twentieth is for writing.
+        table = computing.table(
+            connection, plan, question.as_of_us, rules, question.columns == "full", lambda part: progress(0.95 * part)
+        )
+    return report_text.render(plan.columns, table, question.columns)
 
 
 def write(text: ReportText, path: Path) -> Finished:
@@ -126,7 +113,7 @@ def write(text: ReportText, path: Path) -> Finished:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ReportFailed(f"{path} cannot be written: {error.strerror or error}") from error
-    return Finished(path, text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered_ids)
+    return Finished(path, text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -137,20 +124,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _last_polls(connection: sqlite3.Connection, number: Ints, heard: Polls, as_of_us: int, from_us: int) -> Ints:
-    """Each store's newest poll up to the as-of; -1 for never. Stores polled later too are looked up, here or further back."""
-    first_poll, last_poll = stores.poll_span(connection, number)
-    last = np.where((first_poll < 0) | (first_poll > as_of_us), -1, last_poll)
-    later = last > as_of_us
-    if later.any():
-        last[later] = -2
-        ends = np.searchsorted(heard.store, np.arange(len(last)), side="right")
-        here = np.flatnonzero(later & (ends > np.searchsorted(heard.store, np.arange(len(last)))))
-        last[here] = heard.instant_us[ends[here] - 1]
-        older = np.flatnonzero(last == -2)
-        found = polls.newest_before(connection, number[older].tolist(), from_us)
-        for place in older.tolist():
-            last[place] = found[int(number[place])]
-    return last

@@ -22,7 +22,7 @@ def _per_window(*measures: str) -> tuple[str, ...]:
 
 
 CLASSIC_COLUMNS: Final = ("store_id", *_per_window("uptime", "downtime"))
-_TEXT_COLUMNS: Final = ("last_poll_utc", "status_now", "timezone")
+_TEXT_COLUMNS: Final = ("last_poll_utc", "status_now", "timezone", "name", "group")
 FULL_COLUMNS: Final = (
     *CLASSIC_COLUMNS,
     *_per_window("unknown", "business", "uptime_percent", "measured", "uptime_low", "uptime_high"),
@@ -36,42 +36,56 @@ _FORMULA: Final = re.compile(r"[=+\-@\t\r]")
 _PLAIN_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
+# Per column, by row number from 0, the texts that the CSV shows with a `'` in front.
+Altered = dict[str, dict[int, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class ReportText:
-    """A report as CSV, with the ids (by row number from 0) that the CSV shows with a `'` in front."""
+    """A report as CSV, with the texts that it shows differently from what they are."""
 
     csv: str
     rows: int
-    altered_ids: dict[int, str]
+    altered: Altered
 
 
 @dataclass(frozen=True, slots=True)
-class IdColumn:
-    """The first column: the order of its rows, its cells, and the ids that those show differently."""
+class StoreColumns:
+    """What is known of stores before anything is computed: the order of a report's rows, and cells in that order."""
 
     order: Ints
-    cells: list[str]
-    altered: dict[int, str]
+    cells: dict[str, list[str]]
+    altered: Altered
 
 
-def id_column(ids: Sequence[str]) -> IdColumn:
-    """The ids in code point order, as cells."""
+def store_columns(
+    ids: Sequence[str], zone_names: Sequence[str], names: Sequence[str], groups: Sequence[str]
+) -> StoreColumns:
+    """Ids, zones, names and groups as cells, rows in code point order of the ids."""
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    in_order = [ids[place] for place in order]
-    safe = [safe_cell(store_id) for store_id in in_order]
-    altered = {row: raw for row, (raw, shown) in enumerate(zip(in_order, safe, strict=True)) if raw != shown}
-    return IdColumn(np.array(order, dtype=np.int64), _csv_cells(safe), altered)
+    cells: dict[str, list[str]] = {}
+    altered: Altered = {}
+    for column, texts in (("store_id", ids), ("timezone", zone_names), ("name", names), ("group", groups)):
+        in_order = [texts[place] for place in order]
+        safe = [safe_cell(text) for text in in_order]
+        altered[column] = {
+            row: raw for row, (raw, shown) in enumerate(zip(in_order, safe, strict=True)) if raw != shown
+        }
+        cells[column] = _csv_cells(safe)
+    return StoreColumns(np.array(order, dtype=np.int64), cells, altered)
 
 
-def render(first: IdColumn, table: Table, zone_names: Sequence[str], columns: str) -> ReportText:
-    """The table as CSV, rows in code point order of the ids; `table` and `zone_names` are in the order of the stores."""
-    cells = [first.cells, *(_column(name, table, zone_names, first.order) for name in COLUMNS[columns][1:])]
-    lines = [",".join(COLUMNS[columns]), *map(",".join, zip(*cells, strict=True)), ""]
-    return ReportText("\n".join(lines), len(first.cells), first.altered)
+def render(stores: StoreColumns, table: Table, columns: str) -> ReportText:
+    """The table as CSV; `table` is in the order of the stores."""
+    names = COLUMNS[columns]
+    cells = [stores.cells[name] if name in stores.cells else _column(name, table, stores.order) for name in names]
+    lines = [",".join(names), *map(",".join, zip(*cells, strict=True)), ""]
+    altered = {column: rows for column, rows in stores.altered.items() if rows and column in names}
+    return ReportText("\n".join(lines), len(stores.order), altered)
 
 
-def json_rows(text: str, altered_ids: dict[int, str]) -> Iterator[dict[str, object]]:
-    """A finished CSV as JSON rows: numbers as numbers, empty cells null, ids as they are."""
+def json_rows(text: str, altered: Altered) -> Iterator[dict[str, object]]:
+    """A finished CSV as JSON rows: numbers as numbers, empty cells null, ids and names as they are."""
     reader = csv.reader(io.StringIO(text, newline=""))
     header = next(reader)
     kinds = [_json_kind(name) for name in header]
@@ -79,8 +93,7 @@ def json_rows(text: str, altered_ids: dict[int, str]) -> Iterator[dict[str, obje
         found: dict[str, object] = {
             name: kind(field) if field else None for name, kind, field in zip(header, kinds, fields, strict=True)
         }
-        if row in altered_ids:
-            found["store_id"] = altered_ids[row]
+        found |= {column: texts[row] for column, texts in altered.items() if row in texts}
         yield found
 
 
@@ -104,15 +117,13 @@ def instant_text(instant_us: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
 
 
-def _column(name: str, table: Table, zone_names: Sequence[str], take: Ints) -> list[str]:
+def _column(name: str, table: Table, take: Ints) -> list[str]:
     if name == "polls_last_week":
         return [str(count) for count in table["polls_last_week"][take].tolist()]
     if name == "last_poll_utc":
         return [instant_text(at) if at >= 0 else "" for at in table["last_poll_us"][take].tolist()]
     if name == "status_now":
         return [STATUSES[code] for code in table["status_now"][take].tolist()]
-    if name == "timezone":
-        return [zone_names[place] for place in take.tolist()]
     window = next(window for window in CLASSIC_WINDOWS if name.endswith(window.name))
     if name.startswith("uptime_percent"):
         uptime, downtime = table[f"uptime_{window.name}"], table[f"downtime_{window.name}"]

@@ -13,9 +13,10 @@ from storemon_flask.core import report as calculation
 from storemon_flask.core.openings import Openings
 from storemon_flask.model import DAY_US, Fleet, Hours, Ints, Rules
 from storemon_flask.services import report_text
-from storemon_flask.services.report_text import IdColumn
+from storemon_flask.services.report_text import StoreColumns
 from storemon_flask.storage import stores
 from storemon_flask.storage.db import Database
+from storemon_flask.storage.stores import StoreRows
 
 # Parts of this many stores keep the memory of a report flat and its arrays in the processor's cache.
 STORES_PER_PART: Final = 4096
@@ -37,7 +38,7 @@ class Schedule:
     parts: list[Part]
     zone_names: tuple[str, ...]
     zone_of_store: list[str]
-    first_column: IdColumn
+    columns: StoreColumns
     _opened: dict[int, tuple[tuple[object, ...], Openings]] = field(default_factory=dict)
 
     def openings(self, part: Part, fleet: Fleet, as_of_us: int, rules: Rules) -> Openings:
@@ -60,18 +61,18 @@ def of(
     """The schedule as the connection's transaction sees it; that of all stores is kept until it changes."""
     if store_ids is not None:
         found, _ = stores.rows_of(connection, store_ids)
-        return _read(connection, found.number, found.ids, default_zone)
+        return _read(connection, found, default_zone)
     key = (database.identity(), stores.schedule_version(connection), default_zone)
     with _lock:
         kept = _kept.get(database)
         if kept is None or kept[0] != key:
-            every = stores.all_rows(connection)
-            kept = (key, _read(connection, every.number, every.ids, default_zone))
+            kept = (key, _read(connection, stores.all_rows(connection), default_zone))
             _kept[database] = kept
         return kept[1]
 
 
-def _read(connection: sqlite3.Connection, number: Ints, ids: list[str], default_zone: str) -> Schedule:
+def _read(connection: sqlite3.Connection, rows: StoreRows, default_zone: str) -> Schedule:
+    number = rows.number
     # Without a store there is still one part, an empty one, and so a report of no rows.
     first, last = (int(number[0]), int(number[-1])) if len(number) else (0, -1)
     zones = stores.zones(connection, first, last)
@@ -87,4 +88,5 @@ def _read(connection: sqlite3.Connection, number: Ints, ids: list[str], default_
         wanted = np.isin(hours.store, mine)
         own = Hours(place[wanted], hours.day[wanted], hours.start_s[wanted], hours.end_s[wanted])
         parts.append(Part(mine, own, zone_of[at : at + STORES_PER_PART]))
-    return Schedule(parts, names, zone_of_store, report_text.id_column(ids))
+    columns = report_text.store_columns(rows.ids, zone_of_store, rows.names, rows.groups)
+    return Schedule(parts, names, zone_of_store, columns)

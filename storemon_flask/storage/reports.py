@@ -10,7 +10,7 @@ from typing import Any
 class ReportRow:
     """One report: what was asked, where it stands, what came out. `stores` None means every store.
 
-    `altered_ids` maps row numbers (from 0) to the ids that the CSV shows differently, for the JSON form.
+    `altered` maps columns to row numbers (from 0) to the texts that the CSV shows differently, for the JSON form.
     """
 
     id: str
@@ -27,7 +27,7 @@ class ReportRow:
     row_count: int | None
     byte_count: int | None
     sha256: str | None
-    altered_ids: dict[int, str]
+    altered: dict[str, dict[int, str]]
 
 
 def add(
@@ -72,14 +72,14 @@ def complete(
     row_count: int,
     byte_count: int,
     sha256: str,
-    altered_ids: dict[int, str],
+    altered: dict[str, dict[int, str]],
 ) -> bool:
     """Running becomes complete; its file must be in its place by now."""
     return _step(
         connection,
         "UPDATE report SET state = 'complete', finished_us = ?, progress = 1, row_count = ?, byte_count = ?, sha256 = ?, "
         "altered_ids = ?, error = NULL WHERE id = ? AND state = 'running'",
-        (now_us, row_count, byte_count, sha256, json.dumps(altered_ids), report_id),
+        (now_us, row_count, byte_count, sha256, json.dumps(altered), report_id),
     )
 
 
@@ -128,8 +128,14 @@ _COLUMNS = (
 
 def _report(row: tuple[Any, ...]) -> ReportRow:
     stores, altered = row[4], row[14]
-    ids = {int(place): store_id for place, store_id in json.loads(altered or "{}").items()}
-    return ReportRow(*(*row[:4], None if stores is None else json.loads(stores), *row[5:14], ids))
+    texts: dict[str, dict[int, str]] = {}
+    for key, value in json.loads(altered or "{}").items():
+        if isinstance(value, str):
+            # Reports of before there were names: ids alone, by row.
+            texts.setdefault("store_id", {})[int(key)] = value
+        else:
+            texts[key] = {int(place): text for place, text in value.items()}
+    return ReportRow(*(*row[:4], None if stores is None else json.loads(stores), *row[5:14], texts))
 
 
 def _step(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> bool:

@@ -14,12 +14,14 @@ _ROWS_AT_ONCE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class StoreRows:
-    """Stores in order of number: ids, and the first and newest poll of each (-1 where there is none)."""
+    """Stores in order of number: ids, names and groups (empty where there is none), first and newest poll (-1: never)."""
 
     number: Ints
     ids: list[str]
     first_poll_us: Ints
     last_poll_us: Ints
+    names: list[str]
+    groups: list[str]
 
 
 def all_rows(connection: sqlite3.Connection) -> StoreRows:
@@ -29,7 +31,7 @@ def all_rows(connection: sqlite3.Connection) -> StoreRows:
 
 def rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> tuple[StoreRows, list[str]]:
     """The stores of those ids, and the ids that no store has."""
-    rows: list[tuple[int, str, int, int]] = []
+    rows: list[_Row] = []
     # JSON can carry half a surrogate pair, which no text in the database can be.
     for chunk in _chunks([store_id for store_id in ids if store_id.isascii() or _is_text(store_id)]):
         marks = ",".join("?" * len(chunk))
@@ -167,13 +169,21 @@ def _schedule_changed(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE data_version SET schedule = schedule + 1")
 
 
-_SELECT = "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1) FROM store"
+_Row = tuple[int, str, int, int, str, str]
+_SELECT = (
+    "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1), name, group_name FROM store"
+)
 
 
-def _store_rows(rows: Sequence[tuple[int, str, int, int]]) -> StoreRows:
-    number, ids, first, last = zip(*rows, strict=True) if rows else ((), (), (), ())
+def _store_rows(rows: Sequence[_Row]) -> StoreRows:
+    number, ids, first, last, names, groups = zip(*rows, strict=True) if rows else ((),) * 6
     return StoreRows(
-        np.array(number, dtype=np.int64), list(ids), np.array(first, dtype=np.int64), np.array(last, dtype=np.int64)
+        np.array(number, dtype=np.int64),
+        list(ids),
+        np.array(first, dtype=np.int64),
+        np.array(last, dtype=np.int64),
+        list(names),
+        list(groups),
     )
 
 

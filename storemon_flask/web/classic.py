@@ -67,7 +67,7 @@ def _json(row: ReportRow, text: str) -> Iterator[str]:
     head = {"report_id": row.id, "status": "Complete", "as_of": report_text.instant_text(row.as_of_us)}
     yield json.dumps(head)[:-1] + ', "rows": ['
     separator = "\n"
-    for fields in report_text.json_rows(text, row.altered_ids):
+    for fields in report_text.json_rows(text, row.altered):
         yield separator + json.dumps(fields, sort_keys=False)
         separator = ",\n"
     yield "\n]}\n"
