@@ -1,0 +1,58 @@
+"""The numbers of a fleet at one instant, whoever asks: reports, lists and terminals get them here."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from storemon_flask.core import report as calculation
+from storemon_flask.core.report import Table
+from storemon_flask.model import Fleet, Ints, Polls, Rules
+from storemon_flask.services.schedule import Schedule
+from storemon_flask.storage import polls, stores
+
+# Told how far a computation is, 0 to 1.
+Progress = Callable[[float], None]
+_NO_POLLS: Final = np.empty(0, dtype=np.int64)
+
+
+def table(
+    connection: sqlite3.Connection,
+    plan: Schedule,
+    as_of_us: int,
+    rules: Rules,
+    full: bool,
+    progress: Progress = lambda part: None,
+) -> Table:
+    """The columns of `core.report.compute` for the plan's stores, in its order, part by part.
+
+    The plan and the polls must be of one transaction of the connection.
+    """
+    tables: list[Table] = []
+    from_us = max(calculation.evidence_from(as_of_us, rules), 0)
+    for done, part in enumerate(plan.parts, start=1):
+        heard = polls.read(connection, part.number, from_us, as_of_us)
+        last = _last_polls(connection, part.number, heard, as_of_us, from_us) if full else _NO_POLLS
+        fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, last)
+        opened = plan.openings(part, fleet, as_of_us, rules)
+        tables.append(calculation.compute(fleet, as_of_us, rules, opened, full))
+        progress(done / len(plan.parts))
+    return {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
+
+
+def _last_polls(connection: sqlite3.Connection, number: Ints, heard: Polls, as_of_us: int, from_us: int) -> Ints:
+    """Each store's newest poll up to the as-of; -1 for never. Stores polled later too are looked up, here or further back."""
+    first_poll, last_poll = stores.poll_span(connection, number)
+    last = np.where((first_poll < 0) | (first_poll > as_of_us), -1, last_poll)
+    later = last > as_of_us
+    if later.any():
+        last[later] = -2
+        ends = np.searchsorted(heard.store, np.arange(len(last)), side="right")
+        here = np.flatnonzero(later & (ends > np.searchsorted(heard.store, np.arange(len(last)))))
+        last[here] = heard.instant_us[ends[here] - 1]
+        older = np.flatnonzero(last == -2)
+        found = polls.newest_before(connection, number[older].tolist(), from_us)
+        for place in older.tolist():
+            last[place] = found[int(number[place])]
+    return last
