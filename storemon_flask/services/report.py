@@ -23,7 +23,6 @@ EARLIEST_US: Final = 0
 LATEST_US: Final = 7_258_118_400_000_000  # 2200-01-01
 
 
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """What a report is asked: as-of, columns (`classic` or `full`), and which stores (None: all)."""
