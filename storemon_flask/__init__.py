@@ -25,13 +25,12 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
-    from storemon_flask.web import classic, paths, problems
+    from storemon_flask.web import classic, guard, paths, problems
 
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
     app = Flask(__name__, instance_path=str(settings.database.parent))
-    # The classic endpoint takes lists of ids, and nothing larger.
-    app.config["MAX_CONTENT_LENGTH"] = 16 << 20
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["storemon"] = Runner(
         Database(settings.database), settings, executor or executors.thread(settings.report_workers)
@@ -40,6 +39,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     app.wsgi_app = paths.KeepSegments(app.wsgi_app)  # type: ignore[method-assign]
     app.register_blueprint(classic.blueprint)
     problems.register(app)
+    guard.register(app, settings)
     for command in commands():
         app.cli.add_command(command)
     return app

@@ -67,6 +67,22 @@ class BadRequest(StoremonError):
     title = "Bad request"
 
 
+class Unauthorized(StoremonError):
+    """The request needs a key, and brings none that is known."""
+
+    status = 401
+    kind = "unauthorized"
+    title = "Key needed"
+
+
+class Forbidden(StoremonError):
+    """The request is understood and may not be made: the key allows too little, or another site sent it."""
+
+    status = 403
+    kind = "forbidden"
+    title = "Not allowed"
+
+
 class Unprocessable(StoremonError):
     """The request is understood and asks for something that is not allowed; `errors` names the fields."""
 

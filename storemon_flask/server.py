@@ -1,5 +1,6 @@
 """The server: Waitress around the app, the lock, recovery at the start and an orderly end."""
 
+import ipaddress
 import logging
 import signal
 import threading
@@ -16,6 +17,7 @@ from storemon_flask.cli import door as doors
 from storemon_flask.errors import StoremonError
 from storemon_flask.jobs.lock import server_lock
 from storemon_flask.jobs.runner import Runner
+from storemon_flask.services import keys
 from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,10 +38,13 @@ def commands() -> list[click.Command]:
 @click.command("serve")
 @click.option("--host", help="Address to listen on.  [STOREMON_HOST, default 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [STOREMON_PORT, default 8000]")
+@click.option("--insecure", is_flag=True, help="Listen for other machines without a key.")
 @click.option("--open", "open_browser", is_flag=True, help="Open the service in a browser.")
 @click.pass_context
-def serve_command(ctx: click.Context, host: str | None, port: int | None, open_browser: bool) -> None:
-    """Serve the two endpoints until Ctrl-C or SIGTERM.
+def serve_command(ctx: click.Context, host: str | None, port: int | None, insecure: bool, open_browser: bool) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    For other machines (--host 0.0.0.0) calls need a key: STOREMON_API_KEY, or one of `storemon keys add`.
 
     \b
     Example:
@@ -49,13 +54,19 @@ def serve_command(ctx: click.Context, host: str | None, port: int | None, open_b
     door = doors.door(ctx)
     if host is not None and not host.strip():
         raise click.BadParameter("must be a host name or an address", param_hint="--host")
-    serve(door.make_app(door.settings), host, port, ready=webbrowser.open if open_browser else lambda url: None)
+    ready: Callable[[str], object] = webbrowser.open if open_browser else lambda url: None
+    serve(door.make_app(door.settings), host, port, ready, insecure)
 
 
 def serve(
-    app: "Flask", host: str | None = None, port: int | None = None, ready: Callable[[str], object] = lambda url: None
+    app: "Flask",
+    host: str | None = None,
+    port: int | None = None,
+    ready: Callable[[str], object] = lambda url: None,
+    insecure: bool = False,
 ) -> None:
-    """Serve until told to stop; `host` and `port` over the settings'. `StoremonError` when the port, the lock or the database cannot be had.
+    """Serve until told to stop; `host` and `port` over the settings'. `StoremonError` when the port, the lock or the database
+    cannot be had, or when other machines could call without a key and that was not asked for (`insecure`).
 
     Finishes the report that is running, or puts it back for the next start, before it returns.
     """
@@ -63,7 +74,7 @@ def serve(
     settings = runner.settings.with_options(host=host, port=port)
     _log_to_stderr()
     with _signals_interrupt(runner.database.stop_waiting), server_lock(settings.database):
-        server = _listening(app, settings)
+        server = _guarded(app, settings, insecure)
         try:
             runner.database.prepare()
             again = runner.recover()
@@ -83,13 +94,55 @@ def serve(
             runner.database.close()
 
 
-def _listening(app: "Flask", settings: Settings) -> Any:
-    """A Waitress server that has its port; `StoremonError` when that cannot be had."""
-    import waitress
+def _guarded(app: "Flask", settings: Settings, insecure: bool) -> Any:
+    """A Waitress server that has its port, and whose app knows where it listens and whether calls need a key.
 
+    `StoremonError` when other machines could call without one and that was not asked for, and as `_listening`.
+    """
+    from storemon_flask.web import guard
+
+    database = app.extensions["storemon"].database
+    server, exposed = _listening(app, settings)
     try:
-        return waitress.create_server(  # type: ignore[attr-defined]
-            app, host=settings.host, port=settings.port, threads=settings.http_threads, ident="storemon"
+        keyed = keys.required(database, settings.api_key)
+        if exposed and not keyed:
+            _without_a_key(exposed, insecure)
+    except StoremonError:
+        server.close()
+        database.close()
+        raise
+    guard.listens(app, settings, keyed)
+    return server
+
+
+def _listening(app: "Flask", settings: Settings) -> tuple[Any, list[str]]:
+    """A Waitress server that has its port, and those of its addresses that other machines can reach.
+
+    `StoremonError` when the port cannot be had.
+    """
+    import waitress
+    from waitress.server import BaseWSGIServer
+
+    from storemon_flask.web.channel import Channel
+
+    sockets: dict[int, Any] = {}
+    try:
+        server = waitress.create_server(  # type: ignore[attr-defined]
+            app,
+            map=sockets,
+            host=settings.host,
+            port=settings.port,
+            threads=settings.http_threads,
+            ident="storemon",
+            # Waitress refuses a body of just this size.
+            max_request_body_size=settings.max_body_bytes + 1,
+            # Whoever stops sending in the middle is let go after a minute; until then he holds a connection and no thread.
+            channel_timeout=60,
+            # So that a hundred of those (Waitress's own limit) shut nobody out. Each may have a file for its body beside its
+            # socket, and the usual limit of a process is 1,024 files.
+            connection_limit=400,
+            # select() fails beyond the 1,024th file.
+            asyncore_use_poll=True,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -97,6 +150,27 @@ def _listening(app: "Flask", settings: Settings) -> Any:
             f"cannot listen on {settings.host} port {settings.port}: {reason}; "
             "choose another with --port (0 takes a free one) or STOREMON_PORT"
         ) from None
+    listening: list[Any] = [one for one in sockets.values() if isinstance(one, BaseWSGIServer)]
+    for one in listening:
+        one.channel_class = Channel
+    # A name may stand for several addresses; what counts is what was bound.
+    return server, [one.effective_host for one in listening if not _is_loopback(one.effective_host)]
+
+
+def _is_loopback(address: str) -> bool:
+    found = ipaddress.ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+
+
+def _without_a_key(exposed: list[str], insecure: bool) -> None:
+    """Say that other machines could call without a key; `StoremonError` unless that was asked for."""
+    where = " and ".join(exposed)
+    if not insecure:
+        raise StoremonError(
+            f"on {where} everybody who can reach this machine could read and change everything; set STOREMON_API_KEY, or "
+            "run `storemon keys add --scope admin`, then start again (or start with --insecure, if that is meant)"
+        )
+    click.echo(f"warning: no key is set: everybody who can reach {where} can read and change everything", err=True)
 
 
 @contextmanager

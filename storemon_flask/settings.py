@@ -3,7 +3,9 @@
 Option > environment variable > `.env` in the home folder > default. Relative paths start at the home folder.
 """
 
+import ipaddress
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +29,22 @@ class Knob:
     allowed: str
     read: Callable[[str], Any]
     help: str
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A value that no message, log or traceback shows: its text says only whether there is one."""
+
+    value: str
+
+    def __str__(self) -> str:
+        return "set, not shown" if self.value else "none"
+
+    __repr__ = __str__
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -78,13 +96,41 @@ def _host(text: str) -> str:
     return text
 
 
+def _secret(text: str) -> Secret:
+    if text == "none":
+        return Secret("")
+    if not 16 <= len(text) <= 1000 or any(not "!" <= character <= "~" for character in text):
+        raise ValueError
+    return Secret(text)
+
+
+_NAME = re.compile(r"\.?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE)
+
+
+def _trusted(text: str) -> str:
+    if text in ("auto", "*"):
+        return text
+    return ",".join(_trusted_host(part.strip()) for part in text.split(","))
+
+
+def _trusted_host(text: str) -> str:
+    if ":" in text:
+        return f"[{ipaddress.IPv6Address(text.removeprefix('[').removesuffix(']'))}]"
+    if not _NAME.fullmatch(text):
+        raise ValueError
+    return text.lower()
+
+
 KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_DATABASE", "database", "instance/storemon.db", "path", "a path", _path, "the SQLite file that holds everything"),
     Knob("STOREMON_REPORTS_DIR", "reports_dir", "reports", "path", "a path", _path, "where finished reports are kept"),
     Knob("STOREMON_HOST", "host", "127.0.0.1", "address", "a host name or an address", _host, "the address the server listens on"),
     Knob("STOREMON_PORT", "port", "8000", "port", "a whole number from 0 (any free port) to 65535", _whole(0, 65535), "the port the server listens on"),
     Knob("STOREMON_REPORT_WORKERS", "report_workers", "1", "threads", "a whole number from 1 to 64", _whole(1, 64), "reports computed at once"),
-    Knob("STOREMON_HTTP_THREADS", "http_threads", "16", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
+    Knob("STOREMON_HTTP_THREADS", "http_threads", "32", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
+    Knob("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB", "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000), "the largest body of a request, and the most that may come out of a packed one"),
+    Knob("STOREMON_API_KEY", "api_key", "none", "key", "16 to 1000 printable ASCII characters without blanks, or none", _secret, "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` needs a key; never shown", secret=True),
+    Knob("STOREMON_TRUSTED_HOSTS", "trusted_hosts", "auto", "names", "auto, *, or host names and addresses without ports, separated by commas", _trusted, "the names this server may be called by (its `Host`)"),
     Knob("STOREMON_REACH_HOURS", "reach_us", "24", "hours", "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168), "how far a poll may speak for the time around it"),
     Knob("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes", "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080), "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
     Knob("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected"),
@@ -104,6 +150,9 @@ class Settings:
     port: int
     report_workers: int
     http_threads: int
+    max_body_mb: int
+    api_key: Secret
+    trusted_hosts: str
     reach_us: int
     max_gap_us: int
     max_clock_skew_us: int
@@ -114,6 +163,11 @@ class Settings:
     def rules(self) -> Rules:
         """What the calculation needs to know of them."""
         return Rules(self.reach_us, self.max_gap_us)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body of a request."""
+        return self.max_body_mb * 1_000_000
 
     @property
     def data_dir(self) -> Path:
@@ -137,9 +191,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     for knob in KNOBS:
         text = texts.get(knob.name) or knob.default
         try:
-            values[knob.field] = knob.read(text.strip())
+            values[knob.field] = knob.read(text if knob.secret else text.strip())
         except (ValueError, OverflowError):
-            raise SettingsError(f"{knob.name} is {text!r}; it must be {knob.allowed}") from None
+            found = f"has {len(text)} characters that are not shown" if knob.secret else f"is {text!r}"
+            raise SettingsError(f"{knob.name} {found}; it must be {knob.allowed}") from None
     for field in ("database", "reports_dir"):
         values[field] = home / values[field]
     settings = Settings(**values)

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from storemon_flask.services import report_store
 from storemon_flask.settings import Settings
-from storemon_flask.web import classic
+from storemon_flask.web import bodies, classic
 
 
 def problem(answer: TestResponse, status: int) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def test_healthz_answers_without_a_database(client: FlaskClient, settings: Setti
     assert not settings.database.exists()
 
 
-def test_a_body_too_large_is_a_413(client: FlaskClient, app: Flask) -> None:
-    limit = app.config["MAX_CONTENT_LENGTH"]
+def test_a_body_too_large_is_a_413(client: FlaskClient) -> None:
+    limit = bodies.LARGEST_BYTES
     assert problem(client.post("/trigger_report", data=b" " * (limit + 1)), 413)["status"] == 413
     # One byte less is read (and is blank, which asks for everything).
     assert problem(client.post("/trigger_report", data=b" " * limit), 409)["status"] == 409

@@ -98,7 +98,7 @@ def test_a_body_in_chunks_without_a_length_is_read(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as peer:
         peer.sendall(
-            b"POST /trigger_report HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            b"POST /trigger_report HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
             b'8\r\n{"bogus"\r\n4\r\n: 1}\r\n0\r\n\r\n'
         )
         answer = b"".join(iter(lambda: peer.recv(65536), b""))
@@ -147,7 +147,7 @@ def test_a_connection_left_open_does_not_keep_the_server_from_ending(server: Ser
         socket.create_connection((host, int(port)), timeout=30) as idle,
         socket.create_connection((host, int(port)), timeout=30) as half,
     ):
-        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(12) == b"HTTP/1.1 200"
         half.sendall(b"POST /trigger_report HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         started = time.monotonic()

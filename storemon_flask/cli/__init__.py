@@ -2,6 +2,6 @@
 
 import click
 
-from storemon_flask.cli import load, report
+from storemon_flask.cli import keys, load, report
 
-COMMANDS: tuple[click.Command, ...] = (load.load_data, load.rejects, report.report, report.info)
+COMMANDS: tuple[click.Command, ...] = (load.load_data, load.rejects, report.report, report.info, keys.keys)

@@ -1,7 +1,7 @@
 """Request bodies: JSON whatever the Content-Type says (bare `curl -d` sends a form's), checked by marshmallow schemas."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from flask import Request
 from marshmallow import Schema, ValidationError, fields, validate
@@ -9,6 +9,9 @@ from marshmallow import Schema, ValidationError, fields, validate
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.web.contract import first
 from storemon_flask.web.schemas import Closed, Instant
+
+# Lists of ids, and nothing larger; it is read into memory.
+LARGEST_BYTES: Final = 16 << 20
 
 
 class TriggerSchema(Closed):
@@ -23,6 +26,7 @@ class TriggerSchema(Closed):
 
 def load(schema: Schema, request: Request) -> dict[str, Any]:
     """The checked body; `{}` when there is none. `BadRequest` when it is not JSON, `Unprocessable` names wrong fields."""
+    request.max_content_length = min(LARGEST_BYTES, request.max_content_length or LARGEST_BYTES)
     raw = request.get_data(cache=False)
     if not raw.strip():
         return {}

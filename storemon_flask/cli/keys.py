@@ -1,0 +1,82 @@
+"""`keys`: who may call the service over HTTP."""
+
+import time
+
+import click
+
+from storemon_flask.cli.door import door, table
+
+
+@click.group("keys")
+def keys() -> None:
+    """Add, list and revoke the keys that calls over HTTP need.
+
+    Without a key everybody on this machine may call. With the first one every call but /healthz needs one.
+    """
+
+
+@keys.command("add")
+@click.option("--scope", type=click.Choice(["read", "write", "admin"]), required=True, help="What the key allows.")
+@click.option("--label", default="", metavar="TEXT", help="Whose it is, for `storemon keys list`.")
+@click.pass_context
+def add(ctx: click.Context, scope: str, label: str) -> None:
+    """Make a key and print it, this once.
+
+    \b
+    Example:
+      storemon keys add --scope write --label "poller in Lyon"
+    """
+    from storemon_flask.services import catalogue
+    from storemon_flask.services import keys as service
+
+    settings = door(ctx).settings
+    key = service.add(catalogue.database(settings), scope, label, _now_us())
+    click.echo(key)
+    click.echo("Keep it now: it is not shown again. Send it as `Authorization: Bearer KEY`.", err=True)
+
+
+@keys.command("list")
+@click.pass_context
+def list_(ctx: click.Context) -> None:
+    """Show every key: prefix, scope, when it was made and revoked, label. The keys themselves are not kept."""
+    from storemon_flask.services import catalogue
+    from storemon_flask.services import keys as service
+
+    settings = door(ctx).settings
+    rows = [
+        [row.prefix, row.scope, _instant(row.created_us), _instant(row.revoked_us), row.label]
+        for row in service.rows(catalogue.database(settings))
+    ]
+    for line in table([["prefix", "scope", "created", "revoked", "label"], *rows], text_columns=5):
+        click.echo(line)
+    if settings.api_key:
+        click.echo("STOREMON_API_KEY is set too; it has scope admin.", err=True)
+
+
+@keys.command("revoke")
+@click.argument("prefix")
+@click.pass_context
+def revoke(ctx: click.Context, prefix: str) -> None:
+    """Revoke the key of that PREFIX. A running server refuses it from now on."""
+    from storemon_flask.services import catalogue
+    from storemon_flask.services import keys as service
+
+    settings = door(ctx).settings
+    database = catalogue.database(settings)
+    row = service.revoke(database, prefix, _now_us())
+    click.echo(f"{row.prefix} is revoked since {_instant(row.revoked_us)}")
+    if all(other.revoked_us is not None for other in service.rows(database)) and not settings.api_key:
+        click.echo(
+            "No key is left: every call but /healthz is refused until `storemon keys add` makes one.",
+            err=True,
+        )
+
+
+def _instant(us: int | None) -> str:
+    from storemon_flask.services.report_text import instant_text
+
+    return "no" if us is None else instant_text(us)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,181 @@
+"""Who may ask: the host a request names, the site it comes from, the key it brings; and the headers every answer has."""
+
+import base64
+import binascii
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+from urllib.parse import SplitResult, urlsplit
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import SecurityError
+
+from storemon_flask.errors import BadRequest, Forbidden
+from storemon_flask.jobs.runner import Runner
+from storemon_flask.services import keys
+from storemon_flask.settings import Settings
+from storemon_flask.web.contract import OPERATIONS, Scope
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_OPEN_RULE: Final = "/healthz"
+_READS: Final = ("GET", "HEAD", "OPTIONS")
+_KEY_ALWAYS: Final = "STOREMON_KEY_ALWAYS"
+# Longer than any key; what is longer is not even decoded.
+_LONGEST_HEADER: Final = 8192
+_LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
+_ALL_ADDRESSES: Final = ("0.0.0.0", "::", "*")
+
+# A browser takes the first scheme it knows, of either header.
+_CHALLENGES: Final = ('Bearer realm="storemon"', 'Basic realm="storemon", charset="UTF-8"')
+_SECURE: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class _Address(str):
+    """An IPv6 address in brackets, as a trusted host. Werkzeug cuts such names at their first colon, for the port."""
+
+    __slots__ = ()
+
+    def partition(self, sep: str) -> tuple[str, str, str]:
+        """The whole of it: it has no port."""
+        return str(self), "", ""
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Guard every route of the app. Which names it answers to follows the settings, until `listens` says more."""
+    listens(app, settings, keyed=bool(settings.api_key))
+    app.before_request(_check)
+    app.after_request(secure)
+    app.wsgi_app = _SmallHost(app.wsgi_app)  # type: ignore[method-assign]
+
+
+def listens(app: Flask, settings: Settings, keyed: bool) -> None:
+    """Say where the app is reached, and whether it starts with a key: then it never opens, whatever becomes of the database."""
+    app.config["TRUSTED_HOSTS"] = trusted_hosts(settings, keyed)
+    app.config[_KEY_ALWAYS] = keyed
+
+
+def trusted_hosts(settings: Settings, keyed: bool) -> list[str] | None:
+    """The names a request may call this server by; None is any (docs/adr/0008)."""
+    if settings.trusted_hosts != "auto":
+        names = settings.trusted_hosts.split(",")
+    elif settings.host in _ALL_ADDRESSES:
+        names = ["*"] if keyed else [*_LOCAL_NAMES, socket.gethostname()]
+    else:
+        names = [*_LOCAL_NAMES, f"[{settings.host}]" if ":" in settings.host else settings.host]
+    if names == ["*"]:
+        return None
+    return [_Address(name) if name.startswith("[") else name.lower() for name in names]
+
+
+def secure(response: Response) -> Response:
+    """The answer with the headers that every answer has."""
+    response.headers.update(_SECURE)
+    if (response.mimetype or "").endswith("json"):
+        response.headers.setdefault("Cache-Control", "no-store")
+    if response.status_code == 401:
+        for challenge in _CHALLENGES:
+            response.headers.add("WWW-Authenticate", challenge)
+    return response
+
+
+def _check() -> None:
+    """Refuse a foreign host first, then a foreign site, then a missing key: no other site may make a browser ask for one."""
+    if isinstance(request.routing_exception, SecurityError) or not request.host or _names_no_host():
+        raise BadRequest(_wrong_host(request.headers.get("Host")))
+    if request.method not in _READS and _from_another_site():
+        raise Forbidden(
+            f"a page of another site ({_shown(request.headers.get('Origin') or 'it does not say which')}) may not "
+            "change anything here; behind a proxy, let the proxy pass the Host header on unchanged"
+        )
+    needed = _needed()
+    if needed is not None:
+        runner: Runner = current_app.extensions["storemon"]
+        keys.admit(runner.database, runner.settings.api_key, _given_key(), needed, current_app.config[_KEY_ALWAYS])
+
+
+def _needed() -> Scope | None:
+    """The scope that the request needs; None when it is open to everybody."""
+    rule = request.url_rule
+    if rule is None:
+        return "read"
+    if rule.rule == _OPEN_RULE:
+        return None
+    method = "GET" if request.method == "HEAD" else request.method
+    operation = OPERATIONS.get((method, rule.endpoint))
+    return (operation.scope if operation else None) or "read"
+
+
+def _given_key() -> str | None:
+    """The key in the Authorization header, Bearer's or Basic's password; None when there is none or it cannot be read."""
+    header = request.headers.get("Authorization", "")
+    scheme, _, rest = header.partition(" ")
+    if len(header) > _LONGEST_HEADER:
+        return None
+    if scheme.lower() == "bearer":
+        return rest.strip() or None
+    if scheme.lower() != "basic":
+        return None
+    try:
+        pair = base64.b64decode(rest.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None
+    return pair.partition(":")[2] or None
+
+
+def _from_another_site() -> bool:
+    """Whether a browser says that a page of another origin made this request. Programs that are no browsers say nothing."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return request.headers.get("Sec-Fetch-Site", "").lower() == "cross-site"
+    try:
+        theirs, ours = urlsplit(origin), urlsplit(f"//{request.host}")
+        default = {"http": 80, "https": 443}[theirs.scheme]
+        # A proxy may speak https for us: what is compared is the host and port that the browser sees.
+        return _place(theirs, default) != _place(ours, default)
+    except (ValueError, KeyError):
+        return True
+
+
+def _place(parts: SplitResult, default_port: int) -> tuple[str | None, int]:
+    return parts.hostname, parts.port or default_port
+
+
+def _names_no_host() -> bool:
+    # RFC 9112 wants a 400 for this; HTTP/1.0, which load balancers still ask with, had no such header.
+    return "Host" not in request.headers and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
+
+
+def _wrong_host(host: str | None) -> str:
+    if host is None:
+        return "the request does not say which host it is for; send a Host header"
+    return (
+        f"this server does not answer to the name {_shown(host)}; if it should, name it in the setting "
+        "STOREMON_TRUSTED_HOSTS (* takes any name)"
+    )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 100 else text[:100] + "...")
+
+
+class _SmallHost:
+    """Names of hosts have no case, and Werkzeug compares them letter by letter."""
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Hand the request on with its host in small letters."""
+        if "HTTP_HOST" in environ:
+            environ["HTTP_HOST"] = environ["HTTP_HOST"].lower()
+        return self._app(environ, start_response)
