@@ -66,9 +66,13 @@ class Outages:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What is known of the stores in a range: openings and stretches cut to it, and every outage that touches it, whole."""
+    """What is known of the stores in a range: openings and stretches cut to it, and every outage that touches it, whole.
+
+    `evidence` is that of all polls given, in the range or around it.
+    """
 
     openings: Openings
+    evidence: Evidence
     stretches: Stretches
     outages: Outages
 
@@ -95,6 +99,7 @@ def of(fleet: Fleet, from_us: int, to_us: int, as_of_us: int, rules: Rules) -> T
     inside = end > start
     return Timeline(
         Openings(opened.store[inside], start[inside], end[inside]),
+        heard,
         stretches(opened, heard, from_us, to_us),
         _picked(found, touching),
     )

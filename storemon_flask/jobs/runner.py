@@ -4,14 +4,15 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from storemon_flask.errors import Busy, DatabaseError, StoremonError
 from storemon_flask.services import report as report_service
-from storemon_flask.services import report_store
+from storemon_flask.services import report_store, snapshots
 from storemon_flask.services.report import Question
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.settings import Settings
@@ -39,6 +40,7 @@ class Runner:
         self._stopping = threading.Event()
         # Triggers wait while a load is applied; two threads are always left to answer everything else.
         self._waiting = threading.BoundedSemaphore(max(1, settings.http_threads - 2))
+        self._loading = threading.BoundedSemaphore(max(1, settings.http_threads - 6))
 
     def submit(self, as_of_us: int | None, columns: str, stores: Sequence[str] | None) -> str:
         """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor."""
@@ -51,6 +53,16 @@ class Runner:
             self._waiting.release()
         self._hand_over(report_id)
         return report_id
+
+    @contextmanager
+    def room_for_a_load(self) -> Iterator[None]:
+        """A place among the loads that wait for the database's lock; `Busy` when too many do already."""
+        if not self._loading.acquire(blocking=False):
+            raise Busy("too much is being pushed at once; try again in some seconds")
+        try:
+            yield
+        finally:
+            self._loading.release()
 
     def recover(self) -> int:
         """Run again what was pending or running when the last server went; how many reports that is.
@@ -73,6 +85,7 @@ class Runner:
             self._executor.shutdown(wait=True, cancel_futures=True)
         finally:
             timer.cancel()
+            snapshots.stop(self.database)
 
     def _hand_over(self, report_id: str) -> None:
         try:

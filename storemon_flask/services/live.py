@@ -1,0 +1,37 @@
+"""The instant that live views are judged at (SPEC 7)."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from storemon_flask.model import DAY_US, HOUR_US
+from storemon_flask.services import report_text
+from storemon_flask.storage import stores
+
+# A feed that has been silent for this long is not a feed but a file.
+OLD_US = DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The as-of of a live view; `notice` is the sentence of a banner when that is not the machine's clock, else None."""
+
+    as_of_us: int
+    notice: str | None
+
+    @property
+    def data_are_old(self) -> bool:
+        """Whether the newest poll of all is the as-of, because it is a day old or more."""
+        return self.notice is not None
+
+
+def moment(connection: sqlite3.Connection, now_us: int) -> Moment:
+    """`now_us` while the newest poll of all is younger than a day, or there is none; else that poll, and a notice."""
+    newest = stores.newest_poll(connection)
+    if newest is None or now_us - newest < OLD_US:
+        return Moment(now_us, None)
+    hours = (now_us - newest) // HOUR_US
+    age = f"{hours} hours" if hours < 48 else f"{hours // 24:,} days"
+    return Moment(
+        newest,
+        f"the newest poll is {age} old; everything here is as of that poll, {report_text.instant_text(newest)}",
+    )

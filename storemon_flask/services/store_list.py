@@ -1,0 +1,149 @@
+"""Every store as it is now, for live views: a snapshot with all its columns, and pages of it."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from storemon_flask.core.report import CLASSIC_WINDOWS, Table
+from storemon_flask.core.status import STATUSES
+from storemon_flask.errors import NotFound
+from storemon_flask.model import Hours, Ints, Rules
+from storemon_flask.services import computing, live, schedule
+from storemon_flask.services.live import Moment
+from storemon_flask.services.report_text import hundredths, instant_text, percent_hundredths
+from storemon_flask.storage import store_facts, stores
+from storemon_flask.storage.db import Database
+
+LISTED_WINDOWS: Final = tuple(window for window in CLASSIC_WINDOWS if window.name != "last_hour")
+# Per window, in the unit of the window; the percentages need their own rules.
+_TIMES: Final = ("uptime", "downtime", "unknown", "business")
+PERCENTAGES: Final = ("uptime_percent", "uptime_percent_low", "uptime_percent_high")
+HUNDREDTHS: Final = tuple(
+    f"{name}_{window.name}" for window in LISTED_WINDOWS for name in (*PERCENTAGES, *_TIMES)
+)  # fmt: skip
+# What needs a person first: known to be off, then not known although open, then what may still come.
+STATUS_ORDER: Final = ("down", "stale", "waiting", "up", "closed", "no_data")
+_UNKNOWN_LAST: Final = 10_001
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Every store at one instant, in order of number.
+
+    `columns` holds integers: `status` (an index into `STATUSES`), `since` and `last_poll` (microseconds), `since_or_earlier`
+    (0 or 1), and `HUNDREDTHS` (of hours, of percent). -1 where there is nothing to say.
+    """
+
+    moment: Moment
+    made_us: int
+    data_version: int
+    ids: list[str]
+    names: list[str]
+    groups: list[str]
+    zones: list[str]
+    columns: dict[str, Ints]
+    # Made when first asked for: orders of the stores, texts to search, stores as JSON.
+    kept: dict[object, object] = field(default_factory=dict)
+
+    def record(self, place: int) -> dict[str, object]:
+        """One store as it is told: names to values, instants as text, None where there is nothing to say."""
+        columns = self.columns
+        return {
+            "store_id": self.ids[place],
+            "name": self.names[place] or None,
+            "group": self.groups[place] or None,
+            "timezone": self.zones[place],
+            "status": STATUSES[int(columns["status"][place])],
+            "since": _instant(int(columns["since"][place])),
+            "since_or_earlier": bool(columns["since_or_earlier"][place]),
+            "last_poll": _instant(int(columns["last_poll"][place])),
+            **{name: _decimal(int(columns[name][place])) for name in HUNDREDTHS},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDetail:
+    """One store: the snapshot of it alone, its first poll (-1: never polled), weekly hours as written, polls in all."""
+
+    snapshot: Snapshot
+    first_poll_us: int
+    hours: Hours
+    polls: int
+
+
+def snapshot(
+    database: Database, rules: Rules, default_zone: str, now_us: int, store_ids: Sequence[str] | None = None
+) -> Snapshot:
+    """The stores (all of them, or those of the ids) as of now, computed from the data of one moment."""
+    with database.read() as connection:
+        plan = schedule.of(database, connection, default_zone, store_ids)
+        rows = stores.all_rows(connection) if store_ids is None else stores.rows_of(connection, store_ids)[0]
+        version = stores.data_version(connection)
+        moment = live.moment(connection, now_us)
+        table = computing.table(connection, plan, moment.as_of_us, rules, full=True)
+    return Snapshot(moment, now_us, version, rows.ids, rows.names, rows.groups, plan.zone_of_store, _columns(table))
+
+
+def detail(database: Database, store_id: str, rules: Rules, default_zone: str, now_us: int) -> StoreDetail:
+    """One store as of now; `NotFound` when there is none of that id."""
+    with database.read() as connection:
+        number, first_us, last_us = find(connection, store_id)
+        return StoreDetail(
+            snapshot(database, rules, default_zone, now_us, [store_id]),
+            first_us,
+            stores.hours(connection, number, number),
+            store_facts.poll_count(connection, number, first_us, last_us) if first_us >= 0 else 0,
+        )
+
+
+def find(connection: sqlite3.Connection, store_id: str) -> tuple[int, int, int]:
+    """A store's number, and its first and newest poll (-1: never polled); `NotFound` when there is none of that id."""
+    rows, missing = stores.rows_of(connection, [store_id])
+    if missing:
+        raise NotFound(f"there is no store {store_id!r}; GET /api/v1/stores and `storemon stores` list those there are")
+    return int(rows.number[0]), int(rows.first_poll_us[0]), int(rows.last_poll_us[0])
+
+
+def _columns(table: Table) -> dict[str, Ints]:
+    columns = {
+        "status": table["status_now"],
+        "since": table["since_us"],
+        "since_or_earlier": table["since_or_earlier"],
+        "last_poll": table["last_poll_us"],
+    }
+    for window in LISTED_WINDOWS:
+        found = {name: table[f"{name}_{window.name}"] for name in (*_TIMES, "uptime_low", "uptime_high")}
+        spoken = found["uptime"] + found["downtime"]
+        columns[f"uptime_percent_{window.name}"] = percent_hundredths(found["uptime"], spoken)
+        columns[f"uptime_percent_low_{window.name}"] = percent_hundredths(found["uptime_low"], found["business"])
+        columns[f"uptime_percent_high_{window.name}"] = percent_hundredths(found["uptime_high"], found["business"])
+        columns |= {f"{name}_{window.name}": hundredths(found[name], window.unit_us) for name in _TIMES}
+    columns["worst"] = _worst(columns)
+    return columns
+
+
+def _worst(columns: dict[str, Ints]) -> Ints:
+    """What a shift manager looks at first, as an ascending number.
+
+    Stores that are down now, then those that are stale; then all others that were ever polled, and at last those that
+    were not. Among each, the lowest uptime of the last day first, then that of the last week; unknown comes last.
+    """
+    rank = np.full(len(STATUSES), 2)
+    rank[STATUSES.index("down")], rank[STATUSES.index("stale")], rank[STATUSES.index("no_data")] = 0, 1, 3
+    day, week = (
+        np.where(percent < 0, _UNKNOWN_LAST, percent)
+        for percent in (columns[f"uptime_percent_{window.name}"] for window in LISTED_WINDOWS)
+    )
+    worst: Ints = (rank[columns["status"]] << 28) | (day << 14) | week
+    return worst
+
+
+def _instant(instant_us: int) -> str | None:
+    return None if instant_us < 0 else instant_text(instant_us)
+
+
+def _decimal(value: int) -> float | None:
+    return None if value < 0 else value / 100

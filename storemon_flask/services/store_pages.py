@@ -1,0 +1,186 @@
+"""Which stores of a snapshot are wanted, in which order, and from where on."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+
+from storemon_flask.core.status import STATUSES
+from storemon_flask.errors import Unprocessable
+from storemon_flask.model import Bools, Ints
+from storemon_flask.services.store_list import HUNDREDTHS, STATUS_ORDER, Snapshot
+
+_TEXTS: Final = ("store_id", "name", "group", "timezone")
+SORTS: Final = ("worst", *_TEXTS, "status", "since", "last_poll", *HUNDREDTHS)
+MOST_PER_PAGE: Final = 1000
+# No number here comes near it, and numpy compares no larger one.
+_LARGEST: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Filters and order of a list. An empty filter lets everything through; `text` is searched in ids and names.
+
+    `cursor` is the `next` of the page before. What a sort has no value for comes last, whichever way it goes.
+    """
+
+    statuses: Sequence[str] = ()
+    text: str | None = None
+    timezone: str | None = None
+    group: str | None = None
+    sort: str = "worst"
+    descending: bool = False
+    limit: int | None = 100
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Places of stores in the snapshot, how many there are on all pages, and how many of each status (whatever the
+    wanted ones are); `next` is the cursor of the next page, None on the last."""
+
+    places: list[int]
+    total: int
+    counts: dict[str, int]
+    next: str | None
+
+
+def page(found: Snapshot, wanted: Wanted) -> Page:
+    """The page asked for; `Unprocessable` for a cursor that is broken or of another order."""
+    mask = _mask(found, wanted)
+    status = found.columns["status"]
+    numbers = np.bincount(status[mask], minlength=len(STATUSES)).tolist()
+    counts = {word: numbers[STATUSES.index(word)] for word in STATUS_ORDER}
+    if wanted.statuses:
+        mask &= np.isin(status, [STATUSES.index(word) for word in wanted.statuses])
+    order = _order(found, wanted.sort, wanted.descending)
+    order = order[mask[order]]
+    begin = _place_after(found, wanted, order) if wanted.cursor is not None else 0
+    end = len(order) if wanted.limit is None else min(begin + wanted.limit, len(order))
+    places = order[begin:end].tolist()
+    return Page(places, len(order), counts, _cursor(found, wanted, places[-1]) if end < len(order) else None)
+
+
+def json_of(found: Snapshot, places: Sequence[int]) -> list[str]:
+    """Those stores as JSON objects, each made once for all requests."""
+    made = cast("dict[int, str]", found.kept.setdefault("json", {}))
+    texts = []
+    for place in places:
+        text = made.get(place)
+        if text is None:
+            text = made[place] = json.dumps(found.record(place), ensure_ascii=False, separators=(",", ":"))
+        texts.append(text)
+    return texts
+
+
+def _mask(found: Snapshot, wanted: Wanted) -> Bools:
+    mask = np.ones(len(found.ids), dtype=bool)
+    if wanted.text:
+        text = wanted.text.casefold()
+        if "haystack" not in found.kept:
+            # Neither an id nor a name has a line break.
+            found.kept["haystack"] = [
+                f"{store_id}\n{name}".casefold() for store_id, name in zip(found.ids, found.names, strict=True)
+            ]
+        haystack = cast("list[str]", found.kept["haystack"])
+        mask &= np.fromiter((text in one for one in haystack), dtype=bool, count=len(haystack)) & ("\n" not in text)
+    for name, value in (("timezone", wanted.timezone), ("group", wanted.group)):
+        if value is not None:
+            codes, index = _codes(found, name)
+            mask &= codes == index.get(value, -1)
+    return mask
+
+
+def _texts(found: Snapshot, name: str) -> list[str]:
+    return {"store_id": found.ids, "name": found.names, "group": found.groups, "timezone": found.zones}[name]
+
+
+def _codes(found: Snapshot, name: str) -> tuple[Ints, dict[str, int]]:
+    """Each store's text as its place among the distinct ones, in code point order."""
+    key = ("codes", name)
+    if key not in found.kept:
+        texts = _texts(found, name)
+        index = {text: place for place, text in enumerate(sorted(set(texts)))}
+        found.kept[key] = (np.array([index[text] for text in texts], dtype=np.int64), index)
+    return cast("tuple[Ints, dict[str, int]]", found.kept[key])
+
+
+def _keys(found: Snapshot, sort: str) -> tuple[Ints, Bools]:
+    """What to sort by, as integers, and where there is nothing to sort by."""
+    if sort in _TEXTS:
+        codes, index = _codes(found, sort)
+        return codes, codes == index.get("", -1)
+    values = found.columns[sort]
+    if sort == "status":
+        return np.array([STATUS_ORDER.index(word) for word in STATUSES])[values], np.zeros(len(values), dtype=bool)
+    return values, values < 0
+
+
+def _order(found: Snapshot, sort: str, descending: bool) -> Ints:
+    """Places of all stores in that order, ties by id, those without a value at the end."""
+    key = ("order", sort, descending)
+    if key not in found.kept:
+        values, missing = _keys(found, sort)
+        by_id, _ = _codes(found, "store_id")
+        values = np.where(missing, 0, -values if descending else values)
+        found.kept[key] = np.lexsort((by_id, values, missing))
+    return cast("Ints", found.kept[key])
+
+
+def _value(found: Snapshot, sort: str, place: int) -> str | int | None:
+    """A store's value of the sort; None where it has none."""
+    if sort in _TEXTS:
+        return _texts(found, sort)[place] or None
+    values, missing = _keys(found, sort)
+    return None if missing[place] else int(values[place])
+
+
+def _cursor(found: Snapshot, wanted: Wanted, place: int) -> str:
+    at = [wanted.sort, wanted.descending, _value(found, wanted.sort, place), found.ids[place]]
+    return base64.urlsafe_b64encode(json.dumps(at, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def _read_cursor(wanted: Wanted) -> tuple[str | int | None, str]:
+    text = wanted.cursor or ""
+    try:
+        at: Any = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        sort, descending, value, store_id = at
+        expected = str if wanted.sort in _TEXTS else int
+        known = value is None or (isinstance(value, expected) and not isinstance(value, bool))
+        known = known and isinstance(store_id, str) and isinstance(descending, bool)
+        known = known and (not isinstance(value, int) or abs(value) < _LARGEST)
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        known, sort, descending = False, wanted.sort, wanted.descending
+    if (sort, descending) != (wanted.sort, wanted.descending):
+        raise Unprocessable(
+            "cursor belongs to another sort or order; give those it came from, or leave it out for the first page",
+            errors={"cursor": ["of another sort or order"]},
+        )
+    if not known:
+        raise Unprocessable(
+            "cursor is broken; give the `next` of the page before as it came, or leave it out for the first page",
+            errors={"cursor": ["broken"]},
+        )
+    return value, store_id
+
+
+def _place_after(found: Snapshot, wanted: Wanted, order: Ints) -> int:
+    """Where the page after the cursor begins: by its value and id, so that it survives a new snapshot."""
+    value, store_id = _read_cursor(wanted)
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high) // 2
+        place = int(order[middle])
+        mine = _value(found, wanted.sort, place)
+        if mine == value:
+            after = found.ids[place] > store_id
+        elif mine is None or value is None:
+            after = mine is None
+        else:
+            after = (mine > value) != wanted.descending  # type: ignore[operator]
+        low, high = (low, middle) if after else (middle + 1, high)
+    return low

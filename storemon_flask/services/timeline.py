@@ -1,0 +1,117 @@
+"""One store's timeline: its openings, what is known of them, its polls and its outages (SPEC 3)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from storemon_flask.core import timeline
+from storemon_flask.core.openings import Openings
+from storemon_flask.core.timeline import Outages, Stretches, Timeline
+from storemon_flask.errors import Unprocessable
+from storemon_flask.model import DAY_US, WEEK_US, Bools, Fleet, Polls, Rules
+from storemon_flask.services import live, schedule, store_list
+from storemon_flask.services.live import Moment
+from storemon_flask.services.report_text import instant_text
+from storemon_flask.storage import polls
+from storemon_flask.storage.db import Database
+
+DEFAULT_US: Final = WEEK_US
+MOST_US: Final = 31 * DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTimeline:
+    """What is known of one store in `[from_us, to_us)`.
+
+    `polls` are all polls made in the range; `in_hours` says which of them count. `sums` are `core.timeline.sums` of the
+    range, in microseconds.
+    """
+
+    store_id: str
+    zone: str
+    moment: Moment
+    from_us: int
+    to_us: int
+    openings: Openings
+    stretches: Stretches
+    outages: Outages
+    polls: Polls
+    in_hours: Bools
+    sums: dict[str, int]
+
+
+def of_store(
+    database: Database,
+    store_id: str,
+    from_us: int | None,
+    to_us: int | None,
+    rules: Rules,
+    default_zone: str,
+    now_us: int,
+) -> StoreTimeline:
+    """The store's timeline, by default of the seven days up to the as-of; an end after the as-of becomes the as-of.
+
+    `NotFound` when there is no such store; `Unprocessable` for a range that is empty, longer than 31 days, or begins
+    before 1970.
+    """
+    with database.read() as connection:
+        _, first_poll_us, _ = store_list.find(connection, store_id)
+        moment = live.moment(connection, now_us)
+        from_us, to_us = _range(from_us, to_us, moment.as_of_us)
+        plan = schedule.of(database, connection, default_zone, [store_id])
+        part = plan.parts[0]
+        heard_from_us = max(timeline.heard_from(from_us, rules), 0)
+        while True:
+            heard = polls.read(connection, part.number, heard_from_us, moment.as_of_us)
+            last = heard.instant_us[-1:] if len(heard) else np.full(1, -1)
+            fleet = Fleet(1, heard, part.hours, part.zone_of, plan.zone_names, last)
+            found = timeline.of(fleet, from_us, to_us, moment.as_of_us, rules)
+            if heard_from_us <= max(first_poll_us, 0) or not _may_have_begun_earlier(found):
+                break
+            # The outage that the range begins in is told whole, however long it is.
+            heard_from_us = max(from_us - 4 * (from_us - heard_from_us), 0)
+        return _told(store_id, plan.zone_of_store[0], moment, from_us, to_us, found, heard)
+
+
+def _range(from_us: int | None, to_us: int | None, as_of_us: int) -> tuple[int, int]:
+    if from_us is not None and from_us < 0:
+        raise _wrong("from", "from must not lie before 1970-01-01")
+    to_us = as_of_us if to_us is None else min(to_us, as_of_us)
+    if from_us is None:
+        from_us = max(to_us - DEFAULT_US, 0)
+    if from_us >= to_us:
+        raise _wrong("from", f"from must lie before to, and before the newest that is known, {instant_text(as_of_us)}")
+    if to_us - from_us > MOST_US:
+        raise _wrong("from", "from must lie at most 31 days before to; ask for a longer time in pieces")
+    return from_us, to_us
+
+
+def _wrong(field: str, sentence: str) -> Unprocessable:
+    return Unprocessable(sentence, errors={field: [sentence]})
+
+
+def _may_have_begun_earlier(found: Timeline) -> bool:
+    """Whether the first outage in the range begins with the first poll that counts."""
+    return bool(len(found.outages)) and bool(found.outages.start_latest_us[0] == found.evidence.instant_us[0])
+
+
+def _told(
+    store_id: str, zone: str, moment: Moment, from_us: int, to_us: int, found: Timeline, heard: Polls
+) -> StoreTimeline:
+    inside = (heard.instant_us >= from_us) & (heard.instant_us < to_us)
+    made = Polls(heard.store[inside], heard.instant_us[inside], heard.active[inside])
+    sums = timeline.sums(found.stretches, from_us, to_us, 1)
+    return StoreTimeline(
+        store_id,
+        zone,
+        moment,
+        from_us,
+        to_us,
+        found.openings,
+        found.stretches,
+        found.outages,
+        made,
+        np.isin(made.instant_us, found.evidence.instant_us),
+        {name: int(values[0]) for name, values in sums.items()},
+    )

@@ -1,0 +1,18 @@
+"""What is asked of one store at a time."""
+
+import sqlite3
+
+from storemon_flask.model import WEEK_US
+
+_INSTANT_BYTES = 8
+
+
+def poll_count(connection: sqlite3.Connection, number: int, first_us: int, last_us: int) -> int:
+    """How many polls the store of that number has, all of which lie in `[first_us, last_us]`."""
+    # Weeks come first in the key: one look-up for each is far less than a walk over all of them.
+    (packed,) = connection.execute(
+        "WITH RECURSIVE span (week) AS (SELECT ?1 UNION ALL SELECT week + 1 FROM span WHERE week < ?2) "
+        "SELECT coalesce(sum(length(polls)), 0) FROM span CROSS JOIN poll_week USING (week) WHERE store = ?3",
+        (first_us // WEEK_US, last_us // WEEK_US, number),
+    ).fetchone()
+    return int(packed) // _INSTANT_BYTES

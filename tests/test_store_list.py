@@ -1,0 +1,346 @@
+"""The list of stores: its numbers, filters, orders and pages, and how it is kept between requests."""
+
+import base64
+import csv
+import io
+import json
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FORMULA_ID, NEWEST, QUOTED_ID, STORE_IDS, load_folder, wait_until
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from storemon_flask.core.status import STATUSES
+from storemon_flask.errors import NotFound, Unprocessable
+from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US
+from storemon_flask.services import instants, report, snapshots, store_list, store_pages, timeline
+from storemon_flask.services.live import Moment
+from storemon_flask.services.report import Question
+from storemon_flask.services.report_text import hundredths, percent_hundredths
+from storemon_flask.services.store_list import Snapshot
+from storemon_flask.services.store_pages import SORTS, STATUS_ORDER, Wanted
+
+NOW = instants.read(NEWEST)
+YEAR_LATER = NOW + 365 * DAY_US
+ZONE = "America/Chicago"
+
+
+def made(database, settings, now_us=NOW, store_ids=None):
+    return store_list.snapshot(database, settings.rules, ZONE, now_us, store_ids)
+
+
+def listed(found, **wanted):
+    page = store_pages.page(found, Wanted(**wanted))
+    return [found.ids[place] for place in page.places]
+
+
+def records(found):
+    return {store_id: found.record(place) for place, store_id in enumerate(found.ids)}
+
+
+def test_a_store_is_told_with_everything(database, settings, small_fleet):
+    one = records(made(database, settings))["worked"]
+    assert one == {
+        "store_id": "worked",
+        "name": None,
+        "group": None,
+        "timezone": "UTC",
+        "status": "closed",
+        "since": NEWEST,
+        "since_or_earlier": False,
+        "last_poll": "2024-10-14T11:15:00.000000Z",
+        "uptime_percent_last_day": 58.06,
+        "uptime_percent_low_last_day": 0.0,
+        "uptime_percent_high_last_day": 100.0,
+        "uptime_last_day": 1.74,
+        "downtime_last_day": 1.26,
+        "unknown_last_day": 0.0,
+        "business_last_day": 3.0,
+        "uptime_percent_last_week": 58.06,
+        "uptime_percent_low_last_week": 0.0,
+        "uptime_percent_high_last_week": 100.0,
+        "uptime_last_week": 1.74,
+        "downtime_last_week": 1.26,
+        "unknown_last_week": 0.0,
+        "business_last_week": 3.0,
+    }
+
+
+def test_what_is_not_known_is_none_and_not_nought(database, settings, small_fleet):
+    silent = records(made(database, settings))["silent"]
+    assert (silent["status"], silent["since"], silent["last_poll"]) == ("no_data", None, None)
+    assert silent["uptime_percent_last_day"] is None
+    assert (silent["unknown_last_day"], silent["business_last_day"]) == (24.0, 24.0)
+    assert (silent["uptime_percent_low_last_day"], silent["uptime_percent_high_last_day"]) == (0.0, 100.0)
+    never_open = records(made(database, settings, NOW - HOUR_US * 4))[QUOTED_ID]
+    assert never_open["uptime_percent_low_last_day"] is None
+
+
+def test_live_views_are_of_the_clock_while_the_newest_poll_is_younger_than_a_day(database, settings, small_fleet):
+    young = made(database, settings, NOW + DAY_US - 1)
+    assert (young.moment.as_of_us, young.moment.notice) == (NOW + DAY_US - 1, None)
+    assert records(young)[FORMULA_ID]["status"] == "stale"
+    old = made(database, settings, NOW + DAY_US)
+    assert (old.moment.as_of_us, old.moment.data_are_old) == (NOW, True)
+    assert old.moment.notice == f"the newest poll is 24 hours old; everything here is as of that poll, {NEWEST}"
+    assert records(old)[FORMULA_ID]["status"] == "up"
+    assert "365 days old" in str(made(database, settings, YEAR_LATER).moment.notice)
+
+
+def test_the_list_the_full_report_and_the_timelines_say_the_same(database, settings, tmp_path):
+    random = np.random.default_rng(5)
+    rows = ["store_id,timestamp_utc,status"]
+    for store in range(40):
+        for instant in random.integers(NOW - 9 * DAY_US, NOW, size=int(random.integers(0, 260))).tolist():
+            moment = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=instant)).strftime(
+                "%Y-%m-%d %H:%M:%S.%f"
+            )
+            rows.append(f"s{store},{moment} UTC,{'active' if random.random() < 0.8 else 'inactive'}")
+    hours = ["store_id,day,start_time_local,end_time_local"]
+    hours += [f"s{store},{day},09:00,23:59" for store in range(30) for day in range(7) if (store + day) % 5]
+    (tmp_path / "feeds").mkdir()
+    (tmp_path / "feeds" / "polls.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "feeds" / "hours.csv").write_text("\n".join(hours) + "\n")
+    load_folder(database, tmp_path / "feeds")
+
+    text = report.compute(database, Question(NOW, "full"), settings.rules, ZONE).csv
+    reported = {row["store_id"]: row for row in csv.DictReader(io.StringIO(text))}
+    found = made(database, settings, NOW)
+    assert found.moment.as_of_us == NOW
+    assert len(reported) == len(found.ids) >= 38
+    for store_id, one in records(found).items():
+        row = reported[store_id]
+        assert one["status"] == row["status_now"]
+        assert (one["last_poll"] or "") == row["last_poll_utc"]
+        for window, length_us in (("last_day", DAY_US), ("last_week", WEEK_US)):
+            for name in ("uptime", "downtime", "unknown", "business", "uptime_percent"):
+                cell = row[f"{name}_{window}"]
+                assert one[f"{name}_{window}"] == (float(cell) if cell else None)
+            told = timeline.of_store(database, store_id, NOW - length_us, None, settings.rules, ZONE, NOW)
+            for name, value in told.sums.items():
+                assert hundredths(np.array([value]), HOUR_US)[0] / 100 == float(row[f"{name}_{window}"])
+            for side in ("low", "high"):
+                expected = percent_hundredths(
+                    np.array([told.sums[f"uptime_{side}"]]), np.array([told.sums["business"]])
+                )[0]
+                assert one[f"uptime_percent_{side}_{window}"] == (expected / 100 if expected >= 0 else None)
+            assert sum(told.outages.down_us.tolist()) >= told.sums["downtime"]
+        alone = store_list.detail(database, store_id, settings.rules, ZONE, NOW)
+        assert alone.snapshot.record(0) == one
+
+
+def test_one_store_with_its_hours_and_polls(database, settings, small_fleet):
+    one = store_list.detail(database, "worked", settings.rules, ZONE, NOW)
+    assert (one.first_poll_us, one.polls) == (instants.read("2024-10-14T10:14:00Z"), 2)
+    assert (one.hours.day.tolist(), one.hours.start_s.tolist(), one.hours.end_s.tolist()) == ([0], [32_400], [43_200])
+    silent = store_list.detail(database, "silent", settings.rules, ZONE, NOW)
+    assert (silent.first_poll_us, silent.polls, len(silent.hours)) == (-1, 0, 0)
+    with pytest.raises(NotFound, match="there is no store 'nobody'"):
+        store_list.detail(database, "nobody", settings.rules, ZONE, NOW)
+
+
+def invented(stores, day=None, status=None, names=None, groups=None, seed=1):
+    """A snapshot out of nothing, with many ties."""
+    random = np.random.default_rng(seed)
+    columns = {name: random.integers(-1, 4, stores) for name in store_list.HUNDREDTHS}
+    columns |= {"status": random.integers(0, 6, stores) if status is None else np.array(status)}
+    columns |= {name: random.integers(-1, 5, stores) for name in ("since", "last_poll")}
+    columns |= {"since_or_earlier": np.zeros(stores, dtype=np.int64)}
+    if day is not None:
+        columns["uptime_percent_last_day"] = np.array(day)
+    columns["worst"] = store_list._worst(columns)
+    ids = [f"s{place * 7 % max(stores, 1)}-{place}" for place in range(stores)]
+    names = names or [("", "Annex", "bar")[place % 3] for place in range(stores)]
+    groups = groups or [("", "North", "South", "West")[place % 4] for place in range(stores)]
+    return Snapshot(
+        Moment(NOW, None), NOW, 1, ids, names, groups, (["Etc/UTC", "Asia/Tokyo"] * stores)[:stores], columns
+    )
+
+
+def test_worst_first_is_what_a_shift_manager_looks_at_first():
+    words = ["up", "down", "stale", "closed", "no_data", "down", "waiting", "up"]
+    day = [5000, 9000, 10_000, 2000, -1, 8000, -1, 10_000]
+    found = invented(8, day, [STATUSES.index(word) for word in words])
+    assert [words[found.ids.index(one)] for one in listed(found)] == [
+        *("down", "down", "stale", "closed", "up", "up", "waiting", "no_data")
+    ]
+    assert found.columns["uptime_percent_last_day"][[found.ids.index(one) for one in listed(found)]].tolist() == [
+        *(8000, 9000, 10_000, 2000, 5000, 10_000, -1, -1)
+    ]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sort", SORTS)
+def test_every_sort_is_that_of_the_values_with_ties_by_id_and_nothing_last(sort, descending):
+    found = invented(60)
+
+    def value(place):
+        if sort == "worst":
+            return int(found.columns["worst"][place])
+        if sort == "status":
+            return STATUS_ORDER.index(STATUSES[int(found.columns["status"][place])])
+        return found.record(place)[sort]
+
+    places = sorted(range(60), key=lambda place: found.ids[place])
+    some = sorted((p for p in places if value(p) is not None), key=value, reverse=descending)
+    if descending:
+        # `reverse` keeps the order of ties, by id.
+        assert [value(p) for p in some] == sorted((value(p) for p in some), reverse=True)
+    expected = some + [p for p in places if value(p) is None]
+    assert listed(found, sort=sort, descending=descending) == [found.ids[p] for p in expected]
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(
+    st.integers(0, 40),
+    st.sampled_from(SORTS),
+    st.booleans(),
+    st.integers(1, 12),
+    st.sets(st.sampled_from(STATUS_ORDER)),
+    st.sampled_from([None, "", "s1", "ANNEX", "nothing like it"]),
+    st.sampled_from([None, "North", "", "East"]),
+)
+def test_the_pages_are_the_list(stores, sort, descending, limit, statuses, text, group):
+    found = invented(stores)
+    wanted = {"statuses": sorted(statuses), "text": text, "group": group, "sort": sort, "descending": descending}
+    whole = store_pages.page(found, Wanted(**wanted, limit=None))
+    expected = {
+        place
+        for place in range(stores)
+        if (not statuses or found.record(place)["status"] in statuses)
+        and (not text or text.lower() in found.ids[place] or text.lower() in found.names[place].lower())
+        and (group is None or found.groups[place] == group)
+    }
+    assert set(whole.places) == expected
+    assert (whole.total, whole.next) == (len(expected), None)
+    assert sum(whole.counts[word] for word in statuses or STATUS_ORDER) == len(expected)
+    places, cursor = [], None
+    while True:
+        page = store_pages.page(found, Wanted(**wanted, limit=limit, cursor=cursor))
+        assert (page.total, page.counts) == (whole.total, whole.counts)
+        assert len(page.places) <= limit
+        places += page.places
+        cursor = page.next
+        if cursor is None:
+            break
+    assert places == whole.places
+
+
+def test_a_cursor_survives_a_new_snapshot():
+    day = [100, 200, 300, 400, 500]
+    found = invented(5, day, [2] * 5)
+    first = store_pages.page(found, Wanted(sort="uptime_percent_last_day", limit=2))
+    assert [day[p] for p in first.places] == [100, 200]
+    # The store that the cursor names has got better, and the one after it is gone.
+    later = invented(5, [100, 9000, 150, 400, 500], [2] * 5)
+    second = store_pages.page(later, Wanted(sort="uptime_percent_last_day", limit=9, cursor=first.next))
+    assert [int(later.columns["uptime_percent_last_day"][p]) for p in second.places] == [400, 500, 9000]
+
+
+def encoded(value):
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *("", "!", "AAAA", "é", "=", encoded(7), encoded([]), encoded(["worst", False, "x", "s"])),
+        *(encoded(["worst", False, 1]), encoded(["worst", False, True, "s"]), encoded(["worst", False, 1.5, "s"])),
+        *(encoded(["worst", False, 2**80, "s"]), encoded(["worst", False, 1, 5]), encoded(["name", False, "a", "s"])),
+        *(encoded(["worst", True, 1, "s"]), encoded([[], False, 1, "s"]), encoded({"a": 1, "b": 2, "c": 3, "d": 4})),
+        *("W" * 10_000, base64.urlsafe_b64encode(b"[" * 100_000).decode()),
+    ],
+)
+def test_a_broken_cursor_is_said(cursor):
+    with pytest.raises(Unprocessable, match=r"cursor (is broken|belongs to another sort)"):
+        store_pages.page(invented(9), Wanted(cursor=cursor))
+
+
+def test_zone_and_text_filter():
+    found = invented(6)
+    assert listed(found, timezone="Etc/UTC", sort="store_id") == sorted(found.ids[::2])
+    assert listed(found, timezone="Mars/Base") == []
+    assert listed(found, text="aNNex", sort="store_id") == sorted(one for p, one in enumerate(found.ids) if p % 3 == 1)
+    assert listed(found, text="\n") == []
+
+
+def current(database, settings, now_us=NOW):
+    return snapshots.current(database, settings.rules, ZONE, now_us)
+
+
+def add_poll(database, folder: Path, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "polls.csv").write_text(f"store_id,timestamp_utc,status\n{text}\n")
+    load_folder(database, folder)
+
+
+def test_the_first_request_computes_and_later_ones_get_the_same(database, settings, small_fleet):
+    first, updating = current(database, settings)
+    assert (sorted(first.ids), updating) == (sorted(STORE_IDS), False)
+    assert current(database, settings, NOW + 30 * SECOND_US) == (first, False)
+
+
+def test_after_a_load_the_old_list_is_served_until_the_new_one_exists(database, settings, small_fleet, tmp_path):
+    first, _ = current(database, settings)
+    add_poll(database, tmp_path / "more", "new one,2024-10-14 11:59:00 UTC,inactive")
+    again, updating = current(database, settings)
+    assert (again is first, updating) == (True, True)
+    snapshots.wait(database)
+    new, updating = current(database, settings)
+    assert ("new one" in new.ids, "new one" in first.ids, updating) == (True, False, False)
+
+
+def test_a_live_list_is_renewed_with_the_clock_and_one_of_old_data_is_not(database, settings, small_fleet):
+    first, _ = current(database, settings)
+    assert current(database, settings, NOW + 30 * SECOND_US + 1) == (first, True)
+    snapshots.wait(database)
+    second, updating = current(database, settings, NOW + 31 * SECOND_US)
+    assert (second.moment.as_of_us, updating) == (NOW + 30 * SECOND_US + 1, False)
+    current(database, settings, YEAR_LATER)
+    snapshots.wait(database)
+    old, _ = current(database, settings, YEAR_LATER)
+    assert old.moment.as_of_us == NOW
+    assert current(database, settings, YEAR_LATER + DAY_US) == (old, False)
+
+
+def test_one_thread_renews_however_many_ask_and_it_ends(database, settings, small_fleet, monkeypatch):
+    current(database, settings)
+    begun, go_on = [], threading.Event()
+    real = store_list.snapshot
+
+    def slow(*arguments):
+        begun.append(threading.current_thread().name)
+        assert go_on.wait(30)
+        return real(*arguments)
+
+    monkeypatch.setattr(store_list, "snapshot", slow)
+    later = NOW + 60 * SECOND_US
+    assert [current(database, settings, later)[1] for _ in range(20)] == [True] * 20
+    wait_until(lambda: begun, "the thread")
+    go_on.set()
+    snapshots.stop(database)
+    assert len(begun) == 1
+    assert not [thread for thread in threading.enumerate() if thread.name == begun[0] and thread.is_alive()]
+    assert current(database, settings, later)[1] is False
+    # Nothing is begun any more, and what there is is served.
+    assert current(database, settings, later + 60 * SECOND_US)[1] is True
+    assert len(begun) == 1
+
+
+def test_an_error_while_renewing_is_logged_and_does_not_stick(database, settings, small_fleet, monkeypatch, caplog):
+    first, _ = current(database, settings)
+    later = NOW + 60 * SECOND_US
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "storemon.stores"):
+        patch.setattr(store_list, "snapshot", lambda *arguments: 1 // 0)
+        assert current(database, settings, later) == (first, True)
+        snapshots.wait(database)
+    assert "ZeroDivisionError" in caplog.text
+    assert current(database, settings, later) == (first, True)
+    snapshots.wait(database)
+    assert current(database, settings, later)[1] is False
