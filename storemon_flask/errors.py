@@ -91,6 +91,14 @@ class Unprocessable(StoremonError):
     title = "Not acceptable"
 
 
+class UnsupportedMediaType(StoremonError):
+    """The body is of a kind that is not read here; the sentence says which are."""
+
+    status = 415
+    kind = "unsupported-media-type"
+    title = "Unsupported media type"
+
+
 class NotFound(StoremonError):
     """The thing asked for was never here."""
 

@@ -4,4 +4,4 @@ import click
 
 from storemon_flask.cli import keys, load, report
 
-COMMANDS: tuple[click.Command, ...] = (load.load_data, load.rejects, report.report, report.info, keys.keys)
+COMMANDS: tuple[click.Command, ...] = (load.load_data, load.rejects, load.loads, report.report, report.info, keys.keys)

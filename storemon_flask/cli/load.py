@@ -124,17 +124,49 @@ def rejects(ctx: click.Context, load_id: int | None) -> None:
     Example:
       storemon rejects --load 3 > rejects.csv
     """
-    import csv
     import io
 
     from storemon_flask.services import catalogue
-    from storemon_flask.services.report_text import safe_cell
 
-    with catalogue.rejects(catalogue.database(door(ctx).settings), load_id) as rows:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # The rows are UTF-8 whatever the terminal speaks.
-            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["load", "file", "line", "reason", "text"])
-        for load, file, line, reason, text in rows:
-            writer.writerow([load, safe_cell(file), line, reason, safe_cell(text)])
+    lines = catalogue.rejects_csv(catalogue.database(door(ctx).settings), load_id)
+    first = next(lines)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The rows are UTF-8 whatever the terminal speaks.
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    sys.stdout.write(first)
+    sys.stdout.writelines(lines)
+
+
+@click.command("loads")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="The newest so many.")
+@click.pass_context
+def loads(ctx: click.Context, limit: int) -> None:
+    """List what was loaded, the newest last: when, which files, what became of their rows.
+
+    \b
+    Examples:
+      storemon loads
+      storemon loads --limit 500 | grep polls
+    """
+    from storemon_flask.services import catalogue, report_text
+
+    database = catalogue.database(door(ctx).settings)
+    if not database.exists():
+        raise StoremonError(f"there is no database at {database.path}; run `storemon load-data` to make it")
+    rows = [["load", "started (UTC)", "file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected"]]
+    errors: list[str] = []
+    for load in reversed(catalogue.newest_loads(database, None, limit)):
+        started = report_text.instant_text(load.started_us)[:19].replace("T", " ")
+        for summary in load.files:
+            c = summary.counts
+            numbers = (c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected)
+            rows.append(
+                [str(load.id), started, summary.file, summary.feed or "none", *(f"{number:,}" for number in numbers)]
+            )
+            errors.append(summary.error)
+    head, *lines = table(rows, text_columns=4)
+    click.echo(head)
+    for line, error in zip(lines, errors, strict=True):
+        click.echo(line)
+        if error:
+            click.echo(f"    not loaded: {error}")

@@ -102,32 +102,35 @@ def _file(path: Path, named: bool) -> list[Source | Unreadable]:
         return [Unreadable(name, f"{path} cannot be read: permission denied")]
     size = path.stat().st_size
     if path.name.lower().endswith(".zip"):
-        return _members(path, name)
+        return members(name, str(path), lambda: zipfile.ZipFile(path))
     if path.name.lower().endswith(".gz"):
         return [Source(name, size, lambda: gzip.GzipFile(path), str(path))]  # type: ignore[arg-type,return-value]
     return [Source(name, size, lambda: path.open("rb", buffering=0), str(path))]
 
 
-def _members(path: Path, name: str) -> list[Source | Unreadable]:
-    """The CSVs of a zip, in name order; what macOS adds, dot files and everything else are passed over."""
+def members(name: str, path: str, archive: Callable[[], zipfile.ZipFile]) -> list[Source | Unreadable]:
+    """The CSVs of a zip, in name order; what macOS adds, dot files and everything else are passed over.
+
+    `archive` opens it anew each time; `name` and `path` are how it is shown, shorter and longer.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = sorted(
-                (info for info in archive.infolist() if not info.is_dir() and _is_csv_member(info.filename)),
+        with archive() as opened_zip:
+            found = sorted(
+                (info for info in opened_zip.infolist() if not info.is_dir() and _is_csv_member(info.filename)),
                 key=lambda info: info.filename,
             )
     except _DAMAGED as error:
         return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
-    if not members:
+    if not found:
         return [Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz")]
     return [
         Source(
             f"{name}/{info.filename}",
             info.compress_size,
-            _member_opener(path, info.filename),
+            _member_opener(path, info.filename, archive),
             f"{path}/{info.filename}",
         )
-        for info in members
+        for info in found
     ]
 
 
@@ -149,17 +152,17 @@ class _GzipMember(gzip.GzipFile):
         self._member.close()
 
 
-def _member_opener(path: Path, member: str) -> Callable[[], BinaryIO]:
+def _member_opener(path: str, member: str, archive: Callable[[], zipfile.ZipFile]) -> Callable[[], BinaryIO]:
     def open_member() -> BinaryIO:
-        archive = zipfile.ZipFile(path)
+        opened_zip = archive()
         try:
-            stream = archive.open(member)
+            stream = opened_zip.open(member)
         except RuntimeError as error:
             # So zipfile says that a password is needed.
             raise DataError(f"{member} in {path} cannot be opened: {error}; unpack it first") from error
         finally:
             # An open member keeps the archive's file open for as long as it needs it.
-            archive.close()
+            opened_zip.close()
         if member.lower().endswith(".gz"):
             return _GzipMember(stream)  # type: ignore[return-value]
         return stream  # type: ignore[return-value]

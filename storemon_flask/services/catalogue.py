@@ -1,10 +1,13 @@
 """What there is: the database, its sizes and counts, the rejects, the versions."""
 
+import csv
+import io
 import platform
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 from storemon_flask import zonedata
@@ -13,6 +16,7 @@ from storemon_flask.services import report_text
 from storemon_flask.settings import KNOBS, Settings
 from storemon_flask.storage import loads, polls, reports, stores
 from storemon_flask.storage.db import Database
+from storemon_flask.storage.loads import LoadRow as LoadRow
 from storemon_flask.version import VERSION
 
 
@@ -28,6 +32,18 @@ def rejects(database: Database, load: int | None) -> Iterator[Iterator[tuple[int
         if load is not None and not loads.exists(connection, load):
             raise NotFound(f"there is no load {load}; `storemon rejects` without --load lists those of every load")
         yield loads.rejects(connection, load)
+
+
+def rejects_csv(database: Database, load: int | None) -> Iterator[str]:
+    """The same as CSV, line by line, a header first. Errors as `rejects`, before the first line."""
+    with rejects(database, load) as rows:
+        line_of = io.StringIO(newline="")
+        writer = csv.writer(line_of, lineterminator="\n")
+        for row in chain([("load", "file", "line", "reason", "text")], rows):
+            writer.writerow([report_text.safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
+            yield line_of.getvalue()
+            line_of.seek(0)
+            line_of.truncate()
 
 
 def info(settings: Settings) -> list[tuple[str, str]]:
@@ -83,3 +99,22 @@ def _size(file: Path) -> str:
 def _files(folder: Path) -> str:
     sizes = [file.stat().st_size for file in folder.glob("report_*.csv")]
     return f" ({len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB)" if folder.is_dir() else " (not there yet)"
+
+
+def newest_loads(database: Database, before: int | None, limit: int) -> list[LoadRow]:
+    """Up to `limit` loads, the newest first, older than the load `before` if that is given; none without a database."""
+    if not database.exists():
+        return []
+    with database.read() as connection:
+        return loads.newest(connection, before, limit)
+
+
+def one_load(database: Database, load: int) -> LoadRow:
+    """The load of that number; `NotFound` when there is none."""
+    found = None
+    if database.exists() and load < 1 << 63:
+        with database.read() as connection:
+            found = loads.find(connection, load)
+    if found is None:
+        raise NotFound(f"there is no load {load}; GET /api/v1/loads lists those there are")
+    return found

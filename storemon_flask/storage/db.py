@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -33,6 +33,7 @@ class Database:
         self._migrated = False
         self._known: tuple[int, int] | None = None
         self._migrating = threading.Lock()
+        self._turn = threading.Lock()
 
     def exists(self) -> bool:
         """Whether the file is there; commands that only read ask first and never create it."""
@@ -70,13 +71,18 @@ class Database:
         with self._sentences():
             connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rw")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES if aside is None else 0}")
-            self._begin(connection, last_word)
+            # Threads of one process take turns here: SQLite would let them sleep and try again.
+            self._wait(lambda: self._turn.acquire(timeout=_TURN_S), last_word)
             try:
-                yield connection
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
+                self._begin(connection, last_word)
+                try:
+                    yield connection
+                    connection.commit()
+                except BaseException:
+                    connection.rollback()
+                    raise
+            finally:
+                self._turn.release()
         if aside is not None:
             aside.submit(self._checkpoint)
 
@@ -110,15 +116,23 @@ class Database:
 
     def _begin(self, connection: sqlite3.Connection, last_word: bool = False) -> None:
         """Take the write lock, waiting for whoever has it."""
-        end = time.monotonic() + BUSY_TIMEOUT_S
-        leave = time.monotonic() + _LAST_WORD_S if last_word else 0.0
-        while True:
+
+        def begun() -> bool:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                return
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
                     raise
+                return False
+            return True
+
+        end = time.monotonic() + BUSY_TIMEOUT_S
+        self._wait(begun, last_word)
+
+    def _wait(self, had: Callable[[], bool], last_word: bool) -> None:
+        """Try until it is had; `DatabaseError` when the server stops before."""
+        leave = time.monotonic() + _LAST_WORD_S if last_word else 0.0
+        while not had():
             if self._stopping.is_set() and time.monotonic() > leave:
                 raise DatabaseError("the server is stopping; send the request again when it is back")
 

@@ -3,8 +3,9 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from storemon_flask.model import FileSummary
+from storemon_flask.model import Counts, FileSummary
 
 
 def begin(connection: sqlite3.Connection, started_us: int) -> int:
@@ -61,3 +62,37 @@ def totals(connection: sqlite3.Connection) -> tuple[int, int]:
     (loads,) = connection.execute("SELECT count(*) FROM load").fetchone()
     (rejected,) = connection.execute("SELECT coalesce(sum(rejected_count), 0) FROM load_file").fetchone()
     return loads, rejected
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRow:
+    """A load with its files, each as its row: counts, reasons, notes and error as they were said."""
+
+    id: int
+    started_us: int
+    files: list[FileSummary]
+
+
+def newest(connection: sqlite3.Connection, before: int | None, limit: int) -> list[LoadRow]:
+    """Up to `limit` loads, the newest first; only those older than the load `before`, if that is given."""
+    rows = connection.execute(
+        "SELECT id, started_us FROM load WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2", (before, limit)
+    ).fetchall()
+    return [LoadRow(load, started, _files(connection, load)) for load, started in rows]
+
+
+def find(connection: sqlite3.Connection, load: int) -> LoadRow | None:
+    """The load of that number."""
+    row = connection.execute("SELECT id, started_us FROM load WHERE id = ?", [load]).fetchone()
+    return None if row is None else LoadRow(row[0], row[1], _files(connection, load))
+
+
+def _files(connection: sqlite3.Connection, load: int) -> list[FileSummary]:
+    return [
+        FileSummary(file, feed, sha256, Counts(*counts), json.loads(reasons), [], json.loads(notes), error)
+        for file, feed, sha256, reasons, notes, error, *counts in connection.execute(
+            "SELECT file, feed, sha256, reasons, notes, error, row_count, new_count, changed_count, unchanged_count, "
+            "repeated_count, rejected_count FROM load_file WHERE load = ? ORDER BY id",
+            [load],
+        )
+    ]

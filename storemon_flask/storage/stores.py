@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from storemon_flask.model import Hours, Ints
+from storemon_flask.model import WEEK_US, Hours, Ints
 
 _CHUNK = 500
 _ROWS_AT_ONCE = 20_000
@@ -146,6 +146,29 @@ def _facts(connection: sqlite3.Connection, select: str, store_ids: Iterable[str]
         marks = ",".join("?" * len(chunk))
         found |= {store_id: tuple(said) for store_id, *said in connection.execute(f"{select} ({marks})", chunk)}
     return found
+
+
+def remove_hours(connection: sqlite3.Connection, store_id: str) -> int:
+    """Forget the store's hours; how many rows that was."""
+    removed = connection.execute(
+        "DELETE FROM hours WHERE store = (SELECT number FROM store WHERE store_id = ?)", [store_id]
+    ).rowcount
+    if removed:
+        _schedule_changed(connection)
+    return removed
+
+
+def remove(connection: sqlite3.Connection, store_id: str) -> None:
+    """Forget the store with its hours, its zone and, week by week, its polls."""
+    number, first, last = connection.execute(
+        "SELECT number, first_poll_us, last_poll_us FROM store WHERE store_id = ?", [store_id]
+    ).fetchone()
+    if first is not None:
+        weeks = range(first // WEEK_US, last // WEEK_US + 1)
+        connection.executemany("DELETE FROM poll_week WHERE week = ? AND store = ?", [(week, number) for week in weeks])
+    for table, column in (("hours", "store"), ("timezone", "store"), ("store", "number")):
+        connection.execute(f"DELETE FROM {table} WHERE {column} = ?", [number])
+    _schedule_changed(connection)
 
 
 def data_version(connection: sqlite3.Connection) -> int:

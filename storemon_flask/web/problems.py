@@ -41,7 +41,9 @@ def _http(error: HTTPException) -> Response:
     elif status == 416:
         detail = "the report has fewer bytes than the Range asks for; leave the Range header out to get it whole"
     elif status == 413:
-        detail = f"the body is larger than the {request.max_content_length:,} bytes that this call takes; send it in parts"
+        detail = (
+            f"the body is larger than the {request.max_content_length:,} bytes that this call takes; send it in parts"
+        )
     elif isinstance(error, MethodNotAllowed):
         allowed = " or ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
         detail = f"{request.path} does not answer {request.method}; use {allowed}"

@@ -1,9 +1,11 @@
 """Schemas that several operations answer with or take."""
 
+from dataclasses import asdict
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields
 
+from storemon_flask.model import FileSummary, Reject
 from storemon_flask.services import instants
 
 
@@ -36,3 +38,112 @@ class ProblemSchema(Schema):
     status = fields.Integer(required=True)
     detail = fields.String(required=True)
     errors = fields.Dict(keys=fields.String(), values=fields.Raw())
+
+
+_WHOLE = {"minimum": 0}
+
+
+class RejectSchema(Closed):
+    """A row that could not be used."""
+
+    line = fields.Integer(required=True, metadata={"description": "the line it begins on; in JSON the row's number"})
+    reason = fields.String(required=True)
+    text = fields.String(required=True, metadata={"description": "its first 1,000 characters"})
+
+
+class FileRejectSchema(RejectSchema):
+    """A rejected row and the file it stands in."""
+
+    file = fields.String(required=True)
+
+
+class CountsSchema(Closed):
+    """What became of rows: rows = new + changed + unchanged + repeated + rejected."""
+
+    feed = fields.String(
+        required=True, metadata={"description": "polls, hours, timezones or stores; empty if it is none"}
+    )
+    rows = fields.Integer(required=True, metadata=_WHOLE)
+    new = fields.Integer(required=True, metadata=_WHOLE)
+    changed = fields.Integer(required=True, metadata=_WHOLE)
+    unchanged = fields.Integer(required=True, metadata=_WHOLE)
+    repeated = fields.Integer(required=True, metadata=_WHOLE)
+    rejected = fields.Integer(required=True, metadata=_WHOLE)
+    reasons = fields.Dict(
+        required=True,
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata={"description": "rejected rows by reason"},
+    )
+    notes = fields.List(fields.String(), required=True)
+    file = fields.String(required=True)
+    error = fields.String(
+        required=True, allow_none=True, metadata={"description": "why nothing of the file was stored; null if it was"}
+    )
+
+
+class FileSchema(CountsSchema):
+    """One file, with the first 100 of its rejected rows."""
+
+    rejects = fields.List(fields.Nested(RejectSchema), required=True)
+
+
+class LoadedSchema(FileSchema):
+    """What a push did."""
+
+    load_id = fields.Integer(
+        required=True, metadata={"description": "its number; its rejects are at /api/v1/loads/NUMBER/rejects"}
+    )
+
+
+class LoadSchema(Closed):
+    """What an upload did, file by file."""
+
+    load_id = fields.Integer(required=True)
+    files = fields.List(fields.Nested(FileSchema), required=True)
+
+
+class PastLoadSchema(Closed):
+    """A load of the past."""
+
+    load_id = fields.Integer(required=True)
+    started = fields.String(required=True, metadata={"format": "date-time"})
+    files = fields.List(fields.Nested(CountsSchema), required=True)
+
+
+class LoadsSchema(Closed):
+    """Loads, the newest first."""
+
+    found = fields.List(fields.Nested(PastLoadSchema), required=True, data_key="loads")
+    next = fields.String(
+        required=True, allow_none=True, metadata={"description": "the cursor of the next page; null at the end"}
+    )
+
+
+class RejectsSchema(Closed):
+    """The rejected rows of a load, as far as they are kept (the first 10,000)."""
+
+    load_id = fields.Integer(required=True)
+    rejects = fields.List(fields.Nested(FileRejectSchema), required=True)
+
+
+def reject_json(reject: Reject) -> dict[str, Any]:
+    """As `RejectSchema`."""
+    return {"line": reject.line, "reason": reject.reason, "text": reject.text}
+
+
+def counts_json(summary: FileSummary) -> dict[str, Any]:
+    """As `CountsSchema`."""
+    return {
+        "file": summary.file,
+        "feed": summary.feed,
+        **asdict(summary.counts),
+        "reasons": summary.reasons,
+        "notes": summary.notes,
+        "error": summary.error or None,
+    }
+
+
+def file_json(summary: FileSummary, most_rejects: int) -> dict[str, Any]:
+    """As `FileSchema`."""
+    return {**counts_json(summary), "rejects": [reject_json(reject) for reject in summary.rejects[:most_rejects]]}

@@ -1,0 +1,29 @@
+"""What is pushed over HTTP: a body that is one feed, or uploaded files."""
+
+from collections.abc import Iterable
+from typing import IO, Any
+
+from storemon_flask.errors import BadRequest
+from storemon_flask.ingest import uploads
+from storemon_flask.services import load
+from storemon_flask.services.load import LoadResult, Terms
+from storemon_flask.storage.db import Database
+
+
+def body(database: Database, stream: Any, size: int, form: str, feed: str, packed: bool, terms: Terms) -> LoadResult:
+    """Load a request's body as `feed`. `form` is csv, json, ndjson, or empty to find out; `packed`: it is gzipped.
+
+    What the body is not, a feed or JSON or small enough, is raised as the `DataError` it is.
+    """
+    result = load.run(database, [uploads.body(stream, size, form, feed, packed)], terms)
+    if result.error is not None:
+        raise result.error
+    return result
+
+
+def files(database: Database, uploaded: Iterable[tuple[str, IO[bytes]]], terms: Terms) -> LoadResult:
+    """Load uploaded files and zips, each file's feed recognised by its header. One bad file does not keep the others out."""
+    found = uploads.files(uploaded)
+    if not found:
+        raise BadRequest("no file was sent; send one or more as multipart/form-data, as `curl -F file=@polls.csv` does")
+    return load.run(database, found, terms)

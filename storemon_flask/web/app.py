@@ -1,0 +1,11 @@
+"""What every view gets from the app it belongs to."""
+
+from flask import current_app
+
+from storemon_flask.jobs.runner import Runner
+
+
+def runner() -> Runner:
+    """The app's runner, which has its settings and its database."""
+    found: Runner = current_app.extensions["storemon"]
+    return found

@@ -1,0 +1,240 @@
+"""Data in: feeds pushed as CSV, JSON or files, one store's hours and zone, removals."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from flask import Blueprint, Response, jsonify, request
+from marshmallow import fields, validate
+
+from storemon_flask.errors import BadRequest, Unprocessable, UnsupportedMediaType
+from storemon_flask.model import FileSummary
+from storemon_flask.services import intake, store_edit
+from storemon_flask.services.load import Terms
+from storemon_flask.web import bodies
+from storemon_flask.web.app import runner
+from storemon_flask.web.contract import JSON, Answer, operation
+from storemon_flask.web.schemas import Closed, LoadedSchema, LoadSchema, file_json, reject_json
+
+blueprint = Blueprint("feeds", __name__)
+
+_FORMS: Final = {
+    "text/csv": "csv",
+    "application/json": "json",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/gzip": "csv",
+    "application/x-gzip": "csv",
+}
+# What curl says of a body when it is told nothing: the body itself shows what it is.
+_UNSAID: Final = ("", "application/x-www-form-urlencoded", "application/octet-stream")
+_REJECTS_SHOWN: Final = 100
+
+
+class AtomicSchema(Closed):
+    """How a feed is to be applied."""
+
+    atomic = fields.Integer(
+        load_default=0,
+        validate=validate.OneOf((0, 1)),
+        metadata={"description": "1: nothing is applied if any row is rejected"},
+    )
+
+
+class PollSchema(Closed):
+    """One poll."""
+
+    store_id = fields.String(required=True)
+    timestamp_utc = fields.String(required=True, metadata={"example": "2024-10-14 11:15:00 UTC"})
+    status = fields.String(required=True, metadata={"description": "active or inactive"})
+
+
+class HoursRowSchema(Closed):
+    """One stretch of one weekday, local time."""
+
+    day = fields.Integer(required=True, strict=True, metadata={"description": "0 Monday to 6 Sunday"})
+    start_time_local = fields.String(required=True, metadata={"example": "09:00"})
+    end_time_local = fields.String(required=True, metadata={"example": "17:30"})
+
+
+class HoursSchema(Closed):
+    """A store's whole week."""
+
+    hours = fields.List(
+        fields.Nested(HoursRowSchema),
+        required=True,
+        validate=validate.Length(1, 1000, error="name at least one row; DELETE makes the store open 24x7"),
+    )
+
+
+class TimezoneSchema(Closed):
+    """A store's zone."""
+
+    timezone = fields.String(required=True, metadata={"example": "America/Chicago"})
+
+
+_FEED_BODY: Final = {"text/csv": None, JSON: None, "application/x-ndjson": None, "application/gzip": None}
+_PUSHED: Final = {
+    200: Answer("what became of the rows", LoadedSchema()),
+    413: Answer("larger than STOREMON_MAX_BODY_MB"),
+    415: Answer("neither CSV nor JSON nor NDJSON"),
+    422: Answer("not that feed, or atomic and a row was rejected"),
+}
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/api/v1/feeds/<any(polls, hours, timezones, stores):feed>",
+    scope="write",
+    tag="feeds",
+    query=AtomicSchema(),
+    body=_FEED_BODY,
+    answers=_PUSHED,
+)
+def push(feed: str, query: dict[str, Any]) -> Response:
+    """Push one feed: CSV (also gzip), JSON (an object or a list) or NDJSON."""
+    form, packed = _form()
+    with _one_load() as terms:
+        result = intake.body(
+            runner().database, request.stream, request.content_length or 0, form, feed, packed, terms(query["atomic"])
+        )
+    (summary,) = result.files
+    if result.refused:
+        raise _refusal(result.load, summary.error, [summary])
+    return jsonify(load_id=result.load, **file_json(summary, _REJECTS_SHOWN))
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/api/v1/feeds",
+    scope="write",
+    tag="feeds",
+    query=AtomicSchema(),
+    body={"multipart/form-data": None},
+    answers={**_PUSHED, 200: Answer("what became of each file", LoadSchema())},
+)
+def upload(query: dict[str, Any]) -> Response:
+    """Upload files and zips; the feed of each is recognised by its header."""
+    if request.mimetype != "multipart/form-data":
+        raise UnsupportedMediaType(
+            f"the body is {request.mimetype or 'of no stated type'}; send files as multipart/form-data "
+            "(`curl -F file=@polls.csv`), or one feed to /api/v1/feeds/polls"
+        )
+    uploaded = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
+    if request.form:
+        named = ", ".join(request.form)
+        raise Unprocessable(
+            f"{named}: not a file; send files only", errors={name: ["not a file"] for name in request.form}
+        )
+    with _one_load() as terms:
+        result = intake.files(runner().database, uploaded, terms(query["atomic"]))
+    if result.refused:
+        why = next(summary.error for summary in result.files if summary.error)
+        raise _refusal(result.load, why, result.files)
+    if result.error is not None and all(summary.error for summary in result.files):
+        raise Unprocessable(
+            "; ".join(f"{summary.file}: {summary.error}" for summary in result.files[:10]),
+            errors={summary.file: [summary.error] for summary in result.files},
+        )
+    return jsonify(load_id=result.load, files=[file_json(summary, _REJECTS_SHOWN) for summary in result.files])
+
+
+_CHANGED: Final = {
+    200: Answer("what changed", LoadedSchema()),
+    404: Answer("no such store"),
+    413: Answer("larger than 1 MB"),
+    422: Answer("a row that cannot be; nothing was changed"),
+}
+
+
+@operation(
+    blueprint, "PUT", "/api/v1/stores/<store:store_id>/hours", scope="write", tag="stores",
+    body={JSON: HoursSchema()}, answers=_CHANGED,
+)  # fmt: skip
+def put_hours(store_id: str) -> Response:
+    """Set a store's weekly hours, replacing those it had."""
+    return _put("hours", store_id, bodies.load(HoursSchema(), request)["hours"])
+
+
+@operation(
+    blueprint, "PUT", "/api/v1/stores/<store:store_id>/timezone", scope="write", tag="stores",
+    body={JSON: TimezoneSchema()}, answers=_CHANGED,
+)  # fmt: skip
+def put_timezone(store_id: str) -> Response:
+    """Set a store's time zone."""
+    return _put("timezones", store_id, [bodies.load(TimezoneSchema(), request)])
+
+
+@operation(
+    blueprint, "DELETE", "/api/v1/stores/<store:store_id>/hours", scope="write", tag="stores",
+    answers={204: Answer("open 24x7 now"), 404: Answer("no such store")},
+)  # fmt: skip
+def delete_hours(store_id: str) -> tuple[str, int]:
+    """Remove a store's hours: it counts as open 24x7 again."""
+    with _one_load():
+        store_edit.remove_hours(runner().database, store_id)
+    return "", 204
+
+
+@operation(
+    blueprint, "DELETE", "/api/v1/stores/<store:store_id>", scope="admin", tag="stores",
+    answers={204: Answer("gone"), 404: Answer("no such store")},
+)  # fmt: skip
+def delete_store(store_id: str) -> tuple[str, int]:
+    """Remove a store with its polls, hours and zone. Finished reports keep their numbers."""
+    with _one_load():
+        store_edit.remove(runner().database, store_id)
+    return "", 204
+
+
+def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> Response:
+    with _one_load() as terms:
+        result = store_edit.put(runner().database, feed, store_id, rows, terms(1).now_us)
+    return jsonify(load_id=result.load, **file_json(result.files[0], _REJECTS_SHOWN))
+
+
+@contextmanager
+def _one_load() -> Iterator[Any]:
+    """Room for one more load, and the terms it is done on, by whether it is to be atomic."""
+    found = runner()
+    settings = found.settings
+
+    def terms(atomic: int) -> Terms:
+        now_us = time.time_ns() // 1000
+        return Terms(now_us, settings.max_clock_skew_us, settings.csv_road, bool(atomic), settings.max_body_bytes)
+
+    with found.room_for_a_load():
+        yield terms
+
+
+def _form() -> tuple[str, bool]:
+    """The form of the body by its headers (empty: unsaid), and whether it is gzipped."""
+    kind, packing = request.mimetype, request.headers.get("Content-Encoding", "identity").strip().lower()
+    if packing not in ("identity", "gzip", "x-gzip"):
+        raise UnsupportedMediaType(f"Content-Encoding is {packing!r}; it must be gzip, or left out")
+    if request.content_length is None and not request.environ.get("wsgi.input_terminated"):
+        raise BadRequest("the request has no Content-Length, so it has no body; send the feed as the body")
+    packed = packing != "identity" or kind in ("application/gzip", "application/x-gzip")
+    if kind in _UNSAID:
+        return "", packed
+    if kind not in _FORMS:
+        raise UnsupportedMediaType(
+            f"Content-Type is {kind}; it must be text/csv, application/json, application/x-ndjson or application/gzip"
+        )
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMediaType(f"the charset is {charset}; it must be utf-8")
+    return _FORMS[kind], packed
+
+
+def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:
+    rejects = [{"file": summary.file, **reject_json(reject)} for summary in files for reject in summary.rejects]
+    return Unprocessable(
+        f"{why}; all rejected rows are at /api/v1/loads/{load}/rejects",
+        load_id=load,
+        rejected=sum(summary.counts.rejected for summary in files),
+        rejects=rejects[:_REJECTS_SHOWN],
+    )

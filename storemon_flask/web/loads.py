@@ -1,0 +1,88 @@
+"""What was loaded, and what of it could not be used."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Blueprint, Response, json, jsonify, stream_with_context
+from marshmallow import fields, validate
+
+from storemon_flask.services import catalogue, report_text
+from storemon_flask.services.catalogue import LoadRow
+from storemon_flask.web.app import runner
+from storemon_flask.web.contract import Answer, operation
+from storemon_flask.web.schemas import Closed, LoadsSchema, PastLoadSchema, RejectsSchema, counts_json
+
+blueprint = Blueprint("loads", __name__)
+
+
+class PageSchema(Closed):
+    """A page of loads."""
+
+    limit = fields.Integer(load_default=50, validate=validate.Range(1, 1000), metadata={"description": "loads a page"})
+    cursor = fields.Integer(
+        load_default=None,
+        validate=validate.Range(1, (1 << 63) - 1),
+        metadata={"description": "what `next` of the page before said"},
+    )
+
+
+class FormatSchema(Closed):
+    """How rejects are to be answered."""
+
+    format = fields.String(load_default="json", validate=validate.OneOf(("json", "csv")))
+
+
+@operation(
+    blueprint, "GET", "/api/v1/loads", scope="read", tag="loads", query=PageSchema(),
+    answers={200: Answer("the newest loads first", LoadsSchema())},
+)  # fmt: skip
+def loads(query: dict[str, Any]) -> Response:
+    """List what was loaded, with counts by file."""
+    found = catalogue.newest_loads(runner().database, query["cursor"], query["limit"] + 1)
+    page = found[: query["limit"]]
+    more = len(found) > len(page)
+    return jsonify(loads=[_json(row) for row in page], next=str(page[-1].id) if more else None)
+
+
+@operation(
+    blueprint, "GET", "/api/v1/loads/<int:load>", scope="read", tag="loads",
+    answers={200: Answer("the load", PastLoadSchema()), 404: Answer("no such load")},
+)  # fmt: skip
+def one_load(load: int) -> Response:
+    """Show one load."""
+    return jsonify(_json(catalogue.one_load(runner().database, load)))
+
+
+@operation(
+    blueprint, "GET", "/api/v1/loads/<int:load>/rejects", scope="read", tag="loads", query=FormatSchema(),
+    answers={200: Answer("the rejected rows", RejectsSchema()), 404: Answer("no such load")},
+)  # fmt: skip
+def rejects(load: int, query: dict[str, Any]) -> Response:
+    """List the rows of a load that could not be used, as JSON or CSV."""
+    database = runner().database
+    catalogue.one_load(database, load)
+    if query["format"] == "csv":
+        answer = Response(
+            stream_with_context(catalogue.rejects_csv(database, load)), content_type="text/csv; charset=utf-8"
+        )
+        answer.headers["Content-Disposition"] = f"attachment; filename=rejects_{load}.csv"
+        return answer
+
+    def rows() -> Iterator[str]:
+        yield f'{{"load_id": {load}, "rejects": ['
+        separator = "\n"
+        with catalogue.rejects(database, load) as found:
+            for _, file, line, reason, text in found:
+                yield separator + json.dumps({"file": file, "line": line, "reason": reason, "text": text})
+                separator = ",\n"
+        yield "\n]}\n"
+
+    return Response(stream_with_context(rows()), content_type="application/json")
+
+
+def _json(row: LoadRow) -> dict[str, Any]:
+    return {
+        "load_id": row.id,
+        "started": report_text.instant_text(row.started_us),
+        "files": [counts_json(summary) for summary in row.files],
+    }
