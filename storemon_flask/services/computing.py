@@ -33,7 +33,9 @@ def table(
     from_us = max(calculation.evidence_from(as_of_us, rules), 0)
     for done, part in enumerate(plan.parts, start=1):
         heard = polls.read(connection, part.number, from_us, as_of_us)
-        last = _last_polls(connection, part.number, heard, as_of_us, from_us) if full else _NO_POLLS
+        last = (
+            _last_polls(connection, part.number, heard, as_of_us, from_us) if full and len(part.number) else _NO_POLLS
+        )
         fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, last)
         opened = plan.openings(part, fleet, as_of_us, rules)
         tables.append(calculation.compute(fleet, as_of_us, rules, opened, full))
