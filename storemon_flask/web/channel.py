@@ -11,7 +11,7 @@ from waitress.task import ErrorTask
 from storemon_flask.web import guard, problems
 
 # How long a client that was refused in the middle of its body may go on sending, for nothing, before it is cut off.
-_LINGER_S: Final = 10.0
+_LINGER_S: Final = 5.0
 
 
 class ProblemTask(ErrorTask):
