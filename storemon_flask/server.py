@@ -134,6 +134,8 @@ def _listening(app: "Flask", settings: Settings) -> tuple[Any, list[str]]:
             port=settings.port,
             threads=settings.http_threads,
             ident="storemon",
+            # 500 MB come in in 0.8 s; in Waitress's own pieces of 8 KB it takes 2.5 s of the loop that serves everybody.
+            recv_bytes=65_536,
             # Waitress refuses a body of just this size.
             max_request_body_size=settings.max_body_bytes + 1,
             # Whoever stops sending in the middle is let go after a minute; until then he holds a connection and no thread.
