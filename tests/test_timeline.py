@@ -235,6 +235,8 @@ def test_since_when_a_store_is_what_it_is(polls, as_of, expected):
 def test_a_store_always_open_has_been_up_at_least_as_long_as_is_known_and_stale_since_its_last_poll():
     every_hour = [("a", at(hour), True) for hour in range(24 * 12)]
     assert now(every_hour, at(0.5, 11), []) == ("up", at(0), True)
+    # A first poll within what is known is the first there was.
+    assert now(every_hour[24 * 9 :], at(0.5, 11), []) == ("up", at(0, 9), False)
     word, since, earlier = now([("a", at(0), True)], at(0, 20), [])
     assert (word, since, earlier) == ("stale", at(2.5), False)
 

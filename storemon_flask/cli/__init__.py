@@ -2,6 +2,15 @@
 
 import click
 
-from storemon_flask.cli import keys, load, report
+from storemon_flask.cli import keys, load, report, stores
 
-COMMANDS: tuple[click.Command, ...] = (load.load_data, load.rejects, load.loads, report.report, report.info, keys.keys)
+COMMANDS: tuple[click.Command, ...] = (
+    load.load_data,
+    load.rejects,
+    load.loads,
+    report.report,
+    stores.stores,
+    stores.store,
+    report.info,
+    keys.keys,
+)

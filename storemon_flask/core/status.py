@@ -73,7 +73,9 @@ def since(
         speaks = heard & np.isin(status[store], (_UP, _DOWN))
         moment = np.where(heard, evidence.instant_us[newest] + rules.max_gap_us * (status[store] == _STALE), moment)
         moment = np.where(speaks, evidence.instant_us[run], moment)
-        earlier[store] = speaks & before & (run == first)
+        # A poll that is not in the evidence would be of the run only if it were less than a max gap before it.
+        reaches = evidence.instant_us[run] - known_from_us < rules.max_gap_us
+        earlier[store] = speaks & before & (run == first) & reaches
     known = status[store] != _NO_DATA
     begun[store[known]] = moment[known]
     return begun, earlier

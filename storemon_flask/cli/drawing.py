@@ -1,0 +1,131 @@
+"""A timeline as lines of text: a row per local day, a cell per half hour, told apart without colour."""
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import groupby
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import click
+import numpy as np
+
+from storemon_flask import zonedata
+from storemon_flask.core import timeline
+from storemon_flask.core.timeline import Stretches
+from storemon_flask.model import HOUR_US, MINUTE_US, Bools, Ints
+from storemon_flask.services.report_text import percent_hundredths
+from storemon_flask.services.timeline import StoreTimeline
+
+CELL_US: Final = HOUR_US // 2
+LEGEND: Final = "= up  X down  ? unknown  . closed   half an hour a cell, the worst of it shown"
+_UP, _DOWN, _UNKNOWN, _CLOSED, _OUTSIDE = "=", "X", "?", ".", " "
+_COLOURS: Final = {_UP: "green", _DOWN: "red", _UNKNOWN: "yellow", _CLOSED: "bright_black"}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How instants are written: in the time of a zone, with its abbreviation."""
+
+    zone: ZoneInfo
+
+    def local(self, instant_us: int) -> datetime:
+        """The wall clock at an instant."""
+        return (_EPOCH + timedelta(microseconds=instant_us)).astimezone(self.zone)
+
+    def text(self, instant_us: int) -> str:
+        """Date, minute and the zone's abbreviation."""
+        return f"{self.local(instant_us):%Y-%m-%d %H:%M %Z}"
+
+    def midnight(self, day: date) -> int:
+        """The instant at which a local date begins."""
+        return (datetime.combine(day, time(), self.zone).astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def clock(zone_name: str, utc: bool) -> Clock:
+    """The clock of a zone, or of UTC."""
+    return Clock(zonedata.zone("Etc/UTC" if utc else zone_name))
+
+
+def rows(found: StoreTimeline, clock: Clock, colour: bool) -> Iterator[str]:
+    """The picture: hours across, then each local day of the range with its uptime; a zone's change makes rows of 23 or 25 h."""
+    days = list(_days(found, clock))
+    width = max((len(label) for label, _, _ in days), default=0)
+    yield " " * width + "  " + "".join(f"{hour:<6}" for hour in range(0, 24, 3)).rstrip()
+    for label, start, end in days:
+        cells = _cells(found, start, end)
+        length = f"  {(end - start) / HOUR_US:g} h" if end - start != 24 * HOUR_US else ""
+        day = timeline.sums(found.stretches, start, end, 1)
+        percent = int(percent_hundredths(day["uptime"], day["uptime"] + day["downtime"])[0])
+        share = f"{percent // 100:3d}.{percent % 100:02d} %" if percent >= 0 else ""
+        yield f"{label:<{width}}  {_painted(cells, colour)}  {share}{length}".rstrip()
+
+
+def span(length_us: int) -> str:
+    """A length of time, in its two largest units."""
+    minutes = length_us // MINUTE_US
+    if minutes < 1:
+        return "<1min" if length_us else "0min"
+    if minutes < 60:
+        return f"{minutes}min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60}h {minutes % 60:02d}min"
+    return f"{minutes // 1440}d {minutes // 60 % 24}h"
+
+
+def cut(text: str, most: int) -> str:
+    """The text in at most so many columns of a terminal; a wide character takes two."""
+    if sum(map(_columns, text)) <= most:
+        return text
+    kept, room = "", most - 2
+    for character in text:
+        room -= _columns(character)
+        if room < 0:
+            break
+        kept += character
+    return kept + ".."
+
+
+def _columns(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _days(found: StoreTimeline, clock: Clock) -> Iterator[tuple[str, int, int]]:
+    """The label, start and end of every local date of the range; one that a zone has skipped is not there."""
+    day = clock.local(found.from_us).date()
+    last = clock.local(found.to_us - 1).date()
+    while day <= last:
+        start, end = clock.midnight(day), clock.midnight(day + timedelta(days=1))
+        if end > start:
+            yield f"{clock.local(start):%a} {day:%m-%d} {clock.local(start):%Z}", start, end
+        day += timedelta(days=1)
+
+
+def _cells(found: StoreTimeline, start: int, end: int) -> str:
+    left = np.arange(start, end, CELL_US, dtype=np.int64)
+    right = np.minimum(left + CELL_US, end)
+    left, right = np.maximum(left, found.from_us), np.minimum(right, found.to_us)
+    cells = np.where(left < right, _CLOSED, _OUTSIDE)
+    # The worst comes last and stays.
+    for state, sign in ((timeline.UP, _UP), (timeline.UNKNOWN, _UNKNOWN), (timeline.DOWN, _DOWN)):
+        cells[_touched(found.stretches, state, left, right)] = sign
+    return "".join(cells.tolist())
+
+
+def _touched(stretches: Stretches, state: int, left: Ints, right: Ints) -> Bools:
+    """Which of `[left, right)` have some time of that state."""
+    wanted = stretches.state == state
+    start, end = stretches.start_us[wanted], stretches.end_us[wanted]
+    if not len(start):
+        return np.zeros(len(left), dtype=bool)
+    place = np.searchsorted(end, left, side="right")
+    touched: Bools = (place < len(start)) & (start[np.minimum(place, len(start) - 1)] < right) & (left < right)
+    return touched
+
+
+def _painted(cells: str, colour: bool) -> str:
+    if not colour:
+        return cells
+    return "".join(click.style("".join(run), fg=_COLOURS.get(sign)) for sign, run in groupby(cells))

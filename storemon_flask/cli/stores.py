@@ -1,0 +1,228 @@
+"""`stores` and `store`: how stores are now, and why their numbers are what they are."""
+
+import io
+import os
+import shutil
+import sys
+import time
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from storemon_flask.cli.door import door, instant, table
+
+if TYPE_CHECKING:
+    from storemon_flask.cli.drawing import Clock
+    from storemon_flask.core.timeline import Outages
+    from storemon_flask.services.store_list import Snapshot
+
+_ENOUGH_FOR_A_NAME: Final = 20
+
+
+@click.command("stores")
+@click.option(
+    "--status", "statuses", multiple=True, metavar="WORD", help="Only this status; may be given several times."
+)
+@click.option("--text", metavar="TEXT", help="Only stores with this text in id or name, in any case.")
+@click.option("--group", metavar="NAME", help="Only stores of this group.")
+@click.option("--zone", metavar="ZONE", help="Only stores of this time zone.")
+@click.option("--sort", metavar="FIELD", default="worst", show_default=True, help="A field of the HTTP list.")
+@click.option("--descending", is_flag=True, help="The other way round.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Stores to show."
+)
+@click.pass_context
+def stores(
+    ctx: click.Context,
+    statuses: tuple[str, ...],
+    text: str | None,
+    group: str | None,
+    zone: str | None,
+    sort: str,
+    descending: bool,
+    limit: int,
+) -> None:
+    """List stores as they are now: down ones first, then stale ones, then by uptime of the last day.
+
+    \b
+    Examples:
+      storemon stores
+      storemon stores --status down --status stale --group North
+      storemon stores --text corner --sort uptime_percent_last_week
+    """
+    from storemon_flask.core.status import STATUSES
+    from storemon_flask.services import catalogue, store_list, store_pages
+
+    _one_of("--sort", sort, store_pages.SORTS)
+    for status in statuses:
+        _one_of("--status", status, STATUSES)
+    settings = door(ctx).settings
+    found = store_list.snapshot(
+        catalogue.database(settings), settings.rules, settings.default_timezone, time.time_ns() // 1000
+    )
+    page = store_pages.page(
+        found, store_pages.Wanted(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
+    )
+    _tolerant()
+    for line in lines(found, page.places, _width()):
+        click.echo(line)
+    counts = ", ".join(f"{count:,} {status}" for status, count in page.counts.items() if count)
+    shown = f"{len(page.places):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
+    _say_moment(found.moment.notice, found.moment.as_of_us)
+    click.echo(f"{shown}{f' ({counts})' if counts else ''}", err=True)
+
+
+def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
+    """The aligned table of those stores, in no more than `width` columns if that is given (from 70 on)."""
+    from storemon_flask.cli.drawing import cut, span
+
+    rows = [["store", "status", "for", "day %", "week %"]]
+    names = []
+    for place in places:
+        one = found.record(place)
+        since_us = int(found.columns["since"][place])
+        length = span(found.moment.as_of_us - since_us) if since_us >= 0 else ""
+        rows.append(
+            [
+                cut(str(one["store_id"]), 36) if width else str(one["store_id"]),
+                str(one["status"]),
+                f">{length}" if one["since_or_earlier"] else length,
+                _decimal(one["uptime_percent_last_day"]),
+                _decimal(one["uptime_percent_last_week"]),
+            ]
+        )
+        group = f" ({one['group']})" if one["group"] else ""
+        names.append(f"{one['name'] or ''}{group}".strip())
+    made = table(rows, text_columns=2)
+    if not any(names):
+        return made
+    longest = max(map(len, made))
+    if width is None:
+        return _beside(made, ["name", *names], longest)
+    room = width - longest - 2
+    if room >= min(_ENOUGH_FOR_A_NAME, max(map(len, names))):
+        return _beside(made, ["name", *(cut(name, room) for name in names)], longest)
+    # An id as long as a UUID leaves no room: it must stay whole, for it is what the next command takes.
+    below = (
+        [line, *([f"  {cut(name, width - 2)}"] if name else [])] for line, name in zip(made[1:], names, strict=True)
+    )
+    return [made[0], *chain.from_iterable(below)]
+
+
+def _beside(made: list[str], texts: list[str], longest: int) -> list[str]:
+    return [f"{line:<{longest}}  {text}".rstrip() for line, text in zip(made, texts, strict=True)]
+
+
+@click.command("store")
+@click.argument("store_id", metavar="ID")
+@click.option("--from", "from_us", callback=instant, metavar="T", help="Where to begin.  [default: 7 days before --to]")
+@click.option("--to", "to_us", callback=instant, metavar="T", help="Where to end.  [default: now, or the newest poll]")
+@click.option("--utc", is_flag=True, help="Show days and times in UTC, not in the store's zone.")
+@click.pass_context
+def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | None, utc: bool) -> None:
+    """Show one store: a row for each day, its outages, and its numbers of the last day and week.
+
+    --from and --to are UTC if they do not name an offset; they may lie 31 days apart.
+
+    \b
+    Examples:
+      storemon store NYC/12
+      storemon store NYC/12 --from 2024-10-01 --to 2024-10-08T00:00-04:00
+    """
+    from storemon_flask.cli import drawing
+    from storemon_flask.services import catalogue, store_list, timeline
+
+    settings = door(ctx).settings
+    database = catalogue.database(settings)
+    now_us = time.time_ns() // 1000
+    found = timeline.of_store(
+        database, store_id, from_us, to_us, settings.rules, settings.default_timezone, now_us
+    )  # fmt: skip
+    snapshot = store_list.detail(database, store_id, settings.rules, settings.default_timezone, now_us).snapshot
+    clock = drawing.clock(found.zone, utc)
+    _tolerant()
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    for line in _head(snapshot, clock):
+        click.echo(line)
+    click.echo(f"{clock.text(found.from_us)} to {clock.text(found.to_us)}\n")
+    for line in drawing.rows(found, clock, colour):
+        click.echo(line, color=colour)
+    click.echo(f"{drawing.LEGEND}\n")
+    for line in _outages(found.outages, clock):
+        click.echo(line)
+    click.echo()
+    for line in _numbers(snapshot):
+        click.echo(line)
+    _say_moment(snapshot.moment.notice, snapshot.moment.as_of_us)
+
+
+def _head(snapshot: "Snapshot", clock: "Clock") -> list[str]:
+    one = snapshot.record(0)
+    group = f"({one['group']})" if one["group"] else ""
+    named = " ".join(filter(None, [one["name"], group]))  # type: ignore[list-item]
+    since_us, last_us = (int(snapshot.columns[name][0]) for name in ("since", "last_poll"))
+    before = " or earlier" if one["since_or_earlier"] else ""
+    since = f" since {clock.text(since_us)}{before}" if since_us >= 0 else ""
+    last = f"last poll {clock.text(last_us)}" if last_us >= 0 else "never polled"
+    titles = [f"{one['store_id']}  {one['timezone']}", *([named] if named else [])]
+    return [*titles, f"{one['status']}{since}; {last}"]
+
+
+def _outages(outages: "Outages", clock: "Clock") -> list[str]:
+    """Aligned; `within` says how long the time is in which an outage began or ended."""
+    from storemon_flask.cli.drawing import span
+
+    if not len(outages):
+        return ["no outages"]
+    rows = [["outage from", "within", "to", "within", "down", "polls"]]
+    for place in range(len(outages)):
+        began = int(outages.start_latest_us[place] - outages.start_earliest_us[place])
+        ended = int(outages.end_latest_us[place] - outages.end_earliest_us[place])
+        ongoing = bool(outages.ongoing[place])
+        rows.append(
+            [
+                clock.text(int(outages.start_us[place])),
+                span(began),
+                "ongoing" if ongoing else clock.text(int(outages.end_us[place])),
+                "" if ongoing else span(ended),
+                span(int(outages.down_us[place])),
+                f"{int(outages.polls[place]):,}",
+            ]
+        )
+    return table(rows, text_columns=4)
+
+
+def _numbers(snapshot: "Snapshot") -> list[str]:
+    one = snapshot.record(0)
+    rows = [["", "uptime %", "low", "high", "up h", "down h", "unknown h", "business h"]]
+    names = ("uptime_percent", "uptime_percent_low", "uptime_percent_high", "uptime", "downtime", "unknown", "business")
+    for window in ("last_day", "last_week"):
+        rows.append([window.replace("_", " "), *(_decimal(one[f"{name}_{window}"]) for name in names)])
+    return table(rows, text_columns=1)
+
+
+def _decimal(value: Any) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _one_of(option: str, word: str, words: tuple[str, ...]) -> None:
+    if word not in words:
+        raise click.BadParameter(f"{word!r} is none of {', '.join(words)}", param_hint=option)
+
+
+def _say_moment(notice: str | None, as_of_us: int) -> None:
+    from storemon_flask.services.report_text import instant_text
+
+    click.echo(f"as of {instant_text(as_of_us)}" if notice is None else f"Note: {notice}", err=True)
+
+
+def _width() -> int | None:
+    """How wide the terminal is; None when the output goes elsewhere and must not be cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _tolerant() -> None:
+    """Names may have characters that the terminal does not."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
