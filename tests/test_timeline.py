@@ -241,21 +241,73 @@ def test_a_store_always_open_has_been_up_at_least_as_long_as_is_known_and_stale_
     assert (word, since, earlier) == ("stale", at(2.5), False)
 
 
-@settings(max_examples=200, deadline=None)
-@given(cases(), st.integers(1, 3 * DAY_US))
-def test_since_names_the_instant_at_which_the_status_began(case, earlier):
+def slow_since(made, opened, place, as_of, rules):
+    """(status, since) of one store, poll by poll; None for what only a longer history would tell."""
+    mine = [
+        (int(start), int(end))
+        for store, start, end in zip(opened.store, opened.start_us, opened.end_us, strict=True)
+        if store == place
+    ]
+    polls = [
+        (int(t), bool(up))
+        for store, t, up in zip(made.polls.store, made.polls.instant_us, made.polls.active, strict=True)
+        if store == place
+    ]
+    if not polls:
+        return "no_data", -1
+    now = [(start, end) for start, end in mine if start <= as_of < end]
+    if not now:
+        return "closed", max((end for _, end in mine if end <= as_of), default=-1)
+    start, end = now[0]
+    heard = [one for one in polls if start <= one[0] < end]
+    if heard and as_of - heard[-1][0] < rules.max_gap_us:
+        since = heard[-1][0]
+        for instant, up in reversed(heard):
+            if up != heard[-1][1] or since - instant >= rules.max_gap_us:
+                break
+            since = instant
+        return "up" if heard[-1][1] else "down", since
+    if as_of - start < rules.max_gap_us:
+        return "waiting", start
+    if not heard and start < report.evidence_from(as_of, rules):
+        return "stale", polls[-1][0] + rules.max_gap_us
+    return "stale", (heard[-1][0] if heard else start) + rules.max_gap_us
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases())
+def test_since_is_what_a_loop_over_the_polls_finds(case):
     polls, hours, zones, as_of, reach, gap = case
     rules = Rules(reach, gap)
     _, made = fleet(polls, hours, zones, as_of)
     opened = report.openings_for(made, as_of, rules)
     table = report.compute(made, as_of, rules, opened)
-    assert (table["since_us"] <= as_of).all()
     for place in range(made.size):
-        begun, word = int(table["since_us"][place]), int(table["status_now"][place])
-        # Sometime between then and now the store has not been in another state for a whole max gap.
-        if begun >= 0 and status.STATUSES[word] in ("closed", "waiting", "stale"):
-            moment = max(begun, as_of - earlier)
-            _, then = fleet(polls, hours, zones, moment)
-            if then.size == made.size:
-                was = status.at(moment, then.last_poll_us, opened, evidence.gather(then.polls, opened, rules), rules)
-                assert int(was[place]) in (word, 0)
+        word = status.STATUSES[int(table["status_now"][place])]
+        assert (word, int(table["since_us"][place])) == slow_since(made, opened, place, as_of, rules)
+        if table["since_or_earlier"][place]:
+            assert word in ("up", "down")
+            assert table["since_us"][place] < report.evidence_from(as_of, rules) + gap
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases(), st.integers(1, 6 * DAY_US), st.integers(1, 6 * DAY_US), st.integers(0, 2 * DAY_US))
+def test_neighbouring_ranges_add_up_and_say_the_same_of_their_outages(case, first, second, before):
+    polls, hours, zones, as_of, reach, gap = case
+    rules = Rules(reach, gap)
+    _, made = fleet(polls, hours, zones, as_of)
+    c = as_of - before
+    b, a = c - second, c - second - first
+
+    def sums(start, end):
+        found = timeline.of(made, start, end, as_of, rules)
+        return {name: values.tolist() for name, values in timeline.sums(found.stretches, start, end, made.size).items()}
+
+    parts, whole = (sums(a, b), sums(b, c)), sums(a, c)
+    for name, values in whole.items():
+        assert values == [x + y for x, y in zip(parts[0][name], parts[1][name], strict=True)], name
+    outages = [
+        set(zip(o.store.tolist(), o.start_us.tolist(), o.end_us.tolist(), o.down_us.tolist(), strict=True))
+        for o in (timeline.of(made, *span, as_of, rules).outages for span in ((a, b), (b, c), (a, c)))
+    ]
+    assert outages[0] | outages[1] == outages[2]
