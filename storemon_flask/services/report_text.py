@@ -22,12 +22,12 @@ def _per_window(*measures: str) -> tuple[str, ...]:
 
 
 CLASSIC_COLUMNS: Final = ("store_id", *_per_window("uptime", "downtime"))
-_TEXT_COLUMNS: Final = ("last_poll_utc", "status_now", "timezone", "name", "group")
+TEXT_COLUMNS: Final = ("last_poll_utc", "status_now", "timezone", "name", "group")
 FULL_COLUMNS: Final = (
     *CLASSIC_COLUMNS,
     *_per_window("unknown", "business", "uptime_percent", "measured", "uptime_low", "uptime_high"),
     "polls_last_week",
-    *_TEXT_COLUMNS,
+    *TEXT_COLUMNS,
 )
 COLUMNS: Final = {"classic": CLASSIC_COLUMNS, "full": FULL_COLUMNS}
 
@@ -159,6 +159,6 @@ def _must_quote(text: str) -> bool:
 
 
 def _json_kind(name: str) -> Callable[[str], object]:
-    if name == "store_id" or name in _TEXT_COLUMNS:
+    if name == "store_id" or name in TEXT_COLUMNS:
         return str
     return int if name == "polls_last_week" else float

@@ -17,11 +17,17 @@ LARGEST_BYTES: Final = 16 << 20
 class TriggerSchema(Closed):
     """What `POST /trigger_report` takes, every field optional."""
 
-    as_of = Instant()
-    stores = fields.List(
-        fields.String(), validate=validate.Length(min=1, error="name at least one store, or leave it out")
+    as_of = Instant(
+        metadata={"description": "the instant to speak at; any ISO 8601 spelling is read; the newest poll if left out"}
     )
-    columns = fields.String(validate=validate.OneOf(("classic", "full")))
+    stores = fields.List(
+        fields.String(metadata={"format": "store-id", "description": "the id of a store that there is"}),
+        validate=validate.Length(min=1, error="name at least one store, or leave it out"),
+        metadata={"description": "only these; every store if left out"},
+    )
+    columns = fields.String(
+        validate=validate.OneOf(("classic", "full")), metadata={"description": "which columns; classic if left out"}
+    )
 
 
 def load(schema: Schema, request: Request) -> dict[str, Any]:

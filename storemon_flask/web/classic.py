@@ -8,14 +8,18 @@ from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import report_store, report_text
 from storemon_flask.services.report_store import ReportRow
-from storemon_flask.web import bodies
+from storemon_flask.web import bodies, report_schemas
+from storemon_flask.web.contract import JSON, Answer, operation
 
 blueprint = Blueprint("classic", __name__)
 
 
-@blueprint.post("/trigger_report")
+@operation(
+    blueprint, "POST", "/trigger_report", scope="read", tag="reports", body={JSON: bodies.TriggerSchema()},
+    answers=report_schemas.TRIGGERED, checked=False,
+)  # fmt: skip
 def trigger_report() -> tuple[Response, int, dict[str, str]]:
-    """202 with the id of a report that is on its way."""
+    """Trigger a report and get its id; without a body it is of every store, as of the newest poll."""
     if request.args:
         named = ", ".join(request.args)
         raise Unprocessable(
@@ -27,9 +31,12 @@ def trigger_report() -> tuple[Response, int, dict[str, str]]:
     return jsonify(report_id=report_id, status="Running"), 202, {"Location": location}
 
 
-@blueprint.get("/get_report")
+@operation(
+    blueprint, "GET", "/get_report", scope="read", tag="reports", query=report_schemas.ReportQuery(),
+    answers=report_schemas.FETCHED, checked=False,
+)  # fmt: skip
 def get_report() -> Response:
-    """The report's state while it is on its way or failed; its CSV (or its rows as JSON) when it is complete."""
+    """Fetch a report: its state while it is on its way or failed, its CSV (or its rows as JSON) when it is complete."""
     form = request.args.get("format", "csv")
     if form not in ("csv", "json"):
         raise BadRequest(f"format is {form!r}; it must be csv or json")
@@ -57,9 +64,12 @@ def get_report() -> Response:
     return answer
 
 
-@blueprint.get("/healthz")
+@operation(
+    blueprint, "GET", "/healthz", scope=None, tag="service",
+    answers={200: Answer("it answers", report_schemas.HealthSchema())}, checked=False,
+)  # fmt: skip
 def healthz() -> Response:
-    """The process answers."""
+    """Say that the process answers."""
     return jsonify(status="ok")
 
 

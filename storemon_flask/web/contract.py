@@ -1,6 +1,6 @@
 """What an operation of the API takes, answers and needs, said once: for the route, for the guard, and for openapi.json."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Final, Literal
@@ -17,10 +17,11 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One status an operation answers with. `content` is a schema, or the name of a media type that is no JSON."""
+    """One status an operation answers with. `content` is a schema, or the name of a media type that is no JSON, or the
+    schema of each media type (None where it is no JSON, several where it is one of them); `headers` says what each means."""
 
     about: str
-    content: Schema | str | None = None
+    content: Schema | str | Mapping[str, Schema | Sequence[Schema] | None] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,11 +57,13 @@ def operation(
     answers: Mapping[int, Answer],
     query: Schema | None = None,
     body: Mapping[str, Schema | None] | None = None,
+    checked: bool = True,
 ) -> Callable[[Callable[..., ResponseReturnValue]], Callable[..., ResponseReturnValue]]:
     """Register a view for a method and a rule; the first line of its docstring is the summary.
 
     With a `query` schema the view gets what it makes of the address's parameters as `query=`; without one the address may
-    have none. `Unprocessable` names a parameter that is wrong, unknown or given twice.
+    have none. `Unprocessable` names a parameter that is wrong, unknown or given twice. A view that has words of its own for
+    that is not `checked`.
     """
 
     def register(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
@@ -71,11 +74,11 @@ def operation(
         )  # fmt: skip
 
         @wraps(view)
-        def checked(**arguments: Any) -> ResponseReturnValue:
+        def guarded(**arguments: Any) -> ResponseReturnValue:
             found = parameters(query)
             return view(**arguments, query=found) if query is not None else view(**arguments)
 
-        blueprint.add_url_rule(rule, endpoint=view.__name__, view_func=checked, methods=[method])
+        blueprint.add_url_rule(rule, endpoint=view.__name__, view_func=guarded if checked else view, methods=[method])
         return view
 
     return register

@@ -8,6 +8,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 from marshmallow import fields, validate
 
+from storemon_flask import zonedata
 from storemon_flask.errors import BadRequest, Unprocessable, UnsupportedMediaType
 from storemon_flask.model import FileSummary
 from storemon_flask.services import intake, store_edit
@@ -42,20 +43,23 @@ class AtomicSchema(Closed):
     )
 
 
-class PollSchema(Closed):
-    """One poll."""
-
-    store_id = fields.String(required=True)
-    timestamp_utc = fields.String(required=True, metadata={"example": "2024-10-14 11:15:00 UTC"})
-    status = fields.String(required=True, metadata={"description": "active or inactive"})
+def _time_of_day(about: str, hours: str, example: str) -> fields.String:
+    pattern = rf"^\s*({hours})(:[0-5][0-9](\.[0-9]*)?)?\s*$"
+    return fields.String(required=True, metadata={"description": about, "pattern": pattern, "example": example})
 
 
 class HoursRowSchema(Closed):
     """One stretch of one weekday, local time."""
 
-    day = fields.Integer(required=True, strict=True, metadata={"description": "0 Monday to 6 Sunday"})
-    start_time_local = fields.String(required=True, metadata={"example": "09:00"})
-    end_time_local = fields.String(required=True, metadata={"example": "17:30"})
+    day = fields.Integer(
+        required=True, strict=True, metadata={"description": "0 Monday to 6 Sunday", "minimum": 0, "maximum": 6}
+    )
+    start_time_local = _time_of_day("when it opens", "([01]?[0-9]|2[0-3]):[0-5][0-9]", "09:00")
+    end_time_local = _time_of_day(
+        "when it closes; 24:00 is the end of the day, and at or before the start is on the next day",
+        "([01]?[0-9]|2[0-3]):[0-5][0-9]|24:00",
+        "17:30",
+    )
 
 
 class HoursSchema(Closed):
@@ -65,13 +69,16 @@ class HoursSchema(Closed):
         fields.Nested(HoursRowSchema),
         required=True,
         validate=validate.Length(1, 1000, error="name at least one row; DELETE makes the store open 24x7"),
+        metadata={"description": "every row of it; what is not here is closed"},
     )
 
 
 class TimezoneSchema(Closed):
     """A store's zone."""
 
-    timezone = fields.String(required=True, metadata={"example": "America/Chicago"})
+    timezone = fields.String(
+        required=True, metadata={"description": "the name of an IANA zone", "enum": sorted(zonedata.names())}
+    )
 
 
 _FEED_BODY: Final = {"text/csv": None, JSON: None, "application/x-ndjson": None, "application/gzip": None}

@@ -64,6 +64,12 @@ def listens(app: Flask, settings: Settings, keyed: bool) -> None:
     app.config[_KEY_ALWAYS] = keyed
 
 
+def keyed() -> bool:
+    """Whether a request needs a key now."""
+    runner: Runner = current_app.extensions["storemon"]
+    return current_app.config[_KEY_ALWAYS] or keys.required(runner.database, runner.settings.api_key)
+
+
 def trusted_hosts(settings: Settings, keyed: bool) -> list[str] | None:
     """The names a request may call this server by; None is any (docs/adr/0008)."""
     if settings.trusted_hosts != "auto":

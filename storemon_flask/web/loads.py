@@ -9,7 +9,7 @@ from marshmallow import fields, validate
 from storemon_flask.services import catalogue, report_text
 from storemon_flask.services.catalogue import LoadRow
 from storemon_flask.web.app import runner
-from storemon_flask.web.contract import Answer, operation
+from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.schemas import Closed, LoadsSchema, PastLoadSchema, RejectsSchema, counts_json
 
 blueprint = Blueprint("loads", __name__)
@@ -29,7 +29,9 @@ class PageSchema(Closed):
 class FormatSchema(Closed):
     """How rejects are to be answered."""
 
-    format = fields.String(load_default="json", validate=validate.OneOf(("json", "csv")))
+    format = fields.String(
+        load_default="json", validate=validate.OneOf(("json", "csv")), metadata={"description": "what they are sent as"}
+    )
 
 
 @operation(
@@ -55,7 +57,7 @@ def one_load(load: int) -> Response:
 
 @operation(
     blueprint, "GET", "/api/v1/loads/<int:load>/rejects", scope="read", tag="loads", query=FormatSchema(),
-    answers={200: Answer("the rejected rows", RejectsSchema()), 404: Answer("no such load")},
+    answers={200: Answer("the rejected rows", {JSON: RejectsSchema(), "text/csv": None}), 404: Answer("no such load")},
 )  # fmt: skip
 def rejects(load: int, query: dict[str, Any]) -> Response:
     """List the rows of a load that could not be used, as JSON or CSV."""

@@ -1,7 +1,7 @@
 """Schemas that several operations answer with or take."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from marshmallow import RAISE, Schema, ValidationError, fields
 
@@ -30,31 +30,44 @@ class Instant(fields.Field[int]):
             raise ValidationError(str(error)) from None
 
 
-class ProblemSchema(Schema):
-    """RFC 9457: what went wrong and what to do."""
-
-    type = fields.String(required=True)
-    title = fields.String(required=True)
-    status = fields.Integer(required=True)
-    detail = fields.String(required=True)
-    errors = fields.Dict(keys=fields.String(), values=fields.Raw())
+def _count(about: str) -> fields.Integer:
+    return fields.Integer(required=True, metadata={"description": about, "minimum": 0})
 
 
-_WHOLE = {"minimum": 0}
+_LOAD_ID: Final = {"description": "its number; its rejects are at /api/v1/loads/NUMBER/rejects", "minimum": 1}
 
 
 class RejectSchema(Closed):
     """A row that could not be used."""
 
     line = fields.Integer(required=True, metadata={"description": "the line it begins on; in JSON the row's number"})
-    reason = fields.String(required=True)
+    reason = fields.String(required=True, metadata={"description": "why it could not be used"})
     text = fields.String(required=True, metadata={"description": "its first 1,000 characters"})
 
 
 class FileRejectSchema(RejectSchema):
     """A rejected row and the file it stands in."""
 
-    file = fields.String(required=True)
+    file = fields.String(required=True, metadata={"description": "the file's name, or body"})
+
+
+class ProblemSchema(Closed):
+    """RFC 9457: what went wrong and what to do."""
+
+    type = fields.String(
+        required=True, metadata={"description": "what kind of problem, for programs: urn:storemon:problem:..."}
+    )
+    title = fields.String(required=True, metadata={"description": "the kind in words"})
+    status = fields.Integer(required=True, metadata={"description": "the HTTP status"})
+    detail = fields.String(required=True, metadata={"description": "what was wrong, what is allowed, what to do"})
+    errors = fields.Dict(
+        keys=fields.String(),
+        values=fields.Raw(metadata={"description": "what is wrong with it"}),
+        metadata={"description": "by field or parameter, where there are any"},
+    )
+    load_id = fields.Integer(metadata={"description": "the number of a load that was refused because of its rows"})
+    rejected = fields.Integer(metadata={"description": "how many rows of it could not be used"})
+    rejects = fields.List(fields.Nested(FileRejectSchema), metadata={"description": "the first 100 of these rows"})
 
 
 class CountsSchema(Closed):
@@ -63,20 +76,22 @@ class CountsSchema(Closed):
     feed = fields.String(
         required=True, metadata={"description": "polls, hours, timezones or stores; empty if it is none"}
     )
-    rows = fields.Integer(required=True, metadata=_WHOLE)
-    new = fields.Integer(required=True, metadata=_WHOLE)
-    changed = fields.Integer(required=True, metadata=_WHOLE)
-    unchanged = fields.Integer(required=True, metadata=_WHOLE)
-    repeated = fields.Integer(required=True, metadata=_WHOLE)
-    rejected = fields.Integer(required=True, metadata=_WHOLE)
+    rows = _count("rows it has")
+    new = _count("of stores or instants not known before")
+    changed = _count("that replaced something else")
+    unchanged = _count("that said what was known")
+    repeated = _count("that a later row of the same file replaced")
+    rejected = _count("that could not be used")
     reasons = fields.Dict(
         required=True,
         keys=fields.String(),
         values=fields.Integer(),
         metadata={"description": "rejected rows by reason"},
     )
-    notes = fields.List(fields.String(), required=True)
-    file = fields.String(required=True)
+    notes = fields.List(
+        fields.String(), required=True, metadata={"description": "sentences about what else there is to know"}
+    )
+    file = fields.String(required=True, metadata={"description": "the file's name, or body"})
     error = fields.String(
         required=True, allow_none=True, metadata={"description": "why nothing of the file was stored; null if it was"}
     )
@@ -85,36 +100,40 @@ class CountsSchema(Closed):
 class FileSchema(CountsSchema):
     """One file, with the first 100 of its rejected rows."""
 
-    rejects = fields.List(fields.Nested(RejectSchema), required=True)
+    rejects = fields.List(
+        fields.Nested(RejectSchema),
+        required=True,
+        metadata={"description": "its first 100 rows that could not be used"},
+    )
 
 
 class LoadedSchema(FileSchema):
     """What a push did."""
 
-    load_id = fields.Integer(
-        required=True, metadata={"description": "its number; its rejects are at /api/v1/loads/NUMBER/rejects"}
-    )
+    load_id = fields.Integer(required=True, metadata=_LOAD_ID)
 
 
 class LoadSchema(Closed):
     """What an upload did, file by file."""
 
-    load_id = fields.Integer(required=True)
-    files = fields.List(fields.Nested(FileSchema), required=True)
+    load_id = fields.Integer(required=True, metadata=_LOAD_ID)
+    files = fields.List(fields.Nested(FileSchema), required=True, metadata={"description": "file by file"})
 
 
 class PastLoadSchema(Closed):
     """A load of the past."""
 
-    load_id = fields.Integer(required=True)
-    started = fields.String(required=True, metadata={"format": "date-time"})
-    files = fields.List(fields.Nested(CountsSchema), required=True)
+    load_id = fields.Integer(required=True, metadata=_LOAD_ID)
+    started = fields.String(required=True, metadata={"description": "when it began", "format": "date-time"})
+    files = fields.List(fields.Nested(CountsSchema), required=True, metadata={"description": "file by file"})
 
 
 class LoadsSchema(Closed):
     """Loads, the newest first."""
 
-    found = fields.List(fields.Nested(PastLoadSchema), required=True, data_key="loads")
+    found = fields.List(
+        fields.Nested(PastLoadSchema), required=True, data_key="loads", metadata={"description": "a page of them"}
+    )
     next = fields.String(
         required=True, allow_none=True, metadata={"description": "the cursor of the next page; null at the end"}
     )
@@ -123,8 +142,10 @@ class LoadsSchema(Closed):
 class RejectsSchema(Closed):
     """The rejected rows of a load, as far as they are kept (the first 10,000)."""
 
-    load_id = fields.Integer(required=True)
-    rejects = fields.List(fields.Nested(FileRejectSchema), required=True)
+    load_id = fields.Integer(required=True, metadata=_LOAD_ID)
+    rejects = fields.List(
+        fields.Nested(FileRejectSchema), required=True, metadata={"description": "in the order of the files and rows"}
+    )
 
 
 def reject_json(reject: Reject) -> dict[str, Any]:

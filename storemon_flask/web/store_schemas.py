@@ -130,7 +130,7 @@ class StoresSchema(Closed):
         StatusCountsSchema, required=True, metadata={"description": "stores by status, whatever statuses are asked for"}
     )
     next = _text("the cursor of the next page; null on the last", allow_none=True)
-    stores = fields.List(fields.Nested(StoreSchema), required=True)
+    stores = fields.List(fields.Nested(StoreSchema), required=True, metadata={"description": "those of this page"})
 
 
 class WeeklyHoursSchema(Closed):
@@ -152,7 +152,9 @@ class StoreDetailSchema(StoreSchema):
     first_poll = _instant("its oldest poll; null if it was never polled", allow_none=True)
     polls = _count("all polls of it")
     always_open = _flag("whether it has no hours, and so is open 24x7")
-    hours = fields.List(fields.Nested(WeeklyHoursSchema), required=True)
+    hours = fields.List(
+        fields.Nested(WeeklyHoursSchema), required=True, metadata={"description": "its weekly hours, as loaded"}
+    )
 
 
 TimelineQuery = Closed.from_dict(
@@ -230,11 +232,21 @@ class TimelineSchema(Closed):
     as_of = _instant(_AS_OF)
     data_are_old = _flag(_OLD)
     notice = _text(_NOTICE, allow_none=True)
-    openings = fields.List(fields.Nested(OpeningSchema), required=True)
-    stretches = fields.List(fields.Nested(StretchSchema), required=True)
-    polls = fields.List(fields.Nested(TimelinePollSchema), required=True)
-    outages = fields.List(fields.Nested(OutageSchema), required=True)
-    sums = fields.Nested(SumsSchema, required=True)
+    openings = fields.List(
+        fields.Nested(OpeningSchema), required=True, metadata={"description": "business time in the range"}
+    )
+    stretches = fields.List(
+        fields.Nested(StretchSchema),
+        required=True,
+        metadata={"description": "the openings, cut where the state changes"},
+    )
+    polls = fields.List(
+        fields.Nested(TimelinePollSchema), required=True, metadata={"description": "every poll in the range"}
+    )
+    outages = fields.List(
+        fields.Nested(OutageSchema), required=True, metadata={"description": "outages that touch the range"}
+    )
+    sums = fields.Nested(SumsSchema, required=True, metadata={"description": "the range in sum"})
 
     class Meta(Closed.Meta):
         """The range's edges have names that Python keeps for itself."""

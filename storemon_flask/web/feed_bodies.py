@@ -1,0 +1,91 @@
+"""The bodies of the feeds, as openapi.json describes them.
+
+A row that cannot be used does not make a request wrong: the answer lists it. So nothing is said of types here that a
+server would have to refuse.
+"""
+
+import json
+from typing import Any, Final
+
+JSON: Final = "application/json"
+
+_STORE_ID: Final = ("store_id", "any text of 1 to 200 characters without control characters, never read as a number")
+_COLUMNS: Final = {
+    "polls": (
+        _STORE_ID,
+        ("timestamp_utc", "the instant, as 2024-10-14 11:15:00.123456 UTC or RFC 3339; UTC where it names no offset"),
+        ("status", "active or inactive"),
+    ),
+    "hours": (
+        _STORE_ID,
+        ("day", "0 Monday to 6 Sunday"),
+        ("start_time_local", "H:MM, HH:MM or HH:MM:SS"),
+        ("end_time_local", "the same; 24:00 is the end of the day, and an end before the start is on the next day"),
+    ),
+    "timezones": (_STORE_ID, ("timezone_str", "the name of an IANA zone")),
+    "stores": (_STORE_ID, ("name", "what people call it; may be left out"), ("group", "may be left out")),
+}
+_EXAMPLES: Final = {
+    "polls": ("store-1", "2024-10-14 11:15:00 UTC", "active"),
+    "hours": ("store-1", 0, "09:00", "17:30"),
+    "timezones": ("store-1", "America/New_York"),
+    "stores": ("store-1", "Broadway 12", "New York"),
+}
+FEEDS: Final = tuple(_COLUMNS)
+
+
+def row(feed: str) -> dict[str, Any]:
+    """The schema of one row as JSON."""
+    told = {name: {"description": about} for name, about in _COLUMNS[feed]}
+    return {
+        "type": "object",
+        "description": "One row. Columns may be spelled as in a CSV header; others are ignored. A row that cannot be used "
+        "is listed in the answer.",
+        "properties": told,
+    }
+
+
+def bodies(feed: str) -> dict[str, Any]:
+    """What a feed may be sent as, by media type; the row's schema is in the components, under `row_name`."""
+    names = [name for name, _ in _COLUMNS[feed]]
+    example = dict(zip(names, _EXAMPLES[feed], strict=True))
+    csv = ",".join(names) + "\n" + ",".join(map(str, _EXAMPLES[feed])) + "\n"
+    reference = {"$ref": f"#/components/schemas/{row_name(feed)}"}
+    listed = {"type": "array", "description": f"rows, each as {row_name(feed)}", "items": {}}
+    header = "CSV in UTF-8 with a header: " + ", ".join(f"`{name}` ({about})" for name, about in _COLUMNS[feed])
+    return {
+        JSON: {"schema": {"anyOf": [listed, reference]}, "example": [example]},
+        "text/csv": {"schema": {"type": "string", "description": header}, "example": csv},
+        "application/x-ndjson": {
+            "schema": {"type": "string", "description": f"one {row_name(feed)} a line"},
+            "example": json.dumps(example) + "\n",
+        },
+        "application/gzip": {
+            "schema": {"type": "string", "contentMediaType": "application/gzip", "description": "the CSV, gzipped"}
+        },
+    }
+
+
+def row_name(feed: str) -> str:
+    """The name of the row's schema."""
+    return f"{feed.capitalize()}FeedRow"
+
+
+FILES: Final[dict[str, Any]] = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {
+                "file": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                    "description": "CSV files, plain or gzipped, and zips of them; each is recognised by its header",
+                }
+            },
+            "required": ["file"],
+            "additionalProperties": False,
+        },
+        "encoding": {"file": {"contentType": "text/csv, application/gzip"}},
+    }
+}

@@ -1,0 +1,164 @@
+"""openapi.json is valid, complete, closed, described, and says what a key must allow."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openapi_spec_validator import validate
+
+from storemon_flask import create_app
+from storemon_flask.services import keys
+from storemon_flask.settings import Settings
+from storemon_flask.web.contract import OPERATIONS
+
+# Pages are for people; they are no part of the interface for programs.
+PAGES = {"/docs"}
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, Any]:
+    answer = client.get("/openapi.json")
+    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    found: dict[str, Any] = answer.json
+    return found
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(path, method, one) for path, item in document["paths"].items() for method, one in item.items()]
+
+
+def schemas_in(node: Any) -> list[dict[str, Any]]:
+    """Every JSON Schema of an object type below a node."""
+    found = []
+    if isinstance(node, dict):
+        if "properties" in node and node.get("type") == "object":
+            found.append(node)
+        for value in node.values():
+            found += schemas_in(value)
+    elif isinstance(node, list):
+        for value in node:
+            found += schemas_in(value)
+    return found
+
+
+def test_it_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    validate(document)
+
+
+def test_it_has_every_route_and_no_other(app: Flask, document: dict[str, Any]) -> None:
+    served = set()
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint == "static" or rule.rule in PAGES:
+            continue
+        words = re.search(r"<any\(([^)]*)\):\w+>", rule.rule)
+        for word in words[1].split(", ") if words else [""]:
+            path = re.sub(r"<any\([^)]*\):\w+>", word, rule.rule)
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", path)
+            served |= {(path, method.lower()) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    assert served == {(path, method) for path, method, _ in operations(document)}
+    assert len(served) > 15
+
+
+def test_operations_are_named_once_and_tell_what_they_do(document: dict[str, Any]) -> None:
+    found = operations(document)
+    names = [one["operationId"] for _, _, one in found]
+    assert len(set(names)) == len(names)
+    known = {tag["name"] for tag in document["tags"]}
+    for _, _, one in found:
+        assert len(one["summary"]) > 10
+        assert set(one["tags"]) <= known
+        for parameter in one.get("parameters", []):
+            assert len(parameter["description"]) > 5, parameter
+
+
+def test_what_is_answered_is_closed_and_every_field_described(document: dict[str, Any]) -> None:
+    components = document["components"]["schemas"]
+    for name, schema in components.items():
+        assert schema.get("description"), name
+        if not name.endswith("FeedRow"):
+            assert schema["additionalProperties"] is False, name
+        for field, told in schema["properties"].items():
+            assert told.get("description"), (name, field)
+    for path, _, one in operations(document):
+        for schema in schemas_in(one["responses"]):
+            assert schema["additionalProperties"] is False, (path, schema)
+
+
+def test_every_status_that_any_call_may_answer_is_there(document: dict[str, Any]) -> None:
+    for path, _, one in operations(document):
+        assert {"400", "422", "431", "500", "503"} <= set(one["responses"]), path
+        assert ({"401", "403"} <= set(one["responses"])) == (path != "/healthz"), path
+        assert any(status.startswith("2") for status in one["responses"]), path
+        assert ("404" in one["responses"]) or "{" not in path, path
+        if "requestBody" in one:
+            assert "413" in one["responses"], path
+        for status, answer in one["responses"].items():
+            if status >= "400":
+                assert set(answer["content"]) == {"application/problem+json"}, (path, status)
+        assert "Retry-After" in one["responses"]["503"]["headers"]
+
+
+def test_feeds_are_taken_in_four_forms_with_an_example(document: dict[str, Any]) -> None:
+    for feed in ("polls", "hours", "timezones", "stores"):
+        content = document["paths"][f"/api/v1/feeds/{feed}"]["post"]["requestBody"]["content"]
+        assert set(content) == {"text/csv", "application/json", "application/x-ndjson", "application/gzip"}
+        names = content["text/csv"]["example"].splitlines()[0].split(",")
+        assert names == list(content["application/json"]["example"][0])
+        assert names == list(json.loads(content["application/x-ndjson"]["example"]))
+
+
+@pytest.mark.parametrize("feed", ["polls", "hours", "timezones", "stores"])
+@pytest.mark.parametrize("kind", ["text/csv", "application/json", "application/x-ndjson"])
+def test_the_examples_are_taken(client: FlaskClient, document: dict[str, Any], feed: str, kind: str) -> None:
+    example = document["paths"][f"/api/v1/feeds/{feed}"]["post"]["requestBody"]["content"][kind]["example"]
+    body = example if isinstance(example, str) else json.dumps(example)
+    answer = client.post(f"/api/v1/feeds/{feed}", data=body, content_type=kind)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json["rows"], answer.json["new"], answer.json["rejected"]) == (1, 1, 0)
+
+
+def test_security_says_which_scope_and_is_optional_where_no_key_is_needed(
+    app: Flask, client: FlaskClient, document: dict[str, Any]
+) -> None:
+    scopes = {(one.endpoint.rpartition(".")[2], one.method): one.scope for one in OPERATIONS.values()}
+    for path, method, one in operations(document):
+        view = re.sub("^push_.*", "push", one["operationId"])
+        scope = scopes[view, method.upper()]
+        needed = [{"bearer": [scope]}, {"basic": [scope]}]
+        assert one["security"] == ([] if path == "/healthz" else [{}, *needed])
+    key = keys.add(app.extensions["storemon"].database, "read", "", 1)
+    locked = client.get("/openapi.json", headers={"Authorization": f"Bearer {key}"}).json
+    for path, _, one in operations(locked):
+        assert len(one["security"]) == (0 if path == "/healthz" else 2)
+    assert set(locked["components"]["securitySchemes"]) == {"bearer", "basic"}
+
+
+def test_it_needs_a_key_where_calls_do(app: Flask, client: FlaskClient) -> None:
+    keys.add(app.extensions["storemon"].database, "read", "", 1)
+    assert client.get("/openapi.json").status_code == 401
+
+
+def test_it_is_the_same_every_time_and_may_be_kept(settings: Settings, client: FlaskClient) -> None:
+    answer = client.get("/openapi.json")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    again = client.get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    other = create_app(settings)
+    assert other.test_client().get("/openapi.json").data == answer.data
+    other.extensions["storemon"].database.close()
+
+
+def test_links_lead_to_operations_and_to_parameters_that_they_have(document: dict[str, Any]) -> None:
+    found = {one["operationId"]: one for _, _, one in operations(document)}
+    links = 0
+    for one in found.values():
+        for answer in one["responses"].values():
+            for link in answer.get("links", {}).values():
+                links += 1
+                target = {parameter["name"] for parameter in found[link["operationId"]]["parameters"]}
+                assert set(link["parameters"]) <= target
+    assert links >= 10
