@@ -6,18 +6,31 @@ the digits they were sent with: a 19-digit id must not pass through a float.
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final
 
 from storemon_flask.errors import NotJson
 from storemon_flask.ingest import feeds, records
 from storemon_flask.ingest.records import Record
+from storemon_flask.ingest.rejects import TEXT_CHARACTERS
 
 # One row is at most this many characters; a feed's row takes about a hundred.
 MAX_ROW_CHARACTERS: Final = 64 << 10
 _PIECE_BYTES: Final = 256 << 10
+# A batch ends at either of these: rows may be long.
 _BATCH_ROWS: Final = 5000
+_BATCH_CHARACTERS: Final = 4 << 20
+# The longest UTF-8 of one character has four bytes.
+_MAX_LINE_BYTES: Final = 4 * MAX_ROW_CHARACTERS
+# So many different keys are remembered: a feed has three or four, and what else may come has no end.
+_KEYS_KNOWN: Final = 1000
 _BLANK: Final = " \t\r\n"
+# What may stand behind a number or a word, and what begins a value that says itself where it ends.
+_ENDS: Final = (*_BLANK, ",", "]")
+_CLOSED: Final = ("{", "[", '"')
+_NOT_BLANK: Final = re.compile(r"[^ \t\r\n]")
+_PAIR: Final = re.compile(r'"([^"\\]{1,100})"[ \t]*:[ \t]*("(?:[^"\\]|\\.)*"|[-+.0-9A-Za-z]+)')
 
 NOT_AN_OBJECT: Final = "row is not a JSON object"
 NOT_JSON: Final = "row is not JSON"
@@ -28,7 +41,11 @@ def _no_number(name: str) -> str:
     raise ValueError(f"{name} is no JSON")
 
 
-_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_number)
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as its pairs, so that a key that stands twice is seen."""
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_number, object_pairs_hook=_Object)
 
 
 def read(stream: BinaryIO, form: str, feed: str, on_bytes: Callable[[bytes], None]) -> Iterator[list[Record]]:
@@ -39,11 +56,14 @@ def read(stream: BinaryIO, form: str, feed: str, on_bytes: Callable[[bytes], Non
     shaper = _Shaper(feed)
     found = _lines(stream, on_bytes) if form == "ndjson" else _elements(stream, on_bytes)
     batch: list[Record] = []
+    characters = 0
     for line, value, text, problem in found:
         batch.append(shaper.broken(line, text, problem) if problem else shaper.record(line, value, text))
-        if len(batch) == _BATCH_ROWS:
+        characters += len(text)
+        if len(batch) == _BATCH_ROWS or characters > _BATCH_CHARACTERS:
             yield batch
             batch = []
+            characters = 0
     yield batch
 
 
@@ -57,19 +77,31 @@ class _Shaper:
         self._known: dict[str, int | None] = {}
 
     def broken(self, line: int, text: str, problem: str) -> Record:
-        """A row that does not even say whose it was."""
-        return Record(line, [""] * len(self._names), text, problem)
+        """A row that cannot be read; of its fields it has the store's, where its text still names that."""
+        fields = [self._whose(text), *[""] * (len(self._names) - 1)]
+        return Record(line, fields, text[:TEXT_CHARACTERS], problem)
+
+    def _whose(self, text: str) -> str:
+        for pair in _PAIR.finditer(text):
+            if self._place.get(feeds.spelled(pair[1])) == 0:
+                try:
+                    return _text(_DECODER.decode(pair[2]))[0]
+                except ValueError:
+                    return ""
+        return ""
 
     def record(self, line: int, value: Any, text: str) -> Record:
         """The row; with a problem when it is no object, or lacks a column, or has one twice, or nested."""
-        if not isinstance(value, dict):
-            return self.broken(line, text, NOT_AN_OBJECT)
+        if not isinstance(value, _Object):
+            return Record(line, [""] * len(self._names), text[:TEXT_CHARACTERS], NOT_AN_OBJECT)
         fields: list[str | None] = [None] * len(self._names)
         problem = ""
-        for key, found in value.items():
+        for key, found in value:
             place = self._known.get(key, -1)
             if place == -1:
-                place = self._known[key] = self._place.get(feeds.spelled(key))
+                place = self._place.get(feeds.spelled(key))
+                if len(self._known) < _KEYS_KNOWN:
+                    self._known[key] = place
             if place is None:
                 continue
             if fields[place] is not None:
@@ -80,7 +112,7 @@ class _Shaper:
             if fields[place] is None and name not in self._optional:
                 problem = problem or f"{name} is missing"
         # A row with a problem still says whose it was meant to be, as far as it does.
-        return Record(line, [field or "" for field in fields], text, problem)
+        return Record(line, [field or "" for field in fields], text[:TEXT_CHARACTERS], problem)
 
 
 def _text(value: Any) -> tuple[str, str]:
@@ -92,7 +124,7 @@ def _text(value: Any) -> tuple[str, str]:
         return "", ""
     if isinstance(value, bool):
         return str(value).lower(), ""
-    return "", "an object" if isinstance(value, dict) else "a list"
+    return "", "an object" if isinstance(value, _Object) else "a list"
 
 
 def _is_text(value: str) -> bool:
@@ -116,13 +148,13 @@ def _lines(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Fou
         held = parts.pop() if piece else b""
         for part in parts:
             line += 1
+            if line == 1:
+                part = part.removeprefix(codecs.BOM_UTF8)
             if skipping:
                 skipping = False
-            elif len(part) > MAX_ROW_CHARACTERS:
-                yield line, None, part.decode("utf-8", "replace"), _LONG
             elif part.strip():
                 yield _line(line, part.rstrip(b"\r"))
-        if len(held) > MAX_ROW_CHARACTERS:
+        if len(held) > _MAX_LINE_BYTES:
             if not skipping:
                 yield line + 1, None, held.decode("utf-8", "replace"), _LONG
             held, skipping = b"", True
@@ -134,12 +166,14 @@ _LONG: Final = f"row is longer than {MAX_ROW_CHARACTERS:,} characters"
 
 
 def _line(line: int, raw: bytes) -> _Found:
-    if line == 1:
-        raw = raw.removeprefix(codecs.BOM_UTF8)
+    if len(raw) > _MAX_LINE_BYTES:
+        return line, None, raw.decode("utf-8", "replace"), _LONG
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         return line, None, raw.decode("utf-8", "replace"), records.NOT_UTF8
+    if len(text) > MAX_ROW_CHARACTERS:
+        return line, None, text, _LONG
     try:
         start = len(text) - len(text.lstrip(_BLANK))
         value, end = _DECODER.raw_decode(text, start)
@@ -193,11 +227,11 @@ class _Text:
     def next(self) -> str:
         """The next letter that is not blank; nothing at the end."""
         while True:
-            while self._at < len(self._held):
-                letter = self._held[self._at]
-                if letter not in _BLANK:
-                    return letter
-                self._at += 1
+            found = _NOT_BLANK.search(self._held, self._at)
+            if found:
+                self._at = found.start()
+                return found[0]
+            self._at = len(self._held)
             if self._ended:
                 return ""
             self._more()
@@ -211,7 +245,8 @@ class _Text:
         while True:
             try:
                 found, end = _DECODER.raw_decode(self._held, self._at)
-                if end < len(self._held) or self._ended:
+                # `1` may be the beginning of `1.5`.
+                if self._ended or self._held[end : end + 1] in _ENDS or self._held[self._at] in _CLOSED:
                     text = self._held[self._at : end]
                     if len(text) <= MAX_ROW_CHARACTERS:
                         self._at = end
