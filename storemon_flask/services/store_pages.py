@@ -1,11 +1,11 @@
 """Which stores of a snapshot are wanted, in which order, and from where on."""
 
 import base64
-import binascii
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from dataclasses import dataclass, replace
+from typing import Final, cast
 
 import numpy as np
 
@@ -17,15 +17,21 @@ from storemon_flask.services.store_list import HUNDREDTHS, STATUS_ORDER, Snapsho
 _TEXTS: Final = ("store_id", "name", "group", "timezone")
 SORTS: Final = ("worst", *_TEXTS, "status", "since", "last_poll", *HUNDREDTHS)
 MOST_PER_PAGE: Final = 1000
-# No number here comes near it, and numpy compares no larger one.
-_LARGEST: Final = 2**62
+_BASE64: Final = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?"
+# Sort, order, value (nothing where the store has none) and id of a page's last store. Whatever fits is a cursor, so that
+# nobody who keeps to the description is refused; nothing at all is the first page.
+CURSOR: Final = (
+    rf"^((?:(?:{'|'.join(_TEXTS)})\.(?:asc|desc)\.{_BASE64}"
+    rf"|(?:{'|'.join(sort for sort in SORTS if sort not in _TEXTS)})\.(?:asc|desc)\.(?:0|[1-9][0-9]{{0,17}})?)\.{_BASE64})?$"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Filters and order of a list. An empty filter lets everything through; `text` is searched in ids and names.
 
-    `cursor` is the `next` of the page before. What a sort has no value for comes last, whichever way it goes.
+    `cursor` is the `next` of the page before, and brings that page's sort and order with it. What a sort has no value for
+    comes last, whichever way it goes.
     """
 
     statuses: Sequence[str] = ()
@@ -50,7 +56,8 @@ class Page:
 
 
 def page(found: Snapshot, wanted: Wanted) -> Page:
-    """The page asked for; `Unprocessable` for a cursor that is broken or of another order."""
+    """The page asked for; `Unprocessable` for a cursor that is broken."""
+    wanted, after = _continued(wanted)
     mask = _mask(found, wanted)
     status = found.columns["status"]
     numbers = np.bincount(status[mask], minlength=len(STATUSES)).tolist()
@@ -59,7 +66,7 @@ def page(found: Snapshot, wanted: Wanted) -> Page:
         mask &= np.isin(status, [STATUSES.index(word) for word in wanted.statuses])
     order = _order(found, wanted.sort, wanted.descending)
     order = order[mask[order]]
-    begin = _place_after(found, wanted, order) if wanted.cursor is not None else 0
+    begin = 0 if after is None else _place_after(found, wanted, order, *after)
     end = len(order) if wanted.limit is None else min(begin + wanted.limit, len(order))
     places = order[begin:end].tolist()
     return Page(places, len(order), counts, _cursor(found, wanted, places[-1]) if end < len(order) else None)
@@ -140,37 +147,36 @@ def _value(found: Snapshot, sort: str, place: int) -> str | int | None:
 
 
 def _cursor(found: Snapshot, wanted: Wanted, place: int) -> str:
-    at = [wanted.sort, wanted.descending, _value(found, wanted.sort, place), found.ids[place]]
-    return base64.urlsafe_b64encode(json.dumps(at, separators=(",", ":")).encode()).decode().rstrip("=")
+    value = _value(found, wanted.sort, place)
+    shown = "" if value is None else _encoded(value) if isinstance(value, str) else str(value)
+    return f"{wanted.sort}.{'desc' if wanted.descending else 'asc'}.{shown}.{_encoded(found.ids[place])}"
 
 
-def _read_cursor(wanted: Wanted) -> tuple[str | int | None, str]:
-    text = wanted.cursor or ""
-    try:
-        at: Any = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-        sort, descending, value, store_id = at
-        expected = str if wanted.sort in _TEXTS else int
-        known = value is None or (isinstance(value, expected) and not isinstance(value, bool))
-        known = known and isinstance(store_id, str) and isinstance(descending, bool)
-        known = known and (not isinstance(value, int) or abs(value) < _LARGEST)
-    except (ValueError, TypeError, binascii.Error, RecursionError):
-        known, sort, descending = False, wanted.sort, wanted.descending
-    if (sort, descending) != (wanted.sort, wanted.descending):
-        raise Unprocessable(
-            "cursor belongs to another sort or order; give those it came from, or leave it out for the first page",
-            errors={"cursor": ["of another sort or order"]},
-        )
-    if not known:
+def _continued(wanted: Wanted) -> tuple[Wanted, tuple[str | int | None, str] | None]:
+    """The cursor's sort and order with everything else that is wanted, and the value and id after which to go on."""
+    cursor = (wanted.cursor or "").strip()
+    if not cursor:
+        return wanted, None
+    if not re.fullmatch(CURSOR, cursor):
         raise Unprocessable(
             "cursor is broken; give the `next` of the page before as it came, or leave it out for the first page",
             errors={"cursor": ["broken"]},
         )
-    return value, store_id
+    sort, order, shown, store_id = cursor.split(".")
+    value = None if not shown else _decoded(shown) if sort in _TEXTS else int(shown)
+    return replace(wanted, sort=sort, descending=order == "desc"), (value, _decoded(store_id))
 
 
-def _place_after(found: Snapshot, wanted: Wanted, order: Ints) -> int:
+def _encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decoded(text: str) -> str:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode(errors="replace")
+
+
+def _place_after(found: Snapshot, wanted: Wanted, order: Ints, value: str | int | None, store_id: str) -> int:
     """Where the page after the cursor begins: by its value and id, so that it survives a new snapshot."""
-    value, store_id = _read_cursor(wanted)
     low, high = 0, len(order)
     while low < high:
         middle = (low + high) // 2

@@ -6,7 +6,7 @@ from marshmallow import fields, validate
 
 from storemon_flask.core.status import STATUSES
 from storemon_flask.core.timeline import KNOWN, STATES
-from storemon_flask.services.store_pages import MOST_PER_PAGE, SORTS
+from storemon_flask.services.store_pages import CURSOR, MOST_PER_PAGE, SORTS
 from storemon_flask.web.schemas import Closed, Instant
 
 
@@ -77,7 +77,13 @@ class StoresQuery(Closed):
     limit = fields.Integer(
         load_default=100, validate=validate.Range(1, MOST_PER_PAGE), metadata={"description": "stores a page"}
     )
-    cursor = fields.String(load_default=None, metadata={"description": "what `next` of the page before said"})
+    cursor = fields.String(
+        load_default=None,
+        metadata={
+            "description": "what `next` of the page before said; it brings that page's sort and order with it",
+            "pattern": CURSOR,
+        },
+    )
 
 
 class StoreSchema(Closed):
