@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -359,3 +360,26 @@ def test_an_error_while_renewing_is_logged_and_does_not_stick(database, settings
     assert current(database, settings, later) == (first, True)
     snapshots.wait(database)
     assert current(database, settings, later)[1] is False
+
+
+def test_the_thread_rests_between_two_snapshots_and_a_stop_does_not_wait_for_that(
+    database, settings, small_fleet, monkeypatch
+):
+    current(database, settings)
+    real = store_list.snapshot
+
+    def slow(*arguments):
+        time.sleep(0.2)
+        return real(*arguments)
+
+    monkeypatch.setattr(store_list, "snapshot", slow)
+    current(database, settings, NOW + 60 * SECOND_US)
+    snapshots.wait(database)
+    begin = time.monotonic()
+    current(database, settings, NOW + 120 * SECOND_US)
+    snapshots.wait(database)
+    assert time.monotonic() - begin > 0.7
+    monkeypatch.setattr(store_list, "snapshot", lambda *arguments: time.sleep(60))
+    current(database, settings, NOW + 180 * SECOND_US)
+    snapshots.stop(database)
+    assert time.monotonic() - begin < 30

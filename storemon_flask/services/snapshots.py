@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -15,6 +16,8 @@ from storemon_flask.storage.db import Database
 log = logging.getLogger("storemon.stores")
 # Statuses turn with the clock, too: a live snapshot is old after this long.
 MOST_AGE_US: Final = 30 * SECOND_US
+# While polls are pushed every second, making snapshots takes no more than a quarter of the time.
+_REST: Final = 3
 
 
 class _Keeper:
@@ -26,7 +29,8 @@ class _Keeper:
         self._handing = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._task: Future[None] | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
+        self._rested_s = 0.0
 
     def current(self, database: Database, rules: Rules, default_zone: str, now_us: int) -> tuple[Snapshot, bool]:
         """The snapshot to serve, and whether a newer one is being made."""
@@ -49,7 +53,7 @@ class _Keeper:
     def stop(self) -> None:
         """Make no more; returns when the one that is being made is finished."""
         with self._handing:
-            self._stopped = True
+            self._stopped.set()
             pool = self._pool
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -62,19 +66,24 @@ class _Keeper:
 
     def _renew(self, database: Database, rules: Rules, default_zone: str, now_us: int) -> None:
         with self._handing:
-            if self._stopped or (self._task is not None and not self._task.done()):
+            if self._stopped.is_set() or (self._task is not None and not self._task.done()):
                 return
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, thread_name_prefix="stores")
             self._task = self._pool.submit(self._make, database, rules, default_zone, now_us)
 
     def _make(self, database: Database, rules: Rules, default_zone: str, now_us: int) -> None:
+        if self._stopped.wait(max(self._rested_s - time.monotonic(), 0)):
+            return
+        began = time.monotonic()
         try:
             key = (database.identity(), rules, default_zone)
             self._kept = (key, store_list.snapshot(database, rules, default_zone, now_us))
         except Exception:
             # The old one is served on, and the next request tries again.
             log.exception("the list of stores could not be renewed")
+        now = time.monotonic()
+        self._rested_s = now + _REST * (now - began)
 
 
 _keepers: "WeakKeyDictionary[Database, _Keeper]" = WeakKeyDictionary()
