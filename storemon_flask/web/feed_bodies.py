@@ -57,12 +57,10 @@ def bodies(feed: str) -> dict[str, Any]:
         JSON: {"schema": {"anyOf": [listed, reference]}, "example": [example]},
         "text/csv": {"schema": {"type": "string", "description": header}, "example": csv},
         "application/x-ndjson": {
-            "schema": {"type": "string", "description": f"one {row_name(feed)} a line"},
+            "schema": {"description": f"one {row_name(feed)} a line"},
             "example": json.dumps(example) + "\n",
         },
-        "application/gzip": {
-            "schema": {"type": "string", "contentMediaType": "application/gzip", "description": "the CSV, gzipped"}
-        },
+        "application/gzip": {"schema": {"description": "the CSV, gzipped"}},
     }
 
 
@@ -86,6 +84,5 @@ FILES: Final[dict[str, Any]] = {
             "required": ["file"],
             "additionalProperties": False,
         },
-        "encoding": {"file": {"contentType": "text/csv, application/gzip"}},
     }
 }

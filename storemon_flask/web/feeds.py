@@ -16,7 +16,7 @@ from storemon_flask.services.load import Terms
 from storemon_flask.web import bodies
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
-from storemon_flask.web.schemas import Closed, LoadedSchema, LoadSchema, file_json, reject_json
+from storemon_flask.web.schemas import Closed, LoadedSchema, LoadSchema, Whole, file_json, reject_json
 
 blueprint = Blueprint("feeds", __name__)
 
@@ -33,31 +33,40 @@ _UNSAID: Final = ("", "application/x-www-form-urlencoded", "application/octet-st
 _REJECTS_SHOWN: Final = 100
 
 
+# No time and no zone is longer; what is would be repeated in the answer.
+_SHORT: Final = validate.Length(max=100, error="is longer than 100 characters")
+
+
 class AtomicSchema(Closed):
     """How a feed is to be applied."""
 
-    atomic = fields.Integer(
+    atomic = Whole(
         load_default=0,
         validate=validate.OneOf((0, 1)),
         metadata={"description": "1: nothing is applied if any row is rejected"},
     )
 
 
-def _time_of_day(about: str, hours: str, example: str) -> fields.String:
-    pattern = rf"^\s*({hours})(:[0-5][0-9](\.[0-9]*)?)?\s*$"
-    return fields.String(required=True, metadata={"description": about, "pattern": pattern, "example": example})
+_SECONDS: Final = r"(:[0-5][0-9](\.[0-9]*)?)?"
+_TIME: Final = rf"([01]?[0-9]|2[0-3]):[0-5][0-9]{_SECONDS}"
+_END: Final = rf"{_TIME}|24:00(:00(\.[0-9]*)?)?"
+
+
+def _time_of_day(about: str, pattern: str, example: str) -> fields.String:
+    metadata = {"description": about, "pattern": rf"^\s*({pattern})\s*$", "example": example}
+    return fields.String(required=True, metadata=metadata)
 
 
 class HoursRowSchema(Closed):
     """One stretch of one weekday, local time."""
 
-    day = fields.Integer(
+    day = Whole(
         required=True, strict=True, metadata={"description": "0 Monday to 6 Sunday", "minimum": 0, "maximum": 6}
     )
-    start_time_local = _time_of_day("when it opens", "([01]?[0-9]|2[0-3]):[0-5][0-9]", "09:00")
+    start_time_local = _time_of_day("when it opens", _TIME, "09:00")
     end_time_local = _time_of_day(
         "when it closes; 24:00 is the end of the day, and at or before the start is on the next day",
-        "([01]?[0-9]|2[0-3]):[0-5][0-9]|24:00",
+        _END,
         "17:30",
     )
 
@@ -68,7 +77,7 @@ class HoursSchema(Closed):
     hours = fields.List(
         fields.Nested(HoursRowSchema),
         required=True,
-        validate=validate.Length(1, 1000, error="name at least one row; DELETE makes the store open 24x7"),
+        validate=validate.Length(1, 1000, error="must be 1 to 1,000 rows; DELETE makes the store open 24x7"),
         metadata={"description": "every row of it; what is not here is closed"},
     )
 
@@ -77,7 +86,9 @@ class TimezoneSchema(Closed):
     """A store's zone."""
 
     timezone = fields.String(
-        required=True, metadata={"description": "the name of an IANA zone", "enum": sorted(zonedata.names())}
+        required=True,
+        validate=_SHORT,
+        metadata={"description": "the name of an IANA zone", "enum": sorted(zonedata.names())},
     )
 
 
@@ -152,7 +163,7 @@ def upload(query: dict[str, Any]) -> Response:
 _CHANGED: Final = {
     200: Answer("what changed", LoadedSchema()),
     404: Answer("no such store"),
-    413: Answer("larger than 1 MB"),
+    413: Answer("larger than 16 MB"),
     422: Answer("a row that cannot be; nothing was changed"),
 }
 

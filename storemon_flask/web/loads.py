@@ -10,7 +10,7 @@ from storemon_flask.services import catalogue, report_text
 from storemon_flask.services.catalogue import LoadRow
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
-from storemon_flask.web.schemas import Closed, LoadsSchema, PastLoadSchema, RejectsSchema, counts_json
+from storemon_flask.web.schemas import Closed, LoadsSchema, PastLoadSchema, RejectsSchema, Whole, counts_json
 
 blueprint = Blueprint("loads", __name__)
 
@@ -18,8 +18,8 @@ blueprint = Blueprint("loads", __name__)
 class PageSchema(Closed):
     """A page of loads."""
 
-    limit = fields.Integer(load_default=50, validate=validate.Range(1, 1000), metadata={"description": "loads a page"})
-    cursor = fields.Integer(
+    limit = Whole(load_default=50, validate=validate.Range(1, 1000), metadata={"description": "loads a page"})
+    cursor = Whole(
         load_default=None,
         validate=validate.Range(1, (1 << 63) - 1),
         metadata={"description": "what `next` of the page before said"},

@@ -51,13 +51,11 @@ _MAY_COME: Final = {
 }
 _REPORT: Final = {"get_report": {"report_id": "$response.body#/report_id"}}
 _LOAD: Final = {name: {"load": "$response.body#/load_id"} for name in ("one_load", "rejects")}
-_STORE: Final = {
-    name: {"store_id": "$response.body#/stores/0/store_id"} for name in ("one_store", "store_timeline", "delete_store")
-}
+_STORE: Final = {name: {"store_id": "$response.body#/store_id"} for name in ("store_timeline", "delete_store")}
 # What an answer names can be asked for next: (operation, status) to the parameters of other operations.
 _LINKS: Final = {
     ("trigger_report", 202): _REPORT,
-    ("stores", 200): _STORE,
+    ("one_store", 200): _STORE,
     ("upload", 200): _LOAD,
     **{(f"push_{feed}", 200): _LOAD for feed in feed_bodies.FEEDS},
 }

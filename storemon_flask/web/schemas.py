@@ -1,5 +1,6 @@
 """Schemas that several operations answer with or take."""
 
+import re
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -28,6 +29,20 @@ class Instant(fields.Field[int]):
             return instants.read(value)
         except ValueError as error:
             raise ValidationError(str(error)) from None
+
+
+class Whole(fields.Integer):
+    """A whole number: what JSON writes as 1 or 1.0, and in an address plain digits. Nothing is rounded."""
+
+    def _validated(self, value: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, (bool, float)) or (isinstance(value, str) and not _DIGITS.fullmatch(value)):
+            raise self.make_error("invalid", input=value)
+        return super()._validated(value)
+
+
+_DIGITS: Final = re.compile(r"-?[0-9]{1,30}")
 
 
 def _count(about: str) -> fields.Integer:

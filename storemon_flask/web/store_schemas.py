@@ -7,7 +7,7 @@ from marshmallow import fields, validate
 from storemon_flask.core.status import STATUSES
 from storemon_flask.core.timeline import KNOWN, STATES
 from storemon_flask.services.store_pages import CURSOR, MOST_PER_PAGE, SORTS
-from storemon_flask.web.schemas import Closed, Instant
+from storemon_flask.web.schemas import Closed, Instant, Whole
 
 
 def _text(about: str, **options: Any) -> fields.String:
@@ -74,7 +74,7 @@ class StoresQuery(Closed):
         validate=validate.OneOf(("asc", "desc")),
         metadata={"description": "ties are by id, and stores without a value come last, either way"},
     )
-    limit = fields.Integer(
+    limit = Whole(
         load_default=100, validate=validate.Range(1, MOST_PER_PAGE), metadata={"description": "stores a page"}
     )
     cursor = fields.String(
