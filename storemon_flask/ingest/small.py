@@ -122,7 +122,7 @@ class _Feed:
             [column.values for column in self._columns],
             list(table.T),
             np.array(lines, dtype=np.int64),
-            lambda rows: [texts[row] for row in rows],
+            _packed(texts),
         )
         return found, unfinished
 
@@ -145,6 +145,17 @@ class _Feed:
             self._log.add(line, problem or str(bad), text)
             return None
         return [column.code_of(value) for column, value in zip(self._columns, read, strict=True)]
+
+
+def _packed(texts: list[str]) -> Callable[[list[int]], list[str]]:
+    """Those texts, packed as a set of hours holds all its rows. No good row has a NUL in it."""
+    packed = zlib.compress("\0".join(texts).encode(), 1)
+
+    def unpacked(rows: list[int]) -> list[str]:
+        found = zlib.decompress(packed).decode().split("\0")
+        return [found[row] for row in rows]
+
+    return unpacked
 
 
 def _texts(data: bytes, first: Ints, last: Ints) -> Callable[[list[int]], list[str]]:

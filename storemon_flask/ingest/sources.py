@@ -125,13 +125,18 @@ def members(name: str, path: str, archive: Callable[[], zipfile.ZipFile]) -> lis
         return [Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz")]
     return [
         Source(
-            f"{name}/{info.filename}",
+            f"{name}/{printable(info.filename)}",
             info.compress_size,
             _member_opener(path, info.filename, archive),
-            f"{path}/{info.filename}",
+            f"{path}/{printable(info.filename)}",
         )
         for info in found
     ]
+
+
+def printable(name: str) -> str:
+    """A name that somebody else chose, as it can be shown and kept: its first 200 characters, none that steers a terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:200])
 
 
 def _is_csv_member(name: str) -> bool:

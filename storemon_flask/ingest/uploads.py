@@ -3,6 +3,7 @@
 import gzip
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from typing import IO, Any, BinaryIO, Final
@@ -57,10 +58,17 @@ def body(stream: Any, size: int, form: str, feed: str, packed: bool) -> Source:
 
 
 def files(uploads: Iterable[tuple[str, IO[bytes]]]) -> list[Source | Unreadable]:
-    """The CSVs of uploaded files; each is (the name it came with, a stream that can go back to its start)."""
+    """The CSVs of uploaded files; each is (the name it came with, a stream that can go back to its start).
+
+    The second of one name is shown as `name (2)`.
+    """
     found: list[Source | Unreadable] = []
+    seen: Counter[str] = Counter()
     for number, (name, stream) in enumerate(uploads, start=1):
         shown = _shown(name) or f"file {number}"
+        seen[shown] += 1
+        if seen[shown] > 1:
+            shown = f"{shown} ({seen[shown]})"
         start = stream.read(4)
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
@@ -84,4 +92,4 @@ def _same(stream: IO[bytes]) -> BinaryIO:
 def _shown(name: str) -> str:
     """The name without folders and without what no name needs, at most 200 characters."""
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in base)[:200]
+    return sources.printable(base)

@@ -20,14 +20,14 @@ from storemon_flask.model import Counts, FileSummary, Progress
 from storemon_flask.services import feeds, memory
 from storemon_flask.services.feeds import Staged
 from storemon_flask.services.hours_set import HoursSet
-from storemon_flask.services.reading import ByteShare, Digest
+from storemon_flask.services.reading import Allowance, ByteShare, Digest
 from storemon_flask.storage import loads, stores
 from storemon_flask.storage.db import Database
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a load is to be done. `most_bytes` is what a source may hold unpacked; `atomic`: everything or nothing."""
+    """How a load is to be done. `most_bytes` is what its sources together may hold unpacked; `atomic`: everything or nothing."""
 
     now_us: int
     max_skew_us: int
@@ -104,6 +104,7 @@ class _Loading:
         self.unusable: list[FileSummary] = []
         self.room = Room()
         self.waiting: list[Staged] = []
+        self.allowed = Allowance(terms.most_bytes)
 
     def all(self, found: list[Source | Unreadable]) -> LoadResult:
         """Every file in turn, then the hours files together, then what could not be used."""
@@ -132,7 +133,7 @@ class _Loading:
 
     def _file(self, source: Source, summary: FileSummary, log: RejectLog) -> None:
         digest = Digest()
-        counted = ByteShare(source, self.progress, self.terms.most_bytes)
+        counted = ByteShare(source, self.progress, self.allowed)
 
         def on_bytes(data: bytes) -> None:
             digest.update(data)
@@ -219,7 +220,8 @@ class _Loading:
                 for staged in self.waiting:
                     staged.apply(connection)
                     self._record(connection, staged.summary, staged.log)
-                self._put_hours(connection)
+                if self.hours.files:
+                    self._put_hours(connection)
         else:
             self.result.refused = True
             why = f"{rejected:,} rows were rejected" if rejected else "a file could not be used"

@@ -32,25 +32,34 @@ class Digest:
         self._pool.shutdown()
 
 
+class Allowance:
+    """How many bytes may still come out of the sources of a load, unpacked; None: as many as there are."""
+
+    def __init__(self, most_bytes: int | None) -> None:
+        self._left = most_bytes
+
+    def take(self, name: str, size: int) -> None:
+        """So many more; `TooLarge` when that is more than there may be."""
+        if self._left is None:
+            return
+        self._left -= size
+        if self._left < 0:
+            raise TooLarge(f"{name} is larger, unpacked, than STOREMON_MAX_BODY_MB allows; send it in parts")
+
+
 class ByteShare:
     """Tells progress in bytes on disk, also for a compressed file whose decoded bytes are more."""
 
-    def __init__(self, source: Source, progress: Progress, most_bytes: int | None) -> None:
-        """`most_bytes` is how much may come out of the stream, unpacked."""
+    def __init__(self, source: Source, progress: Progress, allowed: Allowance) -> None:
         self._source = source
         self._progress = progress
-        self._left = most_bytes
+        self._allowed = allowed
         self._told = 0
         self.stream: object = None
 
     def read(self, decoded: int) -> None:
         """So many more bytes have come out of the stream; `TooLarge` when that is more than there may be."""
-        if self._left is not None:
-            self._left -= decoded
-            if self._left < 0:
-                raise TooLarge(
-                    f"{self._source.name} is larger, unpacked, than STOREMON_MAX_BODY_MB allows; send it in parts"
-                )
+        self._allowed.take(self._source.name, decoded)
         raw = getattr(self.stream, "fileobj", None)
         at = raw.tell() if raw is not None else self._told + decoded
         self._tell(min(at, self._source.size))

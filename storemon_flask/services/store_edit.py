@@ -34,9 +34,11 @@ def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]]
     text = json.dumps([{"store_id": store_id, **row} for row in rows]).encode()
     source = Source("body", len(text), partial(io.BytesIO, text), form="json", feed=feed)
     result = load.run(database, [source], Terms(now_us, 0, atomic=True))
+    if result.error is not None:
+        raise result.error
     if result.refused:
         rejects = result.files[0].rejects
-        named = "; ".join(f"row {reject.line}: {reject.reason}" for reject in rejects[:10])
+        named = "; ".join(f"row {reject.line}: {reject.reason}: {reject.text[:300]}" for reject in rejects[:10])
         raise Unprocessable(
             f"{named}; nothing was changed", errors={f"row {reject.line}": [reject.reason] for reject in rejects[:100]}
         )

@@ -89,6 +89,8 @@ def zones(connection: sqlite3.Connection, first: int, last: int) -> dict[int, st
 
 def replace_hours(connection: sqlite3.Connection, ids: Sequence[str], hours: Hours) -> None:
     """These become the hours of the stores they name; `hours.store` is the place in `ids`. Other stores keep theirs."""
+    if not len(hours):
+        return
     number = numbers(connection, ids)
     named = number[np.unique(hours.store)]
     connection.executemany("DELETE FROM hours WHERE store = ?", zip(named.tolist()))
@@ -113,6 +115,8 @@ def zones_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[s
 
 def replace_zones(connection: sqlite3.Connection, zone_of: dict[str, tuple[str, ...]]) -> None:
     """Each store's zone becomes the one given."""
+    if not zone_of:
+        return
     number = numbers(connection, list(zone_of))
     connection.executemany(
         "INSERT INTO timezone (store, name) VALUES (?, ?) ON CONFLICT (store) DO UPDATE SET name = excluded.name",
@@ -132,6 +136,8 @@ def names_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[s
 
 def replace_names(connection: sqlite3.Connection, names: dict[str, tuple[str, ...]]) -> None:
     """Each store's name and group become those given."""
+    if not names:
+        return
     number = numbers(connection, list(names))
     connection.executemany(
         "UPDATE store SET name = ?, group_name = ? WHERE number = ?",

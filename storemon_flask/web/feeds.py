@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import closing, contextmanager
+from typing import IO, Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 from marshmallow import fields, validate
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from storemon_flask import zonedata
 from storemon_flask.errors import BadRequest, Unprocessable, UnsupportedMediaType
@@ -31,8 +32,6 @@ _FORMS: Final = {
 # What curl says of a body when it is told nothing: the body itself shows what it is.
 _UNSAID: Final = ("", "application/x-www-form-urlencoded", "application/octet-stream")
 _REJECTS_SHOWN: Final = 100
-
-
 # No time and no zone is longer; what is would be repeated in the answer.
 _SHORT: Final = validate.Length(max=100, error="is longer than 100 characters")
 
@@ -54,7 +53,7 @@ _END: Final = rf"{_TIME}|24:00(:00(\.[0-9]*)?)?"
 
 def _time_of_day(about: str, pattern: str, example: str) -> fields.String:
     metadata = {"description": about, "pattern": rf"^\s*({pattern})\s*$", "example": example}
-    return fields.String(required=True, metadata=metadata)
+    return fields.String(required=True, validate=_SHORT, metadata=metadata)
 
 
 class HoursRowSchema(Closed):
@@ -141,14 +140,11 @@ def upload(query: dict[str, Any]) -> Response:
             f"the body is {request.mimetype or 'of no stated type'}; send files as multipart/form-data "
             "(`curl -F file=@polls.csv`), or one feed to /api/v1/feeds/polls"
         )
-    uploaded = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
-    if request.form:
-        named = ", ".join(request.form)
-        raise Unprocessable(
-            f"{named}: not a file; send files only", errors={name: ["not a file"] for name in request.form}
-        )
-    with _one_load() as terms:
-        result = intake.files(runner().database, uploaded, terms(query["atomic"]))
+    # Uploaded files are closed with the request, whatever becomes of them.
+    with closing(request):
+        uploaded = _uploaded()
+        with _one_load() as terms:
+            result = intake.files(runner().database, uploaded, terms(query["atomic"]))
     if result.refused:
         why = next(summary.error for summary in result.files if summary.error)
         raise _refusal(result.load, why, result.files)
@@ -246,6 +242,27 @@ def _form() -> tuple[str, bool]:
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMediaType(f"the charset is {charset}; it must be utf-8")
     return _FORMS[kind], packed
+
+
+def _uploaded() -> list[tuple[str, IO[bytes]]]:
+    """Names and streams of the files of a form that holds nothing else."""
+    try:
+        found = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
+    except RequestEntityTooLarge:
+        if (request.content_length or 0) > (request.max_content_length or 0):
+            raise
+        # What is no file is held in memory, so there may not be much of it.
+        raise Unprocessable(
+            _FILES_ONLY.format("a field of the form"), errors={"form": ["too much that is no file"]}
+        ) from None
+    if request.form:
+        raise Unprocessable(
+            _FILES_ONLY.format(", ".join(request.form)), errors={name: ["not a file"] for name in request.form}
+        )
+    return found
+
+
+_FILES_ONLY: Final = "{}: not a file; send files only, at most 1,000 of them"
 
 
 def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:
