@@ -1,0 +1,102 @@
+"""What OpenAPI cannot say of a request, told to schemathesis, so that what it takes for right is right.
+
+Bodies that are no JSON get content. Cases that it takes for right are mended where only the data, or two parameters
+together, make them wrong: ids that must exist, rows that `atomic` must be able to use, ranges and their limits.
+"""
+
+import gzip
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Final
+
+import requests
+import schemathesis
+from hypothesis import strategies as st
+
+KNOWN_IDS: Final = ("worked", "silent", 'NYC/12, "east"')
+HEADERS: Final = {
+    "polls": ("store_id", "timestamp_utc", "status"),
+    "hours": ("store_id", "day", "start_time_local", "end_time_local"),
+    "timezones": ("store_id", "timezone_str"),
+    "stores": ("store_id", "name", "group"),
+}
+VALUES: Final = {
+    "polls": ("2024-10-14 11:15:00 UTC", "inactive"),
+    "hours": (0, "09:00", "17:30"),
+    "timezones": ("Europe/Berlin",),
+    "stores": ("Broadway 12", "north"),
+}
+IDS: Final = ("s1", "s2", "007", "stra\u00dfe", "'=1", "", 'open " quote', "8.1E+018")
+
+
+def csv(feed: str, ids: Sequence[str]) -> str:
+    """A feed with a row for each id."""
+    rows = [HEADERS[feed], *((one, *VALUES[feed]) for one in ids)]
+    return "".join(",".join(map(str, row)) + "\n" for row in rows)
+
+
+def ndjson(feed: str, ids: Sequence[str]) -> str:
+    """The same as NDJSON."""
+    return "".join(json.dumps(dict(zip(HEADERS[feed], (one, *VALUES[feed]), strict=True))) + "\n" for one in ids)
+
+
+@schemathesis.serializer("text/csv", "application/x-ndjson", "application/gzip")
+def as_it_is(context: Any, value: Any) -> bytes:
+    """Text as it is, anything else as JSON; packed where it is to be."""
+    text = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json.dumps(value).encode()
+    return gzip.compress(text, mtime=0) if context.case.media_type == "application/gzip" else text
+
+
+schemathesis.openapi.format("store-id", st.sampled_from(KNOWN_IDS))
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Mend what was meant to be right."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    path, query = case.operation.path, case.query or {}
+    if path == "/trigger_report" and isinstance(case.body, dict) and "stores" in case.body:
+        _load_known(case)
+    if isinstance(case.body, dict) and "as_of" in case.body:
+        case.body["as_of"] = "2024" + case.body["as_of"][4:]
+    if path.startswith("/api/v1/feeds"):
+        _fit_feed(case, path.rpartition("/")[2], str(query.get("atomic", 0)) == "1")
+    if path.endswith("/timeline") and query:
+        _fit_range(query)
+
+
+def _load_known(case: Any) -> None:
+    rows = [{"store_id": one, "timezone_str": "UTC"} for one in KNOWN_IDS]
+    headers = {"Authorization": f"Bearer {os.environ['SCHEMATHESIS_KEY']}"}
+    base = case.operation.base_url.rstrip("/")
+    answer = requests.post(f"{base}/api/v1/feeds/timezones", json=rows, headers=headers, timeout=30)
+    assert answer.status_code == 200, answer.text
+
+
+def _fit_feed(case: Any, feed: str, atomic: bool) -> None:
+    """Text that is the feed; with `atomic`, rows that can be used."""
+    random = Random(repr(case.body))
+    ids = IDS[:3] if atomic else random.choices(IDS, k=random.randrange(6))
+    if case.media_type == "multipart/form-data":
+        case.body = {"file": [csv(random.choice(list(HEADERS)), ids) for _ in range(random.randint(1, 3))]}
+    elif case.media_type in ("text/csv", "application/gzip"):
+        case.body = csv(feed, ids)
+    elif case.media_type == "application/x-ndjson":
+        case.body = ndjson(feed, ids)
+    elif atomic:
+        case.body = [json.loads(line) for line in ndjson(feed, ids).splitlines()]
+
+
+def _fit_range(query: dict[str, Any]) -> None:
+    """At most 31 days that are not over before they begin."""
+    if "from" in query:
+        begin = datetime(2024, 10, 1, tzinfo=UTC)
+        query["from"] = begin.isoformat()
+        if "to" in query:
+            query["to"] = (begin + timedelta(days=7)).isoformat()
+    elif "to" in query:
+        query["to"] = "2024-10-14T12:00:00Z"
