@@ -203,4 +203,5 @@ CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "scale": scale,
     "latency": serving.latency,
     "append": serving.append,
+    "push": serving.push,
 }

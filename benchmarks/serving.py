@@ -69,6 +69,51 @@ def append(bench: Bench) -> Iterator[Row]:
     yield Row("append one poll per store", named, [r.seconds for r in a], [r.seconds for r in b], "sqlite3 upsert", 2.0)
 
 
+def push(bench: Bench) -> Iterator[Row]:
+    """One hour's polls of 14,000 stores pushed in one request, as CSV and as JSON, against loading the same from a file."""
+    folder, polls = bench.fleet(14_000, 8)
+    home = bench.work / "home-push"
+    processes.module("ours", "load", folder, home)
+    ids = _ids(folder)
+    turn = iter(range(1, 100_000))
+
+    def from_file() -> Run:
+        file = bench.work / "push" / "store_status.csv"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(_hour_csv(ids, _stamp(next(turn))))
+        return processes.module("ours", "again", file.parent, home)
+
+    with processes.server(home) as (url, _):
+        for form, body in (("text/csv", _hour_csv), ("application/json", _hour_json)):
+            ours, base = bench.pairs(
+                lambda form=form, body=body: _pushed(url, form, body(ids, _stamp(next(turn))), len(ids)), from_file
+            )
+            yield Row(
+                f"push one poll per store, {form}", bench.named(14_000, 8, polls), [run.seconds for run in ours],
+                [run.seconds for run in base], "loading the file", 3.0,
+            )  # fmt: skip
+
+
+def _hour_csv(ids: list[str], stamp: str) -> bytes:
+    return ("store_id,timestamp_utc,status\n" + "".join(f"{one},{stamp} UTC,active\n" for one in ids)).encode()
+
+
+def _hour_json(ids: list[str], stamp: str) -> bytes:
+    rows = [{"store_id": one, "timestamp_utc": f"{stamp} UTC", "status": "active"} for one in ids]
+    return processes.json.dumps(rows).encode()
+
+
+def _pushed(url: str, form: str, body: bytes, rows: int) -> Run:
+    request = urllib.request.Request(f"{url}/api/v1/feeds/polls", body, {"Content-Type": form})
+    started = time.perf_counter()
+    with urllib.request.urlopen(request) as answer:
+        said = processes.json.load(answer)
+    taken = time.perf_counter() - started
+    if said["new"] != rows:
+        raise ValueError(f"{rows} polls were pushed, and the answer is {said}")
+    return Run(taken, 0)
+
+
 def _one(url: str) -> str:
     with urllib.request.urlopen(urllib.request.Request(f"{url}/trigger_report", data=b"")) as answer:
         report_id: str = processes.json.load(answer)["report_id"]
