@@ -25,11 +25,16 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
-    from storemon_flask.web import classic, feeds, guard, loads, openapi, paths, problems, stores
+    from storemon_flask.web import classic, docs, feeds, guard, loads, openapi, paths, problems, stores
 
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
-    app = Flask(__name__, instance_path=str(settings.database.parent))
+    app = Flask(
+        __name__,
+        static_folder="web/static",
+        template_folder="web/templates",
+        instance_path=str(settings.database.parent),
+    )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["storemon"] = Runner(
@@ -37,7 +42,14 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     )
     app.url_map.converters["store"] = paths.StoreId
     app.wsgi_app = paths.KeepSegments(app.wsgi_app)  # type: ignore[method-assign]
-    for blueprint in (classic.blueprint, feeds.blueprint, loads.blueprint, stores.blueprint, openapi.blueprint):
+    for blueprint in (
+        classic.blueprint,
+        feeds.blueprint,
+        loads.blueprint,
+        stores.blueprint,
+        openapi.blueprint,
+        docs.blueprint,
+    ):
         app.register_blueprint(blueprint)
     problems.register(app)
     guard.register(app, settings)

@@ -87,7 +87,11 @@ class TimezoneSchema(Closed):
     timezone = fields.String(
         required=True,
         validate=_SHORT,
-        metadata={"description": "the name of an IANA zone", "enum": sorted(zonedata.names())},
+        metadata={
+            "description": "the name of an IANA zone",
+            "enum": sorted(zonedata.names()),
+            "example": "America/Chicago",
+        },
     )
 
 
