@@ -1,9 +1,6 @@
 """The documentation names what there is, links to what exists, and prints answers that are true."""
 
-import json
 import re
-import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,12 +15,8 @@ from storemon_flask.services.report_text import FULL_COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-HTTP = (ROOT / "docs" / "http.md").read_text("utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "data" / "README.md", *(ROOT / "docs").rglob("*.md")])
 IMAGES = sorted((ROOT / "docs" / "images").glob("*.svg"))
-BASE = "http://127.0.0.1:8000"
-REPORT_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
-NOTHING_LOADED = "# nothing is loaded yet"
 
 
 def _app(home: Path) -> Flask:
@@ -81,13 +74,6 @@ def test_every_column_is_explained() -> None:
         assert f"`{column}`" in README or f"`{short}`" in README, column
 
 
-def test_every_route_is_described(sample_app: Flask) -> None:
-    for rule in sample_app.url_map.iter_rules():
-        if rule.endpoint != "static":
-            for method in rule.methods - {"HEAD", "OPTIONS"}:
-                assert f"`{method} {rule.rule}" in HTTP, f"{method} {rule.rule}"
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_relative_links_and_images_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
@@ -117,76 +103,6 @@ def test_the_picture_of_the_demo_shows_the_report_of_the_sample(sample_app: Flas
     drawn = [",".join(cells) for cells in lines.values()]
     for row in real:
         assert row in drawn
-
-
-@dataclass
-class Example:
-    """A curl of docs/http.md with the answer printed below it."""
-
-    script: str
-    answer: str
-
-    @property
-    def status(self) -> int:
-        return int(self.answer.split()[1])
-
-    def run(self, app: Flask, report_id: str):
-        script = self.script.replace("$ID", report_id)
-        for removed in re.findall(r'^rm "(.+)"$', script, re.MULTILINE):
-            (app.extensions["storemon"].settings.home / removed).unlink()
-        method, body, url, headers = None, None, "", {}
-        words = iter(shlex.split(script.splitlines()[-1])[1:])
-        for word in words:
-            if word == "-X":
-                method = next(words)
-            elif word == "-d":
-                body = next(words)
-                headers["Content-Type"] = "application/x-www-form-urlencoded"
-            elif word == "-r":
-                headers["Range"] = f"bytes={next(words)}"
-            elif word == "-H":
-                name, value = next(words).split(": ", 1)
-                headers[name] = value
-            elif not word.startswith("-"):
-                url = word
-        assert url.startswith(BASE), script
-        path = url.removeprefix(BASE)
-        return app.test_client().open(
-            path, method=method or ("POST" if body else "GET"), data=body, headers=headers, buffered=True
-        )
-
-
-EXAMPLES = [Example(*found) for found in re.findall(r"```sh\n(.*?)\n```\n\n```http\n(.*?)\n```", HTTP, re.DOTALL)]
-
-
-def test_every_curl_has_its_answer() -> None:
-    assert len(EXAMPLES) == HTTP.count("```sh\n") == HTTP.count("```http\n") > 10
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.status} {example.script[-60:]}")
-def test_curls_answer_as_printed(example: Example, sample_app: Flask, tmp_path: Path) -> None:
-    if example.script.startswith(NOTHING_LOADED):
-        app, report_id = _app(tmp_path), ""
-    else:
-        app = sample_app
-        report_id = app.test_client().post("/trigger_report").json["report_id"]
-    real = example.run(app, report_id)
-    head, _, body = example.answer.partition("\n\n")
-    assert example.answer.splitlines()[0] == f"HTTP/1.1 {real.status}"
-    for line in head.splitlines()[1:]:
-        if line != "...":
-            name, value = line.split(": ", 1)
-            assert _plain(real.headers[name]) == _plain(value), name
-    if body.endswith("..."):
-        assert _plain(real.text).startswith(_plain(body.removesuffix("...")))
-    elif body.startswith("{"):
-        assert json.loads(_plain(real.text)) == json.loads(_plain(body))
-    elif body:
-        assert real.text == body
-
-
-def _plain(text: str) -> str:
-    return REPORT_ID.sub("ID", text)
 
 
 def test_the_worked_example_gives_the_numbers_on_the_page(tmp_path: Path) -> None:
