@@ -455,6 +455,25 @@ def test_uploads_of_every_kind_are_recognised_by_what_they_hold(client: FlaskCli
     assert [len(rows) for rows in stored(settings).values()] == [2, 3, 2, 2]
 
 
+def test_the_list_of_a_zip_is_read_once(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", _counting(zipfile.ZipFile._RealGetContents, opened))
+    archive = a_zip(**{f"{number:03}.csv": ZONES + f"s{number},UTC\n" for number in range(200)})
+    opened.clear()
+    answer = upload(client, ("many.zip", archive))
+    assert [file["file"] for file in answer.json["files"]] == [f"many.zip/{number:03}.csv" for number in range(200)]
+    assert [counts(file)[1] for file in answer.json["files"]] == [1] * 200
+    assert len(opened) == 1
+
+
+def _counting(method: Callable[[Any], None], calls: list[Any]) -> Callable[[Any], None]:
+    def counted(self: Any) -> None:
+        calls.append(self)
+        method(self)
+
+    return counted
+
+
 def test_one_bad_file_does_not_keep_the_others_out(client: FlaskClient) -> None:
     answer = upload(
         client, ("a.csv", "x,y\n"), ("b.zip", b"PK\x03\x04 no"), ("c.zip", a_zip()), ("d.csv", GOOD["polls"])

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from ingest_helpers import Cut
 
 from storemon_flask.errors import NotJson
-from storemon_flask.ingest import feeds, json_rows, records
+from storemon_flask.ingest import feeds, json_rows, records, values
 from storemon_flask.ingest.json_rows import MAX_ROW_CHARACTERS, NOT_AN_OBJECT, NOT_JSON, TOO_DEEP
 from storemon_flask.ingest.records import Record
 
@@ -61,20 +62,20 @@ def by_the_book(text: str, feed: str) -> list[tuple[list[str], str]]:
                 if key.strip().lower().replace(" ", "").replace("_", "") in spellings:
                     said[place].append(value)
         problems = [
-            f"{feeds.COLUMNS[feed][place]} is given twice" for place, values in enumerate(said) if len(values) > 1
+            f"{feeds.COLUMNS[feed][place]} is given twice" for place, given in enumerate(said) if len(given) > 1
         ]
         missing = []
-        for name, values in zip(feeds.COLUMNS[feed], said, strict=True):
-            for value in values:
+        for name, found_here in zip(feeds.COLUMNS[feed], said, strict=True):
+            for value in found_here:
                 if isinstance(value, tuple):
                     problems.append(f"{name} is an object")
                 elif isinstance(value, list):
                     problems.append(f"{name} is a list")
                 elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
                     problems.append(f"{name} is no text")
-            if not values and name not in feeds.OPTIONAL.get(feed, ()):
+            if not found_here and name not in feeds.OPTIONAL.get(feed, ()):
                 missing.append(f"{name} is missing")
-        found.append(([as_text(values[-1]) if values else "" for values in said], "; ".join(problems or missing[:1])))
+        found.append(([as_text(one[-1]) if one else "" for one in said], "; ".join(problems or missing[:1])))
     return found
 
 
@@ -106,7 +107,7 @@ texts = st.one_of(
     st.text(max_size=30), st.text(st.characters(codec=None), max_size=5), st.sampled_from(["\0", "\ud83d", "é" * 50])
 ).map(json.dumps)
 plain = st.one_of(texts, numbers, st.sampled_from(["true", "false", "null"]))
-values = st.one_of(
+any_values = st.one_of(
     plain,
     st.lists(plain, max_size=3).map(lambda found: f"[{', '.join(found)}]"),
     st.lists(st.tuples(keys.map(json.dumps), plain), max_size=2).map(
@@ -118,7 +119,7 @@ values = st.one_of(
 @st.composite
 def objects(draw: st.DrawFn) -> str:
     """An object as text: what a feed's row should be, or nearly so."""
-    pairs = draw(st.lists(st.tuples(keys, values), max_size=3))
+    pairs = draw(st.lists(st.tuples(keys, any_values), max_size=3))
     if draw(st.booleans()):
         pairs += [(name, draw(plain)) for name in ("status", "Timestamp_UTC", "store id")]
     order = draw(st.permutations(pairs))
@@ -398,6 +399,20 @@ def test_keys_without_end_are_not_remembered() -> None:
     for number in range(3000):
         shaper.record(number, json_rows._DECODER.decode(f'{{"key {number}":1}}'), "")
     assert len(shaper._known) == 1000
+
+
+def test_long_spellings_of_short_values_are_not_kept() -> None:
+    blanks = " " * 60_000
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            assert values.store_id(f"{blanks}s{number}") == f"s{number}"
+            assert values.name(f"n{number}{blanks}") == f"n{number}"
+            assert values.time_of_day(f"09:00:00.{'0' * 60_000}{number}") == 32_400
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 def test_batches_are_bounded_by_what_they_hold() -> None:

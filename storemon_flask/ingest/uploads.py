@@ -5,7 +5,7 @@ import io
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from typing import IO, Any, BinaryIO, Final
 
 from storemon_flask.ingest import sources
@@ -13,6 +13,13 @@ from storemon_flask.ingest.sources import Source, Unreadable
 
 _GZIP: Final = b"\x1f\x8b"
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+class _Archive(zipfile.ZipFile):
+    """A zip that stays open, for its stream is the request's: to read its list anew for each of many members takes long."""
+
+    def close(self) -> None:
+        """Nothing is given back before the stream is."""
 
 
 class _Body(io.RawIOBase):
@@ -73,7 +80,7 @@ def files(uploads: Iterable[tuple[str, IO[bytes]]]) -> list[Source | Unreadable]
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         if start in _ZIP:
-            found += sources.members(shown, shown, partial(zipfile.ZipFile, stream))
+            found += sources.members(shown, shown, cache(partial(_Archive, stream)))
         elif start.startswith(_GZIP):
             found.append(Source(shown, size, partial(_unpacked, stream)))
         else:

@@ -5,12 +5,15 @@ A reason never contains the value: rejects are counted by reason, and the row's 
 
 import re
 import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 from storemon_flask import zonedata
 
 MAX_ID_CHARACTERS = 200
+_REMEMBERED_CHARACTERS = 2 * MAX_ID_CHARACTERS
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -47,8 +50,25 @@ _INSTANT = re.compile(
 _TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]*)?)?")
 
 
-# A feed says the same ids and times over and over; each is read once.
-@lru_cache(maxsize=1 << 16)
+_Value = TypeVar("_Value")
+
+
+def _remembered(most: int) -> Callable[[Callable[..., _Value]], Callable[..., _Value]]:
+    """A feed says the same ids and times over and over; each is read once. What is long is not kept: it need not be short."""
+
+    def over(read: Callable[..., _Value]) -> Callable[..., _Value]:
+        known = lru_cache(most)(read)
+
+        @wraps(read)
+        def found(text: str, **options: Any) -> _Value:
+            return known(text, **options) if len(text) <= _REMEMBERED_CHARACTERS else read(text, **options)
+
+        return found
+
+    return over
+
+
+@_remembered(1 << 16)
 def store_id(text: str) -> str:
     """The id with blanks at its ends cut; any text of 1 to 200 characters without control characters."""
     cleaned = text.strip()
@@ -101,7 +121,7 @@ def day_of_week(text: str) -> int:
     return int(cleaned)
 
 
-@lru_cache(maxsize=1 << 13)
+@_remembered(1 << 13)
 def time_of_day(text: str, *, end: bool = False) -> int:
     """Seconds after midnight; fractions are ignored. `24:00` is allowed for an end only."""
     match = _TIME.fullmatch(text.strip())
@@ -121,7 +141,7 @@ def time_zone(text: str) -> str:
     return name
 
 
-@lru_cache(maxsize=1 << 16)
+@_remembered(1 << 16)
 def name(text: str) -> str:
     """A store's name or group with blanks at its ends cut; empty for none."""
     cleaned = text.strip()
