@@ -95,7 +95,7 @@ def test_bodies_may_be_sent_in_every_form_that_is_taken(
 def test_the_first_example_of_every_body_is_taken(
     client: FlaskClient, page: Page, calls: list[tuple[str, str, dict[str, Any]]]
 ) -> None:
-    client.post("/api/v1/feeds/stores", json={"store_id": "store-1"})
+    client.post("/api/v1/feeds/stores", json={"store_id": "store-1", "name": ""})
     client.post("/api/v1/feeds/polls", data="store_id,timestamp_utc,status\nstore-1,2024-10-14 11:15:00,active\n")
     examples = iter([given["data-example"] for given in page.all("option") if "data-example" in given])
     for method, path, one in calls:

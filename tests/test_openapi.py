@@ -162,3 +162,32 @@ def test_links_lead_to_operations_and_to_parameters_that_they_have(document: dic
                 target = {parameter["name"] for parameter in found[link["operationId"]]["parameters"]}
                 assert set(link["parameters"]) <= target
     assert links >= 10
+
+
+@pytest.mark.parametrize("limit", ["1_0", "\u0661", "1.0", " 1", "+1", "", "9" * 5000, "true"])
+def test_a_whole_number_in_an_address_is_plain_digits(client: FlaskClient, limit: str) -> None:
+    answer = client.get("/api/v1/loads", query_string={"limit": limit})
+    assert (answer.status_code, list(answer.json["errors"])) == (422, ["limit"])
+
+
+@pytest.mark.parametrize(
+    ("day", "status"), [(0, 200), (1.0, 200), (6, 200), (1.5, 422), (True, 422), ("1", 422), (7, 422), (None, 422)]
+)
+def test_a_whole_number_in_json_is_a_number_and_is_not_rounded(client: FlaskClient, day: object, status: int) -> None:
+    client.post("/api/v1/feeds/stores", json={"store_id": "store-1", "name": ""})
+    rows = [{"day": day, "start_time_local": "09:00", "end_time_local": "24:00:00"}]
+    answer = client.put("/api/v1/stores/store-1/hours", json={"hours": rows})
+    assert answer.status_code == status, answer.text
+    found = client.get("/api/v1/stores/store-1").json["hours"]
+    assert [row["day"] for row in found] == ([day] if status == 200 else [])
+
+
+def test_times_of_day_are_described_as_they_are_read(client: FlaskClient, document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"]["HoursRow"]["properties"]
+    client.post("/api/v1/feeds/stores", json={"store_id": "store-1", "name": ""})
+    texts = ["9:00", "09:00", "09:00:59.5", "24:00", "24:00:00.1", "24:01", "25:00", "9", "09:60", "9:0", "", " 9:30\n"]
+    for name, other in (("start_time_local", "end_time_local"), ("end_time_local", "start_time_local")):
+        for text in texts:
+            row = {"day": 0, name: text, other: "10:00"}
+            answer = client.put("/api/v1/stores/store-1/hours", json={"hours": [row]})
+            assert (answer.status_code == 200) == bool(re.search(schema[name]["pattern"], text)), (name, text)

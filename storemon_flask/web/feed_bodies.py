@@ -23,7 +23,7 @@ _COLUMNS: Final = {
         ("end_time_local", "the same; 24:00 is the end of the day, and an end before the start is on the next day"),
     ),
     "timezones": (_STORE_ID, ("timezone_str", "the name of an IANA zone")),
-    "stores": (_STORE_ID, ("name", "what people call it; may be left out"), ("group", "may be left out")),
+    "stores": (_STORE_ID, ("name", "what people call it; may be empty"), ("group", "may be left out")),
 }
 _EXAMPLES: Final = {
     "polls": ("store-1", "2024-10-14 11:15:00 UTC", "active"),
