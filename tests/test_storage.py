@@ -437,3 +437,46 @@ def test_info_counts_what_there_is(small_fleet: Path, settings: Settings) -> Non
     assert ("polls", "4") in found
     assert ("newest poll", "2024-10-14T12:00:00.000000Z") in found
     assert ("loads", "1, 0 rows rejected") in found
+
+
+def test_writers_have_their_turns_in_the_order_they_came(database: Database) -> None:
+    """A lock that anybody may take next lets one of many wait for seconds."""
+    order: list[int] = []
+    threads = []
+
+    def write(number: int) -> None:
+        with database.write():
+            order.append(number)
+
+    with database.write():
+        for number in range(12):
+            threads.append(threading.Thread(target=write, args=(number,)))
+            threads[-1].start()
+            waiting = time.monotonic() + 10
+            while len(database._line._waiting) < number + 2 and time.monotonic() < waiting:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(12))
+
+
+def test_whoever_gives_up_waiting_keeps_nobody_waiting(database: Database) -> None:
+    refused: list[str] = []
+
+    def write() -> None:
+        try:
+            with database.write():
+                raise AssertionError("there was no turn to have")
+        except DatabaseError as error:
+            refused.append(error.message)
+
+    with database.write():
+        threads = [threading.Thread(target=write) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        database.stop_waiting()
+        for thread in threads:
+            thread.join()
+    assert refused == ["the server is stopping; send the request again when it is back"] * 3
+    with database.write(last_word=True) as connection:
+        connection.execute("SELECT 1")

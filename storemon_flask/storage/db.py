@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager, suppress
@@ -22,6 +23,29 @@ PAGE_BYTES = 16_384
 _AUTOCHECKPOINT_PAGES = 1000
 
 
+class _Line:
+    """Threads that wait for their turn, first come, first served: a lock would let one of many wait for seconds."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+
+    def join(self) -> threading.Event:
+        """A place at the end; it is set once it is the first. Whoever joins must leave."""
+        mine = threading.Event()
+        with self._guard:
+            self._waiting.append(mine)
+            self._waiting[0].set()
+        return mine
+
+    def leave(self, mine: threading.Event) -> None:
+        """Give the place up, after the turn or before it."""
+        with self._guard:
+            self._waiting.remove(mine)
+            if self._waiting:
+                self._waiting[0].set()
+
+
 class Database:
     """One SQLite file. Safe to share between threads: each gets connections of its own."""
 
@@ -33,7 +57,7 @@ class Database:
         self._migrated = False
         self._known: tuple[int, int] | None = None
         self._migrating = threading.Lock()
-        self._turn = threading.Lock()
+        self._line = _Line()
 
     def exists(self) -> bool:
         """Whether the file is there; commands that only read ask first and never create it."""
@@ -72,8 +96,9 @@ class Database:
             connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rw")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES if aside is None else 0}")
             # Threads of one process take turns here: SQLite would let them sleep and try again.
-            self._wait(lambda: self._turn.acquire(timeout=_TURN_S), last_word)
+            turn = self._line.join()
             try:
+                self._wait(lambda: turn.wait(_TURN_S), last_word)
                 self._begin(connection, last_word)
                 try:
                     yield connection
@@ -82,7 +107,7 @@ class Database:
                     connection.rollback()
                     raise
             finally:
-                self._turn.release()
+                self._line.leave(turn)
         if aside is not None:
             aside.submit(self._checkpoint)
 
