@@ -2,6 +2,8 @@
 
 Bodies that are no JSON get content. Cases that it takes for right are mended where only the data, or two parameters
 together, make them wrong: ids that must exist, rows that `atomic` must be able to use, ranges and their limits.
+
+By hand: PYTHONPATH=tests SCHEMATHESIS_HOOKS=schemathesis_hooks schemathesis run http://127.0.0.1:8000/openapi.json
 """
 
 import gzip
@@ -71,7 +73,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 def _load_known(case: Any) -> None:
     rows = [{"store_id": one, "timezone_str": "UTC"} for one in KNOWN_IDS]
-    headers = {"Authorization": f"Bearer {os.environ['SCHEMATHESIS_KEY']}"}
+    headers = {"Authorization": f"Bearer {os.environ.get('SCHEMATHESIS_KEY', '')}"}
     base = case.operation.base_url.rstrip("/")
     answer = requests.post(f"{base}/api/v1/feeds/timezones", json=rows, headers=headers, timeout=30)
     assert answer.status_code == 200, answer.text

@@ -2,15 +2,19 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import STORE_IDS
 from flask import Flask
 from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from storemon_flask import create_app
 from storemon_flask.services import keys
+from storemon_flask.services.report_text import CLASSIC_COLUMNS
 from storemon_flask.settings import Settings
 from storemon_flask.web.contract import OPERATIONS
 
@@ -191,3 +195,30 @@ def test_times_of_day_are_described_as_they_are_read(client: FlaskClient, docume
             row = {"day": 0, name: text, other: "10:00"}
             answer = client.put("/api/v1/stores/store-1/hours", json={"hours": [row]})
             assert (answer.status_code == 200) == bool(re.search(schema[name]["pattern"], text)), (name, text)
+
+
+@pytest.mark.parametrize("columns", ["classic", "full"])
+def test_a_reports_rows_are_as_described(
+    client: FlaskClient, document: dict[str, Any], small_fleet: Path, columns: str
+) -> None:
+    where = client.post("/trigger_report", json={"columns": columns}).headers["Location"]
+    found = client.get(f"{where}&format=json").json
+    assert len(found["rows"]) == len(STORE_IDS)
+    told = {"$ref": "#/components/schemas/Complete", "components": document["components"]}
+    validator = Draft202012Validator(told)
+    validator.validate(found)
+    for wrong in ({"rows": [{**found["rows"][0], "more": 1}]}, {"rows": [{}]}, {"status": "Done"}, {"more": 1}):
+        assert not validator.is_valid({**found, **wrong}), wrong
+    shown = set(document["components"]["schemas"]["ReportRow"]["properties"])
+    assert set(found["rows"][0]) == (shown if columns == "full" else set(CLASSIC_COLUMNS))
+
+
+def test_a_report_that_failed_is_as_described(
+    client: FlaskClient, document: dict[str, Any], small_fleet: Path, settings: Settings
+) -> None:
+    settings.reports_dir.parent.mkdir(parents=True, exist_ok=True)
+    settings.reports_dir.write_text("in the way")
+    found = client.get(client.post("/trigger_report").headers["Location"]).json
+    assert found["status"] == "Failed"
+    told = {"$ref": "#/components/schemas/Failed", "components": document["components"]}
+    Draft202012Validator(told).validate(found)
