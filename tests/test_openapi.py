@@ -222,3 +222,16 @@ def test_a_report_that_failed_is_as_described(
     assert found["status"] == "Failed"
     told = {"$ref": "#/components/schemas/Failed", "components": document["components"]}
     Draft202012Validator(told).validate(found)
+
+
+def test_what_is_no_parameter_is_an_error_everywhere_but_for_the_health_check(
+    client: FlaskClient, document: dict[str, Any]
+) -> None:
+    for path, method, _ in operations(document):
+        address = re.sub(r"\{\w+\}", "1", path) + "?colour=red" + ("&report_id=1" if path == "/get_report" else "")
+        answer = client.open(address, method=method.upper())
+        if path == "/healthz":
+            assert answer.status_code == 200
+        else:
+            assert (answer.status_code, answer.content_type) == (422, "application/problem+json"), path
+            assert "colour" in answer.json["detail"]

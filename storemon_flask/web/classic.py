@@ -40,6 +40,12 @@ def get_report() -> Response:
     form = request.args.get("format", "csv")
     if form not in ("csv", "json"):
         raise BadRequest(f"format is {form!r}; it must be csv or json")
+    unknown = [name for name in request.args if name not in ("report_id", "format")]
+    if unknown and "report_id" in request.args:
+        raise Unprocessable(
+            f"{', '.join(unknown)}: not a parameter of this address (the parameters are report_id, format)",
+            errors={name: ["is not a parameter of this address"] for name in unknown},
+        )
     runner = _runner()
     row = report_store.get(runner.database, request.args.get("report_id"))
     if row.state == "failed":
