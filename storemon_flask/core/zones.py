@@ -44,7 +44,7 @@ def changes_of_year(name: str, year: int) -> tuple[tuple[int, int, int], ...]:
 
 
 @lru_cache(maxsize=8192)
-def _offset_at(name: str, year: int) -> int:
+def offset_at(name: str, year: int) -> int:
     shift = datetime(year, 1, 1, tzinfo=UTC).astimezone(zonedata.zone(name)).utcoffset()
     assert shift is not None
     return shift.days * _DAY_S + shift.seconds
@@ -67,7 +67,7 @@ class LocalClock:
         for index, name in enumerate(zone_names):
             block = index * self._block
             keys.append(block)
-            offsets.append(_offset_at(name, years[0]) * SECOND_US)
+            offsets.append(offset_at(name, years[0]) * SECOND_US)
             for year in years:
                 for second, before, after in changes_of_year(name, year):
                     local = (second + max(before, after)) * SECOND_US - self._base
