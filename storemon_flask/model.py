@@ -69,10 +69,20 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How far a poll speaks (`reach_us`) and the longest gap that still counts as measured (`max_gap_us`)."""
+    """How far a poll speaks (`reach_us`), the longest gap that still counts as measured (`max_gap_us`), and the `method`.
+
+    `nearest`: a moment has the status of the nearest poll. `previous`: a poll speaks from its instant until the next one or the
+    opening's end, at most twice the reach; what comes before an opening's first poll is unknown.
+    """
 
     reach_us: int = 24 * HOUR_US
     max_gap_us: int = 150 * MINUTE_US
+    method: str = "nearest"
+
+    @property
+    def farthest_us(self) -> int:
+        """How far away a poll can be that matters to a moment."""
+        return max(self.reach_us if self.method == "nearest" else 2 * self.reach_us, self.max_gap_us)
 
 
 @dataclass(frozen=True, slots=True)

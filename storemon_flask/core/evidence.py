@@ -32,14 +32,17 @@ class Evidence:
 def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
     """The evidence that the polls give for the openings; polls outside every opening of their store are left out.
 
-    The line between two polls of one opening is their midpoint, rounded down to the microsecond.
+    The line between two polls of one opening is their midpoint, rounded down to the microsecond; or, by the method
+    `previous`, the later poll.
     """
     picked, opening = _polls_inside(polls, openings)
     instant = polls.instant_us[picked]
     active = polls.active[picked]
     joined = opening[1:] == opening[:-1]
     gap = instant[1:] - instant[:-1]
-    line = instant[:-1] + gap // 2
+    nearest = rules.method == "nearest"
+    line = instant[:-1] + gap // 2 if nearest else instant[1:]
+    back_us, ahead_us = (rules.reach_us, rules.reach_us) if nearest else (0, 2 * rules.reach_us)
 
     left = openings.start_us[opening]
     left[1:] = np.where(joined, line, left[1:])
@@ -52,8 +55,8 @@ def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
         opening,
         instant,
         active,
-        np.maximum(left, instant - rules.reach_us),
-        np.minimum(right, instant + rules.reach_us),
+        np.maximum(left, instant - back_us),
+        np.minimum(right, instant + ahead_us),
         followed,
     )
 

@@ -43,7 +43,7 @@ def evidence_from(as_of_us: int, rules: Rules) -> int:
     lie where the younger one's reach does not go either; the pair's measured time begins at most a max gap before.
     """
     longest = max(window.length_us for window in CLASSIC_WINDOWS)
-    return as_of_us - longest - max(rules.reach_us, rules.max_gap_us)
+    return as_of_us - longest - rules.farthest_us
 
 
 def openings_for(fleet: Fleet, as_of_us: int, rules: Rules) -> Openings:

@@ -79,7 +79,7 @@ class Timeline:
 
 def heard_from(from_us: int, rules: Rules) -> int:
     """The earliest instant whose polls can matter to a stretch from `from_us` on."""
-    return from_us - max(rules.reach_us, rules.max_gap_us)
+    return from_us - rules.farthest_us
 
 
 def of(fleet: Fleet, from_us: int, to_us: int, as_of_us: int, rules: Rules) -> Timeline:
