@@ -1,12 +1,15 @@
 """Any stretches of time, of any stores, measured as a report measures its windows (SPEC 3.4 and 3.5)."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from storemon_flask.core.evidence import Evidence
 from storemon_flask.core.openings import Openings
 from storemon_flask.model import Bools, Ints
+
+MEASURES: Final = ("uptime", "downtime", "unknown", "business", "measured", "uptime_low", "uptime_high")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def changes_of_year(name: str, year: int) -> tuple[tuple[int, int, int], ...]:
 
 @lru_cache(maxsize=8192)
 def offset_at(name: str, year: int) -> int:
+    """The zone's offset from UTC, in seconds, at the beginning of a UTC year."""
     shift = datetime(year, 1, 1, tzinfo=UTC).astimezone(zonedata.zone(name)).utcoffset()
     assert shift is not None
     return shift.days * _DAY_S + shift.seconds

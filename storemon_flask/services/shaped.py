@@ -1,0 +1,174 @@
+"""Reports of any shape, computed: periods of stores, measured part by part, put in order, with totals."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from storemon_flask.core import calendar, evidence, openings
+from storemon_flask.core import periods as calculation
+from storemon_flask.core.periods import Periods
+from storemon_flask.core.zones import LocalClock
+from storemon_flask.errors import Unprocessable
+from storemon_flask.model import DAY_US, Fleet, Hours, Ints, Rules
+from storemon_flask.services.computing import Progress
+from storemon_flask.services.schedule import Part, Schedule
+from storemon_flask.services.shapes import Shape, Window
+from storemon_flask.storage import polls
+
+# As many polls as about this many store-days have are read at once.
+_STORE_DAYS: Final = 60_000
+_NO_POLLS: Final = np.empty(0, dtype=np.int64)
+
+
+_COLUMNS: Final = ("place", "window", "start_us", "end_us", "local_us", "offset_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Measured periods. `place` is the store's place in the plan, `window` that in the shape; `local_us` the wall clock at
+    which the whole calendar period begins, `offset_s` the zone's there. `measures` are microseconds, by name."""
+
+    place: Ints
+    window: Ints
+    start_us: Ints
+    end_us: Ints
+    local_us: Ints
+    offset_s: Ints
+    measures: dict[str, Ints]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def take(self, rows: Ints) -> "Rows":
+        """Those rows, in that order."""
+        measures = {name: values[rows] for name, values in self.measures.items()}
+        return Rows(*(getattr(self, name)[rows] for name in _COLUMNS), measures=measures)
+
+
+def count(plan: Schedule, shape: Shape, as_of_us: int) -> int:
+    """How many rows of periods the report has, one for each store and period."""
+    spans = _spans_of_zones(plan, shape, as_of_us)
+    return sum(
+        int(np.bincount(part.zone_of, minlength=len(plan.zone_names)).dot([len(found[0]) for found in spans]))
+        for part in plan.parts
+    )
+
+
+def compute(
+    connection: sqlite3.Connection, plan: Schedule, shape: Shape, as_of_us: int, rules: Rules, progress: Progress
+) -> Rows:
+    """Every period of every store of the plan, by store in the plan's row order, then by start.
+
+    The plan and the polls must be of one transaction of the connection.
+    """
+    spans = _spans_of_zones(plan, shape, as_of_us)
+    edges = [found for found in spans if len(found[0])]
+    if not edges or not plan.columns.order.size:
+        nothing = dict.fromkeys(calculation.MEASURES, _NO_POLLS)
+        return Rows(*(_NO_POLLS for _ in _COLUMNS), measures=nothing)
+    first_us = min(int(found[0].min()) for found in edges)
+    last_us = min(max(int(found[1].max()) for found in edges), as_of_us)
+    parts = []
+    done = 0
+    total = len(plan.columns.order)
+    for place, part in _small_parts(plan, max(1, _STORE_DAYS * DAY_US // (last_us - first_us + DAY_US))):
+        parts.append(_part(connection, plan, part, place, spans, first_us, last_us, as_of_us, rules))
+        done += len(part.number)
+        progress(done / total)
+    found = _joined(parts)
+    rank = np.empty(total, dtype=np.int64)
+    rank[plan.columns.order] = np.arange(total)
+    return found.take(np.lexsort((found.start_us, found.window, rank[found.place])))
+
+
+_Spans = tuple[Ints, Ints, Ints, Ints, Ints]
+
+
+def _spans_of_zones(plan: Schedule, shape: Shape, as_of_us: int) -> list[_Spans]:
+    """Per zone of the plan its periods: (start, end, window, wall clock at the start, offset there)."""
+    found = []
+    for zone in plan.zone_names:
+        columns: list[_Spans] = []
+        for place, window in enumerate(shape.windows):
+            first, last = _range(window, zone, as_of_us)
+            if shape.by:
+                spans = calendar.spans(zone, shape.by, first, last) if last > first else None
+                if spans is not None:
+                    which = np.full(len(spans), place)
+                    columns.append((spans.start_us, spans.end_us, which, spans.local_us, spans.offset_s))
+            else:
+                one = (np.array([value], dtype=np.int64) for value in (first, max(first, last), place, 0, 0))
+                columns.append(tuple(one))  # type: ignore[arg-type]
+        found.append(
+            tuple(np.concatenate(parts) for parts in zip(*columns, strict=True)) if columns else (_NO_POLLS,) * 5
+        )
+    return found  # type: ignore[return-value]
+
+
+def _range(window: Window, zone: str, as_of_us: int) -> tuple[int, int]:
+    """From when to when in UTC; what lies after the as-of is cut off."""
+    first, last = window.at(as_of_us)
+    if window.local:
+        clock = LocalClock((zone,), first, last)
+        first, last = clock.to_utc(np.array([first, last], dtype=np.int64), np.zeros(2, dtype=np.int64)).tolist()
+    return first, min(last, as_of_us)
+
+
+def _small_parts(plan: Schedule, stores: int) -> Iterator[tuple[int, Part]]:
+    """The plan's stores in parts of at most so many, each with the place of its first."""
+    begun = 0
+    for part in plan.parts:
+        for at in range(0, len(part.number), stores):
+            first, stop = np.searchsorted(part.hours.store, [at, at + stores]).tolist()
+            hours = part.hours
+            own = Hours(
+                hours.store[first:stop] - at, hours.day[first:stop], hours.start_s[first:stop], hours.end_s[first:stop]
+            )
+            yield begun + at, Part(part.number[at : at + stores], own, part.zone_of[at : at + stores])
+        begun += len(part.number)
+
+
+def _part(
+    connection: sqlite3.Connection,
+    plan: Schedule,
+    part: Part,
+    place: int,
+    spans: list[_Spans],
+    first_us: int,
+    last_us: int,
+    as_of_us: int,
+    rules: Rules,
+) -> Rows:
+    from_us = max(first_us - rules.farthest_us, 0)
+    # Polls after the range draw the line that ends the last stretch in it.
+    heard = polls.read(connection, part.number, from_us, min(last_us + 2 * rules.farthest_us, as_of_us))
+    fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, _NO_POLLS)
+    opened = openings.build(fleet, from_us // DAY_US * DAY_US, (last_us // DAY_US + 1) * DAY_US)
+    spoken = evidence.gather(heard, opened, rules)
+    of_zone = [np.flatnonzero(part.zone_of == zone) for zone in range(len(plan.zone_names))]
+    store = np.concatenate([np.repeat(mine, len(found[0])) for mine, found in zip(of_zone, spans, strict=True)])
+    columns = [
+        np.concatenate([np.tile(found[n], len(mine)) for mine, found in zip(of_zone, spans, strict=True)])
+        for n in range(5)
+    ]
+    start, end, window, local, offset = columns
+    measures = calculation.measure(opened, spoken, Periods(store, start, end), as_of_us)
+    return Rows(store + place, window, start, end, local, offset, measures)
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    measures = {name: np.concatenate([part.measures[name] for part in parts]) for name in parts[0].measures}
+    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS), measures=measures)
+
+
+def too_many(rows: int, most: int) -> Unprocessable:
+    """What is said of a report that would be too long."""
+    return Unprocessable(
+        f"the report would have {rows:,} rows, more than the {most:,} of STOREMON_MAX_REPORT_ROWS; "
+        "ask for fewer stores, a shorter window or longer periods",
+        rows=rows,
+        errors={"by": [f"{rows:,} rows, at most {most:,}"]},
+    )
