@@ -23,6 +23,8 @@ def _per_window(*measures: str) -> tuple[str, ...]:
 
 CLASSIC_COLUMNS: Final = ("store_id", *_per_window("uptime", "downtime"))
 TEXT_COLUMNS: Final = ("last_poll_utc", "status_now", "timezone", "name", "group")
+# Those that reports of another shape have besides.
+_SHAPED_TEXTS: Final = ("kind", "period", "period_start", "period_end")
 FULL_COLUMNS: Final = (
     *CLASSIC_COLUMNS,
     *_per_window("unknown", "business", "uptime_percent", "measured", "uptime_low", "uptime_high"),
@@ -71,7 +73,7 @@ def store_columns(
         altered[column] = {
             row: raw for row, (raw, shown) in enumerate(zip(in_order, safe, strict=True)) if raw != shown
         }
-        cells[column] = _csv_cells(safe)
+        cells[column] = csv_cells(safe)
     return StoreColumns(np.array(order, dtype=np.int64), cells, altered)
 
 
@@ -127,11 +129,11 @@ def _column(name: str, table: Table, take: Ints) -> list[str]:
     window = next(window for window in CLASSIC_WINDOWS if name.endswith(window.name))
     if name.startswith("uptime_percent"):
         uptime, downtime = table[f"uptime_{window.name}"], table[f"downtime_{window.name}"]
-        return _decimals(percent_hundredths(uptime, uptime + downtime)[take])
-    return _decimals(hundredths(table[name][take], window.unit_us))
+        return decimals(percent_hundredths(uptime, uptime + downtime)[take])
+    return decimals(hundredths(table[name][take], window.unit_us))
 
 
-def _decimals(values: Ints) -> list[str]:
+def decimals(values: Ints) -> list[str]:
     """Hundredths as text with two decimals; negative means an empty cell."""
     # A column has few distinct values (a week has 16,801 hundredths of an hour): each is written once.
     distinct, place = np.unique(values, return_inverse=True)
@@ -146,7 +148,7 @@ def safe_cell(text: str) -> str:
     return text
 
 
-def _csv_cells(texts: list[str]) -> list[str]:
+def csv_cells(texts: list[str]) -> list[str]:
     """Each text as one CSV cell, quoted where it must be."""
     return [f'"{text.replace(chr(34), chr(34) * 2)}"' if _must_quote(text) else text for text in texts]
 
@@ -159,6 +161,6 @@ def _must_quote(text: str) -> bool:
 
 
 def _json_kind(name: str) -> Callable[[str], object]:
-    if name == "store_id" or name in TEXT_COLUMNS:
+    if name == "store_id" or name in TEXT_COLUMNS or name in _SHAPED_TEXTS:
         return str
     return int if name == "polls_last_week" else float

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,29 +22,10 @@ _STORE_DAYS: Final = 60_000
 _NO_POLLS: Final = np.empty(0, dtype=np.int64)
 
 
-_COLUMNS: Final = ("place", "window", "start_us", "end_us", "local_us", "offset_s")
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Measured periods. `place` is the store's place in the plan, `window` that in the shape; `local_us` the wall clock at
-    which the whole calendar period begins, `offset_s` the zone's there. `measures` are microseconds, by name."""
-
-    place: Ints
-    window: Ints
-    start_us: Ints
-    end_us: Ints
-    local_us: Ints
-    offset_s: Ints
-    measures: dict[str, Ints]
-
-    def __len__(self) -> int:
-        return len(self.place)
-
-    def take(self, rows: Ints) -> "Rows":
-        """Those rows, in that order."""
-        measures = {name: values[rows] for name, values in self.measures.items()}
-        return Rows(*(getattr(self, name)[rows] for name in _COLUMNS), measures=measures)
+# Measured periods, a column each: `place` is the store's in the plan, `window` that in the shape; `start_us` and `end_us`;
+# `local_us` the wall clock at which the whole calendar period begins, `offset_s` the zone's there; and the measures.
+Rows = dict[str, Ints]
+_EDGES: Final = ("start_us", "end_us", "window", "local_us", "offset_s")
 
 
 def count(plan: Schedule, shape: Shape, as_of_us: int) -> int:
@@ -67,8 +47,7 @@ def compute(
     spans = _spans_of_zones(plan, shape, as_of_us)
     edges = [found for found in spans if len(found[0])]
     if not edges or not plan.columns.order.size:
-        nothing = dict.fromkeys(calculation.MEASURES, _NO_POLLS)
-        return Rows(*(_NO_POLLS for _ in _COLUMNS), measures=nothing)
+        return dict.fromkeys(("place", *_EDGES, *calculation.MEASURES), _NO_POLLS)
     first_us = min(int(found[0].min()) for found in edges)
     last_us = min(max(int(found[1].max()) for found in edges), as_of_us)
     parts = []
@@ -78,10 +57,11 @@ def compute(
         parts.append(_part(connection, plan, part, place, spans, first_us, last_us, as_of_us, rules))
         done += len(part.number)
         progress(done / total)
-    found = _joined(parts)
+    found = {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
     rank = np.empty(total, dtype=np.int64)
     rank[plan.columns.order] = np.arange(total)
-    return found.take(np.lexsort((found.start_us, found.window, rank[found.place])))
+    order = np.lexsort((found["start_us"], found["window"], rank[found["place"]]))
+    return {name: values[order] for name, values in found.items()}
 
 
 _Spans = tuple[Ints, Ints, Ints, Ints, Ints]
@@ -150,18 +130,12 @@ def _part(
     spoken = evidence.gather(heard, opened, rules)
     of_zone = [np.flatnonzero(part.zone_of == zone) for zone in range(len(plan.zone_names))]
     store = np.concatenate([np.repeat(mine, len(found[0])) for mine, found in zip(of_zone, spans, strict=True)])
-    columns = [
-        np.concatenate([np.tile(found[n], len(mine)) for mine, found in zip(of_zone, spans, strict=True)])
-        for n in range(5)
-    ]
-    start, end, window, local, offset = columns
-    measures = calculation.measure(opened, spoken, Periods(store, start, end), as_of_us)
-    return Rows(store + place, window, start, end, local, offset, measures)
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    measures = {name: np.concatenate([part.measures[name] for part in parts]) for name in parts[0].measures}
-    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS), measures=measures)
+    rows = {
+        name: np.concatenate([np.tile(found[n], len(mine)) for mine, found in zip(of_zone, spans, strict=True)])
+        for n, name in enumerate(_EDGES)
+    }
+    asked = Periods(store, rows["start_us"], rows["end_us"])
+    return {"place": store + place, **rows, **calculation.measure(opened, spoken, asked, as_of_us)}
 
 
 def too_many(rows: int, most: int) -> Unprocessable:
