@@ -48,7 +48,7 @@ def answer(home: Path, out: Path) -> None:
     database = Database(settings.database)
     for _ in sys.stdin:
         started = time.perf_counter()
-        question = report_service.ask(database, None, "classic", None)
+        question = report_service.ask(database, report_service.Asked(), settings.default_timezone, 10**9)
         text = report_service.compute(database, question, settings.rules, settings.default_timezone)
         # As DuckDB's COPY does, without the two fsyncs of a finished report: those are in the report over HTTP.
         out.write_text(text.csv)

@@ -20,6 +20,7 @@ from storemon_flask.errors import DatabaseError
 from storemon_flask.ingest import values
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import report_store
+from storemon_flask.services.report import Asked
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
@@ -147,7 +148,7 @@ def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
         complete(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(report_store, "complete", full_disk_once)
-    report_id = runner.submit(None, "classic", None)
+    report_id = runner.submit(Asked())
     assert refused.is_set()
     assert report_store.get(runner.database, report_id).state == "complete"
 

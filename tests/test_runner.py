@@ -20,6 +20,7 @@ from storemon_flask.jobs.executors import InlineExecutor, thread
 from storemon_flask.jobs.runner import DIED, Runner
 from storemon_flask.services import report as report_service
 from storemon_flask.services import report_store, schedule
+from storemon_flask.services.report import Asked
 from storemon_flask.settings import Settings
 from storemon_flask.storage import polls
 from storemon_flask.storage.db import Database
@@ -63,7 +64,7 @@ def row(settings: Settings, report_id: str, *columns: str) -> tuple[Any, ...]:
 def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
     waiting: Runner, queue: Queue, settings: Settings
 ) -> None:
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     assert row(settings, report_id, "state", "attempts", "progress", "started_us") == ("pending", 0, 0, None)
     assert not settings.reports_dir.exists()
     queue.run_all()
@@ -85,7 +86,7 @@ def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
 def test_the_row_says_running_while_it_is_computed(
     waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     seen: list[str] = []
     write = report_service.write
 
@@ -100,7 +101,7 @@ def test_the_row_says_running_while_it_is_computed(
 
 
 def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Runner, queue: Queue, settings: Settings) -> None:
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     sql(settings.database, "UPDATE store SET last_poll_us = last_poll_us + 3600000000")
     queue.run_all()
     assert row(settings, report_id, "as_of_us") == (1_728_907_200_000_000,)
@@ -108,7 +109,7 @@ def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Runner, queu
 
 def test_without_polls_nothing_is_promised(database: Database, settings: Settings, queue: Queue) -> None:
     with pytest.raises(NoPolls, match=NO_POLLS):
-        Runner(database, settings, queue).submit(None, "classic", None)
+        Runner(database, settings, queue).submit(Asked())
     assert queue.jobs == []
     assert sql(settings.database, "SELECT count(*) FROM report") == [(0,)]
 
@@ -116,7 +117,7 @@ def test_without_polls_nothing_is_promised(database: Database, settings: Setting
 def test_a_report_is_computed_once_however_often_it_is_handed_over(
     waiting: Runner, queue: Queue, settings: Settings
 ) -> None:
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     queue.run_all()
     finished = row(settings, report_id, "finished_us", "attempts")
     waiting.run(report_id)
@@ -129,7 +130,7 @@ def test_of_two_runners_that_reach_for_a_report_one_gets_it(
 ) -> None:
     other = Database(settings.database)
     for _ in range(20):
-        report_id = waiting.submit(None, "classic", None)
+        report_id = waiting.submit(Asked())
         barrier = threading.Barrier(2)
 
         def reach(mine: Database, wanted: str = report_id, start: threading.Barrier = barrier) -> bool:
@@ -147,7 +148,7 @@ def test_of_two_runners_that_reach_for_a_report_one_gets_it(
 def test_only_a_running_report_can_end_or_advance(
     waiting: Runner, settings: Settings, database: Database, before: str, step: str
 ) -> None:
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     sql(settings.database, "UPDATE report SET state = ? WHERE id = ?", before, report_id)
     columns = ("state", "progress", "attempts", "error", "finished_us", "sha256")
     untouched = row(settings, report_id, *columns)
@@ -168,7 +169,7 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
     # Four slices of one store, every step told.
     monkeypatch.setattr(schedule, "STORES_PER_PART", 1)
     monkeypatch.setattr(runner_, "_PROGRESS_EVERY_S", 0.0)
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     seen: list[float] = []
     advance = report_store.advance
 
@@ -189,7 +190,7 @@ def test_slices_change_nothing_in_the_bytes(
     waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "STORES_PER_PART", 1)
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     queue.run_all()
     assert (settings.reports_dir / f"report_{report_id}.csv").read_text() == SMALL_CSV
 
@@ -199,7 +200,7 @@ def test_a_reports_folder_that_cannot_be_made_fails_the_report_with_a_sentence(
 ) -> None:
     (tmp_path / "file").write_text("a regular file")
     folder = tmp_path / "file" / "reports"
-    report_id = Runner(database, replace(settings, reports_dir=folder), InlineExecutor()).submit(None, "classic", None)
+    report_id = Runner(database, replace(settings, reports_dir=folder), InlineExecutor()).submit(Asked())
     assert row(settings, report_id, "state", "error", "progress", "sha256") == (
         "failed",
         f"the reports folder {folder} cannot be made: Not a directory",
@@ -211,7 +212,7 @@ def test_a_reports_folder_that_cannot_be_made_fails_the_report_with_a_sentence(
 def test_a_report_that_cannot_be_written_fails_with_a_sentence_and_leaves_no_temporary_file(
     waiting: Runner, queue: Queue, settings: Settings
 ) -> None:
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     # A folder where the file should go: writing works, the rename does not.
     target = settings.reports_dir / f"report_{report_id}.csv"
     target.mkdir(parents=True)
@@ -223,12 +224,12 @@ def test_a_report_that_cannot_be_written_fails_with_a_sentence_and_leaves_no_tem
 def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
     waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = waiting.submit(None, "classic", None)
+    first = waiting.submit(Asked())
     with monkeypatch.context() as broken:
         broken.setattr(polls, "read", lambda *arguments: 1 // 0)
         queue.run_all()
     assert row(settings, first, "state", "error") == ("failed", "unexpected error (ZeroDivisionError); see the log")
-    second = waiting.submit(None, "classic", None)
+    second = waiting.submit(Asked())
     queue.run_all()
     assert state(settings, second) == "complete"
 
@@ -257,7 +258,7 @@ def test_stopping_lets_a_running_report_finish_within_the_grace(
 ) -> None:
     reached, go_on = at_a_step
     runner = Runner(database, settings, thread(1))
-    running, queued = runner.submit(None, "classic", None), runner.submit(None, "classic", None)
+    running, queued = runner.submit(Asked()), runner.submit(Asked())
     assert reached.wait(30)
     threading.Timer(0.1, go_on.set).start()
     runner.stop(grace_s=30)
@@ -274,7 +275,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
 ) -> None:
     reached, go_on = at_a_step
     runner = Runner(database, settings, thread(1))
-    running = runner.submit(None, "classic", None)
+    running = runner.submit(Asked())
     assert reached.wait(30)
     stopper = threading.Thread(target=runner.stop, args=(0.0,))
     stopper.start()
@@ -284,7 +285,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
     assert row(settings, running, "state", "attempts", "error") == ("pending", 0, None)
     assert not (settings.reports_dir / f"report_{running}.csv").exists()
     # Asked for in the meantime: promised, and left for the next server too.
-    late = runner.submit(None, "classic", None)
+    late = runner.submit(Asked())
     assert state(settings, late) == "pending"
     assert Runner(database, settings, InlineExecutor()).recover() == 2
     assert [state(settings, report_id) for report_id in (running, late)] == ["complete", "complete"]
@@ -293,7 +294,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
 def test_after_a_crash_pending_and_running_reports_run_again_in_order(
     waiting: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    pending, running, done = (waiting.submit(None, "classic", None) for _ in range(3))
+    pending, running, done = (waiting.submit(Asked()) for _ in range(3))
     report_store.claim(database, running, 1)
     report_store.advance(database, running, 0.5)
     queue.jobs = [job for job in queue.jobs if job[1] == done]
@@ -314,7 +315,7 @@ def test_after_a_crash_pending_and_running_reports_run_again_in_order(
 def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
     waiting: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     for attempt in (1, 2):
         report_store.claim(database, report_id, attempt)
         assert row(settings, report_id, "state", "attempts") == ("running", attempt)
@@ -326,7 +327,7 @@ def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
 
 
 def test_being_put_back_is_not_counted_as_a_try(waiting: Runner, settings: Settings, database: Database) -> None:
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     for _ in range(5):
         report_store.claim(database, report_id, 1)
         report_store.put_back(database, report_id)
@@ -337,7 +338,7 @@ def test_being_put_back_is_not_counted_as_a_try(waiting: Runner, settings: Setti
 def test_the_progress_a_caller_has_seen_does_not_fall_when_the_report_is_tried_again(
     waiting: Runner, settings: Settings, database: Database
 ) -> None:
-    report_id = waiting.submit(None, "classic", None)
+    report_id = waiting.submit(Asked())
     report_store.claim(database, report_id, 1)
     report_store.advance(database, report_id, 0.5)
     waiting.recover()
@@ -349,8 +350,8 @@ def test_the_progress_a_caller_has_seen_does_not_fall_when_the_report_is_tried_a
 def test_create_app_starts_no_thread_and_touches_no_report_and_no_file(
     waiting: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    waiting.submit(None, "classic", None)
-    report_store.claim(database, waiting.submit(None, "classic", None), 1)
+    waiting.submit(Asked())
+    report_store.claim(database, waiting.submit(Asked()), 1)
     database.close()
     before, threads = sql(settings.database, "SELECT * FROM report"), set(threading.enumerate())
     files = sorted(settings.home.rglob("*"))

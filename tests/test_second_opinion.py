@@ -25,7 +25,7 @@ REACH = timedelta(hours=24)
 def test_fifty_stores_have_the_uptime_and_downtime_that_traces_finds(tmp_path):
     database = Database(tmp_path / "storemon.db")
     load.run(database, load.find([SAMPLE])[0], load.Terms(1_790_000_000_000_000, 0))
-    question = report.ask(database, None, "full", None)
+    question = report.ask(database, report.Asked(columns="full"), "America/Chicago", 10**9)
     text = report.compute(database, question, load_settings({}).rules, "America/Chicago")
     database.close()
     ours = {row["store_id"]: row for row in csv.DictReader(io.StringIO(text.csv))}

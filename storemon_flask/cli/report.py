@@ -16,10 +16,28 @@ from storemon_flask.errors import StoremonError
 )
 @click.option("--columns", type=click.Choice(["classic", "full"]), default="classic", show_default=True)
 @click.option("--store", "stores", multiple=True, metavar="ID", help="Only this store; may be given several times.")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; several times.")
+@click.option("--zone", "zones", multiple=True, metavar="ZONE", help="Only stores in this time zone; several times.")
+@click.option(
+    "--window",
+    "windows",
+    multiple=True,
+    metavar="W",
+    help="last_hour, last_day, last_week, last_30_days, or [NAME=]FROM..TO; several times. Dates are each store's own.",
+)
+@click.option("--by", metavar="UNIT", help="hour, day, week or month: a row for each, in the store's own time zone.")
+@click.option("--totals", is_flag=True, help="Rows for each group and for the fleet follow.")
+@click.option("--method", metavar="M", help="nearest or previous: which poll speaks for a moment.  [default: nearest]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A file to write; replaced whole or not at all.")
 @click.pass_context
 def report(
-    ctx: click.Context, as_of_us: int | None, columns: str, stores: tuple[str, ...], output: Path | None
+    ctx: click.Context,
+    /,
+    as_of_us: int | None,
+    columns: str,
+    stores: tuple[str, ...],
+    output: Path | None,
+    **shape: object,
 ) -> None:
     """Compute the report now, in this process: the same bytes as over HTTP.
 
@@ -27,6 +45,8 @@ def report(
     Examples:
       storemon report -o report.csv
       storemon report --as-of 2024-10-14T12:00:00Z --columns full --store NYC/12
+      storemon report --by day --window 2024-10-01..2024-10-15 --totals
+      storemon report --window last_30_days --group North --method previous
     """
     from storemon_flask.services import catalogue, report_text
     from storemon_flask.services import report as report_service
@@ -35,15 +55,35 @@ def report(
     database = catalogue.database(settings)
     if output is not None and output.exists() and not output.is_file():
         raise StoremonError(f"{output} is not a file; leave -o out to write to standard output")
-    question = report_service.ask(database, as_of_us, columns, stores or None)
+    asked = report_service.Asked(as_of_us, columns, stores or None, _shape(shape))
+    question = report_service.ask(database, asked, settings.default_timezone, settings.max_report_rows)
     text = report_service.compute(database, question, settings.rules, settings.default_timezone)
     as_of = report_text.instant_text(question.as_of_us)
+    what = "stores" if question.shape is None else "rows"
     if output is None:
         sys.stdout.buffer.write(text.csv.encode())
-        click.echo(f"as of {as_of}: {text.rows:,} stores", err=True)
+        click.echo(f"as of {as_of}: {text.rows:,} {what}", err=True)
     else:
         done = report_service.write(text, output)
-        click.echo(f"as of {as_of}: {done.rows:,} stores, {done.bytes:,} bytes in {output}", err=True)
+        click.echo(f"as of {as_of}: {done.rows:,} {what}, {done.bytes:,} bytes in {output}", err=True)
+
+
+def _shape(options: dict[str, object]) -> dict[str, Any]:
+    """The options as the fields of a request, without those that were not given."""
+    found: dict[str, Any] = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value
+    }
+    if "windows" in found:
+        found["windows"] = [_window(text) for text in found["windows"]]
+    return found
+
+
+def _window(text: str) -> str | dict[str, str]:
+    name, _, span = text.rpartition("=")
+    first, dots, last = span.partition("..")
+    if not dots:
+        return text
+    return {"from": first, "to": last, **({"name": name} if name else {})}
 
 
 @click.command("info")

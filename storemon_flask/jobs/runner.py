@@ -4,7 +4,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Final
 
 from storemon_flask.errors import Busy, DatabaseError, StoremonError
 from storemon_flask.services import report as report_service
-from storemon_flask.services import report_store, snapshots
-from storemon_flask.services.report import Question
+from storemon_flask.services import report_store, shapes, snapshots
+from storemon_flask.services.report import Asked, Question
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
@@ -42,13 +42,16 @@ class Runner:
         self._waiting = threading.BoundedSemaphore(max(1, settings.http_threads - 2))
         self._loading = threading.BoundedSemaphore(max(1, settings.http_threads - 6))
 
-    def submit(self, as_of_us: int | None, columns: str, stores: Sequence[str] | None) -> str:
+    def submit(self, asked: Asked) -> str:
         """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor."""
         report_id = secrets.token_hex(16)
         if not self._waiting.acquire(blocking=False):
             raise Busy("too many reports are being triggered while a load is applied; try again in some seconds")
         try:
-            report_store.add(self.database, report_id, as_of_us, columns, stores, _now_us())
+            settings = self.settings
+            report_store.add(
+                self.database, report_id, asked, settings.default_timezone, settings.max_report_rows, _now_us()
+            )
         finally:
             self._waiting.release()
         self._hand_over(report_id)
@@ -147,7 +150,8 @@ class Runner:
                 report_store.advance(self.database, row.id, part)
                 told = time.monotonic()
 
-        question = Question(row.as_of_us, row.columns, None if row.stores is None else tuple(row.stores))
+        wanted = None if row.stores is None else tuple(row.stores)
+        question = Question(row.as_of_us, row.columns, wanted, shapes.read(row.shape or {}))
         settings = self.settings
         text = report_service.compute(self.database, question, settings.rules, settings.default_timezone, progress)
         report_store.make_folder(settings.reports_dir)

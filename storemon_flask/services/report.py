@@ -5,16 +5,18 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from storemon_flask.errors import NoPolls, ReportFailed, Unprocessable
 from storemon_flask.model import Rules
-from storemon_flask.services import computing, report_text, schedule
+from storemon_flask.services import computing, report_text, schedule, shaped, shaped_text, shapes
 from storemon_flask.services.computing import Progress
 from storemon_flask.services.report_text import Altered, ReportText
+from storemon_flask.services.schedule import Schedule
+from storemon_flask.services.shapes import Shape
 from storemon_flask.storage import stores
 from storemon_flask.storage.db import Database
 
@@ -24,12 +26,24 @@ LATEST_US: Final = 7_258_118_400_000_000  # 2200-01-01
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A report as it is asked for: as-of (None: the newest poll), columns, which stores (None: all), and other fields of its
+    shape by their names (`shapes.FIELDS`)."""
+
+    as_of_us: int | None = None
+    columns: str = "classic"
+    stores: Sequence[str] | None = None
+    shape: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
-    """What a report is asked: as-of, columns (`classic` or `full`), and which stores (None: all)."""
+    """The same, settled: as-of, columns (`classic` or `full`), which stores (None: all), and the shape (None: the classic one)."""
 
     as_of_us: int
     columns: str = "classic"
     stores: tuple[str, ...] | None = None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,49 +58,85 @@ class Finished:
 
 
 def ask(
-    database: Database,
-    as_of_us: int | None,
-    columns: str,
-    store_ids: Sequence[str] | None,
-    at: sqlite3.Connection | None = None,
+    database: Database, asked: Asked, default_zone: str, most_rows: int, at: sqlite3.Connection | None = None
 ) -> Question:
     """The question with its as-of settled: the newest poll where none was given.
 
-    `NoPolls` when there is none; `Unprocessable` names unknown stores and an as-of outside 1970 to 2200.
+    `NoPolls` when there is none; `Unprocessable` names unknown stores, an as-of outside 1970 to 2200, and what is wrong about
+    the shape, or that it would have more than `most_rows` rows.
     """
     if at is None:
         with database.read() as connection:
-            return ask(database, as_of_us, columns, store_ids, connection)
+            return ask(database, asked, default_zone, most_rows, connection)
+    shape = shapes.read(asked.shape)
+    as_of_us = stores.newest_poll(at) if asked.as_of_us is None else asked.as_of_us
     if as_of_us is None:
-        as_of_us = stores.newest_poll(at)
-        if as_of_us is None:
-            raise NoPolls
+        raise NoPolls
     if not EARLIEST_US <= as_of_us <= LATEST_US:
         raise Unprocessable("as_of must lie between 1970-01-01 and 2200-01-01", errors={"as_of": ["out of range"]})
-    if store_ids is None:
-        return Question(as_of_us, columns)
-    wanted = list(dict.fromkeys(store_ids))
-    _, missing = stores.rows_of(at, wanted)
+    wanted = None if asked.stores is None else tuple(dict.fromkeys(asked.stores))
+    if wanted is not None:
+        _check_stores(at, wanted)
+    question = Question(as_of_us, asked.columns, wanted, shape)
+    if shape is not None:
+        shapes.check_as_of(shape, as_of_us)
+        rows = shaped.count(_plan(database, at, question, default_zone), shape, as_of_us)
+        if rows > most_rows:
+            raise shaped.too_many(rows, most_rows)
+    return question
+
+
+def _check_stores(connection: sqlite3.Connection, wanted: Sequence[str]) -> None:
+    _, missing = stores.rows_of(connection, wanted)
     if missing:
         named = ", ".join(repr(store_id) for store_id in missing[:10])
         more = f" and {len(missing) - 10:,} more" if len(missing) > 10 else ""
         raise Unprocessable(
             f"unknown stores: {named}{more}", errors={"stores": ["unknown: " + s for s in missing[:100]]}
         )
-    return Question(as_of_us, columns, tuple(wanted))
+
+
+def _plan(database: Database, connection: sqlite3.Connection, question: Question, default_zone: str) -> Schedule:
+    """The stores of the report; `Unprocessable` names a group or zone that no store has."""
+    plan = schedule.of(database, connection, default_zone, question.stores)
+    shape = question.shape
+    if shape is None or (shape.groups is None and shape.zones is None):
+        return plan
+    for field_name, wanted, there in (
+        ("groups", shape.groups, plan.groups),
+        ("zones", shape.zones, plan.zone_of_store),
+    ):
+        unknown = sorted(set(wanted or ()) - set(there))
+        if unknown:
+            raise Unprocessable(
+                f"{field_name}: no store is in {', '.join(map(repr, unknown[:10]))}",
+                errors={field_name: ["unknown: " + name for name in unknown[:100]]},
+            )
+    chosen = [
+        store_id
+        for store_id, group, zone in zip(plan.ids, plan.groups, plan.zone_of_store, strict=True)
+        if (shape.groups is None or group in shape.groups) and (shape.zones is None or zone in shape.zones)
+    ]
+    return schedule.of(database, connection, default_zone, chosen)
 
 
 def compute(
     database: Database, question: Question, rules: Rules, default_zone: str, progress: Progress = lambda part: None
 ) -> ReportText:
     """The report as text. Everything is read in one transaction, so it is the data of one moment."""
-    with database.read() as connection:
-        plan = schedule.of(database, connection, default_zone, question.stores)
+
+    def told(part: float) -> None:
         # The last twentieth is for writing.
-        table = computing.table(
-            connection, plan, question.as_of_us, rules, question.columns == "full", lambda part: progress(0.95 * part)
-        )
-    return report_text.render(plan.columns, table, question.columns)
+        progress(0.95 * part)
+
+    with database.read() as connection:
+        plan = _plan(database, connection, question, default_zone)
+        shape = question.shape
+        if shape is None:
+            table = computing.table(connection, plan, question.as_of_us, rules, question.columns == "full", told)
+            return report_text.render(plan.columns, table, question.columns)
+        rows = shaped.compute(connection, plan, shape, question.as_of_us, replace(rules, method=shape.method), told)
+    return shaped_text.render(shape, plan.columns, plan.groups, rows, question.columns)
 
 
 def write(text: ReportText, path: Path) -> Finished:

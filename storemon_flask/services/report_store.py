@@ -1,12 +1,11 @@
 """The rows and files of reports, for the jobs that make them and the doors that serve them."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from storemon_flask.errors import BadRequest, Gone, NotFound, ReportFailed
 from storemon_flask.services import report
-from storemon_flask.services.report import Finished
+from storemon_flask.services.report import Asked, Finished
 from storemon_flask.storage import reports
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.reports import ReportRow as ReportRow
@@ -59,14 +58,12 @@ def file_of(row: ReportRow, folder: Path) -> Path:
     return file
 
 
-def add(
-    database: Database, report_id: str, as_of_us: int | None, columns: str, stores: Sequence[str] | None, now_us: int
-) -> None:
+def add(database: Database, report_id: str, asked: Asked, default_zone: str, most_rows: int, now_us: int) -> None:
     """A pending report, committed; its as-of is settled now. Errors as `report.ask`."""
     with database.write() as connection:
-        question = report.ask(database, as_of_us, columns, stores, connection)
+        question = report.ask(database, asked, default_zone, most_rows, connection)
         wanted = None if question.stores is None else list(question.stores)
-        reports.add(connection, report_id, question.as_of_us, columns, wanted, now_us)
+        reports.add(connection, report_id, question.as_of_us, asked.columns, wanted, dict(asked.shape) or None, now_us)
 
 
 def claim(database: Database, report_id: str, now_us: int) -> ReportRow | None:

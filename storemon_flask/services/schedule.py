@@ -38,6 +38,8 @@ class Schedule:
     parts: list[Part]
     zone_names: tuple[str, ...]
     zone_of_store: list[str]
+    ids: list[str]
+    groups: list[str]
     columns: StoreColumns
     _opened: dict[int, tuple[tuple[object, ...], Openings]] = field(default_factory=dict)
 
@@ -89,4 +91,4 @@ def _read(connection: sqlite3.Connection, rows: StoreRows, default_zone: str) ->
         own = Hours(place[wanted], hours.day[wanted], hours.start_s[wanted], hours.end_s[wanted])
         parts.append(Part(mine, own, zone_of[at : at + STORES_PER_PART]))
     columns = report_text.store_columns(rows.ids, zone_of_store, rows.names, rows.groups)
-    return Schedule(parts, names, zone_of_store, columns)
+    return Schedule(parts, names, zone_of_store, rows.ids, rows.groups, columns)

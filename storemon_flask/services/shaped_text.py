@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.core import periods
-from storemon_flask.model import HOUR_US, MINUTE_US, Ints
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Ints
 from storemon_flask.services import report_text
 from storemon_flask.services.report_text import Altered, ReportText, StoreColumns
 from storemon_flask.services.shaped import Rows
@@ -78,8 +78,9 @@ def _leading(stores: StoreColumns, line: list[int], full: bool) -> tuple[list[st
 def _periods(shape: Shape, body: Rows) -> tuple[Ints, dict[str, list[str]]]:
     """A number for each line's period, equal where the period is, and the columns that name it; none without periods."""
     local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
-    # Two hours of one night can show the same wall clock, and differ in their offset.
-    _, first, period = np.unique(local * 4 + (offset // 900) % 4 + offset, return_index=True, return_inverse=True)
+    # Two hours of one night can show the same wall clock, and differ in their offset, which is less than a day.
+    key = (local // SECOND_US << 18) + offset + DAY_US // SECOND_US
+    _, first, period = np.unique(key, return_index=True, return_inverse=True)
     if not shape.by:
         return np.zeros(len(local), dtype=np.int64), {}
     labels = [_label(shape.by, int(local[row]), int(offset[row])) for row in first.tolist()]

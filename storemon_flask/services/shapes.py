@@ -1,6 +1,6 @@
 """What a report of another shape is asked: windows, calendar periods, which stores, totals, method. Read once, for every door."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -47,7 +47,7 @@ class Shape:
     zones: tuple[str, ...] | None
 
 
-def read(asked: dict[str, Any]) -> Shape | None:
+def read(asked: Mapping[str, Any]) -> Shape | None:
     """The shape that the fields of a request ask for; None when they ask for the classic one.
 
     `Unprocessable` names the field, its value and what is allowed.

@@ -28,15 +28,24 @@ class ReportRow:
     byte_count: int | None
     sha256: str | None
     altered: dict[str, dict[int, str]]
+    shape: dict[str, Any] | None
 
 
 def add(
-    connection: sqlite3.Connection, report_id: str, as_of_us: int, columns: str, stores: list[str] | None, now_us: int
+    connection: sqlite3.Connection,
+    report_id: str,
+    as_of_us: int,
+    columns: str,
+    stores: list[str] | None,
+    shape: dict[str, Any] | None,
+    now_us: int,
 ) -> None:
-    """A pending report."""
+    """A pending report; `shape` is what was asked beyond the classic windows."""
+    stores_text, shape_text = (None if asked is None else json.dumps(asked) for asked in (stores, shape))
     connection.execute(
-        "INSERT INTO report (id, state, as_of_us, columns, stores, requested_us) VALUES (?, 'pending', ?, ?, ?, ?)",
-        (report_id, as_of_us, columns, None if stores is None else json.dumps(stores), now_us),
+        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us) "
+        "VALUES (?, 'pending', ?, ?, ?, ?, ?)",
+        (report_id, as_of_us, columns, stores_text, shape_text, now_us),
     )
 
 
@@ -122,12 +131,12 @@ def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
 
 _COLUMNS = (
     "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, progress, error, "
-    "row_count, byte_count, sha256, altered_ids"
+    "row_count, byte_count, sha256, altered_ids, shape"
 )
 
 
 def _report(row: tuple[Any, ...]) -> ReportRow:
-    stores, altered = row[4], row[14]
+    stores, altered, shape = (row[place] for place in (4, 14, 15))
     texts: dict[str, dict[int, str]] = {}
     for key, value in json.loads(altered or "{}").items():
         if isinstance(value, str):
@@ -135,7 +144,15 @@ def _report(row: tuple[Any, ...]) -> ReportRow:
             texts.setdefault("store_id", {})[int(key)] = value
         else:
             texts[key] = {int(place): text for place, text in value.items()}
-    return ReportRow(*(*row[:4], None if stores is None else json.loads(stores), *row[5:14], texts))
+    return ReportRow(
+        *(
+            *row[:4],
+            None if stores is None else json.loads(stores),
+            *row[5:14],
+            texts,
+            None if shape is None else json.loads(shape),
+        )
+    )
 
 
 def _step(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> bool:

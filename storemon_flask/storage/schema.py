@@ -169,9 +169,19 @@ def m003_names_and_keys(db: "Database") -> None:
         db.execute(statement)
 
 
+def m004_shapes_of_reports(db: "Database") -> None:
+    """What a report of another shape was asked, as it was asked."""
+    db.execute("ALTER TABLE report ADD COLUMN shape TEXT CHECK (shape IS NULL OR json_valid(shape))")
+
+
 def _statements(script: str) -> list[str]:
     # `executescript` would commit the transaction the migration runs in.
     return [part for part in (piece.strip() for piece in script.split(";\n")) if part]
 
 
-STEPS: Final[tuple[Callable[["Database"], None], ...]] = (m001_first_schema, m002_schedule_version, m003_names_and_keys)
+STEPS: Final[tuple[Callable[["Database"], None], ...]] = (
+    m001_first_schema,
+    m002_schedule_version,
+    m003_names_and_keys,
+    m004_shapes_of_reports,
+)

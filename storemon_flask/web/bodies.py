@@ -28,6 +28,20 @@ class TriggerSchema(Closed):
     columns = fields.String(
         validate=validate.OneOf(("classic", "full")), metadata={"description": "which columns; classic if left out"}
     )
+    # What these may be is `services.shapes`' to say, for every door.
+    windows = fields.List(
+        fields.Raw(metadata={"description": "last_hour, last_day, last_week, last_30_days, or {from, to, name}"}),
+        metadata={
+            "description": "stretches of time; from and to are instants with an offset, or local dates of each store"
+        },
+    )
+    by = fields.Raw(
+        metadata={"description": "hour, day, week or month: a row for each calendar period in the store's zone"}
+    )
+    groups = fields.List(fields.String(), metadata={"description": "only stores of these groups"})
+    zones = fields.List(fields.String(), metadata={"description": "only stores in these time zones"})
+    totals = fields.Raw(metadata={"description": "true: rows for each group and for the fleet follow"})
+    method = fields.Raw(metadata={"description": "nearest or previous: which poll speaks for a moment"})
 
 
 def load(schema: Schema, request: Request) -> dict[str, Any]:

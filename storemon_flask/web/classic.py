@@ -7,7 +7,9 @@ from flask import Blueprint, Response, current_app, json, jsonify, request, send
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import report_store, report_text
+from storemon_flask.services.report import Asked
 from storemon_flask.services.report_store import ReportRow
+from storemon_flask.services.shapes import FIELDS
 from storemon_flask.web import bodies, report_schemas
 from storemon_flask.web.contract import JSON, Answer, operation
 
@@ -26,7 +28,8 @@ def trigger_report() -> tuple[Response, int, dict[str, str]]:
             f"{named}: put it into a JSON body; the address takes nothing", errors={"query": list(request.args)}
         )
     body = bodies.load(bodies.TriggerSchema(), request)
-    report_id = _runner().submit(body.get("as_of"), body.get("columns", "classic"), body.get("stores"))
+    shape: dict[str, object] = {name: body[name] for name in FIELDS if name in body}
+    report_id = _runner().submit(Asked(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape))
     location = url_for("classic.get_report", report_id=report_id)
     return jsonify(report_id=report_id, status="Running"), 202, {"Location": location}
 
