@@ -1,6 +1,6 @@
 """The calculation of SPEC.md 3, 4 and 7 done slowly and literally, to check the fast one against.
 
-`report` is the only entrance. Every time is an integer: microseconds since 1970-01-01T00:00Z. A poll is
+`report` and `measures` are the entrances. Every time is an integer: microseconds since 1970-01-01T00:00Z. A poll is
 `(instant, active)`, an opening or a piece of one `(start, end)` with the end outside. The one trick: cut business time
 at every instant where an answer could change, then ask the SPEC's questions of each piece. Quadratic in the polls.
 """
@@ -100,6 +100,14 @@ def nearest(moment: int, polls: list[Poll]) -> Poll:
     return speaker
 
 
+def previous_word(piece: Opening, polls: list[Poll], reach: int) -> str:
+    """What the last poll before a piece says for at most twice the reach; before the first poll, `unknown`."""
+    before = [(instant, active) for instant, active in polls if instant <= piece[0]]
+    if not before or piece[1] > before[-1][0] + 2 * reach:
+        return "unknown"
+    return "uptime" if before[-1][1] else "downtime"
+
+
 def word(piece: Opening, polls: list[Poll], reach: int) -> str:
     """`uptime`, `downtime`, or `unknown` where the nearest poll is further away than the reach (SPEC 3.3, 3.4)."""
     if not polls:
@@ -127,14 +135,14 @@ def pieces(opening: Opening, polls: list[Poll], edges: set[int], reach: int) -> 
     cuts = {start, end} | edges
     cuts |= {line(earlier, later) for earlier, later in pairwise(polls)}
     for instant, _ in polls:
-        cuts |= {instant - reach, instant, instant + reach}
+        cuts |= {instant - reach, instant, instant + reach, instant + 2 * reach}
     return pairwise(sorted(cut for cut in cuts if start <= cut <= end))
 
 
-def figures(piece: Opening, polls: list[Poll], reach: int, max_gap: int) -> set[str]:
+def figures(piece: Opening, polls: list[Poll], reach: int, max_gap: int, method: str) -> set[str]:
     """The names of the sums that a piece of business time belongs to (SPEC 1; 3.3 to 3.5)."""
     between = measured_between(piece, polls, max_gap)
-    belongs = {"business", word(piece, polls, reach)}
+    belongs = {"business", {"nearest": word, "previous": previous_word}[method](piece, polls, reach)}
     if between is not None:
         belongs.add("measured")
     if between == (True, True):
@@ -160,29 +168,84 @@ def status_now(polls: list[Poll], opened: list[Opening], as_of: int, max_gap: in
     return "waiting" if as_of - current[0][0] < max_gap else "stale"
 
 
+def sums(
+    polls: list[Poll], opened: list[Opening], window: Opening, as_of: int, reach: int, max_gap: int, method: str
+) -> dict[str, int]:
+    """The figures of one window of one store, cut at the as-of (SPEC 1; 3.3 to 3.5)."""
+    start, end = window[0], min(window[1], as_of)
+    total = dict.fromkeys(FIGURES, 0)
+    if start >= end:
+        return total
+    for opening in opened:
+        made = evidence(opening, polls)
+        for piece in pieces(opening, made, {start, end}, reach):
+            for figure in figures(piece, made, reach, max_gap, method):
+                total[figure] += piece[1] - piece[0]
+    return total
+
+
 def store_report(
-    polls: list[Poll], rows: list[Row], zone: str, as_of: int, reach: int, max_gap: int, windows: Mapping[str, int]
+    polls: list[Poll],
+    rows: list[Row],
+    zone: str,
+    as_of: int,
+    reach: int,
+    max_gap: int,
+    windows: Mapping[str, int],
+    method: str,
 ) -> dict[str, Any]:
     """One store's answers; `polls` in order of time, each instant once, none after the as-of (SPEC 4)."""
     # Further back than this no poll can speak for a window, measure in it, be counted, or make an opening young.
-    since = as_of - max([WEEK, *windows.values()]) - reach - max_gap
+    since = as_of - max([WEEK, *windows.values()]) - 2 * reach - max_gap
     opened = openings(rows, ZoneInfo(zone), since, as_of)
-    answer: dict[str, Any] = {f"{figure}_{window}": 0 for window in windows for figure in FIGURES}
-    edges = {as_of} | {as_of - length for length in windows.values()}
-    for opening in opened:
-        made = evidence(opening, polls)
-        for start, end in pieces(opening, made, edges, reach):
-            belongs = figures((start, end), made, reach, max_gap)
-            for window, length in windows.items():
-                if as_of - length <= start and end <= as_of:
-                    for figure in belongs:
-                        answer[f"{figure}_{window}"] += end - start
+    answer: dict[str, Any] = {}
+    for window, length in windows.items():
+        found = sums(polls, opened, (as_of - length, as_of), as_of, reach, max_gap, method)
+        answer |= {f"{figure}_{window}": value for figure, value in found.items()}
     counted = [instant for opening in opened for instant, _ in evidence(opening, polls) if instant >= as_of - WEEK]
     answer["polls_last_week"] = len(counted)
     answer["last_poll_us"] = polls[-1][0] if polls else None
     answer["status_now"] = status_now(polls, opened, as_of, max_gap)
     answer["timezone"] = zone
     return answer
+
+
+def gathered(
+    polls: Iterable[tuple[str, int, bool]], hours: Iterable[tuple[str, int, str, str]], as_of: int
+) -> tuple[dict[str, dict[int, bool]], dict[str, list[Row]]]:
+    """Per store its polls up to the as-of and its rows of hours."""
+    seen: dict[str, dict[int, bool]] = {}
+    opens: dict[str, list[Row]] = {}
+    for store, instant, active in polls:
+        known = seen.setdefault(store, {})  # a poll after the as-of names its store, and no more
+        if instant <= as_of:
+            known[instant] = active  # the later row wins (SPEC 2, polls)
+    for store, weekday, start, end in hours:
+        opens.setdefault(store, []).append((weekday, start, end))
+    return seen, opens
+
+
+def measures(
+    polls: Iterable[tuple[str, int, bool]],
+    hours: Iterable[tuple[str, int, str, str]],
+    zones: Mapping[str, str],
+    as_of_us: int,
+    asked: Iterable[tuple[str, int, int]],
+    *,
+    reach_us: int = 24 * HOUR,
+    max_gap_us: int = 150 * MINUTE,
+    default_zone: str = "America/Chicago",
+    method: str = "nearest",
+) -> list[dict[str, int]]:
+    """The figures of each (store, from, to) asked, in microseconds."""
+    seen, opens = gathered(polls, hours, as_of_us)
+    found = []
+    for store, start, end in asked:
+        zone = ZoneInfo(zones.get(store, default_zone))
+        opened = openings(opens.get(store, []), zone, min(start, as_of_us) - 2 * reach_us - max_gap_us, as_of_us)
+        known = sorted(seen.get(store, {}).items())
+        found.append(sums(known, opened, (start, end), as_of_us, reach_us, max_gap_us, method))
+    return found
 
 
 def report(
@@ -195,19 +258,13 @@ def report(
     max_gap_us: int = 150 * MINUTE,
     default_zone: str = "America/Chicago",
     windows: Mapping[str, int] = WINDOWS,
+    method: str = "nearest",
 ) -> dict[str, dict[str, Any]]:
     """Store id to answers, for every store that any row names, sorted by id; all durations in microseconds (SPEC 4)."""
-    seen: dict[str, dict[int, bool]] = {}
-    opens: dict[str, list[Row]] = {}
-    for store, instant, active in polls:
-        known = seen.setdefault(store, {})  # a poll after the as-of names its store, and no more
-        if instant <= as_of_us:
-            known[instant] = active  # the later row wins (SPEC 2, polls)
-    for store, weekday, start, end in hours:
-        opens.setdefault(store, []).append((weekday, start, end))
+    seen, opens = gathered(polls, hours, as_of_us)
     answers = {}
     for store in sorted(seen.keys() | opens.keys() | zones.keys()):
         known_polls, zone = sorted(seen.get(store, {}).items()), zones.get(store, default_zone)
         rows = opens.get(store, [])
-        answers[store] = store_report(known_polls, rows, zone, as_of_us, reach_us, max_gap_us, windows)
+        answers[store] = store_report(known_polls, rows, zone, as_of_us, reach_us, max_gap_us, windows, method)
     return answers

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import report_store
+from storemon_flask.services.report import Asked
 from storemon_flask.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("small_fleet")
@@ -27,7 +28,7 @@ def report_id(client: FlaskClient) -> str:
 @pytest.fixture
 def waiting_id(runner: Runner) -> str:
     """A report that nobody computes yet."""
-    report_store.add(runner.database, "ab" * 16, None, "classic", None, 1)
+    report_store.add(runner.database, "ab" * 16, Asked(), "America/Chicago", 10**6, 1)
     return "ab" * 16
 
 
