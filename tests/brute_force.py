@@ -239,10 +239,11 @@ def measures(
 ) -> list[dict[str, int]]:
     """The figures of each (store, from, to) asked, in microseconds."""
     seen, opens = gathered(polls, hours, as_of_us)
+    wanted = list(asked)
+    since = min([as_of_us, *(start for _, start, _ in wanted)]) - 2 * reach_us - max_gap_us
     found = []
-    for store, start, end in asked:
-        zone = ZoneInfo(zones.get(store, default_zone))
-        opened = openings(opens.get(store, []), zone, min(start, as_of_us) - 2 * reach_us - max_gap_us, as_of_us)
+    for store, start, end in wanted:
+        opened = openings(opens.get(store, []), ZoneInfo(zones.get(store, default_zone)), since, as_of_us)
         known = sorted(seen.get(store, {}).items())
         found.append(sums(known, opened, (start, end), as_of_us, reach_us, max_gap_us, method))
     return found

@@ -38,15 +38,37 @@ def spans(zone: str, unit: str, first_us: int, last_us: int) -> Spans:
     A day is from one local midnight to the next: 23 or 25 hours where a clock changes, and none at all where a zone skipped
     it. An hour begins when the wall clock shows a full hour, and when it is changed.
     """
-    start, offset = _hours(zone, first_us, last_us) if unit == "hour" else _dates(zone, unit, first_us, last_us)
+    if last_us <= first_us:
+        return Spans(*(np.empty(0, dtype=np.int64) for _ in Spans.__slots__))
+    begin_us, offset_s = _offsets(zone, first_us - _LONGEST_US, last_us + _LONGEST_US)
+    if unit == "hour":
+        start = _hours(begin_us, offset_s, first_us - 2 * HOUR_US, last_us + 2 * HOUR_US)
+    else:
+        start = _dates(zone, unit, first_us, last_us)
     end = np.append(start[1:], start[-1])
     kept = (np.minimum(end, last_us) > np.maximum(start, first_us)) & (end > start)
-    start, end, offset = start[kept], end[kept], offset[kept]
+    start, end = start[kept], end[kept]
+    # Asked of the instant, not of the local date: a day whose midnight is skipped begins at 01:00, by the new offset.
+    offset = offset_s[np.searchsorted(begin_us, start, side="right") - 1]
     return Spans(np.maximum(start, first_us), np.minimum(end, last_us), start + offset * SECOND_US, offset)
 
 
-def _dates(zone: str, unit: str, first_us: int, last_us: int) -> tuple[Ints, Ints]:
-    """Starts of days, weeks or months around the range, and the offset at each."""
+def _offsets(zone: str, low_us: int, high_us: int) -> tuple[Ints, Ints]:
+    """Where each offset of the zone begins in or around `[low_us, high_us)`, and the offsets; the first from `low_us` on."""
+    years = range(_year(low_us), _year(high_us) + 1)
+    begin, offset = [low_us], [offset_at(zone, years[0])]
+    for year in years:
+        for second, _, after in changes_of_year(zone, year):
+            if second * SECOND_US <= low_us:
+                offset[0] = after
+            else:
+                begin.append(second * SECOND_US)
+                offset.append(after)
+    return np.array(begin, dtype=np.int64), np.array(offset, dtype=np.int64)
+
+
+def _dates(zone: str, unit: str, first_us: int, last_us: int) -> Ints:
+    """Starts of days, weeks or months, from before the range to after it."""
     days = np.arange((first_us - _LONGEST_US) // DAY_US - 1, (last_us + _LONGEST_US) // DAY_US + 2, dtype=np.int64)
     if unit == "week":
         days = days[(days + _EPOCH_WEEKDAY) % 7 == 0]
@@ -54,33 +76,18 @@ def _dates(zone: str, unit: str, first_us: int, last_us: int) -> tuple[Ints, Int
         months = days.astype("datetime64[D]").astype("datetime64[M]")
         days = np.unique(months).astype("datetime64[D]").astype(np.int64)[1:]
     clock = LocalClock((zone,), int(days[0]) * DAY_US, int(days[-1]) * DAY_US)
-    start = clock.to_utc(days * DAY_US, np.zeros(len(days), dtype=np.int64))
-    return start, (days * DAY_US - start) // SECOND_US
+    return clock.to_utc(days * DAY_US, np.zeros(len(days), dtype=np.int64))
 
 
-def _hours(zone: str, first_us: int, last_us: int) -> tuple[Ints, Ints]:
-    """Starts of hours around the range, and the offset at each: full hours of the wall clock, and changes of it."""
-    low, high = first_us - 2 * HOUR_US, last_us + 2 * HOUR_US
-    years = range(_year(low), _year(high) + 1)
-    starts: list[Ints] = []
-    offsets: list[Ints] = []
-    since, offset = low, offset_at(zone, years[0])
-    for second, _, after in [
-        *(change for year in years for change in changes_of_year(zone, year)),
-        (high // SECOND_US + 1, 0, 0),
-    ]:
-        until = min(second * SECOND_US, high)
-        if until > since:
-            shift = offset * SECOND_US
-            full = (
-                np.arange(-(-(since + shift) // HOUR_US), (until + shift) // HOUR_US + 1, dtype=np.int64) * HOUR_US
-                - shift
-            )
-            found = np.unique(np.append(full[(full >= since) & (full < until)], since))
-            starts.append(found)
-            offsets.append(np.full(len(found), offset))
-        since, offset = max(since, until), after
-    return np.concatenate(starts), np.concatenate(offsets)
+def _hours(begin_us: Ints, offset_s: Ints, low_us: int, high_us: int) -> Ints:
+    """Starts of hours in `[low_us, high_us)`: full hours of the wall clock, and the changes of it."""
+    starts = [begin_us[(begin_us >= low_us) & (begin_us < high_us)]]
+    until_us = np.append(begin_us[1:], high_us)
+    for begin, until, offset in zip(begin_us.tolist(), until_us.tolist(), offset_s.tolist(), strict=True):
+        since, until, shift = max(begin, low_us), min(until, high_us), offset * SECOND_US
+        full = np.arange(-(-(since + shift) // HOUR_US), -(-(until + shift) // HOUR_US), dtype=np.int64)
+        starts.append(full * HOUR_US - shift)
+    return np.unique(np.concatenate(starts))
 
 
 def _year(instant_us: int) -> int:

@@ -25,7 +25,8 @@ def table(
     full: bool,
     progress: Progress = lambda part: None,
 ) -> Table:
-    """The columns of `core.report.compute` for the plan's stores, in its order, part by part.
+    """The columns of `core.report.compute` for the plan's stores, in its order, part by part; and `polls_heard`, how many polls
+    of each store were read.
 
     The plan and the polls must be of one transaction of the connection.
     """
@@ -38,7 +39,8 @@ def table(
         )
         fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, last)
         opened = plan.openings(part, fleet, as_of_us, rules)
-        tables.append(calculation.compute(fleet, as_of_us, rules, opened, full))
+        heard_of = np.bincount(heard.store, minlength=fleet.size)
+        tables.append({**calculation.compute(fleet, as_of_us, rules, opened, full), "polls_heard": heard_of})
         progress(done / len(plan.parts))
     return {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from storemon_flask import zonedata
+from storemon_flask.core.report import CLASSIC_WINDOWS
 from storemon_flask.errors import NoPolls, ReportFailed, Unprocessable
-from storemon_flask.model import Rules
+from storemon_flask.model import HOUR_US, MINUTE_US, Rules
 from storemon_flask.services import computing, report_text, schedule, shaped, shaped_text, shapes
 from storemon_flask.services.computing import Progress
 from storemon_flask.services.report_text import Altered, ReportText
@@ -19,6 +21,7 @@ from storemon_flask.services.schedule import Schedule
 from storemon_flask.services.shapes import Shape
 from storemon_flask.storage import stores
 from storemon_flask.storage.db import Database
+from storemon_flask.version import VERSION
 
 # A future as-of is allowed (it asks how it stands if nothing more comes), one that no calendar here covers is not.
 EARLIEST_US: Final = 0
@@ -55,6 +58,7 @@ class Finished:
     bytes: int
     sha256: str
     altered: Altered
+    method: dict[str, Any]
 
 
 def ask(
@@ -132,11 +136,42 @@ def compute(
     with database.read() as connection:
         plan = _plan(database, connection, question, default_zone)
         shape = question.shape
+        version = stores.data_version(connection)
         if shape is None:
             table = computing.table(connection, plan, question.as_of_us, rules, question.columns == "full", told)
-            return report_text.render(plan.columns, table, question.columns)
-        rows = shaped.compute(connection, plan, shape, question.as_of_us, replace(rules, method=shape.method), told)
-    return shaped_text.render(shape, plan.columns, plan.groups, rows, question.columns)
+            polls = int(table["polls_heard"].sum())
+            text = report_text.render(plan.columns, table, question.columns)
+        else:
+            rules = replace(rules, method=shape.method)
+            rows, polls = shaped.compute(connection, plan, shape, question.as_of_us, rules, told)
+            text = shaped_text.render(shape, plan.columns, plan.groups, rows, question.columns)
+    return replace(text, method=_method(question, rules, default_zone, version, len(plan.ids), polls))
+
+
+def _method(
+    question: Question, rules: Rules, default_zone: str, data_version: int, store_count: int, poll_count: int
+) -> dict[str, Any]:
+    """How a report was made, for whoever doubts it: what was asked, by which rules, of which data."""
+    shape = question.shape
+    return {
+        "as_of": report_text.instant_text(question.as_of_us),
+        "columns": question.columns,
+        "method": rules.method,
+        "windows": [window.name for window in shape.windows] if shape else [w.name for w in CLASSIC_WINDOWS],
+        "by": shape.by if shape else None,
+        "totals": shape.totals if shape else False,
+        "stores_asked": None if question.stores is None else len(question.stores),
+        "groups": list(shape.groups) if shape and shape.groups else None,
+        "zones": list(shape.zones) if shape and shape.zones else None,
+        "reach_hours": rules.reach_us / HOUR_US,
+        "max_gap_minutes": rules.max_gap_us / MINUTE_US,
+        "default_timezone": default_zone,
+        "stores": store_count,
+        "polls": poll_count,
+        "data_version": data_version,
+        "tzdata": zonedata.version(),
+        "storemon": VERSION,
+    }
 
 
 def write(text: ReportText, path: Path) -> Finished:
@@ -162,7 +197,7 @@ def write(text: ReportText, path: Path) -> Finished:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ReportFailed(f"{path} cannot be written: {error.strerror or error}") from error
-    return Finished(path, text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered)
+    return Finished(path, text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered, text.method)
 
 
 def _sync_folder(folder: Path) -> None:

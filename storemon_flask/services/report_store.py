@@ -81,7 +81,7 @@ def advance(database: Database, report_id: str, progress: float) -> None:
 def complete(database: Database, report_id: str, now_us: int, done: Finished) -> None:
     """The report's file is in its place: say so."""
     with database.write(last_word=True) as connection:
-        reports.complete(connection, report_id, now_us, done.rows, done.bytes, done.sha256, done.altered)
+        reports.complete(connection, report_id, now_us, done.rows, done.bytes, done.sha256, done.altered, done.method)
 
 
 def fail(database: Database, report_id: str, now_us: int, sentence: str) -> None:

@@ -4,9 +4,9 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -33,6 +33,8 @@ FULL_COLUMNS: Final = (
 )
 COLUMNS: Final = {"classic": CLASSIC_COLUMNS, "full": FULL_COLUMNS}
 
+_AMOUNTS: Final = ("uptime_", "downtime_", "unknown_", "business_", "measured_")
+
 # A spreadsheet runs a cell that begins so; a plain number does no harm.
 _FORMULA: Final = re.compile(r"[=+\-@\t\r]")
 _PLAIN_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
@@ -49,6 +51,8 @@ class ReportText:
     csv: str
     rows: int
     altered: Altered
+    # How it was made, for whoever doubts it.
+    method: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,22 @@ def json_rows(text: str, altered: Altered) -> Iterator[dict[str, object]]:
         }
         found |= {column: texts[row] for column, texts in altered.items() if row in texts}
         yield found
+
+
+def text_rows(text: str, altered: Altered) -> Iterator[dict[str, str]]:
+    """A finished CSV as rows of texts, ids and names as they are."""
+    for row, found in enumerate(csv.DictReader(io.StringIO(text, newline=""))):
+        yield found | {column: texts[row] for column, texts in altered.items() if row in texts}
+
+
+def is_amount(column: str) -> bool:
+    """Whether a column holds amounts of time."""
+    return column.startswith(_AMOUNTS) and not column.startswith("uptime_percent")
+
+
+def is_number(column: str) -> bool:
+    """Whether a column holds numbers."""
+    return is_amount(column) or column.startswith(("uptime_percent", "polls_last_week"))
 
 
 def hundredths(values: Ints, unit_us: int) -> Ints:

@@ -39,29 +39,31 @@ def count(plan: Schedule, shape: Shape, as_of_us: int) -> int:
 
 def compute(
     connection: sqlite3.Connection, plan: Schedule, shape: Shape, as_of_us: int, rules: Rules, progress: Progress
-) -> Rows:
-    """Every period of every store of the plan, by store in the plan's row order, then by start.
+) -> tuple[Rows, int]:
+    """Every period of every store of the plan, by store in the plan's row order, then by start; and how many polls were read.
 
     The plan and the polls must be of one transaction of the connection.
     """
     spans = _spans_of_zones(plan, shape, as_of_us)
     edges = [found for found in spans if len(found[0])]
     if not edges or not plan.columns.order.size:
-        return dict.fromkeys(("place", *_EDGES, *calculation.MEASURES), _NO_POLLS)
+        return dict.fromkeys(("place", *_EDGES, *calculation.MEASURES), _NO_POLLS), 0
     first_us = min(int(found[0].min()) for found in edges)
     last_us = min(max(int(found[1].max()) for found in edges), as_of_us)
     parts = []
-    done = 0
+    done = read = 0
     total = len(plan.columns.order)
     for place, part in _small_parts(plan, max(1, _STORE_DAYS * DAY_US // (last_us - first_us + DAY_US))):
-        parts.append(_part(connection, plan, part, place, spans, first_us, last_us, as_of_us, rules))
+        rows, heard = _part(connection, plan, part, place, spans, first_us, last_us, as_of_us, rules)
+        parts.append(rows)
+        read += heard
         done += len(part.number)
         progress(done / total)
     found = {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
     rank = np.empty(total, dtype=np.int64)
     rank[plan.columns.order] = np.arange(total)
     order = np.lexsort((found["start_us"], found["window"], rank[found["place"]]))
-    return {name: values[order] for name, values in found.items()}
+    return {name: values[order] for name, values in found.items()}, read
 
 
 _Spans = tuple[Ints, Ints, Ints, Ints, Ints]
@@ -121,7 +123,7 @@ def _part(
     last_us: int,
     as_of_us: int,
     rules: Rules,
-) -> Rows:
+) -> tuple[Rows, int]:
     from_us = max(first_us - rules.farthest_us, 0)
     # Polls after the range draw the line that ends the last stretch in it.
     heard = polls.read(connection, part.number, from_us, min(last_us + 2 * rules.farthest_us, as_of_us))
@@ -135,7 +137,8 @@ def _part(
         for n, name in enumerate(_EDGES)
     }
     asked = Periods(store, rows["start_us"], rows["end_us"])
-    return {"place": store + place, **rows, **calculation.measure(opened, spoken, asked, as_of_us)}
+    measures = calculation.measure(opened, spoken, asked, as_of_us)
+    return {"place": store + place, **rows, **measures}, len(heard)
 
 
 def too_many(rows: int, most: int) -> Unprocessable:

@@ -29,6 +29,7 @@ class ReportRow:
     sha256: str | None
     altered: dict[str, dict[int, str]]
     shape: dict[str, Any] | None
+    method: dict[str, Any] | None
 
 
 def add(
@@ -82,13 +83,14 @@ def complete(
     byte_count: int,
     sha256: str,
     altered: dict[str, dict[int, str]],
+    method: dict[str, Any],
 ) -> bool:
-    """Running becomes complete; its file must be in its place by now."""
+    """Running becomes complete; its file must be in its place by now. `method` says how it was made."""
     return _step(
         connection,
         "UPDATE report SET state = 'complete', finished_us = ?, progress = 1, row_count = ?, byte_count = ?, sha256 = ?, "
-        "altered_ids = ?, error = NULL WHERE id = ? AND state = 'running'",
-        (now_us, row_count, byte_count, sha256, json.dumps(altered), report_id),
+        "altered_ids = ?, method = ?, error = NULL WHERE id = ? AND state = 'running'",
+        (now_us, row_count, byte_count, sha256, json.dumps(altered), json.dumps(method), report_id),
     )
 
 
@@ -131,28 +133,33 @@ def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
 
 _COLUMNS = (
     "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, progress, error, "
-    "row_count, byte_count, sha256, altered_ids, shape"
+    "row_count, byte_count, sha256, altered_ids, shape, method"
 )
 
 
 def _report(row: tuple[Any, ...]) -> ReportRow:
-    stores, altered, shape = (row[place] for place in (4, 14, 15))
+    stores, altered, shape, method = (
+        None if row[place] is None else json.loads(row[place]) for place in (4, 14, 15, 16)
+    )
     texts: dict[str, dict[int, str]] = {}
-    for key, value in json.loads(altered or "{}").items():
+    for key, value in (altered or {}).items():
         if isinstance(value, str):
             # Reports of before there were names: ids alone, by row.
             texts.setdefault("store_id", {})[int(key)] = value
         else:
             texts[key] = {int(place): text for place, text in value.items()}
-    return ReportRow(
-        *(
-            *row[:4],
-            None if stores is None else json.loads(stores),
-            *row[5:14],
-            texts,
-            None if shape is None else json.loads(shape),
-        )
+    return ReportRow(*(*row[:4], stores, *row[5:14], texts, shape, method))
+
+
+def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
+    """Up to `limit` reports that were not deleted, the newest first; only those asked for before (instant, id), if given."""
+    at, report_id = before or (1 << 62, "")
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM report WHERE state <> 'deleted' AND (requested_us, id) < (?, ?) "
+        "ORDER BY requested_us DESC, id DESC LIMIT ?",
+        (at, report_id, limit),
     )
+    return [_report(row) for row in rows]
 
 
 def _step(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> bool:

@@ -170,8 +170,9 @@ def m003_names_and_keys(db: "Database") -> None:
 
 
 def m004_shapes_of_reports(db: "Database") -> None:
-    """What a report of another shape was asked, as it was asked."""
-    db.execute("ALTER TABLE report ADD COLUMN shape TEXT CHECK (shape IS NULL OR json_valid(shape))")
+    """What a report of another shape was asked, as it was asked; and by what method a finished one was made."""
+    for column in ("shape", "method"):
+        db.execute(f"ALTER TABLE report ADD COLUMN {column} TEXT CHECK ({column} IS NULL OR json_valid({column}))")
 
 
 def _statements(script: str) -> list[str]:

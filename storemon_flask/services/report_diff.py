@@ -1,0 +1,70 @@
+"""What changed from one report to another: store by store, cell by cell, the largest change first."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from storemon_flask.errors import Unprocessable
+from storemon_flask.services import report_text
+from storemon_flask.services.report_text import Altered
+
+_KEY: Final = ("kind", "store_id", "group", "period")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One cell that differs; None where a report has no such row, or the cell is empty. `hours` is how much, for the order."""
+
+    row: dict[str, str]
+    column: str
+    before: Decimal | None
+    after: Decimal | None
+
+    @property
+    def change(self) -> Decimal:
+        """By how much, in the column's unit; a missing cell counts as 0."""
+        return (self.after or Decimal(0)) - (self.before or Decimal(0))
+
+
+def changes(before: tuple[str, Altered], after: tuple[str, Altered]) -> list[Change]:
+    """Every cell that two reports (CSV, and what it shows differently) have both columns for and that differs.
+
+    `Unprocessable` when they have no column of numbers in common. Rows are matched by store, and by period and kind if there are
+    any. Percentages are left out: they follow from the rest.
+    """
+    (old_columns, old), (new_columns, new) = (_table(*report) for report in (before, after))
+    columns = [name for name in old_columns if name in new_columns]
+    if not columns:
+        raise Unprocessable(
+            "the two reports have no column of numbers in common; trigger both with the same windows",
+            errors={"against": ["no column in common"]},
+        )
+    found = []
+    for key in old.keys() | new.keys():
+        one, other = old.get(key), new.get(key)
+        for column in columns:
+            left = one[column] if one else None
+            right = other[column] if other else None
+            if left != right or (one is None) != (other is None):
+                row = {name: value for name, value in zip(_KEY, key, strict=True) if value}
+                found.append(Change(row, column, left, right))
+    return sorted(found, key=lambda one: (-abs(_hours(one)), sorted(one.row.items()), columns.index(one.column)))
+
+
+def _hours(change: Change) -> Decimal:
+    minutes = change.column.endswith(("_last_hour", "_minutes"))
+    return change.change / 60 if minutes else change.change
+
+
+def _table(text: str, altered: Altered) -> tuple[list[str], dict[tuple[str, ...], dict[str, Any]]]:
+    """The columns of amounts of time, and the rows by key."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    columns: list[str] = []
+    for row in report_text.text_rows(text, altered):
+        columns = columns or [name for name in row if report_text.is_amount(name)]
+        rows[tuple(row.get(name, "") for name in _KEY)] = {
+            name: Decimal(row[name]) if row[name] else None for name in columns
+        }
+    if not columns:
+        columns = [name for name in text.partition("\n")[0].split(",") if report_text.is_amount(name)]
+    return columns, rows

@@ -1,0 +1,49 @@
+"""A finished report as an Excel workbook: ids stay text, numbers are numbers, and a second sheet says how it was made."""
+
+import csv
+import io
+import tempfile
+from typing import IO, Any, Final
+
+from storemon_flask.services import report_text
+from storemon_flask.services.report_text import Altered
+
+MIME: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_IN_MEMORY: Final = 4 << 20
+
+
+def write(text: str, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
+    """The workbook in a temporary file, at its start; row by row, so that it does not grow in memory."""
+    import xlsxwriter
+
+    # Open for as long as the answer is sent.
+    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+    book = xlsxwriter.Workbook(file, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False})
+    try:
+        bold, figure = book.add_format({"bold": True}), book.add_format({"num_format": "0.00"})
+        sheet = book.add_worksheet("report")
+        header = next(csv.reader(io.StringIO(text, newline="")))
+        sheet.freeze_panes(1, 1)
+        for column, name in enumerate(header):
+            sheet.set_column(column, column, 38 if name == "store_id" else max(12, len(name) + 2))
+            sheet.write_string(0, column, name, bold)
+        numeric = [report_text.is_number(name) for name in header]
+        for row, found in enumerate(report_text.text_rows(text, altered), start=1):
+            for column, value in enumerate(found.values()):
+                if numeric[column] and value:
+                    sheet.write_number(row, column, float(value), figure)
+                elif value:
+                    sheet.write_string(row, column, value)
+        about = book.add_worksheet("method")
+        about.set_column(0, 1, 30)
+        for row, (name, value) in enumerate(method.items()):
+            about.write_string(row, 0, name, bold)
+            about.write_string(row, 1, "" if value is None else _shown(value))
+    finally:
+        book.close()
+    file.seek(0)
+    return file
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,197 @@
+"""Any stretches of time and calendar periods against the brute force, to the microsecond, by both methods."""
+
+import numpy as np
+import pytest
+from brute_calendar import calendar as brute_calendar
+from brute_force import measures as brute_force
+from brute_force import report as brute_report
+from fleets import compute, fleet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_core_properties import DAYS, cases
+
+from storemon_flask.core import calendar, evidence, openings, periods, report
+from storemon_flask.core.calendar import UNITS
+from storemon_flask.core.periods import MEASURES, Periods
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Polls, Rules
+
+NAMES = ("a", "b", "c")
+MONDAY = 1_728_864_000_000_000  # 2024-10-14T00:00:00Z
+METHODS = st.sampled_from(["nearest", "previous"])
+
+
+def measured(case, asked, method="nearest"):
+    """The measures of each (store, start, end), from no more polls and openings than the rules say can matter."""
+    polls, hours, zones, as_of, reach, gap = case
+    rules = Rules(reach, gap, method)
+    _, made = fleet(polls, hours, everyone(zones), as_of)
+    first = min([as_of, *(start for _, start, _ in asked)]) - rules.farthest_us
+    near = made.polls.instant_us >= first
+    heard = Polls(made.polls.store[near], made.polls.instant_us[near], made.polls.active[near])
+    opened = openings.build(made, first // DAY_US * DAY_US, (as_of // DAY_US + 1) * DAY_US)
+    rows = np.array([(NAMES.index(store), start, end) for store, start, end in asked], dtype=np.int64).reshape(-1, 3)
+    found = periods.measure(opened, evidence.gather(heard, opened, rules), Periods(*rows.T), as_of)
+    assert tuple(found) == MEASURES
+    columns = [found[name].tolist() for name in MEASURES]
+    return [dict(zip(MEASURES, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def literally(case, asked, method="nearest"):
+    polls, hours, zones, as_of, reach, gap = case
+    rules = {"reach_us": reach, "max_gap_us": gap, "method": method}
+    return brute_force(polls, hours, everyone(zones), as_of, asked, **rules)
+
+
+def everyone(zones):
+    """A zone for each of three stores, so that every one of them exists, with polls or without."""
+    return {name: zones.get(name, "America/Chicago") for name in NAMES}
+
+
+def added(rows):
+    return {name: sum(row[name] for row in rows) for name in MEASURES}
+
+
+def anywhere(first_us, last_us):
+    """Any microsecond of `[first_us, last_us)`; by minutes first, as `st.integers` alone would rarely leave the beginning."""
+    minutes = st.integers(0, (last_us - first_us) // MINUTE_US - 1)
+    return st.builds(lambda minute, rest: first_us + minute * MINUTE_US + rest, minutes, st.integers(0, MINUTE_US - 1))
+
+
+def edges(case):
+    """Instants where a period may begin or end: anywhere around the as-of, on whole half hours, on polls, at the as-of."""
+    polls, _, _, as_of, _, _ = case
+    return st.one_of(
+        anywhere(as_of - 9 * DAY_US, as_of + 2 * DAY_US),
+        st.integers(-9 * 48, 2 * 48).map(lambda half: (as_of // HOUR_US) * HOUR_US + half * HOUR_US // 2),
+        st.sampled_from([as_of, *(instant for _, instant, _ in polls)]),
+    )
+
+
+def stretches(case):
+    """Stores and stretches in any order; they overlap, repeat, are empty or reversed, and may end after the as-of."""
+    return st.lists(st.tuples(st.sampled_from(NAMES), edges(case), edges(case)), max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases(), METHODS, st.data())
+def test_any_stretch_of_any_store_is_what_the_brute_force_says(case, method, data):
+    asked = data.draw(stretches(case))
+    assert measured(case, asked, method) == literally(case, asked, method)
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases(), METHODS, st.data())
+def test_the_parts_are_the_whole_and_the_bounds_hold(case, method, data):
+    for row in measured(case, data.draw(stretches(case)), method):
+        assert row["uptime"] + row["downtime"] + row["unknown"] == row["business"]
+        assert 0 <= row["uptime_low"] <= row["uptime"] <= row["uptime_high"] <= row["business"]
+        assert min(row["downtime"], row["unknown"]) >= 0
+        assert row["measured"] <= row["uptime"] + row["downtime"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases(), st.data())
+def test_what_is_measured_and_certain_does_not_depend_on_the_method(case, data):
+    asked = data.draw(stretches(case))
+    for nearest, previous in zip(measured(case, asked), measured(case, asked, "previous"), strict=True):
+        for name in ("business", "measured", "uptime_low", "uptime_high"):
+            assert nearest[name] == previous[name]
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases(), METHODS, st.data())
+def test_windows_that_tile_a_range_sum_to_it(case, method, data):
+    cuts = sorted(data.draw(st.lists(edges(case), min_size=2, max_size=20)))
+    for store in NAMES:
+        tiles = [(store, start, end) for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+        [whole] = measured(case, [(store, cuts[0], cuts[-1])], method)
+        assert added(measured(case, tiles, method)) == whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases(), METHODS, st.data(), st.randoms())
+def test_periods_may_come_in_any_order(case, method, data, random):
+    asked = data.draw(stretches(case))
+    order = list(range(len(asked)))
+    random.shuffle(order)
+    found = measured(case, asked, method)
+    assert measured(case, [asked[place] for place in order], method) == [found[place] for place in order]
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases(), METHODS)
+def test_the_classic_windows_are_the_columns_of_a_report(case, method):
+    polls, hours, zones, as_of, reach, gap = case
+    table = compute(polls, hours, everyone(zones), as_of, Rules(reach, gap, method))
+    assert table == brute_report(
+        polls, hours, everyone(zones), as_of, reach_us=reach, max_gap_us=gap, method=method
+    )
+    for window in report.CLASSIC_WINDOWS:
+        rows = measured(case, [(store, as_of - window.length_us, as_of) for store in NAMES], method)
+        for store, row in zip(NAMES, rows, strict=True):
+            assert row == {name: table[store][f"{name}_{window.name}"] for name in MEASURES}
+
+
+# Calendar periods
+
+
+def listed(spans):
+    """(start, end, wall clock at the whole period's start, offset there) of each period."""
+    columns = (spans.start_us, spans.end_us, spans.local_us, spans.offset_s)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases(), METHODS, st.sampled_from(UNITS), st.data())
+def test_every_measure_of_every_calendar_period_is_what_the_brute_force_says(case, method, unit, data):
+    first = data.draw(edges(case))
+    last = data.draw(anywhere(first, first + {"hour": DAY_US, "day": 9 * DAY_US}.get(unit, 40 * DAY_US)))
+    zones = everyone(case[2])
+    asked = [(name, a, b) for name in NAMES for a, b, *_ in brute_calendar(zones[name], unit, first, last)]
+    found = [(name, a, b) for name in NAMES for a, b, *_ in listed(calendar.spans(zones[name], unit, first, last))]
+    assert found == asked
+    assert measured(case, found, method) == literally(case, asked, method)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases(), METHODS, st.sampled_from([("hour", "day"), ("day", "week"), ("day", "month")]), st.data())
+def test_hours_sum_to_their_day_and_days_to_their_week_and_month(case, method, units, data):
+    first = data.draw(edges(case))
+    last = data.draw(anywhere(first, first + (3 if units[0] == "hour" else 40) * DAY_US))
+    for name, zone in everyone(case[2]).items():
+        small, large = (listed(calendar.spans(zone, unit, first, last)) for unit in units)
+        rows = list(zip(small, measured(case, [(name, a, b) for a, b, *_ in small], method), strict=True))
+        for (start, end, *_), whole in zip(large, measured(case, [(name, a, b) for a, b, *_ in large], method), strict=True):
+            inside = [(span, row) for span, row in rows if start <= span[0] < end]
+            assert sum(span[1] - span[0] for span, _ in inside) == end - start
+            assert added([row for _, row in inside]) == whole
+
+
+@st.composite
+def ranges(draw, most_us):
+    zone, day = draw(st.sampled_from(DAYS))
+    middle = int(day.timestamp()) * SECOND_US
+    half = st.integers(-144, 144).map(lambda half: middle + half * HOUR_US // 2)
+    first = draw(st.one_of(anywhere(middle - 3 * DAY_US, middle + 3 * DAY_US), half))
+    return zone, first, draw(st.one_of(st.just(first), anywhere(first, first + most_us), half.filter(lambda t: t >= first)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(UNITS), st.data())
+def test_calendar_periods_and_their_labels_are_those_of_zoneinfo(unit, data):
+    zone, first, last = data.draw(ranges(5 * DAY_US if unit == "hour" else 100 * DAY_US))
+    assert listed(calendar.spans(zone, unit, first, last)) == brute_calendar(zone, unit, first, last)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(UNITS), st.data())
+def test_each_period_joins_the_next_and_together_they_cover_the_range(unit, data):
+    zone, first, last = data.draw(ranges(100 * DAY_US))
+    spans = calendar.spans(zone, unit, first, last)
+    assert len(spans) == len(spans.end_us) == len(spans.local_us) == len(spans.offset_s)
+    if first == last:
+        assert len(spans) == 0
+        return
+    assert (int(spans.start_us[0]), int(spans.end_us[-1])) == (first, last)
+    assert np.array_equal(spans.start_us[1:], spans.end_us[:-1])
+    assert (spans.end_us > spans.start_us).all()
