@@ -25,7 +25,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
-    from storemon_flask.web import classic, docs, feeds, guard, loads, openapi, paths, problems, stores
+    from storemon_flask.web import classic, docs, feeds, guard, loads, openapi, paths, problems, reports, stores
 
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
@@ -46,6 +46,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         classic.blueprint,
         feeds.blueprint,
         loads.blueprint,
+        reports.blueprint,
         stores.blueprint,
         openapi.blueprint,
         docs.blueprint,

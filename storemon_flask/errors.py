@@ -116,6 +116,14 @@ class Busy(StoremonError):
     retry_after_s = 2
 
 
+class Conflict(StoremonError):
+    """The thing asked for is there, and not in the state that this needs."""
+
+    status = 409
+    kind = "conflict"
+    title = "Not now"
+
+
 class Gone(StoremonError):
     """The thing asked for was here and is not any more."""
 

@@ -3,9 +3,10 @@
 from contextlib import suppress
 from pathlib import Path
 
-from storemon_flask.errors import BadRequest, Gone, NotFound, ReportFailed
-from storemon_flask.services import report
+from storemon_flask.errors import BadRequest, Conflict, Gone, NotFound, ReportFailed
+from storemon_flask.services import report, report_diff
 from storemon_flask.services.report import Asked, Finished
+from storemon_flask.services.report_diff import Change
 from storemon_flask.storage import reports
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.reports import ReportRow as ReportRow
@@ -56,6 +57,25 @@ def file_of(row: ReportRow, folder: Path) -> Path:
     if not file.is_file():
         raise Gone(f"the report's file {file.name} is no longer in the reports folder; trigger a new report")
     return file
+
+
+def newest(database: Database, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
+    """Up to `limit` reports, the newest first, asked for before (instant, id) if that is given; none without a database."""
+    if not database.exists():
+        return []
+    with database.read() as connection:
+        return reports.newest(connection, before, limit)
+
+
+def diff(database: Database, folder: Path, before_id: str, after_id: str) -> list[Change]:
+    """What changed from one complete report to another. `Conflict` when one is not complete; other errors as `get`."""
+    found = []
+    for report_id in (before_id, after_id):
+        row = get(database, report_id)
+        if row.state != "complete":
+            raise Conflict(f"report {report_id} is {row.state}, not complete; ask again when it is")
+        found.append((file_of(row, folder).read_text("utf-8"), row.altered))
+    return report_diff.changes(*found)
 
 
 def add(database: Database, report_id: str, asked: Asked, default_zone: str, most_rows: int, now_us: int) -> None:

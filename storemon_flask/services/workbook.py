@@ -14,7 +14,7 @@ _IN_MEMORY: Final = 4 << 20
 
 def write(text: str, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
     """The workbook in a temporary file, at its start; row by row, so that it does not grow in memory."""
-    import xlsxwriter
+    import xlsxwriter  # type: ignore[import-untyped]
 
     # Open for as long as the answer is sent.
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115

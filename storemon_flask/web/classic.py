@@ -6,7 +6,7 @@ from flask import Blueprint, Response, current_app, json, jsonify, request, send
 
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.jobs.runner import Runner
-from storemon_flask.services import report_store, report_text
+from storemon_flask.services import report_store, report_text, workbook
 from storemon_flask.services.report import Asked
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.services.shapes import FIELDS
@@ -41,8 +41,8 @@ def trigger_report() -> tuple[Response, int, dict[str, str]]:
 def get_report() -> Response:
     """Fetch a report: its state while it is on its way or failed, its CSV (or its rows as JSON) when it is complete."""
     form = request.args.get("format", "csv")
-    if form not in ("csv", "json"):
-        raise BadRequest(f"format is {form!r}; it must be csv or json")
+    if form not in ("csv", "json", "xlsx"):
+        raise BadRequest(f"format is {form!r}; it must be csv, json or xlsx")
     unknown = [name for name in request.args if name not in ("report_id", "format")]
     if unknown and "report_id" in request.args:
         raise Unprocessable(
@@ -60,6 +60,10 @@ def get_report() -> Response:
     file = report_store.file_of(row, runner.settings.reports_dir)
     if form == "json":
         return Response(stream_with_context(_json(row, file.read_text("utf-8"))), content_type="application/json")
+    if form == "xlsx":
+        book = workbook.write(file.read_text("utf-8"), row.altered, row.method or {})
+        name = file.with_suffix(".xlsx").name
+        return _headed(send_file(book, mimetype=workbook.MIME, as_attachment=True, download_name=name), row)
     answer = send_file(
         file,
         mimetype="text/csv",
@@ -68,6 +72,10 @@ def get_report() -> Response:
         conditional=True,
         etag=row.sha256 or True,
     )
+    return _headed(answer, row)
+
+
+def _headed(answer: Response, row: ReportRow) -> Response:
     answer.headers["X-Report-Status"] = "Complete"
     answer.headers["X-Report-As-Of"] = report_text.instant_text(row.as_of_us)
     return answer
@@ -83,7 +91,12 @@ def healthz() -> Response:
 
 
 def _json(row: ReportRow, text: str) -> Iterator[str]:
-    head = {"report_id": row.id, "status": "Complete", "as_of": report_text.instant_text(row.as_of_us)}
+    head = {
+        "report_id": row.id,
+        "status": "Complete",
+        "as_of": report_text.instant_text(row.as_of_us),
+        "method": row.method,
+    }
     yield json.dumps(head)[:-1] + ', "rows": ['
     separator = "\n"
     for fields in report_text.json_rows(text, row.altered):

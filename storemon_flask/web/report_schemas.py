@@ -19,7 +19,7 @@ class ReportQuery(Closed):
     )
     format = fields.String(
         load_default="csv",
-        validate=validate.OneOf(("csv", "json")),
+        validate=validate.OneOf(("csv", "json", "xlsx")),
         metadata={"description": "what a complete report is sent as"},
     )
 
@@ -77,6 +77,115 @@ class CompleteSchema(Closed):
     )  # fmt: skip
     rows = fields.List(
         fields.Nested(RowSchema), required=True, metadata={"description": "one per store, sorted by store id"}
+    )
+
+
+class ShapeSchema(Closed):
+    """What was asked beyond the classic windows, as it was asked."""
+
+    windows = fields.List(fields.Raw(), metadata={"description": "stretches of time"})
+    by = fields.String(allow_none=True, metadata={"description": "the calendar period of a row"})
+    groups = fields.List(fields.String(), metadata={"description": "only stores of these groups"})
+    zones = fields.List(fields.String(), metadata={"description": "only stores in these time zones"})
+    totals = fields.Boolean(metadata={"description": "whether rows of groups and the fleet follow"})
+    method = fields.String(allow_none=True, metadata={"description": "which poll speaks for a moment"})
+
+
+class MethodSchema(Closed):
+    """How a finished report was made."""
+
+    as_of = fields.String(required=True, metadata={"description": "the instant it speaks at", "format": "date-time"})
+    columns = fields.String(required=True, metadata={"description": "classic or full"})
+    method = fields.String(required=True, metadata={"description": "nearest or previous"})
+    windows = fields.List(fields.String(), required=True, metadata={"description": "the names of its windows"})
+    by = fields.String(
+        required=True, allow_none=True, metadata={"description": "the calendar period of a row; null if none"}
+    )
+    totals = fields.Boolean(required=True, metadata={"description": "whether rows of groups and the fleet follow"})
+    stores_asked = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "how many stores were named; null if none were"}
+    )
+    groups = fields.List(
+        fields.String(), required=True, allow_none=True, metadata={"description": "only stores of these; null if all"}
+    )
+    zones = fields.List(
+        fields.String(), required=True, allow_none=True, metadata={"description": "only stores in these; null if all"}
+    )
+    reach_hours = fields.Float(required=True, metadata={"description": "how far a poll spoke"})
+    max_gap_minutes = fields.Float(required=True, metadata={"description": "the longest gap that counted as measured"})
+    default_timezone = fields.String(required=True, metadata={"description": "the zone of stores that have none"})
+    stores = fields.Integer(required=True, metadata={"description": "stores in it"})
+    polls = fields.Integer(required=True, metadata={"description": "polls read for it"})
+    data_version = fields.Integer(required=True, metadata={"description": "equal numbers are equal data"})
+    tzdata = fields.String(required=True, metadata={"description": "the version of the time zone data"})
+    storemon = fields.String(required=True, metadata={"description": "the version that made it"})
+
+
+def _maybe(kind: type[fields.Field[Any]], about: str, **more: Any) -> fields.Field[Any]:
+    return kind(required=True, allow_none=True, metadata={"description": about, **more})
+
+
+class ReportSchema(Closed):
+    """A report that was asked for, without its rows."""
+
+    report_id = fields.String(required=True, metadata=_ID)
+    status = fields.String(
+        required=True,
+        validate=validate.OneOf(("Running", "Complete", "Failed")),
+        metadata={"description": "how it stands"},
+    )
+    progress = fields.Float(
+        required=True, metadata={"description": "how far it is, 0 to 1", "minimum": 0, "maximum": 1}
+    )
+    as_of = fields.String(required=True, metadata={"description": "the instant it speaks at", "format": "date-time"})
+    columns = fields.String(required=True, metadata={"description": "classic or full"})
+    stores = fields.List(
+        fields.String(), required=True, allow_none=True, metadata={"description": "only these; null if all"}
+    )
+    shape = fields.Nested(
+        ShapeSchema, required=True, allow_none=True, metadata={"description": "null for the classic windows"}
+    )
+    requested = fields.String(required=True, metadata={"description": "when it was asked for", "format": "date-time"})
+    started = _maybe(fields.String, "when its computation began", format="date-time")
+    finished = _maybe(fields.String, "when it was complete or failed", format="date-time")
+    attempts = fields.Integer(required=True, metadata={"description": "how often it was tried"})
+    error = _maybe(fields.String, "why it failed")
+    rows = _maybe(fields.Integer, "how many rows it has")
+    bytes = _maybe(fields.Integer, "how long its CSV is")
+    sha256 = _maybe(fields.String, "the hash of its CSV")
+    method = fields.Nested(
+        MethodSchema, required=True, allow_none=True, metadata={"description": "how it was made, once it is complete"}
+    )
+
+
+class ReportsSchema(Closed):
+    """Reports, the newest first."""
+
+    reports = fields.List(fields.Nested(ReportSchema), required=True, metadata={"description": "a page of them"})
+    next = _maybe(fields.String, "the cursor of the next page; null at the end")
+
+
+class ChangeSchema(Closed):
+    """A cell that differs."""
+
+    store_id = _maybe(fields.String, "the store; null in a row of totals")
+    kind = _maybe(fields.String, "store, group or fleet, where there are totals")
+    group = _maybe(fields.String, "the group of a row of totals")
+    period = _maybe(fields.String, "the calendar period, where there are any")
+    column = fields.String(required=True, metadata={"description": "the column that differs"})
+    before = _maybe(fields.Float, "what the earlier report says; null if it has no such row")
+    after = _maybe(fields.Float, "what this report says; null if it has no such row")
+    change = fields.Float(required=True, metadata={"description": "by how much, in the unit of the column"})
+
+
+class DiffSchema(Closed):
+    """What changed from one report to another."""
+
+    report_id = fields.String(required=True, metadata=_ID)
+    against = fields.String(required=True, metadata=_ID)
+    total = fields.Integer(required=True, metadata={"description": "how many cells differ", "minimum": 0})
+    changes = fields.List(
+        fields.Nested(ChangeSchema), required=True, metadata={"description": "the largest change first"}
     )
 
 

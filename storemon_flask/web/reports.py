@@ -1,0 +1,126 @@
+"""Reports that were asked for: the list, how one was made, and what changed from one to another."""
+
+from typing import Any, Final
+
+from flask import Blueprint, Response, jsonify
+from marshmallow import fields, validate
+
+from storemon_flask.services import report_store, report_text
+from storemon_flask.services.report_store import ReportRow
+from storemon_flask.web import report_schemas
+from storemon_flask.web.app import runner
+from storemon_flask.web.contract import Answer, operation
+from storemon_flask.web.schemas import Closed
+
+blueprint = Blueprint("reports", __name__)
+
+_STATES: Final = {"pending": "Running", "running": "Running", "complete": "Complete", "failed": "Failed"}
+
+
+class PageQuery(Closed):
+    """A page of reports."""
+
+    limit = fields.Integer(
+        load_default=50, validate=validate.Range(1, 1000), metadata={"description": "reports a page"}
+    )
+    cursor = fields.String(
+        load_default=None,
+        validate=validate.Regexp(r"^[0-9]{1,18}\.[0-9a-f]{32}\Z", error="is no cursor; take `next` of the page before"),
+        metadata={"description": "what `next` of the page before said", "pattern": r"^[0-9]{1,18}\.[0-9a-f]{32}$"},
+    )
+
+
+class DiffQuery(Closed):
+    """What a report is held against."""
+
+    against = fields.String(required=True, metadata={"description": "the id of the earlier report"})
+    limit = fields.Integer(
+        load_default=1000,
+        validate=validate.Range(1, 100_000),
+        metadata={"description": "changes to answer at the most"},
+    )
+
+
+@operation(
+    blueprint, "GET", "/api/v1/reports", scope="read", tag="reports", query=PageQuery(),
+    answers={200: Answer("the newest first", report_schemas.ReportsSchema())},
+)  # fmt: skip
+def reports(query: dict[str, Any]) -> Response:
+    """List the reports that were asked for, the newest first."""
+    before = None
+    if query["cursor"]:
+        at, report_id = query["cursor"].split(".")
+        before = int(at), report_id
+    found = report_store.newest(runner().database, before, query["limit"] + 1)
+    page = found[: query["limit"]]
+    more = f"{page[-1].requested_us}.{page[-1].id}" if len(found) > len(page) else None
+    return jsonify(reports=[_json(row) for row in page], next=more)
+
+
+@operation(
+    blueprint, "GET", "/api/v1/reports/<report_id>", scope="read", tag="reports",
+    answers={
+        200: Answer("the report, without its rows", report_schemas.ReportSchema()),
+        404: Answer("no report of that id"),
+        410: Answer("it was deleted"),
+    },
+)  # fmt: skip
+def one_report(report_id: str) -> Response:
+    """Show how a report stands, what was asked, and by which method it was made."""
+    return jsonify(_json(report_store.get(runner().database, report_id)))
+
+
+@operation(
+    blueprint, "GET", "/api/v1/reports/<report_id>/diff", scope="read", tag="reports", query=DiffQuery(),
+    answers={
+        200: Answer("the largest change first", report_schemas.DiffSchema()),
+        404: Answer("no report of that id"),
+        409: Answer("one of the two is not complete"),
+        410: Answer("one was deleted, or its file removed"),
+    },
+)  # fmt: skip
+def diff(report_id: str, query: dict[str, Any]) -> Response:
+    """Say what changed since another report: each cell that differs, the largest change first."""
+    found = runner()
+    changes = report_store.diff(found.database, found.settings.reports_dir, query["against"], report_id)
+    return jsonify(
+        report_id=report_id,
+        against=query["against"],
+        total=len(changes),
+        changes=[
+            {
+                **{name: change.row.get(name) for name in ("store_id", "kind", "group", "period")},
+                "column": change.column,
+                "before": None if change.before is None else float(change.before),
+                "after": None if change.after is None else float(change.after),
+                "change": float(change.change),
+            }
+            for change in changes[: query["limit"]]
+        ],
+    )
+
+
+def _json(row: ReportRow) -> dict[str, Any]:
+    """As `ReportSchema`."""
+
+    def text(instant_us: int | None) -> str | None:
+        return None if instant_us is None else report_text.instant_text(instant_us)
+
+    return {
+        "report_id": row.id,
+        "status": _STATES[row.state],
+        "progress": row.progress,
+        "as_of": text(row.as_of_us),
+        "columns": row.columns,
+        "stores": row.stores,
+        "shape": row.shape,
+        "requested": text(row.requested_us),
+        "started": text(row.started_us),
+        "finished": text(row.finished_us),
+        "attempts": row.attempts,
+        "error": row.error,
+        "rows": row.row_count,
+        "bytes": row.byte_count,
+        "sha256": row.sha256,
+        "method": row.method,
+    }
