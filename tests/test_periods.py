@@ -8,12 +8,13 @@ from brute_force import report as brute_report
 from fleets import compute, fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_core_properties import DAYS, cases
+from test_calendar import anywhere, listed
+from test_core_properties import cases
 
 from storemon_flask.core import calendar, evidence, openings, periods, report
 from storemon_flask.core.calendar import UNITS
 from storemon_flask.core.periods import MEASURES, Periods
-from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Polls, Rules
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, Polls, Rules
 
 NAMES = ("a", "b", "c")
 MONDAY = 1_728_864_000_000_000  # 2024-10-14T00:00:00Z
@@ -49,12 +50,6 @@ def everyone(zones):
 
 def added(rows):
     return {name: sum(row[name] for row in rows) for name in MEASURES}
-
-
-def anywhere(first_us, last_us):
-    """Any microsecond of `[first_us, last_us)`; by minutes first, as `st.integers` alone would rarely leave the beginning."""
-    minutes = st.integers(0, (last_us - first_us) // MINUTE_US - 1)
-    return st.builds(lambda minute, rest: first_us + minute * MINUTE_US + rest, minutes, st.integers(0, MINUTE_US - 1))
 
 
 def edges(case):
@@ -123,22 +118,81 @@ def test_periods_may_come_in_any_order(case, method, data, random):
 def test_the_classic_windows_are_the_columns_of_a_report(case, method):
     polls, hours, zones, as_of, reach, gap = case
     table = compute(polls, hours, everyone(zones), as_of, Rules(reach, gap, method))
-    assert table == brute_report(
-        polls, hours, everyone(zones), as_of, reach_us=reach, max_gap_us=gap, method=method
-    )
+    assert table == brute_report(polls, hours, everyone(zones), as_of, reach_us=reach, max_gap_us=gap, method=method)
     for window in report.CLASSIC_WINDOWS:
         rows = measured(case, [(store, as_of - window.length_us, as_of) for store in NAMES], method)
         for store, row in zip(NAMES, rows, strict=True):
             assert row == {name: table[store][f"{name}_{window.name}"] for name in MEASURES}
 
 
+# Examples
+
+MONDAY_9_TO_12 = [("a", 0, "09:00", "12:00")]
+
+
+def at(hour, minute=0, day=0):
+    return MONDAY + day * DAY_US + hour * HOUR_US + minute * MINUTE_US
+
+
+def minutes(polls, first, last, as_of=MONDAY + DAY_US, rules=Rules(method="previous"), hours=MONDAY_9_TO_12):  # noqa: B008
+    """Uptime, downtime, unknown, measured, uptime_low and uptime_high of a stretch of store `a`, in minutes."""
+    case = (polls, hours, {"a": "UTC"}, as_of, rules.reach_us, rules.max_gap_us)
+    [row] = measured(case, [("a", first, last)], rules.method)
+    names = ("uptime", "downtime", "unknown", "measured", "uptime_low", "uptime_high")
+    return [row[name] / MINUTE_US for name in names]
+
+
+def test_the_worked_example_of_the_contract_by_both_methods():
+    polls = [("a", at(10, 14), True), ("a", at(11, 15), False)]
+    assert minutes(polls, at(0), at(24), rules=Rules()) == [104.5, 75.5, 0, 61, 0, 180]
+    assert minutes(polls, at(0), at(24)) == [61, 45, 74, 61, 0, 180]
+
+
+def test_the_previous_poll_speaks_for_twice_the_reach_at_most():
+    polls = [("a", at(9, 10), True), ("a", at(11, 30), False)]
+    assert minutes(polls, at(9), at(12), rules=Rules(30 * MINUTE_US, HOUR_US, "previous")) == [60, 30, 90, 0, 0, 180]
+    assert minutes(polls, at(9), at(12), rules=Rules(70 * MINUTE_US, HOUR_US, "previous")) == [140, 30, 10, 0, 0, 180]
+
+
+def test_the_previous_poll_of_another_opening_does_not_speak():
+    hours = [("a", 0, "09:00", "12:00"), ("a", 0, "13:00", "14:00")]
+    polls = [("a", at(9), True), ("a", at(12), False), ("a", at(13, 30), False)]
+    assert minutes(polls, at(9), at(14), hours=hours) == [180, 30, 30, 0, 0, 240]
+
+
+def test_a_stretch_begins_with_what_was_said_before_it_and_ends_with_the_as_of():
+    polls = [("a", at(9, 30), True), ("a", at(10, 30), True), ("a", at(11, 30), False)]
+    assert minutes(polls, at(10), at(12), as_of=at(11)) == [60, 0, 0, 30, 30, 60]
+    assert minutes(polls, at(10), at(12), as_of=at(11, 40)) == [90, 10, 0, 90, 30, 100]
+    assert minutes(polls, at(10), at(12), as_of=at(10)) == [0, 0, 0, 0, 0, 0]
+    assert minutes(polls, at(11), at(10)) == [0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("method", ["nearest", "previous"])
+def test_nothing_in_is_nothing_out(method):
+    case = ([], [], {}, MONDAY, 24 * HOUR_US, 150 * MINUTE_US)
+    assert measured(case, [], method) == []
+    [row] = measured(case, [("b", MONDAY - HOUR_US, MONDAY)], method)
+    silent = {"unknown": HOUR_US, "business": HOUR_US, "uptime_high": HOUR_US}
+    assert row == dict.fromkeys(MEASURES, 0) | silent
+    # A store that is always closed: one row of hours, on another day.
+    [row] = measured((([], [("b", 0, "9:00", "10:00")]) + case[2:]), [("b", MONDAY - 3 * HOUR_US, MONDAY)], method)
+    assert row == dict.fromkeys(MEASURES, 0)
+
+
+def test_a_stretch_far_longer_than_the_openings_of_many_stores_is_what_lies_in_it():
+    stores = np.array([0, 262_143], dtype=np.int64)
+    opened = openings.Openings(stores, np.full(2, at(9)), np.full(2, at(12)))
+    polls = Polls(stores, np.array([at(10), at(11)]), np.array([True, False]))
+    spoken = evidence.gather(polls, opened, Rules())
+    century = Periods(stores, np.full(2, 0), np.full(2, 2**52))
+    found = periods.measure(opened, spoken, century, 2**52)
+    assert found["business"].tolist() == [3 * HOUR_US, 3 * HOUR_US]
+    assert found["uptime"].tolist() == [3 * HOUR_US, 0]
+    assert found["downtime"].tolist() == [0, 3 * HOUR_US]
+
+
 # Calendar periods
-
-
-def listed(spans):
-    """(start, end, wall clock at the whole period's start, offset there) of each period."""
-    columns = (spans.start_us, spans.end_us, spans.local_us, spans.offset_s)
-    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 @settings(max_examples=120, deadline=None)
@@ -161,37 +215,9 @@ def test_hours_sum_to_their_day_and_days_to_their_week_and_month(case, method, u
     for name, zone in everyone(case[2]).items():
         small, large = (listed(calendar.spans(zone, unit, first, last)) for unit in units)
         rows = list(zip(small, measured(case, [(name, a, b) for a, b, *_ in small], method), strict=True))
-        for (start, end, *_), whole in zip(large, measured(case, [(name, a, b) for a, b, *_ in large], method), strict=True):
+        for (start, end, *_), whole in zip(
+            large, measured(case, [(name, a, b) for a, b, *_ in large], method), strict=True
+        ):
             inside = [(span, row) for span, row in rows if start <= span[0] < end]
             assert sum(span[1] - span[0] for span, _ in inside) == end - start
             assert added([row for _, row in inside]) == whole
-
-
-@st.composite
-def ranges(draw, most_us):
-    zone, day = draw(st.sampled_from(DAYS))
-    middle = int(day.timestamp()) * SECOND_US
-    half = st.integers(-144, 144).map(lambda half: middle + half * HOUR_US // 2)
-    first = draw(st.one_of(anywhere(middle - 3 * DAY_US, middle + 3 * DAY_US), half))
-    return zone, first, draw(st.one_of(st.just(first), anywhere(first, first + most_us), half.filter(lambda t: t >= first)))
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.sampled_from(UNITS), st.data())
-def test_calendar_periods_and_their_labels_are_those_of_zoneinfo(unit, data):
-    zone, first, last = data.draw(ranges(5 * DAY_US if unit == "hour" else 100 * DAY_US))
-    assert listed(calendar.spans(zone, unit, first, last)) == brute_calendar(zone, unit, first, last)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.sampled_from(UNITS), st.data())
-def test_each_period_joins_the_next_and_together_they_cover_the_range(unit, data):
-    zone, first, last = data.draw(ranges(100 * DAY_US))
-    spans = calendar.spans(zone, unit, first, last)
-    assert len(spans) == len(spans.end_us) == len(spans.local_us) == len(spans.offset_s)
-    if first == last:
-        assert len(spans) == 0
-        return
-    assert (int(spans.start_us[0]), int(spans.end_us[-1])) == (first, last)
-    assert np.array_equal(spans.start_us[1:], spans.end_us[:-1])
-    assert (spans.end_us > spans.start_us).all()

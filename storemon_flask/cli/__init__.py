@@ -2,13 +2,15 @@
 
 import click
 
-from storemon_flask.cli import keys, load, report, stores
+from storemon_flask.cli import keys, load, outages, report, stores
 
 COMMANDS: tuple[click.Command, ...] = (
     load.load_data,
     load.rejects,
     load.loads,
     report.report,
+    outages.outages,
+    outages.diff,
     stores.stores,
     stores.store,
     report.info,

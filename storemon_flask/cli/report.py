@@ -74,11 +74,12 @@ def _shape(options: dict[str, object]) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value
     }
     if "windows" in found:
-        found["windows"] = [_window(text) for text in found["windows"]]
+        found["windows"] = [window(text) for text in found["windows"]]
     return found
 
 
-def _window(text: str) -> str | dict[str, str]:
+def window(text: str) -> str | dict[str, str]:
+    """A window as a request names it, of `last_week` or `[NAME=]FROM..TO`."""
     name, _, span = text.rpartition("=")
     first, dots, last = span.partition("..")
     if not dots:

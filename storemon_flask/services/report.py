@@ -14,7 +14,7 @@ from storemon_flask import zonedata
 from storemon_flask.core.report import CLASSIC_WINDOWS
 from storemon_flask.errors import NoPolls, ReportFailed, Unprocessable
 from storemon_flask.model import HOUR_US, MINUTE_US, Rules
-from storemon_flask.services import computing, report_text, schedule, shaped, shaped_text, shapes
+from storemon_flask.services import computing, outage_report, report_text, schedule, shaped, shaped_text, shapes
 from storemon_flask.services.computing import Progress
 from storemon_flask.services.report_text import Altered, ReportText
 from storemon_flask.services.schedule import Schedule
@@ -82,7 +82,7 @@ def ask(
     if wanted is not None:
         _check_stores(at, wanted)
     question = Question(as_of_us, asked.columns, wanted, shape)
-    if shape is not None:
+    if shape is not None and shape.kind == "times":
         shapes.check_as_of(shape, as_of_us)
         rows = shaped.count(_plan(database, at, question, default_zone), shape, as_of_us)
         if rows > most_rows:
@@ -141,6 +141,8 @@ def compute(
             table = computing.table(connection, plan, question.as_of_us, rules, question.columns == "full", told)
             polls = int(table["polls_heard"].sum())
             text = report_text.render(plan.columns, table, question.columns)
+        elif shape.kind == "outages":
+            text, polls = outage_report.compute(connection, plan, shape, question.as_of_us, rules, told)
         else:
             rules = replace(rules, method=shape.method)
             rows, polls = shaped.compute(connection, plan, shape, question.as_of_us, rules, told)
@@ -155,6 +157,7 @@ def _method(
     shape = question.shape
     return {
         "as_of": report_text.instant_text(question.as_of_us),
+        "kind": shape.kind if shape else "times",
         "columns": question.columns,
         "method": rules.method,
         "windows": [window.name for window in shape.windows] if shape else [w.name for w in CLASSIC_WINDOWS],

@@ -67,15 +67,28 @@ def newest(database: Database, before: tuple[int, str] | None, limit: int) -> li
         return reports.newest(connection, before, limit)
 
 
-def diff(database: Database, folder: Path, before_id: str, after_id: str) -> list[Change]:
-    """What changed from one complete report to another. `Conflict` when one is not complete; other errors as `get`."""
+def diff(database: Database, folder: Path, before_id: str, after_id: str, files: bool = False) -> list[Change]:
+    """What changed from one complete report to another; each is an id, or the path of a CSV that a report was written to.
+
+    `Conflict` when one is not complete; other errors as `get`.
+    """
     found = []
     for report_id in (before_id, after_id):
+        if files and Path(report_id).is_file():
+            found.append((_text(Path(report_id)), {}))
+            continue
         row = get(database, report_id)
         if row.state != "complete":
             raise Conflict(f"report {report_id} is {row.state}, not complete; ask again when it is")
         found.append((file_of(row, folder).read_text("utf-8"), row.altered))
     return report_diff.changes(*found)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportFailed(f"{file} cannot be read: {error}") from None
 
 
 def add(database: Database, report_id: str, asked: Asked, default_zone: str, most_rows: int, now_us: int) -> None:

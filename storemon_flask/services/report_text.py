@@ -24,7 +24,10 @@ def _per_window(*measures: str) -> tuple[str, ...]:
 CLASSIC_COLUMNS: Final = ("store_id", *_per_window("uptime", "downtime"))
 TEXT_COLUMNS: Final = ("last_poll_utc", "status_now", "timezone", "name", "group")
 # Those that reports of another shape have besides.
-_SHAPED_TEXTS: Final = ("kind", "period", "period_start", "period_end")
+_SHAPED_TEXTS: Final = (
+    "kind", "period", "period_start", "period_end",
+    "start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest", "ongoing",
+)  # fmt: skip
 FULL_COLUMNS: Final = (
     *CLASSIC_COLUMNS,
     *_per_window("unknown", "business", "uptime_percent", "measured", "uptime_low", "uptime_high"),
@@ -33,7 +36,7 @@ FULL_COLUMNS: Final = (
 )
 COLUMNS: Final = {"classic": CLASSIC_COLUMNS, "full": FULL_COLUMNS}
 
-_AMOUNTS: Final = ("uptime_", "downtime_", "unknown_", "business_", "measured_")
+_AMOUNTS: Final = ("uptime_", "downtime_", "unknown_", "business_", "measured_", "down_minutes")
 
 # A spreadsheet runs a cell that begins so; a plain number does no harm.
 _FORMULA: Final = re.compile(r"[=+\-@\t\r]")
@@ -116,7 +119,7 @@ def is_amount(column: str) -> bool:
 
 def is_number(column: str) -> bool:
     """Whether a column holds numbers."""
-    return is_amount(column) or column.startswith(("uptime_percent", "polls_last_week"))
+    return is_amount(column) or column.startswith(("uptime_percent", "polls"))
 
 
 def hundredths(values: Ints, unit_us: int) -> Ints:
@@ -183,4 +186,4 @@ def _must_quote(text: str) -> bool:
 def _json_kind(name: str) -> Callable[[str], object]:
     if name == "store_id" or name in TEXT_COLUMNS or name in _SHAPED_TEXTS:
         return str
-    return int if name == "polls_last_week" else float
+    return int if name.startswith("polls") else float

@@ -53,7 +53,7 @@ def compute(
     parts = []
     done = read = 0
     total = len(plan.columns.order)
-    for place, part in _small_parts(plan, max(1, _STORE_DAYS * DAY_US // (last_us - first_us + DAY_US))):
+    for place, part in small_parts(plan, max(1, _STORE_DAYS * DAY_US // (last_us - first_us + DAY_US))):
         rows, heard = _part(connection, plan, part, place, spans, first_us, last_us, as_of_us, rules)
         parts.append(rows)
         read += heard
@@ -75,7 +75,7 @@ def _spans_of_zones(plan: Schedule, shape: Shape, as_of_us: int) -> list[_Spans]
     for zone in plan.zone_names:
         columns: list[_Spans] = []
         for place, window in enumerate(shape.windows):
-            first, last = _range(window, zone, as_of_us)
+            first, last = range_in_zone(window, zone, as_of_us)
             if shape.by:
                 spans = calendar.spans(zone, shape.by, first, last) if last > first else None
                 if spans is not None:
@@ -90,7 +90,7 @@ def _spans_of_zones(plan: Schedule, shape: Shape, as_of_us: int) -> list[_Spans]
     return found  # type: ignore[return-value]
 
 
-def _range(window: Window, zone: str, as_of_us: int) -> tuple[int, int]:
+def range_in_zone(window: Window, zone: str, as_of_us: int) -> tuple[int, int]:
     """From when to when in UTC; what lies after the as-of is cut off."""
     first, last = window.at(as_of_us)
     if window.local:
@@ -99,7 +99,7 @@ def _range(window: Window, zone: str, as_of_us: int) -> tuple[int, int]:
     return first, min(last, as_of_us)
 
 
-def _small_parts(plan: Schedule, stores: int) -> Iterator[tuple[int, Part]]:
+def small_parts(plan: Schedule, stores: int) -> Iterator[tuple[int, Part]]:
     """The plan's stores in parts of at most so many, each with the place of its first."""
     begun = 0
     for part in plan.parts:

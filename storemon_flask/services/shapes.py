@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from storemon_flask.core.calendar import UNITS
 from storemon_flask.errors import Unprocessable
-from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
 from storemon_flask.services import instants
 
 LAST: Final = {"last_hour": HOUR_US, "last_day": DAY_US, "last_week": WEEK_US, "last_30_days": 30 * DAY_US}
 METHODS: Final = ("nearest", "previous")
-FIELDS: Final = ("windows", "by", "groups", "zones", "totals", "method")
+FIELDS: Final = ("kind", "windows", "by", "groups", "zones", "totals", "method", "shortest_minutes")
+KINDS: Final = ("times", "outages")
 _RANGE_OF: Final = {"hour": "last_day", "day": "last_week", "week": "last_30_days", "month": "last_30_days"}
 _MOST_WINDOWS: Final = 50
 _LONGEST_US: Final = 400 * DAY_US
@@ -45,6 +46,9 @@ class Shape:
     totals: bool
     groups: tuple[str, ...] | None
     zones: tuple[str, ...] | None
+    kind: str = "times"
+    # Outages with less business time down than this are left out.
+    shortest_us: int = 0
 
 
 def read(asked: Mapping[str, Any]) -> Shape | None:
@@ -52,11 +56,13 @@ def read(asked: Mapping[str, Any]) -> Shape | None:
 
     `Unprocessable` names the field, its value and what is allowed.
     """
-    if not any(asked.get(name) not in (None, False) for name in FIELDS if name != "method") and asked.get("method") in (
-        None,
-        "nearest",
-    ):
+    usual = {"kind": "times", "method": "nearest", "totals": False}
+    if all(asked.get(name) is None or asked[name] == usual.get(name, ...) for name in FIELDS):
         return None
+    if _one_of("kind", asked.get("kind"), KINDS) == "outages":
+        return _outages(asked)
+    if asked.get("shortest_minutes") is not None:
+        raise _wrong("shortest_minutes", "is of outages", "left out without kind outages")
     by = _one_of("by", asked.get("by"), UNITS)
     windows = tuple(_window(place, one) for place, one in enumerate(_list("windows", asked.get("windows"))))
     if not windows:
@@ -81,6 +87,32 @@ def read(asked: Mapping[str, Any]) -> Shape | None:
         totals,
         _texts("groups", asked.get("groups")),
         _texts("zones", asked.get("zones")),
+    )
+
+
+def _outages(asked: Mapping[str, Any]) -> Shape:
+    for name in ("by", "totals", "method"):
+        if asked.get(name) not in (None, False, "nearest"):
+            raise _wrong(name, "does not go with outages", "left out")
+    windows = tuple(_window(place, one) for place, one in enumerate(_list("windows", asked.get("windows"))))
+    if len(windows) > 1:
+        raise _wrong("windows", f"has {len(windows)} entries", "one window, in which outages are looked for")
+    shortest = asked.get("shortest_minutes") or 0
+    if (
+        isinstance(shortest, bool)
+        or not isinstance(shortest, int | float)
+        or not 0 <= shortest <= _LONGEST_US / MINUTE_US
+    ):
+        raise _wrong("shortest_minutes", f"is {shortest!r}", "a number of minutes from 0 to 576000")
+    return Shape(
+        windows or (_last("last_week"),),
+        None,
+        "nearest",
+        False,
+        _texts("groups", asked.get("groups")),
+        _texts("zones", asked.get("zones")),
+        "outages",
+        round(shortest * MINUTE_US),
     )
 
 

@@ -35,6 +35,8 @@ class TriggerSchema(Closed):
             "description": "stretches of time; from and to are instants with an offset, or local dates of each store"
         },
     )
+    kind = fields.Raw(metadata={"description": "times, or outages: a row for each outage that touches the window"})
+    shortest_minutes = fields.Raw(metadata={"description": "outages with less business time down are left out"})
     by = fields.Raw(
         metadata={"description": "hour, day, week or month: a row for each calendar period in the store's zone"}
     )

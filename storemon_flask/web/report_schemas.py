@@ -83,7 +83,9 @@ class CompleteSchema(Closed):
 class ShapeSchema(Closed):
     """What was asked beyond the classic windows, as it was asked."""
 
+    kind = fields.String(allow_none=True, metadata={"description": "times or outages"})
     windows = fields.List(fields.Raw(), metadata={"description": "stretches of time"})
+    shortest_minutes = fields.Float(metadata={"description": "outages with less business time down are left out"})
     by = fields.String(allow_none=True, metadata={"description": "the calendar period of a row"})
     groups = fields.List(fields.String(), metadata={"description": "only stores of these groups"})
     zones = fields.List(fields.String(), metadata={"description": "only stores in these time zones"})
@@ -95,6 +97,7 @@ class MethodSchema(Closed):
     """How a finished report was made."""
 
     as_of = fields.String(required=True, metadata={"description": "the instant it speaks at", "format": "date-time"})
+    kind = fields.String(required=True, metadata={"description": "times or outages"})
     columns = fields.String(required=True, metadata={"description": "classic or full"})
     method = fields.String(required=True, metadata={"description": "nearest or previous"})
     windows = fields.List(fields.String(), required=True, metadata={"description": "the names of its windows"})

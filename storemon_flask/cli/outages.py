@@ -1,0 +1,113 @@
+"""`outages` and `diff`: what went wrong, and what changed."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from storemon_flask.cli.door import door, instant, table
+from storemon_flask.cli.report import window as window_of
+
+_SHOWN = 40
+
+
+@click.command("outages")
+@click.option(
+    "--as-of", "as_of_us", callback=instant, metavar="T", help="The instant to look from.  [default: the newest poll]"
+)
+@click.option("--window", metavar="W", help="As of `report`.  [default: last_week]")
+@click.option("--shortest", type=click.FloatRange(0), metavar="MINUTES", help="Leave out those with less time down.")
+@click.option("--store", "stores", multiple=True, metavar="ID", help="Only this store; may be given several times.")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; several times.")
+@click.option("--zone", "zones", multiple=True, metavar="ZONE", help="Only stores in this time zone; several times.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A CSV to write instead, with every column.")
+@click.pass_context
+def outages(
+    ctx: click.Context,
+    as_of_us: int | None,
+    window: str | None,
+    shortest: float | None,
+    stores: tuple[str, ...],
+    groups: tuple[str, ...],
+    zones: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """List outages: from when to when (UTC), how much business time was down, whether it goes on.
+
+    \b
+    Examples:
+      storemon outages --shortest 60
+      storemon outages --window 2024-10-01..2024-10-15 --group North -o outages.csv
+    """
+    from storemon_flask.services import catalogue, report_text
+    from storemon_flask.services import report as report_service
+
+    settings = door(ctx).settings
+    database = catalogue.database(settings)
+    shape: dict[str, object] = {"kind": "outages"}
+    if window:
+        shape["windows"] = [window_of(window)]
+    shape |= {name: list(found) for name, found in (("groups", groups), ("zones", zones)) if found}
+    if shortest:
+        shape["shortest_minutes"] = shortest
+    asked = report_service.Asked(as_of_us, stores=stores or None, shape=shape)
+    question = report_service.ask(database, asked, settings.default_timezone, settings.max_report_rows)
+    text = report_service.compute(database, question, settings.rules, settings.default_timezone)
+    as_of = report_text.instant_text(question.as_of_us)
+    if output is not None:
+        done = report_service.write(text, output)
+        click.echo(f"as of {as_of}: {done.rows:,} outages, {done.bytes:,} bytes in {output}", err=True)
+        return
+    rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
+    for found in report_text.text_rows(text.csv, text.altered):
+        minutes = round(float(found["down_minutes"]))
+        rows.append(
+            [
+                found["name"] or found["store_id"],
+                _short(found["start"]),
+                _short(found["end"]),
+                f"{minutes // 60}:{minutes % 60:02d} h",
+                found["polls"],
+                "goes on" if found["ongoing"] == "yes" else "",
+            ]
+        )
+    for line in table(rows, text_columns=3):
+        click.echo(line.rstrip())
+    click.echo(f"as of {as_of}: {text.rows:,} outages", err=True)
+
+
+@click.command("diff")
+@click.argument("before")
+@click.argument("after")
+@click.option(
+    "--limit", type=click.IntRange(1), default=_SHOWN, show_default=True, help="Changes to print at the most."
+)
+@click.pass_context
+def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
+    """Say what changed from report BEFORE to report AFTER, the largest change first. Each is an id, or a CSV file.
+
+    \b
+    Example:
+      storemon diff monday.csv today.csv
+    """
+    from storemon_flask.services import catalogue, report_store
+
+    settings = door(ctx).settings
+    changes = report_store.diff(catalogue.database(settings), settings.reports_dir, before, after, files=True)
+    rows = [["store", "period", "column", "before", "after", "change"]]
+    for change in changes[:limit]:
+        whose = change.row.get("store_id") or change.row.get("group") or change.row.get("kind", "")
+        cells = ["" if value is None else str(value) for value in (change.before, change.after)]
+        rows.append([whose, change.row.get("period", ""), change.column, *cells, f"{change.change:+}"])
+    if changes:
+        for line in table(rows, text_columns=3):
+            click.echo(line.rstrip())
+    stores = {change.row.get("store_id") for change in changes} - {None}
+    more = f" ({len(changes) - limit:,} more; --limit shows them)" if len(changes) > limit else ""
+    click.echo(f"{len(changes):,} cells of {len(stores):,} stores differ{more}", err=True)
+    sys.stdout.flush()
+
+
+def _short(text: str) -> str:
+    """An instant to the minute, as people read it."""
+    return text[:16].replace("T", " ")

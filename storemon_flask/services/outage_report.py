@@ -1,0 +1,93 @@
+"""The report of outages: a row for each, with how sure its ends are."""
+
+import sqlite3
+from dataclasses import fields
+from typing import Final
+
+import numpy as np
+
+from storemon_flask.core import timeline
+from storemon_flask.core.timeline import Outages
+from storemon_flask.model import DAY_US, MINUTE_US, Fleet, Ints, Rules
+from storemon_flask.services import report_text
+from storemon_flask.services.computing import Progress
+from storemon_flask.services.report_text import Altered, ReportText
+from storemon_flask.services.schedule import Schedule
+from storemon_flask.services.shaped import range_in_zone, small_parts
+from storemon_flask.services.shapes import Shape
+from storemon_flask.storage import polls
+
+COLUMNS: Final = (
+    "store_id", "name", "group", "timezone", "start", "end", "down_minutes",
+    "start_earliest", "start_latest", "end_earliest", "end_latest", "polls", "ongoing",
+)  # fmt: skip
+# An outage that began before the window is told from its beginning, if that is not longer ago than this.
+_BACK_US: Final = 31 * DAY_US
+_STORE_DAYS: Final = 60_000
+
+
+def compute(
+    connection: sqlite3.Connection, plan: Schedule, shape: Shape, as_of_us: int, rules: Rules, progress: Progress
+) -> tuple[ReportText, int]:
+    """Every outage that touches the window and is down for at least the shape's shortest time, by store, then by start; and how
+    many polls were read. One that began more than 31 days before the window begins there.
+    """
+    (window,) = shape.windows
+    ranges = [range_in_zone(window, zone, as_of_us) for zone in plan.zone_names]
+    edges = [edge for edge in ranges if edge[1] > edge[0]]
+    first_us, last_us = (
+        (min(edge[0] for edge in edges), max(edge[1] for edge in edges)) if edges else (as_of_us, as_of_us)
+    )
+    days = (as_of_us - first_us + _BACK_US) // DAY_US + 1
+    found: list[Outages] = []
+    read = 0
+    for place, part in small_parts(plan, max(1, _STORE_DAYS // days)):
+        heard = polls.read(connection, part.number, max(timeline.heard_from(first_us - _BACK_US, rules), 0), as_of_us)
+        read += len(heard)
+        nobody = np.empty(0, dtype=np.int64)
+        fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, nobody)
+        if last_us > first_us and len(part.number):
+            mine = timeline.of(fleet, first_us, last_us, as_of_us, rules).outages
+            begin, end = (np.array(column, dtype=np.int64) for column in zip(*ranges, strict=True))
+            zone = part.zone_of[mine.store]
+            kept = (mine.start_us < end[zone]) & (mine.end_us > begin[zone]) & (mine.down_us >= shape.shortest_us)
+            found.append(_picked(mine, np.flatnonzero(kept), place))
+        progress((place + len(part.number)) / max(len(plan.columns.order), 1))
+    return _render(plan, found), read
+
+
+def _picked(found: Outages, rows: Ints, place: int) -> Outages:
+    columns = {field.name: getattr(found, field.name)[rows] for field in fields(Outages)}
+    return Outages(**{**columns, "store": columns["store"] + place})
+
+
+def _render(plan: Schedule, parts: list[Outages]) -> ReportText:
+    stores = plan.columns
+    rank = np.empty(len(stores.order), dtype=np.int64)
+    rank[stores.order] = np.arange(len(stores.order))
+    rows = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts]) if parts else np.empty(0, np.int64)
+        for field in fields(Outages)
+    }
+    order = np.lexsort((rows["start_us"], rank[rows["store"]])) if len(rows["store"]) else np.empty(0, np.int64)
+    rows = {name: values[order] for name, values in rows.items()}
+    line = rank[rows["store"]].tolist() if len(order) else []
+    texts = [[stores.cells[name][row] for row in line] for name in COLUMNS[:4]]
+    instants = {
+        name: [report_text.instant_text(instant) for instant in rows[f"{name}_us"].tolist()]
+        for name in ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
+    }
+    cells = [
+        *texts, instants["start"], instants["end"],
+        report_text.decimals(report_text.hundredths(rows["down_us"], MINUTE_US)),
+        *(instants[name] for name in COLUMNS[7:11]),
+        [str(count) for count in rows["polls"].tolist()],
+        ["yes" if ongoing else "no" for ongoing in rows["ongoing"].tolist()],
+    ]  # fmt: skip
+    altered: Altered = {}
+    for name in COLUMNS[:4]:
+        changed = {at: stores.altered[name][row] for at, row in enumerate(line) if row in stores.altered[name]}
+        if changed:
+            altered[name] = changed
+    lines = [",".join(COLUMNS), *map(",".join, zip(*cells, strict=True)), ""]
+    return ReportText("\n".join(lines), len(line), altered)
