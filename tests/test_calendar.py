@@ -38,7 +38,7 @@ def shown(zone, unit, first, last):
 
 
 def anywhere(first_us, last_us):
-    """Any microsecond of `[first_us, last_us)`; by minutes first, as `st.integers` alone would rarely leave the beginning."""
+    """Any microsecond of `[first_us, last_us)`; by minutes, as `st.integers` alone rarely leaves the beginning."""
     minutes = st.integers(0, (last_us - first_us) // MINUTE_US - 1)
     return st.builds(lambda minute, rest: first_us + minute * MINUTE_US + rest, minutes, st.integers(0, MINUTE_US - 1))
 
@@ -172,9 +172,9 @@ def _around_a_change(data, zone, most_us):
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(ZONES), st.data())
-def test_the_periods_of_a_hundred_zones_are_those_of_zoneinfo(zone, data):
+def test_the_periods_of_zones_drawn_of_all_are_those_of_zoneinfo(zone, data):
     for unit in UNITS:
         first, last = _around_a_change(data, zone, 5 * DAY_US if unit == "hour" else 100 * DAY_US)
         assert listed(calendar.spans(zone, unit, first, last)) == by_zoneinfo(zone, unit, first, last)
@@ -189,8 +189,6 @@ def test_hours_tile_the_days_and_days_the_weeks_and_months_of_every_zone_since_1
             assert (int(found.start_us[0]), int(found.end_us[-1])) == (first, last), (zone, unit)
             assert np.array_equal(found.start_us[1:], found.end_us[:-1]), (zone, unit)
             assert (found.end_us > found.start_us).all(), (zone, unit)
-            assert (found.end_us - found.start_us).max() <= {"hour": 1, "day": 25, "week": 169, "month": 745}[
-                unit
-            ] * HOUR_US
+        assert (spans["hour"].end_us - spans["hour"].start_us).max() == HOUR_US, zone
         for small, large in (("hour", "day"), ("day", "week"), ("day", "month")):
             assert np.isin(spans[large].start_us, spans[small].start_us).all(), (zone, small, large)

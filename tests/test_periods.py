@@ -1,5 +1,7 @@
 """Any stretches of time and calendar periods against the brute force, to the microsecond, by both methods."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from brute_calendar import calendar as brute_calendar
@@ -53,7 +55,7 @@ def added(rows):
 
 
 def edges(case):
-    """Instants where a period may begin or end: anywhere around the as-of, on whole half hours, on polls, at the as-of."""
+    """Where a period may begin or end: anywhere around the as-of, on half hours, on polls, at the as-of."""
     polls, _, _, as_of, _, _ = case
     return st.one_of(
         anywhere(as_of - 9 * DAY_US, as_of + 2 * DAY_US),
@@ -98,7 +100,7 @@ def test_what_is_measured_and_certain_does_not_depend_on_the_method(case, data):
 def test_windows_that_tile_a_range_sum_to_it(case, method, data):
     cuts = sorted(data.draw(st.lists(edges(case), min_size=2, max_size=20)))
     for store in NAMES:
-        tiles = [(store, start, end) for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+        tiles = [(store, start, end) for start, end in pairwise(cuts)]
         [whole] = measured(case, [(store, cuts[0], cuts[-1])], method)
         assert added(measured(case, tiles, method)) == whole
 
@@ -128,13 +130,14 @@ def test_the_classic_windows_are_the_columns_of_a_report(case, method):
 # Examples
 
 MONDAY_9_TO_12 = [("a", 0, "09:00", "12:00")]
+PREVIOUS = Rules(method="previous")
 
 
 def at(hour, minute=0, day=0):
     return MONDAY + day * DAY_US + hour * HOUR_US + minute * MINUTE_US
 
 
-def minutes(polls, first, last, as_of=MONDAY + DAY_US, rules=Rules(method="previous"), hours=MONDAY_9_TO_12):  # noqa: B008
+def minutes(polls, first, last, as_of=MONDAY + DAY_US, rules=PREVIOUS, hours=MONDAY_9_TO_12):
     """Uptime, downtime, unknown, measured, uptime_low and uptime_high of a stretch of store `a`, in minutes."""
     case = (polls, hours, {"a": "UTC"}, as_of, rules.reach_us, rules.max_gap_us)
     [row] = measured(case, [("a", first, last)], rules.method)

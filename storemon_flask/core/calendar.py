@@ -35,8 +35,8 @@ class Spans:
 def spans(zone: str, unit: str, first_us: int, last_us: int) -> Spans:
     """The calendar periods of a zone that touch `[first_us, last_us)`.
 
-    A day is from one local midnight to the next: 23 or 25 hours where a clock changes, and none at all where a zone skipped
-    it. An hour begins when the wall clock shows a full hour, and when it is changed.
+    A day is from one local midnight to the next: 23 or 25 hours where a clock changes, and none at all where a zone
+    skipped it. An hour begins when the wall clock shows a full hour, and when it is changed.
     """
     if last_us <= first_us:
         return Spans(*(np.empty(0, dtype=np.int64) for _ in Spans.__slots__))
@@ -54,7 +54,7 @@ def spans(zone: str, unit: str, first_us: int, last_us: int) -> Spans:
 
 
 def _offsets(zone: str, low_us: int, high_us: int) -> tuple[Ints, Ints]:
-    """Where each offset of the zone begins in or around `[low_us, high_us)`, and the offsets; the first from `low_us` on."""
+    """Where each offset of the zone begins in or around `[low_us, high_us)`, the first at `low_us`; and the offsets."""
     years = range(_year(low_us), _year(high_us) + 1)
     begin, offset = [low_us], [offset_at(zone, years[0])]
     for year in years:

@@ -29,14 +29,12 @@ def measure(openings: Openings, evidence: Evidence, periods: Periods, as_of_us: 
 
     Each is a difference of running sums at the period's two edges: the cost does not depend on how long a period is.
     """
-    ends = np.minimum(periods.end_us, as_of_us)
-    cut = Periods(periods.store, np.minimum(periods.start_us, ends), ends)
+    edges = _Edges(periods, as_of_us)
     up = evidence.active
-    spoken = _Running(evidence.store, evidence.left_us, evidence.right_us, cut)
-    between = _Running(
-        evidence.store[:-1], evidence.instant_us[:-1], evidence.instant_us[1:], cut, evidence.followed[:-1]
-    )
-    business = _Running(openings.store, openings.start_us, openings.end_us, cut).of(None)
+    spoken = _Running(evidence.store, evidence.left_us, evidence.right_us, edges)
+    instant, followed = evidence.instant_us, evidence.followed[:-1]
+    between = _Running(evidence.store[:-1], instant[:-1], np.where(followed, instant[1:], instant[:-1]), edges)
+    business = _Running(openings.store, openings.start_us, openings.end_us, edges).of(None)
     uptime, both = spoken.of(up), spoken.of(None)
     return {
         "uptime": uptime,
@@ -49,38 +47,56 @@ def measure(openings: Openings, evidence: Evidence, periods: Periods, as_of_us: 
     }
 
 
-class _Running:
-    """Running sums of intervals, disjoint within a store and sorted by store and start, at the edges of periods.
+class _Edges:
+    """Where periods begin and where they end, cut at the as-of; an end where the next one begins is not said twice.
 
-    Stores are laid one after the other on one line, far enough apart that no interval reaches into the next store's part.
-    What lies before a store's part is in both of a period's edges and goes out of the difference.
+    Hours and days tile a range: that halves what is looked up.
     """
 
-    def __init__(self, store: Ints, start: Ints, end: Ints, periods: Periods, wanted: Bools | None = None) -> None:
-        self._wanted = np.ones(len(store), dtype=bool) if wanted is None else wanted
-        end = np.where(self._wanted, end, start)
-        low = min((int(column.min()) for column in (start, periods.start_us) if len(column)), default=0)
-        high = max((int(column.max()) for column in (end, start, periods.end_us) if len(column)), default=0)
-        block = high - low + 1
+    def __init__(self, periods: Periods, as_of_us: int) -> None:
+        end = np.minimum(periods.end_us, as_of_us)
+        start = np.minimum(periods.start_us, end)
+        tiled = np.zeros(len(periods), dtype=bool)
+        tiled[:-1] = (periods.store[1:] == periods.store[:-1]) & (start[1:] == end[:-1])
+        own = np.flatnonzero(~tiled)
+        self.store = np.append(periods.store, periods.store[own])
+        self.instant_us = np.append(start, end[own])
+        self._last = np.arange(1, len(periods) + 1)
+        self._last[own] = len(periods) + np.arange(len(own))
+
+    def difference(self, running: Ints) -> Ints:
+        """How much a sum, known at each edge, grows from the start to the end of each period."""
+        grown: Ints = running[self._last] - running[: len(self._last)]
+        return grown
+
+
+class _Running:
+    """Running sums, at the edges of periods, of intervals sorted by store and start, disjoint within a store.
+
+    Stores are laid one after the other on one line, far enough apart that no interval reaches into the next store's
+    part. What lies before a store's part is in both of a period's edges and goes out of the difference.
+    """
+
+    def __init__(self, store: Ints, start: Ints, end: Ints, edges: _Edges) -> None:
+        self._edges = edges
         self._length = end - start
+        if not len(store):
+            return
+        # The line is as long as the intervals ask for: with periods of a century it would not fit into 64 bits.
+        low, high = int(start.min()), int(end.max())
+        block = high - low + 1
         key = store * block + (start - low)
-        self._edges = []
-        for edge in (periods.start_us, periods.end_us):
-            at = periods.store * block + (edge - low)
-            place = np.searchsorted(key, at, side="right") - 1
-            inside = np.maximum(place, 0)
-            part = np.minimum(at - key[inside], self._length[inside]) if len(key) else np.zeros(len(at), dtype=np.int64)
-            self._edges.append((place, inside, np.where(place < 0, 0, part)))
+        at = edges.store * block + (np.clip(edges.instant_us, low, high) - low)
+        place = np.searchsorted(key, at, side="right")
+        self._whole = np.maximum(place - 1, 0)
+        # Before the first interval of all there is nothing: `at` is left of its key.
+        self._part = np.clip(at - key[self._whole], 0, self._length[self._whole])
 
     def of(self, chosen: Bools | None) -> Ints:
         """How much of each period the intervals cover, or those chosen of them."""
+        if not len(self._length):
+            return self._edges.difference(np.zeros(len(self._edges.store), dtype=np.int64))
         weight = self._length if chosen is None else self._length * chosen
-        if not len(weight):
-            return np.zeros(len(self._edges[0][0]), dtype=np.int64)
-        running = np.concatenate([[0], np.cumsum(weight)])
-        (first, last) = (
-            running[np.maximum(place, 0)] + (part if chosen is None else part * chosen[inside])
-            for place, inside, part in self._edges
-        )
-        total: Ints = last - first
-        return total
+        before = np.cumsum(weight) - weight
+        part = self._part if chosen is None else self._part * chosen[self._whole]
+        return self._edges.difference(before[self._whole] + part)
