@@ -7,6 +7,7 @@ from storemon_flask.errors import BadRequest, Conflict, Gone, NotFound, ReportFa
 from storemon_flask.services import report, report_diff
 from storemon_flask.services.report import Asked, Finished
 from storemon_flask.services.report_diff import Change
+from storemon_flask.services.report_text import Altered
 from storemon_flask.storage import reports
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.reports import ReportRow as ReportRow
@@ -72,7 +73,7 @@ def diff(database: Database, folder: Path, before_id: str, after_id: str, files:
 
     `Conflict` when one is not complete; other errors as `get`.
     """
-    found = []
+    found: list[tuple[str, Altered]] = []
     for report_id in (before_id, after_id):
         if files and Path(report_id).is_file():
             found.append((_text(Path(report_id)), {}))

@@ -36,6 +36,7 @@ def render(shape: Shape, stores: StoreColumns, groups: Sequence[str], rows: Rows
     period, period_cells = _periods(shape, body)
     if shape.totals:
         kinds, names, which, sums = _totals(body, period, groups)
+        labels = [_total_label(shape, period_cells, row, int(body["start_us"][row, 0])) for row in which]
         body = {name: np.concatenate([body[name], sums[name]]) for name in periods.MEASURES}
         header.insert(0, "kind")
         cells = [column + [""] * len(kinds) for column in cells]
@@ -47,10 +48,8 @@ def render(shape: Shape, stores: StoreColumns, groups: Sequence[str], rows: Rows
             header.append("group")
             cells.append([""] * len(line) + report_text.csv_cells([report_text.safe_cell(name) for name in names]))
         altered = _with_group_names(altered, names, len(line))
-        period_cells = {
-            name: column + ([column[row] for row in which] if name == "period" else [""] * len(kinds))
-            for name, column in period_cells.items()
-        }
+        for name, column in period_cells.items():
+            column += labels if name == "period" else [""] * len(kinds)
     header += period_cells
     cells += period_cells.values()
     for measure in _FULL if full else _CLASSIC:
@@ -78,14 +77,17 @@ def _leading(stores: StoreColumns, line: list[int], full: bool) -> tuple[list[st
 def _periods(shape: Shape, body: Rows) -> tuple[Ints, dict[str, list[str]]]:
     """A number for each line's period, equal where the period is, and the columns that name it; none without periods."""
     local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
-    # Two hours of one night can show the same wall clock, and differ in their offset, which is less than a day.
-    key = (local // SECOND_US << 18) + offset + DAY_US // SECOND_US
-    _, first, period = np.unique(key, return_index=True, return_inverse=True)
     if not shape.by:
         return np.zeros(len(local), dtype=np.int64), {}
+    # A date is one period in every zone, an hour is one instant.
+    key = local - offset * SECOND_US if shape.by == "hour" else local
+    _, period = np.unique(key, return_inverse=True)
+    # Two hours of one night can show the same wall clock, and differ in their offset, which is less than a day.
+    named = (local // SECOND_US << 18) + offset + DAY_US // SECOND_US
+    _, first, label = np.unique(named, return_index=True, return_inverse=True)
     labels = [_label(shape.by, int(local[row]), int(offset[row])) for row in first.tolist()]
     return period, {
-        "period": [labels[number] for number in period.tolist()],
+        "period": [labels[number] for number in label.tolist()],
         "period_start": _instants(body["start_us"][:, 0]),
         "period_end": _instants(body["end_us"][:, 0]),
     }
@@ -126,6 +128,13 @@ def _totals(body: Rows, period: Ints, groups: Sequence[str]) -> tuple[list[str],
     which = (distinct // (int(period.max(initial=0)) + 1)).tolist()
     kinds = ["fleet" if group == len(names) else "group" for group in which]
     return kinds, ["" if group == len(names) else names[group] for group in which], source[first].tolist(), sums
+
+
+def _total_label(shape: Shape, period_cells: dict[str, list[str]], row: int, start_us: int) -> str:
+    """A period of several zones, named: a date is the same in each, an hour is told in UTC."""
+    if shape.by == "hour":
+        return report_text.instant_text(start_us)
+    return period_cells["period"][row] if period_cells else ""
 
 
 def _with_group_names(altered: Altered, names: list[str], begin: int) -> Altered:

@@ -1,5 +1,6 @@
 """What a report of another shape is asked: windows, calendar periods, which stores, totals, method. Read once, for every door."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -18,6 +19,7 @@ _RANGE_OF: Final = {"hour": "last_day", "day": "last_week", "week": "last_30_day
 _MOST_WINDOWS: Final = 50
 _LONGEST_US: Final = 400 * DAY_US
 _EPOCH: Final = date(1970, 1, 1)
+_WITH_OFFSET: Final = re.compile(r"([zZ]|UTC|[+-][0-9]{2}(:?[0-9]{2})?)\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,8 @@ def _edge(field: str, value: Any) -> tuple[int, bool]:
     try:
         if len(value) == len("2024-10-01"):
             return (date.fromisoformat(value) - _EPOCH).days * DAY_US, True
+        if not _WITH_OFFSET.search(value):
+            raise ValueError
         return instants.read(value), False
     except ValueError:
         raise _wrong(field, f"is {value[:100]!r}", allowed) from None
