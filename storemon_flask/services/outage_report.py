@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.core import timeline
+from storemon_flask.core import evidence, openings, timeline
 from storemon_flask.core.timeline import Outages
 from storemon_flask.model import DAY_US, MINUTE_US, Fleet, Ints, Rules
 from storemon_flask.services import report_text
@@ -38,16 +38,18 @@ def compute(
     first_us, last_us = (
         (min(edge[0] for edge in edges), max(edge[1] for edge in edges)) if edges else (as_of_us, as_of_us)
     )
+    from_us = max(timeline.heard_from(first_us - _BACK_US, rules), 0)
     days = (as_of_us - first_us + _BACK_US) // DAY_US + 1
     found: list[Outages] = []
     read = 0
     for place, part in small_parts(plan, max(1, _STORE_DAYS // days)):
-        heard = polls.read(connection, part.number, max(timeline.heard_from(first_us - _BACK_US, rules), 0), as_of_us)
+        heard = polls.read(connection, part.number, from_us, as_of_us)
         read += len(heard)
         nobody = np.empty(0, dtype=np.int64)
         fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, nobody)
         if last_us > first_us and len(part.number):
-            mine = timeline.of(fleet, first_us, last_us, as_of_us, rules).outages
+            opened = openings.build(fleet, from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US)
+            mine = timeline.outages(opened, evidence.gather(heard, opened, rules), as_of_us)
             begin, end = (np.array(column, dtype=np.int64) for column in zip(*ranges, strict=True))
             zone = part.zone_of[mine.store]
             kept = (mine.start_us < end[zone]) & (mine.end_us > begin[zone]) & (mine.down_us >= shape.shortest_us)
