@@ -54,6 +54,18 @@ def added(rows):
     return {name: sum(row[name] for row in rows) for name in MEASURES}
 
 
+@st.composite
+def busy(draw):
+    """A case in which stores were also polled again and again, at distances around those that the rules speak of."""
+    polls, hours, zones, as_of, reach, gap = draw(cases())
+    steps = st.sampled_from([10 * MINUTE_US, HOUR_US, gap, gap + 1, reach, 2 * reach, 2 * reach + 1])
+    words = st.lists(st.booleans(), min_size=2, max_size=12)
+    for name, step, said in draw(st.lists(st.tuples(st.sampled_from(NAMES), steps, words), max_size=4)):
+        first = draw(anywhere(as_of - 8 * DAY_US, as_of))
+        polls = [*polls, *((name, first + place * step, up) for place, up in enumerate(said))]
+    return polls, hours, zones, as_of, reach, gap
+
+
 def edges(case):
     """Where a period may begin or end: anywhere around the as-of, on half hours, on polls, at the as-of."""
     polls, _, _, as_of, _, _ = case
@@ -70,14 +82,14 @@ def stretches(case):
 
 
 @settings(max_examples=300, deadline=None)
-@given(cases(), METHODS, st.data())
+@given(busy(), METHODS, st.data())
 def test_any_stretch_of_any_store_is_what_the_brute_force_says(case, method, data):
     asked = data.draw(stretches(case))
     assert measured(case, asked, method) == literally(case, asked, method)
 
 
 @settings(max_examples=200, deadline=None)
-@given(cases(), METHODS, st.data())
+@given(busy(), METHODS, st.data())
 def test_the_parts_are_the_whole_and_the_bounds_hold(case, method, data):
     for row in measured(case, data.draw(stretches(case)), method):
         assert row["uptime"] + row["downtime"] + row["unknown"] == row["business"]
@@ -87,7 +99,7 @@ def test_the_parts_are_the_whole_and_the_bounds_hold(case, method, data):
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases(), st.data())
+@given(busy(), st.data())
 def test_what_is_measured_and_certain_does_not_depend_on_the_method(case, data):
     asked = data.draw(stretches(case))
     for nearest, previous in zip(measured(case, asked), measured(case, asked, "previous"), strict=True):
@@ -96,7 +108,7 @@ def test_what_is_measured_and_certain_does_not_depend_on_the_method(case, data):
 
 
 @settings(max_examples=150, deadline=None)
-@given(cases(), METHODS, st.data())
+@given(busy(), METHODS, st.data())
 def test_windows_that_tile_a_range_sum_to_it(case, method, data):
     cuts = sorted(data.draw(st.lists(edges(case), min_size=2, max_size=20)))
     for store in NAMES:
@@ -106,7 +118,7 @@ def test_windows_that_tile_a_range_sum_to_it(case, method, data):
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases(), METHODS, st.data(), st.randoms())
+@given(busy(), METHODS, st.data(), st.randoms())
 def test_periods_may_come_in_any_order(case, method, data, random):
     asked = data.draw(stretches(case))
     order = list(range(len(asked)))
@@ -116,7 +128,7 @@ def test_periods_may_come_in_any_order(case, method, data, random):
 
 
 @settings(max_examples=150, deadline=None)
-@given(cases(), METHODS)
+@given(busy(), METHODS)
 def test_the_classic_windows_are_the_columns_of_a_report(case, method):
     polls, hours, zones, as_of, reach, gap = case
     table = compute(polls, hours, everyone(zones), as_of, Rules(reach, gap, method))
@@ -199,7 +211,7 @@ def test_a_stretch_far_longer_than_the_openings_of_many_stores_is_what_lies_in_i
 
 
 @settings(max_examples=120, deadline=None)
-@given(cases(), METHODS, st.sampled_from(UNITS), st.data())
+@given(busy(), METHODS, st.sampled_from(UNITS), st.data())
 def test_every_measure_of_every_calendar_period_is_what_the_brute_force_says(case, method, unit, data):
     first = data.draw(edges(case))
     last = data.draw(anywhere(first, first + {"hour": DAY_US, "day": 9 * DAY_US}.get(unit, 40 * DAY_US)))
@@ -211,7 +223,7 @@ def test_every_measure_of_every_calendar_period_is_what_the_brute_force_says(cas
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases(), METHODS, st.sampled_from([("hour", "day"), ("day", "week"), ("day", "month")]), st.data())
+@given(busy(), METHODS, st.sampled_from([("hour", "day"), ("day", "week"), ("day", "month")]), st.data())
 def test_hours_sum_to_their_day_and_days_to_their_week_and_month(case, method, units, data):
     first = data.draw(edges(case))
     last = data.draw(anywhere(first, first + (3 if units[0] == "hour" else 40) * DAY_US))

@@ -46,7 +46,7 @@ def spans(zone: str, unit: str, first_us: int, last_us: int) -> Spans:
     else:
         start = _dates(zone, unit, first_us, last_us)
     end = np.append(start[1:], start[-1])
-    kept = (np.minimum(end, last_us) > np.maximum(start, first_us)) & (end > start)
+    kept = np.minimum(end, last_us) > np.maximum(start, first_us)
     start, end = start[kept], end[kept]
     # Asked of the instant, not of the local date: a day whose midnight is skipped begins at 01:00, by the new offset.
     offset = offset_s[np.searchsorted(begin_us, start, side="right") - 1]

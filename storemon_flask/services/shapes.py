@@ -12,6 +12,7 @@ from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
 from storemon_flask.services import instants
 
 LAST: Final = {"last_hour": HOUR_US, "last_day": DAY_US, "last_week": WEEK_US, "last_30_days": 30 * DAY_US}
+BY: Final = UNITS
 METHODS: Final = ("nearest", "previous")
 FIELDS: Final = ("kind", "windows", "by", "groups", "zones", "totals", "method", "shortest_minutes")
 KINDS: Final = ("times", "outages")
@@ -65,7 +66,7 @@ def read(asked: Mapping[str, Any]) -> Shape | None:
         return _outages(asked)
     if asked.get("shortest_minutes") is not None:
         raise _wrong("shortest_minutes", "is of outages", "left out without kind outages")
-    by = _one_of("by", asked.get("by"), UNITS)
+    by = _one_of("by", asked.get("by"), BY)
     windows = tuple(_window(place, one) for place, one in enumerate(_list("windows", asked.get("windows"))))
     if not windows:
         windows = (

@@ -7,11 +7,29 @@ from flask import Request
 from marshmallow import Schema, ValidationError, fields, validate
 
 from storemon_flask.errors import BadRequest, Unprocessable
+from storemon_flask.services.shapes import BY, KINDS, LAST, METHODS
 from storemon_flask.web.contract import first
 from storemon_flask.web.schemas import Closed, Instant
 
 # Lists of ids, and nothing larger; it is read into memory.
 LARGEST_BYTES: Final = 16 << 20
+
+
+_EDGE: Final = {"type": "string", "description": "2024-10-01, or 2024-10-01T09:00:00-05:00"}
+_WINDOW: Final = [
+    {"type": "string", "enum": list(LAST)},
+    {
+        "type": "object",
+        "properties": {"from": _EDGE, "to": _EDGE, "name": {"type": "string", "minLength": 1, "maxLength": 100}},
+        "required": ["from", "to"],
+        "additionalProperties": False,
+    },
+]
+
+
+def _chosen(about: str, *words: str) -> fields.Raw:
+    """A field that is one of those words, or null; `services.shapes` says so."""
+    return fields.Raw(metadata={"description": about, "type": ["string", "null"], "enum": [*words, None]})
 
 
 class TriggerSchema(Closed):
@@ -28,22 +46,35 @@ class TriggerSchema(Closed):
     columns = fields.String(
         validate=validate.OneOf(("classic", "full")), metadata={"description": "which columns; classic if left out"}
     )
-    # What these may be is `services.shapes`' to say, for every door.
+    # What these may be is `services.shapes`' to say, in its own words, for every door.
     windows = fields.List(
-        fields.Raw(metadata={"description": "last_hour, last_day, last_week, last_30_days, or {from, to, name}"}),
+        fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": _WINDOW}),
         metadata={
             "description": "stretches of time; from and to are instants with an offset, or local dates of each store"
         },
     )
-    kind = fields.Raw(metadata={"description": "times, or outages: a row for each outage that touches the window"})
-    shortest_minutes = fields.Raw(metadata={"description": "outages with less business time down are left out"})
-    by = fields.Raw(
-        metadata={"description": "hour, day, week or month: a row for each calendar period in the store's zone"}
+    kind = _chosen("times, or outages: a row for each outage that touches the window", *KINDS)
+    shortest_minutes = fields.Raw(
+        metadata={
+            "description": "outages with less business time down are left out; with kind outages only",
+            "type": ["number", "null"],
+            "minimum": 0,
+            "maximum": 576_000,
+        }
     )
-    groups = fields.List(fields.String(), metadata={"description": "only stores of these groups"})
-    zones = fields.List(fields.String(), metadata={"description": "only stores in these time zones"})
-    totals = fields.Raw(metadata={"description": "true: rows for each group and for the fleet follow"})
-    method = fields.Raw(metadata={"description": "nearest or previous: which poll speaks for a moment"})
+    by = _chosen("a row for each calendar period in the store's own zone", *BY)
+    groups = fields.List(
+        fields.String(metadata={"description": "a group that there is"}),
+        metadata={"description": "only stores of these groups", "minItems": 1},
+    )
+    zones = fields.List(
+        fields.String(metadata={"description": "a zone that a store is in"}),
+        metadata={"description": "only stores in these time zones", "minItems": 1},
+    )
+    totals = fields.Raw(
+        metadata={"description": "true: rows for each group and for the fleet follow", "type": ["boolean", "null"]}
+    )
+    method = _chosen("which poll speaks for a moment: the nearest, or the previous one", *METHODS)
 
 
 def load(schema: Schema, request: Request) -> dict[str, Any]:

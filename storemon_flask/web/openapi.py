@@ -39,6 +39,7 @@ _PATH_SCHEMAS: Final = {
         "the store's id, any text, percent-encoded as one segment: `NYC/12` is `NYC%2F12`",
     ),
     "int": ({"type": "integer", "minimum": 0}, "its number"),
+    "string": ({"type": "string", "minLength": 1}, "the id that `POST /trigger_report` answered"),
 }
 _MAY_COME: Final = {
     400: Answer("the request cannot be read, or is for a host that this server does not answer to"),

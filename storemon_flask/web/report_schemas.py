@@ -51,35 +51,6 @@ class FailedSchema(Closed):
     error = fields.String(required=True, metadata={"description": "why"})
 
 
-def _cell(column: str) -> fields.Field[Any]:
-    classic = column in CLASSIC_COLUMNS
-    about: dict[str, Any] = {"description": "as in the CSV" if classic else "as in the CSV; with `columns` full only"}
-    if column == "store_id":
-        return fields.String(required=True, metadata={"description": "the store's id, never altered"})
-    if column in TEXT_COLUMNS:
-        return fields.String(allow_none=True, metadata=about)
-    return fields.Float(required=classic, allow_none=True, metadata={**about, "minimum": 0})
-
-
-RowSchema: Final = Closed.from_dict({column: _cell(column) for column in FULL_COLUMNS}, name="ReportRowSchema")
-RowSchema.__doc__ = "One store's row of a report."
-
-
-class CompleteSchema(Closed):
-    """A finished report's rows."""
-
-    report_id = fields.String(required=True, metadata=_ID)
-    status = fields.String(
-        required=True, validate=validate.OneOf(("Complete",)), metadata={"description": "always Complete"}
-    )
-    as_of = fields.String(
-        required=True, metadata={"description": "the instant it speaks at", "format": "date-time"}
-    )  # fmt: skip
-    rows = fields.List(
-        fields.Nested(RowSchema), required=True, metadata={"description": "one per store, sorted by store id"}
-    )
-
-
 class ShapeSchema(Closed):
     """What was asked beyond the classic windows, as it was asked."""
 
@@ -122,6 +93,51 @@ class MethodSchema(Closed):
     data_version = fields.Integer(required=True, metadata={"description": "equal numbers are equal data"})
     tzdata = fields.String(required=True, metadata={"description": "the version of the time zone data"})
     storemon = fields.String(required=True, metadata={"description": "the version that made it"})
+
+
+def _cell(column: str) -> fields.Field[Any]:
+    classic = column in CLASSIC_COLUMNS
+    about: dict[str, Any] = {"description": "as in the CSV" if classic else "as in the CSV; with `columns` full only"}
+    if column == "store_id":
+        return fields.String(required=True, metadata={"description": "the store's id, never altered"})
+    if column in TEXT_COLUMNS:
+        return fields.String(allow_none=True, metadata=about)
+    return fields.Float(required=classic, allow_none=True, metadata={**about, "minimum": 0})
+
+
+RowSchema: Final = Closed.from_dict({column: _cell(column) for column in FULL_COLUMNS}, name="ReportRowSchema")
+RowSchema.__doc__ = "One store's row of a report."
+
+
+class CompleteSchema(Closed):
+    """A finished report's rows."""
+
+    report_id = fields.String(required=True, metadata=_ID)
+    status = fields.String(
+        required=True, validate=validate.OneOf(("Complete",)), metadata={"description": "always Complete"}
+    )
+    as_of = fields.String(
+        required=True, metadata={"description": "the instant it speaks at", "format": "date-time"}
+    )  # fmt: skip
+    method = fields.Nested(
+        MethodSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "how it was made; null if that was not kept"},
+    )
+    rows = fields.List(
+        fields.Nested(RowSchema), required=True, metadata={"description": "one per store, sorted by store id"}
+    )
+
+
+class ShapedSchema(CompleteSchema):
+    """A finished report of another shape: its columns are named after its windows, or it has one row for each period or outage."""
+
+    rows = fields.List(
+        fields.Dict(keys=fields.String(), values=fields.Raw(allow_none=True)),
+        required=True,
+        metadata={"description": "as the lines of the CSV"},
+    )
 
 
 def _maybe(kind: type[fields.Field[Any]], about: str, **more: Any) -> fields.Field[Any]:
@@ -212,7 +228,7 @@ TRIGGERED: Final = {
 FETCHED: Final = {
     200: Answer(
         "a complete report is a CSV, or with `format=json` its rows; one that is not complete is its state, as JSON",
-        {"text/csv": None, JSON: (RunningSchema(), FailedSchema(), CompleteSchema())},
+        {"text/csv": None, JSON: (RunningSchema(), FailedSchema(), CompleteSchema(), ShapedSchema())},
         {**_HEADERS, "Retry-After": "seconds, while it is on its way"},
     ),
     206: Answer(

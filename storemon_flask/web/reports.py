@@ -58,7 +58,7 @@ def reports(query: dict[str, Any]) -> Response:
 
 
 @operation(
-    blueprint, "GET", "/api/v1/reports/<report_id>", scope="read", tag="reports",
+    blueprint, "GET", "/api/v1/reports/<string:report_id>", scope="read", tag="reports",
     answers={
         200: Answer("the report, without its rows", report_schemas.ReportSchema()),
         404: Answer("no report of that id"),
@@ -71,7 +71,7 @@ def one_report(report_id: str) -> Response:
 
 
 @operation(
-    blueprint, "GET", "/api/v1/reports/<report_id>/diff", scope="read", tag="reports", query=DiffQuery(),
+    blueprint, "GET", "/api/v1/reports/<string:report_id>/diff", scope="read", tag="reports", query=DiffQuery(),
     answers={
         200: Answer("the largest change first", report_schemas.DiffSchema()),
         404: Answer("no report of that id"),
