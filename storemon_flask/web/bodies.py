@@ -28,8 +28,8 @@ _WINDOW: Final = [
 
 
 def _chosen(about: str, *words: str) -> fields.Raw:
-    """A field that is one of those words, or null; `services.shapes` says so."""
-    return fields.Raw(metadata={"description": about, "type": ["string", "null"], "enum": [*words, None]})
+    """A field that is one of those words; `services.shapes` says so."""
+    return fields.Raw(metadata={"description": about, "type": "string", "enum": list(words)})
 
 
 class TriggerSchema(Closed):
@@ -57,7 +57,7 @@ class TriggerSchema(Closed):
     shortest_minutes = fields.Raw(
         metadata={
             "description": "outages with less business time down are left out; with kind outages only",
-            "type": ["number", "null"],
+            "type": "number",
             "minimum": 0,
             "maximum": 576_000,
         }
@@ -72,7 +72,7 @@ class TriggerSchema(Closed):
         metadata={"description": "only stores in these time zones", "minItems": 1},
     )
     totals = fields.Raw(
-        metadata={"description": "true: rows for each group and for the fleet follow", "type": ["boolean", "null"]}
+        metadata={"description": "true: rows for each group and for the fleet follow", "type": "boolean"}
     )
     method = _chosen("which poll speaks for a moment: the nearest, or the previous one", *METHODS)
 

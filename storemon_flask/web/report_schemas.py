@@ -5,6 +5,7 @@ from typing import Any, Final
 from marshmallow import fields, validate
 
 from storemon_flask.services.report_text import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
+from storemon_flask.services.workbook import MIME
 from storemon_flask.web.contract import JSON, Answer
 from storemon_flask.web.schemas import Closed
 
@@ -227,8 +228,8 @@ TRIGGERED: Final = {
 }
 FETCHED: Final = {
     200: Answer(
-        "a complete report is a CSV, or with `format=json` its rows; one that is not complete is its state, as JSON",
-        {"text/csv": None, JSON: (RunningSchema(), FailedSchema(), CompleteSchema(), ShapedSchema())},
+        "a complete report is a CSV, with `format=json` its rows, with `format=xlsx` a workbook; one that is not complete is its state, as JSON",
+        {"text/csv": None, MIME: None, JSON: (RunningSchema(), FailedSchema(), CompleteSchema(), ShapedSchema())},
         {**_HEADERS, "Retry-After": "seconds, while it is on its way"},
     ),
     206: Answer(

@@ -33,7 +33,11 @@ class PageQuery(Closed):
 class DiffQuery(Closed):
     """What a report is held against."""
 
-    against = fields.String(required=True, metadata={"description": "the id of the earlier report"})
+    against = fields.String(
+        required=True,
+        validate=validate.Length(min=1, error="names no report"),
+        metadata={"description": "the id of the earlier report"},
+    )
     limit = fields.Integer(
         load_default=1000,
         validate=validate.Range(1, 100_000),
