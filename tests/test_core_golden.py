@@ -22,7 +22,9 @@ def full_report(folder: Path, database: Database, road: str) -> dict[str, dict[s
     # expected.csv is no feed, and is named as such.
     assert [summary.file for summary in result.files if summary.error] == ["expected.csv"]
     rules = settings.load({}).rules
-    text = report.compute(database, report.ask(database, report.Asked(columns="full"), "America/Chicago", 10**9), rules, "America/Chicago")
+    text = report.compute(
+        database, report.ask(database, report.Asked(columns="full"), "America/Chicago", 10**9), rules, "America/Chicago"
+    )
     return {row["store_id"]: row for row in csv.DictReader(io.StringIO(text.csv))}
 
 

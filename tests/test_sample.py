@@ -13,7 +13,10 @@ def test_the_sample_gives_the_report_in_docs_byte_for_byte(tmp_path):
     database = Database(tmp_path / "storemon.db")
     result = load.run(database, load.find([ROOT / "data" / "sample"])[0], load.Terms(1_790_000_000_000_000, 0))
     text = report.compute(
-        database, report.ask(database, report.Asked(), "America/Chicago", 10**9), load_settings({}).rules, "America/Chicago"
+        database,
+        report.ask(database, report.Asked(), "America/Chicago", 10**9),
+        load_settings({}).rules,
+        "America/Chicago",
     )
     database.close()
     assert [(s.feed, s.counts.rows, s.counts.rejected) for s in result.files] == [
