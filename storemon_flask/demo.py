@@ -51,8 +51,9 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
         _print_rows(text)
         click.echo(f"\nThe whole report: {file}")
         if keep_serving:
-            click.echo(f"Still serving {url}  (Ctrl-C stops)")
+            # Whoever reads the line may answer it with a signal at once.
             try:
+                click.echo(f"Still serving {url}  (Ctrl-C stops)")
                 while True:
                     time.sleep(3600)
             except KeyboardInterrupt:

@@ -123,7 +123,7 @@ def test_format_json_holds_the_rows_with_ids_unaltered_and_numbers_as_numbers(
     answer = get(client, report_id, "json")
     assert (answer.status_code, answer.content_type) == (200, "application/json")
     body = answer.json
-    assert [key for key in body if key != "rows"] == ["report_id", "status", "as_of"]
+    assert [key for key in body if key != "rows"] == ["report_id", "status", "as_of", "method"]
     assert (body["report_id"], body["status"], body["as_of"]) == (report_id, "Complete", NEWEST)
     assert [row["store_id"] for row in body["rows"]] == [FORMULA_ID, QUOTED_ID, "silent", "worked"]
     assert body["rows"][3] == {
@@ -162,7 +162,7 @@ def test_format_json_of_no_stores_is_an_empty_list(app: Flask, client: FlaskClie
 
 @pytest.mark.parametrize("form", ["xml", "CSV", "", "json "])
 def test_any_other_format_is_a_400_that_names_it(client: FlaskClient, report_id: str, form: str) -> None:
-    assert refused(get(client, report_id, form), 400) == f"format is {form!r}; it must be csv or json"
+    assert refused(get(client, report_id, form), 400) == f"format is {form!r}; it must be csv, json or xlsx"
 
 
 @pytest.mark.parametrize("query", ["", "?report_id=", "?id=abc", "?Report_Id=abc"])

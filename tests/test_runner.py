@@ -153,7 +153,7 @@ def test_only_a_running_report_can_end_or_advance(
     columns = ("state", "progress", "attempts", "error", "finished_us", "sha256")
     untouched = row(settings, report_id, *columns)
     if step == "complete":
-        report_store.complete(database, report_id, 9, report_service.Finished(Path("x"), 1, 2, "f" * 64, {}))
+        report_store.complete(database, report_id, 9, report_service.Finished(Path("x"), 1, 2, "f" * 64, {}, {}))
     elif step == "fail":
         report_store.fail(database, report_id, 9, "why")
     elif step == "advance":
