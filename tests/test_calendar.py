@@ -1,6 +1,7 @@
 """Calendar periods against `zoneinfo`, on the days when a clock or a calendar jumps."""
 
 from datetime import UTC, datetime
+from random import Random
 
 import numpy as np
 import pytest
@@ -181,9 +182,9 @@ def test_the_periods_of_zones_drawn_of_all_are_those_of_zoneinfo(zone, data):
 
 
 @pytest.mark.slow
-def test_hours_tile_the_days_and_days_the_weeks_and_months_of_every_zone_since_1973():
+def test_hours_tile_the_days_and_days_the_weeks_and_months_of_a_hundred_zones_since_1973():
     first, last = instant(1973, 1, 1), instant(2038, 1, 1)
-    for zone in ZONES:
+    for zone in Random(7).sample(ZONES, 100):
         spans = {unit: calendar.spans(zone, unit, first, last) for unit in UNITS}
         for unit, found in spans.items():
             assert (int(found.start_us[0]), int(found.end_us[-1])) == (first, last), (zone, unit)

@@ -169,6 +169,11 @@ def test_the_previous_poll_speaks_for_twice_the_reach_at_most():
     assert minutes(polls, at(9), at(12), rules=Rules(70 * MINUTE_US, HOUR_US, "previous")) == [140, 30, 10, 0, 0, 180]
 
 
+def test_the_previous_poll_speaks_for_a_stretch_that_begins_more_than_a_reach_after_it():
+    polls = [("a", at(9), False)]
+    assert minutes(polls, at(10, 30), at(12), rules=Rules(HOUR_US, HOUR_US, "previous")) == [0, 30, 60, 0, 0, 90]
+
+
 def test_the_previous_poll_of_another_opening_does_not_speak():
     hours = [("a", 0, "09:00", "12:00"), ("a", 0, "13:00", "14:00")]
     polls = [("a", at(9), True), ("a", at(12), False), ("a", at(13, 30), False)]
