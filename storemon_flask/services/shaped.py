@@ -125,10 +125,11 @@ def _part(
     rules: Rules,
 ) -> tuple[Rows, int]:
     from_us = max(first_us - rules.farthest_us, 0)
-    # Polls after the range draw the line that ends the last stretch in it.
-    heard = polls.read(connection, part.number, from_us, min(last_us + 2 * rules.farthest_us, as_of_us))
+    # Polls after the range draw the line that ends the last stretch in it; they need their openings too.
+    to_us = min(last_us + 2 * rules.farthest_us, as_of_us)
+    heard = polls.read(connection, part.number, from_us, to_us)
     fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, _NO_POLLS)
-    opened = openings.build(fleet, from_us // DAY_US * DAY_US, (last_us // DAY_US + 1) * DAY_US)
+    opened = openings.build(fleet, from_us // DAY_US * DAY_US, (to_us // DAY_US + 1) * DAY_US)
     spoken = evidence.gather(heard, opened, rules)
     of_zone = [np.flatnonzero(part.zone_of == zone) for zone in range(len(plan.zone_names))]
     store = np.concatenate([np.repeat(mine, len(found[0])) for mine, found in zip(of_zone, spans, strict=True)])
