@@ -332,12 +332,12 @@ def test_outages_and_differences_in_the_terminal(fleet: Database, settings: Sett
 
 def test_a_poll_long_after_the_window_still_speaks_for_it(settings: Settings, tmp_path: Path) -> None:
     polls = tmp_path / "polls.csv"
-    stamps = {"2024-10-01 00:00:00": "active", "2024-10-11 00:00:00": "inactive", "2024-10-20 00:00:00": "active"}
+    stamps = {"2024-09-30 00:00:00": "active", "2024-10-14 00:00:00": "inactive", "2024-10-20 00:00:00": "active"}
     polls.write_text(
         "store_id,timestamp_utc,status\n" + "".join(f"s,{stamp},{status}\n" for stamp, status in stamps.items())
     )
     assert storemon(settings.home, "load-data", str(polls)).returncode == 0
     window = "w=2024-10-07T00:00:00Z..2024-10-08T00:00:00Z"
     done = storemon(settings.home, "report", "--window", window, STOREMON_REACH_HOURS="168")
-    # The poll of the 11th is nearer from the 6th on.
+    # The poll of the 14th is nearer from the 7th on, and a week away.
     assert done.stdout == "store_id,uptime_w,downtime_w\ns,0.00,24.00\n"
