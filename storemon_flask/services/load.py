@@ -224,7 +224,8 @@ class _Loading:
                     self._put_hours(connection)
         else:
             self.result.refused = True
-            why = f"{rejected:,} rows were rejected" if rejected else "a file could not be used"
+            rows = "1 row was" if rejected == 1 else f"{rejected:,} rows were"
+            why = f"{rows} rejected" if rejected else "a file could not be used"
             with self.database.write() as connection:
                 for summary, log in logs:
                     summary.error = f"nothing of it was stored: {why}, and the load was to be atomic"
