@@ -72,7 +72,7 @@ def test_all_checks_with_a_key(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [3, 4, 5])
+@pytest.mark.parametrize("seed", [3, 4])
 def test_all_checks_with_many_examples(server: Server, app: Flask, tmp_path: Path, seed: int) -> None:
-    is_whole(schemathesis(server, tmp_path, 200, seed), app)
+    is_whole(schemathesis(server, tmp_path, 60, seed), app)
     nothing_went_wrong(server)
