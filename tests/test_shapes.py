@@ -12,8 +12,9 @@ from conftest import load_folder, sql, storemon
 from flask.testing import FlaskClient
 from ingest_helpers import us
 
+from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US
-from storemon_flask.services import load, shapes
+from storemon_flask.services import load, report_diff, shapes, workbook
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
@@ -341,3 +342,38 @@ def test_a_poll_long_after_the_window_still_speaks_for_it(settings: Settings, tm
     done = storemon(settings.home, "report", "--window", window, STOREMON_REACH_HOURS="168")
     # The poll of the 14th is nearer from the 7th on, and a week away.
     assert done.stdout == "store_id,uptime_w,downtime_w\ns,0.00,24.00\n"
+
+
+def test_files_that_are_no_reports_are_told_in_a_sentence(settings: Settings, tmp_path: Path) -> None:
+    head = "store_id,uptime_last_day\n"
+    for name, text in {
+        "a": head + "s,1.00\n",
+        "junk": head + "s,one\n",
+        "other": "x,y\n1,2\n",
+        "wide": head + "s,1.00,9\n",
+    }.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+
+    def diff(one: str, other: str) -> tuple[int, str]:
+        done = storemon(settings.home, "diff", str(tmp_path / f"{one}.csv"), str(tmp_path / f"{other}.csv"))
+        return done.returncode, done.stderr
+
+    assert diff("a", "junk") == (1, "Error: line 2 has a cell that is no number; this is no report\n")
+    assert diff("a", "other")[1].startswith("Error: the two reports have no column of numbers in common")
+    assert diff("a", "wide") == (0, "0 cells of 0 stores differ\n")
+
+
+def test_two_outages_of_one_store_are_told_apart() -> None:
+    head = "store_id,start,down_minutes\n"
+    before = head + "s,2024-10-01T00:00:00Z,10.00\ns,2024-10-02T00:00:00Z,20.00\n"
+    (change,) = report_diff.changes((before, {}), (before.replace("10.00", "15.00"), {}))
+    assert (change.row["start"], change.before, change.after) == (
+        "2024-10-01T00:00:00Z",
+        Decimal("10.00"),
+        Decimal("15.00"),
+    )
+
+
+def test_a_report_longer_than_a_sheet_is_refused_and_not_cut() -> None:
+    with pytest.raises(Unprocessable, match="at most 1,048,576 rows"):
+        workbook.write("store_id\n" + "s\n" * (1 << 20), {}, {})

@@ -1,14 +1,14 @@
 """What changed from one report to another: store by store, cell by cell, the largest change first."""
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from storemon_flask.errors import Unprocessable
+from storemon_flask.errors import DataError, Unprocessable
 from storemon_flask.services import report_text
 from storemon_flask.services.report_text import Altered
 
-_KEY: Final = ("kind", "store_id", "group", "period")
+_KEY: Final = ("kind", "store_id", "group", "period", "start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Change:
 def changes(before: tuple[str, Altered], after: tuple[str, Altered]) -> list[Change]:
     """Every cell that two reports (CSV, and what it shows differently) have both columns for and that differs.
 
-    `Unprocessable` when they have no column of numbers in common. Rows are matched by store, and by period and kind if there are
-    any. Percentages are left out: they follow from the rest.
+    `Unprocessable` when they have no column of numbers in common, `DataError` when one is no report. Rows are matched by store, and by period, kind and start of an outage if there
+    are any. Percentages are left out: they follow from the rest.
     """
     (old_columns, old), (new_columns, new) = (_table(*report) for report in (before, after))
     columns = [name for name in old_columns if name in new_columns]
@@ -61,10 +61,12 @@ def _table(text: str, altered: Altered) -> tuple[list[str], dict[tuple[str, ...]
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     columns: list[str] = []
     for row in report_text.text_rows(text, altered):
-        columns = columns or [name for name in row if report_text.is_amount(name)]
-        rows[tuple(row.get(name, "") for name in _KEY)] = {
-            name: Decimal(row[name]) if row[name] else None for name in columns
-        }
+        columns = columns or [name for name in row if name and report_text.is_amount(name)]
+        try:
+            cells = {name: Decimal(row[name]) if row[name] else None for name in columns}
+        except InvalidOperation:
+            raise DataError(f"line {len(rows) + 2} has a cell that is no number; this is no report") from None
+        rows[tuple(row.get(name) or "" for name in _KEY)] = cells
     if not columns:
         columns = [name for name in text.partition("\n")[0].split(",") if report_text.is_amount(name)]
     return columns, rows

@@ -5,15 +5,22 @@ import io
 import tempfile
 from typing import IO, Any, Final
 
+from storemon_flask.errors import Unprocessable
 from storemon_flask.services import report_text
 from storemon_flask.services.report_text import Altered
 
 MIME: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_MOST_ROWS: Final = 1 << 20
 _IN_MEMORY: Final = 4 << 20
 
 
 def write(text: str, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
-    """The workbook in a temporary file, at its start; row by row, so that it does not grow in memory."""
+    """The workbook in a temporary file, at its start; row by row, so that it does not grow in memory.
+
+    `Unprocessable` when the report has more rows than a sheet can.
+    """
+    if text.count("\n") > _MOST_ROWS:
+        raise Unprocessable(f"a sheet has at most {_MOST_ROWS:,} rows, and this report has more; fetch it as CSV")
     import xlsxwriter  # type: ignore[import-untyped]
 
     # Open for as long as the answer is sent.

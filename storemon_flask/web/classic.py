@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from flask import Blueprint, Response, current_app, json, jsonify, request, send_file, stream_with_context, url_for
+from flask import Blueprint, Response, json, jsonify, request, send_file, stream_with_context, url_for
 
 from storemon_flask.errors import BadRequest, Unprocessable
-from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import report_store, report_text, workbook
 from storemon_flask.services.report import Asked
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.services.shapes import FIELDS
 from storemon_flask.web import bodies, report_schemas
+from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 
 blueprint = Blueprint("classic", __name__)
@@ -29,7 +29,7 @@ def trigger_report() -> tuple[Response, int, dict[str, str]]:
         )
     body = bodies.load(bodies.TriggerSchema(), request)
     shape: dict[str, object] = {name: body[name] for name in FIELDS if name in body}
-    report_id = _runner().submit(Asked(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape))
+    report_id = runner().submit(Asked(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape))
     location = url_for("classic.get_report", report_id=report_id)
     return jsonify(report_id=report_id, status="Running"), 202, {"Location": location}
 
@@ -49,15 +49,15 @@ def get_report() -> Response:
             f"{', '.join(unknown)}: not a parameter of this address (the parameters are report_id, format)",
             errors={name: ["is not a parameter of this address"] for name in unknown},
         )
-    runner = _runner()
-    row = report_store.get(runner.database, request.args.get("report_id"))
+    found = runner()
+    row = report_store.get(found.database, request.args.get("report_id"))
     if row.state == "failed":
         return jsonify(report_id=row.id, status="Failed", error=row.error)
     if row.state != "complete":
         answer = jsonify(report_id=row.id, status="Running", progress=row.progress)
         answer.headers["Retry-After"] = "1"
         return answer
-    file = report_store.file_of(row, runner.settings.reports_dir)
+    file = report_store.file_of(row, found.settings.reports_dir)
     if form == "json":
         return Response(stream_with_context(_json(row, file.read_text("utf-8"))), content_type="application/json")
     if form == "xlsx":
@@ -103,8 +103,3 @@ def _json(row: ReportRow, text: str) -> Iterator[str]:
         yield separator + json.dumps(fields, sort_keys=False)
         separator = ",\n"
     yield "\n]}\n"
-
-
-def _runner() -> Runner:
-    runner: Runner = current_app.extensions["storemon"]
-    return runner

@@ -191,7 +191,7 @@ class ChangeSchema(Closed):
     store_id = _maybe(fields.String, "the store; null in a row of totals")
     kind = _maybe(fields.String, "store, group or fleet, where there are totals")
     group = _maybe(fields.String, "the group of a row of totals")
-    period = _maybe(fields.String, "the calendar period, where there are any")
+    period = _maybe(fields.String, "the calendar period, or the start of an outage, where there are any")
     column = fields.String(required=True, metadata={"description": "the column that differs"})
     before = _maybe(fields.Float, "what the earlier report says; null if it has no such row")
     after = _maybe(fields.Float, "what this report says; null if it has no such row")

@@ -93,7 +93,8 @@ def diff(report_id: str, query: dict[str, Any]) -> Response:
         total=len(changes),
         changes=[
             {
-                **{name: change.row.get(name) for name in ("store_id", "kind", "group", "period")},
+                **{name: change.row.get(name) for name in ("store_id", "kind", "group")},
+                "period": change.row.get("period") or change.row.get("start"),
                 "column": change.column,
                 "before": None if change.before is None else float(change.before),
                 "after": None if change.after is None else float(change.after),
