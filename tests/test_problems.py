@@ -104,7 +104,7 @@ def test_an_unexpected_error_is_a_500_without_its_traceback_or_text(
     def explode() -> None:
         raise ZeroDivisionError("the secret of the inner part")
 
-    monkeypatch.setattr(classic, "_runner", explode)
+    monkeypatch.setattr(classic, "runner", explode)
     answer = client.open(path, method="GET" if "?" in path else "POST")
     body = problem(answer, 500)
     assert body["type"] == "urn:storemon:problem:internal"
