@@ -101,7 +101,15 @@ def shapes(bench: Bench) -> Iterator[Row]:
         ours, classic = bench.pairs(lambda: processes.ask(computer, month), lambda: processes.ask(peer))
     data = bench.named(14_000, 30, polls)
     peak = max(run.peak_mb for run in ours)
-    yield Row("a month by day", data, seconds(ours), seconds(classic), "the classic report of as many (56,000 stores x 8 d)", 4.0, peak_mb=peak)
+    yield Row(
+        "a month by day",
+        data,
+        seconds(ours),
+        seconds(classic),
+        "the classic report of as many (56,000 stores x 8 d)",
+        4.0,
+        peak_mb=peak,
+    )
 
 
 def history(bench: Bench) -> Iterator[Row]:

@@ -23,13 +23,7 @@ from storemon_flask.storage.db import Database
 TABLES = {
     "store", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "data_version", "api_key", "secret",
 }  # fmt: skip
-STEPS = [
-    "m001_first_schema",
-    "m002_schedule_version",
-    "m003_names_and_keys",
-    "m004_shapes_of_reports",
-    "m005_dated_hours",
-]
+STEPS = [step.__name__ for step in schema.STEPS]
 
 
 @pytest.fixture

@@ -175,6 +175,26 @@ def m004_shapes_of_reports(db: "Database") -> None:
         db.execute(f"ALTER TABLE report ADD COLUMN {column} TEXT CHECK ({column} IS NULL OR json_valid({column}))")
 
 
+def m004a_one_table_of_reports(db: "Database") -> None:
+    """The table of reports as it was meant: two states of this program made others under the same steps' names.
+
+    The first refused reports of all stores (`json_valid(NULL)` is 0 for some SQLites), the other had no column `method`.
+    """
+    (made,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'report'").fetchone()
+    columns = [name for _, name, *_ in db.execute("PRAGMA table_info(report)")]
+    if "method" in columns and "stores IS NULL" in made:
+        return
+    db.execute("ALTER TABLE report RENAME TO report_before")
+    db.execute("DROP INDEX report_state")
+    for statement in _statements(_TABLES):
+        if "CREATE TABLE report (" in statement or "INDEX report_state" in statement:
+            db.execute(statement)
+    m004_shapes_of_reports(db)
+    kept = ", ".join(columns)
+    db.execute(f"INSERT INTO report ({kept}) SELECT {kept} FROM report_before ORDER BY rowid")
+    db.execute("DROP TABLE report_before")
+
+
 _DATED_HOURS: Final = """
 -- Weekly hours hold from a local date, in days since 1970-01-01, until the store's next version; -1000000: no date.
 CREATE TABLE dated_hours (
@@ -233,5 +253,6 @@ STEPS: Final[tuple[Callable[["Database"], None], ...]] = (
     m002_schedule_version,
     m003_names_and_keys,
     m004_shapes_of_reports,
+    m004a_one_table_of_reports,
     m005_dated_hours,
 )
