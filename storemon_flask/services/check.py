@@ -106,7 +106,7 @@ def _parts(connection: sqlite3.Connection) -> Iterator[tuple[str, float, _Look]]
     def zones(part: Part, told: Callable[[float], None]) -> str:
         return f"{checks.zones(connection, frozenset(zonedata.names()), part.problem):,} stores"
 
-    yield "pages, indexes, constraints", 0.35, pages
+    yield "pages and indexes", 0.35, pages
     yield "references between tables", 0.05, keys
     yield "polls and stores' spans", 0.0, weeks
     yield "counts of loads", 0.05, loads

@@ -66,7 +66,7 @@ def sums(connection: sqlite3.Connection) -> Sums:
 
 
 def faults(connection: sqlite3.Connection, most: int = 100) -> list[str]:
-    """What SQLite finds wrong with the file's pages, indexes and constraints; empty when all is well."""
+    """What SQLite finds wrong with the file's pages and indexes; empty when all is well."""
     found = [str(line) for (line,) in connection.execute(f"PRAGMA integrity_check({most})")]
     return [] if found == ["ok"] else found
 
