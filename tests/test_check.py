@@ -40,7 +40,7 @@ def test_a_whole_database_is_well_and_stays_as_it_is(small_fleet: Path, database
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["checked", "amount", "problems"]
     assert [line[: len(name)] for line, name in zip(lines[1:], PARTS, strict=False)] == PARTS
-    assert lines[3].split()[-7:] == ["4", "polls", "in", "2", "weeks", "0"][-7:] or "4 polls in 2 weeks" in lines[3]
+    assert "4 polls in 2 weeks" in lines[3]
     assert lines[-1] == "all is well"
     assert settings.database.read_bytes() == before
 
@@ -129,6 +129,7 @@ def test_rows_that_no_constraint_allows_are_found(small_fleet: Path, settings: S
         connection.execute("UPDATE hours SET day = 9, start_s = -1 WHERE day = 0 AND end_s = 43200")
         connection.execute("UPDATE load_file SET row_count = row_count + 1 WHERE id = 1")
     problems = found(settings)
+    # SQLite itself does not ask for these on a connection that only reads.
     assert any("day 9 from second -1 to second 43200" in problem for problem in problems[PARTS[4]])
     assert any("rows, and" in problem for problem in problems[PARTS[3]])
 
