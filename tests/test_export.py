@@ -17,7 +17,7 @@ from storemon_flask.services import export, load
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
-FILES = ["menu_hours.csv", "polls.csv", "stores.csv", "timezones.csv"]
+FILES = ["menu_hours.csv", "polls.csv", "special_hours.csv", "stores.csv", "timezones.csv"]
 NOW_US = 1_800_000_000_000_000
 
 
@@ -143,7 +143,7 @@ export.run(Database(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]))
 """
     out = tmp_path / "out"
     killed_at(settings.home, code, settings.database, out)
-    assert sorted(file.name for file in out.glob("*.csv")) == ["menu_hours.csv", "polls.csv"]
+    assert sorted(file.name for file in out.glob("*.csv")) == ["menu_hours.csv", "polls.csv", "special_hours.csv"]
     export.run(Database(settings.database), out, overwrite=True)
     assert sorted(file.name for file in out.glob("*.csv")) == FILES
 
