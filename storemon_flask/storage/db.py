@@ -52,7 +52,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._open: dict[sqlite3.Connection, str] = {}
         self._stopping = threading.Event()
         self._migrated = False
         self._known: tuple[int, int] | None = None
@@ -176,15 +176,17 @@ class Database:
     def close(self) -> None:
         """Close the connections of every thread; the next use opens new ones."""
         self._local = threading.local()
-        while self._open:
-            self._open.pop().close()
+        # The last to go moves the log into the file and removes it, which a reader cannot.
+        for connection, _ in sorted(self._open.copy().items(), key=lambda item: item[1] == "writer"):
+            connection.close()
+        self._open.clear()
 
     def _connection(self, name: str, uri: str) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is not None and getattr(self._local, f"{name}_file", None) != self.identity():
             # Somebody removed the file or put another in its place: what this connection sees is nobody's any more.
             connection.close()
-            self._open.remove(connection)
+            self._open.pop(connection, None)
             connection = None
         if connection is None:
             connection = sqlite3.connect(
@@ -205,7 +207,7 @@ class Database:
                 raise
             setattr(self._local, name, connection)
             setattr(self._local, f"{name}_file", self.identity())
-            self._open.append(connection)
+            self._open[connection] = name
         return connection
 
     def identity(self) -> tuple[int, int] | None:
