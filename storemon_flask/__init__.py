@@ -25,7 +25,19 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
-    from storemon_flask.web import classic, docs, feeds, guard, loads, openapi, paths, problems, reports, stores
+    from storemon_flask.web import (
+        classic,
+        docs,
+        feeds,
+        guard,
+        loads,
+        openapi,
+        paths,
+        problems,
+        reports,
+        store_changes,
+        stores,
+    )
 
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
@@ -48,6 +60,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         loads.blueprint,
         reports.blueprint,
         stores.blueprint,
+        store_changes.blueprint,
         openapi.blueprint,
         docs.blueprint,
     ):

@@ -6,11 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from storemon_flask.errors import DatabaseError
-from storemon_flask.storage import migrations
+from storemon_flask.storage import copies, migrations
 
 # A writer waits this long for another one before it gives up: applying a load of 100 million polls takes less.
 BUSY_TIMEOUT_S = 300.0
@@ -131,9 +131,13 @@ class Database:
                 if self.exists():
                     self._refuse_others()
                 connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rwc")
-                migrations.bring_up_to_date(connection, self._begin)
+                migrations.bring_up_to_date(connection, self._begin, self._keep_copy)
             self._known = self.identity()
             self._migrated = True
+
+    def _keep_copy(self, step: str) -> None:
+        """The database as it is before that step of the schema, in a file beside it."""
+        copies.before_step(self.path, step)
 
     def stop_waiting(self) -> None:
         """Writers that wait for the lock give up now: the server is going down."""
@@ -221,17 +225,21 @@ class Database:
         self._known = self.identity()
         self._migrated = True
 
-    @contextmanager
-    def _sentences(self) -> Iterator[None]:
-        """What SQLite says of an unusable file, as a sentence that names the file and what to do."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorname", "") or ""
-            sentence = next((text for start, text in _REASONS.items() if code.startswith(start)), None)
-            if sentence is None:
-                raise
-            raise DatabaseError(f"{self.path} {sentence}", sqlite=code) from error
+    def _sentences(self) -> AbstractContextManager[None]:
+        return sentences(self.path)
+
+
+@contextmanager
+def sentences(path: Path) -> Iterator[None]:
+    """What SQLite says of an unusable file, as a `DatabaseError` whose sentence names the file and what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorname", "") or ""
+        sentence = next((text for start, text in _REASONS.items() if code.startswith(start)), None)
+        if sentence is None:
+            raise
+        raise DatabaseError(f"{path} {sentence}", sqlite=code) from error
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
