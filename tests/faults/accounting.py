@@ -148,7 +148,8 @@ def read(database: Path) -> "closing[sqlite3.Connection]":
 def left_over(home: Path) -> list[str]:
     """Files in the home that nobody ought to have left once everything has ended in good order."""
     expected = {"storemon.db", "storemon.db.server-lock"}
-    odd = [path.name for path in (home / "instance").iterdir() if path.name not in expected]
+    beside = [path.name for path in (home / "instance").iterdir() if ".db.before-" not in path.name]
+    odd = [name for name in beside if name not in expected]
     reports = home / "reports"
     odd += [path.name for path in reports.iterdir() if not path.name.startswith("report_")] if reports.exists() else []
     return sorted(odd)

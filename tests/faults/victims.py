@@ -22,6 +22,7 @@ from storemon_flask.storage import schema
 
 AIM_S = 2.0
 CLIENTS = 3
+OLD_BATCHES = 20
 
 
 @dataclass
@@ -211,9 +212,9 @@ def migrate(ground: Ground, turn: int) -> None:
     file = template / "instance" / "storemon.db"
     ground.ledger = Ledger(ground.ledger.shape)
     if template.exists():
-        ground.ledger.acknowledged = {ground.ledger.next() for _ in range(20)}
+        ground.ledger.acknowledged = {ground.ledger.next() for _ in range(OLD_BATCHES)}
     else:
-        accounting.make_old(file, schema.STEPS[:steps], ground.ledger, 20)
+        accounting.make_old(file, schema.STEPS[:steps], ground.ledger, OLD_BATCHES)
     shutil.rmtree(ground.home, ignore_errors=True)
     shutil.copytree(template, ground.home)
     batch, feed = ground.feed()
@@ -225,6 +226,13 @@ def migrate(ground: Ground, turn: int) -> None:
     names = [step.__name__ for step in schema.STEPS]
     assert made in (names[:steps], names), "a migration was made in part"
     ground.seen["the old schema left"] += made != names
+    # What is kept of before the change is whole as soon as it has its name.
+    for kept in ground.database.parent.glob("storemon.db.before-*"):
+        with accounting.read(kept) as connection:
+            accounting.account(
+                connection, Ledger(ground.ledger.shape, set(range(OLD_BATCHES)), set(range(OLD_BATCHES)))
+            )
+        ground.seen["copies of before, whole"] += 1
 
 
 def weeks_of_polls(ground: Ground) -> None:
@@ -238,7 +246,7 @@ def prune(ground: Ground, turn: int) -> None:
     before_us = first_us + (1 + turn % 20) * 7 * 86_400 * 1_000_000
     ground.ledger.pruning_us = max(ground.ledger.pruning_us, before_us)
     day = time.strftime("%Y-%m-%d", time.gmtime(before_us // 1_000_000))
-    done = ground.command(turn, "prune", "--before", day)
+    done = ground.command(turn, "prune", "--before", day, "--yes")
     if done.returncode == 0:
         ground.ledger.pruned_us = before_us
 
