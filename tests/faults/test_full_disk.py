@@ -18,7 +18,14 @@ from checking import check
 from conftest import STOREMON, Answer, Server, environment, http, storemon, wait_until
 from serving import serve_at as serve_at
 
+from storemon_flask.settings import Settings
+
 pytestmark = pytest.mark.slow
+
+# Before there were retries, a report that met a full disk waited for the next start.
+retried = pytest.mark.skipif(
+    "max_pending_reports" not in Settings.__annotations__, reason="reports are not tried again yet"
+)
 
 SEED = 7
 DISK_MB = 24
@@ -98,6 +105,7 @@ def books(home: Path, ledger: Ledger) -> None:
     assert set(states.values()) <= {"complete", "failed"}
 
 
+@retried
 def test_a_disk_that_is_full_now_and_then_loses_nothing_that_was_acknowledged(
     disk: Path, serve_at: Callable[..., Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,9 +174,10 @@ def test_a_load_that_fills_the_disk_is_said_and_the_files_before_it_are_whole(
     check(home)
     with capsys.disabled():
         print(f"\nloads on a full disk (seed {SEED}): {refused} of 12 refused")
-    assert 3 <= refused
+    assert refused >= 3
 
 
+@retried
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("fiu-run"), reason="needs fiu-run (package fiu-utils)")
 def test_writes_that_fail_at_random_lose_nothing_that_was_acknowledged(
     tmp_path: Path, serve_at: Callable[..., Server], capsys: pytest.CaptureFixture[str]
@@ -178,7 +187,7 @@ def test_writes_that_fail_at_random_lose_nothing_that_was_acknowledged(
     pipes = tmp_path / "fiu"
     pipes.mkdir()
     ledger, outcomes = Ledger(SHAPE), Counter[str]()
-    command = ["fiu-run", "-x", "-f", str(pipes), *STOREMON, "serve", "--port", "0"]
+    command = ["fiu-run", "-x", "-f", str(pipes / "ctrl"), *STOREMON, "serve", "--port", "0"]
     server = serve_at(home, command)
     pid = server.process.pid
     # fiu-run becomes the program (exec), so its control is named for that process.
@@ -187,7 +196,7 @@ def test_writes_that_fail_at_random_lose_nothing_that_was_acknowledged(
 
     def control(order: str) -> None:
         done = subprocess.run(
-            ["fiu-ctrl", "-f", str(pipes), "-c", order, str(pid)], capture_output=True, text=True, timeout=30, check=False
+            ["fiu-ctrl", "-f", str(pipes / "ctrl"), "-c", order, str(pid)], capture_output=True, text=True, timeout=30, check=False
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
@@ -216,14 +225,15 @@ def test_a_file_that_may_not_grow_is_a_full_disk(tmp_path: Path, serve_at: Calla
     home.mkdir()
     ledger = Ledger(SHAPE)
     # In blocks of 1,024 bytes; a command refused by it ends by no signal: Python ignores SIGXFSZ.
-    limited = ["bash", "-c", 'ulimit -f 500; exec "$@"', "bash", *STOREMON, "serve", "--port", "0"]
+    limited = ["bash", "-c", 'ulimit -f 3000; exec "$@"', "bash", *STOREMON, "serve", "--port", "0"]
     server = serve_at(home, limited)
     refused = 0
-    for _ in range(60):
+    while refused < 5:
+        assert len(ledger.sent) < 1000
         refused += refused_well(push(server, ledger))
     assert server.get("/healthz").status == 200
     assert server.end() == 0
-    assert 0 < refused < 60
+    assert ledger.acknowledged
     assert "Traceback" not in server.log.read_text()
     books(home, ledger)
     after = subprocess.run([*STOREMON, "report"], env=environment(home), capture_output=True, check=False)
