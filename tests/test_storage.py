@@ -23,7 +23,13 @@ from storemon_flask.storage.db import Database
 TABLES = {
     "store", "poll_week", "hours", "timezone", "load", "load_file", "reject", "report", "data_version", "api_key", "secret",
 }  # fmt: skip
-STEPS = ["m001_first_schema", "m002_schedule_version", "m003_names_and_keys", "m004_shapes_of_reports"]
+STEPS = [
+    "m001_first_schema",
+    "m002_schedule_version",
+    "m003_names_and_keys",
+    "m004_shapes_of_reports",
+    "m006_life_of_reports",
+]
 
 
 @pytest.fixture
