@@ -25,7 +25,20 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
-    from storemon_flask.web import classic, docs, feeds, guard, loads, openapi, paths, problems, reports, stores
+    from storemon_flask.web import (
+        classic,
+        docs,
+        feeds,
+        guard,
+        loads,
+        openapi,
+        ops,
+        paths,
+        problems,
+        reports,
+        stores,
+        watching,
+    )
 
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
@@ -48,12 +61,14 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         loads.blueprint,
         reports.blueprint,
         stores.blueprint,
+        ops.blueprint,
         openapi.blueprint,
         docs.blueprint,
     ):
         app.register_blueprint(blueprint)
     problems.register(app)
     guard.register(app, settings)
+    watching.register(app, app.extensions["storemon"].meters)
     for command in commands():
         app.cli.add_command(command)
     return app
