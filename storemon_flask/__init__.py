@@ -26,6 +26,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
     from storemon_flask.web import classic, docs, feeds, guard, loads, openapi, paths, problems, reports, stores
+    from storemon_flask.web.pages import now, words
 
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
@@ -50,8 +51,10 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         stores.blueprint,
         openapi.blueprint,
         docs.blueprint,
+        now.blueprint,
     ):
         app.register_blueprint(blueprint)
+    words.register(app)
     problems.register(app)
     guard.register(app, settings)
     for command in commands():

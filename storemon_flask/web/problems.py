@@ -1,4 +1,4 @@
-"""One shape for every error: RFC 9457 `application/problem+json`, with a `detail` that says what to do."""
+"""One shape for every error: RFC 9457 `application/problem+json`, with a `detail` that says what to do; a page for browsers."""
 
 import logging
 
@@ -7,6 +7,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
 from storemon_flask.errors import Busy, StoremonError
+from storemon_flask.web.pages.errors import error_page, wants_page
 
 log = logging.getLogger("storemon.web")
 
@@ -19,9 +20,15 @@ def register(app: Flask) -> None:
 
 
 def problem(status: int, kind: str, title: str, detail: str, **members: object) -> Response:
-    """The answer itself."""
+    """The answer itself: a page where a browser asks, with the same sentence."""
+    if wants_page():
+        answer = error_page(status, title, detail)
+        answer.vary.add("Accept")
+        return answer
     body = {"type": f"urn:storemon:problem:{kind}", "title": title, "status": status, "detail": detail, **members}
-    return Response(json.dumps(body) + "\n", status, content_type="application/problem+json")
+    answer = Response(json.dumps(body) + "\n", status, content_type="application/problem+json")
+    answer.vary.add("Accept")
+    return answer
 
 
 def _storemon(error: StoremonError) -> Response:
