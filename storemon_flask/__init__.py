@@ -25,7 +25,20 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
-    from storemon_flask.web import classic, docs, feeds, guard, loads, openapi, paths, problems, reports, stores
+    from storemon_flask.web import (
+        classic,
+        docs,
+        feeds,
+        guard,
+        loads,
+        openapi,
+        paths,
+        problems,
+        reports,
+        stores,
+    )
+    from storemon_flask.web.pages import data as data_page
+    from storemon_flask.web.pages import reports as report_pages
 
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
@@ -50,6 +63,8 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         stores.blueprint,
         openapi.blueprint,
         docs.blueprint,
+        report_pages.blueprint,
+        data_page.blueprint,
     ):
         app.register_blueprint(blueprint)
     problems.register(app)

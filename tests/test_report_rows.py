@@ -37,18 +37,18 @@ def test_the_cells_are_those_of_the_csv_and_ids_are_as_they_are(tmp_path: Path) 
 
 
 def test_a_page_holds_the_rows_it_was_asked_for(tmp_path: Path) -> None:
-    page = look(tmp_path, numbers(250), View(offset=100, limit=3))
-    assert [cells[0] for cells in page.rows] == ["s100", "s101", "s102"]
+    page = look(tmp_path, numbers(250), View(number=11, limit=10))
+    assert [cells[0] for cells in page.rows] == [f"s{number}" for number in range(100, 110)]
     assert (page.total, page.found) == (250, 250)
-    assert look(tmp_path, numbers(250), View(offset=249)).rows == [["s249", "243.00"]]
-    assert look(tmp_path, numbers(250), View(offset=1000)).rows == []
+    assert look(tmp_path, numbers(250), View(number=250, limit=1)).rows == [["s249", "243.00"]]
+    assert look(tmp_path, numbers(250), View(number=1000)).rows == []
 
 
 def test_numbers_are_sorted_as_numbers_either_way(tmp_path: Path) -> None:
     up = look(tmp_path, numbers(250), View("uptime_last_day", limit=12))
     assert [cells[1] for cells in up.rows] == [f"{value}.00" for value in range(12)]
-    down = look(tmp_path, numbers(250), View("uptime_last_day", True, offset=1, limit=2))
-    assert [cells[1] for cells in down.rows] == ["248.00", "247.00"]
+    down = look(tmp_path, numbers(250), View("uptime_last_day", True, number=2, limit=1))
+    assert [cells[1] for cells in down.rows] == ["248.00"]
 
 
 @pytest.mark.parametrize("descending", [False, True])

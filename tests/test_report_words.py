@@ -8,7 +8,7 @@ from werkzeug.datastructures import MultiDict
 from storemon_flask.services import report_words
 from storemon_flask.services.data_page import age
 from storemon_flask.services.report_store import ReportRow
-from storemon_flask.web import report_form
+from storemon_flask.web.pages import report_form
 
 
 def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, columns: str = "classic") -> ReportRow:

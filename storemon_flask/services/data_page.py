@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Final
 
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
-from storemon_flask.services import catalogue
+from storemon_flask.services import catalogue, schedule
 from storemon_flask.storage import feed_counts, stores
 from storemon_flask.storage.db import Database
 
@@ -31,6 +31,15 @@ class Freshness:
     newest_poll_us: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Names that a report can be narrowed down to, and whether there is any poll."""
+
+    groups: list[str]
+    zones: list[str]
+    polled: bool
+
+
 def freshness(database: Database) -> Freshness:
     """How much there is and since when; without a database there is nothing."""
     if not database.exists():
@@ -47,6 +56,16 @@ def freshness(database: Database) -> Freshness:
     }
     feeds = [Feed(name, *of_feed[name], loaded.get(name)) for name in _FEEDS]
     return Freshness(feeds, count["stores"], newest)
+
+
+def places(database: Database, default_zone: str) -> Places:
+    """The groups and zones that stores are in, by name, and whether there is a poll."""
+    if not database.exists():
+        return Places([], [], False)
+    with database.read() as connection:
+        plan = schedule.of(database, connection, default_zone, None)
+        polled = stores.newest_poll(connection) is not None
+    return Places(sorted({group for group in plan.groups if group}), list(plan.zone_names), polled)
 
 
 def first_rejects(database: Database, load: int, most: int) -> list[tuple[str, int, str, str]]:

@@ -43,12 +43,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a report is looked at. `sort` is a column; None is the order of the report. `text` is searched in its texts."""
+    """How a report is looked at. `sort` is a column; None is the order of the report. `text` is searched in its texts;
+    `number` is the page, from 1."""
 
     sort: str | None = None
     descending: bool = False
     text: str = ""
-    offset: int = 0
+    number: int = 1
     limit: int = 100
 
 
@@ -64,7 +65,9 @@ class Page:
     found: int
     # Columns that are not shown; they are in the CSV.
     hidden: int
+    # Rows a page: fewer than asked where the report is wide. `first` of this page, from 0.
     limit: int
+    first: int
 
 
 def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Page:
@@ -73,10 +76,11 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
     `Unprocessable` for a column that it does not have and for sorting one that is too long, `Gone` when the file went.
     """
     header = _header(file)
-    columns = [_column(name, windows) for name in header]
+    columns = [column(name, windows) for name in header]
     shown = columns[:MOST_COLUMNS]
     texts = [place for place, column in enumerate(columns) if not column.numeric]
     limit = max(1, min(view.limit, MOST_ROWS, _MOST_CELLS // max(len(shown), 1)))
+    first = (view.number - 1) * limit
     by = None if view.sort is None else _place(columns, view.sort)
     wanted = view.text.casefold()
     keys: list[tuple[str | Decimal | None, int]] = []
@@ -88,7 +92,7 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
             continue
         found += 1
         if by is None:
-            if view.offset < found <= view.offset + limit:
+            if first < found <= first + limit:
                 kept.append(cells)
         else:
             if len(keys) == MOST_SORTED:
@@ -98,12 +102,12 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
                 )
             keys.append((_key(cells[by], columns[by].numeric), row))
     if by is not None:
-        numbers = _in_order(keys, view.descending)[view.offset : view.offset + limit]
+        numbers = _in_order(keys, view.descending)[first : first + limit]
         kept = _picked(_rows(file, altered, header), numbers)
     named = [dict(zip(header, cells, strict=False)) for cells in kept]
     tones = [[tone(column, cells) for column in shown] for cells in named]
     rows = [cells[:MOST_COLUMNS] for cells in kept]
-    return Page(shown, rows, tones, total, found, len(columns) - len(shown), limit)
+    return Page(shown, rows, tones, total, found, len(columns) - len(shown), limit, first)
 
 
 def tone(column: Column, cells: Mapping[str, str]) -> str:
@@ -131,7 +135,8 @@ def tone(column: Column, cells: Mapping[str, str]) -> str:
     return "" if amount("unknown") else "up"
 
 
-def _column(name: str, windows: Sequence[str]) -> Column:
+def column(name: str, windows: Sequence[str]) -> Column:
+    """What a column is, by its name in the CSV and the names of the report's windows."""
     # A header that a spreadsheet would run begins with a `'`, but none of a measure's does.
     for measure in _MEASURES:
         suffix = name[len(measure) :]
