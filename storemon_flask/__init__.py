@@ -25,19 +25,8 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
-    from storemon_flask.web import (
-        classic,
-        docs,
-        feeds,
-        guard,
-        loads,
-        openapi,
-        paths,
-        problems,
-        reports,
-        stores,
-    )
-    from storemon_flask.web.pages import data as data_page
+    from storemon_flask.web import classic, docs, feeds, guard, loads, openapi, paths, problems, reports, stores
+    from storemon_flask.web.pages import data as data_pages
     from storemon_flask.web.pages import reports as report_pages
 
     settings = settings or settings_.load()
@@ -64,7 +53,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         openapi.blueprint,
         docs.blueprint,
         report_pages.blueprint,
-        data_page.blueprint,
+        data_pages.blueprint,
     ):
         app.register_blueprint(blueprint)
     problems.register(app)

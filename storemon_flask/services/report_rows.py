@@ -19,8 +19,13 @@ MOST_COLUMNS: Final = 48
 # What a page holds, so that it stays small however wide the report is.
 _MOST_CELLS: Final = 3_600
 MOST_ROWS: Final = 500
+_FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
 _MEASURES: Final = (
     "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime", "unknown", "business", "measured",
+)  # fmt: skip
+_EXTRA: Final = (
+    "business", "measured", "uptime_low", "uptime_high", "polls", "last_poll", "timezone",
+    "start_earliest", "start_latest", "end_earliest", "end_latest",
 )  # fmt: skip
 _WORDS: Final = {
     "store_id": "store", "status_now": "status", "timezone": "time zone", "last_poll_utc": "newest poll",
@@ -39,6 +44,11 @@ class Column:
     numeric: bool
     measure: str = ""
     suffix: str = ""
+
+    @property
+    def extra(self) -> bool:
+        """Whether it says how sure another column is, or where that comes from: what a sheet of paper has no room for."""
+        return self.measure in _EXTRA or self.name.startswith(_EXTRA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +87,9 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
     """
     header = _header(file)
     columns = [column(name, windows) for name in header]
-    shown = columns[:MOST_COLUMNS]
+    order = _shown(columns)
     texts = [place for place, column in enumerate(columns) if not column.numeric]
-    limit = max(1, min(view.limit, MOST_ROWS, _MOST_CELLS // max(len(shown), 1)))
+    limit = max(1, min(view.limit, MOST_ROWS, _MOST_CELLS // max(len(order), 1)))
     first = (view.number - 1) * limit
     by = None if view.sort is None else _place(columns, view.sort)
     wanted = view.text.casefold()
@@ -104,9 +114,10 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
     if by is not None:
         numbers = _in_order(keys, view.descending)[first : first + limit]
         kept = _picked(_rows(file, altered, header), numbers)
+    shown = [columns[place] for place in order]
     named = [dict(zip(header, cells, strict=False)) for cells in kept]
     tones = [[tone(column, cells) for column in shown] for cells in named]
-    rows = [cells[:MOST_COLUMNS] for cells in kept]
+    rows = [[cells[place] for place in order] for cells in kept]
     return Page(shown, rows, tones, total, found, len(columns) - len(shown), limit, first)
 
 
@@ -149,6 +160,13 @@ def column(name: str, windows: Sequence[str]) -> Column:
         return Column(name, f"{words} {window}".strip(), unit, True, measure, suffix)
     words = _WORDS.get(name, name.replace("_", " "))
     return Column(name, words, "min" if name == "down_minutes" else "", report_text.is_number(name))
+
+
+def _shown(columns: Sequence[Column]) -> list[int]:
+    """Places of the columns to show: what a person knows a store by comes first, wherever the CSV has it."""
+    names = [column.name for column in columns]
+    first = [names.index(name) for name in _FIRST if name in names]
+    return (first + [place for place in range(len(columns)) if place not in first])[:MOST_COLUMNS]
 
 
 def _window(name: str) -> str:

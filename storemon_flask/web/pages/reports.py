@@ -8,13 +8,14 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
 
-from storemon_flask.errors import BadRequest, StoremonError
-from storemon_flask.services import data_page, report_rows, report_store, report_text, report_words, shapes
+from storemon_flask import zonedata
+from storemon_flask.errors import BadRequest, NotFound, StoremonError
+from storemon_flask.services import data_page, instants, report_rows, report_store, report_text, report_words, shapes
 from storemon_flask.services.report_rows import View
 from storemon_flask.services.report_store import ReportRow
-from storemon_flask.web import bodies
+from storemon_flask.web import bodies, contract
 from storemon_flask.web.app import runner
-from storemon_flask.web.pages import report_form
+from storemon_flask.web.pages import report_form, words
 
 blueprint = Blueprint("report_pages", __name__)
 
@@ -101,9 +102,22 @@ def report(report_id: str) -> ResponseReturnValue:
         view=view,
         limits=_LIMITS,
         pages=max(1, -(-table.found // table.limit)) if table else 1,
+        names=[column.name for column in table.columns] if table else [],
         store_url=_store_url,
+        moment=_moment,
+        removable=hasattr(found, "delete"),
         others=[other for other in report_store.newest(found.database, None, _OTHERS) if _comparable(other, row)],
     )
+
+
+@contract.page(blueprint, "POST", "/reports/<string:report_id>/delete", scope="write")
+def delete(report_id: str) -> ResponseReturnValue:
+    """Delete a report, or cancel one that is on its way; the browser is sent back to the list."""
+    remove = getattr(runner(), "delete", None)
+    if remove is None:
+        raise NotFound("this version does not delete reports")
+    remove(report_id)
+    return redirect(url_for("report_pages.reports"), 303)
 
 
 @blueprint.get("/reports/<string:report_id>/changes")
@@ -117,6 +131,16 @@ def changes(report_id: str) -> ResponseReturnValue:
         "changes.html", row=row, other=other, asked=report_words.asked, total=len(all_changes),
         changes=all_changes[:_CHANGES], column=partial(report_rows.column, windows=_windows(row)),
     )  # fmt: skip
+
+
+def _moment(cell: str, zone: str) -> str | None:
+    """The wall clock of a zone at the instant in a cell; None when it is no instant or the zone is not known."""
+    if not cell.endswith("Z") or zone not in zonedata.names():
+        return None
+    try:
+        return words.local_text(instants.read(cell), zone)
+    except ValueError:
+        return None
 
 
 def _store_url(store_id: str) -> str:
