@@ -1,9 +1,10 @@
 """One store changed: its hours and zone set, its hours, special hours or the whole store removed."""
 
+import re
 from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
-from marshmallow import fields, validate
+from marshmallow import ValidationError, fields, validate
 
 from storemon_flask import zonedata
 from storemon_flask.services import store_edit
@@ -37,9 +38,15 @@ DATE: Final = (
 )
 
 
+def _date(text: str) -> None:
+    # What feeds forgive, blanks around it, is no date in a schema.
+    if not re.fullmatch(DATE, text) or text.endswith("\n"):
+        raise ValidationError("must be a date such as 2024-10-14, from 1970 to 2199")
+
+
 def _valid_from(about: str) -> fields.String:
     return fields.String(
-        validate=_SHORT,
+        validate=_date,
         metadata={
             "description": f"the local date from which on {about}; for ever if not given",
             "pattern": DATE,
@@ -133,6 +140,7 @@ class SpecialDateQuery(Closed):
 
     date = fields.String(
         load_default=None,
+        validate=_date,
         metadata={"description": "of that local date; of all if not given", "pattern": DATE, "example": "2024-12-25"},
     )
 
