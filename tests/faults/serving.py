@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Server
+from forks import ForkServer
 
 
 @pytest.fixture
@@ -20,3 +21,11 @@ def serve_at() -> Iterator[Callable[..., Server]]:
     yield start
     for server in started:
         server.end(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkServer]:
+    """Starts commands without the half second that Python and numpy take; all are ended after the module."""
+    server = ForkServer()
+    yield server
+    server.close()

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from accounting import Ledger, Shape
 from conftest import Server, http, storemon
 from forks import ForkServer
+from serving import forks as forks
 
 from storemon_flask.settings import Settings
 
@@ -22,13 +23,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reas
 SHAPE = Shape(12, 150)
 BATCHES = 12
 PAGE = 16_384
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[ForkServer]:
-    server = ForkServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from accounting import Ledger
 from checking import check
 from conftest import wait_until
 from forks import ForkServer
+from serving import forks as forks
 from victims import VICTIMS, Ground, Victim
 
 from storemon_flask.server import commands
@@ -26,13 +26,6 @@ pytestmark = [
 SEED = 20_261_124
 AT_LEAST = 300
 TOTAL: Counter[str] = Counter()
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[ForkServer]:
-    server = ForkServer()
-    yield server
-    server.close()
 
 
 def account(ground: Ground) -> Counter[str]:

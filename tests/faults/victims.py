@@ -269,7 +269,7 @@ VICTIMS = (
     Victim("load", "load-data", 60, Shape(100, 100), nothing, load),
     Victim("push", "serve", 60, Shape(20, 5), nothing, push),
     Victim("report", "serve", 60, Shape(400, 300), some_polls, trigger, turns_a_home=15),
-    Victim("report in a file", "report", 40, Shape(400, 300), some_polls, report_file),
+    Victim("report in a file", "report", 40, Shape(400, 300), some_polls, report_file, whole_or_old),
     Victim("migration", "load-data", 40, Shape(100, 150), old_schema, migrate),
     Victim("prune", "prune", 40, Shape(100, 350, 12), weeks_of_polls, prune),
     Victim("backup", "backup", 40, Shape(300, 300), weeks_of_polls, backup, backup_is_whole),
