@@ -19,7 +19,7 @@ from storemon_flask.settings import Settings
 from storemon_flask.web.contract import OPERATIONS
 
 # Pages are for people; they are no part of the interface for programs.
-PAGES = {"/docs"}
+PAGES = {"/", "/stores", "/stores/<store:store_id>", "/docs"}
 
 
 @pytest.fixture
