@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -85,6 +86,30 @@ def reports(bench: Bench) -> Iterator[Row]:
                 ours, theirs = bench.pairs(lambda: _pushed_report(url, next(pushes)), lambda: processes.ask(duck))
                 peak = processes.peak_mb(pid)
             yield Row("report over HTTP", data, seconds(ours), seconds(theirs), "DuckDB, warm", reach, peak_mb=peak)
+
+
+def shapes(bench: Bench) -> Iterator[Row]:
+    """A month by day, a row for each store and day, against a classic report with as many polls in its window."""
+    folder, polls = bench.fleet(14_000, 30)
+    other, _ = bench.fleet(56_000, 8)
+    home, wide = bench.work / "home-shapes", bench.work / "home-wide"
+    processes.module("ours", "load", folder, home)
+    processes.module("ours", "load", other, wide)
+    month = json.dumps({"by": "day", "windows": ["last_30_days"]})
+    out = bench.work / "ours.csv"
+    with processes.asked("ours", home, out) as computer, processes.asked("ours", wide, out) as peer:
+        ours, classic = bench.pairs(lambda: processes.ask(computer, month), lambda: processes.ask(peer))
+    data = bench.named(14_000, 30, polls)
+    peak = max(run.peak_mb for run in ours)
+    yield Row(
+        "a month by day",
+        data,
+        seconds(ours),
+        seconds(classic),
+        "the classic report of as many (56,000 stores x 8 d)",
+        4.0,
+        peak_mb=peak,
+    )
 
 
 def history(bench: Bench) -> Iterator[Row]:
@@ -199,6 +224,7 @@ def _sqlite_import(bench: Bench, folder: Path) -> Callable[[], Run]:
 CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "loads": loads,
     "reports": reports,
+    "shapes": shapes,
     "history": history,
     "scale": scale,
     "latency": serving.latency,

@@ -2,7 +2,8 @@
 
 python -m benchmarks.ours load FLEET HOME       loads the three CSVs into a new home
 python -m benchmarks.ours again FLEET HOME      loads them once more into that home
-python -m benchmarks.ours answer HOME OUT       one computation per line of standard input, warm
+python -m benchmarks.ours answer HOME OUT       one computation per line of standard input, warm; a line may hold the fields of
+                                                the report's shape as JSON
 """
 
 import json
@@ -46,9 +47,10 @@ def answer(home: Path, out: Path) -> None:
     """Compute a report for every line of standard input."""
     settings = settings_.load({"STOREMON_HOME": str(home)})
     database = Database(settings.database)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        shape = json.loads(line) if line.strip() else {}
         started = time.perf_counter()
-        question = report_service.ask(database, report_service.Asked(), settings.default_timezone, 10**9)
+        question = report_service.ask(database, report_service.Asked(shape=shape), settings.default_timezone, 10**9)
         text = report_service.compute(database, question, settings.rules, settings.default_timezone)
         # As DuckDB's COPY does, without the two fsyncs of a finished report: those are in the report over HTTP.
         out.write_text(text.csv)

@@ -25,8 +25,20 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
-    from storemon_flask.web import classic, docs, feeds, guard, loads, openapi, paths, problems, reports, stores
-    from storemon_flask.web.pages import now, words
+    from storemon_flask.web import (
+        classic,
+        docs,
+        feeds,
+        guard,
+        loads,
+        openapi,
+        pages,
+        paths,
+        problems,
+        reports,
+        store_changes,
+        stores,
+    )
 
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
@@ -49,12 +61,12 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         loads.blueprint,
         reports.blueprint,
         stores.blueprint,
+        store_changes.blueprint,
         openapi.blueprint,
         docs.blueprint,
-        now.blueprint,
     ):
         app.register_blueprint(blueprint)
-    words.register(app)
+    pages.register(app)
     problems.register(app)
     guard.register(app, settings)
     for command in commands():

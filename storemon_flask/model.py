@@ -21,6 +21,11 @@ MINUTE_US: Final = 60 * SECOND_US
 HOUR_US: Final = 3600 * SECOND_US
 DAY_US: Final = 24 * HOUR_US
 WEEK_US: Final = 7 * DAY_US
+# Local dates are days since 1970-01-01. These two lie before and after every date that a feed can name.
+UNDATED: Final = -1_000_000
+FOREVER: Final = 1_000_000
+# In place of both times: closed all day.
+CLOSED: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +44,58 @@ class Polls:
 class Hours:
     """Weekly business hours as written: `day` 0 = Monday, seconds after local midnight, `end_s` up to 86,400.
 
-    The reading of equal times, `23:59` and ends before starts is the calculation's (core.openings), not the data's.
+    A row holds on local dates from `from_day` (`UNDATED`: ever) up to, without, `until_day`, at which the store's next version
+    begins. The reading of equal times, `23:59` and ends before starts is the calculation's (core.openings), not the data's.
     """
 
     store: Ints
     day: Ints
     start_s: Ints
     end_s: Ints
+    from_day: Ints
+    until_day: Ints
 
     def __len__(self) -> int:
         return len(self.store)
+
+    def of(self, first: int, stop: int) -> "Hours":
+        """Those of the stores `first` to `stop - 1`, counted from `first`; the rows must be sorted by store."""
+        return Hours(*_of_stores(self, first, stop))
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialHours:
+    """What replaces the weekly hours on one local date: `date` in days since 1970-01-01; both times `CLOSED`: closed all day."""
+
+    store: Ints
+    date: Ints
+    start_s: Ints
+    end_s: Ints
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def of(self, first: int, stop: int) -> "SpecialHours":
+        """Those of the stores `first` to `stop - 1`, counted from `first`; the rows must be sorted by store."""
+        return SpecialHours(*_of_stores(self, first, stop))
+
+
+def no_special_hours() -> SpecialHours:
+    """Special hours of nobody."""
+    return SpecialHours(*(np.empty(0, dtype=np.int64) for _ in range(4)))
+
+
+def _of_stores(rows: Hours | SpecialHours, first: int, stop: int) -> list[Ints]:
+    begin, end = np.searchsorted(rows.store, [first, stop]).tolist()
+    store, *columns = (getattr(rows, name)[begin:end] for name in rows.__slots__)
+    return [store - first, *columns]
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """What a calculation needs for `size` stores, numbered 0 to size - 1: their polls, hours and zones.
 
-    `zone_of[i]` indexes `zone_names`. `last_poll_us[i]` is the store's newest poll of any kind up to the as-of, which may
+    `zone_of[i]` indexes `zone_names`, IANA names or histories of them (`core.zones`). `last_poll_us[i]` is the store's newest poll of any kind up to the as-of, which may
     be older than every poll in `polls`; -1 when it was never polled.
     """
 
@@ -65,6 +105,7 @@ class Fleet:
     zone_of: Ints
     zone_names: tuple[str, ...]
     last_poll_us: Ints
+    special: SpecialHours = field(default_factory=no_special_hours)
 
 
 @dataclass(frozen=True, slots=True)

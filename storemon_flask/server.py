@@ -4,9 +4,10 @@ import ipaddress
 import logging
 import signal
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +16,10 @@ import click
 from storemon_flask import cli
 from storemon_flask.cli import door as doors
 from storemon_flask.errors import StoremonError
+from storemon_flask.jobs.daily import daily
 from storemon_flask.jobs.lock import server_lock
 from storemon_flask.jobs.runner import Runner
-from storemon_flask.services import keys
+from storemon_flask.services import keys, retention
 from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ def serve(
             url = f"http://{_shown(settings.host)}:{_port(server)}"
             click.echo(f"storemon serves {url}  (Ctrl-C stops)")
             ready(url)
-            server.run()
+            with _retention(runner):
+                server.run()
         except KeyboardInterrupt:
             # Waitress ends its loop on this itself; here it came before or after the loop.
             pass
@@ -92,6 +95,16 @@ def serve(
             server.close()
             runner.stop(GRACE_S)
             runner.database.close()
+
+
+def _retention(runner: Runner) -> AbstractContextManager[None]:
+    """Old polls are taken out now and once a day while the server runs, if they are not kept for ever."""
+    if not runner.settings.keep_polls_days:
+        return nullcontext()
+    return daily(
+        "retention",
+        lambda stopped: retention.run(runner.database, runner.settings, time.time_ns() // 1000, stopped),
+    )
 
 
 def _guarded(app: "Flask", settings: Settings, insecure: bool) -> Any:

@@ -43,7 +43,7 @@ def date_begins(zone: ZoneInfo, unit: str, since: int, until: int) -> list[int]:
         days = [day for day in days if day.weekday() == 0]
     if unit == "month":
         days = [day for day in days if day.day == 1]
-    return [to_utc(day, 0, zone) for day in days]
+    return [to_utc(day, 0, zone.key) for day in days]
 
 
 def hour_begins(zone: ZoneInfo, since: int, until: int) -> list[int]:

@@ -13,7 +13,11 @@ from zoneinfo import ZoneInfo
 
 Poll = tuple[int, bool]
 Opening = tuple[int, int]
-Row = tuple[int, str, str]
+# Weekday, start, end, and the date from which on it holds (empty: ever); and such of one date, empty times: closed.
+Row = tuple[int, str, str, str]
+Special = tuple[str, str, str]
+# A zone, or zones each with the date from which on it holds.
+Zone = str | Iterable[tuple[str, str]]
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
@@ -46,9 +50,21 @@ def wall_end(start: int, end: int) -> int:
     return end
 
 
-def to_utc(day: date, seconds: int, zone: ZoneInfo) -> int:
-    """A local wall-clock time as an instant: twice means the first, skipped the offset before (SPEC 3.1)."""
+def zone_on(day: date, zones: Zone, default_zone: str) -> ZoneInfo:
+    """The zone that holds on a local date: the one from the latest date that is not after it."""
+    if isinstance(zones, str):
+        return ZoneInfo(zones)
+    begun = [(since, name) for since, name in zones if since <= day.isoformat()]
+    return ZoneInfo(max(begun)[1] if begun else default_zone)
+
+
+def to_utc(day: date, seconds: int, zones: Zone, default_zone: str = "America/Chicago") -> int:
+    """A local wall-clock time as an instant: twice means the first, skipped the offset before (SPEC 3.1).
+
+    It is read in the zone that holds on its own date, which may be the one after the row's.
+    """
     wall = datetime.combine(day, time.min) + timedelta(seconds=seconds)  # naive: 25:30 is 01:30 of the next date
+    zone = zone_on(wall.date(), zones, default_zone)
     return (wall.replace(tzinfo=zone, fold=0).astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
 
 
@@ -63,18 +79,33 @@ def merge(intervals: Iterable[Opening]) -> list[Opening]:
     return merged
 
 
-def openings(rows: list[Row], zone: ZoneInfo, since: int, until: int) -> list[Opening]:
+def rows_on(day: date, rows: list[Row], special: list[Special]) -> list[tuple[str, str]]:
+    """Start and end of what a store said of a local date: special hours, else the version of its week that holds then.
+
+    Before its first version, and without any, it is open all the time.
+    """
+    today = [(start, end) for on, start, end in special if on == day.isoformat()]
+    if today:
+        return [(start, end) for start, end in today if start]
+    versions = [since for _, _, _, since in rows if since <= day.isoformat()]
+    if not versions:
+        return [("00:00", "24:00")]
+    return [(start, end) for weekday, start, end, since in rows if since == max(versions) and weekday == day.weekday()]
+
+
+def openings(
+    rows: list[Row], special: list[Special], zones: Zone, default_zone: str, since: int, until: int
+) -> list[Opening]:
     """Every opening that has a moment in [since, until), edges true unless days outside it (SPEC 3.1; 2, Defaults)."""
-    if not rows:
-        return [(since - 3 * DAY, until + 3 * DAY)]
     first = (EPOCH + timedelta(microseconds=since)).date() - timedelta(days=3)
     last = (EPOCH + timedelta(microseconds=until)).date() + timedelta(days=3)
     found = []
     for day in (first + timedelta(days=n) for n in range((last - first).days + 1)):
-        for weekday, start_text, end_text in rows:
-            if weekday == day.weekday():
-                start, end = wall_seconds(start_text), wall_seconds(end_text)
-                found.append((to_utc(day, start, zone), to_utc(day, wall_end(start, end), zone)))
+        for start_text, end_text in rows_on(day, rows, special):
+            start, end = wall_seconds(start_text), wall_seconds(end_text)
+            found.append(
+                (to_utc(day, start, zones, default_zone), to_utc(day, wall_end(start, end), zones, default_zone))
+            )
     return merge((start, end) for start, end in found if start < end)
 
 
@@ -184,10 +215,26 @@ def sums(
     return total
 
 
+def zone_at(instant: int, zones: list[tuple[str, str]], default_zone: str) -> str:
+    """The name of the zone at an instant: the clock of the one before must show the date, or that of the one after."""
+    held = default_zone
+    for since, name in sorted(zones):
+        if not since:
+            held = name
+            continue
+        clocks = (ZoneInfo(held), ZoneInfo(name))
+        local = (datetime.fromisoformat(since).replace(tzinfo=clock, fold=0) for clock in clocks)
+        if min(moment.astimezone(UTC) for moment in local) <= EPOCH + timedelta(microseconds=instant):
+            held = name
+    return held
+
+
 def store_report(
     polls: list[Poll],
     rows: list[Row],
-    zone: str,
+    special: list[Special],
+    zones: Zone,
+    default_zone: str,
     as_of: int,
     reach: int,
     max_gap: int,
@@ -197,7 +244,7 @@ def store_report(
     """One store's answers; `polls` in order of time, each instant once, none after the as-of (SPEC 4)."""
     # Further back than this no poll can speak for a window, measure in it, be counted, or make an opening young.
     since = as_of - max([WEEK, *windows.values()]) - 2 * reach - max_gap
-    opened = openings(rows, ZoneInfo(zone), since, as_of)
+    opened = openings(rows, special, zones, default_zone, since, as_of)
     answer: dict[str, Any] = {}
     for window, length in windows.items():
         found = sums(polls, opened, (as_of - length, as_of), as_of, reach, max_gap, method)
@@ -206,29 +253,35 @@ def store_report(
     answer["polls_last_week"] = len(counted)
     answer["last_poll_us"] = polls[-1][0] if polls else None
     answer["status_now"] = status_now(polls, opened, as_of, max_gap)
-    answer["timezone"] = zone
+    answer["timezone"] = zones if isinstance(zones, str) else zone_at(as_of, list(zones), default_zone)
     return answer
 
 
 def gathered(
-    polls: Iterable[tuple[str, int, bool]], hours: Iterable[tuple[str, int, str, str]], as_of: int
-) -> tuple[dict[str, dict[int, bool]], dict[str, list[Row]]]:
-    """Per store its polls up to the as-of and its rows of hours."""
+    polls: Iterable[tuple[str, int, bool]],
+    hours: Iterable[tuple[Any, ...]],
+    special: Iterable[tuple[str, str, str, str]],
+    as_of: int,
+) -> tuple[dict[str, dict[int, bool]], dict[str, list[Row]], dict[str, list[Special]]]:
+    """Per store its polls up to the as-of, its rows of hours and its special ones."""
     seen: dict[str, dict[int, bool]] = {}
     opens: dict[str, list[Row]] = {}
     for store, instant, active in polls:
         known = seen.setdefault(store, {})  # a poll after the as-of names its store, and no more
         if instant <= as_of:
             known[instant] = active  # the later row wins (SPEC 2, polls)
-    for store, weekday, start, end in hours:
-        opens.setdefault(store, []).append((weekday, start, end))
-    return seen, opens
+    for store, weekday, start, end, *since in hours:
+        opens.setdefault(store, []).append((weekday, start, end, since[0] if since else ""))
+    days: dict[str, list[Special]] = {}
+    for store, day, start, end in special:
+        days.setdefault(store, []).append((day, start, end))
+    return seen, opens, days
 
 
 def measures(
     polls: Iterable[tuple[str, int, bool]],
-    hours: Iterable[tuple[str, int, str, str]],
-    zones: Mapping[str, str],
+    hours: Iterable[tuple[Any, ...]],
+    zones: Mapping[str, Zone],
     as_of_us: int,
     asked: Iterable[tuple[str, int, int]],
     *,
@@ -236,14 +289,16 @@ def measures(
     max_gap_us: int = 150 * MINUTE,
     default_zone: str = "America/Chicago",
     method: str = "nearest",
+    special: Iterable[tuple[str, str, str, str]] = (),
 ) -> list[dict[str, int]]:
     """The figures of each (store, from, to) asked, in microseconds."""
-    seen, opens = gathered(polls, hours, as_of_us)
+    seen, opens, days = gathered(polls, hours, special, as_of_us)
     wanted = list(asked)
     since = min([as_of_us, *(start for _, start, _ in wanted)]) - 2 * reach_us - max_gap_us
     found = []
     for store, start, end in wanted:
-        opened = openings(opens.get(store, []), ZoneInfo(zones.get(store, default_zone)), since, as_of_us)
+        zone = zones.get(store, default_zone)
+        opened = openings(opens.get(store, []), days.get(store, []), zone, default_zone, since, as_of_us)
         known = sorted(seen.get(store, {}).items())
         found.append(sums(known, opened, (start, end), as_of_us, reach_us, max_gap_us, method))
     return found
@@ -251,8 +306,8 @@ def measures(
 
 def report(
     polls: Iterable[tuple[str, int, bool]],
-    hours: Iterable[tuple[str, int, str, str]],
-    zones: Mapping[str, str],
+    hours: Iterable[tuple[Any, ...]],
+    zones: Mapping[str, Zone],
     as_of_us: int,
     *,
     reach_us: int = 24 * HOUR,
@@ -260,12 +315,15 @@ def report(
     default_zone: str = "America/Chicago",
     windows: Mapping[str, int] = WINDOWS,
     method: str = "nearest",
+    special: Iterable[tuple[str, str, str, str]] = (),
 ) -> dict[str, dict[str, Any]]:
     """Store id to answers, for every store that any row names, sorted by id; all durations in microseconds (SPEC 4)."""
-    seen, opens = gathered(polls, hours, as_of_us)
+    seen, opens, days = gathered(polls, hours, special, as_of_us)
     answers = {}
-    for store in sorted(seen.keys() | opens.keys() | zones.keys()):
+    for store in sorted(seen.keys() | opens.keys() | days.keys() | zones.keys()):
         known_polls, zone = sorted(seen.get(store, {}).items()), zones.get(store, default_zone)
-        rows = opens.get(store, [])
-        answers[store] = store_report(known_polls, rows, zone, as_of_us, reach_us, max_gap_us, windows, method)
+        rows, dates = opens.get(store, []), days.get(store, [])
+        answers[store] = store_report(
+            known_polls, rows, dates, zone, default_zone, as_of_us, reach_us, max_gap_us, windows, method
+        )
     return answers

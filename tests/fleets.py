@@ -1,66 +1,96 @@
 """Small fleets for tests: rows as a person would write them, turned into the columns that the core takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from storemon_flask.core import report
 from storemon_flask.core.report import Table
 from storemon_flask.core.status import STATUSES
+from storemon_flask.core.zones import history, name_at
 from storemon_flask.ingest import values
-from storemon_flask.model import Fleet, Hours, Polls, Rules
+from storemon_flask.model import FOREVER, UNDATED, Fleet, Hours, Polls, Rules, SpecialHours
 
 PollRow = tuple[str, int, bool]
-HoursRow = tuple[str, int, str, str]
+# Store, weekday, start, end, and if it is dated the date from which on it holds.
+HoursRow = tuple[str, int, str, str] | tuple[str, int, str, str, str]
+SpecialRow = tuple[str, str, str, str]
+# A name, or names each with the date from which on it holds (empty: ever).
+Zone = str | Sequence[tuple[str, str]]
 
 
 def fleet(
-    polls: Sequence[PollRow], hours: Sequence[HoursRow], zones: dict[str, str], as_of_us: int
+    polls: Sequence[PollRow],
+    hours: Sequence[HoursRow],
+    zones: Mapping[str, Zone],
+    as_of_us: int,
+    special: Sequence[SpecialRow] = (),
 ) -> tuple[list[str], Fleet]:
     """Ids, and the fleet of all polls up to the as-of; a later row of the same store and instant wins."""
-    ids = sorted({row[0] for row in polls} | {row[0] for row in hours} | set(zones))
+    ids = sorted({row[0] for row in (*polls, *hours, *special)} | set(zones))
     number = {store_id: place for place, store_id in enumerate(ids)}
     latest = {(number[s], t): up for s, t, up in polls if t <= as_of_us}
     poll_rows = np.array(sorted((s, t, up) for (s, t), up in latest.items()), dtype=np.int64).reshape(-1, 3)
-    hours_rows = np.array(
-        [
-            (number[s], day, values.time_of_day(start), values.time_of_day(end, end=True))
-            for s, day, start, end in hours
-        ],
-        dtype=np.int64,
-    ).reshape(-1, 4)
-    zone_of = [zones.get(store_id, "America/Chicago") for store_id in ids]
+    zone_of = [history("America/Chicago", _versions(zones.get(store_id, ()))) for store_id in ids]
     names = tuple(sorted(set(zone_of)))
     last = np.full(len(ids), -1, dtype=np.int64)
     np.maximum.at(last, poll_rows[:, 0], poll_rows[:, 1])
     return ids, Fleet(
         size=len(ids),
         polls=Polls(poll_rows[:, 0], poll_rows[:, 1], poll_rows[:, 2].astype(bool)),
-        hours=Hours(*hours_rows.T),
+        hours=_weekly(hours, number),
         zone_of=np.array([names.index(name) for name in zone_of], dtype=np.int64),
         zone_names=names,
         last_poll_us=last,
+        special=_special(special, number),
     )
+
+
+def _versions(zone: Zone) -> list[tuple[int, str]]:
+    return [(UNDATED, zone)] if isinstance(zone, str) else sorted((values.valid_from(day), name) for day, name in zone)
+
+
+def _weekly(hours: Sequence[HoursRow], number: dict[str, int]) -> Hours:
+    """The columns of rows in any order; a row's fifth field, if it has one, is the date from which on it holds."""
+    dates: dict[str, set[int]] = {}
+    read = []
+    for store, day, start, end, *dated in hours:
+        since = values.valid_from(dated[0] if dated else "")
+        dates.setdefault(store, set()).add(since)
+        read.append((store, day, values.time_of_day(start), values.time_of_day(end, end=True), since))
+    rows = [
+        (number[store], *rest, since, min((date for date in dates[store] if date > since), default=FOREVER))
+        for store, *rest, since in read
+    ]
+    return Hours(*np.array(rows, dtype=np.int64).reshape(-1, 6).T)
+
+
+def _special(special: Sequence[SpecialRow], number: dict[str, int]) -> SpecialHours:
+    rows = [
+        (number[s], values.local_date(day), values.special_time(start), values.special_time(end, end=True))
+        for s, day, start, end in special
+    ]
+    return SpecialHours(*np.array(rows, dtype=np.int64).reshape(-1, 4).T)
 
 
 def compute(
     polls: Sequence[PollRow],
     hours: Sequence[HoursRow],
-    zones: dict[str, str],
+    zones: Mapping[str, Zone],
     as_of_us: int,
     rules: Rules = Rules(),  # noqa: B008 - frozen
+    special: Sequence[SpecialRow] = (),
 ) -> dict[str, dict[str, object]]:
     """The report as `brute_force.report` gives it: per store a value per column, in microseconds."""
-    ids, made = fleet(polls, hours, zones, as_of_us)
+    ids, made = fleet(polls, hours, zones, as_of_us, special)
     heard = made.polls.instant_us >= report.evidence_from(as_of_us, rules)
     window = Polls(made.polls.store[heard], made.polls.instant_us[heard], made.polls.active[heard])
-    table = report.compute(
-        Fleet(made.size, window, made.hours, made.zone_of, made.zone_names, made.last_poll_us), as_of_us, rules
-    )
-    return {store_id: row(table, made, place) for place, store_id in enumerate(ids)}
+    table = report.compute(replace(made, polls=window), as_of_us, rules)
+    return {store_id: row(table, made, place, as_of_us) for place, store_id in enumerate(ids)}
 
 
-def row(table: Table, made: Fleet, place: int) -> dict[str, object]:
+def row(table: Table, made: Fleet, place: int, as_of_us: int) -> dict[str, object]:
     """One store's columns."""
     found: dict[str, object] = {}
     for window in report.CLASSIC_WINDOWS:
@@ -70,5 +100,5 @@ def row(table: Table, made: Fleet, place: int) -> dict[str, object]:
     found["polls_last_week"] = int(table["polls_last_week"][place])
     found["last_poll_us"] = None if last < 0 else last
     found["status_now"] = STATUSES[int(table["status_now"][place])]
-    found["timezone"] = made.zone_names[int(made.zone_of[place])]
+    found["timezone"] = name_at(made.zone_names[int(made.zone_of[place])], as_of_us)
     return found

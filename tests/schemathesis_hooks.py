@@ -21,14 +21,16 @@ from hypothesis import strategies as st
 KNOWN_IDS: Final = ("worked", "silent", 'NYC/12, "east"')
 HEADERS: Final = {
     "polls": ("store_id", "timestamp_utc", "status"),
-    "hours": ("store_id", "day", "start_time_local", "end_time_local"),
-    "timezones": ("store_id", "timezone_str"),
+    "hours": ("store_id", "day", "start_time_local", "end_time_local", "valid_from"),
+    "special_hours": ("store_id", "date", "start_time_local", "end_time_local"),
+    "timezones": ("store_id", "timezone_str", "valid_from"),
     "stores": ("store_id", "name", "group"),
 }
 VALUES: Final = {
     "polls": ("2024-10-14 11:15:00 UTC", "inactive"),
-    "hours": (0, "09:00", "17:30"),
-    "timezones": ("Europe/Berlin",),
+    "hours": (0, "09:00", "17:30", "2024-10-01"),
+    "special_hours": ("2024-12-25", "", ""),
+    "timezones": ("Europe/Berlin", ""),
     "stores": ("Broadway 12", "north"),
 }
 IDS: Final = ("s1", "s2", "007", "stra\u00dfe", "'=1", "", 'open " quote', "8.1E+018")

@@ -440,6 +440,7 @@ BAD_SETTINGS = {
     "STOREMON_MAX_GAP_MINUTES": ["0", "10081", "nan", "2h"],
     "STOREMON_MAX_CLOCK_SKEW_MINUTES": ["-1", "1441", "nan", "5m"],
     "STOREMON_MAX_REPORT_ROWS": ["0", "1e6", "1000000001"],
+    "STOREMON_KEEP_POLLS_DAYS": ["-1", "1.5", "100001", "a year"],
     "STOREMON_CSV_ROAD": ["duckdb", "BYTES"],
     "STOREMON_DEFAULT_TIMEZONE": ["CST", "America/Gotham", "../UTC"],
 }

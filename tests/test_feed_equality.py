@@ -28,8 +28,9 @@ from storemon_flask.storage.db import Database
 
 COLUMNS = {
     "polls": ("store_id", "timestamp_utc", "status"),
-    "hours": ("store_id", "dayOfWeek", "start_time_local", "end_time_local"),
-    "timezones": ("store_id", "timezone_str"),
+    "hours": ("store_id", "dayOfWeek", "start_time_local", "end_time_local", "valid_from"),
+    "special_hours": ("store_id", "date", "start_time_local", "end_time_local"),
+    "timezones": ("store_id", "timezone_str", "valid_from"),
     "stores": ("store_id", "name", "group"),
 }
 Rows = list[tuple[str, ...]]
@@ -49,6 +50,7 @@ times = st.sampled_from(
     ["00:00", "9:00", "09:30", "12:00:00", "17:45", "23:59", "23:59:59", "24:00", "25:00", "noon", ""]
 )
 days = st.sampled_from([*"0123456", *"0123456", "7", "-1", "1.0", "Mon", ""])
+dates = st.sampled_from(["", "", "2024-10-03", " 2024-10-10 ", "2024-02-30", "10/03/2024", "2200-01-01"])
 zones = st.sampled_from(["America/New_York", "Asia/Tokyo", "UTC", " Europe/Paris ", "Mars/Phobos", "", "utc+3"])
 names = st.one_of(
     st.sampled_from(["", "Alpha", "Beta, Inc.", '"q"', "=1+1", "x" * 200, "x" * 201, "a\x07b"]),
@@ -70,8 +72,9 @@ fleets = st.fixed_dictionaries(
         "polls": rows(ids, st.one_of(instants, instants, instants, bad_instants), statuses).map(
             lambda found: [*found, ("a", "2024-10-14 12:00:00 UTC", "active")]
         ),
-        "hours": rows(ids, days, times, times),
-        "timezones": rows(ids, zones),
+        "hours": rows(ids, days, times, times, dates),
+        "special_hours": rows(ids, dates, times, times),
+        "timezones": rows(ids, zones, dates),
         "stores": rows(ids, names, names),
     }
 )
@@ -139,8 +142,9 @@ def by_pushes(door: Door, fleet: Fleet, sizes: list[int]) -> None:
     for feed, found in fleet.items():
         at = turn = 0
         while at < len(found):
-            # The hours of one request are one replacement set.
-            size = len(found) if feed == "hours" else sizes[turn % len(sizes)]
+            # The hours of one request are one replacement set; a zone without a date replaces those with one that came before.
+            whole = feed in ("hours", "special_hours", "timezones")
+            size = len(found) if whole else sizes[turn % len(sizes)]
             door.push(feed, as_csv(feed, found[at : at + size]), "text/csv")
             at, turn = at + size, turn + 1
 

@@ -316,7 +316,7 @@ def test_a_broken_line_still_says_whose_it_was() -> None:
     ]
     for line in broken:
         (record,) = read(line.encode(), "ndjson", "hours")
-        assert (record.problem, record.fields) == (NOT_JSON, ["A", "", "", ""])
+        assert (record.problem, record.fields) == (NOT_JSON, ["A", "", "", "", ""])
     (record,) = read(b'{"store_id": 0012, "day":0}', "ndjson", "hours")
     assert (record.problem, record.fields[0]) == (NOT_JSON, "")
     (record,) = read(b'{"store_id": 12, "day":}', "ndjson", "hours")

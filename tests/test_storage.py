@@ -21,9 +21,9 @@ from storemon_flask.storage import db, loads, migrations, polls, schema, stores
 from storemon_flask.storage.db import Database
 
 TABLES = {
-    "store", "poll_week", "hours", "timezone", "load", "load_file", "reject", "report", "data_version", "api_key", "secret",
+    "store", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "data_version", "api_key", "secret",
 }  # fmt: skip
-STEPS = ["m001_first_schema", "m002_schedule_version", "m003_names_and_keys", "m004_shapes_of_reports"]
+STEPS = [step.__name__ for step in schema.STEPS]
 
 
 @pytest.fixture
@@ -69,8 +69,9 @@ def test_preparing_twice_changes_nothing(opened: Database, file: Path) -> None:
     [
         "INSERT INTO report (id, state, as_of_us, columns, requested_us) VALUES ('x', 'sleeping', 0, 'classic', 0)",
         "INSERT INTO report (id, state, as_of_us, columns, requested_us, progress) VALUES ('x', 'running', 0, '', 0, 2)",
-        "INSERT INTO hours VALUES (1, 7, 0, 60)",
-        "INSERT INTO hours VALUES (1, 0, 86400, 60)",
+        "INSERT INTO hours VALUES (1, -1000000, 7, 0, 60)",
+        "INSERT INTO hours VALUES (1, -1000000, 0, 86400, 60)",
+        "INSERT INTO special_hours VALUES (1, 19000, -1, 60)",
         "INSERT INTO data_version VALUES (2, 0, 0)",
         "INSERT INTO load_file VALUES (1, 1, 'f', 'polls', '', 0, 2, 1, 0, 0, 0, 0, '{}', '[]', '')",
     ],
@@ -85,7 +86,7 @@ def test_the_tables_refuse_what_cannot_be(opened: Database, statement: str) -> N
 
 def test_hours_need_their_store(opened: Database) -> None:
     with opened.write() as connection, pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
-        connection.execute("INSERT INTO hours VALUES (99, 0, 0, 60)")
+        connection.execute("INSERT INTO hours VALUES (99, -1000000, 0, 0, 60)")
 
 
 @pytest.mark.usefixtures("small_fleet")

@@ -127,7 +127,8 @@ def test_one_store(small_fleet, client):
     assert one["status"] == "closed"
     assert (one["first_poll"], one["polls"]) == ("2024-10-14T10:14:00.000000Z", 2)
     assert one["always_open"] is False
-    assert one["hours"] == [{"day": 0, "start_time_local": "09:00", "end_time_local": "12:00"}]
+    assert one["hours"] == [{"day": 0, "start_time_local": "09:00", "end_time_local": "12:00", "valid_from": None}]
+    assert one["special_hours"] == []
     silent = get(client, "/api/v1/stores/silent", StoreDetailSchema())
     assert (silent["first_poll"], silent["polls"], silent["always_open"], silent["hours"]) == (None, 0, True, [])
     listed = {row["store_id"]: row for row in stores(client)["stores"]}

@@ -2,7 +2,7 @@
 
 import click
 
-from storemon_flask.cli import keys, load, outages, report, stores
+from storemon_flask.cli import keys, load, outages, report, stores, upkeep
 
 COMMANDS: tuple[click.Command, ...] = (
     load.load_data,
@@ -15,4 +15,9 @@ COMMANDS: tuple[click.Command, ...] = (
     stores.store,
     report.info,
     keys.keys,
+    upkeep.backup,
+    upkeep.restore,
+    upkeep.check,
+    upkeep.prune,
+    upkeep.export,
 )

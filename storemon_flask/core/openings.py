@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from storemon_flask.core.zones import LocalClock
-from storemon_flask.model import DAY_US, SECOND_US, Fleet, Hours, Ints
+from storemon_flask.model import CLOSED, DAY_US, FOREVER, SECOND_US, UNDATED, Fleet, Hours, Ints
 
 DAY_S = 86_400
 _LAST_MINUTE_S = DAY_S - 60
@@ -28,28 +28,28 @@ class Openings:
         return len(self.store)
 
 
-def row_spans(hours: Hours) -> tuple[Ints, Ints]:
+def row_spans(start_s: Ints, end_s: Ints) -> tuple[Ints, Ints]:
     """Start and end of each row as it is meant, in seconds after the local midnight of its day (end > start).
 
     Equal times are 24 hours; an end in the day's last minute is 24:00; an end before its start is on the next day.
     """
-    start, end = hours.start_s, hours.end_s
-    meant = np.where((end >= _LAST_MINUTE_S) & (end != start), DAY_S, end)
-    return start, np.where(meant <= start, meant + DAY_S, meant)
+    meant = np.where((end_s >= _LAST_MINUTE_S) & (end_s != start_s), DAY_S, end_s)
+    return start_s, np.where(meant <= start_s, meant + DAY_S, meant)
 
 
 def build(fleet: Fleet, first_us: int, last_us: int) -> Openings:
     """The openings of every store that touch `[first_us, last_us]`.
 
     One that reaches beyond the range is whole for two days outside it and may be cut there; so ask for a range that is
-    wider than every instant whose opening's edges matter. A store without any hours is open all the time.
+    wider than every instant whose opening's edges matter. A store without any hours is open all the time, and so is one
+    before the date from which its first hours hold.
     """
     days = np.arange(first_us // DAY_US - _DAYS_BEFORE, last_us // DAY_US + _DAYS_AFTER + 1, dtype=np.int64)
-    has_hours = np.zeros(fleet.size, dtype=bool)
-    has_hours[fleet.hours.store] = True
-    always = np.flatnonzero(~has_hours).astype(np.int64)
-
-    store, start, end = _dated(fleet, days)
+    always, hours = _always(fleet, days)
+    store, day, start_s, end_s = (
+        np.concatenate(columns) for columns in zip(_weekly(fleet, hours, days), _special(fleet, days), strict=True)
+    )
+    start, end = _instants(fleet, store, day, start_s, end_s, days)
     store = np.concatenate([always, store])
     start = np.concatenate([np.full(len(always), days[0] * DAY_US), start])
     end = np.concatenate([np.full(len(always), days[-1] * DAY_US), end])
@@ -59,19 +59,63 @@ def build(fleet: Fleet, first_us: int, last_us: int) -> Openings:
     return Openings(merged.store[touching], merged.start_us[touching], merged.end_us[touching])
 
 
-def _dated(fleet: Fleet, days: Ints) -> tuple[Ints, Ints, Ints]:
-    """Every hours row on every local date of its weekday, as (store, UTC start, UTC end); unsorted, may be empty."""
-    start_s, end_s = row_spans(fleet.hours)
-    rows_of = [np.flatnonzero(fleet.hours.day == weekday) for weekday in range(7)]
+def _always(fleet: Fleet, days: Ints) -> tuple[Ints, Hours]:
+    """The stores that are open on all of the days, and the hours with rows from midnight to midnight for those that are open
+    all the time on some of them only."""
+    hours = fleet.hours
+    begins = np.full(fleet.size, FOREVER)
+    np.minimum.at(begins, hours.store, hours.from_day)
+    whole = begins > days[-1]
+    whole[fleet.special.store] = False
+    some = np.flatnonzero((begins > days[0]) & ~whole)
+    if len(some):
+        store = np.repeat(some, 7)
+        zero = np.zeros(len(store), dtype=np.int64)
+        daily = (store, np.tile(np.arange(7), len(some)), zero, zero + DAY_S, zero + UNDATED, begins[store])
+        columns = (getattr(hours, name) for name in Hours.__slots__)
+        hours = Hours(*(np.concatenate(both) for both in zip(columns, daily, strict=True)))
+    return np.flatnonzero(whole).astype(np.int64), hours
+
+
+# Rows on local dates: store, date, start and end in seconds after that date's midnight, as written.
+_Dated = tuple[Ints, Ints, Ints, Ints]
+
+
+def _weekly(fleet: Fleet, hours: Hours, days: Ints) -> _Dated:
+    """Every hours row on every local date of its weekday on which it holds and which is not a special one of its store."""
+    rows_of = [np.flatnonzero(hours.day == weekday) for weekday in range(7)]
     per_day = [rows_of[(int(day) + _EPOCH_WEEKDAY) % 7] for day in days]
     row = np.concatenate(per_day)
-    midnight = np.repeat(days * DAY_US, [len(rows) for rows in per_day])
-    store = fleet.hours.store[row]
-    zone = fleet.zone_of[store]
+    day = np.repeat(days, [len(rows) for rows in per_day])
+    if (hours.from_day > days[0]).any() or (hours.until_day <= days[-1]).any():
+        holds = (hours.from_day[row] <= day) & (day < hours.until_day[row])
+        row, day = row[holds], day[holds]
+    if len(fleet.special):
+        ordinary = ~np.isin(_dates(hours.store[row], day), _dates(fleet.special.store, fleet.special.date))
+        row, day = row[ordinary], day[ordinary]
+    return hours.store[row], day, hours.start_s[row], hours.end_s[row]
+
+
+def _special(fleet: Fleet, days: Ints) -> _Dated:
+    """The special rows of those days, without the closed ones."""
+    special = fleet.special
+    wanted = (special.date >= days[0]) & (special.date <= days[-1]) & (special.start_s != CLOSED)
+    return special.store[wanted], special.date[wanted], special.start_s[wanted], special.end_s[wanted]
+
+
+def _dates(store: Ints, day: Ints) -> Ints:
+    """Store and date as one integer."""
+    key: Ints = store * (4 * FOREVER) + day
+    return key
+
+
+def _instants(fleet: Fleet, store: Ints, day: Ints, start_s: Ints, end_s: Ints, days: Ints) -> tuple[Ints, Ints]:
+    """UTC start and end of rows on local dates, each by its store's zone."""
+    begin_s, stop_s = row_spans(start_s, end_s)
     clock = LocalClock(fleet.zone_names, int(days[0]) * DAY_US, int(days[-1] + 2) * DAY_US)
-    start = clock.to_utc(midnight + start_s[row] * SECOND_US, zone)
-    end = clock.to_utc(midnight + end_s[row] * SECOND_US, zone)
-    return store, start, end
+    zone = fleet.zone_of[store]
+    start = clock.to_utc(day * DAY_US + begin_s * SECOND_US, zone)
+    return start, clock.to_utc(day * DAY_US + stop_s * SECOND_US, zone)
 
 
 def _merge(store: Ints, start: Ints, end: Ints) -> Openings:

@@ -9,20 +9,29 @@ from storemon_flask.errors import DataError
 # Per feed its fields in order, each with the spellings accepted (lower case, without blanks and underscores).
 FEEDS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "polls": (("storeid",), ("timestamputc",), ("status",)),
-    "hours": (("storeid",), ("dayofweek", "day"), ("starttimelocal",), ("endtimelocal",)),
-    "timezones": (("storeid",), ("timezonestr", "timezone")),
+    "hours": (("storeid",), ("dayofweek", "day"), ("starttimelocal",), ("endtimelocal",), ("validfrom",)),
+    "timezones": (("storeid",), ("timezonestr", "timezone"), ("validfrom",)),
+    "special_hours": (("storeid",), ("date",), ("starttimelocal",), ("endtimelocal",)),
     "stores": (("storeid",), ("name", "storename"), ("group", "groupname")),
 }
 # The same columns as people write them.
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "polls": ("store_id", "timestamp_utc", "status"),
-    "hours": ("store_id", "dayOfWeek", "start_time_local", "end_time_local"),
-    "timezones": ("store_id", "timezone_str"),
+    "hours": ("store_id", "dayOfWeek", "start_time_local", "end_time_local", "valid_from"),
+    "timezones": ("store_id", "timezone_str", "valid_from"),
+    "special_hours": ("store_id", "date", "start_time_local", "end_time_local"),
     "stores": ("store_id", "name", "group"),
 }
 # Columns that a feed can do without.
-OPTIONAL: Final[dict[str, frozenset[str]]] = {"stores": frozenset({"group"})}
-_EXPECTED: Final = "; ".join(f"{feed}: {', '.join(names)}" for feed, names in COLUMNS.items())
+OPTIONAL: Final[dict[str, frozenset[str]]] = {
+    "hours": frozenset({"valid_from"}),
+    "timezones": frozenset({"valid_from"}),
+    "stores": frozenset({"group"}),
+}
+_EXPECTED: Final = "; ".join(
+    f"{feed}: {', '.join(f'[{name}]' if name in OPTIONAL.get(feed, ()) else name for name in names)}"
+    for feed, names in COLUMNS.items()
+)
 _DELIMITERS: Final = {";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 

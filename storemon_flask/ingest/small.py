@@ -1,4 +1,4 @@
-"""The small feeds, hours, time zones and names: a few rows a store, whole in memory, as codes of distinct texts."""
+"""The small feeds, hours, special hours, time zones and names: a few rows a store, whole in memory, as codes of distinct texts."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +19,15 @@ from storemon_flask.model import Ints
 
 # The validator of each field, in the order of `feeds.FEEDS`; the first is the store's.
 _READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
-    "hours": (values.store_id, values.day_of_week, values.time_of_day, partial(values.time_of_day, end=True)),
-    "timezones": (values.store_id, values.time_zone),
+    "hours": (
+        values.store_id,
+        values.day_of_week,
+        values.time_of_day,
+        partial(values.time_of_day, end=True),
+        values.valid_from,
+    ),
+    "timezones": (values.store_id, values.time_zone, values.valid_from),
+    "special_hours": (values.store_id, values.local_date, values.special_time, partial(values.special_time, end=True)),
     "stores": (values.store_id, values.name, values.name),
 }
 
@@ -82,8 +89,8 @@ class _Feed:
     def by_bytes(self, block: Block, found: byte_road.Rectangle) -> Rows:
         """A plain block; rows that are not certain are read one by one."""
         codes = [
-            column.codes(found, at) if at >= 0 else np.full(len(found), column.code_of(""))
-            for column, at in zip(self._columns, self._at, strict=True)
+            column.codes(found, at) if at >= 0 else np.full(len(found), column.code_of(read("")))
+            for column, at, read in zip(self._columns, self._at, self._readers, strict=True)
         ]
         good = np.ones(len(found), dtype=bool)
         for column, code in zip(self._columns, codes, strict=True):

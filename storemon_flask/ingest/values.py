@@ -6,11 +6,12 @@ A reason never contains the value: rejects are counted by reason, and the row's 
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
 from storemon_flask import zonedata
+from storemon_flask.model import CLOSED, UNDATED
 
 MAX_ID_CHARACTERS = 200
 _REMEMBERED_CHARACTERS = 2 * MAX_ID_CHARACTERS
@@ -36,6 +37,8 @@ INSTANT_FUTURE = "timestamp_utc is ahead of this machine's clock (STOREMON_MAX_C
 STATUS = "status is neither active nor inactive"
 DAY = "day of week is not a whole number from 0 (Monday) to 6 (Sunday)"
 TIME = "start_time_local or end_time_local is not a time of day (H:MM or HH:MM[:SS])"
+VALID_FROM = "valid_from is not a date (YYYY-MM-DD, 1970 to 2199), nor empty"
+DATE = "date is not a date (YYYY-MM-DD, 1970 to 2199)"
 ZONE = "time zone is not the name of an IANA zone"
 MAX_NAME_CHARACTERS = 200
 NAME_LONG = f"name or group is longer than {MAX_NAME_CHARACTERS} characters"
@@ -47,6 +50,7 @@ _INSTANT = re.compile(
     r" ?(?:UTC|Z|([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
     re.IGNORECASE,
 )
+_DATE = re.compile(r"(?:19[7-9]|2[01][0-9])[0-9]-[0-9]{2}-[0-9]{2}")
 _TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]*)?)?")
 
 
@@ -131,6 +135,31 @@ def time_of_day(text: str, *, end: bool = False) -> int:
     if minute > 59 or second > 59 or hour > 24 or (hour == 24 and (minute or second or not end)):
         raise BadValue(TIME)
     return hour * 3600 + minute * 60 + second
+
+
+def special_time(text: str, *, end: bool = False) -> int:
+    """The same; `model.CLOSED` where there is none."""
+    return time_of_day(text, end=end) if text.strip() else CLOSED
+
+
+def local_date(text: str) -> int:
+    """A local date in days since 1970-01-01."""
+    return _days(text, DATE)
+
+
+def valid_from(text: str) -> int:
+    """The same; `model.UNDATED` where there is none."""
+    return _days(text, VALID_FROM) if text.strip() else UNDATED
+
+
+def _days(text: str, reason: str) -> int:
+    cleaned = text.strip()
+    if not _DATE.fullmatch(cleaned):
+        raise BadValue(reason)
+    try:
+        return (date.fromisoformat(cleaned) - _EPOCH.date()).days
+    except ValueError:
+        raise BadValue(reason) from None
 
 
 def time_zone(text: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from storemon_flask.core import report as calculation
 from storemon_flask.core.report import Table
-from storemon_flask.model import Fleet, Ints, Polls, Rules
+from storemon_flask.model import Ints, Polls, Rules
 from storemon_flask.services.schedule import Schedule
 from storemon_flask.storage import polls, stores
 
@@ -37,7 +37,7 @@ def table(
         last = (
             _last_polls(connection, part.number, heard, as_of_us, from_us) if full and len(part.number) else _NO_POLLS
         )
-        fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, last)
+        fleet = plan.fleet(part, heard, last)
         opened = plan.openings(part, fleet, as_of_us, rules)
         heard_of = np.bincount(heard.store, minlength=fleet.size)
         tables.append({**calculation.compute(fleet, as_of_us, rules, opened, full), "polls_heard": heard_of})

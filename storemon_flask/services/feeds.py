@@ -1,15 +1,15 @@
 """A feed read and waiting: what a file holds, ready to be put into the database in somebody's transaction."""
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from storemon_flask.ingest.polls import PollBlock
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.small import Rows
-from storemon_flask.model import Counts, FileSummary
-from storemon_flask.storage import polls, stores
+from storemon_flask.model import UNDATED, Counts, FileSummary
+from storemon_flask.storage import opening_hours, polls, stores
 from storemon_flask.storage.staging import StagedPolls
 
 
@@ -27,6 +27,8 @@ class Staged(Protocol):
         """Give back what it takes."""
 
 
+Key = tuple[Any, ...]
+Said = tuple[str, ...]
 # More polls than this make a commit whose log is worth moving aside.
 _LARGE_ROWS = 200_000
 
@@ -64,7 +66,7 @@ class Polls:
 
 
 class Facts:
-    """A feed that says one thing of a store, such as its zone: the last row of a store wins."""
+    """A feed that says something of a key, such as a store or a store from a date on: the last row of a key wins."""
 
     large = False
 
@@ -72,30 +74,32 @@ class Facts:
         self,
         summary: FileSummary,
         log: RejectLog,
-        blocks: Iterable[Rows],
-        stored: Callable[[sqlite3.Connection, Iterable[str]], dict[str, tuple[str, ...]]],
-        replace: Callable[[sqlite3.Connection, dict[str, tuple[str, ...]]], None],
+        keyed: Iterable[tuple[Key, Said]],
+        stored: Callable[[sqlite3.Connection, Iterable[str]], dict[Any, Said]],
+        replace: Callable[[sqlite3.Connection, dict[Any, Said], list[Any]], None],
     ) -> None:
         """Reads everything; `stored` and `replace` are the storage's."""
         self.summary = summary
         self.log = log
         self._stored = stored
         self._replace = replace
-        self._said: dict[str, tuple[str, ...]] = {}
+        self._said: dict[Key, Said] = {}
         self._rows = 0
-        for block in blocks:
-            ids, *facts = block.values
-            store, *codes = (column.tolist() for column in block.codes)
-            for place, which in zip(store, zip(*codes, strict=True), strict=True):
-                self._said[ids[place]] = tuple(values[code] for values, code in zip(facts, which, strict=True))
-            self._rows += len(block.line)
+        for key, said in keyed:
+            self._said[key] = said
+            self._rows += 1
 
     def apply(self, connection: sqlite3.Connection) -> None:
-        """Replace what is stored of these stores; counts new, changed and unchanged ones."""
-        old = self._stored(connection, self._said)
-        changed = {store_id: said for store_id, said in self._said.items() if old.get(store_id) != said}
-        self._replace(connection, changed)
-        new = sum(not any(old.get(store_id, ())) for store_id in changed)
+        """Replace what is stored of these keys; counts new, changed and unchanged ones.
+
+        What a store has been told without a date replaces all that it was told before with one.
+        """
+        old = self._stored(connection, {key[0]: None for key in self._said})
+        changed = {key: said for key, said in self._said.items() if old.get(key) != said}
+        undated = {key[0] for key in self._said if key[-1] == UNDATED}
+        gone = [key for key in old if key[0] in undated and key not in self._said]
+        self._replace(connection, changed, gone)
+        new = sum(not any(old.get(key, ())) for key in changed)
         self.summary.counts = Counts(
             rows=self._rows + self.log.count,
             new=new,
@@ -104,7 +108,9 @@ class Facts:
             repeated=self._rows - len(self._said),
             rejected=self.log.count,
         )
-        if changed:
+        if gone:
+            self.summary.notes.append(f"{len(gone):,} zones that held from a date on were replaced")
+        if changed or gone:
             stores.data_changed(connection)
 
     def close(self) -> None:
@@ -112,10 +118,20 @@ class Facts:
 
 
 def zones(summary: FileSummary, log: RejectLog, blocks: Iterable[Rows]) -> Facts:
-    """The time zones feed."""
-    return Facts(summary, log, blocks, stores.zones_of, stores.replace_zones)
+    """The time zones feed: a store's zone, from a date on."""
+    keyed = (((store_id, valid_from), (zone,)) for store_id, zone, valid_from in _rows(blocks))
+    return Facts(summary, log, keyed, opening_hours.zones_of, opening_hours.replace_zones)
 
 
 def names(summary: FileSummary, log: RejectLog, blocks: Iterable[Rows]) -> Facts:
     """The stores feed: names and groups."""
-    return Facts(summary, log, blocks, stores.names_of, stores.replace_names)
+    keyed = (((store_id,), (name, group)) for store_id, name, group in _rows(blocks))
+    return Facts(
+        summary, log, keyed, stores.names_of, lambda connection, names, gone: stores.replace_names(connection, names)
+    )
+
+
+def _rows(blocks: Iterable[Rows]) -> Iterator[tuple[Any, ...]]:
+    for block in blocks:
+        for codes in zip(*(column.tolist() for column in block.codes), strict=True):
+            yield tuple(values[code] for values, code in zip(block.values, codes, strict=True))

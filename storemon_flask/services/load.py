@@ -17,7 +17,7 @@ from storemon_flask.ingest.polls import PollBlock
 from storemon_flask.ingest.rejects import RejectLog, Room
 from storemon_flask.ingest.sources import Source, Unreadable
 from storemon_flask.model import Counts, FileSummary, Progress
-from storemon_flask.services import feeds, memory
+from storemon_flask.services import feeds, memory, version_rows
 from storemon_flask.services.feeds import Staged
 from storemon_flask.services.hours_set import HoursSet
 from storemon_flask.services.reading import Allowance, ByteShare, Digest
@@ -100,7 +100,8 @@ class _Loading:
         self.on_file = on_file
         self.aside = aside
         self.result = LoadResult()
-        self.hours = HoursSet()
+        self.hours = HoursSet(version_rows.WEEKLY)
+        self.special_hours = HoursSet(version_rows.SPECIAL)
         self.unusable: list[FileSummary] = []
         self.room = Room()
         self.waiting: list[Staged] = []
@@ -188,7 +189,7 @@ class _Loading:
             return feeds.zones(summary, log, rows)
         if summary.feed == "stores":
             return feeds.names(summary, log, rows)
-        self.hours.add(summary, log, rows, spoiled)
+        (self.hours if summary.feed == "hours" else self.special_hours).add(summary, log, rows, spoiled)
         return None
 
     def _polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollBlock]) -> Staged:
@@ -196,31 +197,38 @@ class _Loading:
         self.database.prepare()
         return feeds.Polls(summary, log, blocks, self.database.path.parent)
 
+    @property
+    def _hours_files(self) -> list[tuple[FileSummary, RejectLog]]:
+        """The files that wait for each other."""
+        return self.hours.files + self.special_hours.files
+
     def _apply_hours(self) -> None:
-        if not self.hours.files:
+        if not self._hours_files:
             return
         memory.give_back()
         with self.database.write(aside=self.aside) as connection:
             self._put_hours(connection)
-        for summary, _ in self.hours.files:
+        for summary, _ in self._hours_files:
             self.on_file(summary)
 
     def _put_hours(self, connection: sqlite3.Connection) -> None:
-        if self.hours.apply(connection, [summary.file for summary in self.unusable]):
+        unusable = [summary.file for summary in self.unusable]
+        changed = [found.apply(connection, unusable) for found in (self.hours, self.special_hours) if found.files]
+        if any(changed):
             stores.data_changed(connection)
-        for summary, log in self.hours.files:
+        for summary, log in self._hours_files:
             self._record(connection, summary, log)
 
     def _all_or_nothing(self) -> None:
         """Apply what waits in one transaction, or say of each file why none of it was."""
-        logs = [(staged.summary, staged.log) for staged in self.waiting] + self.hours.files
+        logs = [(staged.summary, staged.log) for staged in self.waiting] + self._hours_files
         rejected = sum(log.count for _, log in logs)
         if not rejected and not self.unusable:
             with self.database.write(aside=self.aside) as connection:
                 for staged in self.waiting:
                     staged.apply(connection)
                     self._record(connection, staged.summary, staged.log)
-                if self.hours.files:
+                if self._hours_files:
                     self._put_hours(connection)
         else:
             self.result.refused = True

@@ -8,7 +8,7 @@ import numpy as np
 
 from storemon_flask.core import evidence, openings, timeline
 from storemon_flask.core.timeline import Outages
-from storemon_flask.model import DAY_US, MINUTE_US, Fleet, Ints, Rules
+from storemon_flask.model import DAY_US, MINUTE_US, Ints, Rules
 from storemon_flask.services import report_text
 from storemon_flask.services.computing import Progress
 from storemon_flask.services.report_text import Altered, ReportText
@@ -45,8 +45,7 @@ def compute(
     for place, part in small_parts(plan, max(1, _STORE_DAYS // days)):
         heard = polls.read(connection, part.number, from_us, as_of_us)
         read += len(heard)
-        nobody = np.empty(0, dtype=np.int64)
-        fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, nobody)
+        fleet = plan.fleet(part, heard, np.empty(0, dtype=np.int64))
         if last_us > first_us and len(part.number):
             opened = openings.build(fleet, from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US)
             mine = timeline.outages(opened, evidence.gather(heard, opened, rules), as_of_us)

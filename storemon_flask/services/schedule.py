@@ -10,16 +10,18 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from storemon_flask.core import report as calculation
+from storemon_flask.core import zones as zone_histories
 from storemon_flask.core.openings import Openings
-from storemon_flask.model import DAY_US, Fleet, Hours, Ints, Rules
+from storemon_flask.model import DAY_US, Fleet, Hours, Ints, Polls, Rules, SpecialHours
 from storemon_flask.services import report_text
 from storemon_flask.services.report_text import StoreColumns
-from storemon_flask.storage import stores
+from storemon_flask.storage import opening_hours, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.stores import StoreRows
 
 # Parts of this many stores keep the memory of a report flat and its arrays in the processor's cache.
 STORES_PER_PART: Final = 4096
+_EVER_US: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,20 +30,37 @@ class Part:
 
     number: Ints
     hours: Hours
+    special: SpecialHours
     zone_of: Ints
+
+    def some(self, first: int, stop: int) -> "Part":
+        """Those from place `first` up to `stop`."""
+        return Part(
+            self.number[first:stop], self.hours.of(first, stop), self.special.of(first, stop), self.zone_of[first:stop]
+        )
 
 
 @dataclass(slots=True)
 class Schedule:
-    """The stores of a report, in parts, with the openings worked out last."""
+    """The stores of a report, in parts, with the openings worked out last.
+
+    `zone_names` are names or histories (`core.zones`); `zone_of_store` and `columns` have the names at the as-of, the same
+    at every as-of in `[since_us, until_us)`.
+    """
 
     parts: list[Part]
     zone_names: tuple[str, ...]
+    since_us: int
+    until_us: int
     zone_of_store: list[str]
     ids: list[str]
     groups: list[str]
     columns: StoreColumns
     _opened: dict[int, tuple[tuple[object, ...], Openings]] = field(default_factory=dict)
+
+    def fleet(self, part: Part, polls: Polls, last_poll_us: Ints) -> Fleet:
+        """The part's stores as the calculation takes them."""
+        return Fleet(len(part.number), polls, part.hours, part.zone_of, self.zone_names, last_poll_us, part.special)
 
     def openings(self, part: Part, fleet: Fleet, as_of_us: int, rules: Rules) -> Openings:
         """The part's openings for a report at `as_of_us`: the last ones, if that was on the same day."""
@@ -58,37 +77,58 @@ _lock = threading.Lock()
 
 
 def of(
-    database: Database, connection: sqlite3.Connection, default_zone: str, store_ids: Sequence[str] | None
+    database: Database,
+    connection: sqlite3.Connection,
+    default_zone: str,
+    store_ids: Sequence[str] | None,
+    as_of_us: int,
 ) -> Schedule:
     """The schedule as the connection's transaction sees it; that of all stores is kept until it changes."""
     if store_ids is not None:
         found, _ = stores.rows_of(connection, store_ids)
-        return _read(connection, found, default_zone)
+        return _read(connection, found, default_zone, as_of_us)
     key = (database.identity(), stores.schedule_version(connection), default_zone)
     with _lock:
         kept = _kept.get(database)
-        if kept is None or kept[0] != key:
-            kept = (key, _read(connection, stores.all_rows(connection), default_zone))
+        if kept is None or kept[0] != key or not kept[1].since_us <= as_of_us < kept[1].until_us:
+            kept = (key, _read(connection, stores.all_rows(connection), default_zone, as_of_us))
             _kept[database] = kept
         return kept[1]
 
 
-def _read(connection: sqlite3.Connection, rows: StoreRows, default_zone: str) -> Schedule:
+def _read(connection: sqlite3.Connection, rows: StoreRows, default_zone: str, as_of_us: int) -> Schedule:
     number = rows.number
     # Without a store there is still one part, an empty one, and so a report of no rows.
     first, last = (int(number[0]), int(number[-1])) if len(number) else (0, -1)
-    zones = stores.zones(connection, first, last)
-    zone_of_store = [zones.get(store, default_zone) for store in number.tolist()]
-    names = tuple(sorted(set(zone_of_store)))
+    said = opening_hours.zones(connection, first, last)
+    histories = [zone_histories.history(default_zone, said.get(store, ())) for store in number.tolist()]
+    names = tuple(sorted(set(histories)))
     index = {name: place for place, name in enumerate(names)}
-    zone_of = np.array([index[name] for name in zone_of_store], dtype=np.int64)
+    now = [zone_histories.name_at(name, as_of_us) for name in names]
+    zone_of = np.array([index[name] for name in histories], dtype=np.int64)
     parts = []
     for at in range(0, max(len(number), 1), STORES_PER_PART):
         mine = number[at : at + STORES_PER_PART]
-        hours = stores.hours(connection, *((int(mine[0]), int(mine[-1])) if len(mine) else (first, last)))
-        place = np.searchsorted(mine, hours.store)
-        wanted = np.isin(hours.store, mine)
-        own = Hours(place[wanted], hours.day[wanted], hours.start_s[wanted], hours.end_s[wanted])
-        parts.append(Part(mine, own, zone_of[at : at + STORES_PER_PART]))
-    columns = report_text.store_columns(rows.ids, zone_of_store, rows.names, rows.groups)
-    return Schedule(parts, names, zone_of_store, rows.ids, rows.groups, columns)
+        span = (int(mine[0]), int(mine[-1])) if len(mine) else (first, last)
+        weekly = Hours(*_by_place(mine, opening_hours.hours(connection, *span)))
+        special = SpecialHours(*_by_place(mine, opening_hours.special_hours(connection, *span)))
+        parts.append(Part(mine, weekly, special, zone_of[at : at + STORES_PER_PART]))
+    zone_of_store = [now[place] for place in zone_of.tolist()]
+    turns = [turn for name in names for turn in zone_histories.turns(name)]
+    return Schedule(
+        parts,
+        names,
+        max((turn for turn in turns if turn <= as_of_us), default=-_EVER_US),
+        min((turn for turn in turns if turn > as_of_us), default=_EVER_US),
+        zone_of_store,
+        rows.ids,
+        rows.groups,
+        report_text.store_columns(rows.ids, zone_of_store, rows.names, rows.groups),
+    )
+
+
+def _by_place(number: Ints, rows: Hours | SpecialHours) -> list[Ints]:
+    """The columns of the rows of these stores, each with the store's place in `number` instead of its number."""
+    wanted = np.isin(rows.store, number)
+    store, *columns = (getattr(rows, name)[wanted] for name in rows.__slots__)
+    return [np.searchsorted(number, store), *columns]

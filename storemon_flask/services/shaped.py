@@ -11,7 +11,7 @@ from storemon_flask.core import periods as calculation
 from storemon_flask.core.periods import Periods
 from storemon_flask.core.zones import LocalClock
 from storemon_flask.errors import Unprocessable
-from storemon_flask.model import DAY_US, Fleet, Hours, Ints, Rules
+from storemon_flask.model import DAY_US, Ints, Rules
 from storemon_flask.services.computing import Progress
 from storemon_flask.services.schedule import Part, Schedule
 from storemon_flask.services.shapes import Shape, Window
@@ -104,12 +104,7 @@ def small_parts(plan: Schedule, stores: int) -> Iterator[tuple[int, Part]]:
     begun = 0
     for part in plan.parts:
         for at in range(0, len(part.number), stores):
-            first, stop = np.searchsorted(part.hours.store, [at, at + stores]).tolist()
-            hours = part.hours
-            own = Hours(
-                hours.store[first:stop] - at, hours.day[first:stop], hours.start_s[first:stop], hours.end_s[first:stop]
-            )
-            yield begun + at, Part(part.number[at : at + stores], own, part.zone_of[at : at + stores])
+            yield begun + at, part.some(at, at + stores)
         begun += len(part.number)
 
 
@@ -128,7 +123,7 @@ def _part(
     # Polls after the range draw the line that ends the last stretch in it; they need their openings too.
     to_us = min(last_us + 2 * rules.farthest_us, as_of_us)
     heard = polls.read(connection, part.number, from_us, to_us)
-    fleet = Fleet(len(part.number), heard, part.hours, part.zone_of, plan.zone_names, _NO_POLLS)
+    fleet = plan.fleet(part, heard, _NO_POLLS)
     opened = openings.build(fleet, from_us // DAY_US * DAY_US, (to_us // DAY_US + 1) * DAY_US)
     spoken = evidence.gather(heard, opened, rules)
     of_zone = [np.flatnonzero(part.zone_of == zone) for zone in range(len(plan.zone_names))]

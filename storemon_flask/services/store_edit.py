@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 from storemon_flask.errors import NotFound, Unprocessable
+from storemon_flask.ingest import values
 from storemon_flask.ingest.sources import Source
 from storemon_flask.services import load
 from storemon_flask.services.load import LoadResult, Terms
-from storemon_flask.storage import stores
+from storemon_flask.storage import opening_hours, stores
 from storemon_flask.storage.db import Database
 
 
@@ -46,10 +47,27 @@ def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]]
 
 
 def remove_hours(database: Database, store_id: str) -> int:
-    """The store is open 24x7 again; how many rows of hours it had. `NotFound` when there is no such store."""
+    """The store is open 24x7 again; how many rows of weekly hours it had. `NotFound` when there is no such store."""
     check(database, store_id)
     with database.write() as connection:
-        removed = stores.remove_hours(connection, store_id)
+        removed = opening_hours.remove_hours(connection, store_id)
+        if removed:
+            stores.data_changed(connection)
+    return removed
+
+
+def remove_special_hours(database: Database, store_id: str, date: str | None) -> int:
+    """The store keeps its weekly hours on that date (`YYYY-MM-DD`), or on all; how many rows of special hours that was.
+
+    `NotFound` when there is no such store; `Unprocessable` for what is no date.
+    """
+    try:
+        day = None if date is None else values.local_date(date)
+    except values.BadValue as bad:
+        raise Unprocessable(f"date is {date!r}: {bad}", errors={"date": [str(bad)]}) from None
+    check(database, store_id)
+    with database.write() as connection:
+        removed = opening_hours.remove_special_hours(connection, store_id, day)
         if removed:
             stores.data_changed(connection)
     return removed

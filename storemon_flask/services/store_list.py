@@ -10,11 +10,11 @@ import numpy as np
 from storemon_flask.core.report import CLASSIC_WINDOWS, Table
 from storemon_flask.core.status import STATUSES
 from storemon_flask.errors import NotFound
-from storemon_flask.model import Hours, Ints, Rules
+from storemon_flask.model import Hours, Ints, Rules, SpecialHours
 from storemon_flask.services import computing, live, schedule
 from storemon_flask.services.live import Moment
 from storemon_flask.services.report_text import hundredths, instant_text, percent_hundredths
-from storemon_flask.storage import store_facts, stores
+from storemon_flask.storage import opening_hours, store_facts, stores
 from storemon_flask.storage.db import Database
 
 LISTED_WINDOWS: Final = tuple(window for window in CLASSIC_WINDOWS if window.name != "last_hour")
@@ -66,11 +66,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class StoreDetail:
-    """One store: the snapshot of it alone, its first poll (-1: never polled), weekly hours as written, polls in all."""
+    """One store: the snapshot of it alone, its first poll (-1: never polled), weekly and special hours as written, polls in all."""
 
     snapshot: Snapshot
     first_poll_us: int
     hours: Hours
+    special: SpecialHours
     polls: int
 
 
@@ -79,10 +80,10 @@ def snapshot(
 ) -> Snapshot:
     """The stores (all of them, or those of the ids) as of now, computed from the data of one moment."""
     with database.read() as connection:
-        plan = schedule.of(database, connection, default_zone, store_ids)
         rows = stores.all_rows(connection) if store_ids is None else stores.rows_of(connection, store_ids)[0]
         version = stores.data_version(connection)
         moment = live.moment(connection, now_us)
+        plan = schedule.of(database, connection, default_zone, store_ids, moment.as_of_us)
         table = computing.table(connection, plan, moment.as_of_us, rules, full=True)
     return Snapshot(moment, now_us, version, rows.ids, rows.names, rows.groups, plan.zone_of_store, _columns(table))
 
@@ -94,7 +95,8 @@ def detail(database: Database, store_id: str, rules: Rules, default_zone: str, n
         return StoreDetail(
             snapshot(database, rules, default_zone, now_us, [store_id]),
             first_us,
-            stores.hours(connection, number, number),
+            opening_hours.hours(connection, number, number),
+            opening_hours.special_hours(connection, number, number),
             store_facts.poll_count(connection, number, first_us, last_us) if first_us >= 0 else 0,
         )
 

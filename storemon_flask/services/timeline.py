@@ -9,7 +9,7 @@ from storemon_flask.core import timeline
 from storemon_flask.core.openings import Openings
 from storemon_flask.core.timeline import Outages, Stretches, Timeline
 from storemon_flask.errors import Unprocessable
-from storemon_flask.model import DAY_US, WEEK_US, Bools, Fleet, Polls, Rules
+from storemon_flask.model import DAY_US, WEEK_US, Bools, Polls, Rules
 from storemon_flask.services import live, schedule, store_list
 from storemon_flask.services.live import Moment
 from storemon_flask.services.report_text import instant_text
@@ -59,13 +59,13 @@ def of_store(
         _, first_poll_us, _ = store_list.find(connection, store_id)
         moment = live.moment(connection, now_us)
         from_us, to_us = _range(from_us, to_us, moment.as_of_us)
-        plan = schedule.of(database, connection, default_zone, [store_id])
+        plan = schedule.of(database, connection, default_zone, [store_id], moment.as_of_us)
         part = plan.parts[0]
         heard_from_us = max(timeline.heard_from(from_us, rules), 0)
         while True:
             heard = polls.read(connection, part.number, heard_from_us, moment.as_of_us)
             last = heard.instant_us[-1:] if len(heard) else np.full(1, -1)
-            fleet = Fleet(1, heard, part.hours, part.zone_of, plan.zone_names, last)
+            fleet = plan.fleet(part, heard, last)
             found = timeline.of(fleet, from_us, to_us, moment.as_of_us, rules)
             if heard_from_us <= max(first_poll_us, 0) or not _may_have_begun_earlier(found):
                 break

@@ -6,11 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from storemon_flask.errors import DatabaseError
-from storemon_flask.storage import migrations
+from storemon_flask.storage import copies, migrations
 
 # A writer waits this long for another one before it gives up: applying a load of 100 million polls takes less.
 BUSY_TIMEOUT_S = 300.0
@@ -52,7 +52,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._open: dict[sqlite3.Connection, str] = {}
         self._stopping = threading.Event()
         self._migrated = False
         self._known: tuple[int, int] | None = None
@@ -131,9 +131,13 @@ class Database:
                 if self.exists():
                     self._refuse_others()
                 connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rwc")
-                migrations.bring_up_to_date(connection, self._begin)
+                migrations.bring_up_to_date(connection, self._begin, self._keep_copy)
             self._known = self.identity()
             self._migrated = True
+
+    def _keep_copy(self, step: str) -> None:
+        """The database as it is before that step of the schema, in a file beside it."""
+        copies.before_step(self.path, step)
 
     def stop_waiting(self) -> None:
         """Writers that wait for the lock give up now: the server is going down."""
@@ -172,15 +176,17 @@ class Database:
     def close(self) -> None:
         """Close the connections of every thread; the next use opens new ones."""
         self._local = threading.local()
-        while self._open:
-            self._open.pop().close()
+        # The last to go moves the log into the file and removes it, which a reader cannot.
+        for connection, _ in sorted(self._open.copy().items(), key=lambda item: item[1] == "writer"):
+            connection.close()
+        self._open.clear()
 
     def _connection(self, name: str, uri: str) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is not None and getattr(self._local, f"{name}_file", None) != self.identity():
             # Somebody removed the file or put another in its place: what this connection sees is nobody's any more.
             connection.close()
-            self._open.remove(connection)
+            self._open.pop(connection, None)
             connection = None
         if connection is None:
             connection = sqlite3.connect(
@@ -201,7 +207,7 @@ class Database:
                 raise
             setattr(self._local, name, connection)
             setattr(self._local, f"{name}_file", self.identity())
-            self._open.append(connection)
+            self._open[connection] = name
         return connection
 
     def identity(self) -> tuple[int, int] | None:
@@ -219,17 +225,21 @@ class Database:
         self._known = self.identity()
         self._migrated = True
 
-    @contextmanager
-    def _sentences(self) -> Iterator[None]:
-        """What SQLite says of an unusable file, as a sentence that names the file and what to do."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorname", "") or ""
-            sentence = next((text for start, text in _REASONS.items() if code.startswith(start)), None)
-            if sentence is None:
-                raise
-            raise DatabaseError(f"{self.path} {sentence}", sqlite=code) from error
+    def _sentences(self) -> AbstractContextManager[None]:
+        return sentences(self.path)
+
+
+@contextmanager
+def sentences(path: Path) -> Iterator[None]:
+    """What SQLite says of an unusable file, as a `DatabaseError` whose sentence names the file and what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorname", "") or ""
+        sentence = next((text for start, text in _REASONS.items() if code.startswith(start)), None)
+        if sentence is None:
+            raise
+        raise DatabaseError(f"{path} {sentence}", sqlite=code) from error
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

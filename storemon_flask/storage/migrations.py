@@ -16,13 +16,9 @@ def pending(connection: sqlite3.Connection) -> list[str]:
 
     Asked with plain sqlite3: `import sqlite_utils` takes half a second and is needed only when there is something to do.
     """
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
+    applied = _applied(connection)
+    if applied is None:
         return list(_NAMES)
-    applied: set[str] = set()
-    if "_sqlite_migrations" in tables:
-        rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_SET])
-        applied = {name for (name,) in rows}
     if not applied:
         raise DatabaseError(f"{_path(connection)} is another program's database; set STOREMON_DATABASE to another path")
     unknown = sorted(applied - set(_NAMES))
@@ -34,8 +30,20 @@ def pending(connection: sqlite3.Connection) -> list[str]:
     return [name for name in _NAMES if name not in applied]
 
 
-def bring_up_to_date(connection: sqlite3.Connection, begin: Callable[[sqlite3.Connection], None]) -> None:
-    """Make every step that is due, or none: a step that fails leaves the schema as it was. `begin` takes the write lock."""
+def is_of_another_program(connection: sqlite3.Connection) -> bool:
+    """Whether the file has tables, and none of storemon's steps made them."""
+    return _applied(connection) == set()
+
+
+def bring_up_to_date(
+    connection: sqlite3.Connection,
+    begin: Callable[[sqlite3.Connection], None],
+    keep_copy: Callable[[str], None] = lambda step: None,
+) -> None:
+    """Make every step that is due, or none: a step that fails leaves the schema as it was. `begin` takes the write lock.
+
+    `keep_copy` is called with the first step's name before an existing database is changed; what it raises ends the migration.
+    """
     if not pending(connection):
         return
     from sqlite_utils import Database
@@ -47,12 +55,27 @@ def bring_up_to_date(connection: sqlite3.Connection, begin: Callable[[sqlite3.Co
     # The lock first: two processes may both have found the same steps due. The second then finds none.
     begin(connection)
     try:
-        if pending(connection):
+        due = pending(connection)
+        if due:
+            if len(due) < len(_NAMES):
+                # Under the lock: what is copied is what is migrated, and only the one who migrates makes a copy.
+                keep_copy(due[0])
             steps.apply(Database(connection, execute_plugins=False))
         connection.commit()
     except BaseException:
         connection.rollback()
         raise
+
+
+def _applied(connection: sqlite3.Connection) -> set[str] | None:
+    """The steps that made the file, none for another program's; None for a file without a table."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return None
+    if "_sqlite_migrations" not in tables:
+        return set()
+    rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_SET])
+    return {name for (name,) in rows}
 
 
 def _path(connection: sqlite3.Connection) -> str:

@@ -131,6 +131,11 @@ def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT state, count(*) FROM report GROUP BY state"))
 
 
+def states(connection: sqlite3.Connection) -> dict[str, str]:
+    """The state of every report, by its id."""
+    return dict(connection.execute("SELECT id, state FROM report"))
+
+
 _COLUMNS = (
     "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, progress, error, "
     "row_count, byte_count, sha256, altered_ids, shape, method"

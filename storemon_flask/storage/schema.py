@@ -175,6 +175,74 @@ def m004_shapes_of_reports(db: "Database") -> None:
         db.execute(f"ALTER TABLE report ADD COLUMN {column} TEXT CHECK ({column} IS NULL OR json_valid({column}))")
 
 
+def m004a_one_table_of_reports(db: "Database") -> None:
+    """The table of reports as it was meant: two states of this program made others under the same steps' names.
+
+    The first refused reports of all stores (`json_valid(NULL)` is 0 for some SQLites), the other had no column `method`.
+    """
+    (made,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'report'").fetchone()
+    columns = [name for _, name, *_ in db.execute("PRAGMA table_info(report)")]
+    if "method" in columns and "stores IS NULL" in made:
+        return
+    db.execute("ALTER TABLE report RENAME TO report_before")
+    db.execute("DROP INDEX report_state")
+    for statement in _statements(_TABLES):
+        if "CREATE TABLE report (" in statement or "INDEX report_state" in statement:
+            db.execute(statement)
+    m004_shapes_of_reports(db)
+    kept = ", ".join(columns)
+    db.execute(f"INSERT INTO report ({kept}) SELECT {kept} FROM report_before ORDER BY rowid")
+    db.execute("DROP TABLE report_before")
+
+
+_DATED_HOURS: Final = """
+-- Weekly hours hold from a local date, in days since 1970-01-01, until the store's next version; -1000000: no date.
+CREATE TABLE dated_hours (
+    store INTEGER NOT NULL REFERENCES store (number),
+    valid_from INTEGER NOT NULL,
+    day INTEGER NOT NULL CHECK (day BETWEEN 0 AND 6),
+    start_s INTEGER NOT NULL CHECK (start_s BETWEEN 0 AND 86399),
+    end_s INTEGER NOT NULL CHECK (end_s BETWEEN 0 AND 86400),
+    PRIMARY KEY (store, valid_from, day, start_s, end_s)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO dated_hours SELECT store, -1000000, day, start_s, end_s FROM hours;
+
+DROP TABLE hours;
+
+ALTER TABLE dated_hours RENAME TO hours;
+
+CREATE TABLE dated_timezone (
+    store INTEGER NOT NULL REFERENCES store (number),
+    valid_from INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (store, valid_from)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO dated_timezone SELECT store, -1000000, name FROM timezone;
+
+DROP TABLE timezone;
+
+ALTER TABLE dated_timezone RENAME TO timezone;
+
+-- What replaces the weekly hours on one local date; -1 and -1: closed all day.
+CREATE TABLE special_hours (
+    store INTEGER NOT NULL REFERENCES store (number),
+    date INTEGER NOT NULL,
+    start_s INTEGER NOT NULL CHECK (start_s BETWEEN -1 AND 86399),
+    end_s INTEGER NOT NULL CHECK (end_s BETWEEN -1 AND 86400),
+    PRIMARY KEY (store, date, start_s, end_s),
+    CHECK ((start_s = -1) = (end_s = -1))
+) STRICT, WITHOUT ROWID;
+"""
+
+
+def m005_dated_hours(db: "Database") -> None:
+    """Hours and zones from a date on; special hours."""
+    for statement in _statements(_DATED_HOURS):
+        db.execute(statement)
+
+
 def _statements(script: str) -> list[str]:
     # `executescript` would commit the transaction the migration runs in.
     return [part for part in (piece.strip() for piece in script.split(";\n")) if part]
@@ -185,4 +253,6 @@ STEPS: Final[tuple[Callable[["Database"], None], ...]] = (
     m002_schedule_version,
     m003_names_and_keys,
     m004_shapes_of_reports,
+    m004a_one_table_of_reports,
+    m005_dated_hours,
 )

@@ -3,13 +3,13 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from storemon_flask.model import WEEK_US, Hours, Ints
+from storemon_flask.model import WEEK_US, Ints
 
 _CHUNK = 500
-_ROWS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def numbers(connection: sqlite3.Connection, ids: Sequence[str]) -> Ints:
         (highest,) = connection.execute("SELECT coalesce(max(number), 0) FROM store").fetchone()
         fresh = {store_id: highest + 1 + place for place, store_id in enumerate(missing)}
         connection.executemany("INSERT INTO store (store_id, number) VALUES (?, ?)", fresh.items())
-        _schedule_changed(connection)
+        schedule_changed(connection)
         number |= fresh
     return np.array([number[store_id] for store_id in ids], dtype=np.int64)
 
@@ -69,112 +69,45 @@ def newest_poll(connection: sqlite3.Connection) -> int | None:
     return newest
 
 
-def hours(connection: sqlite3.Connection, first: int, last: int) -> Hours:
-    """The hours of the stores numbered `first` to `last`, by store number, day and start."""
-    cursor = connection.execute(
-        "SELECT store, day, start_s, end_s FROM hours WHERE store BETWEEN ? AND ? ORDER BY store, day, start_s",
-        (first, last),
-    )
-    # A stretch at a time: a row as Python objects takes ten times the room it has here.
-    parts = [np.empty((0, 4), dtype=np.int64)]
-    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-        parts.append(np.array(rows, dtype=np.int64))
-    return Hours(*np.concatenate(parts).T)
-
-
-def zones(connection: sqlite3.Connection, first: int, last: int) -> dict[int, str]:
-    """The zone of each store numbered `first` to `last` that has one."""
-    return dict(connection.execute("SELECT store, name FROM timezone WHERE store BETWEEN ? AND ?", (first, last)))
-
-
-def replace_hours(connection: sqlite3.Connection, ids: Sequence[str], hours: Hours) -> None:
-    """These become the hours of the stores they name; `hours.store` is the place in `ids`. Other stores keep theirs."""
-    if not len(hours):
-        return
-    number = numbers(connection, ids)
-    named = number[np.unique(hours.store)]
-    connection.executemany("DELETE FROM hours WHERE store = ?", zip(named.tolist()))
-    # A stretch at a time: a row as Python objects takes ten times the room it has here.
-    columns = (number[hours.store], hours.day, hours.start_s, hours.end_s)
-    for at in range(0, len(hours), _ROWS_AT_ONCE):
-        connection.executemany(
-            "INSERT INTO hours (store, day, start_s, end_s) VALUES (?, ?, ?, ?)",
-            zip(*(column[at : at + _ROWS_AT_ONCE].tolist() for column in columns), strict=True),
-        )
-    _schedule_changed(connection)
-
-
-def zones_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The zone (alone in a tuple) of those stores that have one."""
-    return _facts(
-        connection,
-        "SELECT store_id, timezone.name FROM timezone JOIN store ON store.number = timezone.store WHERE store_id IN",
-        store_ids,
-    )
-
-
-def replace_zones(connection: sqlite3.Connection, zone_of: dict[str, tuple[str, ...]]) -> None:
-    """Each store's zone becomes the one given."""
-    if not zone_of:
-        return
-    number = numbers(connection, list(zone_of))
-    connection.executemany(
-        "INSERT INTO timezone (store, name) VALUES (?, ?) ON CONFLICT (store) DO UPDATE SET name = excluded.name",
-        [(store, zone) for store, (zone,) in zip(number.tolist(), zone_of.values(), strict=True)],
-    )
-    _schedule_changed(connection)
-
-
-def names_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def names_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[tuple[str], tuple[str, ...]]:
     """Name and group of those stores, each empty where there is none."""
-    return _facts(
-        connection,
-        "SELECT store_id, name, group_name FROM store WHERE store_id IN",
-        store_ids,
-    )
+    return facts(connection, "SELECT store_id, name, group_name FROM store WHERE store_id IN", store_ids, keys=1)
 
 
-def replace_names(connection: sqlite3.Connection, names: dict[str, tuple[str, ...]]) -> None:
+def replace_names(connection: sqlite3.Connection, names: dict[tuple[str], tuple[str, ...]]) -> None:
     """Each store's name and group become those given."""
     if not names:
         return
-    number = numbers(connection, list(names))
+    number = numbers(connection, [store_id for (store_id,) in names])
     connection.executemany(
         "UPDATE store SET name = ?, group_name = ? WHERE number = ?",
         [(*said, store) for store, said in zip(number.tolist(), names.values(), strict=True)],
     )
-    _schedule_changed(connection)
+    schedule_changed(connection)
 
 
-def _facts(connection: sqlite3.Connection, select: str, store_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+def facts(
+    connection: sqlite3.Connection, select: str, store_ids: Iterable[str], keys: int
+) -> dict[Any, tuple[str, ...]]:
+    """What `select` says of those stores: its first `keys` columns as a tuple, to the others."""
+    found: dict[Any, tuple[str, ...]] = {}
     for chunk in _chunks(list(store_ids)):
         marks = ",".join("?" * len(chunk))
-        found |= {store_id: tuple(said) for store_id, *said in connection.execute(f"{select} ({marks})", chunk)}
+        found |= {tuple(row[:keys]): tuple(row[keys:]) for row in connection.execute(f"{select} ({marks})", chunk)}
     return found
 
 
-def remove_hours(connection: sqlite3.Connection, store_id: str) -> int:
-    """Forget the store's hours; how many rows that was."""
-    removed = connection.execute(
-        "DELETE FROM hours WHERE store = (SELECT number FROM store WHERE store_id = ?)", [store_id]
-    ).rowcount
-    if removed:
-        _schedule_changed(connection)
-    return removed
-
-
 def remove(connection: sqlite3.Connection, store_id: str) -> None:
-    """Forget the store with its hours, its zone and, week by week, its polls."""
+    """Forget the store with its hours, its zones and, week by week, its polls."""
     number, first, last = connection.execute(
         "SELECT number, first_poll_us, last_poll_us FROM store WHERE store_id = ?", [store_id]
     ).fetchone()
     if first is not None:
         weeks = range(first // WEEK_US, last // WEEK_US + 1)
         connection.executemany("DELETE FROM poll_week WHERE week = ? AND store = ?", [(week, number) for week in weeks])
-    for table, column in (("hours", "store"), ("timezone", "store"), ("store", "number")):
+    for table, column in (("hours", "store"), ("special_hours", "store"), ("timezone", "store"), ("store", "number")):
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", [number])
-    _schedule_changed(connection)
+    schedule_changed(connection)
 
 
 def data_version(connection: sqlite3.Connection) -> int:
@@ -194,7 +127,8 @@ def schedule_version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _schedule_changed(connection: sqlite3.Connection) -> None:
+def schedule_changed(connection: sqlite3.Connection) -> None:
+    """Count the schedule version up; called in the transaction that changes a store, its hours or its zone."""
     connection.execute("UPDATE data_version SET schedule = schedule + 1")
 
 

@@ -21,14 +21,26 @@ _COLUMNS: Final = {
         ("day", "0 Monday to 6 Sunday"),
         ("start_time_local", "H:MM, HH:MM or HH:MM:SS"),
         ("end_time_local", "the same; 24:00 is the end of the day, and an end before the start is on the next day"),
+        ("valid_from", "may be left out; the local date (YYYY-MM-DD) from which on the row holds"),
     ),
-    "timezones": (_STORE_ID, ("timezone_str", "the name of an IANA zone")),
+    "timezones": (
+        _STORE_ID,
+        ("timezone_str", "the name of an IANA zone"),
+        ("valid_from", "may be left out; the local date (YYYY-MM-DD) from which on it holds"),
+    ),
+    "special_hours": (
+        _STORE_ID,
+        ("date", "the local date, as 2024-12-25"),
+        ("start_time_local", "H:MM, HH:MM or HH:MM:SS; empty, with the end, when the store is closed all day"),
+        ("end_time_local", "the same; 24:00 is the end of the day, and an end before the start is on the next day"),
+    ),
     "stores": (_STORE_ID, ("name", "what people call it; may be empty"), ("group", "may be left out")),
 }
 _EXAMPLES: Final = {
     "polls": ("store-1", "2024-10-14 11:15:00 UTC", "active"),
-    "hours": ("store-1", 0, "09:00", "17:30"),
-    "timezones": ("store-1", "America/New_York"),
+    "hours": ("store-1", 0, "09:00", "17:30", "2024-10-14"),
+    "timezones": ("store-1", "America/New_York", ""),
+    "special_hours": ("store-1", "2024-12-24", "09:00", "14:00"),
     "stores": ("store-1", "Broadway 12", "New York"),
 }
 FEEDS: Final = tuple(_COLUMNS)
@@ -66,7 +78,7 @@ def bodies(feed: str) -> dict[str, Any]:
 
 def row_name(feed: str) -> str:
     """The name of the row's schema."""
-    return f"{feed.capitalize()}FeedRow"
+    return f"{''.join(word.capitalize() for word in feed.split('_'))}FeedRow"
 
 
 FILES: Final[dict[str, Any]] = {

@@ -1,22 +1,18 @@
-"""Data in: feeds pushed as CSV, JSON or files, one store's hours and zone, removals."""
+"""Data in: feeds pushed as CSV, JSON or files."""
 
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import IO, Any, Final
 
 from flask import Blueprint, Response, jsonify, request
-from marshmallow import fields, validate
+from marshmallow import validate
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from storemon_flask import zonedata
 from storemon_flask.errors import BadRequest, Unprocessable, UnsupportedMediaType
 from storemon_flask.model import FileSummary
-from storemon_flask.services import intake, store_edit
-from storemon_flask.services.load import Terms
-from storemon_flask.web import bodies
+from storemon_flask.services import intake
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
+from storemon_flask.web.loading import REJECTS_SHOWN, one_load
 from storemon_flask.web.schemas import Closed, LoadedSchema, LoadSchema, Whole, file_json, reject_json
 
 blueprint = Blueprint("feeds", __name__)
@@ -31,9 +27,6 @@ _FORMS: Final = {
 }
 # What curl says of a body when it is told nothing: the body itself shows what it is.
 _UNSAID: Final = ("", "application/x-www-form-urlencoded", "application/octet-stream")
-_REJECTS_SHOWN: Final = 100
-# No time and no zone is longer; what is would be repeated in the answer.
-_SHORT: Final = validate.Length(max=100, error="is longer than 100 characters")
 
 
 class AtomicSchema(Closed):
@@ -43,55 +36,6 @@ class AtomicSchema(Closed):
         load_default=0,
         validate=validate.OneOf((0, 1)),
         metadata={"description": "1: nothing is applied if any row is rejected"},
-    )
-
-
-_SECONDS: Final = r"(:[0-5][0-9](\.[0-9]*)?)?"
-_TIME: Final = rf"([01]?[0-9]|2[0-3]):[0-5][0-9]{_SECONDS}"
-_END: Final = rf"{_TIME}|24:00(:00(\.[0-9]*)?)?"
-
-
-def _time_of_day(about: str, pattern: str, example: str) -> fields.String:
-    metadata = {"description": about, "pattern": rf"^\s*({pattern})\s*$", "example": example}
-    return fields.String(required=True, validate=_SHORT, metadata=metadata)
-
-
-class HoursRowSchema(Closed):
-    """One stretch of one weekday, local time."""
-
-    day = Whole(
-        required=True, strict=True, metadata={"description": "0 Monday to 6 Sunday", "minimum": 0, "maximum": 6}
-    )
-    start_time_local = _time_of_day("when it opens", _TIME, "09:00")
-    end_time_local = _time_of_day(
-        "when it closes; 24:00 is the end of the day, and at or before the start is on the next day",
-        _END,
-        "17:30",
-    )
-
-
-class HoursSchema(Closed):
-    """A store's whole week."""
-
-    hours = fields.List(
-        fields.Nested(HoursRowSchema),
-        required=True,
-        validate=validate.Length(1, 1000, error="must be 1 to 1,000 rows; DELETE makes the store open 24x7"),
-        metadata={"description": "every row of it; what is not here is closed"},
-    )
-
-
-class TimezoneSchema(Closed):
-    """A store's zone."""
-
-    timezone = fields.String(
-        required=True,
-        validate=_SHORT,
-        metadata={
-            "description": "the name of an IANA zone",
-            "enum": sorted(zonedata.names()),
-            "example": "America/Chicago",
-        },
     )
 
 
@@ -107,7 +51,7 @@ _PUSHED: Final = {
 @operation(
     blueprint,
     "POST",
-    "/api/v1/feeds/<any(polls, hours, timezones, stores):feed>",
+    "/api/v1/feeds/<any(polls, hours, special_hours, timezones, stores):feed>",
     scope="write",
     tag="feeds",
     query=AtomicSchema(),
@@ -117,14 +61,14 @@ _PUSHED: Final = {
 def push(feed: str, query: dict[str, Any]) -> Response:
     """Push one feed: CSV (also gzip), JSON (an object or a list) or NDJSON."""
     form, packed = _form()
-    with _one_load() as terms:
+    with one_load() as terms:
         result = intake.body(
             runner().database, request.stream, request.content_length or 0, form, feed, packed, terms(query["atomic"])
         )
     (summary,) = result.files
     if result.refused:
         raise _refusal(result.load, summary.error, [summary])
-    return jsonify(load_id=result.load, **file_json(summary, _REJECTS_SHOWN))
+    return jsonify(load_id=result.load, **file_json(summary, REJECTS_SHOWN))
 
 
 @operation(
@@ -147,7 +91,7 @@ def upload(query: dict[str, Any]) -> Response:
     # Uploaded files are closed with the request, whatever becomes of them.
     with closing(request):
         uploaded = _uploaded()
-        with _one_load() as terms:
+        with one_load() as terms:
             result = intake.files(runner().database, uploaded, terms(query["atomic"]))
     if result.refused:
         why = next(summary.error for summary in result.files if summary.error)
@@ -157,75 +101,7 @@ def upload(query: dict[str, Any]) -> Response:
             "; ".join(f"{summary.file}: {summary.error}" for summary in result.files[:10]),
             errors={summary.file: [summary.error] for summary in result.files},
         )
-    return jsonify(load_id=result.load, files=[file_json(summary, _REJECTS_SHOWN) for summary in result.files])
-
-
-_CHANGED: Final = {
-    200: Answer("what changed", LoadedSchema()),
-    404: Answer("no such store"),
-    413: Answer("larger than 16 MB"),
-    422: Answer("a row that cannot be; nothing was changed"),
-}
-
-
-@operation(
-    blueprint, "PUT", "/api/v1/stores/<store:store_id>/hours", scope="write", tag="stores",
-    body={JSON: HoursSchema()}, answers=_CHANGED,
-)  # fmt: skip
-def put_hours(store_id: str) -> Response:
-    """Set a store's weekly hours, replacing those it had."""
-    return _put("hours", store_id, bodies.load(HoursSchema(), request)["hours"])
-
-
-@operation(
-    blueprint, "PUT", "/api/v1/stores/<store:store_id>/timezone", scope="write", tag="stores",
-    body={JSON: TimezoneSchema()}, answers=_CHANGED,
-)  # fmt: skip
-def put_timezone(store_id: str) -> Response:
-    """Set a store's time zone."""
-    return _put("timezones", store_id, [bodies.load(TimezoneSchema(), request)])
-
-
-@operation(
-    blueprint, "DELETE", "/api/v1/stores/<store:store_id>/hours", scope="write", tag="stores",
-    answers={204: Answer("open 24x7 now"), 404: Answer("no such store")},
-)  # fmt: skip
-def delete_hours(store_id: str) -> tuple[str, int]:
-    """Remove a store's hours: it counts as open 24x7 again."""
-    with _one_load():
-        store_edit.remove_hours(runner().database, store_id)
-    return "", 204
-
-
-@operation(
-    blueprint, "DELETE", "/api/v1/stores/<store:store_id>", scope="admin", tag="stores",
-    answers={204: Answer("gone"), 404: Answer("no such store")},
-)  # fmt: skip
-def delete_store(store_id: str) -> tuple[str, int]:
-    """Remove a store with its polls, hours and zone. Finished reports keep their numbers."""
-    with _one_load():
-        store_edit.remove(runner().database, store_id)
-    return "", 204
-
-
-def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> Response:
-    with _one_load() as terms:
-        result = store_edit.put(runner().database, feed, store_id, rows, terms(1).now_us)
-    return jsonify(load_id=result.load, **file_json(result.files[0], _REJECTS_SHOWN))
-
-
-@contextmanager
-def _one_load() -> Iterator[Any]:
-    """Room for one more load, and the terms it is done on, by whether it is to be atomic."""
-    found = runner()
-    settings = found.settings
-
-    def terms(atomic: int) -> Terms:
-        now_us = time.time_ns() // 1000
-        return Terms(now_us, settings.max_clock_skew_us, settings.csv_road, bool(atomic), settings.max_body_bytes)
-
-    with found.room_for_a_load():
-        yield terms
+    return jsonify(load_id=result.load, files=[file_json(summary, REJECTS_SHOWN) for summary in result.files])
 
 
 def _form() -> tuple[str, bool]:
@@ -275,5 +151,5 @@ def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:
         f"{why}; all rejected rows are at /api/v1/loads/{load}/rejects",
         load_id=load,
         rejected=sum(summary.counts.rejected for summary in files),
-        rejects=rejects[:_REJECTS_SHOWN],
+        rejects=rejects[:REJECTS_SHOWN],
     )

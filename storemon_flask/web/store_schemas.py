@@ -147,6 +147,17 @@ class WeeklyHoursSchema(Closed):
     )  # fmt: skip
     start_time_local = _text("when it opens, local time")
     end_time_local = _text("when it closes, local time; at or before the start: on the next day")
+    valid_from = _text(
+        "the local date from which on it holds; null: of every date before the next version", allow_none=True
+    )
+
+
+class SpecialHoursSchema(Closed):
+    """What replaces a store's weekly hours on one local date."""
+
+    date = _text("the local date")
+    start_time_local = _text("when it opens, local time; null: closed all day", allow_none=True)
+    end_time_local = _text("when it closes, local time; null: closed all day", allow_none=True)
 
 
 class StoreDetailSchema(StoreSchema):
@@ -160,6 +171,9 @@ class StoreDetailSchema(StoreSchema):
     always_open = _flag("whether it has no hours, and so is open 24x7")
     hours = fields.List(
         fields.Nested(WeeklyHoursSchema), required=True, metadata={"description": "its weekly hours, as loaded"}
+    )
+    special_hours = fields.List(
+        fields.Nested(SpecialHoursSchema), required=True, metadata={"description": "its special hours, as loaded"}
     )
 
 

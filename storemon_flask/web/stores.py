@@ -6,8 +6,10 @@ from typing import Any
 from flask import Blueprint, Response, json, jsonify
 
 from storemon_flask.core.timeline import KNOWN, STATES
+from storemon_flask.model import CLOSED, UNDATED, Ints
 from storemon_flask.services import snapshots, store_list, store_pages, timeline
 from storemon_flask.services.live import Moment
+from storemon_flask.services.local_times import date_text, time_text
 from storemon_flask.services.report_text import instant_text
 from storemon_flask.services.store_list import StoreDetail
 from storemon_flask.services.store_pages import Wanted
@@ -93,24 +95,33 @@ def _moment(moment: Moment) -> dict[str, Any]:
 
 
 def _detail(found: StoreDetail) -> dict[str, Any]:
-    hours = found.hours
+    hours, special = found.hours, found.special
     return {
         **found.snapshot.record(0),
         **_moment(found.snapshot.moment),
         "first_poll": None if found.first_poll_us < 0 else instant_text(found.first_poll_us),
         "polls": found.polls,
         "always_open": not len(hours),
-        "hours": [
-            {"day": day, "start_time_local": _clock(start), "end_time_local": _clock(end)}
-            for day, start, end in zip(hours.day.tolist(), hours.start_s.tolist(), hours.end_s.tolist(), strict=True)
-        ],
+        "hours": _rows(
+            day=hours.day.tolist(),
+            start_time_local=_clocks(hours.start_s),
+            end_time_local=_clocks(hours.end_s),
+            valid_from=_dates(hours.from_day),
+        ),
+        "special_hours": _rows(
+            date=_dates(special.date),
+            start_time_local=_clocks(special.start_s),
+            end_time_local=_clocks(special.end_s),
+        ),
     }
 
 
-def _clock(second: int) -> str:
-    """A time of day, with seconds only where there are any."""
-    text = f"{second // 3600:02d}:{second // 60 % 60:02d}"
-    return f"{text}:{second % 60:02d}" if second % 60 else text
+def _clocks(seconds: Ints) -> list[str | None]:
+    return [None if second == CLOSED else time_text(second) for second in seconds.tolist()]
+
+
+def _dates(days: Ints) -> list[str | None]:
+    return [None if day == UNDATED else date_text(day) for day in days.tolist()]
 
 
 def _timeline(found: StoreTimeline) -> dict[str, Any]:

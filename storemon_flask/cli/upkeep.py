@@ -1,0 +1,195 @@
+"""`backup`, `restore`, `check`, `prune` and `export`: what keeps the data, and what lets go of them."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from storemon_flask.cli.door import door, instant, table
+
+if TYPE_CHECKING:
+    from storemon_flask.services.copies import Sums
+    from storemon_flask.services.prune import Pruned
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, told (done, of how many)."""
+    with click.progressbar(length=1000, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        at = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal at
+            now = 1000 * done // max(1, total)
+            if now > at:
+                bar.update(now - at)
+                at = now
+
+        yield progress
+
+
+def _agreed(ctx: click.Context, yes: bool, question: str) -> None:
+    """Go on when that was said, or is said now at a terminal; a script must say `--yes`."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Nobody is there to answer: say --yes.", ctx)
+    click.confirm(question, abort=True)
+
+
+def _held(sums: "Sums") -> str:
+    return f"{sums.stores:,} stores, {sums.polls:,} polls"
+
+
+@click.command("backup")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_context
+def backup(ctx: click.Context, file: Path) -> None:
+    """Copy the database into FILE, verified, while a server runs and loads go on.
+
+    \b
+    Example:
+      storemon backup /mnt/backups/storemon-$(date +%F).db
+    """
+    from storemon_flask.services import copies
+
+    with _bar("copying") as progress:
+        done = copies.backup(door(ctx).settings.database, file, progress)
+    click.echo(f"{file}: {done.bytes / 1e6:,.1f} MB, {_held(done.sums)}; opened and verified")
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def restore(ctx: click.Context, file: Path, yes: bool) -> None:
+    """Put the backup FILE in the database's place; the database of before is kept beside it. Not while a server runs.
+
+    \b
+    Example:
+      storemon restore /mnt/backups/storemon-2024-10-14.db
+    """
+    from storemon_flask.jobs.lock import server_lock
+    from storemon_flask.services import copies
+
+    database = door(ctx).settings.database
+    found = copies.look(file)
+    with server_lock(database):
+        _agreed(ctx, yes, f"{file} has {_held(found)}. Put it in the place of {database}?")
+        with _bar("restoring") as progress:
+            done = copies.restore(database, file, time.time_ns() // 1000, progress)
+    click.echo(f"{database}: {_held(done.sums)}")
+    if done.kept is not None:
+        click.echo(f"What was there before is kept in {done.kept}")
+
+
+@click.command("check")
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Look whether everything stored is whole; reads only, also beside a server. Exit 1 when something is wrong.
+
+    \b
+    Example:
+      storemon check && storemon backup /mnt/backups/storemon.db
+    """
+    from storemon_flask.services import check as service
+
+    with click.progressbar(length=1000, label="checking", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def progress(name: str, share: float) -> None:
+            bar.label = f"checking {name}"
+            bar.update(round(1000 * share))
+
+        done = service.run(door(ctx).settings, progress)
+    rows = [["checked", "amount", "problems"]]
+    rows += [[part.name, part.amount or "-", f"{part.count:,}"] for part in done.parts]
+    head, *lines = table(rows, text_columns=2)
+    click.echo(head)
+    for part, line in zip(done.parts, lines, strict=True):
+        click.echo(line)
+        for problem in part.problems:
+            click.echo(f"    {problem}")
+        if part.count > len(part.problems):
+            click.echo(f"    and {part.count - len(part.problems):,} more like these")
+    for note in done.notes:
+        click.echo(f"note: {note}")
+    if done.problems:
+        click.echo(f"{done.problems:,} problem(s)", err=True)
+        ctx.exit(1)
+    click.echo("all is well")
+
+
+@click.command("prune")
+@click.option("--before", required=True, callback=instant, metavar="DATE", help="A date or an instant, UTC.")
+@click.option("--dry-run", is_flag=True, help="Say what would be taken out, and change nothing.")
+@click.option("--vacuum", is_flag=True, help="Make the file smaller afterwards. Not while a server runs.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def prune(ctx: click.Context, before: int, dry_run: bool, vacuum: bool, yes: bool) -> None:
+    """Take out polls, and loads with their rejected rows, that are older than DATE. A server may run meanwhile.
+
+    \b
+    Examples:
+      storemon prune --before 2024-01-01 --dry-run
+      storemon prune --before 2024-01-01 --yes --vacuum
+    """
+    from contextlib import nullcontext
+
+    from storemon_flask.jobs.lock import server_lock
+    from storemon_flask.services import catalogue
+    from storemon_flask.services import prune as service
+
+    database = catalogue.database(door(ctx).settings)
+    with server_lock(database.path) if vacuum and database.exists() else nullcontext():
+        found = service.look(database, before)
+        if dry_run:
+            click.echo(f"would take out {_pruned(found)}; nothing was changed")
+            return
+        if found.polls or found.loads:
+            _agreed(ctx, yes, f"Take out {_pruned(found)}, for good?")
+        with _bar("pruning") as progress:
+            seen = service.Pruned()
+
+            def told(part: service.Pruned) -> None:
+                nonlocal seen
+                seen += part
+                progress(seen.polls + seen.rejects + seen.loads, found.polls + found.rejects + found.loads)
+
+            done = service.run(database, before, time.time_ns() // 1000, told)
+        if vacuum:
+            service.vacuum(database)
+    click.echo(f"took out {_pruned(done)}")
+    space = service.space(database)
+    free = f"{space.free / 1e6:,.1f} MB of it free for what is loaded next" if space.free else "none of it free"
+    click.echo(f"{database.path} has {space.file / 1e6:,.1f} MB, {free}")
+
+
+def _pruned(part: "Pruned") -> str:
+    return f"{part.polls:,} polls ({part.bytes / 1e6:,.1f} MB), {part.loads:,} loads and {part.rejects:,} rejected rows"
+
+
+@click.command("export")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--force", is_flag=True, help="Write into a folder that is not empty, over the feeds in it.")
+@click.pass_context
+def export(ctx: click.Context, folder: Path, force: bool) -> None:
+    """Write the feeds into FOLDER as CSV files. Loaded into an empty database they give the same reports.
+
+    \b
+    Example:
+      storemon export feeds/ && STOREMON_HOME=elsewhere storemon load-data feeds/
+    """
+    from storemon_flask.services import catalogue
+    from storemon_flask.services import export as service
+
+    database = catalogue.database(door(ctx).settings)
+    with click.progressbar(
+        length=service.look(database), label="exporting", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+        done = service.run(database, folder, force, lambda name, rows: bar.update(rows))
+    for file in done:
+        click.echo(f"{file.file}: {file.rows:,} rows, {file.bytes / 1e6:,.1f} MB")

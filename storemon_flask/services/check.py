@@ -1,0 +1,134 @@
+"""Whether everything that is stored is whole: asked of one moment, read-only, also beside a running server."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from storemon_flask import zonedata
+from storemon_flask.errors import DatabaseError
+from storemon_flask.services import report_files
+from storemon_flask.settings import Settings
+from storemon_flask.storage import checks, copies, files, migrations
+from storemon_flask.storage.db import sentences
+
+# Told what is looked at, and the share of all that is done since it was told last.
+Progress = Callable[[str, float], None]
+# More of one kind are counted and not kept.
+MOST_PROBLEMS: Final = 20
+
+
+@dataclass(slots=True)
+class Part:
+    """One thing that was looked at: how much of it there is, how many problems it has, and the first of them."""
+
+    name: str
+    amount: str = ""
+    count: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def problem(self, sentence: str) -> None:
+        """Count a problem, and keep it if it is one of the first."""
+        self.count += 1
+        if self.count <= MOST_PROBLEMS:
+            self.problems.append(sentence)
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was looked at, and what is worth knowing without being wrong."""
+
+    parts: list[Part]
+    notes: list[str]
+
+    @property
+    def problems(self) -> int:
+        """How many things are wrong."""
+        return sum(part.count for part in self.parts)
+
+
+def run(settings: Settings, progress: Progress = lambda name, share: None) -> Checked:
+    """Look at everything. What is wrong is in the result; `DatabaseError` only when there is no database of storemon's at all."""
+    checked = Checked([], [])
+    path = settings.database
+    with sentences(path), copies.looking(path) as connection:
+        due = migrations.pending(connection)
+        if due:
+            checked.notes.append(
+                f"the schema is older than this program ({due[0]} is due); it is brought up to date when used"
+            )
+        for name, share, look in _parts(connection):
+            part = Part(name)
+            checked.parts.append(part)
+            progress(name, 0)
+            try:
+                with sentences(path):
+                    part.amount = look(part, partial(progress, name))
+            except (DatabaseError, sqlite3.DatabaseError) as error:
+                part.problem(getattr(error, "message", None) or f"{path}: {error}")
+            progress(name, share)
+    _reports(settings, checked)
+    left = files.leftovers(path)
+    if left:
+        checked.notes.append(
+            f"{len(left)} temporary file(s) beside the database, such as {left[0].name}: of a command that was killed, "
+            "or that is at work now"
+        )
+    return checked
+
+
+_Look = Callable[[Part, Callable[[float], None]], str]
+
+
+def _parts(connection: sqlite3.Connection) -> Iterator[tuple[str, float, _Look]]:
+    """Name, share of the work that is not told of while it is done, and how to look."""
+
+    def pages(part: Part, told: Callable[[float], None]) -> str:
+        for fault in copies.faults(connection, MOST_PROBLEMS):
+            part.problem(fault)
+        return f"{connection.execute('PRAGMA page_count').fetchone()[0]:,} pages"
+
+    def keys(part: Part, told: Callable[[float], None]) -> str:
+        return f"{checks.foreign_keys(connection, part.problem):,} tables"
+
+    def weeks(part: Part, told: Callable[[float], None]) -> str:
+        total = max(1, checks.week_count(connection))
+        found = checks.polls(connection, part.problem, lambda done: told(0.5 * done / total))
+        return f"{found[1]:,} polls in {found[0]:,} weeks"
+
+    def loads(part: Part, told: Callable[[float], None]) -> str:
+        return f"{checks.load_counts(connection, part.problem):,} files"
+
+    def hours(part: Part, told: Callable[[float], None]) -> str:
+        return f"{checks.hours(connection, part.problem):,} rows"
+
+    def special_hours(part: Part, told: Callable[[float], None]) -> str:
+        return f"{checks.special_hours(connection, part.problem):,} rows"
+
+    def zones(part: Part, told: Callable[[float], None]) -> str:
+        return f"{checks.zones(connection, frozenset(zonedata.names()), part.problem):,} stores"
+
+    yield "pages and indexes", 0.35, pages
+    yield "references between tables", 0.05, keys
+    yield "polls and stores' spans", 0.0, weeks
+    yield "counts of loads", 0.05, loads
+    yield "business hours", 0.02, hours
+    yield "special hours", 0.01, special_hours
+    yield "time zones", 0.02, zones
+
+
+def _reports(settings: Settings, checked: Checked) -> None:
+    part = Part("reports and their files")
+    checked.parts.append(part)
+    try:
+        with sentences(settings.database):
+            missing, alone = report_files.orphans(settings.database, settings.reports_dir)
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        part.problem(getattr(error, "message", None) or str(error))
+        return
+    for report_id in missing:
+        part.problem(f"report {report_id} is complete, and its file is not in {settings.reports_dir}")
+    for file in alone:
+        part.problem(f"{file} belongs to no report")
+    part.amount = f"{len(missing) + len(alone):,} orphans"

@@ -1,0 +1,93 @@
+"""A backup of the database, and the way back."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from storemon_flask.errors import DatabaseError
+from storemon_flask.storage import copies, files, restoring
+from storemon_flask.storage.copies import PageProgress, quiet
+from storemon_flask.storage.copies import Sums as Sums
+from storemon_flask.storage.db import sentences
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a copy holds, and how many bytes long it is."""
+
+    sums: Sums
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What is in the database now, and where the one before is kept (None: there was none)."""
+
+    sums: Sums
+    kept: Path | None
+
+
+def backup(database: Path, target: Path, progress: PageProgress = quiet) -> Copied:
+    """A verified copy of the database at `target`, of one moment, made while others read and write.
+
+    `DatabaseError` when there is no database, it is damaged, or the copy cannot be written; what was at `target` stays then.
+    """
+    if target.is_dir():
+        raise DatabaseError(f"{target} is a folder; name a file in it, such as {target / 'storemon-backup.db'}")
+    if target.resolve() in {files.beside(database, suffix).resolve() for suffix in ("", *files.COMPANIONS)}:
+        raise DatabaseError(f"{target} belongs to the database itself; name another file")
+    with sentences(database), _written(target):
+        held = copies.backup(database, target.resolve(), progress)
+    return Copied(held, target.stat().st_size)
+
+
+def look(backup_file: Path) -> Sums:
+    """What a backup holds, at a glance; `DatabaseError` when it is none, or one of a newer storemon."""
+    with sentences(backup_file), copies.looking(backup_file) as connection:
+        return copies.sums(connection)
+
+
+def restore(database: Path, backup_file: Path, now_us: int, progress: PageProgress = quiet) -> Restored:
+    """Put a backup in the database's place, having checked it; what was there is kept in a file beside it.
+
+    Only for whoever holds the server's lock. `DatabaseError` when the backup cannot be used or the database is in use.
+    """
+    if backup_file.resolve() == database.resolve():
+        raise DatabaseError(f"{backup_file} is the database itself; name a backup")
+    kept = _free_name(database, now_us)
+    with _written(database):
+        database.parent.mkdir(parents=True, exist_ok=True)
+        temporary = files.beside(database.with_name(f".{database.name}"), ".restoring.tmp")
+        files.remove(temporary)
+        try:
+            with sentences(backup_file):
+                sums = restoring.staged(backup_file, temporary, progress)
+            with sentences(database):
+                there = restoring.swap(database, temporary, kept, progress)
+        finally:
+            files.remove(temporary)
+    return Restored(sums, kept if there else None)
+
+
+def _free_name(database: Path, now_us: int) -> Path:
+    at = datetime.fromtimestamp(now_us // 1_000_000, UTC)
+    name = files.beside(database, f".before-restore-{at:%Y%m%dT%H%M%SZ}")
+    number = 2
+    while name.exists():
+        name = files.beside(database, f".before-restore-{at:%Y%m%dT%H%M%SZ}-{number}")
+        number += 1
+    return name
+
+
+@contextmanager
+def _written(target: Path) -> Iterator[None]:
+    """What the system says of a file that cannot be written, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise DatabaseError(f"{target} cannot be written: {error.strerror or error}") from error
+    except sqlite3.OperationalError as error:
+        raise DatabaseError(f"{target} cannot be written: {error}") from error

@@ -1,0 +1,159 @@
+"""What must hold of the rows, asked of one moment and read as a stream: memory does not grow with the polls."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+
+from storemon_flask.model import WEEK_US, Ints
+
+_PACKED: Final = np.dtype(">i8")
+_BATCH_BYTES: Final = 4 << 20
+_NEVER: Final = np.iinfo(np.int64).max
+Said = Callable[[str], None]
+
+
+def week_count(connection: sqlite3.Connection) -> int:
+    """How many packed weeks there are."""
+    return int(connection.execute("SELECT count(*) FROM poll_week").fetchone()[0])
+
+
+def foreign_keys(connection: sqlite3.Connection, problem: Said) -> int:
+    """Rows that name a row that is not there are told; how many tables were looked at."""
+    for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+        problem(f"{table}: row {row} names a {parent} that is not there")
+    return int(connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
+
+
+def polls(connection: sqlite3.Connection, problem: Said, seen: Callable[[int], None]) -> tuple[int, int]:
+    """Every packed week is whole, ascending and inside its week, and every store's first and newest poll are those it has.
+
+    Returns (weeks, polls). `seen` is told of weeks as they are done.
+    """
+    number_of = {int(number): place for place, (number,) in enumerate(connection.execute("SELECT number FROM store"))}
+    first, last = np.full(len(number_of), _NEVER), np.full(len(number_of), -1)
+    weeks = count = 0
+    for rows in _batches(connection):
+        whole = [row for row in rows if _is_whole(row, problem)]
+        weeks += len(rows)
+        count += _instants(whole, number_of, first, last, problem)
+        seen(len(rows))
+    spans = connection.execute(
+        "SELECT number, store_id, coalesce(first_poll_us, ?), coalesce(last_poll_us, -1) FROM store", [int(_NEVER)]
+    )
+    for number, store_id, said_first, said_last in spans:
+        place = number_of[number]
+        if (said_first, said_last) != (first[place], last[place]):
+            problem(
+                f"store {store_id!r} says that its polls reach from {_text(said_first)} to {_text(said_last)}; "
+                f"they reach from {_text(first[place])} to {_text(last[place])}"
+            )
+    return weeks, count
+
+
+def load_counts(connection: sqlite3.Connection, problem: Said) -> int:
+    """The counts of every file of every load add up; how many files."""
+    checked = 0
+    rows = connection.execute(
+        "SELECT load_file.id, load, file, row_count, rejected_count, reasons, "
+        "new_count + changed_count + unchanged_count + repeated_count + rejected_count, "
+        "(SELECT count(*) FROM reject WHERE load_file = load_file.id) FROM load_file ORDER BY load_file.id"
+    )
+    for _, load, file, row_count, rejected, reasons, together, kept in rows:
+        checked += 1
+        if row_count != together:
+            problem(f"load {load}, {file}: {row_count:,} rows, and {together:,} when its counts are added up")
+        counted = sum(json.loads(reasons).values())
+        if counted != rejected:
+            problem(f"load {load}, {file}: {rejected:,} rows rejected, and {counted:,} when its reasons are added up")
+        if kept > rejected:
+            problem(f"load {load}, {file}: {kept:,} rejected rows are kept of {rejected:,}")
+    for (load,) in connection.execute("SELECT id FROM load WHERE id NOT IN (SELECT load FROM load_file)"):
+        problem(f"load {load} has no file")
+    return checked
+
+
+def hours(connection: sqlite3.Connection, problem: Said) -> int:
+    """Days and times of the hours are such; how many rows."""
+    wrong = connection.execute(
+        "SELECT store, day, start_s, end_s FROM hours "
+        "WHERE day NOT BETWEEN 0 AND 6 OR start_s NOT BETWEEN 0 AND 86399 OR end_s NOT BETWEEN 0 AND 86400"
+    )
+    for store, day, start, end in wrong:
+        problem(f"hours of store number {store}: day {day} from second {start} to second {end}")
+    return int(connection.execute("SELECT count(*) FROM hours").fetchone()[0])
+
+
+def special_hours(connection: sqlite3.Connection, problem: Said) -> int:
+    """No date of a store is both closed all day and not; how many rows. A database of an older schema has none."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'special_hours'").fetchone():
+        return 0
+    for store, date in connection.execute(
+        "SELECT store, date FROM special_hours GROUP BY store, date HAVING min(start_s) = -1 AND max(start_s) > -1"
+    ):
+        problem(f"special hours of store number {store}: day {date} after 1970-01-01 is both closed and not")
+    return int(connection.execute("SELECT count(*) FROM special_hours").fetchone()[0])
+
+
+def zones(connection: sqlite3.Connection, known: frozenset[str], problem: Said) -> int:
+    """Every zone is one of those known; how many stores have one."""
+    for store_id, name in connection.execute(
+        "SELECT store_id, timezone.name FROM timezone JOIN store ON number = store"
+    ):
+        if name not in known:
+            problem(f"store {store_id!r} has the time zone {name!r}, which is not known here")
+    return int(connection.execute("SELECT count(DISTINCT store) FROM timezone").fetchone()[0])
+
+
+def _batches(connection: sqlite3.Connection) -> Iterator[list[tuple[int, int, bytes]]]:
+    rows: list[tuple[int, int, bytes]] = []
+    size = 0
+    for row in connection.execute("SELECT week, store, polls FROM poll_week ORDER BY week, store"):
+        rows.append(row)
+        size += len(row[2]) + 100
+        if size >= _BATCH_BYTES:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
+
+
+def _is_whole(row: tuple[int, int, bytes], problem: Said) -> bool:
+    week, store, blob = row
+    if len(blob) and len(blob) % _PACKED.itemsize == 0:
+        return True
+    problem(f"week {week} of store number {store} has {len(blob)} bytes; it must be a multiple of 8, and not 0")
+    return False
+
+
+def _instants(
+    rows: list[tuple[int, int, bytes]], number_of: dict[int, int], first: Ints, last: Ints, problem: Said
+) -> int:
+    """Check the instants of whole weeks and take them into the spans; how many."""
+    if not rows:
+        return 0
+    sizes = np.array([len(blob) // _PACKED.itemsize for _, _, blob in rows])
+    instant = np.frombuffer(b"".join(blob for _, _, blob in rows), dtype=_PACKED).astype(np.int64) >> 1
+    ends = np.cumsum(sizes)
+    begins = ends - sizes
+    row_of = np.repeat(np.arange(len(rows)), sizes)
+    week = np.array([row[0] for row in rows], dtype=np.int64)
+    outside = np.unique(row_of[instant // WEEK_US != week[row_of]])
+    falling = np.unique(row_of[1:][(np.diff(instant) <= 0) & (row_of[1:] == row_of[:-1])])
+    for places, what in ((outside, "has polls outside that week"), (falling, "is not in ascending order")):
+        for place in places.tolist():
+            problem(f"week {rows[place][0]} of store number {rows[place][1]} {what}")
+    # A row of no store is the foreign keys' to tell.
+    known = [place for place, (_, store, _) in enumerate(rows) if store in number_of]
+    stores = np.array([number_of[rows[place][1]] for place in known], dtype=np.int64)
+    np.minimum.at(first, stores, np.minimum.reduceat(instant, begins)[known])
+    np.maximum.at(last, stores, np.maximum.reduceat(instant, begins)[known])
+    return len(instant)
+
+
+def _text(instant_us: int) -> str:
+    if not -1 < instant_us < _NEVER:
+        return "never"
+    return str(np.datetime64(int(instant_us), "us"))

@@ -1,0 +1,255 @@
+"""`storemon prune` and the retention setting: what is older goes, everything else stays true, also after a kill."""
+
+import random
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import STOREMON, Server, environment, sql, storemon, wait_until
+from kill_points import killed_at
+
+from storemon_flask import settings as settings_
+from storemon_flask.errors import Unprocessable
+from storemon_flask.jobs.daily import daily
+from storemon_flask.model import DAY_US, HOUR_US
+from storemon_flask.services import check, load, prune, retention
+from storemon_flask.settings import Settings
+from storemon_flask.storage import loads
+from storemon_flask.storage.db import Database
+
+FIRST_US = 1_704_067_200_000_000  # 2024-01-01, a Monday
+DAYS = 70
+NOW_US = FIRST_US + 100 * DAY_US
+CUT = "2024-02-07T05:30:00Z"  # inside a week, and inside an hour
+CUT_US = FIRST_US + 37 * DAY_US + 5 * HOUR_US + HOUR_US // 2
+
+
+@pytest.fixture
+def filled(database: Database, tmp_path: Path) -> Database:
+    """Twenty stores polled every hour, one with a hole around the cut, one that ended before it, one silent."""
+    instants = [FIRST_US + hour * HOUR_US for hour in range(24 * DAYS)]
+    lines = [(f"s{store:02d}", at) for store in range(20) for at in instants]
+    lines += [("gap", at) for at in instants if abs(at - CUT_US) > 20 * DAY_US]
+    lines += [("ended", at) for at in instants if at < CUT_US - 3 * DAY_US]
+    folder = tmp_path / "feeds"
+    folder.mkdir()
+    stamp = time.gmtime
+    (folder / "polls.csv").write_text(
+        "store_id,timestamp_utc,status\n"
+        + "".join(
+            f"{store},{time.strftime('%Y-%m-%d %H:%M:%S', stamp(at // 1_000_000))},active\n" for store, at in lines
+        )
+        + "bad,never,active\n"
+    )
+    (folder / "zones.csv").write_text("store_id,timezone_str\nsilent,UTC\n")
+    load.run(database, load.find([folder])[0], load.Terms(FIRST_US + 50 * DAY_US, 10**18))
+    with database.write() as connection:
+        old = loads.begin(connection, FIRST_US)
+        connection.execute("UPDATE load_file SET load = ? WHERE feed = 'polls'", [old])
+    return database
+
+
+def polls(file: Path) -> list[tuple[str, str, str]]:
+    return sorted(sql(file, "SELECT store_id, timestamp_utc, status FROM poll"))  # type: ignore[arg-type]
+
+
+def version(file: Path) -> int:
+    found: int = sql(file, "SELECT version FROM data_version")[0][0]
+    return found
+
+
+def test_what_is_older_goes_and_nothing_else(filled: Database, settings: Settings) -> None:
+    before, data = polls(settings.database), version(settings.database)
+    filled.close()
+    kept = [row for row in before if row[1] >= "2024-02-07 05:30:00"]
+    dry = storemon(settings.home, "prune", "--before", CUT, "--dry-run")
+    gone = len(before) - len(kept)
+    words = f"{gone:,} polls ({gone * 8 / 1e6:.1f} MB), 1 loads and 1 rejected rows"
+    assert (dry.returncode, dry.stdout) == (0, f"would take out {words}; nothing was changed\n")
+    assert polls(settings.database) == before
+    done = storemon(settings.home, "prune", "--before", CUT, "--yes")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"took out {words}")
+    assert "for what is loaded next" in done.stdout
+    assert polls(settings.database) == kept
+    spans = sql(
+        settings.database,
+        "SELECT store_id, first_poll_us, last_poll_us FROM store WHERE store_id IN ('ended', 'silent')",
+    )
+    assert {tuple(row[1:]) for row in spans} == {(None, None)}
+    assert version(settings.database) > data
+    assert check.run(settings).problems == 0
+    assert [row[0] for row in sql(settings.database, "SELECT feed FROM load_file")] == ["timezones"]
+
+
+def test_pruning_again_changes_nothing(filled: Database, settings: Settings) -> None:
+    assert prune.run(filled, CUT_US, NOW_US).polls > 0
+    data = version(settings.database)
+    again = prune.run(filled, CUT_US, NOW_US)
+    assert (again.polls, again.loads, again.rejects, version(settings.database)) == (0, 0, 0, data)
+
+
+@pytest.mark.parametrize("before_us", [0, FIRST_US, FIRST_US + 1, FIRST_US + 7 * DAY_US, NOW_US])
+def test_edges(filled: Database, settings: Settings, before_us: int) -> None:
+    instants = sql(settings.database, "SELECT timestamp_utc FROM poll")
+    cut = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(before_us // 1_000_000)) + f".{before_us % 1_000_000:06d} UTC"
+    older = sum(at < cut for (at,) in instants)
+    assert prune.look(filled, before_us).polls == older
+    assert prune.run(filled, before_us, NOW_US).polls == older
+    assert sql(settings.database, "SELECT count(*) FROM poll") == [(len(instants) - older,)]
+    assert check.run(settings).problems == 0
+
+
+def test_vacuum_makes_the_file_smaller(filled: Database, settings: Settings) -> None:
+    filled.close()
+    sql(settings.database, "PRAGMA wal_checkpoint(TRUNCATE)")
+    size = settings.database.stat().st_size
+    done = storemon(settings.home, "prune", "--before", CUT, "--yes", "--vacuum")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(" MB, none of it free\n")
+    assert settings.database.stat().st_size < size
+    assert check.run(settings).problems == 0
+
+
+def test_a_script_must_say_yes_and_the_future_is_refused(filled: Database, settings: Settings) -> None:
+    before = polls(settings.database)
+    filled.close()
+    asked = storemon(settings.home, "prune", "--before", CUT)
+    assert (asked.returncode, "say --yes" in asked.stderr) == (2, True)
+    late = storemon(settings.home, "prune", "--before", "2199-01-01", "--yes")
+    assert (late.returncode, "lies in the future" in late.stderr) == (1, True)
+    assert storemon(settings.home, "prune", "--before", "soon", "--yes").returncode == 2
+    assert storemon(settings.home, "prune", "--yes").returncode == 2
+    with pytest.raises(Unprocessable):
+        prune.run(filled, NOW_US + 1, NOW_US)
+    assert polls(settings.database) == before
+
+
+def test_pruning_makes_no_database(settings: Settings) -> None:
+    settings.home.mkdir()
+    done = storemon(settings.home, "prune", "--before", CUT, "--yes")
+    assert (done.returncode, "there is no database" in done.stderr) == (1, True)
+    assert list(settings.home.iterdir()) == []
+
+
+def test_a_server_serves_and_stores_meanwhile_and_vacuum_is_refused(
+    filled: Database, settings: Settings, serve: Callable[..., Server]
+) -> None:
+    from conftest import http
+
+    filled.close()
+    server = serve()
+    refused = storemon(settings.home, "prune", "--before", CUT, "--yes", "--vacuum")
+    assert (refused.returncode, f"process {server.process.pid}" in refused.stderr) == (1, True)
+    with subprocess.Popen(
+        [*STOREMON, "prune", "--before", CUT, "--yes"], env=environment(settings.home), stdout=subprocess.DEVNULL
+    ) as pruning:
+        pushes = 0
+        while pruning.poll() is None:
+            body = f"store_id,timestamp_utc,status\npushed,2024-03-0{1 + pushes % 9} 09:{pushes % 60:02d}:00,active\n"
+            assert http(server.url + "/api/v1/feeds/polls", "POST", body.encode()).status == 200
+            pushes += 1
+    assert pruning.returncode == 0
+    assert pushes > 0
+    assert sql(settings.database, "SELECT count(*) FROM poll WHERE store_id = 'pushed'")[0][0] > 0
+    assert sql(settings.database, "SELECT count(*) FROM poll WHERE timestamp_utc < '2024-02-07 05:30:00'") == [(0,)]
+    assert check.run(settings).problems == 0
+
+
+@pytest.mark.parametrize("point", ["pruning._first_poll = stop", "prune._next = stop", "prune.pruning.loads = stop"])
+def test_a_killed_prune_has_done_a_part_and_the_next_does_the_rest(
+    point: str, filled: Database, settings: Settings
+) -> None:
+    kept = [row for row in polls(settings.database) if row[1] >= "2024-02-07 05:30:00"]
+    filled.close()
+    code = f"""
+import pathlib
+from storemon_flask.services import prune
+from storemon_flask.storage import pruning
+from storemon_flask.storage.db import Database
+{point}
+prune.run(Database(pathlib.Path(sys.argv[1])), {CUT_US}, {NOW_US})
+"""
+    killed_at(settings.home, code, settings.database)
+    assert check.run(settings).problems == 0
+    assert set(polls(settings.database)) >= set(kept)
+    prune.run(filled, CUT_US, NOW_US)
+    assert polls(settings.database) == kept
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_leave_everything_true(filled: Database, settings: Settings) -> None:
+    filled.close()
+    chance, partly = random.Random(3), 0
+    total = sql(settings.database, "SELECT count(*) FROM poll")[0][0]
+    pristine = settings.database.with_name("pristine.db")
+    with closing(sqlite3.connect(settings.database)) as source, closing(sqlite3.connect(pristine)) as target:
+        source.backup(target)
+    for _ in range(30):
+        with closing(sqlite3.connect(pristine)) as source, closing(sqlite3.connect(settings.database)) as target:
+            source.backup(target)
+        with subprocess.Popen(
+            [*STOREMON, "prune", "--before", CUT, "--yes"], env=environment(settings.home), stdout=subprocess.DEVNULL
+        ) as process:
+            time.sleep(chance.uniform(0.3, 1.2))
+            process.send_signal(signal.SIGKILL)
+        assert check.run(settings).problems == 0
+        left = sql(settings.database, "SELECT count(*) FROM poll")[0][0]
+        partly += total > left
+        newer = sql(settings.database, "SELECT count(*) FROM poll WHERE timestamp_utc >= '2024-02-07 05:30:00'")
+        assert newer == sql(pristine, "SELECT count(*) FROM poll WHERE timestamp_utc >= '2024-02-07 05:30:00'")
+    assert partly > 0
+
+
+def keeping(settings: Settings, days: int) -> Settings:
+    return settings_.load({"STOREMON_HOME": str(settings.home), "STOREMON_KEEP_POLLS_DAYS": str(days)})
+
+
+def test_polls_are_kept_for_ever_unless_a_setting_says_otherwise(filled: Database, settings: Settings) -> None:
+    before = polls(settings.database)
+    assert retention.run(filled, settings, NOW_US).polls == 0
+    assert retention.run(filled, keeping(settings, 100_000), NOW_US).polls == 0
+    assert polls(settings.database) == before
+
+
+@pytest.mark.parametrize("now_us", [NOW_US, NOW_US + 36_500 * DAY_US])
+def test_days_count_back_from_the_newest_poll(filled: Database, settings: Settings, now_us: int) -> None:
+    """A clock set a hundred years ahead takes no more out than a right one."""
+    retention.run(filled, keeping(settings, 10), now_us)
+    oldest = sql(settings.database, "SELECT min(timestamp_utc) FROM poll")
+    assert oldest == [("2024-02-29 23:00:00.000000 UTC",)]
+
+
+def test_a_clock_set_back_takes_out_less(filled: Database, settings: Settings) -> None:
+    assert retention.run(filled, keeping(settings, 10), FIRST_US + 5 * DAY_US).polls == 0
+
+
+def test_a_server_takes_old_polls_out_when_it_starts(
+    filled: Database, settings: Settings, serve: Callable[..., Server]
+) -> None:
+    filled.close()
+    server = serve(STOREMON_KEEP_POLLS_DAYS="10")
+    wait_until(lambda: b"older than 10 days" in server.log.read_bytes(), "the log to say so")
+    assert sql(settings.database, "SELECT min(timestamp_utc) FROM poll") == [("2024-02-29 23:00:00.000000 UTC",)]
+    assert server.end() == 0
+    assert check.run(settings).problems == 0
+
+
+def test_what_is_done_daily_is_done_again_after_a_failure_and_ends_with_the_server() -> None:
+    done, thrice = [], threading.Event()
+
+    def task(stopped: Callable[[], bool]) -> None:
+        done.append(stopped())
+        if len(done) == 3:
+            thrice.set()
+        raise Unprocessable("not today")
+
+    with daily("test", task, every_s=0.01):
+        assert thrice.wait(30)
+    assert not any(thread.name == "test" for thread in threading.enumerate())
+    assert done[0] is False
