@@ -63,9 +63,10 @@ def places(database: Database, default_zone: str) -> Places:
     if not database.exists():
         return Places([], [], False)
     with database.read() as connection:
-        plan = schedule.of(database, connection, default_zone, None)
-        polled = stores.newest_poll(connection) is not None
-    return Places(sorted({group for group in plan.groups if group}), list(plan.zone_names), polled)
+        newest = stores.newest_poll(connection)
+        plan = schedule.of(database, connection, default_zone, None, newest or 0)
+    groups = sorted({group for group in plan.groups if group})
+    return Places(groups, sorted(set(plan.zone_of_store)), newest is not None)
 
 
 def first_rejects(database: Database, load: int, most: int) -> list[tuple[str, int, str, str]]:
