@@ -5,8 +5,8 @@ from flask import Flask
 
 def register(app: Flask) -> None:
     """The app with its pages, and its templates with the words they use."""
-    from storemon_flask.web.pages import data, now, reports, words
+    from storemon_flask.web.pages import data, now, reports, store, words
 
     words.register(app)
-    for topic in (now, reports, data):
+    for topic in (now, store, reports, data):
         app.register_blueprint(topic.blueprint)

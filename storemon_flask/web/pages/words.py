@@ -96,6 +96,11 @@ def percent(hundredths: int) -> str:
     return f"{hours(hundredths)} %" if hundredths >= 0 else "–"
 
 
+def percent_of(part: int, whole: int) -> int:
+    """100 x part / whole in hundredths, half up, as reports round it; -1 where the whole is 0."""
+    return (2 * part * 10_000 + whole) // (2 * whole) if whole else -1
+
+
 def cut(text: str, most: int = _CUT_AT) -> str:
     """The text, or its beginning when it is long."""
     return text if len(text) <= most else text[: most - 1] + "…"
