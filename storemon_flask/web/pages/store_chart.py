@@ -68,11 +68,7 @@ def hours_across(story: Story) -> list[tuple[int, str]]:
 
 def _day(story: Story, day: LocalDay, width: int) -> ChartDay:
     found, zone = story.timeline, story.timeline.zone
-    known = int(
-        percent_hundredths(*(_one(value) for value in (day.sums["uptime"], day.sums["uptime"] + day.sums["downtime"])))[
-            0
-        ]
-    )
+    known = words.percent_of(day.sums["uptime"], day.sums["uptime"] + day.sums["downtime"])
     inside = (found.polls.instant_us >= day.start_us) & (found.polls.instant_us < day.end_us)
     label = f"{_EPOCH + timedelta(microseconds=day.local_us):%a %Y-%m-%d}"
     length = (day.end_us - day.start_us) / HOUR_US
