@@ -128,7 +128,10 @@ def test_nothing_is_inline_and_nothing_comes_from_elsewhere(client: FlaskClient,
 
 def test_light_and_dark_have_every_colour() -> None:
     text = (STATIC / "app.css").read_text("utf-8")
-    light, dark = (set(re.findall(r"(--[\w-]+):", block)) for block in re.findall(r"^ *:root \{(.*?)\}", text, re.DOTALL | re.M)[:2])
+    light, dark = (
+        set(re.findall(r"(--[\w-]+):", block))
+        for block in re.findall(r"^ *:root \{(.*?)\}", text, re.DOTALL | re.M)[:2]
+    )
     used = {name for file in STATIC.glob("*.css") for name in re.findall(r"var\((--[\w-]+)\)", file.read_text("utf-8"))}
     assert light == dark
     assert used <= light

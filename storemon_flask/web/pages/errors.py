@@ -12,7 +12,7 @@ def wants_page() -> bool:
         return False
     accepted = request.accept_mimetypes
     named = any(value.lower() == _PAGE for value, _ in accepted)
-    return named and accepted[_PAGE] >= accepted["application/problem+json"]
+    return named and accepted[_PAGE] >= max(accepted["application/json"], accepted["application/problem+json"])
 
 
 def error_page(status: int, title: str, detail: str) -> Response:

@@ -68,7 +68,7 @@ def now() -> ResponseReturnValue:
     now_us = time.time_ns() // 1000
     found, updating = snapshots.current(app.database, app.settings.rules, app.settings.default_timezone, now_us)
     if not found.ids:
-        return render_template("first_run.html")
+        return render_template("first_run.html", updating=updating)
     answer = make_response("")
     answer.set_etag(_tag(found, updating), weak=True)
     answer.headers["Cache-Control"] = "no-cache"
