@@ -47,26 +47,30 @@ def of(database: Database, found: Snapshot, places: Sequence[int], rules: Rules,
 def _days(
     database: Database, ids: Sequence[str], as_of_us: int, rules: Rules, default_zone: str
 ) -> dict[str, list[Day]]:
+    wanted = set(ids)
     found: dict[str, list[Day]] = {}
     with database.read() as connection:
-        plan = schedule.of(database, connection, default_zone, ids, as_of_us)
+        # The plan of all stores is kept; one of these alone would read the hours of all that lie between them.
+        plan = schedule.of(database, connection, default_zone, None, as_of_us)
+        places = [place for place, store_id in enumerate(plan.ids) if store_id in wanted]
+        if not places:
+            return found
+        part = plan.picked(np.array(places, dtype=np.int64))
         first_us = max(as_of_us - (DAYS + 1) * DAY_US, 0)
-        spans = [calendar.spans(zone, "day", first_us, as_of_us) for zone in plan.zone_names]
-        begun = 0
-        for part in plan.parts:
-            for place, day in _of_part(connection, plan, part, spans, as_of_us, rules):
-                found.setdefault(plan.ids[begun + place], []).append(day)
-            begun += len(part.number)
+        spans = {
+            zone: calendar.spans(plan.zone_names[zone], "day", first_us, as_of_us)
+            for zone in set(part.zone_of.tolist())
+        }
+        for place, day in _of_part(connection, plan, part, spans, as_of_us, rules):
+            found.setdefault(plan.ids[places[place]], []).append(day)
     return found
 
 
 def _of_part(
-    connection: sqlite3.Connection, plan: Schedule, part: Part, spans: list[Spans], as_of_us: int, rules: Rules
+    connection: sqlite3.Connection, plan: Schedule, part: Part, spans: dict[int, Spans], as_of_us: int, rules: Rules
 ) -> Iterator[tuple[int, Day]]:
     """The place of a store in the part, and a day of it; by store, then day."""
     days = [spans[zone] for zone in part.zone_of.tolist()]
-    if not days:
-        return
     store = np.repeat(np.arange(len(days)), [len(span.start_us[-DAYS:]) for span in days])
     start, end, local = (
         np.concatenate([getattr(span, name)[-DAYS:] for span in days]) for name in ("start_us", "end_us", "local_us")
