@@ -245,3 +245,18 @@ def test_an_empty_database_says_what_to_do_and_the_page_turns_into_the_list(
                 break
         expect(heading).to_have_text("Now")
         assert len(ids(page)) == 20
+
+
+def test_fourteen_thousand_stores_are_searched_and_leafed_through(
+    browser: Browser, database: Database, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_fleet(tmp_path / "made", 14_000, datetime.now(UTC), hours=3)
+    load_fleet(database, tmp_path / "made")
+    with watched(browser, serve().url) as page:
+        page.goto("/")
+        expect(page.locator("#total")).to_contain_text("1–50 of 14,000 stores")
+        page.get_by_role("link", name="Last »").click()
+        expect(page.locator("#total")).to_contain_text("13,951–14,000 of 14,000 stores")
+        page.get_by_label("Name or id").fill("kitchen 13999")
+        expect(page.locator("#total")).to_contain_text("1–1 of 1 store")
+        assert ids(page) == ["store-13995"]
