@@ -159,7 +159,7 @@ def test_another_site_may_not_ask_or_delete(client: FlaskClient, small_fleet: Pa
     evil = {"Origin": "https://evil.example", **BROWSER}
     for address in ("/reports", f"{location}/delete"):
         answer = client.post(address, data={}, headers=evil)
-        assert (answer.status_code, "a page of another site" in answer.text) == (403, True)
+        assert (answer.status_code, "A page of another site" in answer.text) == (403, True)
     assert len(client.get("/api/v1/reports").json["reports"]) == 1
 
 
@@ -224,7 +224,7 @@ def test_one_that_is_gone_is_a_page(client: FlaskClient, runner: Runner, small_f
     assert "is no longer in the reports folder; trigger a new report" in answer.text
     sql(runner.settings.database, "UPDATE report SET state = 'deleted' WHERE id = ?", report_id)
     answer = client.get(location, headers=BROWSER)
-    assert (answer.status_code, "the report was deleted; trigger a new one" in answer.text) == (410, True)
+    assert (answer.status_code, "The report was deleted; trigger a new one" in answer.text) == (410, True)
 
 
 def test_deleting_is_the_runners_and_leads_back(
