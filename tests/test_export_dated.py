@@ -1,17 +1,14 @@
 """Export: the feeds written as files that load into an empty database and give the same reports, byte for byte."""
 
 import csv
-import io
 import tempfile
 from pathlib import Path
 
-import pytest
-from conftest import load_folder, storemon
+from conftest import load_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storemon_flask import settings as settings_
-from storemon_flask.errors import DatabaseError
 from storemon_flask.ingest.feeds import COLUMNS
 from storemon_flask.services import export, load, report
 from storemon_flask.services.instants import read as instant
@@ -85,27 +82,3 @@ def test_what_is_exported_and_loaded_gives_the_same_bytes(feeds):
         finally:
             first.close()
             second.close()
-
-
-def test_a_folder_with_something_in_it_is_left_alone_unless_forced(
-    database: Database, small_fleet: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "mine.txt").write_text("mine")
-    with pytest.raises(
-        DatabaseError, match=r"is not empty; name another folder, or overwrite the feeds in it with --force"
-    ):
-        export.run(database, out)
-    export.run(database, out, overwrite=True)
-    assert (out / "mine.txt").read_text() == "mine"
-    rows = list(csv.DictReader(io.StringIO((out / "polls.csv").read_text())))
-    assert set(rows[0]) == {"store_id", "timestamp_utc", "status"}
-    assert not [file for file in out.iterdir() if file.name.startswith(".")]
-
-
-def test_without_a_database_the_command_says_which(tmp_path: Path) -> None:
-    done = storemon(tmp_path, "export", "out")
-    assert done.returncode == 1
-    assert f"there is no database at {tmp_path / 'instance' / 'storemon.db'}" in done.stderr
-    assert not (tmp_path / "instance").exists()

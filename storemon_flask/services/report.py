@@ -19,7 +19,7 @@ from storemon_flask.services.computing import Progress
 from storemon_flask.services.report_text import Altered, ReportText
 from storemon_flask.services.schedule import Schedule
 from storemon_flask.services.shapes import Shape
-from storemon_flask.storage import stores
+from storemon_flask.storage import files, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.version import VERSION
 
@@ -195,19 +195,9 @@ def write(text: ReportText, path: Path) -> Finished:
             if final.exists():
                 shutil.copymode(final, temporary)
             temporary.replace(final)
-            _sync_folder(final.parent)
+            files.sync_folder(final.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ReportFailed(f"{path} cannot be written: {error.strerror or error}") from error
     return Finished(path, text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered, text.method)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can open a folder."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
