@@ -27,6 +27,11 @@ class Openings:
     def __len__(self) -> int:
         return len(self.store)
 
+    def of(self, first: int, stop: int) -> "Openings":
+        """Those of the stores `first` to `stop - 1`, counted from `first`."""
+        begin, end = np.searchsorted(self.store, [first, stop]).tolist()
+        return Openings(self.store[begin:end] - first, self.start_us[begin:end], self.end_us[begin:end])
+
 
 def row_spans(start_s: Ints, end_s: Ints) -> tuple[Ints, Ints]:
     """Start and end of each row as it is meant, in seconds after the local midnight of its day (end > start).

@@ -14,6 +14,8 @@ from storemon_flask.storage import polls, stores
 
 # Told how far a computation is, 0 to 1.
 Progress = Callable[[float], None]
+# The calculation takes about a hundred bytes a poll: stores that are polled every minute are taken in smaller pieces.
+_POLLS_AT_ONCE: Final = 1_000_000
 _NO_POLLS: Final = np.empty(0, dtype=np.int64)
 
 
@@ -33,14 +35,16 @@ def table(
     tables: list[Table] = []
     from_us = max(calculation.evidence_from(as_of_us, rules), 0)
     for done, part in enumerate(plan.parts, start=1):
-        heard = polls.read(connection, part.number, from_us, as_of_us)
-        last = (
-            _last_polls(connection, part.number, heard, as_of_us, from_us) if full and len(part.number) else _NO_POLLS
-        )
-        fleet = plan.fleet(part, heard, last)
-        opened = plan.openings(part, fleet, as_of_us, rules)
-        heard_of = np.bincount(heard.store, minlength=fleet.size)
-        tables.append({**calculation.compute(fleet, as_of_us, rules, opened, full), "polls_heard": heard_of})
+        opened = plan.openings(part, as_of_us, rules)
+        for first, stop, heard in polls.read_in_pieces(connection, part.number, from_us, as_of_us, _POLLS_AT_ONCE):
+            piece, open_then = (
+                (part, opened) if stop - first == len(part.number) else (part.some(first, stop), opened.of(first, stop))
+            )
+            wanted = full and len(piece.number)
+            last = _last_polls(connection, piece.number, heard, as_of_us, from_us) if wanted else _NO_POLLS
+            fleet = plan.fleet(piece, heard, last)
+            heard_of = np.bincount(heard.store, minlength=fleet.size)
+            tables.append({**calculation.compute(fleet, as_of_us, rules, open_then, full), "polls_heard": heard_of})
         progress(done / len(plan.parts))
     return {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
 

@@ -22,6 +22,9 @@ from storemon_flask.storage.stores import StoreRows
 # Parts of this many stores keep the memory of a report flat and its arrays in the processor's cache.
 STORES_PER_PART: Final = 4096
 _EVER_US: Final = 1 << 62
+_NOTHING: Final = np.empty(0, dtype=np.int64)
+# Openings do not depend on polls.
+_NO_POLLS: Final = Polls(_NOTHING, _NOTHING, _NOTHING.astype(bool))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,12 +65,12 @@ class Schedule:
         """The part's stores as the calculation takes them."""
         return Fleet(len(part.number), polls, part.hours, part.zone_of, self.zone_names, last_poll_us, part.special)
 
-    def openings(self, part: Part, fleet: Fleet, as_of_us: int, rules: Rules) -> Openings:
+    def openings(self, part: Part, as_of_us: int, rules: Rules) -> Openings:
         """The part's openings for a report at `as_of_us`: the last ones, if that was on the same day."""
         key = (as_of_us // DAY_US, calculation.evidence_from(as_of_us, rules) // DAY_US)
         known = self._opened.get(id(part))
         if known is None or known[0] != key:
-            known = (key, calculation.openings_for(fleet, as_of_us, rules))
+            known = (key, calculation.openings_for(self.fleet(part, _NO_POLLS, _NOTHING), as_of_us, rules))
             self._opened[id(part)] = known
         return known[1]
 

@@ -4,7 +4,8 @@ Keyed by week first, so that a report reads neighbouring pages of the few weeks 
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -42,10 +43,38 @@ def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Counts:
 
 def read(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> Polls:
     """The polls of the stores `number` (ascending) in `[first_us, last_us]`; `store` is the place in `number`."""
+    return _polls(_weeks(connection, number, first_us, last_us), number, first_us, last_us)
+
+
+def read_in_pieces(
+    connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
+) -> Iterator[tuple[int, int, Polls]]:
+    """The same in pieces of about `most` polls: (place of the first store, place after the last one, their polls).
+
+    The pieces take up all the stores, in order; `store` counts from the piece's first. There is one piece at least, and a
+    store is never cut.
+    """
+    rows = _weeks(connection, number, first_us, last_us)
+    place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
+    of_store = np.zeros(len(number), dtype=np.int64)
+    np.add.at(of_store, place, [len(blob) // _PACKED.itemsize for _, blob, _ in rows])
+    piece = np.maximum(np.cumsum(of_store) - 1, 0) // most
+    edges = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(number)]
+    cuts = np.searchsorted(place, edges).tolist()
+    for (first, stop), (begin, end) in zip(pairwise(edges), pairwise(cuts), strict=True):
+        yield first, stop, _polls(rows[begin:end], number[first:stop], first_us, last_us)
+
+
+def _weeks(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> list[tuple[int, bytes, int]]:
+    """(store number, packed polls, week) of the stores in the weeks that the range touches, by store."""
     rows = []
     for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
         rows += [(store, blob, week) for store, blob in _rows(connection, week, number)]
     rows.sort(key=lambda row: row[0])
+    return rows
+
+
+def _polls(rows: list[tuple[int, bytes, int]], number: Ints, first_us: int, last_us: int) -> Polls:
     store, packed = _unpacked(rows)
     instant = packed >> 1
     inside = (instant >= first_us) & (instant <= last_us)
