@@ -226,7 +226,7 @@ def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
 ) -> None:
     first = waiting.submit(Asked())
     with monkeypatch.context() as broken:
-        broken.setattr(polls, "read", lambda *arguments: 1 // 0)
+        broken.setattr(polls, "read_in_pieces", lambda *arguments: 1 // 0)
         queue.run_all()
     assert row(settings, first, "state", "error") == ("failed", "unexpected error (ZeroDivisionError); see the log")
     second = waiting.submit(Asked())
@@ -238,14 +238,14 @@ def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
 def at_a_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
     """(reached, go on): a report stands still before its first step until told to go on."""
     reached, go_on = threading.Event(), threading.Event()
-    read = polls.read
+    read = polls.read_in_pieces
 
     def slow(*arguments: Any) -> Any:
         reached.set()
         assert go_on.wait(30)
         return read(*arguments)
 
-    monkeypatch.setattr(polls, "read", slow)
+    monkeypatch.setattr(polls, "read_in_pieces", slow)
     yield reached, go_on
     go_on.set()
 
