@@ -280,6 +280,12 @@ def test_kills_at_random_moments_leave_the_old_or_the_new(backup: Path, settings
     copies.backup(settings.database, large)
     chance, ended = random.Random(7), {"old": 0, "new": 0}
     files = (large, backup)
+    # How long one takes here and now: some kills are to come before its end and some after it.
+    whole_s = {}
+    for target in files:
+        began = time.monotonic()
+        assert storemon(settings.home, "restore", str(target), "--yes").returncode == 0
+        whole_s[target] = time.monotonic() - began
     for number in range(40):
         target = files[1 - number % 2]
         old, new = content(settings.database), content(target)
@@ -289,7 +295,7 @@ def test_kills_at_random_moments_leave_the_old_or_the_new(backup: Path, settings
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as process:
-            time.sleep(chance.uniform(0.2, 0.9))
+            time.sleep(whole_s[target] * chance.uniform(0.3, 1.4))
             process.send_signal(signal.SIGKILL)
         found = content(settings.database)
         assert found in (old, new)
