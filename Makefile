@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run test test-slow check bench clean
+.PHONY: demo run test test-slow check screenshots bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/storemon demo
@@ -24,6 +24,10 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Pictures of every page, for the README and docs/pages.md. Needs Chromium.
+screenshots: $(VENV)/dev
+	$(BIN)/python docs/make_screenshots.py
 
 # Against DuckDB and the sqlite3 shell, in turn; takes about half an hour and writes docs/benchmarks.md.
 bench: $(VENV)/bench

@@ -32,6 +32,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         guard,
         loads,
         openapi,
+        pages,
         paths,
         problems,
         reports,
@@ -65,6 +66,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         docs.blueprint,
     ):
         app.register_blueprint(blueprint)
+    pages.register(app)
     problems.register(app)
     guard.register(app, settings)
     for command in commands():

@@ -86,6 +86,8 @@ def scope_of(app: Flask, path: str, method: str) -> str | None:
         return "read"
     if rule.rule == "/healthz":
         return None
+    if (method, rule.endpoint) in contract.PAGES:
+        return contract.PAGES[method, rule.endpoint]
     found = contract.OPERATIONS.get(("GET" if method == "HEAD" else method, rule.endpoint))
     return "read" if found is None or found.scope is None else found.scope
 

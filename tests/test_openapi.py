@@ -19,7 +19,18 @@ from storemon_flask.settings import Settings
 from storemon_flask.web.contract import OPERATIONS
 
 # Pages are for people; they are no part of the interface for programs.
-PAGES = {"/docs"}
+PAGES = {
+    "/",
+    "/stores",
+    "/stores/<store:store_id>",
+    "/docs",
+    "/reports",
+    "/reports/<string:report_id>",
+    "/reports/<string:report_id>/changes",
+    "/reports/<string:report_id>/delete",
+    "/data",
+    "/data/loads/<int:load>",
+}
 
 
 @pytest.fixture

@@ -74,6 +74,28 @@ class Schedule:
             self._opened[id(part)] = known
         return known[1]
 
+    def picked(self, places: Ints) -> Part:
+        """The stores at those ascending places, over all parts, as one part."""
+        mine = [places[(places >= at) & (places < at + STORES_PER_PART)] - at for at in self._begins()]
+        some = [(part, here) for part, here in zip(self.parts, mine, strict=True) if len(here)]
+        offset = np.cumsum([0, *(len(here) for _, here in some)]).tolist()
+
+        def joined(name: str) -> list[Ints]:
+            columns = [_by_place(here, getattr(part, name)) for part, here in some]
+            for begun, (store, *_) in zip(offset, columns, strict=False):
+                store += begun
+            return [np.concatenate(pieces) for pieces in zip(*columns, strict=True)]
+
+        return Part(
+            np.concatenate([part.number[here] for part, here in some]),
+            Hours(*joined("hours")),
+            SpecialHours(*joined("special")),
+            np.concatenate([part.zone_of[here] for part, here in some]),
+        )
+
+    def _begins(self) -> list[int]:
+        return [at * STORES_PER_PART for at in range(len(self.parts))]
+
 
 _kept: "WeakKeyDictionary[Database, tuple[tuple[object, ...], Schedule]]" = WeakKeyDictionary()
 _lock = threading.Lock()

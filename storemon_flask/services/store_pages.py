@@ -30,8 +30,8 @@ CURSOR: Final = (
 class Wanted:
     """Filters and order of a list. An empty filter lets everything through; `text` is searched in ids and names.
 
-    `cursor` is the `next` of the page before, and brings that page's sort and order with it. What a sort has no value for
-    comes last, whichever way it goes.
+    `cursor` is the `next` of the page before, and brings that page's sort and order with it. Without one, `skip` stores are
+    passed over; when there are not so many, the last page it is. What a sort has no value for comes last, whichever way it goes.
     """
 
     statuses: Sequence[str] = ()
@@ -42,17 +42,19 @@ class Wanted:
     descending: bool = False
     limit: int | None = 100
     cursor: str | None = None
+    skip: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """Places of stores in the snapshot, how many there are on all pages, and how many of each status (whatever the
-    wanted ones are); `next` is the cursor of the next page, None on the last."""
+    wanted ones are); `next` is the cursor of the next page, None on the last; `begin` how many stores come before."""
 
     places: list[int]
     total: int
     counts: dict[str, int]
     next: str | None
+    begin: int
 
 
 def page(found: Snapshot, wanted: Wanted) -> Page:
@@ -66,10 +68,20 @@ def page(found: Snapshot, wanted: Wanted) -> Page:
         mask &= np.isin(status, [STATUSES.index(word) for word in wanted.statuses])
     order = _order(found, wanted.sort, wanted.descending)
     order = order[mask[order]]
-    begin = 0 if after is None else _place_after(found, wanted, order, *after)
+    begin = _skipped(wanted, len(order)) if after is None else _place_after(found, wanted, order, *after)
     end = len(order) if wanted.limit is None else min(begin + wanted.limit, len(order))
     places = order[begin:end].tolist()
-    return Page(places, len(order), counts, _cursor(found, wanted, places[-1]) if end < len(order) else None)
+    following = _cursor(found, wanted, places[-1]) if end < len(order) else None
+    return Page(places, len(order), counts, following, begin)
+
+
+def choices(found: Snapshot, name: str) -> list[str]:
+    """The distinct texts that stores have as their `timezone` or `group`, in code point order; not the empty one."""
+    return [text for text in _codes(found, name)[1] if text]
+
+
+def _skipped(wanted: Wanted, total: int) -> int:
+    return min(wanted.skip, max(total - 1, 0) // (wanted.limit or 1) * (wanted.limit or 1))
 
 
 def json_of(found: Snapshot, places: Sequence[int]) -> list[str]:

@@ -7,7 +7,8 @@ from flask import Request
 from marshmallow import Schema, ValidationError, fields, validate
 
 from storemon_flask.errors import BadRequest, Unprocessable
-from storemon_flask.services.shapes import BY, KINDS, LAST, METHODS
+from storemon_flask.services.report import Asked
+from storemon_flask.services.shapes import BY, FIELDS, KINDS, LAST, METHODS
 from storemon_flask.web.contract import first
 from storemon_flask.web.schemas import Closed, Instant
 
@@ -77,6 +78,12 @@ class TriggerSchema(Closed):
     method = _chosen("which poll speaks for a moment: the nearest, or the previous one", *METHODS)
 
 
+def asked(body: dict[str, Any]) -> Asked:
+    """The report that the fields of `TriggerSchema` ask for."""
+    shape: dict[str, Any] = {name: body[name] for name in FIELDS if name in body}
+    return Asked(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape)
+
+
 def load(schema: Schema, request: Request) -> dict[str, Any]:
     """The checked body; one that is empty counts as `{}`. `BadRequest` when it is not JSON, `Unprocessable` names wrong fields."""
     request.max_content_length = min(LARGEST_BYTES, request.max_content_length or LARGEST_BYTES)
@@ -87,6 +94,11 @@ def load(schema: Schema, request: Request) -> dict[str, Any]:
         raise BadRequest(f"the body is not JSON ({error}); send {{}} or nothing for a report of everything") from None
     if not isinstance(body, dict):
         raise Unprocessable("the body must be a JSON object, such as {}", errors={"body": ["not an object"]})
+    return checked(schema, body)
+
+
+def checked(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
+    """What the schema makes of the fields; `Unprocessable` names wrong ones and says which there are."""
     try:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:

@@ -6,9 +6,7 @@ from flask import Blueprint, Response, json, jsonify, request, send_file, stream
 
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.services import report_store, report_text, workbook
-from storemon_flask.services.report import Asked
 from storemon_flask.services.report_store import ReportRow
-from storemon_flask.services.shapes import FIELDS
 from storemon_flask.web import bodies, report_schemas
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
@@ -27,9 +25,7 @@ def trigger_report() -> tuple[Response, int, dict[str, str]]:
         raise Unprocessable(
             f"{named}: put it into a JSON body; the address takes nothing", errors={"query": list(request.args)}
         )
-    body = bodies.load(bodies.TriggerSchema(), request)
-    shape: dict[str, object] = {name: body[name] for name in FIELDS if name in body}
-    report_id = runner().submit(Asked(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape))
+    report_id = runner().submit(bodies.asked(bodies.load(bodies.TriggerSchema(), request)))
     location = url_for("classic.get_report", report_id=report_id)
     return jsonify(report_id=report_id, status="Running"), 202, {"Location": location}
 

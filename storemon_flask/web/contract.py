@@ -84,6 +84,23 @@ def operation(
     return register
 
 
+# What a key must allow for the pages that change something; every other page only reads.
+PAGES: Final[dict[tuple[str, str], Scope]] = {}
+
+
+def page(
+    blueprint: Blueprint, method: str, rule: str, *, scope: Scope
+) -> Callable[[Callable[..., ResponseReturnValue]], Callable[..., ResponseReturnValue]]:
+    """Register a view that answers with a page, and what a key must allow for it. It is no operation of the API."""
+
+    def register(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
+        PAGES[method, f"{blueprint.name}.{view.__name__}"] = scope
+        blueprint.add_url_rule(rule, endpoint=view.__name__, view_func=view, methods=[method])
+        return view
+
+    return register
+
+
 def parameters(schema: Schema | None) -> dict[str, Any]:
     """The address's parameters, checked; `Unprocessable` names each that is wrong and says which there are."""
     known = {} if schema is None else {name: one for name, one in schema.fields.items() if not one.dump_only}

@@ -10,6 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from storemon_flask.errors import BadRequest, Unprocessable, UnsupportedMediaType
 from storemon_flask.model import FileSummary
 from storemon_flask.services import intake
+from storemon_flask.services.load import LoadResult
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.loading import REJECTS_SHOWN, one_load
@@ -88,11 +89,7 @@ def upload(query: dict[str, Any]) -> Response:
             f"the body is {request.mimetype or 'of no stated type'}; send files as multipart/form-data "
             "(`curl -F file=@polls.csv`), or one feed to /api/v1/feeds/polls"
         )
-    # Uploaded files are closed with the request, whatever becomes of them.
-    with closing(request):
-        uploaded = _uploaded()
-        with one_load() as terms:
-            result = intake.files(runner().database, uploaded, terms(query["atomic"]))
+    result = load_uploaded(query["atomic"])
     if result.refused:
         why = next(summary.error for summary in result.files if summary.error)
         raise _refusal(result.load, why, result.files)
@@ -102,6 +99,17 @@ def upload(query: dict[str, Any]) -> Response:
             errors={summary.file: [summary.error] for summary in result.files},
         )
     return jsonify(load_id=result.load, files=[file_json(summary, REJECTS_SHOWN) for summary in result.files])
+
+
+def load_uploaded(atomic: int) -> LoadResult:
+    """What became of the files of the request's form, loaded. `Unprocessable` when it holds anything else, `BadRequest` when
+    it holds nothing, `Busy` when too much is being loaded.
+    """
+    # Uploaded files are closed with the request, whatever becomes of them.
+    with closing(request):
+        uploaded = _uploaded()
+        with one_load() as terms:
+            return intake.files(runner().database, uploaded, terms(atomic))
 
 
 def _form() -> tuple[str, bool]:

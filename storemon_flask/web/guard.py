@@ -14,7 +14,7 @@ from storemon_flask.errors import BadRequest, Forbidden
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import keys
 from storemon_flask.settings import Settings
-from storemon_flask.web.contract import OPERATIONS, Scope
+from storemon_flask.web.contract import OPERATIONS, PAGES, Scope
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -118,7 +118,7 @@ def _needed() -> Scope | None:
         return None
     method = "GET" if request.method == "HEAD" else request.method
     operation = OPERATIONS.get((method, rule.endpoint))
-    return (operation.scope if operation else None) or "read"
+    return (operation.scope if operation else PAGES.get((method, rule.endpoint))) or "read"
 
 
 def _given_key() -> str | None:

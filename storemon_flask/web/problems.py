@@ -1,13 +1,17 @@
-"""One shape for every error: RFC 9457 `application/problem+json`, with a `detail` that says what to do."""
+"""One shape for every error: RFC 9457 `application/problem+json`, with a `detail` that says what to do; a page for browsers."""
 
 import logging
+from typing import Final
 
 from flask import Flask, Response, json, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
 from storemon_flask.errors import Busy, StoremonError
+from storemon_flask.web.pages.errors import error_page, wants_page
 
+_TRY_PAGES: Final = "the pages are Now, Reports, Data and Docs"
+_TRY_CALLS: Final = "try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
 log = logging.getLogger("storemon.web")
 
 
@@ -19,9 +23,15 @@ def register(app: Flask) -> None:
 
 
 def problem(status: int, kind: str, title: str, detail: str, **members: object) -> Response:
-    """The answer itself."""
+    """The answer itself: a page where a browser asks, with the same sentence."""
+    if wants_page():
+        answer = error_page(status, title, detail)
+        answer.vary.add("Accept")
+        return answer
     body = {"type": f"urn:storemon:problem:{kind}", "title": title, "status": status, "detail": detail, **members}
-    return Response(json.dumps(body) + "\n", status, content_type="application/problem+json")
+    answer = Response(json.dumps(body) + "\n", status, content_type="application/problem+json")
+    answer.vary.add("Accept")
+    return answer
 
 
 def _storemon(error: StoremonError) -> Response:
@@ -37,7 +47,7 @@ def _http(error: HTTPException) -> Response:
     status = error.code or 500
     detail = error.description or error.name
     if isinstance(error, NoRoute):
-        detail = f"there is nothing at {request.path}; try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
+        detail = f"there is nothing at {request.path}; {_TRY_PAGES if wants_page() else _TRY_CALLS}"
     elif status == 416:
         detail = "the report has fewer bytes than the Range asks for; leave the Range header out to get it whole"
     elif status == 413:

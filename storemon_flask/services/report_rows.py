@@ -1,0 +1,234 @@
+"""A finished report to look at: its columns in words with their units, and a page of its rows, filtered and sorted."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from storemon_flask.errors import Gone, Unprocessable
+from storemon_flask.services import report_text
+from storemon_flask.services.report_text import Altered
+
+# Longer reports are shown in their own order: to sort one takes memory for each of its rows.
+MOST_SORTED: Final = 200_000
+# Wider ones are cut: nobody reads a row of four hundred cells, and a page of them is too large to send.
+MOST_COLUMNS: Final = 48
+# What a page holds, so that it stays small however wide the report is.
+_MOST_CELLS: Final = 3_600
+MOST_ROWS: Final = 500
+_FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
+_MEASURES: Final = (
+    "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime", "unknown", "business", "measured",
+)  # fmt: skip
+_EXTRA: Final = (
+    "business", "measured", "uptime_low", "uptime_high", "polls", "last_poll", "timezone",
+    "start_earliest", "start_latest", "end_earliest", "end_latest",
+)  # fmt: skip
+_WORDS: Final = {
+    "store_id": "store", "status_now": "status", "timezone": "time zone", "last_poll_utc": "newest poll",
+    "polls_last_week": "polls last week", "down_minutes": "down",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column by its name in the CSV: in words, its unit (empty if it has none), the measure it is of, and what
+    its name says after that."""
+
+    name: str
+    words: str
+    unit: str
+    numeric: bool
+    measure: str = ""
+    suffix: str = ""
+
+    @property
+    def extra(self) -> bool:
+        """Whether it says how sure another column is, or where that comes from: what a sheet of paper has no room for."""
+        return self.measure in _EXTRA or self.name.startswith(_EXTRA)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a report is looked at. `sort` is a column; None is the order of the report. `text` is searched in its texts;
+    `number` is the page, from 1."""
+
+    sort: str | None = None
+    descending: bool = False
+    text: str = ""
+    number: int = 1
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of rows, cells as in the CSV but ids and names as they are. `found` rows fit the filter, of `total`."""
+
+    columns: list[Column]
+    rows: list[list[str]]
+    # What each cell says, beside it.
+    tones: list[list[str]]
+    total: int
+    found: int
+    # Columns that are not shown; they are in the CSV.
+    hidden: int
+    # Rows a page: fewer than asked where the report is wide. `first` of this page, from 0.
+    limit: int
+    first: int
+
+
+def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Page:
+    """The rows asked for, read from the report's CSV; `windows` are the names of its windows.
+
+    `Unprocessable` for a column that it does not have and for sorting one that is too long, `Gone` when the file went.
+    """
+    header = _header(file)
+    columns = [column(name, windows) for name in header]
+    order = _shown(columns)
+    texts = [place for place, column in enumerate(columns) if not column.numeric]
+    limit = max(1, min(view.limit, MOST_ROWS, _MOST_CELLS // max(len(order), 1)))
+    first = (view.number - 1) * limit
+    by = None if view.sort is None else _place(columns, view.sort)
+    wanted = view.text.casefold()
+    keys: list[tuple[str | Decimal | None, int]] = []
+    kept: list[list[str]] = []
+    total = found = 0
+    for row, cells in enumerate(_rows(file, altered, header)):
+        total += 1
+        if wanted and not any(wanted in cells[place].casefold() for place in texts):
+            continue
+        found += 1
+        if by is None:
+            if first < found <= first + limit:
+                kept.append(cells)
+        else:
+            if len(keys) == MOST_SORTED:
+                raise Unprocessable(
+                    f"more than {MOST_SORTED:,} rows are not sorted here; filter them first, or sort the CSV",
+                    errors={"sort": ["too many rows"]},
+                )
+            keys.append((_key(cells[by], columns[by].numeric), row))
+    if by is not None:
+        numbers = _in_order(keys, view.descending)[first : first + limit]
+        kept = _picked(_rows(file, altered, header), numbers)
+    shown = [columns[place] for place in order]
+    named = [dict(zip(header, cells, strict=False)) for cells in kept]
+    tones = [[tone(column, cells) for column in shown] for cells in named]
+    rows = [[cells[place] for place in order] for cells in kept]
+    return Page(shown, rows, tones, total, found, len(columns) - len(shown), limit, first)
+
+
+def tone(column: Column, cells: Mapping[str, str]) -> str:
+    """What a cell says of its row (by column name): `down`, `unknown`, `up`, or nothing. Unknown time is never up."""
+    value = cells[column.name]
+    some = value not in ("", "0.00")
+    if column.measure == "downtime" or column.name == "down_minutes":
+        return "down" if some else ""
+    if column.measure == "unknown":
+        return "unknown" if some else ""
+    if column.measure not in ("uptime", "uptime_percent"):
+        return ""
+    # The percentage of a period stands beside hours or minutes, that of a window beside amounts of the same window.
+    suffixes = (column.suffix,) if column.suffix else ("_hours", "_minutes")
+
+    def amount(measure: str) -> bool:
+        return any(cells.get(measure + suffix, "") not in ("", "0.00") for suffix in suffixes)
+
+    if column.measure == "uptime":
+        return "up" if some and not amount("downtime") and not amount("unknown") else ""
+    if not value:
+        return "unknown" if amount("unknown") else ""
+    if value != "100.00":
+        return "down"
+    return "" if amount("unknown") else "up"
+
+
+def column(name: str, windows: Sequence[str]) -> Column:
+    """What a column is, by its name in the CSV and the names of the report's windows."""
+    # A header that a spreadsheet would run begins with a `'`, but none of a measure's does.
+    for measure in _MEASURES:
+        suffix = name[len(measure) :]
+        if not name.startswith(measure) or not (suffix in ("", "_hours", "_minutes") or suffix[1:] in windows):
+            continue
+        minutes = suffix == "_minutes" or suffix == "_last_hour"
+        unit = "%" if measure == "uptime_percent" else "min" if minutes else "h"
+        words = measure.removesuffix("_percent").replace("_", " ")
+        window = "" if suffix in ("", "_hours", "_minutes") else _window(suffix[1:])
+        return Column(name, f"{words} {window}".strip(), unit, True, measure, suffix)
+    words = _WORDS.get(name, name.replace("_", " "))
+    return Column(name, words, "min" if name == "down_minutes" else "", report_text.is_number(name))
+
+
+def _shown(columns: Sequence[Column]) -> list[int]:
+    """Places of the columns to show: what a person knows a store by comes first, wherever the CSV has it."""
+    names = [column.name for column in columns]
+    first = [names.index(name) for name in _FIRST if name in names]
+    return (first + [place for place in range(len(columns)) if place not in first])[:MOST_COLUMNS]
+
+
+def _window(name: str) -> str:
+    return name.replace("_", " ") if name.startswith("last_") else name
+
+
+def _place(columns: Sequence[Column], name: str) -> int:
+    for place, column in enumerate(columns):
+        if column.name == name:
+            return place
+    raise Unprocessable(
+        f"the report has no column {name[:100]!r}; sort by one that it has", errors={"sort": ["no such column"]}
+    )
+
+
+def _key(cell: str, numeric: bool) -> str | Decimal | None:
+    if not numeric:
+        return cell.casefold() or None
+    try:
+        return Decimal(cell)
+    except InvalidOperation:
+        return None
+
+
+def _in_order(keys: list[tuple[str | Decimal | None, int]], descending: bool) -> list[int]:
+    """Row numbers in the order of their keys, equal ones as in the report; those without a key come last either way."""
+    present = [pair for pair in keys if pair[0] is not None]
+    present.sort(key=lambda pair: pair[0], reverse=descending)  # type: ignore[arg-type,return-value]
+    return [row for _, row in present] + [row for key, row in keys if key is None]
+
+
+def _picked(rows: Iterator[list[str]], numbers: Sequence[int]) -> list[list[str]]:
+    wanted = set(numbers)
+    found = {
+        number: cells for number, cells in enumerate(islice(rows, max(wanted, default=-1) + 1)) if number in wanted
+    }
+    return [found[number] for number in numbers if number in found]
+
+
+def _rows(file: Path, altered: Altered, header: Sequence[str]) -> Iterator[list[str]]:
+    """The rows below the header as lists as long as it, ids and names as they are; `Gone` without the file."""
+    true = {header.index(name): texts for name, texts in altered.items() if name in header}
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = csv.reader(stream)
+            next(rows, None)
+            for number, cells in enumerate(rows):
+                cells += [""] * (len(header) - len(cells))
+                for place, texts in true.items():
+                    cells[place] = texts.get(number, cells[place])
+                yield cells
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(file, error) from None
+
+
+def _header(file: Path) -> list[str]:
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            return next(csv.reader(stream), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> Gone:
+    return Gone(f"the report's file {file.name} cannot be read ({error}); trigger a new report")

@@ -1,0 +1,26 @@
+"""How much of each feed there is, and when something of it came last."""
+
+import sqlite3
+
+
+def last_loaded(connection: sqlite3.Connection) -> dict[str, int]:
+    """When the newest file of each feed was put in (microseconds), for the feeds that were ever loaded."""
+    return dict(
+        connection.execute(
+            "SELECT feed, max(loaded_us) FROM load_file WHERE feed <> '' AND error = '' GROUP BY feed"
+        ).fetchall()
+    )
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many there are: `polls`, `polled` stores, `hours` rows, stores `with_hours`, `timezones`, `names`, `stores`."""
+    found = {
+        "polls": "SELECT coalesce(sum(length(polls)), 0) / 8 FROM poll_week",
+        "polled": "SELECT count(last_poll_us) FROM store",
+        "hours": "SELECT count(*) FROM hours",
+        "with_hours": "SELECT count(DISTINCT store) FROM hours",
+        "timezones": "SELECT count(*) FROM timezone",
+        "names": "SELECT count(*) FROM store WHERE name <> '' OR group_name <> ''",
+        "stores": "SELECT count(*) FROM store",
+    }
+    return {name: int(connection.execute(query).fetchone()[0]) for name, query in found.items()}

@@ -1,0 +1,67 @@
+"""`/data`: put files in, see what became of their rows, how much there is and how fresh it is."""
+
+import time
+from typing import Final
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from storemon_flask.errors import StoremonError, Unprocessable
+from storemon_flask.services import catalogue, data_page
+from storemon_flask.web import contract, feeds
+from storemon_flask.web.app import runner
+
+blueprint = Blueprint("data_pages", __name__)
+
+_PER_PAGE: Final = 25
+_REJECTS: Final = 50
+
+
+@blueprint.get("/data")
+def data() -> ResponseReturnValue:
+    """The page: a place to drop files, what there is of each feed, and what was loaded before."""
+    return _data()
+
+
+@contract.page(blueprint, "POST", "/data", scope="write")
+def upload() -> ResponseReturnValue:
+    """Load the files of the form; the browser is sent to what became of them. What is wrong is said on the page."""
+    try:
+        if not any(file.filename for file in request.files.values()):
+            raise Unprocessable("no file was chosen; choose CSV files, gzipped ones or zips of them, then load them")
+        result = feeds.load_uploaded(int(request.args.get("atomic") == "1"))
+    except StoremonError as error:
+        return _data(error.message, error.status)
+    if not result.load:
+        # None was a feed, and there is no database to remember that in.
+        return _data("; ".join(f"{summary.file}: {summary.error}" for summary in result.files[:10]), 422)
+    return redirect(url_for("data_pages.load", load=result.load), 303)
+
+
+def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
+    found = runner()
+    before = request.args.get("before", type=int) if request.method == "GET" else None
+    loads = catalogue.newest_loads(found.database, before if before and 0 < before < 1 << 63 else None, _PER_PAGE + 1)
+    fresh = data_page.freshness(found.database)
+    now_us = time.time_ns() // 1000
+    page = render_template(
+        "data.html",
+        error=error,
+        fresh=fresh,
+        age=None if fresh.newest_poll_us is None else data_page.age(now_us - fresh.newest_poll_us),
+        loads=loads[:_PER_PAGE],
+        before=before,
+        older=loads[_PER_PAGE - 1].id if len(loads) > _PER_PAGE else None,
+        most_mb=found.settings.max_body_mb,
+    )
+    return page, status
+
+
+@blueprint.get("/data/loads/<int:load>")
+def load(load: int) -> ResponseReturnValue:
+    """One load: its files, what became of their rows, and the first that could not be used."""
+    database = runner().database
+    row = catalogue.one_load(database, load)
+    return render_template(
+        "load.html", load=row, rejects=data_page.first_rejects(database, load, _REJECTS), most_rejects=_REJECTS
+    )

@@ -1,0 +1,79 @@
+"""The form that asks for a report: what was typed as the fields of the request that a program would send, and back."""
+
+from typing import Any, Final
+
+from werkzeug.datastructures import MultiDict
+
+from storemon_flask.services.report_store import ReportRow
+
+# Windows from and to that the form has room for.
+ROOM: Final = 3
+_LINES: Final = ("stores", "groups", "zones")
+
+
+def body(form: "MultiDict[str, str]") -> dict[str, Any]:
+    """What `POST /trigger_report` would be sent for it; fields that say what is usual are left out."""
+    found: dict[str, Any] = {}
+    as_of = form.get("as_of", "").strip()
+    if as_of:
+        found["as_of"] = as_of
+    for name, usual in (("columns", "classic"), ("kind", "times"), ("method", "nearest"), ("by", "")):
+        value = form.get(name, usual)
+        if value not in (usual, ""):
+            found[name] = value
+    for name in _LINES:
+        values = [line.strip() for typed in form.getlist(name) for line in typed.splitlines()]
+        if any(values):
+            found[name] = [value for value in values if value]
+    windows: list[Any] = form.getlist("window")
+    for place in range(ROOM):
+        typed = {name: form.get(f"{name}{place}", "").strip() for name in ("from", "to", "name")}
+        if any(typed.values()):
+            windows = [*windows, {name: value for name, value in typed.items() if value}]
+    if windows:
+        found["windows"] = windows
+    if form.get("totals"):
+        found["totals"] = True
+    shortest = form.get("shortest_minutes", "").strip()
+    if shortest:
+        found["shortest_minutes"] = _number(shortest)
+    return found
+
+
+def typed(row: ReportRow) -> "MultiDict[str, str]":
+    """What somebody would type to ask for that report again, of the newest poll."""
+    asked = row.shape or {}
+    form: MultiDict[str, str] = MultiDict()
+    form["columns"] = row.columns
+    for name in ("kind", "method", "by", "shortest_minutes"):
+        if asked.get(name) is not None:
+            form[name] = str(asked[name])
+    for name, values in (("stores", row.stores), ("groups", asked.get("groups")), ("zones", asked.get("zones"))):
+        form.setlist(name, list(values or ()))
+    windows = asked.get("windows") or []
+    form.setlist("window", [one for one in windows if isinstance(one, str)])
+    for place, one in enumerate([one for one in windows if isinstance(one, dict)][:ROOM]):
+        for name, value in one.items():
+            form[f"{name}{place}"] = str(value)
+    if asked.get("totals"):
+        form["totals"] = "1"
+    return form
+
+
+def wrong(errors: dict[str, Any]) -> dict[str, str]:
+    """What is wrong by the form's own fields: `windows[1].from` is a matter of `windows`."""
+    found: dict[str, str] = {}
+    for name, messages in errors.items():
+        field = name.partition("[")[0].partition(".")[0]
+        while isinstance(messages, (dict, list)) and messages:
+            messages = next(iter(messages.values())) if isinstance(messages, dict) else messages[0]
+        found.setdefault(field, str(messages))
+    return found
+
+
+def _number(text: str) -> float | str:
+    """The number that is typed; what is none goes on as text, for the reader of shapes to refuse."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,168 @@
+"""`/reports`: ask for a report, watch it come, look at its table, hand it over."""
+
+from functools import partial
+from typing import Final
+from urllib.parse import quote
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import MultiDict
+
+from storemon_flask import zonedata
+from storemon_flask.errors import BadRequest, NotFound, StoremonError
+from storemon_flask.services import data_page, instants, report_rows, report_store, report_text, report_words, shapes
+from storemon_flask.services.report_rows import View
+from storemon_flask.services.report_store import ReportRow
+from storemon_flask.web import bodies, contract
+from storemon_flask.web.app import runner
+from storemon_flask.web.pages import report_form, words
+
+blueprint = Blueprint("report_pages", __name__)
+
+_PER_PAGE: Final = 30
+_LIMITS: Final = (25, 50, 100, 250, 500)
+_CLASSIC: Final = ("last_hour", "last_day", "last_week")
+_CHANGES: Final = 200
+# So many of the newest reports are offered to hold one against.
+_OTHERS: Final = 40
+# Farther on than any report is long.
+_MOST_PAGES: Final = 10**9
+
+
+@blueprint.app_template_filter("utc_minute")
+def utc_minute(instant_us: int) -> str:
+    """`2024-10-14 23:55 UTC`, where a `<time>` cannot stand."""
+    return f"{report_text.instant_text(instant_us)[:16].replace('T', ' ')} UTC"
+
+
+@blueprint.get("/reports")
+def reports() -> ResponseReturnValue:
+    """The page: a form that asks for one, and those that were asked for."""
+    again = request.args.get("again")
+    form = report_form.typed(report_store.get(runner().database, again)) if again else MultiDict()
+    return _reports(form)
+
+
+@blueprint.post("/reports")
+def ask() -> ResponseReturnValue:
+    """Ask for a report; the browser is sent to its page. What is wrong is said at the form, with what was typed."""
+    form = request.form
+    try:
+        report_id = runner().submit(bodies.asked(bodies.checked(bodies.TriggerSchema(), report_form.body(form))))
+    except StoremonError as error:
+        return _reports(form, error)
+    return redirect(url_for("report_pages.report", report_id=report_id), 303)
+
+
+def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) -> ResponseReturnValue:
+    found = runner()
+    before = None if error else _before(request.args.get("before"))
+    rows = report_store.newest(found.database, before, _PER_PAGE + 1)
+    older = f"{rows[_PER_PAGE - 1].requested_us}.{rows[_PER_PAGE - 1].id}" if len(rows) > _PER_PAGE else None
+    members = error.members.get("errors") if error else None
+    page = render_template(
+        "reports.html",
+        form=form,
+        error=error.message if error else None,
+        wrong=report_form.wrong(members) if isinstance(members, dict) else {},
+        choices={"windows": tuple(shapes.LAST), "by": shapes.BY, "methods": shapes.METHODS},
+        room=range(report_form.ROOM),
+        places=data_page.places(found.database, found.settings.default_timezone),
+        rows=rows[:_PER_PAGE],
+        asked=report_words.asked,
+        before=before,
+        older=older,
+    )
+    return page, error.status if error else 200
+
+
+def _before(text: str | None) -> tuple[int, str] | None:
+    if not text:
+        return None
+    at, _, report_id = text.partition(".")
+    if not (at.isascii() and at.isdigit() and len(at) < 19):
+        raise BadRequest("the address names no page of reports; go back to /reports")
+    return int(at), report_id
+
+
+@blueprint.get("/reports/<string:report_id>")
+def report(report_id: str) -> ResponseReturnValue:
+    """One report: how far it is, why it failed, or its table."""
+    found = runner()
+    row = report_store.get(found.database, report_id)
+    view, table = _view(), None
+    if row.state == "complete":
+        file = report_store.file_of(row, found.settings.reports_dir)
+        table = report_rows.page(file, row.altered, _windows(row), view)
+    return render_template(
+        "report.html",
+        row=row,
+        asked=report_words.asked,
+        table=table,
+        view=view,
+        limits=_LIMITS,
+        pages=max(1, -(-table.found // table.limit)) if table else 1,
+        names=[column.name for column in table.columns] if table else [],
+        store_url=_store_url,
+        moment=_moment,
+        removable=hasattr(found, "delete"),
+        others=[other for other in report_store.newest(found.database, None, _OTHERS) if _comparable(other, row)],
+    )
+
+
+@contract.page(blueprint, "POST", "/reports/<string:report_id>/delete", scope="write")
+def delete(report_id: str) -> ResponseReturnValue:
+    """Delete a report, or cancel one that is on its way; the browser is sent back to the list."""
+    remove = getattr(runner(), "delete", None)
+    if remove is None:
+        raise NotFound("this version does not delete reports")
+    remove(report_id)
+    return redirect(url_for("report_pages.reports"), 303)
+
+
+@blueprint.get("/reports/<string:report_id>/changes")
+def changes(report_id: str) -> ResponseReturnValue:
+    """What changed since another report, the largest change first."""
+    found = runner()
+    against = request.args.get("against", "")
+    row, other = report_store.get(found.database, report_id), report_store.get(found.database, against)
+    all_changes = report_store.diff(found.database, found.settings.reports_dir, other.id, row.id)
+    return render_template(
+        "changes.html", row=row, other=other, asked=report_words.asked, total=len(all_changes),
+        changes=all_changes[:_CHANGES], column=partial(report_rows.column, windows=_windows(row)),
+    )  # fmt: skip
+
+
+def _moment(cell: str, zone: str) -> str | None:
+    """The wall clock of a zone at the instant in a cell; None when it is no instant or the zone is not known."""
+    if not cell.endswith("Z") or zone not in zonedata.names():
+        return None
+    try:
+        return words.local_text(instants.read(cell), zone)
+    except ValueError:
+        return None
+
+
+def _store_url(store_id: str) -> str:
+    return f"/stores/{quote(store_id, safe='')}"
+
+
+def _windows(row: ReportRow) -> list[str]:
+    return list((row.method or {}).get("windows") or _CLASSIC)
+
+
+def _comparable(other: ReportRow, row: ReportRow) -> bool:
+    return other.state == "complete" and other.id != row.id and (other.shape or {}) == (row.shape or {})
+
+
+def _view() -> View:
+    """What the address says of the table; what cannot be read there counts as not said."""
+    given = request.args
+    number, limit = (given.get(name, usual, type=int) for name, usual in (("page", 1), ("limit", 100)))
+    return View(
+        given.get("sort") or None,
+        given.get("order") == "desc",
+        given.get("q", "").strip()[:200],
+        min(max(number, 1), _MOST_PAGES),
+        min(max(limit, 1), report_rows.MOST_ROWS),
+    )

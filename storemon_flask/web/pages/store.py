@@ -1,0 +1,136 @@
+"""`/stores/ID`: one store, and why its numbers are what they are."""
+
+import time
+from datetime import date, timedelta
+from itertools import groupby
+from typing import Any, Final
+
+from flask import Blueprint, render_template, url_for
+from marshmallow import fields, validate
+
+from storemon_flask.model import CLOSED, UNDATED
+from storemon_flask.services import store_story
+from storemon_flask.services.local_times import date_text, time_text
+from storemon_flask.services.store_list import StoreDetail
+from storemon_flask.services.store_story import Story
+from storemon_flask.services.timeline import StoreTimeline
+from storemon_flask.web import contract
+from storemon_flask.web.app import runner
+from storemon_flask.web.pages import store_chart, words
+from storemon_flask.web.schemas import Closed, Whole
+
+blueprint = Blueprint("store", __name__)
+
+DAYS: Final = (1, 7, 14, 30)
+_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+class StoreQuery(Closed):
+    """Which days are shown: how many, up to which."""
+
+    days = Whole(load_default=7, validate=validate.Range(1, store_story.MOST_DAYS))
+    until = fields.Date(load_default=None)
+
+
+@blueprint.get("/stores/<store:store_id>")
+def store(store_id: str) -> str:
+    """The page."""
+    query = contract.parameters(StoreQuery())
+    app = runner()
+    story = store_story.of(
+        app.database,
+        store_id,
+        query["days"],
+        query["until"],
+        app.settings.rules,
+        app.settings.default_timezone,
+        time.time_ns() // 1000,
+    )
+    snapshot = story.detail.snapshot
+    return render_template(
+        "store.html",
+        store=snapshot.record(0),
+        since_us=int(snapshot.columns["since"][0]),
+        last_poll_us=int(snapshot.columns["last_poll"][0]),
+        moment=snapshot.moment,
+        story=story,
+        days=store_chart.days(story),
+        axis=store_chart.hours_across(story),
+        outages=_outages(story.timeline),
+        weeks=_weeks(story.detail),
+        special=_special(story.detail),
+        windows=[(name, _numbers(sums)) for name, sums in story.windows.items()],
+        rules=app.settings.rules,
+        query=query,
+        choices=DAYS,
+        **_around(store_id, story, query),
+    )
+
+
+def _around(store_id: str, story: Story, query: dict[str, Any]) -> dict[str, Any]:
+    """Addresses of other days: `link(days)`, and those before and after; None where there are none."""
+    count, until = query["days"], query["until"]
+    shown = min(until or story.newest, story.newest)
+
+    def link(days: int, last: date | None) -> str:
+        when = None if last is None or last >= story.newest else last.isoformat()
+        return url_for("store.store", store_id=store_id, days=None if days == DAYS[1] else days, until=when)
+
+    earlier, first = shown - timedelta(days=count), story.detail.first_poll_us
+    before = first >= 0 and story.days[0].start_us > first
+    return {
+        "link": lambda days: link(days, until),
+        "earlier": link(count, earlier) if before else None,
+        "later": link(count, shown + timedelta(days=count)) if shown < story.newest else None,
+    }
+
+
+def _numbers(sums: dict[str, int]) -> dict[str, int]:
+    """Hundredths of hours and of percent, as reports print them."""
+    step = 36_000_000
+    told = {name: (value + step // 2) // step for name, value in sums.items()}
+    spoken, business = sums["uptime"] + sums["downtime"], sums["business"]
+    return {
+        **told,
+        "percent": words.percent_of(sums["uptime"], spoken),
+        "low": words.percent_of(sums["uptime_low"], business),
+        "high": words.percent_of(sums["uptime_high"], business),
+    }
+
+
+def _outages(found: StoreTimeline) -> list[dict[str, int]]:
+    """The newest first."""
+    outages = found.outages
+    names = ("start_us", "end_us", "start_earliest_us", "start_latest_us", "end_earliest_us", "end_latest_us")
+    columns = [getattr(outages, name).tolist() for name in (*names, "down_us", "polls", "ongoing")]
+    rows = [dict(zip((*names, "down_us", "polls", "ongoing"), row, strict=True)) for row in zip(*columns, strict=True)]
+    return rows[::-1]
+
+
+def _weeks(detail: StoreDetail) -> list[tuple[str | None, list[tuple[str, list[str]]]]]:
+    """Weekly hours by the date they hold from (None: from ever on): each weekday with its times."""
+    hours = detail.hours
+    rows = sorted(
+        zip(*(column.tolist() for column in (hours.from_day, hours.day, hours.start_s, hours.end_s)), strict=True)
+    )
+    found = []
+    for valid_from, version in groupby(rows, key=lambda row: row[0]):
+        times: dict[int, list[str]] = {day: [] for day in range(7)}
+        for _, day, start, end in version:
+            # A version may say that a store is closed altogether.
+            if 0 <= day < 7 and start != CLOSED:
+                times[day].append(f"{time_text(start)}–{time_text(end)}")
+        week = [(name, times[day]) for day, name in enumerate(_WEEKDAYS)]
+        found.append((None if valid_from == UNDATED else date_text(valid_from), week))
+    return found
+
+
+def _special(detail: StoreDetail) -> list[tuple[str, str]]:
+    """Dates that have hours of their own, the newest first."""
+    special = detail.special
+    rows = zip(special.date.tolist(), special.start_s.tolist(), special.end_s.tolist(), strict=True)
+    found = [
+        (date_text(day), "closed" if start == CLOSED else f"{time_text(start)}–{time_text(end)}")
+        for day, start, end in rows
+    ]
+    return found[::-1][:60]

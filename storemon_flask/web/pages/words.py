@@ -1,0 +1,106 @@
+"""How pages write instants, lengths of time, amounts and names; registered as filters of the templates."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from flask import Flask
+from markupsafe import Markup
+
+from storemon_flask import zonedata
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
+from storemon_flask.services.report_text import instant_text
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_CUT_AT: Final = 60
+
+# The word of a status, and a sign that tells it apart without colour.
+STATUS_WORDS: Final = {
+    "down": ("Down", "▼"),
+    "stale": ("Stale", "?"),
+    "waiting": ("Waiting", "…"),
+    "up": ("Up", "●"),
+    "closed": ("Closed", "–"),
+    "no_data": ("No data", "∅"),
+}
+STATUS_MEANINGS: Final = {
+    "down": "open, and the newest poll says inactive",
+    "stale": "open, and the newest poll is too old to go by",
+    "waiting": "just opened, not polled yet",
+    "up": "open, and the newest poll says active",
+    "closed": "outside business hours",
+    "no_data": "never polled",
+}
+
+
+def register(app: Flask) -> None:
+    """Give the templates their filters and words."""
+    app.jinja_env.filters |= {
+        "local_time": local_time,
+        "utc_time": utc_time,
+        "span": span,
+        "hours": hours,
+        "percent": percent,
+        "cut": cut,
+        "count": lambda number: f"{number:,}",
+    }
+    app.jinja_env.globals |= {"STATUS_WORDS": STATUS_WORDS, "STATUS_MEANINGS": STATUS_MEANINGS}
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+
+def wall_clock(instant_us: int, zone: str) -> datetime:
+    """The wall clock of a zone at an instant."""
+    return (_EPOCH + timedelta(microseconds=instant_us)).astimezone(zonedata.zone(zone))
+
+
+def local_text(instant_us: int, zone: str) -> str:
+    """`Mon 2024-10-14 18:55 CDT`."""
+    return f"{wall_clock(instant_us, zone):%a %Y-%m-%d %H:%M %Z}"
+
+
+def utc_text(instant_us: int) -> str:
+    """`2024-10-14 23:55:18 UTC`."""
+    return f"{_EPOCH + timedelta(microseconds=instant_us):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def local_time(instant_us: int, zone: str) -> Markup:
+    """A `<time>` in the zone with its abbreviation, UTC on hover."""
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        instant_text(instant_us), utc_text(instant_us), local_text(instant_us, zone)
+    )
+
+
+def utc_time(instant_us: int) -> Markup:
+    """A `<time>` in UTC, for what belongs to no store; a script adds how long ago that is."""
+    return Markup('<time datetime="{}" data-ago>{}</time>').format(instant_text(instant_us), utc_text(instant_us))
+
+
+def span(length_us: int) -> str:
+    """A length of time in its two largest units."""
+    if length_us < MINUTE_US:
+        return "under 1 min" if length_us else "0 min"
+    minutes = length_us // MINUTE_US
+    if length_us < HOUR_US:
+        return f"{minutes} min"
+    if length_us < 2 * DAY_US:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // 1440} d {minutes // 60 % 24} h"
+
+
+def hours(hundredths: int) -> str:
+    """Hundredths of an hour (or of anything) with two decimals, as reports print them; a dash for nothing."""
+    return f"{hundredths // 100}.{hundredths % 100:02d}" if hundredths >= 0 else "–"
+
+
+def percent(hundredths: int) -> str:
+    """Hundredths of a percent as reports print them; a dash for nothing."""
+    return f"{hours(hundredths)} %" if hundredths >= 0 else "–"
+
+
+def percent_of(part: int, whole: int) -> int:
+    """100 x part / whole in hundredths, half up, as reports round it; -1 where the whole is 0."""
+    return (2 * part * 10_000 + whole) // (2 * whole) if whole else -1
+
+
+def cut(text: str, most: int = _CUT_AT) -> str:
+    """The text, or its beginning when it is long."""
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,105 @@
+// Files dropped or chosen are sent with their progress shown; the server's page then says what became of them.
+// Without this script the form sends them by itself.
+"use strict";
+
+const form = document.getElementById("drop");
+const input = document.getElementById("files");
+const sending = form.querySelector(".sending");
+const bar = sending.querySelector("progress");
+const said = sending.querySelector(".said");
+const refused = document.getElementById("refused");
+const stop = sending.querySelector(".stop");
+const buttons = form.querySelectorAll(".buttons button");
+let request = null;
+
+for (const name of ["dragenter", "dragover"]) {
+  form.addEventListener(name, (event) => {
+    event.preventDefault();
+    event.dataTransfer.dropEffect = request ? "none" : "copy";
+    form.classList.add("over");
+  });
+}
+form.addEventListener("dragleave", (event) => {
+  if (!form.contains(event.relatedTarget)) form.classList.remove("over");
+});
+// A file that misses the place would otherwise open in its stead.
+for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
+
+form.addEventListener("drop", (event) => {
+  event.preventDefault();
+  form.classList.remove("over");
+  if (request) return;
+  const folder = [...event.dataTransfer.items].some((item) => item.webkitGetAsEntry?.()?.isDirectory);
+  if (folder) return refuse("A folder cannot be dropped; drop the files in it, or a zip of it.");
+  if (event.dataTransfer.files.length) send(event.dataTransfer.files, false);
+});
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!request && input.files.length) send(input.files, event.submitter?.dataset.atomic === "1");
+});
+
+stop.addEventListener("click", () => request?.abort());
+
+function send(files, atomic) {
+  const size = [...files].reduce((sum, file) => sum + file.size, 0);
+  const most = Number(form.dataset.mostMb);
+  if (size > most * 1e6) return refuse(`That is ${megabytes(size)}, and at most ${most} MB are taken at once; send it in parts.`);
+  refused.hidden = true;
+  const body = new FormData();
+  for (const file of files) body.append("file", file, file.name);
+  request = new XMLHttpRequest();
+  request.upload.addEventListener("progress", (event) => sent(event.loaded, event.total));
+  request.upload.addEventListener("load", () => {
+    // How far the load is, nobody can say from here.
+    bar.removeAttribute("value");
+    stop.hidden = true;
+    say("All is sent. The rows are being read and stored …");
+  });
+  request.addEventListener("load", () => answered(request));
+  request.addEventListener("error", () => refuse("The server does not answer. Nothing is known of this load; look at the list below once it answers again."));
+  request.addEventListener("abort", () => refuse("Stopped before everything was sent; nothing was changed."));
+  request.open("POST", form.dataset.api + (atomic ? "?atomic=1" : ""));
+  request.setRequestHeader("Accept", "application/json");
+  request.send(body);
+  sending.hidden = stop.hidden = false;
+  for (const button of buttons) button.disabled = true;
+  sent(0, size);
+}
+
+function sent(loaded, total) {
+  bar.value = total ? Math.round((100 * loaded) / total) : 0;
+  say(`Sending: ${megabytes(loaded)} of ${megabytes(total)}.`);
+}
+
+function answered(done) {
+  let found = {};
+  try {
+    found = JSON.parse(done.responseText);
+  } catch {
+    // A proxy's page, perhaps.
+  }
+  if (found.load_id) return location.assign(form.dataset.loads + found.load_id);
+  refuse(found.detail || `The server answered ${done.status}.`);
+}
+
+function refuse(text) {
+  request = null;
+  sending.hidden = true;
+  for (const button of buttons) button.disabled = false;
+  refused.textContent = `✕ ${text}`;
+  refused.hidden = false;
+}
+
+function say(text) {
+  if (said.textContent !== text) said.textContent = text;
+}
+
+function megabytes(bytes) {
+  return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+// After a reload nothing is being sent.
+window.addEventListener("pageshow", () => {
+  if (!request) sending.hidden = true;
+});

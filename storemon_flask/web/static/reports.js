@@ -1,0 +1,62 @@
+// Watches reports that are on their way: their progress, and what came of them. Without it the pages refresh themselves.
+"use strict";
+
+const EVERY_MS = 700;
+const LONGEST_MS = 10000;
+
+for (const place of document.querySelectorAll("[data-running]")) watch(place, place.dataset.running);
+
+function watch(place, id) {
+  const bar = place.querySelector("progress");
+  let wait = EVERY_MS;
+  ask();
+
+  async function ask() {
+    let found = null;
+    try {
+      const answer = await fetch(`/api/v1/reports/${id}`, { headers: { Accept: "application/json" }, cache: "no-store" });
+      if (answer.status === 404 || answer.status === 410) return ended();
+      if (answer.ok) found = await answer.json();
+    } catch {
+      // The server is gone; it is asked again below.
+    }
+    if (found === null) {
+      say("The server does not answer. It is asked again and again.");
+      wait = Math.min(wait * 2, LONGEST_MS);
+    } else if (found.status === "Running") {
+      wait = EVERY_MS;
+      const part = Math.round(found.progress * 100);
+      bar.value = part;
+      bar.textContent = `${part} %`;
+      const shown = place.querySelector(".part");
+      if (shown) shown.textContent = `${part} %`;
+      say(found.started === null ? "It waits for its turn." : "It is being computed; the table comes by itself.");
+    } else {
+      return ended();
+    }
+    setTimeout(ask, wait);
+  }
+
+  function say(text) {
+    const said = place.querySelector(".said");
+    if (said && said.textContent !== text) said.textContent = text;
+  }
+
+  async function ended() {
+    if (place.dataset.reload) return location.reload();
+    // A list: only this row is renewed, for somebody may be typing above it.
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = page.getElementById(place.id);
+      if (!fresh) return place.remove();
+      const focused = place.contains(document.activeElement) && document.activeElement.className;
+      place.replaceWith(document.adoptNode(fresh));
+      if (focused) fresh.getElementsByClassName(focused)[0]?.focus();
+    } catch {
+      setTimeout(ended, LONGEST_MS);
+    }
+  }
+}
+
+document.getElementById("error")?.focus();

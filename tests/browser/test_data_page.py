@@ -1,0 +1,190 @@
+"""Data in a real browser against a real server: drop files, choose them, be told what became of their rows."""
+
+import io
+import json
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from watching import browsing, no_violation, watched
+
+POLLS = "store_id,timestamp_utc,status\n" + "".join(
+    f"store-{store:03d},2024-10-14 {hour:02d}:00:00 UTC,active\n" for store in range(500) for hour in range(4)
+)
+ZONES = "store_id,timezone_str\n" + "".join(f"store-{store:03d},America/Denver\n" for store in range(500))
+BAD = "store_id,timestamp_utc,status\na,2024-10-14 10:00:00 UTC,maybe\n<script>alert(1)</script>,x,active\nb,2024-10-14 10:00:00 UTC,active\n"
+DROP = """async ([files, kind]) => {
+  const carried = new DataTransfer();
+  for (const [name, bytes] of files) carried.items.add(new File([new Uint8Array(bytes)], name));
+  const place = document.getElementById("drop");
+  for (const type of kind) place.dispatchEvent(new DragEvent(type, { dataTransfer: carried, bubbles: true, cancelable: true }));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture
+def server(serve: Callable[..., Any]) -> Any:
+    """A real server over nothing yet."""
+    return serve()
+
+
+def drop(
+    page: Page, *files: tuple[str, str | bytes], kind: tuple[str, ...] = ("dragenter", "dragover", "drop")
+) -> None:
+    """Files dropped on their place, as the browser tells of it."""
+    told = [[name, list(text.encode() if isinstance(text, str) else text)] for name, text in files]
+    page.evaluate(DROP, [told, kind])
+
+
+def told(url: str, path: str) -> Any:
+    with urllib.request.urlopen(url + path, timeout=30) as answer:
+        return json.load(answer)
+
+
+def counts(page: Page) -> list[list[str]]:
+    """The table of a load's files."""
+    found: list[list[str]] = page.get_by_label("Table of files").evaluate(
+        "place => [...place.querySelectorAll('tbody tr')].map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+    )
+    return found
+
+
+def test_dropped_files_are_loaded_and_counted_as_the_service_says(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto("/data")
+        expect(page.get_by_text("Nothing is loaded yet.")).to_be_visible()
+        no_violation(page)
+        drop(page, ("polls.csv", POLLS), kind=("dragenter", "dragover"))
+        expect(page.locator("#drop.over")).to_be_visible()
+        drop(page, ("polls.csv", POLLS), ("zones.csv", ZONES))
+        page.wait_for_url("**/data/loads/1")
+        files = told(server.url, "/api/v1/loads/1")["files"]
+        names = ("file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected")
+        assert counts(page) == [
+            [f"{file[name]:,}" if isinstance(file[name], int) else file[name] for name in names] for file in files
+        ]
+        assert counts(page)[0] == ["polls.csv", "polls", "2,000", "2,000", "0", "0", "0", "0"]
+        page.get_by_role("link", name="Data").first.click()
+        expect(page.get_by_text("500 stores.")).to_be_visible()
+        assert page.get_by_text("Nothing is loaded yet.").count() == 0
+
+
+def test_a_zip_is_chosen_by_keyboard_and_its_rejects_are_downloaded(
+    browser: Browser, server: Any, tmp_path: Path
+) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("bad <b>.csv", BAD)
+        archive.writestr("zones.csv", ZONES)
+    with watched(browser, server.url) as page:
+        page.goto("/data")
+        page.locator("#files").set_input_files(
+            {"name": "all.zip", "mimeType": "application/zip", "buffer": packed.getvalue()}
+        )
+        page.locator("#files").focus()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Load", exact=True)).to_be_focused()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/data/loads/1")
+        rejects = told(server.url, "/api/v1/loads/1/rejects")["rejects"]
+        shown = page.get_by_label("Table of rejected rows").locator("tbody tr")
+        assert [shown.nth(place).locator("td").all_inner_texts()[1:] for place in range(shown.count())] == [
+            [str(reject["line"]), reject["reason"], reject["text"]] for reject in rejects
+        ]
+        assert len(rejects) == 2
+        with page.expect_download() as coming:
+            page.get_by_role("link", name="Rejected rows as CSV").click()
+        assert coming.value.suggested_filename == "rejects_1.csv"
+        assert len(coming.value.path().read_text("utf-8").splitlines()) == 3
+
+
+def test_all_or_nothing_is_the_other_button(browser: Browser, server: Any) -> None:
+    # The answer to the upload is 422, which the console repeats.
+    with watched(browser, server.url, errors_expected=True) as page:
+        page.goto("/data")
+        page.locator("#files").set_input_files({"name": "bad.csv", "mimeType": "text/csv", "buffer": BAD.encode()})
+        page.get_by_role("button", name="Load all or nothing").click()
+        page.wait_for_url("**/data/loads/1")
+        expect(page.get_by_text("nothing of it was stored: 2 rows were rejected")).to_be_visible()
+        no_violation(page)
+
+
+def test_progress_is_shown_and_a_stop_sends_nothing(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url, errors_expected=True) as page:
+        page.goto("/data")
+        # The upload hangs until it is stopped.
+        page.route("**/api/v1/feeds", lambda route: None)
+        drop(page, ("polls.csv", POLLS))
+        expect(page.get_by_role("progressbar")).to_be_visible()
+        expect(page.get_by_role("status").filter(has_text="Sending")).to_be_visible()
+        expect(page.get_by_role("button", name="Load", exact=True)).to_be_disabled()
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_role("alert").filter(has_text="Stopped before everything was sent")).to_be_visible()
+        expect(page.get_by_role("button", name="Load", exact=True)).to_be_enabled()
+        page.unroute_all()
+        assert told(server.url, "/api/v1/loads")["loads"] == []
+        no_violation(page)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("mine.csv", "store,when\n1,2\n", "mine.csv: the header fits no feed: found store, when"),
+        ("<script>.csv", "", "<script>.csv: "),
+    ],
+)
+def test_what_is_no_feed_is_said_in_place(browser: Browser, server: Any, name: str, text: str, sentence: str) -> None:
+    with watched(browser, server.url, errors_expected=True) as page:
+        page.goto("/data")
+        drop(page, (name, text))
+        expect(page.locator("#refused")).to_contain_text(sentence)
+        assert page.url.endswith("/data")
+
+
+def test_a_server_that_does_not_answer_is_said(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url, errors_expected=True) as page:
+        page.goto("/data")
+        page.route("**/api/v1/feeds", lambda route: route.abort("connectionrefused"))
+        drop(page, ("polls.csv", POLLS))
+        expect(page.locator("#refused")).to_contain_text("The server does not answer")
+        page.unroute_all()
+        drop(page, ("polls.csv", POLLS))
+        page.wait_for_url("**/data/loads/1")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+def test_no_page_of_data_keeps_anybody_out_and_each_is_small(
+    browser: Browser, server: Any, scheme: str, width: int
+) -> None:
+    with watched(browser, server.url, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+        page.goto("/data")
+        no_violation(page)
+        bad = "store_id,timestamp_utc,status\n" + "".join(f"{'<' * 300}{row},x,up\n" for row in range(300))
+        drop(page, ("x" * 190 + ".csv", bad), ("مطعم.csv", ZONES), ("🍕#?&.csv", "a,b\n"))
+        page.wait_for_url("**/data/loads/1")
+        for address in ("/data/loads/1", "/data"):
+            sizes: dict[str, int] = {}
+            page.on("response", lambda answer, sizes=sizes: sizes.update({answer.url: len(answer.body())}))
+            page.goto(address, wait_until="networkidle")
+            no_violation(page)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+            assert sum(sizes.values()) < 150_000, sizes
+
+
+def test_without_a_script_the_form_still_loads(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url, java_script_enabled=False) as page:
+        page.goto("/data")
+        page.locator("#files").set_input_files({"name": "zones.csv", "mimeType": "text/csv", "buffer": ZONES.encode()})
+        page.get_by_role("button", name="Load", exact=True).click()
+        page.wait_for_url("**/data/loads/1")
+        assert page.locator("tbody tr").first.locator("td").all_inner_texts()[1:3] == ["500", "500"]

@@ -1,0 +1,277 @@
+"""Reports in a real browser against a real server: ask, watch, look, download, print; the numbers are the CSV's."""
+
+import csv
+import io
+import json
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from watching import browsing, no_violation, watched
+
+from storemon_flask.services import load
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+STORES = 500
+HOSTILE = ("<script>alert(1)</script>", "مطعم السلام", "🍕/..?#&", "x" * 200)
+AS_OF = "2024-10-14T12:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture
+def server(settings: Settings, database: Database, serve: Callable[..., Any], tmp_path: Any) -> Any:
+    """A real server over a made fleet: a poll an hour for two days, every fifth store off in the last hours."""
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    ids = [*HOSTILE, *(f"store-{number:03d}" for number in range(STORES - len(HOSTILE)))]
+    with (folder / "polls.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["store_id", "timestamp_utc", "status"])
+        for place, store_id in enumerate(ids):
+            for hour in range(49):
+                off = place % 5 == 0 and hour > 44
+                rows.writerow(
+                    [
+                        store_id,
+                        f"2024-10-{12 + (12 + hour) // 24:02d} {(12 + hour) % 24:02d}:00:00 UTC",
+                        "inactive" if off else "active",
+                    ]
+                )
+    with (folder / "stores.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["store_id", "name", "group"])
+        rows.writerows(
+            [store_id, f"{HOSTILE[place % 4][:40]} {place}", "North" if place % 2 else "South"]
+            for place, store_id in enumerate(ids)
+        )
+    found, _ = load.find([folder])
+    result = load.run(database, found, load.Terms(time.time_ns() // 1000, 300_000_000))
+    assert (result.failed, result.rejected) == (False, 0)
+    database.close()
+    return serve()
+
+
+def the_csv(url: str, report_id: str) -> list[list[str]]:
+    with urllib.request.urlopen(f"{url}/get_report?report_id={report_id}", timeout=30) as answer:
+        return list(csv.reader(io.StringIO(answer.read().decode(), newline="")))
+
+
+def made(page: Page, url: str) -> str:
+    """The id of the report whose finished table the page shows."""
+    expect(page.locator("table.cells")).to_be_visible()
+    return page.url.rpartition("/")[2].partition("?")[0]
+
+
+def cells(page: Page) -> list[list[str]]:
+    """The table as it is shown, without units and signs."""
+    found: list[list[str]] = page.locator("table.cells").evaluate(
+        "table => [...table.rows].map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+    )
+    return found
+
+
+def trigger(url: str, **asked: Any) -> str:
+    """The id of a finished report."""
+    request = urllib.request.Request(f"{url}/trigger_report", json.dumps(asked).encode(), method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        report_id: str = json.load(answer)["report_id"]
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with urllib.request.urlopen(f"{url}/api/v1/reports/{report_id}", timeout=30) as answer:
+            if json.load(answer)["status"] == "Complete":
+                return report_id
+        time.sleep(0.05)
+    raise AssertionError("the report did not come")
+
+
+def test_asking_by_the_button_leads_to_the_numbers_of_the_csv(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto("/reports")
+        page.get_by_role("button", name="Make report").click()
+        page.wait_for_url(re.compile("/reports/[0-9a-f]{32}$"))
+        report_id = made(page, server.url)
+        expected = the_csv(server.url, report_id)
+        assert len(expected) == STORES + 1
+        seen: dict[str, list[str]] = {}
+        while True:
+            seen |= {row[0]: row[1:] for row in cells(page)[1:]}
+            following = page.get_by_role("link", name="Next").first
+            if not following.count():
+                break
+            following.click()
+            expect(page.locator("table.cells")).to_be_visible()
+        assert seen == {row[0]: row[1:] for row in expected[1:]}
+
+
+def test_the_keyboard_alone_asks_sorts_and_filters(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto("/reports")
+        page.get_by_label("Columns").focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        report_id = made(page, server.url)
+        page.get_by_role("link", name="downtime last day").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("sort=downtime_last_day&order=desc"))
+        header, *rows = the_csv(server.url, report_id)
+        worst = sorted((row[header.index("downtime_last_day")] for row in rows), key=float, reverse=True)
+        shown = cells(page)
+        column = next(place for place, cell in enumerate(shown[0]) if cell.startswith("downtime last day"))
+        assert [row[column] for row in shown[1:]] == worst[: len(shown) - 1]
+        assert page.locator("th[aria-sort=descending]").count() == 1
+        page.get_by_label("Filter").focus()
+        page.keyboard.type("STORE-007")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("q=STORE-007"))
+        assert [row[0] for row in cells(page)[1:]] == ["store-007"]
+
+
+def test_progress_is_shown_while_it_runs_and_the_table_comes_by_itself(
+    browser: Browser, server: Any, settings: Settings
+) -> None:
+    report_id = trigger(server.url)
+    _state(settings, report_id, "running", 0.25)
+    with watched(browser, server.url) as page:
+        page.goto(f"/reports/{report_id}")
+        bar = page.get_by_role("progressbar")
+        expect(bar).to_have_js_property("value", 25)
+        _state(settings, report_id, "running", 0.5)
+        expect(bar).to_have_js_property("value", 50)
+        no_violation(page)
+        _state(settings, report_id, "complete", 1)
+        made(page, server.url)
+
+
+def test_the_list_renews_a_row_and_keeps_what_is_typed(browser: Browser, server: Any, settings: Settings) -> None:
+    report_id = trigger(server.url)
+    _state(settings, report_id, "running", 0.25)
+    with watched(browser, server.url) as page:
+        page.goto("/reports")
+        page.get_by_label("As of").fill("2024-10-14")
+        row = page.locator(f"#report-{report_id}")
+        expect(row).to_contain_text("Running")
+        _state(settings, report_id, "complete", 1)
+        expect(row).to_contain_text("Complete")
+        assert page.get_by_label("As of").input_value() == "2024-10-14"
+
+
+def _state(settings: Settings, report_id: str, state: str, progress: float) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(settings.database, timeout=30)) as connection, connection:
+        connection.execute("UPDATE report SET state = ?, progress = ? WHERE id = ?", (state, progress, report_id))
+
+
+def test_the_server_gone_is_said_and_recovered_from(browser: Browser, server: Any, settings: Settings) -> None:
+    report_id = trigger(server.url)
+    _state(settings, report_id, "running", 0.25)
+    with watched(browser, server.url, errors_expected=True) as page:
+        page.goto(f"/reports/{report_id}")
+        answers = {"gone": True}
+
+        def answer(route: Any) -> None:
+            route.abort("connectionrefused") if answers["gone"] else route.continue_()
+
+        page.route("**/api/v1/reports/*", answer)
+        expect(page.get_by_role("status").filter(has_text="does not answer")).to_be_visible()
+        _state(settings, report_id, "complete", 1)
+        answers["gone"] = False
+        made(page, server.url)
+        page.unroute_all()
+
+
+def test_what_is_wrong_is_said_at_the_form(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url, errors_expected=True) as page:
+        page.goto("/reports")
+        page.get_by_label("As of").fill("yesterday")
+        page.get_by_role("button", name="Make report").click()
+        expect(page.get_by_role("alert")).to_contain_text("'yesterday' is not an instant")
+        assert page.get_by_label("As of").input_value() == "yesterday"
+        expect(page.locator("#error")).to_be_focused()
+        no_violation(page)
+
+
+def test_a_report_is_downloaded_as_it_is(browser: Browser, server: Any) -> None:
+    report_id = trigger(server.url, columns="full")
+    with watched(browser, server.url) as page:
+        page.goto(f"/reports/{report_id}")
+        for name, suffix in (("CSV", "csv"), ("Excel", "xlsx"), ("JSON", "json")):
+            with page.expect_download() as coming:
+                page.get_by_role("link", name=name, exact=True).click()
+            assert coming.value.suggested_filename == f"report_{report_id}.{suffix}"
+            if suffix == "csv":
+                text = coming.value.path().read_text("utf-8")
+                assert list(csv.reader(io.StringIO(text, newline=""))) == the_csv(server.url, report_id)
+
+
+def test_two_reports_are_compared(browser: Browser, server: Any) -> None:
+    trigger(server.url, as_of="2024-10-14T06:00:00Z")
+    report_id = trigger(server.url)
+    with watched(browser, server.url) as page:
+        page.goto(f"/reports/{report_id}")
+        page.get_by_role("button", name="Compare").click()
+        expect(page.get_by_role("heading", name="What changed")).to_be_visible()
+        assert page.locator("tbody tr").count() == 200
+        no_violation(page)
+
+
+def test_paper_has_the_table_and_nothing_to_press(browser: Browser, server: Any) -> None:
+    report_id = trigger(server.url, columns="full")
+    with watched(browser, server.url) as page:
+        page.goto(f"/reports/{report_id}")
+        page.emulate_media(media="print")
+        for gone in ("nav", "form", "button", ".actions", "summary"):
+            assert page.locator(gone).locator("visible=true").count() == 0, gone
+        assert page.locator("table.cells").is_visible()
+        expect(page.locator(".paper")).to_contain_text("Not on paper, but in the CSV: business last hour")
+        assert page.locator("thead th").nth(4).bounding_box()["width"] > 10  # type: ignore[index]
+        hidden = page.locator("thead th").filter(has_text="measured last day")
+        assert (hidden.bounding_box() or {"width": 0})["width"] < 10
+        assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+def test_no_page_of_reports_keeps_anybody_out(browser: Browser, server: Any, scheme: str, width: int) -> None:
+    ids = [
+        trigger(server.url),
+        trigger(server.url, columns="full"),
+        trigger(server.url, by="day", totals=True),
+        trigger(server.url, kind="outages"),
+    ]
+    addresses = ["/reports", *(f"/reports/{one}" for one in ids)]
+    with watched(browser, server.url, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+        for address in addresses:
+            page.goto(address)
+            for details in page.locator("details").all():
+                details.evaluate("one => one.open = true")
+            no_violation(page)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+
+
+def test_each_page_is_small(browser: Browser, server: Any) -> None:
+    addresses = [
+        "/reports",
+        f"/reports/{trigger(server.url)}?limit=500",
+        f"/reports/{trigger(server.url, columns='full')}?limit=500",
+        f"/reports/{trigger(server.url, kind='outages')}?limit=500",
+    ]
+    for address in addresses:
+        with watched(browser, server.url) as page:
+            sizes: dict[str, int] = {}
+            page.on("response", lambda answer, sizes=sizes: sizes.update({answer.url: len(answer.body())}))
+            page.goto(address, wait_until="networkidle")
+            assert len(sizes) >= 4
+            assert sum(sizes.values()) < 150_000, (address, sizes)

@@ -1,0 +1,156 @@
+"""One store in a real browser against a real server: its days, what is told of them, its outages and numbers; on paper."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from made_fleet import HOSTILE, clocks_back
+from playwright.sync_api import Browser, expect
+from watching import browsing, no_violation, watched
+
+from storemon_flask.storage.db import Database
+
+# Off in the last hours, in New York; open 08:00 to 20:00.
+OFF = "store-00056"
+NUMBERS = ("uptime", "downtime", "unknown", "business", "measured")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture
+def server(database: Database, serve: Callable[..., Any], tmp_path: Path) -> Any:
+    """A real server over 500 stores of a day when clocks were turned back."""
+    clocks_back(database, tmp_path / "made")
+    return serve()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wrong_with_it(browser: Browser, server: Any, scheme: Any) -> None:
+    with watched(browser, server.url, color_scheme=scheme) as page:
+        page.goto(f"/stores/{OFF}")
+        no_violation(page)
+
+
+@pytest.mark.parametrize("store_id", HOSTILE)
+def test_hostile_names_and_ids_are_only_text(browser: Browser, server: Any, store_id: str) -> None:
+    with watched(browser, server.url, viewport={"width": 320, "height": 700}) as page:
+        page.goto("/?sort=store_id&q=" + quote(store_id))
+        page.locator(f"#rows [data-key='store-{store_id}']").click()
+        expect(page).to_have_url(f"{server.url}/stores/{quote(store_id, safe='')}")
+        expect(page.locator("main")).to_contain_text(store_id)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.get_by_role("link", name="14 days").click()
+        expect(page.locator("#chart tr")).to_have_count(14)
+
+
+def test_its_numbers_are_those_of_the_csv(browser: Browser, server: Any) -> None:
+    report_id = server.trigger(b'{"columns": "full"}')
+    text = server.wait_for(report_id).body.decode()
+    rows = {row["store_id"]: row for row in csv.DictReader(io.StringIO(text, newline=""))}
+    with watched(browser, server.url) as page:
+        for store_id in (OFF, "store-00007", "store-00120"):
+            page.goto(f"/stores/{store_id}")
+            table = page.locator(".numbers tbody tr")
+            for place, window in enumerate(("last_day", "last_week")):
+                cells = table.nth(place).locator("td").all_inner_texts()
+                expected = rows[store_id]
+                assert cells[2:] == [expected[f"{name}_{window}"] for name in NUMBERS]
+                assert cells[0] == f"{expected[f'uptime_percent_{window}']} %"
+
+
+def test_a_day_of_25_hours_is_one_and_says_so(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto(f"/stores/{OFF}")
+        first = page.locator("#chart tr").first
+        expect(first).to_contain_text("Sun 2024-11-03")
+        expect(first).to_contain_text("25 h: clocks change")
+        # The ordinary days beside it are 24 of its 25 hours wide.
+        widths = page.locator("#chart .ground").evaluate_all("all => all.map(one => one.getAttribute('width'))")
+        assert widths == ["100%", *["96%"] * 6]
+        expect(page.locator("#chart .change")).to_have_count(1)
+        page.goto("/stores/store-00003")
+        expect(page.locator("#chart tr").first).not_to_contain_text("clocks change")
+
+
+def test_every_poll_is_a_tick(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto(f"/stores/{OFF}")
+        polls = server.get(f"/api/v1/stores/{OFF}/timeline?from=2024-10-28T04:00:00Z").json["polls"]
+        assert page.locator("#chart .p").count() == len(polls)
+        counted = sum(one["counts"] for one in polls)
+        assert page.locator("#chart .p.active, #chart .p.inactive").count() == counted > 5
+
+
+def test_pointing_and_the_keyboard_tell_instants_and_reasons(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto(f"/stores/{OFF}")
+        told = page.locator("#told")
+        page.locator("#chart .s.down.measured").first.hover()
+        expect(told).to_contain_text("polls on both sides say inactive")
+        expect(told).to_contain_text("UTC")
+        expect(told).to_contain_text("EST")
+        row = page.locator("#chart svg").first
+        row.focus()
+        expect(told).to_contain_text("25 h: clocks change")
+        seen = []
+        for _ in range(40):
+            page.keyboard.press("ArrowRight")
+            seen.append(told.inner_text())
+        assert row.get_attribute("aria-valuetext") == seen[-1]
+        assert any(text.startswith("Poll ") and "inactive" in text for text in seen)
+        assert any("nearer to the poll that says inactive" in text for text in seen)
+        page.keyboard.press("ArrowDown")
+        expect(told).to_contain_text("Sat 2024-11-02")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Home")
+        assert page.locator("#chart [tabindex='0']").count() == 1
+
+
+def test_its_outages_are_those_of_the_api(browser: Browser, server: Any) -> None:
+    found = server.get(f"/api/v1/stores/{OFF}/timeline?from=2024-10-28T04:00:00Z").json["outages"]
+    assert len(found) == 1
+    with watched(browser, server.url) as page:
+        page.goto(f"/stores/{OFF}")
+        rows = page.get_by_role("region", name="Outages on these days").locator("tbody tr")
+        expect(rows).to_have_count(1)
+        assert rows.locator("time").first.get_attribute("datetime") == found[0]["start"]
+        expect(rows).to_contain_text("goes on")
+
+
+def test_other_days_are_a_link_away(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto(f"/stores/{OFF}?days=1")
+        expect(page.locator("#chart tr")).to_have_count(1)
+        page.get_by_role("link", name="Earlier").click()
+        expect(page).to_have_url(f"{server.url}/stores/{OFF}?days=1&until=2024-11-02")
+        expect(page.locator("#chart tr")).to_contain_text("Sat 2024-11-02")
+        page.get_by_role("link", name="Later").click()
+        expect(page).to_have_url(f"{server.url}/stores/{OFF}?days=1")
+
+
+def test_on_paper_there_is_what_one_would_hand_over(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto(f"/stores/{OFF}")
+        page.emulate_media(media="print")
+        for gone in (".top", "#told", ".paging"):
+            expect(page.locator(gone).first).to_be_hidden()
+        for kept in ("#chart svg", ".numbers", "h1"):
+            expect(page.locator(kept).first).to_be_visible()
+        assert page.pdf().startswith(b"%PDF")
+
+
+def test_a_store_that_is_not_there_is_a_page(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url, errors_expected=True) as page:
+        answer = page.goto("/stores/nowhere")
+        assert answer is not None
+        assert answer.status == 404
+        expect(page.locator("main")).to_contain_text("There is no store 'nowhere'")
+        no_violation(page)

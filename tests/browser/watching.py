@@ -1,0 +1,66 @@
+"""A page in the system's Chromium that is watched: no console error, nothing from another host, no violation that axe finds."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+# Slow machines; nothing waits for this long when all is well.
+PATIENCE_MS = 30_000
+
+
+def chromium() -> str:
+    """Where the system's Chromium is; without one the test is skipped, and fails where one must be there."""
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+    )
+    if not found:
+        message = "no Chromium here: install the package chromium to run the tests of pages in a browser"
+        if os.environ.get("STOREMON_NEEDS_BROWSER"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """A browser, ended afterwards."""
+    path = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def watched(browser: Browser, url: str, *, errors_expected: bool = False, **options: Any) -> Iterator[Page]:
+    """A page that starts at `url`; fails at the end when the console had an error or another host was asked."""
+    context = browser.new_context(base_url=url, **options)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    said: list[str] = []
+    hosts: set[str] = set()
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on(
+        "request",
+        lambda request: hosts.add(urlsplit(request.url).hostname or "") if request.url.startswith("http") else None,
+    )
+    try:
+        yield page
+        assert hosts <= {"127.0.0.1"}, hosts
+        assert errors_expected or said == [], said
+    finally:
+        context.close()
+
+
+def no_violation(page: Page) -> None:
+    """Fails with what axe has against the page, if anything."""
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()

@@ -1,0 +1,134 @@
+"""A finished report to look at: pages of its rows, sorted and filtered, with the cells of the CSV and what they say."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from conftest import FORMULA_ID, QUOTED_ID, SMALL_CSV
+
+from storemon_flask.errors import Gone, Unprocessable
+from storemon_flask.services import report_rows
+from storemon_flask.services.report_rows import Page, View
+
+CLASSIC = ("last_hour", "last_day", "last_week")
+
+
+def look(tmp_path: Path, text: str, view: View = View(), windows: tuple[str, ...] = CLASSIC, **altered: object) -> Page:  # noqa: B008
+    file = tmp_path / "report_1.csv"
+    file.write_text(text, "utf-8")
+    return report_rows.page(file, altered, windows, view)  # type: ignore[arg-type]
+
+
+def numbers(count: int) -> str:
+    rows = [f"s{number:03d},{(number * 7) % count}.00" for number in range(count)]
+    return "\n".join(["store_id,uptime_last_day", *rows, ""])
+
+
+def test_the_cells_are_those_of_the_csv_and_ids_are_as_they_are(tmp_path: Path) -> None:
+    page = look(tmp_path, SMALL_CSV, store_id={0: FORMULA_ID})
+    lines = list(csv.reader(io.StringIO(SMALL_CSV)))
+    assert [cells[1:] for cells in page.rows] == [line[1:] for line in lines[1:]]
+    assert [cells[0] for cells in page.rows] == [FORMULA_ID, QUOTED_ID, "silent", "worked"]
+    assert (page.total, page.found, page.hidden) == (4, 4, 0)
+    assert [(column.words, column.unit) for column in page.columns[:4]] == [
+        ("store", ""), ("uptime last hour", "min"), ("uptime last day", "h"), ("uptime last week", "h"),
+    ]  # fmt: skip
+
+
+def test_a_page_holds_the_rows_it_was_asked_for(tmp_path: Path) -> None:
+    page = look(tmp_path, numbers(250), View(number=11, limit=10))
+    assert [cells[0] for cells in page.rows] == [f"s{number}" for number in range(100, 110)]
+    assert (page.total, page.found) == (250, 250)
+    assert look(tmp_path, numbers(250), View(number=250, limit=1)).rows == [["s249", "243.00"]]
+    assert look(tmp_path, numbers(250), View(number=1000)).rows == []
+
+
+def test_numbers_are_sorted_as_numbers_either_way(tmp_path: Path) -> None:
+    up = look(tmp_path, numbers(250), View("uptime_last_day", limit=12))
+    assert [cells[1] for cells in up.rows] == [f"{value}.00" for value in range(12)]
+    down = look(tmp_path, numbers(250), View("uptime_last_day", True, number=2, limit=1))
+    assert [cells[1] for cells in down.rows] == ["248.00"]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_empty_cells_come_last_and_equal_ones_stay_in_order(tmp_path: Path, descending: bool) -> None:
+    text = "store_id,uptime_percent_last_day\na,\nb,5.00\nc,5.00\nd,\n"
+    page = look(tmp_path, text, View("uptime_percent_last_day", descending))
+    assert [cells[0] for cells in page.rows] == ["b", "c", "a", "d"]
+
+
+def test_texts_are_searched_in_whatever_case_and_as_they_are(tmp_path: Path) -> None:
+    text = "store_id,name,uptime_last_day\n1,Straße,1.00\n2,'=Plus,1.00\n3,strand,1.00\n"
+    assert [cells[0] for cells in look(tmp_path, text, View(text="STRASSE")).rows] == ["1"]
+    found = look(tmp_path, text, View(text="'="), name={1: "=Plus"})
+    assert (found.rows, found.found, found.total) == ([], 0, 3)
+    assert look(tmp_path, text, View("store_id", True, text="str")).rows[0][0] == "3"
+    assert look(tmp_path, text, View(text="1.00")).found == 0
+
+
+def test_what_cannot_be_sorted_by_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unprocessable, match="has no column 'oops'"):
+        look(tmp_path, SMALL_CSV, View("oops"))
+    monkeypatch.setattr(report_rows, "MOST_SORTED", 3)
+    with pytest.raises(Unprocessable, match="more than 3 rows are not sorted here"):
+        look(tmp_path, SMALL_CSV, View("store_id"))
+    assert look(tmp_path, SMALL_CSV, View("store_id", text="w")).rows[0][0] == "worked"
+
+
+def test_a_wide_report_is_cut_and_its_page_is_short(tmp_path: Path) -> None:
+    windows = tuple(f"w{number}" for number in range(100))
+    text = ",".join(["store_id", *(f"uptime_{name}" for name in windows)]) + "\n"
+    text += "".join(f"s{row}," + ",".join(["1.00"] * 100) + "\n" for row in range(200))
+    page = look(tmp_path, text, View("uptime_w99", limit=100), windows)
+    assert (len(page.columns), page.hidden, len(page.rows), page.limit) == (48, 53, 75, 75)
+    assert {len(cells) for cells in page.rows} == {48}
+
+
+def test_colour_follows_down_and_unknown_time_and_never_calls_unknown_up(tmp_path: Path) -> None:
+    header = "store_id,uptime_last_day,downtime_last_day,unknown_last_day,uptime_percent_last_day\n"
+    page = look(
+        tmp_path,
+        header + "a,9.00,0.00,0.00,100.00\nb,8.00,1.00,0.00,88.89\nc,1.00,0.00,8.00,100.00\nd,0.00,0.00,9.00,\n",
+    )
+    assert page.tones == [
+        ["", "up", "", "", "up"],
+        ["", "", "down", "", "down"],
+        ["", "", "", "unknown", ""],
+        ["", "", "", "unknown", "unknown"],
+    ]
+
+
+def test_periods_and_outages_have_their_units(tmp_path: Path) -> None:
+    text = (
+        "store_id,period,uptime_minutes,downtime_minutes,uptime_percent\na,2024-10-01T09:00-05:00,60.00,0.00,100.00\n"
+    )
+    page = look(tmp_path, text, windows=("last_day",))
+    assert [column.unit for column in page.columns] == ["", "", "min", "min", "%"]
+    assert page.tones == [["", "", "up", "", "up"]]
+    outages = look(tmp_path, "store_id,start,down_minutes,polls\na,2024-10-01T09:00:00.000000Z,12.50,3\n", windows=())
+    assert [(one.words, one.unit, one.numeric) for one in outages.columns[2:]] == [
+        ("down", "min", True),
+        ("polls", "", True),
+    ]
+    assert outages.tones[0][2] == "down"
+
+
+def test_a_window_of_its_own_name_is_in_hours(tmp_path: Path) -> None:
+    page = look(
+        tmp_path,
+        "store_id,uptime_my_last_hour,uptime_low_last_hour\na,1.00,2.00\n",
+        windows=("my_last_hour", "last_hour"),
+    )
+    assert [(one.words, one.unit) for one in page.columns[1:]] == [
+        ("uptime my_last_hour", "h"),
+        ("uptime low last hour", "min"),
+    ]
+
+
+def test_a_file_that_went_or_is_no_text_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Gone, match="trigger a new report"):
+        report_rows.page(tmp_path / "report_2.csv", {}, (), View())
+    (tmp_path / "report_3.csv").write_bytes(b"store_id\n\xff\xfe\n")
+    with pytest.raises(Gone, match="cannot be read"):
+        report_rows.page(tmp_path / "report_3.csv", {}, (), View())

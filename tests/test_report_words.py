@@ -1,0 +1,109 @@
+"""What a report was asked in words, and the form that asks for one: the same fields as a program sends."""
+
+from typing import Any
+
+import pytest
+from werkzeug.datastructures import MultiDict
+
+from storemon_flask.services import report_words
+from storemon_flask.services.data_page import age
+from storemon_flask.services.report_store import ReportRow
+from storemon_flask.web.pages import report_form
+
+
+def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, columns: str = "classic") -> ReportRow:
+    return ReportRow(
+        "0" * 32, "complete", 0, columns, stores, 0, 0, 0, 1, 1.0, None, 1, 1, "", {}, shape, None
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (row(), "The last hour, day and week, every store"),
+        (row(None, ["a", "b"], "full"), "The last hour, day and week, a and b, all columns"),
+        (row(None, ["a", "b", "c", "d"]), "The last hour, day and week, 4 named stores"),
+        (row({"by": "day"}), "Day by day in the last week, every store"),
+        (
+            row({"windows": ["last_hour", {"from": "2024-10-01", "to": "2024-11-01", "name": "October"}], "totals": True}),
+            "The last hour and “October”, every store, with totals",
+        ),
+        (
+            row({"kind": "outages", "shortest_minutes": 30, "groups": ["North"]}),
+            "Outages of at least 30 minutes in the last week, stores in the group North",
+        ),
+        (
+            row({"method": "previous", "zones": ["A", "B", "C", "D", "E"]}),
+            "The last hour, the last day and the last week, stores in A, B and C and 2 more, by the previous poll",
+        ),
+        (row({"kind": "tides"}), "a shape that this version does not know"),
+    ],
+)  # fmt: skip
+def test_a_report_says_what_was_asked(asked: ReportRow, words: str) -> None:
+    assert report_words.asked(asked) == words
+
+
+def test_an_untouched_form_asks_for_the_classic_report() -> None:
+    untouched = {
+        "as_of": "",
+        "columns": "classic",
+        "kind": "times",
+        "method": "nearest",
+        "by": "",
+        "stores": " \n ",
+        "from0": "",
+    }
+    assert report_form.body(MultiDict(untouched)) == {}
+
+
+def test_a_form_is_what_a_program_would_send() -> None:
+    form = MultiDict(
+        [
+            ("as_of", " 2024-10-14 "), ("columns", "full"), ("by", "day"), ("method", "previous"), ("totals", "1"),
+            ("window", "last_day"), ("from1", "2024-10-01"), ("to1", "2024-10-02"), ("name1", "one"), ("from2", "x"),
+            ("stores", "a\r\n b \n\n"), ("groups", "North"), ("groups", "South"), ("shortest_minutes", "7.5"),
+        ]
+    )  # fmt: skip
+    assert report_form.body(form) == {
+        "as_of": "2024-10-14",
+        "columns": "full",
+        "by": "day",
+        "method": "previous",
+        "totals": True,
+        "windows": ["last_day", {"from": "2024-10-01", "to": "2024-10-02", "name": "one"}, {"from": "x"}],
+        "stores": ["a", "b"],
+        "groups": ["North", "South"],
+        "shortest_minutes": 7.5,
+    }
+    assert report_form.body(MultiDict({"shortest_minutes": "ten"})) == {"shortest_minutes": "ten"}
+
+
+def test_what_was_asked_can_be_typed_again() -> None:
+    shape = {
+        "windows": ["last_day", {"from": "2024-10-01", "to": "2024-10-02", "name": "one"}],
+        "groups": ["North"],
+        "zones": ["UTC"],
+        "totals": True,
+        "method": "previous",
+    }
+    form = report_form.typed(row(shape, ["a"], "full"))
+    assert report_form.body(form) == {**shape, "stores": ["a"], "columns": "full"}
+    outages = {"kind": "outages", "shortest_minutes": 30.0}
+    assert report_form.body(report_form.typed(row(outages))) == outages
+
+
+def test_errors_are_told_at_their_field() -> None:
+    errors = {
+        "windows[1].from": ["is missing; it must be a date"],
+        "stores": {"3": ["no text"]},
+        "windows[2]": ["later"],
+    }
+    assert report_form.wrong(errors) == {"windows": "is missing; it must be a date", "stores": "no text"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(59, "less than a minute"), (60, "1 minute"), (7199, "1 hour"), (172_799, "47 hours"), (172_800, "2 days"), (-5, "less than a minute")],
+)  # fmt: skip
+def test_an_age_is_rounded_down(seconds: int, words: str) -> None:
+    assert age(seconds * 1_000_000) == words
