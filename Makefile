@@ -13,7 +13,7 @@ run: $(VENV)/installed
 	$(BIN)/storemon serve
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # The tests that take minutes: kills at random moments, a sweep over every zone, memory on long files.
 test-slow: $(VENV)/dev

@@ -45,6 +45,7 @@ def test_files_go_in_by_a_plain_form_and_what_became_of_them_is_shown(client: Fl
     page = client.get("/data").text
     assert feed_rows(page) == {
         "Polls": ["4", "2"], "Business hours": ["2", "2"], "Time zones": ["3", "3"], "Stores": ["0", "0"],
+            "Special hours": ["0", "0"],
     }  # fmt: skip
     assert "The newest poll is of 2024-10-14 12:00 UTC" in page
     assert 'href="/data/loads/1"' in page
@@ -127,7 +128,7 @@ def test_an_empty_database_gets_a_first_hint(client: FlaskClient, runner: Runner
     page = client.get("/data").text
     assert "Nothing is loaded yet." in page
     assert "store_id, timestamp_utc, status" in page
-    assert page.count('<span class="dim">never</span>') == 4
+    assert page.count('<span class="dim">never</span>') == 5
     assert not runner.settings.database.exists()
 
 

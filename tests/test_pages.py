@@ -96,7 +96,7 @@ def test_the_list_is_worst_first_and_names_old_data(loaded: FlaskClient) -> None
     assert order == [one["store_id"] for one in loaded.get("/api/v1/stores").json["stores"]]
     assert sorted(order) == sorted(STORE_IDS)
     assert "Old data." in found.text
-    assert "as of that poll, 2024-10-14T12:00:00.000000Z" in found.text
+    assert "everything here is as of then, 2024-10-14 12:00 UTC." in found.text
 
 
 def test_stores_is_the_list_by_its_other_name(loaded: FlaskClient) -> None:
@@ -183,6 +183,27 @@ def test_a_page_of_the_longest_names_is_small_enough_all_the_same(client: FlaskC
     rows = "".join(f"{'🍕' * 195}{number:03d},2024-10-14 11:00:00,active\n" for number in range(60))
     assert client.post("/api/v1/feeds/polls", data="store_id,timestamp_utc,status\n" + rows).status_code == 200
     assert len(client.get("/").data) < 400_000
+
+
+@pytest.mark.parametrize("minutes", [1, 7, 60])
+@pytest.mark.parametrize("pattern", ["10", "1110", "1111111111111111111111110"])
+def test_thirty_days_of_many_polls_are_a_small_page_that_hides_no_downtime(
+    client: FlaskClient, minutes: int, pattern: str
+) -> None:
+    rows = ["store_id,timestamp_utc,status\n"]
+    for place in range(30 * 1440 // minutes):
+        day, minute = divmod(place * minutes, 1440)
+        status = "active" if pattern[place % len(pattern)] == "1" else "inactive"
+        rows.append(f"busy,2024-09-{day + 1:02d} {minute // 60:02d}:{minute % 60:02d}:00,{status}\n")
+    assert client.post("/api/v1/feeds/polls", data="".join(rows)).status_code == 200
+    path = "/stores/busy?days=30"
+    assert weight(client, path) < MOST_BYTES
+    found = page_of(client, path)
+    kinds = [given["class"] for given in found.all("rect") if given.get("class", "").startswith("s ")]
+    assert sum("down" in kind or "mixed" in kind for kind in kinds) >= 30
+    assert ("older ones are not shown" in found.text) == (30 * 1440 // minutes // len(pattern) > 30)
+    together = re.search(r"00:00 CDT–00:00 CDT: \d+ h \d\d min up, \d+ .* down, in \d+ stretches too short", found.text)
+    assert bool(together) == (minutes * len(pattern) < 60 or (minutes, pattern) == (60, "10"))
 
 
 def test_a_store_never_polled_and_one_without_hours(loaded: FlaskClient) -> None:

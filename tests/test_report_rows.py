@@ -76,6 +76,17 @@ def test_what_cannot_be_sorted_by_is_named(tmp_path: Path, monkeypatch: pytest.M
     assert look(tmp_path, SMALL_CSV, View("store_id", text="w")).rows[0][0] == "worked"
 
 
+def test_names_and_groups_are_shown_where_some_store_has_one(tmp_path: Path) -> None:
+    text = "store_id,name,group,uptime_last_day\na,,,1.00\nb,{},,2.00\n"
+    nobody, somebody = look(tmp_path, text.format("")), look(tmp_path, text.format("Bea"), View(limit=1))
+    assert [column.name for column in nobody.columns] == ["store_id", "uptime_last_day"]
+    assert [column.name for column in somebody.columns] == ["store_id", "name", "uptime_last_day"]
+    assert (nobody.rows, somebody.rows) == ([["a", "1.00"], ["b", "2.00"]], [["a", "", "1.00"]])
+    assert (nobody.hidden, somebody.hidden) == (0, 0)
+    totals = look(tmp_path, "store_id,group,uptime_last_day\n,,3.00\n")
+    assert [column.name for column in totals.columns] == ["store_id", "group", "uptime_last_day"]
+
+
 def test_a_wide_report_is_cut_and_its_page_is_short(tmp_path: Path) -> None:
     windows = tuple(f"w{number}" for number in range(100))
     text = ",".join(["store_id", *(f"uptime_{name}" for name in windows)]) + "\n"

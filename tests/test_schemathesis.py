@@ -63,6 +63,7 @@ def test_all_checks_without_a_key(server: Server, app: Flask, tmp_path: Path) ->
     nothing_went_wrong(server)
 
 
+@pytest.mark.slow
 def test_all_checks_with_a_key(
     serve: Callable[..., Server], small_fleet: Path, app: Flask, database: object, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from storemon_flask.services import catalogue, schedule
 from storemon_flask.storage import feed_counts, stores
 from storemon_flask.storage.db import Database
 
-_FEEDS: Final = ("polls", "hours", "timezones", "stores")
+_FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ def freshness(database: Database) -> Freshness:
         "hours": (count["hours"], count["with_hours"]),
         "timezones": (count["timezones"], count["timezones"]),
         "stores": (count["names"], count["names"]),
+        "special_hours": (count["special"], count["with_special"]),
     }
     feeds = [Feed(name, *of_feed[name], loaded.get(name)) for name in _FEEDS]
     return Freshness(feeds, count["stores"], newest)

@@ -13,10 +13,12 @@ OLD_US = DAY_US
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The as-of of a live view; `notice` is the sentence of a banner when that is not the machine's clock, else None."""
+    """The as-of of a live view; `notice` is the sentence of a banner when that is not the machine's clock, else None, and
+    `age` how old the newest poll then is."""
 
     as_of_us: int
     notice: str | None
+    age: str = ""
 
     @property
     def data_are_old(self) -> bool:
@@ -34,4 +36,5 @@ def moment(connection: sqlite3.Connection, now_us: int) -> Moment:
     return Moment(
         newest,
         f"the newest poll is {age} old; everything here is as of that poll, {report_text.instant_text(newest)}",
+        age,
     )

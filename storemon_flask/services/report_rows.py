@@ -1,7 +1,7 @@
 """A finished report to look at: its columns in words with their units, and a page of its rows, filtered and sorted."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -73,7 +73,7 @@ class Page:
     tones: list[list[str]]
     total: int
     found: int
-    # Columns that are not shown; they are in the CSV.
+    # Columns that are not shown though they say something; they are in the CSV.
     hidden: int
     # Rows a page: fewer than asked where the report is wide. `first` of this page, from 0.
     limit: int
@@ -87,9 +87,10 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
     """
     header = _header(file)
     columns = [column(name, windows) for name in header]
-    order = _shown(columns)
+    names = {place for place, name in enumerate(header) if name in ("name", "group")}
+    said: set[int] = set()
     texts = [place for place, column in enumerate(columns) if not column.numeric]
-    limit = max(1, min(view.limit, MOST_ROWS, _MOST_CELLS // max(len(order), 1)))
+    limit = max(1, min(view.limit, MOST_ROWS, _MOST_CELLS // max(min(len(columns), MOST_COLUMNS), 1)))
     first = (view.number - 1) * limit
     by = None if view.sort is None else _place(columns, view.sort)
     wanted = view.text.casefold()
@@ -98,6 +99,9 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
     total = found = 0
     for row, cells in enumerate(_rows(file, altered, header)):
         total += 1
+        # Totals are of no store: their group is what they are of, even when that is none.
+        if len(said) < len(names):
+            said |= {place for place in names if cells[place] or not cells[0]}
         if wanted and not any(wanted in cells[place].casefold() for place in texts):
             continue
         found += 1
@@ -114,11 +118,12 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
     if by is not None:
         numbers = _in_order(keys, view.descending)[first : first + limit]
         kept = _picked(_rows(file, altered, header), numbers)
+    order = _shown(columns, names - said)
     shown = [columns[place] for place in order]
     named = [dict(zip(header, cells, strict=False)) for cells in kept]
     tones = [[tone(column, cells) for column in shown] for cells in named]
     rows = [[cells[place] for place in order] for cells in kept]
-    return Page(shown, rows, tones, total, found, len(columns) - len(shown), limit, first)
+    return Page(shown, rows, tones, total, found, len(columns) - len(names - said) - len(shown), limit, first)
 
 
 def tone(column: Column, cells: Mapping[str, str]) -> str:
@@ -162,11 +167,15 @@ def column(name: str, windows: Sequence[str]) -> Column:
     return Column(name, words, "min" if name == "down_minutes" else "", report_text.is_number(name))
 
 
-def _shown(columns: Sequence[Column]) -> list[int]:
-    """Places of the columns to show: what a person knows a store by comes first, wherever the CSV has it."""
+def _shown(columns: Sequence[Column], empty: Set[int]) -> list[int]:
+    """Places of the columns to show: what a person knows a store by comes first, wherever the CSV has it.
+
+    Names and groups that no store has (their places are `empty`) are left out.
+    """
     names = [column.name for column in columns]
     first = [names.index(name) for name in _FIRST if name in names]
-    return (first + [place for place in range(len(columns)) if place not in first])[:MOST_COLUMNS]
+    order = first + [place for place in range(len(columns)) if place not in first]
+    return [place for place in order if place not in empty][:MOST_COLUMNS]
 
 
 def _window(name: str) -> str:

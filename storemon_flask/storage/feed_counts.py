@@ -13,7 +13,8 @@ def last_loaded(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many there are: `polls`, `polled` stores, `hours` rows, stores `with_hours`, `timezones`, `names`, `stores`."""
+    """How many there are: `polls`, `polled` stores, `hours` rows, stores `with_hours`, `timezones`, `names`, `stores`,
+    `special` rows, stores `with_special`."""
     found = {
         "polls": "SELECT coalesce(sum(length(polls)), 0) / 8 FROM poll_week",
         "polled": "SELECT count(last_poll_us) FROM store",
@@ -22,5 +23,7 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
         "timezones": "SELECT count(*) FROM timezone",
         "names": "SELECT count(*) FROM store WHERE name <> '' OR group_name <> ''",
         "stores": "SELECT count(*) FROM store",
+        "special": "SELECT count(*) FROM special_hours",
+        "with_special": "SELECT count(DISTINCT store) FROM special_hours",
     }
     return {name: int(connection.execute(query).fetchone()[0]) for name, query in found.items()}

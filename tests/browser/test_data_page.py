@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from watching import browsing, no_violation, watched
+from watching import LOOKS, browsing, no_violation, nothing_sticks_out, watched
 
 POLLS = "store_id,timestamp_utc,status\n" + "".join(
     f"store-{store:03d},2024-10-14 {hour:02d}:00:00 UTC,active\n" for store in range(500) for hour in range(4)
@@ -161,8 +161,7 @@ def test_a_server_that_does_not_answer_is_said(browser: Browser, server: Any) ->
         page.wait_for_url("**/data/loads/1")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 1280])
+@LOOKS
 def test_no_page_of_data_keeps_anybody_out_and_each_is_small(
     browser: Browser, server: Any, scheme: str, width: int
 ) -> None:
@@ -177,7 +176,7 @@ def test_no_page_of_data_keeps_anybody_out_and_each_is_small(
             page.on("response", lambda answer, sizes=sizes: sizes.update({answer.url: len(answer.body())}))
             page.goto(address, wait_until="networkidle")
             no_violation(page)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+            nothing_sticks_out(page)
             assert sum(sizes.values()) < 150_000, sizes
 
 

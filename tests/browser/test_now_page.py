@@ -13,7 +13,7 @@ import pytest
 from conftest import STOREMON, http
 from made_fleet import HOSTILE, clocks_back, live, load_fleet, write_fleet
 from playwright.sync_api import Browser, Page, expect
-from watching import browsing, no_violation, watched
+from watching import browsing, no_violation, nothing_sticks_out, watched
 
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
@@ -70,7 +70,7 @@ def test_nothing_is_wrong_with_it(browser: Browser, fleet: Any, scheme: Any) -> 
 def test_nothing_sticks_out(browser: Browser, fleet: Any, width: int) -> None:
     with watched(browser, fleet.url, viewport={"width": width, "height": 800}) as page:
         page.goto("/?sort=store_id&order=desc")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        nothing_sticks_out(page)
         assert set(HOSTILE[1:3]) <= set(ids(page))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from watching import browsing, no_violation, watched
+from watching import LOOKS, browsing, no_violation, nothing_sticks_out, watched
 
 from storemon_flask.services import load
 from storemon_flask.settings import Settings
@@ -230,7 +230,7 @@ def test_two_reports_are_compared(browser: Browser, server: Any) -> None:
 def test_paper_has_the_table_and_nothing_to_press(browser: Browser, server: Any) -> None:
     report_id = trigger(server.url, columns="full")
     with watched(browser, server.url) as page:
-        page.goto(f"/reports/{report_id}")
+        page.goto(f"/reports/{report_id}?limit=25")
         page.emulate_media(media="print")
         for gone in ("nav", "form", "button", ".actions", "summary"):
             assert page.locator(gone).locator("visible=true").count() == 0, gone
@@ -242,8 +242,7 @@ def test_paper_has_the_table_and_nothing_to_press(browser: Browser, server: Any)
         assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 1280])
+@LOOKS
 def test_no_page_of_reports_keeps_anybody_out(browser: Browser, server: Any, scheme: str, width: int) -> None:
     ids = [
         trigger(server.url),
@@ -251,14 +250,15 @@ def test_no_page_of_reports_keeps_anybody_out(browser: Browser, server: Any, sch
         trigger(server.url, by="day", totals=True),
         trigger(server.url, kind="outages"),
     ]
-    addresses = ["/reports", *(f"/reports/{one}" for one in ids)]
+    # Rows are alike, and axe looks at each of their cells.
+    addresses = ["/reports", *(f"/reports/{one}?limit=25" for one in ids)]
     with watched(browser, server.url, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
         for address in addresses:
             page.goto(address)
             for details in page.locator("details").all():
                 details.evaluate("one => one.open = true")
             no_violation(page)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+            nothing_sticks_out(page)
 
 
 def test_each_page_is_small(browser: Browser, server: Any) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from made_fleet import HOSTILE, clocks_back
 from playwright.sync_api import Browser, expect
-from watching import browsing, no_violation, watched
+from watching import browsing, no_violation, nothing_sticks_out, watched
 
 from storemon_flask.storage.db import Database
 
@@ -46,7 +46,7 @@ def test_hostile_names_and_ids_are_only_text(browser: Browser, server: Any, stor
         page.locator(f"#rows [data-key='store-{store_id}']").click()
         expect(page).to_have_url(f"{server.url}/stores/{quote(store_id, safe='')}")
         expect(page.locator("main")).to_contain_text(store_id)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        nothing_sticks_out(page)
         page.get_by_role("link", name="14 days").click()
         expect(page.locator("#chart tr")).to_have_count(14)
 

@@ -13,6 +13,16 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 # Slow machines; nothing waits for this long when all is well.
 PATIENCE_MS = 30_000
+# Wide and narrow, light and dark; all four take twice as long and are left to the slow tests.
+LOOKS = pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (320, "dark"),
+        (1280, "light"),
+        pytest.param(320, "light", marks=pytest.mark.slow),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+    ],
+)
 
 
 def chromium() -> str:
@@ -58,6 +68,13 @@ def watched(browser: Browser, url: str, *, errors_expected: bool = False, **opti
         assert errors_expected or said == [], said
     finally:
         context.close()
+
+
+def nothing_sticks_out(page: Page) -> None:
+    """Fails when the page can be moved sideways."""
+    # Before its styles have come a page may be of any width.
+    page.wait_for_load_state("load")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page.url
 
 
 def no_violation(page: Page) -> None:

@@ -10,7 +10,7 @@ from werkzeug.datastructures import MultiDict
 
 from storemon_flask import zonedata
 from storemon_flask.errors import BadRequest, NotFound, StoremonError
-from storemon_flask.services import data_page, instants, report_rows, report_store, report_text, report_words, shapes
+from storemon_flask.services import data_page, instants, report_rows, report_store, report_words, shapes
 from storemon_flask.services.report_rows import View
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web import bodies, contract
@@ -27,12 +27,6 @@ _CHANGES: Final = 200
 _OTHERS: Final = 40
 # Farther on than any report is long.
 _MOST_PAGES: Final = 10**9
-
-
-@blueprint.app_template_filter("utc_minute")
-def utc_minute(instant_us: int) -> str:
-    """`2024-10-14 23:55 UTC`, where a `<time>` cannot stand."""
-    return f"{report_text.instant_text(instant_us)[:16].replace('T', ' ')} UTC"
 
 
 @blueprint.get("/reports")

@@ -11,6 +11,7 @@ from marshmallow import fields, validate
 from storemon_flask.model import CLOSED, UNDATED
 from storemon_flask.services import store_story
 from storemon_flask.services.local_times import date_text, time_text
+from storemon_flask.services.report_text import instant_text
 from storemon_flask.services.store_list import StoreDetail
 from storemon_flask.services.store_story import Story
 from storemon_flask.services.timeline import StoreTimeline
@@ -22,6 +23,8 @@ from storemon_flask.web.schemas import Closed, Whole
 blueprint = Blueprint("store", __name__)
 
 DAYS: Final = (1, 7, 14, 30)
+# So many outages are shown, the newest; a program can have all.
+_MOST_OUTAGES: Final = 30
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -46,7 +49,7 @@ def store(store_id: str) -> str:
         app.settings.default_timezone,
         time.time_ns() // 1000,
     )
-    snapshot = story.detail.snapshot
+    snapshot, outages = story.detail.snapshot, _outages(story.timeline)
     return render_template(
         "store.html",
         store=snapshot.record(0),
@@ -56,9 +59,12 @@ def store(store_id: str) -> str:
         story=story,
         days=store_chart.days(story),
         axis=store_chart.hours_across(story),
-        outages=_outages(story.timeline),
+        outages=outages[:_MOST_OUTAGES],
+        more_outages=max(len(outages) - _MOST_OUTAGES, 0),
         weeks=_weeks(story.detail),
         special=_special(story.detail),
+        shown_from=instant_text(story.days[0].start_us),
+        shown_to=instant_text(min(story.days[-1].end_us, snapshot.moment.as_of_us)),
         windows=[(name, _numbers(sums)) for name, sums in story.windows.items()],
         rules=app.settings.rules,
         query=query,

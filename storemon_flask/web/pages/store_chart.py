@@ -1,8 +1,9 @@
 """A store's days as a picture: places in percent of a row, and a sentence for everything that can be pointed at."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 from storemon_flask.core.timeline import KNOWN, STATES
@@ -11,10 +12,14 @@ from storemon_flask.services.store_story import LocalDay, Story
 from storemon_flask.web.pages import words
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# With more there is no room to say something of each; ticks that would touch become one.
-_MOST_TOLD_POLLS: Final = 320
-_MOST_TICKS: Final = 1200
-_MOST_TOLD: Final = 500
+# With more there is no room to say something of each, nor to show each: ticks that would touch become one, and so do
+# stretches.
+_MOST_TOLD_POLLS: Final = 240
+_MOST_TICKS: Final = 900
+_MOST_STRETCHES: Final = 700
+_MOST_TOLD: Final = 300
+# The first length that counts as too short to be seen, as a part of a row.
+_SHORT: Final = 400
 
 _REASONS: Final = {
     ("up", "measured"): "polls on both sides say active",
@@ -23,6 +28,8 @@ _REASONS: Final = {
     ("down", "between"): "nearer to the poll that says inactive than to the one that says active",
     ("up", "extrapolated"): "only the nearest poll, active, says so",
     ("down", "extrapolated"): "only the nearest poll, inactive, says so",
+    ("up", "joined"): "the nearer polls say active",
+    ("down", "joined"): "the nearer polls say inactive",
     ("unknown", "nothing"): "no poll speaks for this time",
 }
 
@@ -35,6 +42,25 @@ class Mark:
     wide: str
     kind: str
     told: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Time of one state: its word, and how it is known."""
+
+    start_us: int
+    end_us: int
+    word: str
+    how: str
+
+    @property
+    def length_us(self) -> int:
+        """How long it is."""
+        return self.end_us - self.start_us
+
+    def within(self, day: LocalDay) -> "Stretch":
+        """What of it lies in that day."""
+        return Stretch(max(self.start_us, day.start_us), min(self.end_us, day.end_us), self.word, self.how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +83,8 @@ class ChartDay:
 def days(story: Story) -> list[ChartDay]:
     """The rows, the newest day first."""
     width = max(DAY_US, *(day.end_us - day.start_us for day in story.days))
-    return [_day(story, day, width) for day in reversed(story.days)]
+    groups = _together(story, width)
+    return [_day(story, day, width, groups) for day in reversed(story.days)]
 
 
 def hours_across(story: Story) -> list[tuple[int, str]]:
@@ -66,8 +93,8 @@ def hours_across(story: Story) -> list[tuple[int, str]]:
     return [(hour, _percent(hour * HOUR_US, width)) for hour in range(0, 24, 3)]
 
 
-def _day(story: Story, day: LocalDay, width: int) -> ChartDay:
-    found, zone = story.timeline, story.timeline.zone
+def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]]) -> ChartDay:
+    found = story.timeline
     known = words.percent_of(day.sums["uptime"], day.sums["uptime"] + day.sums["downtime"])
     inside = (found.polls.instant_us >= day.start_us) & (found.polls.instant_us < day.end_us)
     label = f"{_EPOCH + timedelta(microseconds=day.local_us):%a %Y-%m-%d}"
@@ -98,26 +125,73 @@ def _day(story: Story, day: LocalDay, width: int) -> ChartDay:
         sums=day.sums,
         wide=_percent(day.end_us - day.start_us, width),
         open=[_mark(start, end, day, width, "open") for start, end in _within(found.openings, day)],
-        stretches=list(_stretches(story, day, width, zone)),
+        stretches=list(_stretches(groups, day, width, found.zone)),
         polls=_ticks(story, day, width, polled),
         change=_percent(day.change_us - day.start_us, width) if day.change_us >= 0 else "",
         now=_percent(as_of - day.start_us, width) if day.start_us < as_of < day.end_us else "",
     )  # fmt: skip
 
 
-def _stretches(story: Story, day: LocalDay, width: int, zone: str) -> Iterator[Mark]:
+def _together(story: Story, width: int) -> list[list[Stretch]]:
+    """Every stretch of the picture in order, each alone while there is room; else those that touch and are short together."""
     found = story.timeline.stretches
-    speaks = len(found) <= _MOST_TOLD
-    inside = (found.end_us > day.start_us) & (found.start_us < day.end_us)
-    for start, end, state, known in zip(
-        *(column[inside].tolist() for column in (found.start_us, found.end_us, found.state, found.known)), strict=True
-    ):
-        start, end = max(start, day.start_us), min(end, day.end_us)
-        word, how = STATES[state], KNOWN[known]
-        told = ""
-        if speaks:
-            told = f"{word.capitalize()} {_clock(start, zone)}–{_clock(end, zone)} ({words.span(end - start)}): {_REASONS[word, how]}. {_utc(start)}–{_utc(end)} UTC"
-        yield _mark(start, end, day, width, word if word == "unknown" else f"{word} {how}", told)
+    columns = (found.start_us, found.end_us, found.state, found.known)
+    groups = [
+        [Stretch(start, end, STATES[state], KNOWN[known])]
+        for start, end, state, known in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+    if len(groups) > _MOST_STRETCHES:
+        groups = [[_joined(group)] for group in _grouped(groups, _alike)]
+    shortest = width // _SHORT
+    while len(groups) > _MOST_STRETCHES and shortest < width:
+        groups = _grouped(groups, partial(_short, shortest))
+        shortest *= 2
+    return groups
+
+
+def _grouped(groups: list[list[Stretch]], fit: Callable[[Stretch, Stretch], bool]) -> list[list[Stretch]]:
+    found: list[list[Stretch]] = []
+    for group in groups:
+        if found and found[-1][-1].end_us == group[0].start_us and fit(found[-1][-1], group[0]):
+            found[-1].extend(group)
+        else:
+            found.append(list(group))
+    return found
+
+
+def _alike(one: Stretch, other: Stretch) -> bool:
+    """Whether both say the same, and polls on both sides of them say something."""
+    return one.word == other.word and {one.how, other.how} <= {"measured", "between"}
+
+
+def _short(shortest_us: int, one: Stretch, other: Stretch) -> bool:
+    return max(one.length_us, other.length_us) < shortest_us
+
+
+def _joined(group: list[Stretch]) -> Stretch:
+    return group[0] if len(group) == 1 else Stretch(group[0].start_us, group[-1].end_us, group[0].word, "joined")
+
+
+def _stretches(groups: list[list[Stretch]], day: LocalDay, width: int, zone: str) -> Iterator[Mark]:
+    for group in groups:
+        inside = [one.within(day) for one in group if one.end_us > day.start_us and one.start_us < day.end_us]
+        if not inside:
+            continue
+        start, end, first = inside[0].start_us, inside[-1].end_us, inside[0]
+        when = f"{_clock(start, zone)}–{_clock(end, zone)}"
+        if len(inside) == 1:
+            word = first.word
+            told = f"{word.capitalize()} {when} ({words.span(end - start)}): {_REASONS[word, first.how]}."
+            kind = "unknown" if word == "unknown" else f"{word} {'measured' if first.how == 'joined' else first.how}"
+        else:
+            sums = {
+                word: sum(one.length_us for one in inside if one.word == word) for word in ("up", "down", "unknown")
+            }
+            some = ", ".join(f"{words.span(length)} {word}" for word, length in sums.items() if length)
+            told = f"{when}: {some}, in {len(inside)} stretches too short to show."
+            kind = "mixed" if sum(map(bool, sums.values())) > 1 else f"{first.word} extrapolated"
+        speaks = len(groups) <= _MOST_TOLD or len(inside) > 1
+        yield _mark(start, end, day, width, kind, f"{told} {_utc(start)}–{_utc(end)} UTC" if speaks else "")
 
 
 def _ticks(story: Story, day: LocalDay, width: int, polled: list[tuple[int, bool, bool]]) -> list[Mark]:

@@ -37,6 +37,7 @@ def register(app: Flask) -> None:
     app.jinja_env.filters |= {
         "local_time": local_time,
         "utc_time": utc_time,
+        "utc_minute": utc_minute,
         "span": span,
         "hours": hours,
         "percent": percent,
@@ -60,6 +61,11 @@ def local_text(instant_us: int, zone: str) -> str:
 def utc_text(instant_us: int) -> str:
     """`2024-10-14 23:55:18 UTC`."""
     return f"{_EPOCH + timedelta(microseconds=instant_us):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def utc_minute(instant_us: int) -> str:
+    """`2024-10-14 23:55 UTC`, where a `<time>` cannot stand."""
+    return f"{_EPOCH + timedelta(microseconds=instant_us):%Y-%m-%d %H:%M} UTC"
 
 
 def local_time(instant_us: int, zone: str) -> Markup:

@@ -79,6 +79,14 @@ function apply() {
 }
 
 if (form) {
+  // A narrow page folds away what is not in use, so that stores come first.
+  const more = form.querySelector(".more");
+  const narrow = matchMedia("(max-width: 46rem)");
+  const used = [...more.querySelectorAll("select, input")].some((one) => !["", "worst", "asc"].includes(one.value));
+  const fold = () => (more.open = !narrow.matches || used);
+  narrow.addEventListener("change", fold);
+  fold();
+
   let typing;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
