@@ -230,4 +230,5 @@ CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "latency": serving.latency,
     "append": serving.append,
     "push": serving.push,
+    "looks": serving.looks,
 }

@@ -94,6 +94,40 @@ def push(bench: Bench) -> Iterator[Row]:
             )  # fmt: skip
 
 
+def looks(bench: Bench) -> Iterator[Row]:
+    """The first page for people, p95 of 50 right after a new poll has changed the numbers, against a classic report of them."""
+    folder, polls = bench.fleet(14_000, 8)
+    home = bench.work / "home-looks"
+    processes.module("ours", "load", folder, home)
+    ids, turn = _ids(folder), iter(range(1, 100_000))
+    with processes.server(home) as (url, _):
+
+        def page() -> Run:
+            _pushed(url, "text/csv", _hour_csv(ids[:1], _stamp(next(turn))), 1)
+            return Run(_percentile(url + "/", 50, 95), 0)
+
+        def report() -> Run:
+            _pushed(url, "text/csv", _hour_csv(ids[:1], _stamp(next(turn))), 1)
+            return Run(processes.trigger_to_complete(url)[0], 0)
+
+        ours, base = bench.pairs(page, report)
+    yield Row(
+        "p95 of the first page", bench.named(14_000, 8, polls), [run.seconds for run in ours],
+        [run.seconds for run in base], "the classic report over HTTP", 0.5,
+    )  # fmt: skip
+
+
+def _percentile(url: str, count: int, percentile: int) -> float:
+    """The percentile of so many answers, one after the other."""
+    taken = []
+    for _ in range(count):
+        started = time.perf_counter()
+        with urllib.request.urlopen(url) as answer:
+            answer.read()
+        taken.append(time.perf_counter() - started)
+    return statistics.quantiles(taken, n=100)[percentile - 1]
+
+
 def _hour_csv(ids: list[str], stamp: str) -> bytes:
     return ("store_id,timestamp_utc,status\n" + "".join(f"{one},{stamp} UTC,active\n" for one in ids)).encode()
 
