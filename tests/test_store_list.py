@@ -331,7 +331,7 @@ def test_one_thread_renews_however_many_ask_and_it_ends(database, settings, smal
     real = store_list.snapshot
 
     def slow(*arguments):
-        begun.append(threading.current_thread().name)
+        begun.append(threading.current_thread())
         assert go_on.wait(30)
         return real(*arguments)
 
@@ -342,7 +342,7 @@ def test_one_thread_renews_however_many_ask_and_it_ends(database, settings, smal
     go_on.set()
     snapshots.stop(database)
     assert len(begun) == 1
-    assert not [thread for thread in threading.enumerate() if thread.name == begun[0] and thread.is_alive()]
+    assert not begun[0].is_alive()
     assert current(database, settings, later)[1] is False
     # Nothing is begun any more, and what there is is served.
     assert current(database, settings, later + 60 * SECOND_US)[1] is True

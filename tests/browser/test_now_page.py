@@ -43,6 +43,8 @@ def old_fleet(database: Database, serve: Callable[..., Any], tmp_path: Path) -> 
 
 def ids(page: Page) -> list[str]:
     """The ids of the stores in the list, from the top."""
+    # A page that is still coming has some of its rows.
+    page.wait_for_load_state("domcontentloaded")
     found: list[str] = page.locator("#rows [data-key]").evaluate_all(
         "links => links.map(one => one.dataset.key.slice('store-'.length))"
     )
