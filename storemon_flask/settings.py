@@ -136,6 +136,8 @@ KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected"),
     Knob("STOREMON_MAX_REPORT_ROWS", "max_report_rows", "1000000", "rows", "a whole number from 1 to 1000000000", _whole(1, 1_000_000_000), "the longest report that may be asked for"),
     Knob("STOREMON_KEEP_POLLS_DAYS", "keep_polls_days", "0", "days", "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000), "polls, loads and rejected rows older than so many days before the newest poll are taken out when the server starts and once a day; 0 keeps them for ever"),
+    Knob("STOREMON_MAX_PENDING_REPORTS", "max_pending_reports", "1000", "reports", "a whole number from 1 to 1000000", _whole(1, 1_000_000), "different reports that may wait to be computed; equal ones count as one"),
+    Knob("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days", "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500), "finished reports are deleted after this long; 0 keeps them for ever"),
     Knob("STOREMON_CSV_ROAD", "csv_road", "bytes", "word", "bytes, pandas or rows", _one_of("bytes", "pandas", "rows"), "how plain blocks of the polls feed are read; bytes is the fastest, the numbers are the same"),
     Knob("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone", "the name of an IANA time zone, such as America/Chicago", _zone, "the zone of a store that has none"),
 )  # fmt: skip
@@ -160,6 +162,8 @@ class Settings:
     max_clock_skew_us: int
     max_report_rows: int
     keep_polls_days: int
+    max_pending_reports: int
+    keep_reports_days: int
     csv_road: str
     default_timezone: str
 

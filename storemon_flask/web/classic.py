@@ -1,6 +1,7 @@
 """The two endpoints the service is known by, and `/healthz`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from flask import Blueprint, Response, json, jsonify, request, send_file, stream_with_context, url_for
 
@@ -50,21 +51,38 @@ def get_report() -> Response:
     if row.state == "failed":
         return jsonify(report_id=row.id, status="Failed", error=row.error)
     if row.state != "complete":
-        answer = jsonify(report_id=row.id, status="Running", progress=row.progress)
+        answer = jsonify(report_id=row.id, status="Running", progress=row.progress, **_tried(row))
         answer.headers["Retry-After"] = "1"
         return answer
     file = report_store.file_of(row, found.settings.reports_dir)
+    try:
+        return _sent(row, file, form)
+    except FileNotFoundError:
+        # Deleted this moment.
+        raise report_store.gone(file) from None
+
+
+def _tried(row: ReportRow) -> dict[str, object]:
+    """What is said of a report on its way that failed before."""
+    if row.last_error is None:
+        return {}
+    next_try = None if row.next_try_us is None else report_text.instant_text(row.next_try_us)
+    return {"attempts": row.attempts, "last_error": row.last_error, "next_try": next_try}
+
+
+def _sent(row: ReportRow, file: Path, form: str) -> Response:
     if form == "json":
         return Response(stream_with_context(_json(row, file.read_text("utf-8"))), content_type="application/json")
     if form == "xlsx":
         book = workbook.write(file.read_text("utf-8"), row.altered, row.method or {})
-        name = file.with_suffix(".xlsx").name
+        name = f"report_{row.id}.xlsx"
         return _headed(send_file(book, mimetype=workbook.MIME, as_attachment=True, download_name=name), row)
     answer = send_file(
         file,
         mimetype="text/csv",
         as_attachment=True,
-        download_name=file.name,
+        # The file may bear the id of an equal report.
+        download_name=f"report_{row.id}.csv",
         conditional=True,
         etag=row.sha256 or True,
     )
