@@ -74,7 +74,7 @@ class Runner:
         self._later = Agenda()
         self._unwanted: set[str] = set()
         self._stopping = threading.Event()
-        # Triggers wait while a load is applied; two threads are always left to answer everything else.
+        # Triggers and deletions wait while a load is applied; two threads are always left to answer everything else.
         self._waiting = threading.BoundedSemaphore(max(1, settings.http_threads - 2))
         self._loading = threading.BoundedSemaphore(max(1, settings.http_threads - 6))
 
@@ -84,9 +84,7 @@ class Runner:
         `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait.
         """
         report_id = secrets.token_hex(16)
-        if not self._waiting.acquire(blocking=False):
-            raise Busy("too many reports are being triggered while a load is applied; try again in some seconds")
-        try:
+        with self._room():
             settings = self.settings
             alone = report_store.add(
                 self.database,
@@ -98,8 +96,6 @@ class Runner:
                 settings.rules,
                 settings.max_pending_reports,
             )
-        finally:
-            self._waiting.release()
         if alone:
             self._hand_over(report_id)
         return report_id
@@ -109,10 +105,20 @@ class Runner:
 
         As long as others share it, the job and the file stay. Errors as `report_store.get`.
         """
-        job = report_keeping.delete(self.database, self.settings.reports_dir, report_id, self._clock())
+        with self._room():
+            job = report_keeping.delete(self.database, self.settings.reports_dir, report_id, self._clock())
         if job is not None:
             self._unwanted.add(job)
         log.info("report %s deleted", report_id)
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        if not self._waiting.acquire(blocking=False):
+            raise Busy("too many requests wait while a load is applied; try again in some seconds")
+        try:
+            yield
+        finally:
+            self._waiting.release()
 
     @contextmanager
     def room_for_a_load(self) -> Iterator[None]:
@@ -199,9 +205,9 @@ class Runner:
     def _run(self, job: str) -> None:
         try:
             row = report_store.claim(self.database, job, self._clock())
-        except DatabaseError as error:
+        except Exception as error:
             # It is pending still, and nobody else would come back for it.
-            log.warning("report %s cannot begin yet: %s", job, error.message)
+            log.warning("report %s cannot begin yet: %s", job, error)
             self._again(job, _UNCLAIMED_US)
             return
         if row is None:
@@ -247,10 +253,11 @@ class Runner:
         while True:
             try:
                 return say()
-            except DatabaseError as error:
-                if self._stopping.wait(delay):
+            except Exception as error:
+                passes = isinstance(error, DatabaseError) or retries.passes(error)
+                if not passes or self._stopping.wait(delay):
                     raise
-                log.warning("an outcome cannot be recorded yet: %s", error.message)
+                log.warning("an outcome cannot be recorded yet: %s", error)
                 delay = min(2 * delay, 30.0)
 
     def _compute(self, row: ReportRow) -> report_service.Finished:
