@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from conftest import Server, http, sql, storemon
 
+from storemon_flask.jobs.runner import Runner
 from storemon_flask.model import WEEK_US
 from storemon_flask.services import check, report_files
+from storemon_flask.services.report import Asked
 from storemon_flask.settings import Settings
 from storemon_flask.storage import checks
 from storemon_flask.storage.db import Database
@@ -180,6 +182,17 @@ def test_reports_and_files_that_do_not_belong_together_are_told(small_fleet: Pat
     missing, alone = report_files.orphans(settings.database, settings.reports_dir)
     assert missing == ["b"]
     assert [file.name for file in alone] == ["report_d.csv", "report_x.csv"]
+
+
+def test_a_file_that_reports_share_is_all_of_theirs(runner: Runner, small_fleet: Path, settings: Settings) -> None:
+    first = runner.submit(Asked())
+    columns = "(id, state, as_of_us, columns, requested_us, shares)"
+    sql(settings.database, f"INSERT INTO report {columns} VALUES ('b', 'complete', 1, 'classic', 1, ?)", first)
+    assert report_files.orphans(settings.database, settings.reports_dir) == ([], [])
+    runner.delete(first)
+    assert report_files.orphans(settings.database, settings.reports_dir) == ([], [])
+    (settings.reports_dir / f"report_{first}.csv").unlink()
+    assert report_files.orphans(settings.database, settings.reports_dir) == (["b"], [])
 
 
 def test_without_a_database_there_is_nothing_to_check(settings: Settings) -> None:

@@ -16,9 +16,10 @@ def orphans(database: Path, folder: Path) -> tuple[list[str], list[Path]]:
         states = reports.states(connection)
     missing = [
         report_id
-        for report_id, state in states.items()
-        if state == "complete" and report_id not in files and not report_store.path(folder, report_id).is_file()
+        for report_id, (state, job) in states.items()
+        if state == "complete" and job not in files and not report_store.path(folder, job).is_file()
     ]
-    # A running report's file may be in its place before its row says so.
-    alone = [file for report_id, file in files.items() if states.get(report_id, "deleted") == "deleted"]
+    # A running report's file may be in its place before its row says so; equal reports share one.
+    wanted = {job for state, job in states.values() if state not in ("deleted", "failed")}
+    alone = [file for job, file in files.items() if job not in wanted]
     return sorted(missing), sorted(alone)

@@ -208,9 +208,13 @@ def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT state, count(*) FROM report GROUP BY state"))
 
 
-def states(connection: sqlite3.Connection) -> dict[str, str]:
-    """The state of every report, by its id."""
-    return dict(connection.execute("SELECT id, state FROM report"))
+def states(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+    """(state, job) of every report, by its id; of a database of before there were shared jobs, too."""
+    shared = any(name == "shares" for _, name, *_ in connection.execute("PRAGMA table_info(report)"))
+    job = "coalesce(shares, id)" if shared else "id"
+    return {
+        report_id: (state, job) for report_id, state, job in connection.execute(f"SELECT id, state, {job} FROM report")
+    }
 
 
 _COLUMNS = (
