@@ -104,7 +104,7 @@ def test_a_running_report_that_is_deleted_leaves_nothing_at_whatever_step(
 ) -> None:
     report_id = trigger(client)
     module, name = {
-        "compute": (polls, "read"),
+        "compute": (polls, "read_in_pieces"),
         "write": (report_service, "write"),
         "complete": (report_store, "complete"),
     }[step]
@@ -137,14 +137,14 @@ def test_of_two_that_share_the_other_keeps_its_file(
     client: FlaskClient, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch, when: str, deleted: int
 ) -> None:
     ids = [trigger(client), trigger(client)]
-    read = polls.read
+    read = polls.read_in_pieces
 
     def watched(*arguments: Any) -> Any:
         if when == "running":
             assert delete(client, ids[deleted]).status_code == 204
         return read(*arguments)
 
-    monkeypatch.setattr(polls, "read", watched)
+    monkeypatch.setattr(polls, "read_in_pieces", watched)
     if when == "waiting":
         assert delete(client, ids[deleted]).status_code == 204
     queue.run_all()

@@ -1,15 +1,17 @@
 """The reports folder against the rows: orphans, strangers, lost and regained files, and what was kept long enough."""
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from conftest import SMALL_CSV, Server, sql, wait_until
 from flask import Flask
 from job_helpers import Clock, files, row
 
-from storemon_flask.errors import Gone
+from storemon_flask.errors import Gone, NotFound
 from storemon_flask.jobs.alarm import Alarm
 from storemon_flask.jobs.executors import InlineExecutor
 from storemon_flask.jobs.runner import Runner
@@ -18,6 +20,7 @@ from storemon_flask.services import report_keeping, report_store
 from storemon_flask.services.report import Asked
 from storemon_flask.services.report_keeping import Differences
 from storemon_flask.settings import Settings
+from storemon_flask.storage import reports
 from storemon_flask.storage.db import Database
 
 AGREE = Differences([], [], [])
@@ -46,7 +49,7 @@ def test_what_differs_is_told_and_nothing_is_changed(runner: Runner, settings: S
     for other in (stranger, settings.reports_dir / "report_mine.csv", settings.reports_dir / "notes.txt"):
         other.write_text("x")
     before = files(settings)
-    assert report_keeping.consistency(database, settings.reports_dir) == Differences(
+    assert report_keeping.consistency(database.read, settings.reports_dir) == Differences(
         sorted([file_of(settings, deleted), file_of(settings, failed)]), [stranger], [missing]
     )
     assert files(settings) == before
@@ -65,16 +68,40 @@ def test_a_shared_file_is_everybodys_until_the_last_one_goes(
         second,
         first,
     )
-    assert report_keeping.consistency(database, settings.reports_dir) == AGREE
+    assert report_keeping.consistency(database.read, settings.reports_dir) == AGREE
     runner.delete(first)
-    assert report_keeping.consistency(database, settings.reports_dir) == AGREE
+    assert report_keeping.consistency(database.read, settings.reports_dir) == AGREE
     runner.delete(second)
-    assert (files(settings), report_keeping.consistency(database, settings.reports_dir)) == ([], AGREE)
+    assert (files(settings), report_keeping.consistency(database.read, settings.reports_dir)) == ([], AGREE)
 
 
 def test_without_a_database_or_a_folder_nothing_differs(database: Database, settings: Settings) -> None:
-    assert report_keeping.consistency(database, settings.reports_dir) == AGREE
+    assert report_keeping.tidy(database, settings.reports_dir, 1) == report_keeping.Tidied(0, 0, 0, 0)
     assert not settings.database.exists()
+    database.prepare()
+    assert report_keeping.consistency(database.read, settings.reports_dir) == AGREE
+
+
+def test_a_report_that_is_deleted_while_differences_are_looked_for_is_not_missing(
+    runner: Runner, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted, missing = runner.submit(Asked(1)), runner.submit(Asked(2))
+    file_of(settings, missing).unlink()
+    states = reports.states
+    read: list[int] = []
+
+    def watched(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+        rows = states(connection)
+        read.append(len(rows))
+        if len(read) == 1:
+            deleting = Thread(target=runner.delete, args=(deleted,))
+            deleting.start()
+            deleting.join()
+        return rows
+
+    monkeypatch.setattr(reports, "states", watched)
+    assert report_keeping.consistency(database.read, settings.reports_dir) == Differences([], [], [missing])
+    assert read == [2, 2]
 
 
 def test_a_start_removes_what_is_surely_its_own_and_leaves_the_rest(
@@ -184,6 +211,51 @@ def test_many_old_reports_go_in_parts(
     assert report_keeping.expire(database, settings.reports_dir, now_us, now_us) == 7
     assert {row(settings, report_id, "state") for report_id in ids} == {("deleted",)}
     assert files(settings) == []
+
+
+def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_then_unknown(
+    runner: Runner, settings: Settings, database: Database, clock: Clock
+) -> None:
+    first, kept = runner.submit(Asked()), runner.submit(Asked(1))
+    sharing = "ab" * 16
+    columns = "(id, state, as_of_us, columns, requested_us, finished_us, shares)"
+    sql(settings.database, f"INSERT INTO report {columns} VALUES (?, 'complete', 1, 'x', 1, 1, ?)", sharing, first)
+    runner.delete(first)
+    runner.recover()
+    assert row(settings, sharing, "state", "gone") == ("deleted", "old")
+    # It could not be removed when its report was deleted.
+    file_of(settings, first).write_text("x")
+    clock.turn(4 * 90 * 86_400)
+    runner.tick()
+    with pytest.raises(Gone):
+        report_store.get(database, first)
+    clock.turn(3600)
+    runner.tick()
+    for report_id in (first, sharing):
+        with pytest.raises(NotFound):
+            report_store.get(database, report_id)
+    assert files(settings) == []
+    # That one was deleted a moment ago.
+    assert row(settings, kept, "state", "gone") == ("deleted", "old")
+
+
+def test_the_alarm_is_set_again_when_keeping_goes_wrong(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_for: list[float] = []
+
+    class Noted(Alarm):
+        def set(self, ring: Callable[[], None], delay_s: float) -> None:
+            set_for.append(delay_s)
+
+    def broken(*arguments: object) -> int:
+        raise RuntimeError("not foreseen")
+
+    runner = Runner(database, settings, InlineExecutor(), Noted(), clock)
+    monkeypatch.setattr(report_keeping, "expire", broken)
+    with pytest.raises(RuntimeError, match="not foreseen"):
+        runner.recover()
+    assert set_for == [60.0]
 
 
 def test_a_file_that_cannot_be_removed_goes_at_the_next_start(

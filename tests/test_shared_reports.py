@@ -159,12 +159,27 @@ def test_shared_reports_come_back_after_a_crash_as_one_job(
     queue.jobs.clear()
     again = Runner(database, settings, queue)
     assert again.recover() == 3
-    late = again.submit(Asked())
-    assert [job[1] for job in queue.jobs] == ids[:1]
+    # Whoever asks now does not share the fate of a job under which the server died.
+    late = [again.submit(Asked()) for _ in range(2)]
+    assert [job[1] for job in queue.jobs] == [ids[0], late[0]]
+    report_store.claim(database, ids[0], 1)
+    assert again.recover() == 2
+    assert {row(settings, report_id, "state") for report_id in ids} == {("failed",)}
     queue.run_all()
-    assert [row(settings, report_id, "state", "attempts", "died") for report_id in (*ids, late)] == [
-        ("complete", 2, 1)
-    ] * 4
+    assert [row(settings, report_id, "state", "attempts", "died") for report_id in late] == [("complete", 1, 0)] * 2
+
+
+def test_one_that_is_asked_for_while_an_equal_one_waits_for_its_next_try_is_computed_at_once(
+    runner: Runner, queue: Queue, settings: Settings, database: Database
+) -> None:
+    first = runner.submit(Asked())
+    report_store.claim(database, first, 1)
+    report_store.put_off(database, first, "the disk is full", 1 << 60)
+    queue.jobs.clear()
+    second = runner.submit(Asked())
+    queue.run_all()
+    assert row(settings, second, "state", "shares", "last_error") == ("complete", None, None)
+    assert row(settings, first, "state", "attempts", "last_error") == ("pending", 1, "the disk is full")
 
 
 def test_the_queue_is_bounded_and_an_equal_report_takes_no_place(
@@ -173,7 +188,9 @@ def test_the_queue_is_bounded_and_an_equal_report_takes_no_place(
     small = Runner(database, replace(settings, max_pending_reports=2), queue)
     small.submit(Asked())
     small.submit(Asked(columns="full"))
-    with pytest.raises(QueueFull, match="2 reports are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows"):
+    with pytest.raises(
+        QueueFull, match=r"2 report\(s\) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows"
+    ):
         small.submit(Asked(stores=["worked"]))
     for _ in range(3):
         small.submit(Asked())

@@ -11,6 +11,8 @@ from storemon_flask.storage.db import Database
 
 log = logging.getLogger("storemon.jobs")
 EVERY_US: Final = HOUR_US
+# A deleted report answers 410 for so many times as long as a finished one is kept, then 404.
+_TOMBSTONE_TIMES: Final = 4
 
 
 def tidy(database: Database, settings: Settings, now_us: int) -> None:
@@ -33,12 +35,14 @@ def tidy(database: Database, settings: Settings, now_us: int) -> None:
 
 
 def expire(database: Database, settings: Settings, now_us: int) -> None:
-    """Finished reports older than STOREMON_KEEP_REPORTS_DAYS are deleted; what cannot be is left for the next time."""
+    """Finished reports older than STOREMON_KEEP_REPORTS_DAYS are deleted, tombstones of long ago removed; what cannot be is
+    left for the next time."""
     days = settings.keep_reports_days
     if not days:
         return
     try:
         gone = report_keeping.expire(database, settings.reports_dir, now_us - days * DAY_US, now_us)
+        report_keeping.forget(database, settings.reports_dir, now_us - _TOMBSTONE_TIMES * days * DAY_US)
     except DatabaseError as error:
         log.warning("old reports cannot be deleted now: %s", error.message)
         return

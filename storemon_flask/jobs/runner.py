@@ -152,13 +152,17 @@ class Runner:
     def tick(self) -> None:
         """Do what is due: next tries, and deleting what was kept long enough; then set the alarm for what comes next."""
         now_us = self._clock()
-        for job in self._later.due(now_us):
+        due = self._later.due(now_us)
+        for job in due:
             if job != _KEEPING:
                 self._hand_over(job)
-                continue
-            self._later.add(_KEEPING, now_us, now_us + keeping.EVERY_US)
-            keeping.expire(self.database, self.settings, now_us)
-        self._set_alarm()
+        try:
+            if _KEEPING in due:
+                self._later.add(_KEEPING, now_us, now_us + keeping.EVERY_US)
+                keeping.expire(self.database, self.settings, now_us)
+        finally:
+            # Next tries come whatever becomes of the keeping.
+            self._set_alarm()
 
     def _set_alarm(self) -> None:
         wait_us = self._later.wait_us(self._clock())

@@ -3,7 +3,9 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +19,8 @@ _REPORT: Final = re.compile(r"report_([0-9a-f]{32})\.csv")
 _BEGUN: Final = re.compile(r"\.report_[0-9a-f]{32}\.csv\.[0-9a-f]{8}\.tmp")
 # Rows that are changed under one lock.
 _CHUNK: Final = 500
+# Opens a transaction that reads: `Database.read`, or what reads a database as it is.
+Looking = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +46,37 @@ class Tidied:
     strangers: int
 
 
-def consistency(database: Database, folder: Path) -> Differences:
-    """Files without a report and reports without a file, by reading alone; nothing without a database. `OSError` when the
-    folder cannot be listed; one that is not there is empty.
+def consistency(looking: Looking, folder: Path) -> Differences:
+    """Files without a report and reports without a file, by reading alone; each list is sorted. `OSError` when the folder
+    cannot be listed; one that is not there is empty. The database may be of an older schema.
 
     Right beside a running server too: what differs is looked at twice, and files of reports on their way are nobody's orphans.
     """
-    if not database.exists():
-        return Differences([], [], [])
     # The files first: one that is written meanwhile has its row already.
     files = list(_files(folder))
-    with database.read() as connection:
-        complete = tombstones.complete(connection)
-        unwanted = [(job, file) for job, file in files if not tombstones.wanted(connection, job)]
-        ours = {job for job, _ in unwanted if tombstones.known(connection, job)}
-    there = {job for job, _ in files}
-    absent = [report_id for report_id, job in complete if job not in there]
-    # A report may have been completed or deleted since the files were listed.
-    unwanted = [(job, file) for job, file in unwanted if file.is_file()]
-    with database.read() as connection:
-        missing = [report_id for report_id in absent if _is_missing(reports.find(connection, report_id), folder)]
+    with looking() as connection:
+        states = reports.states(connection)
+    wanted = {job for state, job in states.values() if state not in ("deleted", "failed")}
+    missing = _missing(states, folder)
+    if missing:
+        # A report may have been deleted since.
+        with looking() as connection:
+            states |= reports.states(connection)
+        missing = _missing({report_id: states[report_id] for report_id in missing}, folder)
+    unwanted = [(job, file) for job, file in files if job not in wanted and file.is_file()]
     return Differences(
-        [file for job, file in unwanted if job in ours], [file for job, file in unwanted if job not in ours], missing
+        [file for job, file in unwanted if job in states],
+        [file for job, file in unwanted if job not in states],
+        missing,
     )
 
 
-def _is_missing(row: reports.ReportRow | None, folder: Path) -> bool:
-    return row is not None and row.state == "complete" and not report_store.path(folder, row.job).is_file()
+def _missing(states: Mapping[str, tuple[str, str]], folder: Path) -> list[str]:
+    return sorted(
+        report_id
+        for report_id, (state, job) in states.items()
+        if state == "complete" and not report_store.path(folder, job).is_file()
+    )
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -99,7 +107,7 @@ def tidy(database: Database, folder: Path, now_us: int) -> Tidied:
     if not database.exists():
         return Tidied(0, 0, 0, 0)
     regained = _regain(database, folder)
-    found = consistency(database, folder)
+    found = consistency(database.read, folder)
     lost = 0
     for at in range(0, len(found.missing), _CHUNK):
         with database.write() as connection:
@@ -159,6 +167,22 @@ def expire(database: Database, folder: Path, before_us: int, now_us: int) -> int
             remove(report_store.path(folder, job))
         gone += count
         if count < _CHUNK:
+            break
+    return gone
+
+
+def forget(database: Database, folder: Path, before_us: int) -> int:
+    """Remove the tombstones of what was deleted before that instant; how many. Who asks for such a report is told 404 then."""
+    gone = 0
+    while database.exists():
+        with database.write() as connection:
+            found = tombstones.forget(connection, before_us, _CHUNK)
+        for report_id, why in found:
+            # One that could not be removed when its report was deleted. A lost one's place may have a file that is not ours.
+            if why != "lost":
+                remove(report_store.path(folder, report_id))
+        gone += len(found)
+        if not found:
             break
     return gone
 

@@ -130,7 +130,7 @@ def add(
             return False
         if most_waiting is not None and reports.waiting(connection) >= most_waiting:
             raise QueueFull(
-                f"{most_waiting:,} reports are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
+                f"{most_waiting:,} report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
             )
         reports.add(connection, report_id, question.as_of_us, asked.columns, wanted, shape, now_us, digest, version)
         return True

@@ -79,15 +79,16 @@ def join(
 ) -> bool:
     """A report that shares the job of an equal one that is not finished; False when there is none.
 
-    Such a job was asked for at this version of the data, so it reads them as they are now or later.
+    Such a job was asked for at this version of the data, so it reads them as they are now or later. One that went wrong before
+    is left alone: whoever asks now need not wait for its next try, nor fail with it.
     """
     return _step(
         connection,
         "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version, "
-        "started_us, attempts, last_error, next_try_us, died, shares) "
-        "SELECT ?, state, as_of_us, columns, ?, ?, ?, question, data_version, "
-        "started_us, attempts, last_error, next_try_us, died, coalesce(shares, id) "
-        "FROM report WHERE question = ? AND data_version = ? AND state IN ('pending', 'running') LIMIT 1",
+        "started_us, attempts, shares) "
+        "SELECT ?, state, as_of_us, columns, ?, ?, ?, question, data_version, started_us, attempts, coalesce(shares, id) "
+        "FROM report WHERE question = ? AND data_version = ? AND state IN ('pending', 'running') "
+        "AND died = 0 AND last_error IS NULL LIMIT 1",
         (report_id, _text(stores), _text(shape), now_us, question, data_version),
     )
 

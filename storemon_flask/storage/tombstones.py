@@ -1,4 +1,4 @@
-"""Deleted reports: their rows stay, so that whoever asks for one is told that it is gone, and why.
+"""Deleted reports: their rows stay for a time, so that whoever asks for one is told that it is gone, and why.
 
 `gone` is `asked` (somebody deleted it), `old` (it was kept long enough) or `lost` (its file was not there). What a report
 was asked and how it was made goes too, but for a lost one: its file may come back.
@@ -43,14 +43,14 @@ def expire(connection: sqlite3.Connection, before_us: int, now_us: int, most: in
     return len(old), [job for job in jobs if not wanted(connection, job)]
 
 
-def complete(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    """(id, job) of every complete report."""
-    return connection.execute("SELECT id, coalesce(shares, id) FROM report WHERE state = 'complete'").fetchall()
-
-
-def known(connection: sqlite3.Connection, job: str) -> bool:
-    """Whether a job of that id was ever asked of this database."""
-    return connection.execute("SELECT 1 FROM report WHERE id = ?", [job]).fetchone() is not None
+def forget(connection: sqlite3.Connection, before_us: int, most: int) -> list[tuple[str, str]]:
+    """Up to `most` tombstones of before that instant are removed: (id, why it was gone). The row that a job is called by goes
+    after those that share it."""
+    return connection.execute(
+        "DELETE FROM report WHERE id IN (SELECT id FROM report WHERE state = 'deleted' AND deleted_us < ? "
+        "AND NOT EXISTS (SELECT 1 FROM report AS other WHERE other.shares = report.id) LIMIT ?) RETURNING id, gone",
+        (before_us, most),
+    ).fetchall()
 
 
 def lose(connection: sqlite3.Connection, report_id: str, now_us: int) -> bool:

@@ -37,6 +37,7 @@ def register(app: Flask) -> None:
     app.jinja_env.filters |= {
         "local_time": local_time,
         "utc_time": utc_time,
+        "utc_text": utc_text,
         "span": span,
         "hours": hours,
         "percent": percent,
