@@ -33,12 +33,14 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         guard,
         loads,
         openapi,
+        ops,
         pages,
         paths,
         problems,
         reports,
         store_changes,
         stores,
+        watching,
     )
 
     settings = settings or settings_.load()
@@ -65,6 +67,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         reports.blueprint,
         stores.blueprint,
         store_changes.blueprint,
+        ops.blueprint,
         openapi.blueprint,
         docs.blueprint,
     ):
@@ -72,6 +75,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     pages.register(app)
     problems.register(app)
     guard.register(app, settings)
+    watching.register(app, app.extensions["storemon"].meters)
     for command in commands():
         app.cli.add_command(command)
     return app

@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from storemon_flask import logs
 from storemon_flask.errors import Busy, DatabaseError, StoremonError
-from storemon_flask.jobs import keeping, retries
+from storemon_flask.jobs import keeping, retries, watch
 from storemon_flask.jobs.agenda import Agenda
 from storemon_flask.jobs.alarm import Alarm
 from storemon_flask.model import SECOND_US
 from storemon_flask.services import report as report_service
 from storemon_flask.services import report_keeping, report_store, shapes, snapshots
+from storemon_flask.services.meters import Meters
 from storemon_flask.services.report import Asked, Question
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.settings import Settings
@@ -74,6 +76,10 @@ class Runner:
         self._later = Agenda()
         self._unwanted: set[str] = set()
         self._stopping = threading.Event()
+        self._ended = False
+        self.meters = Meters()
+        # An answer that is made as it is sent holds a thread as long as its reader likes.
+        self._rendering = threading.BoundedSemaphore(max(1, settings.http_threads // 4))
         # Triggers and deletions wait while a load is applied; two threads are always left to answer everything else.
         self._waiting = threading.BoundedSemaphore(max(1, settings.http_threads - 2))
         self._loading = threading.BoundedSemaphore(max(1, settings.http_threads - 6))
@@ -130,6 +136,22 @@ class Runner:
         finally:
             self._loading.release()
 
+    def rendering(self) -> Callable[[], None]:
+        """Take a place among the answers that are made while they are sent; what gives it back. `Busy` when all are taken."""
+        if not self._rendering.acquire(blocking=False):
+            raise Busy("too many answers of this kind are being sent; try again in some seconds, or fetch the CSV")
+        given_back = threading.Lock()
+
+        def give_back() -> None:
+            if given_back.acquire(blocking=False):
+                self._rendering.release()
+
+        return give_back
+
+    def takes_work(self) -> bool:
+        """Whether reports that are triggered now will be computed by this process."""
+        return not self._ended
+
     def recover(self) -> int:
         """Run again what was pending or running when the last server went; how many reports that is.
 
@@ -177,6 +199,7 @@ class Runner:
 
     def stop(self, grace_s: float) -> None:
         """Take no more work; give what is running `grace_s` to finish, then put it back to pending."""
+        self._ended = True
         timer = threading.Timer(grace_s, self._stopping.set)
         timer.daemon = True
         timer.start()
@@ -193,18 +216,20 @@ class Runner:
         try:
             self._executor.submit(self.run, job)
         except RuntimeError:
+            self._ended = True
             # The pool is shutting down; the row is pending, and the next server runs it.
             log.info("report %s waits for the next start", job)
 
     def run(self, job: str) -> None:
         """Compute one pending job to its end; every outcome is in the rows of its reports."""
-        try:
-            self._run(job)
-        except Exception:
-            # The row could not even be marked failed (say, the disk is full): recovery finds it running.
-            log.exception("report %s could not be recorded", job)
-        finally:
-            self._unwanted.discard(job)
+        with logs.marked(report_id=job), watch.job(self.meters, self.database, job):
+            try:
+                self._run(job)
+            except Exception:
+                # The row could not even be marked failed (say, the disk is full): recovery finds it running.
+                log.exception("report %s could not be recorded", job)
+            finally:
+                self._unwanted.discard(job)
 
     def _run(self, job: str) -> None:
         try:

@@ -139,6 +139,34 @@ class Database:
         """The database as it is before that step of the schema, in a file beside it."""
         copies.before_step(self.path, step)
 
+    def try_to_write(self) -> None:
+        """Return when the database could be written now, or another is writing it; `DatabaseError` says why not.
+
+        Takes the write lock for a moment, without waiting for it, and changes nothing.
+        """
+        with self.read():
+            # Whether it is one, and of this program's schema.
+            pass
+        uri = f"{self.path.absolute().as_uri()}?mode=rw"
+        with self._sentences(), closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorname != "SQLITE_BUSY":
+                    raise
+            else:
+                connection.rollback()
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the database file and of its write-ahead log; 0 for what is not there."""
+        found = []
+        for file in (self.path, self.path.with_name(self.path.name + "-wal")):
+            try:
+                found.append(file.stat().st_size)
+            except OSError:
+                found.append(0)
+        return found[0], found[1]
+
     def stop_waiting(self) -> None:
         """Writers that wait for the lock give up now: the server is going down."""
         self._stopping.set()
