@@ -50,9 +50,8 @@ class ProblemTask(ErrorTask):
         # Waitress answers before there is an environment; what it has read of the request may be nothing at all.
         told = {"REQUEST_METHOD": getattr(self.request, "command", ""), "PATH_INFO": getattr(self.request, "path", "")}
         told["REMOTE_ADDR"] = self.channel.addr[0]
-        watching.told(
-            self.channel.server.meters, told, error.code, time.time() - self.start_time, answer.content_length
-        )
+        server: Any = self.channel.server
+        watching.told(server.meters, told, error.code, time.time() - self.start_time, answer.content_length)
         self.status = answer.status
         self.response_headers.extend(answer.headers.to_wsgi_list())
         self.set_close_on_finish()
