@@ -168,9 +168,12 @@ def _listening(app: "Flask", settings: Settings) -> tuple[Any, list[str]]:
             "choose another with --port (0 takes a free one) or STOREMON_PORT"
         ) from None
     listening: list[Any] = [one for one in sockets.values() if isinstance(one, BaseWSGIServer)]
+    meters = app.extensions["storemon"].meters
+    meters.gauges["connections"] = lambda: sum(len(one.active_channels) for one in listening)
+    meters.gauges["requests_waiting"] = lambda: len(listening[0].task_dispatcher.queue)
     for one in listening:
         one.channel_class = Channel
-        one.meters = app.extensions["storemon"].meters
+        one.meters = meters
         one.maintenance = partial(tend, one)
     # A name may stand for several addresses; what counts is what was bound.
     return server, [one.effective_host for one in listening if not _is_loopback(one.effective_host)]

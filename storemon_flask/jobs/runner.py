@@ -7,17 +7,17 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
 from storemon_flask import logs
-from storemon_flask.errors import Busy, DatabaseError, StoremonError
-from storemon_flask.jobs import keeping, retries, watch
+from storemon_flask.errors import DatabaseError, StoremonError
+from storemon_flask.jobs import keeping, retries
 from storemon_flask.jobs.agenda import Agenda
 from storemon_flask.jobs.alarm import Alarm
+from storemon_flask.jobs.places import Places
 from storemon_flask.model import SECOND_US
 from storemon_flask.services import report as report_service
 from storemon_flask.services import report_keeping, report_store, shapes, snapshots
@@ -78,11 +78,7 @@ class Runner:
         self._stopping = threading.Event()
         self._ended = False
         self.meters = Meters()
-        # An answer that is made as it is sent holds a thread as long as its reader likes.
-        self._rendering = threading.BoundedSemaphore(max(1, settings.http_threads // 4))
-        # Triggers and deletions wait while a load is applied; two threads are always left to answer everything else.
-        self._waiting = threading.BoundedSemaphore(max(1, settings.http_threads - 2))
-        self._loading = threading.BoundedSemaphore(max(1, settings.http_threads - 6))
+        self.places = Places(settings.http_threads)
 
     def submit(self, asked: Asked) -> str:
         """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor.
@@ -90,7 +86,7 @@ class Runner:
         `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait.
         """
         report_id = secrets.token_hex(16)
-        with self._room():
+        with self.places.for_a_change():
             settings = self.settings
             alone = report_store.add(
                 self.database,
@@ -111,42 +107,11 @@ class Runner:
 
         As long as others share it, the job and the file stay. Errors as `report_store.get`.
         """
-        with self._room():
+        with self.places.for_a_change():
             job = report_keeping.delete(self.database, self.settings.reports_dir, report_id, self._clock())
         if job is not None:
             self._unwanted.add(job)
         log.info("report %s deleted", report_id)
-
-    @contextmanager
-    def _room(self) -> Iterator[None]:
-        if not self._waiting.acquire(blocking=False):
-            raise Busy("too many requests wait while a load is applied; try again in some seconds")
-        try:
-            yield
-        finally:
-            self._waiting.release()
-
-    @contextmanager
-    def room_for_a_load(self) -> Iterator[None]:
-        """A place among the loads that wait for the database's lock; `Busy` when too many do already."""
-        if not self._loading.acquire(blocking=False):
-            raise Busy("too much is being pushed at once; try again in some seconds")
-        try:
-            yield
-        finally:
-            self._loading.release()
-
-    def rendering(self) -> Callable[[], None]:
-        """Take a place among the answers that are made while they are sent; what gives it back. `Busy` when all are taken."""
-        if not self._rendering.acquire(blocking=False):
-            raise Busy("too many answers of this kind are being sent; try again in some seconds, or fetch the CSV")
-        given_back = threading.Lock()
-
-        def give_back() -> None:
-            if given_back.acquire(blocking=False):
-                self._rendering.release()
-
-        return give_back
 
     def takes_work(self) -> bool:
         """Whether reports that are triggered now will be computed by this process."""
@@ -222,44 +187,54 @@ class Runner:
 
     def run(self, job: str) -> None:
         """Compute one pending job to its end; every outcome is in the rows of its reports."""
-        with logs.marked(report_id=job), watch.job(self.meters, self.database, job):
+        started = time.monotonic()
+        outcome: str | None = "unrecorded"
+        with logs.marked(report_id=job):
             try:
-                self._run(job)
+                outcome = self._run(job)
             except Exception:
                 # The row could not even be marked failed (say, the disk is full): recovery finds it running.
                 log.exception("report %s could not be recorded", job)
             finally:
                 self._unwanted.discard(job)
+            if outcome is not None:
+                seconds = time.monotonic() - started
+                self.meters.job(outcome, seconds)
+                told = {"event": "job", "outcome": outcome, "ms": round(seconds * 1000, 1)}
+                log.debug("job of report %s: %s", job, outcome, extra=told)
 
-    def _run(self, job: str) -> None:
+    def _run(self, job: str) -> str | None:
+        """What became of it (`meters.OUTCOMES`); None when it was not begun."""
         try:
             row = report_store.claim(self.database, job, self._clock())
         except Exception as error:
             # It is pending still, and nobody else would come back for it.
             log.warning("report %s cannot begin yet: %s", job, error)
             self._again(job, _UNCLAIMED_US)
-            return
+            return None
         if row is None:
-            return
+            return None
         started = time.monotonic()
         try:
             done = self._compute(row)
         except _Stopping:
             self._record(lambda: report_store.put_back(self.database, job))
             log.info("report %s put back: the server is stopping", job)
+            return "put_back"
         except _Unwanted:
             log.info("report %s stopped: it was deleted", job)
+            return "deleted"
         except Exception as error:
-            self._failed(row, error)
-        else:
-            if self._record(lambda: report_store.complete(self.database, job, self._clock(), done)):
-                log.info("report %s complete: %d stores in %.3f s", job, done.rows, time.monotonic() - started)
-            else:
-                report_keeping.remove(self.path(job))
-                log.info("report %s was deleted before it was complete", job)
+            return self._failed(row, error)
+        if self._record(lambda: report_store.complete(self.database, job, self._clock(), done)):
+            log.info("report %s complete: %d stores in %.3f s", job, done.rows, time.monotonic() - started)
+            return "complete"
+        report_keeping.remove(self.path(job))
+        log.info("report %s was deleted before it was complete", job)
+        return "deleted"
 
-    def _failed(self, row: ReportRow, error: Exception) -> None:
-        """Put the job off until its next try, or say that it failed."""
+    def _failed(self, row: ReportRow, error: Exception) -> str:
+        """Put the job off until its next try, or say that it failed; what became of it."""
         job = row.job
         known = isinstance(error, StoremonError)
         sentence = error.message if isinstance(error, StoremonError) else _unexpected(error)
@@ -270,11 +245,14 @@ class Runner:
                     "report %s is tried again in %d s: %s", job, wait_us // SECOND_US, sentence, exc_info=not known
                 )
                 self._again(job, wait_us)
-            return
+                return "put_off"
+            return "deleted"
         if retries.passes(error):
             sentence = f"{sentence} (tried {row.attempts} times)"
-        self._record(lambda: report_store.fail(self.database, job, self._clock(), sentence))
+        if not self._record(lambda: report_store.fail(self.database, job, self._clock(), sentence)):
+            return "deleted"
         log.log(logging.WARNING if known else logging.ERROR, "report %s failed: %s", job, sentence, exc_info=not known)
+        return "failed"
 
     def _record(self, say: Callable[[], _Said]) -> _Said:
         """Put an outcome into the rows; while that cannot be written (a full disk), try again until it can."""

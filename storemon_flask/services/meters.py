@@ -9,6 +9,9 @@ from typing import Final
 
 # Seconds. A small call takes 2 ms, a report 50 ms to some seconds, a push of a million rows ten.
 REQUEST_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# What becomes of a report's job: tried again later, left for the next server, stopped as nobody wants it any more, or not to be
+# written into its row.
+OUTCOMES: Final = ("complete", "failed", "put_off", "put_back", "deleted", "unrecorded")
 JOB_BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -57,7 +60,7 @@ class Meters:
             self._request_s.setdefault((method, route), Histogram(REQUEST_BUCKETS_S)).add(seconds)
 
     def job(self, outcome: str, seconds: float) -> None:
-        """A report's job ended: complete, failed, put_back or unrecorded."""
+        """A report's job ended, as one of `OUTCOMES`."""
         with self._lock:
             self._jobs[outcome] += 1
             self._job_s.add(seconds)

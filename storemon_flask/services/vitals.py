@@ -71,8 +71,8 @@ class Watcher:
         if not self._database.exists():
             return found
         with self._lock, self._database.read() as connection:
-            if self._file != self._database.identity():
-                # Another file stands at the path: what was counted is of the one before.
+            if self._file != self._database.identity() or loads.newest_file(connection) < self._last_load_file:
+                # Another file stands at the path, or a backup was restored: what was counted is of the one before.
                 self._forget()
                 self._file = self._database.identity()
             self._read_on(connection)

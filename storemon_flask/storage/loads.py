@@ -64,6 +64,11 @@ def totals(connection: sqlite3.Connection) -> tuple[int, int]:
     return loads, rejected
 
 
+def newest_file(connection: sqlite3.Connection) -> int:
+    """The number of the newest file of all loads; 0 without one."""
+    return int(connection.execute("SELECT coalesce(max(id), 0) FROM load_file").fetchone()[0])
+
+
 def since(connection: sqlite3.Connection, last: int) -> Iterator[tuple[int, str, Counts, dict[str, int]]]:
     """(number, feed, counts, rejects by reason) of every file that came in after the file of number `last`."""
     for number, feed, reasons, *counts in connection.execute(

@@ -1,9 +1,10 @@
 """The two endpoints the service is known by, and `/healthz`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
-from flask import Blueprint, Response, json, jsonify, request, send_file, stream_with_context, url_for
+from flask import Blueprint, Response, json, jsonify, request, send_file, url_for
 
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.services import report_store, report_text, workbook
@@ -11,6 +12,7 @@ from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web import bodies, report_schemas
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
+from storemon_flask.web.streaming import streamed
 
 blueprint = Blueprint("classic", __name__)
 
@@ -72,9 +74,10 @@ def _tried(row: ReportRow) -> dict[str, object]:
 
 def _sent(row: ReportRow, file: Path, form: str) -> Response:
     if form == "json":
-        return Response(stream_with_context(_json(row, file.read_text("utf-8"))), content_type="application/json")
+        lines = file.open(encoding="utf-8", newline="")
+        return streamed(_json(row, lines), "application/json", lines.close)
     if form == "xlsx":
-        book = workbook.write(file.read_text("utf-8"), row.altered, row.method or {})
+        book = _book(row, file)
         name = f"report_{row.id}.xlsx"
         return _headed(send_file(book, mimetype=workbook.MIME, as_attachment=True, download_name=name), row)
     answer = send_file(
@@ -87,6 +90,15 @@ def _sent(row: ReportRow, file: Path, form: str) -> Response:
         etag=row.sha256 or True,
     )
     return _headed(answer, row)
+
+
+def _book(row: ReportRow, file: Path) -> IO[bytes]:
+    give_back = runner().places.for_an_answer()
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            return workbook.write(lines, row.row_count or 0, row.altered, row.method or {})
+    finally:
+        give_back()
 
 
 def _headed(answer: Response, row: ReportRow) -> Response:
@@ -104,7 +116,7 @@ def healthz() -> Response:
     return jsonify(status="ok")
 
 
-def _json(row: ReportRow, text: str) -> Iterator[str]:
+def _json(row: ReportRow, lines: Iterable[str]) -> Iterator[str]:
     head = {
         "report_id": row.id,
         "status": "Complete",
@@ -113,7 +125,7 @@ def _json(row: ReportRow, text: str) -> Iterator[str]:
     }
     yield json.dumps(head)[:-1] + ', "rows": ['
     separator = "\n"
-    for fields in report_text.json_rows(text, row.altered):
+    for fields in report_text.json_rows(lines, row.altered):
         yield separator + json.dumps(fields, sort_keys=False)
         separator = ",\n"
     yield "\n]}\n"

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from storemon_flask.services.meters import Meters
+from storemon_flask.services.meters import OUTCOMES, Meters
 from storemon_flask.services.vitals import Vitals
 from storemon_flask.version import VERSION
 
@@ -72,7 +72,7 @@ def _requests(meters: Meters) -> Iterator[Metric]:
 def _jobs(meters: Meters) -> Iterator[Metric]:
     outcomes, buckets, summed = meters.jobs()
     total = CounterMetricFamily("storemon_report_jobs", "Jobs of reports that ended, by outcome.", labels=("outcome",))
-    for outcome in ("complete", "failed", "put_back", "unrecorded"):
+    for outcome in OUTCOMES:
         total.add_metric((outcome,), outcomes.get(outcome, 0))
     yield total
     yield HistogramMetricFamily(

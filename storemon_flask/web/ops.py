@@ -1,5 +1,6 @@
 """For those who run the service: whether it is ready, and its metrics."""
 
+import logging
 import threading
 import time
 from typing import Final
@@ -14,6 +15,7 @@ from storemon_flask.web.problems import problem
 from storemon_flask.web.schemas import Closed
 
 blueprint = Blueprint("ops", __name__)
+log = logging.getLogger("storemon.web")
 
 # Anybody may ask, and each check takes the write lock for a moment: a flood of questions gets one answer a second.
 KEPT_S: Final = 1.0
@@ -63,12 +65,27 @@ def readyz() -> Response:
     with state.lock:
         if state.checked is None or time.monotonic() - state.checked[0] > KEPT_S:
             checks = readiness.check(found.database, found.settings, found.takes_work())
+            if state.checked is None or state.checked[1] != checks:
+                _tell(checks)
             state.checked = time.monotonic(), checks
         checks = state.checked[1]
-    wrong = [sentence for sentence in checks.values() if sentence != readiness.OK]
+    wrong = _wrong(checks)
     if wrong:
         return problem(503, "not-ready", "Not ready", "; ".join(wrong), checks=checks)
     return jsonify(status="ready", checks=checks)
+
+
+def _wrong(checks: dict[str, str]) -> list[str]:
+    return [sentence for sentence in checks.values() if sentence != readiness.OK]
+
+
+def _tell(checks: dict[str, str]) -> None:
+    """Say in the log what changed since the last time."""
+    wrong = _wrong(checks)
+    if wrong:
+        log.warning("not ready: %s", "; ".join(wrong))
+    else:
+        log.info("ready")
 
 
 @operation(

@@ -43,14 +43,15 @@ def request_id(given: str | None) -> str:
 def told(meters: Meters, environ: "WSGIEnvironment", status: int, seconds: float, length: int | None) -> None:
     """Count a request and log it: all of them for programs, for people those that changed something, failed or were slow.
 
-    The query is left out: people put keys there.
+    Of a 503 the log has the reason already (`problems`, `ops`), however many there are. The query is left out: people put keys
+    there.
     """
     given = environ.get("REQUEST_METHOD", "")
     method = given if given in _METHODS else "other"
     route = environ.get(_ROUTE, UNMATCHED)
     meters.request(method, route, status, seconds)
     path = (environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "").partition("?")[0][:_LONGEST_PATH]
-    seen = method not in _READS or status >= 400 or seconds > _SLOW_S
+    seen = status != 503 and (method not in _READS or status >= 400 or seconds > _SLOW_S)
     ms = round(seconds * 1000, 1)
     log.log(
         logging.INFO if seen else logging.DEBUG,
