@@ -13,10 +13,10 @@ from storemon_flask.web import guard, problems, watching
 
 # How long a client that was refused in the middle of its body may go on sending, for nothing, before it is cut off.
 _LINGER_S: Final = 5.0
-
-
 # Slower than any line that still works; 1 GB a day is 12,000.
 _LEAST_BYTES_S: Final = 500
+# What is read of a file at once to be sent. Waitress takes as much as the system would (2.5 MB), for each of many connections.
+_MOST_SENT_BYTES: Final = 262_144
 
 log = logging.getLogger("storemon.server")
 
@@ -26,13 +26,19 @@ def tend(server: Any, now_s: float) -> None:
 
     Waitress itself looks only at connections without a request under way, so that a reader who stops holds a thread for good.
     """
-    for channel in list(server.active_channels.values()):
+    for channel in server.active_channels.values():
+        if channel.will_close:
+            continue
         reason = channel.too_slow(now_s, server.adj.channel_timeout)
         if reason:
             server.meters.dropped(reason)
             log.info("a connection from %s is closed: its client is too slow (%s)", channel.addr[0], reason)
         if reason or (not channel.requests and channel.last_activity < now_s - server.adj.channel_timeout):
             channel.will_close = True
+            # Waitress closes it when more can be sent, which is never where nobody reads, but after this at once. To close it
+            # here would take it from under the loop, which may have given its number to a new connection then.
+            with suppress(OSError):
+                channel.socket.shutdown(socket.SHUT_RDWR)
 
 
 class ProblemTask(ErrorTask):
@@ -82,6 +88,10 @@ class Channel(HTTPChannel):
     _began_s = 0.0
     _coming: Any = None
     _lingers_until_s = 0.0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.sendbuf_len = min(self.sendbuf_len, _MOST_SENT_BYTES)
 
     def too_slow(self, now_s: float, patience_s: float) -> str | None:
         """`request` when what comes in takes too long, `reader` when what is ready is not taken; None when all is well.
