@@ -1,24 +1,33 @@
 """What is seen of a running service: logs, request ids, /readyz, /metrics."""
 
+import errno
 import json
 import logging
+import re
 import socket
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Server, http, sql, wait_until
 from flask import Flask
 from flask.testing import FlaskClient
+from job_helpers import Queue
 from prometheus_client.parser import text_string_to_metric_families
 
 from storemon_flask import create_app, logs
 from storemon_flask.services import readiness, snapshots
 from storemon_flask.settings import Settings
+from storemon_flask.storage import polls
 from storemon_flask.storage.db import Database
+from storemon_flask.web import ops
 
+ROOT = Path(__file__).resolve().parent.parent
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -57,6 +66,119 @@ def test_metrics_say_what_the_database_says(client: FlaskClient, settings: Setti
     assert value(found, "storemon_newest_poll_timestamp_seconds") == 1_728_907_200
     assert value(found, "storemon_newest_poll_age_seconds") == pytest.approx(time.time() - 1_728_907_200, abs=60)
     assert value(found, "storemon_database_size_bytes") == settings.database.stat().st_size
+
+
+NAMES = re.compile(r"^\| `(storemon_[a-z_]+)`", re.MULTILINE)
+
+
+def test_the_docs_name_every_metric_and_no_other(server: Server) -> None:
+    server.wait_for(server.trigger())
+    assert server.get("/api/v1/stores").status == 200
+    wait_until(lambda: b"storemon_stores{" in server.get("/metrics").body, "the stores")
+    found = {family.name for family in text_string_to_metric_families(server.get("/metrics").body.decode())}
+    told = set(NAMES.findall((ROOT / "docs" / "monitoring.md").read_text("utf-8")))
+    assert {name.removesuffix("_total") for name in told} == {name for name in found if name.startswith("storemon_")}
+    # Those are of the process, under their usual names.
+    assert {"process_resident_memory_bytes", "process_cpu_seconds"} <= found
+
+
+def test_connections_and_waiting_requests_are_those_of_the_server(server: Server) -> None:
+    def read(name: str) -> float:
+        families = text_string_to_metric_families(server.get("/metrics").body.decode())
+        (found,) = (family.samples[0].value for family in families if family.name == name)
+        return found
+
+    host, port = server.url.removeprefix("http://").split(":")
+    before = read("storemon_http_connections")
+    assert before >= 1
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+        wait_until(lambda: read("storemon_http_connections") >= 20, "twenty connections more")
+    assert read("storemon_http_requests_waiting") == 0
+
+
+def test_what_becomes_of_a_job_is_counted(
+    client: FlaskClient, app: Flask, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, ids = polls.read_in_pieces, []
+
+    def outcomes() -> dict[str, float]:
+        return {
+            dict(labels)["outcome"]: count
+            for (name, labels), count in scrape(client).items()
+            if name == "storemon_report_jobs_total" and count
+        }
+
+    def trigger(error: Exception | None) -> None:
+        def watched(*arguments: Any) -> Any:
+            if error is not None:
+                raise error
+            ids.append(
+                sql(app.extensions["storemon"].settings.database, "SELECT id FROM report ORDER BY rowid DESC")[0][0]
+            )
+            app.extensions["storemon"].delete(ids[-1])
+            return read(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(polls, "read_in_pieces", watched)
+            assert client.post("/trigger_report").status_code == 202
+
+    trigger(OSError(errno.ENOSPC, "full"))
+    assert outcomes() == {"put_off": 1}
+    trigger(ValueError("no"))
+    assert outcomes() == {"put_off": 1, "failed": 1}
+    trigger(None)
+    assert outcomes() == {"put_off": 1, "failed": 1, "deleted": 1}
+    assert client.post("/trigger_report").status_code == 202
+    assert outcomes() == {"put_off": 1, "failed": 1, "deleted": 1, "complete": 1}
+
+
+def test_a_restored_backup_is_counted_anew(
+    client: FlaskClient, database: Database, settings: Settings, small_fleet: Path
+) -> None:
+    more = b"store_id,timestamp_utc,status\nworked,2024-10-14 11:20:00 UTC,active\n"
+    with sqlite3.connect(settings.database) as source, sqlite3.connect(settings.home / "kept.db") as kept:
+        source.backup(kept)
+    assert client.post("/api/v1/feeds/polls", data=more).status_code == 200
+    new = {"feed": "polls", "outcome": "new"}
+    assert value(scrape(client), "storemon_loaded_rows_total", **new) == 5
+    with sqlite3.connect(settings.database) as target:
+        kept.backup(target)
+    for connection in (source, kept, target):
+        connection.close()
+    assert value(scrape(client), "storemon_loaded_rows_total", **new) == 4
+
+
+def test_it_is_said_once_that_it_is_not_ready_and_once_that_it_is_again(
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ops, "KEPT_S", -1.0)
+    caplog.set_level(logging.INFO, "storemon.web")
+    settings.home.mkdir()
+    client = create_app(settings).test_client()
+    settings.reports_dir.write_text("in the way")
+    for _ in range(3):
+        assert client.get("/readyz").status_code == 503
+    settings.reports_dir.unlink()
+    for _ in range(3):
+        assert client.get("/readyz").status_code == 200
+    assert [(one.levelname, one.message) for one in caplog.records if one.name == "storemon.web"] == [
+        ("WARNING", "not ready: the reports folder is not there and cannot be made"),
+        ("INFO", "ready"),
+    ]
+
+
+def test_refusals_are_no_lines_for_people_one_by_one(
+    settings: Settings, small_fleet: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "storemon.requests")
+    app = create_app(replace(settings, max_pending_reports=1), Queue())
+    for columns in ("classic", "full"):
+        app.test_client().post("/trigger_report", json={"columns": columns})
+    levels = [(one.levelname, one.status) for one in caplog.records if one.name == "storemon.requests"]
+    assert levels == [("INFO", 202), ("DEBUG", 503)]
+    app.extensions["storemon"].database.close()
 
 
 def test_requests_are_counted_by_route_and_never_by_path(client: FlaskClient) -> None:

@@ -3,6 +3,7 @@
 import errno
 from typing import Final
 
+from storemon_flask.errors import StoremonError
 from storemon_flask.model import SECOND_US
 
 # With the waits below, the last try is half an hour after the first.
@@ -38,6 +39,13 @@ def passes(error: BaseException) -> bool:
             return found.errno in _PASSING_ERRNOS
         found = found.__cause__
     return False
+
+
+def sentence(error: Exception) -> str:
+    """What is said of a failure to whoever waits for the report."""
+    if isinstance(error, StoremonError):
+        return error.message
+    return f"unexpected error ({type(error).__name__}); see the log"
 
 
 def wait_us(tries: int) -> int:

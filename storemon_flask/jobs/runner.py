@@ -181,7 +181,6 @@ class Runner:
         try:
             self._executor.submit(self.run, job)
         except RuntimeError:
-            self._ended = True
             # The pool is shutting down; the row is pending, and the next server runs it.
             log.info("report %s waits for the next start", job)
 
@@ -237,16 +236,15 @@ class Runner:
         """Put the job off until its next try, or say that it failed; what became of it."""
         job = row.job
         known = isinstance(error, StoremonError)
-        sentence = error.message if isinstance(error, StoremonError) else _unexpected(error)
+        sentence = retries.sentence(error)
         if retries.passes(error) and row.attempts < retries.MOST_TRIES:
             wait_us = retries.wait_us(row.attempts)
-            if self._record(lambda: report_store.put_off(self.database, job, sentence, self._clock() + wait_us)):
-                log.warning(
-                    "report %s is tried again in %d s: %s", job, wait_us // SECOND_US, sentence, exc_info=not known
-                )
-                self._again(job, wait_us)
-                return "put_off"
-            return "deleted"
+            if not self._record(lambda: report_store.put_off(self.database, job, sentence, self._clock() + wait_us)):
+                return "deleted"
+            after_s = wait_us // SECOND_US
+            log.warning("report %s is tried again in %d s: %s", job, after_s, sentence, exc_info=not known)
+            self._again(job, wait_us)
+            return "put_off"
         if retries.passes(error):
             sentence = f"{sentence} (tried {row.attempts} times)"
         if not self._record(lambda: report_store.fail(self.database, job, self._clock(), sentence)):
@@ -300,7 +298,3 @@ class Runner:
     def path(self, job: str) -> Path:
         """Where the file of that job is, or will be. Ids come from the database, never from a request."""
         return report_store.path(self.settings.reports_dir, job)
-
-
-def _unexpected(error: Exception) -> str:
-    return f"unexpected error ({type(error).__name__}); see the log"
