@@ -20,7 +20,7 @@ from storemon_flask.errors import StoremonError
 from storemon_flask.jobs.daily import daily
 from storemon_flask.jobs.lock import server_lock
 from storemon_flask.jobs.runner import Runner
-from storemon_flask.services import keys, retention
+from storemon_flask.services import keys, memory, retention
 from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def serve(
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
     logs.to_stderr(settings.log_format)
+    memory.one_arena()
     with _signals_interrupt(runner.database.stop_waiting), server_lock(settings.database):
         server = _guarded(app, settings, insecure)
         try:

@@ -19,6 +19,7 @@ _TURN_S = 0.2
 _LAST_WORD_S = 10.0
 # A week of hourly polls is about 1 KB; larger pages waste less at their ends and are fewer to read.
 PAGE_BYTES = 16_384
+_READER_CACHE_KB = 500
 # What SQLite does unasked.
 _AUTOCHECKPOINT_PAGES = 1000
 
@@ -224,6 +225,10 @@ class Database:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 if name == "writer":
                     _use_wal(connection)
+                else:
+                    # Each thread has one, and 2 MB for each of them is more than the rest of the server; what is read is
+                    # read once, from a file that the system has in memory.
+                    connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KB}")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA journal_size_limit = 67108864")
