@@ -22,6 +22,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
 
     from storemon_flask import settings as settings_
     from storemon_flask.jobs import executors
+    from storemon_flask.jobs.alarm import Alarm
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
@@ -32,12 +33,14 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         guard,
         loads,
         openapi,
+        ops,
         pages,
         paths,
         problems,
         reports,
         store_changes,
         stores,
+        watching,
     )
 
     settings = settings or settings_.load()
@@ -50,8 +53,10 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    # What computes at once does nothing later by itself.
+    alarm = Alarm() if executor is None else None
     app.extensions["storemon"] = Runner(
-        Database(settings.database), settings, executor or executors.thread(settings.report_workers)
+        Database(settings.database), settings, executor or executors.thread(settings.report_workers), alarm
     )
     app.url_map.converters["store"] = paths.StoreId
     app.wsgi_app = paths.KeepSegments(app.wsgi_app)  # type: ignore[method-assign]
@@ -62,6 +67,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         reports.blueprint,
         stores.blueprint,
         store_changes.blueprint,
+        ops.blueprint,
         openapi.blueprint,
         docs.blueprint,
     ):
@@ -69,6 +75,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     pages.register(app)
     problems.register(app)
     guard.register(app, settings)
+    watching.register(app, app.extensions["storemon"].meters)
     for command in commands():
         app.cli.add_command(command)
     return app

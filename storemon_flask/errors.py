@@ -116,6 +116,14 @@ class Busy(StoremonError):
     retry_after_s = 2
 
 
+class QueueFull(Busy):
+    """As many reports wait as may."""
+
+    kind = "queue-full"
+    title = "Queue full"
+    retry_after_s = 10
+
+
 class Conflict(StoremonError):
     """The thing asked for is there, and not in the state that this needs."""
 

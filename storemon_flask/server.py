@@ -8,18 +8,19 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask import cli
+from storemon_flask import cli, logs
 from storemon_flask.cli import door as doors
 from storemon_flask.errors import StoremonError
 from storemon_flask.jobs.daily import daily
 from storemon_flask.jobs.lock import server_lock
 from storemon_flask.jobs.runner import Runner
-from storemon_flask.services import keys, retention
+from storemon_flask.services import keys, memory, retention
 from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def serve(
     """
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
-    _log_to_stderr()
+    logs.to_stderr(settings.log_format)
+    memory.one_arena()
     with _signals_interrupt(runner.database.stop_waiting), server_lock(settings.database):
         server = _guarded(app, settings, insecure)
         try:
@@ -136,7 +138,7 @@ def _listening(app: "Flask", settings: Settings) -> tuple[Any, list[str]]:
     import waitress
     from waitress.server import BaseWSGIServer
 
-    from storemon_flask.web.channel import Channel
+    from storemon_flask.web.channel import Channel, tend
 
     sockets: dict[int, Any] = {}
     try:
@@ -151,11 +153,12 @@ def _listening(app: "Flask", settings: Settings) -> tuple[Any, list[str]]:
             recv_bytes=65_536,
             # Waitress refuses a body of just this size.
             max_request_body_size=settings.max_body_bytes + 1,
-            # Whoever stops sending in the middle is let go after a minute; until then he holds a connection and no thread.
-            channel_timeout=60,
+            # Whoever stops sending in the middle is let go after a while; until then he holds a connection and no thread.
+            channel_timeout=settings.connection_timeout_s,
+            cleanup_interval=max(1, min(30, settings.connection_timeout_s // 2)),
             # So that a hundred of those (Waitress's own limit) shut nobody out. Each may have a file for its body beside its
             # socket, and the usual limit of a process is 1,024 files.
-            connection_limit=400,
+            connection_limit=settings.max_connections,
             # select() fails beyond the 1,024th file.
             asyncore_use_poll=True,
         )
@@ -166,8 +169,13 @@ def _listening(app: "Flask", settings: Settings) -> tuple[Any, list[str]]:
             "choose another with --port (0 takes a free one) or STOREMON_PORT"
         ) from None
     listening: list[Any] = [one for one in sockets.values() if isinstance(one, BaseWSGIServer)]
+    meters = app.extensions["storemon"].meters
+    meters.gauges["connections"] = lambda: sum(len(one.active_channels) for one in listening)
+    meters.gauges["requests_waiting"] = lambda: len(listening[0].task_dispatcher.queue)
     for one in listening:
         one.channel_class = Channel
+        one.meters = meters
+        one.maintenance = partial(tend, one)
     # A name may stand for several addresses; what counts is what was bound.
     return server, [one.effective_host for one in listening if not _is_loopback(one.effective_host)]
 
@@ -217,12 +225,3 @@ def _shown(host: str) -> str:
     if host in ("0.0.0.0", "::", "*"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def _log_to_stderr() -> None:
-    root = logging.getLogger("storemon")
-    if not root.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)

@@ -128,14 +128,20 @@ KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_PORT", "port", "8000", "port", "a whole number from 0 (any free port) to 65535", _whole(0, 65535), "the port the server listens on"),
     Knob("STOREMON_REPORT_WORKERS", "report_workers", "1", "threads", "a whole number from 1 to 64", _whole(1, 64), "reports computed at once"),
     Knob("STOREMON_HTTP_THREADS", "http_threads", "32", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
+    Knob("STOREMON_MAX_CONNECTIONS", "max_connections", "400", "connections", "a whole number from 10 to 100000", _whole(10, 100_000), "connections held at once; more wait until one is closed"),
+    Knob("STOREMON_CONNECTION_TIMEOUT_SECONDS", "connection_timeout_s", "60", "seconds", "a whole number of seconds from 1 to 3600", _whole(1, 3600), "how long a client may be silent, or take for its request beyond what 500 bytes a second allow, before its connection is closed"),
+    Knob("STOREMON_MIN_FREE_MB", "min_free_mb", "50", "MB", "a whole number of megabytes from 0 to 1000000000", _whole(0, 1_000_000_000), "with less free on the disk of the database or of the reports, `/readyz` says so"),
+    Knob("STOREMON_LOG_FORMAT", "log_format", "text", "word", "text or json", _one_of("text", "json"), "how the server logs to standard error: lines for people, or one JSON object a line"),
     Knob("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB", "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000), "the largest body of a request, and the most that may come out of a packed one"),
-    Knob("STOREMON_API_KEY", "api_key", "none", "key", "16 to 1000 printable ASCII characters without blanks, or none", _secret, "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` needs a key; never shown", secret=True),
+    Knob("STOREMON_API_KEY", "api_key", "none", "key", "16 to 1000 printable ASCII characters without blanks, or none", _secret, "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` and `/readyz` needs a key; never shown", secret=True),
     Knob("STOREMON_TRUSTED_HOSTS", "trusted_hosts", "auto", "names", "auto, *, or host names and addresses without ports, separated by commas", _trusted, "the names this server may be called by (its `Host`)"),
     Knob("STOREMON_REACH_HOURS", "reach_us", "24", "hours", "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168), "how far a poll may speak for the time around it"),
     Knob("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes", "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080), "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
     Knob("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected"),
     Knob("STOREMON_MAX_REPORT_ROWS", "max_report_rows", "1000000", "rows", "a whole number from 1 to 1000000000", _whole(1, 1_000_000_000), "the longest report that may be asked for"),
     Knob("STOREMON_KEEP_POLLS_DAYS", "keep_polls_days", "0", "days", "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000), "polls, loads and rejected rows older than so many days before the newest poll are taken out when the server starts and once a day; 0 keeps them for ever"),
+    Knob("STOREMON_MAX_PENDING_REPORTS", "max_pending_reports", "1000", "reports", "a whole number from 1 to 1000000", _whole(1, 1_000_000), "different reports that may wait to be computed; equal ones count as one"),
+    Knob("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days", "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500), "finished reports are deleted after this long; 0 keeps them for ever"),
     Knob("STOREMON_CSV_ROAD", "csv_road", "bytes", "word", "bytes, pandas or rows", _one_of("bytes", "pandas", "rows"), "how plain blocks of the polls feed are read; bytes is the fastest, the numbers are the same"),
     Knob("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone", "the name of an IANA time zone, such as America/Chicago", _zone, "the zone of a store that has none"),
 )  # fmt: skip
@@ -152,6 +158,10 @@ class Settings:
     port: int
     report_workers: int
     http_threads: int
+    max_connections: int
+    connection_timeout_s: int
+    min_free_mb: int
+    log_format: str
     max_body_mb: int
     api_key: Secret
     trusted_hosts: str
@@ -160,6 +170,8 @@ class Settings:
     max_clock_skew_us: int
     max_report_rows: int
     keep_polls_days: int
+    max_pending_reports: int
+    keep_reports_days: int
     csv_road: str
     default_timezone: str
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from conftest import Server, http, sql, storemon
 
+from storemon_flask.jobs.runner import Runner
 from storemon_flask.model import WEEK_US
-from storemon_flask.services import check, report_files
+from storemon_flask.services import check
+from storemon_flask.services.report import Asked
 from storemon_flask.settings import Settings
 from storemon_flask.storage import checks
 from storemon_flask.storage.db import Database
@@ -168,18 +170,51 @@ def test_many_problems_are_counted_and_not_all_printed(small_fleet: Path, settin
 
 def test_reports_and_files_that_do_not_belong_together_are_told(small_fleet: Path, settings: Settings) -> None:
     settings.reports_dir.mkdir()
-    for state, report_id in (("complete", "a"), ("complete", "b"), ("running", "c"), ("deleted", "d"), ("failed", "e")):
+    a, b, c, d, e, x = (letter * 32 for letter in "abcdef")
+    for state, report_id in (("complete", a), ("complete", b), ("running", c), ("deleted", d), ("failed", e)):
         sql(
             settings.database,
             "INSERT INTO report (id, state, as_of_us, columns, requested_us) VALUES (?, ?, 1, 'full', 1)",
             report_id,
             state,
         )
-    for name in ("report_a.csv", "report_c.csv", "report_d.csv", "report_x.csv", "mine.csv"):
+    for name in (*(f"report_{report_id}.csv" for report_id in (a, c, d, x)), "report_mine.csv", "mine.csv"):
         (settings.reports_dir / name).touch()
-    missing, alone = report_files.orphans(settings.database, settings.reports_dir)
-    assert missing == ["b"]
-    assert [file.name for file in alone] == ["report_d.csv", "report_x.csv"]
+    folder = settings.reports_dir
+    assert found(settings)["reports and their files"] == [
+        f"report {b} is complete, and its file is not in {folder}",
+        f"{folder}/report_{d}.csv is of a report that was deleted or failed; the next start of a server removes it",
+        f"{folder}/report_{x}.csv belongs to no report of this database",
+    ]
+
+
+def test_a_reports_folder_that_cannot_be_listed_is_a_problem_and_the_rest_is_looked_at(
+    small_fleet: Path, settings: Settings
+) -> None:
+    settings.reports_dir.mkdir()
+    with pytest.MonkeyPatch.context() as denied:
+
+        def refuse(folder: Path) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        denied.setattr(Path, "iterdir", refuse)
+        problems = found(settings)
+    assert problems == {
+        "reports and their files": [f"{settings.reports_dir} cannot be looked through: Permission denied"]
+    }
+
+
+def test_a_file_that_reports_share_is_all_of_theirs(runner: Runner, small_fleet: Path, settings: Settings) -> None:
+    first = runner.submit(Asked())
+    columns = "(id, state, as_of_us, columns, requested_us, shares)"
+    sql(settings.database, f"INSERT INTO report {columns} VALUES ('b', 'complete', 1, 'classic', 1, ?)", first)
+    assert found(settings) == {}
+    runner.delete(first)
+    assert found(settings) == {}
+    (settings.reports_dir / f"report_{first}.csv").unlink()
+    assert found(settings) == {
+        "reports and their files": [f"report b is complete, and its file is not in {settings.reports_dir}"]
+    }
 
 
 def test_without_a_database_there_is_nothing_to_check(settings: Settings) -> None:

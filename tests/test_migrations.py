@@ -74,8 +74,9 @@ def test_there_is_a_file_of_every_schema_that_was() -> None:
         with closing(sqlite3.connect(":memory:")) as connection:
             connection.deserialize(text)
             made.add(tuple(step for (step,) in connection.execute("SELECT name FROM _sqlite_migrations ORDER BY id")))
-    assert made >= {tuple(STEPS[:count]) for count in range(1, 5)}
-    assert len(NAMES) >= 6
+    # The fifth and the sixth step came together.
+    assert made >= {tuple(STEPS[:count]) for count in (1, 2, 3, 4, 6)}
+    assert len(NAMES) >= 7
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,17 +2,21 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from job_helpers import Queue
 from werkzeug.test import TestResponse
 
+from storemon_flask import create_app
 from storemon_flask.services import report_store
 from storemon_flask.settings import Settings
-from storemon_flask.web import bodies, classic
+from storemon_flask.web import bodies, classic, problems
 
 
 def problem(answer: TestResponse, status: int) -> dict[str, Any]:
@@ -140,3 +144,22 @@ def test_a_report_file_that_vanishes_while_it_is_answered_is_no_traceback(
         answer = client.get(f"{where}&format={form}")
         assert answer.content_type == "application/problem+json"
         assert b"Traceback" not in answer.data
+
+
+def test_a_flood_of_refusals_is_a_line_a_minute(
+    settings: Settings, small_fleet: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1000.0]
+    monkeypatch.setattr(problems, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    app = create_app(replace(settings, max_pending_reports=1), Queue())
+    client = app.test_client()
+    client.post("/trigger_report")
+    for passed_s in (0, 1, 2, 3, 60):
+        now_s[0] = 1000.0 + passed_s
+        assert client.post("/trigger_report", json={"columns": "full"}).status_code == 503
+    sentence = "1 report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
+    assert [(record.levelname, record.message) for record in caplog.records if record.name == "storemon.web"] == [
+        ("WARNING", f"{count} request(s) refused since this was said last, the newest POST /trigger_report: {sentence}")
+        for count in (1, 4)
+    ]
+    app.extensions["storemon"].database.close()

@@ -4,16 +4,20 @@ import csv
 import html
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import FORMULA_ID, NEWEST, NO_POLLS, QUOTED_ID, SMALL_FLEET, load_folder, sql
 from flask.testing import FlaskClient
+from job_helpers import Queue
 from werkzeug.test import TestResponse
 
+from storemon_flask import create_app
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import keys
+from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
@@ -229,16 +233,78 @@ def test_one_that_is_gone_is_a_page(client: FlaskClient, runner: Runner, small_f
     assert (answer.status_code, "The report was deleted; trigger a new one" in answer.text) == (410, True)
 
 
-def test_deleting_is_the_runners_and_leads_back(
-    client: FlaskClient, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
+def test_deleting_leads_back_and_nothing_of_the_report_is_left(
+    client: FlaskClient, runner: Runner, small_fleet: Path
 ) -> None:
-    location = asked(client)
-    deleted: list[str] = []
-    monkeypatch.setattr(Runner, "delete", lambda self, report_id: deleted.append(report_id), raising=False)
+    location, other = asked(client), asked(client, columns="full")
+    report_id = location.rpartition("/")[2]
     assert f'action="{location}/delete"' in client.get(location).text
     answer = client.post(f"{location}/delete", headers=BROWSER)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/reports")
-    assert deleted == [location.rpartition("/")[2]]
+    page = client.get("/reports").text
+    assert (f'href="{location}"' in page, f'href="{other}"' in page) == (False, True)
+    assert not runner.path(report_id).exists()
+    assert client.get(location, headers=BROWSER).status_code == 410
+    again = client.post(f"{location}/delete", headers=BROWSER)
+    assert (again.status_code, "The report was deleted; trigger a new one" in again.text) == (410, True)
+
+
+FULL = "report_x.csv cannot be written: <No> space left on device"
+FULL_SHOWN = html.escape(FULL)
+
+
+@pytest.mark.parametrize(
+    ("state", "attempts", "last_error", "next_try_us", "words"),
+    [
+        ("pending", 2, FULL, 1_728_907_204_000_000,
+         f"Try 2 failed: {FULL_SHOWN}. The next one is at 2024-10-14 12:00:04 UTC."),
+        ("running", 3, FULL, None, f"This is try 3; one before it failed: {FULL_SHOWN}."),
+        ("running", 2, None, None, "This is try 2."),
+        ("complete", 3, FULL, None, f"It took 3 tries; the last that failed: {FULL_SHOWN}."),
+        ("complete", 1, None, None, ""),
+        ("pending", 0, None, None, ""),
+        ("running", 1, None, None, ""),
+    ],
+)  # fmt: skip
+def test_tries_are_told_in_words_in_the_list_and_on_the_reports_page(
+    client: FlaskClient,
+    runner: Runner,
+    small_fleet: Path,
+    state: str,
+    attempts: int,
+    last_error: str | None,
+    next_try_us: int | None,
+    words: str,
+) -> None:
+    location = asked(client)
+    sql(
+        runner.settings.database,
+        "UPDATE report SET state = ?, attempts = ?, last_error = ?, next_try_us = ?",
+        state,
+        attempts,
+        last_error,
+        next_try_us,
+    )
+    hidden = "" if words else " hidden"
+    assert f'<span class="facts tries"{hidden}>{words}</span>' in client.get("/reports").text
+    page = client.get(location).text
+    if state != "complete":
+        assert f'<p class="banner tries"{hidden}>{words}</p>' in page
+    elif words:
+        assert f'<p class="facts">{words}</p>' in page
+    else:
+        assert "tries" not in page
+
+
+def test_a_full_queue_is_said_at_the_form(settings: Settings, small_fleet: Path) -> None:
+    app = create_app(replace(settings, max_pending_reports=1), Queue())
+    client = app.test_client()
+    assert ask(client).status_code == 303
+    answer = ask(client, columns="full")
+    assert answer.status_code == 503
+    assert "1 report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later" in answer.text
+    assert '<option value="full" selected>' in answer.text
+    app.extensions["storemon"].database.close()
 
 
 def test_a_key_that_only_reads_may_ask_but_not_delete(client: FlaskClient, runner: Runner, small_fleet: Path) -> None:

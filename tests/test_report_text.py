@@ -146,7 +146,7 @@ def test_a_report_of_no_store_is_its_header() -> None:
 def test_json_rows_give_back_ids_as_they_are_and_null_for_empty_cells() -> None:
     ids = ["'=a", "=a", 'q"1', "00", "1e5", "with, comma"]
     text = rendered(ids, "full")
-    rows = list(report_text.json_rows(text.csv, text.altered))
+    rows = list(report_text.json_rows(io.StringIO(text.csv, newline=""), text.altered))
     assert [row["store_id"] for row in rows] == sorted(ids)
     assert {row["uptime_percent_last_day"] for row in rows} == {None}
     assert rows[0]["polls_last_week"] == 3

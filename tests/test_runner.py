@@ -129,8 +129,8 @@ def test_of_two_runners_that_reach_for_a_report_one_gets_it(
     waiting: Runner, settings: Settings, database: Database
 ) -> None:
     other = Database(settings.database)
-    for _ in range(20):
-        report_id = waiting.submit(Asked())
+    for at_us in range(20):
+        report_id = waiting.submit(Asked(at_us))
         barrier = threading.Barrier(2)
 
         def reach(mine: Database, wanted: str = report_id, start: threading.Barrier = barrier) -> bool:
@@ -173,12 +173,13 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
     seen: list[float] = []
     advance = report_store.advance
 
-    def watched(*arguments: Any) -> None:
-        advance(*arguments)
+    def watched(*arguments: Any) -> bool:
+        wanted = advance(*arguments)
         seen.append(row(settings, report_id, "progress")[0])
         # An earlier word that comes late changes nothing.
         advance(database, report_id, 0.01)
         seen.append(row(settings, report_id, "progress")[0])
+        return wanted
 
     monkeypatch.setattr(report_store, "advance", watched)
     queue.run_all()
@@ -258,7 +259,7 @@ def test_stopping_lets_a_running_report_finish_within_the_grace(
 ) -> None:
     reached, go_on = at_a_step
     runner = Runner(database, settings, thread(1))
-    running, queued = runner.submit(Asked()), runner.submit(Asked())
+    running, queued = runner.submit(Asked()), runner.submit(Asked(columns="full"))
     assert reached.wait(30)
     threading.Timer(0.1, go_on.set).start()
     runner.stop(grace_s=30)
@@ -294,7 +295,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
 def test_after_a_crash_pending_and_running_reports_run_again_in_order(
     waiting: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    pending, running, done = (waiting.submit(Asked()) for _ in range(3))
+    pending, running, done = (waiting.submit(Asked(stores=stores)) for stores in (["worked"], None, ["silent"]))
     report_store.claim(database, running, 1)
     report_store.advance(database, running, 0.5)
     queue.jobs = [job for job in queue.jobs if job[1] == done]

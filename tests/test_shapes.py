@@ -376,4 +376,6 @@ def test_two_outages_of_one_store_are_told_apart() -> None:
 
 def test_a_report_longer_than_a_sheet_is_refused_and_not_cut() -> None:
     with pytest.raises(Unprocessable, match="at most 1,048,576 rows"):
-        workbook.write("store_id\n" + "s\n" * (1 << 20), {}, {})
+        workbook.write(iter(["store_id\n", "s\n"]), 1 << 20, {}, {})
+    with workbook.write(iter(["store_id\n", "s\n"]), 1, {}, {}) as book:
+        assert book.read(2) == b"PK"

@@ -11,7 +11,7 @@ from storemon_flask.cli.door import door, table
 def keys() -> None:
     """Add, list and revoke the keys that calls over HTTP need.
 
-    Without a key everybody on this machine may call. With the first one every call but /healthz needs one.
+    Without a key everybody on this machine may call. With the first one every call but /healthz and /readyz needs one.
     """
 
 
@@ -67,7 +67,7 @@ def revoke(ctx: click.Context, prefix: str) -> None:
     click.echo(f"{row.prefix} is revoked since {_instant(row.revoked_us)}")
     if all(other.revoked_us is not None for other in service.rows(database)) and not settings.api_key:
         click.echo(
-            "No key is left: every call but /healthz is refused until `storemon keys add` makes one.",
+            "No key is left: every call but /healthz and /readyz is refused until `storemon keys add` makes one.",
             err=True,
         )
 

@@ -1,5 +1,6 @@
 """`outages` and `diff`: what went wrong, and what changed."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def outages(
         click.echo(f"as of {as_of}: {done.rows:,} outages, {done.bytes:,} bytes in {output}", err=True)
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
-    for found in report_text.text_rows(text.csv, text.altered):
+    for found in report_text.text_rows(io.StringIO(text.csv, newline=""), text.altered):
         minutes = round(float(found["down_minutes"]))
         rows.append(
             [

@@ -1,6 +1,7 @@
 """One server a database: a lock file beside it, held while the server lives and free again however it dies."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,8 +14,10 @@ from storemon_flask.errors import DatabaseError
 @contextmanager
 def server_lock(database: Path) -> Iterator[None]:
     """Hold the server's lock; `DatabaseError` names the process that has it."""
-    file = database.with_name(database.name + ".server-lock")
-    holder = database.with_name(database.name + ".server-pid")
+    # By whatever name it is reached, a database has one lock.
+    real = database.resolve()
+    file = real.with_name(real.name + ".server-lock")
+    holder = real.with_name(real.name + ".server-pid")
     lock = FileLock(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +40,21 @@ def server_lock(database: Path) -> Iterator[None]:
 
 
 def _named(holder: Path) -> str:
+    """The process that has the lock, as far as its file names one that lives: a server that just starts may not have said it yet."""
+    for _ in range(20):
+        with suppress(OSError, ValueError):
+            number = int(holder.read_text())
+            if _lives(number):
+                return f" (process {number})"
+        time.sleep(0.05)
+    return ""
+
+
+def _lives(number: int) -> bool:
     try:
-        return f" (process {int(holder.read_text())})"
-    except (OSError, ValueError):
-        return ""
+        os.kill(number, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return number > 0

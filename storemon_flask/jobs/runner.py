@@ -1,18 +1,27 @@
-"""A report's life as a job: submitted, claimed, computed, written, completed or failed; recovered after a crash."""
+"""A report's life as a job: submitted, claimed, computed, written, completed or failed; tried again, and recovered after a crash.
+
+Equal reports that wait or run share a job (storage.reports); what is handed about here are ids of jobs.
+"""
 
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from storemon_flask.errors import Busy, DatabaseError, StoremonError
+from storemon_flask import logs
+from storemon_flask.errors import DatabaseError, StoremonError
+from storemon_flask.jobs import keeping, retries
+from storemon_flask.jobs.agenda import Agenda
+from storemon_flask.jobs.alarm import Alarm
+from storemon_flask.jobs.places import Places
+from storemon_flask.model import SECOND_US
 from storemon_flask.services import report as report_service
-from storemon_flask.services import report_store, shapes, snapshots
+from storemon_flask.services import report_keeping, report_store, shapes, snapshots
+from storemon_flask.services.meters import Meters
 from storemon_flask.services.report import Asked, Question
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.settings import Settings
@@ -20,123 +29,240 @@ from storemon_flask.storage.db import Database
 
 log = logging.getLogger("storemon.jobs")
 
-# The first try and one more after the process died under it.
-MOST_ATTEMPTS: Final = 2
+# The first time and once more after the process died under it.
+MOST_DEATHS: Final = 2
 _PROGRESS_EVERY_S: Final = 0.2
+# A job that cannot even be claimed (the database cannot be written) is reached for again after this long.
+_UNCLAIMED_US: Final = 10 * SECOND_US
+# The alarm looks at the clock at least this often, because clocks are set.
+_LONGEST_WAIT_S: Final = 60.0
+_KEEPING: Final = "keeping"
 DIED: Final = "the server died twice while it computed this report; see its log, then trigger the report again"
+
+_Said = TypeVar("_Said")
 
 
 class _Stopping(Exception):
     """The server is going down and asks a running report to stop at its next step."""
 
 
-class Runner:
-    """Takes questions, answers ids, and computes the reports on an executor."""
+class _Unwanted(Exception):
+    """Every report of the job was deleted."""
 
-    def __init__(self, database: Database, settings: Settings, executor: Executor) -> None:
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Runner:
+    """Takes questions, answers ids, and computes the reports on an executor.
+
+    Without an `alarm` what is due later happens when `tick` is called. `clock` tells the time in microseconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        executor: Executor,
+        alarm: Alarm | None = None,
+        clock: Callable[[], int] = _now_us,
+    ) -> None:
         self.database = database
         self.settings = settings
         self._executor = executor
+        self._alarm = alarm
+        self._clock = clock
+        self._later = Agenda()
+        self._unwanted: set[str] = set()
         self._stopping = threading.Event()
-        # Triggers wait while a load is applied; two threads are always left to answer everything else.
-        self._waiting = threading.BoundedSemaphore(max(1, settings.http_threads - 2))
-        self._loading = threading.BoundedSemaphore(max(1, settings.http_threads - 6))
+        self._ended = False
+        self.meters = Meters()
+        self.places = Places(settings.http_threads)
 
     def submit(self, asked: Asked) -> str:
-        """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor."""
+        """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor.
+
+        `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait.
+        """
         report_id = secrets.token_hex(16)
-        if not self._waiting.acquire(blocking=False):
-            raise Busy("too many reports are being triggered while a load is applied; try again in some seconds")
-        try:
+        with self.places.for_a_change():
             settings = self.settings
-            report_store.add(
-                self.database, report_id, asked, settings.default_timezone, settings.max_report_rows, _now_us()
+            alone = report_store.add(
+                self.database,
+                report_id,
+                asked,
+                settings.default_timezone,
+                settings.max_report_rows,
+                self._clock(),
+                settings.rules,
+                settings.max_pending_reports,
             )
-        finally:
-            self._waiting.release()
-        self._hand_over(report_id)
+        if alone:
+            self._hand_over(report_id)
         return report_id
 
-    @contextmanager
-    def room_for_a_load(self) -> Iterator[None]:
-        """A place among the loads that wait for the database's lock; `Busy` when too many do already."""
-        if not self._loading.acquire(blocking=False):
-            raise Busy("too much is being pushed at once; try again in some seconds")
-        try:
-            yield
-        finally:
-            self._loading.release()
+    def delete(self, report_id: str) -> None:
+        """The report is gone: one that waits is not computed, a running one stops at its next step, a finished one's file goes.
+
+        As long as others share it, the job and the file stay. Errors as `report_store.get`.
+        """
+        with self.places.for_a_change():
+            job = report_keeping.delete(self.database, self.settings.reports_dir, report_id, self._clock())
+        if job is not None:
+            self._unwanted.add(job)
+        log.info("report %s deleted", report_id)
+
+    def takes_work(self) -> bool:
+        """Whether reports that are triggered now will be computed by this process."""
+        return not self._ended
 
     def recover(self) -> int:
         """Run again what was pending or running when the last server went; how many reports that is.
 
-        Only for the server that holds the lock: anybody else would take reports away from it.
+        The reports folder is set right, and what was kept long enough is deleted, now and every hour. Only for the server that
+        holds the lock: anybody else would take reports away from it.
         """
-        report_store.sweep(self.settings.reports_dir)
-        ids = report_store.recover(self.database, _now_us(), MOST_ATTEMPTS, DIED)
-        for report_id in ids:
-            self._hand_over(report_id)
-        return len(ids)
+        now_us = self._clock()
+        jobs = report_store.recover(self.database, now_us, MOST_DEATHS, DIED)
+        keeping.tidy(self.database, self.settings, now_us)
+        self._later.add(_KEEPING, now_us, now_us)
+        for job, next_try_us, _ in jobs:
+            if next_try_us is None or next_try_us <= now_us:
+                self._hand_over(job)
+            else:
+                # Not later than the longest wait, whatever the clock was when that was written.
+                self._later.add(job, now_us, min(next_try_us, now_us + retries.wait_us(retries.MOST_TRIES)))
+        self.tick()
+        return sum(count for _, _, count in jobs)
+
+    def tick(self) -> None:
+        """Do what is due: next tries, and deleting what was kept long enough; then set the alarm for what comes next."""
+        now_us = self._clock()
+        due = self._later.due(now_us)
+        for job in due:
+            if job != _KEEPING:
+                self._hand_over(job)
+        try:
+            if _KEEPING in due:
+                self._later.add(_KEEPING, now_us, now_us + keeping.EVERY_US)
+                keeping.expire(self.database, self.settings, now_us)
+        finally:
+            # Next tries come whatever becomes of the keeping.
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        wait_us = self._later.wait_us(self._clock())
+        if self._alarm is not None and wait_us is not None:
+            self._alarm.set(self.tick, min(wait_us / SECOND_US, _LONGEST_WAIT_S))
+
+    def _again(self, job: str, wait_us: int) -> None:
+        if not self._stopping.is_set():
+            now_us = self._clock()
+            self._later.add(job, now_us, now_us + wait_us)
+            self._set_alarm()
 
     def stop(self, grace_s: float) -> None:
         """Take no more work; give what is running `grace_s` to finish, then put it back to pending."""
+        self._ended = True
         timer = threading.Timer(grace_s, self._stopping.set)
         timer.daemon = True
         timer.start()
         try:
+            if self._alarm is not None:
+                self._alarm.stop()
             # What is queued stays pending in the database, for the next server.
             self._executor.shutdown(wait=True, cancel_futures=True)
         finally:
             timer.cancel()
             snapshots.stop(self.database)
 
-    def _hand_over(self, report_id: str) -> None:
+    def _hand_over(self, job: str) -> None:
         try:
-            self._executor.submit(self.run, report_id)
+            self._executor.submit(self.run, job)
         except RuntimeError:
             # The pool is shutting down; the row is pending, and the next server runs it.
-            log.info("report %s waits for the next start", report_id)
+            log.info("report %s waits for the next start", job)
 
-    def run(self, report_id: str) -> None:
-        """Compute one pending report to its end; every outcome is in its row."""
+    def run(self, job: str) -> None:
+        """Compute one pending job to its end; every outcome is in the rows of its reports."""
+        started = time.monotonic()
+        outcome: str | None = "unrecorded"
+        with logs.marked(report_id=job):
+            try:
+                outcome = self._run(job)
+            except Exception:
+                # The row could not even be marked failed (say, the disk is full): recovery finds it running.
+                log.exception("report %s could not be recorded", job)
+            finally:
+                self._unwanted.discard(job)
+            if outcome is not None:
+                seconds = time.monotonic() - started
+                self.meters.job(outcome, seconds)
+                told = {"event": "job", "outcome": outcome, "ms": round(seconds * 1000, 1)}
+                log.debug("job of report %s: %s", job, outcome, extra=told)
+
+    def _run(self, job: str) -> str | None:
+        """What became of it (`meters.OUTCOMES`); None when it was not begun."""
         try:
-            self._run(report_id)
-        except Exception:
-            # The row could not even be marked failed (say, the disk is full): recovery finds it running.
-            log.exception("report %s could not be recorded", report_id)
-
-    def _run(self, report_id: str) -> None:
-        row = report_store.claim(self.database, report_id, _now_us())
+            row = report_store.claim(self.database, job, self._clock())
+        except Exception as error:
+            # It is pending still, and nobody else would come back for it.
+            log.warning("report %s cannot begin yet: %s", job, error)
+            self._again(job, _UNCLAIMED_US)
+            return None
         if row is None:
-            return
+            return None
         started = time.monotonic()
         try:
             done = self._compute(row)
         except _Stopping:
-            self._record(lambda: report_store.put_back(self.database, report_id))
-            log.info("report %s put back: the server is stopping", report_id)
-        except StoremonError as error:
-            sentence = error.message
-            self._record(lambda: report_store.fail(self.database, report_id, _now_us(), sentence))
-            log.warning("report %s failed: %s", report_id, error.message)
+            self._record(lambda: report_store.put_back(self.database, job))
+            log.info("report %s put back: the server is stopping", job)
+            return "put_back"
+        except _Unwanted:
+            log.info("report %s stopped: it was deleted", job)
+            return "deleted"
         except Exception as error:
-            sentence = f"unexpected error ({type(error).__name__}); see the log"
-            self._record(lambda: report_store.fail(self.database, report_id, _now_us(), sentence))
-            log.exception("report %s failed", report_id)
-        else:
-            self._record(lambda: report_store.complete(self.database, report_id, _now_us(), done))
-            log.info("report %s complete: %d stores in %.3f s", report_id, done.rows, time.monotonic() - started)
+            return self._failed(row, error)
+        if self._record(lambda: report_store.complete(self.database, job, self._clock(), done)):
+            log.info("report %s complete: %d stores in %.3f s", job, done.rows, time.monotonic() - started)
+            return "complete"
+        report_keeping.remove(self.path(job))
+        log.info("report %s was deleted before it was complete", job)
+        return "deleted"
 
-    def _record(self, say: Callable[[], None]) -> None:
-        """Put an outcome into the report's row; while that cannot be written (a full disk), try again until it can."""
+    def _failed(self, row: ReportRow, error: Exception) -> str:
+        """Put the job off until its next try, or say that it failed; what became of it."""
+        job = row.job
+        known = isinstance(error, StoremonError)
+        sentence = retries.sentence(error)
+        if retries.passes(error) and row.attempts < retries.MOST_TRIES:
+            wait_us = retries.wait_us(row.attempts)
+            if not self._record(lambda: report_store.put_off(self.database, job, sentence, self._clock() + wait_us)):
+                return "deleted"
+            after_s = wait_us // SECOND_US
+            log.warning("report %s is tried again in %d s: %s", job, after_s, sentence, exc_info=not known)
+            self._again(job, wait_us)
+            return "put_off"
+        if retries.passes(error):
+            sentence = f"{sentence} (tried {row.attempts} times)"
+        if not self._record(lambda: report_store.fail(self.database, job, self._clock(), sentence)):
+            return "deleted"
+        log.log(logging.WARNING if known else logging.ERROR, "report %s failed: %s", job, sentence, exc_info=not known)
+        return "failed"
+
+    def _record(self, say: Callable[[], _Said]) -> _Said:
+        """Put an outcome into the rows; while that cannot be written (a full disk), try again until it can."""
         delay = 0.1
         while True:
             try:
                 return say()
-            except DatabaseError as error:
-                if self._stopping.wait(delay):
+            except Exception as error:
+                passes = isinstance(error, DatabaseError) or retries.passes(error)
+                if not passes or self._stopping.wait(delay):
                     raise
-                log.warning("an outcome cannot be recorded yet: %s", error.message)
+                log.warning("an outcome cannot be recorded yet: %s", error)
                 delay = min(2 * delay, 30.0)
 
     def _compute(self, row: ReportRow) -> report_service.Finished:
@@ -146,8 +272,10 @@ class Runner:
             nonlocal told
             if self._stopping.is_set():
                 raise _Stopping
+            if row.job in self._unwanted:
+                raise _Unwanted
             if time.monotonic() - told >= _PROGRESS_EVERY_S:
-                report_store.advance(self.database, row.id, part)
+                self._advance(row.job, part)
                 told = time.monotonic()
 
         wanted = None if row.stores is None else tuple(row.stores)
@@ -155,12 +283,18 @@ class Runner:
         settings = self.settings
         text = report_service.compute(self.database, question, settings.rules, settings.default_timezone, progress)
         report_store.make_folder(settings.reports_dir)
-        return report_service.write(text, self.path(row.id))
+        return report_service.write(text, self.path(row.job))
 
-    def path(self, report_id: str) -> Path:
-        """Where the file of that report is, or will be. Ids come from the database, never from a request."""
-        return report_store.path(self.settings.reports_dir, report_id)
+    def _advance(self, job: str, part: float) -> None:
+        try:
+            wanted = report_store.advance(self.database, job, part)
+        except DatabaseError as error:
+            # A report is worth more than the word of how far it is.
+            log.debug("progress of report %s not told: %s", job, error.message)
+            return
+        if not wanted:
+            raise _Unwanted
 
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
+    def path(self, job: str) -> Path:
+        """Where the file of that job is, or will be. Ids come from the database, never from a request."""
+        return report_store.path(self.settings.reports_dir, job)

@@ -8,7 +8,7 @@ from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.errors import DatabaseError
-from storemon_flask.services import report_files
+from storemon_flask.services import report_keeping
 from storemon_flask.settings import Settings
 from storemon_flask.storage import checks, copies, files, migrations
 from storemon_flask.storage.db import sentences
@@ -123,12 +123,17 @@ def _reports(settings: Settings, checked: Checked) -> None:
     checked.parts.append(part)
     try:
         with sentences(settings.database):
-            missing, alone = report_files.orphans(settings.database, settings.reports_dir)
+            found = report_keeping.consistency(partial(copies.looking, settings.database), settings.reports_dir)
     except (DatabaseError, sqlite3.DatabaseError) as error:
         part.problem(getattr(error, "message", None) or str(error))
         return
-    for report_id in missing:
+    except OSError as error:
+        part.problem(f"{settings.reports_dir} cannot be looked through: {error.strerror or error}")
+        return
+    for report_id in found.missing:
         part.problem(f"report {report_id} is complete, and its file is not in {settings.reports_dir}")
-    for file in alone:
-        part.problem(f"{file} belongs to no report")
-    part.amount = f"{len(missing) + len(alone):,} orphans"
+    for file in found.orphans:
+        part.problem(f"{file} is of a report that was deleted or failed; the next start of a server removes it")
+    for file in found.strangers:
+        part.problem(f"{file} belongs to no report of this database")
+    part.amount = f"{len(found.missing) + len(found.orphans) + len(found.strangers):,} orphans"

@@ -1,5 +1,6 @@
 """What changed from one report to another: store by store, cell by cell, the largest change first."""
 
+import io
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -60,7 +61,7 @@ def _table(text: str, altered: Altered) -> tuple[list[str], dict[tuple[str, ...]
     """The columns of amounts of time, and the rows by key."""
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     columns: list[str] = []
-    for row in report_text.text_rows(text, altered):
+    for row in report_text.text_rows(io.StringIO(text, newline=""), altered):
         columns = columns or [name for name in row if name and report_text.is_amount(name)]
         try:
             cells = {name: Decimal(row[name]) if row[name] else None for name in columns}

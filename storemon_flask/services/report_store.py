@@ -1,21 +1,31 @@
 """The rows and files of reports, for the jobs that make them and the doors that serve them."""
 
-from contextlib import suppress
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
-from storemon_flask.errors import BadRequest, Conflict, Gone, NotFound, ReportFailed
+from storemon_flask.errors import BadRequest, Conflict, Gone, NotFound, QueueFull, ReportFailed
+from storemon_flask.model import Rules
 from storemon_flask.services import report, report_diff
-from storemon_flask.services.report import Asked, Finished
+from storemon_flask.services.report import Asked, Finished, Question
 from storemon_flask.services.report_diff import Change
 from storemon_flask.services.report_text import Altered
-from storemon_flask.storage import reports
+from storemon_flask.storage import reports, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.reports import ReportRow as ReportRow
 
+_GONE: Final[Mapping[str | None, str]] = {
+    "old": "the report was deleted because it was older than STOREMON_KEEP_REPORTS_DAYS allows; trigger a new one",
+    "lost": "the report's file was no longer in the reports folder when the server started; trigger a new report",
+}
 
-def path(folder: Path, report_id: str) -> Path:
-    """The file of a report."""
-    return folder / f"report_{report_id}.csv"
+
+def path(folder: Path, job: str) -> Path:
+    """The file of a job: that of the report of this id, and of those that share it."""
+    return folder / f"report_{job}.csv"
 
 
 def make_folder(folder: Path) -> None:
@@ -26,17 +36,6 @@ def make_folder(folder: Path) -> None:
         raise ReportFailed(f"the reports folder {folder} cannot be made: {error.strerror or error}") from error
 
 
-def sweep(folder: Path) -> int:
-    """Remove what a server that was killed had begun to write; how many files that was. Other files stay."""
-    removed = 0
-    for file in folder.glob(".report_*.tmp"):
-        # A folder that cannot be written is said when a report is.
-        with suppress(OSError):
-            file.unlink()
-            removed += 1
-    return removed
-
-
 def get(database: Database, report_id: str | None) -> ReportRow:
     """The report of that id; `BadRequest` without one, `NotFound` for an unknown one, `Gone` for a deleted one."""
     if not report_id:
@@ -45,19 +44,29 @@ def get(database: Database, report_id: str | None) -> ReportRow:
     if database.exists():
         with database.read() as connection:
             row = reports.find(connection, report_id)
+    return present(row)
+
+
+def present(row: ReportRow | None) -> ReportRow:
+    """The report found; `NotFound` when there is none, `Gone` for a deleted one."""
     if row is None:
         raise NotFound("there is no report of that id; POST /trigger_report makes one and answers its id")
     if row.state == "deleted":
-        raise Gone("the report was deleted; trigger a new one")
+        raise Gone(_GONE.get(row.gone, "the report was deleted; trigger a new one"))
     return row
 
 
 def file_of(row: ReportRow, folder: Path) -> Path:
     """The file of a complete report; `Gone` when somebody removed it."""
-    file = path(folder, row.id)
+    file = path(folder, row.job)
     if not file.is_file():
-        raise Gone(f"the report's file {file.name} is no longer in the reports folder; trigger a new report")
+        raise gone(file)
     return file
+
+
+def gone(file: Path) -> Gone:
+    """What is said when a report's file is not there."""
+    return Gone(f"the report's file {file.name} is no longer in the reports folder; trigger a new report")
 
 
 def newest(database: Database, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
@@ -81,7 +90,11 @@ def diff(database: Database, folder: Path, before_id: str, after_id: str, files:
         row = get(database, report_id)
         if row.state != "complete":
             raise Conflict(f"report {report_id} is {row.state}, not complete; ask again when it is")
-        found.append((file_of(row, folder).read_text("utf-8"), row.altered))
+        file = file_of(row, folder)
+        try:
+            found.append((file.read_text("utf-8"), row.altered))
+        except FileNotFoundError:
+            raise gone(file) from None
     return report_diff.changes(*found)
 
 
@@ -92,45 +105,87 @@ def _text(file: Path) -> str:
         raise ReportFailed(f"{file} cannot be read: {error}") from None
 
 
-def add(database: Database, report_id: str, asked: Asked, default_zone: str, most_rows: int, now_us: int) -> None:
-    """A pending report, committed; its as-of is settled now. Errors as `report.ask`."""
+def add(
+    database: Database,
+    report_id: str,
+    asked: Asked,
+    default_zone: str,
+    most_rows: int,
+    now_us: int,
+    rules: Rules | None = None,
+    most_waiting: int | None = None,
+) -> bool:
+    """A pending report, committed; its as-of is settled now. False when it shares the job of an equal one (never without
+    `rules`), so that there is nothing more to do.
+
+    `QueueFull` when it would be a job beyond `most_waiting`; other errors as `report.ask`.
+    """
     with database.write() as connection:
         question = report.ask(database, asked, default_zone, most_rows, connection)
         wanted = None if question.stores is None else list(question.stores)
-        reports.add(connection, report_id, question.as_of_us, asked.columns, wanted, dict(asked.shape) or None, now_us)
+        shape = dict(asked.shape) or None
+        version = stores.data_version(connection)
+        digest = None if rules is None else _digest(question, default_zone, rules)
+        if digest is not None and reports.join(connection, report_id, wanted, shape, now_us, digest, version):
+            return False
+        if most_waiting is not None and reports.waiting(connection) >= most_waiting:
+            raise QueueFull(
+                f"{most_waiting:,} report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
+            )
+        reports.add(connection, report_id, question.as_of_us, asked.columns, wanted, shape, now_us, digest, version)
+        return True
 
 
-def claim(database: Database, report_id: str, now_us: int) -> ReportRow | None:
-    """The report, now running; None when it is not pending (any more)."""
+def _digest(question: Question, default_zone: str, rules: Rules) -> str:
+    """The same for questions that have the same answer on the same data."""
+    wanted = None if question.stores is None else sorted(question.stores)
+    shape = None if question.shape is None else asdict(question.shape)
+    whole = [question.as_of_us, question.columns, wanted, shape, default_zone, asdict(rules)]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+
+def claim(database: Database, job: str, now_us: int) -> ReportRow | None:
+    """The job, now running, as one of its reports; None when it is not pending (any more)."""
     with database.write() as connection:
-        return reports.find(connection, report_id) if reports.claim(connection, report_id, now_us) else None
+        return reports.claim(connection, job, now_us)
 
 
-def advance(database: Database, report_id: str, progress: float) -> None:
-    """Say how far a running report is, 0 to 1."""
+def advance(database: Database, job: str, progress: float) -> bool:
+    """Say how far a running job is, 0 to 1; False when nobody wants it any more."""
     with database.write() as connection:
-        reports.advance(connection, report_id, progress)
+        return reports.advance(connection, job, progress)
 
 
-def complete(database: Database, report_id: str, now_us: int, done: Finished) -> None:
-    """The report's file is in its place: say so."""
+def complete(database: Database, job: str, now_us: int, done: Finished) -> int:
+    """The job's file is in its place: say so. Returns of how many reports; of none when they were deleted meanwhile."""
     with database.write(last_word=True) as connection:
-        reports.complete(connection, report_id, now_us, done.rows, done.bytes, done.sha256, done.altered, done.method)
+        return reports.complete(
+            connection, job, now_us, done.rows, done.bytes, done.sha256, done.altered, done.method
+        )  # fmt: skip
 
 
-def fail(database: Database, report_id: str, now_us: int, sentence: str) -> None:
-    """The report will not come; why."""
+def fail(database: Database, job: str, now_us: int, sentence: str) -> bool:
+    """The job's reports will not come; why. False when nobody waits for them."""
     with database.write(last_word=True) as connection:
-        reports.fail(connection, report_id, now_us, sentence)
+        return reports.fail(connection, job, now_us, sentence)
 
 
-def put_back(database: Database, report_id: str) -> None:
-    """The report was stopped in good order and waits for the next server."""
+def put_off(database: Database, job: str, sentence: str, next_try_us: int) -> bool:
+    """The job failed for now, and why; it is tried again at that instant. False when nobody waits for it."""
     with database.write(last_word=True) as connection:
-        reports.put_back(connection, report_id)
+        return reports.put_off(connection, job, sentence, next_try_us)
 
 
-def recover(database: Database, now_us: int, most_attempts: int, sentence: str) -> list[str]:
-    """Ids of the reports to run after a start; those that were tried too often are failed with `sentence`."""
+def put_back(database: Database, job: str) -> bool:
+    """The job was stopped in good order and waits for the next server. False when nobody waits for it."""
+    with database.write(last_word=True) as connection:
+        return reports.put_back(connection, job)
+
+
+def recover(database: Database, now_us: int, most_deaths: int, sentence: str) -> list[tuple[str, int | None, int]]:
+    """The jobs to run after a start: (id, when the next try is due or None, how many reports it is for).
+
+    Those under which the server died `most_deaths` times are failed with `sentence`.
+    """
     with database.write() as connection:
-        return reports.recover(connection, now_us, most_attempts, sentence)
+        return reports.recover(connection, now_us, most_deaths, sentence)

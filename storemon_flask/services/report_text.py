@@ -1,9 +1,8 @@
 """A report's table as CSV text and as JSON rows (SPEC 4). Cells are made from integers, rounded half up, once."""
 
 import csv
-import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -93,9 +92,9 @@ def render(stores: StoreColumns, table: Table, columns: str) -> ReportText:
     return ReportText("\n".join(lines), len(stores.order), altered)
 
 
-def json_rows(text: str, altered: Altered) -> Iterator[dict[str, object]]:
-    """A finished CSV as JSON rows: numbers as numbers, empty cells null, ids and names as they are."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+def json_rows(lines: Iterable[str], altered: Altered) -> Iterator[dict[str, object]]:
+    """A finished CSV, line by line, as JSON rows: numbers as numbers, empty cells null, ids and names as they are."""
+    reader = csv.reader(lines)
     header = next(reader)
     kinds = [_json_kind(name) for name in header]
     for row, fields in enumerate(reader):
@@ -106,9 +105,9 @@ def json_rows(text: str, altered: Altered) -> Iterator[dict[str, object]]:
         yield found
 
 
-def text_rows(text: str, altered: Altered) -> Iterator[dict[str, str]]:
-    """A finished CSV as rows of texts, ids and names as they are."""
-    for row, found in enumerate(csv.DictReader(io.StringIO(text, newline=""))):
+def text_rows(lines: Iterable[str], altered: Altered) -> Iterator[dict[str, str]]:
+    """A finished CSV, line by line, as rows of texts, ids and names as they are."""
+    for row, found in enumerate(csv.DictReader(lines)):
         yield found | {column: texts[row] for column, texts in altered.items() if row in texts}
 
 

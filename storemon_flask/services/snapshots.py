@@ -50,6 +50,22 @@ class _Keeper:
             self._renew(database, rules, default_zone, now_us)
         return kept[1], old
 
+    def latest(
+        self, database: Database, rules: Rules, default_zone: str, now_us: int, most_age_us: int
+    ) -> Snapshot | None:
+        """What there is, at once. One is made aside when there is none, or it is older than that and could differ."""
+        kept = self._kept
+        if kept is None or kept[0] != (database.identity(), rules, default_zone):
+            self._renew(database, rules, default_zone, now_us)
+            return None
+        found = kept[1]
+        if abs(now_us - found.made_us) > most_age_us:
+            with database.read() as connection:
+                same = stores.data_version(connection) == found.data_version
+            if not (same and found.moment.data_are_old):
+                self._renew(database, rules, default_zone, now_us)
+        return found
+
     def stop(self) -> None:
         """Make no more; returns when the one that is being made is finished."""
         with self._handing:
@@ -96,6 +112,14 @@ def current(database: Database, rules: Rules, default_zone: str, now_us: int) ->
     The first call computes; later ones answer at once with what there is.
     """
     return _keeper(database).current(database, rules, default_zone, now_us)
+
+
+def latest(database: Database, rules: Rules, default_zone: str, now_us: int, most_age_us: int) -> Snapshot | None:
+    """The snapshot that there is, however old, without waiting; None before the first one.
+
+    For those who look by the clock: the next is made aside, and only when this one is older than `most_age_us`.
+    """
+    return _keeper(database).latest(database, rules, default_zone, now_us, most_age_us)
 
 
 def wait(database: Database) -> None:

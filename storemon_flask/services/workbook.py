@@ -1,8 +1,9 @@
 """A finished report as an Excel workbook: ids stay text, numbers are numbers, and a second sheet says how it was made."""
 
 import csv
-import io
 import tempfile
+from collections.abc import Iterator
+from itertools import chain
 from typing import IO, Any, Final
 
 from storemon_flask.errors import Unprocessable
@@ -11,15 +12,16 @@ from storemon_flask.services.report_text import Altered
 
 MIME: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _MOST_ROWS: Final = 1 << 20
-_IN_MEMORY: Final = 4 << 20
+# Larger ones are on the disk while they are sent: each connection may hold one.
+_IN_MEMORY: Final = 256 << 10
 
 
-def write(text: str, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
-    """The workbook in a temporary file, at its start; row by row, so that it does not grow in memory.
+def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
+    """The workbook of a CSV with that many rows, in a temporary file, at its start; row by row, so that it does not grow in memory.
 
     `Unprocessable` when the report has more rows than a sheet can.
     """
-    if text.count("\n") > _MOST_ROWS:
+    if rows >= _MOST_ROWS:
         raise Unprocessable(f"a sheet has at most {_MOST_ROWS:,} rows, and this report has more; fetch it as CSV")
     import xlsxwriter  # type: ignore[import-untyped]
 
@@ -29,13 +31,14 @@ def write(text: str, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
     try:
         bold, figure = book.add_format({"bold": True}), book.add_format({"num_format": "0.00"})
         sheet = book.add_worksheet("report")
-        header = next(csv.reader(io.StringIO(text, newline="")))
+        first = next(lines)
+        header = next(csv.reader([first]))
         sheet.freeze_panes(1, 1)
         for column, name in enumerate(header):
             sheet.set_column(column, column, 38 if name == "store_id" else max(12, len(name) + 2))
             sheet.write_string(0, column, name, bold)
         numeric = [report_text.is_number(name) for name in header]
-        for row, found in enumerate(report_text.text_rows(text, altered), start=1):
+        for row, found in enumerate(report_text.text_rows(chain([first], lines), altered), start=1):
             for column, value in enumerate(found.values()):
                 if numeric[column] and value:
                     sheet.write_number(row, column, float(value), figure)

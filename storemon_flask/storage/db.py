@@ -19,6 +19,7 @@ _TURN_S = 0.2
 _LAST_WORD_S = 10.0
 # A week of hourly polls is about 1 KB; larger pages waste less at their ends and are fewer to read.
 PAGE_BYTES = 16_384
+_READER_CACHE_KB = 500
 # What SQLite does unasked.
 _AUTOCHECKPOINT_PAGES = 1000
 
@@ -139,6 +140,34 @@ class Database:
         """The database as it is before that step of the schema, in a file beside it."""
         copies.before_step(self.path, step)
 
+    def try_to_write(self) -> None:
+        """Return when the database could be written now, or another is writing it; `DatabaseError` says why not.
+
+        Takes the write lock for a moment, without waiting for it, and changes nothing.
+        """
+        with self.read():
+            # Whether it is one, and of this program's schema.
+            pass
+        uri = f"{self.path.absolute().as_uri()}?mode=rw"
+        with self._sentences(), closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorname != "SQLITE_BUSY":
+                    raise
+            else:
+                connection.rollback()
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the database file and of its write-ahead log; 0 for what is not there."""
+        found = []
+        for file in (self.path, self.path.with_name(self.path.name + "-wal")):
+            try:
+                found.append(file.stat().st_size)
+            except OSError:
+                found.append(0)
+        return found[0], found[1]
+
     def stop_waiting(self) -> None:
         """Writers that wait for the lock give up now: the server is going down."""
         self._stopping.set()
@@ -196,6 +225,10 @@ class Database:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 if name == "writer":
                     _use_wal(connection)
+                else:
+                    # Each thread has one, and 2 MB for each of them is more than the rest of the server; what is read is
+                    # read once, from a file that the system has in memory.
+                    connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KB}")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA journal_size_limit = 67108864")

@@ -64,6 +64,21 @@ def totals(connection: sqlite3.Connection) -> tuple[int, int]:
     return loads, rejected
 
 
+def newest_file(connection: sqlite3.Connection) -> int:
+    """The number of the newest file of all loads; 0 without one."""
+    return int(connection.execute("SELECT coalesce(max(id), 0) FROM load_file").fetchone()[0])
+
+
+def since(connection: sqlite3.Connection, last: int) -> Iterator[tuple[int, str, Counts, dict[str, int]]]:
+    """(number, feed, counts, rejects by reason) of every file that came in after the file of number `last`."""
+    for number, feed, reasons, *counts in connection.execute(
+        "SELECT id, feed, reasons, row_count, new_count, changed_count, unchanged_count, repeated_count, rejected_count "
+        "FROM load_file WHERE id > ? ORDER BY id",
+        [last],
+    ):
+        yield number, feed, Counts(*counts), json.loads(reasons)
+
+
 @dataclass(frozen=True, slots=True)
 class LoadRow:
     """A load with its files, each as its row: counts, reasons, notes and error as they were said."""

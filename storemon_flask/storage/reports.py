@@ -1,9 +1,17 @@
-"""The life of a report, a row of its own: pending -> running -> complete | failed, each step a guarded UPDATE."""
+"""The life of a report, a row of its own: pending -> running -> complete | failed, and deleted; each step a guarded UPDATE.
+
+Equal reports share a job: the computation, its place in the queue and its file. A job is called by the id of the report that
+was first to ask for it; the others name that one in `shares`. What happens to a job happens to all of its reports at once, in
+one UPDATE, so those that are not deleted are always in one state.
+"""
 
 import json
 import sqlite3
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+# Answers for every report of a job, by the job's id, twice.
+_OF_JOB: Final = "(id = ? OR shares = ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,15 @@ class ReportRow:
     altered: dict[str, dict[int, str]]
     shape: dict[str, Any] | None
     method: dict[str, Any] | None
+    shares: str | None = None
+    last_error: str | None = None
+    next_try_us: int | None = None
+    gone: str | None = None
+
+    @property
+    def job(self) -> str:
+        """The id of the computation, which its file bears: its own, or that of the report it shares."""
+        return self.shares or self.id
 
 
 def add(
@@ -40,14 +57,46 @@ def add(
     stores: list[str] | None,
     shape: dict[str, Any] | None,
     now_us: int,
+    question: str | None = None,
+    data_version: int | None = None,
 ) -> None:
-    """A pending report; `shape` is what was asked beyond the classic windows."""
-    stores_text, shape_text = (None if asked is None else json.dumps(asked) for asked in (stores, shape))
+    """A pending report with a job of its own; `shape` is what was asked beyond the classic windows."""
     connection.execute(
-        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us) "
-        "VALUES (?, 'pending', ?, ?, ?, ?, ?)",
-        (report_id, as_of_us, columns, stores_text, shape_text, now_us),
+        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version) "
+        "VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?)",
+        (report_id, as_of_us, columns, _text(stores), _text(shape), now_us, question, data_version),
     )
+
+
+def join(
+    connection: sqlite3.Connection,
+    report_id: str,
+    stores: list[str] | None,
+    shape: dict[str, Any] | None,
+    now_us: int,
+    question: str,
+    data_version: int,
+) -> bool:
+    """A report that shares the job of an equal one that is not finished; False when there is none.
+
+    Such a job was asked for at this version of the data, so it reads them as they are now or later. One that went wrong before
+    is left alone: whoever asks now need not wait for its next try, nor fail with it.
+    """
+    return _step(
+        connection,
+        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version, "
+        "started_us, attempts, shares) "
+        "SELECT ?, state, as_of_us, columns, ?, ?, ?, question, data_version, started_us, attempts, coalesce(shares, id) "
+        "FROM report WHERE question = ? AND data_version = ? AND state IN ('pending', 'running') "
+        "AND died = 0 AND last_error IS NULL LIMIT 1",
+        (report_id, _text(stores), _text(shape), now_us, question, data_version),
+    )
+
+
+def waiting(connection: sqlite3.Connection) -> int:
+    """How many jobs wait for their turn or for their next try."""
+    found = connection.execute("SELECT count(DISTINCT coalesce(shares, id)) FROM report WHERE state = 'pending'")
+    return int(found.fetchone()[0])
 
 
 def find(connection: sqlite3.Connection, report_id: str) -> ReportRow | None:
@@ -56,74 +105,103 @@ def find(connection: sqlite3.Connection, report_id: str) -> ReportRow | None:
     return None if row is None else _report(row)
 
 
-def claim(connection: sqlite3.Connection, report_id: str, now_us: int) -> bool:
-    """Pending becomes running, by whoever comes first; False when somebody else did."""
-    return _step(
+def claim(connection: sqlite3.Connection, job: str, now_us: int) -> ReportRow | None:
+    """Pending becomes running, by whoever comes first: one of the job's reports; None when somebody else did."""
+    claimed = _step(
         connection,
-        "UPDATE report SET state = 'running', started_us = ?, attempts = attempts + 1 "
-        "WHERE id = ? AND state = 'pending'",
-        (now_us, report_id),
+        "UPDATE report SET state = 'running', started_us = ?, attempts = attempts + 1, next_try_us = NULL "
+        f"WHERE {_OF_JOB} AND state = 'pending'",
+        (now_us, job, job),
     )
+    if not claimed:
+        return None
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM report WHERE {_OF_JOB} AND state = 'running' LIMIT 1", (job, job)
+    ).fetchone()
+    return _report(row)
 
 
-def advance(connection: sqlite3.Connection, report_id: str, progress: float) -> bool:
-    """Progress of a running report; it never falls."""
+def advance(connection: sqlite3.Connection, job: str, progress: float) -> bool:
+    """Progress of a running job; it never falls. False when nobody wants the job any more.
+
+    It is kept in the row that the job is called by, for all of them, though that one be deleted.
+    """
     return _step(
         connection,
-        "UPDATE report SET progress = max(progress, ?) WHERE id = ? AND state = 'running'",
-        (progress, report_id),
+        "UPDATE report SET progress = max(progress, ?) "
+        f"WHERE id = ? AND EXISTS (SELECT 1 FROM report WHERE {_OF_JOB} AND state = 'running')",
+        (progress, job, job, job),
     )
 
 
 def complete(
     connection: sqlite3.Connection,
-    report_id: str,
+    job: str,
     now_us: int,
     row_count: int,
     byte_count: int,
     sha256: str,
     altered: dict[str, dict[int, str]],
     method: dict[str, Any],
-) -> bool:
-    """Running becomes complete; its file must be in its place by now. `method` says how it was made."""
-    return _step(
-        connection,
+) -> int:
+    """Running becomes complete; the file must be in its place by now. `method` says how it was made.
+
+    Returns how many of the job's reports are complete; 0 when all were deleted meanwhile. Saying it twice does no harm.
+    """
+    connection.execute(
         "UPDATE report SET state = 'complete', finished_us = ?, progress = 1, row_count = ?, byte_count = ?, sha256 = ?, "
-        "altered_ids = ?, method = ?, error = NULL WHERE id = ? AND state = 'running'",
-        (now_us, row_count, byte_count, sha256, json.dumps(altered), json.dumps(method), report_id),
+        f"altered_ids = ?, method = ?, error = NULL WHERE {_OF_JOB} AND state = 'running'",
+        (now_us, row_count, byte_count, sha256, json.dumps(altered), json.dumps(method), job, job),
     )
+    found = connection.execute(f"SELECT count(*) FROM report WHERE {_OF_JOB} AND state = 'complete'", (job, job))
+    return int(found.fetchone()[0])
 
 
-def fail(connection: sqlite3.Connection, report_id: str, now_us: int, error: str) -> bool:
+def fail(connection: sqlite3.Connection, job: str, now_us: int, error: str) -> bool:
     """Running becomes failed, with the sentence that says why."""
     return _step(
         connection,
-        "UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE id = ? AND state = 'running'",
-        (now_us, error, report_id),
+        f"UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE {_OF_JOB} AND state = 'running'",
+        (now_us, error, job, job),
     )
 
 
-def put_back(connection: sqlite3.Connection, report_id: str) -> bool:
+def put_off(connection: sqlite3.Connection, job: str, error: str, next_try_us: int) -> bool:
+    """Running becomes pending again until the next try; `error` says what went wrong with this one."""
+    return _step(
+        connection,
+        f"UPDATE report SET state = 'pending', last_error = ?, next_try_us = ? WHERE {_OF_JOB} AND state = 'running'",
+        (error, next_try_us, job, job),
+    )
+
+
+def put_back(connection: sqlite3.Connection, job: str) -> bool:
     """Running becomes pending again as if it had not been tried: the server is stopping in good order."""
     return _step(
         connection,
-        "UPDATE report SET state = 'pending', attempts = attempts - 1 WHERE id = ? AND state = 'running'",
-        (report_id,),
+        f"UPDATE report SET state = 'pending', attempts = attempts - 1 WHERE {_OF_JOB} AND state = 'running'",
+        (job, job),
     )
 
 
-def recover(connection: sqlite3.Connection, now_us: int, most_attempts: int, error: str) -> list[str]:
-    """After a process died: reports it was computing become pending again, or failed after `most_attempts` tries.
+def recover(
+    connection: sqlite3.Connection, now_us: int, most_deaths: int, error: str
+) -> list[tuple[str, int | None, int]]:
+    """After a process died: reports it was computing become pending again, or failed when it was not the first time.
 
-    Returns the ids of all pending reports, in the order they were asked for. Only for the one server of a database.
+    Returns all pending jobs in the order they were asked for: (id, when the next try is due, how many reports). Only for
+    the one server of a database.
     """
+    connection.execute("UPDATE report SET died = died + 1 WHERE state = 'running'")
     connection.execute(
-        "UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE state = 'running' AND attempts >= ?",
-        (now_us, error, most_attempts),
+        "UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE state = 'running' AND died >= ?",
+        (now_us, error, most_deaths),
     )
     connection.execute("UPDATE report SET state = 'pending' WHERE state = 'running'")
-    rows = connection.execute("SELECT id FROM report WHERE state = 'pending' ORDER BY requested_us, rowid")
-    return [report_id for (report_id,) in rows]
+    return connection.execute(
+        "SELECT coalesce(shares, id) AS job, max(next_try_us), count(*) FROM report WHERE state = 'pending' "
+        "GROUP BY job ORDER BY min(requested_us), min(rowid)"
+    ).fetchall()
 
 
 def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
@@ -131,14 +209,20 @@ def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT state, count(*) FROM report GROUP BY state"))
 
 
-def states(connection: sqlite3.Connection) -> dict[str, str]:
-    """The state of every report, by its id."""
-    return dict(connection.execute("SELECT id, state FROM report"))
+def states(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+    """(state, job) of every report, by its id; of a database of before there were shared jobs, too."""
+    shared = any(name == "shares" for _, name, *_ in connection.execute("PRAGMA table_info(report)"))
+    job = "coalesce(shares, id)" if shared else "id"
+    return {
+        report_id: (state, job) for report_id, state, job in connection.execute(f"SELECT id, state, {job} FROM report")
+    }
 
 
 _COLUMNS = (
-    "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, progress, error, "
-    "row_count, byte_count, sha256, altered_ids, shape, method"
+    "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, "
+    "CASE WHEN shares IS NOT NULL AND state IN ('pending', 'running') "
+    "THEN (SELECT first.progress FROM report AS first WHERE first.id = report.shares) ELSE progress END, error, "
+    "row_count, byte_count, sha256, altered_ids, shape, method, shares, last_error, next_try_us, gone"
 )
 
 
@@ -153,7 +237,7 @@ def _report(row: tuple[Any, ...]) -> ReportRow:
             texts.setdefault("store_id", {})[int(key)] = value
         else:
             texts[key] = {int(place): text for place, text in value.items()}
-    return ReportRow(*(*row[:4], stores, *row[5:14], texts, shape, method))
+    return ReportRow(*(*row[:4], stores, *row[5:14], texts, shape, method, *row[17:]))
 
 
 def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
@@ -167,5 +251,9 @@ def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit
     return [_report(row) for row in rows]
 
 
+def _text(asked: object) -> str | None:
+    return None if asked is None else json.dumps(asked)
+
+
 def _step(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> bool:
-    return connection.execute(sql, values).rowcount == 1
+    return connection.execute(sql, values).rowcount > 0

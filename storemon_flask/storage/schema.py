@@ -243,6 +243,45 @@ def m005_dated_hours(db: "Database") -> None:
         db.execute(statement)
 
 
+_LIFE_OF_REPORTS = """
+-- The report whose computation and file this one shares; NULL for one that was the first to ask. The file bears the first
+-- one's id, also when that one is deleted.
+ALTER TABLE report ADD COLUMN shares TEXT REFERENCES report (id);
+
+-- What was asked, as a hash, and the version of the data it was asked of: equal ones may share.
+ALTER TABLE report ADD COLUMN question TEXT;
+
+ALTER TABLE report ADD COLUMN data_version INTEGER;
+
+-- What went wrong at the last try that failed, and when the next one is due.
+ALTER TABLE report ADD COLUMN last_error TEXT;
+
+ALTER TABLE report ADD COLUMN next_try_us INTEGER;
+
+-- How often the server died while it computed this.
+ALTER TABLE report ADD COLUMN died INTEGER NOT NULL DEFAULT 0;
+
+-- Of a deleted one: when, and why it is gone.
+ALTER TABLE report ADD COLUMN deleted_us INTEGER;
+
+ALTER TABLE report ADD COLUMN gone TEXT CHECK (gone IN ('asked', 'old', 'lost'));
+
+UPDATE report SET died = attempts - 1 WHERE state = 'running' AND attempts > 1;
+
+CREATE INDEX report_shares ON report (shares) WHERE shares IS NOT NULL;
+
+CREATE INDEX report_question ON report (question, data_version) WHERE state IN ('pending', 'running');
+
+CREATE INDEX report_newest ON report (requested_us, id) WHERE state <> 'deleted';
+"""
+
+
+def m006_life_of_reports(db: "Database") -> None:
+    """Tries, shared computations and tombstones of reports."""
+    for statement in _statements(_LIFE_OF_REPORTS):
+        db.execute(statement)
+
+
 def _statements(script: str) -> list[str]:
     # `executescript` would commit the transaction the migration runs in.
     return [part for part in (piece.strip() for piece in script.split(";\n")) if part]
@@ -255,4 +294,5 @@ STEPS: Final[tuple[Callable[["Database"], None], ...]] = (
     m004_shapes_of_reports,
     m004a_one_table_of_reports,
     m005_dated_hours,
+    m006_life_of_reports,
 )

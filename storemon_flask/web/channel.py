@@ -1,5 +1,6 @@
 """What Waitress answers by itself, before any route is asked: the same shape, the same headers, and so that it arrives."""
 
+import logging
 import socket
 import time
 from contextlib import suppress
@@ -8,10 +9,36 @@ from typing import Any, Final
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
-from storemon_flask.web import guard, problems
+from storemon_flask.web import guard, problems, watching
 
 # How long a client that was refused in the middle of its body may go on sending, for nothing, before it is cut off.
 _LINGER_S: Final = 5.0
+# Slower than any line that still works; 1 GB a day is 12,000.
+_LEAST_BYTES_S: Final = 500
+# What is read of a file at once to be sent. Waitress takes as much as the system would (2.5 MB), for each of many connections.
+_MOST_SENT_BYTES: Final = 262_144
+
+log = logging.getLogger("storemon.server")
+
+
+def tend(server: Any, now_s: float) -> None:
+    """Close the connections of one server that are idle, and those whose client is too slow, in either direction.
+
+    Waitress itself looks only at connections without a request under way, so that a reader who stops holds a thread for good.
+    """
+    for channel in server.active_channels.values():
+        if channel.will_close:
+            continue
+        reason = channel.too_slow(now_s, server.adj.channel_timeout)
+        if reason:
+            server.meters.dropped(reason)
+            log.info("a connection from %s is closed: its client is too slow (%s)", channel.addr[0], reason)
+        if reason or (not channel.requests and channel.last_activity < now_s - server.adj.channel_timeout):
+            channel.will_close = True
+            # Waitress closes it when more can be sent, which is never where nobody reads, but after this at once. To close it
+            # here would take it from under the loop, which may have given its number to a new connection then.
+            with suppress(OSError):
+                channel.socket.shutdown(socket.SHUT_RDWR)
 
 
 class ProblemTask(ErrorTask):
@@ -25,6 +52,12 @@ class ProblemTask(ErrorTask):
         error = self.request.error
         kind = error.reason.lower().replace(" ", "-")
         answer = guard.secure(problems.problem(error.code, kind, error.reason, self._detail(error)))
+        answer.headers[watching.HEADER] = watching.request_id(None)
+        # Waitress answers before there is an environment; what it has read of the request may be nothing at all.
+        told = {"REQUEST_METHOD": getattr(self.request, "command", ""), "PATH_INFO": getattr(self.request, "path", "")}
+        told["REMOTE_ADDR"] = self.channel.addr[0]
+        server: Any = self.channel.server
+        watching.told(server.meters, told, error.code, time.time() - self.start_time, answer.content_length)
         self.status = answer.status
         self.response_headers.extend(answer.headers.to_wsgi_list())
         self.set_close_on_finish()
@@ -51,7 +84,29 @@ class Channel(HTTPChannel):
     request: Any
 
     _refused = False
+    # When the request that is coming in began, and which one that is.
+    _began_s = 0.0
+    _coming: Any = None
     _lingers_until_s = 0.0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.sendbuf_len = min(self.sendbuf_len, _MOST_SENT_BYTES)
+
+    def too_slow(self, now_s: float, patience_s: float) -> str | None:
+        """`request` when what comes in takes too long, `reader` when what is ready is not taken; None when all is well.
+
+        A byte now and then keeps a connection busy, and never gets to its end: so many bytes a second there must be.
+        """
+        if self.total_outbufs_len:
+            return "reader" if now_s - self.last_activity > patience_s else None
+        if self.request is None:
+            self._coming = None
+            return None
+        if self._coming is not self.request:
+            self._coming, self._began_s = self.request, now_s
+        received = getattr(self.request, "header_bytes_received", 0) + getattr(self.request, "body_bytes_received", 0)
+        return "request" if now_s - self._began_s > patience_s + received / _LEAST_BYTES_S else None
 
     def service(self) -> None:
         """Answer one request, and remember whether it was refused."""

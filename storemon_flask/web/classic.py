@@ -1,8 +1,10 @@
 """The two endpoints the service is known by, and `/healthz`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
 
-from flask import Blueprint, Response, json, jsonify, request, send_file, stream_with_context, url_for
+from flask import Blueprint, Response, json, jsonify, request, send_file, url_for
 
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.services import report_store, report_text, workbook
@@ -10,6 +12,7 @@ from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web import bodies, report_schemas
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
+from storemon_flask.web.streaming import streamed
 
 blueprint = Blueprint("classic", __name__)
 
@@ -50,25 +53,52 @@ def get_report() -> Response:
     if row.state == "failed":
         return jsonify(report_id=row.id, status="Failed", error=row.error)
     if row.state != "complete":
-        answer = jsonify(report_id=row.id, status="Running", progress=row.progress)
+        answer = jsonify(report_id=row.id, status="Running", progress=row.progress, **_tried(row))
         answer.headers["Retry-After"] = "1"
         return answer
     file = report_store.file_of(row, found.settings.reports_dir)
+    try:
+        return _sent(row, file, form)
+    except FileNotFoundError:
+        # Deleted this moment.
+        raise report_store.gone(file) from None
+
+
+def _tried(row: ReportRow) -> dict[str, object]:
+    """What is said of a report on its way that failed before."""
+    if row.last_error is None:
+        return {}
+    next_try = None if row.next_try_us is None else report_text.instant_text(row.next_try_us)
+    return {"attempts": row.attempts, "last_error": row.last_error, "next_try": next_try}
+
+
+def _sent(row: ReportRow, file: Path, form: str) -> Response:
     if form == "json":
-        return Response(stream_with_context(_json(row, file.read_text("utf-8"))), content_type="application/json")
+        lines = file.open(encoding="utf-8", newline="")
+        return streamed(_json(row, lines), "application/json", lines.close)
     if form == "xlsx":
-        book = workbook.write(file.read_text("utf-8"), row.altered, row.method or {})
-        name = file.with_suffix(".xlsx").name
+        book = _book(row, file)
+        name = f"report_{row.id}.xlsx"
         return _headed(send_file(book, mimetype=workbook.MIME, as_attachment=True, download_name=name), row)
     answer = send_file(
         file,
         mimetype="text/csv",
         as_attachment=True,
-        download_name=file.name,
+        # The file may bear the id of an equal report.
+        download_name=f"report_{row.id}.csv",
         conditional=True,
         etag=row.sha256 or True,
     )
     return _headed(answer, row)
+
+
+def _book(row: ReportRow, file: Path) -> IO[bytes]:
+    give_back = runner().places.for_an_answer()
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            return workbook.write(lines, row.row_count or 0, row.altered, row.method or {})
+    finally:
+        give_back()
 
 
 def _headed(answer: Response, row: ReportRow) -> Response:
@@ -86,7 +116,7 @@ def healthz() -> Response:
     return jsonify(status="ok")
 
 
-def _json(row: ReportRow, text: str) -> Iterator[str]:
+def _json(row: ReportRow, lines: Iterable[str]) -> Iterator[str]:
     head = {
         "report_id": row.id,
         "status": "Complete",
@@ -95,7 +125,7 @@ def _json(row: ReportRow, text: str) -> Iterator[str]:
     }
     yield json.dumps(head)[:-1] + ', "rows": ['
     separator = "\n"
-    for fields in report_text.json_rows(text, row.altered):
+    for fields in report_text.json_rows(lines, row.altered):
         yield separator + json.dumps(fields, sort_keys=False)
         separator = ",\n"
     yield "\n]}\n"

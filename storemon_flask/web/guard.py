@@ -19,7 +19,8 @@ from storemon_flask.web.contract import OPERATIONS, PAGES, Scope
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_OPEN_RULE: Final = "/healthz"
+# What a load balancer asks; nothing of it tells a stranger more than whether the service works.
+_OPEN_RULES: Final = ("/healthz", "/readyz")
 _READS: Final = ("GET", "HEAD", "OPTIONS")
 _KEY_ALWAYS: Final = "STOREMON_KEY_ALWAYS"
 # Longer than any key; what is longer is not even decoded.
@@ -114,7 +115,7 @@ def _needed() -> Scope | None:
     rule = request.url_rule
     if rule is None:
         return "read"
-    if rule.rule == _OPEN_RULE:
+    if rule.rule in _OPEN_RULES:
         return None
     method = "GET" if request.method == "HEAD" else request.method
     operation = OPERATIONS.get((method, rule.endpoint))

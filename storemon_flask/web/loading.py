@@ -22,5 +22,5 @@ def one_load() -> Iterator[Callable[[int], Terms]]:
         now_us = time.time_ns() // 1000
         return Terms(now_us, settings.max_clock_skew_us, settings.csv_road, bool(atomic), settings.max_body_bytes)
 
-    with found.room_for_a_load():
+    with found.places.for_a_load():
         yield terms

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, Response, json, jsonify, stream_with_context
+from flask import Blueprint, Response, json, jsonify
 from marshmallow import fields, validate
 
 from storemon_flask.services import catalogue, report_text
@@ -11,6 +11,7 @@ from storemon_flask.services.catalogue import LoadRow
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.schemas import Closed, LoadsSchema, PastLoadSchema, RejectsSchema, Whole, counts_json
+from storemon_flask.web.streaming import streamed
 
 blueprint = Blueprint("loads", __name__)
 
@@ -64,9 +65,7 @@ def rejects(load: int, query: dict[str, Any]) -> Response:
     database = runner().database
     catalogue.one_load(database, load)
     if query["format"] == "csv":
-        answer = Response(
-            stream_with_context(catalogue.rejects_csv(database, load)), content_type="text/csv; charset=utf-8"
-        )
+        answer = streamed(catalogue.rejects_csv(database, load), "text/csv; charset=utf-8")
         answer.headers["Content-Disposition"] = f"attachment; filename=rejects_{load}.csv"
         return answer
 
@@ -79,7 +78,7 @@ def rejects(load: int, query: dict[str, Any]) -> Response:
                 separator = ",\n"
         yield "\n]}\n"
 
-    return Response(stream_with_context(rows()), content_type="application/json")
+    return streamed(rows(), "application/json")
 
 
 def _json(row: LoadRow) -> dict[str, Any]:

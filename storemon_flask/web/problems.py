@@ -1,6 +1,9 @@
 """One shape for every error: RFC 9457 `application/problem+json`, with a `detail` that says what to do; a page for browsers."""
 
 import logging
+import threading
+import time
+from functools import partial
 from typing import Final
 
 from flask import Flask, Response, json, request
@@ -12,12 +15,14 @@ from storemon_flask.web.pages.errors import error_page, wants_page
 
 _TRY_PAGES: Final = "the pages are Now, Reports, Data and Docs"
 _TRY_CALLS: Final = "try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
+# However many are refused, they do not fill the disk with words about it.
+_REFUSALS_EVERY_S: Final = 60.0
 log = logging.getLogger("storemon.web")
 
 
 def register(app: Flask) -> None:
     """Answer every error of every route as a problem."""
-    app.register_error_handler(StoremonError, _storemon)
+    app.register_error_handler(StoremonError, partial(_storemon, _Refusals()))
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
 
@@ -34,13 +39,39 @@ def problem(status: int, kind: str, title: str, detail: str, **members: object) 
     return answer
 
 
-def _storemon(error: StoremonError) -> Response:
-    if error.status >= 500:
-        log.error("%s %s: %s", request.method, request.path, error.message)
+def _storemon(refusals: "_Refusals", error: StoremonError) -> Response:
     answer = problem(error.status, error.kind, error.title, error.message, **error.members)
     if isinstance(error, Busy):
         answer.headers["Retry-After"] = str(error.retry_after_s)
+        refusals.told(error)
+    elif error.status >= 500:
+        log.error("%s %s: %s", request.method, request.path, error.message)
     return answer
+
+
+class _Refusals:
+    """Says in the log that requests are refused because too much waits: the first at once, then how many, once a minute."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._unsaid = 0
+        self._said_s: float | None = None
+
+    def told(self, error: Busy) -> None:
+        """One more was refused."""
+        with self._lock:
+            self._unsaid += 1
+            now_s = time.monotonic()
+            if self._said_s is not None and now_s - self._said_s < _REFUSALS_EVERY_S:
+                return
+            count, self._unsaid, self._said_s = self._unsaid, 0, now_s
+        log.warning(
+            "%d request(s) refused since this was said last, the newest %s %s: %s",
+            count,
+            request.method,
+            request.path,
+            error.message,
+        )
 
 
 def _http(error: HTTPException) -> Response:

@@ -40,6 +40,15 @@ class RunningSchema(TriggeredSchema):
     progress = fields.Float(
         required=True, metadata={"description": "how far it is, 0 to 1", "minimum": 0, "maximum": 1}
     )
+    attempts = fields.Integer(metadata={"description": "how often it was tried; only after a try that failed"})
+    last_error = fields.String(metadata={"description": "what went wrong then; only after a try that failed"})
+    next_try = fields.String(
+        allow_none=True,
+        metadata={
+            "description": "when it is tried again, null while it is tried; only after a try that failed",
+            "format": "date-time",
+        },
+    )
 
 
 class FailedSchema(Closed):
@@ -170,6 +179,8 @@ class ReportSchema(Closed):
     finished = _maybe(fields.String, "when it was complete or failed", format="date-time")
     attempts = fields.Integer(required=True, metadata={"description": "how often it was tried"})
     error = _maybe(fields.String, "why it failed")
+    last_error = _maybe(fields.String, "what went wrong at the last try that was not the last; null if nothing did")
+    next_try = _maybe(fields.String, "when it is tried again; null if it does not wait for that", format="date-time")
     rows = _maybe(fields.Integer, "how many rows it has")
     bytes = _maybe(fields.Integer, "how long its CSV is")
     sha256 = _maybe(fields.String, "the hash of its CSV")
@@ -225,6 +236,10 @@ TRIGGERED: Final = {
     202: Answer("on its way", TriggeredSchema(), {"Location": "where it will be"}),
     409: Answer("no polls are loaded, so there is no now"),
     413: Answer("a body of more than 16 MiB"),
+    503: Answer(
+        "as many reports wait as may (STOREMON_MAX_PENDING_REPORTS), it is busy, or the database cannot be used",
+        headers={"Retry-After": "seconds, when busy"},
+    ),
 }
 FETCHED: Final = {
     200: Answer(

@@ -75,6 +75,20 @@ def one_report(report_id: str) -> Response:
 
 
 @operation(
+    blueprint, "DELETE", "/api/v1/reports/<string:report_id>", scope="write", tag="reports",
+    answers={
+        204: Answer("it is gone"),
+        404: Answer("no report of that id"),
+        410: Answer("it was deleted before"),
+    },
+)  # fmt: skip
+def delete_report(report_id: str) -> Response:
+    """Delete a report, or cancel one that is on its way. Others that were asked the same keep theirs."""
+    runner().delete(report_id)
+    return Response(status=204)
+
+
+@operation(
     blueprint, "GET", "/api/v1/reports/<string:report_id>/diff", scope="read", tag="reports", query=DiffQuery(),
     answers={
         200: Answer("the largest change first", report_schemas.DiffSchema()),
@@ -124,6 +138,8 @@ def _json(row: ReportRow) -> dict[str, Any]:
         "finished": text(row.finished_us),
         "attempts": row.attempts,
         "error": row.error,
+        "last_error": row.last_error,
+        "next_try": text(row.next_try_us),
         "rows": row.row_count,
         "bytes": row.byte_count,
         "sha256": row.sha256,

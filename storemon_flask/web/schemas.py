@@ -80,6 +80,11 @@ class ProblemSchema(Closed):
         values=fields.Raw(metadata={"description": "what is wrong with it"}),
         metadata={"description": "by field or parameter, where there are any"},
     )
+    checks = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(metadata={"description": "ok, or what is wrong"}),
+        metadata={"description": "what was looked at, where the service is not ready"},
+    )
     load_id = fields.Integer(metadata={"description": "the number of a load that was refused because of its rows"})
     rejected = fields.Integer(metadata={"description": "how many rows of it could not be used"})
     rejects = fields.List(fields.Nested(FileRejectSchema), metadata={"description": "the first 100 of these rows"})

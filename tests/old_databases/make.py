@@ -23,6 +23,7 @@ COMMITS = {
     "m003": "087b0e0",
     "m004-draft": "826354f",
     "m004": "acfa204",
+    "m005": "81fe05d",
 }
 LOAD = """
 import pathlib, sys, time

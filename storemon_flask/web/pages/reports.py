@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
 
 from storemon_flask import zonedata
-from storemon_flask.errors import BadRequest, NotFound, StoremonError
+from storemon_flask.errors import BadRequest, StoremonError
 from storemon_flask.services import data_page, instants, report_rows, report_store, report_words, shapes
 from storemon_flask.services.report_rows import View
 from storemon_flask.services.report_store import ReportRow
@@ -99,7 +99,6 @@ def report(report_id: str) -> ResponseReturnValue:
         names=[column.name for column in table.columns] if table else [],
         store_url=_store_url,
         moment=_moment,
-        removable=hasattr(found, "delete"),
         others=[other for other in report_store.newest(found.database, None, _OTHERS) if _comparable(other, row)],
     )
 
@@ -107,10 +106,7 @@ def report(report_id: str) -> ResponseReturnValue:
 @contract.page(blueprint, "POST", "/reports/<string:report_id>/delete", scope="write")
 def delete(report_id: str) -> ResponseReturnValue:
     """Delete a report, or cancel one that is on its way; the browser is sent back to the list."""
-    remove = getattr(runner(), "delete", None)
-    if remove is None:
-        raise NotFound("this version does not delete reports")
-    remove(report_id)
+    runner().delete(report_id)
     return redirect(url_for("report_pages.reports"), 303)
 
 

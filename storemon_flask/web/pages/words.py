@@ -38,6 +38,7 @@ def register(app: Flask) -> None:
         "local_time": local_time,
         "utc_time": utc_time,
         "utc_minute": utc_minute,
+        "utc_text": utc_text,
         "span": span,
         "hours": hours,
         "percent": percent,

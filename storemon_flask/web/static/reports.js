@@ -30,7 +30,9 @@ function watch(place, id) {
       bar.textContent = `${part} %`;
       const shown = place.querySelector(".part");
       if (shown) shown.textContent = `${part} %`;
-      say(found.started === null ? "It waits for its turn." : "It is being computed; the table comes by itself.");
+      tell(place.querySelector(".tries"), tries(found));
+      const waits = found.started === null || found.next_try !== null;
+      say(waits ? "It waits for its turn." : "It is being computed; the table comes by itself.");
     } else {
       return ended();
     }
@@ -57,6 +59,23 @@ function watch(place, id) {
       setTimeout(ended, LONGEST_MS);
     }
   }
+}
+
+// What went wrong before, as `tries` of _report.html says it too.
+function tries(found) {
+  if (found.next_try !== null) return `Try ${found.attempts} failed: ${found.last_error}. The next one is at ${clock(found.next_try)}.`;
+  if (found.attempts < 2) return "";
+  return `This is try ${found.attempts}${found.last_error === null ? "" : `; one before it failed: ${found.last_error}`}.`;
+}
+
+function clock(instant) {
+  return `${instant.slice(0, 19).replace("T", " ")} UTC`;
+}
+
+function tell(place, text) {
+  if (!place || place.textContent === text) return;
+  place.textContent = text;
+  place.hidden = text === "";
 }
 
 document.getElementById("error")?.focus();

@@ -1,0 +1,50 @@
+"""How many requests may hold a thread for long at once, so that some are always left to answer everything else."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from storemon_flask.errors import Busy
+
+
+class Places:
+    """The places among `threads` threads. Who finds none free is told `Busy` at once."""
+
+    def __init__(self, threads: int) -> None:
+        # Triggers and deletions wait while a load is applied, and loads for each other.
+        self._changes = threading.BoundedSemaphore(max(1, threads - 2))
+        self._loads = threading.BoundedSemaphore(max(1, threads - 6))
+        # An answer that is made while it is sent holds a thread as long as its reader likes.
+        self._answers = threading.BoundedSemaphore(max(1, threads // 4))
+
+    @contextmanager
+    def for_a_change(self) -> Iterator[None]:
+        """A place among the triggers and deletions that wait for the database's lock."""
+        with _taken(self._changes, "too many requests wait while a load is applied; try again in some seconds"):
+            yield
+
+    @contextmanager
+    def for_a_load(self) -> Iterator[None]:
+        """A place among the loads that wait for the database's lock."""
+        with _taken(self._loads, "too much is being pushed at once; try again in some seconds"):
+            yield
+
+    def for_an_answer(self) -> Callable[[], None]:
+        """A place among the answers that are made while they are sent: what gives it back, which may be called twice."""
+        place = ExitStack()
+        place.enter_context(
+            _taken(
+                self._answers, "too many answers of this kind are being made; try again in some seconds, or fetch CSV"
+            )
+        )
+        return place.close
+
+
+@contextmanager
+def _taken(places: threading.BoundedSemaphore, sentence: str) -> Iterator[None]:
+    if not places.acquire(blocking=False):
+        raise Busy(sentence)
+    try:
+        yield
+    finally:
+        places.release()

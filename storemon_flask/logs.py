@@ -1,0 +1,93 @@
+"""What the server logs, for people (text) or for programs (one JSON object a line), and which request or report it is about."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+# Fields that a log call may hand over in `extra=`; nothing else of a record's own is written.
+FIELDS: Final = (
+    "event",
+    "request_id",
+    "report_id",
+    "method",
+    "route",
+    "path",
+    "status",
+    "outcome",
+    "ms",
+    "bytes",
+    "remote",
+)
+_marks: ContextVar[dict[str, str]] = ContextVar("storemon_marks", default={})  # noqa: B039
+
+
+@contextmanager
+def marked(**marks: str) -> Iterator[None]:
+    """Whatever is logged inside, by this thread, carries these marks (`request_id`, `report_id`)."""
+    token = _marks.set({**_marks.get(), **marks})
+    try:
+        yield
+    finally:
+        _marks.reset(token)
+
+
+def printable(text: str) -> str:
+    """The text on one line and without a character that a terminal would obey; those are written as `\\x1b`."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+class TextLines(logging.Formatter):
+    """`2024-10-14T11:15:00.123Z INFO storemon.jobs: what happened`; lines that follow are indented, so none can be forged."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as it is read."""
+        line = f"{_instant(record)} {record.levelname} {record.name}: {printable(record.getMessage())}"
+        report_or_request = {name: mark for name, mark in _marks.get().items() if mark not in line}
+        if report_or_request and record.levelno > logging.INFO:
+            line += "".join(f" {name}={printable(mark)}" for name, mark in report_or_request.items())
+        if record.exc_info:
+            trace = self.formatException(record.exc_info)
+            line += "".join(f"\n    {printable(one)}" for one in trace.split("\n"))
+        return line
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object, in ASCII, on one line: `time`, `level`, `logger`, `message`, the marks, and the fields of the event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a program reads it."""
+        told: dict[str, Any] = {
+            "time": _instant(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_marks.get(),
+        }
+        told |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(told)
+
+
+def to_stderr(form: str) -> None:
+    """Log to standard error from now on, as `text` or `json`. For the one process that serves, never for an import."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    for name in ("storemon", "waitress"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+    # Text is for people: of the requests they see those that changed something, failed or were slow.
+    logging.getLogger("storemon").setLevel(logging.DEBUG if form == "json" else logging.INFO)
+    logging.getLogger("waitress").setLevel(logging.WARNING)
+    # One line for each request that waits for a thread says least when most is to be read; /metrics has their number.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+
+def _instant(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"

@@ -1,0 +1,199 @@
+"""The reports folder held against the rows: what is left over, what is missing, what was kept long enough."""
+
+import hashlib
+import logging
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from storemon_flask.services import report_store
+from storemon_flask.storage import reports, tombstones
+from storemon_flask.storage.db import Database
+
+log = logging.getLogger("storemon.reports")
+_REPORT: Final = re.compile(r"report_([0-9a-f]{32})\.csv")
+_BEGUN: Final = re.compile(r"\.report_[0-9a-f]{32}\.csv\.[0-9a-f]{8}\.tmp")
+# Rows that are changed under one lock.
+_CHUNK: Final = 500
+# Opens a transaction that reads: `Database.read`, or what reads a database as it is.
+Looking = Callable[[], AbstractContextManager[sqlite3.Connection]]
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Where the reports folder and the database differ.
+
+    `orphans`: files of reports that were deleted or failed; they may be removed. `strangers`: files named like reports that
+    this database never heard of, perhaps another database's. `missing`: ids of complete reports whose file is not there.
+    """
+
+    orphans: list[Path]
+    strangers: list[Path]
+    missing: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """What a start set right: files removed, reports without a file, reports whose file came back; strangers stay."""
+
+    removed: int
+    lost: int
+    regained: int
+    strangers: int
+
+
+def consistency(looking: Looking, folder: Path) -> Differences:
+    """Files without a report and reports without a file, by reading alone; each list is sorted. `OSError` when the folder
+    cannot be listed; one that is not there is empty. The database may be of an older schema.
+
+    Right beside a running server too: what differs is looked at twice, and files of reports on their way are nobody's orphans.
+    """
+    # The files first: one that is written meanwhile has its row already.
+    files = list(_files(folder))
+    with looking() as connection:
+        states = reports.states(connection)
+    wanted = {job for state, job in states.values() if state not in ("deleted", "failed")}
+    missing = _missing(states, folder)
+    if missing:
+        # A report may have been deleted since.
+        with looking() as connection:
+            states |= reports.states(connection)
+        missing = _missing({report_id: states[report_id] for report_id in missing}, folder)
+    unwanted = [(job, file) for job, file in files if job not in wanted and file.is_file()]
+    return Differences(
+        [file for job, file in unwanted if job in states],
+        [file for job, file in unwanted if job not in states],
+        missing,
+    )
+
+
+def _missing(states: Mapping[str, tuple[str, str]], folder: Path) -> list[str]:
+    return sorted(
+        report_id
+        for report_id, (state, job) in states.items()
+        if state == "complete" and not report_store.path(folder, job).is_file()
+    )
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(job, file) of every file that is named like a report's."""
+    if not folder.is_dir():
+        return
+    for file in sorted(folder.iterdir()):
+        found = _REPORT.fullmatch(file.name)
+        if found is not None and file.is_file():
+            yield found[1], file
+
+
+def sweep(folder: Path) -> int:
+    """Remove what a server that was killed had begun to write; how many files that was. Other files stay."""
+    removed = 0
+    for file in folder.glob(".report_*.tmp"):
+        if _BEGUN.fullmatch(file.name):
+            removed += remove(file)
+    return removed
+
+
+def tidy(database: Database, folder: Path, now_us: int) -> Tidied:
+    """Set right what `consistency` finds, after a start; only for the one server of a database, before it runs a job.
+
+    Reports whose files came back unchanged are complete again; complete ones without a file are deleted as lost; files of
+    deleted and failed reports are removed. Files that this database never heard of stay. `OSError` as `consistency`.
+    """
+    if not database.exists():
+        return Tidied(0, 0, 0, 0)
+    regained = _regain(database, folder)
+    found = consistency(database.read, folder)
+    lost = 0
+    for at in range(0, len(found.missing), _CHUNK):
+        with database.write() as connection:
+            for report_id in found.missing[at : at + _CHUNK]:
+                lost += tombstones.lose(connection, report_id, now_us)
+    with database.read() as connection:
+        # Somebody put another file in a lost one's place; it is not ours.
+        theirs = {report_store.path(folder, job) for _, job, _ in tombstones.lost(connection)}
+    removed = sum(remove(file) for file in found.orphans if file not in theirs)
+    return Tidied(removed, lost, regained, len(found.strangers))
+
+
+def _regain(database: Database, folder: Path) -> int:
+    with database.read() as connection:
+        lost = tombstones.lost(connection)
+    back = [report_id for report_id, job, sha256 in lost if _sha256(report_store.path(folder, job)) == sha256]
+    if back:
+        with database.write() as connection:
+            return sum(tombstones.regain(connection, report_id) for report_id in back)
+    return 0
+
+
+def _sha256(file: Path) -> str | None:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def delete(database: Database, folder: Path, report_id: str, now_us: int) -> str | None:
+    """The report is deleted, on its way or finished. Its file goes unless another report shares it.
+
+    Returns the job when it was on its way and nobody else waits for it, so that it need not go on. Errors as
+    `report_store.get`; `Gone` for a deleted one.
+    """
+    report_store.get(database, report_id)
+    with database.write() as connection:
+        # It may have ended, been deleted or been joined by others since.
+        row = report_store.present(reports.find(connection, report_id))
+        tombstones.delete(connection, report_id, now_us)
+        wanted = tombstones.wanted(connection, row.job)
+    if wanted:
+        return None
+    # After the commit: a file may outlive its report for a moment, a report never its file.
+    remove(report_store.path(folder, row.job))
+    return row.job if row.state in ("pending", "running") else None
+
+
+def expire(database: Database, folder: Path, before_us: int, now_us: int) -> int:
+    """Delete what was finished before that instant; how many reports that was."""
+    gone = 0
+    while database.exists():
+        with database.write() as connection:
+            count, jobs = tombstones.expire(connection, before_us, now_us, _CHUNK)
+        for job in jobs:
+            remove(report_store.path(folder, job))
+        gone += count
+        if count < _CHUNK:
+            break
+    return gone
+
+
+def forget(database: Database, folder: Path, before_us: int) -> int:
+    """Remove the tombstones of what was deleted before that instant; how many. Who asks for such a report is told 404 then."""
+    gone = 0
+    while database.exists():
+        with database.write() as connection:
+            found = tombstones.forget(connection, before_us, _CHUNK)
+        for report_id, why in found:
+            # One that could not be removed when its report was deleted. A lost one's place may have a file that is not ours.
+            if why != "lost":
+                remove(report_store.path(folder, report_id))
+        gone += len(found)
+        if not found:
+            break
+    return gone
+
+
+def remove(file: Path) -> bool:
+    """The file is gone, and it was there. One that cannot be removed is found again at the next start."""
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        log.warning("%s cannot be removed, the next start tries again: %s", file, error.strerror or error)
+        return False
+    return True

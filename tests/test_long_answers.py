@@ -1,0 +1,113 @@
+"""Answers that are made while they are sent have a number of places; who finds none is told so, and none is lost."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from storemon_flask import create_app
+from storemon_flask.errors import Unprocessable
+from storemon_flask.jobs.executors import InlineExecutor
+from storemon_flask.services import report_store, workbook
+from storemon_flask.settings import Settings
+
+BUSY = "too many answers of this kind are being made; try again in some seconds, or fetch CSV"
+
+
+@pytest.fixture
+def app(settings: Settings, small_fleet: Path) -> Iterator[Flask]:
+    """An app with eight threads, so that two long answers may be made at once."""
+    made = create_app(replace(settings, http_threads=8), InlineExecutor())
+    yield made
+    made.extensions["storemon"].database.close()
+
+
+def places(app: Flask) -> int:
+    """How many are free."""
+    free: int = app.extensions["storemon"].places._answers._value
+    return free
+
+
+def get(client: FlaskClient, path: str, method: str = "GET") -> TestResponse:
+    """The answer, begun and not read."""
+    return client.open(path, method=method, buffered=False)
+
+
+@pytest.fixture
+def paths(client: FlaskClient) -> dict[str, str]:
+    report_id = client.post("/trigger_report").json["report_id"]
+    (load,) = client.get("/api/v1/loads").json["loads"]
+    report, rejects = f"/get_report?report_id={report_id}&format=", f"/api/v1/loads/{load['load_id']}/rejects?format="
+    return {
+        "json": f"{report}json",
+        "xlsx": f"{report}xlsx",
+        "csv": f"{report}csv",
+        "rejects": f"{rejects}json",
+        "rejects.csv": f"{rejects}csv",
+    }
+
+
+@pytest.mark.parametrize("refused", ["json", "xlsx", "rejects", "rejects.csv"])
+def test_beyond_the_places_a_long_answer_is_a_503_and_everything_else_is_answered(
+    app: Flask, client: FlaskClient, paths: dict[str, str], refused: str
+) -> None:
+    held = [get(client, paths["json"]), get(client, paths["rejects.csv"])]
+    assert [answer.status_code for answer in held] == [200, 200]
+    answer = client.get(paths[refused], buffered=True)
+    assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
+    assert (answer.headers["Retry-After"], answer.get_json(force=True)["detail"]) == ("2", BUSY)
+    for path in (paths["csv"], "/healthz", "/api/v1/stores"):
+        assert client.get(path, buffered=True).status_code == 200
+    # Its reader has gone.
+    held[0].close()
+    assert client.get(paths[refused], buffered=True).status_code == 200
+    held[1].close()
+    assert places(app) == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("form", ["json", "xlsx", "rejects", "rejects.csv"])
+def test_a_place_is_given_back_at_the_end_and_once(
+    app: Flask, client: FlaskClient, paths: dict[str, str], form: str, method: str
+) -> None:
+    for _ in range(5):
+        answer = get(client, paths[form], method)
+        assert answer.status_code == 200
+        assert places(app) == (1 if form != "xlsx" else 2)
+        assert bool(answer.get_data()) == (method == "GET")
+        if method == "GET":
+            # Whoever read all of it and keeps the connection holds nothing.
+            assert places(app) == 2
+        answer.close()
+        answer.close()
+        assert places(app) == 2
+
+
+def test_what_goes_wrong_holds_no_place(
+    app: Flask, client: FlaskClient, paths: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise Unprocessable("a sheet has fewer rows")
+
+    monkeypatch.setattr(workbook, "write", refuse)
+    assert client.get(paths["xlsx"]).status_code == 422
+    monkeypatch.setattr(report_store, "file_of", lambda row, folder: folder / "gone.csv")
+    assert client.get(paths["json"]).status_code == 410
+    assert client.get("/api/v1/loads/99/rejects").status_code == 404
+    assert places(app) == 2
+
+
+def test_a_long_answer_is_read_from_its_file_while_it_is_sent(
+    app: Flask, client: FlaskClient, paths: dict[str, str], settings: Settings
+) -> None:
+    answer = get(client, paths["json"])
+    for file in settings.reports_dir.iterdir():
+        # Deleted meanwhile: what was begun is sent to its end.
+        file.unlink()
+    assert [row["store_id"] for row in answer.get_json()["rows"]][-2:] == ["silent", "worked"]
+    answer.close()
+    assert client.get(paths["json"]).status_code == 410
