@@ -3,13 +3,11 @@
 Before each kill the process is frozen, so that it can be seen what the kill falls into.
 """
 
-import fcntl
 import hashlib
 import http.client
 import random
 import signal
 import sqlite3
-import struct
 import subprocess
 import sys
 import threading
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import STOREMON, Server, environment, storemon, wait_until
+from killing import being_written, kill
 
 from storemon_flask.settings import Settings
 
@@ -38,8 +37,7 @@ STORES = 250
 POLLS = 1_000
 FIRST_S = 1_727_740_800  # 2024-10-01
 STEP_S = 600
-# Where SQLite locks the -shm file for the one writer (WAL_WRITE_LOCK, wal.c).
-WRITE_LOCK_AT = 120
+AIM_S = 2.0
 
 
 def truth(number: int, version: int) -> np.ndarray:
@@ -69,43 +67,15 @@ def feeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders
 
 
-def being_written(database: Path) -> bool:
-    """Whether a process holds the write lock; asked without touching it."""
-    with suppress(FileNotFoundError), open(f"{database}-shm", "rb+") as shm:
-        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, WRITE_LOCK_AT, 1, 0)
-        return bool(struct.unpack("hhqqi4x", fcntl.fcntl(shm, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
-    return False
-
-
-def freeze(process: subprocess.Popen[str]) -> bool:
-    """Stop every thread of the process; False when it has ended."""
-    process.send_signal(signal.SIGSTOP)
-    while process.poll() is None:
-        with suppress(FileNotFoundError, ProcessLookupError):
-            tasks = list(Path(f"/proc/{process.pid}/task").iterdir())
-            states = {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks}
-            if states == {"T"}:
-                return True
-    return False
-
-
-def kill(process: subprocess.Popen[str], database: Path, reports: Path, seen: Counter[str], aim: bool) -> None:
-    """Freeze, look, kill. `aim`: let it go on until it is caught in a write, for two seconds at most."""
-    end = time.monotonic() + (2 if aim else 0)
+def looks(database: Path, reports: Path) -> Callable[[], set[str]]:
+    """A look at what a frozen process is in the middle of."""
     old = set(reports.glob(".*.tmp"))
-    while freeze(process):
-        transaction, file = being_written(database), bool(set(reports.glob(".*.tmp")) - old)
-        if transaction or file or time.monotonic() >= end:
-            seen["killed"] += 1
-            seen["inside a transaction"] += transaction
-            seen["inside a report's file"] += file
-            process.send_signal(signal.SIGKILL)
-            assert process.wait(30) == -signal.SIGKILL
-            return
-        process.send_signal(signal.SIGCONT)
-        # Not in step with anything the process does.
-        time.sleep(0.001 + time.monotonic() % 0.003)
-    seen["after its end"] += 1
+
+    def look() -> set[str]:
+        found = {"inside a transaction"} if being_written(database) else set()
+        return found | ({"inside a report's file"} if set(reports.glob(".*.tmp")) - old else set())
+
+    return look
 
 
 def versions_held(connection: sqlite3.Connection) -> list[int | None]:
@@ -184,7 +154,7 @@ def test_a_load_killed_at_any_moment_leaves_each_file_whole_or_untouched(
         database = home / "instance" / "storemon.db"
         process = start(home, turn % 2)
         time.sleep(chance.uniform(0.1, 1.0) * duration)
-        kill(process, database, home / "reports", seen, aim=turn % 3 == 2)
+        kill(process, looks(database, home / "reports"), seen, AIM_S if turn % 3 == 2 else 0.0)
         if process.returncode == 0:
             # The machine has become faster than it was when it was measured.
             duration *= 0.9
@@ -278,7 +248,7 @@ def test_a_server_killed_at_any_moment_loses_no_promised_report(
         server = serve()
         askers = Askers(server)
         time.sleep(chance.uniform(0.0, 1.2))
-        kill(server.process, database, reports, seen, aim=turn % 2 == 1)
+        kill(server.process, looks(database, reports), seen, AIM_S if turn % 2 == 1 else 0.0)
         askers.stop()
         server.end(signal.SIGKILL)
         promised.update(askers.promised)
