@@ -4,7 +4,6 @@
 two machines with the same storemon give the same bytes.
 """
 
-import importlib.metadata
 import zoneinfo
 from functools import lru_cache
 
@@ -25,4 +24,6 @@ def zone(name: str) -> zoneinfo.ZoneInfo:
 @lru_cache(maxsize=1)
 def version() -> str:
     """The version of the zone data, for `info` and for whoever must reproduce a report."""
-    return importlib.metadata.version("tzdata")
+    from importlib.metadata import version as version_of
+
+    return version_of("tzdata")

@@ -1,0 +1,57 @@
+"""Runs first in the single file: makes its two processes (the unpacker and this one) behave as one."""
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from types import FrameType
+
+_PR_SET_PDEATHSIG = 1
+# The terminal sends Ctrl-C to both processes, and the unpacker passes its own on: the same signal comes twice.
+_ONE_PRESS_S = 1.0
+
+
+def _interrupt_once() -> None:
+    last = -_ONE_PRESS_S
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal last
+        again, last = time.monotonic() - last < _ONE_PRESS_S, time.monotonic()
+        if not again:
+            raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def _programs_see_their_own_libraries() -> None:
+    """A browser that is started must not load the libraries unpacked for this program."""
+    before = os.environ.pop("LD_LIBRARY_PATH_ORIG", None)
+    if before:
+        os.environ["LD_LIBRARY_PATH"] = before
+    else:
+        os.environ.pop("LD_LIBRARY_PATH", None)
+
+
+def _end_with_the_unpacker() -> None:
+    """`kill -9` of the process that was started reaches the unpacker only: end in good order then, and leave no folder."""
+    import ctypes
+
+    unpacker = os.getppid()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def remove() -> None:
+        if os.getppid() != unpacker:
+            shutil.rmtree(sys._MEIPASS, ignore_errors=True)  # type: ignore[attr-defined]
+
+    atexit.register(remove)
+
+
+_interrupt_once()
+if sys.platform == "linux":
+    _programs_see_their_own_libraries()
+    _end_with_the_unpacker()
