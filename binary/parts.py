@@ -1,9 +1,11 @@
 """What the build adds to the single file and takes off it: the build's stamp, licences, debugging symbols; and what it needs."""
 
+import importlib.util
 import re
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -44,6 +46,16 @@ def stripped(binaries: Iterable[Entry], folder: Path) -> list[Entry]:
                 path = str(copy)
         made.append((name, path, kind))
     return made
+
+
+def zipped(package: str, file: Path) -> Path:
+    """`file`, which now holds the sources and data of an installed package, as Python can import them from there."""
+    folder = Path(importlib.util.find_spec(package).origin).parent  # type: ignore[union-attr, arg-type]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as made:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                made.write(path, path.relative_to(folder.parent))
+    return file
 
 
 def newest_glibc(paths: Iterable[str]) -> str:

@@ -51,6 +51,8 @@ def _end_with_the_unpacker() -> None:
     atexit.register(remove)
 
 
+# The zones are one file instead of six hundred: unpacking those took longer than everything else.
+sys.path.append(os.path.join(sys._MEIPASS, "tzdata.zip"))  # type: ignore[attr-defined]
 _interrupt_once()
 if sys.platform == "linux":
     _programs_see_their_own_libraries()
