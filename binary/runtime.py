@@ -34,6 +34,8 @@ def _programs_see_their_own_libraries() -> None:
         os.environ["LD_LIBRARY_PATH"] = before
     else:
         os.environ.pop("LD_LIBRARY_PATH", None)
+    # Without that path this program, started by itself (`demo`), must unpack anew instead of sharing this folder.
+    os.environ["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
 
 
 def _end_with_the_unpacker() -> None:
