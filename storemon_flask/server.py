@@ -27,6 +27,8 @@ log = logging.getLogger("storemon.server")
 GRACE_S: Final = 5.0
 # A signal to all processes of a group reaches a single file twice: its unpacker passes its own on. That is one signal.
 _ONE_SIGNAL_S: Final = 1.0
+# Before each template that is compiled ahead.
+_PAUSE_S: Final = 0.1
 
 
 def commands() -> list[click.Command]:
@@ -92,7 +94,7 @@ def serve(
             url = f"http://{_shown(settings.host)}:{_port(server)}"
             click.echo(f"storemon serves {url}  (Ctrl-C stops)")
             ready(url)
-            with _retention(runner):
+            with _ready_pages(app), _retention(runner):
                 server.run()
         except KeyboardInterrupt:
             # Waitress ends its loop on this itself; here it came before or after the loop.
@@ -102,6 +104,27 @@ def serve(
             server.close()
             runner.stop(GRACE_S)
             runner.database.close()
+
+
+@contextmanager
+def _ready_pages(app: "Flask") -> Iterator[None]:
+    """The templates are compiled while nobody asks yet: that was most of what the first page took."""
+    templates = app.jinja_env
+    stopped = threading.Event()
+
+    def compile_all() -> None:
+        names = templates.list_templates()
+        # Whoever waits for the server to be there asks at once, and shares no processor with this.
+        while names and not stopped.wait(_PAUSE_S):
+            templates.get_template(names.pop())
+
+    thread = threading.Thread(target=compile_all, name="templates")
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def _retention(runner: "Runner") -> AbstractContextManager[None]:

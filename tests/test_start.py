@@ -4,15 +4,33 @@ import importlib.util
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, STOREMON, environment, storemon
+from conftest import ROOT, STOREMON, environment, storemon, wait_until
+from flask import Flask
 
-from storemon_flask import __main__, settings, version
+from storemon_flask import __main__, server, version
+from storemon_flask import settings as settings_
 from storemon_flask.errors import SettingsError
+from storemon_flask.settings import Settings
 
-HEAVY = ("pandas", "numpy", "flask", "sqlite_utils", "sqlite3", "xlsxwriter", "marshmallow", "filelock", "asyncio")
+FRAMES = ("pandas", "xlsxwriter", "openpyxl")
+HEAVY = (
+    *(
+        "numpy",
+        "flask",
+        "sqlite_utils",
+        "sqlite3",
+        "marshmallow",
+        "apispec",
+        "waitress",
+        "prometheus_client",
+        "filelock",
+    ),
+    *("asyncio", *FRAMES),
+)
 NAMES = sorted(
     re.split(r"[<>=]", line)[0]
     for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines()
@@ -48,17 +66,60 @@ print([name for name in {HEAVY!r} if name in sys.modules])
     assert python(program).splitlines()[-1] == "[]"
 
 
-def test_a_first_start_makes_its_database_and_answers_without_pandas(tmp_path: Path) -> None:
-    program = """
+@pytest.mark.parametrize(
+    "command", ["info", "check", "loads", "rejects", "stores", "report", "backup copy.db", "export exported"]
+)
+def test_commands_on_what_is_loaded_import_neither_frames_nor_flask(
+    command: str, small_fleet: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOREMON_HOME", str(settings.home))
+    words = [str(tmp_path / word) if word in ("copy.db", "exported") else word for word in command.split()]
+    program = f"""
+import sys
+from storemon_flask import __main__
+sys.argv = ["storemon", *{words!r}]
+try:
+    __main__.main()
+except SystemExit as left:
+    assert not left.code
+print([name for name in {("flask", "sqlite_utils", *FRAMES)!r} if name in sys.modules])
+"""
+    assert python(program).splitlines()[-1] == "[]"
+
+
+def test_a_first_start_makes_its_database_and_shows_its_pages_without_pandas(tmp_path: Path) -> None:
+    program = f"""
 import sys
 from storemon_flask import create_app, settings
-app = create_app(settings.load({"STOREMON_HOME": sys.argv[1]}))
+app = create_app(settings.load({{"STOREMON_HOME": sys.argv[1]}}))
 app.extensions["storemon"].database.prepare()
-assert app.test_client().get("/healthz").json == {"status": "ok"}
-print("sqlite_utils" in sys.modules, [name for name in ("pandas", "xlsxwriter") if name in sys.modules])
+client = app.test_client()
+assert client.get("/healthz").json == {{"status": "ok"}}
+for page in ("/", "/reports", "/data", "/docs", "/openapi.json", "/static/app.css"):
+    with client.get(page) as answer:
+        assert answer.status_code == 200, page
+print("sqlite_utils" in sys.modules, [name for name in {FRAMES!r} if name in sys.modules])
 import pandas  # Kept away for a moment only.
 """
     assert python(program, tmp_path) == "True []\n"
+
+
+def test_pages_are_made_ready_while_nobody_asks(app: Flask) -> None:
+    def compiled() -> set[str]:
+        return {name for _, name in app.jinja_env.cache}
+
+    names = set(app.jinja_env.list_templates())
+    assert (len(names) > 10, compiled()) == (True, set())
+    with server._ready_pages(app):
+        wait_until(lambda: compiled() == names, "every template to be compiled")
+
+
+def test_what_is_made_ready_does_not_keep_a_server_that_ends(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_PAUSE_S", 3600.0)
+    with server._ready_pages(app):
+        assert "templates" in {thread.name for thread in threading.enumerate()}
+    assert "templates" not in {thread.name for thread in threading.enumerate()}
+    assert list(app.jinja_env.cache) == []
 
 
 def test_everything_imports_and_locks_without_what_only_unix_has(tmp_path: Path) -> None:
@@ -142,10 +203,10 @@ def test_the_road_that_the_single_file_lacks_ends_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(settings, "find_spec", lambda name: None if name == "pandas" else find(name))
+    monkeypatch.setattr(settings_, "find_spec", lambda name: None if name == "pandas" else find(name))
     with pytest.raises(SettingsError, match=r"STOREMON_CSV_ROAD is pandas.*bytes or rows"):
-        settings.load({"STOREMON_HOME": str(tmp_path), "STOREMON_CSV_ROAD": "pandas"})
-    assert settings.load({"STOREMON_HOME": str(tmp_path), "STOREMON_CSV_ROAD": "rows"}).csv_road == "rows"
+        settings_.load({"STOREMON_HOME": str(tmp_path), "STOREMON_CSV_ROAD": "pandas"})
+    assert settings_.load({"STOREMON_HOME": str(tmp_path), "STOREMON_CSV_ROAD": "rows"}).csv_road == "rows"
 
 
 def test_only_one_road_needs_pandas() -> None:
