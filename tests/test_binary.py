@@ -1,20 +1,21 @@
-"""The single file, built here: in a root with libc, zlib and nothing else, beside the installed package; its signals; its page."""
+"""The single file, built here: in a root with libc, zlib and nothing else, beside the installed package; its signals; an old database."""
 
 import ctypes
+import gzip
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Server, environment, http, storemon, wait_until
+from conftest import ROOT, Server, environment, http, sql, storemon, wait_until
 
+from storemon_flask.storage import schema
 from storemon_flask.version import VERSION
 
 pytestmark = pytest.mark.slow
@@ -23,16 +24,10 @@ CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 # All that the file takes from the machine: libc, and the zlib with which it unpacks itself.
 LOADER = "ld-linux-x86-64.so.2"
 LIBC = ("libz.so.1", LOADER, "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
-CHROMIUM = shutil.which("chromium")
+OLD = ROOT / "tests" / "old_databases"
+TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+STEPS = "SELECT name FROM _sqlite_migrations"
 LARGEST_MB = 38
-
-
-@pytest.fixture(scope="module")
-def file() -> Path:
-    """The single file, built from these sources."""
-    done = subprocess.run(["make", "binary"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return ROOT / "dist" / "storemon"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +54,7 @@ def feeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bare(file: Path, feeds: Path, tmp_path: Path) -> Path:
+def bare(single_file: Path, feeds: Path, tmp_path: Path) -> Path:
     """A folder to be a root: the file, libc, and an empty /work that its user may write."""
     if os.geteuid() != 0 or not shutil.which("chroot"):
         pytest.skip("a bare root needs root and chroot: NOT tested here that the file runs without anything else")
@@ -72,7 +67,7 @@ def bare(file: Path, feeds: Path, tmp_path: Path) -> Path:
             pytest.skip(f"{source} is not there: NOT tested here that the file runs without anything else")
         shutil.copy(source, root / "lib/x86_64-linux-gnu" / name)
     shutil.copy(root / "lib/x86_64-linux-gnu" / LOADER, root / "lib64" / LOADER)
-    shutil.copy(file, root / "storemon")
+    shutil.copy(single_file, root / "storemon")
     for one in feeds.iterdir():
         shutil.copy(one, root / "work" / "feeds")
     for folder in (root / "work", root / "work/tmp", root / "work/feeds"):
@@ -143,8 +138,16 @@ def run(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def rows(text: str) -> list[str]:
-    return sorted(text.splitlines())
+def run_file(single_file: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [single_file, *arguments],
+        env=environment(home),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def test_in_a_bare_root_it_gives_the_bytes_of_the_installed_package(bare: Path, feeds: Path, tmp_path: Path) -> None:
@@ -179,13 +182,13 @@ def test_in_a_bare_root_it_gives_the_bytes_of_the_installed_package(bare: Path, 
 
 
 @pytest.fixture
-def start(file: Path, tmp_path: Path) -> Iterator[Callable[[], Server]]:
+def start(single_file: Path, tmp_path: Path) -> Iterator[Callable[[], Server]]:
     """Starts the file as a server that unpacks itself into `unpacked`."""
     started: list[Server] = []
     (tmp_path / "unpacked").mkdir()
 
     def one() -> Server:
-        command = [str(file), "serve", "--port", "0"]
+        command = [str(single_file), "serve", "--port", "0"]
         started.append(Server(tmp_path / "home", command, TMPDIR=str(tmp_path / "unpacked")))
         return started[-1]
 
@@ -220,11 +223,9 @@ def test_kill_9_of_the_process_that_was_started_ends_all_of_it(start: Callable[[
     assert start().get("/healthz").json == {"status": "ok"}
 
 
-def test_a_second_start_names_the_first(start: Callable[[], Server], file: Path) -> None:
+def test_a_second_start_names_the_first(start: Callable[[], Server], single_file: Path) -> None:
     home = start().home
-    done = subprocess.run(
-        [file, "serve", "--port", "0"], env=environment(home), capture_output=True, text=True, check=False, timeout=60
-    )
+    done = run_file(single_file, home, "serve", "--port", "0")
     assert done.returncode == 1
     assert re.fullmatch(r"Error: another storemon server \(process \d+\) serves .+; stop it first, .+\n", done.stderr)
 
@@ -234,41 +235,30 @@ def test_a_second_start_names_the_first(start: Callable[[], Server], file: Path)
     [(["info"], 1), (["report"], 1), (["nonsense"], 2), (["--help"], 0), (["info", "--licenses"], 0)],
 )
 def test_exit_codes_are_those_of_the_installed_package(
-    file: Path, tmp_path: Path, arguments: list[str], code: int
+    single_file: Path, tmp_path: Path, arguments: list[str], code: int
 ) -> None:
-    done = subprocess.run(
-        [file, *arguments],
-        env=environment(tmp_path),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_file(single_file, tmp_path, *arguments)
     assert (done.returncode, storemon(tmp_path, *arguments).returncode) == (code, code)
 
 
-def test_it_tells_what_it_is_and_whose_parts_it_has(file: Path, tmp_path: Path) -> None:
-    info, licenses = (
-        subprocess.run([file, *words], env=environment(tmp_path), capture_output=True, text=True, check=False).stdout
-        for words in (["info"], ["info", "--licenses"])
-    )
-    assert f"the single file {file} (build " in info
+def test_it_tells_what_it_is_and_whose_parts_it_has(single_file: Path, tmp_path: Path) -> None:
+    info, licenses = (run_file(single_file, tmp_path, *words).stdout for words in (["info"], ["info", "--licenses"]))
+    assert f"the single file {single_file} (build " in info
     assert re.search(rf"^home +{re.escape(str(tmp_path))}$", info, re.MULTILINE)
     for name in ("Flask", "numpy", "tzdata", "waitress", "pyinstaller", "Python", "libsqlite3"):
         assert re.search(rf"^={{80}}\n{name}\b", licenses, re.MULTILINE), name
     assert not re.search(r"^={80}\n(pip|pandas)\b", licenses, re.MULTILINE)
 
 
-def test_it_is_small(file: Path) -> None:
-    assert file.stat().st_size < LARGEST_MB * 1_000_000
+def test_it_is_small(single_file: Path) -> None:
+    assert single_file.stat().st_size < LARGEST_MB * 1_000_000
 
 
-def test_double_clicked_it_serves(file: Path, tmp_path: Path) -> None:
+def test_double_clicked_it_serves(single_file: Path, tmp_path: Path) -> None:
     """No terminal on any stream, no argument."""
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [file],
+            [single_file],
             env={**environment(tmp_path, STOREMON_PORT="0"), "BROWSER": "true"},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -282,15 +272,28 @@ def test_double_clicked_it_serves(file: Path, tmp_path: Path) -> None:
         assert process.wait(30) == 0
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: NOT tested here that the file's page shows")
-def test_its_page_in_a_browser(start: Callable[[], Server], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}"]
-        + ["--virtual-time-budget=5000", "--dump-dom", start().url + "/docs"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+@pytest.mark.parametrize("name", sorted(path.name for path in OLD.glob("*.db.gz")))
+def test_it_copies_an_old_database_before_it_changes_it(single_file: Path, tmp_path: Path, name: str) -> None:
+    old = gzip.decompress((OLD / name).read_bytes())
+    homes = [tmp_path / "by the file", tmp_path / "by the package"]
+    for home in homes:
+        (home / "instance").mkdir(parents=True)
+        (home / "instance" / "storemon.db").write_bytes(old)
+    file = homes[0] / "instance" / "storemon.db"
+    made = {table for (table,) in sql(file, TABLES)}
+    polls = sql(file, "SELECT * FROM poll_week ORDER BY 1, 2")
+    done = run_file(single_file, homes[0], "report", "--columns", "full")
+    by_package = storemon(homes[1], "report", "--columns", "full")
+    assert (done.returncode, done.stdout, done.stderr) == (0, by_package.stdout, by_package.stderr)
+    assert len(done.stdout.splitlines()) == (11 if name >= "m003" else 10)
+    (kept,) = file.parent.glob("storemon.db.before-*")
+    had = {step for (step,) in sql(kept, STEPS)}
+    assert kept.name == "storemon.db.before-" + next(step.__name__ for step in schema.STEPS if step.__name__ not in had)
+    assert ({table for (table,) in sql(kept, TABLES)}, sql(kept, "SELECT * FROM poll_week ORDER BY 1, 2")) == (
+        made,
+        polls,
     )
-    assert "/trigger_report" in done.stdout, done.stderr
-    assert sys.getsizeof(done.stdout) > 10_000
+    steps = sql(file, STEPS)
+    assert had < {step for (step,) in steps}
+    assert run_file(single_file, homes[0], "restore", str(kept), "--yes").returncode == 0
+    assert sql(file, STEPS) == steps
