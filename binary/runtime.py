@@ -55,6 +55,8 @@ def _end_with_the_unpacker() -> None:
 
 # The zones are one file instead of six hundred: unpacking those took longer than everything else.
 sys.path.append(os.path.join(sys._MEIPASS, "tzdata.zip"))  # type: ignore[attr-defined]
+# storemon multiplies no matrices: threads for that would only be waited for.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 _interrupt_once()
 if sys.platform == "linux":
     _programs_see_their_own_libraries()
