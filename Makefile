@@ -1,10 +1,11 @@
 # One-word commands. Each makes the virtual environment it needs; `PYTHON=python3.12 make test` picks another Python.
 PYTHON ?= python3
 VENV := .venv
+BINARY := .venv-binary
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run test test-slow check screenshots bench clean
+.PHONY: demo run test test-slow check screenshots bench binary binary-versions clean
 
 demo: $(VENV)/installed
 	$(BIN)/storemon demo
@@ -33,8 +34,25 @@ screenshots: $(VENV)/dev
 bench: $(VENV)/bench
 	$(BIN)/python -m benchmarks.run
 
+# dist/storemon: one file that needs neither Python nor a network. Two minutes; binutils and, for the licences, dpkg.
+binary: $(BINARY)/installed
+	$(BINARY)/bin/pyinstaller --noconfirm --log-level WARN --distpath dist --workpath build/binary binary/storemon.spec
+	@ls -l dist/storemon
+
+# The newest versions that fit requirements.txt, into the list that `make binary` builds with.
+binary-versions:
+	rm -rf $(BINARY) && $(PYTHON) -m venv $(BINARY)
+	$(BINARY)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements.txt -r binary/requirements.txt
+	$(BINARY)/bin/python binary/versions.py --write
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BINARY) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BINARY)/installed: requirements.txt binary/requirements.txt binary/constraints.txt
+	$(PYTHON) -m venv --clear $(BINARY)
+	$(BINARY)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements.txt -r binary/requirements.txt -c binary/constraints.txt
+	$(BINARY)/bin/python binary/versions.py
+	touch $@
 
 $(VENV)/bench: $(VENV)/installed benchmarks/requirements.txt
 	$(PIP) -r benchmarks/requirements.txt

@@ -8,7 +8,7 @@ import click
 from storemon_flask import create_app
 from storemon_flask.cli.door import Door
 from storemon_flask.server import commands
-from storemon_flask.version import VERSION
+from storemon_flask.version import VERSION, build, single_file
 
 _HELP = """How long was each store really up during the hours it was meant to be open?
 
@@ -32,7 +32,7 @@ def main() -> None:
     )
     status: object = 0
     try:
-        status = group.main(obj=Door(None, create_app), standalone_mode=False)
+        status = group.main(_arguments(), obj=Door(None, create_app), standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
@@ -48,10 +48,22 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _arguments() -> list[str]:
+    """What the command line says; for a single file that was double-clicked, `serve --open`."""
+    said = sys.argv[1:]
+    if (
+        said
+        or single_file() is None
+        or any(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    ):
+        return said
+    return ["serve", "--open"]
+
+
 def _version_option() -> click.Option:
     def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:
-            click.echo(f"storemon {VERSION}")
+            click.echo(f"storemon {VERSION}" + (f" ({build()})" if build() else ""))
             ctx.exit()
 
     return click.Option(

@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +112,9 @@ def _server(environ: dict[str, str]) -> Iterator[str]:
 
 def _get(url: str, data: bytes | None = None) -> tuple[str, str]:
     """(body, X-Report-Status) of an answer; `StoremonError` with the server's own sentence when it is an error."""
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=30) as answer:
             return answer.read().decode(), answer.headers.get("X-Report-Status", "")

@@ -11,16 +11,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storemon_flask.rules import DAY_US as DAY_US
+from storemon_flask.rules import HOUR_US as HOUR_US
+from storemon_flask.rules import MINUTE_US as MINUTE_US
+from storemon_flask.rules import SECOND_US as SECOND_US
+from storemon_flask.rules import WEEK_US as WEEK_US
+from storemon_flask.rules import Rules as Rules
+
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 # Told the name of what is read and how many more of its bytes have been.
 Progress = Callable[[str, int], None]
 
-SECOND_US: Final = 1_000_000
-MINUTE_US: Final = 60 * SECOND_US
-HOUR_US: Final = 3600 * SECOND_US
-DAY_US: Final = 24 * HOUR_US
-WEEK_US: Final = 7 * DAY_US
 # Local dates are days since 1970-01-01. These two lie before and after every date that a feed can name.
 UNDATED: Final = -1_000_000
 FOREVER: Final = 1_000_000
@@ -106,24 +108,6 @@ class Fleet:
     zone_names: tuple[str, ...]
     last_poll_us: Ints
     special: SpecialHours = field(default_factory=no_special_hours)
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How far a poll speaks (`reach_us`), the longest gap that still counts as measured (`max_gap_us`), and the `method`.
-
-    `nearest`: a moment has the status of the nearest poll. `previous`: a poll speaks from its instant until the next one or the
-    opening's end, at most twice the reach; what comes before an opening's first poll is unknown.
-    """
-
-    reach_us: int = 24 * HOUR_US
-    max_gap_us: int = 150 * MINUTE_US
-    method: str = "nearest"
-
-    @property
-    def farthest_us(self) -> int:
-        """How far away a poll can be that matters to a moment."""
-        return max(self.reach_us if self.method == "nearest" else 2 * self.reach_us, self.max_gap_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ import logging
 import signal
 import threading
 import time
-import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -17,18 +16,20 @@ import click
 from storemon_flask import cli, logs
 from storemon_flask.cli import door as doors
 from storemon_flask.errors import StoremonError
-from storemon_flask.jobs.daily import daily
-from storemon_flask.jobs.lock import server_lock
-from storemon_flask.jobs.runner import Runner
-from storemon_flask.services import keys, memory, retention
-from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
     from flask import Flask
 
+    from storemon_flask.jobs.runner import Runner
+    from storemon_flask.settings import Settings
+
 log = logging.getLogger("storemon.server")
 # A report takes a second or two at the most; one that takes longer is put back and runs at the next start.
 GRACE_S: Final = 5.0
+# A signal to all processes of a group reaches a single file twice: its unpacker passes its own on. That is one signal.
+_ONE_SIGNAL_S: Final = 1.0
+# Before each template that is compiled ahead.
+_PAUSE_S: Final = 0.1
 
 
 def commands() -> list[click.Command]:
@@ -57,8 +58,14 @@ def serve_command(ctx: click.Context, host: str | None, port: int | None, insecu
     door = doors.door(ctx)
     if host is not None and not host.strip():
         raise click.BadParameter("must be a host name or an address", param_hint="--host")
-    ready: Callable[[str], object] = webbrowser.open if open_browser else lambda url: None
+    ready: Callable[[str], object] = _in_a_browser if open_browser else lambda url: None
     serve(door.make_app(door.settings), host, port, ready, insecure)
+
+
+def _in_a_browser(url: str) -> None:
+    import webbrowser
+
+    webbrowser.open(url)
 
 
 def serve(
@@ -73,6 +80,9 @@ def serve(
 
     Finishes the report that is running, or puts it back for the next start, before it returns.
     """
+    from storemon_flask.jobs.lock import server_lock
+    from storemon_flask.services import memory
+
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
     logs.to_stderr(settings.log_format)
@@ -87,7 +97,7 @@ def serve(
             url = f"http://{_shown(settings.host)}:{_port(server)}"
             click.echo(f"storemon serves {url}  (Ctrl-C stops)")
             ready(url)
-            with _retention(runner):
+            with _ready_pages(app), _retention(runner):
                 server.run()
         except KeyboardInterrupt:
             # Waitress ends its loop on this itself; here it came before or after the loop.
@@ -99,21 +109,46 @@ def serve(
             runner.database.close()
 
 
-def _retention(runner: Runner) -> AbstractContextManager[None]:
+@contextmanager
+def _ready_pages(app: "Flask") -> Iterator[None]:
+    """The templates are compiled while nobody asks yet: that was most of what the first page took."""
+    templates = app.jinja_env
+    stopped = threading.Event()
+
+    def compile_all() -> None:
+        names = templates.list_templates()
+        # Whoever waits for the server to be there asks at once, and shares no processor with this.
+        while names and not stopped.wait(_PAUSE_S):
+            templates.get_template(names.pop())
+
+    thread = threading.Thread(target=compile_all, name="templates")
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _retention(runner: "Runner") -> AbstractContextManager[None]:
     """Old polls are taken out now and once a day while the server runs, if they are not kept for ever."""
     if not runner.settings.keep_polls_days:
         return nullcontext()
+    from storemon_flask.jobs.daily import daily
+    from storemon_flask.services import retention
+
     return daily(
         "retention",
         lambda stopped: retention.run(runner.database, runner.settings, time.time_ns() // 1000, stopped),
     )
 
 
-def _guarded(app: "Flask", settings: Settings, insecure: bool) -> Any:
+def _guarded(app: "Flask", settings: "Settings", insecure: bool) -> Any:
     """A Waitress server that has its port, and whose app knows where it listens and whether calls need a key.
 
     `StoremonError` when other machines could call without one and that was not asked for, and as `_listening`.
     """
+    from storemon_flask.services import keys
     from storemon_flask.web import guard
 
     database = app.extensions["storemon"].database
@@ -130,7 +165,7 @@ def _guarded(app: "Flask", settings: Settings, insecure: bool) -> Any:
     return server
 
 
-def _listening(app: "Flask", settings: Settings) -> tuple[Any, list[str]]:
+def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
     """A Waitress server that has its port, and those of its addresses that other machines can reach.
 
     `StoremonError` when the port cannot be had.
@@ -200,7 +235,13 @@ def _without_a_key(exposed: list[str], insecure: bool) -> None:
 def _signals_interrupt(stop_waiting: Callable[[], None]) -> Iterator[None]:
     """SIGTERM ends the server's loop as Ctrl-C does, and both tell waiting writers; only the main thread may say so."""
 
+    last_s = -_ONE_SIGNAL_S
+
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal last_s
+        again, last_s = time.monotonic() - last_s < _ONE_SIGNAL_S, time.monotonic()
+        if again:
+            return
         stop_waiting()
         raise KeyboardInterrupt
 

@@ -8,14 +8,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
 from storemon_flask import zonedata
 from storemon_flask.errors import SettingsError
-from storemon_flask.model import HOUR_US, MINUTE_US, Rules
+from storemon_flask.rules import HOUR_US, MINUTE_US, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +219,19 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             f"STOREMON_MAX_GAP_MINUTES is {settings.max_gap_us / MINUTE_US:g}; it must be at most twice "
             f"STOREMON_REACH_HOURS, that is {2 * settings.reach_us / MINUTE_US:g} minutes"
         )
+    if settings.csv_road == "pandas" and find_spec("pandas") is None:
+        raise SettingsError(
+            "STOREMON_CSV_ROAD is pandas, which the single file leaves out; it must be bytes or rows, which give the same numbers"
+        )
     return settings
 
 
 def _dotenv(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
+    # Not before there is a file: what most starts do not need they do not wait for.
+    from dotenv import dotenv_values
+
     try:
         return {name: value for name, value in dotenv_values(path).items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:

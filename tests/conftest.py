@@ -261,3 +261,11 @@ def server(serve: Callable[..., Server], small_fleet: Path, database: Database) 
     """A real server over the tiny fleet."""
     database.close()
     return serve()
+
+
+@pytest.fixture(scope="session")
+def single_file() -> Path:
+    """`dist/storemon`, built from these sources."""
+    done = subprocess.run(["make", "binary"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return ROOT / "dist" / "storemon"

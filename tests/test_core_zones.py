@@ -1,9 +1,17 @@
 """Local time to UTC against `zoneinfo` itself."""
 
+import re
+import shutil
+import subprocess
+import sys
+import zoneinfo
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tzdata
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +30,42 @@ def by_zoneinfo(local_us: int, name: str) -> int:
 
 
 NAMES = sorted(zonedata.names())
+
+
+def test_there_are_the_zones_of_zoneinfo_each_with_its_offsets():
+    assert set(NAMES) == zoneinfo.available_timezones() - {"Factory", "localtime"}
+    moments = [datetime(year, month, 3, 4) for year in (1900, 1950, 1999, 2024, 2037, 2060) for month in range(1, 13)]
+    for name in NAMES:
+        ours, theirs = zonedata.zone(name), zoneinfo.ZoneInfo(name)
+        assert ours.key == name
+        assert [moment.replace(tzinfo=ours).utcoffset() for moment in moments] == [
+            moment.replace(tzinfo=theirs).utcoffset() for moment in moments
+        ]
+
+
+@pytest.mark.parametrize("name", ["", "Nope/Nowhere", "america/new_york", "../zones", "Factory"])
+def test_a_zone_that_is_none_is_a_key_error_with_its_name(name):
+    with pytest.raises(KeyError, match=re.escape(f"No time zone found with key {name}")):
+        zonedata.zone(name)
+
+
+def test_zones_in_a_zip_are_read_without_listing_it_for_each(tmp_path):
+    """So they are in the single file, where listing it takes a hundred times as long as reading a zone."""
+    packages = Path(tzdata.__file__).parent.parent
+    file = shutil.make_archive(str(tmp_path / "zones"), "zip", root_dir=packages, base_dir="tzdata")
+    program = """
+import sys, zipfile
+sys.path.insert(0, sys.argv[1])
+listed = []
+read = zipfile.ZipFile._RealGetContents
+zipfile.ZipFile._RealGetContents = lambda self: (listed.append(1), read(self))[1]
+from storemon_flask import zonedata
+import tzdata
+offsets = {zonedata.zone(name).utcoffset(None) for name in zonedata.names()}
+print(tzdata.__file__.startswith(sys.argv[1]), len(zonedata.names()), len(listed))
+"""
+    done = subprocess.run([sys.executable, "-c", program, file], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"True {len(NAMES)} 1\n"
 
 
 @settings(max_examples=300, deadline=None)

@@ -88,11 +88,17 @@ def window(text: str) -> str | dict[str, str]:
 
 
 @click.command("info")
+@click.option("--licenses", is_flag=True, help="Show the licences of storemon and of all it is made of instead.")
 @click.pass_context
-def info(ctx: click.Context) -> None:
+def info(ctx: click.Context, licenses: bool) -> None:
     """Show paths, sizes, counts, the newest poll, versions and settings."""
     from storemon_flask.services import catalogue
 
+    if licenses:
+        from storemon_flask.services import licenses as texts
+
+        click.echo(texts.text())
+        return
     settings = door(ctx).settings
     rows: list[tuple[str, Any]] = catalogue.info(settings)
     database_there = catalogue.database(settings).exists()

@@ -6,7 +6,7 @@ import platform
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from storemon_flask.settings import KNOBS, Settings
 from storemon_flask.storage import loads, polls, reports, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.loads import LoadRow as LoadRow
-from storemon_flask.version import VERSION
+from storemon_flask.version import VERSION, build, single_file
 
 
 def database(settings: Settings) -> Database:
@@ -50,10 +50,11 @@ def info(settings: Settings) -> list[tuple[str, str]]:
     """Names and values, in the order to be read. Works without a database and says so."""
     rows = [
         ("storemon", VERSION),
+        ("program", _program()),
         ("python", f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}"),
         (
             "packages",
-            ", ".join(f"{name} {version(name)}" for name in ("flask", "waitress", "pandas", "numpy", "sqlite-utils")),
+            ", ".join(_package(name) for name in ("flask", "waitress", "pandas", "numpy", "sqlite-utils")),
         ),
         ("time zone data", f"tzdata {zonedata.version()}"),
         ("home", str(settings.home)),
@@ -62,6 +63,21 @@ def info(settings: Settings) -> list[tuple[str, str]]:
     ]
     rows += _counts(Database(settings.database))
     return rows + [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
+
+
+def _program() -> str:
+    file = single_file()
+    if file is None:
+        return f"the Python package in {Path(__file__).resolve().parent.parent}"
+    # The folder it unpacks itself into holds no data and goes when the program ends.
+    return f"the single file {file} (build {build()}), unpacked in {Path(__file__).resolve().parent.parent.parent}"
+
+
+def _package(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"no {name}"
 
 
 def _counts(database: Database) -> list[tuple[str, str]]:

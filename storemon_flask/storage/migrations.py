@@ -1,7 +1,9 @@
 """Bringing a database's schema up to date, one step after the other, in one transaction."""
 
 import sqlite3
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from storemon_flask.errors import DatabaseError
@@ -14,7 +16,7 @@ _NAMES: Final = tuple(step.__name__ for step in schema.STEPS)
 def pending(connection: sqlite3.Connection) -> list[str]:
     """The names of the steps still to be made, oldest first; `DatabaseError` for a file of somebody else or of the future.
 
-    Asked with plain sqlite3: `import sqlite_utils` takes half a second and is needed only when there is something to do.
+    Asked with plain sqlite3: sqlite_utils is imported only when there is something to do.
     """
     applied = _applied(connection)
     if applied is None:
@@ -46,8 +48,9 @@ def bring_up_to_date(
     """
     if not pending(connection):
         return
-    from sqlite_utils import Database
-    from sqlite_utils.migrations import Migrations
+    with _no_pandas():
+        from sqlite_utils import Database
+        from sqlite_utils.migrations import Migrations
 
     steps = Migrations(_SET)
     for step in schema.STEPS:
@@ -76,6 +79,19 @@ def _applied(connection: sqlite3.Connection) -> set[str] | None:
         return set()
     rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_SET])
     return {name for (name,) in rows}
+
+
+@contextmanager
+def _no_pandas() -> Iterator[None]:
+    """sqlite_utils imports pandas if it can, for frames that nobody gives it here; a first start would wait half a second."""
+    absent = "pandas" not in sys.modules
+    if absent:
+        sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules["pandas"]
 
 
 def _path(connection: sqlite3.Connection) -> str:

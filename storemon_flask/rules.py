@@ -1,0 +1,28 @@
+"""Spans of time in microseconds, and the rules of the calculation: what settings need before there are columns (and numpy)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+SECOND_US: Final = 1_000_000
+MINUTE_US: Final = 60 * SECOND_US
+HOUR_US: Final = 3600 * SECOND_US
+DAY_US: Final = 24 * HOUR_US
+WEEK_US: Final = 7 * DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How far a poll speaks (`reach_us`), the longest gap that still counts as measured (`max_gap_us`), and the `method`.
+
+    `nearest`: a moment has the status of the nearest poll. `previous`: a poll speaks from its instant until the next one or the
+    opening's end, at most twice the reach; what comes before an opening's first poll is unknown.
+    """
+
+    reach_us: int = 24 * HOUR_US
+    max_gap_us: int = 150 * MINUTE_US
+    method: str = "nearest"
+
+    @property
+    def farthest_us(self) -> int:
+        """How far away a poll can be that matters to a moment."""
+        return max(self.reach_us if self.method == "nearest" else 2 * self.reach_us, self.max_gap_us)
