@@ -430,6 +430,8 @@ def test_the_demo_runs_again_over_its_last_home_and_keeps_serving_until_told(tmp
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # What a shell starts in the background ignores Ctrl-C, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     line = next(line for line in process.stdout if line.startswith("Still serving "))
