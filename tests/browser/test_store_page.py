@@ -80,6 +80,17 @@ def test_a_day_of_25_hours_is_one_and_says_so(browser: Browser, server: Any) -> 
         expect(page.locator("#chart tr").first).not_to_contain_text("clocks change")
 
 
+def test_on_a_phone_a_day_with_its_note_leaves_room_for_its_uptime(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url, viewport={"width": 320, "height": 700}) as page:
+        page.goto(f"/stores/{OFF}")
+        first = page.locator("#chart tr").first
+        note = first.locator("th small").bounding_box()
+        uptime = first.locator("td").last.bounding_box()
+        assert note is not None
+        assert uptime is not None
+        assert note["x"] + note["width"] <= uptime["x"] or note["y"] >= uptime["y"] + uptime["height"]
+
+
 def test_every_poll_is_a_tick(browser: Browser, server: Any) -> None:
     with watched(browser, server.url) as page:
         page.goto(f"/stores/{OFF}")
