@@ -241,6 +241,16 @@ def test_a_store_leads_back_to_the_list_as_it_was_left(browser: Browser, fleet: 
         expect(page).to_have_url(fleet.url + "/")
 
 
+def test_on_paper_it_is_a_table_although_paper_is_narrow(browser: Browser, fleet: Any) -> None:
+    # A4 between Chromium's margins.
+    with watched(browser, fleet.url, viewport={"width": 718, "height": 1000}) as page:
+        page.goto("/")
+        page.emulate_media(media="print")
+        nothing_sticks_out(page)
+        assert page.locator("#rows tr").first.evaluate("row => getComputedStyle(row).display") == "table-row"
+        expect(page.locator("#heads")).to_be_visible()
+
+
 def test_a_long_name_of_a_group_leaves_the_page_as_wide_as_it_is(
     browser: Browser, database: Database, serve: Callable[..., Any], tmp_path: Path
 ) -> None:
