@@ -111,6 +111,17 @@ def test_without_a_file_it_says_so(client: FlaskClient, files: list[tuple[str, s
     assert (answer.status_code, "no file was chosen; choose CSV files" in answer.text) == (422, True)
 
 
+def test_a_file_without_a_row_says_that_nothing_was_stored(client: FlaskClient) -> None:
+    answer = put(client, ("polls.csv", "store_id,timestamp_utc,status\n"), ("none.csv", ""))
+    page = client.get(answer.headers["Location"]).text
+    assert page.count("There is no row below its header: nothing was stored.") == 1
+    assert page.count("✕</span> not loaded") == 1
+    one = put(client, ("polls.csv", "store_id,timestamp_utc,status\na,2024-10-14 10:00:00 UTC,active\n"))
+    page = client.get(one.headers["Location"]).text
+    assert "1 file · 1 row</p>" in page
+    assert "nothing was stored" not in page
+
+
 def test_another_site_may_not_load(client: FlaskClient, runner: Runner) -> None:
     answer = put(client, ("polls.csv", SMALL_FLEET["polls.csv"]), Origin="https://evil.example")
     assert (answer.status_code, runner.settings.database.exists()) == (403, False)

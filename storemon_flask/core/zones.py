@@ -35,7 +35,7 @@ def history(first: str, then: Iterable[tuple[int, str]]) -> str:
 
 def name_at(zone: str, instant_us: int) -> str:
     """The IANA name that a zone or history has at an instant."""
-    return _pieces(zone)[sum(turn <= instant_us for turn in turns(zone))][1]
+    return versions(zone)[sum(turn <= instant_us for turn in turns(zone))][1]
 
 
 @lru_cache(maxsize=8192)
@@ -45,7 +45,7 @@ def turns(zone: str) -> tuple[int, ...]:
     That is where the earlier of both clocks shows the midnight that the date begins with. By `LocalClock`'s rule the date's
     own midnight is then the first wall-clock time of the new zone, whichever of the two clocks is ahead.
     """
-    pieces = _pieces(zone)
+    pieces = versions(zone)
     found = []
     for (_, before), (day, after) in pairwise(pieces):
         midnight_us = day * DAY_US
@@ -58,7 +58,7 @@ def turns(zone: str) -> tuple[int, ...]:
 @lru_cache(maxsize=8192)
 def changes_of_year(name: str, year: int) -> tuple[tuple[int, int, int], ...]:
     """The zone's changes of UTC offset in one UTC year: (instant, offset before, offset after), all in seconds."""
-    pieces = _pieces(name)
+    pieces = versions(name)
     if len(pieces) == 1:
         return _own_changes(name, year)
     edges = [turn_us // SECOND_US for turn_us in turns(name)]
@@ -80,7 +80,7 @@ def offset_at(name: str, year: int) -> int:
 
 
 @lru_cache(maxsize=8192)
-def _pieces(zone: str) -> tuple[tuple[int, str], ...]:
+def versions(zone: str) -> tuple[tuple[int, str], ...]:
     """The names of a zone or history, each with the local date from which it holds; the first holds ever before."""
     first, *rest = zone.split(" ")
     later = ((date.fromisoformat(day) - _EPOCH).days for day in rest[::2])
@@ -155,7 +155,7 @@ class LocalClock:
 
 def _local_offsets(zone: str, years: range) -> list[tuple[int, int]]:
     """From which wall-clock time on (microseconds) which offset (seconds) holds, ascending; the first holds ever before."""
-    pieces = _pieces(zone)
+    pieces = versions(zone)
     found: list[tuple[int, int]] = []
     for (first, name), (until, _) in zip(pieces, [*pieces[1:], (FOREVER, "")], strict=True):
         own = [(UNDATED * DAY_US, offset_at(name, years[0]))]

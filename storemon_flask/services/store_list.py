@@ -66,9 +66,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class StoreDetail:
-    """One store: the snapshot of it alone, its first poll (-1: never polled), weekly and special hours as written, polls in all."""
+    """One store: the snapshot of it alone, its zone or the history of it (`core.zones`), its first poll (-1: never polled),
+    weekly and special hours as written, polls in all."""
 
     snapshot: Snapshot
+    zone: str
     first_poll_us: int
     hours: Hours
     special: SpecialHours
@@ -92,8 +94,11 @@ def detail(database: Database, store_id: str, rules: Rules, default_zone: str, n
     """One store as of now; `NotFound` when there is none of that id."""
     with database.read() as connection:
         number, first_us, last_us = find(connection, store_id)
+        found = snapshot(database, rules, default_zone, now_us, [store_id])
+        plan = schedule.of(database, connection, default_zone, [store_id], found.moment.as_of_us)
         return StoreDetail(
-            snapshot(database, rules, default_zone, now_us, [store_id]),
+            found,
+            plan.zone_names[int(plan.parts[0].zone_of[0])],
             first_us,
             opening_hours.hours(connection, number, number),
             opening_hours.special_hours(connection, number, number),

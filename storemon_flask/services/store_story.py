@@ -57,7 +57,7 @@ def of(
     """
     with database.read():
         detail = store_list.detail(database, store_id, rules, default_zone, now_us)
-        as_of_us, zone = detail.snapshot.moment.as_of_us, detail.snapshot.zones[0]
+        as_of_us, zone = detail.snapshot.moment.as_of_us, detail.zone
         spans = _days(zone, count, until, as_of_us)
         shown = timelines.of_store(
             database, store_id, spans[0][0], spans[-1][1], rules, default_zone, now_us
@@ -86,7 +86,9 @@ def _days(zone: str, count: int, until: date | None, as_of_us: int) -> list[tupl
     spans = calendar.spans(zone, "day", last_us - (count + 2) * DAY_US, last_us + 3 * DAY_US)
     # A zone that skipped the day asked for has the one before.
     rows = zip(spans.start_us.tolist(), spans.end_us.tolist(), spans.local_us.tolist(), strict=True)
-    return [row for row in rows if row[2] // DAY_US <= last_us // DAY_US][-count:]
+    found = [row for row in rows if row[2] // DAY_US <= last_us // DAY_US][-count:]
+    # Days of a store that moved far to the west are longer; a timeline is not.
+    return [row for row in found if found[-1][1] - row[0] <= timelines.MOST_US]
 
 
 def _newest(zone: str, as_of_us: int) -> int:

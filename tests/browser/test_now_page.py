@@ -215,6 +215,57 @@ def test_a_server_that_goes_is_told_and_one_that_comes_back_is_used(
         assert ids(page) == here
 
 
+def test_a_server_that_takes_the_question_and_is_silent_counts_as_gone(browser: Browser, fleet: Any) -> None:
+    with watched(browser, fleet.url) as page:
+        page.clock.install()
+        page.add_init_script(
+            "const real = AbortSignal.timeout; AbortSignal.timeout = (ms) => real.call(AbortSignal, ms / 50)"
+        )
+        page.goto("/")
+        fleet.process.send_signal(signal.SIGSTOP)
+        try:
+            page.clock.fast_forward(16_000)
+            expect(page.locator("#gone")).to_contain_text("The server does not answer")
+        finally:
+            fleet.process.send_signal(signal.SIGCONT)
+
+
+def test_a_store_leads_back_to_the_list_as_it_was_left(browser: Browser, fleet: Any) -> None:
+    with watched(browser, fleet.url) as page:
+        page.goto("/?group=South&sort=name")
+        page.get_by_label("Name or id").fill("kitchen 4")
+        expect(page).to_have_url(fleet.url + "/?q=kitchen+4&group=South&sort=name")
+        page.locator("#rows a").first.click()
+        page.get_by_role("link", name="30 days").click()
+        page.get_by_role("link", name="All stores").click()
+        expect(page).to_have_url(fleet.url + "/?q=kitchen+4&group=South&sort=name")
+        page.get_by_role("link", name="Now").click()
+        expect(page).to_have_url(fleet.url + "/")
+
+
+def test_on_paper_it_is_a_table_although_paper_is_narrow(browser: Browser, fleet: Any) -> None:
+    # A4 between Chromium's margins.
+    with watched(browser, fleet.url, viewport={"width": 718, "height": 1000}) as page:
+        page.goto("/")
+        page.emulate_media(media="print")
+        nothing_sticks_out(page)
+        assert page.locator("#rows tr").first.evaluate("row => getComputedStyle(row).display") == "table-row"
+        expect(page.locator("#heads")).to_be_visible()
+
+
+def test_a_long_name_of_a_group_leaves_the_page_as_wide_as_it_is(
+    browser: Browser, database: Database, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_fleet(tmp_path / "made", 10, datetime.now(UTC), hours=3)
+    (tmp_path / "made" / "stores.csv").write_text(f"store_id,name,group\nstore-00001,One,{'G' * 200}\n")
+    load_fleet(database, tmp_path / "made")
+    server = serve()
+    for width in (320, 800, 1280):
+        with watched(browser, server.url, viewport={"width": width, "height": 800}) as page:
+            page.goto("/")
+            nothing_sticks_out(page)
+
+
 def test_the_keyboard_alone_is_enough(browser: Browser, fleet: Any) -> None:
     with watched(browser, fleet.url) as page:
         page.goto("/")

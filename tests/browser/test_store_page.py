@@ -80,6 +80,17 @@ def test_a_day_of_25_hours_is_one_and_says_so(browser: Browser, server: Any) -> 
         expect(page.locator("#chart tr").first).not_to_contain_text("clocks change")
 
 
+def test_on_a_phone_a_day_with_its_note_leaves_room_for_its_uptime(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url, viewport={"width": 320, "height": 700}) as page:
+        page.goto(f"/stores/{OFF}")
+        first = page.locator("#chart tr").first
+        note = first.locator("th small").bounding_box()
+        uptime = first.locator("td").last.bounding_box()
+        assert note is not None
+        assert uptime is not None
+        assert note["x"] + note["width"] <= uptime["x"] or note["y"] >= uptime["y"] + uptime["height"]
+
+
 def test_every_poll_is_a_tick(browser: Browser, server: Any) -> None:
     with watched(browser, server.url) as page:
         page.goto(f"/stores/{OFF}")
@@ -140,6 +151,10 @@ def test_on_paper_there_is_what_one_would_hand_over(browser: Browser, server: An
     with watched(browser, server.url) as page:
         page.goto(f"/stores/{OFF}")
         page.emulate_media(media="print")
+        # A4 between Chromium's margins.
+        page.set_viewport_size({"width": 718, "height": 1000})
+        nothing_sticks_out(page)
+        assert page.locator(".scroll").evaluate_all("all => all.map(one => one.scrollWidth > one.clientWidth)") == [False] * 2
         for gone in (".top", "#told", ".paging"):
             expect(page.locator(gone).first).to_be_hidden()
         for kept in ("#chart svg", ".numbers", "h1"):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from flask import Blueprint, render_template, url_for
 from marshmallow import fields, validate
 
+from storemon_flask.core import zones
 from storemon_flask.model import CLOSED, UNDATED
 from storemon_flask.services import store_story
 from storemon_flask.services.local_times import date_text, time_text
@@ -50,6 +51,7 @@ def store(store_id: str) -> str:
         time.time_ns() // 1000,
     )
     snapshot, outages = story.detail.snapshot, _outages(story.timeline)
+    (_, first_zone), *moves = zones.versions(story.detail.zone)
     return render_template(
         "store.html",
         store=snapshot.record(0),
@@ -63,6 +65,8 @@ def store(store_id: str) -> str:
         more_outages=max(len(outages) - _MOST_OUTAGES, 0),
         weeks=_weeks(story.detail),
         special=_special(story.detail),
+        first_zone=first_zone,
+        moves=[(name, date_text(day)) for day, name in moves],
         shown_from=instant_text(story.days[0].start_us),
         shown_to=instant_text(min(story.days[-1].end_us, snapshot.moment.as_of_us)),
         windows=[(name, _numbers(sums)) for name, sums in story.windows.items()],

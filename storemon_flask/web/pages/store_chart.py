@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
+from storemon_flask.core import zones
 from storemon_flask.core.timeline import KNOWN, STATES
 from storemon_flask.model import DAY_US, HOUR_US
 from storemon_flask.services.store_story import LocalDay, Story
@@ -99,7 +100,8 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]]) -
     inside = (found.polls.instant_us >= day.start_us) & (found.polls.instant_us < day.end_us)
     label = f"{_EPOCH + timedelta(microseconds=day.local_us):%a %Y-%m-%d}"
     length = (day.end_us - day.start_us) / HOUR_US
-    note = f"{length:g} h: clocks change" if length != 24 else ""
+    moved = any(day.start_us < turn <= day.end_us for turn in zones.turns(story.detail.zone))
+    note = f"{length:g} h: {'another time zone' if moved else 'clocks change'}" if length != 24 else ""
     polled = list(
         zip(
             found.polls.instant_us[inside].tolist(),
@@ -125,7 +127,7 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]]) -
         sums=day.sums,
         wide=_percent(day.end_us - day.start_us, width),
         open=[_mark(start, end, day, width, "open") for start, end in _within(found.openings, day)],
-        stretches=list(_stretches(groups, day, width, found.zone)),
+        stretches=list(_stretches(groups, day, width, story.detail.zone)),
         polls=_ticks(story, day, width, polled),
         change=_percent(day.change_us - day.start_us, width) if day.change_us >= 0 else "",
         now=_percent(as_of - day.start_us, width) if day.start_us < as_of < day.end_us else "",
@@ -196,7 +198,7 @@ def _stretches(groups: list[list[Stretch]], day: LocalDay, width: int, zone: str
 
 def _ticks(story: Story, day: LocalDay, width: int, polled: list[tuple[int, bool, bool]]) -> list[Mark]:
     """Polls, each with its sentence while they are few; else those that would touch as one."""
-    zone, total = story.timeline.zone, len(story.timeline.polls)
+    zone, total = story.detail.zone, len(story.timeline.polls)
     found = []
     if total <= _MOST_TOLD_POLLS:
         for instant, active, counts in polled:

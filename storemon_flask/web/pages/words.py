@@ -7,6 +7,7 @@ from flask import Flask
 from markupsafe import Markup
 
 from storemon_flask import zonedata
+from storemon_flask.core import zones
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
 from storemon_flask.services.report_text import instant_text
 
@@ -50,8 +51,9 @@ def register(app: Flask) -> None:
 
 
 def wall_clock(instant_us: int, zone: str) -> datetime:
-    """The wall clock of a zone at an instant."""
-    return (_EPOCH + timedelta(microseconds=instant_us)).astimezone(zonedata.zone(zone))
+    """The wall clock of a zone (or of a history of zones, `core.zones`) at an instant."""
+    name = zones.name_at(zone, instant_us)
+    return (_EPOCH + timedelta(microseconds=instant_us)).astimezone(zonedata.zone(name))
 
 
 def local_text(instant_us: int, zone: str) -> str:

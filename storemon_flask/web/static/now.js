@@ -4,6 +4,8 @@ import { clock, tellAges, tellGone } from "./app.js";
 const EVERY = 15000;
 // Newer numbers are on their way, or the server has gone.
 const SOON = 3000;
+// A server that takes the question and says nothing counts as gone.
+const PATIENCE = 20000;
 
 const form = document.getElementById("filter");
 let timer;
@@ -36,7 +38,7 @@ async function refresh(address = location.href) {
   const mine = ++asked;
   let soon = false;
   try {
-    const answer = await fetch(address, { cache: "no-cache", headers: { Accept: "text/html" } });
+    const answer = await fetch(address, { cache: "no-cache", headers: { Accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE) });
     if (mine !== asked) return;
     if (answer.ok) {
       tellGone();
@@ -101,4 +103,6 @@ if (form) {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });
+// A store's page leads back to the list as it was left.
+addEventListener("pagehide", () => sessionStorage.setItem("list", location.search));
 timer = setTimeout(refresh, document.querySelector("[data-updating]") ? SOON : EVERY);

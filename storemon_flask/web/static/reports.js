@@ -3,6 +3,8 @@
 
 const EVERY_MS = 700;
 const LONGEST_MS = 10000;
+// A server that takes the question and says nothing counts as gone.
+const PATIENCE_MS = 10000;
 
 for (const place of document.querySelectorAll("[data-running]")) watch(place, place.dataset.running);
 
@@ -14,7 +16,7 @@ function watch(place, id) {
   async function ask() {
     let found = null;
     try {
-      const answer = await fetch(`/api/v1/reports/${id}`, { headers: { Accept: "application/json" }, cache: "no-store" });
+      const answer = await fetch(`/api/v1/reports/${id}`, { headers: { Accept: "application/json" }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
       if (answer.status === 404 || answer.status === 410) return ended();
       if (answer.ok) found = await answer.json();
     } catch {
@@ -48,7 +50,7 @@ function watch(place, id) {
     if (place.dataset.reload) return location.reload();
     // A list: only this row is renewed, for somebody may be typing above it.
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.getElementById(place.id);
       if (!fresh) return place.remove();

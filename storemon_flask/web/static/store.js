@@ -60,3 +60,6 @@ document.getElementById("chart").addEventListener("mouseover", (event) => {
   const text = textOf(event.target) || event.target.closest("svg")?.dataset.told;
   if (text) told.textContent = text;
 });
+
+// Back to the list as it was left.
+document.getElementById("back").search = sessionStorage.getItem("list") ?? "";
