@@ -154,7 +154,10 @@ def test_on_paper_there_is_what_one_would_hand_over(browser: Browser, server: An
         # A4 between Chromium's margins.
         page.set_viewport_size({"width": 718, "height": 1000})
         nothing_sticks_out(page)
-        assert page.locator(".scroll").evaluate_all("all => all.map(one => one.scrollWidth > one.clientWidth)") == [False] * 2
+        assert (
+            page.locator(".scroll").evaluate_all("all => all.map(one => one.scrollWidth > one.clientWidth)")
+            == [False] * 2
+        )
         for gone in (".top", "#told", ".paging"):
             expect(page.locator(gone).first).to_be_hidden()
         for kept in ("#chart svg", ".numbers", "h1"):
