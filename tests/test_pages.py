@@ -223,6 +223,11 @@ def test_the_numbers_of_a_store_are_those_of_the_worked_example(loaded: FlaskCli
     assert "09:00 UTC–10:14 UTC (1 h 14 min): only the nearest poll, active, says so" in text
 
 
+def test_a_store_says_how_long_ago_its_as_of_is_while_the_page_stays_open(loaded: FlaskClient) -> None:
+    (aged,) = [given for given in page_of(loaded, "/stores/worked").all("time") if "data-ago" in given]
+    assert (aged["datetime"], aged["title"]) == ("2024-10-14T12:00:00.000000Z", "2024-10-14 12:00:00 UTC")
+
+
 def test_dated_and_special_hours_are_told(loaded: FlaskClient) -> None:
     body = "store_id,day,start_time_local,end_time_local,valid_from\nworked,1,10:00,11:00,2024-10-01\n"
     assert loaded.post("/api/v1/feeds/hours", data=body).status_code == 200

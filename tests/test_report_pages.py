@@ -191,6 +191,20 @@ def test_a_report_can_be_asked_for_again(client: FlaskClient, small_fleet: Path)
     assert ">worked</textarea>" in page
 
 
+def test_one_of_many_windows_is_asked_for_again_with_all_of_them(client: FlaskClient, small_fleet: Path) -> None:
+    windows: list[Any] = [
+        {"from": f"2024-10-0{day}", "to": f"2024-10-0{day + 1}", "name": f"w{day}"} for day in range(1, 6)
+    ]
+    report_id = client.post("/trigger_report", json={"windows": ["last_day", *windows]}).json["report_id"]
+    page = client.get("/reports", query_string={"again": report_id}).text
+    fields = re.findall(r'<input id="((?:from|to|name)\d+)" name="\1" value="([^"]*)"', page)
+    again = client.get(asked(client, window="last_day", **dict(fields))).text
+    header = the_csv(client, f"/get_report/{report_id}")[0]
+    assert len(header) == 13
+    assert cells(again)[0] == cells(client.get(f"/reports/{report_id}").text)[0]
+    assert "w5" in again
+
+
 def test_one_that_is_on_its_way_refreshes_itself_without_a_script(
     client: FlaskClient, runner: Runner, small_fleet: Path
 ) -> None:

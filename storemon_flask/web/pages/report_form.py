@@ -1,14 +1,22 @@
 """The form that asks for a report: what was typed as the fields of the request that a program would send, and back."""
 
+import re
 from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
 from storemon_flask.services.report_store import ReportRow
 
-# Windows from and to that the form has room for.
-ROOM: Final = 3
+# Windows from and to that an empty form has room for.
+_ROOM: Final = 3
+_PLACE: Final = re.compile("(?:from|to|name)([0-9]{1,2})")
 _LINES: Final = ("stores", "groups", "zones")
+
+
+def room(form: "MultiDict[str, str]") -> range:
+    """The places of windows from and to that the form has: those of an empty one, or as many as were typed."""
+    places = [int(found[1]) + 1 for found in map(_PLACE.fullmatch, form) if found]
+    return range(max([_ROOM, *places]))
 
 
 def body(form: "MultiDict[str, str]") -> dict[str, Any]:
@@ -26,7 +34,7 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
         if any(values):
             found[name] = [value for value in values if value]
     windows: list[Any] = form.getlist("window")
-    for place in range(ROOM):
+    for place in room(form):
         typed = {name: form.get(f"{name}{place}", "").strip() for name in ("from", "to", "name")}
         if any(typed.values()):
             windows = [*windows, {name: value for name, value in typed.items() if value}]
@@ -52,7 +60,7 @@ def typed(row: ReportRow) -> "MultiDict[str, str]":
         form.setlist(name, list(values or ()))
     windows = asked.get("windows") or []
     form.setlist("window", [one for one in windows if isinstance(one, str)])
-    for place, one in enumerate([one for one in windows if isinstance(one, dict)][:ROOM]):
+    for place, one in enumerate([one for one in windows if isinstance(one, dict)]):
         for name, value in one.items():
             form[f"{name}{place}"] = str(value)
     if asked.get("totals"):

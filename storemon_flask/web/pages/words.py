@@ -71,10 +71,10 @@ def utc_minute(instant_us: int) -> str:
     return f"{_EPOCH + timedelta(microseconds=instant_us):%Y-%m-%d %H:%M} UTC"
 
 
-def local_time(instant_us: int, zone: str) -> Markup:
-    """A `<time>` in the zone with its abbreviation, UTC on hover."""
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        instant_text(instant_us), utc_text(instant_us), local_text(instant_us, zone)
+def local_time(instant_us: int, zone: str, ago: bool = False) -> Markup:
+    """A `<time>` in the zone with its abbreviation, UTC on hover; with `ago` a script adds how long ago that is."""
+    return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
+        instant_text(instant_us), utc_text(instant_us), Markup(" data-ago" if ago else ""), local_text(instant_us, zone)
     )
 
 
