@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from conftest import NO_POLLS, SMALL_CSV, sql
-from runner_helpers import Queue, row, state
+from job_helpers import Queue, row
 from runner_helpers import queue as queue
+from runner_helpers import state
 from runner_helpers import waiting as waiting
 
 from storemon_flask.errors import NoPolls
