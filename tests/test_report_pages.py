@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
 from storemon_flask.jobs.runner import Runner
-from storemon_flask.services import keys
+from storemon_flask.services import keys, report_rows
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
@@ -109,6 +109,18 @@ def test_rows_are_sorted_filtered_and_paged_by_the_server(client: FlaskClient, s
 )
 def test_a_view_that_makes_no_sense_is_still_a_page(client: FlaskClient, small_fleet: Path, query: str) -> None:
     assert client.get(f"{asked(client)}?{query}").status_code == 200
+
+
+def test_what_is_too_long_to_be_sorted_offers_no_sorting(
+    client: FlaskClient, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = asked(client)
+    assert client.get(location).text.count("sort=") == 7
+    monkeypatch.setattr(report_rows, "MOST_SORTED", 3)
+    page = client.get(location).text
+    assert "sort=" not in page
+    assert "Rows 1 to 4 of 4. So many are not sorted here: filter them first." in page
+    assert client.get(f"{location}?q=worked").text.count("sort=") == 7
 
 
 def test_a_column_that_is_not_there_is_said_on_a_page(client: FlaskClient, small_fleet: Path) -> None:

@@ -96,6 +96,7 @@ def report(report_id: str) -> ResponseReturnValue:
         view=view,
         limits=_LIMITS,
         pages=max(1, -(-table.found // table.limit)) if table else 1,
+        sortable=table is not None and table.found <= report_rows.MOST_SORTED,
         names=[column.name for column in table.columns] if table else [],
         store_url=_store_url,
         moment=_moment,
