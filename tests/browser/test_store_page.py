@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from conftest import http
 from made_fleet import HOSTILE, clocks_back
 from playwright.sync_api import Browser, expect
 from watching import browsing, no_violation, nothing_sticks_out, watched
@@ -148,6 +149,9 @@ def test_other_days_are_a_link_away(browser: Browser, server: Any) -> None:
 
 
 def test_on_paper_there_is_what_one_would_hand_over(browser: Browser, server: Any) -> None:
+    # An outage that has ended has the widest row.
+    ended = f"store_id,timestamp_utc,status\n{OFF},2024-11-01 16:30:00,inactive\n".encode()
+    assert http(server.url + "/api/v1/feeds/polls", "POST", ended, Content_Type="text/csv").status == 200
     with watched(browser, server.url) as page:
         page.goto(f"/stores/{OFF}")
         page.emulate_media(media="print")
