@@ -26,6 +26,30 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.jobs.runner import Runner
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
+
+    settings = settings or settings_.load()
+    # Flask's own guess of an instance folder is a temporary one inside a single-file build.
+    app = Flask(
+        __name__,
+        static_folder="web/static",
+        template_folder="web/templates",
+        instance_path=str(settings.database.parent),
+    )
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    # What computes at once does nothing later by itself.
+    alarm = Alarm() if executor is None else None
+    app.extensions["storemon"] = Runner(
+        Database(settings.database), settings, executor or executors.thread(settings.report_workers), alarm
+    )
+    _register(app, settings)
+    for command in commands():
+        app.cli.add_command(command)
+    return app
+
+
+def _register(app: "Flask", settings: "Settings") -> None:
+    """The routes, what guards and watches them, and how they refuse."""
     from storemon_flask.web import (
         classic,
         docs,
@@ -43,21 +67,6 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         watching,
     )
 
-    settings = settings or settings_.load()
-    # Flask's own guess of an instance folder is a temporary one inside a single-file build.
-    app = Flask(
-        __name__,
-        static_folder="web/static",
-        template_folder="web/templates",
-        instance_path=str(settings.database.parent),
-    )
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.json.sort_keys = False  # type: ignore[attr-defined]
-    # What computes at once does nothing later by itself.
-    alarm = Alarm() if executor is None else None
-    app.extensions["storemon"] = Runner(
-        Database(settings.database), settings, executor or executors.thread(settings.report_workers), alarm
-    )
     app.url_map.converters["store"] = paths.StoreId
     app.wsgi_app = paths.KeepSegments(app.wsgi_app)  # type: ignore[method-assign]
     for blueprint in (
@@ -76,6 +85,3 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     problems.register(app)
     guard.register(app, settings)
     watching.register(app, app.extensions["storemon"].meters)
-    for command in commands():
-        app.cli.add_command(command)
-    return app

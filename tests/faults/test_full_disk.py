@@ -18,14 +18,7 @@ from checking import check
 from conftest import STOREMON, Answer, Server, environment, http, storemon, wait_until
 from serving import serve_at as serve_at
 
-from storemon_flask.settings import Settings
-
 pytestmark = pytest.mark.slow
-
-# Before there were retries, a report that met a full disk waited for the next start.
-retried = pytest.mark.skipif(
-    "max_pending_reports" not in Settings.__annotations__, reason="reports are not tried again yet"
-)
 
 SEED = 7
 DISK_MB = 24
@@ -105,7 +98,6 @@ def books(home: Path, ledger: Ledger) -> None:
     assert set(states.values()) <= {"complete", "failed"}
 
 
-@retried
 def test_a_disk_that_is_full_now_and_then_loses_nothing_that_was_acknowledged(
     disk: Path, serve_at: Callable[..., Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,7 +169,6 @@ def test_a_load_that_fills_the_disk_is_said_and_the_files_before_it_are_whole(
     assert refused >= 3
 
 
-@retried
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("fiu-run"), reason="needs fiu-run (package fiu-utils)")
 def test_writes_that_fail_at_random_lose_nothing_that_was_acknowledged(
     tmp_path: Path, serve_at: Callable[..., Server], capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,25 @@
+"""Reports and their files, for tests of how they are kept."""
+
+from pathlib import Path
+
+import pytest
+from job_helpers import Clock
+
+from storemon_flask.jobs.executors import InlineExecutor
+from storemon_flask.jobs.runner import Runner
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def runner(small_fleet: Path, database: Database, settings: Settings, clock: Clock) -> Runner:
+    return Runner(database, settings, InlineExecutor(), clock=clock)
+
+
+def file_of(settings: Settings, report_id: str) -> Path:
+    return settings.reports_dir / f"report_{report_id}.csv"

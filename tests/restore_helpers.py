@@ -1,0 +1,34 @@
+"""A backup and what is restored from it, for tests."""
+
+from pathlib import Path
+
+import pytest
+from conftest import load_folder
+from test_backup import dump
+
+from storemon_flask.services import copies
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+NOW_US = 1_730_000_000_000_000
+
+
+KEPT = "storemon.db.before-restore-20241027T033320Z"
+
+
+@pytest.fixture
+def backup(small_fleet: Path, settings: Settings, database: Database, tmp_path: Path) -> Path:
+    """A backup of the tiny fleet, whose database has had one load more since."""
+    target = tmp_path / "b.db"
+    copies.backup(settings.database, target)
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "polls.csv").write_text("store_id,timestamp_utc,status\nlater,2024-10-15 09:00:00 UTC,active\n")
+    load_folder(database, more)
+    database.close()
+    return target
+
+
+def content(file: Path) -> list[str]:
+    """Everything but the data version, which goes on counting."""
+    return [line for line in dump(file) if 'INTO "data_version"' not in line]

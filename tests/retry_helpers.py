@@ -1,0 +1,32 @@
+"""Failures and a runner that meets them, for tests of retries."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_helpers import Clock, Queue
+
+from storemon_flask.jobs.runner import Runner
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return Queue()
+
+
+@pytest.fixture
+def runner(small_fleet: Path, database: Database, settings: Settings, queue: Queue, clock: Clock) -> Runner:
+    return Runner(database, settings, queue, clock=clock)
+
+
+def full_disk(*arguments: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
