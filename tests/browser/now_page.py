@@ -1,0 +1,35 @@
+"""What tests of the page Now look at."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_fleet import live
+from playwright.sync_api import Browser, Page
+from watching import browsing
+
+from storemon_flask.storage.db import Database
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture
+def fleet(database: Database, serve: Callable[..., Any], tmp_path: Path) -> Any:
+    """A real server over 500 stores as they are now."""
+    live(database, tmp_path / "made")
+    return serve()
+
+
+def ids(page: Page) -> list[str]:
+    """The ids of the stores in the list, from the top."""
+    # A page that is still coming has some of its rows.
+    page.wait_for_load_state("domcontentloaded")
+    found: list[str] = page.locator("#rows [data-key]").evaluate_all(
+        "links => links.map(one => one.dataset.key.slice('store-'.length))"
+    )
+    return found

@@ -1,0 +1,167 @@
+"""Now, left open in a real browser: it renews itself and outlives the server; on paper, by keyboard, with 14,000 stores."""
+
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from conftest import STOREMON, http
+from made_fleet import load_fleet, write_fleet
+from now_page import browser as browser
+from now_page import fleet as fleet
+from now_page import ids
+from playwright.sync_api import Browser, expect
+from watching import no_violation, nothing_sticks_out, watched
+
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+
+def test_it_renews_itself_and_keeps_scroll_focus_and_filter(browser: Browser, fleet: Any) -> None:
+    with watched(browser, fleet.url, viewport={"width": 1000, "height": 500}) as page:
+        page.clock.install()
+        page.goto("/?q=kitchen")
+        focused = page.locator("#rows [data-key]").nth(30)
+        key = focused.get_attribute("data-key") or ""
+        focused.focus()
+        before = page.evaluate("scrollY")
+        assert before > 200
+        stamp = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        body = f"store_id,timestamp_utc,status\n{key.removeprefix('store-')},{stamp},inactive\nstore-00100,{stamp},inactive\n"
+        shown = page.locator(".counts .down b").inner_text()
+        assert http(fleet.url + "/api/v1/feeds/polls", "POST", body.encode(), Content_Type="text/csv").status == 200
+        for _ in range(12):
+            page.clock.fast_forward(16_000)
+            page.wait_for_timeout(250)
+            if page.locator(".counts .down b").inner_text() != shown:
+                break
+        assert int(page.locator(".counts .down b").inner_text()) > int(shown)
+        assert page.evaluate("document.activeElement.dataset.key") == key
+        assert page.evaluate("scrollY") == before
+        assert page.url.endswith("/?q=kitchen")
+        assert page.get_by_label("Name or id").input_value() == "kitchen"
+
+
+def test_a_server_that_goes_is_told_and_one_that_comes_back_is_used(
+    browser: Browser, fleet: Any, serve: Callable[..., Any]
+) -> None:
+    port = urlsplit(fleet.url).port
+    with watched(browser, fleet.url, errors_expected=True) as page:
+        page.clock.install()
+        page.goto("/?status=down")
+        here = ids(page)
+        fleet.end(signal.SIGKILL)
+        page.clock.fast_forward(16_000)
+        banner = page.locator("#gone")
+        expect(banner).to_contain_text("The server does not answer")
+        assert ids(page) == here
+        serve([*STOREMON, "serve", "--port", str(port)])
+        for _ in range(40):
+            page.clock.fast_forward(4_000)
+            page.wait_for_timeout(250)
+            if banner.is_hidden():
+                break
+        expect(banner).to_be_hidden()
+        assert ids(page) == here
+
+
+def test_a_server_that_takes_the_question_and_is_silent_counts_as_gone(browser: Browser, fleet: Any) -> None:
+    with watched(browser, fleet.url) as page:
+        page.clock.install()
+        page.add_init_script(
+            "const real = AbortSignal.timeout; AbortSignal.timeout = (ms) => real.call(AbortSignal, ms / 50)"
+        )
+        page.goto("/")
+        fleet.process.send_signal(signal.SIGSTOP)
+        try:
+            page.clock.fast_forward(16_000)
+            expect(page.locator("#gone")).to_contain_text("The server does not answer")
+        finally:
+            fleet.process.send_signal(signal.SIGCONT)
+
+
+def test_a_store_leads_back_to_the_list_as_it_was_left(browser: Browser, fleet: Any) -> None:
+    with watched(browser, fleet.url) as page:
+        page.goto("/?group=South&sort=name")
+        page.get_by_label("Name or id").fill("kitchen 4")
+        expect(page).to_have_url(fleet.url + "/?q=kitchen+4&group=South&sort=name")
+        page.locator("#rows a").first.click()
+        page.get_by_role("link", name="30 days").click()
+        page.get_by_role("link", name="All stores").click()
+        expect(page).to_have_url(fleet.url + "/?q=kitchen+4&group=South&sort=name")
+        page.get_by_role("link", name="Now").click()
+        expect(page).to_have_url(fleet.url + "/")
+
+
+def test_on_paper_it_is_a_table_although_paper_is_narrow(browser: Browser, fleet: Any) -> None:
+    # A4 between Chromium's margins.
+    with watched(browser, fleet.url, viewport={"width": 718, "height": 1000}) as page:
+        page.goto("/")
+        page.emulate_media(media="print")
+        nothing_sticks_out(page)
+        assert page.locator("#rows tr").first.evaluate("row => getComputedStyle(row).display") == "table-row"
+        expect(page.locator("#heads")).to_be_visible()
+
+
+def test_a_long_name_of_a_group_leaves_the_page_as_wide_as_it_is(
+    browser: Browser, database: Database, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_fleet(tmp_path / "made", 10, datetime.now(UTC), hours=3)
+    (tmp_path / "made" / "stores.csv").write_text(f"store_id,name,group\nstore-00001,One,{'G' * 200}\n")
+    load_fleet(database, tmp_path / "made")
+    server = serve()
+    for width in (320, 800, 1280):
+        with watched(browser, server.url, viewport={"width": width, "height": 800}) as page:
+            page.goto("/")
+            nothing_sticks_out(page)
+
+
+def test_the_keyboard_alone_is_enough(browser: Browser, fleet: Any) -> None:
+    with watched(browser, fleet.url) as page:
+        page.goto("/")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "To the content"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.dataset.key") == "status-all"
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(fleet.url + "/?status=down")
+
+
+def test_an_empty_database_says_what_to_do_and_the_page_turns_into_the_list(
+    browser: Browser, serve: Callable[..., Any], tmp_path: Path, settings: Settings
+) -> None:
+    server = serve()
+    with watched(browser, server.url) as page:
+        page.clock.install()
+        page.goto("/")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Nothing loaded yet")
+        no_violation(page)
+        write_fleet(tmp_path / "made", 20, datetime.now(UTC))
+        load_fleet(Database(settings.database), tmp_path / "made")
+        heading = page.get_by_role("heading", level=1)
+        for _ in range(20):
+            page.clock.fast_forward(16_000)
+            page.wait_for_timeout(250)
+            if heading.inner_text() == "Now":
+                break
+        expect(heading).to_have_text("Now")
+        assert len(ids(page)) == 20
+
+
+def test_fourteen_thousand_stores_are_searched_and_leafed_through(
+    browser: Browser, database: Database, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_fleet(tmp_path / "made", 14_000, datetime.now(UTC), hours=3)
+    load_fleet(database, tmp_path / "made")
+    with watched(browser, serve().url) as page:
+        page.goto("/")
+        expect(page.locator("#total")).to_contain_text("1–50 of 14,000 stores")
+        page.get_by_role("link", name="Last »").click()
+        expect(page.locator("#total")).to_contain_text("13,951–14,000 of 14,000 stores")
+        page.get_by_label("Name or id").fill("kitchen 13999")
+        expect(page.locator("#total")).to_contain_text("1–1 of 1 store")
+        assert ids(page) == ["store-13995"]
