@@ -23,7 +23,7 @@ from storemon_flask import create_app
 from storemon_flask import settings as settings_
 from storemon_flask.jobs.executors import InlineExecutor
 from storemon_flask.jobs.runner import Runner
-from storemon_flask.services import load
+from storemon_flask.services import load, snapshots
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
@@ -105,6 +105,7 @@ def app(settings: Settings) -> Iterator[Flask]:
     made = create_app(settings, InlineExecutor())
     made.test_client_class = WholeAnswers
     yield made
+    snapshots.stop(made.extensions["storemon"].database)
     made.extensions["storemon"].database.close()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from storemon_flask.errors import DatabaseError
 from storemon_flask.storage import copies, migrations
+from storemon_flask.storage.connections import Connections, Identity, Kind
 
 # A writer waits this long for another one before it gives up: applying a load of 100 million polls takes less.
 BUSY_TIMEOUT_S = 300.0
@@ -52,11 +53,10 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._local = threading.local()
-        self._open: dict[sqlite3.Connection, str] = {}
+        self._connections = Connections(self.identity)
         self._stopping = threading.Event()
         self._migrated = False
-        self._known: tuple[int, int] | None = None
+        self._known: Identity = None
         self._migrating = threading.Lock()
         self._line = _Line()
 
@@ -72,8 +72,7 @@ class Database:
         """
         if not self.exists():
             raise DatabaseError(f"there is no database at {self.path}; run `storemon load-data` to make it")
-        with self._sentences():
-            connection = self._connection("reader", f"{self.path.absolute().as_uri()}?mode=ro")
+        with self._sentences(), self._connection("reader", "ro") as connection:
             if not self._migrated or self._known != self.identity():
                 self._check_schema(connection)
             if connection.in_transaction:
@@ -93,8 +92,7 @@ class Database:
         `aside`: what is committed is safe in the log; this moves it into the file, while the caller goes on.
         """
         self.prepare()
-        with self._sentences():
-            connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rw")
+        with self._sentences(), self._connection("writer", "rw") as connection:
             connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES if aside is None else 0}")
             # Threads of one process take turns here: SQLite would let them sleep and try again.
             turn = self._line.join()
@@ -131,8 +129,8 @@ class Database:
                     raise DatabaseError(f"{self.path.parent} cannot be made: {error.strerror}") from None
                 if self.exists():
                     self._refuse_others()
-                connection = self._connection("writer", f"{self.path.absolute().as_uri()}?mode=rwc")
-                migrations.bring_up_to_date(connection, self._begin, self._keep_copy)
+                with self._connection("writer", "rwc") as connection:
+                    migrations.bring_up_to_date(connection, self._begin, self._keep_copy)
             self._known = self.identity()
             self._migrated = True
 
@@ -203,47 +201,36 @@ class Database:
             connection.close()
 
     def close(self) -> None:
-        """Close the connections of every thread; the next use opens new ones."""
-        self._local = threading.local()
-        # The last to go moves the log into the file and removes it, which a reader cannot.
-        for connection, _ in sorted(self._open.copy().items(), key=lambda item: item[1] == "writer"):
-            connection.close()
-        self._open.clear()
+        """Close the connections of every thread, those in use when their use ends; the next use opens new ones."""
+        self._connections.close()
 
-    def _connection(self, name: str, uri: str) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, name, None)
-        if connection is not None and getattr(self._local, f"{name}_file", None) != self.identity():
-            # Somebody removed the file or put another in its place: what this connection sees is nobody's any more.
+    def _connection(self, kind: Kind, mode: str) -> AbstractContextManager[sqlite3.Connection]:
+        return self._connections.used(kind, lambda: self._opened(kind, mode))
+
+    def _opened(self, kind: Kind, mode: str) -> sqlite3.Connection:
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        )
+        try:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            if kind == "writer":
+                _use_wal(connection)
+            else:
+                # Each thread has one, and 2 MB for each of them is more than the rest of the server; what is read is
+                # read once, from a file that the system has in memory.
+                connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KB}")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+            patience_s = _TURN_S if kind == "writer" else BUSY_TIMEOUT_S
+            connection.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
+        except BaseException:
             connection.close()
-            self._open.pop(connection, None)
-            connection = None
-        if connection is None:
-            connection = sqlite3.connect(
-                uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
-            )
-            try:
-                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-                if name == "writer":
-                    _use_wal(connection)
-                else:
-                    # Each thread has one, and 2 MB for each of them is more than the rest of the server; what is read is
-                    # read once, from a file that the system has in memory.
-                    connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KB}")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute("PRAGMA foreign_keys = ON")
-                connection.execute("PRAGMA journal_size_limit = 67108864")
-                connection.execute(
-                    f"PRAGMA busy_timeout = {_TURN_S * 1000 if name == 'writer' else BUSY_TIMEOUT_S * 1000:.0f}"
-                )
-            except BaseException:
-                connection.close()
-                raise
-            setattr(self._local, name, connection)
-            setattr(self._local, f"{name}_file", self.identity())
-            self._open[connection] = name
+            raise
         return connection
 
-    def identity(self) -> tuple[int, int] | None:
+    def identity(self) -> Identity:
         """Which file stands at the path now (device and inode); None when there is none."""
         try:
             found = self.path.stat()
