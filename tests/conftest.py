@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
 from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
@@ -63,6 +64,11 @@ worked,0.00,1.74,1.74,60.00,1.26,1.26
 NO_POLLS = "no polls loaded; run `storemon load-data`"
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Some more than there are processors: many tests wait for a server, a command or a page."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return settings_.load({"STOREMON_HOME": str(tmp_path / "home")})
@@ -92,6 +98,23 @@ def load_folder(database: Database, folder: Path) -> None:
     assert (result.failed, result.rejected) == (False, 0)
 
 
+class CompiledTemplates(BytecodeCache):
+    """Templates compiled once a process: hundreds of apps would each compile theirs."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = CompiledTemplates()
+
+
 class WholeAnswers(FlaskClient):
     """A client that reads every answer to its end, so that no file is left open."""
 
@@ -104,6 +127,7 @@ def app(settings: Settings) -> Iterator[Flask]:
     """An app whose reports are computed before `POST /trigger_report` answers."""
     made = create_app(settings, InlineExecutor())
     made.test_client_class = WholeAnswers
+    made.jinja_env.bytecode_cache = COMPILED
     yield made
     snapshots.stop(made.extensions["storemon"].database)
     made.extensions["storemon"].database.close()

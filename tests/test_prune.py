@@ -32,9 +32,13 @@ CUT_US = FIRST_US + 37 * DAY_US + 5 * HOUR_US + HOUR_US // 2
 
 @pytest.fixture
 def filled(database: Database, tmp_path: Path) -> Database:
-    """Twenty stores polled every hour, one with a hole around the cut, one that ended before it, one silent."""
+    return fill(database, tmp_path, 5)
+
+
+def fill(database: Database, tmp_path: Path, stores: int) -> Database:
+    """So many stores polled every hour, one with a hole around the cut, one that ended before it, one silent."""
     instants = [FIRST_US + hour * HOUR_US for hour in range(24 * DAYS)]
-    lines = [(f"s{store:02d}", at) for store in range(20) for at in instants]
+    lines = [(f"s{store:02d}", at) for store in range(stores) for at in instants]
     lines += [("gap", at) for at in instants if abs(at - CUT_US) > 20 * DAY_US]
     lines += [("ended", at) for at in instants if at < CUT_US - 3 * DAY_US]
     folder = tmp_path / "feeds"
@@ -183,8 +187,8 @@ prune.run(Database(pathlib.Path(sys.argv[1])), {CUT_US}, {NOW_US})
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_leave_everything_true(filled: Database, settings: Settings) -> None:
-    filled.close()
+def test_kills_at_random_moments_leave_everything_true(database: Database, tmp_path: Path, settings: Settings) -> None:
+    fill(database, tmp_path, 20).close()
     chance, partly = random.Random(3), 0
     total = sql(settings.database, "SELECT count(*) FROM poll")[0][0]
     pristine = settings.database.with_name("pristine.db")
