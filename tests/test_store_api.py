@@ -2,10 +2,11 @@
 
 import time
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from conftest import FORMULA_ID, NEWEST, QUOTED_ID, STORE_IDS, load_folder
+from flask import url_for
 
 from storemon_flask.services import instants, snapshots
 from storemon_flask.web.contract import OPERATIONS
@@ -258,3 +259,16 @@ def test_the_real_server_answers_and_ends_in_good_order(server):
     assert (answer.status, len(answer.json["stores"])) == (200, 2)
     assert server.get(f"/api/v1/stores/{quote(QUOTED_ID, safe='')}/timeline").json["store_id"] == QUOTED_ID
     assert server.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("segment", "store_id"),
+    [("~.", "."), ("~..", ".."), ("~~..", "~.."), ("%7E%2E%2E", ".."), ("~...", "~..."), ("~a", "~a"), ("...", "...")],
+)
+def test_ids_that_mean_folders_are_written_with_a_tilde(client, segment, store_id):
+    polls = f"store_id,timestamp_utc,status\n{store_id},2024-10-14 11:00:00,active\n"
+    assert client.post("/api/v1/feeds/polls", data=polls).status_code == 200
+    assert client.get(f"/api/v1/stores/{segment}").json["store_id"] == store_id
+    assert client.put(f"/api/v1/stores/{segment}/timezone", json={"timezone": "UTC"}).status_code == 200
+    with client.application.test_request_context():
+        assert unquote(segment) == url_for("store.store", store_id=store_id).removeprefix("/stores/")

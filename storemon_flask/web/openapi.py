@@ -36,7 +36,8 @@ _PARAMETER: Final = re.compile(r"<(?:(\w+)(?:\(([^)]*)\))?:)?(\w+)>")
 _PATH_SCHEMAS: Final = {
     "store": (
         {"type": "string", "minLength": 1},
-        "the store's id, any text, percent-encoded as one segment: `NYC/12` is `NYC%2F12`",
+        "the store's id, any text, percent-encoded as one segment: `NYC/12` is `NYC%2F12`; `.` and `..`, which clients take for "
+        "folders, have a tilde before them: `~..`",
     ),
     "int": ({"type": "integer", "minimum": 0}, "its number"),
     "string": ({"type": "string", "minLength": 1}, "the id that `POST /trigger_report` answered"),

@@ -1,5 +1,6 @@
 """Store ids in paths: any text at all, percent-encoded as one segment (`NYC%2F12`)."""
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, unquote_to_bytes
@@ -10,6 +11,11 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
+# `.` and `..` mean folders, percent-encoded or not, and whoever follows an address folds them away: they are written with
+# a tilde before them, and so, that each id has one address, is what looks like that.
+_DOTS = re.compile(r"~*\.\.?")
+
+
 class StoreId(BaseConverter):
     """One segment, decoded once more: `KeepSegments` has kept its slashes and percent signs encoded."""
 
@@ -17,11 +23,13 @@ class StoreId(BaseConverter):
 
     def to_python(self, value: str) -> str:
         """The id."""
-        return unquote(value)
+        store_id = unquote(value)
+        return store_id[1:] if store_id.startswith("~") and _DOTS.fullmatch(store_id) else store_id
 
     def to_url(self, value: Any) -> str:
         """The segment that names an id."""
-        return quote(str(value), safe="")
+        store_id = str(value)
+        return quote(f"~{store_id}" if _DOTS.fullmatch(store_id) else store_id, safe="")
 
 
 class KeepSegments:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import http
-from made_fleet import HOSTILE, clocks_back
+from made_fleet import HOSTILE, clocks_back, load_fleet
 from playwright.sync_api import Browser, expect
 from watching import browsing, no_violation, nothing_sticks_out, watched
 
@@ -77,6 +77,13 @@ def test_a_day_of_25_hours_is_one_and_says_so(browser: Browser, server: Any) -> 
         widths = page.locator("#chart .ground").evaluate_all("all => all.map(one => one.getAttribute('width'))")
         assert widths == ["100%", *["96%"] * 6]
         expect(page.locator("#chart .change")).to_have_count(1)
+        # Six o'clock is seven hours after its midnight; on the day before, six.
+        assert first.locator("text").all_text_contents() == ["06", "12", "18"]
+        lines = page.locator("#chart tr").evaluate_all(
+            "rows => rows.map(row => [...row.querySelectorAll('.hour')].map(one => one.getAttribute('x1')))"
+        )
+        assert lines[:2] == [["28%", "52%", "76%"], ["24%", "48%", "72%"]]
+        expect(page.locator("#chart text")).to_have_count(3)
         page.goto("/stores/store-00003")
         expect(page.locator("#chart tr").first).not_to_contain_text("clocks change")
 
@@ -90,6 +97,34 @@ def test_on_a_phone_a_day_with_its_note_leaves_room_for_its_uptime(browser: Brow
         assert note is not None
         assert uptime is not None
         assert note["x"] + note["width"] <= uptime["x"] or note["y"] >= uptime["y"] + uptime["height"]
+
+
+def test_a_date_leads_to_its_days(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto(f"/stores/{OFF}?days=1")
+        until = page.get_by_label("up to")
+        assert until.input_value() == "2024-11-03"
+        until.fill("2024-11-02")
+        page.get_by_role("button", name="Show").click()
+        expect(page).to_have_url(f"{server.url}/stores/{OFF}?days=1&until=2024-11-02")
+        expect(page.locator("#chart th")).to_have_text(["Sat 2024-11-02"])
+        assert until.input_value() == "2024-11-02"
+
+
+@pytest.mark.parametrize("store_id", [".", "..", "~.."])
+def test_a_store_whose_id_means_a_folder_has_a_page(
+    browser: Browser, serve: Callable[..., Any], database: Database, tmp_path: Path, store_id: str
+) -> None:
+    (tmp_path / "polls.csv").write_text(f"store_id,timestamp_utc,status\n{store_id},2024-11-03 10:00:00 UTC,active\n")
+    load_fleet(database, tmp_path)
+    server = serve()
+    with watched(browser, server.url) as page:
+        page.goto("/")
+        page.locator(f"#rows [data-key='store-{store_id}']").click()
+        expect(page).to_have_url(f"{server.url}/stores/~{store_id}")
+        expect(page.locator("h1")).to_have_text(store_id)
+        page.get_by_role("link", name="14 days").click()
+        expect(page.locator("#chart tr")).to_have_count(14)
 
 
 def test_every_poll_is_a_tick(browser: Browser, server: Any) -> None:

@@ -2,7 +2,6 @@
 
 from functools import partial
 from typing import Final
-from urllib.parse import quote
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -135,7 +134,7 @@ def _moment(cell: str, zone: str) -> str | None:
 
 
 def _store_url(store_id: str) -> str:
-    return f"/stores/{quote(store_id, safe='')}"
+    return url_for("store.store", store_id=store_id)
 
 
 def _windows(row: ReportRow) -> list[str]:

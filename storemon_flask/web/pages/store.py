@@ -78,7 +78,7 @@ def store(store_id: str) -> str:
 
 
 def _around(store_id: str, story: Story, query: dict[str, Any]) -> dict[str, Any]:
-    """Addresses of other days: `link(days)`, and those before and after; None where there are none."""
+    """The last day shown, and the addresses of other days: `link(days)`, those before and after (None: there are none)."""
     count, until = query["days"], query["until"]
     shown = min(until or story.newest, story.newest)
 
@@ -89,6 +89,7 @@ def _around(store_id: str, story: Story, query: dict[str, Any]) -> dict[str, Any
     earlier, first = shown - timedelta(days=count), story.detail.first_poll_us
     before = first >= 0 and story.days[0].start_us > first
     return {
+        "shown": shown,
         "link": lambda days: link(days, until),
         "earlier": link(count, earlier) if before else None,
         "later": link(count, shown + timedelta(days=count)) if shown < story.newest else None,

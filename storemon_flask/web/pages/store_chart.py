@@ -66,7 +66,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class ChartDay:
-    """A row of the picture."""
+    """A row of the picture. `hours`: places of every sixth hour, with its name where it is not that above the rows."""
 
     label: str
     note: str
@@ -77,6 +77,7 @@ class ChartDay:
     open: list[Mark]
     stretches: list[Mark]
     polls: list[Mark]
+    hours: list[tuple[str, str]]
     change: str
     now: str
 
@@ -100,7 +101,7 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]]) -
     inside = (found.polls.instant_us >= day.start_us) & (found.polls.instant_us < day.end_us)
     label = f"{_EPOCH + timedelta(microseconds=day.local_us):%a %Y-%m-%d}"
     length = (day.end_us - day.start_us) / HOUR_US
-    moved = any(day.start_us < turn <= day.end_us for turn in zones.turns(story.detail.zone))
+    moved = [turn for turn in zones.turns(story.detail.zone) if day.start_us < turn <= day.end_us]
     note = f"{length:g} h: {'another time zone' if moved else 'clocks change'}" if length != 24 else ""
     polled = list(
         zip(
@@ -129,9 +130,21 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]]) -
         open=[_mark(start, end, day, width, "open") for start, end in _within(found.openings, day)],
         stretches=list(_stretches(groups, day, width, story.detail.zone)),
         polls=_ticks(story, day, width, polled),
+        hours=list(hours_of(day, moved[0] if moved else day.change_us, width)),
         change=_percent(day.change_us - day.start_us, width) if day.change_us >= 0 else "",
         now=_percent(as_of - day.start_us, width) if day.start_us < as_of < day.end_us else "",
     )  # fmt: skip
+
+
+def hours_of(day: LocalDay, change_us: int, width: int) -> Iterator[tuple[str, str]]:
+    """Where 06, 12 and 18 stand in a row; named when the clocks, changed at `change_us` (-1: never), have moved them."""
+    later_us, change = day.end_us - day.start_us - DAY_US, change_us - day.start_us
+    for hour in (6, 12, 18):
+        at = hour * HOUR_US
+        if later_us and 0 <= change <= at:
+            yield f"{hour:02}", _percent(max(at + later_us, change), width)
+        else:
+            yield "", _percent(at, width)
 
 
 def _together(story: Story, width: int) -> list[list[Stretch]]:

@@ -19,7 +19,9 @@ function callOf(form) {
   for (const field of form.querySelectorAll("[data-in]")) {
     const values = field.multiple ? [...field.selectedOptions].map((option) => option.value) : [field.value];
     if (field.dataset.in === "path") {
-      path = path.replace("{" + field.name + "}", encodeURIComponent(field.value));
+      // What means a folder would be folded away.
+      const value = /^~*\.\.?$/.test(field.value) ? "~" + field.value : field.value;
+      path = path.replace("{" + field.name + "}", () => encodeURIComponent(value));
     } else {
       values.filter((value) => value !== "").forEach((value) => query.append(field.name, value));
     }
