@@ -30,6 +30,10 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
     """Load the sample data, serve, trigger a report over HTTP, wait for it and print its first rows.
 
     Everything happens in a home of its own, instance/demo/: invented stores never mix with yours.
+
+    \b
+    Example:
+      storemon demo
     """
     home = doors.door(ctx).settings.home / "instance" / "demo"
     sample = _sample()
@@ -116,7 +120,9 @@ def _get(url: str, data: bytes | None = None) -> tuple[str, str]:
     import urllib.request
 
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=30) as answer:
+        # A proxy, where one is set, does not know this machine's own servers.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(urllib.request.Request(url, data=data), timeout=30) as answer:
             return answer.read().decode(), answer.headers.get("X-Report-Status", "")
     except urllib.error.HTTPError as error:
         raise StoremonError(f"{url} answered {error.code}: {error.read().decode('utf-8', 'replace').strip()}") from None

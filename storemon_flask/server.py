@@ -82,10 +82,13 @@ def serve(
     """
     from storemon_flask.jobs.lock import server_lock
     from storemon_flask.services import memory
+    from storemon_flask.settings import unknown
 
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
     logs.to_stderr(settings.log_format)
+    for sentence in unknown(settings.home):
+        log.warning(sentence)
     memory.one_arena()
     with _signals_interrupt(runner.database.stop_waiting), server_lock(settings.database):
         server = _guarded(app, settings, insecure)

@@ -226,6 +226,21 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def unknown(home: Path, environ: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each name that begins with STOREMON_ and is no setting: a misspelt one would be ignored in silence."""
+    prefix = "STOREMON_"
+    known = {knob.name.removeprefix(prefix) for knob in KNOBS} | {"HOME"}
+    names = {*_dotenv(home / ".env"), *(os.environ if environ is None else environ)}
+    found = []
+    for name in sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)):
+        if name not in known:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, known, 1)
+            found.append(f"{prefix}{name} is no setting{f'; did you mean {prefix}{near[0]}?' if near else ''}")
+    return found
+
+
 def _dotenv(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}

@@ -107,6 +107,17 @@ def test_a_wrong_value_in_the_dotenv_file_is_named_too(run: Run, home: Path) -> 
     assert f"{home / '.env'} cannot be read" in undecodable.err
 
 
+def test_a_misspelt_setting_is_said_and_the_nearest_is_named(home: Path) -> None:
+    put(home / ".env", "STOREMON_PROT=1234\nOTHER=1\n")
+    environ = {"STOREMON_HOME": str(home), "STOREMON_PORT": "1", "STOREMON_NOTHING_LIKE_IT": "y", "PATH": "/bin"}
+    assert settings.unknown(home, environ) == [
+        "STOREMON_NOTHING_LIKE_IT is no setting",
+        "STOREMON_PROT is no setting; did you mean STOREMON_PORT?",
+    ]
+    told = [line for line in storemon(home, "info").stdout.splitlines() if line.startswith("ignored")]
+    assert [line.split(maxsplit=1)[1] for line in told] == ["STOREMON_PROT is no setting; did you mean STOREMON_PORT?"]
+
+
 def test_the_allowed_clock_skew_decides_about_polls_of_the_future(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

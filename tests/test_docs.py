@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 from storemon_flask import create_app, settings
+from storemon_flask.ingest.feeds import COLUMNS
 from storemon_flask.jobs.executors import InlineExecutor
 from storemon_flask.server import commands
 from storemon_flask.services import catalogue, load
@@ -66,6 +67,14 @@ def test_readme_names_only_make_targets_that_exist_and_all_that_matter() -> None
     named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", README, re.MULTILINE))
     assert named <= targets
     assert {"demo", "run", "test", "test-slow", "check"} <= named
+
+
+@pytest.mark.parametrize("feed", COLUMNS)
+@pytest.mark.parametrize("place", ["data/README.md", "storemon_flask/web/templates/first_run.html"])
+def test_every_feed_is_named_with_its_columns(place: str, feed: str) -> None:
+    lines = [line for line in (ROOT / place).read_text("utf-8").splitlines() if feed in line]
+    needed = [column for column in COLUMNS[feed] if column != "valid_from"]
+    assert any(all(column in line for column in needed) for line in lines), lines
 
 
 def test_every_column_is_explained() -> None:

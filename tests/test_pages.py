@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from test_docs_page import Page
 
 from storemon_flask.services import keys
+from storemon_flask.storage.db import Database
 
 STATIC = ROOT / "storemon_flask" / "web" / "static"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -123,6 +124,13 @@ def test_an_empty_database_says_what_to_do_next(client: FlaskClient) -> None:
     found = page_of(client, "/")
     assert "Nothing loaded yet" in found.text
     assert "storemon load-data" in found.text
+    assert "Authorization" not in found.text
+
+
+def test_where_a_key_is_needed_the_first_command_sends_it(client: FlaskClient, database: Database) -> None:
+    key = keys.add(database, "read", "", 1)
+    found = Page(client.get("/", headers={**BROWSER, "Authorization": f"Bearer {key}"}, buffered=True).text)
+    assert "curl -H 'Content-Type: text/csv' -H \"Authorization: Bearer $KEY\" --data-binary" in found.text
 
 
 def test_what_did_not_change_is_not_sent_again(loaded: FlaskClient) -> None:

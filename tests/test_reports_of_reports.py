@@ -124,7 +124,8 @@ def test_outages_and_differences_in_the_terminal(fleet: Database, settings: Sett
     other = storemon(settings.home, "diff", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--limit", "3")
     assert len(other.stdout.splitlines()) == 4
     assert "more; --limit shows them" in other.stderr
-    assert storemon(settings.home, "diff", "nothing", "b").stderr.startswith("Error: there is no report of that id")
+    absent = storemon(settings.home, "diff", str(tmp_path / "a.csv"), "today.csv")
+    assert (absent.returncode, absent.stderr) == (1, "Error: 'today.csv' is neither a file nor the id of a report\n")
 
 
 def test_a_poll_long_after_the_window_still_speaks_for_it(settings: Settings, tmp_path: Path) -> None:

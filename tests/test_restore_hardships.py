@@ -47,7 +47,7 @@ def spoiled(backup: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
-        ("no database", "is not an SQLite database"),
+        ("no database", "is no backup: it is not an SQLite database\n"),
         ("another program's", "is another program's database"),
         ("newer", "was made by a newer storemon (it has m999_later)"),
         ("empty", "is empty"),

@@ -165,6 +165,12 @@ def test_a_file_that_is_no_database_is_refused_and_kept(file: Path, content: byt
     assert file.read_bytes() == content
 
 
+def test_a_folder_is_refused_as_one(file: Path) -> None:
+    file.mkdir()
+    assert refusal(file) == f"{file} is a folder; STOREMON_DATABASE names a file, such as {file / 'storemon.db'}"
+    assert list(file.iterdir()) == []
+
+
 def test_a_damaged_database_is_a_sentence(opened: Database, file: Path) -> None:
     opened.prepare()
     opened.close()

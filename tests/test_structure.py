@@ -31,6 +31,16 @@ def test_no_module_is_longer_than_300_lines(module: Path) -> None:
     assert len(module.read_text("utf-8").splitlines()) <= 300
 
 
+def test_nothing_heavy_and_nothing_by_accident_is_kept_in_the_repository() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout: there is no list of what is kept")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    kept = [ROOT / name for name in listed.split("\0") if name]
+    assert len(kept) > 300
+    assert [path for path in kept if path.is_file() and path.stat().st_size > 2_000_000] == []
+    assert {path.parent for path in kept if path.name.startswith(("core.", "nohup"))} == set()
+
+
 def test_there_are_modules_and_none_is_named_for_odds_and_ends() -> None:
     assert len(MODULES) > 30
     odd = {"util", "utils", "helper", "helpers", "common", "misc"}

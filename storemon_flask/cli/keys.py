@@ -12,6 +12,10 @@ def keys() -> None:
     """Add, list and revoke the keys that calls over HTTP need.
 
     Without a key everybody on this machine may call. With the first one every call but /healthz and /readyz needs one.
+
+    \b
+    Example:
+      storemon keys add --scope read --label dashboard
     """
 
 
@@ -38,7 +42,12 @@ def add(ctx: click.Context, scope: str, label: str) -> None:
 @keys.command("list")
 @click.pass_context
 def list_(ctx: click.Context) -> None:
-    """Show every key: prefix, scope, when it was made and revoked, label. The keys themselves are not kept."""
+    """Show every key: prefix, scope, when it was made and revoked, label. The keys themselves are not kept.
+
+    \b
+    Example:
+      storemon keys list
+    """
     from storemon_flask.services import catalogue
     from storemon_flask.services import keys as service
 
@@ -57,7 +66,12 @@ def list_(ctx: click.Context) -> None:
 @click.argument("prefix")
 @click.pass_context
 def revoke(ctx: click.Context, prefix: str) -> None:
-    """Revoke the key of that PREFIX. A running server refuses it from now on."""
+    """Revoke the key of that PREFIX. A running server refuses it from now on.
+
+    \b
+    Example:
+      storemon keys revoke sm_1b5e6f0a
+    """
     from storemon_flask.services import catalogue
     from storemon_flask.services import keys as service
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="Exit 1 when a row was rejected, not only when a file was.")
 @click.pass_context
 def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None:
-    """Load polls, business hours and time zones from CSV files, .csv.gz, .zip and folders (default: data/).
+    """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and folders (default: data/).
 
     Each file's feed is recognised by its header. Rows that cannot be used are kept; `storemon rejects` lists them.
 

@@ -14,7 +14,13 @@ from storemon_flask.errors import StoremonError
 @click.option(
     "--as-of", "as_of_us", callback=instant, metavar="T", help="The instant to report at.  [default: the newest poll]"
 )
-@click.option("--columns", type=click.Choice(["classic", "full"]), default="classic", show_default=True)
+@click.option(
+    "--columns",
+    type=click.Choice(["classic", "full"]),
+    default="classic",
+    show_default=True,
+    help="full adds unknown, measured and business time, the least and the most uptime, and percents.",
+)
 @click.option("--store", "stores", multiple=True, metavar="ID", help="Only this store; may be given several times.")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; several times.")
 @click.option("--zone", "zones", multiple=True, metavar="ZONE", help="Only stores in this time zone; several times.")
@@ -91,7 +97,12 @@ def window(text: str) -> str | dict[str, str]:
 @click.option("--licenses", is_flag=True, help="Show the licences of storemon and of all it is made of instead.")
 @click.pass_context
 def info(ctx: click.Context, licenses: bool) -> None:
-    """Show paths, sizes, counts, the newest poll, versions and settings."""
+    """Show paths, sizes, counts, the newest poll, versions and settings.
+
+    \b
+    Example:
+      storemon info
+    """
     from storemon_flask.services import catalogue
 
     if licenses:

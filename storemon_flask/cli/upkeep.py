@@ -93,8 +93,9 @@ def check(ctx: click.Context) -> None:
     """Look whether everything stored is whole; reads only, also beside a server. Exit 1 when something is wrong.
 
     \b
-    Example:
-      storemon check && storemon backup /mnt/backups/storemon.db
+    Examples:
+      storemon check
+      STOREMON_DATABASE=/mnt/backups/storemon.db storemon check
     """
     from storemon_flask.services import check as service
 

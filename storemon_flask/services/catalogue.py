@@ -13,7 +13,7 @@ from pathlib import Path
 from storemon_flask import zonedata
 from storemon_flask.errors import DatabaseError, NotFound
 from storemon_flask.services import report_text
-from storemon_flask.settings import KNOBS, Settings
+from storemon_flask.settings import KNOBS, Settings, unknown
 from storemon_flask.storage import loads, polls, reports, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.loads import LoadRow as LoadRow
@@ -62,7 +62,8 @@ def info(settings: Settings) -> list[tuple[str, str]]:
         ("reports", f"{settings.reports_dir}{_files(settings.reports_dir)}"),
     ]
     rows += _counts(Database(settings.database))
-    return rows + [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
+    rows += [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
+    return rows + [("ignored", sentence) for sentence in unknown(settings.home)]
 
 
 def _program() -> str:

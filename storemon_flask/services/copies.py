@@ -46,7 +46,7 @@ def backup(database: Path, target: Path, progress: PageProgress = quiet) -> Copi
 
 def look(backup_file: Path) -> Sums:
     """What a backup holds, at a glance; `DatabaseError` when it is none, or one of a newer storemon."""
-    with sentences(backup_file), copies.looking(backup_file) as connection:
+    with sentences(backup_file, backup=True), copies.looking(backup_file) as connection:
         return copies.sums(connection)
 
 
@@ -63,7 +63,7 @@ def restore(database: Path, backup_file: Path, now_us: int, progress: PageProgre
         temporary = files.beside(database.with_name(f".{database.name}"), ".restoring.tmp")
         files.remove(temporary)
         try:
-            with sentences(backup_file):
+            with sentences(backup_file, backup=True):
                 sums = restoring.staged(backup_file, temporary, progress)
             with sentences(database):
                 there = restoring.swap(database, temporary, kept, progress)

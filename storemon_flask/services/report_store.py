@@ -87,7 +87,12 @@ def diff(database: Database, folder: Path, before_id: str, after_id: str, files:
         if files and Path(report_id).is_file():
             found.append((_text(Path(report_id)), {}))
             continue
-        row = get(database, report_id)
+        try:
+            row = get(database, report_id)
+        except NotFound:
+            if files:
+                raise NotFound(f"{report_id!r} is neither a file nor the id of a report") from None
+            raise
         if row.state != "complete":
             raise Conflict(f"report {report_id} is {row.state}, not complete; ask again when it is")
         file = file_of(row, folder)

@@ -3,7 +3,6 @@
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from storemon_flask.errors import DatabaseError
 from storemon_flask.storage import copies, migrations
 from storemon_flask.storage.connections import Connections, Identity, Kind
+from storemon_flask.storage.line import Line
 
 # A writer waits this long for another one before it gives up: applying a load of 100 million polls takes less.
 BUSY_TIMEOUT_S = 300.0
@@ -25,29 +25,6 @@ _READER_CACHE_KB = 500
 _AUTOCHECKPOINT_PAGES = 1000
 
 
-class _Line:
-    """Threads that wait for their turn, first come, first served: a lock would let one of many wait for seconds."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._waiting: deque[threading.Event] = deque()
-
-    def join(self) -> threading.Event:
-        """A place at the end; it is set once it is the first. Whoever joins must leave."""
-        mine = threading.Event()
-        with self._guard:
-            self._waiting.append(mine)
-            self._waiting[0].set()
-        return mine
-
-    def leave(self, mine: threading.Event) -> None:
-        """Give the place up, after the turn or before it."""
-        with self._guard:
-            self._waiting.remove(mine)
-            if self._waiting:
-                self._waiting[0].set()
-
-
 class Database:
     """One SQLite file. Safe to share between threads: each gets connections of its own."""
 
@@ -58,7 +35,7 @@ class Database:
         self._migrated = False
         self._known: Identity = None
         self._migrating = threading.Lock()
-        self._line = _Line()
+        self._line = Line()
 
     def exists(self) -> bool:
         """Whether the file is there; commands that only read ask first and never create it."""
@@ -71,6 +48,7 @@ class Database:
         `DatabaseError` when there is no database, it is not one, or its schema is newer or older than this program's.
         """
         if not self.exists():
+            self._refuse_a_folder()
             raise DatabaseError(f"there is no database at {self.path}; run `storemon load-data` to make it")
         with self._sentences(), self._connection("reader", "ro") as connection:
             if not self._migrated or self._known != self.identity():
@@ -127,6 +105,7 @@ class Database:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise DatabaseError(f"{self.path.parent} cannot be made: {error.strerror}") from None
+                self._refuse_a_folder()
                 if self.exists():
                     self._refuse_others()
                 with self._connection("writer", "rwc") as connection:
@@ -192,6 +171,12 @@ class Database:
             if self._stopping.is_set() and time.monotonic() > leave:
                 raise DatabaseError("the server is stopping; send the request again when it is back")
 
+    def _refuse_a_folder(self) -> None:
+        if self.path.is_dir():
+            raise DatabaseError(
+                f"{self.path} is a folder; STOREMON_DATABASE names a file, such as {self.path / 'storemon.db'}"
+            )
+
     def _refuse_others(self) -> None:
         """Look at the file before anything is written to it: another program's database must not change by a byte."""
         connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
@@ -250,8 +235,11 @@ class Database:
 
 
 @contextmanager
-def sentences(path: Path) -> Iterator[None]:
-    """What SQLite says of an unusable file, as a `DatabaseError` whose sentence names the file and what to do."""
+def sentences(path: Path, backup: bool = False) -> Iterator[None]:
+    """What SQLite says of an unusable file, as a `DatabaseError` whose sentence names the file and what to do.
+
+    `backup`: the file is a backup that somebody named, and not the database of the settings.
+    """
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -259,6 +247,8 @@ def sentences(path: Path) -> Iterator[None]:
         sentence = next((text for start, text in _REASONS.items() if code.startswith(start)), None)
         if sentence is None:
             raise
+        if backup and code == "SQLITE_NOTADB":
+            sentence = "is no backup: it is not an SQLite database"
         raise DatabaseError(f"{path} {sentence}", sqlite=code) from error
 
 

@@ -12,7 +12,7 @@ from made_fleet import load_fleet, write_fleet
 from now_page import browser as browser
 from now_page import fleet as fleet
 from now_page import ids
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 from watching import no_violation, nothing_sticks_out, watched
 
 from storemon_flask.settings import Settings
@@ -131,6 +131,14 @@ def test_the_keyboard_alone_is_enough(browser: Browser, fleet: Any) -> None:
         expect(page).to_have_url(fleet.url + "/?status=down")
 
 
+def inside(route: Route) -> str:
+    """The page as a server makes it that is asked by another name."""
+    text = route.fetch().text()
+    origin = route.request.url
+    assert origin in text
+    return text.replace(origin, "http://inside/")
+
+
 def test_an_empty_database_says_what_to_do_and_the_page_turns_into_the_list(
     browser: Browser, serve: Callable[..., Any], tmp_path: Path, settings: Settings
 ) -> None:
@@ -140,6 +148,12 @@ def test_an_empty_database_says_what_to_do_and_the_page_turns_into_the_list(
         page.goto("/")
         expect(page.get_by_role("heading", level=1)).to_have_text("Nothing loaded yet")
         no_violation(page)
+        # Behind a proxy the server does not know how it is reached; the browser does.
+        page.route("**/", lambda route: route.fulfill(body=inside(route), content_type="text/html"))
+        page.reload()
+        expect(page.locator("#origin")).to_have_text(server.url + "/")
+        page.unroute_all()
+        page.reload()
         write_fleet(tmp_path / "made", 20, datetime.now(UTC))
         load_fleet(Database(settings.database), tmp_path / "made")
         heading = page.get_by_role("heading", level=1)

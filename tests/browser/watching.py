@@ -32,7 +32,7 @@ def chromium() -> str:
     )
     if not found:
         message = "no Chromium here: install the package chromium to run the tests of pages in a browser"
-        if os.environ.get("STOREMON_NEEDS_BROWSER"):
+        if os.environ.get("TESTS_NEED_BROWSER"):
             pytest.fail(message)
         pytest.skip(message)
     return found

@@ -14,7 +14,7 @@ from storemon_flask.services import snapshots, store_pages, week_strip
 from storemon_flask.services.store_list import Snapshot
 from storemon_flask.services.store_pages import SORTS, Wanted
 from storemon_flask.version import VERSION
-from storemon_flask.web import contract
+from storemon_flask.web import contract, guard
 from storemon_flask.web.app import runner
 from storemon_flask.web.pages import now_rows
 from storemon_flask.web.schemas import Closed, Whole
@@ -64,11 +64,11 @@ def now() -> ResponseReturnValue:
     query = contract.parameters(NowQuery())
     app = runner()
     if not app.database.exists():
-        return render_template("first_run.html")
+        return render_template("first_run.html", keyed=guard.keyed())
     now_us = time.time_ns() // 1000
     found, updating = snapshots.current(app.database, app.settings.rules, app.settings.default_timezone, now_us)
     if not found.ids:
-        return render_template("first_run.html", updating=updating)
+        return render_template("first_run.html", keyed=guard.keyed(), updating=updating)
     answer = make_response("")
     answer.set_etag(_tag(found, updating), weak=True)
     answer.headers["Cache-Control"] = "no-cache"

@@ -13,8 +13,15 @@ let asked = 0;
 let tag = null;
 let heardAt = Date.now();
 
+// How this server is reached, which a proxy may hide from it.
+function tellOrigin(page) {
+  const origin = page.getElementById("origin");
+  if (origin) origin.textContent = `${location.origin}/`;
+}
+
 // Put what the new page has into the place of what is here. Nodes that did not change stay as they are.
 function renew(fresh) {
+  tellOrigin(fresh);
   const focused = document.activeElement?.closest("[data-key]")?.dataset.key;
   const [left, top] = [scrollX, scrollY];
   for (const here of document.querySelectorAll("[data-live]")) {
@@ -105,4 +112,5 @@ document.addEventListener("visibilitychange", () => {
 });
 // A store's page leads back to the list as it was left.
 addEventListener("pagehide", () => sessionStorage.setItem("list", location.search));
+tellOrigin(document);
 timer = setTimeout(refresh, document.querySelector("[data-updating]") ? SOON : EVERY);
