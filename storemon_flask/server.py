@@ -90,11 +90,11 @@ def serve(
     for sentence in unknown(settings.home):
         log.warning(sentence)
     memory.one_arena()
-    with _signals_interrupt(runner.database.stop_waiting), server_lock(settings.database):
+    with _signals_interrupt(runner.database.stop_waiting), server_lock(settings.database) as in_order:
         server = _guarded(app, settings, insecure)
         try:
             runner.database.prepare()
-            again = runner.recover()
+            again = runner.recover(died=not in_order)
             if again:
                 log.info("%d unfinished report(s) of the last run are computed now", again)
             url = f"http://{_shown(settings.host)}:{_port(server)}"

@@ -136,6 +136,30 @@ def test_triggers_that_wait_for_a_load_leave_room_for_everybody_else(
     assert {answer.headers["Retry-After"] for answer in answers if answer.status == 503} == {"2"}
 
 
+def test_pushes_and_triggers_together_leave_room_for_everybody_else(
+    serve, small_fleet: Path, database: Database
+) -> None:
+    database.close()
+    server = serve(STOREMON_HTTP_THREADS="10")
+    body = csv(POLLS, "worked,2024-10-14 11:59:00,active")
+    with (
+        contextlib.closing(sqlite3.connect(database.path, isolation_level=None)) as loading,
+        ThreadPoolExecutor(20) as pool,
+    ):
+        loading.execute("BEGIN IMMEDIATE")
+        pushed = [pool.submit(http, server.url + "/api/v1/feeds/polls", "POST", body) for _ in range(8)]
+        wait_until(lambda: sum(one.done() for one in pushed) == 4, "four pushes without a place")
+        asked = [pool.submit(http, server.url + "/trigger_report", "POST", b"") for _ in range(8)]
+        try:
+            # Of ten threads four wait with a load and four with a trigger.
+            wait_until(lambda: sum(one.done() for one in asked) == 4, "four triggers without a place")
+            assert server.get("/healthz").json == {"status": "ok"}
+        finally:
+            loading.rollback()
+        pushes, triggers = (sorted(one.result().status for one in some) for some in (pushed, asked))
+    assert (pushes, triggers) == ([200] * 4 + [503] * 4, [202] * 4 + [503] * 4)
+
+
 def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
     runner: Runner, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,17 @@ def test_the_lock_of_a_server_is_free_for_the_next_in_the_same_process(settings:
         assert not settings.database.with_name("storemon.db.server-pid").exists()
 
 
+def test_the_lock_tells_how_its_last_holder_ended(serve: Serve, settings: Settings) -> None:
+    with server_lock(settings.database) as in_order:
+        assert in_order
+    serve().end()
+    with server_lock(settings.database) as in_order:
+        assert in_order
+    serve().end(signal.SIGKILL)
+    with server_lock(settings.database) as in_order:
+        assert not in_order
+
+
 def test_load_data_and_report_run_beside_a_server(server: Server, tmp_path: Path) -> None:
     done = storemon(server.home, "report")
     assert (done.returncode, done.stdout) == (0, SMALL_CSV)

@@ -100,6 +100,31 @@ def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_the
     assert row(settings, kept, "state", "gone") == ("deleted", "old")
 
 
+def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Runner, settings: Settings) -> None:
+    windows = [{"from": "2024-10-14T00:00:00Z", "to": "2024-10-14T06:00:00Z", "name": "a name that says much"}]
+    report_id = runner.submit(Asked(shape={"windows": windows}, stores=["worked"]))
+    runner.delete(report_id)
+    (kept,) = sql(settings.database, "SELECT * FROM report WHERE id = ?", report_id)
+    assert "much" not in repr(kept)
+    assert "worked" not in repr(kept)
+
+
+def test_forgetting_a_report_leaves_a_file_that_another_lost_and_that_came_back(
+    runner: Runner, settings: Settings, database: Database
+) -> None:
+    first, sharing = runner.submit(Asked()), "ab" * 16
+    columns = "(id, state, as_of_us, columns, requested_us, finished_us, shares)"
+    sql(settings.database, f"INSERT INTO report {columns} VALUES (?, 'complete', 1, 'x', 1, 1, ?)", sharing, first)
+    runner.delete(first)
+    file, away = file_of(settings, first), settings.home / "away"
+    file.rename(away)
+    report_keeping.tidy(database, settings.reports_dir, runner._clock())
+    assert row(settings, sharing, "state", "gone") == ("deleted", "lost")
+    away.rename(file)
+    assert report_keeping.forget(database, settings.reports_dir, runner._clock() + DAY_US) == 2
+    assert files(settings) == [file.name]
+
+
 def test_the_alarm_is_set_again_when_keeping_goes_wrong(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """A report's life as a job: stopping, recovery, and an app that starts nothing."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 from conftest import ROOT, SMALL_CSV, environment, sql, wait_until
 from job_helpers import Queue, row
+from retry_helpers import full_disk
 from runner_helpers import queue as queue
 from runner_helpers import state
 from runner_helpers import waiting as waiting
 
 from storemon_flask import create_app
 from storemon_flask.jobs.executors import InlineExecutor, thread
+from storemon_flask.jobs.retries import MOST_TRIES
 from storemon_flask.jobs.runner import DIED, Runner
 from storemon_flask.services import report_store
 from storemon_flask.services.report import Asked
@@ -114,6 +117,57 @@ def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
     assert queue.jobs == []
     assert row(settings, report_id, "state", "error") == ("failed", DIED)
     assert DIED == "the server died twice while it computed this report; see its log, then trigger the report again"
+
+
+def test_a_report_that_the_server_killed_twice_is_in_the_log_and_in_the_numbers(
+    waiting: Runner, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_id = waiting.submit(Asked())
+    for attempt in (1, 2):
+        report_store.claim(database, report_id, attempt)
+        waiting.recover()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records if record.levelname == "ERROR"] == [
+        ("ERROR", f"report {report_id} failed: {DIED}")
+    ]
+    told, buckets, _ = waiting.meters.jobs()
+    assert (told, buckets[-1][1]) == ({"failed": 1}, 0)
+
+
+def test_a_server_that_ended_in_order_and_could_not_put_reports_back_has_not_died(
+    waiting: Runner, settings: Settings, database: Database, queue: Queue
+) -> None:
+    report_id = waiting.submit(Asked())
+    for attempt in range(1, 5):
+        report_store.claim(database, report_id, attempt)
+        queue.jobs.clear()
+        assert waiting.recover(died=False) == 1
+        assert row(settings, report_id, "state", "attempts", "died") == ("pending", 0, 0)
+    queue.run_all()
+    assert row(settings, report_id, "state", "attempts") == ("complete", 1)
+
+
+def test_a_death_takes_no_try_away(
+    waiting: Runner, settings: Settings, database: Database, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report_id = waiting.submit(Asked())
+    report_store.claim(database, report_id, 1)
+    waiting.recover()
+    monkeypatch.setattr(os, "fsync", full_disk)
+    for _ in range(MOST_TRIES):
+        assert row(settings, report_id, "state") == ("pending",)
+        queue.jobs[:] = queue.jobs[-1:]
+        waiting.run(report_id)
+    state, attempts, died, error = row(settings, report_id, "state", "attempts", "died", "error")
+    assert (state, attempts, died) == ("failed", MOST_TRIES + 1, 1)
+    assert error.endswith(f"(tried {MOST_TRIES} times)")
+
+
+def test_what_is_kept_of_jobs_goes_when_they_end(waiting: Runner, queue: Queue) -> None:
+    ids = [waiting.submit(Asked(stores=[store])) for store in ("worked", "silent")]
+    waiting.delete(ids[0])
+    queue.run_all()
+    waiting.delete(ids[1])
+    assert waiting._wanted._running == {}
 
 
 def test_being_put_back_is_not_counted_as_a_try(waiting: Runner, settings: Settings, database: Database) -> None:

@@ -12,8 +12,9 @@ from storemon_flask.errors import DatabaseError
 
 
 @contextmanager
-def server_lock(database: Path) -> Iterator[None]:
-    """Hold the server's lock; `DatabaseError` names the process that has it."""
+def server_lock(database: Path) -> Iterator[bool]:
+    """Hold the server's lock, and tell whether the last one to hold it ended in good order; `DatabaseError` names the process
+    that has it."""
     # By whatever name it is reached, a database has one lock.
     real = database.resolve()
     file = real.with_name(real.name + ".server-lock")
@@ -29,10 +30,12 @@ def server_lock(database: Path) -> Iterator[None]:
     except OSError as error:
         raise DatabaseError(f"{file} cannot be locked: {error.strerror or error}") from None
     try:
+        # Whoever ends in good order takes it away.
+        in_order = not holder.exists()
         # The lock alone protects; the process id is for the other one's sentence.
         with suppress(OSError):
             holder.write_text(f"{os.getpid()}\n")
-        yield
+        yield in_order
     finally:
         with suppress(OSError):
             holder.unlink(missing_ok=True)

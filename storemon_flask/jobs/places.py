@@ -11,6 +11,7 @@ class Places:
     """The places among `threads` threads. Who finds none free is told `Busy` at once."""
 
     def __init__(self, threads: int) -> None:
+        self._all = threading.BoundedSemaphore(max(1, threads - 2))
         # Triggers and deletions wait while a load is applied, and loads for each other.
         self._changes = threading.BoundedSemaphore(max(1, threads - 2))
         self._loads = threading.BoundedSemaphore(max(1, threads - 6))
@@ -20,28 +21,34 @@ class Places:
     @contextmanager
     def for_a_change(self) -> Iterator[None]:
         """A place among the triggers and deletions that wait for the database's lock."""
-        with _taken(self._changes, "too many requests wait while a load is applied; try again in some seconds"):
+        with self._taken(self._changes, "too many requests wait while a load is applied; try again in some seconds"):
             yield
 
     @contextmanager
     def for_a_load(self) -> Iterator[None]:
         """A place among the loads that wait for the database's lock."""
-        with _taken(self._loads, "too much is being pushed at once; try again in some seconds"):
+        with self._taken(self._loads, "too much is being pushed at once; try again in some seconds"):
             yield
 
     def for_an_answer(self) -> Callable[[], None]:
         """A place among the answers that are made while they are sent: what gives it back, which may be called twice."""
         place = ExitStack()
         place.enter_context(
-            _taken(
+            self._taken(
                 self._answers, "too many answers of this kind are being made; try again in some seconds, or fetch CSV"
             )
         )
         return place.close
 
+    @contextmanager
+    def _taken(self, places: threading.BoundedSemaphore, sentence: str) -> Iterator[None]:
+        """A place of that kind, and one of all: each kind leaves threads to others, but together they could have them all."""
+        with _one(places, sentence), _one(self._all, "the server is at its limit; try again in some seconds"):
+            yield
+
 
 @contextmanager
-def _taken(places: threading.BoundedSemaphore, sentence: str) -> Iterator[None]:
+def _one(places: threading.BoundedSemaphore, sentence: str) -> Iterator[None]:
     if not places.acquire(blocking=False):
         raise Busy(sentence)
     try:

@@ -18,6 +18,7 @@ from storemon_flask.jobs import keeping, retries
 from storemon_flask.jobs.agenda import Agenda
 from storemon_flask.jobs.alarm import Alarm
 from storemon_flask.jobs.places import Places
+from storemon_flask.jobs.wanted import Unwanted, Wanted
 from storemon_flask.model import SECOND_US
 from storemon_flask.services import report as report_service
 from storemon_flask.services import report_keeping, report_store, shapes, snapshots
@@ -46,10 +47,6 @@ class _Stopping(Exception):
     """The server is going down and asks a running report to stop at its next step."""
 
 
-class _Unwanted(Exception):
-    """Every report of the job was deleted."""
-
-
 def _now_us() -> int:
     return time.time_ns() // 1000
 
@@ -74,7 +71,7 @@ class Runner:
         self._alarm = alarm
         self._clock = clock
         self._later = Agenda()
-        self._unwanted: set[str] = set()
+        self._wanted = Wanted()
         self._stopping = threading.Event()
         self._ended = False
         self.meters = Meters()
@@ -110,21 +107,25 @@ class Runner:
         with self.places.for_a_change():
             job = report_keeping.delete(self.database, self.settings.reports_dir, report_id, self._clock())
         if job is not None:
-            self._unwanted.add(job)
+            self._wanted.drop(job)
         log.info("report %s deleted", report_id)
 
     def takes_work(self) -> bool:
         """Whether reports that are triggered now will be computed by this process."""
         return not self._ended
 
-    def recover(self) -> int:
+    def recover(self, died: bool = True) -> int:
         """Run again what was pending or running when the last server went; how many reports that is.
 
+        `died`: it did not end in good order. One that did, and could not put its reports back, counts against none of them.
         The reports folder is set right, and what was kept long enough is deleted, now and every hour. Only for the server that
         holds the lock: anybody else would take reports away from it.
         """
         now_us = self._clock()
-        jobs = report_store.recover(self.database, now_us, MOST_DEATHS, DIED)
+        jobs, failed = report_store.recover(self.database, now_us, MOST_DEATHS, DIED, died)
+        for job in failed:
+            log.error("report %s failed: %s", job, DIED)
+            self.meters.job("failed", None)
         keeping.tidy(self.database, self.settings, now_us)
         self._later.add(_KEEPING, now_us, now_us)
         for job, next_try_us, _ in jobs:
@@ -190,12 +191,11 @@ class Runner:
         outcome: str | None = "unrecorded"
         with logs.marked(report_id=job):
             try:
-                outcome = self._run(job)
+                with self._wanted.running(job):
+                    outcome = self._run(job)
             except Exception:
                 # The row could not even be marked failed (say, the disk is full): recovery finds it running.
                 log.exception("report %s could not be recorded", job)
-            finally:
-                self._unwanted.discard(job)
             if outcome is not None:
                 seconds = time.monotonic() - started
                 self.meters.job(outcome, seconds)
@@ -220,7 +220,7 @@ class Runner:
             self._record(lambda: report_store.put_back(self.database, job))
             log.info("report %s put back: the server is stopping", job)
             return "put_back"
-        except _Unwanted:
+        except Unwanted:
             log.info("report %s stopped: it was deleted", job)
             return "deleted"
         except Exception as error:
@@ -237,8 +237,8 @@ class Runner:
         job = row.job
         known = isinstance(error, StoremonError)
         sentence = retries.sentence(error)
-        if retries.passes(error) and row.attempts < retries.MOST_TRIES:
-            wait_us = retries.wait_us(row.attempts)
+        if retries.passes(error) and row.tries < retries.MOST_TRIES:
+            wait_us = retries.wait_us(row.tries)
             if not self._record(lambda: report_store.put_off(self.database, job, sentence, self._clock() + wait_us)):
                 return "deleted"
             after_s = wait_us // SECOND_US
@@ -246,7 +246,7 @@ class Runner:
             self._again(job, wait_us)
             return "put_off"
         if retries.passes(error):
-            sentence = f"{sentence} (tried {row.attempts} times)"
+            sentence = f"{sentence} (tried {row.tries} times)"
         if not self._record(lambda: report_store.fail(self.database, job, self._clock(), sentence)):
             return "deleted"
         log.log(logging.WARNING if known else logging.ERROR, "report %s failed: %s", job, sentence, exc_info=not known)
@@ -272,8 +272,7 @@ class Runner:
             nonlocal told
             if self._stopping.is_set():
                 raise _Stopping
-            if row.job in self._unwanted:
-                raise _Unwanted
+            self._wanted.check(row.job)
             if time.monotonic() - told >= _PROGRESS_EVERY_S:
                 self._advance(row.job, part)
                 told = time.monotonic()
@@ -293,7 +292,7 @@ class Runner:
             log.debug("progress of report %s not told: %s", job, error.message)
             return
         if not wanted:
-            raise _Unwanted
+            raise Unwanted
 
     def path(self, job: str) -> Path:
         """Where the file of that job is, or will be. Ids come from the database, never from a request."""

@@ -59,11 +59,12 @@ class Meters:
             self._requests[method, route, status] += 1
             self._request_s.setdefault((method, route), Histogram(REQUEST_BUCKETS_S)).add(seconds)
 
-    def job(self, outcome: str, seconds: float) -> None:
+    def job(self, outcome: str, seconds: float | None) -> None:
         """A report's job ended, as one of `OUTCOMES`."""
         with self._lock:
             self._jobs[outcome] += 1
-            self._job_s.add(seconds)
+            if seconds is not None:
+                self._job_s.add(seconds)
 
     def dropped(self, reason: str) -> None:
         """A connection was closed because its client was too slow."""

@@ -174,13 +174,15 @@ def expire(database: Database, folder: Path, before_us: int, now_us: int) -> int
 def forget(database: Database, folder: Path, before_us: int) -> int:
     """Remove the tombstones of what was deleted before that instant; how many. Who asks for such a report is told 404 then."""
     gone = 0
+    lost: set[str] = set()
     while database.exists():
         with database.write() as connection:
             found = tombstones.forget(connection, before_us, _CHUNK)
-        for report_id, why in found:
-            # One that could not be removed when its report was deleted. A lost one's place may have a file that is not ours.
-            if why != "lost":
-                remove(report_store.path(folder, report_id))
+        lost |= {job for _, job, why in found if why == "lost"}
+        # One that could not be removed when its report was deleted. Where one was lost there may be a file that is not ours; the
+        # report that the file is named for goes last, after those that share it.
+        for job in {job for report_id, job, _ in found if report_id == job} - lost:
+            remove(report_store.path(folder, job))
         gone += len(found)
         if not found:
             break

@@ -187,10 +187,12 @@ def put_back(database: Database, job: str) -> bool:
         return reports.put_back(connection, job)
 
 
-def recover(database: Database, now_us: int, most_deaths: int, sentence: str) -> list[tuple[str, int | None, int]]:
-    """The jobs to run after a start: (id, when the next try is due or None, how many reports it is for).
+def recover(
+    database: Database, now_us: int, most_deaths: int, sentence: str, died: bool
+) -> tuple[list[tuple[str, int | None, int]], list[str]]:
+    """The jobs to run after a start: (id, when the next try is due or None, how many reports it is for), and those that failed.
 
-    Those under which the server died `most_deaths` times are failed with `sentence`.
+    Those under which the server died `most_deaths` times are failed with `sentence`; `died`: it did so just now.
     """
     with database.write() as connection:
-        return reports.recover(connection, now_us, most_deaths, sentence)
+        return reports.recover(connection, now_us, most_deaths, sentence, died)

@@ -42,6 +42,12 @@ class ReportRow:
     last_error: str | None = None
     next_try_us: int | None = None
     gone: str | None = None
+    died: int = 0
+
+    @property
+    def tries(self) -> int:
+        """How often it was begun and the process lived to see it end."""
+        return self.attempts - self.died
 
     @property
     def job(self) -> str:
@@ -185,23 +191,29 @@ def put_back(connection: sqlite3.Connection, job: str) -> bool:
 
 
 def recover(
-    connection: sqlite3.Connection, now_us: int, most_deaths: int, error: str
-) -> list[tuple[str, int | None, int]]:
-    """After a process died: reports it was computing become pending again, or failed when it was not the first time.
+    connection: sqlite3.Connection, now_us: int, most_deaths: int, error: str, died: bool
+) -> tuple[list[tuple[str, int | None, int]], list[str]]:
+    """Reports that the last process was computing become pending again, or failed when it `died` not for the first time.
 
-    Returns all pending jobs in the order they were asked for: (id, when the next try is due, how many reports). Only for
-    the one server of a database.
+    Returns all pending jobs in the order they were asked for: (id, when the next try is due, how many reports), and the jobs
+    that failed. Only for the one server of a database.
     """
-    connection.execute("UPDATE report SET died = died + 1 WHERE state = 'running'")
-    connection.execute(
-        "UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE state = 'running' AND died >= ?",
+    if died:
+        connection.execute("UPDATE report SET died = died + 1 WHERE state = 'running'")
+    else:
+        # It could not put them back.
+        connection.execute("UPDATE report SET attempts = attempts - 1 WHERE state = 'running'")
+    failed = connection.execute(
+        "UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE state = 'running' AND died >= ? "
+        "RETURNING coalesce(shares, id)",
         (now_us, error, most_deaths),
-    )
+    ).fetchall()
     connection.execute("UPDATE report SET state = 'pending' WHERE state = 'running'")
-    return connection.execute(
+    pending = connection.execute(
         "SELECT coalesce(shares, id) AS job, max(next_try_us), count(*) FROM report WHERE state = 'pending' "
         "GROUP BY job ORDER BY min(requested_us), min(rowid)"
     ).fetchall()
+    return pending, sorted({job for (job,) in failed})
 
 
 def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
@@ -222,7 +234,7 @@ _COLUMNS = (
     "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, "
     "CASE WHEN shares IS NOT NULL AND state IN ('pending', 'running') "
     "THEN (SELECT first.progress FROM report AS first WHERE first.id = report.shares) ELSE progress END, error, "
-    "row_count, byte_count, sha256, altered_ids, shape, method, shares, last_error, next_try_us, gone"
+    "row_count, byte_count, sha256, altered_ids, shape, method, shares, last_error, next_try_us, gone, died"
 )
 
 

@@ -8,7 +8,8 @@ import sqlite3
 from typing import Final
 
 _EMPTIED: Final = (
-    "state = 'deleted', deleted_us = ?, gone = ?, next_try_us = NULL, stores = NULL, altered_ids = NULL, method = NULL"
+    "state = 'deleted', deleted_us = ?, gone = ?, next_try_us = NULL, stores = NULL, altered_ids = NULL, method = NULL, "
+    "shape = NULL, question = NULL, error = NULL, last_error = NULL"
 )
 _FINISHED: Final = "state IN ('complete', 'failed')"
 
@@ -43,12 +44,13 @@ def expire(connection: sqlite3.Connection, before_us: int, now_us: int, most: in
     return len(old), [job for job in jobs if not wanted(connection, job)]
 
 
-def forget(connection: sqlite3.Connection, before_us: int, most: int) -> list[tuple[str, str]]:
-    """Up to `most` tombstones of before that instant are removed: (id, why it was gone). The row that a job is called by goes
-    after those that share it."""
+def forget(connection: sqlite3.Connection, before_us: int, most: int) -> list[tuple[str, str, str]]:
+    """Up to `most` tombstones of before that instant are removed: (id, job, why it was gone). The row that a job is called by
+    goes after those that share it."""
     return connection.execute(
         "DELETE FROM report WHERE id IN (SELECT id FROM report WHERE state = 'deleted' AND deleted_us < ? "
-        "AND NOT EXISTS (SELECT 1 FROM report AS other WHERE other.shares = report.id) LIMIT ?) RETURNING id, gone",
+        "AND NOT EXISTS (SELECT 1 FROM report AS other WHERE other.shares = report.id) LIMIT ?) "
+        "RETURNING id, coalesce(shares, id), gone",
         (before_us, most),
     ).fetchall()
 
