@@ -35,6 +35,14 @@ class DatabaseError(StoremonError):
     title = "Database cannot be used"
 
 
+class NoTemporaryRoom(StoremonError):
+    """The folder for temporary files takes no more: bodies, workbooks and answers go through it."""
+
+    status = 503
+    kind = "temporary-files"
+    title = "No room for temporary files"
+
+
 class DataError(StoremonError):
     """A file or folder given to load cannot be read, or is none of the feeds."""
 

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -122,7 +122,9 @@ def _ready_pages(app: "Flask") -> Iterator[None]:
         names = templates.list_templates()
         # Whoever waits for the server to be there asks at once, and shares no processor with this.
         while names and not stopped.wait(_PAUSE_S):
-            templates.get_template(names.pop())
+            # One that cannot be read now (no more files can be opened) is compiled for whoever asks for it.
+            with suppress(OSError):
+                templates.get_template(names.pop())
 
     thread = threading.Thread(target=compile_all, name="templates")
     thread.start()
@@ -176,6 +178,7 @@ def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
     import waitress
     from waitress.server import BaseWSGIServer
 
+    from storemon_flask.web.accepting import Patience, connections
     from storemon_flask.web.channel import Channel, tend
 
     sockets: dict[int, Any] = {}
@@ -194,9 +197,8 @@ def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
             # Whoever stops sending in the middle is let go after a while; until then he holds a connection and no thread.
             channel_timeout=settings.connection_timeout_s,
             cleanup_interval=max(1, min(30, settings.connection_timeout_s // 2)),
-            # So that a hundred of those (Waitress's own limit) shut nobody out. Each may have a file for its body beside its
-            # socket, and the usual limit of a process is 1,024 files.
-            connection_limit=settings.max_connections,
+            # So that a hundred of those (Waitress's own limit) shut nobody out.
+            connection_limit=connections(settings),
             # select() fails beyond the 1,024th file.
             asyncore_use_poll=True,
         )
@@ -210,7 +212,9 @@ def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
     meters = app.extensions["storemon"].meters
     meters.gauges["connections"] = lambda: sum(len(one.active_channels) for one in listening)
     meters.gauges["requests_waiting"] = lambda: len(listening[0].task_dispatcher.queue)
+    patience = Patience()
     for one in listening:
+        patience.give(one)
         one.channel_class = Channel
         one.meters = meters
         one.maintenance = partial(tend, one)

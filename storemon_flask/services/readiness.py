@@ -3,10 +3,12 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from storemon_flask.errors import DatabaseError
+from storemon_flask.services import temporary
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
@@ -40,10 +42,14 @@ def _database(database: Database) -> str:
 
 
 def _disk(settings: Settings) -> str:
-    places = {"database": settings.database.parent, "reports": settings.reports_dir}
+    places: dict[str, Callable[[], Path]] = {
+        "database": lambda: settings.database.parent,
+        "reports": lambda: settings.reports_dir,
+        "temporary files (TMPDIR)": temporary.folder,
+    }
     for name, folder in places.items():
         try:
-            free_mb = shutil.disk_usage(_nearest(folder)).free // 1_000_000
+            free_mb = shutil.disk_usage(_nearest(folder())).free // 1_000_000
         except OSError as error:
             return f"the disk of the {name} cannot be asked: {error.strerror}"
         if free_mb < settings.min_free_mb:

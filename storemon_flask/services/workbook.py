@@ -3,11 +3,12 @@
 import csv
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import IO, Any, Final
 
 from storemon_flask.errors import Unprocessable
-from storemon_flask.services import report_text
+from storemon_flask.services import report_text, temporary
 from storemon_flask.services.report_text import Altered
 
 MIME: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -19,15 +20,38 @@ _IN_MEMORY: Final = 256 << 10
 def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
     """The workbook of a CSV with that many rows, in a temporary file, at its start; row by row, so that it does not grow in memory.
 
-    `Unprocessable` when the report has more rows than a sheet can.
+    `Unprocessable` when the report has more rows than a sheet can, `NoTemporaryRoom` when there is none for it.
     """
     if rows >= _MOST_ROWS:
         raise Unprocessable(f"a sheet has at most {_MOST_ROWS:,} rows, and this report has more; fetch it as CSV")
-    import xlsxwriter  # type: ignore[import-untyped]
+    from xlsxwriter.exceptions import FileCreateError  # type: ignore[import-untyped]
 
     # Open for as long as the answer is sent.
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
-    book = xlsxwriter.Workbook(file, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False})
+    try:
+        # Of their own: the sheets on their way stay behind when the workbook cannot be put together.
+        with tempfile.TemporaryDirectory(prefix="storemon-") as folder:
+            _fill(file, folder, lines, altered, method)
+        file.seek(0)
+    except (OSError, FileCreateError) as error:
+        with suppress(OSError):
+            file.close()
+        # The zip that was begun writes its end into it when it is let go of.
+        nowhere = _Nowhere()
+        for name in ("seek", "tell", "write", "flush"):
+            setattr(file, name, getattr(nowhere, name))
+        why = error if isinstance(error, OSError) else error.args[0]
+        if not temporary.is_full(why):
+            raise
+        raise temporary.no_room(why, "no workbook can be made") from error
+    return file
+
+
+def _fill(file: IO[bytes], folder: str, lines: Iterator[str], altered: Altered, method: dict[str, Any]) -> None:
+    import xlsxwriter  # type: ignore[import-untyped]
+
+    options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": folder}
+    book = xlsxwriter.Workbook(file, options)
     try:
         bold, figure = book.add_format({"bold": True}), book.add_format({"num_format": "0.00"})
         sheet = book.add_worksheet("report")
@@ -51,8 +75,27 @@ def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, A
             about.write_string(row, 1, "" if value is None else _shown(value))
     finally:
         book.close()
-    file.seek(0)
-    return file
+
+
+class _Nowhere:
+    """A file that keeps nothing but its place."""
+
+    def __init__(self) -> None:
+        self._at = 0
+
+    def seek(self, at: int) -> int:
+        self._at = at
+        return at
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, data: bytes) -> int:
+        self._at += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
 
 
 def _shown(value: Any) -> str:

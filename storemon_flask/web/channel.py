@@ -6,9 +6,14 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
-from waitress.channel import HTTPChannel
+from waitress.buffers import OverflowableBuffer
+from waitress.channel import ClientDisconnected, HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask
+from waitress.utilities import Error
 
+from storemon_flask.errors import NoTemporaryRoom
+from storemon_flask.services import temporary
 from storemon_flask.web import guard, problems, watching
 
 # How long a client that was refused in the middle of its body may go on sending, for nothing, before it is cut off.
@@ -41,6 +46,33 @@ def tend(server: Any, now_s: float) -> None:
                 channel.socket.shutdown(socket.SHUT_RDWR)
 
 
+class _NoRoom(Error):
+    """That a body could not be kept, as Waitress hands errors on."""
+
+    code = NoTemporaryRoom.status
+    reason = NoTemporaryRoom.title
+    kind = NoTemporaryRoom.kind
+
+
+class Request(HTTPRequestParser):
+    """A request that comes in. One whose body finds no room in the folder for temporary files is refused."""
+
+    body_rcv: Any
+
+    def received(self, data: bytes) -> int:
+        """Take what has come; how much of it was of this request."""
+        try:
+            return int(super().received(data))
+        except OSError as error:
+            # A file that cannot be written to its end cannot be closed well either; what it took is free then all the same.
+            with suppress(OSError):
+                self.body_rcv.getbuf().close()
+            self.body_rcv = None
+            self.error = _NoRoom(temporary.no_room(error, "nothing of this was stored").message)
+            self.completed = True
+            return len(data)
+
+
 class ProblemTask(ErrorTask):
     """A refusal by the server itself, as a problem."""
 
@@ -50,7 +82,7 @@ class ProblemTask(ErrorTask):
     def execute(self) -> None:
         """Answer, and close the connection: where the next request would begin is not known any more."""
         error = self.request.error
-        kind = error.reason.lower().replace(" ", "-")
+        kind = getattr(error, "kind", error.reason.lower().replace(" ", "-"))
         answer = guard.secure(problems.problem(error.code, kind, error.reason, self._detail(error)))
         answer.headers[watching.HEADER] = watching.request_id(None)
         # Waitress answers before there is an environment; what it has read of the request may be nothing at all.
@@ -72,6 +104,9 @@ class ProblemTask(ErrorTask):
             return f"the body is larger than {megabytes:,} MB; send it in parts, or set STOREMON_MAX_BODY_MB"
         if error.code == 431:
             return f"the request line and headers are larger than {limits.max_request_header_size:,} bytes together"
+        if isinstance(error, _NoRoom):
+            log.error("%s %s: %s", self.request.command, self.request.path, error.body)
+            return str(error.body)
         if error.code == 500:
             return "something went wrong that should not have; the server's log says what"
         return f"the request is no HTTP that this server reads: {error.body}"
@@ -81,6 +116,7 @@ class Channel(HTTPChannel):
     """A connection whose refusals are problems, and reach a client that is still sending its body."""
 
     error_task_class = ProblemTask
+    parser_class = Request
     request: Any
 
     _refused = False
@@ -117,6 +153,27 @@ class Channel(HTTPChannel):
         """Tell a client that waits for leave to send its body to send it, unless the request is refused already."""
         if self.request.error is None:
             super().send_continue()
+
+    def write_soon(self, data: Any) -> int:
+        """Send that, or keep it until it can be sent: much of it in a temporary file. Without room for that the answer is cut off.
+
+        Its beginning is on its way already, so nothing else can be answered. `ClientDisconnected` ends the request.
+        """
+        with self.outbuf_lock:
+            try:
+                return int(super().write_soon(data))
+            except OSError as error:
+                asked: Any = self.requests[0]
+                outcome = f"the answer to {asked.command} {asked.path} is cut off"
+                log.error("%s", temporary.no_room(error, outcome).message)
+                for one in self.outbufs:
+                    with suppress(OSError):
+                        one.close()
+                # What was kept is not what was counted: to go on with it, the loop would never come to its end.
+                self.outbufs = [OverflowableBuffer(self.adj.outbuf_overflow)]
+                self.total_outbufs_len = self.current_outbuf_count = 0
+                self.will_close = True
+                raise ClientDisconnected from None
 
     def readable(self) -> bool:
         """Whether what comes is read; it is also while lingering."""

@@ -9,7 +9,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from storemon_flask.errors import BadRequest, Unprocessable, UnsupportedMediaType
 from storemon_flask.model import FileSummary
-from storemon_flask.services import intake
+from storemon_flask.services import intake, temporary
 from storemon_flask.services.load import LoadResult
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
@@ -102,14 +102,14 @@ def upload(query: dict[str, Any]) -> Response:
 
 
 def load_uploaded(atomic: int) -> LoadResult:
-    """What became of the files of the request's form, loaded. `Unprocessable` when it holds anything else, `BadRequest` when
-    it holds nothing, `Busy` when too much is being loaded.
+    """What became of the files of the request's form, loaded. Errors as `uploaded`, `BadRequest` when it holds nothing, `Busy`
+    when too much is being loaded.
     """
     # Uploaded files are closed with the request, whatever becomes of them.
     with closing(request):
-        uploaded = _uploaded()
+        found = uploaded()
         with one_load() as terms:
-            return intake.files(runner().database, uploaded, terms(atomic))
+            return intake.files(runner().database, found, terms(atomic))
 
 
 def _form() -> tuple[str, bool]:
@@ -132,8 +132,10 @@ def _form() -> tuple[str, bool]:
     return _FORMS[kind], packed
 
 
-def _uploaded() -> list[tuple[str, IO[bytes]]]:
-    """Names and streams of the files of a form that holds nothing else."""
+def uploaded() -> list[tuple[str, IO[bytes]]]:
+    """Names and streams of the files of the request's form. `Unprocessable` when it holds anything else, `NoTemporaryRoom` when
+    there is none for them.
+    """
     try:
         found = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
     except RequestEntityTooLarge:
@@ -143,6 +145,9 @@ def _uploaded() -> list[tuple[str, IO[bytes]]]:
         raise Unprocessable(
             _FILES_ONLY.format("a field of the form"), errors={"form": ["too much that is no file"]}
         ) from None
+    except OSError as error:
+        # The files of a form are taken out of its body, into the same folder.
+        raise temporary.no_room(error, "nothing of this was stored") from error
     if request.form:
         raise Unprocessable(
             _FILES_ONLY.format(", ".join(request.form)), errors={name: ["not a file"] for name in request.form}

@@ -49,7 +49,10 @@ _MAY_COME: Final = {
     422: Answer("a parameter or field is wrong or unknown; `errors` names it"),
     431: Answer("the headers are too large"),
     500: Answer("a fault of the server; its log says more"),
-    503: Answer("busy, or the database cannot be used", headers={"Retry-After": "seconds, when busy"}),
+    503: Answer(
+        "busy, the database cannot be used, or temporary files find no room",
+        headers={"Retry-After": "seconds, when busy"},
+    ),
 }
 _REPORT: Final = {"get_report": {"report_id": "$response.body#/report_id"}}
 _LOAD: Final = {name: {"load": "$response.body#/load_id"} for name in ("one_load", "rejects")}

@@ -1,14 +1,11 @@
 """A disk that fills up under a server and under commands: sentences, nothing acknowledged lost, and all well when there is room."""
 
-import os
 import random
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import accounting
@@ -17,6 +14,7 @@ from accounting import Ledger, Shape
 from checking import check
 from conftest import STOREMON, Answer, Server, environment, http, storemon, wait_until
 from serving import serve_at as serve_at
+from small_disks import fill, mounted
 
 pytestmark = pytest.mark.slow
 
@@ -29,27 +27,8 @@ SHAPE = Shape(50, 40)
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of our own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "storemon-test", str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("mount") else None
-    if done is None or done.returncode:
-        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip() if done else 'there is no mount'}")
-    yield place
-    for _ in range(50):
-        if subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode == 0:
-            break
-        time.sleep(0.1)
-
-
-def fill(disk: Path, leave: int) -> Path:
-    """Take all room but `leave` bytes."""
-    ballast = disk / "ballast"
-    ballast.unlink(missing_ok=True)
-    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-    with suppress(OSError), ballast.open("wb") as stream:
-        stream.write(bytes(max(0, free - leave)))
-    return ballast
+    with mounted(tmp_path / "disk", DISK_MB) as place:
+        yield place
 
 
 def push(server: Server, ledger: Ledger) -> Answer:

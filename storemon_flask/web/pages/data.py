@@ -1,17 +1,20 @@
 """`/data`: put files in, see what became of their rows, how much there is and how fresh it is."""
 
+import logging
 import time
 from typing import Final
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from storemon_flask.errors import StoremonError, Unprocessable
+from storemon_flask.errors import Busy, StoremonError, Unprocessable
 from storemon_flask.services import catalogue, data_page
 from storemon_flask.web import contract, feeds
 from storemon_flask.web.app import runner
 
 blueprint = Blueprint("data_pages", __name__)
+
+log = logging.getLogger("storemon.web")
 
 _PER_PAGE: Final = 25
 _REJECTS: Final = 50
@@ -27,10 +30,12 @@ def data() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Load the files of the form; the browser is sent to what became of them. What is wrong is said on the page."""
     try:
-        if not any(file.filename for file in request.files.values()):
+        if not any(name for name, _ in feeds.uploaded()):
             raise Unprocessable("no file was chosen; choose CSV files, gzipped ones or zips of them, then load them")
         result = feeds.load_uploaded(int(request.args.get("atomic") == "1"))
     except StoremonError as error:
+        if error.status >= 500 and not isinstance(error, Busy):
+            log.error("%s %s: %s", request.method, request.path, error.message)
         return _data(error.message, error.status)
     if not result.load:
         # None was a feed, and there is no database to remember that in.

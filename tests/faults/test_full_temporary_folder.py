@@ -1,0 +1,209 @@
+"""No room in the folder for temporary files: whoever asked is told, nothing is left behind, and the server goes on."""
+
+import gc
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import Answer, Server, http, sql, wait_until
+from serving import serve_at as serve_at
+from small_disks import fill, free, mounted
+
+from storemon_flask.errors import NoTemporaryRoom
+from storemon_flask.services import workbook
+
+pytestmark = pytest.mark.slow
+
+STORES = 60_000
+HEADER = b"store_id,timestamp_utc,status\n"
+ROWS = b"".join(b"store-number-%06d,2024-10-14 %02d:00:00 UTC,active\n" % (n, n % 24) for n in range(STORES))
+FORM = {"Content_Type": "multipart/form-data; boundary=x"}
+# Waitress keeps less than half a megabyte of a body, and one of an answer, in memory.
+NO_ROOM = 300_000
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "small", 5) as place:
+        yield place
+
+
+@pytest.fixture
+def server(disk: Path, tmp_path: Path, serve_at: Callable[..., Server]) -> Server:
+    """A server whose TMPDIR is a small disk, and whose data are elsewhere."""
+    return serve_at(tmp_path / "home", TMPDIR=str(disk))
+
+
+def push(server: Server, body: bytes) -> Answer:
+    return http(f"{server.url}/api/v1/feeds/polls", "POST", body, Content_Type="text/csv")
+
+
+def form(*files: bytes) -> bytes:
+    parts = [
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="%d.csv"\r\n\r\n%s\r\n' % (number, file)
+        for number, file in enumerate(files)
+    ]
+    return b"".join(parts) + b"--x--\r\n"
+
+
+def full(disk: Path, outcome: str) -> str:
+    return (
+        f"the folder for temporary files, {disk}, is full, so {outcome}; make room there, or start the server with TMPDIR set to a "
+        "folder that has more"
+    )
+
+
+def told(server: Server) -> list[str]:
+    """What was logged, but for what went well and is in the log all the same."""
+    lines = server.log.read_text().splitlines()
+    return [line.partition("Z ")[2].partition(" request_id=")[0] for line in lines if " INFO " not in line]
+
+
+def is_refused(answer: Answer, disk: Path, outcome: str) -> None:
+    assert (answer.status, answer.headers["Content-Type"]) == (503, "application/problem+json")
+    assert answer.json == {
+        "type": "urn:storemon:problem:temporary-files",
+        "title": "No room for temporary files",
+        "status": 503,
+        "detail": full(disk, outcome),
+    }
+
+
+def test_a_body_that_finds_no_room_is_refused_and_the_next_that_does_is_taken(
+    server: Server, disk: Path, tmp_path: Path
+) -> None:
+    twenty_mb = HEADER + 7 * ROWS
+    assert len(twenty_mb) > 20_000_000
+    before = free(disk)
+    is_refused(push(server, twenty_mb), disk, "nothing of this was stored")
+    # What there was of it is gone.
+    assert free(disk) == before
+    assert told(server) == [
+        f"ERROR storemon.server: POST /api/v1/feeds/polls: {full(disk, 'nothing of this was stored')}"
+    ]
+    answer = push(server, HEADER + ROWS)
+    assert (answer.status, answer.json["new"]) == (200, STORES)
+    assert sql(server.home / "instance" / "storemon.db", "SELECT count(*) FROM load") == [(1,)]
+    assert len(told(server)) == 1
+
+
+def test_a_body_in_pieces_without_a_length_is_refused_in_the_same_way(server: Server, disk: Path) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as peer:
+        peer.sendall(
+            b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        for _ in range(100):
+            peer.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+        answer = b""
+        while piece := peer.recv(65_536):
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"Connection: close" in head
+    assert full(disk, "nothing of this was stored").encode() in body
+    assert len(told(server)) == 1
+
+
+@pytest.mark.parametrize("path", ["/api/v1/feeds", "/data"])
+def test_a_form_whose_files_find_no_room_beside_it_is_refused(server: Server, disk: Path, path: str) -> None:
+    body = form(HEADER + ROWS)
+    # It has room, and what is taken out of it has none.
+    assert free(disk) / 2 < len(body) < free(disk)
+    answer = http(server.url + path, "POST", body, **FORM)
+    sentence = full(disk, "nothing of this was stored")
+    if path == "/data":
+        assert (answer.status, answer.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
+        assert sentence in answer.body.decode()
+    else:
+        is_refused(answer, disk, "nothing of this was stored")
+    assert told(server) == [f"ERROR storemon.web: POST {path}: {sentence}"]
+    answer = http(f"{server.url}/api/v1/feeds", "POST", form(HEADER + ROWS[:100_000]), **FORM)
+    assert answer.status == 200
+
+
+def test_a_workbook_that_finds_no_room_is_refused_and_leaves_nothing(server: Server, disk: Path) -> None:
+    assert push(server, HEADER + ROWS).status == 200
+    report_id = server.trigger()
+    server.wait_for(report_id)
+    ballast = fill(disk, NO_ROOM)
+    is_refused(server.get(f"/get_report?report_id={report_id}&format=xlsx"), disk, "no workbook can be made")
+    assert os.listdir(disk) == [ballast.name]
+    assert told(server) == [f"ERROR storemon.web: GET /get_report: {full(disk, 'no workbook can be made')}"]
+
+
+# A sheet's own file is left to the collector by the library.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("leave", [200_000, 1_400_000, 3_000_000, 4_600_000])
+def test_what_a_workbook_has_begun_is_let_go_of_quietly(
+    disk: Path, leave: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    fill(disk, leave)
+    lines = iter(["store_id,uptime_last_hour\n", *(f"{pow(7, n, 10**30)},{n}.00\n" for n in range(STORES))])
+    with pytest.raises(NoTemporaryRoom, match="so no workbook can be made"):
+        workbook.write(lines, STORES, {}, {})
+    # What is left of it is collected now; an exception from there would be a failure.
+    gc.collect()
+    assert os.listdir(disk) == ["ballast"]
+
+
+def test_an_answer_that_finds_no_room_is_cut_off_and_costs_no_processor(server: Server, disk: Path) -> None:
+    assert push(server, HEADER + ROWS).status == 200
+    report_id = server.trigger()
+    path = f"/get_report?report_id={report_id}&format=json"
+    server.wait_for(report_id)
+    whole = len(server.get(path).body)
+    fill(disk, NO_ROOM)
+    host, port = server.url.removeprefix("http://").split(":")
+    with closing(socket.socket()) as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.settimeout(20)
+        peer.connect((host, int(port)))
+        peer.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        wait_until(lambda: told(server), "the end of the answer")
+        began_s = time.monotonic()
+        before = processor_s(server)
+        wait_until(lambda: time.monotonic() - began_s > 3, "three seconds")
+        assert processor_s(server) - before < 1
+        got = b""
+        while piece := peer.recv(65_536):
+            got += piece
+    # Its reader sees that it is not whole: the last piece, which is empty, is missing.
+    assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Transfer-Encoding: chunked\r\n" in got[:2000]
+    assert 0 < len(got) < whole
+    assert not got.endswith(b"0\r\n\r\n")
+    assert told(server) == [
+        f"ERROR storemon.server: {full(disk, 'the answer to GET /get_report is cut off')}",
+    ]
+    assert server.get("/healthz").status == 200
+
+
+def test_the_server_is_not_ready_while_there_is_less_room_than_the_setting(
+    disk: Path, tmp_path: Path, serve_at: Callable[..., Server]
+) -> None:
+    server = serve_at(tmp_path / "home", TMPDIR=str(disk), STOREMON_MIN_FREE_MB="3")
+    assert server.get("/readyz").json["checks"]["disk"] == "ok"
+    ballast = fill(disk, 2_100_000)
+    answer = wait_until(lambda: not_ready(server), "the server to see it")
+    sentence = "the disk of the temporary files (TMPDIR) has 2 MB free, less than the 3 of STOREMON_MIN_FREE_MB"
+    assert (answer.json["detail"], answer.json["checks"]["disk"]) == (sentence, sentence)
+    ballast.unlink()
+    wait_until(lambda: not not_ready(server), "the server to be ready")
+
+
+def not_ready(server: Server) -> Answer | None:
+    answer = server.get("/readyz")
+    return answer if answer.status == 503 else None
+
+
+def processor_s(server: Server) -> float:
+    """Seconds of a processor it has taken so far."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
