@@ -136,7 +136,8 @@ class Channel(HTTPChannel):
         """
         if self.total_outbufs_len:
             return "reader" if now_s - self.last_activity > patience_s else None
-        if self.request is None:
+        if self.request is None or self.requests:
+            # What has come of the next request waits for the answer to this one, and nothing more of it is read before.
             self._coming = None
             return None
         if self._coming is not self.request:
