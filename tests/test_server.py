@@ -160,7 +160,7 @@ def test_a_trigger_that_waits_for_a_load_does_not_keep_the_server_from_ending(
 
 
 def test_what_was_unfinished_is_computed_by_the_next_server(serve: Serve, server: Server, settings: Settings) -> None:
-    server.end()
+    server.end(signal.SIGKILL)
     columns = "(id, state, as_of_us, columns, requested_us, attempts, died)"
     for report_id, state, attempts in (("aa", "pending", 0), ("bb", "running", 1), ("cc", "running", 2)):
         values = (report_id, state, 1_728_907_200_000_000, "classic", 1, attempts, max(0, attempts - 1))
