@@ -171,8 +171,8 @@ def test_two_outages_of_one_store_are_told_apart() -> None:
     )
 
 
-def test_a_report_longer_than_a_sheet_is_refused_and_not_cut() -> None:
+def test_a_report_longer_than_a_sheet_is_refused_and_not_cut(tmp_path: Path) -> None:
     with pytest.raises(Unprocessable, match="at most 1,048,576 rows"):
-        workbook.write(iter(["store_id\n", "s\n"]), 1 << 20, {}, {})
-    with workbook.write(iter(["store_id\n", "s\n"]), 1, {}, {}) as book:
+        workbook.write(iter(["store_id\n", "s\n"]), 1 << 20, {}, {}, tmp_path)
+    with workbook.write(iter(["store_id\n", "s\n"]), 1, {}, {}, tmp_path) as book:
         assert book.read(2) == b"PK"

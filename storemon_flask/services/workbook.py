@@ -3,7 +3,9 @@
 import csv
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import IO, Any, Final
 
 from storemon_flask.errors import Unprocessable
@@ -11,23 +13,51 @@ from storemon_flask.services import report_text
 from storemon_flask.services.report_text import Altered
 
 MIME: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+# Folders in the reports folder, each while a workbook is made; one that a kill left behind goes at the next start.
+FOLDERS: Final = ".workbook_"
 _MOST_ROWS: Final = 1 << 20
 # Larger ones are on the disk while they are sent: each connection may hold one.
 _IN_MEMORY: Final = 256 << 10
 
 
-def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
+def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, Any], reports_folder: Path) -> IO[bytes]:
     """The workbook of a CSV with that many rows, in a temporary file, at its start; row by row, so that it does not grow in memory.
 
     `Unprocessable` when the report has more rows than a sheet can.
     """
     if rows >= _MOST_ROWS:
         raise Unprocessable(f"a sheet has at most {_MOST_ROWS:,} rows, and this report has more; fetch it as CSV")
+    with _folder(reports_folder) as folder:
+        # Open for as long as the answer is sent, and without a name: no kill leaves it behind.
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(folder.parent))  # noqa: SIM115
+        try:
+            _write(file, lines, altered, method, folder)
+        except BaseException:
+            file.close()
+            raise
+    file.seek(0)
+    return file
+
+
+@contextmanager
+def _folder(reports_folder: Path) -> Iterator[Path]:
+    """A folder for the files of one workbook, which have names; it goes with all that is in it."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix=FOLDERS, dir=reports_folder, ignore_cleanup_errors=True)
+    except OSError:
+        # Nothing can be written there: what is there is handed out nevertheless.
+        made = tempfile.TemporaryDirectory(prefix=FOLDERS, ignore_cleanup_errors=True)
+    with made as name:
+        yield Path(name)
+
+
+def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], folder: Path) -> None:
     import xlsxwriter  # type: ignore[import-untyped]
 
-    # Open for as long as the answer is sent.
-    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
-    book = xlsxwriter.Workbook(file, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False})
+    book = xlsxwriter.Workbook(
+        file,
+        {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": str(folder)},
+    )
     try:
         bold, figure = book.add_format({"bold": True}), book.add_format({"num_format": "0.00"})
         sheet = book.add_worksheet("report")
@@ -51,8 +81,6 @@ def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, A
             about.write_string(row, 1, "" if value is None else _shown(value))
     finally:
         book.close()
-    file.seek(0)
-    return file
 
 
 def _shown(value: Any) -> str:
