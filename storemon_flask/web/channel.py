@@ -9,6 +9,7 @@ from typing import Any, Final
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
+from storemon_flask import logs
 from storemon_flask.web import guard, problems, watching
 
 # How long a client that was refused in the middle of its body may go on sending, for nothing, before it is cut off.
@@ -52,12 +53,15 @@ class ProblemTask(ErrorTask):
         error = self.request.error
         kind = error.reason.lower().replace(" ", "-")
         answer = guard.secure(problems.problem(error.code, kind, error.reason, self._detail(error)))
-        answer.headers[watching.HEADER] = watching.request_id(None)
+        # What was read of the headers, under the names that an environment gives them.
+        mine = watching.request_id(getattr(self.request, "headers", {}).get("X_REQUEST_ID"))
+        answer.headers[watching.HEADER] = mine
         # Waitress answers before there is an environment; what it has read of the request may be nothing at all.
         told = {"REQUEST_METHOD": getattr(self.request, "command", ""), "PATH_INFO": getattr(self.request, "path", "")}
         told["REMOTE_ADDR"] = self.channel.addr[0]
         server: Any = self.channel.server
-        watching.told(server.meters, told, error.code, time.time() - self.start_time, answer.content_length)
+        with logs.marked(request_id=mine):
+            watching.told(server.meters, told, error.code, time.time() - self.start_time, answer.content_length)
         self.status = answer.status
         self.response_headers.extend(answer.headers.to_wsgi_list())
         self.set_close_on_finish()
