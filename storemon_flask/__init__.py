@@ -76,11 +76,11 @@ def _register(app: "Flask", settings: "Settings") -> None:
         reports.blueprint,
         stores.blueprint,
         store_changes.blueprint,
-        ops.blueprint,
         openapi.blueprint,
         docs.blueprint,
     ):
         app.register_blueprint(blueprint)
+    ops.register(app, app.extensions["storemon"])
     pages.register(app)
     problems.register(app)
     guard.register(app, settings)

@@ -106,7 +106,7 @@ def serve(
             # Waitress ends its loop on this itself; here it came before or after the loop.
             pass
         finally:
-            click.echo("stopping: the running report is finished or put back", err=True)
+            log.info("stopping: the running report is finished or put back")
             server.close()
             runner.stop(GRACE_S)
             runner.database.close()

@@ -3,7 +3,8 @@
 Bodies that are no JSON get content. Cases that it takes for right are mended where only the data, or two parameters
 together, make them wrong: ids that must exist, rows that `atomic` must be able to use, ranges and their limits.
 
-By hand: PYTHONPATH=tests SCHEMATHESIS_HOOKS=schemathesis_hooks schemathesis run http://127.0.0.1:8000/openapi.json
+By hand, with PYTHONPATH=tests and SCHEMATHESIS_HOOKS=schemathesis_hooks:
+    schemathesis --config-file tests/schemathesis.toml run http://127.0.0.1:8000/openapi.json
 """
 
 import gzip

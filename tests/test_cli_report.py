@@ -1,5 +1,6 @@
 """The command line: reports, and databases that cannot be used."""
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -163,3 +164,15 @@ def test_a_folder_in_the_databases_place_is_a_sentence(run: Run, home: Path, exa
         assert done.code == 1
         assert str(database(home)) in done.err
         assert "Traceback" not in done.err
+
+
+def test_info_counts_the_reports_that_are_there_to_the_end(run: Run, home: Path, example: Path) -> None:
+    run("load-data")
+    folder = home / "reports"
+    folder.mkdir(parents=True)
+    (folder / "report_a.csv").write_bytes(b"x" * 300_000)
+    # Listed, and gone when it is looked at.
+    (folder / "report_b.csv").symlink_to(folder / "deleted")
+    done = run("info")
+    assert done.code == 0
+    assert re.search(r"^reports +.*/reports \(1 files, 0\.3 MB\)$", done.out, re.MULTILINE)

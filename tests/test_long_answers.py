@@ -1,10 +1,12 @@
 """Answers that are made while they are sent have a number of places; who finds none is told so, and none is lost."""
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import sql
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -14,6 +16,7 @@ from storemon_flask.errors import Unprocessable
 from storemon_flask.jobs.executors import InlineExecutor
 from storemon_flask.services import report_store, workbook
 from storemon_flask.settings import Settings
+from storemon_flask.storage import loads
 
 BUSY = "too many answers of this kind are being made; try again in some seconds, or fetch CSV"
 
@@ -111,3 +114,48 @@ def test_a_long_answer_is_read_from_its_file_while_it_is_sent(
     assert [row["store_id"] for row in answer.get_json()["rows"]][-2:] == ["silent", "worked"]
     answer.close()
     assert client.get(paths["json"]).status_code == 410
+
+
+def rejected(client: FlaskClient, settings: Settings, form: str) -> tuple[int, str, Callable[[], None]]:
+    """A load with two rejected rows, the address of those, and what prunes it."""
+    bad = b"store_id,timestamp_utc,status\nworked,noon,active\nworked,2pm,active\n"
+    load = client.post("/api/v1/feeds/polls", data=bad).json["load_id"]
+
+    def prune() -> None:
+        file = sql(settings.database, "SELECT id FROM load_file WHERE load = ?", load)[0][0]
+        for table, column, value in (("reject", "load_file", file), ("load_file", "id", file), ("load", "id", load)):
+            sql(settings.database, f"DELETE FROM {table} WHERE {column} = ?", value)
+
+    return load, f"/api/v1/loads/{load}/rejects?format={form}", prune
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_rejects_that_were_begun_are_whole_though_their_load_is_pruned(
+    client: FlaskClient, settings: Settings, form: str
+) -> None:
+    _, path, prune = rejected(client, settings, form)
+    answer = get(client, path)
+    prune()
+    assert answer.text.count("worked,") == 2
+    answer.close()
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_rejects_of_a_load_that_is_pruned_before_they_are_read_are_a_404(
+    app: Flask, client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    load, path, prune = rejected(client, settings, form)
+    find = loads.find
+
+    def found_and_pruned(connection: sqlite3.Connection, number: int) -> loads.LoadRow | None:
+        row = find(connection, number)
+        prune()
+        return row
+
+    monkeypatch.setattr(loads, "find", found_and_pruned)
+    answer = client.get(path)
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+    assert answer.get_json(force=True)["detail"] == f"there is no load {load}; GET /api/v1/loads lists those there are"
+    assert "Content-Disposition" not in answer.headers
+    assert places(app) == 2

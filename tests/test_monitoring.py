@@ -5,7 +5,6 @@ import json
 import logging
 import re
 import socket
-import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -52,12 +51,10 @@ def test_metrics_say_what_the_database_says(client: FlaskClient, settings: Setti
     found = scrape(client)
     (stored,) = sql(settings.database, "SELECT sum(length(polls)) / 8 FROM poll_week")[0]
     assert value(found, "storemon_polls") == stored == 5
-    new, rejected = sql(
-        settings.database, "SELECT sum(new_count), sum(rejected_count) FROM load_file WHERE feed = 'polls'"
-    )[0]
-    assert value(found, "storemon_loaded_rows_total", feed="polls", outcome="new") == new == 5
+    # Of the push; what was loaded before the server started is nothing that came in.
+    assert value(found, "storemon_loaded_rows_total", feed="polls", outcome="new") == 1
     reasons = {labels[0][1]: count for (name, labels), count in found.items() if name == "storemon_rejected_rows_total"}
-    assert sum(reasons.values()) == rejected == 1
+    assert list(reasons.values()) == [1]
     assert value(found, "storemon_reports", state="complete") == 1
     assert value(found, "storemon_reports", state="pending") == 0
     assert value(found, "storemon_report_jobs_total", outcome="complete") == 1
@@ -132,22 +129,6 @@ def test_what_becomes_of_a_job_is_counted(
     assert outcomes() == {"put_off": 1, "failed": 1, "deleted": 1}
     assert client.post("/trigger_report").status_code == 202
     assert outcomes() == {"put_off": 1, "failed": 1, "deleted": 1, "complete": 1}
-
-
-def test_a_restored_backup_is_counted_anew(
-    client: FlaskClient, database: Database, settings: Settings, small_fleet: Path
-) -> None:
-    more = b"store_id,timestamp_utc,status\nworked,2024-10-14 11:20:00 UTC,active\n"
-    with sqlite3.connect(settings.database) as source, sqlite3.connect(settings.home / "kept.db") as kept:
-        source.backup(kept)
-    assert client.post("/api/v1/feeds/polls", data=more).status_code == 200
-    new = {"feed": "polls", "outcome": "new"}
-    assert value(scrape(client), "storemon_loaded_rows_total", **new) == 5
-    with sqlite3.connect(settings.database) as target:
-        kept.backup(target)
-    for connection in (source, kept, target):
-        connection.close()
-    assert value(scrape(client), "storemon_loaded_rows_total", **new) == 4
 
 
 def test_it_is_said_once_that_it_is_not_ready_and_once_that_it_is_again(

@@ -1,6 +1,7 @@
 """What is said of reports: how they were made, lists, differences, workbooks, outages."""
 
 import io
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from shapes_helpers import asked, rows_of
 from shapes_helpers import fleet as fleet
 
 from storemon_flask.errors import Unprocessable
-from storemon_flask.services import report_diff, workbook
+from storemon_flask.services import report_diff, report_store, report_words, workbook
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
@@ -48,6 +49,32 @@ def test_reports_are_listed_a_page_at_a_time(fleet: Database, client: FlaskClien
         query = f"?limit=2&cursor={page['next']}"
     assert sorted(seen) == sorted(ids)
     assert len(seen) == 5
+
+
+def test_a_list_has_the_first_stores_of_each_report_and_how_many_there_are(
+    fleet: Database, client: FlaskClient, settings: Settings
+) -> None:
+    listed, many = report_store.LISTED_STORES, 14_000
+    asked = [None, ["a", "b", "c"], [f"{number:036d}" for number in range(listed)], [f"{n:036d}" for n in range(many)]]
+    for place, stores in enumerate(asked):
+        report_id = client.post("/trigger_report").json["report_id"]
+        sql(
+            settings.database,
+            "UPDATE report SET stores = ?, requested_us = ?, altered_ids = ? WHERE id = ?",
+            stores and json.dumps(stores), place, json.dumps({"store_id": {str(n): "=x" for n in range(many)}}), report_id,
+        )  # fmt: skip
+    answer = client.get("/api/v1/reports")
+    rows = answer.json["reports"][::-1]
+    assert [row["stores"] for row in rows] == [stores and stores[:listed] for stores in asked]
+    assert [row["stores_asked"] for row in rows] == [None, 3, listed, many]
+    assert len(answer.data) < 10_000
+    one = client.get(f"/api/v1/reports/{rows[-1]['report_id']}").json
+    assert one == {**rows[-1], "stores": asked[-1]}
+    assert [row.altered for row in report_store.newest(fleet, None, 10)] == [{}] * 4
+    assert [report_words.asked(row) for row in report_store.newest(fleet, None, 10)][::-1] == [
+        f"The last hour, day and week, {stores}"
+        for stores in ("every store", "a, b and c", f"{listed} named stores", "14,000 named stores")
+    ]
 
 
 def test_a_report_differs_from_itself_in_nothing_and_after_one_poll_in_one_store(
@@ -171,8 +198,8 @@ def test_two_outages_of_one_store_are_told_apart() -> None:
     )
 
 
-def test_a_report_longer_than_a_sheet_is_refused_and_not_cut() -> None:
+def test_a_report_longer_than_a_sheet_is_refused_and_not_cut(tmp_path: Path) -> None:
     with pytest.raises(Unprocessable, match="at most 1,048,576 rows"):
-        workbook.write(iter(["store_id\n", "s\n"]), 1 << 20, {}, {})
-    with workbook.write(iter(["store_id\n", "s\n"]), 1, {}, {}) as book:
+        workbook.write(iter(["store_id\n", "s\n"]), 1 << 20, {}, {}, tmp_path)
+    with workbook.write(iter(["store_id\n", "s\n"]), 1, {}, {}, tmp_path) as book:
         assert book.read(2) == b"PK"

@@ -20,7 +20,18 @@ PHASES = ("Examples", "Coverage", "Fuzzing", "Stateful")
 def schemathesis(server: Server, folder: Path, examples: int, seed: int, key: str = "") -> str:
     """What a run with all checks prints; fails when one of them does."""
     program = Path(sys.executable).with_name("schemathesis")
-    command = [program, "run", f"{server.url}/openapi.json", "--checks", "all", "--no-color", "--no-shrink"]
+    config = ROOT / "tests" / "schemathesis.toml"
+    command = [
+        program,
+        "--config-file",
+        config,
+        "run",
+        f"{server.url}/openapi.json",
+        "--checks",
+        "all",
+        "--no-color",
+        "--no-shrink",
+    ]
     command += ["--header", f"Authorization: Bearer {key}"] if key else []
     told = {"PYTHONPATH": str(ROOT / "tests"), "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "SCHEMATHESIS_KEY": key}
     done = subprocess.run(

@@ -4,8 +4,8 @@ import csv
 import io
 import platform
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -34,7 +34,7 @@ def rejects(database: Database, load: int | None) -> Iterator[Iterator[tuple[int
         yield loads.rejects(connection, load)
 
 
-def rejects_csv(database: Database, load: int | None) -> Iterator[str]:
+def rejects_csv(database: Database, load: int | None) -> Generator[str, None, None]:
     """The same as CSV, line by line, a header first. Errors as `rejects`, before the first line."""
     with rejects(database, load) as rows:
         line_of = io.StringIO(newline="")
@@ -114,7 +114,11 @@ def _size(file: Path) -> str:
 
 
 def _files(folder: Path) -> str:
-    sizes = [file.stat().st_size for file in folder.glob("report_*.csv")]
+    sizes = []
+    for file in folder.glob("report_*.csv"):
+        # A server beside this may delete it meanwhile.
+        with suppress(FileNotFoundError):
+            sizes.append(file.stat().st_size)
     return f" ({len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB)" if folder.is_dir() else " (not there yet)"
 
 
@@ -133,5 +137,10 @@ def one_load(database: Database, load: int) -> LoadRow:
         with database.read() as connection:
             found = loads.find(connection, load)
     if found is None:
-        raise NotFound(f"there is no load {load}; GET /api/v1/loads lists those there are")
+        raise no_load(load)
     return found
+
+
+def no_load(load: int) -> NotFound:
+    """What is said over HTTP when there is no load of that number."""
+    return NotFound(f"there is no load {load}; GET /api/v1/loads lists those there are")

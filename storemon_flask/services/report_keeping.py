@@ -5,18 +5,19 @@ import logging
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from storemon_flask.services import report_store
+from storemon_flask.services import report_store, workbook
 from storemon_flask.storage import reports, tombstones
 from storemon_flask.storage.db import Database
 
 log = logging.getLogger("storemon.reports")
 _REPORT: Final = re.compile(r"report_([0-9a-f]{32})\.csv")
 _BEGUN: Final = re.compile(r"\.report_[0-9a-f]{32}\.csv\.[0-9a-f]{8}\.tmp")
+_BEGUN_BOOK: Final = re.compile(re.escape(workbook.FOLDERS) + "[a-z0-9_]{8}")
 # Rows that are changed under one lock.
 _CHUNK: Final = 500
 # Opens a transaction that reads: `Database.read`, or what reads a database as it is.
@@ -95,6 +96,11 @@ def sweep(folder: Path) -> int:
     for file in folder.glob(".report_*.tmp"):
         if _BEGUN.fullmatch(file.name):
             removed += remove(file)
+    for begun in folder.glob(f"{workbook.FOLDERS}*"):
+        if _BEGUN_BOOK.fullmatch(begun.name) and begun.is_dir() and not begun.is_symlink():
+            removed += sum(remove(file) for file in list(begun.iterdir()))
+            with suppress(OSError):
+                begun.rmdir()
     return removed
 
 

@@ -15,6 +15,7 @@ from storemon_flask.services.report_diff import Change
 from storemon_flask.services.report_text import Altered
 from storemon_flask.storage import reports, stores
 from storemon_flask.storage.db import Database
+from storemon_flask.storage.reports import LISTED_STORES as LISTED_STORES
 from storemon_flask.storage.reports import ReportRow as ReportRow
 
 _GONE: Final[Mapping[str | None, str]] = {
@@ -70,7 +71,10 @@ def gone(file: Path) -> Gone:
 
 
 def newest(database: Database, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
-    """Up to `limit` reports, the newest first, asked for before (instant, id) if that is given; none without a database."""
+    """Up to `limit` reports, the newest first, asked for before (instant, id) if that is given; none without a database.
+
+    Each has the first `LISTED_STORES` of its stores, and no `altered`: `get` has all.
+    """
     if not database.exists():
         return []
     with database.read() as connection:

@@ -22,9 +22,9 @@ def asked(row: ReportRow) -> str:
         # Asked of another version, which knew more.
         return "a shape that this version does not know"
     if shape is None:
-        parts = ["The last hour, day and week", _stores(row.stores, None)]
+        parts = ["The last hour, day and week", _stores(row, None)]
     else:
-        parts = [_what(shape), _stores(row.stores, shape)]
+        parts = [_what(shape), _stores(row, shape)]
         parts += ["with totals"] if shape.totals else []
         parts += ["by the previous poll"] if shape.method == "previous" else []
     parts += ["all columns"] if row.columns == "full" else []
@@ -46,10 +46,10 @@ def _window(window: Window) -> str:
     return f"the {window.name.replace('_', ' ')}" if window.length_us else f"“{window.name}”"
 
 
-def _stores(named: Sequence[str] | None, shape: Shape | None) -> str:
-    found = []
-    if named is not None:
-        found.append(_listed(named) if len(named) <= _NAMED else f"{len(named):,} named stores")
+def _stores(row: ReportRow, shape: Shape | None) -> str:
+    found, named, number = [], row.stores, row.stores_asked
+    if named is not None and number is not None:
+        found.append(_listed(named) if number <= _NAMED else f"{number:,} named stores")
     if shape is not None and shape.groups is not None:
         found.append(
             "in the groups " + _some(shape.groups) if len(shape.groups) > 1 else f"in the group {shape.groups[0]}"

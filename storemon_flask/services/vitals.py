@@ -4,15 +4,18 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from storemon_flask.core.status import STATUSES
+from storemon_flask.errors import DatabaseError
+from storemon_flask.ingest.feeds import FEEDS
 from storemon_flask.model import SECOND_US
 from storemon_flask.services import snapshots
 from storemon_flask.settings import Settings
-from storemon_flask.storage import loads, polls, reports, stores
+from storemon_flask.storage import copies, loads, polls, reports, stores
 from storemon_flask.storage.db import Database
 
 # Counting all polls reads every page of them: it may take so small a part of the time.
@@ -22,7 +25,11 @@ _STORES_AGE_US: Final = 60 * SECOND_US
 # Reasons are fixed sentences; should one ever not be, there are no more than this.
 _MOST_REASONS: Final = 60
 OTHER: Final = "other"
+# Of so many files it is remembered that they were counted; one of them that is still there tells where the new ones begin.
+_REMEMBERED: Final = 1000
 STATES: Final = ("pending", "running", "complete", "failed", "deleted")
+# The feed of a file that is none.
+NO_FEED: Final = "none"
 OUTCOMES: Final = ("new", "changed", "unchanged", "repeated", "rejected")
 
 
@@ -43,23 +50,45 @@ class Vitals:
 
 
 class Watcher:
-    """Reads the vitals of one database; what only grows is read on from where it was."""
+    """Reads the vitals of one database, and counts the rows that come in from now on, by whichever process.
+
+    What is there now is not counted: counters begin at 0 with the server, and no prune and no restore turns them back.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
         self._lock = threading.Lock()
-        self._forget()
-
-    def _forget(self) -> None:
         self._file: object = None
-        self._last_load_file = 0
-        self._rows: Counter[tuple[str, str]] = Counter()
+        self._rows = Counter({(feed, outcome): 0 for feed in (*FEEDS, NO_FEED) for outcome in OUTCOMES})
         self._rejects: Counter[str] = Counter()
+        # (number, instant) of files that are counted, the last one seen at the end; the newest of all those instants.
+        self._seen: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+        self._newest_us = 0
+        # The last of them that was there at the last look.
+        self._last: tuple[int, int] | None = None
         # Polls at the last count, and what was new since; the data version and the time of that count.
         self._polls = 0
         self._counted: int | None = None
         self._count_again_s = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Remember what was loaded before. Nothing is migrated: it is not the server of this database yet."""
+        with suppress(OSError):
+            if self._database.exists():
+                try:
+                    with copies.looking(self._database.path) as connection:
+                        self._remember(connection)
+                except (DatabaseError, sqlite3.Error):
+                    # It cannot be read yet: what is put in from now on counts.
+                    self._newest_us = time.time_ns() // 1000
+
+    def _remember(self, connection: sqlite3.Connection) -> None:
+        self._seen.clear()
+        self._seen.extend(loads.newest_files(connection, _REMEMBERED))
+        self._newest_us = max([self._newest_us, *(loaded_us for _, loaded_us in self._seen)])
+        self._last = self._seen[-1] if self._seen else None
 
     def read(self, now_us: int) -> Vitals:
         """The vitals of now; without a database those of an empty one. `DatabaseError` when it cannot be read."""
@@ -71,10 +100,9 @@ class Watcher:
         if not self._database.exists():
             return found
         with self._lock, self._database.read() as connection:
-            if self._file != self._database.identity() or loads.newest_file(connection) < self._last_load_file:
-                # Another file stands at the path, or a backup was restored: what was counted is of the one before.
-                self._forget()
-                self._file = self._database.identity()
+            if self._file != self._database.identity():
+                # Another file stands at the path, with other polls.
+                self._file, self._counted, self._count_again_s = self._database.identity(), None, 0.0
             self._read_on(connection)
             found.reports |= reports.count_by_state(connection)
             found.polls = self._count(connection)
@@ -84,15 +112,31 @@ class Watcher:
         return found
 
     def _read_on(self, connection: sqlite3.Connection) -> None:
-        for number, feed, counts, reasons in loads.since(connection, self._last_load_file):
-            self._last_load_file = number
+        """Count the files that came in since the last look.
+
+        Numbers of pruned files are given again, but only above those that are there: while one that was counted is, new ones
+        are above it. When none is (all were pruned, an old backup was restored), the new ones are known by their instants.
+        """
+        there = next((seen for seen in reversed(self._seen) if loads.is_there(connection, *seen)), None)
+        if there != self._last:
+            # Files are gone, and polls may be too.
+            self._counted, self._count_again_s = None, 0.0
+        last, after_us = (there[0], -1) if there is not None else (0, self._newest_us)
+        for number, loaded_us, feed, counts, reasons in loads.since(connection, last, after_us):
+            there = number, loaded_us
+            self._seen.append(there)
+            self._newest_us = max(self._newest_us, loaded_us)
             for outcome in OUTCOMES:
-                self._rows[feed or "none", outcome] += getattr(counts, outcome)
+                self._rows[feed or NO_FEED, outcome] += getattr(counts, outcome)
             if feed == "polls":
                 self._polls += counts.new
             for reason, count in reasons.items():
                 known = reason in self._rejects or len(self._rejects) < _MOST_REASONS
                 self._rejects[reason if known else OTHER] += count
+        self._last = there
+        if there is None:
+            # All that is there now is looked at, and need not be again.
+            self._remember(connection)
 
     def _count(self, connection: sqlite3.Connection) -> int:
         """Polls that are stored. Between two counts, the last one and what came in since; only removing is seen later."""

@@ -3,8 +3,9 @@
 import csv
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
+from pathlib import Path
 from typing import IO, Any, Final
 
 from storemon_flask.errors import Unprocessable
@@ -12,12 +13,14 @@ from storemon_flask.services import report_text, temporary
 from storemon_flask.services.report_text import Altered
 
 MIME: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+# Folders in the reports folder, each while a workbook is made; one that a kill left behind goes at the next start.
+FOLDERS: Final = ".workbook_"
 _MOST_ROWS: Final = 1 << 20
 # Larger ones are on the disk while they are sent: each connection may hold one.
 _IN_MEMORY: Final = 256 << 10
 
 
-def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
+def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, Any], reports_folder: Path) -> IO[bytes]:
     """The workbook of a CSV with that many rows, in a temporary file, at its start; row by row, so that it does not grow in memory.
 
     `Unprocessable` when the report has more rows than a sheet can, `NoTemporaryRoom` when there is none for it.
@@ -26,32 +29,54 @@ def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, A
         raise Unprocessable(f"a sheet has at most {_MOST_ROWS:,} rows, and this report has more; fetch it as CSV")
     from xlsxwriter.exceptions import FileCreateError  # type: ignore[import-untyped]
 
-    # Open for as long as the answer is sent.
-    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+    place = reports_folder
     try:
-        # Of their own: the sheets on their way stay behind when the workbook cannot be put together.
-        with tempfile.TemporaryDirectory(prefix="storemon-") as folder:
-            _fill(file, folder, lines, altered, method)
-        file.seek(0)
+        with _folder(reports_folder) as folder:
+            place = folder.parent
+            # Open for as long as the answer is sent, and without a name: no kill leaves it behind.
+            file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(place))  # noqa: SIM115
+            try:
+                _write(file, lines, altered, method, folder)
+                file.seek(0)
+            except BaseException:
+                _let_go(file)
+                raise
     except (OSError, FileCreateError) as error:
-        with suppress(OSError):
-            file.close()
-        # The zip that was begun writes its end into it when it is let go of.
-        nowhere = _Nowhere()
-        for name in ("seek", "tell", "write", "flush"):
-            setattr(file, name, getattr(nowhere, name))
         why = error if isinstance(error, OSError) else error.args[0]
         if not temporary.is_full(why):
             raise
-        raise temporary.no_room(why, "no workbook can be made") from error
+        raise temporary.no_room(why, "no workbook can be made", place) from error
     return file
 
 
-def _fill(file: IO[bytes], folder: str, lines: Iterator[str], altered: Altered, method: dict[str, Any]) -> None:
+def _let_go(file: Any) -> None:
+    """Close what could not be written to its end. The zip that was begun writes its end into it when it is let go of."""
+    with suppress(OSError):
+        file.close()
+    nowhere = _Nowhere()
+    for name in ("seek", "tell", "write", "flush"):
+        setattr(file, name, getattr(nowhere, name))
+
+
+@contextmanager
+def _folder(reports_folder: Path) -> Iterator[Path]:
+    """A folder for the files of one workbook, which have names; it goes with all that is in it."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix=FOLDERS, dir=reports_folder, ignore_cleanup_errors=True)
+    except OSError:
+        # Nothing can be written there: what is there is handed out nevertheless.
+        made = tempfile.TemporaryDirectory(prefix=FOLDERS, ignore_cleanup_errors=True)
+    with made as name:
+        yield Path(name)
+
+
+def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], folder: Path) -> None:
     import xlsxwriter  # type: ignore[import-untyped]
 
-    options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": folder}
-    book = xlsxwriter.Workbook(file, options)
+    book = xlsxwriter.Workbook(
+        file,
+        {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": str(folder)},
+    )
     try:
         bold, figure = book.add_format({"bold": True}), book.add_format({"num_format": "0.00"})
         sheet = book.add_worksheet("report")

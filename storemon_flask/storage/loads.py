@@ -64,19 +64,29 @@ def totals(connection: sqlite3.Connection) -> tuple[int, int]:
     return loads, rejected
 
 
-def newest_file(connection: sqlite3.Connection) -> int:
-    """The number of the newest file of all loads; 0 without one."""
-    return int(connection.execute("SELECT coalesce(max(id), 0) FROM load_file").fetchone()[0])
+def newest_files(connection: sqlite3.Connection, limit: int) -> list[tuple[int, int]]:
+    """(number, instant it was put in) of up to `limit` files, the newest last. Any schema has what this reads."""
+    found = connection.execute("SELECT id, loaded_us FROM load_file ORDER BY id DESC LIMIT ?", [limit]).fetchall()
+    return found[::-1]
 
 
-def since(connection: sqlite3.Connection, last: int) -> Iterator[tuple[int, str, Counts, dict[str, int]]]:
-    """(number, feed, counts, rejects by reason) of every file that came in after the file of number `last`."""
-    for number, feed, reasons, *counts in connection.execute(
-        "SELECT id, feed, reasons, row_count, new_count, changed_count, unchanged_count, repeated_count, rejected_count "
-        "FROM load_file WHERE id > ? ORDER BY id",
-        [last],
+def is_there(connection: sqlite3.Connection, number: int, loaded_us: int) -> bool:
+    """Whether that file is still known. Its number alone may be another's by now: those of pruned files are given again."""
+    found = connection.execute("SELECT 1 FROM load_file WHERE id = ? AND loaded_us = ?", (number, loaded_us))
+    return found.fetchone() is not None
+
+
+def since(
+    connection: sqlite3.Connection, last: int, after_us: int
+) -> Iterator[tuple[int, int, str, Counts, dict[str, int]]]:
+    """(number, instant, feed, counts, rejects by reason) of every file of a number above `last` that was put in after that
+    instant."""
+    for number, loaded_us, feed, reasons, *counts in connection.execute(
+        "SELECT id, loaded_us, feed, reasons, row_count, new_count, changed_count, unchanged_count, repeated_count, "
+        "rejected_count FROM load_file WHERE id > ? AND loaded_us > ? ORDER BY id",
+        (last, after_us),
     ):
-        yield number, feed, Counts(*counts), json.loads(reasons)
+        yield number, loaded_us, feed, Counts(*counts), json.loads(reasons)
 
 
 @dataclass(frozen=True, slots=True)

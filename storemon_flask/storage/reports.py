@@ -12,13 +12,16 @@ from typing import Any, Final
 
 # Answers for every report of a job, by the job's id, twice.
 _OF_JOB: Final = "(id = ? OR shares = ?)"
+# A row of a list has so many of the stores it was asked for: a report may name all of a fleet.
+LISTED_STORES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
     """One report: what was asked, where it stands, what came out. `stores` None means every store.
 
-    `altered` maps columns to row numbers (from 0) to the texts that the CSV shows differently, for the JSON form.
+    `altered` maps columns to row numbers (from 0) to the texts that the CSV shows differently, for the JSON form. In a list
+    (`newest`) it is empty, and `stores` has the first few; `more_stores` says how many there are beyond those.
     """
 
     id: str
@@ -43,11 +46,17 @@ class ReportRow:
     next_try_us: int | None = None
     gone: str | None = None
     died: int = 0
+    more_stores: int = 0
 
     @property
     def tries(self) -> int:
         """How often it was begun and the process lived to see it end."""
         return self.attempts - self.died
+
+    @property
+    def stores_asked(self) -> int | None:
+        """How many stores were named; None when none were."""
+        return None if self.stores is None else len(self.stores) + self.more_stores
 
     @property
     def job(self) -> str:
@@ -230,12 +239,21 @@ def states(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
     }
 
 
-_COLUMNS = (
+_COLUMNS: Final = (
     "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, "
     "CASE WHEN shares IS NOT NULL AND state IN ('pending', 'running') "
     "THEN (SELECT first.progress FROM report AS first WHERE first.id = report.shares) ELSE progress END, error, "
     "row_count, byte_count, sha256, altered_ids, shape, method, shares, last_error, next_try_us, gone, died"
 )
+
+
+# The same without what grows with the fleet. SQLite hands over the few stores alone.
+_LISTED: Final = _COLUMNS.replace("altered_ids", "NULL").replace(
+    " stores,",
+    " iif(stores IS NULL, NULL, (SELECT json_group_array(value) FROM "
+    f"(SELECT value FROM json_each(report.stores) LIMIT {LISTED_STORES}))),",
+)
+_MORE: Final = f"max(0, coalesce(json_array_length(stores), 0) - {LISTED_STORES})"
 
 
 def _report(row: tuple[Any, ...]) -> ReportRow:
@@ -253,10 +271,13 @@ def _report(row: tuple[Any, ...]) -> ReportRow:
 
 
 def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
-    """Up to `limit` reports that were not deleted, the newest first; only those asked for before (instant, id), if given."""
+    """Up to `limit` reports that were not deleted, the newest first; only those asked for before (instant, id), if given.
+
+    None of them is large, whatever was asked: each has the first `LISTED_STORES` of its stores, and no `altered`.
+    """
     at, report_id = before or (1 << 62, "")
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM report WHERE state <> 'deleted' AND (requested_us, id) < (?, ?) "
+        f"SELECT {_LISTED}, {_MORE} FROM report WHERE state <> 'deleted' AND (requested_us, id) < (?, ?) "
         "ORDER BY requested_us DESC, id DESC LIMIT ?",
         (at, report_id, limit),
     )

@@ -12,6 +12,7 @@ from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask
 from waitress.utilities import Error
 
+from storemon_flask import logs
 from storemon_flask.errors import NoTemporaryRoom
 from storemon_flask.services import temporary
 from storemon_flask.web import guard, problems, watching
@@ -84,12 +85,15 @@ class ProblemTask(ErrorTask):
         error = self.request.error
         kind = getattr(error, "kind", error.reason.lower().replace(" ", "-"))
         answer = guard.secure(problems.problem(error.code, kind, error.reason, self._detail(error)))
-        answer.headers[watching.HEADER] = watching.request_id(None)
+        # What was read of the headers, under the names that an environment gives them.
+        mine = watching.request_id(getattr(self.request, "headers", {}).get("X_REQUEST_ID"))
+        answer.headers[watching.HEADER] = mine
         # Waitress answers before there is an environment; what it has read of the request may be nothing at all.
         told = {"REQUEST_METHOD": getattr(self.request, "command", ""), "PATH_INFO": getattr(self.request, "path", "")}
         told["REMOTE_ADDR"] = self.channel.addr[0]
         server: Any = self.channel.server
-        watching.told(server.meters, told, error.code, time.time() - self.start_time, answer.content_length)
+        with logs.marked(request_id=mine):
+            watching.told(server.meters, told, error.code, time.time() - self.start_time, answer.content_length)
         self.status = answer.status
         self.response_headers.extend(answer.headers.to_wsgi_list())
         self.set_close_on_finish()

@@ -81,7 +81,9 @@ def _jobs(meters: Meters) -> Iterator[Metric]:
 
 
 def _data(vitals: Vitals, now_us: int) -> Iterator[Metric]:
-    queue = GaugeMetricFamily("storemon_reports", "Reports by state; pending ones are the queue.", labels=("state",))
+    queue = GaugeMetricFamily(
+        "storemon_reports", "Reports by state; equal ones that are pending share a job.", labels=("state",)
+    )
     for state, count in vitals.reports.items():
         queue.add_metric((state,), count)
     yield queue

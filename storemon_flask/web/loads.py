@@ -1,11 +1,13 @@
 """What was loaded, and what of it could not be used."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from itertools import chain
 from typing import Any
 
 from flask import Blueprint, Response, json, jsonify
 from marshmallow import fields, validate
 
+from storemon_flask.errors import NotFound
 from storemon_flask.services import catalogue, report_text
 from storemon_flask.services.catalogue import LoadRow
 from storemon_flask.web.app import runner
@@ -65,20 +67,29 @@ def rejects(load: int, query: dict[str, Any]) -> Response:
     database = runner().database
     catalogue.one_load(database, load)
     if query["format"] == "csv":
-        answer = streamed(catalogue.rejects_csv(database, load), "text/csv; charset=utf-8")
+        answer = _begun(load, catalogue.rejects_csv(database, load), "text/csv; charset=utf-8")
         answer.headers["Content-Disposition"] = f"attachment; filename=rejects_{load}.csv"
         return answer
 
-    def rows() -> Iterator[str]:
-        yield f'{{"load_id": {load}, "rejects": ['
-        separator = "\n"
+    def rows() -> Generator[str, None, None]:
         with catalogue.rejects(database, load) as found:
+            yield f'{{"load_id": {load}, "rejects": ['
+            separator = "\n"
             for _, file, line, reason, text in found:
                 yield separator + json.dumps({"file": file, "line": line, "reason": reason, "text": text})
                 separator = ",\n"
         yield "\n]}\n"
 
-    return streamed(rows(), "application/json")
+    return _begun(load, rows(), "application/json")
+
+
+def _begun(load: int, pieces: Generator[str, None, None], content_type: str) -> Response:
+    """An answer whose first piece is read, in the transaction that reads all others; `NotFound` when the load was pruned since."""
+    try:
+        first = next(pieces)
+    except NotFound:
+        raise catalogue.no_load(load) from None
+    return streamed(chain([first], pieces), content_type, pieces.close)
 
 
 def _json(row: LoadRow) -> dict[str, Any]:

@@ -5,9 +5,10 @@ import threading
 import time
 from typing import Final
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Flask, Response, current_app, jsonify
 from marshmallow import fields, validate
 
+from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import readiness, vitals
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import Answer, operation
@@ -21,7 +22,6 @@ log = logging.getLogger("storemon.web")
 KEPT_S: Final = 1.0
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 _STATE: Final = "storemon.ops"
-_making = threading.Lock()
 
 
 class ReadySchema(Closed):
@@ -39,19 +39,21 @@ class ReadySchema(Closed):
 class _State:
     """What one app remembers between questions."""
 
-    def __init__(self) -> None:
-        found = runner()
+    def __init__(self, found: Runner) -> None:
         self.lock = threading.Lock()
         self.checked: tuple[float, dict[str, str]] | None = None
         self.watcher = vitals.Watcher(found.database, found.settings)
 
 
+def register(app: Flask, found: Runner) -> None:
+    """The app's routes for those who run it. What is loaded from now on counts in its metrics."""
+    app.register_blueprint(blueprint)
+    app.extensions[_STATE] = _State(found)
+
+
 def _state() -> _State:
-    with _making:
-        if _STATE not in current_app.extensions:
-            current_app.extensions[_STATE] = _State()
-        found: _State = current_app.extensions[_STATE]
-        return found
+    found: _State = current_app.extensions[_STATE]
+    return found
 
 
 @operation(

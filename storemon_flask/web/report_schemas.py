@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from marshmallow import fields, validate
 
+from storemon_flask.services.report_store import LISTED_STORES
 from storemon_flask.services.report_text import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
 from storemon_flask.services.workbook import MIME
 from storemon_flask.web.contract import JSON, Answer
@@ -171,6 +172,9 @@ class ReportSchema(Closed):
     stores = fields.List(
         fields.String(), required=True, allow_none=True, metadata={"description": "only these; null if all"}
     )
+    stores_asked = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "how many stores were named; null if none were"}
+    )
     shape = fields.Nested(
         ShapeSchema, required=True, allow_none=True, metadata={"description": "null for the classic windows"}
     )
@@ -189,10 +193,24 @@ class ReportSchema(Closed):
     )
 
 
+class ListedSchema(ReportSchema):
+    """A report in a list: of the stores it was asked for it has the first few."""
+
+    stores = fields.List(
+        fields.String(),
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "only these, the first of them; `stores_asked` says how many there are; null if all",
+            "maxItems": LISTED_STORES,
+        },
+    )
+
+
 class ReportsSchema(Closed):
     """Reports, the newest first."""
 
-    reports = fields.List(fields.Nested(ReportSchema), required=True, metadata={"description": "a page of them"})
+    reports = fields.List(fields.Nested(ListedSchema), required=True, metadata={"description": "a page of them"})
     next = _maybe(fields.String, "the cursor of the next page; null at the end")
 
 

@@ -50,7 +50,7 @@ class DiffQuery(Closed):
     answers={200: Answer("the newest first", report_schemas.ReportsSchema())},
 )  # fmt: skip
 def reports(query: dict[str, Any]) -> Response:
-    """List the reports that were asked for, the newest first."""
+    """List the reports that were asked for, the newest first; of the stores one was asked for, the first few."""
     before = None
     if query["cursor"]:
         at, report_id = query["cursor"].split(".")
@@ -120,7 +120,7 @@ def diff(report_id: str, query: dict[str, Any]) -> Response:
 
 
 def _json(row: ReportRow) -> dict[str, Any]:
-    """As `ReportSchema`."""
+    """As `ReportSchema`, or as `ListedSchema` for a row of a list."""
 
     def text(instant_us: int | None) -> str | None:
         return None if instant_us is None else report_text.instant_text(instant_us)
@@ -132,6 +132,7 @@ def _json(row: ReportRow) -> dict[str, Any]:
         "as_of": text(row.as_of_us),
         "columns": row.columns,
         "stores": row.stores,
+        "stores_asked": row.stores_asked,
         "shape": row.shape,
         "requested": text(row.requested_us),
         "started": text(row.started_us),

@@ -1,0 +1,94 @@
+"""Workbooks while they are made: where their files are, and that nothing of them stays."""
+
+import errno
+import io
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import openpyxl
+import pytest
+from conftest import Server, storemon, wait_until
+
+from storemon_flask.services import report_keeping, workbook
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+HEADER = "store_id,uptime_last_hour,uptime_last_day\n"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
+
+
+def test_a_kill_leaves_nothing_in_the_systems_folder_and_the_next_start_removes_the_rest(
+    serve: Callable[..., Server], small_fleet: Path, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    database.close()
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    server = serve(TMPDIR=str(temporary))
+    report_id = server.trigger()
+    assert server.wait_for(report_id).status == 200
+    file = settings.reports_dir / f"report_{report_id}.csv"
+    whole = file.read_bytes()
+    # Long enough to be killed in the middle of it.
+    file.write_bytes(whole + b"".join(b"s%d,1,1,1,1,1,1\n" % number for number in range(400_000)))
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as peer:
+        request = f"GET /get_report?report_id={report_id}&format=xlsx HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        peer.sendall(request.encode())
+        wait_until(
+            lambda: [one for one in settings.reports_dir.glob(".workbook_*/*") if one.stat().st_size], "a sheet's rows"
+        )
+        server.end(signal.SIGKILL)
+    assert names(temporary) == []
+    file.write_bytes(whole)
+    assert [one for one in names(settings.reports_dir) if "/" in one]
+    done = storemon(settings.home, "check")
+    assert done.returncode == 0, done.stdout
+    assert "0 orphans" in done.stdout
+    serve(TMPDIR=str(temporary))
+    assert names(settings.reports_dir) == [file.name]
+    assert names(temporary) == []
+
+
+def test_a_start_removes_the_folders_of_workbooks_alone(tmp_path: Path) -> None:
+    begun = tmp_path / ".workbook_k3_x9zab"
+    begun.mkdir()
+    (begun / "tmp1").write_text("x")
+    (tmp_path / ".workbook_empty_01").mkdir()
+    others = [".workbook_mine", ".workbook_file1234", "tmp1"]
+    for name in (".workbook_mine/kept", ".workbook_file1234", "tmp1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("x")
+    (tmp_path / ".workbook_link1234").symlink_to(tmp_path / "elsewhere")
+    assert report_keeping.sweep(tmp_path) == 1
+    kept = [*others, ".workbook_mine/kept", "elsewhere", "elsewhere/kept", ".workbook_link1234"]
+    assert names(tmp_path) == sorted(kept)
+
+
+def test_nothing_stays_of_a_workbook_that_could_not_be_made(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def lines() -> Iterator[str]:
+        yield HEADER
+        yield "a,1.00,2.00\n"
+        seen.append(names(tmp_path))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        workbook.write(lines(), 3, {}, {}, tmp_path)
+    ((folder, rows),) = seen
+    assert rows.startswith(folder + "/")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_keeps_nobody_from_a_workbook(tmp_path: Path) -> None:
+    with workbook.write(iter([HEADER, "a,1.00,2.00\n"]), 1, {}, {}, tmp_path / "not there") as file:
+        sheet = openpyxl.load_workbook(io.BytesIO(file.read()))["report"]
+    assert [tuple(row) for row in sheet.iter_rows(min_row=2, values_only=True)] == [("a", 1, 2)]
+    assert names(tmp_path) == []
