@@ -2,8 +2,9 @@
 
 import csv
 import tempfile
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final
@@ -20,43 +21,48 @@ _MOST_ROWS: Final = 1 << 20
 _IN_MEMORY: Final = 256 << 10
 
 
-def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, Any], reports_folder: Path) -> IO[bytes]:
-    """The workbook of a CSV with that many rows, in a temporary file, at its start; row by row, so that it does not grow in memory.
+def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
+    """The workbook of a report's CSV, of that many rows, in a temporary file, at its start; row by row, so that it does not grow
+    in memory.
 
-    `Unprocessable` when the report has more rows than a sheet can.
+    `Unprocessable` when the report has more rows than a sheet can; `FileNotFoundError` when its file is not there.
     """
     if rows >= _MOST_ROWS:
         raise Unprocessable(f"a sheet has at most {_MOST_ROWS:,} rows, and this report has more; fetch it as CSV")
-    with _folder(reports_folder) as folder:
+    from xlsxwriter.exceptions import XlsxFileError  # type: ignore[import-untyped]
+
+    with report.open(encoding="utf-8", newline="") as lines:
+        try:
+            return _made(lines, altered, method, report.parent)
+        except (OSError, XlsxFileError):
+            # That disk is full, or cannot be written; what is on it is handed out nevertheless.
+            lines.seek(0)
+            return _made(lines, altered, method, Path(tempfile.gettempdir()))
+
+
+def _made(lines: Iterator[str], altered: Altered, method: dict[str, Any], place: Path) -> IO[bytes]:
+    with tempfile.TemporaryDirectory(prefix=FOLDERS, dir=place, ignore_cleanup_errors=True) as folder:
         # Open for as long as the answer is sent, and without a name: no kill leaves it behind.
-        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(folder.parent))  # noqa: SIM115
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(place))  # noqa: SIM115
         try:
             _write(file, lines, altered, method, folder)
-        except BaseException:
+        except BaseException as error:
+            # The archive that xlsxwriter had begun writes its end when nobody holds it any more: before the file is closed.
+            for one in (error, error.__context__):
+                traceback.clear_frames(one.__traceback__ if one else None)
             file.close()
             raise
     file.seek(0)
     return file
 
 
-@contextmanager
-def _folder(reports_folder: Path) -> Iterator[Path]:
-    """A folder for the files of one workbook, which have names; it goes with all that is in it."""
-    try:
-        made = tempfile.TemporaryDirectory(prefix=FOLDERS, dir=reports_folder, ignore_cleanup_errors=True)
-    except OSError:
-        # Nothing can be written there: what is there is handed out nevertheless.
-        made = tempfile.TemporaryDirectory(prefix=FOLDERS, ignore_cleanup_errors=True)
-    with made as name:
-        yield Path(name)
-
-
-def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], folder: Path) -> None:
+def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], folder: str) -> None:
+    """The workbook into `file`; its sheets have files with names in `folder` until it is whole."""
     import xlsxwriter  # type: ignore[import-untyped]
 
     book = xlsxwriter.Workbook(
         file,
-        {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": str(folder)},
+        {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": folder},
     )
     try:
         bold, figure = book.add_format({"bold": True}), book.add_format({"num_format": "0.00"})
@@ -79,8 +85,12 @@ def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict
         for row, (name, value) in enumerate(method.items()):
             about.write_string(row, 0, name, bold)
             about.write_string(row, 1, "" if value is None else _shown(value))
-    finally:
         book.close()
+    except BaseException:
+        for sheet in book.worksheets():
+            with suppress(OSError):
+                sheet.row_data_fh.close()
+        raise
 
 
 def _shown(value: Any) -> str:

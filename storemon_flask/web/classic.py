@@ -95,8 +95,7 @@ def _sent(row: ReportRow, file: Path, form: str) -> Response:
 def _book(row: ReportRow, file: Path) -> IO[bytes]:
     give_back = runner().places.for_an_answer()
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            return workbook.write(lines, row.row_count or 0, row.altered, row.method or {}, file.parent)
+        return workbook.write(file, row.row_count or 0, row.altered, row.method or {})
     finally:
         give_back()
 
