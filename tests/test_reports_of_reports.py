@@ -199,7 +199,9 @@ def test_two_outages_of_one_store_are_told_apart() -> None:
 
 
 def test_a_report_longer_than_a_sheet_is_refused_and_not_cut(tmp_path: Path) -> None:
+    file = tmp_path / "report.csv"
+    file.write_text("store_id\ns\n")
     with pytest.raises(Unprocessable, match="at most 1,048,576 rows"):
-        workbook.write(iter(["store_id\n", "s\n"]), 1 << 20, {}, {}, tmp_path)
-    with workbook.write(iter(["store_id\n", "s\n"]), 1, {}, {}, tmp_path) as book:
+        workbook.write(file, 1 << 20, {}, {})
+    with workbook.write(file, 1, {}, {}) as book:
         assert book.read(2) == b"PK"

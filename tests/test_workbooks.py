@@ -1,9 +1,9 @@
 """Workbooks while they are made: where their files are, and that nothing of them stays."""
 
-import errno
 import io
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import openpyxl
 import pytest
 from conftest import Server, storemon, wait_until
 
-from storemon_flask.services import report_keeping, workbook
+from storemon_flask.errors import NoTemporaryRoom
+from storemon_flask.services import report_keeping, report_text, workbook
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
@@ -71,24 +72,57 @@ def test_a_start_removes_the_folders_of_workbooks_alone(tmp_path: Path) -> None:
     assert names(tmp_path) == sorted(kept)
 
 
-def test_nothing_stays_of_a_workbook_that_could_not_be_made(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_full_disk_keeps_nobody_from_a_workbook_if_there_is_room_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    reports, temporary = tmp_path / "reports", tmp_path / "tmp"
+    for folder in (reports, temporary):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    file = reports / "report.csv"
+    file.write_text(HEADER + "a,1.00,2.00\n")
+    mkstemp, places = tempfile.mkstemp, []
+
+    def on_a_full_disk(dir: str) -> tuple[int, str]:
+        places.append(Path(dir).parent.name)
+        handle, name = mkstemp(dir=dir)
+        if not (elsewhere and Path(dir).parent == temporary):
+            Path(name).unlink()
+            Path(name).symlink_to("/dev/full")
+        return handle, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
+    if elsewhere:
+        with workbook.write(file, 1, {}, {"kind": "times"}) as book:
+            found = openpyxl.load_workbook(io.BytesIO(book.read()))
+        assert list(found["report"].values) == [tuple(HEADER.strip().split(",")), ("a", 1, 2)]
+        assert list(found["method"].values) == [("kind", "times")]
+    else:
+        with pytest.raises(NoTemporaryRoom, match=f"{temporary}, is full, so no workbook can be made; "):
+            workbook.write(file, 1, {}, {})
+    assert set(places) == {"reports", "tmp"}
+    assert (names(reports), names(temporary)) == (["report.csv"], [])
+
+
+def test_nothing_stays_of_a_workbook_that_could_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
-    def lines() -> Iterator[str]:
-        yield HEADER
-        yield "a,1.00,2.00\n"
+    def rows(*arguments: object) -> Iterator[dict[str, str]]:
+        yield {"store_id": "a"}
         seen.append(names(tmp_path))
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise ValueError("no report")
 
-    with pytest.raises(OSError, match="No space left"):
-        workbook.write(lines(), 3, {}, {}, tmp_path)
-    ((folder, rows),) = seen
-    assert rows.startswith(folder + "/")
-    assert names(tmp_path) == []
+    (tmp_path / "report.csv").write_text(HEADER)
+    monkeypatch.setattr(report_text, "text_rows", rows)
+    with pytest.raises(ValueError, match="no report"):
+        workbook.write(tmp_path / "report.csv", 3, {}, {})
+    ((folder, sheet, report),) = seen
+    assert sheet.startswith(folder + "/")
+    assert names(tmp_path) == [report] == ["report.csv"]
 
 
-def test_a_folder_that_cannot_be_written_keeps_nobody_from_a_workbook(tmp_path: Path) -> None:
-    with workbook.write(iter([HEADER, "a,1.00,2.00\n"]), 1, {}, {}, tmp_path / "not there") as file:
-        sheet = openpyxl.load_workbook(io.BytesIO(file.read()))["report"]
-    assert [tuple(row) for row in sheet.iter_rows(min_row=2, values_only=True)] == [("a", 1, 2)]
-    assert names(tmp_path) == []
+def test_a_report_that_is_gone_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"report\.csv"):
+        workbook.write(tmp_path / "report.csv", 3, {}, {})

@@ -20,16 +20,10 @@ def is_full(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def no_room(error: OSError, outcome: str, place: Path | None = None) -> NoTemporaryRoom:
-    """What to say when a temporary file could not be made or written, and `outcome` is what that means for the request.
-
-    `place` is where, when that is not the folder for temporary files.
-    """
-    if place is not None:
-        why = "is full" if is_full(error) else f"cannot be written ({error.strerror or error})"
-        return NoTemporaryRoom(f"the folder {place} {why}, so {outcome}; make room there")
+def no_room(error: OSError, outcome: str) -> NoTemporaryRoom:
+    """What to say when a temporary file could not be made or written, and `outcome` is what that means for the request."""
     try:
-        place = folder()
+        place = str(folder())
     except OSError:
         return NoTemporaryRoom(
             f"no folder for temporary files can be written, so {outcome}; set TMPDIR to one that can"

@@ -2,8 +2,9 @@
 
 import csv
 import tempfile
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final
@@ -20,62 +21,56 @@ _MOST_ROWS: Final = 1 << 20
 _IN_MEMORY: Final = 256 << 10
 
 
-def write(lines: Iterator[str], rows: int, altered: Altered, method: dict[str, Any], reports_folder: Path) -> IO[bytes]:
-    """The workbook of a CSV with that many rows, in a temporary file, at its start; row by row, so that it does not grow in memory.
+def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
+    """The workbook of a report's CSV, of that many rows, in a temporary file, at its start; row by row, so that it does not grow
+    in memory.
 
-    `Unprocessable` when the report has more rows than a sheet can, `NoTemporaryRoom` when there is none for it.
+    `Unprocessable` when the report has more rows than a sheet can; `FileNotFoundError` when its file is not there;
+    `NoTemporaryRoom` when there is none for it, neither beside the report nor in the folder for temporary files.
     """
     if rows >= _MOST_ROWS:
         raise Unprocessable(f"a sheet has at most {_MOST_ROWS:,} rows, and this report has more; fetch it as CSV")
-    from xlsxwriter.exceptions import FileCreateError  # type: ignore[import-untyped]
+    from xlsxwriter.exceptions import XlsxFileError  # type: ignore[import-untyped]
 
-    place = reports_folder
-    try:
-        with _folder(reports_folder) as folder:
-            place = folder.parent
-            # Open for as long as the answer is sent, and without a name: no kill leaves it behind.
-            file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(place))  # noqa: SIM115
-            try:
-                _write(file, lines, altered, method, folder)
-                file.seek(0)
-            except BaseException:
-                _let_go(file)
+    with report.open(encoding="utf-8", newline="") as lines:
+        try:
+            return _made(lines, altered, method, report.parent)
+        except (OSError, XlsxFileError):
+            # That disk is full, or cannot be written; what is on it is handed out nevertheless.
+            lines.seek(0)
+        try:
+            return _made(lines, altered, method, temporary.folder())
+        except (OSError, XlsxFileError) as error:
+            # xlsxwriter wraps what it meets while it puts the archive together.
+            why = error if isinstance(error, OSError) else error.args[0]
+            if not temporary.is_full(why):
                 raise
-    except (OSError, FileCreateError) as error:
-        why = error if isinstance(error, OSError) else error.args[0]
-        if not temporary.is_full(why):
+            raise temporary.no_room(why, "no workbook can be made") from error
+
+
+def _made(lines: Iterator[str], altered: Altered, method: dict[str, Any], place: Path) -> IO[bytes]:
+    with tempfile.TemporaryDirectory(prefix=FOLDERS, dir=place, ignore_cleanup_errors=True) as folder:
+        # Open for as long as the answer is sent, and without a name: no kill leaves it behind.
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(place))  # noqa: SIM115
+        try:
+            _write(file, lines, altered, method, folder)
+        except BaseException as error:
+            # The archive that xlsxwriter had begun writes its end when nobody holds it any more: before the file is closed.
+            for one in (error, error.__context__):
+                traceback.clear_frames(one.__traceback__ if one else None)
+            file.close()
             raise
-        raise temporary.no_room(why, "no workbook can be made", place) from error
+    file.seek(0)
     return file
 
 
-def _let_go(file: Any) -> None:
-    """Close what could not be written to its end. The zip that was begun writes its end into it when it is let go of."""
-    with suppress(OSError):
-        file.close()
-    nowhere = _Nowhere()
-    for name in ("seek", "tell", "write", "flush"):
-        setattr(file, name, getattr(nowhere, name))
-
-
-@contextmanager
-def _folder(reports_folder: Path) -> Iterator[Path]:
-    """A folder for the files of one workbook, which have names; it goes with all that is in it."""
-    try:
-        made = tempfile.TemporaryDirectory(prefix=FOLDERS, dir=reports_folder, ignore_cleanup_errors=True)
-    except OSError:
-        # Nothing can be written there: what is there is handed out nevertheless.
-        made = tempfile.TemporaryDirectory(prefix=FOLDERS, ignore_cleanup_errors=True)
-    with made as name:
-        yield Path(name)
-
-
-def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], folder: Path) -> None:
+def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], folder: str) -> None:
+    """The workbook into `file`; its sheets have files with names in `folder` until it is whole."""
     import xlsxwriter  # type: ignore[import-untyped]
 
     book = xlsxwriter.Workbook(
         file,
-        {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": str(folder)},
+        {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": folder},
     )
     try:
         bold, figure = book.add_format({"bold": True}), book.add_format({"num_format": "0.00"})
@@ -98,29 +93,12 @@ def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict
         for row, (name, value) in enumerate(method.items()):
             about.write_string(row, 0, name, bold)
             about.write_string(row, 1, "" if value is None else _shown(value))
-    finally:
         book.close()
-
-
-class _Nowhere:
-    """A file that keeps nothing but its place."""
-
-    def __init__(self) -> None:
-        self._at = 0
-
-    def seek(self, at: int) -> int:
-        self._at = at
-        return at
-
-    def tell(self) -> int:
-        return self._at
-
-    def write(self, data: bytes) -> int:
-        self._at += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        pass
+    except BaseException:
+        for sheet in book.worksheets():
+            with suppress(OSError):
+                sheet.row_data_fh.close()
+        raise
 
 
 def _shown(value: Any) -> str:

@@ -110,8 +110,7 @@ def _a_file(answer: Response, file: Path) -> Response:
 def _book(row: ReportRow, file: Path) -> IO[bytes]:
     give_back = runner().places.for_an_answer()
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            return workbook.write(lines, row.row_count or 0, row.altered, row.method or {}, file.parent)
+        return workbook.write(file, row.row_count or 0, row.altered, row.method or {})
     finally:
         give_back()
 

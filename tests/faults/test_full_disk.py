@@ -209,3 +209,19 @@ def test_a_file_that_may_not_grow_is_a_full_disk(tmp_path: Path, serve_at: Calla
     after = subprocess.run([*STOREMON, "report"], env=environment(home), capture_output=True, check=False)
     assert after.returncode == 0
     check(home)
+
+
+def test_a_workbook_is_made_though_the_disk_of_the_reports_is_full(disk: Path, serve_at: Callable[..., Server]) -> None:
+    home = disk / "home"
+    home.mkdir()
+    ledger = Ledger(SHAPE)
+    server = serve_at(home)
+    assert push(server, ledger).status == 200
+    report_id = trigger(server, ledger).json["report_id"]
+    assert server.wait_for(report_id).status == 200
+    fill(disk, 0)
+    answer = server.get(f"/get_report?report_id={report_id}&format=xlsx")
+    assert (answer.status, answer.body[:2]) == (200, b"PK")
+    assert [file.name for file in (home / "reports").iterdir()] == [f"report_{report_id}.csv"]
+    assert server.end() == 0
+    assert "Traceback" not in server.log.read_text()
