@@ -1,6 +1,7 @@
 """What the pages Now and a store say besides numbers: on paper, where there is nothing to count, what the words mean."""
 
 import re
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -51,6 +52,33 @@ def test_a_window_without_business_hours_says_so(loaded: FlaskClient) -> None:
     assert text_of(day) == "Last day–no hours0.000.000.000.000.00"
     assert "no hours" not in week
     assert "–––" not in page
+
+
+def test_a_store_that_did_not_change_is_not_sent_again(loaded: FlaskClient) -> None:
+    paths = ("/stores/worked", "/stores/worked?days=1", "/stores/worked?days=7&until=2024-10-01")
+    tags = {path: loaded.get(path).headers["ETag"] for path in paths}
+    assert len(set(tags.values())) == 3
+    for path, tag in tags.items():
+        again = loaded.get(path, headers={"If-None-Match": tag})
+        assert (again.status_code, again.data, again.headers["Cache-Control"]) == (304, b"", "no-cache")
+    # Of another store: what a page says depends on the newest poll of all.
+    polls = "store_id,timestamp_utc,status\nsilent,2024-10-14 13:00:00,active\n"
+    assert loaded.post("/api/v1/feeds/polls", data=polls).status_code == 200
+    for path, tag in tags.items():
+        again = loaded.get(path, headers={"If-None-Match": tag})
+        assert (again.status_code, again.headers["ETag"] != tag) == (200, True)
+    assert loaded.delete("/api/v1/stores/worked").status_code == 204
+    assert loaded.get(paths[0], headers={"If-None-Match": tags[paths[0]]}).status_code == 404
+
+
+def test_a_store_of_a_live_feed_is_made_anew_each_time(client: FlaskClient) -> None:
+    stamp = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    assert (
+        client.post("/api/v1/feeds/polls", data=f"store_id,timestamp_utc,status\none,{stamp},active\n").status_code
+        == 200
+    )
+    first = client.get("/stores/one")
+    assert client.get("/stores/one", headers={"If-None-Match": first.headers["ETag"]}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/stores/worked"])

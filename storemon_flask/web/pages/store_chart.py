@@ -66,6 +66,7 @@ class Stretch:
 class ChartDay:
     """A row of the picture. `hours`: places of every sixth hour, with its name where it is not that above the rows."""
 
+    key: str
     label: str
     note: str
     told: str
@@ -113,6 +114,7 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]], t
     )
     as_of = story.timeline.moment.as_of_us
     return ChartDay(
+        key=f"day-{_EPOCH + timedelta(microseconds=day.local_us):%Y-%m-%d}",
         label=label,
         note=note,
         told=f"{label}{f' ({note})' if note else ''}: {told}; {polled} {'poll' if polled == 1 else 'polls'}",
