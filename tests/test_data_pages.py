@@ -87,8 +87,33 @@ def test_all_or_nothing_loads_nothing_and_says_why(client: FlaskClient) -> None:
     put(client, ("polls.csv", SMALL_FLEET["polls.csv"]))
     answer = put(client, ("bad.csv", BAD_POLLS), atomic=True)
     page = client.get(answer.headers["Location"]).text
-    assert "nothing of it was stored: 2 rows were rejected, and the load was to be atomic" in page
-    assert feed_rows(client.get("/data").text)["Polls"] == ["4", "2"]
+    assert "nothing of it was stored: 2 rows were rejected, and the load was to be all or nothing" in page
+    # The row that fits is counted in words: no row of the file is new or unchanged.
+    assert '<p class="note">1 row that fits was not stored either</p>' in page
+    assert "1 file · nothing was stored · <span" in page
+    assert re.findall(r'<td class="num[^"]*">([^<]+)</td>', page)[:6] == ["–", "–", "–", "–", "–", "2"]
+    listed = client.get("/data").text
+    assert feed_rows(listed)["Polls"] == ["4", "2"]
+    newest = re.findall(r'<a href="/data/loads/2">2</a>.*?</tr>', listed, re.DOTALL)[0]
+    assert re.findall(r'<td class="num">([^<]+)</td>', newest) == ["–", "–", "–"]
+
+
+def test_all_or_nothing_counts_the_rows_of_every_file_that_fit(client: FlaskClient) -> None:
+    answer = put(
+        client,
+        ("bad.csv", BAD_POLLS),
+        ("hours.csv", SMALL_FLEET["hours.csv"]),
+        ("zones.csv", SMALL_FLEET["zones.csv"]),
+        ("no.csv", "a,b\n"),
+        atomic=True,
+    )
+    page = client.get(answer.headers["Location"]).text
+    about = dict(re.findall(r"<h3><bdi>(.*?)</bdi></h3>(.*?)</div>", page, re.DOTALL))
+    assert "1 row that fits was not stored either" in about["bad.csv"]
+    assert "2 rows that fit were not stored either" in about["hours.csv"]
+    assert "3 rows that fit were not stored either" in about["zones.csv"]
+    assert "the header fits no feed" in about["no.csv"]
+    assert "not stored either" not in about["no.csv"]
 
 
 def test_what_is_no_feed_is_said_where_there_is_no_database_yet(client: FlaskClient) -> None:

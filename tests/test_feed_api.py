@@ -188,7 +188,7 @@ def test_atomic_with_one_bad_row_applies_nothing(client: FlaskClient, settings: 
     }[form]
     answer = client.post(f"/api/v1/feeds/{feed}?atomic=1", data=body, content_type=form)
     assert problem(answer, 422) == (
-        "nothing of it was stored: 1 row was rejected, and the load was to be atomic; "
+        "nothing of it was stored: 1 row was rejected, and the load was to be all or nothing; "
         "all rejected rows are at /api/v1/loads/2/rejects"
     )
     found = answer.get_json(force=True)
@@ -200,7 +200,7 @@ def test_atomic_with_one_bad_row_applies_nothing(client: FlaskClient, settings: 
     assert client.get("/api/v1/loads/2/rejects").json == {"load_id": 2, "rejects": [reject]}
     (file,) = client.get("/api/v1/loads/2").json["files"]
     assert counts(file) == (1, 0, 0, 0, 0, 1)
-    assert file["error"] == "nothing of it was stored: 1 row was rejected, and the load was to be atomic"
+    assert file["error"] == "nothing of it was stored: 1 row was rejected, and the load was to be all or nothing"
     assert push(client, feed, body, form).json["new"] == len(rows) - 1
 
 

@@ -20,6 +20,10 @@ class Staged(Protocol):
     log: RejectLog
     large: bool
 
+    @property
+    def fitting(self) -> int:
+        """How many of its rows are not rejected."""
+
     def apply(self, connection: sqlite3.Connection) -> None:
         """Put it in, and fill in the summary's counts."""
 
@@ -50,6 +54,11 @@ class Polls:
             self._staged.close()
             raise
         self.large = self._rows > _LARGE_ROWS
+
+    @property
+    def fitting(self) -> int:
+        """How many of its rows are polls."""
+        return self._rows - self.log.count
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Merge them with what is stored; counts new, changed and unchanged polls."""
@@ -88,6 +97,11 @@ class Facts:
         for key, said in keyed:
             self._said[key] = said
             self._rows += 1
+
+    @property
+    def fitting(self) -> int:
+        """How many of its rows say something."""
+        return self._rows
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Replace what is stored of these keys; counts new, changed and unchanged ones.

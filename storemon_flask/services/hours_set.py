@@ -79,6 +79,11 @@ class HoursSet:
             self._note(self.files[-1][0], distinct, kept, old[~np.isin(old, distinct)], unusable)
         return bool(len(changed))
 
+    @property
+    def fitting(self) -> list[int]:
+        """How many rows of each file are not rejected so far."""
+        return [len(self._keys(blocks)) for blocks in self._blocks]
+
     def _place_of(self, version: Version) -> int:
         return self._places.setdefault(version, len(self._places))
 

@@ -234,10 +234,14 @@ class _Loading:
             self.result.refused = True
             rows = "1 row was" if rejected == 1 else f"{rejected:,} rows were"
             why = f"{rows} rejected" if rejected else "a file could not be used"
+            fitting = [staged.fitting for staged in self.waiting] + self.hours.fitting + self.special_hours.fitting
             with self.database.write() as connection:
-                for summary, log in logs:
-                    summary.error = f"nothing of it was stored: {why}, and the load was to be atomic"
+                for (summary, log), good in zip(logs, fitting, strict=True):
+                    summary.error = f"nothing of it was stored: {why}, and the load was to be all or nothing"
                     summary.counts = Counts(rows=log.count, rejected=log.count)
+                    if good:
+                        which = "1 row that fits was" if good == 1 else f"{good:,} rows that fit were"
+                        summary.notes.append(f"{which} not stored either")
                     self._record(connection, summary, log)
         for summary, _ in logs:
             self.on_file(summary)

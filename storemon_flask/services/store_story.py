@@ -8,10 +8,11 @@ from storemon_flask.core import calendar, timeline
 from storemon_flask.core.zones import changes_of_year
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Rules
-from storemon_flask.services import store_list
+from storemon_flask.services import live, store_list
 from storemon_flask.services import timeline as timelines
 from storemon_flask.services.store_list import StoreDetail
 from storemon_flask.services.timeline import StoreTimeline
+from storemon_flask.storage import stores
 from storemon_flask.storage.db import Database
 
 WINDOWS: Final = {"last day": DAY_US, "last week": WEEK_US, "last 30 days": 30 * DAY_US}
@@ -46,6 +47,12 @@ class Story:
     windows: dict[str, Sums]
     # The last local day that could be shown.
     newest: date
+
+
+def told_by(database: Database, now_us: int) -> tuple[object, ...]:
+    """What the story of any store depends on besides what was asked: while this is equal, so is the story."""
+    with database.read() as connection:
+        return stores.data_version(connection), live.moment(connection, now_us)
 
 
 def of(

@@ -97,6 +97,8 @@ def upload(query: dict[str, Any]) -> Response:
         raise Unprocessable(
             "; ".join(f"{summary.file}: {summary.error}" for summary in result.files[:10]),
             errors={summary.file: [summary.error] for summary in result.files},
+            # Where there is no database yet, it is not remembered.
+            **({"load_id": result.load} if result.load else {}),
         )
     return jsonify(load_id=result.load, files=[file_json(summary, REJECTS_SHOWN) for summary in result.files])
 

@@ -85,7 +85,9 @@ class ProblemSchema(Closed):
         values=fields.String(metadata={"description": "ok, or what is wrong"}),
         metadata={"description": "what was looked at, where the service is not ready"},
     )
-    load_id = fields.Integer(metadata={"description": "the number of a load that was refused because of its rows"})
+    load_id = fields.Integer(
+        metadata={"description": "the number of a load of which nothing was stored, where it is remembered"}
+    )
     rejected = fields.Integer(metadata={"description": "how many rows of it could not be used"})
     rejects = fields.List(fields.Nested(FileRejectSchema), metadata={"description": "the first 100 of these rows"})
 

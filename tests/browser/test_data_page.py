@@ -138,16 +138,43 @@ def test_progress_is_shown_and_a_stop_sends_nothing(browser: Browser, server: An
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("mine.csv", "store,when\n1,2\n", "mine.csv: the header fits no feed: found store, when"),
-        ("<script>.csv", "", "<script>.csv: "),
+        ("mine.csv", "store,when\n1,2\n", "the header fits no feed: found store, when"),
+        ("<script>.csv", "", "the file is empty"),
     ],
 )
-def test_what_is_no_feed_is_said_in_place(browser: Browser, server: Any, name: str, text: str, sentence: str) -> None:
+def test_what_is_no_feed_leads_to_the_page_of_its_load(
+    browser: Browser, server: Any, name: str, text: str, sentence: str
+) -> None:
     with watched(browser, server.url, errors_expected=True) as page:
         page.goto("/data")
         drop(page, (name, text))
-        expect(page.locator("#refused")).to_contain_text(sentence)
-        assert page.url.endswith("/data")
+        page.wait_for_url("**/data/loads/1")
+        about = page.locator(".about").filter(has_text=name)
+        expect(about).to_contain_text(sentence)
+        page.get_by_role("link", name="Data").first.click()
+        expect(page.get_by_label("Table of loads").locator("tbody tr")).to_contain_text("1 not loaded")
+
+
+@pytest.mark.parametrize("name", ["Load", "Load all or nothing"])
+def test_after_a_refusal_the_button_that_was_pressed_has_the_focus(browser: Browser, server: Any, name: str) -> None:
+    with watched(browser, server.url, errors_expected=True) as page:
+        page.goto("/data")
+        page.locator("#files").set_input_files({"name": "no.csv", "mimeType": "text/csv", "buffer": b"a,b\n"})
+        button = page.get_by_role("button", name=name, exact=True)
+        page.route("**/api/v1/feeds*", lambda route: route.fulfill(status=503, json={"detail": "Too much is loaded."}))
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#refused")).to_contain_text("Too much is loaded.")
+        expect(button).to_be_focused()
+        # Stopped by hand: the button that stops is gone.
+        page.unroute_all()
+        page.route("**/api/v1/feeds*", lambda route: None)
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Stop").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#refused")).to_contain_text("Stopped")
+        expect(button).to_be_focused()
+        page.unroute_all()
 
 
 def test_a_server_that_does_not_answer_is_said(browser: Browser, server: Any) -> None:

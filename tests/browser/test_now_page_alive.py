@@ -12,7 +12,7 @@ from made_fleet import load_fleet, write_fleet
 from now_page import browser as browser
 from now_page import fleet as fleet
 from now_page import ids
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from watching import no_violation, nothing_sticks_out, watched
 
 from storemon_flask.settings import Settings
@@ -42,6 +42,35 @@ def test_it_renews_itself_and_keeps_scroll_focus_and_filter(browser: Browser, fl
         assert page.evaluate("scrollY") == before
         assert page.url.endswith("/?q=kitchen")
         assert page.get_by_label("Name or id").input_value() == "kitchen"
+
+
+def comes_up(fleet: Any, page: Page, store_id: str) -> None:
+    """A poll says that the store is active; returns when the page has heard of it."""
+    body = f"store_id,timestamp_utc,status\n{store_id},{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC,active\n"
+    assert http(fleet.url + "/api/v1/feeds/polls", "POST", body.encode(), Content_Type="text/csv").status == 200
+    for _ in range(12):
+        page.clock.fast_forward(16_000)
+        page.wait_for_timeout(250)
+        if store_id not in ids(page):
+            break
+    assert store_id not in ids(page)
+
+
+def test_when_the_store_with_the_focus_leaves_the_list_the_next_one_has_it(browser: Browser, fleet: Any) -> None:
+    with watched(browser, fleet.url) as page:
+        page.clock.install()
+        page.goto("/?status=down&q=kitchen&sort=store_id")
+        here = ids(page)
+        page.locator("#rows [data-key]").nth(3).focus()
+        comes_up(fleet, page, here[3])
+        assert ids(page)[:5] == [*here[:3], *here[4:6]]
+        assert page.evaluate("document.activeElement.dataset.key") == f"store-{here[4]}"
+        page.goto(f"/?status=down&q={here[0]}")
+        page.locator("#rows [data-key]").focus()
+        comes_up(fleet, page, here[0])
+        assert page.evaluate("document.activeElement.id") == "total"
+        expect(page.locator("#total")).to_contain_text("No store fits")
+        no_violation(page)
 
 
 def test_a_server_that_goes_is_told_and_one_that_comes_back_is_used(
@@ -164,6 +193,17 @@ def test_an_empty_database_says_what_to_do_and_the_page_turns_into_the_list(
                 break
         expect(heading).to_have_text("Now")
         assert len(ids(page)) == 20
+
+
+def test_what_is_typed_before_the_script_has_come_counts(browser: Browser, fleet: Any) -> None:
+    waiting: list[Route] = []
+    with watched(browser, fleet.url) as page:
+        page.route("**/static/now.js", lambda route: waiting.append(route))
+        page.goto("/", wait_until="commit")
+        page.get_by_label("Name or id").fill("kitchen 499")
+        waiting[0].continue_()
+        expect(page.locator("#total")).to_contain_text("1–1 of 1 store")
+        assert page.url.endswith("/?q=kitchen+499")
 
 
 def test_fourteen_thousand_stores_are_searched_and_leafed_through(

@@ -17,6 +17,7 @@ from storemon_flask.version import VERSION
 from storemon_flask.web import contract, guard
 from storemon_flask.web.app import runner
 from storemon_flask.web.pages import now_rows
+from storemon_flask.web.pages.words import STATUS_WORDS, cut
 from storemon_flask.web.schemas import Closed, Whole
 
 blueprint = Blueprint("now", __name__)
@@ -115,8 +116,21 @@ def _page(found: Snapshot, updating: bool, query: dict[str, Any]) -> str:
         groups=_choices(found, "group"),
         sorts=_SORTS if query["sort"] in _SORTS else {**_SORTS, query["sort"]: query["sort"].replace("_", " ")},
         filtered=bool(query["q"].strip() or query["zone"] or query["group"]),
+        only=_only(shown),
         link=lambda **changed: _link({**shown, "page": 1, **changed}),
     )
+
+
+def _only(query: dict[str, Any]) -> list[str]:
+    """What the list is kept to, for paper: there the form is not seen."""
+    statuses = ", ".join(STATUS_WORDS[word][0] for word in query["status"])
+    said = (
+        ("name or id has", f"“{cut(query['q'].strip())}”" if query["q"].strip() else ""),
+        ("zone", query["zone"]),
+        ("group", query["group"]),
+        ("status", statuses),
+    )
+    return [f"{name} {value}" for name, value in said if value]
 
 
 def _choices(found: Snapshot, name: str) -> list[str] | None:

@@ -1,11 +1,13 @@
 """`/stores/ID`: one store, and why its numbers are what they are."""
 
+import hashlib
 import time
 from datetime import date, timedelta
 from itertools import groupby
 from typing import Any, Final
 
-from flask import Blueprint, render_template, url_for
+from flask import Blueprint, make_response, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
 from storemon_flask.core import zones
@@ -16,6 +18,7 @@ from storemon_flask.services.report_text import instant_text
 from storemon_flask.services.store_list import StoreDetail
 from storemon_flask.services.store_story import Story
 from storemon_flask.services.timeline import StoreTimeline
+from storemon_flask.version import VERSION
 from storemon_flask.web import contract
 from storemon_flask.web.app import runner
 from storemon_flask.web.pages import store_chart, words
@@ -37,19 +40,29 @@ class StoreQuery(Closed):
 
 
 @blueprint.get("/stores/<store:store_id>")
-def store(store_id: str) -> str:
-    """The page."""
+def store(store_id: str) -> ResponseReturnValue:
+    """The page; nothing but its headers when it is what the browser has already."""
     query = contract.parameters(StoreQuery())
-    app = runner()
-    story = store_story.of(
-        app.database,
-        store_id,
-        query["days"],
-        query["until"],
+    app, now_us = runner(), time.time_ns() // 1000
+    answer = make_response("")
+    said = (
+        VERSION,
+        store_story.told_by(app.database, now_us),
         app.settings.rules,
         app.settings.default_timezone,
-        time.time_ns() // 1000,
+        request.full_path,
     )
+    answer.set_etag(hashlib.sha256(repr(said).encode()).hexdigest()[:32], weak=True)
+    answer.headers["Cache-Control"] = "no-cache"
+    if answer.make_conditional(request).status_code != 304:
+        answer.set_data(_page(store_id, query, now_us))
+    return answer
+
+
+def _page(store_id: str, query: dict[str, Any], now_us: int) -> str:
+    app = runner()
+    rules, default_zone = app.settings.rules, app.settings.default_timezone
+    story = store_story.of(app.database, store_id, query["days"], query["until"], rules, default_zone, now_us)
     snapshot, outages = story.detail.snapshot, _outages(story.timeline)
     (_, first_zone), *moves = zones.versions(story.detail.zone)
     return render_template(
@@ -70,7 +83,7 @@ def store(store_id: str) -> str:
         shown_from=instant_text(story.days[0].start_us),
         shown_to=instant_text(min(story.days[-1].end_us, snapshot.moment.as_of_us)),
         windows=[(name, _numbers(sums)) for name, sums in story.windows.items()],
-        rules=app.settings.rules,
+        rules=rules,
         query=query,
         choices=DAYS,
         **_around(store_id, story, query),

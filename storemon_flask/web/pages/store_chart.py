@@ -1,7 +1,7 @@
 """A store's days as a picture: places in percent of a row, and a sentence for everything that can be pointed at."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -11,12 +11,10 @@ from storemon_flask.core.timeline import KNOWN, STATES
 from storemon_flask.model import DAY_US, HOUR_US
 from storemon_flask.services.store_story import LocalDay, Story
 from storemon_flask.web.pages import words
+from storemon_flask.web.pages.store_ticks import Ticks
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# With more there is no room to say something of each, nor to show each: ticks that would touch become one, and so do
-# stretches.
-_MOST_TOLD_POLLS: Final = 240
-_MOST_TICKS: Final = 900
+# With more there is no room to say something of each, nor to show each: those that are short and touch become one.
 _MOST_STRETCHES: Final = 700
 _MOST_TOLD: Final = 300
 # The first length that counts as too short to be seen, as a part of a row.
@@ -68,6 +66,7 @@ class Stretch:
 class ChartDay:
     """A row of the picture. `hours`: places of every sixth hour, with its name where it is not that above the rows."""
 
+    key: str
     label: str
     note: str
     told: str
@@ -85,8 +84,9 @@ class ChartDay:
 def days(story: Story) -> list[ChartDay]:
     """The rows, the newest day first."""
     width = max(DAY_US, *(day.end_us - day.start_us for day in story.days))
-    groups = _together(story, width)
-    return [_day(story, day, width, groups) for day in reversed(story.days)]
+    groups, found = _together(story, width), story.timeline
+    ticks = Ticks(story.days, width, found.polls.instant_us, found.polls.active, found.in_hours)
+    return [_day(story, day, width, groups, ticks) for day in reversed(story.days)]
 
 
 def hours_across(story: Story) -> list[tuple[int, str]]:
@@ -95,7 +95,7 @@ def hours_across(story: Story) -> list[tuple[int, str]]:
     return [(hour, _percent(hour * HOUR_US, width)) for hour in range(0, 24, 3)]
 
 
-def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]]) -> ChartDay:
+def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]], ticks: Ticks) -> ChartDay:
     found = story.timeline
     known = words.percent_of(day.sums["uptime"], day.sums["uptime"] + day.sums["downtime"])
     inside = (found.polls.instant_us >= day.start_us) & (found.polls.instant_us < day.end_us)
@@ -103,14 +103,7 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]]) -
     length = (day.end_us - day.start_us) / HOUR_US
     moved = [turn for turn in zones.turns(story.detail.zone) if day.start_us < turn <= day.end_us]
     note = f"{length:g} h: {'another time zone' if moved else 'clocks change'}" if length != 24 else ""
-    polled = list(
-        zip(
-            found.polls.instant_us[inside].tolist(),
-            found.polls.active[inside].tolist(),
-            found.in_hours[inside].tolist(),
-            strict=True,
-        )
-    )
+    polled = int(inside.sum())
     told = (
         ", ".join(
             f"{words.span(day.sums[name])} {word}"
@@ -121,15 +114,16 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]]) -
     )
     as_of = story.timeline.moment.as_of_us
     return ChartDay(
+        key=f"day-{_EPOCH + timedelta(microseconds=day.local_us):%Y-%m-%d}",
         label=label,
         note=note,
-        told=f"{label}{f' ({note})' if note else ''}: {told}; {len(polled)} {'poll' if len(polled) == 1 else 'polls'}",
+        told=f"{label}{f' ({note})' if note else ''}: {told}; {polled} {'poll' if polled == 1 else 'polls'}",
         percent=known,
         sums=day.sums,
         wide=_percent(day.end_us - day.start_us, width),
         open=[_mark(start, end, day, width, "open") for start, end in _within(found.openings, day)],
         stretches=list(_stretches(groups, day, width, story.detail.zone)),
-        polls=_ticks(story, day, width, polled),
+        polls=list(_ticks(story, day, width, ticks)),
         hours=list(hours_of(day, moved[0] if moved else day.change_us, width)),
         change=_percent(day.change_us - day.start_us, width) if day.change_us >= 0 else "",
         now=_percent(as_of - day.start_us, width) if day.start_us < as_of < day.end_us else "",
@@ -209,32 +203,18 @@ def _stretches(groups: list[list[Stretch]], day: LocalDay, width: int, zone: str
         yield _mark(start, end, day, width, kind, f"{told} {_utc(start)}–{_utc(end)} UTC" if speaks else "")
 
 
-def _ticks(story: Story, day: LocalDay, width: int, polled: list[tuple[int, bool, bool]]) -> list[Mark]:
-    """Polls, each with its sentence while they are few; else those that would touch as one."""
-    zone, total = story.detail.zone, len(story.timeline.polls)
-    found = []
-    if total <= _MOST_TOLD_POLLS:
-        for instant, active, counts in polled:
-            word = "active" if active else "inactive"
-            closed = "" if counts else ", outside business hours: does not count"
-            told = f"Poll {_clock(instant, zone, seconds=True)}: {word}{closed}. {_utc(instant)} UTC"
-            found.append(Mark(_percent(instant - day.start_us, width), "", word if counts else "closed", told))
-        return found
-    bins = max(_MOST_TICKS // len(story.days), 24)
-    for kind in ("active", "inactive", "closed"):
-        wanted = [
-            at
-            for at, active, counts in polled
-            if ("closed" if not counts else "active" if active else "inactive") == kind
-        ]
-        places = sorted({(at - day.start_us) * bins // width for at in wanted})
-        begin = 0
-        for place in range(1, len(places) + 1):
-            if place == len(places) or places[place] != places[place - 1] + 1:
-                length = places[place - 1] - places[begin]
-                found.append(Mark(_percent(places[begin], bins), _percent(length, bins) if length else "", kind))
-                begin = place
-    return found
+def _ticks(story: Story, day: LocalDay, width: int, ticks: Ticks) -> Iterator[Mark]:
+    """Polls; each with its sentence where each stands by itself."""
+    found, told = story.timeline.polls, ""
+    for tick in ticks.of(day):
+        if ticks.apart_us < 0:
+            place = int(found.instant_us.searchsorted(tick.first_us))
+            word = "active" if found.active[place] else "inactive"
+            closed = ", outside business hours: does not count" if tick.kind == "closed" else ""
+            clock = _clock(tick.first_us, story.detail.zone, seconds=True)
+            told = f"Poll {clock}: {word}{closed}. {_utc(tick.first_us)} UTC"
+        mark = _mark(tick.first_us, tick.last_us, day, width, tick.kind, told)
+        yield mark if tick.last_us > tick.first_us else replace(mark, wide="")
 
 
 def _mark(start: int, end: int, day: LocalDay, width: int, kind: str, told: str = "") -> Mark:

@@ -11,6 +11,8 @@ const refused = document.getElementById("refused");
 const stop = sending.querySelector(".stop");
 const buttons = form.querySelectorAll(".buttons button");
 let request = null;
+// Where the focus goes back to: what was pressed is disabled, or gone, while files are sent.
+let pressed = null;
 
 for (const name of ["dragenter", "dragover"]) {
   form.addEventListener(name, (event) => {
@@ -31,15 +33,21 @@ form.addEventListener("drop", (event) => {
   if (request) return;
   const folder = [...event.dataTransfer.items].some((item) => item.webkitGetAsEntry?.()?.isDirectory);
   if (folder) return refuse("A folder cannot be dropped; drop the files in it, or a zip of it.");
+  pressed = null;
   if (event.dataTransfer.files.length) send(event.dataTransfer.files, false);
 });
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!request && input.files.length) send(input.files, event.submitter?.dataset.atomic === "1");
+  if (request || !input.files.length) return;
+  pressed = event.submitter;
+  send(input.files, event.submitter?.dataset.atomic === "1");
 });
 
-stop.addEventListener("click", () => request?.abort());
+stop.addEventListener("click", () => {
+  pressed ??= input;
+  request?.abort();
+});
 
 function send(files, atomic) {
   const size = [...files].reduce((sum, file) => sum + file.size, 0);
@@ -79,14 +87,17 @@ function answered(done) {
   } catch {
     // A proxy's page, perhaps.
   }
+  // Also what was refused is remembered, where there is something to remember it in; its page says why.
   if (found.load_id) return location.assign(form.dataset.loads + found.load_id);
   refuse(found.detail || `The server answered ${done.status}.`);
 }
 
 function refuse(text) {
   request = null;
+  const lost = [null, document.body, pressed].includes(document.activeElement) || sending.contains(document.activeElement);
   sending.hidden = true;
   for (const button of buttons) button.disabled = false;
+  if (lost) pressed?.focus();
   refused.textContent = `✕ ${text}`;
   refused.hidden = false;
 }

@@ -1,9 +1,22 @@
-// Say in words what is pointed at; with the keyboard, up and down choose a day, left and right walk through it.
-const told = document.getElementById("told");
-const rows = [...document.querySelectorAll("#chart svg")];
-const usual = told.textContent;
+// Say in words what is pointed at; with the keyboard, up and down choose a day, left and right walk through it. The page renews itself.
+import { keepFresh } from "./renew.js";
 
+const chart = document.getElementById("chart");
+const told = document.getElementById("told");
+// By the key of a day: the place in it that was walked to (-1: the day itself), and what stood there.
+const walked = new Map();
+// The day that is reached by Tab, and what the sentence is about: a day's key and something in it, as `nameOf` has it.
+let chosen = null;
+let about = null;
+
+const rows = () => [...chart.querySelectorAll("svg.day")];
 const textOf = (item) => item.querySelector("title")?.textContent ?? "";
+
+// What is the same thing still when the day has been drawn again.
+function nameOf(item) {
+  const kind = item.getAttribute("class").replace(" here", "");
+  return kind === "now" ? kind : `${kind} ${item.getAttribute("x") ?? item.getAttribute("x1")}`;
+}
 
 // What can be told of a row, from left to right.
 function itemsOf(row) {
@@ -14,52 +27,86 @@ function itemsOf(row) {
     .map(({ item }) => item);
 }
 
-const places = new Map();
-
-function show(row, place) {
-  const items = itemsOf(row);
-  document.querySelector("#chart .here")?.classList.remove("here");
-  const item = items[place];
-  places.set(row, item ? place : -1);
-  item?.classList.add("here");
+function tell(row, item) {
   const text = item ? textOf(item) : row.dataset.told;
-  told.textContent = text;
+  about = { key: row.dataset.key, name: item && nameOf(item) };
+  if (told.textContent !== text) told.textContent = text;
+  return text;
+}
+
+// Where in the row the keyboard is, as far as the row itself goes.
+function mark(row, place) {
+  const items = itemsOf(row);
+  const item = items[place];
+  walked.set(row.dataset.key, { place: item ? place : -1, name: item && nameOf(item) });
   row.setAttribute("aria-valuenow", item ? place + 1 : 0);
   row.setAttribute("aria-valuemax", items.length);
-  row.setAttribute("aria-valuetext", text);
+  row.setAttribute("aria-valuetext", item ? textOf(item) : row.dataset.told);
+  return item;
 }
 
-function choose(row) {
-  rows.forEach((one) => one.setAttribute("tabindex", one === row ? 0 : -1));
-  row.focus();
+function show(row, place) {
+  const item = mark(row, place);
+  chart.querySelector(".here")?.classList.remove("here");
+  item?.classList.add("here");
+  tell(row, item);
 }
 
-rows.forEach((row, number) => {
-  row.dataset.told = row.getAttribute("aria-label");
-  row.setAttribute("role", "slider");
-  row.setAttribute("aria-label", row.closest("tr").querySelector("th").textContent.trim());
-  row.setAttribute("aria-valuemin", 0);
-  row.setAttribute("tabindex", number ? -1 : 0);
-  show(row, -1);
-  row.addEventListener("focus", () => show(row, places.get(row)));
-  row.addEventListener("blur", () => document.querySelector("#chart .here")?.classList.remove("here"));
-  row.addEventListener("keydown", (event) => {
-    const last = itemsOf(row).length - 1;
-    const place = places.get(row);
-    const moves = { ArrowRight: Math.min(place + 1, last), ArrowLeft: Math.max(place - 1, -1), Home: 0, End: last };
-    if (event.key in moves) show(row, moves[event.key]);
-    else if (event.key === "ArrowDown") choose(rows[Math.min(number + 1, rows.length - 1)]);
-    else if (event.key === "ArrowUp") choose(rows[Math.max(number - 1, 0)]);
-    else return;
-    event.preventDefault();
-  });
-});
-told.textContent = usual;
+// Make rows that are new, at first all of them, ready for the keyboard; where one was before, it goes on.
+function prepare() {
+  const all = rows();
+  if (!all.some((row) => row.dataset.key === chosen)) chosen = all[0]?.dataset.key;
+  for (const row of all) {
+    row.setAttribute("tabindex", row.dataset.key === chosen ? 0 : -1);
+    if (row.dataset.told) continue;
+    row.dataset.told = row.getAttribute("aria-label");
+    row.setAttribute("role", "slider");
+    row.setAttribute("aria-label", row.closest("tr").querySelector("th").textContent.trim());
+    row.setAttribute("aria-valuemin", 0);
+    const items = itemsOf(row);
+    const before = walked.get(row.dataset.key) ?? { place: -1 };
+    const same = items.findIndex((item) => nameOf(item) === before.name);
+    mark(row, same >= 0 ? same : Math.min(before.place, items.length - 1));
+    if (about?.key === row.dataset.key) tell(row, items.find((item) => nameOf(item) === about.name));
+  }
+}
 
-document.getElementById("chart").addEventListener("mouseover", (event) => {
-  const text = textOf(event.target) || event.target.closest("svg")?.dataset.told;
-  if (text) told.textContent = text;
+chart.addEventListener("focusin", ({ target }) => {
+  if (!walked.has(target.dataset.key)) return;
+  chosen = target.dataset.key;
+  prepare();
+  show(target, walked.get(chosen).place);
+});
+chart.addEventListener("focusout", () => chart.querySelector(".here")?.classList.remove("here"));
+chart.addEventListener("keydown", (event) => {
+  const row = event.target.closest("svg.day");
+  if (!row) return;
+  const last = itemsOf(row).length - 1;
+  const { place } = walked.get(row.dataset.key);
+  const moves = { ArrowRight: Math.min(place + 1, last), ArrowLeft: Math.max(place - 1, -1), Home: 0, End: last };
+  const steps = { ArrowDown: 1, ArrowUp: -1 };
+  if (event.key in moves) show(row, moves[event.key]);
+  else if (event.key in steps) {
+    const all = rows();
+    all[Math.min(Math.max(all.indexOf(row) + steps[event.key], 0), all.length - 1)].focus();
+  } else return;
+  event.preventDefault();
+});
+chart.addEventListener("mouseover", ({ target }) => {
+  const row = target.closest("svg.day");
+  const item = target.closest(".s, .p, .change, .now");
+  if (row) tell(row, item && textOf(item) ? item : null);
 });
 
-// Back to the list as it was left.
-document.getElementById("back").search = sessionStorage.getItem("list") ?? "";
+// Back to the list as it was left; in a tab of its own, to the one that led here.
+function list() {
+  const from = document.referrer ? new URL(document.referrer) : null;
+  if (sessionStorage.getItem("list") === null && from?.origin === location.origin && from.pathname === "/") {
+    sessionStorage.setItem("list", from.search);
+  }
+  return sessionStorage.getItem("list") ?? "";
+}
+
+document.getElementById("back").search = list();
+keepFresh({ every: 30000, what: "The page", refuge: "main", placed: prepare });
+prepare();
