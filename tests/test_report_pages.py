@@ -23,6 +23,21 @@ def test_a_plain_form_asks_and_leads_to_the_numbers_of_the_csv(client: FlaskClie
     assert "Rows 1 to 4 of 4" in page
 
 
+def test_a_store_of_which_nothing_is_known_is_never_shown_as_up_all_the_time(
+    client: FlaskClient, small_fleet: Path
+) -> None:
+    page = client.get(asked(client)).text
+    # One store is up for the whole last hour and day; of its week only half an hour is known.
+    assert re.findall(r'<td class="up">([^<]*)</td>', page) == ["60.00", "24.00"]
+    assert '<span class="up">up all the time, nothing unknown</span>' in page
+    assert "a report of all columns tells" in page
+    worked = client.get(asked(client, stores="worked")).text
+    assert ('class="down"' in worked, 'class="up"' in worked) == (True, False)
+    full = client.get(asked(client, stores="silent", columns="full")).text
+    assert ('class="unknown"' in full, 'class="up"' in full) == (True, False)
+    assert "a report of all columns tells" not in full
+
+
 def test_all_columns_are_there_with_the_names_in_front(client: FlaskClient, small_fleet: Path) -> None:
     location = asked(client, columns="full")
     found, expected = cells(client.get(location).text), the_csv(client, location)

@@ -1,10 +1,12 @@
 """What a report was asked in words, and the form that asks for one: the same fields as a program sends."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from werkzeug.datastructures import MultiDict
 
+from storemon_flask.model import HOUR_US
 from storemon_flask.services import report_words
 from storemon_flask.services.data_page import age
 from storemon_flask.services.report_store import ReportRow
@@ -41,6 +43,19 @@ def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, co
 )  # fmt: skip
 def test_a_report_says_what_was_asked(asked: ReportRow, words: str) -> None:
     assert report_words.asked(asked) == words
+
+
+@pytest.mark.parametrize(
+    ("asked", "lengths"),
+    [
+        (row(), {"last_hour": HOUR_US, "last_day": 24 * HOUR_US, "last_week": 168 * HOUR_US}),
+        (row({"windows": [{"from": "2024-10-01T00:00Z", "to": "2024-10-01T09:00Z", "name": "last_hour"}]}), {"last_hour": 9 * HOUR_US}),
+        (row({"windows": [{"from": "2024-10-01", "to": "2024-10-02", "name": "one"}, "last_day"]}), {"one": 0, "last_day": 24 * HOUR_US}),
+        (row({"kind": "tides"}), {"tide": 0}),
+    ],
+)  # fmt: skip
+def test_windows_have_their_lengths_where_stores_do_not_differ(asked: ReportRow, lengths: dict[str, int]) -> None:
+    assert report_words.windows(replace(asked, method={"windows": list(lengths)})) == lengths
 
 
 def test_an_untouched_form_asks_for_the_classic_report() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.errors import Gone, Unprocessable
-from storemon_flask.services import report_text
+from storemon_flask.model import HOUR_US, MINUTE_US
+from storemon_flask.services import instants, report_text
 from storemon_flask.services.report_text import Altered
 
 # Longer reports are shown in their own order: to sort one takes memory for each of its rows.
@@ -19,6 +20,7 @@ MOST_COLUMNS: Final = 48
 # What a page holds, so that it stays small however wide the report is.
 _MOST_CELLS: Final = 3_600
 MOST_ROWS: Final = 500
+_NOTHING: Final = ("", "0.00")
 _FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
 _MEASURES: Final = (
     "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime", "unknown", "business", "measured",
@@ -79,14 +81,20 @@ class Page:
     limit: int
     first: int
 
+    @property
+    def measures(self) -> set[str]:
+        """What the columns shown are measures of."""
+        return {column.measure for column in self.columns if column.measure}
 
-def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Page:
-    """The rows asked for, read from the report's CSV; `windows` are the names of its windows.
+
+def page(file: Path, altered: Altered, windows: Mapping[str, int], view: View) -> Page:
+    """The rows asked for, read from the report's CSV; `windows` are the names of its windows, with their lengths in
+    microseconds (0 where that differs from store to store).
 
     `Unprocessable` for a column that it does not have and for sorting one that is too long, `Gone` when the file went.
     """
     header = _header(file)
-    columns = [column(name, windows) for name in header]
+    columns = [column(name, tuple(windows)) for name in header]
     names = {place for place, name in enumerate(header) if name in ("name", "group")}
     said: set[int] = set()
     texts = [place for place, column in enumerate(columns) if not column.numeric]
@@ -121,15 +129,19 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
     order = _shown(columns, names - said)
     shown = [columns[place] for place in order]
     named = [dict(zip(header, cells, strict=False)) for cells in kept]
-    tones = [[tone(column, cells) for column in shown] for cells in named]
+    tones = [[tone(column, cells, windows) for column in shown] for cells in named]
     rows = [[cells[place] for place in order] for cells in kept]
     return Page(shown, rows, tones, total, found, len(columns) - len(names - said) - len(shown), limit, first)
 
 
-def tone(column: Column, cells: Mapping[str, str]) -> str:
-    """What a cell says of its row (by column name): `down`, `unknown`, `up`, or nothing. Unknown time is never up."""
+def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -> str:
+    """What a cell says of its row (by column name): `down`, `unknown`, `up`, or nothing.
+
+    `up` needs a proof that nothing is unknown: a column that says so, or uptime as long as the window or period is (`windows`
+    as of `page`). That a report has no column of unknown time proves nothing.
+    """
     value = cells[column.name]
-    some = value not in ("", "0.00")
+    some = value not in _NOTHING
     if column.measure == "downtime" or column.name == "down_minutes":
         return "down" if some else ""
     if column.measure == "unknown":
@@ -140,15 +152,38 @@ def tone(column: Column, cells: Mapping[str, str]) -> str:
     suffixes = (column.suffix,) if column.suffix else ("_hours", "_minutes")
 
     def amount(measure: str) -> bool:
-        return any(cells.get(measure + suffix, "") not in ("", "0.00") for suffix in suffixes)
+        return any(cells.get(measure + suffix, "") not in _NOTHING for suffix in suffixes)
 
     if column.measure == "uptime":
-        return "up" if some and not amount("downtime") and not amount("unknown") else ""
+        return "up" if some and not amount("downtime") and _known(column, cells, suffixes, windows) else ""
     if not value:
         return "unknown" if amount("unknown") else ""
-    if value != "100.00":
+    # Of a large fleet, 100.00 is a rounded figure.
+    if value != "100.00" or amount("downtime"):
         return "down"
-    return "" if amount("unknown") else "up"
+    return "up" if _known(column, cells, suffixes, windows) else ""
+
+
+def _known(column: Column, cells: Mapping[str, str], suffixes: Sequence[str], windows: Mapping[str, int]) -> bool:
+    """Whether it is said that none of the row's time is unknown, or follows from its uptime."""
+    said = [cells[f"unknown{suffix}"] for suffix in suffixes if f"unknown{suffix}" in cells]
+    if said:
+        return said == ["0.00"]
+    # A sum over several stores may be as long as the window though most of it is unknown.
+    if column.measure != "uptime" or cells.get("kind", "store") != "store":
+        return False
+    unit_us = MINUTE_US if column.unit == "min" else HOUR_US
+    length_us = _period_us(cells) or windows.get(column.suffix[1:], 0)
+    uptime = _key(cells[column.name], True)
+    return length_us > 0 and isinstance(uptime, Decimal) and uptime * unit_us == length_us
+
+
+def _period_us(cells: Mapping[str, str]) -> int:
+    """How long the row's period is; 0 when it has none."""
+    try:
+        return instants.read(cells["period_end"]) - instants.read(cells["period_start"])
+    except (KeyError, ValueError):
+        return 0
 
 
 def column(name: str, windows: Sequence[str]) -> Column:

@@ -11,6 +11,7 @@ from storemon_flask.services.shapes import Shape, Window
 
 # More names than these are counted instead.
 _NAMED: Final = 3
+_CLASSIC: Final = ("last_hour", "last_day", "last_week")
 _BY: Final = {"hour": "hour by hour", "day": "day by day", "week": "week by week", "month": "month by month"}
 
 
@@ -29,6 +30,20 @@ def asked(row: ReportRow) -> str:
         parts += ["by the previous poll"] if shape.method == "previous" else []
     parts += ["all columns"] if row.columns == "full" else []
     return ", ".join(parts)
+
+
+def windows(row: ReportRow) -> dict[str, int]:
+    """The names of a report's windows and how long each is in microseconds; 0 where stores differ in that, or nobody knows."""
+    names = (row.method or {}).get("windows") or _CLASSIC
+    try:
+        shape = shapes.read(row.shape or {})
+    except Unprocessable:
+        return dict.fromkeys(names, 0)
+    if shape is None:
+        return {name: shapes.LAST.get(name, 0) for name in names}
+    # Local dates are as long as the days between them are, which differs where clocks change.
+    lengths = {one.name: 0 if one.local else one.length_us or one.to_us - one.from_us for one in shape.windows}
+    return {name: lengths.get(name, 0) for name in names}
 
 
 def _what(shape: Shape) -> str:

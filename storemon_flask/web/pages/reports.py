@@ -20,7 +20,6 @@ blueprint = Blueprint("report_pages", __name__)
 
 _PER_PAGE: Final = 30
 _LIMITS: Final = (25, 50, 100, 250, 500)
-_CLASSIC: Final = ("last_hour", "last_day", "last_week")
 _CHANGES: Final = 200
 # So many of the newest reports are offered to hold one against.
 _OTHERS: Final = 40
@@ -86,7 +85,7 @@ def report(report_id: str) -> ResponseReturnValue:
     view, table = _view(), None
     if row.state == "complete":
         file = report_store.file_of(row, found.settings.reports_dir)
-        table = report_rows.page(file, row.altered, _windows(row), view)
+        table = report_rows.page(file, row.altered, report_words.windows(row), view)
     return render_template(
         "report.html",
         row=row,
@@ -97,6 +96,8 @@ def report(report_id: str) -> ResponseReturnValue:
         pages=max(1, -(-table.found // table.limit)) if table else 1,
         sortable=table is not None and table.found <= report_rows.MOST_SORTED,
         names=[column.name for column in table.columns] if table else [],
+        # Whether it has uptimes, and nothing that says how much is unknown.
+        silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
         store_url=_store_url,
         moment=_moment,
         others=[other for other in report_store.newest(found.database, None, _OTHERS) if _comparable(other, row)],
@@ -119,7 +120,7 @@ def changes(report_id: str) -> ResponseReturnValue:
     all_changes = report_store.diff(found.database, found.settings.reports_dir, other.id, row.id)
     return render_template(
         "changes.html", row=row, other=other, asked=report_words.asked, total=len(all_changes),
-        changes=all_changes[:_CHANGES], column=partial(report_rows.column, windows=_windows(row)),
+        changes=all_changes[:_CHANGES], column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
     )  # fmt: skip
 
 
@@ -135,10 +136,6 @@ def _moment(cell: str, zone: str) -> str | None:
 
 def _store_url(store_id: str) -> str:
     return url_for("store.store", store_id=store_id)
-
-
-def _windows(row: ReportRow) -> list[str]:
-    return list((row.method or {}).get("windows") or _CLASSIC)
 
 
 def _comparable(other: ReportRow, row: ReportRow) -> bool:
