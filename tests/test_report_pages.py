@@ -64,6 +64,36 @@ def test_rows_are_sorted_filtered_and_paged_by_the_server(client: FlaskClient, s
     assert "No row has “<bdi>&lt;b&gt;nobody&lt;/b&gt;</bdi>” in it." in none
 
 
+def test_the_size_of_a_page_that_was_asked_for_is_the_one_that_is_chosen(
+    client: FlaskClient, small_fleet: Path
+) -> None:
+    page = client.get(f"{asked(client)}?limit=3").text
+    options = page[page.index('<select id="limit"') : page.index("</select>")]
+    assert re.findall(r"<option( selected)?>(\d+)", options) == [
+        (" selected", "3"), ("", "25"), ("", "50"), ("", "100"), ("", "250"), ("", "500"),
+    ]  # fmt: skip
+    usual = client.get(asked(client)).text
+    assert re.findall(r"<option selected>(\d+)", usual) == ["100"]
+
+
+def test_the_filter_names_the_texts_that_the_report_has(client: FlaskClient, small_fleet: Path) -> None:
+    def placeholder(**form: str) -> str:
+        found = re.search(r'id="q"[^>]* placeholder="([^"]*)"', client.get(asked(client, **form)).text)
+        assert found
+        return html.unescape(found[1])
+
+    assert placeholder() == "store"
+    assert placeholder(columns="full") == "store, status, time zone"
+    client.post("/api/v1/feeds/stores", json=[{"store_id": "worked", "name": "Bea", "group": "North"}])
+    assert placeholder(columns="full") == "store, name, group, status, time zone"
+    assert placeholder(by="day") == "store, period"
+    assert placeholder(kind="outages") == "store, name, group, time zone"
+
+
+def test_an_id_is_told_whole_on_hover_however_long_it_is(client: FlaskClient, small_fleet: Path) -> None:
+    assert '<th scope="row"><bdi title="worked">' in client.get(asked(client)).text
+
+
 @pytest.mark.parametrize(
     "query", ["page=x", "page=-3", "page=99999999999999999999", "limit=0", "limit=abc", "order=up"]
 )

@@ -7,7 +7,7 @@ import pytest
 from werkzeug.datastructures import MultiDict
 
 from storemon_flask.model import HOUR_US
-from storemon_flask.services import report_words
+from storemon_flask.services import report_rows, report_words
 from storemon_flask.services.data_page import age
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web.pages import report_form
@@ -56,6 +56,33 @@ def test_a_report_says_what_was_asked(asked: ReportRow, words: str) -> None:
 )  # fmt: skip
 def test_windows_have_their_lengths_where_stores_do_not_differ(asked: ReportRow, lengths: dict[str, int]) -> None:
     assert report_words.windows(replace(asked, method={"windows": list(lengths)})) == lengths
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("2024-11-02_2024-11-05", "2 to 4 November 2024"),
+        ("2024-11-02_2024-11-03", "2 November 2024"),
+        ("2024-10-01_2024-11-01", "1 to 31 October 2024"),
+        ("2024-10-30_2024-11-03", "30 October to 2 November 2024"),
+        ("2024-12-25_2025-01-02", "25 December 2024 to 1 January 2025"),
+        ("2024-10-01T09:00-05:00_2024-10-02T09:30Z", "2024-10-01 14:00 to 2024-10-02 09:30 UTC"),
+        ("last_30_days", "last 30 days"),
+        ("my_last_hour", "my_last_hour"),
+        ("2024-11-02_2024-13-05", "2024-11-02_2024-13-05"),
+        ("October", "October"),
+        ("_", "_"),
+    ],
+)
+def test_a_window_without_a_name_is_called_by_its_days(name: str, words: str) -> None:
+    assert report_words.window_words(name) == words
+
+
+def test_the_days_of_a_window_are_in_what_was_asked_and_over_its_columns() -> None:
+    asked = row({"windows": [{"from": "2024-11-02", "to": "2024-11-05"}, "last_day"]})
+    assert report_words.asked(asked) == "2 to 4 November 2024 and the last day, every store"
+    column = report_rows.column("uptime_2024-11-02_2024-11-05", ["2024-11-02_2024-11-05"])
+    assert (column.words, column.unit) == ("uptime 2 to 4 November 2024", "h")
 
 
 def test_an_untouched_form_asks_for_the_classic_report() -> None:

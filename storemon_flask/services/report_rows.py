@@ -10,7 +10,7 @@ from typing import Final
 
 from storemon_flask.errors import Gone, Unprocessable
 from storemon_flask.model import HOUR_US, MINUTE_US
-from storemon_flask.services import instants, report_text
+from storemon_flask.services import instants, report_text, report_words
 from storemon_flask.services.report_text import Altered
 
 # Longer reports are shown in their own order: to sort one takes memory for each of its rows.
@@ -196,7 +196,7 @@ def column(name: str, windows: Sequence[str]) -> Column:
         minutes = suffix == "_minutes" or suffix == "_last_hour"
         unit = "%" if measure == "uptime_percent" else "min" if minutes else "h"
         words = measure.removesuffix("_percent").replace("_", " ")
-        window = "" if suffix in ("", "_hours", "_minutes") else _window(suffix[1:])
+        window = "" if suffix in ("", "_hours", "_minutes") else report_words.window_words(suffix[1:])
         return Column(name, f"{words} {window}".strip(), unit, True, measure, suffix)
     words = _WORDS.get(name, name.replace("_", " "))
     return Column(name, words, "min" if name == "down_minutes" else "", report_text.is_number(name))
@@ -211,10 +211,6 @@ def _shown(columns: Sequence[Column], empty: Set[int]) -> list[int]:
     first = [names.index(name) for name in _FIRST if name in names]
     order = first + [place for place in range(len(columns)) if place not in first]
     return [place for place in order if place not in empty][:MOST_COLUMNS]
-
-
-def _window(name: str) -> str:
-    return name.replace("_", " ") if name.startswith("last_") else name
 
 
 def _place(columns: Sequence[Column], name: str) -> int:

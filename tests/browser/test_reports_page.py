@@ -242,6 +242,31 @@ def test_paper_has_the_table_and_nothing_to_press(browser: Browser, server: Any)
         assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
 
 
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (320, "screen"), (1032, "print")])
+def test_an_ordinary_uuid_is_read_whole_on_screen_phone_and_paper(
+    browser: Browser, server: Any, width: int, media: Any
+) -> None:
+    # Its digits are as wide as they come.
+    uuid = "8d08d8d0-d0d8-48d8-88d0-d0d8d8d8d0d8"
+    body = f"store_id,timestamp_utc,status\n{uuid},2024-10-14 11:00:00,active\n".encode()
+    request = urllib.request.Request(f"{server.url}/api/v1/feeds/polls", body, {"Content-Type": "text/csv"})
+    urllib.request.urlopen(request, timeout=30).close()
+    for columns in ("classic", "full"):
+        report_id = trigger(server.url, columns=columns)
+        with watched(browser, server.url, viewport={"width": width, "height": 700}) as page:
+            page.goto(f"/reports/{report_id}?q={uuid}")
+            page.emulate_media(media=media)
+            cell = page.locator(f"th bdi[title='{uuid}']")
+            expect(cell).to_have_text(uuid)
+            box = cell.evaluate(
+                "one => [one.scrollWidth <= one.clientWidth, one.scrollHeight <= one.clientHeight, one.clientHeight]"
+            )
+            assert box[:2] == [True, True], (columns, box)
+            # In one line where there is room for it, and never a letter a line.
+            assert box[2] < (30 if width > 320 else 70), (columns, box)
+            nothing_sticks_out(page)
+
+
 @LOOKS
 def test_no_page_of_reports_keeps_anybody_out(browser: Browser, server: Any, scheme: str, width: int) -> None:
     ids = [

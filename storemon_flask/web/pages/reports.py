@@ -19,7 +19,9 @@ from storemon_flask.web.pages import report_form, words
 blueprint = Blueprint("report_pages", __name__)
 
 _PER_PAGE: Final = 30
-_LIMITS: Final = (25, 50, 100, 250, 500)
+_LIMITS: Final = [25, 50, 100, 250, 500]
+# Columns of texts that people look for something in, where a report has them.
+_SEARCHED: Final = ("store_id", "name", "group", "status_now", "period", "timezone")
 _CHANGES: Final = 200
 # So many of the newest reports are offered to hold one against.
 _OTHERS: Final = 40
@@ -96,6 +98,7 @@ def report(report_id: str) -> ResponseReturnValue:
         pages=max(1, -(-table.found // table.limit)) if table else 1,
         sortable=table is not None and table.found <= report_rows.MOST_SORTED,
         names=[column.name for column in table.columns] if table else [],
+        searched=[column.words for column in table.columns if column.name in _SEARCHED] if table else [],
         # Whether it has uptimes, and nothing that says how much is unknown.
         silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
         store_url=_store_url,
