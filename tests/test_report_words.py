@@ -134,15 +134,6 @@ def test_what_was_asked_can_be_typed_again() -> None:
     assert report_form.body(report_form.typed(row(outages))) == outages
 
 
-def test_errors_are_told_at_their_field() -> None:
-    errors = {
-        "windows[1].from": ["is missing; it must be a date"],
-        "stores": {"3": ["no text"]},
-        "windows[2]": ["later"],
-    }
-    assert report_form.wrong(errors) == {"windows": "is missing; it must be a date", "stores": "no text"}
-
-
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(59, "less than a minute"), (60, "1 minute"), (7199, "1 hour"), (172_799, "47 hours"), (172_800, "2 days"), (-5, "less than a minute")],

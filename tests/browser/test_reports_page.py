@@ -197,10 +197,32 @@ def test_what_is_wrong_is_said_at_the_form(browser: Browser, server: Any) -> Non
         page.goto("/reports")
         page.get_by_label("As of").fill("yesterday")
         page.get_by_role("button", name="Make report").click()
-        expect(page.get_by_role("alert")).to_contain_text("'yesterday' is not an instant")
-        assert page.get_by_label("As of").input_value() == "yesterday"
+        expect(page.get_by_role("alert")).to_contain_text("Not asked for yet: see what is marked below.")
+        typed = page.get_by_label("As of")
+        expect(typed).to_have_accessible_description(re.compile("“yesterday” is no date or instant"))
+        assert typed.input_value() == "yesterday"
         expect(page.locator("#error")).to_be_focused()
         no_violation(page)
+        page.get_by_role("alert").get_by_role("link", name="As of").click()
+        expect(typed).to_be_focused()
+
+
+@LOOKS
+def test_a_window_half_typed_is_marked_in_its_own_row(browser: Browser, server: Any, scheme: str, width: int) -> None:
+    with watched(
+        browser, server.url, errors_expected=True, color_scheme=scheme, viewport={"width": width, "height": 800}
+    ) as page:
+        page.goto("/reports")
+        page.get_by_text("More: windows").click()
+        page.get_by_label("From (window 3)").fill("2024-10-01")
+        page.get_by_role("button", name="Make report").click()
+        page.get_by_role("alert").get_by_role("link", name="To (window 3)").click()
+        missing = page.get_by_label("to (window 3)")
+        expect(missing).to_be_focused()
+        expect(missing).to_have_accessible_description(re.compile("Until when?"))
+        assert page.locator("[aria-invalid]").count() == 1
+        no_violation(page)
+        nothing_sticks_out(page)
 
 
 def test_a_report_is_downloaded_as_it_is(browser: Browser, server: Any) -> None:

@@ -19,6 +19,16 @@ def room(form: "MultiDict[str, str]") -> range:
     return range(max([_ROOM, *places]))
 
 
+def rows(form: "MultiDict[str, str]") -> list[tuple[int, dict[str, str]]]:
+    """The windows that something was typed of: their places in the form, and what was typed as from, to and name."""
+    found = []
+    for place in room(form):
+        typed = {name: form.get(f"{name}{place}", "").strip() for name in ("from", "to", "name")}
+        if any(typed.values()):
+            found.append((place, typed))
+    return found
+
+
 def body(form: "MultiDict[str, str]") -> dict[str, Any]:
     """What `POST /trigger_report` would be sent for it; fields that say what is usual are left out."""
     found: dict[str, Any] = {}
@@ -34,10 +44,7 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
         if any(values):
             found[name] = [value for value in values if value]
     windows: list[Any] = form.getlist("window")
-    for place in room(form):
-        typed = {name: form.get(f"{name}{place}", "").strip() for name in ("from", "to", "name")}
-        if any(typed.values()):
-            windows = [*windows, {name: value for name, value in typed.items() if value}]
+    windows += [{name: value for name, value in typed.items() if value} for _, typed in rows(form)]
     if windows:
         found["windows"] = windows
     if form.get("totals"):
@@ -66,17 +73,6 @@ def typed(row: ReportRow) -> "MultiDict[str, str]":
     if asked.get("totals"):
         form["totals"] = "1"
     return form
-
-
-def wrong(errors: dict[str, Any]) -> dict[str, str]:
-    """What is wrong by the form's own fields: `windows[1].from` is a matter of `windows`."""
-    found: dict[str, str] = {}
-    for name, messages in errors.items():
-        field = name.partition("[")[0].partition(".")[0]
-        while isinstance(messages, (dict, list)) and messages:
-            messages = next(iter(messages.values())) if isinstance(messages, dict) else messages[0]
-        found.setdefault(field, str(messages))
-    return found
 
 
 def _number(text: str) -> float | str:

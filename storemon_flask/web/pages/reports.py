@@ -14,7 +14,7 @@ from storemon_flask.services.report_rows import View
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web import bodies, contract
 from storemon_flask.web.app import runner
-from storemon_flask.web.pages import report_form, words
+from storemon_flask.web.pages import report_form, report_wrong, words
 
 blueprint = Blueprint("report_pages", __name__)
 
@@ -53,12 +53,12 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
     before = None if error else _before(request.args.get("before"))
     rows = report_store.newest(found.database, before, _PER_PAGE + 1)
     older = f"{rows[_PER_PAGE - 1].requested_us}.{rows[_PER_PAGE - 1].id}" if len(rows) > _PER_PAGE else None
-    members = error.members.get("errors") if error else None
+    wrong = report_wrong.told(form, error) if error else []
     page = render_template(
         "reports.html",
         form=form,
-        error=error.message if error else None,
-        wrong=report_form.wrong(members) if isinstance(members, dict) else {},
+        error=error,
+        wrong={one.field: one for one in wrong},
         choices={"windows": tuple(shapes.LAST), "by": shapes.BY, "methods": shapes.METHODS},
         room=report_form.room(form),
         places=data_page.places(found.database, found.settings.default_timezone),
