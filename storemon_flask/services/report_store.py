@@ -131,13 +131,18 @@ def add(
         shape = dict(asked.shape) or None
         version = stores.data_version(connection)
         digest = None if rules is None else _digest(question, default_zone, rules)
-        if digest is not None and reports.join(connection, report_id, wanted, shape, now_us, digest, version):
+        as_of_asked = asked.as_of_us is not None
+        if digest is not None and reports.join(
+            connection, report_id, wanted, shape, now_us, digest, version, as_of_asked
+        ):
             return False
         if most_waiting is not None and reports.waiting(connection) >= most_waiting:
             raise QueueFull(
                 f"{most_waiting:,} report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
             )
-        reports.add(connection, report_id, question.as_of_us, asked.columns, wanted, shape, now_us, digest, version)
+        reports.add(
+            connection, report_id, question.as_of_us, asked.columns, wanted, shape, now_us, digest, version, as_of_asked
+        )
         return True
 
 

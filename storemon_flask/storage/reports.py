@@ -10,6 +10,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any, Final
 
+# In the shape as it is stored, beside what was asked: older programs pass over it, a column would keep them out.
+_AS_OF: Final = "as_of_asked"
 # Answers for every report of a job, by the job's id, twice.
 _OF_JOB: Final = "(id = ? OR shares = ?)"
 
@@ -42,6 +44,8 @@ class ReportRow:
     last_error: str | None = None
     next_try_us: int | None = None
     gone: str | None = None
+    # Whether the as-of was asked for; otherwise it was that of the newest poll.
+    as_of_asked: bool = False
 
     @property
     def job(self) -> str:
@@ -59,12 +63,13 @@ def add(
     now_us: int,
     question: str | None = None,
     data_version: int | None = None,
+    as_of_asked: bool = False,
 ) -> None:
     """A pending report with a job of its own; `shape` is what was asked beyond the classic windows."""
     connection.execute(
         "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version) "
         "VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?)",
-        (report_id, as_of_us, columns, _text(stores), _text(shape), now_us, question, data_version),
+        (report_id, as_of_us, columns, _text(stores), _shape(shape, as_of_asked), now_us, question, data_version),
     )
 
 
@@ -76,6 +81,7 @@ def join(
     now_us: int,
     question: str,
     data_version: int,
+    as_of_asked: bool = False,
 ) -> bool:
     """A report that shares the job of an equal one that is not finished; False when there is none.
 
@@ -89,7 +95,7 @@ def join(
         "SELECT ?, state, as_of_us, columns, ?, ?, ?, question, data_version, started_us, attempts, coalesce(shares, id) "
         "FROM report WHERE question = ? AND data_version = ? AND state IN ('pending', 'running') "
         "AND died = 0 AND last_error IS NULL LIMIT 1",
-        (report_id, _text(stores), _text(shape), now_us, question, data_version),
+        (report_id, _text(stores), _shape(shape, as_of_asked), now_us, question, data_version),
     )
 
 
@@ -237,7 +243,8 @@ def _report(row: tuple[Any, ...]) -> ReportRow:
             texts.setdefault("store_id", {})[int(key)] = value
         else:
             texts[key] = {int(place): text for place, text in value.items()}
-    return ReportRow(*(*row[:4], stores, *row[5:14], texts, shape, method, *row[17:]))
+    as_of_asked = shape is not None and shape.pop(_AS_OF, False) is True
+    return ReportRow(*(*row[:4], stores, *row[5:14], texts, shape or None, method, *row[17:], as_of_asked))
 
 
 def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
@@ -249,6 +256,11 @@ def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit
         (at, report_id, limit),
     )
     return [_report(row) for row in rows]
+
+
+def _shape(shape: dict[str, Any] | None, as_of_asked: bool) -> str | None:
+    """What was asked besides columns and stores, and whether an as-of was."""
+    return _text({**(shape or {}), _AS_OF: True} if as_of_asked else shape)
 
 
 def _text(asked: object) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
+from storemon_flask.services import report_text
 from storemon_flask.services.report_store import ReportRow
 
 # Windows from and to that an empty form has room for.
@@ -56,9 +57,11 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
 
 
 def typed(row: ReportRow) -> "MultiDict[str, str]":
-    """What somebody would type to ask for that report again, of the newest poll."""
+    """What somebody would type to ask for that report again: of the newest poll, unless it was asked with an as-of."""
     asked = row.shape or {}
     form: MultiDict[str, str] = MultiDict()
+    if row.as_of_asked:
+        form["as_of"] = report_text.instant_text(row.as_of_us).replace(".000000", "")
     form["columns"] = row.columns
     for name in ("kind", "method", "by", "shortest_minutes"):
         if asked.get(name) is not None:
