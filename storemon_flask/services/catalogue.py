@@ -133,5 +133,8 @@ def one_load(database: Database, load: int) -> LoadRow:
         with database.read() as connection:
             found = loads.find(connection, load)
     if found is None:
-        raise NotFound(f"there is no load {load}; GET /api/v1/loads lists those there are")
+        raise NotFound(
+            f"there is no load {load}; GET /api/v1/loads lists those there are",
+            people=f"there is no load {load}; perhaps the address is not whole",
+        )
     return found

@@ -271,4 +271,5 @@ def _header(file: Path) -> list[str]:
 
 
 def _unreadable(file: Path, error: Exception) -> Gone:
-    return Gone(f"the report's file {file.name} cannot be read ({error}); trigger a new report")
+    what = f"the report's file {file.name} cannot be read ({error})"
+    return Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report")

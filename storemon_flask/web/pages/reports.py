@@ -14,7 +14,7 @@ from storemon_flask.services.report_rows import View
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web import bodies, contract
 from storemon_flask.web.app import runner
-from storemon_flask.web.pages import report_form, report_wrong, words
+from storemon_flask.web.pages import errors, report_form, report_wrong, words
 
 blueprint = Blueprint("report_pages", __name__)
 
@@ -75,7 +75,9 @@ def _before(text: str | None) -> tuple[int, str] | None:
         return None
     at, _, report_id = text.partition(".")
     if not (at.isascii() and at.isdigit() and len(at) < 19):
-        raise BadRequest("the address names no page of reports; go back to /reports")
+        raise BadRequest(
+            "the address names no page of reports; go back to /reports", people="the address names no page of reports"
+        )
     return int(at), report_id
 
 
@@ -119,7 +121,12 @@ def changes(report_id: str) -> ResponseReturnValue:
     """What changed since another report, the largest change first."""
     found = runner()
     against = request.args.get("against", "")
-    row, other = report_store.get(found.database, report_id), report_store.get(found.database, against)
+    row, address = report_store.get(found.database, report_id), url_for("report_pages.report", report_id=report_id)
+    if not against:
+        # The other one is chosen on the report's page.
+        return redirect(address)
+    errors.lead_back(address, "The report")
+    other = report_store.get(found.database, against)
     all_changes = report_store.diff(found.database, found.settings.reports_dir, other.id, row.id)
     return render_template(
         "changes.html", row=row, other=other, asked=report_words.asked, total=len(all_changes),

@@ -16,9 +16,8 @@ from storemon_flask.services.report_text import instant_text
 from storemon_flask.services.store_list import StoreDetail
 from storemon_flask.services.store_story import Story
 from storemon_flask.services.timeline import StoreTimeline
-from storemon_flask.web import contract
 from storemon_flask.web.app import runner
-from storemon_flask.web.pages import store_chart, words
+from storemon_flask.web.pages import queries, store_chart, words
 from storemon_flask.web.schemas import Closed, Whole
 
 blueprint = Blueprint("store", __name__)
@@ -39,7 +38,7 @@ class StoreQuery(Closed):
 @blueprint.get("/stores/<store:store_id>")
 def store(store_id: str) -> str:
     """The page."""
-    query = contract.parameters(StoreQuery())
+    query = queries.parameters(StoreQuery())
     app = runner()
     story = store_story.of(
         app.database,
