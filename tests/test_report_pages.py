@@ -74,10 +74,13 @@ def test_the_size_of_a_page_that_was_asked_for_is_the_one_that_is_chosen(
     page = client.get(f"{asked(client)}?limit=3").text
     options = page[page.index('<select id="limit"') : page.index("</select>")]
     assert re.findall(r"<option( selected)?>(\d+)", options) == [
-        (" selected", "3"), ("", "25"), ("", "50"), ("", "100"), ("", "250"), ("", "500"),
+        (" selected", "3"), ("", "25"), ("", "50"), ("", "100"), ("", "250"),
     ]  # fmt: skip
     usual = client.get(asked(client)).text
     assert re.findall(r"<option selected>(\d+)", usual) == ["100"]
+    # More than fit on a small page are as many as do.
+    most = client.get(asked(client) + "?limit=500").text
+    assert re.findall(r"<option( selected)?>(\d+)", most)[-1] == (" selected", "281")
 
 
 def test_the_filter_names_the_texts_that_the_report_has(client: FlaskClient, small_fleet: Path) -> None:
@@ -90,8 +93,56 @@ def test_the_filter_names_the_texts_that_the_report_has(client: FlaskClient, sma
     assert placeholder(columns="full") == "store, status, time zone"
     client.post("/api/v1/feeds/stores", json=[{"store_id": "worked", "name": "Bea", "group": "North"}])
     assert placeholder(columns="full") == "store, name, group, status, time zone"
-    assert placeholder(by="day") == "store, period"
+    assert placeholder(by="day") == "store, name, group, period"
+    assert placeholder(stores="silent") == "store"
     assert placeholder(kind="outages") == "store, name, group, time zone"
+
+
+def test_a_table_of_ids_says_what_stores_are_called_and_finds_them_by_that(
+    client: FlaskClient, small_fleet: Path
+) -> None:
+    location = asked(client)
+    before = the_csv(client, location)
+    client.post(
+        "/api/v1/feeds/stores",
+        json=[
+            {"store_id": "worked", "name": "<Bea>", "group": "North"},
+            {"store_id": "silent", "name": "", "group": "South"},
+        ],
+    )
+    page = client.get(location).text
+    assert re.findall(r'<small class="called">(.*?)</small>', page) == [
+        "<bdi>South</bdi>", "<bdi>&lt;Bea&gt;</bdi> · <bdi>North</bdi>",
+    ]  # fmt: skip
+    assert [row[0] for row in cells(client.get(f"{location}?q=%3CBEA").text)[1:]] == ["worked"]
+    assert [row[0] for row in cells(client.get(f"{location}?q=south").text)[1:]] == ["silent"]
+    # What is handed over stays as it was.
+    assert the_csv(client, location) == before
+    # Where the report has names of its own, those are shown.
+    assert "called" not in client.get(asked(client, columns="full")).text
+
+
+@pytest.mark.parametrize(
+    ("as_of", "words"),
+    [
+        ("", None),
+        ("2024-10-14T12:00:00Z", None),
+        ("2024-10-14T11:00:00Z", None),
+        (
+            "2024-10-14T14:00:00Z",
+            "The as-of lies 2 hours after the newest poll there is, that of 2024-10-14 12:00 UTC: no poll tells",
+        ),
+    ],
+)
+def test_an_as_of_after_the_newest_poll_is_warned_of(
+    client: FlaskClient, small_fleet: Path, as_of: str, words: str | None
+) -> None:
+    page = client.get(asked(client, as_of=as_of)).text
+    assert (words in page) if words else ("The as-of lies" not in page)
+
+
+def test_the_form_says_in_which_zone_an_as_of_is_read(client: FlaskClient) -> None:
+    assert '<label for="as_of">As of <small>(UTC, or with an offset)</small></label>' in client.get("/reports").text
 
 
 def test_an_id_is_told_whole_on_hover_however_long_it_is(client: FlaskClient, small_fleet: Path) -> None:

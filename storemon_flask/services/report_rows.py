@@ -1,7 +1,7 @@
 """A finished report to look at: its columns in words with their units, and a page of its rows, filtered and sorted."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -17,8 +17,10 @@ from storemon_flask.services.report_text import Altered
 MOST_SORTED: Final = 200_000
 # Wider ones are cut: nobody reads a row of four hundred cells, and a page of them is too large to send.
 MOST_COLUMNS: Final = 48
-# What a page holds, so that it stays small however wide the report is.
+# What a page holds, so that it stays small however wide the report is: cells, and bytes as rows of each kind have them.
 _MOST_CELLS: Final = 3_600
+_MOST_BYTES: Final = 115_000
+_ID_BYTES, _TEXT_BYTES, _NUMBER_BYTES = 300, 80, 18
 MOST_ROWS: Final = 500
 _NOTHING: Final = ("", "0.00")
 _FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
@@ -80,6 +82,14 @@ class Page:
     # Rows a page: fewer than asked where the report is wide. `first` of this page, from 0.
     limit: int
     first: int
+    # The most that a page of it holds.
+    most: int
+
+    @property
+    def ids(self) -> list[str]:
+        """The stores of the rows, each once."""
+        place = next((place for place, column in enumerate(self.columns) if column.name == "store_id"), None)
+        return [] if place is None else list(dict.fromkeys(cells[place] for cells in self.rows if cells[place]))
 
     @property
     def measures(self) -> set[str]:
@@ -87,9 +97,11 @@ class Page:
         return {column.measure for column in self.columns if column.measure}
 
 
-def page(file: Path, altered: Altered, windows: Mapping[str, int], view: View) -> Page:
+def page(
+    file: Path, altered: Altered, windows: Mapping[str, int], view: View, also: Collection[str] = frozenset()
+) -> Page:
     """The rows asked for, read from the report's CSV; `windows` are the names of its windows, with their lengths in
-    microseconds (0 where that differs from store to store).
+    microseconds (0 where that differs from store to store). Rows of the stores `also` fit the filter in any case.
 
     `Unprocessable` for a column that it does not have and for sorting one that is too long, `Gone` when the file went.
     """
@@ -97,8 +109,10 @@ def page(file: Path, altered: Altered, windows: Mapping[str, int], view: View) -
     columns = [column(name, tuple(windows)) for name in header]
     names = {place for place, name in enumerate(header) if name in ("name", "group")}
     said: set[int] = set()
+    store = header.index("store_id") if "store_id" in header else 0
     texts = [place for place, column in enumerate(columns) if not column.numeric]
-    limit = max(1, min(view.limit, MOST_ROWS, _MOST_CELLS // max(min(len(columns), MOST_COLUMNS), 1)))
+    most = _most_rows(columns)
+    limit = max(1, min(view.limit, most))
     first = (view.number - 1) * limit
     by = None if view.sort is None else _place(columns, view.sort)
     wanted = view.text.casefold()
@@ -110,7 +124,7 @@ def page(file: Path, altered: Altered, windows: Mapping[str, int], view: View) -
         # Totals are of no store: their group is what they are of, even when that is none.
         if len(said) < len(names):
             said |= {place for place in names if cells[place] or not cells[0]}
-        if wanted and not any(wanted in cells[place].casefold() for place in texts):
+        if wanted and cells[store] not in also and not any(wanted in cells[place].casefold() for place in texts):
             continue
         found += 1
         if by is None:
@@ -131,7 +145,13 @@ def page(file: Path, altered: Altered, windows: Mapping[str, int], view: View) -
     named = [dict(zip(header, cells, strict=False)) for cells in kept]
     tones = [[tone(column, cells, windows) for column in shown] for cells in named]
     rows = [[cells[place] for place in order] for cells in kept]
-    return Page(shown, rows, tones, total, found, len(columns) - len(names - said) - len(shown), limit, first)
+    return Page(shown, rows, tones, total, found, len(columns) - len(names - said) - len(shown), limit, first, most)
+
+
+def _most_rows(columns: Sequence[Column]) -> int:
+    shown = columns[:MOST_COLUMNS]
+    row = _ID_BYTES + sum(_NUMBER_BYTES if column.numeric else _TEXT_BYTES for column in shown[1:])
+    return max(1, min(MOST_ROWS, _MOST_CELLS // max(len(shown), 1), _MOST_BYTES // row))
 
 
 def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -> str:

@@ -9,7 +9,7 @@ from werkzeug.datastructures import MultiDict
 
 from storemon_flask import zonedata
 from storemon_flask.errors import BadRequest, StoremonError
-from storemon_flask.services import data_page, instants, report_rows, report_store, report_words, shapes
+from storemon_flask.services import data_page, instants, report_rows, report_store, report_words, shapes, store_names
 from storemon_flask.services.report_rows import View
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web import bodies, contract
@@ -87,20 +87,28 @@ def report(report_id: str) -> ResponseReturnValue:
     found = runner()
     row = report_store.get(found.database, report_id)
     view, table = _view(), None
+    named: dict[str, tuple[str, str]] = {}
     if row.state == "complete":
         file = report_store.file_of(row, found.settings.reports_dir)
-        table = report_rows.page(file, row.altered, report_words.windows(row), view)
+        # Where the report knows stores by their ids alone, the page says what they are called now.
+        nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
+        also = store_names.matching(found.database, view.text) if nameless and view.text else frozenset()
+        table = report_rows.page(file, row.altered, report_words.windows(row), view, also)
+        if nameless:
+            named = store_names.of(found.database, table.ids)
     return render_template(
         "report.html",
         row=row,
         asked=report_words.asked,
         table=table,
         view=view,
-        limits=_LIMITS,
+        limits=sorted({table.limit, *(one for one in _LIMITS if one <= table.most)}) if table else [],
         pages=max(1, -(-table.found // table.limit)) if table else 1,
         sortable=table is not None and table.found <= report_rows.MOST_SORTED,
         names=[column.name for column in table.columns] if table else [],
-        searched=[column.words for column in table.columns if column.name in _SEARCHED] if table else [],
+        named=named,
+        searched=_searched(table, named) if table else [],
+        late=_late(row, data_page.newest_poll(found.database)),
         # Whether it has uptimes, and nothing that says how much is unknown.
         silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
         store_url=_store_url,
@@ -130,8 +138,22 @@ def changes(report_id: str) -> ResponseReturnValue:
     all_changes = report_store.diff(found.database, found.settings.reports_dir, other.id, row.id)
     return render_template(
         "changes.html", row=row, other=other, asked=report_words.asked, total=len(all_changes),
-        changes=all_changes[:_CHANGES], column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
+        changes=all_changes[:_CHANGES], store_url=_store_url, column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
     )  # fmt: skip
+
+
+def _searched(table: report_rows.Page, named: dict[str, tuple[str, str]]) -> list[str]:
+    """What the filter looks into, in words."""
+    words = [column.words for column in table.columns if column.name in _SEARCHED]
+    also = [word for place, word in enumerate(("name", "group")) if any(one[place] for one in named.values())]
+    return words[:1] + [word for word in also if word not in words] + words[1:]
+
+
+def _late(row: ReportRow, newest_us: int | None) -> tuple[str, int] | None:
+    """How much the as-of lies after the newest poll, and the instant of that; None when it does not."""
+    if newest_us is None or row.as_of_us <= newest_us:
+        return None
+    return data_page.age(row.as_of_us - newest_us), newest_us
 
 
 def _moment(cell: str, zone: str) -> str | None:
