@@ -58,6 +58,45 @@ def test_a_report_can_be_asked_for_again(client: FlaskClient, small_fleet: Path)
     assert ">worked</textarea>" in page
 
 
+@pytest.mark.parametrize("stores", ["", "worked"])
+@pytest.mark.parametrize("shape", [{}, {"by": "day"}])
+@pytest.mark.parametrize(
+    ("as_of", "again"),
+    [
+        ("2024-10-14 11:00", "2024-10-14T11:00:00Z"),
+        # That of the newest poll, but asked for.
+        ("2024-10-14T12:00:00Z", "2024-10-14T12:00:00Z"),
+        ("2024-10-14T09:00:00.5-02:00", "2024-10-14T11:00:00.500000Z"),
+        ("", ""),
+    ],
+)
+def test_the_as_of_is_asked_for_again_when_it_was_asked_for(
+    client: FlaskClient, runner: Runner, small_fleet: Path, stores: str, shape: dict[str, str], as_of: str, again: str
+) -> None:
+    location = asked(client, as_of=as_of, stores=stores, **shape)
+    page = client.get(location).text
+    link = re.search(r'href="(/reports\?again=[^"]+)">Ask again', page)
+    assert link
+    assert re.search(r'<input id="as_of" name="as_of" value="([^"]*)"', client.get(link[1]).text)[1] == again  # type: ignore[index]
+    # Programs are told the shape as it was asked.
+    assert client.get(f"/api/v1{location}").json["shape"] == (shape or None)
+    sql(runner.settings.database, "UPDATE report SET state = 'failed', error = 'full'")
+    assert f'<a href="{link[1]}">Change it and ask again</a>' in client.get(location).text
+
+
+def test_of_two_that_share_a_job_each_remembers_its_own_as_of(settings: Settings, small_fleet: Path) -> None:
+    app = create_app(settings, Queue())
+    client = app.test_client()
+    first, second = asked(client), asked(client, as_of="2024-10-14T12:00:00Z")
+    values = [
+        re.search(r'name="as_of" value="([^"]*)"', client.get(f"/reports?again={one[9:]}").text)[1]  # type: ignore[index]
+        for one in (first, second)
+    ]
+    assert values == ["", "2024-10-14T12:00:00Z"]
+    assert sql(settings.database, "SELECT count(shares) FROM report") == [(1,)]
+    app.extensions["storemon"].database.close()
+
+
 def test_one_of_many_windows_is_asked_for_again_with_all_of_them(client: FlaskClient, small_fleet: Path) -> None:
     windows: list[Any] = [
         {"from": f"2024-10-0{day}", "to": f"2024-10-0{day + 1}", "name": f"w{day}"} for day in range(1, 6)
@@ -108,10 +147,11 @@ def test_one_that_is_gone_is_a_page(client: FlaskClient, runner: Runner, small_f
     runner.path(report_id).unlink()
     answer = client.get(location, headers=BROWSER)
     assert (answer.status_code, answer.mimetype) == (410, "text/html")
-    assert "is no longer in the reports folder; trigger a new report" in answer.text
+    assert "is no longer in the reports folder; you can ask for a new report." in answer.text
+    assert client.get(f"/get_report?report_id={report_id}").json["detail"].endswith("; trigger a new report")
     sql(runner.settings.database, "UPDATE report SET state = 'deleted' WHERE id = ?", report_id)
     answer = client.get(location, headers=BROWSER)
-    assert (answer.status_code, "The report was deleted; trigger a new one" in answer.text) == (410, True)
+    assert (answer.status_code, "The report was deleted; you can ask for a new one." in answer.text) == (410, True)
 
 
 def test_deleting_leads_back_and_nothing_of_the_report_is_left(
@@ -127,7 +167,7 @@ def test_deleting_leads_back_and_nothing_of_the_report_is_left(
     assert not runner.path(report_id).exists()
     assert client.get(location, headers=BROWSER).status_code == 410
     again = client.post(f"{location}/delete", headers=BROWSER)
-    assert (again.status_code, "The report was deleted; trigger a new one" in again.text) == (410, True)
+    assert (again.status_code, "The report was deleted; you can ask for a new one." in again.text) == (410, True)
 
 
 FULL = "report_x.csv cannot be written: <No> space left on device"
@@ -209,6 +249,7 @@ def test_what_changed_is_a_page(client: FlaskClient, small_fleet: Path) -> None:
     assert page.text.count('<tr><th scope="row">') == len(changes) > 0
     assert f"{len(changes)} cells differ" in page.text
     assert f'<td class="num">{changes[0]["change"]:+.2f}</td>' in page.text
+    assert '<a href="/stores/worked"><bdi>worked</bdi></a>' in page.text
     missing = client.get(f"{after}/changes?against=nonsense", headers=BROWSER)
     assert (missing.status_code, missing.mimetype) == (404, "text/html")
 

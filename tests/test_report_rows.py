@@ -8,13 +8,20 @@ import pytest
 from conftest import FORMULA_ID, QUOTED_ID, SMALL_CSV
 
 from storemon_flask.errors import Gone, Unprocessable
+from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
 from storemon_flask.services import report_rows
 from storemon_flask.services.report_rows import Page, View
 
-CLASSIC = ("last_hour", "last_day", "last_week")
+CLASSIC = {"last_hour": HOUR_US, "last_day": DAY_US, "last_week": WEEK_US}
 
 
-def look(tmp_path: Path, text: str, view: View = View(), windows: tuple[str, ...] = CLASSIC, **altered: object) -> Page:  # noqa: B008
+def look(
+    tmp_path: Path,
+    text: str,
+    view: View = View(),  # noqa: B008
+    windows: dict[str, int] = CLASSIC,
+    **altered: object,
+) -> Page:
     file = tmp_path / "report_1.csv"
     file.write_text(text, "utf-8")
     return report_rows.page(file, altered, windows, view)  # type: ignore[arg-type]
@@ -88,7 +95,7 @@ def test_names_and_groups_are_shown_where_some_store_has_one(tmp_path: Path) -> 
 
 
 def test_a_wide_report_is_cut_and_its_page_is_short(tmp_path: Path) -> None:
-    windows = tuple(f"w{number}" for number in range(100))
+    windows = {f"w{number}": 0 for number in range(100)}
     text = ",".join(["store_id", *(f"uptime_{name}" for name in windows)]) + "\n"
     text += "".join(f"s{row}," + ",".join(["1.00"] * 100) + "\n" for row in range(200))
     page = look(tmp_path, text, View("uptime_w99", limit=100), windows)
@@ -110,14 +117,65 @@ def test_colour_follows_down_and_unknown_time_and_never_calls_unknown_up(tmp_pat
     ]
 
 
+def test_without_a_column_of_unknown_time_only_uptime_as_long_as_the_window_is_up_all_the_time(tmp_path: Path) -> None:
+    header = "store_id,uptime_last_hour,uptime_last_day,uptime_last_week,downtime_last_hour,downtime_last_day,downtime_last_week\n"
+    page = look(
+        tmp_path,
+        header + "a,60.00,9.00,40.00,0.00,0.00,0.00\nb,59.99,24.00,168.00,0.00,0.00,0.00\nc,30.00,2.00,2.00,0,,\n",
+    )
+    assert page.tones == [
+        ["", "up", "", "", "", "", ""],
+        ["", "", "up", "up", "", "", ""],
+        ["", "", "", "", "down", "", ""],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("length_us", "uptime", "tone"), [(60 * HOUR_US, "60.00", "up"), (61 * HOUR_US, "60.00", ""), (0, "60.00", "")]
+)
+def test_a_window_of_its_own_length_is_up_by_its_own_length(
+    tmp_path: Path, length_us: int, uptime: str, tone: str
+) -> None:
+    text = f"store_id,uptime_mine,downtime_mine\na,{uptime},0.00\n"
+    assert look(tmp_path, text, windows={"mine": length_us}).tones == [["", tone, ""]]
+
+
+def test_a_period_is_up_all_the_time_when_its_uptime_is_as_long_as_it_is(tmp_path: Path) -> None:
+    header = "store_id,period,period_start,period_end,uptime_hours,downtime_hours\n"
+    # The night when clocks go back has an hour more than the others.
+    rows = (
+        "a,2024-11-02,2024-11-02T05:00:00.000000Z,2024-11-03T05:00:00.000000Z,24.00,0.00\n"
+        "a,2024-11-03,2024-11-03T05:00:00.000000Z,2024-11-04T06:00:00.000000Z,24.00,0.00\n"
+        "a,2024-11-04,2024-11-04T06:00:00.000000Z,2024-11-05T06:00:00.000000Z,9.00,0.00\n"
+    )
+    page = look(tmp_path, header + rows, windows={"hours": 9 * HOUR_US})
+    assert [row[4] for row in page.tones] == ["up", "", ""]
+
+
+def test_a_sum_over_stores_is_up_only_where_unknown_time_is_told(tmp_path: Path) -> None:
+    header = "kind,store_id,uptime_last_hour,downtime_last_hour,group\n"
+    rows = "store,a,60.00,0.00,\nstore,b,0.00,0.00,\nfleet,,60.00,0.00,\n"
+    page = look(tmp_path, header + rows)
+    place = [one.name for one in page.columns].index("uptime_last_hour")
+    assert [row[place] for row in page.tones] == ["up", "", ""]
+    full = "kind,store_id,uptime_last_hour,downtime_last_hour,unknown_last_hour,uptime_percent_last_hour\n"
+    page = look(tmp_path, full + "fleet,,60.00,0.00,0.00,100.00\nfleet,,60.00,0.00,60.00,100.00\n")
+    assert [row[2:] for row in page.tones] == [["up", "", "", "up"], ["", "", "unknown", ""]]
+
+
+def test_a_hundred_percent_that_is_rounded_is_not_up_all_the_time(tmp_path: Path) -> None:
+    header = "kind,store_id,uptime_last_week,downtime_last_week,unknown_last_week,uptime_percent_last_week\n"
+    page = look(tmp_path, header + "fleet,,99999.00,0.50,0.00,100.00\n")
+    assert page.tones == [["", "", "", "down", "", "down"]]
+
+
 def test_periods_and_outages_have_their_units(tmp_path: Path) -> None:
     text = (
         "store_id,period,uptime_minutes,downtime_minutes,uptime_percent\na,2024-10-01T09:00-05:00,60.00,0.00,100.00\n"
     )
-    page = look(tmp_path, text, windows=("last_day",))
+    page = look(tmp_path, text, windows={"last_day": DAY_US})
     assert [column.unit for column in page.columns] == ["", "", "min", "min", "%"]
-    assert page.tones == [["", "", "up", "", "up"]]
-    outages = look(tmp_path, "store_id,start,down_minutes,polls\na,2024-10-01T09:00:00.000000Z,12.50,3\n", windows=())
+    outages = look(tmp_path, "store_id,start,down_minutes,polls\na,2024-10-01T09:00:00.000000Z,12.50,3\n", windows={})
     assert [(one.words, one.unit, one.numeric) for one in outages.columns[2:]] == [
         ("down", "min", True),
         ("polls", "", True),
@@ -129,7 +187,7 @@ def test_a_window_of_its_own_name_is_in_hours(tmp_path: Path) -> None:
     page = look(
         tmp_path,
         "store_id,uptime_my_last_hour,uptime_low_last_hour\na,1.00,2.00\n",
-        windows=("my_last_hour", "last_hour"),
+        windows={"my_last_hour": 0, "last_hour": HOUR_US},
     )
     assert [(one.words, one.unit) for one in page.columns[1:]] == [
         ("uptime my_last_hour", "h"),
@@ -139,7 +197,7 @@ def test_a_window_of_its_own_name_is_in_hours(tmp_path: Path) -> None:
 
 def test_a_file_that_went_or_is_no_text_is_said(tmp_path: Path) -> None:
     with pytest.raises(Gone, match="trigger a new report"):
-        report_rows.page(tmp_path / "report_2.csv", {}, (), View())
+        report_rows.page(tmp_path / "report_2.csv", {}, {}, View())
     (tmp_path / "report_3.csv").write_bytes(b"store_id\n\xff\xfe\n")
     with pytest.raises(Gone, match="cannot be read"):
-        report_rows.page(tmp_path / "report_3.csv", {}, (), View())
+        report_rows.page(tmp_path / "report_3.csv", {}, {}, View())

@@ -1,11 +1,13 @@
 """What a report was asked in words, and the form that asks for one: the same fields as a program sends."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from storemon_flask.services import report_words
+from storemon_flask.model import HOUR_US
+from storemon_flask.services import report_rows, report_words
 from storemon_flask.services.data_page import age
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web.pages import report_form
@@ -41,6 +43,46 @@ def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, co
 )  # fmt: skip
 def test_a_report_says_what_was_asked(asked: ReportRow, words: str) -> None:
     assert report_words.asked(asked) == words
+
+
+@pytest.mark.parametrize(
+    ("asked", "lengths"),
+    [
+        (row(), {"last_hour": HOUR_US, "last_day": 24 * HOUR_US, "last_week": 168 * HOUR_US}),
+        (row({"windows": [{"from": "2024-10-01T00:00Z", "to": "2024-10-01T09:00Z", "name": "last_hour"}]}), {"last_hour": 9 * HOUR_US}),
+        (row({"windows": [{"from": "2024-10-01", "to": "2024-10-02", "name": "one"}, "last_day"]}), {"one": 0, "last_day": 24 * HOUR_US}),
+        (row({"kind": "tides"}), {"tide": 0}),
+    ],
+)  # fmt: skip
+def test_windows_have_their_lengths_where_stores_do_not_differ(asked: ReportRow, lengths: dict[str, int]) -> None:
+    assert report_words.windows(replace(asked, method={"windows": list(lengths)})) == lengths
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("2024-11-02_2024-11-05", "2 to 4 November 2024"),
+        ("2024-11-02_2024-11-03", "2 November 2024"),
+        ("2024-10-01_2024-11-01", "1 to 31 October 2024"),
+        ("2024-10-30_2024-11-03", "30 October to 2 November 2024"),
+        ("2024-12-25_2025-01-02", "25 December 2024 to 1 January 2025"),
+        ("2024-10-01T09:00-05:00_2024-10-02T09:30Z", "2024-10-01 14:00 to 2024-10-02 09:30 UTC"),
+        ("last_30_days", "last 30 days"),
+        ("my_last_hour", "my_last_hour"),
+        ("2024-11-02_2024-13-05", "2024-11-02_2024-13-05"),
+        ("October", "October"),
+        ("_", "_"),
+    ],
+)
+def test_a_window_without_a_name_is_called_by_its_days(name: str, words: str) -> None:
+    assert report_words.window_words(name) == words
+
+
+def test_the_days_of_a_window_are_in_what_was_asked_and_over_its_columns() -> None:
+    asked = row({"windows": [{"from": "2024-11-02", "to": "2024-11-05"}, "last_day"]})
+    assert report_words.asked(asked) == "2 to 4 November 2024 and the last day, every store"
+    column = report_rows.column("uptime_2024-11-02_2024-11-05", ["2024-11-02_2024-11-05"])
+    assert (column.words, column.unit) == ("uptime 2 to 4 November 2024", "h")
 
 
 def test_an_untouched_form_asks_for_the_classic_report() -> None:
@@ -90,15 +132,6 @@ def test_what_was_asked_can_be_typed_again() -> None:
     assert report_form.body(form) == {**shape, "stores": ["a"], "columns": "full"}
     outages = {"kind": "outages", "shortest_minutes": 30.0}
     assert report_form.body(report_form.typed(row(outages))) == outages
-
-
-def test_errors_are_told_at_their_field() -> None:
-    errors = {
-        "windows[1].from": ["is missing; it must be a date"],
-        "stores": {"3": ["no text"]},
-        "windows[2]": ["later"],
-    }
-    assert report_form.wrong(errors) == {"windows": "is missing; it must be a date", "stores": "no text"}
 
 
 @pytest.mark.parametrize(

@@ -143,4 +143,7 @@ def one_load(database: Database, load: int) -> LoadRow:
 
 def no_load(load: int) -> NotFound:
     """What is said over HTTP when there is no load of that number."""
-    return NotFound(f"there is no load {load}; GET /api/v1/loads lists those there are")
+    return NotFound(
+        f"there is no load {load}; GET /api/v1/loads lists those there are",
+        people=f"there is no load {load}; perhaps the address is not whole",
+    )

@@ -59,6 +59,14 @@ def freshness(database: Database) -> Freshness:
     return Freshness(feeds, count["stores"], newest)
 
 
+def newest_poll(database: Database) -> int | None:
+    """The instant of the newest poll; None without one."""
+    if not database.exists():
+        return None
+    with database.read() as connection:
+        return stores.newest_poll(connection)
+
+
 def places(database: Database, default_zone: str) -> Places:
     """The groups and zones that stores are in, by name, and whether there is a poll."""
     if not database.exists():

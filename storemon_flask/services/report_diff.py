@@ -38,6 +38,7 @@ def changes(before: tuple[str, Altered], after: tuple[str, Altered]) -> list[Cha
     if not columns:
         raise Unprocessable(
             "the two reports have no column of numbers in common; trigger both with the same windows",
+            people="the two reports have no column of figures in common, so there is nothing to compare",
             errors={"against": ["no column in common"]},
         )
     found = []

@@ -1,7 +1,7 @@
 """A finished report to look at: its columns in words with their units, and a page of its rows, filtered and sorted."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.errors import Gone, Unprocessable
-from storemon_flask.services import report_text
+from storemon_flask.model import HOUR_US, MINUTE_US
+from storemon_flask.services import instants, report_text, report_words
 from storemon_flask.services.report_text import Altered
 
 # Longer reports are shown in their own order: to sort one takes memory for each of its rows.
 MOST_SORTED: Final = 200_000
 # Wider ones are cut: nobody reads a row of four hundred cells, and a page of them is too large to send.
 MOST_COLUMNS: Final = 48
-# What a page holds, so that it stays small however wide the report is.
+# What a page holds, so that it stays small however wide the report is: cells, and bytes as rows of each kind have them.
 _MOST_CELLS: Final = 3_600
+_MOST_BYTES: Final = 115_000
+_ID_BYTES, _TEXT_BYTES, _NUMBER_BYTES = 300, 80, 18
 MOST_ROWS: Final = 500
+_NOTHING: Final = ("", "0.00")
 _FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
 _MEASURES: Final = (
     "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime", "unknown", "business", "measured",
@@ -78,19 +82,37 @@ class Page:
     # Rows a page: fewer than asked where the report is wide. `first` of this page, from 0.
     limit: int
     first: int
+    # The most that a page of it holds.
+    most: int
+
+    @property
+    def ids(self) -> list[str]:
+        """The stores of the rows, each once."""
+        place = next((place for place, column in enumerate(self.columns) if column.name == "store_id"), None)
+        return [] if place is None else list(dict.fromkeys(cells[place] for cells in self.rows if cells[place]))
+
+    @property
+    def measures(self) -> set[str]:
+        """What the columns shown are measures of."""
+        return {column.measure for column in self.columns if column.measure}
 
 
-def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Page:
-    """The rows asked for, read from the report's CSV; `windows` are the names of its windows.
+def page(
+    file: Path, altered: Altered, windows: Mapping[str, int], view: View, also: Collection[str] = frozenset()
+) -> Page:
+    """The rows asked for, read from the report's CSV; `windows` are the names of its windows, with their lengths in
+    microseconds (0 where that differs from store to store). Rows of the stores `also` fit the filter in any case.
 
     `Unprocessable` for a column that it does not have and for sorting one that is too long, `Gone` when the file went.
     """
     header = _header(file)
-    columns = [column(name, windows) for name in header]
+    columns = [column(name, tuple(windows)) for name in header]
     names = {place for place, name in enumerate(header) if name in ("name", "group")}
     said: set[int] = set()
+    store = header.index("store_id") if "store_id" in header else 0
     texts = [place for place, column in enumerate(columns) if not column.numeric]
-    limit = max(1, min(view.limit, MOST_ROWS, _MOST_CELLS // max(min(len(columns), MOST_COLUMNS), 1)))
+    most = _most_rows(columns)
+    limit = max(1, min(view.limit, most))
     first = (view.number - 1) * limit
     by = None if view.sort is None else _place(columns, view.sort)
     wanted = view.text.casefold()
@@ -102,7 +124,7 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
         # Totals are of no store: their group is what they are of, even when that is none.
         if len(said) < len(names):
             said |= {place for place in names if cells[place] or not cells[0]}
-        if wanted and not any(wanted in cells[place].casefold() for place in texts):
+        if wanted and cells[store] not in also and not any(wanted in cells[place].casefold() for place in texts):
             continue
         found += 1
         if by is None:
@@ -121,15 +143,25 @@ def page(file: Path, altered: Altered, windows: Sequence[str], view: View) -> Pa
     order = _shown(columns, names - said)
     shown = [columns[place] for place in order]
     named = [dict(zip(header, cells, strict=False)) for cells in kept]
-    tones = [[tone(column, cells) for column in shown] for cells in named]
+    tones = [[tone(column, cells, windows) for column in shown] for cells in named]
     rows = [[cells[place] for place in order] for cells in kept]
-    return Page(shown, rows, tones, total, found, len(columns) - len(names - said) - len(shown), limit, first)
+    return Page(shown, rows, tones, total, found, len(columns) - len(names - said) - len(shown), limit, first, most)
 
 
-def tone(column: Column, cells: Mapping[str, str]) -> str:
-    """What a cell says of its row (by column name): `down`, `unknown`, `up`, or nothing. Unknown time is never up."""
+def _most_rows(columns: Sequence[Column]) -> int:
+    shown = columns[:MOST_COLUMNS]
+    row = _ID_BYTES + sum(_NUMBER_BYTES if column.numeric else _TEXT_BYTES for column in shown[1:])
+    return max(1, min(MOST_ROWS, _MOST_CELLS // max(len(shown), 1), _MOST_BYTES // row))
+
+
+def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -> str:
+    """What a cell says of its row (by column name): `down`, `unknown`, `up`, or nothing.
+
+    `up` needs a proof that nothing is unknown: a column that says so, or uptime as long as the window or period is (`windows`
+    as of `page`). That a report has no column of unknown time proves nothing.
+    """
     value = cells[column.name]
-    some = value not in ("", "0.00")
+    some = value not in _NOTHING
     if column.measure == "downtime" or column.name == "down_minutes":
         return "down" if some else ""
     if column.measure == "unknown":
@@ -140,15 +172,38 @@ def tone(column: Column, cells: Mapping[str, str]) -> str:
     suffixes = (column.suffix,) if column.suffix else ("_hours", "_minutes")
 
     def amount(measure: str) -> bool:
-        return any(cells.get(measure + suffix, "") not in ("", "0.00") for suffix in suffixes)
+        return any(cells.get(measure + suffix, "") not in _NOTHING for suffix in suffixes)
 
     if column.measure == "uptime":
-        return "up" if some and not amount("downtime") and not amount("unknown") else ""
+        return "up" if some and not amount("downtime") and _known(column, cells, suffixes, windows) else ""
     if not value:
         return "unknown" if amount("unknown") else ""
-    if value != "100.00":
+    # Of a large fleet, 100.00 is a rounded figure.
+    if value != "100.00" or amount("downtime"):
         return "down"
-    return "" if amount("unknown") else "up"
+    return "up" if _known(column, cells, suffixes, windows) else ""
+
+
+def _known(column: Column, cells: Mapping[str, str], suffixes: Sequence[str], windows: Mapping[str, int]) -> bool:
+    """Whether it is said that none of the row's time is unknown, or follows from its uptime."""
+    said = [cells[f"unknown{suffix}"] for suffix in suffixes if f"unknown{suffix}" in cells]
+    if said:
+        return said == ["0.00"]
+    # A sum over several stores may be as long as the window though most of it is unknown.
+    if column.measure != "uptime" or cells.get("kind", "store") != "store":
+        return False
+    unit_us = MINUTE_US if column.unit == "min" else HOUR_US
+    length_us = _period_us(cells) or windows.get(column.suffix[1:], 0)
+    uptime = _key(cells[column.name], True)
+    return length_us > 0 and isinstance(uptime, Decimal) and uptime * unit_us == length_us
+
+
+def _period_us(cells: Mapping[str, str]) -> int:
+    """How long the row's period is; 0 when it has none."""
+    try:
+        return instants.read(cells["period_end"]) - instants.read(cells["period_start"])
+    except (KeyError, ValueError):
+        return 0
 
 
 def column(name: str, windows: Sequence[str]) -> Column:
@@ -161,7 +216,7 @@ def column(name: str, windows: Sequence[str]) -> Column:
         minutes = suffix == "_minutes" or suffix == "_last_hour"
         unit = "%" if measure == "uptime_percent" else "min" if minutes else "h"
         words = measure.removesuffix("_percent").replace("_", " ")
-        window = "" if suffix in ("", "_hours", "_minutes") else _window(suffix[1:])
+        window = "" if suffix in ("", "_hours", "_minutes") else report_words.window_words(suffix[1:])
         return Column(name, f"{words} {window}".strip(), unit, True, measure, suffix)
     words = _WORDS.get(name, name.replace("_", " "))
     return Column(name, words, "min" if name == "down_minutes" else "", report_text.is_number(name))
@@ -176,10 +231,6 @@ def _shown(columns: Sequence[Column], empty: Set[int]) -> list[int]:
     first = [names.index(name) for name in _FIRST if name in names]
     order = first + [place for place in range(len(columns)) if place not in first]
     return [place for place in order if place not in empty][:MOST_COLUMNS]
-
-
-def _window(name: str) -> str:
-    return name.replace("_", " ") if name.startswith("last_") else name
 
 
 def _place(columns: Sequence[Column], name: str) -> int:
@@ -240,4 +291,5 @@ def _header(file: Path) -> list[str]:
 
 
 def _unreadable(file: Path, error: Exception) -> Gone:
-    return Gone(f"the report's file {file.name} cannot be read ({error}); trigger a new report")
+    what = f"the report's file {file.name} cannot be read ({error})"
+    return Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report")

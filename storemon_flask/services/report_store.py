@@ -15,12 +15,20 @@ from storemon_flask.services.report_diff import Change
 from storemon_flask.services.report_text import Altered
 from storemon_flask.storage import reports, stores
 from storemon_flask.storage.db import Database
-from storemon_flask.storage.reports import LISTED_STORES as LISTED_STORES
-from storemon_flask.storage.reports import ReportRow as ReportRow
+from storemon_flask.storage.report_row import LISTED_STORES as LISTED_STORES
+from storemon_flask.storage.report_row import ReportRow as ReportRow
 
-_GONE: Final[Mapping[str | None, str]] = {
-    "old": "the report was deleted because it was older than STOREMON_KEEP_REPORTS_DAYS allows; trigger a new one",
-    "lost": "the report's file was no longer in the reports folder when the server started; trigger a new report",
+# What programs are told, and people.
+_GONE: Final[Mapping[str | None, tuple[str, str]]] = {
+    None: ("the report was deleted; trigger a new one", "the report was deleted; you can ask for a new one"),
+    "old": (
+        "the report was deleted because it was older than STOREMON_KEEP_REPORTS_DAYS allows; trigger a new one",
+        "the report was deleted because it was older than reports are kept here; you can ask for a new one",
+    ),
+    "lost": (
+        "the report's file was no longer in the reports folder when the server started; trigger a new report",
+        "the report's file was no longer in its folder when the server started; you can ask for a new report",
+    ),
 }
 
 
@@ -40,7 +48,10 @@ def make_folder(folder: Path) -> None:
 def get(database: Database, report_id: str | None) -> ReportRow:
     """The report of that id; `BadRequest` without one, `NotFound` for an unknown one, `Gone` for a deleted one."""
     if not report_id:
-        raise BadRequest("name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered")
+        raise BadRequest(
+            "name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered",
+            people="the address names no report",
+        )
     row = None
     if database.exists():
         with database.read() as connection:
@@ -51,9 +62,13 @@ def get(database: Database, report_id: str | None) -> ReportRow:
 def present(row: ReportRow | None) -> ReportRow:
     """The report found; `NotFound` when there is none, `Gone` for a deleted one."""
     if row is None:
-        raise NotFound("there is no report of that id; POST /trigger_report makes one and answers its id")
+        raise NotFound(
+            "there is no report of that id; POST /trigger_report makes one and answers its id",
+            people="there is no such report; perhaps the address is not whole",
+        )
     if row.state == "deleted":
-        raise Gone(_GONE.get(row.gone, "the report was deleted; trigger a new one"))
+        sentence, people = _GONE.get(row.gone) or _GONE[None]
+        raise Gone(sentence, people=people)
     return row
 
 
@@ -67,7 +82,8 @@ def file_of(row: ReportRow, folder: Path) -> Path:
 
 def gone(file: Path) -> Gone:
     """What is said when a report's file is not there."""
-    return Gone(f"the report's file {file.name} is no longer in the reports folder; trigger a new report")
+    what = f"the report's file {file.name} is no longer in the reports folder"
+    return Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report")
 
 
 def newest(database: Database, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
@@ -98,7 +114,10 @@ def diff(database: Database, folder: Path, before_id: str, after_id: str, files:
                 raise NotFound(f"{report_id!r} is neither a file nor the id of a report") from None
             raise
         if row.state != "complete":
-            raise Conflict(f"report {report_id} is {row.state}, not complete; ask again when it is")
+            raise Conflict(
+                f"report {report_id} is {row.state}, not complete; ask again when it is",
+                people="one of the two reports is not complete; compare them when it is",
+            )
         file = file_of(row, folder)
         try:
             found.append((file.read_text("utf-8"), row.altered))
@@ -135,13 +154,18 @@ def add(
         shape = dict(asked.shape) or None
         version = stores.data_version(connection)
         digest = None if rules is None else _digest(question, default_zone, rules)
-        if digest is not None and reports.join(connection, report_id, wanted, shape, now_us, digest, version):
+        as_of_asked = asked.as_of_us is not None
+        if digest is not None and reports.join(
+            connection, report_id, wanted, shape, now_us, digest, version, as_of_asked
+        ):
             return False
         if most_waiting is not None and reports.waiting(connection) >= most_waiting:
             raise QueueFull(
                 f"{most_waiting:,} report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
             )
-        reports.add(connection, report_id, question.as_of_us, asked.columns, wanted, shape, now_us, digest, version)
+        reports.add(
+            connection, report_id, question.as_of_us, asked.columns, wanted, shape, now_us, digest, version, as_of_asked
+        )
         return True
 
 

@@ -65,7 +65,7 @@ def read(asked: Mapping[str, Any]) -> Shape | None:
     if _one_of("kind", asked.get("kind"), KINDS) == "outages":
         return _outages(asked)
     if asked.get("shortest_minutes") is not None:
-        raise _wrong("shortest_minutes", "is of outages", "left out without kind outages")
+        raise _wrong("shortest_minutes", "is of outages", "left out without kind outages", "kind")
     by = _one_of("by", asked.get("by"), BY)
     windows = tuple(_window(place, one) for place, one in enumerate(_list("windows", asked.get("windows"))))
     if not windows:
@@ -73,13 +73,13 @@ def read(asked: Mapping[str, Any]) -> Shape | None:
             (_last(_RANGE_OF[by]),) if by else tuple(_last(name) for name in ("last_hour", "last_day", "last_week"))
         )
     if len(windows) > _MOST_WINDOWS:
-        raise _wrong("windows", f"has {len(windows)} entries", f"at most {_MOST_WINDOWS}")
+        raise _wrong("windows", f"has {len(windows)} entries", f"at most {_MOST_WINDOWS}", "many")
     if by and len(windows) > 1:
-        raise _wrong("windows", f"has {len(windows)} entries", f"one window with `by`, which is cut into {by}s")
+        raise _wrong("windows", f"has {len(windows)} entries", f"one window with `by`, which is cut into {by}s", "one")
     names = [window.name for window in windows]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise _wrong("windows", f"names {twice!r} twice", "a name of its own for each window")
+        raise _wrong("windows", f"names {twice!r} twice", "a name of its own for each window", "twice")
     totals = asked.get("totals") or False
     if not isinstance(totals, bool):
         raise _wrong("totals", f"is {totals!r}", "true or false")
@@ -96,17 +96,17 @@ def read(asked: Mapping[str, Any]) -> Shape | None:
 def _outages(asked: Mapping[str, Any]) -> Shape:
     for name in ("by", "totals", "method"):
         if asked.get(name) not in (None, False, "nearest"):
-            raise _wrong(name, "does not go with outages", "left out")
+            raise _wrong(name, "does not go with outages", "left out", "kind")
     windows = tuple(_window(place, one) for place, one in enumerate(_list("windows", asked.get("windows"))))
     if len(windows) > 1:
-        raise _wrong("windows", f"has {len(windows)} entries", "one window, in which outages are looked for")
+        raise _wrong("windows", f"has {len(windows)} entries", "one window, in which outages are looked for", "one")
     shortest = asked.get("shortest_minutes") or 0
     if (
         isinstance(shortest, bool)
         or not isinstance(shortest, int | float)
         or not 0 <= shortest <= _LONGEST_US / MINUTE_US
     ):
-        raise _wrong("shortest_minutes", f"is {shortest!r}", "a number of minutes from 0 to 576000")
+        raise _wrong("shortest_minutes", f"is {shortest!r}", "a number of minutes from 0 to 576000", "number")
     return Shape(
         windows or (_last("last_week"),),
         None,
@@ -124,9 +124,8 @@ def check_as_of(shape: Shape, as_of_us: int) -> None:
     for place, window in enumerate(shape.windows):
         # A local date is at most a day ahead of the same date in UTC.
         if window.at(as_of_us)[0 if window.local else 1] > as_of_us + (DAY_US if window.local else 0):
-            raise _wrong(
-                f"windows[{place}]", f"{window.name!r} ends after the as-of", "a window that ends by the as-of"
-            )
+            what = f"{window.name!r} ends after the as-of"
+            raise _wrong(f"windows[{place}]", what, "a window that ends by the as-of", "after")
 
 
 def _last(name: str) -> Window:
@@ -146,14 +145,14 @@ def _window(place: int, asked: Any) -> Window:
             raise _wrong(f"{field}.{name}", "is not a field of a window", "from, to and name")
     (from_us, local), (to_us, to_local) = (_edge(f"{field}.{edge}", asked.get(edge)) for edge in ("from", "to"))
     if local != to_local:
-        raise _wrong(field, "mixes a date with an instant", "two dates, or two instants with an offset")
+        raise _wrong(field, "mixes a date with an instant", "two dates, or two instants with an offset", "mixed")
     if to_us <= from_us:
-        raise _wrong(field, f"runs from {asked['from']!r} to {asked['to']!r}", "an end after its start")
+        raise _wrong(field, f"runs from {asked['from']!r} to {asked['to']!r}", "an end after its start", "order")
     if to_us - from_us > _LONGEST_US:
-        raise _wrong(field, f"is {(to_us - from_us) / DAY_US:.0f} days long", "at most 400 days")
+        raise _wrong(field, f"is {(to_us - from_us) / DAY_US:.0f} days long", "at most 400 days", "long")
     name = asked.get("name", f"{asked['from']}_{asked['to']}")
     if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
-        raise _wrong(f"{field}.name", f"is {name!r}", "1 to 100 printable characters")
+        raise _wrong(f"{field}.name", f"is {name!r}", "1 to 100 printable characters", "name")
     return Window(name, 0, from_us, to_us, local)
 
 
@@ -161,7 +160,7 @@ def _edge(field: str, value: Any) -> tuple[int, bool]:
     """Microseconds, and whether the value is a local date."""
     allowed = "a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"
     if not isinstance(value, str):
-        raise _wrong(field, "is missing" if value is None else f"is {value!r}", allowed)
+        raise _wrong(field, "is missing" if value is None else f"is {value!r}", allowed, "missing")
     try:
         if len(value) == len("2024-10-01"):
             return (date.fromisoformat(value) - _EPOCH).days * DAY_US, True
@@ -169,7 +168,7 @@ def _edge(field: str, value: Any) -> tuple[int, bool]:
             raise ValueError
         return instants.read(value), False
     except ValueError:
-        raise _wrong(field, f"is {value[:100]!r}", allowed) from None
+        raise _wrong(field, f"is {value[:100]!r}", allowed, "instant") from None
 
 
 def _one_of(field: str, value: Any, allowed: Sequence[str]) -> str | None:
@@ -196,5 +195,6 @@ def _list(field: str, value: Any) -> list[Any]:
     return value
 
 
-def _wrong(field: str, what: str, allowed: str) -> Unprocessable:
-    return Unprocessable(f"{field} {what}; it must be {allowed}", errors={field: [f"{what}; it must be {allowed}"]})
+def _wrong(field: str, what: str, allowed: str, why: str = "choice") -> Unprocessable:
+    sentence = f"{what}; it must be {allowed}"
+    return Unprocessable(f"{field} {sentence}", why=why, errors={field: [sentence]})

@@ -110,7 +110,10 @@ def find(connection: sqlite3.Connection, store_id: str) -> tuple[int, int, int]:
     """A store's number, and its first and newest poll (-1: never polled); `NotFound` when there is none of that id."""
     rows, missing = stores.rows_of(connection, [store_id])
     if missing:
-        raise NotFound(f"there is no store {store_id!r}; GET /api/v1/stores and `storemon stores` list those there are")
+        raise NotFound(
+            f"there is no store {store_id!r}; GET /api/v1/stores and `storemon stores` list those there are",
+            people=f"there is no store “{store_id}”; perhaps it was removed, or the address is not whole",
+        )
     return int(rows.number[0]), int(rows.first_poll_us[0]), int(rows.last_poll_us[0])
 
 

@@ -7,61 +7,12 @@ one UPDATE, so those that are not deleted are always in one state.
 
 import json
 import sqlite3
-from dataclasses import dataclass
 from typing import Any, Final
+
+from storemon_flask.storage.report_row import COLUMNS, LISTED, MORE, ReportRow, json_text, read, shape_text
 
 # Answers for every report of a job, by the job's id, twice.
 _OF_JOB: Final = "(id = ? OR shares = ?)"
-# A row of a list has so many of the stores it was asked for: a report may name all of a fleet.
-LISTED_STORES: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class ReportRow:
-    """One report: what was asked, where it stands, what came out. `stores` None means every store.
-
-    `altered` maps columns to row numbers (from 0) to the texts that the CSV shows differently, for the JSON form. In a list
-    (`newest`) it is empty, and `stores` has the first few; `more_stores` says how many there are beyond those.
-    """
-
-    id: str
-    state: str
-    as_of_us: int
-    columns: str
-    stores: list[str] | None
-    requested_us: int
-    started_us: int | None
-    finished_us: int | None
-    attempts: int
-    progress: float
-    error: str | None
-    row_count: int | None
-    byte_count: int | None
-    sha256: str | None
-    altered: dict[str, dict[int, str]]
-    shape: dict[str, Any] | None
-    method: dict[str, Any] | None
-    shares: str | None = None
-    last_error: str | None = None
-    next_try_us: int | None = None
-    gone: str | None = None
-    died: int = 0
-    more_stores: int = 0
-
-    @property
-    def tries(self) -> int:
-        """How often it was begun and the process lived to see it end."""
-        return self.attempts - self.died
-
-    @property
-    def stores_asked(self) -> int | None:
-        """How many stores were named; None when none were."""
-        return None if self.stores is None else len(self.stores) + self.more_stores
-
-    @property
-    def job(self) -> str:
-        """The id of the computation, which its file bears: its own, or that of the report it shares."""
-        return self.shares or self.id
 
 
 def add(
@@ -74,12 +25,22 @@ def add(
     now_us: int,
     question: str | None = None,
     data_version: int | None = None,
+    as_of_asked: bool = False,
 ) -> None:
     """A pending report with a job of its own; `shape` is what was asked beyond the classic windows."""
     connection.execute(
         "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version) "
         "VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?)",
-        (report_id, as_of_us, columns, _text(stores), _text(shape), now_us, question, data_version),
+        (
+            report_id,
+            as_of_us,
+            columns,
+            json_text(stores),
+            shape_text(shape, as_of_asked),
+            now_us,
+            question,
+            data_version,
+        ),
     )
 
 
@@ -91,6 +52,7 @@ def join(
     now_us: int,
     question: str,
     data_version: int,
+    as_of_asked: bool = False,
 ) -> bool:
     """A report that shares the job of an equal one that is not finished; False when there is none.
 
@@ -104,7 +66,7 @@ def join(
         "SELECT ?, state, as_of_us, columns, ?, ?, ?, question, data_version, started_us, attempts, coalesce(shares, id) "
         "FROM report WHERE question = ? AND data_version = ? AND state IN ('pending', 'running') "
         "AND died = 0 AND last_error IS NULL LIMIT 1",
-        (report_id, _text(stores), _text(shape), now_us, question, data_version),
+        (report_id, json_text(stores), shape_text(shape, as_of_asked), now_us, question, data_version),
     )
 
 
@@ -116,8 +78,8 @@ def waiting(connection: sqlite3.Connection) -> int:
 
 def find(connection: sqlite3.Connection, report_id: str) -> ReportRow | None:
     """The report of that id, or None."""
-    row = connection.execute(f"SELECT {_COLUMNS} FROM report WHERE id = ?", [report_id]).fetchone()
-    return None if row is None else _report(row)
+    row = connection.execute(f"SELECT {COLUMNS} FROM report WHERE id = ?", [report_id]).fetchone()
+    return None if row is None else read(row)
 
 
 def claim(connection: sqlite3.Connection, job: str, now_us: int) -> ReportRow | None:
@@ -131,9 +93,9 @@ def claim(connection: sqlite3.Connection, job: str, now_us: int) -> ReportRow | 
     if not claimed:
         return None
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM report WHERE {_OF_JOB} AND state = 'running' LIMIT 1", (job, job)
+        f"SELECT {COLUMNS} FROM report WHERE {_OF_JOB} AND state = 'running' LIMIT 1", (job, job)
     ).fetchone()
-    return _report(row)
+    return read(row)
 
 
 def advance(connection: sqlite3.Connection, job: str, progress: float) -> bool:
@@ -239,37 +201,6 @@ def states(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
     }
 
 
-_COLUMNS: Final = (
-    "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, "
-    "CASE WHEN shares IS NOT NULL AND state IN ('pending', 'running') "
-    "THEN (SELECT first.progress FROM report AS first WHERE first.id = report.shares) ELSE progress END, error, "
-    "row_count, byte_count, sha256, altered_ids, shape, method, shares, last_error, next_try_us, gone, died"
-)
-
-
-# The same without what grows with the fleet. SQLite hands over the few stores alone.
-_LISTED: Final = _COLUMNS.replace("altered_ids", "NULL").replace(
-    " stores,",
-    " iif(stores IS NULL, NULL, (SELECT json_group_array(value) FROM "
-    f"(SELECT value FROM json_each(report.stores) LIMIT {LISTED_STORES}))),",
-)
-_MORE: Final = f"max(0, coalesce(json_array_length(stores), 0) - {LISTED_STORES})"
-
-
-def _report(row: tuple[Any, ...]) -> ReportRow:
-    stores, altered, shape, method = (
-        None if row[place] is None else json.loads(row[place]) for place in (4, 14, 15, 16)
-    )
-    texts: dict[str, dict[int, str]] = {}
-    for key, value in (altered or {}).items():
-        if isinstance(value, str):
-            # Reports of before there were names: ids alone, by row.
-            texts.setdefault("store_id", {})[int(key)] = value
-        else:
-            texts[key] = {int(place): text for place, text in value.items()}
-    return ReportRow(*(*row[:4], stores, *row[5:14], texts, shape, method, *row[17:]))
-
-
 def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
     """Up to `limit` reports that were not deleted, the newest first; only those asked for before (instant, id), if given.
 
@@ -277,15 +208,11 @@ def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit
     """
     at, report_id = before or (1 << 62, "")
     rows = connection.execute(
-        f"SELECT {_LISTED}, {_MORE} FROM report WHERE state <> 'deleted' AND (requested_us, id) < (?, ?) "
+        f"SELECT {LISTED}, {MORE} FROM report WHERE state <> 'deleted' AND (requested_us, id) < (?, ?) "
         "ORDER BY requested_us DESC, id DESC LIMIT ?",
         (at, report_id, limit),
     )
-    return [_report(row) for row in rows]
-
-
-def _text(asked: object) -> str | None:
-    return None if asked is None else json.dumps(asked)
+    return [read(row) for row in rows]
 
 
 def _step(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> bool:

@@ -101,8 +101,11 @@ def page(
     return register
 
 
-def parameters(schema: Schema | None) -> dict[str, Any]:
-    """The address's parameters, checked; `Unprocessable` names each that is wrong and says which there are."""
+def parameters(schema: Schema | None, others: bool = False) -> dict[str, Any]:
+    """The address's parameters, checked; `Unprocessable` names each that is wrong and says which there are.
+
+    With `others` those that the schema does not have are passed over.
+    """
     known = {} if schema is None else {name: one for name, one in schema.fields.items() if not one.dump_only}
     given = request.args.to_dict(flat=False)
     raw: dict[str, Any] = {}
@@ -116,7 +119,9 @@ def parameters(schema: Schema | None) -> dict[str, Any]:
             raw[name] = values[0]
     for name in set(given) - set(known):
         raw.pop(name, None)
-        errors[name] = ["is not a parameter of this address"]
+        errors.pop(name, None)
+        if not others:
+            errors[name] = ["is not a parameter of this address"]
     loaded: dict[str, Any] = {}
     if schema is not None:
         try:

@@ -94,11 +94,12 @@ def upload(query: dict[str, Any]) -> Response:
         why = next(summary.error for summary in result.files if summary.error)
         raise _refusal(result.load, why, result.files)
     if result.error is not None and all(summary.error for summary in result.files):
+        # Where there is no database yet, it is not remembered.
+        members: dict[str, Any] = {"load_id": result.load} if result.load else {}
         raise Unprocessable(
             "; ".join(f"{summary.file}: {summary.error}" for summary in result.files[:10]),
             errors={summary.file: [summary.error] for summary in result.files},
-            # Where there is no database yet, it is not remembered.
-            **({"load_id": result.load} if result.load else {}),
+            **members,
         )
     return jsonify(load_id=result.load, files=[file_json(summary, REJECTS_SHOWN) for summary in result.files])
 

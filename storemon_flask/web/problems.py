@@ -7,11 +7,12 @@ from functools import partial
 from typing import Final
 
 from flask import Flask, Response, json, request
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
 from storemon_flask.errors import Busy, StoremonError
-from storemon_flask.web.pages.errors import error_page, wants_page
+from storemon_flask.web.pages.errors import error_page, unslashed, wants_page
 
 _TRY_PAGES: Final = "the pages are Now, Reports, Data and Docs"
 _TRY_CALLS: Final = "try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
@@ -27,10 +28,10 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
-def problem(status: int, kind: str, title: str, detail: str, **members: object) -> Response:
-    """The answer itself: a page where a browser asks, with the same sentence."""
+def problem(status: int, kind: str, title: str, detail: str, *, people: str = "", **members: object) -> Response:
+    """The answer itself: a page where a browser asks, with the sentence for people where there is one."""
     if wants_page():
-        answer = error_page(status, title, detail)
+        answer = error_page(status, title, people or detail)
         answer.vary.add("Accept")
         return answer
     body = {"type": f"urn:storemon:problem:{kind}", "title": title, "status": status, "detail": detail, **members}
@@ -40,7 +41,7 @@ def problem(status: int, kind: str, title: str, detail: str, **members: object) 
 
 
 def _storemon(refusals: "_Refusals", error: StoremonError) -> Response:
-    answer = problem(error.status, error.kind, error.title, error.message, **error.members)
+    answer = problem(error.status, error.kind, error.title, error.message, people=error.people, **error.members)
     if isinstance(error, Busy):
         answer.headers["Retry-After"] = str(error.retry_after_s)
         refusals.told(error)
@@ -74,21 +75,29 @@ class _Refusals:
         )
 
 
-def _http(error: HTTPException) -> Response:
+def _http(error: HTTPException) -> ResponseReturnValue:
+    page = unslashed() if isinstance(error, NoRoute) else None
+    if page is not None:
+        return page
     status = error.code or 500
-    detail = error.description or error.name
+    detail, people = error.description or error.name, ""
     if isinstance(error, NoRoute):
-        detail = f"there is nothing at {request.path}; {_TRY_PAGES if wants_page() else _TRY_CALLS}"
+        detail = f"there is nothing at {request.path}; {_TRY_CALLS}"
+        people = f"there is nothing at {request.path}; {_TRY_PAGES}"
     elif status == 416:
         detail = "the report has fewer bytes than the Range asks for; leave the Range header out to get it whole"
     elif status == 413:
         detail = (
             f"the body is larger than the {request.max_content_length:,} bytes that this call takes; send it in parts"
         )
+        people = (
+            f"this is larger than the {request.max_content_length:,} bytes that are taken at once; send it in parts"
+        )
     elif isinstance(error, MethodNotAllowed):
         allowed = " or ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
         detail = f"{request.path} does not answer {request.method}; use {allowed}"
-    answer = problem(status, error.name.lower().replace(" ", "-"), error.name, detail)
+        people = "this address is for a button or a program, and has nothing to look at"
+    answer = problem(status, error.name.lower().replace(" ", "-"), error.name, detail, people=people)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             answer.headers[name] = value

@@ -73,9 +73,13 @@ def made(page: Page, url: str) -> str:
 
 
 def cells(page: Page) -> list[list[str]]:
-    """The table as it is shown, without units and signs."""
+    """The table as it is shown, without units, signs and what stores are called."""
     found: list[list[str]] = page.locator("table.cells").evaluate(
-        "table => [...table.rows].map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+        """table => {
+            const copy = table.cloneNode(true);
+            copy.querySelectorAll(".called").forEach(one => one.remove());
+            return [...copy.rows].map(row => [...row.cells].map(cell => cell.textContent.trim()));
+        }"""
     )
     return found
 
@@ -102,6 +106,7 @@ def test_asking_by_the_button_leads_to_the_numbers_of_the_csv(browser: Browser, 
         report_id = made(page, server.url)
         expected = the_csv(server.url, report_id)
         assert len(expected) == STORES + 1
+        assert page.locator("th .called").first.inner_text() == f"{HOSTILE[0][:40]} 0 · South"
         seen: dict[str, list[str]] = {}
         while True:
             seen |= {row[0]: row[1:] for row in cells(page)[1:]}
@@ -197,10 +202,32 @@ def test_what_is_wrong_is_said_at_the_form(browser: Browser, server: Any) -> Non
         page.goto("/reports")
         page.get_by_label("As of").fill("yesterday")
         page.get_by_role("button", name="Make report").click()
-        expect(page.get_by_role("alert")).to_contain_text("'yesterday' is not an instant")
-        assert page.get_by_label("As of").input_value() == "yesterday"
+        expect(page.get_by_role("alert")).to_contain_text("Not asked for yet: see what is marked below.")
+        typed = page.get_by_label("As of")
+        expect(typed).to_have_accessible_description(re.compile("“yesterday” is no date or instant"))
+        assert typed.input_value() == "yesterday"
         expect(page.locator("#error")).to_be_focused()
         no_violation(page)
+        page.get_by_role("alert").get_by_role("link", name="As of").click()
+        expect(typed).to_be_focused()
+
+
+@LOOKS
+def test_a_window_half_typed_is_marked_in_its_own_row(browser: Browser, server: Any, scheme: str, width: int) -> None:
+    with watched(
+        browser, server.url, errors_expected=True, color_scheme=scheme, viewport={"width": width, "height": 800}
+    ) as page:
+        page.goto("/reports")
+        page.get_by_text("More: windows").click()
+        page.get_by_label("From (window 3)").fill("2024-10-01")
+        page.get_by_role("button", name="Make report").click()
+        page.get_by_role("alert").get_by_role("link", name="To (window 3)").click()
+        missing = page.get_by_label("to (window 3)")
+        expect(missing).to_be_focused()
+        expect(missing).to_have_accessible_description(re.compile("Until when?"))
+        assert page.locator("[aria-invalid]").count() == 1
+        no_violation(page)
+        nothing_sticks_out(page)
 
 
 def test_a_report_is_downloaded_as_it_is(browser: Browser, server: Any) -> None:
@@ -242,6 +269,31 @@ def test_paper_has_the_table_and_nothing_to_press(browser: Browser, server: Any)
         assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
 
 
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (320, "screen"), (1032, "print")])
+def test_an_ordinary_uuid_is_read_whole_on_screen_phone_and_paper(
+    browser: Browser, server: Any, width: int, media: Any
+) -> None:
+    # Its digits are as wide as they come.
+    uuid = "8d08d8d0-d0d8-48d8-88d0-d0d8d8d8d0d8"
+    body = f"store_id,timestamp_utc,status\n{uuid},2024-10-14 11:00:00,active\n".encode()
+    request = urllib.request.Request(f"{server.url}/api/v1/feeds/polls", body, {"Content-Type": "text/csv"})
+    urllib.request.urlopen(request, timeout=30).close()
+    for columns in ("classic", "full"):
+        report_id = trigger(server.url, columns=columns)
+        with watched(browser, server.url, viewport={"width": width, "height": 700}) as page:
+            page.goto(f"/reports/{report_id}?q={uuid}")
+            page.emulate_media(media=media)
+            cell = page.locator(f"th bdi[title='{uuid}']")
+            expect(cell).to_have_text(uuid)
+            box = cell.evaluate(
+                "one => [one.scrollWidth <= one.clientWidth, one.scrollHeight <= one.clientHeight, one.clientHeight]"
+            )
+            assert box[:2] == [True, True], (columns, box)
+            # In one line where there is room for it, and never a letter a line.
+            assert box[2] < (30 if width > 320 else 70), (columns, box)
+            nothing_sticks_out(page)
+
+
 @LOOKS
 def test_no_page_of_reports_keeps_anybody_out(browser: Browser, server: Any, scheme: str, width: int) -> None:
     ids = [
@@ -262,12 +314,22 @@ def test_no_page_of_reports_keeps_anybody_out(browser: Browser, server: Any, sch
 
 
 def test_each_page_is_small(browser: Browser, server: Any) -> None:
-    addresses = [
-        "/reports",
-        f"/reports/{trigger(server.url)}?limit=500",
-        f"/reports/{trigger(server.url, columns='full')}?limit=500",
-        f"/reports/{trigger(server.url, kind='outages')}?limit=500",
-    ]
+    # Ids as long as those of most fleets, each with a name.
+    ids = [f"8d08d8d0-d0d8-48d8-88d0-{number:012d}" for number in range(500)]
+    polls = [f"{one},2024-10-{day} 0{hour}:00:00,inactive" for one in ids for day in (13, 14) for hour in (1, 2)]
+    stores = [f"{one},The shop at the corner of Harbour Street {place},North" for place, one in enumerate(ids)]
+    for feed, header, rows in (
+        ("polls", "store_id,timestamp_utc,status", polls),
+        ("stores", "store_id,name,group", stores),
+    ):
+        request = urllib.request.Request(
+            f"{server.url}/api/v1/feeds/{feed}", "\n".join([header, *rows, ""]).encode(), {"Content-Type": "text/csv"}
+        )
+        urllib.request.urlopen(request, timeout=60).close()
+    asked: list[dict[str, Any]] = [
+        {}, {"columns": "full"}, {"kind": "outages"}, {"by": "day"}, {"by": "day", "columns": "full", "totals": True},
+    ]  # fmt: skip
+    addresses = ["/reports", *(f"/reports/{trigger(server.url, stores=ids, **one)}?limit=500" for one in asked)]
     for address in addresses:
         with watched(browser, server.url) as page:
             answers: list[Response] = []

@@ -14,9 +14,9 @@ from storemon_flask.services import snapshots, store_pages, week_strip
 from storemon_flask.services.store_list import Snapshot
 from storemon_flask.services.store_pages import SORTS, Wanted
 from storemon_flask.version import VERSION
-from storemon_flask.web import contract, guard
+from storemon_flask.web import guard
 from storemon_flask.web.app import runner
-from storemon_flask.web.pages import now_rows
+from storemon_flask.web.pages import now_rows, queries
 from storemon_flask.web.pages.words import STATUS_WORDS, cut
 from storemon_flask.web.schemas import Closed, Whole
 
@@ -43,7 +43,10 @@ _SORTS: Final = {
 class NowQuery(Closed):
     """What the address of the page may say; a field that is empty says nothing."""
 
-    status = fields.List(fields.String(validate=validate.OneOf(("", *STATUSES))), load_default=())
+    status = fields.List(
+        fields.String(validate=validate.OneOf(("", *STATUSES), error=f"must be one of: {', '.join(STATUSES)}")),
+        load_default=(),
+    )
     q = fields.String(load_default="")
     zone = fields.String(load_default="")
     group = fields.String(load_default="")
@@ -62,7 +65,7 @@ def stores() -> ResponseReturnValue:
 @blueprint.get("/")
 def now() -> ResponseReturnValue:
     """The page; nothing but its headers when it is what the browser has already."""
-    query = contract.parameters(NowQuery())
+    query = queries.parameters(NowQuery())
     app = runner()
     if not app.database.exists():
         return render_template("first_run.html", keyed=guard.keyed())

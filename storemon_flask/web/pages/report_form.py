@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
+from storemon_flask.services import report_text
 from storemon_flask.services.report_store import ReportRow
 
 # Windows from and to that an empty form has room for.
@@ -17,6 +18,16 @@ def room(form: "MultiDict[str, str]") -> range:
     """The places of windows from and to that the form has: those of an empty one, or as many as were typed."""
     places = [int(found[1]) + 1 for found in map(_PLACE.fullmatch, form) if found]
     return range(max([_ROOM, *places]))
+
+
+def rows(form: "MultiDict[str, str]") -> list[tuple[int, dict[str, str]]]:
+    """The windows that something was typed of: their places in the form, and what was typed as from, to and name."""
+    found = []
+    for place in room(form):
+        typed = {name: form.get(f"{name}{place}", "").strip() for name in ("from", "to", "name")}
+        if any(typed.values()):
+            found.append((place, typed))
+    return found
 
 
 def body(form: "MultiDict[str, str]") -> dict[str, Any]:
@@ -34,10 +45,7 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
         if any(values):
             found[name] = [value for value in values if value]
     windows: list[Any] = form.getlist("window")
-    for place in room(form):
-        typed = {name: form.get(f"{name}{place}", "").strip() for name in ("from", "to", "name")}
-        if any(typed.values()):
-            windows = [*windows, {name: value for name, value in typed.items() if value}]
+    windows += [{name: value for name, value in typed.items() if value} for _, typed in rows(form)]
     if windows:
         found["windows"] = windows
     if form.get("totals"):
@@ -49,9 +57,11 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
 
 
 def typed(row: ReportRow) -> "MultiDict[str, str]":
-    """What somebody would type to ask for that report again, of the newest poll."""
+    """What somebody would type to ask for that report again: of the newest poll, unless it was asked with an as-of."""
     asked = row.shape or {}
     form: MultiDict[str, str] = MultiDict()
+    if row.as_of_asked:
+        form["as_of"] = report_text.instant_text(row.as_of_us).replace(".000000", "")
     form["columns"] = row.columns
     for name in ("kind", "method", "by", "shortest_minutes"):
         if asked.get(name) is not None:
@@ -66,17 +76,6 @@ def typed(row: ReportRow) -> "MultiDict[str, str]":
     if asked.get("totals"):
         form["totals"] = "1"
     return form
-
-
-def wrong(errors: dict[str, Any]) -> dict[str, str]:
-    """What is wrong by the form's own fields: `windows[1].from` is a matter of `windows`."""
-    found: dict[str, str] = {}
-    for name, messages in errors.items():
-        field = name.partition("[")[0].partition(".")[0]
-        while isinstance(messages, (dict, list)) and messages:
-            messages = next(iter(messages.values())) if isinstance(messages, dict) else messages[0]
-        found.setdefault(field, str(messages))
-    return found
 
 
 def _number(text: str) -> float | str:

@@ -9,18 +9,19 @@ from werkzeug.datastructures import MultiDict
 
 from storemon_flask import zonedata
 from storemon_flask.errors import BadRequest, StoremonError
-from storemon_flask.services import data_page, instants, report_rows, report_store, report_words, shapes
+from storemon_flask.services import data_page, instants, report_rows, report_store, report_words, shapes, store_names
 from storemon_flask.services.report_rows import View
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web import bodies, contract
 from storemon_flask.web.app import runner
-from storemon_flask.web.pages import report_form, words
+from storemon_flask.web.pages import errors, report_form, report_wrong, words
 
 blueprint = Blueprint("report_pages", __name__)
 
 _PER_PAGE: Final = 30
-_LIMITS: Final = (25, 50, 100, 250, 500)
-_CLASSIC: Final = ("last_hour", "last_day", "last_week")
+_LIMITS: Final = [25, 50, 100, 250, 500]
+# Columns of texts that people look for something in, where a report has them.
+_SEARCHED: Final = ("store_id", "name", "group", "status_now", "period", "timezone")
 _CHANGES: Final = 200
 # So many of the newest reports are offered to hold one against.
 _OTHERS: Final = 40
@@ -52,12 +53,12 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
     before = None if error else _before(request.args.get("before"))
     rows = report_store.newest(found.database, before, _PER_PAGE + 1)
     older = f"{rows[_PER_PAGE - 1].requested_us}.{rows[_PER_PAGE - 1].id}" if len(rows) > _PER_PAGE else None
-    members = error.members.get("errors") if error else None
+    wrong = report_wrong.told(form, error) if error else []
     page = render_template(
         "reports.html",
         form=form,
-        error=error.message if error else None,
-        wrong=report_form.wrong(members) if isinstance(members, dict) else {},
+        error=error,
+        wrong={one.field: one for one in wrong},
         choices={"windows": tuple(shapes.LAST), "by": shapes.BY, "methods": shapes.METHODS},
         room=report_form.room(form),
         places=data_page.places(found.database, found.settings.default_timezone),
@@ -74,7 +75,9 @@ def _before(text: str | None) -> tuple[int, str] | None:
         return None
     at, _, report_id = text.partition(".")
     if not (at.isascii() and at.isdigit() and len(at) < 19):
-        raise BadRequest("the address names no page of reports; go back to /reports")
+        raise BadRequest(
+            "the address names no page of reports; go back to /reports", people="the address names no page of reports"
+        )
     return int(at), report_id
 
 
@@ -84,19 +87,30 @@ def report(report_id: str) -> ResponseReturnValue:
     found = runner()
     row = report_store.get(found.database, report_id)
     view, table = _view(), None
+    named: dict[str, tuple[str, str]] = {}
     if row.state == "complete":
         file = report_store.file_of(row, found.settings.reports_dir)
-        table = report_rows.page(file, row.altered, _windows(row), view)
+        # Where the report knows stores by their ids alone, the page says what they are called now.
+        nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
+        also = store_names.matching(found.database, view.text) if nameless and view.text else frozenset()
+        table = report_rows.page(file, row.altered, report_words.windows(row), view, also)
+        if nameless:
+            named = store_names.of(found.database, table.ids)
     return render_template(
         "report.html",
         row=row,
         asked=report_words.asked,
         table=table,
         view=view,
-        limits=_LIMITS,
+        limits=sorted({table.limit, *(one for one in _LIMITS if one <= table.most)}) if table else [],
         pages=max(1, -(-table.found // table.limit)) if table else 1,
         sortable=table is not None and table.found <= report_rows.MOST_SORTED,
         names=[column.name for column in table.columns] if table else [],
+        named=named,
+        searched=_searched(table, named) if table else [],
+        late=_late(row, data_page.newest_poll(found.database)),
+        # Whether it has uptimes, and nothing that says how much is unknown.
+        silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
         store_url=_store_url,
         moment=_moment,
         others=[other for other in report_store.newest(found.database, None, _OTHERS) if _comparable(other, row)],
@@ -115,12 +129,31 @@ def changes(report_id: str) -> ResponseReturnValue:
     """What changed since another report, the largest change first."""
     found = runner()
     against = request.args.get("against", "")
-    row, other = report_store.get(found.database, report_id), report_store.get(found.database, against)
+    row, address = report_store.get(found.database, report_id), url_for("report_pages.report", report_id=report_id)
+    if not against:
+        # The other one is chosen on the report's page.
+        return redirect(address)
+    errors.lead_back(address, "The report")
+    other = report_store.get(found.database, against)
     all_changes = report_store.diff(found.database, found.settings.reports_dir, other.id, row.id)
     return render_template(
         "changes.html", row=row, other=other, asked=report_words.asked, total=len(all_changes),
-        changes=all_changes[:_CHANGES], column=partial(report_rows.column, windows=_windows(row)),
+        changes=all_changes[:_CHANGES], store_url=_store_url, column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
     )  # fmt: skip
+
+
+def _searched(table: report_rows.Page, named: dict[str, tuple[str, str]]) -> list[str]:
+    """What the filter looks into, in words."""
+    words = [column.words for column in table.columns if column.name in _SEARCHED]
+    also = [word for place, word in enumerate(("name", "group")) if any(one[place] for one in named.values())]
+    return words[:1] + [word for word in also if word not in words] + words[1:]
+
+
+def _late(row: ReportRow, newest_us: int | None) -> tuple[str, int] | None:
+    """How much the as-of lies after the newest poll, and the instant of that; None when it does not."""
+    if newest_us is None or row.as_of_us <= newest_us:
+        return None
+    return data_page.age(row.as_of_us - newest_us), newest_us
 
 
 def _moment(cell: str, zone: str) -> str | None:
@@ -135,10 +168,6 @@ def _moment(cell: str, zone: str) -> str | None:
 
 def _store_url(store_id: str) -> str:
     return url_for("store.store", store_id=store_id)
-
-
-def _windows(row: ReportRow) -> list[str]:
-    return list((row.method or {}).get("windows") or _CLASSIC)
 
 
 def _comparable(other: ReportRow, row: ReportRow) -> bool:

@@ -19,9 +19,8 @@ from storemon_flask.services.store_list import StoreDetail
 from storemon_flask.services.store_story import Story
 from storemon_flask.services.timeline import StoreTimeline
 from storemon_flask.version import VERSION
-from storemon_flask.web import contract
 from storemon_flask.web.app import runner
-from storemon_flask.web.pages import store_chart, words
+from storemon_flask.web.pages import queries, store_chart, words
 from storemon_flask.web.schemas import Closed, Whole
 
 blueprint = Blueprint("store", __name__)
@@ -42,7 +41,7 @@ class StoreQuery(Closed):
 @blueprint.get("/stores/<store:store_id>")
 def store(store_id: str) -> ResponseReturnValue:
     """The page; nothing but its headers when it is what the browser has already."""
-    query = contract.parameters(StoreQuery())
+    query = queries.parameters(StoreQuery())
     app, now_us = runner(), time.time_ns() // 1000
     answer = make_response("")
     said = (
