@@ -1,7 +1,7 @@
 """One report as its row says it, and the columns that are read for it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 # In the shape as it is stored, beside what was asked: older programs pass over it, a column would keep them out.
@@ -90,7 +90,8 @@ def read(row: tuple[Any, ...]) -> ReportRow:
         else:
             texts[key] = {int(place): text for place, text in value.items()}
     as_of_asked = shape is not None and shape.pop(_AS_OF, False) is True
-    return ReportRow(*(*row[:4], stores, *row[5:14], texts, shape or None, method, *row[17:]), as_of_asked=as_of_asked)
+    found = ReportRow(*(*row[:4], stores, *row[5:14], texts, shape or None, method, *row[17:]))
+    return replace(found, as_of_asked=as_of_asked)
 
 
 def shape_text(shape: dict[str, Any] | None, as_of_asked: bool) -> str | None:
