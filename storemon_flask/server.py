@@ -83,6 +83,7 @@ def serve(
     from storemon_flask.jobs.lock import server_lock
     from storemon_flask.services import memory
     from storemon_flask.settings import unknown
+    from storemon_flask.web import ops
 
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
@@ -94,6 +95,7 @@ def serve(
         server = _guarded(app, settings, insecure)
         try:
             runner.database.prepare()
+            ops.begin(app)
             again = runner.recover(died=not in_order)
             if again:
                 log.info("%d unfinished report(s) of the last run are computed now", again)

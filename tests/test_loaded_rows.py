@@ -49,6 +49,12 @@ def pushes(settings: Settings, tmp_path: Path) -> Iterator[Pushes]:
         yield made
 
 
+def begun(database: Database, settings: Settings) -> Watcher:
+    found = Watcher(database, settings)
+    found.begin()
+    return found
+
+
 def new(watcher: Watcher) -> int:
     return watcher.read(time.time_ns() // 1000).rows["polls", "new"]
 
@@ -57,20 +63,20 @@ def test_what_was_there_before_is_not_counted_and_all_begins_at_nought(
     settings: Settings, database: Database, pushes: Pushes
 ) -> None:
     pushes.push(10)
-    watcher = Watcher(database, settings)
+    watcher = begun(database, settings)
     pushes.push(7)
     found = watcher.read(0)
     nought = {(feed, outcome): 0 for feed in FEEDS for outcome in OUTCOMES}
     assert found.rows == {**nought, ("polls", "new"): 7}
     assert found.polls == 17
     assert new(watcher) == 7
-    assert new(Watcher(database, settings)) == 0
+    assert new(begun(database, settings)) == 0
 
 
 def test_numbers_that_are_given_again_after_a_prune_are_counted(
     settings: Settings, database: Database, pushes: Pushes
 ) -> None:
-    watcher = Watcher(database, settings)
+    watcher = begun(database, settings)
     for _ in range(3):
         pushes.push(10)
     assert new(watcher) == 30
@@ -87,7 +93,7 @@ def test_numbers_that_are_given_again_after_a_prune_are_counted(
 
 def test_a_prune_of_the_newest_files_alone_hides_none(settings: Settings, database: Database, pushes: Pushes) -> None:
     pushes.push(10)
-    watcher = Watcher(database, settings)
+    watcher = begun(database, settings)
     pushes.push(1)
     pushes.push(2)
     assert new(watcher) == 3
@@ -102,7 +108,7 @@ def test_the_clock_may_be_set_back_while_files_are_pruned(
     settings: Settings, database: Database, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pushes.push(10)
-    watcher = Watcher(database, settings)
+    watcher = begun(database, settings)
     now_ns = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now_ns - 3_600 * 10**9)
     pushes.push(5)
@@ -113,7 +119,7 @@ def test_no_more_than_some_files_are_remembered(
     settings: Settings, database: Database, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vitals, "_REMEMBERED", 2)
-    watcher = Watcher(database, settings)
+    watcher = begun(database, settings)
     for _ in range(5):
         pushes.push(1)
     assert new(watcher) == 5
@@ -126,7 +132,7 @@ def test_no_more_than_some_files_are_remembered(
 
 def test_a_restored_backup_turns_no_counter_back(settings: Settings, database: Database, pushes: Pushes) -> None:
     pushes.push(4)
-    watcher = Watcher(database, settings)
+    watcher = begun(database, settings)
     kept = settings.home / "kept.db"
     with closing(sqlite3.connect(settings.database)) as source, closing(sqlite3.connect(kept)) as target:
         source.backup(target)
@@ -148,7 +154,7 @@ def test_another_database_in_its_place_did_not_come_in(
     other.push(3)
     other.database.close()
     pushes.push(9)
-    watcher = Watcher(database, settings)
+    watcher = begun(database, settings)
     assert new(watcher) == 0
     pushes.database.close()
     database.close()
@@ -168,7 +174,7 @@ def test_a_database_that_could_not_be_read_at_the_start_does_not_come_in_later(
     pushes.database.close()
     whole = settings.database.read_bytes()
     settings.database.write_bytes(b"this is no database at all" * 100)
-    watcher = Watcher(database, settings)
+    watcher = begun(database, settings)
     settings.database.write_bytes(whole)
     assert new(watcher) == 0
     pushes.push(2)

@@ -15,7 +15,7 @@ from storemon_flask.ingest.feeds import FEEDS
 from storemon_flask.model import SECOND_US
 from storemon_flask.services import snapshots
 from storemon_flask.settings import Settings
-from storemon_flask.storage import copies, loads, polls, reports, stores
+from storemon_flask.storage import loads, polls, reports, stores
 from storemon_flask.storage.db import Database
 
 # Counting all polls reads every page of them: it may take so small a part of the time.
@@ -64,25 +64,19 @@ class Watcher:
         self._rejects: Counter[str] = Counter()
         # (number, instant) of files that are counted, the last one seen at the end; the newest of all those instants.
         self._seen: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
-        self._newest_us = 0
+        self._newest_us = time.time_ns() // 1000
         # The last of them that was there at the last look.
         self._last: tuple[int, int] | None = None
         # Polls at the last count, and what was new since; the data version and the time of that count.
         self._polls = 0
         self._counted: int | None = None
         self._count_again_s = 0.0
-        self._begin()
 
-    def _begin(self) -> None:
-        """Remember what was loaded before. Nothing is migrated: it is not the server of this database yet."""
-        with suppress(OSError):
-            if self._database.exists():
-                try:
-                    with copies.looking(self._database.path) as connection:
-                        self._remember(connection)
-                except (DatabaseError, sqlite3.Error):
-                    # It cannot be read yet: what is put in from now on counts.
-                    self._newest_us = time.time_ns() // 1000
+    def begin(self) -> None:
+        """Remember what was loaded before. Without it the clock tells, which may be set back before the first look."""
+        with suppress(DatabaseError), self._lock, self._database.read() as connection:
+            self._remember(connection)
+            self._newest_us = max((loaded_us for _, loaded_us in self._seen), default=0)
 
     def _remember(self, connection: sqlite3.Connection) -> None:
         self._seen.clear()

@@ -128,6 +128,8 @@ class Channel(HTTPChannel):
     _began_s = 0.0
     _coming: Any = None
     _lingers_until_s = 0.0
+    # Since when there has been something to send, as far as was seen.
+    _owed_s = 0.0
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -139,7 +141,10 @@ class Channel(HTTPChannel):
         A byte now and then keeps a connection busy, and never gets to its end: so many bytes a second there must be.
         """
         if self.total_outbufs_len:
-            return "reader" if now_s - self.last_activity > patience_s else None
+            # An answer that took long may have been ready for a moment only.
+            self._owed_s = self._owed_s or now_s
+            return "reader" if now_s - max(self.last_activity, self._owed_s) > patience_s else None
+        self._owed_s = 0.0
         if self.request is None or self.requests:
             # What has come of the next request waits for the answer to this one, and nothing more of it is read before.
             self._coming = None

@@ -51,6 +51,12 @@ def register(app: Flask, found: Runner) -> None:
     app.extensions[_STATE] = _State(found)
 
 
+def begin(app: Flask) -> None:
+    """What is in the database now is none of what its metrics count."""
+    state: _State = app.extensions[_STATE]
+    state.watcher.begin()
+
+
 def _state() -> _State:
     found: _State = current_app.extensions[_STATE]
     return found
