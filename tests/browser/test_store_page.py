@@ -2,35 +2,24 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from conftest import http
-from made_fleet import HOSTILE, clocks_back, load_fleet
+from made_fleet import HOSTILE, load_fleet
 from playwright.sync_api import Browser, expect
-from watching import browsing, no_violation, nothing_sticks_out, watched
+from store_page import OFF
+from store_page import browser as browser
+from store_page import server as server
+from store_page import turned_back as turned_back
+from watching import no_violation, nothing_sticks_out, watched
 
 from storemon_flask.storage.db import Database
 
-# Off in the last hours, in New York; open 08:00 to 20:00.
-OFF = "store-00056"
 NUMBERS = ("uptime", "downtime", "unknown", "business", "measured")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as found:
-        yield found
-
-
-@pytest.fixture
-def server(database: Database, serve: Callable[..., Any], tmp_path: Path) -> Any:
-    """A real server over 500 stores of a day when clocks were turned back."""
-    clocks_back(database, tmp_path / "made")
-    return serve()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,34 +1,17 @@
 """A store's page left open: it renews itself, keeps what one was at, outlives the server, and leads back to the list."""
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from conftest import STOREMON, http
-from made_fleet import clocks_back
 from playwright.sync_api import Browser, Page, Response, expect
-from watching import browsing, no_violation, watched
-
-from storemon_flask.storage.db import Database
-
-# In New York, as of 2024-11-03 15:00 EST; open 08:00 to 20:00, off since 10:30.
-OFF = "store-00056"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as found:
-        yield found
-
-
-@pytest.fixture
-def server(database: Database, serve: Callable[..., Any], tmp_path: Path) -> Any:
-    """A real server over 500 stores of a day when clocks were turned back."""
-    clocks_back(database, tmp_path / "made")
-    return serve()
+from store_page import OFF
+from store_page import browser as browser
+from store_page import server as server
+from store_page import turned_back as turned_back
+from watching import no_violation, watched
 
 
 def push(server: Any, *polls: str) -> None:

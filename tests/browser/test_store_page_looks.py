@@ -1,30 +1,19 @@
 """How a store's page stands: on a phone nothing covers the day that is walked through; on paper and in the legend all is in line."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_fleet import clocks_back, load_fleet
+from made_fleet import load_fleet
 from playwright.sync_api import Browser, Page
-from watching import browsing, watched
+from store_page import OFF
+from store_page import browser as browser
+from store_page import server as server
+from store_page import turned_back as turned_back
+from watching import watched
 
 from storemon_flask.storage.db import Database
-
-OFF = "store-00056"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as found:
-        yield found
-
-
-@pytest.fixture
-def server(database: Database, serve: Callable[..., Any], tmp_path: Path) -> Any:
-    """A real server over 500 stores of a day when clocks were turned back."""
-    clocks_back(database, tmp_path / "made")
-    return serve()
 
 
 def covered(page: Page) -> float:

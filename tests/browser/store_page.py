@@ -1,0 +1,40 @@
+"""What tests of a store's page look at."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_fleet import clocks_back
+from playwright.sync_api import Browser
+from watching import browsing
+
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+# In New York, as of 2024-11-03 15:00 EST; open 08:00 to 20:00, off since 10:30.
+OFF = "store-00056"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def turned_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of 500 stores of a day when clocks were turned back; to be copied."""
+    folder = tmp_path_factory.mktemp("turned-back")
+    made = Database(folder / "storemon.db")
+    clocks_back(made, folder / "made")
+    return made.path
+
+
+@pytest.fixture
+def server(turned_back: Path, settings: Settings, serve: Callable[..., Any]) -> Any:
+    """A real server over those stores."""
+    settings.database.parent.mkdir(parents=True)
+    shutil.copy(turned_back, settings.database)
+    return serve()
