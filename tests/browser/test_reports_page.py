@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import re
+import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,11 +30,11 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture
-def server(settings: Settings, database: Database, serve: Callable[..., Any], tmp_path: Any) -> Any:
-    """A real server over a made fleet: a poll an hour for two days, every fifth store off in the last hours."""
-    folder = tmp_path / "fleet"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of a made fleet: a poll an hour for two days, every fifth store off in the last hours. To be copied."""
+    folder = tmp_path_factory.mktemp("fleet")
+    database = Database(folder.with_name("fleet.db"))
     ids = [*HOSTILE, *(f"store-{number:03d}" for number in range(STORES - len(HOSTILE)))]
     with (folder / "polls.csv").open("w", newline="") as stream:
         rows = csv.writer(stream)
@@ -58,6 +60,14 @@ def server(settings: Settings, database: Database, serve: Callable[..., Any], tm
     result = load.run(database, found, load.Terms(time.time_ns() // 1000, 300_000_000))
     assert (result.failed, result.rejected) == (False, 0)
     database.close()
+    return database.path
+
+
+@pytest.fixture
+def server(fleet: Path, settings: Settings, serve: Callable[..., Any]) -> Any:
+    """A real server over the made fleet."""
+    settings.database.parent.mkdir(parents=True)
+    shutil.copy(fleet, settings.database)
     return serve()
 
 
