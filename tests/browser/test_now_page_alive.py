@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from conftest import STOREMON, http
 from made_fleet import load_fleet, write_fleet
 from now_page import browser as browser
@@ -206,6 +207,7 @@ def test_what_is_typed_before_the_script_has_come_counts(browser: Browser, fleet
         assert page.url.endswith("/?q=kitchen+499")
 
 
+@pytest.mark.slow
 def test_fourteen_thousand_stores_are_searched_and_leafed_through(
     browser: Browser, database: Database, serve: Callable[..., Any], tmp_path: Path
 ) -> None:
