@@ -140,6 +140,7 @@ def test_a_refused_head_has_no_body(small: Server) -> None:
     assert body == b""
 
 
+@pytest.mark.slow
 def test_a_refused_client_that_never_ends_is_cut_off_and_holds_nobody_up(small: Server) -> None:
     host, port = small.url.removeprefix("http://").rsplit(":", 1)
     started = time.monotonic()

@@ -12,7 +12,14 @@ from conftest import sql
 from storemon_flask.settings import Settings
 
 
-@pytest.mark.parametrize("more", [b"\r\n", b"GET /hea", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"\r\n",
+        pytest.param(b"GET /hea", marks=pytest.mark.slow),
+        pytest.param(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", marks=pytest.mark.slow),
+    ],
+)
 def test_a_client_whose_next_bytes_are_there_waits_as_long_as_it_takes(
     serve: Any, small_fleet: object, settings: Settings, more: bytes
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_server_killed_while_a_report_waits_for_its_next_try_loses_nothing(
     assert len(files(settings)) == 1
 
 
+@pytest.mark.slow
 def test_a_server_killed_again_and_again_while_reports_are_asked_for_and_deleted_keeps_its_word(
     serve: Serve, small_fleet: Path, settings: Settings
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_signal_ends_the_server_cleanly_and_nothing_is_left_running(
     assert set(states.values()) <= {"complete", "pending"}
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_very_first_moment_ends_the_server_cleanly_too(serve: Serve) -> None:
     codes = []
     for _ in range(3):

@@ -323,6 +323,7 @@ def test_no_page_of_reports_keeps_anybody_out(browser: Browser, server: Any, sch
             nothing_sticks_out(page)
 
 
+@pytest.mark.slow
 def test_each_page_is_small(browser: Browser, server: Any) -> None:
     # Ids as long as those of most fleets, each with a name.
     ids = [f"8d08d8d0-d0d8-48d8-88d0-{number:012d}" for number in range(500)]
