@@ -39,7 +39,8 @@ def tend(server: Any, now_s: float) -> None:
         if reason:
             server.meters.dropped(reason)
             log.info("a connection from %s is closed: its client is too slow (%s)", channel.addr[0], reason)
-        if reason or (not channel.requests and channel.last_activity < now_s - server.adj.channel_timeout):
+        idle = not channel.requests and not channel.total_outbufs_len
+        if reason or (idle and channel.last_activity < now_s - server.adj.channel_timeout):
             channel.will_close = True
             # Waitress closes it when more can be sent, which is never where nobody reads, but after this at once. To close it
             # here would take it from under the loop, which may have given its number to a new connection then.
