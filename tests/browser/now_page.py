@@ -1,21 +1,14 @@
 """What tests of the page Now look at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_fleet import live
-from playwright.sync_api import Browser, Page
-from watching import browsing
+from playwright.sync_api import Page
 
 from storemon_flask.storage.db import Database
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as found:
-        yield found
 
 
 @pytest.fixture

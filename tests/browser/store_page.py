@@ -1,26 +1,18 @@
 """What tests of a store's page look at."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_fleet import clocks_back
-from playwright.sync_api import Browser
-from watching import browsing
 
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
 # In New York, as of 2024-11-03 15:00 EST; open 08:00 to 20:00, off since 10:30.
 OFF = "store-00056"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

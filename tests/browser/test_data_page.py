@@ -4,13 +4,14 @@ import io
 import json
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Response, expect
-from watching import LOOKS, browsing, no_violation, nothing_sticks_out, watched
+from watching import LOOKS, no_violation, nothing_sticks_out, watched
+from watching import browser as browser
 
 POLLS = "store_id,timestamp_utc,status\n" + "".join(
     f"store-{store:03d},2024-10-14 {hour:02d}:00:00 UTC,active\n" for store in range(500) for hour in range(4)
@@ -23,12 +24,6 @@ DROP = """async ([files, kind]) => {
   const place = document.getElementById("drop");
   for (const type of kind) place.dispatchEvent(new DragEvent(type, { dataTransfer: carried, bubbles: true, cancelable: true }));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as found:
-        yield found
 
 
 @pytest.fixture
@@ -161,14 +156,19 @@ def test_after_a_refusal_the_button_that_was_pressed_has_the_focus(browser: Brow
         page.goto("/data")
         page.locator("#files").set_input_files({"name": "no.csv", "mimeType": "text/csv", "buffer": b"a,b\n"})
         button = page.get_by_role("button", name=name, exact=True)
-        page.route("**/api/v1/feeds*", lambda route: route.fulfill(status=503, json={"detail": "Too much is loaded."}))
+        refusing = {"yes": True}
+
+        def answer(route: Any) -> None:
+            if refusing["yes"]:
+                route.fulfill(status=503, json={"detail": "Too much is loaded."})
+
+        page.route("**/api/v1/feeds*", answer)
         button.focus()
         page.keyboard.press("Enter")
         expect(page.locator("#refused")).to_contain_text("Too much is loaded.")
         expect(button).to_be_focused()
         # Stopped by hand: the button that stops is gone.
-        page.unroute_all()
-        page.route("**/api/v1/feeds*", lambda route: None)
+        refusing["yes"] = False
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Stop").focus()
         page.keyboard.press("Enter")

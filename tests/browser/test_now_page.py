@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from made_fleet import HOSTILE, clocks_back
-from now_page import browser as browser
 from now_page import fleet as fleet
 from now_page import ids
 from playwright.sync_api import Browser, Page, expect
+from watching import browser as browser
 from watching import no_violation, nothing_sticks_out, watched
 
 from storemon_flask.storage.db import Database

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import STOREMON, http
 from made_fleet import load_fleet, write_fleet
-from now_page import browser as browser
 from now_page import fleet as fleet
 from now_page import ids
 from playwright.sync_api import Browser, Page, Route, expect
-from watching import no_violation, nothing_sticks_out, watched
+from watching import browser as browser
+from watching import no_violation, nothing_sticks_out, see_it_back, watched
 
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
@@ -88,12 +88,7 @@ def test_a_server_that_goes_is_told_and_one_that_comes_back_is_used(
         expect(banner).to_contain_text("The server does not answer")
         assert ids(page) == here
         serve([*STOREMON, "serve", "--port", str(port)])
-        for _ in range(40):
-            page.clock.fast_forward(4_000)
-            page.wait_for_timeout(250)
-            if banner.is_hidden():
-                break
-        expect(banner).to_be_hidden()
+        see_it_back(page)
         assert ids(page) == here
 
 

@@ -12,9 +12,9 @@ from conftest import http
 from made_fleet import HOSTILE, load_fleet
 from playwright.sync_api import Browser, expect
 from store_page import OFF
-from store_page import browser as browser
 from store_page import server as server
 from store_page import turned_back as turned_back
+from watching import browser as browser
 from watching import no_violation, nothing_sticks_out, watched
 
 from storemon_flask.storage.db import Database

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 from conftest import STOREMON, http
 from playwright.sync_api import Browser, Page, Response, expect
 from store_page import OFF
-from store_page import browser as browser
 from store_page import server as server
 from store_page import turned_back as turned_back
-from watching import no_violation, watched
+from watching import browser as browser
+from watching import no_violation, see_it_back, watched
 
 
 def push(server: Any, *polls: str) -> None:
@@ -138,12 +138,7 @@ def test_a_server_that_goes_is_told_and_one_that_comes_back_is_used(
         banner = page.locator("#gone")
         expect(banner).to_contain_text("The server does not answer")
         serve([*STOREMON, "serve", "--port", str(port)])
-        for _ in range(40):
-            page.clock.fast_forward(4_000)
-            page.wait_for_timeout(250)
-            if banner.is_hidden():
-                break
-        expect(banner).to_be_hidden()
+        see_it_back(page)
         assert remembered(page) == [True] * 7
 
 

@@ -8,9 +8,9 @@ import pytest
 from made_fleet import load_fleet
 from playwright.sync_api import Browser, Page
 from store_page import OFF
-from store_page import browser as browser
 from store_page import server as server
 from store_page import turned_back as turned_back
+from watching import browser as browser
 from watching import watched
 
 from storemon_flask.storage.db import Database

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 # Slow machines; nothing waits for this long when all is well.
 PATIENCE_MS = 30_000
@@ -46,6 +46,23 @@ def browsing() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+def see_it_back(page: Page) -> None:
+    """A server that was gone has come back: turn the page's clock on until its banner goes."""
+    banner = page.locator("#gone")
+    for _ in range(40):
+        page.clock.fast_forward(4_000)
+        page.wait_for_timeout(250)
+        if banner.is_hidden():
+            break
+    expect(banner).to_be_hidden()
 
 
 @contextmanager
