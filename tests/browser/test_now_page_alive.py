@@ -1,10 +1,11 @@
 """Now, left open in a real browser: it renews itself and outlives the server; on paper, by keyboard, with 14,000 stores."""
 
+import re
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -118,6 +119,28 @@ def test_a_store_leads_back_to_the_list_as_it_was_left(browser: Browser, fleet: 
         expect(page).to_have_url(fleet.url + "/?q=kitchen+4&group=South&sort=name")
         page.get_by_role("link", name="Now").click()
         expect(page).to_have_url(fleet.url + "/")
+
+
+@pytest.mark.parametrize("button", ["left", "middle"])
+def test_whoever_is_faster_than_the_scripts_is_led_back_as_well(
+    browser: Browser, fleet: Any, button: Literal["left", "middle"]
+) -> None:
+    with watched(browser, fleet.url) as page:
+        held: list[Route] = []
+        page.route(re.compile(r"/static/(now|store|app|renew)\.js"), lambda route: held.append(route))
+        page.goto("/?group=South&sort=name", wait_until="commit")
+        page.locator("#rows a").first.click()
+        page.get_by_role("link", name="30 days").click()
+        expect(page).to_have_url(re.compile("days=30"))
+        led = page
+        if button == "middle":
+            with page.context.expect_page() as other:
+                page.get_by_role("link", name="All stores").click(button=button)
+            led = other.value
+        else:
+            page.get_by_role("link", name="All stores").click()
+        expect(led).to_have_url(fleet.url + "/?group=South&sort=name")
+        assert held
 
 
 def test_on_paper_it_is_a_table_although_paper_is_narrow(browser: Browser, fleet: Any) -> None:

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 # Slow machines; nothing waits for this long when all is well.
 PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 # Wide and narrow, light and dark; all four take four times as long, and three are left to the slow tests.
 LOOKS = pytest.mark.parametrize(
     ("width", "scheme"),

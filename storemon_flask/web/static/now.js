@@ -58,5 +58,3 @@ if (form) {
   const { q } = form.elements;
   if (q.value !== q.defaultValue) apply();
 }
-// A store's page leads back to the list as it was left.
-addEventListener("pagehide", () => sessionStorage.setItem("list", location.search));

@@ -98,15 +98,5 @@ chart.addEventListener("mouseover", ({ target }) => {
   if (row) tell(row, item && textOf(item) ? item : null);
 });
 
-// Back to the list as it was left; in a tab of its own, to the one that led here.
-function list() {
-  const from = document.referrer ? new URL(document.referrer) : null;
-  if (sessionStorage.getItem("list") === null && from?.origin === location.origin && from.pathname === "/") {
-    sessionStorage.setItem("list", from.search);
-  }
-  return sessionStorage.getItem("list") ?? "";
-}
-
-document.getElementById("back").search = list();
 keepFresh({ every: 30000, what: "The page", refuge: "main", placed: prepare });
 prepare();
