@@ -45,20 +45,14 @@ def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
     back_us, ahead_us = (rules.reach_us, rules.reach_us) if nearest else (0, 2 * rules.reach_us)
 
     left = openings.start_us[opening]
-    left[1:] = np.where(joined, line, left[1:])
+    np.copyto(left[1:], line, where=joined)
     right = openings.end_us[opening]
-    right[:-1] = np.where(joined, line, right[:-1])
+    np.copyto(right[:-1], line, where=joined)
     followed = np.zeros(len(instant), dtype=bool)
-    followed[:-1] = joined & (gap <= rules.max_gap_us)
-    return Evidence(
-        polls.store[picked],
-        opening,
-        instant,
-        active,
-        np.maximum(left, instant - back_us),
-        np.minimum(right, instant + ahead_us),
-        followed,
-    )
+    np.logical_and(joined, gap <= rules.max_gap_us, out=followed[:-1])
+    np.maximum(left, instant - back_us, out=left)
+    np.minimum(right, instant + ahead_us, out=right)
+    return Evidence(polls.store[picked], opening, instant, active, left, right, followed)
 
 
 def _polls_inside(polls: Polls, openings: Openings) -> tuple[Ints, Ints]:

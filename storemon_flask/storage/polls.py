@@ -75,11 +75,12 @@ def _weeks(connection: sqlite3.Connection, number: Ints, first_us: int, last_us:
 
 
 def _polls(rows: list[tuple[int, bytes, int]], number: Ints, first_us: int, last_us: int) -> Polls:
-    store, packed = _unpacked(rows)
-    instant = packed >> 1
-    inside = (instant >= first_us) & (instant <= last_us)
-    store, instant, active = store[inside], instant[inside], (packed[inside] & 1).astype(bool)
-    return Polls(np.searchsorted(number, store), instant, active)
+    sizes, packed = _unpacked(rows)
+    inside = np.flatnonzero((packed >= 2 * first_us) & (packed <= 2 * last_us + 1))
+    picked = packed[inside]
+    place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
+    of_row = np.diff(np.searchsorted(inside, np.cumsum(sizes)), prepend=0)
+    return Polls(np.repeat(place, of_row), picked >> 1, (picked & 1).astype(bool))
 
 
 def newest_before(connection: sqlite3.Connection, number: Sequence[int], before_us: int) -> dict[int, int]:
@@ -121,7 +122,7 @@ def _rows(connection: sqlite3.Connection, week: int, number: Ints) -> list[tuple
 
 
 def _unpacked(rows: list[tuple[int, bytes, int]]) -> tuple[Ints, Ints]:
-    """Store and packed poll of every poll of the rows (store, blob, week); an error of SQLite's kind for a damaged row.
+    """How many polls each of the rows (store, blob, week) has, and all of them, packed; an error of SQLite's kind for a damaged row.
 
     SQLite sees that a page is none, but not what is in the middle of a long row: a page of zeros there would be polls of 1970,
     which nobody asks for, so that a report would quietly do without them.
@@ -130,17 +131,17 @@ def _unpacked(rows: list[tuple[int, bytes, int]]) -> tuple[Ints, Ints]:
     sizes = lengths // _PACKED.itemsize
     if (sizes * _PACKED.itemsize != lengths).any() or not sizes.all():
         raise _damaged()
-    packed = np.frombuffer(b"".join(blob for _, blob, _ in rows), dtype=_PACKED).astype(np.int64)
+    packed = np.frombuffer(b"".join([blob for _, blob, _ in rows]), dtype=_PACKED).astype(np.int64)
     if len(rows):
-        begins_us = np.array([week for _, _, week in rows], dtype=np.int64) * WEEK_US
-        instant = packed >> 1
+        begins = 2 * WEEK_US * np.array([week for _, _, week in rows], dtype=np.int64)
         ends = np.cumsum(sizes)
-        rising = instant[1:] > instant[:-1]
+        # Of two polls of one instant one is odd: the later is more than the odd one of the instant before.
+        rising = packed[1:] > packed[:-1] | 1
         rising[ends[:-1] - 1] = True
-        inside = (instant[ends - sizes] >= begins_us) & (instant[ends - 1] < begins_us + WEEK_US)
+        inside = (packed[ends - sizes] >= begins) & (packed[ends - 1] < begins + 2 * WEEK_US)
         if not (rising.all() and inside.all()):
             raise _damaged()
-    return np.repeat(np.array([store for store, _, _ in rows], dtype=np.int64), sizes), packed
+    return sizes, packed
 
 
 def _damaged() -> sqlite3.DatabaseError:
@@ -155,7 +156,9 @@ def _stored_keys(connection: sqlite3.Connection, week: int, present: Ints, numbe
     if not stored:
         return np.empty(0, dtype=np.int64)
     place = dict(zip(number[present].tolist(), present.tolist(), strict=True))
-    store, packed = _unpacked(sorted((place[n], blob, week) for n, blob in stored))
+    rows = sorted((place[n], blob, week) for n, blob in stored)
+    sizes, packed = _unpacked(rows)
+    store = np.repeat(np.array([store for store, _, _ in rows], dtype=np.int64), sizes)
     return (store << STORE_SHIFT) | (packed - 2 * week * WEEK_US)
 
 
