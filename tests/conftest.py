@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -32,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STOREMON = [sys.executable, "-m", "storemon_flask"]
 # Nothing in these tests takes longer than a few seconds; a shared machine may be slow.
 PATIENCE_S = 30.0
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 # The worked example of SPEC 3, an id that a spreadsheet would run, one that CSV must quote, and one never polled.
 FORMULA_ID = "=cmd|x"

@@ -199,7 +199,7 @@ def test_the_records_do_not_depend_on_where_blocks_end(text: bytes, block_bytes:
     assert list(_rows(_reader(HEAD + text, block_bytes, cuts))) == _whole(HEAD + text)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @example([b"y" * 50, b"\r", b"a,b,c\n"], 51 + len(HEAD), [])
 @given(
     st.lists(st.one_of(_pieces, st.integers(30, 60).map(lambda n: b"y" * n)), max_size=40), st.integers(1, 80), _cuts

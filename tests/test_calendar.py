@@ -142,14 +142,14 @@ def ranges(draw, most_us):
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(UNITS), st.data())
 def test_calendar_periods_and_their_labels_are_those_of_zoneinfo(unit, data):
     zone, first, last = data.draw(ranges(5 * DAY_US if unit == "hour" else 100 * DAY_US))
     assert listed(calendar.spans(zone, unit, first, last)) == by_zoneinfo(zone, unit, first, last)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(UNITS), st.data())
 def test_each_period_joins_the_next_and_together_they_cover_the_range(unit, data):
     zone, first, last = data.draw(ranges(100 * DAY_US))
@@ -173,7 +173,7 @@ def _around_a_change(data, zone, most_us):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(ZONES), st.data())
 def test_the_periods_of_zones_drawn_of_all_are_those_of_zoneinfo(zone, data):
     for unit in UNITS:

@@ -64,7 +64,7 @@ def cases(draw):
     return polls, hours, zones, as_of, reach, min(gap, 2 * reach)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(cases())
 def test_every_column_of_every_store_equals_the_brute_force(case):
     polls, hours, zones, as_of, reach, gap = case
@@ -73,7 +73,7 @@ def test_every_column_of_every_store_equals_the_brute_force(case):
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cases())
 def test_the_parts_are_the_whole_and_the_bounds_hold(case):
     polls, hours, zones, as_of, reach, gap = case
@@ -86,7 +86,7 @@ def test_the_parts_are_the_whole_and_the_bounds_hold(case):
             assert row[f"measured_{window}"] <= row[f"business_{window}"] - row[f"unknown_{window}"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases(), st.randoms())
 def test_rows_may_come_in_any_order_when_no_store_and_instant_repeats(case, random):
     polls, hours, zones, as_of, reach, gap = case
@@ -98,7 +98,7 @@ def test_rows_may_come_in_any_order_when_no_store_and_instant_repeats(case, rand
     assert compute(shuffled, shuffled_hours, zones, as_of, rules) == compute(once, hours, zones, as_of, rules)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases())
 @example(([("a", 0, True)], [], {}, WEEK_US, 24 * HOUR_US, 150 * MINUTE_US))
 def test_polls_after_the_as_of_do_not_exist(case):

@@ -68,7 +68,7 @@ print(tzdata.__file__.startswith(sys.argv[1]), len(zonedata.names()), len(listed
     assert done.stdout == f"True {len(NAMES)} 1\n"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True),
     st.integers(1971, 2060),

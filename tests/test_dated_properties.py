@@ -59,7 +59,7 @@ def cases(draw):
     return polls, hours, special, zones, as_of, method
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases())
 def test_every_column_of_every_store_equals_the_brute_force(case):
     polls, hours, special, zones, as_of, method = case
@@ -69,7 +69,7 @@ def test_every_column_of_every_store_equals_the_brute_force(case):
     assert found == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases(), st.sampled_from(["hour", "day", "week"]))
 def test_calendar_periods_of_a_store_that_moved_equal_the_brute_force(case, unit):
     polls, hours, special, zones, as_of, method = case
@@ -94,7 +94,7 @@ def test_calendar_periods_of_a_store_that_moved_equal_the_brute_force(case, unit
         assert [{name: int(values[n]) for name, values in found.items()} for n in range(len(spans))] == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(ZONES), st.sampled_from(ZONES), st.dates(datetime(1990, 1, 1).date(), datetime(2035, 1, 1).date())
 )

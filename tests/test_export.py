@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import sql, storemon
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from kill_points import killed_at
@@ -82,7 +82,7 @@ def instant(us: int) -> str:
     return str(np.datetime64(us, "us")).replace("T", " ") + " UTC"
 
 
-@profile(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@profile(max_examples=20)
 @given(fleets())
 def test_whatever_was_taken_in_comes_out_as_it_was(fleet: dict[str, list[dict[str, object]]]) -> None:
     import io

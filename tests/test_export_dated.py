@@ -60,7 +60,7 @@ def reports(database: Database) -> list[str]:
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(FEEDS)
 def test_what_is_exported_and_loaded_gives_the_same_bytes(feeds):
     with tempfile.TemporaryDirectory() as folder:

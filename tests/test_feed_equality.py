@@ -203,9 +203,7 @@ def home(empty: Path) -> Iterator[Door]:
             app.extensions["storemon"].database.close()
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(fleets, st.lists(st.integers(1, 9), min_size=1, max_size=4))
 def test_every_door_gives_the_same_report_and_the_same_rejects(empty: Path, fleet: Fleet, sizes: list[int]) -> None:
     reports, rejects = {}, {}

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from json_helpers import read, refused
 
@@ -116,7 +116,6 @@ cuts = st.one_of(st.just([1]), st.just([7]), st.lists(st.integers(1, 300), min_s
 feed_names = st.sampled_from(sorted(feeds.COLUMNS))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows_of_text, cuts, feed_names, st.sampled_from(["", " ", "\n", "\r\n\t "]))
 @example(['{"store_id":1,"store_id":2,"timestamp_utc":"x","status":""}'], [1], "polls", "")
 @example(['{"store_id":null,"storeid":"b","timestamp_utc":"x","status":""}'], [1], "polls", "")
@@ -130,7 +129,6 @@ def test_json_reads_to_the_records_that_json_itself_sees(
     assert [record.text for record in found] == [row[:1000] for row in rows]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows_of_text, cuts, feed_names, st.sampled_from(["\n", "\r\n"]), st.booleans())
 def test_ndjson_reads_to_the_same_records(rows: list[str], sizes: list[int], feed: str, end: str, closed: bool) -> None:
     listed = read(f"[{','.join(rows)}]".encode(), "json", feed)

@@ -185,7 +185,7 @@ _small_rows = st.lists(
 _numbers = itertools.count()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(_small_rows, st.lists(st.integers(0, 24), max_size=3), st.lists(st.integers(0, 24), max_size=3), st.data())
 def test_two_databases_loaded_in_different_splits_are_equal(
     tmp_path: Path, rows: list[str], cuts: list[int], other_cuts: list[int], data: st.DataObject

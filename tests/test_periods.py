@@ -81,14 +81,14 @@ def stretches(case):
     return st.lists(st.tuples(st.sampled_from(NAMES), edges(case), edges(case)), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(busy(), METHODS, st.data())
 def test_any_stretch_of_any_store_is_what_the_brute_force_says(case, method, data):
     asked = data.draw(stretches(case))
     assert measured(case, asked, method) == literally(case, asked, method)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(busy(), METHODS, st.data())
 def test_the_parts_are_the_whole_and_the_bounds_hold(case, method, data):
     for row in measured(case, data.draw(stretches(case)), method):
@@ -98,7 +98,7 @@ def test_the_parts_are_the_whole_and_the_bounds_hold(case, method, data):
         assert row["measured"] <= row["uptime"] + row["downtime"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(busy(), st.data())
 def test_what_is_measured_and_certain_does_not_depend_on_the_method(case, data):
     asked = data.draw(stretches(case))
@@ -107,7 +107,7 @@ def test_what_is_measured_and_certain_does_not_depend_on_the_method(case, data):
             assert nearest[name] == previous[name]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(busy(), METHODS, st.data())
 def test_windows_that_tile_a_range_sum_to_it(case, method, data):
     cuts = sorted(data.draw(st.lists(edges(case), min_size=2, max_size=20)))
@@ -117,7 +117,7 @@ def test_windows_that_tile_a_range_sum_to_it(case, method, data):
         assert added(measured(case, tiles, method)) == whole
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(busy(), METHODS, st.data(), st.randoms())
 def test_periods_may_come_in_any_order(case, method, data, random):
     asked = data.draw(stretches(case))
@@ -127,7 +127,7 @@ def test_periods_may_come_in_any_order(case, method, data, random):
     assert measured(case, [asked[place] for place in order], method) == [found[place] for place in order]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(busy(), METHODS)
 def test_the_classic_windows_are_the_columns_of_a_report(case, method):
     polls, hours, zones, as_of, reach, gap = case
@@ -215,7 +215,7 @@ def test_a_stretch_far_longer_than_the_openings_of_many_stores_is_what_lies_in_i
 # Calendar periods
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(busy(), METHODS, st.sampled_from(UNITS), st.data())
 def test_every_measure_of_every_calendar_period_is_what_the_brute_force_says(case, method, unit, data):
     first = data.draw(edges(case))
@@ -227,7 +227,7 @@ def test_every_measure_of_every_calendar_period_is_what_the_brute_force_says(cas
     assert measured(case, found, method) == literally(case, asked, method)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(busy(), METHODS, st.sampled_from([("hour", "day"), ("day", "week"), ("day", "month")]), st.data())
 def test_hours_sum_to_their_day_and_days_to_their_week_and_month(case, method, units, data):
     first = data.draw(edges(case))

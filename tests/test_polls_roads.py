@@ -271,7 +271,7 @@ _rows = st.one_of(
 _ends = st.sampled_from([b"\n", b"\n", b"\n", b"\r\n", b"\r"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(_rows, _ends), max_size=10), st.integers(1, 300), st.lists(st.integers(1, 200), max_size=4))
 @example([("\ufeffs1,2023-01-22 12:00:00,active".encode(), b"\n")], 4096, [])
 def test_rows_and_rejects_depend_neither_on_the_road_nor_on_the_cut(
@@ -286,7 +286,7 @@ def test_rows_and_rejects_depend_neither_on_the_road_nor_on_the_cut(
         assert read_polls(data, 10 * block_bytes, road=road, sizes=sizes) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(_ids, _instants, _statuses), min_size=1, max_size=20), st.sampled_from(["\n", "\r\n"]))
 def test_rows_without_dirt_between_them_are_read_alike(rows: list[tuple[str, str, str]], end: str) -> None:
     clean = [[field.translate({ord(c): None for c in '",\r\n\0'}) for field in row] for row in rows]

@@ -188,7 +188,7 @@ def test_every_sort_is_that_of_the_values_with_ties_by_id_and_nothing_last(sort,
     assert listed(found, sort=sort, descending=descending) == [found.ids[p] for p in expected]
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=200)
 @given(
     st.integers(0, 40),
     st.sampled_from(SORTS),
@@ -255,7 +255,7 @@ def test_a_broken_cursor_is_said(cursor):
         store_pages.page(invented(9), Wanted(cursor=cursor))
 
 
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300)
 @given(st.from_regex(store_pages.CURSOR))
 def test_whatever_fits_the_description_is_a_cursor(cursor):
     page = store_pages.page(invented(9), Wanted(cursor=cursor))

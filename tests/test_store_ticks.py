@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
@@ -36,7 +36,6 @@ def made(count: int, step_us: int, seed: int, shares: tuple[float, float, float]
     return list(zip(at[there].tolist(), active[there].tolist(), in_hours[there].tolist(), strict=True))
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from((1, 2, 7, 14, 30)),
     st.sampled_from((1, 7, 24, 30, 49, 60, 61)),

@@ -99,7 +99,7 @@ def test_without_any_store_or_poll_there_is_nothing_and_no_error():
     assert len(of([]).outages) == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases())
 def test_the_sums_of_the_stretches_are_the_columns_of_the_report(case):
     polls, hours, zones, as_of, reach, gap = case
@@ -119,7 +119,7 @@ def test_the_sums_of_the_stretches_are_the_columns_of_the_report(case):
         }.items()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cases())
 def test_the_stretches_are_the_openings_cut_into_unlike_neighbours(case):
     polls, hours, zones, as_of, reach, gap = case

@@ -44,7 +44,7 @@ def slow_outages(made, opened, heard, as_of):
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cases())
 def test_outages_are_the_runs_that_a_loop_over_the_polls_finds(case):
     polls, hours, zones, as_of, reach, gap = case
@@ -132,7 +132,7 @@ def slow_since(made, opened, place, as_of, rules):
     return "stale", (heard[-1][0] if heard else start) + rules.max_gap_us
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases())
 def test_since_is_what_a_loop_over_the_polls_finds(case):
     polls, hours, zones, as_of, reach, gap = case
@@ -148,7 +148,7 @@ def test_since_is_what_a_loop_over_the_polls_finds(case):
             assert table["since_us"][place] < report.evidence_from(as_of, rules) + gap
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cases(), st.integers(1, 6 * DAY_US), st.integers(1, 6 * DAY_US), st.integers(0, 2 * DAY_US))
 def test_neighbouring_ranges_add_up_and_say_the_same_of_their_outages(case, first, second, before):
     polls, hours, zones, as_of, reach, gap = case

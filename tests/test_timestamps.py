@@ -76,7 +76,7 @@ def nearly_timestamps(draw):
     return text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(nearly_timestamps(), min_size=1, max_size=60))
 def test_nothing_is_read_that_is_not_there_and_the_usual_spelling_always(texts):
     for text, read in zip(texts, by_words(texts), strict=True):
