@@ -7,7 +7,8 @@ from datetime import timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from brute_force import EPOCH, HOUR, MINUTE, to_utc
+from brute_force import HOUR, MINUTE
+from brute_openings import EPOCH, to_utc
 
 
 def calendar(zone: str, unit: str, since: int, until: int) -> list[tuple[int, int, int, int]]:

@@ -7,16 +7,19 @@ from conftest import sql, storemon
 from flask.testing import FlaskClient
 from ingest_helpers import POLLS, csv, put
 
+from storemon_flask.services.instants import read as instant
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
 # Stores are numbered as they come: `worked` has the polls of 10:14 and 11:15.
+ACTIVE_AT_1115 = f"X'{2 * instant('2024-10-14T11:15:00Z') + 1:016X}'"
 WEEK = "FROM poll_week JOIN store ON number = store WHERE store_id = 'worked'"
 DAMAGES = {
     "zeros at its end": "substr(polls, 1, 8) || zeroblob(8)",
     "zeros at its begin": "zeroblob(8) || substr(polls, 9, 8)",
     "out of order": "substr(polls, 9, 8) || substr(polls, 1, 8)",
     "the same instant twice": "substr(polls, 1, 8) || substr(polls, 1, 8)",
+    "both statuses at one instant": f"substr(polls, 9, 8) || {ACTIVE_AT_1115}",
     "cut in the middle of a poll": "substr(polls, 1, 13)",
     "nothing": "zeroblob(0)",
 }

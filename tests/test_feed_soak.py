@@ -86,65 +86,74 @@ def stored_polls(settings: Settings) -> int:
     return int(sql(settings.database, "SELECT coalesce(sum(length(polls)), 0) / 8 FROM poll_week")[0][0])
 
 
-def test_twenty_clients_push_for_a_minute_while_reports_run(
-    serve: Serve, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server = serve()
-    assert (
-        ask(f"{server.url}/api/v1/feeds/polls", "POST", HEADER + b"first,2024-10-01 00:00:00 UTC,active\n").status
-        == 200
-    )
-    place = urlsplit(server.url)
-    end = time.monotonic() + SOAK_S
-    errors: list[str] = []
-    pushed = [0] * CLIENTS
-    taken: list[float] = []
-    reports: list[int] = []
+class Pushers:
+    """Clients that push and one that reads reports, all until the end; what was stored, how long it took, what went wrong."""
 
-    def push(client: int) -> None:
+    def __init__(self, server: Server) -> None:
+        self.errors: list[str] = []
+        self.pushed = [0] * CLIENTS
+        self.taken: list[float] = []
+        self.reports: list[int] = []
+        self._server = server
+        self._end = time.monotonic() + SOAK_S
+
+    def run(self) -> None:
+        """Until the end."""
+        threads = [threading.Thread(target=self._push, args=(client,)) for client in range(CLIENTS)]
+        threads.append(threading.Thread(target=self._report))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _push(self, client: int) -> None:
         rows = "".join(f"c{client}-{row},@,{'in' * (row % 7 == 0)}active\n" for row in range(ROWS))
         number = 0
-        with contextlib.closing(http.client.HTTPConnection(place.netloc, timeout=60)) as line:
-            while time.monotonic() < end:
+        with contextlib.closing(http.client.HTTPConnection(urlsplit(self._server.url).netloc, timeout=60)) as line:
+            while time.monotonic() < self._end:
                 number += 1
                 body = HEADER + rows.replace("@", stamp(number)).encode()
                 started = time.perf_counter()
                 line.request("POST", "/api/v1/feeds/polls", body, {"Content-Type": "text/csv"})
                 answer = line.getresponse()
                 said = answer.read()
-                taken.append(time.perf_counter() - started)
+                self.taken.append(time.perf_counter() - started)
                 if answer.status != 200 or json.loads(said)["new"] != ROWS:
-                    errors.append(f"{answer.status} {said!r}")
+                    self.errors.append(f"{answer.status} {said!r}")
                 else:
-                    pushed[client] += ROWS
+                    self.pushed[client] += ROWS
 
-    def report() -> None:
-        while time.monotonic() < end:
-            answer = server.wait_for(server.trigger())
+    def _report(self) -> None:
+        while time.monotonic() < self._end:
+            answer = self._server.wait_for(self._server.trigger())
             if answer.headers["X-Report-Status"] != "Complete":
-                errors.append(repr(answer.body))
-            reports.append(answer.body.count(b"\n"))
+                self.errors.append(repr(answer.body))
+            self.reports.append(answer.body.count(b"\n"))
 
-    threads = [threading.Thread(target=push, args=(client,)) for client in range(CLIENTS)]
-    threads.append(threading.Thread(target=report))
+
+def test_twenty_clients_push_for_a_minute_while_reports_run(
+    serve: Serve, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve()
+    first = HEADER + b"first,2024-10-01 00:00:00 UTC,active\n"
+    assert ask(f"{server.url}/api/v1/feeds/polls", "POST", first).status == 200
+    pushers = Pushers(server)
     with Readers(server) as readers:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    slowest = sorted(taken)[int(0.99 * (len(taken) - 1))]
+        pushers.run()
+    pushes, rows, reports = len(pushers.taken), sum(pushers.pushed), pushers.reports
+    slowest = sorted(pushers.taken)[int(0.99 * (pushes - 1))]
     with capsys.disabled():
         print(
-            f"\n{sum(pushed):,} rows in {len(taken):,} pushes (p99 {slowest * 1000:.0f} ms), {len(reports)} reports; "
+            f"\n{rows:,} rows in {pushes:,} pushes (p99 {slowest * 1000:.0f} ms), {len(reports)} reports; "
             f"{readers.said()}; peak {peak_mb(server):.0f} MB"
         )
-    assert not errors, errors[:3]
+    assert not pushers.errors, pushers.errors[:3]
     assert not readers.errors, readers.errors[:3]
     assert len(reports) > 2
-    assert min(pushed) > 0
-    assert stored_polls(settings) == sum(pushed) + 1
+    assert min(pushers.pushed) > 0
+    assert stored_polls(settings) == rows + 1
     kept = "SELECT count(*), sum(new_count), sum(changed_count + repeated_count + rejected_count) FROM load_file"
-    assert sql(settings.database, kept) == [(len(taken) + 1, sum(pushed) + 1, 0)]
+    assert sql(settings.database, kept) == [(pushes + 1, rows + 1, 0)]
     assert reports[-1] == CLIENTS * ROWS + 2
     for path in READS:
         assert readers.slowest(path) < 10

@@ -1,5 +1,6 @@
 """A report whose polls are taken in pieces says what it says when they are taken at once."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,26 @@ def test_pieces_take_up_all_stores_in_order_and_cut_none(fleet: Database, most: 
         joined = np.concatenate([getattr(piece, name) + shift * first for first, _, piece in found])
         assert joined.tolist() == getattr(whole, name).tolist()
     assert [(first, stop, len(piece)) for first, stop, piece in nobody] == [(0, 0, 0)]
+
+
+def test_a_range_of_polls_has_those_at_its_ends_and_no_others(fleet: Database) -> None:
+    with fleet.read() as connection:
+        number = stores.all_rows(connection).number
+        ids = stores.all_rows(connection).ids
+        stored = sorted(
+            (ids.index(store_id), instant(f"{stamp[:10]}T{stamp[11:26]}Z"), status == "active")
+            for store_id, stamp, status in connection.execute("SELECT store_id, timestamp_utc, status FROM poll")
+        )
+        # Both of an active and of an inactive poll, in one week and across two.
+        ends = [
+            next(us for _, us, active in stored[skipped:] if active == up)
+            for skipped in (0, 900, 2000)
+            for up in (0, 1)
+        ]
+        for first, last in product([end + off for end in ends for off in (-1, 0, 1)], repeat=2):
+            found = polls.read(connection, number, first, last)
+            expected = [poll for poll in stored if first <= poll[1] <= last]
+            assert (
+                list(zip(found.store.tolist(), found.instant_us.tolist(), found.active.tolist(), strict=True))
+                == expected
+            )

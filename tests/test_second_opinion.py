@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from brute_force import openings  # the only part that is taken from there
+from brute_openings import openings  # the only part that is taken from there
 
 traces = pytest.importorskip("traces")
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import shutil
 import time
 import urllib.request
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from watching import serve_copy
 
 from storemon_flask.services import load
 from storemon_flask.settings import Settings
@@ -58,9 +58,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(fleet: Path, settings: Settings, serve: Callable[..., Any]) -> Any:
     """A real server over the made fleet."""
-    settings.database.parent.mkdir(parents=True)
-    shutil.copy(fleet, settings.database)
-    return serve()
+    return serve_copy(fleet, settings, serve)
 
 
 def the_csv(url: str, report_id: str) -> list[list[str]]:

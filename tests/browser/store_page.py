@@ -1,12 +1,12 @@
 """What tests of a store's page look at."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_fleet import clocks_back
+from watching import serve_copy
 
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
@@ -27,6 +27,4 @@ def turned_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(turned_back: Path, settings: Settings, serve: Callable[..., Any]) -> Any:
     """A real server over those stores."""
-    settings.database.parent.mkdir(parents=True)
-    shutil.copy(turned_back, settings.database)
-    return serve()
+    return serve_copy(turned_back, settings, serve)

@@ -2,14 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from storemon_flask.settings import Settings
 
 # Slow machines; nothing waits for this long when all is well.
 PATIENCE_MS = 30_000
@@ -53,6 +56,13 @@ def browsing() -> Iterator[Browser]:
 def browser() -> Iterator[Browser]:
     with browsing() as found:
         yield found
+
+
+def serve_copy(made: Path, settings: Settings, serve: Callable[..., Any]) -> Any:
+    """A real server over a copy of that database."""
+    settings.database.parent.mkdir(parents=True)
+    shutil.copy(made, settings.database)
+    return serve()
 
 
 def see_it_back(page: Page) -> None:

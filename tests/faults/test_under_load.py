@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -133,90 +134,106 @@ def test_ten_thousand_triggers_in_a_minute_are_all_kept(
     assert sum(statuses.values()) == TRIGGERS
 
 
-def test_memory_stays_flat_while_everything_is_asked_at_once(
-    serve: Callable[..., Server], settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server = serve()
-    # After the first minute nothing is new in a push: what a server has in memory may grow with its polls, and here it must not.
-    ledger = Ledger(Shape(20, 1))
-    guard = threading.Lock()
-    done: Counter[str] = Counter()
-    end = time.monotonic() + SOAK_S
-    ids: list[str] = []
-    again = itertools.count()
+class Soak:
+    """Everything that is asked of one server at once until the end, and what its memory was meanwhile."""
 
-    def push(line: Line) -> None:
-        with guard:
-            batch = ledger.next() if len(ledger.sent) < SOAK_S else next(again) % len(ledger.sent)
-        status, _, body = line.ask("POST", "/api/v1/feeds/polls", accounting.csv(ledger.shape, batch))
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        # After the first minute nothing is new in a push: what a server has in memory may grow with its polls, and here it
+        # must not.
+        self.ledger = Ledger(Shape(20, 1))
+        self.done: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.memory: list[tuple[float, float]] = []
+        self._guard = threading.Lock()
+        self._again = itertools.count()
+        self._end = time.monotonic() + SOAK_S
+
+    def run(self) -> None:
+        """Ask until the end; fails with the first answer that is not as it should be."""
+        zones = "".join(f"s{store},Europe/Berlin\n" for store in range(STORES))
+        with contextlib.closing(Line(self.server)) as line:
+            assert line.ask("POST", "/api/v1/feeds/timezones", "store_id,timezone_str\n" + zones)[0] == 200
+            self.push(line)
+        steps = (self.push, self.push, self.trigger, self.poll, self.poll, self.download, self.download)
+        together([partial(self._until_the_end, step) for step in steps] + [self._watch])
+
+    def push(self, line: Line) -> None:
+        with self._guard:
+            sent = len(self.ledger.sent)
+            batch = self.ledger.next() if sent < SOAK_S else next(self._again) % sent
+        status, _, body = line.ask("POST", "/api/v1/feeds/polls", accounting.csv(self.ledger.shape, batch))
         assert status == 200, body
         said = json.loads(body)
-        assert said["new"] + said["unchanged"] == ledger.shape.rows, said
-        with guard:
-            ledger.acknowledged.add(batch)
+        assert said["new"] + said["unchanged"] == self.ledger.shape.rows, said
+        with self._guard:
+            self.ledger.acknowledged.add(batch)
         time.sleep(0.15)
 
-    def trigger(line: Line) -> None:
+    def trigger(self, line: Line) -> None:
         status, _, body = line.ask("POST", "/trigger_report")
         assert status == 202, body
-        ids.append(json.loads(body)["report_id"])
+        self.ids.append(json.loads(body)["report_id"])
         time.sleep(0.2)
 
-    def poll(line: Line) -> None:
+    def poll(self, line: Line) -> None:
         for path in ("/api/v1/stores?limit=50", "/api/v1/reports?limit=5", "/api/v1/loads?limit=5", "/healthz"):
             status, _, body = line.ask("GET", path)
             assert status == 200, body
         time.sleep(0.1)
 
-    def download(line: Line) -> None:
-        if ids:
-            status, headers, body = line.ask("GET", f"/get_report?report_id={ids[-1 - len(ids) // 3]}")
+    def download(self, line: Line) -> None:
+        if self.ids:
+            wanted = self.ids[-1 - len(self.ids) // 3]
+            status, headers, body = line.ask("GET", f"/get_report?report_id={wanted}")
             assert status == 200, body
             if headers["X-Report-Status"] == "Complete":
                 assert body.count(b"\n") == 1 + STORES
-                done["complete downloads"] += 1
+                self.done["complete downloads"] += 1
         time.sleep(0.1)
 
-    def until_the_end(step: Callable[[Line], None]) -> Callable[[], None]:
-        def run() -> None:
-            with contextlib.closing(Line(server)) as line:
-                while time.monotonic() < end:
-                    step(line)
-                    done[step.__name__] += 1
+    def _until_the_end(self, step: Callable[[Line], None]) -> None:
+        with contextlib.closing(Line(self.server)) as line:
+            while time.monotonic() < self._end:
+                step(line)
+                self.done[step.__name__] += 1
 
-        return run
-
-    memory: list[tuple[float, float]] = []
-
-    def watch() -> None:
-        while time.monotonic() < end:
-            memory.append((time.monotonic(), resident_mb(server)))
+    def _watch(self) -> None:
+        while time.monotonic() < self._end:
+            self.memory.append((time.monotonic(), resident_mb(self.server)))
             time.sleep(0.5)
 
-    zones = "".join(f"s{store},Europe/Berlin\n" for store in range(STORES))
-    with contextlib.closing(Line(server)) as line:
-        assert line.ask("POST", "/api/v1/feeds/timezones", "store_id,timezone_str\n" + zones)[0] == 200
-        push(line)
-    together([until_the_end(step) for step in (push, push, trigger, poll, poll, download, download)] + [watch])
-    at, megabytes = np.array(memory).T
-    late = at > at[0] + SOAK_S / 5
-    a_minute = 60 * float(np.polyfit(at[late], megabytes[late], 1)[0])
-    with capsys.disabled():
-        tenths = [f"{part.mean():.0f}" for part in np.array_split(megabytes, 10)]
-        print(f"\nmemory by tenths of the time, MB: {' '.join(tenths)}")
-        print(
-            f"soak of {SOAK_S:.0f} s: {dict(done)}; memory {megabytes[late][0]:.0f} to {megabytes[-1]:.0f} MB "
-            f"(peak {megabytes.max():.0f}), {a_minute:+.2f} MB a minute"
+    def rise(self) -> tuple[float, str]:
+        """MB a minute after the first fifth of the time, and the memory in words."""
+        at, megabytes = np.array(self.memory).T
+        late = at > at[0] + SOAK_S / 5
+        a_minute = 60 * float(np.polyfit(at[late], megabytes[late], 1)[0])
+        tenths = " ".join(f"{part.mean():.0f}" for part in np.array_split(megabytes, 10))
+        return a_minute, (
+            f"{megabytes[late][0]:.0f} to {megabytes[-1]:.0f} MB (peak {megabytes.max():.0f}; by tenths of the time {tenths}), "
+            f"{a_minute:+.2f} MB a minute"
         )
-    for report_id in ids[-3:]:
+
+
+def test_memory_stays_flat_while_everything_is_asked_at_once(
+    serve: Callable[..., Server], settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve()
+    soak = Soak(server)
+    soak.run()
+    a_minute, memory = soak.rise()
+    with capsys.disabled():
+        print(f"\nsoak of {SOAK_S:.0f} s: {dict(soak.done)}; memory {memory}")
+    for report_id in soak.ids[-3:]:
         assert server.wait_for(report_id).headers["X-Report-Status"] == "Complete"
     assert server.end() == 0
     assert "Traceback" not in server.log.read_text()
     with accounting.read(settings.database) as connection:
-        held = accounting.account(connection, ledger)
-        accounting.account_of_reports(connection, Ledger(ledger.shape, reports=set(ids)), settings.reports_dir)
-    assert held == ledger.acknowledged
+        held = accounting.account(connection, soak.ledger)
+        promised = Ledger(soak.ledger.shape, reports=set(soak.ids))
+        accounting.account_of_reports(connection, promised, settings.reports_dir)
+    assert held == soak.ledger.acknowledged
     check(settings.home)
-    assert min(done[name] for name in ("push", "trigger", "poll", "complete downloads")) > SOAK_S / 4
+    assert min(soak.done[name] for name in ("push", "trigger", "poll", "complete downloads")) > SOAK_S / 4
     if SOAK_S >= 120:
         assert a_minute < MOST_MB_A_MINUTE
