@@ -26,11 +26,6 @@ def test_each_layer_imports_only_those_below_it() -> None:
     assert re.search(r"Contracts: [3-9] kept, 0 broken", done.stdout)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_is_longer_than_300_lines(module: Path) -> None:
-    assert len(module.read_text("utf-8").splitlines()) <= 300
-
-
 def test_nothing_heavy_and_nothing_by_accident_is_kept_in_the_repository() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a checkout: there is no list of what is kept")
@@ -39,12 +34,6 @@ def test_nothing_heavy_and_nothing_by_accident_is_kept_in_the_repository() -> No
     assert len(kept) > 300
     assert [path for path in kept if path.is_file() and path.stat().st_size > 2_000_000] == []
     assert {path.parent for path in kept if path.name.startswith(("core.", "nohup"))} == set()
-
-
-def test_there_are_modules_and_none_is_named_for_odds_and_ends() -> None:
-    assert len(MODULES) > 30
-    odd = {"util", "utils", "helper", "helpers", "common", "misc"}
-    assert [path.name for path in MODULES if odd & {part.removesuffix(".py") for part in path.parts}] == []
 
 
 def test_sql_is_only_in_storage() -> None:

@@ -282,6 +282,21 @@ def m006_life_of_reports(db: "Database") -> None:
         db.execute(statement)
 
 
+_COMPLETENESS_AND_NOTES = """
+-- What a load as a whole had to say (about feeds that do not meet, a newest poll that jumped); those of a file are its own.
+ALTER TABLE load ADD COLUMN notes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(notes));
+
+-- Polls before this instant were pruned: nothing is known of the time before it. NULL: none ever were.
+ALTER TABLE data_version ADD COLUMN complete_from_us INTEGER;
+"""
+
+
+def m007_completeness_and_notes(db: "Database") -> None:
+    """How far back the polls are complete; what a load had to say."""
+    for statement in _statements(_COMPLETENESS_AND_NOTES):
+        db.execute(statement)
+
+
 def _statements(script: str) -> list[str]:
     # `executescript` would commit the transaction the migration runs in.
     return [part for part in (piece.strip() for piece in script.split(";\n")) if part]
@@ -295,4 +310,5 @@ STEPS: Final[tuple[Callable[["Database"], None], ...]] = (
     m004a_one_table_of_reports,
     m005_dated_hours,
     m006_life_of_reports,
+    m007_completeness_and_notes,
 )

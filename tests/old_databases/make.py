@@ -24,6 +24,7 @@ COMMITS = {
     "m004-draft": "826354f",
     "m004": "acfa204",
     "m005": "81fe05d",
+    "m006": "ef16d95",
 }
 LOAD = """
 import pathlib, sys, time
