@@ -26,6 +26,8 @@ Progress = Callable[[str, int], None]
 # Local dates are days since 1970-01-01. These two lie before and after every date that a feed can name.
 UNDATED: Final = -1_000_000
 FOREVER: Final = 1_000_000
+# No sum and no key may reach this: numpy says nothing when an integer leaves 64 bits.
+TOO_LARGE: Final = 1 << 63
 # In place of both times: closed all day.
 CLOSED: Final = -1
 

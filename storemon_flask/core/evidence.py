@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from storemon_flask.core.openings import Openings
+from storemon_flask.core.zones import block_size
 from storemon_flask.model import Bools, Ints, Polls, Rules
 
 
@@ -60,9 +61,13 @@ def _polls_inside(polls: Polls, openings: Openings) -> tuple[Ints, Ints]:
     if not len(polls) or not len(openings):
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing
-    base = min(int(polls.instant_us.min()), int(openings.start_us.min()))
-    block = max(int(polls.instant_us.max()), int(openings.end_us.max())) - base + 1
-    key = polls.store * block + (polls.instant_us - base)
+    # The line is as long as the openings ask for. Polls outside all of them, perhaps of another century, lie at its ends.
+    base, top = int(openings.start_us.min()) - 1, int(openings.end_us.max())
+    block = block_size(int(max(polls.store[-1], openings.store[-1])) + 1, base, top)
+    instant = polls.instant_us
+    if int(instant.min()) < base or int(instant.max()) > top:
+        instant = np.clip(instant, base, top)
+    key = polls.store * block + (instant - base)
     shelf = openings.store * block - base
     # Fewer openings than polls: look the openings up among the polls, not the other way round.
     first = np.searchsorted(key, shelf + openings.start_us)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from storemon_flask.core.zones import LocalClock
+from storemon_flask.core.zones import LocalClock, block_size
 from storemon_flask.model import CLOSED, DAY_US, FOREVER, SECOND_US, UNDATED, Fleet, Hours, Ints
 
 DAY_S = 86_400
@@ -109,7 +109,7 @@ def _special(fleet: Fleet, days: Ints) -> _Dated:
 
 
 def _dates(store: Ints, day: Ints) -> Ints:
-    """Store and date as one integer."""
+    """Store and date as one integer; it fits for 2.3e12 stores."""
     key: Ints = store * (4 * FOREVER) + day
     return key
 
@@ -117,8 +117,11 @@ def _dates(store: Ints, day: Ints) -> Ints:
 def _instants(fleet: Fleet, store: Ints, day: Ints, start_s: Ints, end_s: Ints, days: Ints) -> tuple[Ints, Ints]:
     """UTC start and end of rows on local dates, each by its store's zone."""
     begin_s, stop_s = row_spans(start_s, end_s)
-    clock = LocalClock(fleet.zone_names, int(days[0]) * DAY_US, int(days[-1] + 2) * DAY_US)
-    zone = fleet.zone_of[store]
+    # Only the zones of these stores: a large fleet whose stores moved has as many histories as stores.
+    used, zone_of = np.unique(fleet.zone_of, return_inverse=True)
+    zone_names = tuple(fleet.zone_names[index] for index in used.tolist())
+    clock = LocalClock(zone_names, int(days[0]) * DAY_US, int(days[-1] + 2) * DAY_US)
+    zone = zone_of[store]
     start = clock.to_utc(day * DAY_US + begin_s * SECOND_US, zone)
     return start, clock.to_utc(day * DAY_US + stop_s * SECOND_US, zone)
 
@@ -128,7 +131,7 @@ def _merge(store: Ints, start: Ints, end: Ints) -> Openings:
     if not len(store):
         return Openings(store, start, end)
     base = int(start.min())
-    block = int(end.max()) - base + 1
+    block = block_size(int(store.max()) + 1, base, int(end.max()))
     key = store * block + (start - base)
     order = np.argsort(key, kind="stable")
     key = key[order]

@@ -7,6 +7,7 @@ import numpy as np
 
 from storemon_flask.core.evidence import Evidence
 from storemon_flask.core.openings import Openings
+from storemon_flask.core.zones import block_size
 from storemon_flask.model import Bools, Ints
 
 MEASURES: Final = ("uptime", "downtime", "unknown", "business", "measured", "uptime_low", "uptime_high")
@@ -84,7 +85,8 @@ class _Running:
             return
         # The line is as long as the intervals ask for: with periods of a century it would not fit into 64 bits.
         low, high = int(start.min()), int(end.max())
-        block = high - low + 1
+        # No running sum is longer than the line itself: the intervals of a store are disjoint.
+        block = block_size(int(max(store[-1], edges.store.max(initial=0))) + 1, low, high)
         key = store * block + (start - low)
         at = edges.store * block + (np.clip(edges.instant_us, low, high) - low)
         place = np.searchsorted(key, at, side="right")

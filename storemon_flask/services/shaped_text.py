@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.core import periods
-from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Ints
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US, TOO_LARGE, Ints
 from storemon_flask.services import report_text
 from storemon_flask.services.report_text import Altered, ReportText, StoreColumns
 from storemon_flask.services.shaped import Rows
@@ -34,10 +34,11 @@ def render(shape: Shape, stores: StoreColumns, groups: Sequence[str], rows: Rows
     full = columns == "full"
     header, cells, altered = _leading(stores, line, full)
     period, period_cells = _periods(shape, body)
+    parts = [body]
     if shape.totals:
         kinds, names, which, sums = _totals(body, period, groups)
         labels = [_total_label(shape, period_cells, row, int(body["start_us"][row, 0])) for row in which]
-        body = {name: np.concatenate([body[name], sums[name]]) for name in periods.MEASURES}
+        parts.append(sums)
         header.insert(0, "kind")
         cells = [column + [""] * len(kinds) for column in cells]
         cells.insert(0, ["store"] * len(line) + kinds)
@@ -56,7 +57,7 @@ def render(shape: Shape, stores: StoreColumns, groups: Sequence[str], rows: Rows
         for place in range(across):
             name, unit_us = _column(shape, measure, place)
             header.append(report_text.safe_cell(name))
-            cells.append(_figures(measure, body, place, unit_us))
+            cells.append([cell for part in parts for cell in _figures(measure, part, place, unit_us)])
     head = ",".join(report_text.csv_cells(header))
     lines = [head, *map(",".join, zip(*cells, strict=True)), ""]
     return ReportText("\n".join(lines), len(lines) - 2, altered)
@@ -82,7 +83,7 @@ def _periods(shape: Shape, body: Rows) -> tuple[Ints, dict[str, list[str]]]:
     # A date is one period in every zone, an hour is one instant.
     key = local - offset * SECOND_US if shape.by == "hour" else local
     _, period = np.unique(key, return_inverse=True)
-    # Two hours of one night can show the same wall clock, and differ in their offset, which is less than a day.
+    # Seconds until 2200 are less than 2^33. Two hours of one night can show the same wall clock, and differ in their offset, which is less than a day.
     named = (local // SECOND_US << 18) + offset + DAY_US // SECOND_US
     _, first, label = np.unique(named, return_index=True, return_inverse=True)
     labels = [_label(shape.by, int(local[row]), int(offset[row])) for row in first.tolist()]
@@ -116,18 +117,32 @@ def _totals(body: Rows, period: Ints, groups: Sequence[str]) -> tuple[list[str],
     of_store = np.array([number.get(group, -1) for group in groups], dtype=np.int64)
     of_line = of_store[body["place"][:, 0]]
     fleet = np.full(len(of_line), len(names), dtype=np.int64)
+    # A number for group and period: a million groups by the 20,000 hours of 400 days, cut twice, are 2e10.
     key = np.concatenate([of_line, fleet]) * (int(period.max(initial=0)) + 1) + np.concatenate([period, period])
     source = np.concatenate([np.arange(len(of_line))] * 2)
     kept = np.concatenate([of_line, fleet]) >= 0
     distinct, first, place = np.unique(key[kept], return_index=True, return_inverse=True)
     source = source[kept]
-    sums = {}
-    for name in periods.MEASURES:
-        sums[name] = np.zeros((len(distinct), body[name].shape[1]), dtype=np.int64)
-        np.add.at(sums[name], place, body[name][source])
+    sums = {name: _sums(body[name][source], place, len(distinct)) for name in periods.MEASURES}
     which = (distinct // (int(period.max(initial=0)) + 1)).tolist()
     kinds = ["fleet" if group == len(names) else "group" for group in which]
     return kinds, ["" if group == len(names) else names[group] for group in which], source[first].tolist(), sums
+
+
+def _sums(values: Ints, row: Ints, size: int) -> Ints:
+    """The sum of the values of each row, exact; as Python integers where 64 bits might not hold one."""
+
+    def added(part: Ints) -> Ints:
+        sums = np.zeros((size, *values.shape[1:]), dtype=np.int64)
+        np.add.at(sums, row, part)
+        return sums
+
+    # No sum is larger than that of all values, which is estimated in floats; a half leaves room for their rounding.
+    if values.sum(dtype=np.float64) < TOO_LARGE // 2:
+        return added(values)
+    # A value is less than 2^45 (407 days): its upper 13 and lower 32 bits have sums that fit for two thousand million rows.
+    whole: Ints = added(values >> 32).astype(object) * (1 << 32) + added(values & ((1 << 32) - 1))
+    return whole
 
 
 def _total_label(shape: Shape, period_cells: dict[str, list[str]], row: int, start_us: int) -> str:

@@ -14,15 +14,17 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.errors import DatabaseError
+from storemon_flask.errors import DatabaseError, DataError
 from storemon_flask.model import WEEK_US, Bools, Ints
 
 RUN_ROWS: Final = 1 << 19
 STORES_PER_CELL: Final = 2048
 _CELLS_AHEAD: Final = 1
 _SPOOL_BYTES: Final = 8 << 20
-# A key is store << 41 | (instant within its week) << 1 | active: a week is less than 2^40 microseconds.
+# A key is store << 41 | (instant within its week) << 1 | active: a week is less than 2^40 microseconds. That leaves 22 bits
+# for the stores of one file.
 STORE_SHIFT: Final = 41
+MOST_STORES: Final = 1 << 22
 IN_WEEK: Final = (1 << STORE_SHIFT) - 1
 
 
@@ -69,6 +71,11 @@ class StagedPolls:
                 self._local[code] = self._index.setdefault(ids[code], len(self._index))
                 if self._local[code] == len(self.ids):
                     self.ids.append(ids[code])
+            if len(self.ids) > MOST_STORES:
+                raise DataError(
+                    f"the file names more than {MOST_STORES:,} stores, the most that one file can; "
+                    "look whether store_id is the right column, or split the file; nothing of this was stored"
+                )
             local = self._local[store]
         return local
 
