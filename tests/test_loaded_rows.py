@@ -56,7 +56,7 @@ def begun(database: Database, settings: Settings) -> Watcher:
 
 
 def new(watcher: Watcher) -> int:
-    return watcher.read(time.time_ns() // 1000).rows["polls", "new"]
+    return watcher.read().rows["polls", "new"]
 
 
 def test_what_was_there_before_is_not_counted_and_all_begins_at_nought(
@@ -65,7 +65,7 @@ def test_what_was_there_before_is_not_counted_and_all_begins_at_nought(
     pushes.push(10)
     watcher = begun(database, settings)
     pushes.push(7)
-    found = watcher.read(0)
+    found = watcher.read()
     nought = {(feed, outcome): 0 for feed in FEEDS for outcome in OUTCOMES}
     assert found.rows == {**nought, ("polls", "new"): 7}
     assert found.polls == 17
@@ -137,11 +137,11 @@ def test_a_restored_backup_turns_no_counter_back(settings: Settings, database: D
     with closing(sqlite3.connect(settings.database)) as source, closing(sqlite3.connect(kept)) as target:
         source.backup(target)
     pushes.push(1)
-    found = watcher.read(0)
+    found = watcher.read()
     assert (found.rows["polls", "new"], found.polls) == (1, 5)
     with closing(sqlite3.connect(kept)) as source, closing(sqlite3.connect(settings.database)) as target:
         source.backup(target)
-    found = watcher.read(0)
+    found = watcher.read()
     assert (found.rows["polls", "new"], found.polls) == (1, 4)
     pushes.push(2)
     assert new(watcher) == 3
@@ -161,7 +161,7 @@ def test_another_database_in_its_place_did_not_come_in(
     for suffix in ("-wal", "-shm"):
         settings.database.with_name(settings.database.name + suffix).unlink(missing_ok=True)
     (tmp_path / "other.db").replace(settings.database)
-    found = watcher.read(0)
+    found = watcher.read()
     assert (found.rows["polls", "new"], found.polls) == (0, 3)
     pushes.push(3)
     assert new(watcher) == 3

@@ -15,6 +15,8 @@ class Places:
         # Triggers and deletions wait while a load is applied, and loads for each other.
         self._changes = threading.BoundedSemaphore(max(1, threads - 2))
         self._loads = threading.BoundedSemaphore(max(1, threads - 6))
+        # Lists of stores wait for the computation that has the last load, all for one and the same.
+        self._lists = threading.BoundedSemaphore(max(1, threads - 4))
         # An answer that is made while it is sent holds a thread as long as its reader likes.
         self._answers = threading.BoundedSemaphore(max(1, threads // 4))
 
@@ -28,6 +30,12 @@ class Places:
     def for_a_load(self) -> Iterator[None]:
         """A place among the loads that wait for the database's lock."""
         with self._taken(self._loads, "too much is being pushed at once; try again in some seconds"):
+            yield
+
+    @contextmanager
+    def for_a_list(self) -> Iterator[None]:
+        """A place among the requests that wait until the list of stores has the last load."""
+        with self._taken(self._lists, "too many requests wait for the list of stores; try again in some seconds"):
             yield
 
     def for_an_answer(self) -> Callable[[], None]:

@@ -29,12 +29,17 @@ class Moment:
 def moment(connection: sqlite3.Connection, now_us: int) -> Moment:
     """`now_us` while the newest poll of all is younger than a day, or there is none; else that poll, and a notice."""
     newest = stores.newest_poll(connection)
-    if newest is None or now_us - newest < OLD_US:
+    return Moment(now_us, None) if newest is None else moment_of(newest, now_us)
+
+
+def moment_of(newest_us: int, now_us: int) -> Moment:
+    """The same for data whose newest poll is that of `newest_us`."""
+    if now_us - newest_us < OLD_US:
         return Moment(now_us, None)
-    hours = (now_us - newest) // HOUR_US
+    hours = (now_us - newest_us) // HOUR_US
     age = f"{hours} hours" if hours < 48 else f"{hours // 24:,} days"
     return Moment(
-        newest,
-        f"the newest poll is {age} old; everything here is as of that poll, {report_text.instant_text(newest)}",
+        newest_us,
+        f"the newest poll is {age} old; everything here is as of that poll, {report_text.instant_text(newest_us)}",
         age,
     )

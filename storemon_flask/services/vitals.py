@@ -12,7 +12,6 @@ from typing import Final
 from storemon_flask.core.status import STATUSES
 from storemon_flask.errors import DatabaseError
 from storemon_flask.ingest.feeds import FEEDS
-from storemon_flask.model import SECOND_US
 from storemon_flask.services import snapshots
 from storemon_flask.settings import Settings
 from storemon_flask.storage import loads, polls, reports, stores
@@ -20,8 +19,6 @@ from storemon_flask.storage.db import Database
 
 # Counting all polls reads every page of them: it may take so small a part of the time.
 _COUNTING_REST: Final = 100
-# Somebody who only scrapes makes the list of stores be computed once in so long.
-_STORES_AGE_US: Final = 60 * SECOND_US
 # Reasons are fixed sentences; should one ever not be, there are no more than this.
 _MOST_REASONS: Final = 60
 OTHER: Final = "other"
@@ -84,7 +81,7 @@ class Watcher:
         self._newest_us = max([self._newest_us, *(loaded_us for _, loaded_us in self._seen)])
         self._last = self._seen[-1] if self._seen else None
 
-    def read(self, now_us: int) -> Vitals:
+    def read(self) -> Vitals:
         """The vitals of now; without a database those of an empty one. `DatabaseError` when it cannot be read."""
         found = Vitals(reports=dict.fromkeys(STATES, 0))
         found.database_bytes, found.wal_bytes = self._database.sizes()
@@ -102,7 +99,7 @@ class Watcher:
             found.polls = self._count(connection)
             found.newest_poll_us = stores.newest_poll(connection)
             found.rows, found.rejects = dict(self._rows), dict(self._rejects)
-        self._stores(found, now_us)
+        self._stores(found)
         return found
 
     def _read_on(self, connection: sqlite3.Connection) -> None:
@@ -142,9 +139,9 @@ class Watcher:
             self._count_again_s = time.monotonic() + _COUNTING_REST * (time.monotonic() - began)
         return self._polls
 
-    def _stores(self, found: Vitals, now_us: int) -> None:
+    def _stores(self, found: Vitals) -> None:
         settings = self._settings
-        kept = snapshots.latest(self._database, settings.rules, settings.default_timezone, now_us, _STORES_AGE_US)
+        kept = snapshots.latest(self._database, settings.rules, settings.default_timezone)
         if kept is not None:
             by_status = Counter(kept.columns["status"].tolist())
             found.stores = {name: by_status[place] for place, name in enumerate(STATUSES)}

@@ -106,7 +106,7 @@ def metrics() -> Response:
     from storemon_flask.web import exposition
 
     now_us = time.time_ns() // 1000
-    body = exposition.text(runner().meters, _state().watcher.read(now_us), now_us)
+    body = exposition.text(runner().meters, _state().watcher.read(), now_us)
     answer = Response(body, content_type=_METRICS)
     answer.headers["Cache-Control"] = "no-store"
     return answer

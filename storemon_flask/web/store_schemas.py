@@ -130,7 +130,6 @@ class StoresSchema(Closed):
     as_of = _instant(_AS_OF)
     data_are_old = _flag(_OLD)
     notice = _text(_NOTICE, allow_none=True)
-    updating = _flag("whether newer numbers are being computed")
     total = _count("stores on all pages")
     counts = fields.Nested(
         StatusCountsSchema, required=True, metadata={"description": "stores by status, whatever statuses are asked for"}

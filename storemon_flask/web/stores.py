@@ -34,9 +34,7 @@ blueprint = Blueprint("stores", __name__)
 def stores(query: dict[str, Any]) -> Response:
     """List stores with their status and uptime, worst first."""
     app = runner()
-    found, updating = snapshots.current(
-        app.database, app.settings.rules, app.settings.default_timezone, time.time_ns() // 1000
-    )
+    found = snapshots.current(app.database, app.settings.rules, app.settings.default_timezone, app.places.for_a_list)
     wanted = Wanted(
         statuses=query["status"],
         text=query["q"],
@@ -50,7 +48,6 @@ def stores(query: dict[str, Any]) -> Response:
     page = store_pages.page(found, wanted)
     head = {
         **_moment(found.moment),
-        "updating": updating,
         "total": page.total,
         "counts": page.counts,
         "next": page.next,

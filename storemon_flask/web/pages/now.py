@@ -1,7 +1,6 @@
 """`/`: every store as it is now, the worst first."""
 
 import hashlib
-import time
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -69,24 +68,23 @@ def now() -> ResponseReturnValue:
     app = runner()
     if not app.database.exists():
         return render_template("first_run.html", keyed=guard.keyed())
-    now_us = time.time_ns() // 1000
-    found, updating = snapshots.current(app.database, app.settings.rules, app.settings.default_timezone, now_us)
+    found = snapshots.current(app.database, app.settings.rules, app.settings.default_timezone, app.places.for_a_list)
     if not found.ids:
-        return render_template("first_run.html", keyed=guard.keyed(), updating=updating)
+        return render_template("first_run.html", keyed=guard.keyed())
     answer = make_response("")
-    answer.set_etag(_tag(found, updating), weak=True)
+    answer.set_etag(_tag(found), weak=True)
     answer.headers["Cache-Control"] = "no-cache"
     if answer.make_conditional(request).status_code != 304:
-        answer.set_data(_page(found, updating, query))
+        answer.set_data(_page(found, query))
     return answer
 
 
-def _tag(found: Snapshot, updating: bool) -> str:
-    said = (VERSION, found.made_us, found.data_version, updating, found.moment, request.full_path)
+def _tag(found: Snapshot) -> str:
+    said = (VERSION, found.made_us, found.data_version, found.moment, request.full_path)
     return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
 
 
-def _page(found: Snapshot, updating: bool, query: dict[str, Any]) -> str:
+def _page(found: Snapshot, query: dict[str, Any]) -> str:
     app = runner()
     statuses = [word for word in query["status"] if word]
     page = store_pages.page(
@@ -107,7 +105,6 @@ def _page(found: Snapshot, updating: bool, query: dict[str, Any]) -> str:
     return render_template(
         "now.html",
         moment=found.moment,
-        updating=updating,
         newest_us=int(found.columns["last_poll"].max()),
         page=page,
         rows=now_rows.rows(found, page.places, days),

@@ -2,7 +2,7 @@
 // otherwise is put in place. What did not change stays as it is, and so do scroll, focus and what somebody is filling in.
 import { clock, tellAges, tellGone } from "./app.js";
 
-// Newer numbers are on their way, or the server has gone.
+// The server has gone, or cannot answer now.
 const SOON = 3000;
 // A server that takes the question and says nothing counts as gone.
 const PATIENCE = 20000;
@@ -32,7 +32,6 @@ const filledIn = (piece) =>
 
 // Put what the new page has into the place of what is here; false when some of it has to wait.
 function put(here, there) {
-  here.toggleAttribute("data-updating", there.hasAttribute("data-updating"));
   const text = textOf(there);
   if (sent.get(here.id) === text) return true;
   // Its own pieces, where they are the same ones; what stands between them does not change then.
@@ -105,7 +104,6 @@ export function keepFresh({ every, what, refuge, unseen = false, prepare = () =>
           if (another(fresh)) return location.reload();
           tag = renew(fresh, { prepare, placed, refuge }) ? now : null;
         }
-        soon = Boolean(document.querySelector("[data-updating]"));
       } else if (answer.status === 401 || answer.status === 403) {
         tellGone("The server asks for a key again: reload the page.");
       } else {
@@ -129,7 +127,7 @@ export function keepFresh({ every, what, refuge, unseen = false, prepare = () =>
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) ask();
   });
-  timer = setTimeout(ask, document.querySelector("[data-updating]") ? SOON : every);
+  timer = setTimeout(ask, every);
   return () => {
     tag = null;
     return ask();
