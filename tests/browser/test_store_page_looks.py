@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from made_fleet import load_fleet
@@ -11,9 +11,13 @@ from store_page import OFF
 from store_page import server as server
 from store_page import turned_back as turned_back
 from watching import browser as browser
-from watching import watched
+from watching import serve_copy, watched
 
+from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
+
+# Where the thing `one` begins and ends, in pixels.
+LEFT, RIGHT = "one.getBoundingClientRect().left", "one.getBoundingClientRect().right"
 
 
 def covered(page: Page) -> float:
@@ -78,3 +82,51 @@ def test_on_paper_the_uptime_of_a_day_is_not_broken(
         )
         assert ["2 h 00 min down", 1] in lines
         assert {count for _, count in lines} == {1}
+
+
+@pytest.fixture(scope="module")
+def open_by_the_axis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of one store, open 03:00 to 06:00 and 12:00 to 21:00 of New York on days around a change of clocks."""
+    folder = tmp_path_factory.mktemp("axis")
+    hours = [f"one,{day},{times}\n" for day in range(7) for times in ("03:00,06:00", "12:00,21:00")]
+    (folder / "polls.csv").write_text(
+        "store_id,timestamp_utc,status\n"
+        + "".join(f"one,2024-11-{day:02d} {hour:02d}:00:00 UTC,active\n" for day in range(1, 11) for hour in range(24))
+    )
+    (folder / "hours.csv").write_text("store_id,day,start_time_local,end_time_local\n" + "".join(hours))
+    (folder / "zones.csv").write_text("store_id,timezone_str\none,America/New_York\n")
+    made = Database(folder / "storemon.db")
+    load_fleet(made, folder)
+    return made.path
+
+
+@pytest.mark.parametrize("media", ["screen", "print"])
+@pytest.mark.parametrize("width", [320, 360, 703, 704, 1280])
+def test_an_opening_stands_under_its_hour(
+    browser: Browser,
+    open_by_the_axis: Path,
+    settings: Settings,
+    serve: Callable[..., Any],
+    width: int,
+    media: Literal["screen", "print"],
+) -> None:
+    server = serve_copy(open_by_the_axis, settings, serve)
+    with watched(browser, server.url, viewport={"width": width, "height": 800}) as page:
+        # Days of 24 hours after the one of the as-of, whose openings end there; then seven days of which one has 25.
+        for query, rows in (("", range(1, 7)), ("?until=2024-11-07", (0, 1, 2, 3, 5, 6))):
+            page.goto(f"/stores/one{query}")
+            page.emulate_media(media=media)
+            axis = dict(page.locator(".axis text").evaluate_all(f"all => all.map(one => [one.textContent, {LEFT}])"))
+            assert list(axis) == ["00", "03", "06", "09", "12", "15", "18", "21"]
+            for row in rows:
+                openings = page.locator("#chart tr").nth(row).locator("rect.open")
+                edges = openings.evaluate_all(f"all => all.map(one => [{LEFT}, {RIGHT}])")
+                expected = [[axis["03"], axis["06"]], [axis["12"], axis["21"]]]
+                assert [edge for one in edges for edge in one] == pytest.approx(
+                    [edge for one in expected for edge in one], abs=1
+                )
+            days = page.locator("#chart svg.day").evaluate_all(
+                "all => all.map(one => one.getBoundingClientRect().width)"
+            )
+            (wide,) = page.locator("svg.axis").evaluate_all("all => all.map(one => one.getBoundingClientRect().width)")
+            assert days == pytest.approx([wide] * 7, abs=0.5)
