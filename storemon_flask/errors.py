@@ -138,6 +138,13 @@ class QueueFull(Busy):
     retry_after_s = 10
 
 
+class NotComplete(Busy):
+    """The report was waited for, and is not complete yet."""
+
+    kind = "not-complete"
+    title = "Not complete yet"
+
+
 class Conflict(StoremonError):
     """The thing asked for is there, and not in the state that this needs."""
 
@@ -173,3 +180,9 @@ class ReportFailed(StoremonError):
 
     kind = "report-failed"
     title = "Report failed"
+
+
+class ReportHasFailed(ReportFailed):
+    """A report that is asked for has failed, whenever that was; it is no fault of this request, and asking again is no use."""
+
+    status = 409

@@ -91,7 +91,7 @@ def serve(
     for sentence in unknown(settings.home):
         log.warning(sentence)
     memory.one_arena()
-    with _signals_interrupt(runner.database.stop_waiting), server_lock(settings.database) as in_order:
+    with _signals_interrupt(runner.stop_waiting), server_lock(settings.database) as in_order:
         server = _guarded(app, settings, insecure)
         try:
             runner.database.prepare()

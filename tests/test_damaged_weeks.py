@@ -39,9 +39,9 @@ def test_a_damaged_week_is_said_and_not_computed_from(
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
     report_id = client.post("/trigger_report").json["report_id"]
-    answer = client.get(f"/get_report?report_id={report_id}").json
-    assert answer["status"] == "Failed"
-    assert said in answer["error"]
+    answer = client.get(f"/get_report?report_id={report_id}")
+    assert answer.status_code == 409
+    assert said in answer.json["error"]
     timeline = client.get("/api/v1/stores/worked/timeline")
     assert (timeline.status_code, timeline.content_type) == (503, "application/problem+json")
     assert said in timeline.json["detail"]

@@ -46,7 +46,7 @@ def refused(answer: TestResponse, status: int) -> str:
 
 def test_a_pending_report_is_running_at_progress_zero(client: FlaskClient, waiting_id: str) -> None:
     answer = get(client, waiting_id)
-    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert (answer.status_code, answer.content_type) == (202, "application/json")
     assert answer.json == {"report_id": waiting_id, "status": "Running", "progress": 0}
     assert answer.headers["Retry-After"] == "1"
     assert "X-Report-Status" not in answer.headers
@@ -59,6 +59,7 @@ def test_a_running_report_says_how_far_it_is(
     assert report_store.claim(runner.database, waiting_id, 2) is not None
     report_store.advance(runner.database, waiting_id, 0.25)
     answer = get(client, waiting_id, form)
+    assert answer.status_code == 202
     assert answer.json == {"report_id": waiting_id, "status": "Running", "progress": 0.25}
     assert answer.headers["Retry-After"] == "1"
 
@@ -202,14 +203,16 @@ def test_a_report_whose_file_was_removed_is_a_410_that_names_the_file(
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
-def test_a_failed_report_is_a_200_with_the_reason(
+def test_a_failed_report_is_a_409_with_the_reason(
     client: FlaskClient, runner: Runner, waiting_id: str, form: str
 ) -> None:
     report_store.claim(runner.database, waiting_id, 2)
     report_store.fail(runner.database, waiting_id, 3, "the disk is full")
     answer = get(client, waiting_id, form)
-    assert (answer.status_code, answer.content_type) == (200, "application/json")
-    assert answer.json == {"report_id": waiting_id, "status": "Failed", "error": "the disk is full"}
+    detail = "the report failed and will not come: the disk is full; trigger a new one"
+    assert refused(answer, 409) == detail
+    assert (answer.json["report_id"], answer.json["error"]) == (waiting_id, "the disk is full")
+    assert answer.json["type"] == "urn:storemon:problem:report-failed"
     assert "Retry-After" not in answer.headers
 
 

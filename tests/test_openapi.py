@@ -231,8 +231,8 @@ def test_a_report_that_failed_is_as_described(
     settings.reports_dir.parent.mkdir(parents=True, exist_ok=True)
     settings.reports_dir.write_text("in the way")
     found = client.get(client.post("/trigger_report").headers["Location"]).json
-    assert found["status"] == "Failed"
-    told = {"$ref": "#/components/schemas/Failed", "components": document["components"]}
+    assert (found["status"], found["title"]) == (409, "Report failed")
+    told = {"$ref": "#/components/schemas/Problem", "components": document["components"]}
     Draft202012Validator(told).validate(found)
 
 

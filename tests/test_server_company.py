@@ -106,9 +106,9 @@ def test_reports_that_cannot_be_written_fail_and_the_server_goes_on(
     blocked = settings.home / "file"
     blocked.write_text("a regular file, where a folder should be")
     server = serve(STOREMON_REPORTS_DIR=str(blocked / "reports"))
-    answer = server.wait_for(server.trigger()).json
-    assert (answer["status"], answer["error"]) == (
-        "Failed",
+    answer = server.wait_for(server.trigger())
+    assert (answer.status, answer.json["error"]) == (
+        409,
         f"the reports folder {blocked / 'reports'} cannot be made: Not a directory",
     )
     blocked.unlink()
@@ -127,9 +127,9 @@ def test_a_full_disk_fails_the_report_with_a_sentence(serve: Serve, small_fleet:
     limited += "r.write = write\nrunpy.run_module('storemon_flask', run_name='__main__')"
     server = serve([sys.executable, "-c", limited])
     report_id = server.trigger()
-    answer = server.wait_for(report_id).json
+    answer = server.wait_for(report_id)
     file = settings.reports_dir / f"report_{report_id}.csv"
-    assert (answer["status"], answer["error"]) == ("Failed", f"{file} cannot be written: File too large")
+    assert (answer.status, answer.json["error"]) == (409, f"{file} cannot be written: File too large")
     assert list(settings.reports_dir.iterdir()) == []
 
 

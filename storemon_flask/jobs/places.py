@@ -19,6 +19,8 @@ class Places:
         self._lists = threading.BoundedSemaphore(max(1, threads - 4))
         # An answer that is made while it is sent holds a thread as long as its reader likes.
         self._answers = threading.BoundedSemaphore(max(1, threads // 4))
+        # Of fewer than four threads none is held for a report that is not there yet.
+        self._waits = threading.BoundedSemaphore(threads // 4)
 
     @contextmanager
     def for_a_change(self) -> Iterator[None]:
@@ -47,6 +49,12 @@ class Places:
             )
         )
         return place.close
+
+    @contextmanager
+    def for_a_wait(self) -> Iterator[None]:
+        """A place among the requests that wait for a report to end."""
+        with self._taken(self._waits, "too many requests wait for reports; try again in some seconds"):
+            yield
 
     @contextmanager
     def _taken(self, places: threading.BoundedSemaphore, sentence: str) -> Iterator[None]:

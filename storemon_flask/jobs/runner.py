@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from storemon_flask import logs
-from storemon_flask.errors import DatabaseError, StoremonError
+from storemon_flask.errors import Busy, DatabaseError, StoremonError
 from storemon_flask.jobs import keeping, retries
 from storemon_flask.jobs.agenda import Agenda
 from storemon_flask.jobs.alarm import Alarm
+from storemon_flask.jobs.endings import Endings
 from storemon_flask.jobs.places import Places
 from storemon_flask.jobs.wanted import Unwanted, Wanted
 from storemon_flask.model import SECOND_US
@@ -38,6 +39,8 @@ _UNCLAIMED_US: Final = 10 * SECOND_US
 # The alarm looks at the clock at least this often, because clocks are set.
 _LONGEST_WAIT_S: Final = 60.0
 _KEEPING: Final = "keeping"
+# Whoever waits for a report looks at its row so often: another process may have the job.
+_LOOK_EVERY_S: Final = 1.0
 DIED: Final = "the server died twice while it computed this report; see its log, then trigger the report again"
 
 _Said = TypeVar("_Said")
@@ -72,6 +75,7 @@ class Runner:
         self._clock = clock
         self._later = Agenda()
         self._wanted = Wanted()
+        self._endings = Endings()
         self._stopping = threading.Event()
         self._ended = False
         self.meters = Meters()
@@ -99,6 +103,51 @@ class Runner:
             self._hand_over(report_id)
         return report_id
 
+    def latest(self, asked: Asked, max_age_us: int) -> str:
+        """The id of a report that answers this: a fresh one (`report_store.latest`), else one on its way, else a new one.
+
+        Errors as `submit`.
+        """
+        settings = self.settings
+        row = report_store.latest(
+            self.database,
+            settings.reports_dir,
+            asked,
+            settings.default_timezone,
+            settings.max_report_rows,
+            settings.rules,
+            self._clock(),
+            max_age_us,
+        )
+        return self.submit(asked) if row is None else row.id
+
+    def wait_for(self, report_id: str | None, wait_s: float) -> ReportRow:
+        """The report once it has ended, or as it is after `wait_s`; at once when as many wait as may, or the server stops.
+
+        Errors as `report_store.get`.
+        """
+        row = report_store.get(self.database, report_id)
+        if wait_s <= 0 or row.ended:
+            return row
+        end = time.monotonic() + wait_s
+        try:
+            with self.places.for_a_wait(), self._endings.expected(row.id, row.job) as ended:
+                while True:
+                    # It may have ended before anybody knew that it is waited for.
+                    row = report_store.get(self.database, report_id)
+                    left_s = end - time.monotonic()
+                    if row.ended or left_s <= 0 or self._endings.stopped:
+                        return row
+                    ended.wait(min(left_s, _LOOK_EVERY_S))
+                    ended.clear()
+        except Busy:
+            return row
+
+    def stop_waiting(self) -> None:
+        """Requests that wait, for a report or for the database, give up now: the server is going down. For signal handlers."""
+        self.database.stop_waiting()
+        self._endings.stop()
+
     def delete(self, report_id: str) -> None:
         """The report is gone: one that waits is not computed, a running one stops at its next step, a finished one's file goes.
 
@@ -108,6 +157,7 @@ class Runner:
             job = report_keeping.delete(self.database, self.settings.reports_dir, report_id, self._clock())
         if job is not None:
             self._wanted.drop(job)
+        self._endings.tell(report_id)
         log.info("report %s deleted", report_id)
 
     def takes_work(self) -> bool:
@@ -166,6 +216,7 @@ class Runner:
     def stop(self, grace_s: float) -> None:
         """Take no more work; give what is running `grace_s` to finish, then put it back to pending."""
         self._ended = True
+        self._endings.stop()
         timer = threading.Timer(grace_s, self._stopping.set)
         timer.daemon = True
         timer.start()
@@ -196,6 +247,7 @@ class Runner:
             except Exception:
                 # The row could not even be marked failed (say, the disk is full): recovery finds it running.
                 log.exception("report %s could not be recorded", job)
+            self._endings.tell(job)
             if outcome is not None:
                 seconds = time.monotonic() - started
                 self.meters.job(outcome, seconds)

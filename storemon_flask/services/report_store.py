@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from storemon_flask.errors import BadRequest, Conflict, Gone, NotFound, QueueFull, ReportFailed
+from storemon_flask import zonedata
+from storemon_flask.errors import BadRequest, Conflict, Gone, NotFound, QueueFull, ReportFailed, ReportHasFailed
 from storemon_flask.model import Rules
 from storemon_flask.services import report, report_diff
 from storemon_flask.services.report import Asked, Finished, Question
@@ -17,6 +18,7 @@ from storemon_flask.storage import reports, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.report_row import LISTED_STORES as LISTED_STORES
 from storemon_flask.storage.report_row import ReportRow as ReportRow
+from storemon_flask.version import VERSION
 
 # What programs are told, and people.
 _GONE: Final[Mapping[str | None, tuple[str, str]]] = {
@@ -70,6 +72,16 @@ def present(row: ReportRow | None) -> ReportRow:
         sentence, people = _GONE.get(row.gone) or _GONE[None]
         raise Gone(sentence, people=people)
     return row
+
+
+def failed(row: ReportRow) -> ReportHasFailed:
+    """What is said of a report that will not come. No success: whoever saves the answer would take it for the report."""
+    return ReportHasFailed(
+        f"the report failed and will not come: {row.error}; trigger a new one",
+        people=f"the report failed and will not come: {row.error}; you can ask for a new one",
+        report_id=row.id,
+        error=row.error,
+    )
 
 
 def file_of(row: ReportRow, folder: Path) -> Path:
@@ -154,9 +166,10 @@ def add(
         shape = dict(asked.shape) or None
         version = stores.data_version(connection)
         digest = None if rules is None else _digest(question, default_zone, rules)
+        alike = None if rules is None else _request_digest(question, asked, default_zone, rules)
         as_of_asked = asked.as_of_us is not None
         if digest is not None and reports.join(
-            connection, report_id, wanted, shape, now_us, digest, version, as_of_asked
+            connection, report_id, wanted, shape, now_us, digest, version, as_of_asked, alike
         ):
             return False
         if most_waiting is not None and reports.waiting(connection) >= most_waiting:
@@ -164,17 +177,63 @@ def add(
                 f"{most_waiting:,} report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
             )
         reports.add(
-            connection, report_id, question.as_of_us, asked.columns, wanted, shape, now_us, digest, version, as_of_asked
+            connection,
+            report_id,
+            question.as_of_us,
+            asked.columns,
+            wanted,
+            shape,
+            now_us,
+            digest,
+            version,
+            as_of_asked,
+            alike,
         )
         return True
 
 
+def latest(
+    database: Database,
+    folder: Path,
+    asked: Asked,
+    default_zone: str,
+    most_rows: int,
+    rules: Rules,
+    now_us: int,
+    max_age_us: int,
+) -> ReportRow | None:
+    """The newest complete report that was asked for like this, if it is of the data as they are now or finished at most
+    `max_age_us` ago; else one such that is on its way; else None. Errors as `report.ask`."""
+    if not database.exists():
+        return None
+    with database.read() as connection:
+        question = report.ask(database, asked, default_zone, most_rows, connection)
+        alike = _request_digest(question, asked, default_zone, rules)
+        version = stores.data_version(connection)
+        for row in reports.fresh(connection, alike, version, now_us - max_age_us, now_us):
+            if path(folder, row.job).is_file():
+                return row
+        return reports.under_way(connection, alike, version, now_us - max_age_us, now_us)
+
+
 def _digest(question: Question, default_zone: str, rules: Rules) -> str:
     """The same for questions that have the same answer on the same data."""
+    return _hash(_settled(question, question.as_of_us, default_zone, rules))
+
+
+def _request_digest(question: Question, asked: Asked, default_zone: str, rules: Rules) -> str:
+    """The same for requests that this program, with its settings and zone data, would answer alike at one time."""
+    return _hash([*_settled(question, asked.as_of_us, default_zone, rules), VERSION, zonedata.version()])
+
+
+def _settled(question: Question, as_of_us: int | None, default_zone: str, rules: Rules) -> list[object]:
     wanted = None if question.stores is None else sorted(question.stores)
     shape = None if question.shape is None else asdict(question.shape)
-    whole = [question.as_of_us, question.columns, wanted, shape, default_zone, asdict(rules)]
-    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+    return [as_of_us, question.columns, wanted, shape, default_zone, asdict(rules)]
+
+
+def _hash(parts: list[object]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def claim(database: Database, job: str, now_us: int) -> ReportRow | None:

@@ -45,6 +45,11 @@ class ReportRow:
     as_of_asked: bool = False
 
     @property
+    def ended(self) -> bool:
+        """Whether it is complete or failed, and so stays as it is."""
+        return self.state in ("complete", "failed")
+
+    @property
     def tries(self) -> int:
         """How often it was begun and the process lived to see it end."""
         return self.attempts - self.died

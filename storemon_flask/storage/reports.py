@@ -26,11 +26,12 @@ def add(
     question: str | None = None,
     data_version: int | None = None,
     as_of_asked: bool = False,
+    request_digest: str | None = None,
 ) -> None:
     """A pending report with a job of its own; `shape` is what was asked beyond the classic windows."""
     connection.execute(
-        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version) "
-        "VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version, "
+        "request_digest) VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             report_id,
             as_of_us,
@@ -40,6 +41,7 @@ def add(
             now_us,
             question,
             data_version,
+            request_digest,
         ),
     )
 
@@ -53,6 +55,7 @@ def join(
     question: str,
     data_version: int,
     as_of_asked: bool = False,
+    request_digest: str | None = None,
 ) -> bool:
     """A report that shares the job of an equal one that is not finished; False when there is none.
 
@@ -62,12 +65,47 @@ def join(
     return _step(
         connection,
         "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version, "
-        "started_us, attempts, shares) "
-        "SELECT ?, state, as_of_us, columns, ?, ?, ?, question, data_version, started_us, attempts, coalesce(shares, id) "
+        "started_us, attempts, shares, request_digest) "
+        "SELECT ?, state, as_of_us, columns, ?, ?, ?, question, data_version, started_us, attempts, coalesce(shares, id), ? "
         "FROM report WHERE question = ? AND data_version = ? AND state IN ('pending', 'running') "
         "AND died = 0 AND last_error IS NULL LIMIT 1",
-        (report_id, json_text(stores), shape_text(shape, as_of_asked), now_us, question, data_version),
+        (
+            report_id,
+            json_text(stores),
+            shape_text(shape, as_of_asked),
+            now_us,
+            request_digest,
+            question,
+            data_version,
+        ),
     )
+
+
+def fresh(
+    connection: sqlite3.Connection, request_digest: str, data_version: int, since_us: int, now_us: int
+) -> list[ReportRow]:
+    """Complete reports that were asked for alike, of this version of the data or finished at `since_us` or later; the newest
+    first, and a few only: of more than one it is the file that may be gone."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM report WHERE request_digest = ? AND state = 'complete' "
+        "AND (data_version = ? OR finished_us BETWEEN ? AND ?) ORDER BY finished_us DESC LIMIT 5",
+        (request_digest, data_version, since_us, now_us),
+    )
+    return [read(row) for row in rows]
+
+
+def under_way(
+    connection: sqlite3.Connection, request_digest: str, data_version: int, since_us: int, now_us: int
+) -> ReportRow | None:
+    """A report that waits or runs and was asked for alike, at this version of the data or at `since_us` or later; None when
+    there is none, or only one that went wrong before (as `join`)."""
+    row = connection.execute(
+        f"SELECT {COLUMNS} FROM report WHERE request_digest = ? AND state IN ('pending', 'running') "
+        "AND (data_version = ? OR requested_us BETWEEN ? AND ?) AND died = 0 AND last_error IS NULL "
+        "ORDER BY requested_us LIMIT 1",
+        (request_digest, data_version, since_us, now_us),
+    ).fetchone()
+    return None if row is None else read(row)
 
 
 def waiting(connection: sqlite3.Connection) -> int:

@@ -288,11 +288,16 @@ ALTER TABLE load ADD COLUMN notes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(n
 
 -- Polls before this instant were pruned: nothing is known of the time before it. NULL: none ever were.
 ALTER TABLE data_version ADD COLUMN complete_from_us INTEGER;
+
+-- The same for reports that were asked for alike, whatever the newest poll was then. NULL: of before this was remembered.
+ALTER TABLE report ADD COLUMN request_digest TEXT;
+
+CREATE INDEX report_request ON report (request_digest, finished_us) WHERE request_digest IS NOT NULL;
 """
 
 
 def m007_completeness_and_notes(db: "Database") -> None:
-    """How far back the polls are complete; what a load had to say."""
+    """How far back the polls are complete; what a load had to say; which reports were asked for alike."""
     for statement in _statements(_COMPLETENESS_AND_NOTES):
         db.execute(statement)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 _EMPTIED: Final = (
     "state = 'deleted', deleted_us = ?, gone = ?, next_try_us = NULL, stores = NULL, altered_ids = NULL, method = NULL, "
-    "shape = NULL, question = NULL, error = NULL, last_error = NULL"
+    "shape = NULL, question = NULL, request_digest = NULL, error = NULL, last_error = NULL"
 )
 _FINISHED: Final = "state IN ('complete', 'failed')"
 

@@ -10,7 +10,7 @@ from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.services.report import Asked
 from storemon_flask.services.shapes import BY, FIELDS, KINDS, LAST, METHODS
 from storemon_flask.web.contract import first
-from storemon_flask.web.schemas import Closed, Instant
+from storemon_flask.web.schemas import Closed, Instant, Whole
 
 # Lists of ids, and nothing larger; it is read into memory.
 LARGEST_BYTES: Final = 16 << 20
@@ -76,6 +76,72 @@ class TriggerSchema(Closed):
         metadata={"description": "true: rows for each group and for the fleet follow", "type": "boolean"}
     )
     method = _chosen("which poll speaks for a moment: the nearest, or the previous one", *METHODS)
+
+
+class LatestQuery(Closed):
+    """The same as parameters of an address, and how old the report may be. Lists are given as often as they have entries."""
+
+    max_age = Whole(
+        load_default=0,
+        validate=validate.Range(0, 31_536_000),
+        metadata={
+            "description": "how many seconds ago the report may have been finished, when the data have changed since; 0: it "
+            "must be of the data as they are now"
+        },
+    )
+    as_of = Instant(metadata={"description": "the instant to speak at; the newest poll if left out"})
+    stores = fields.List(
+        fields.String(), metadata={"description": "only these; every store if left out; may be given several times"}
+    )
+    columns = fields.String(
+        validate=validate.OneOf(("classic", "full")), metadata={"description": "which columns; classic if left out"}
+    )
+    windows = fields.List(
+        fields.String(),
+        metadata={
+            "description": f"{', '.join(LAST)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an "
+            "offset, as `2024-10-01/2024-10-08/first_week`; may be given several times"
+        },
+    )
+    kind = fields.String(
+        validate=validate.OneOf(KINDS),
+        metadata={"description": "times, or outages: a row for each outage that touches the window"},
+    )
+    shortest_minutes = fields.Float(
+        validate=validate.Range(0, 576_000),
+        metadata={"description": "outages with less business time down are left out; with kind outages only"},
+    )
+    by = fields.String(
+        validate=validate.OneOf(BY), metadata={"description": "a row for each calendar period in the store's own zone"}
+    )
+    groups = fields.List(
+        fields.String(), metadata={"description": "only stores of these groups; may be given several times"}
+    )
+    zones = fields.List(
+        fields.String(), metadata={"description": "only stores in these time zones; may be given several times"}
+    )
+    totals = fields.Boolean(
+        truthy={"true"}, falsy={"false"}, metadata={"description": "true: rows for each group and for the fleet follow"}
+    )
+    method = fields.String(
+        validate=validate.OneOf(METHODS),
+        metadata={"description": "which poll speaks for a moment: the nearest, or the previous one"},
+    )
+
+
+def asked_by_address(query: dict[str, Any]) -> Asked:
+    """The report that the parameters of `LatestQuery` ask for."""
+    windows = {"windows": [_window(text) for text in query["windows"]]} if "windows" in query else {}
+    return asked({**query, **windows})
+
+
+def _window(text: str) -> object:
+    """A window as a body has it: a name, or an object."""
+    from_text, slash, rest = text.partition("/")
+    if not slash:
+        return text
+    to_text, slash, name = rest.partition("/")
+    return {"from": from_text, "to": to_text, **({"name": name} if slash else {})}
 
 
 def asked(body: dict[str, Any]) -> Asked:

@@ -1,8 +1,9 @@
 """The two endpoints the service is known by, and `/healthz`."""
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from flask import Blueprint, Response, json, jsonify, request, send_file, url_for
 
@@ -15,6 +16,8 @@ from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.streaming import streamed
 
 blueprint = Blueprint("classic", __name__)
+
+LONGEST_WAIT_S: Final = 60
 
 
 @operation(
@@ -38,30 +41,43 @@ def trigger_report() -> tuple[Response, int, dict[str, str]]:
     answers=report_schemas.FETCHED, checked=False,
 )  # fmt: skip
 def get_report() -> Response:
-    """Fetch a report: its state while it is on its way or failed, its CSV (or its rows as JSON) when it is complete."""
+    """Fetch a report: its CSV, its rows as JSON or a workbook once it is complete; until then its state, with 202."""
     form = request.args.get("format", "csv")
     if form not in ("csv", "json", "xlsx"):
         raise BadRequest(f"format is {form!r}; it must be csv, json or xlsx")
-    unknown = [name for name in request.args if name not in ("report_id", "format")]
+    wait_s = _wait_s(request.args.get("wait", "0"))
+    unknown = [name for name in request.args if name not in ("report_id", "format", "wait")]
     if unknown and "report_id" in request.args:
         raise Unprocessable(
-            f"{', '.join(unknown)}: not a parameter of this address (the parameters are report_id, format)",
+            f"{', '.join(unknown)}: not a parameter of this address (the parameters are report_id, format, wait)",
             errors={name: ["is not a parameter of this address"] for name in unknown},
         )
-    found = runner()
-    row = report_store.get(found.database, request.args.get("report_id"))
+    row = runner().wait_for(request.args.get("report_id"), wait_s)
     if row.state == "failed":
-        return jsonify(report_id=row.id, status="Failed", error=row.error)
+        raise report_store.failed(row)
     if row.state != "complete":
-        answer = jsonify(report_id=row.id, status="Running", progress=row.progress, **_tried(row))
-        answer.headers["Retry-After"] = "1"
-        return answer
-    file = report_store.file_of(row, found.settings.reports_dir)
-    try:
-        return _sent(row, file, form)
-    except FileNotFoundError:
-        # Deleted this moment.
-        raise report_store.gone(file) from None
+        return _running(row)
+    return send_report(row, form)
+
+
+def _wait_s(text: str) -> float:
+    """How many seconds `wait` asks for; `BadRequest` says what it may be."""
+    # Of the many spellings of a float, those that people write.
+    seconds = float(text) if text.isascii() and text.replace(".", "", 1).isdigit() else math.nan
+    if not 0 <= seconds <= LONGEST_WAIT_S:
+        raise BadRequest(f"wait is {text[:100]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT_S}")
+    return seconds
+
+
+def _running(row: ReportRow) -> Response:
+    """The state of a report on its way, laid out so that no reader of CSV takes it for an empty table.
+
+    `pandas.read_csv` reads any 2xx. JSON on one line would be a header without rows; a header of one cell, a row of one and a
+    row of several are an error.
+    """
+    rest = json.dumps({"status": "Running", "progress": row.progress, **_tried(row)}, sort_keys=False)[1:]
+    text = f'{{\n"report_id": "{row.id}"\n, {rest}\n'
+    return Response(text, 202, {"Retry-After": "1"}, content_type=JSON)
 
 
 def _tried(row: ReportRow) -> dict[str, object]:
@@ -70,6 +86,16 @@ def _tried(row: ReportRow) -> dict[str, object]:
         return {}
     next_try = None if row.next_try_us is None else report_text.instant_text(row.next_try_us)
     return {"attempts": row.attempts, "last_error": row.last_error, "next_try": next_try}
+
+
+def send_report(row: ReportRow, form: str) -> Response:
+    """A complete report as `csv`, `json` or `xlsx`; `Gone` when its file is not there."""
+    file = report_store.file_of(row, runner().settings.reports_dir)
+    try:
+        return _sent(row, file, form)
+    except FileNotFoundError:
+        # Deleted this moment.
+        raise report_store.gone(file) from None
 
 
 def _sent(row: ReportRow, file: Path, form: str) -> Response:

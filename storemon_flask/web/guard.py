@@ -157,6 +157,15 @@ def _place(parts: SplitResult, default_port: int) -> tuple[str | None, int]:
     return parts.hostname, parts.port or default_port
 
 
+def refuse_embedding() -> None:
+    """`Forbidden` when a page of another site loads this as a part of itself. A link that somebody follows is allowed.
+
+    For what a GET computes: a picture on any page would fill the queue of a server on the same machine.
+    """
+    if _from_another_site() and request.headers.get("Sec-Fetch-Dest", "").lower() != "document":
+        raise Forbidden("a page of another site may not have a report computed here; open the address itself")
+
+
 def _names_no_host() -> bool:
     # RFC 9112 wants a 400 for this; HTTP/1.0, which load balancers still ask with, had no such header.
     return "Host" not in request.headers and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"

@@ -24,6 +24,15 @@ class ReportQuery(Closed):
         validate=validate.OneOf(("csv", "json", "xlsx")),
         metadata={"description": "what a complete report is sent as"},
     )
+    wait = fields.Float(
+        load_default=0,
+        metadata={
+            "description": "seconds to wait for the report to end before its state is answered; it is answered at once when "
+            "a quarter of the server's threads wait",
+            "minimum": 0,
+            "maximum": 60,
+        },
+    )
 
 
 class TriggeredSchema(Closed):
@@ -50,16 +59,6 @@ class RunningSchema(TriggeredSchema):
             "format": "date-time",
         },
     )
-
-
-class FailedSchema(Closed):
-    """A report that will not come."""
-
-    report_id = fields.String(required=True, metadata=_ID)
-    status = fields.String(
-        required=True, validate=validate.OneOf(("Failed",)), metadata={"description": "always Failed"}
-    )
-    error = fields.String(required=True, metadata={"description": "why"})
 
 
 class ShapeSchema(Closed):
@@ -261,15 +260,27 @@ TRIGGERED: Final = {
 }
 FETCHED: Final = {
     200: Answer(
-        "a complete report is a CSV, with `format=json` its rows, with `format=xlsx` a workbook; one that is not complete is its state, as JSON",
-        {"text/csv": None, MIME: None, JSON: (RunningSchema(), FailedSchema(), CompleteSchema(), ShapedSchema())},
-        {**_HEADERS, "Retry-After": "seconds, while it is on its way"},
+        "the report is complete: a CSV, with `format=json` its rows, with `format=xlsx` a workbook",
+        {"text/csv": None, MIME: None, JSON: (CompleteSchema(), ShapedSchema())},
+        _HEADERS,
     ),
+    202: Answer("the report is on its way", RunningSchema(), {"Retry-After": "seconds until it is worth asking again"}),
     206: Answer(
         "the part of the CSV that a Range header asks for", "text/csv", {**_HEADERS, "Content-Range": "which part"}
     ),
     304: Answer("unchanged since the ETag that If-None-Match names"),
     404: Answer("no report of that id"),
+    409: Answer("the report failed and will not come: `error` says why; trigger a new one"),
     410: Answer("the report was deleted, or its file removed"),
     416: Answer("the report has fewer bytes than the Range asks for"),
+}
+LATEST: Final = {
+    **{status: FETCHED[status] for status in (206, 304, 410, 416)},
+    200: Answer("the CSV of the report", "text/csv", _HEADERS),
+    403: Answer("the key's scope is too small, or a page of another site asks for this"),
+    409: Answer("no polls are loaded, so there is no now; or the report failed: then `error` says why"),
+    503: Answer(
+        "it is not complete yet, as many reports wait as may (STOREMON_MAX_PENDING_REPORTS), or the database cannot be used",
+        headers={"Retry-After": "seconds until it is worth asking again"},
+    ),
 }

@@ -5,9 +5,11 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify
 from marshmallow import fields, validate
 
+from storemon_flask.errors import NotComplete
+from storemon_flask.model import SECOND_US
 from storemon_flask.services import report_store, report_text
 from storemon_flask.services.report_store import ReportRow
-from storemon_flask.web import report_schemas
+from storemon_flask.web import bodies, classic, guard, report_schemas
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import Answer, operation
 from storemon_flask.web.schemas import Closed
@@ -59,6 +61,23 @@ def reports(query: dict[str, Any]) -> Response:
     page = found[: query["limit"]]
     more = f"{page[-1].requested_us}.{page[-1].id}" if len(found) > len(page) else None
     return jsonify(reports=[_json(row) for row in page], next=more)
+
+
+@operation(
+    blueprint, "GET", "/api/v1/reports/latest.csv", scope="read", tag="reports", query=bodies.LatestQuery(),
+    answers=report_schemas.LATEST,
+)  # fmt: skip
+def latest_report(query: dict[str, Any]) -> Response:
+    """Answer the newest report of this kind as CSV, computed first when none is fresh enough: an address for spreadsheets."""
+    guard.refuse_embedding()
+    found = runner()
+    report_id = found.latest(bodies.asked_by_address(query), query["max_age"] * SECOND_US)
+    row = found.wait_for(report_id, classic.LONGEST_WAIT_S)
+    if row.state == "failed":
+        raise report_store.failed(row)
+    if row.state != "complete":
+        raise NotComplete("the report is being computed; ask again in some seconds, for the same address")
+    return classic.send_report(row, "csv")
 
 
 @operation(

@@ -85,6 +85,8 @@ class ProblemSchema(Closed):
         values=fields.String(metadata={"description": "ok, or what is wrong"}),
         metadata={"description": "what was looked at, where the service is not ready"},
     )
+    report_id = fields.String(metadata={"description": "the id of a report that failed"})
+    error = fields.String(metadata={"description": "why that report failed"})
     load_id = fields.Integer(
         metadata={"description": "the number of a load of which nothing was stored, where it is remembered"}
     )

@@ -100,7 +100,7 @@ def test_a_server_over_a_zeroed_page_says_so_and_serves_no_number_from_it(
     said = f"{settings.database} is damaged; restore it from a backup"
     server = serve()
     report = server.wait_for(server.trigger())
-    assert (report.json["status"], said in report.json["error"]) == ("Failed", True)
+    assert (report.status, said in report.json["error"]) == (409, True)
     # Which store the page is of is not known; one of them at least cannot be shown, and none is shown wrongly.
     refused = 0
     for store in range(SHAPE.stores):

@@ -100,7 +100,7 @@ def test_a_report_of_a_server_whose_reports_folder_may_only_be_read_fails_with_a
     give(home, database=True, reports=False)
     server = serve_at(home, [*ordinary(), *STOREMON, "serve", "--port", "0"])
     answer = server.wait_for(server.trigger())
-    assert answer.json["status"] == "Failed"
+    assert answer.status == 409
     assert "Permission denied" in answer.json["error"]
     assert str(home / "reports") in answer.json["error"]
     assert server.get("/api/v1/stores").status == 200
