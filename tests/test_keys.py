@@ -192,9 +192,10 @@ def test_a_wrong_key_in_the_settings_is_refused_without_being_shown(tmp_path: Pa
 def test_a_key_in_the_settings_is_in_no_text_of_them(tmp_path: Path) -> None:
     found = settings_.load({"STOREMON_HOME": str(tmp_path), "STOREMON_API_KEY": MASTER.value})
     assert found.api_key == MASTER
-    texts = [str(found), repr(found), f"{found.api_key}", repr(found.api_key), str(catalogue.info(found))]
+    rows = catalogue.info(found, catalogue.database(found))
+    texts = [str(found), repr(found), f"{found.api_key}", repr(found.api_key), str(rows)]
     assert not [text for text in texts if MASTER.value in text or "battery" in text]
-    assert ("STOREMON_API_KEY", "set, not shown") in catalogue.info(found)
+    assert ("STOREMON_API_KEY", "set, not shown") in rows
 
 
 @pytest.mark.parametrize("text", [None, "", "none"])

@@ -138,8 +138,8 @@ def test_commands_that_only_read_never_make_a_database(tmp_path: Path, command: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_info_counts_what_there_is(small_fleet: Path, settings: Settings) -> None:
-    found = catalogue.info(settings)
+def test_info_counts_what_there_is(small_fleet: Path, settings: Settings, database: Database) -> None:
+    found = catalogue.info(settings, database)
     assert ("stores", "4") in found
     assert ("polls", "4") in found
     assert ("newest poll", "2024-10-14T12:00:00.000000Z") in found

@@ -12,6 +12,8 @@ from storemon_flask.settings import Settings
 if TYPE_CHECKING:
     from flask import Flask
 
+    from storemon_flask.services.catalogue import Database
+
 
 @dataclass(slots=True)
 class Door:
@@ -36,6 +38,15 @@ def door(ctx: click.Context) -> Door:
 
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     return Door(app.extensions["storemon"].settings, lambda settings: app)
+
+
+def open_database(ctx: click.Context) -> "Database":
+    """The database of the settings, whose connections are closed when the command ends, however it ends."""
+    from storemon_flask.services import catalogue
+
+    database = catalogue.database(door(ctx).settings)
+    ctx.call_on_close(database.close)
+    return database
 
 
 def instant(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from storemon_flask.cli.door import door, table
+from storemon_flask.cli.door import door, open_database, table
 
 
 @click.group("keys")
@@ -30,11 +30,9 @@ def add(ctx: click.Context, scope: str, label: str) -> None:
     Example:
       storemon keys add --scope write --label "poller in Lyon"
     """
-    from storemon_flask.services import catalogue
     from storemon_flask.services import keys as service
 
-    settings = door(ctx).settings
-    key = service.add(catalogue.database(settings), scope, label, _now_us())
+    key = service.add(open_database(ctx), scope, label, _now_us())
     click.echo(key)
     click.echo("Keep it now: it is not shown again. Send it as `Authorization: Bearer KEY`.", err=True)
 
@@ -48,13 +46,12 @@ def list_(ctx: click.Context) -> None:
     Example:
       storemon keys list
     """
-    from storemon_flask.services import catalogue
     from storemon_flask.services import keys as service
 
     settings = door(ctx).settings
     rows = [
         [row.prefix, row.scope, _instant(row.created_us), _instant(row.revoked_us), row.label]
-        for row in service.rows(catalogue.database(settings))
+        for row in service.rows(open_database(ctx))
     ]
     for line in table([["prefix", "scope", "created", "revoked", "label"], *rows], text_columns=5):
         click.echo(line)
@@ -72,11 +69,10 @@ def revoke(ctx: click.Context, prefix: str) -> None:
     Example:
       storemon keys revoke sm_1b5e6f0a
     """
-    from storemon_flask.services import catalogue
     from storemon_flask.services import keys as service
 
     settings = door(ctx).settings
-    database = catalogue.database(settings)
+    database = open_database(ctx)
     row = service.revoke(database, prefix, _now_us())
     click.echo(f"{row.prefix} is revoked since {_instant(row.revoked_us)}")
     if all(other.revoked_us is not None for other in service.rows(database)) and not settings.api_key:

@@ -2,12 +2,13 @@
 
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from storemon_flask.cli.door import door, table
+from storemon_flask.cli.door import door, open_database, table
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
       storemon load-data
       storemon load-data exports/ "Menu hours.csv" polls.zip
     """
-    from storemon_flask.services import catalogue, load
+    from storemon_flask.services import load
 
     settings = door(ctx).settings
     found, size = load.find(list(paths) or [settings.data_dir])
@@ -43,7 +44,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
 
         try:
             result = load.run(
-                catalogue.database(settings),
+                open_database(ctx),
                 found,
                 load.Terms(time.time_ns() // 1000, settings.max_clock_skew_us, settings.csv_road),
                 progress=progress,
@@ -128,13 +129,13 @@ def rejects(ctx: click.Context, load_id: int | None) -> None:
 
     from storemon_flask.services import catalogue
 
-    lines = catalogue.rejects_csv(catalogue.database(door(ctx).settings), load_id)
-    first = next(lines)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # The rows are UTF-8 whatever the terminal speaks.
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    sys.stdout.write(first)
-    sys.stdout.writelines(lines)
+    with closing(catalogue.rejects_csv(open_database(ctx), load_id)) as lines:
+        first = next(lines)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # The rows are UTF-8 whatever the terminal speaks.
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        sys.stdout.write(first)
+        sys.stdout.writelines(lines)
 
 
 @click.command("loads")
@@ -150,7 +151,7 @@ def loads(ctx: click.Context, limit: int) -> None:
     """
     from storemon_flask.services import catalogue, report_text
 
-    database = catalogue.database(door(ctx).settings)
+    database = open_database(ctx)
     if not database.exists():
         raise StoremonError(f"there is no database at {database.path}; run `storemon load-data` to make it")
     rows = [["load", "started (UTC)", "file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected"]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from storemon_flask.cli.door import door, instant, table
+from storemon_flask.cli.door import door, instant, open_database, table
 from storemon_flask.cli.report import window as window_of
 
 _SHOWN = 40
@@ -40,11 +40,11 @@ def outages(
       storemon outages --shortest 60
       storemon outages --window 2024-10-01..2024-10-15 --group North -o outages.csv
     """
-    from storemon_flask.services import catalogue, report_text
     from storemon_flask.services import report as report_service
+    from storemon_flask.services import report_text
 
     settings = door(ctx).settings
-    database = catalogue.database(settings)
+    database = open_database(ctx)
     shape: dict[str, object] = {"kind": "outages"}
     if window:
         shape["windows"] = [window_of(window)]
@@ -91,10 +91,10 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
     Example:
       storemon diff monday.csv today.csv
     """
-    from storemon_flask.services import catalogue, report_store
+    from storemon_flask.services import report_store
 
     settings = door(ctx).settings
-    changes = report_store.diff(catalogue.database(settings), settings.reports_dir, before, after, files=True)
+    changes = report_store.diff(open_database(ctx), settings.reports_dir, before, after, files=True)
     rows = [["store", "period", "column", "before", "after", "change"]]
     for change in changes[:limit]:
         whose = change.row.get("store_id") or change.row.get("group") or change.row.get("kind", "")

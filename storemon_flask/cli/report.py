@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from storemon_flask.cli.door import door, instant
+from storemon_flask.cli.door import door, instant, open_database
 from storemon_flask.errors import StoremonError
 
 
@@ -54,11 +54,11 @@ def report(
       storemon report --by day --window 2024-10-01..2024-10-15 --totals
       storemon report --window last_30_days --group North --method previous
     """
-    from storemon_flask.services import catalogue, report_text
     from storemon_flask.services import report as report_service
+    from storemon_flask.services import report_text
 
     settings = door(ctx).settings
-    database = catalogue.database(settings)
+    database = open_database(ctx)
     if output is not None and output.exists() and not output.is_file():
         raise StoremonError(f"{output} is not a file; leave -o out to write to standard output")
     asked = report_service.Asked(as_of_us, columns, stores or None, _shape(shape))
@@ -110,11 +110,10 @@ def info(ctx: click.Context, licenses: bool) -> None:
 
         click.echo(texts.text())
         return
-    settings = door(ctx).settings
-    rows: list[tuple[str, Any]] = catalogue.info(settings)
-    database_there = catalogue.database(settings).exists()
+    settings, database = door(ctx).settings, open_database(ctx)
+    rows: list[tuple[str, Any]] = catalogue.info(settings, database)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name.ljust(width)}  {value}")
-    if not database_there:
+    if not database.exists():
         ctx.exit(1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask.cli.door import door, instant, table
+from storemon_flask.cli.door import door, instant, open_database, table
 
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
@@ -52,15 +52,13 @@ def stores(
       storemon stores --text corner --sort uptime_percent_last_week
     """
     from storemon_flask.core.status import STATUSES
-    from storemon_flask.services import catalogue, store_list, store_pages
+    from storemon_flask.services import store_list, store_pages
 
     _one_of("--sort", sort, store_pages.SORTS)
     for status in statuses:
         _one_of("--status", status, STATUSES)
     settings = door(ctx).settings
-    found = store_list.snapshot(
-        catalogue.database(settings), settings.rules, settings.default_timezone, time.time_ns() // 1000
-    )
+    found = store_list.snapshot(open_database(ctx), settings.rules, settings.default_timezone, time.time_ns() // 1000)
     page = store_pages.page(
         found, store_pages.Wanted(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
     )
@@ -131,10 +129,10 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
       storemon store NYC/12 --from 2024-10-01 --to 2024-10-08T00:00-04:00
     """
     from storemon_flask.cli import drawing
-    from storemon_flask.services import catalogue, store_list, timeline
+    from storemon_flask.services import store_list, timeline
 
     settings = door(ctx).settings
-    database = catalogue.database(settings)
+    database = open_database(ctx)
     now_us = time.time_ns() // 1000
     found = timeline.of_store(
         database, store_id, from_us, to_us, settings.rules, settings.default_timezone, now_us

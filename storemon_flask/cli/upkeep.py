@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storemon_flask.cli.door import door, instant, table
+from storemon_flask.cli.door import door, instant, open_database, table
 
 if TYPE_CHECKING:
     from storemon_flask.services.copies import Sums
@@ -141,10 +141,9 @@ def prune(ctx: click.Context, before: int, dry_run: bool, vacuum: bool, yes: boo
     from contextlib import nullcontext
 
     from storemon_flask.jobs.lock import server_lock
-    from storemon_flask.services import catalogue
     from storemon_flask.services import prune as service
 
-    database = catalogue.database(door(ctx).settings)
+    database = open_database(ctx)
     with server_lock(database.path) if vacuum and database.exists() else nullcontext():
         found = service.look(database, before)
         if dry_run:
@@ -184,10 +183,9 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
     Example:
       storemon export feeds/ && STOREMON_HOME=elsewhere storemon load-data feeds/
     """
-    from storemon_flask.services import catalogue
     from storemon_flask.services import export as service
 
-    database = catalogue.database(door(ctx).settings)
+    database = open_database(ctx)
     with click.progressbar(
         length=service.look(database), label="exporting", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:

@@ -15,7 +15,7 @@ from storemon_flask.errors import DatabaseError, NotFound
 from storemon_flask.services import report_text
 from storemon_flask.settings import KNOBS, Settings, unknown
 from storemon_flask.storage import loads, polls, reports, stores
-from storemon_flask.storage.db import Database
+from storemon_flask.storage.db import Database as Database
 from storemon_flask.storage.loads import LoadRow as LoadRow
 from storemon_flask.version import VERSION, build, single_file
 
@@ -46,7 +46,7 @@ def rejects_csv(database: Database, load: int | None) -> Generator[str, None, No
             line_of.truncate()
 
 
-def info(settings: Settings) -> list[tuple[str, str]]:
+def info(settings: Settings, database: Database) -> list[tuple[str, str]]:
     """Names and values, in the order to be read. Works without a database and says so."""
     rows = [
         ("storemon", VERSION),
@@ -61,7 +61,7 @@ def info(settings: Settings) -> list[tuple[str, str]]:
         ("database", f"{settings.database}{_size(settings.database)}"),
         ("reports", f"{settings.reports_dir}{_files(settings.reports_dir)}"),
     ]
-    rows += _counts(Database(settings.database))
+    rows += _counts(database)
     rows += [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
     return rows + [("ignored", sentence) for sentence in unknown(settings.home)]
 

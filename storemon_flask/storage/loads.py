@@ -52,8 +52,8 @@ def rejects(connection: sqlite3.Connection, load: int | None) -> Iterator[tuple[
     yield from connection.execute(
         "SELECT load_file.load, load_file.file, reject.line, reject.reason, reject.text "
         "FROM load_file JOIN reject ON reject.load_file = load_file.id "
-        "WHERE ?1 IS NULL OR load_file.load = ?1 ORDER BY load_file.id, reject.line, reject.rowid",
-        [load],
+        "WHERE :load IS NULL OR load_file.load = :load ORDER BY load_file.id, reject.line, reject.rowid",
+        {"load": load},
     )
 
 
@@ -101,7 +101,8 @@ class LoadRow:
 def newest(connection: sqlite3.Connection, before: int | None, limit: int) -> list[LoadRow]:
     """Up to `limit` loads, the newest first; only those older than the load `before`, if that is given."""
     rows = connection.execute(
-        "SELECT id, started_us FROM load WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2", (before, limit)
+        "SELECT id, started_us FROM load WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit",
+        {"before": before, "limit": limit},
     ).fetchall()
     return [LoadRow(load, started, _files(connection, load)) for load, started in rows]
 

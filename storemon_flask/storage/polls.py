@@ -34,9 +34,9 @@ def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Counts:
         first[present] = np.minimum(first[present], week * WEEK_US + ((keys[begins] & IN_WEEK) >> 1))
         last[present] = np.maximum(last[present], week * WEEK_US + ((keys[ends] & IN_WEEK) >> 1))
     connection.executemany(
-        "UPDATE store SET first_poll_us = min(coalesce(first_poll_us, ?2), ?2), "
-        "last_poll_us = max(coalesce(last_poll_us, ?3), ?3) WHERE number = ?1",
-        zip(number.tolist(), first.tolist(), last.tolist(), strict=True),
+        "UPDATE store SET first_poll_us = min(coalesce(first_poll_us, ?), ?), "
+        "last_poll_us = max(coalesce(last_poll_us, ?), ?) WHERE number = ?",
+        zip(*[first.tolist()] * 2, *[last.tolist()] * 2, number.tolist(), strict=True),
     )
     return counts
 

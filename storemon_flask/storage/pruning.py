@@ -42,8 +42,8 @@ def count(connection: sqlite3.Connection, before_us: int) -> Pruned:
         size += _PACKED.itemsize * _older(blob, before_us)
     rejects, loads = connection.execute(
         "SELECT (SELECT count(*) FROM reject JOIN load_file ON load_file.id = load_file JOIN load ON load.id = load "
-        "WHERE started_us < ?1), (SELECT count(*) FROM load WHERE started_us < ?1)",
-        [before_us],
+        "WHERE started_us < :before_us), (SELECT count(*) FROM load WHERE started_us < :before_us)",
+        {"before_us": before_us},
     ).fetchone()
     return Pruned(size // _PACKED.itemsize, size, rejects, loads)
 

@@ -11,8 +11,8 @@ def poll_count(connection: sqlite3.Connection, number: int, first_us: int, last_
     """How many polls the store of that number has, all of which lie in `[first_us, last_us]`."""
     # Weeks come first in the key: one look-up for each is far less than a walk over all of them.
     (packed,) = connection.execute(
-        "WITH RECURSIVE span (week) AS (SELECT ?1 UNION ALL SELECT week + 1 FROM span WHERE week < ?2) "
-        "SELECT coalesce(sum(length(polls)), 0) FROM span CROSS JOIN poll_week USING (week) WHERE store = ?3",
-        (first_us // WEEK_US, last_us // WEEK_US, number),
+        "WITH RECURSIVE span (week) AS (SELECT :first_week UNION ALL SELECT week + 1 FROM span WHERE week < :last_week) "
+        "SELECT coalesce(sum(length(polls)), 0) FROM span CROSS JOIN poll_week USING (week) WHERE store = :store",
+        {"first_week": first_us // WEEK_US, "last_week": last_us // WEEK_US, "store": number},
     ).fetchone()
     return int(packed) // _INSTANT_BYTES
