@@ -1,11 +1,12 @@
-# One-word commands. Each makes the virtual environment it needs; `PYTHON=python3.12 make test` picks another Python.
+# One-word commands. Each makes the virtual environment it needs.
+# `make test PYTHON=python3.13 VENV=.venv-3.13` uses another Python, in an environment of its own.
 PYTHON ?= python3
 VENV := .venv
 BINARY := .venv-binary
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo run test test-slow check screenshots bench binary binary-versions clean
+.PHONY: demo run test test-without-browser test-slow check screenshots bench binary binary-versions clean
 
 demo: $(VENV)/installed
 	$(BIN)/storemon demo
@@ -15,6 +16,10 @@ run: $(VENV)/installed
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# The same without the tests that look at pages in Chromium: what .ci/run does on every other Python.
+test-without-browser: $(VENV)/dev
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/browser
 
 # The tests that take minutes: kills at random moments, a sweep over every zone, memory on long files.
 test-slow: $(VENV)/dev
@@ -46,7 +51,7 @@ binary-versions:
 	$(BINARY)/bin/python binary/versions.py --write
 
 clean:
-	rm -rf $(VENV) $(BINARY) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-3.* $(BINARY) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BINARY)/installed: requirements.txt binary/requirements.txt binary/constraints.txt
 	$(PYTHON) -m venv --clear $(BINARY)
@@ -59,7 +64,7 @@ $(VENV)/bench: $(VENV)/installed benchmarks/requirements.txt
 	touch $@
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "storemon needs Python 3.11 or newer: PYTHON=python3.12 make ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "storemon needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python setup.cfg requirements.txt

@@ -81,6 +81,8 @@ def settings(tmp_path: Path) -> Settings:
 def database(settings: Settings) -> Iterator[Database]:
     made = Database(settings.database)
     yield made
+    # A list of stores that is being made would open a connection again.
+    snapshots.stop(made)
     made.close()
 
 

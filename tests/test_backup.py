@@ -175,7 +175,7 @@ def test_a_backup_is_of_one_moment_while_another_writes(
     def writing(done: int, pages: int) -> None:
         nonlocal steps
         steps += 1
-        with Database(settings.database).write() as other:
+        with closing(Database(settings.database)) as writer, writer.write() as other:
             loads.begin(other, steps)
             other.execute("UPDATE filler SET x = randomblob(10000)")
 

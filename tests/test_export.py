@@ -1,6 +1,7 @@
 """`storemon export`: loaded into an empty database, its files give the same reports, byte for byte."""
 
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -144,11 +145,12 @@ export.run(Database(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]))
     out = tmp_path / "out"
     killed_at(settings.home, code, settings.database, out)
     assert sorted(file.name for file in out.glob("*.csv")) == ["menu_hours.csv", "polls.csv", "special_hours.csv"]
-    export.run(Database(settings.database), out, overwrite=True)
+    with closing(Database(settings.database)) as database:
+        export.run(database, out, overwrite=True)
     assert sorted(file.name for file in out.glob("*.csv")) == FILES
 
 
-def test_a_folder_that_cannot_be_written_is_a_sentence(small_fleet: Path, settings: Settings, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_a_sentence(small_fleet: Path, database: Database, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatabaseError, match=r"cannot be written: Not a directory"):
-        export.run(Database(settings.database), tmp_path / "file" / "out")
+        export.run(database, tmp_path / "file" / "out")

@@ -2,6 +2,8 @@
 
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -147,9 +149,9 @@ def test_the_key_of_the_settings_allows_everything_and_no_other_does(database: D
 
 
 @pytest.fixture(scope="module")
-def with_a_key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Database, str]:
-    database = Database(tmp_path_factory.mktemp("keys") / "storemon.db")
-    return database, keys.add(database, "admin", "", NOW)
+def with_a_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, str]]:
+    with closing(Database(tmp_path_factory.mktemp("keys") / "storemon.db")) as database:
+        yield database, keys.add(database, "admin", "", NOW)
 
 
 @given(text=st.text() | st.text("sm_0123456789abcdef", max_size=60), at=st.integers(0, 58))

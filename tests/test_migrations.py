@@ -67,6 +67,11 @@ def fresh(folder: Path, names: bool) -> Database:
     return database
 
 
+def prepare(file: Path) -> None:
+    with closing(Database(file)) as database:
+        database.prepare()
+
+
 def test_there_is_a_file_of_every_schema_that_was() -> None:
     made = set()
     for name in NAMES:
@@ -117,7 +122,7 @@ def test_a_copy_of_an_old_database_is_kept_before_it_is_changed(
     file = old(name)
     before = schema_of(file), content_of(file)
     due = [step for step in STEPS if (step,) not in sql(file, "SELECT name FROM _sqlite_migrations")]
-    Database(file).prepare()
+    prepare(file)
     kept = file.with_name(f"storemon.db.before-{due[0]}")
     assert sorted(p.name for p in file.parent.glob("storemon.db.before-*")) == [kept.name]
     assert (schema_of(kept), content_of(kept)) == before
@@ -126,7 +131,7 @@ def test_a_copy_of_an_old_database_is_kept_before_it_is_changed(
 
 
 def test_no_copy_is_made_of_a_new_database_or_of_one_that_is_up_to_date(settings: Settings, small_fleet: Path) -> None:
-    Database(settings.database).prepare()
+    prepare(settings.database)
     assert [file.name for file in settings.database.parent.iterdir() if "before" in file.name] == []
 
 
@@ -138,7 +143,7 @@ def test_without_room_for_the_copy_nothing_is_changed(
     full_disk = shutil._ntuple_diskusage(1000, 999, 1)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: full_disk)
     with pytest.raises(DatabaseError) as refused:
-        Database(file).prepare()
+        prepare(file)
     assert refused.value.message.startswith(
         f"{file} has an older schema, and the copy {file}.before-m003_names_and_keys"
     )
@@ -146,7 +151,7 @@ def test_without_room_for_the_copy_nothing_is_changed(
     assert (schema_of(file), content_of(file)) == before
     assert [p.name for p in file.parent.iterdir() if "before" in p.name] == []
     monkeypatch.undo()
-    Database(file).prepare()
+    prepare(file)
     assert set(sql(file, "SELECT name FROM _sqlite_migrations")) == {(step,) for step in STEPS}
 
 
@@ -157,7 +162,7 @@ def test_a_damaged_database_is_not_migrated(old: Callable[[str], Path], settings
     damaged[(root - 1) * 16_384 : root * 16_384] = bytes(16_384)
     file.write_bytes(damaged)
     with pytest.raises(DatabaseError, match="damaged"):
-        Database(file).prepare()
+        prepare(file)
     assert len(sql(file, "SELECT name FROM _sqlite_migrations")) == 2
     assert [p.name for p in file.parent.iterdir() if "before" in p.name] == []
 

@@ -42,6 +42,12 @@ def test_sql_is_only_in_storage() -> None:
     assert with_sql == {"storage"}
 
 
+def test_sql_has_no_numbered_placeholders() -> None:
+    """With a sequence of values Python 3.12.0 and 3.12.1 warn of them, and warnings are errors here."""
+    numbered = re.compile(r"\?\d")
+    assert [path.name for path in (PACKAGE / "storage").glob("*.py") if numbered.search(path.read_text("utf-8"))] == []
+
+
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
 def test_the_readme_names_every_setting_and_its_default(knob: object) -> None:
     lines = [line for line in readme().splitlines() if knob.name in line]  # type: ignore[attr-defined]

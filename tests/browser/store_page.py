@@ -1,6 +1,7 @@
 """What tests of a store's page look at."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ OFF = "store-00056"
 def turned_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database of 500 stores of a day when clocks were turned back; to be copied."""
     folder = tmp_path_factory.mktemp("turned-back")
-    made = Database(folder / "storemon.db")
-    clocks_back(made, folder / "made")
+    with closing(Database(folder / "storemon.db")) as made:
+        clocks_back(made, folder / "made")
     return made.path
 
 

@@ -3,6 +3,7 @@
 import re
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -203,7 +204,8 @@ def test_an_empty_database_says_what_to_do_and_the_page_turns_into_the_list(
         page.unroute_all()
         page.reload()
         write_fleet(tmp_path / "made", 20, datetime.now(UTC))
-        load_fleet(Database(settings.database), tmp_path / "made")
+        with closing(Database(settings.database)) as database:
+            load_fleet(database, tmp_path / "made")
         heading = page.get_by_role("heading", level=1)
         for _ in range(20):
             page.clock.fast_forward(16_000)
