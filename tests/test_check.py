@@ -229,7 +229,7 @@ def test_temporary_files_are_a_note_and_no_problem(small_fleet: Path, settings: 
     settings.database.with_name(".storemon.db.12345678.tmp").touch()
     done = storemon(settings.home, "check")
     assert done.returncode == 0
-    assert "note: 1 temporary file(s) beside the database, such as .storemon.db.12345678.tmp" in done.stdout
+    assert "- 1 temporary file(s) beside the database, such as .storemon.db.12345678.tmp" in done.stdout
 
 
 def test_weeks_are_read_a_batch_at_a_time(small_fleet: Path, database: Database, settings: Settings) -> None:

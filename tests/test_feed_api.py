@@ -22,8 +22,13 @@ def test_a_push_says_what_became_of_the_rows(client: FlaskClient, settings: Sett
     assert answer.status_code == 200
     assert answer.json == {
         "load_id": 1, "file": "body", "feed": "polls", "rows": 4, "new": 2, "changed": 0, "unchanged": 0,
-        "repeated": 1, "rejected": 1, "reasons": {"store_id is empty": 1}, "notes": [], "error": None,
+        "repeated": 1, "rejected": 1, "reasons": {"store_id is empty": 1}, "error": None,
         "rejects": [{"line": 5, "reason": "store_id is empty", "text": ",x,y"}],
+        "notes": [
+            "2 stores are new in this load: a and b",
+            "2 polled stores have no hours, so they count as open 24x7: a and b",
+            "2 polled stores have no time zone, so they count in America/Chicago: a and b",
+        ],
     }  # fmt: skip
     answer = push(client, "polls", POLLS + "a,2024-10-14T10:00:00Z,inactive\nb,2024-10-14 10:00,INACTIVE\n")
     assert counts(answer.json) == (2, 0, 1, 1, 0, 0)

@@ -12,7 +12,7 @@ from ingest_helpers import HOURS, POLLS, ZONES, counts, csv, gz, load, put, put_
 
 from storemon_flask.errors import DataError
 from storemon_flask.ingest import sources
-from storemon_flask.ingest.sources import Source, Unreadable
+from storemon_flask.ingest.sources import PassedOver, Source, Unreadable
 from storemon_flask.storage.db import Database
 
 POLL = csv(POLLS, "s,2023-01-22 10:00:00,active")
@@ -26,12 +26,16 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def _names(*paths: Path) -> list[str]:
-    return [found.name for found in sources.find(list(paths))]
+    return [found.name for found in sources.find(list(paths)) if not isinstance(found, PassedOver)]
+
+
+def _passed_over(*paths: Path) -> list[tuple[str, str]]:
+    return [(found.name, found.reason) for found in sources.find(list(paths)) if isinstance(found, PassedOver)]
 
 
 def _sentence(path: Path) -> str:
     """Why nothing can be read there."""
-    (found,) = sources.find([path])
+    (found,) = (found for found in sources.find([path]) if not isinstance(found, PassedOver))
     assert isinstance(found, Unreadable)
     return found.sentence
 
@@ -39,6 +43,8 @@ def _sentence(path: Path) -> str:
 def _bytes(path: Path) -> list[bytes]:
     found = []
     for source in sources.find([path]):
+        if isinstance(source, PassedOver):
+            continue
         assert isinstance(source, Source)
         with sources.opened(source) as stream:
             found.append(stream.read())
@@ -62,6 +68,64 @@ def test_a_folder_is_searched_in_name_order_and_not_below(tmp_path: Path) -> Non
         put(tmp_path / name, POLL)
     (tmp_path / "folder.csv").mkdir()
     assert _names(tmp_path) == ["10.csv", "2.csv", "C.CSV", "a.csv.gz", "b.csv", "c.zip/x.csv"]
+    unnamed, folder = "not named *.csv, *.csv.gz or *.zip", "a folder; folders inside a folder are not searched"
+    assert _passed_over(tmp_path) == [
+        ("a.gz", unnamed), ("a.csv.bak", unnamed), ("below", folder), ("csv", unnamed), ("folder.csv", folder), ("notes.txt", unnamed)
+    ]  # fmt: skip
+
+
+def test_what_is_passed_over_in_a_folder_has_a_reason(tmp_path: Path) -> None:
+    put(tmp_path / "polls.csv", POLL)
+    names = (
+        "hours.xlsx", "hours.ODS", "zones.tsv", "timezones.csv.download", "timezones.csv (1)", "polls.json", "all.tar.gz",
+        "README.md", "readme", "LICENSE", "Thumbs.db", "desktop.ini", ".gitkeep", ".DS_Store",
+    )  # fmt: skip
+    for name in names:
+        put(tmp_path / name, b"x")
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    unnamed = "not named *.csv, *.csv.gz or *.zip"
+    assert _names(tmp_path) == ["polls.csv"]
+    assert dict(_passed_over(tmp_path)) == {
+        "hours.xlsx": "a workbook; save it as CSV",
+        "hours.ODS": "a workbook; save it as CSV",
+        "zones.tsv": unnamed,
+        "timezones.csv.download": unnamed,
+        "timezones.csv (1)": unnamed,
+        "polls.json": "JSON is taken over HTTP only",
+        "all.tar.gz": "an archive of another kind; unpack it first",
+        "gone.csv": "a link that leads nowhere",
+        "pipe.csv": "neither a file nor a folder",
+    }
+
+
+def test_a_workbook_with_the_name_of_a_zip_is_named_as_one(tmp_path: Path) -> None:
+    for part in ("[Content_Types].xml", "content.xml"):
+        path = put_zip(tmp_path / "hours.zip", {part: b"<x/>", "xl/workbook.xml": b"<x/>"})
+        assert _sentence(path) == f"{path} is a workbook; save each of its sheets as CSV"
+        assert _passed_over(path) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["h.csv", "h (1).csv", "h (2).csv", "h (10).csv", "i.csv"],
+        ["h.csv", "h(1).csv", "h(2).csv", "h(10).csv", "h-b.csv.bak"],
+        ["h.csv", "h - Copy.csv", "h - Copy (2).csv"],
+        ["h.csv", "h copy.csv", "h copy 2.csv", "h copy 10.csv"],
+        ["h.csv", "h (copy).csv", "h (another copy).csv", "h (3rd copy).csv"],
+        ["h.csv.gz", "h (1).csv.gz", "h (2).csv"],
+        ["H.CSV", "H (1).CSV", "h.csv", "h (1).csv"],
+        ["a-1.csv", "a-2.csv", "a.csv", "a_10.csv", "a_2.csv"],
+    ],
+)
+def test_a_second_copy_sorts_after_the_first(tmp_path: Path, names: list[str]) -> None:
+    for name in reversed(names):
+        put(tmp_path / "folder" / name, gz(POLL) if name.endswith("gz") else POLL)
+    assert _names(tmp_path / "folder") == [name for name in names if not name.endswith("bak")]
+    inside = {f"deep/{name}": gz(POLL) if name.endswith("gz") else POLL for name in reversed(names)}
+    path = put_zip(tmp_path / "all.zip", inside)
+    assert _names(path) == [f"{path}/deep/{name}" for name in names if not name.endswith("bak")]
 
 
 def test_paths_are_taken_in_the_order_given(tmp_path: Path) -> None:
@@ -86,6 +150,7 @@ def test_a_zip_gives_its_csvs_in_name_order_without_what_macos_adds(tmp_path: Pa
         },
     )
     assert _names(path) == [f"{path}/deep/b.CSV.GZ", f"{path}/deep/er/a.csv", f"{path}/z.csv"]
+    assert _passed_over(path) == [(f"{path}/inner.zip", "a zip inside a zip; unpack it first")]
     assert _bytes(path) == [POLL, ZONE, POLL]
 
 

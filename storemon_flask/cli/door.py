@@ -1,6 +1,7 @@
 """What every command gets from the command line it was called through, and how its output is laid out."""
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,22 @@ def instant(ctx: click.Context, param: click.Parameter, value: str | None) -> in
         return instants.read(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def wrapped(notes: Iterable[str], indent: str = "  ") -> list[str]:
+    """The sentences as a list of at most 80 columns; what is longer and has no blank, such as an id, stays whole."""
+    return [
+        line
+        for note in notes
+        for line in textwrap.wrap(
+            note,
+            80,
+            initial_indent=f"{indent}- ",
+            subsequent_indent=f"{indent}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
 
 
 def table(rows: list[list[str]], text_columns: int) -> list[str]:

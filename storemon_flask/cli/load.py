@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storemon_flask.cli.door import door, open_database, table
+from storemon_flask.cli.door import door, open_database, table, wrapped
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
             result = load.run(
                 open_database(ctx),
                 found,
-                load.Terms(time.time_ns() // 1000, settings.max_clock_skew_us, settings.csv_road),
+                load.Terms(
+                    time.time_ns() // 1000,
+                    settings.max_clock_skew_us,
+                    settings.csv_road,
+                    default_zone=settings.default_timezone,
+                ),
                 progress=progress,
                 on_file=done.append,
             )
@@ -59,12 +64,13 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
             bar.finish()
             _print_summary(done)
             names = {summary.file for summary in done}
-            left = [source.name for source in found if source.name not in names]
+            left = [source.name for source in load.readable(found) if source.name not in names]
             if done:
                 click.echo(f"Not loaded: {', '.join(left)}", err=True)
             raise
     _print_summary(result.files)
-    if result.failed and not paths and len(found) == 1:
+    _print_notes(result.notes)
+    if result.failed and not paths and len(result.files) == 1:
         click.echo(
             f"Put your CSVs into {settings.data_dir}, or name files or folders: storemon load-data exports/\n"
             "In a checkout there are sample data: storemon load-data data/sample",
@@ -88,6 +94,14 @@ def _interrupted(done: list["FileSummary"]) -> str:
 
 
 _SHOWN_NOTES = 20
+
+
+def _print_notes(notes: list[str]) -> None:
+    """What the load as a whole had to say."""
+    if notes:
+        click.echo("Notes")
+        for line in wrapped(notes):
+            click.echo(line)
 
 
 def _print_summary(files: list["FileSummary"]) -> None:
@@ -155,7 +169,7 @@ def loads(ctx: click.Context, limit: int) -> None:
     if not database.exists():
         raise StoremonError(f"there is no database at {database.path}; run `storemon load-data` to make it")
     rows = [["load", "started (UTC)", "file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected"]]
-    errors: list[str] = []
+    below: list[list[str]] = []
     for load in reversed(catalogue.newest_loads(database, None, limit)):
         started = report_text.instant_text(load.started_us)[:19].replace("T", " ")
         for summary in load.files:
@@ -164,10 +178,12 @@ def loads(ctx: click.Context, limit: int) -> None:
             rows.append(
                 [str(load.id), started, summary.file, summary.feed or "none", *(f"{number:,}" for number in numbers)]
             )
-            errors.append(summary.error)
+            below.append([f"    not loaded: {summary.error}"] if summary.error else [])
+        if load.files:
+            below[-1] += wrapped(load.notes, indent="    ")
     head, *lines = table(rows, text_columns=4)
     click.echo(head)
-    for line, error in zip(lines, errors, strict=True):
+    for line, others in zip(lines, below, strict=True):
         click.echo(line)
-        if error:
-            click.echo(f"    not loaded: {error}")
+        for other in others:
+            click.echo(other)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storemon_flask.cli.door import door, instant, open_database, table
+from storemon_flask.cli.door import door, instant, open_database, table, wrapped
 
 if TYPE_CHECKING:
     from storemon_flask.services.copies import Sums
@@ -116,8 +116,10 @@ def check(ctx: click.Context) -> None:
             click.echo(f"    {problem}")
         if part.count > len(part.problems):
             click.echo(f"    and {part.count - len(part.problems):,} more like these")
-    for note in done.notes:
-        click.echo(f"note: {note}")
+    if done.notes:
+        click.echo("Notes")
+    for line in wrapped(done.notes):
+        click.echo(line)
     if done.problems:
         click.echo(f"{done.problems:,} problem(s)", err=True)
         ctx.exit(1)

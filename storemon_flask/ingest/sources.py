@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -28,6 +29,22 @@ _DAMAGED: Final = (
     struct.error,
 )
 _ENDINGS: Final = (".csv", ".csv.gz", ".zip")
+_MEMBER_ENDINGS: Final = (".csv", ".csv.gz")
+# Nobody expects these to be read, so nobody need be told that they were not.
+_NEVER_DATA: Final = re.compile(
+    r"(readme|licen[cs]e|copying|changelog)(\.[a-z]+)?|thumbs\.db|desktop\.ini", re.IGNORECASE
+)
+_WHY_NOT: Final = (
+    ((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"), "a workbook; save it as CSV"),
+    ((".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), "an archive of another kind; unpack it first"),
+    ((".zip",), "a zip inside a zip; unpack it first"),
+    ((".json", ".jsonl", ".ndjson"), "JSON is taken over HTTP only"),
+)
+# A file that every workbook of Excel, and one that every workbook of LibreOffice has: they are zips, too.
+_WORKBOOK_PARTS: Final = ("[Content_Types].xml", "content.xml")
+# What browsers and file managers add to the name of a second copy: " (1)", " - Copy", " copy 2", " (another copy)".
+_COPY_MARK: Final = r" ?\(\d{1,4}\)| - copy| copy(?: \d{1,4})?| \((?:another |\d{1,4}(?:st|nd|rd|th) )?copy\)"
+_COPY: Final = re.compile(rf"(?P<before>.+?)(?P<marks>(?:{_COPY_MARK})+)(?P<ending>(?:\.[^./]*)*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +72,21 @@ class Unreadable:
     path: str = ""
 
 
-def find(paths: list[Path]) -> list[Source | Unreadable]:
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """Something in a folder or a zip that is not read, and why."""
+
+    name: str
+    reason: str
+    path: str = ""
+
+
+Found = Source | Unreadable | PassedOver
+
+
+def find(paths: list[Path]) -> list[Found]:
     """The sources of files and folders, in the order given; a folder's in name order, not recursively."""
-    found: list[Source | Unreadable] = []
+    found: list[Found] = []
     for path in paths:
         try:
             found.extend(_folder(path) if path.is_dir() else _file(path, named=True))
@@ -79,21 +108,68 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         raise DataError(f"{source.name} cannot be read: {error.strerror or error}") from error
 
 
-def _folder(folder: Path) -> list[Source | Unreadable]:
-    names = sorted(entry.name for entry in os.scandir(folder) if _wanted(entry.name) and entry.is_file())
+def copy_order(name: str) -> tuple[str, list[int], str]:
+    """A key that sorts names as text, but `hours (1).csv`, `hours (10).csv` and `hours - Copy.csv` after `hours.csv`."""
+    folder, slash, last = name.rpartition("/")
+    copy = _COPY.fullmatch(last)
+    if copy is None:
+        return _unpacked(name), [], name
+    numbers = []
+    for mark in re.findall(_COPY_MARK, copy["marks"], re.IGNORECASE):
+        digits = re.search(r"\d+", mark)
+        numbers.append(int(digits[0]) if digits else 2 if "another" in mark.lower() else 1)
+    return _unpacked(f"{folder}{slash}{copy['before']}{copy['ending']}"), numbers, name
+
+
+def _unpacked(name: str) -> str:
+    return name[:-3] if name.lower().endswith(".gz") else name
+
+
+def _folder(folder: Path) -> list[Found]:
+    names, others = [], []
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.name.lower().endswith(_ENDINGS) and entry.is_file():
+            names.append(entry.name)
+        elif not _NEVER_DATA.fullmatch(entry.name):
+            others.append((entry.name, _why_not(entry)))
+    found: list[Found] = [
+        source for name in sorted(names, key=copy_order) for source in _file(folder / name, named=False)
+    ]
     if not names:
-        sentence = f"{folder} holds no file named *.csv, *.csv.gz or *.zip"
-        return [Unreadable(str(folder), sentence)]
-    return [source for name in names for source in _file(folder / name, named=False)]
+        found.append(Unreadable(str(folder), f"{folder} holds no file named *.csv, *.csv.gz or *.zip"))
+    return found + [
+        PassedOver(printable(_text(name)), reason, printable(_text(str(folder / name))))
+        for name, reason in sorted(others, key=lambda other: copy_order(other[0]))
+    ]
 
 
-def _wanted(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(_ENDINGS)
+def _why_not(entry: "os.DirEntry[str]") -> str:
+    """Why something in a folder is not read."""
+    if entry.is_dir():
+        return "a folder; folders inside a folder are not searched"
+    if not entry.is_file():
+        return "a link that leads nowhere" if entry.is_symlink() else "neither a file nor a folder"
+    return _why_not_named(entry.name, _ENDINGS)
 
 
-def _file(path: Path, named: bool) -> list[Source | Unreadable]:
-    # A file name need not be text; what is shown and kept must be.
-    name = os.fsencode(path if named else path.name).decode("utf-8", "replace")
+def _why_not_named(name: str, endings: tuple[str, ...]) -> str:
+    """Why a file of that name is not read where the names of files must have one of the endings."""
+    for others, reason in _WHY_NOT:
+        if name.lower().endswith(others):
+            return reason
+    *first, last = (f"*{ending}" for ending in endings)
+    return f"not named {', '.join(first)} or {last}"
+
+
+def _text(name: str) -> str:
+    """A file name need not be text; what is shown and kept must be."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _file(path: Path, named: bool) -> list[Found]:
+    name = _text(str(path) if named else path.name)
     if not path.exists():
         return [Unreadable(name, f"{path} does not exist")]
     if not path.is_file():
@@ -108,29 +184,42 @@ def _file(path: Path, named: bool) -> list[Source | Unreadable]:
     return [Source(name, size, lambda: path.open("rb", buffering=0), str(path))]
 
 
-def members(name: str, path: str, archive: Callable[[], zipfile.ZipFile]) -> list[Source | Unreadable]:
-    """The CSVs of a zip, in name order; what macOS adds, dot files and everything else are passed over.
+def members(name: str, path: str, archive: Callable[[], zipfile.ZipFile]) -> list[Found]:
+    """The CSVs of a zip, in name order, then what is passed over; what macOS adds and dot files are not mentioned.
 
     `archive` opens it anew each time; `name` and `path` are how it is shown, shorter and longer.
     """
     try:
         with archive() as opened_zip:
-            found = sorted(
-                (info for info in opened_zip.infolist() if not info.is_dir() and _is_csv_member(info.filename)),
-                key=lambda info: info.filename,
+            inside = sorted(
+                (info for info in opened_zip.infolist() if not info.is_dir() and not _is_hidden(info.filename)),
+                key=lambda info: copy_order(info.filename),
             )
     except _DAMAGED as error:
         return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
-    if not found:
-        return [Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz")]
-    return [
+    found: list[Found] = [
         Source(
             f"{name}/{printable(info.filename)}",
             info.compress_size,
             _member_opener(path, info.filename, archive),
             f"{path}/{printable(info.filename)}",
         )
-        for info in found
+        for info in inside
+        if info.filename.lower().endswith(_MEMBER_ENDINGS)
+    ]
+    if not found and any(info.filename in _WORKBOOK_PARTS for info in inside):
+        return [Unreadable(name, f"{path} is a workbook; save each of its sheets as CSV")]
+    if not found:
+        found.append(Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz"))
+    return found + [
+        PassedOver(
+            f"{name}/{printable(info.filename)}",
+            _why_not_named(info.filename, _MEMBER_ENDINGS),
+            f"{path}/{printable(info.filename)}",
+        )
+        for info in inside
+        if not info.filename.lower().endswith(_MEMBER_ENDINGS)
+        and not _NEVER_DATA.fullmatch(info.filename.split("/")[-1])
     ]
 
 
@@ -139,9 +228,9 @@ def printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:200])
 
 
-def _is_csv_member(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     parts = name.split("/")
-    return "__MACOSX" not in parts and not parts[-1].startswith(".") and name.lower().endswith((".csv", ".csv.gz"))
+    return "__MACOSX" in parts or parts[-1].startswith(".")
 
 
 class _GzipMember(gzip.GzipFile):

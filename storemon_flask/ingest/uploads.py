@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import IO, Any, BinaryIO, Final
 
 from storemon_flask.ingest import sources
-from storemon_flask.ingest.sources import Source, Unreadable
+from storemon_flask.ingest.sources import Found, Source
 
 _GZIP: Final = b"\x1f\x8b"
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
@@ -64,12 +64,12 @@ def body(stream: Any, size: int, form: str, feed: str, packed: bool) -> Source:
     return Source("body", size, partial(_same, whole), form=form, feed=feed)
 
 
-def files(uploads: Iterable[tuple[str, IO[bytes]]]) -> list[Source | Unreadable]:
+def files(uploads: Iterable[tuple[str, IO[bytes]]]) -> list[Found]:
     """The CSVs of uploaded files; each is (the name it came with, a stream that can go back to its start).
 
     The second of one name is shown as `name (2)`.
     """
-    found: list[Source | Unreadable] = []
+    found: list[Found] = []
     seen: Counter[str] = Counter()
     for number, (name, stream) in enumerate(uploads, start=1):
         shown = _shown(name) or f"file {number}"

@@ -8,7 +8,7 @@ from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.errors import DatabaseError
-from storemon_flask.services import report_keeping
+from storemon_flask.services import load_notes, report_keeping
 from storemon_flask.settings import Settings
 from storemon_flask.storage import checks, copies, files, migrations
 from storemon_flask.storage.db import sentences
@@ -69,6 +69,10 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
                 part.problem(getattr(error, "message", None) or f"{path}: {error}")
             progress(name, share)
     _reports(settings, checked)
+    if not checked.problems:
+        # Of data that are damaged there is nothing to be said beyond that.
+        with sentences(path), copies.looking(path) as connection:
+            checked.notes += load_notes.present(connection, settings.default_timezone)
     left = files.leftovers(path)
     if left:
         checked.notes.append(

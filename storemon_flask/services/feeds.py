@@ -44,6 +44,7 @@ class Polls:
         """Reads everything; `folder` is where what outgrows memory goes."""
         self.summary = summary
         self.log = log
+        self.applied: polls.Applied | None = None
         self._rows = 0
         self._staged = StagedPolls(folder)
         try:
@@ -62,7 +63,8 @@ class Polls:
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Merge them with what is stored; counts new, changed and unchanged polls."""
-        counts = self.summary.counts = polls.apply(connection, self._staged)
+        self.applied = polls.apply(connection, self._staged)
+        counts = self.summary.counts = self.applied.counts
         counts.rows = self._rows
         counts.repeated = self._staged.repeated
         counts.rejected = self.log.count
@@ -97,6 +99,11 @@ class Facts:
         for key, said in keyed:
             self._said[key] = said
             self._rows += 1
+
+    @property
+    def store_ids(self) -> set[str]:
+        """The stores that it says something of."""
+        return {key[0] for key in self._said}
 
     @property
     def fitting(self) -> int:

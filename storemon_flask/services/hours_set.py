@@ -84,6 +84,13 @@ class HoursSet:
         """How many rows of each file are not rejected so far."""
         return [len(self._keys(blocks)) for blocks in self._blocks]
 
+    def stores_by_file(self) -> list[tuple[str, set[str]]]:
+        """Of each file its name and the stores whose rows in it apply."""
+        return [
+            (summary.file, self._stores_of(self._keys(blocks)))
+            for (summary, _), blocks in zip(self.files, self._blocks, strict=True)
+        ]
+
     def _place_of(self, version: Version) -> int:
         return self._places.setdefault(version, len(self._places))
 

@@ -15,11 +15,12 @@ from storemon_flask.ingest import polls as poll_feed
 from storemon_flask.ingest.blocks import BlockReader
 from storemon_flask.ingest.polls import PollBlock
 from storemon_flask.ingest.rejects import RejectLog, Room
-from storemon_flask.ingest.sources import Source, Unreadable
+from storemon_flask.ingest.sources import Found, PassedOver, Source
 from storemon_flask.model import Counts, FileSummary, Progress
 from storemon_flask.services import feeds, memory, version_rows
 from storemon_flask.services.feeds import Staged
 from storemon_flask.services.hours_set import HoursSet
+from storemon_flask.services.load_notes import LoadNotes
 from storemon_flask.services.reading import Allowance, ByteShare, Digest
 from storemon_flask.storage import loads, stores
 from storemon_flask.storage.db import Database
@@ -27,23 +28,27 @@ from storemon_flask.storage.db import Database
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a load is to be done. `most_bytes` is what its sources together may hold unpacked; `atomic`: everything or nothing."""
+    """How a load is to be done. `most_bytes` is what its sources together may hold unpacked; `atomic`: everything or nothing;
+    `default_zone`: the one of stores that have none."""
 
     now_us: int
     max_skew_us: int
     road: str = "bytes"
     atomic: bool = False
     most_bytes: int | None = None
+    default_zone: str = "America/Chicago"
 
 
 @dataclass(slots=True)
 class LoadResult:
-    """What a load did: its number (0: nothing was stored), a summary per file, the first file's error, and whether it was refused."""
+    """What a load did: its number (0: nothing was stored), a summary per file, the first file's error, whether it was refused, and
+    what there is to say of the load as a whole."""
 
     load: int = 0
     files: list[FileSummary] = field(default_factory=list)
     error: DataError | None = None
     refused: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -56,15 +61,20 @@ class LoadResult:
         return sum(summary.counts.rejected for summary in self.files)
 
 
-def find(paths: list[Path]) -> tuple[list[Source | Unreadable], int]:
+def find(paths: list[Path]) -> tuple[list[Found], int]:
     """What there is to load and how many bytes of it there are on disk."""
     found = sources.find(paths)
-    return found, sum(source.size for source in found if isinstance(source, Source))
+    return found, sum(source.size for source in readable(found))
+
+
+def readable(found: list[Found]) -> list[Source]:
+    """What of it can be read, as far as is known."""
+    return [source for source in found if isinstance(source, Source)]
 
 
 def run(
     database: Database,
-    found: list[Source | Unreadable],
+    found: list[Found],
     terms: Terms,
     *,
     progress: Progress = lambda name, part: None,
@@ -80,7 +90,7 @@ def run(
         database.prepare()
     # Polls are moved from the log into the file while the next files are read.
     with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as aside:
-        return _Loading(database, terms, progress, on_file, aside).all(found)
+        return _Loading(database, terms, progress, on_file, aside, found).all()
 
 
 class _Loading:
@@ -93,6 +103,7 @@ class _Loading:
         progress: Progress,
         on_file: Callable[[FileSummary], None],
         aside: Executor,
+        found: list[Found],
     ) -> None:
         self.database = database
         self.terms = terms
@@ -106,14 +117,19 @@ class _Loading:
         self.room = Room()
         self.waiting: list[Staged] = []
         self.allowed = Allowance(terms.most_bytes)
+        self.found = [source for source in found if not isinstance(source, PassedOver)]
+        self.notes = LoadNotes(
+            terms.default_zone, [one for one in found if isinstance(one, PassedOver)], len(self.found)
+        )
+        self.noted = False
 
-    def all(self, found: list[Source | Unreadable]) -> LoadResult:
+    def all(self) -> LoadResult:
         """Every file in turn, then the hours files together, then what could not be used."""
         try:
-            for source in found:
+            for source in self.found:
                 summary = FileSummary(source.name)
                 self.result.files.append(summary)
-                if isinstance(source, Unreadable):
+                if not isinstance(source, Source):
                     self._failed(summary, DataError(source.sentence))
                     continue
                 log = RejectLog(self.room)
@@ -127,6 +143,9 @@ class _Loading:
             else:
                 self._apply_hours()
             self._record_unusable()
+            if not self.noted:
+                # Nothing was stored, and there is no database to remember that in.
+                self.result.notes = self.notes.of_files()
         finally:
             for staged in self.waiting:
                 staged.close()
@@ -153,11 +172,25 @@ class _Loading:
         with closing(staged), self.database.write(aside=self.aside if staged.large else None) as connection:
             if staged.large:
                 memory.give_back()
-            staged.apply(connection)
+            self._apply(connection, staged)
             self._record(connection, summary, log)
+            if source is self.found[-1] and not self._hours_files and not self.unusable:
+                self._note(connection)
         if staged.large:
             memory.give_back()
         self.on_file(summary)
+
+    def _apply(self, connection: sqlite3.Connection, staged: Staged) -> None:
+        with self.notes.watching(connection, staged.summary.feed):
+            staged.apply(connection)
+        self.notes.add(staged)
+
+    def _note(self, connection: sqlite3.Connection) -> None:
+        """What there is to say of the load as a whole, in the last transaction of it."""
+        self.noted = True
+        self.result.notes = self.notes.of_files() if self.result.refused else self.notes.build(connection)
+        if self.result.notes:
+            loads.set_notes(connection, self.result.load, self.result.notes)
 
     def _staged(
         self,
@@ -208,14 +241,20 @@ class _Loading:
         memory.give_back()
         with self.database.write(aside=self.aside) as connection:
             self._put_hours(connection)
+            if not self.unusable:
+                self._note(connection)
         for summary, _ in self._hours_files:
             self.on_file(summary)
 
     def _put_hours(self, connection: sqlite3.Connection) -> None:
         unusable = [summary.file for summary in self.unusable]
-        changed = [found.apply(connection, unusable) for found in (self.hours, self.special_hours) if found.files]
-        if any(changed):
-            stores.data_changed(connection)
+        for feed, hours in (("hours", self.hours), ("special_hours", self.special_hours)):
+            if not hours.files:
+                continue
+            with self.notes.watching(connection, feed):
+                if hours.apply(connection, unusable):
+                    stores.data_changed(connection)
+            self.notes.add_hours(feed, hours)
         for summary, log in self._hours_files:
             self._record(connection, summary, log)
 
@@ -226,10 +265,11 @@ class _Loading:
         if not rejected and not self.unusable:
             with self.database.write(aside=self.aside) as connection:
                 for staged in self.waiting:
-                    staged.apply(connection)
+                    self._apply(connection, staged)
                     self._record(connection, staged.summary, staged.log)
                 if self._hours_files:
                     self._put_hours(connection)
+                self._note(connection)
         else:
             self.result.refused = True
             rows = "1 row was" if rejected == 1 else f"{rejected:,} rows were"
@@ -243,6 +283,8 @@ class _Loading:
                         which = "1 row that fits was" if good == 1 else f"{good:,} rows that fit were"
                         summary.notes.append(f"{which} not stored either")
                     self._record(connection, summary, log)
+                if not self.unusable:
+                    self._note(connection)
         for summary, _ in logs:
             self.on_file(summary)
 
@@ -259,6 +301,7 @@ class _Loading:
             with self.database.write() as connection:
                 for summary in self.unusable:
                     self._record(connection, summary, None)
+                self._note(connection)
 
     def _record(self, connection: sqlite3.Connection, summary: FileSummary, log: RejectLog | None) -> None:
         """The file's row, in the transaction that applies the file; the load's number is known once this is committed."""

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from storemon_flask.model import Counts, FileSummary
 
@@ -11,6 +11,11 @@ from storemon_flask.model import Counts, FileSummary
 def begin(connection: sqlite3.Connection, started_us: int) -> int:
     """A new load; its number."""
     return int(connection.execute("INSERT INTO load (started_us) VALUES (?)", [started_us]).lastrowid or 0)
+
+
+def set_notes(connection: sqlite3.Connection, load: int, notes: list[str]) -> None:
+    """Remember what the load as a whole had to say."""
+    connection.execute("UPDATE load SET notes = ? WHERE id = ?", (json.dumps(notes), load))
 
 
 def add_file(connection: sqlite3.Connection, load: int, loaded_us: int, summary: FileSummary) -> None:
@@ -91,26 +96,27 @@ def since(
 
 @dataclass(frozen=True, slots=True)
 class LoadRow:
-    """A load with its files, each as its row: counts, reasons, notes and error as they were said."""
+    """A load with its files, each as its row: counts, reasons, notes and error as they were said; and the load's own notes."""
 
     id: int
     started_us: int
     files: list[FileSummary]
+    notes: list[str] = field(default_factory=list)
 
 
 def newest(connection: sqlite3.Connection, before: int | None, limit: int) -> list[LoadRow]:
     """Up to `limit` loads, the newest first; only those older than the load `before`, if that is given."""
     rows = connection.execute(
-        "SELECT id, started_us FROM load WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit",
+        "SELECT id, started_us, notes FROM load WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit",
         {"before": before, "limit": limit},
     ).fetchall()
-    return [LoadRow(load, started, _files(connection, load)) for load, started in rows]
+    return [LoadRow(load, started, _files(connection, load), json.loads(notes)) for load, started, notes in rows]
 
 
 def find(connection: sqlite3.Connection, load: int) -> LoadRow | None:
     """The load of that number."""
-    row = connection.execute("SELECT id, started_us FROM load WHERE id = ?", [load]).fetchone()
-    return None if row is None else LoadRow(row[0], row[1], _files(connection, load))
+    row = connection.execute("SELECT id, started_us, notes FROM load WHERE id = ?", [load]).fetchone()
+    return None if row is None else LoadRow(row[0], row[1], _files(connection, load), json.loads(row[2]))
 
 
 def _files(connection: sqlite3.Connection, load: int) -> list[FileSummary]:

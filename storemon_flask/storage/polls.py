@@ -5,6 +5,7 @@ Keyed by week first, so that a report reads neighbouring pages of the few weeks 
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -18,10 +19,21 @@ _PACKED = np.dtype(">i8")
 _FEW_STORES = 64
 
 
-def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Counts:
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of staged polls, and each of their stores: its number, the newest poll that it had before (-1: none), and the
+    newest of those applied."""
+
+    counts: Counts
+    number: Ints
+    before_us: Ints
+    newest_us: Ints
+
+
+def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Applied:
     """Merge staged polls into the weeks. Counts new, changed and unchanged polls; writes only weeks that change."""
     counts = Counts()
-    number = stores.numbers(connection, staged.ids)
+    number, before = stores.numbers_and_last_polls(connection, staged.ids)
     first = np.full(len(number), np.iinfo(np.int64).max)
     last = np.full(len(number), -1)
     for week, keys in staged.cells():
@@ -38,7 +50,7 @@ def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Counts:
         "last_poll_us = max(coalesce(last_poll_us, ?), ?) WHERE number = ?",
         zip(*[first.tolist()] * 2, *[last.tolist()] * 2, number.tolist(), strict=True),
     )
-    return counts
+    return Applied(counts, number, before, last)
 
 
 def read(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> Polls:
@@ -99,6 +111,24 @@ def newest_before(connection: sqlite3.Connection, number: Sequence[int], before_
                     found[store] = int(older[-1])
         week -= 1
     return found
+
+
+def count_heard(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> int:
+    """How many of the stores `number` (ascending) have a poll in `[first_us, last_us]`."""
+    heard = read(connection, number, first_us, last_us)
+    return len(np.unique(heard.store))
+
+
+def newest_up_to(connection: sqlite3.Connection, number: Ints, until_us: int) -> Ints:
+    """The newest poll up to `until_us` of each of the stores `number` (ascending), each of which must have one."""
+    newest = np.full(len(number), -1)
+    week = until_us // WEEK_US
+    while (missing := np.flatnonzero(newest < 0)).size and week >= 0:
+        heard = read(connection, number[missing], max(week * WEEK_US, 0), min((week + 1) * WEEK_US - 1, until_us))
+        ends = np.flatnonzero(np.diff(heard.store, append=-1))
+        newest[missing[heard.store[ends]]] = heard.instant_us[ends]
+        week -= 1
+    return newest
 
 
 def count(connection: sqlite3.Connection) -> int:

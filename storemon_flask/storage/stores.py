@@ -43,15 +43,30 @@ def rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> tuple[StoreRo
 
 def numbers(connection: sqlite3.Connection, ids: Sequence[str]) -> Ints:
     """The store numbers of those distinct ids, in their order; ids not seen before become stores."""
+    return numbers_and_last_polls(connection, ids)[0]
+
+
+def numbers_and_last_polls(connection: sqlite3.Connection, ids: Sequence[str]) -> tuple[Ints, Ints]:
+    """The same, and the newest poll of each store so far (-1: never polled)."""
     found, missing = rows_of(connection, ids)
     number = dict(zip(found.ids, found.number.tolist(), strict=True))
+    last = dict(zip(found.ids, found.last_poll_us.tolist(), strict=True))
     if missing:
-        (highest,) = connection.execute("SELECT coalesce(max(number), 0) FROM store").fetchone()
+        highest = highest_number(connection)
         fresh = {store_id: highest + 1 + place for place, store_id in enumerate(missing)}
         connection.executemany("INSERT INTO store (store_id, number) VALUES (?, ?)", fresh.items())
         schedule_changed(connection)
         number |= fresh
-    return np.array([number[store_id] for store_id in ids], dtype=np.int64)
+    return (
+        np.array([number[store_id] for store_id in ids], dtype=np.int64),
+        np.array([last.get(store_id, -1) for store_id in ids], dtype=np.int64),
+    )
+
+
+def highest_number(connection: sqlite3.Connection) -> int:
+    """The highest store number; those of new stores lie above it. 0 without a store."""
+    (highest,) = connection.execute("SELECT coalesce(max(number), 0) FROM store").fetchone()
+    return int(highest)
 
 
 def poll_span(connection: sqlite3.Connection, number: Ints) -> tuple[Ints, Ints]:
@@ -67,6 +82,32 @@ def newest_poll(connection: sqlite3.Connection) -> int | None:
     newest: int | None
     (newest,) = connection.execute("SELECT max(last_poll_us) FROM store").fetchone()
     return newest
+
+
+def ids_of(connection: sqlite3.Connection, number: Sequence[int]) -> list[str]:
+    """The ids of the stores of those numbers, in order of number."""
+    marks = ",".join("?" * len(number))
+    rows = connection.execute(f"SELECT store_id FROM store WHERE number IN ({marks}) ORDER BY number", number)
+    return [store_id for (store_id,) in rows]
+
+
+def heard_counts(connection: sqlite3.Connection, since_us: int, until_us: int) -> tuple[int, int, int]:
+    """How many stores were polled by `until_us`; of them, how many have their newest poll in `[since_us, until_us]`, and after."""
+    counts = connection.execute(
+        "SELECT count(*), count(CASE WHEN last_poll_us BETWEEN :since AND :until THEN 1 END), "
+        "count(CASE WHEN last_poll_us > :until THEN 1 END) FROM store WHERE first_poll_us <= :until",
+        {"since": since_us, "until": until_us},
+    ).fetchone()
+    return int(counts[0]), int(counts[1]), int(counts[2])
+
+
+def poll_spans(connection: sqlite3.Connection, until_us: int) -> tuple[Ints, Ints, Ints]:
+    """Number, first and newest poll of each store that was polled by `until_us`, by number."""
+    rows = connection.execute(
+        "SELECT number, first_poll_us, last_poll_us FROM store WHERE first_poll_us <= ? ORDER BY number", [until_us]
+    ).fetchall()
+    number, first, last = np.array(rows, dtype=np.int64).reshape(-1, 3).T.copy()
+    return number, first, last
 
 
 def names_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[tuple[str], tuple[str, ...]]:

@@ -14,7 +14,7 @@ from storemon_flask.services.load import LoadResult
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.loading import REJECTS_SHOWN, one_load
-from storemon_flask.web.schemas import Closed, LoadedSchema, LoadSchema, Whole, file_json, reject_json
+from storemon_flask.web.schemas import Closed, LoadedSchema, LoadSchema, Whole, file_json, pushed_json, reject_json
 
 blueprint = Blueprint("feeds", __name__)
 
@@ -69,7 +69,7 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     (summary,) = result.files
     if result.refused:
         raise _refusal(result.load, summary.error, [summary])
-    return jsonify(load_id=result.load, **file_json(summary, REJECTS_SHOWN))
+    return jsonify(pushed_json(result.load, summary, result.notes, REJECTS_SHOWN))
 
 
 @operation(
@@ -101,7 +101,8 @@ def upload(query: dict[str, Any]) -> Response:
             errors={summary.file: [summary.error] for summary in result.files},
             **members,
         )
-    return jsonify(load_id=result.load, files=[file_json(summary, REJECTS_SHOWN) for summary in result.files])
+    files = [file_json(summary, REJECTS_SHOWN) for summary in result.files]
+    return jsonify(load_id=result.load, notes=result.notes, files=files)
 
 
 def load_uploaded(atomic: int) -> LoadResult:

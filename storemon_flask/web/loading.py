@@ -20,7 +20,14 @@ def one_load() -> Iterator[Callable[[int], Terms]]:
 
     def terms(atomic: int) -> Terms:
         now_us = time.time_ns() // 1000
-        return Terms(now_us, settings.max_clock_skew_us, settings.csv_road, bool(atomic), settings.max_body_bytes)
+        return Terms(
+            now_us,
+            settings.max_clock_skew_us,
+            settings.csv_road,
+            bool(atomic),
+            settings.max_body_bytes,
+            settings.default_timezone,
+        )
 
     with found.places.for_a_load():
         yield terms

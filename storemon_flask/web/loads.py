@@ -96,5 +96,6 @@ def _json(row: LoadRow) -> dict[str, Any]:
     return {
         "load_id": row.id,
         "started": report_text.instant_text(row.started_us),
+        "notes": row.notes,
         "files": [counts_json(summary) for summary in row.files],
     }

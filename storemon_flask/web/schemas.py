@@ -137,10 +137,19 @@ class LoadedSchema(FileSchema):
     load_id = fields.Integer(required=True, metadata=_LOAD_ID)
 
 
+def _load_notes() -> fields.Field[Any]:
+    return fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "what the load changes for other data, such as polled stores that have no hours"},
+    )
+
+
 class LoadSchema(Closed):
     """What an upload did, file by file."""
 
     load_id = fields.Integer(required=True, metadata=_LOAD_ID)
+    notes = _load_notes()
     files = fields.List(fields.Nested(FileSchema), required=True, metadata={"description": "file by file"})
 
 
@@ -149,6 +158,7 @@ class PastLoadSchema(Closed):
 
     load_id = fields.Integer(required=True, metadata=_LOAD_ID)
     started = fields.String(required=True, metadata={"description": "when it began", "format": "date-time"})
+    notes = _load_notes()
     files = fields.List(fields.Nested(CountsSchema), required=True, metadata={"description": "file by file"})
 
 
@@ -187,6 +197,12 @@ def counts_json(summary: FileSummary) -> dict[str, Any]:
         "notes": summary.notes,
         "error": summary.error or None,
     }
+
+
+def pushed_json(load_id: int, summary: FileSummary, load_notes: list[str], most_rejects: int) -> dict[str, Any]:
+    """As `LoadedSchema`: a push is one file, so its notes and those of the load are one list."""
+    found = file_json(summary, most_rejects)
+    return {"load_id": load_id, **found, "notes": [*summary.notes, *load_notes]}
 
 
 def file_json(summary: FileSummary, most_rejects: int) -> dict[str, Any]:

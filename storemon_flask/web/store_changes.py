@@ -12,7 +12,7 @@ from storemon_flask.web import bodies
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.loading import REJECTS_SHOWN, one_load
-from storemon_flask.web.schemas import Closed, LoadedSchema, Whole, file_json
+from storemon_flask.web.schemas import Closed, LoadedSchema, Whole, pushed_json
 
 blueprint = Blueprint("store_changes", __name__)
 
@@ -171,4 +171,4 @@ def delete_store(store_id: str) -> tuple[str, int]:
 def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> Response:
     with one_load() as terms:
         result = store_edit.put(runner().database, feed, store_id, rows, terms(1).now_us)
-    return jsonify(load_id=result.load, **file_json(result.files[0], REJECTS_SHOWN))
+    return jsonify(pushed_json(result.load, result.files[0], result.notes, REJECTS_SHOWN))
