@@ -4,14 +4,18 @@ import sys
 
 import click
 
-from storemon_flask import create_app
+from storemon_flask import create_app, logs
 from storemon_flask.server import serve
+from storemon_flask.settings import log_format
 
 if __name__ == "__main__":
     try:
         serve(create_app())
     except click.ClickException as error:
-        error.show()
+        if log_format() == "json":
+            logs.fail(error.format_message())
+        else:
+            error.show()
         sys.exit(error.exit_code)
 else:
     app = create_app()

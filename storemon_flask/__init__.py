@@ -61,6 +61,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
         pages,
         paths,
         problems,
+        proxy,
         reports,
         store_changes,
         stores,
@@ -85,3 +86,5 @@ def _register(app: "Flask", settings: "Settings") -> None:
     problems.register(app)
     guard.register(app, settings)
     watching.register(app, app.extensions["storemon"].meters)
+    # Outermost: what is watched is the client's request.
+    proxy.register(app, settings)

@@ -2,12 +2,14 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 import click
 
-from storemon_flask import create_app
+from storemon_flask import create_app, logs
 from storemon_flask.cli.door import Door
 from storemon_flask.server import commands
+from storemon_flask.settings import log_format
 from storemon_flask.version import VERSION, build, single_file
 
 _HELP = """How long was each store really up during the hours it was meant to be open?
@@ -35,17 +37,26 @@ def main() -> None:
         status = group.main(_arguments(), obj=Door(None, create_app), standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        _fail(error.format_message(), error.show)
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        _fail("interrupted", lambda: click.echo("interrupted", err=True))
         status = 130
     except OSError as error:
-        click.echo(f"Error: the output cannot be written: {error.strerror or error}", err=True)
+        sentence = f"the output cannot be written: {error.strerror or error}"
+        _fail(sentence, lambda: click.echo(f"Error: {sentence}", err=True))
         # Python must not try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(sentence: str, show: Callable[[], None]) -> None:
+    """Say why the command failed. Every line of a server that logs JSON is an object, also that of a start that failed."""
+    if sys.argv[1:2] == ["serve"] and log_format() == "json":
+        logs.fail(sentence)
+    else:
+        show()
 
 
 def _arguments() -> list[str]:

@@ -3,11 +3,15 @@
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, Final
+
+import click
 
 # Fields that a log call may hand over in `extra=`; nothing else of a record's own is written.
 FIELDS: Final = (
@@ -75,18 +79,63 @@ class JsonLines(logging.Formatter):
 
 
 def to_stderr(form: str) -> None:
-    """Log to standard error from now on, as `text` or `json`. For the one process that serves, never for an import."""
+    """Log to standard error from now on, as `text` or `json`. For the one process that serves, never for an import.
+
+    As `json` whatever else would be written there is a line of the log too: warnings of Python and of other packages, and what
+    ends a thread.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     for name in ("storemon", "waitress"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
+    if form == "json":
+        logging.getLogger().handlers = [handler]
+        logging.captureWarnings(True)
+        sys.excepthook = _ended
+        threading.excepthook = _thread_ended
+        sys.unraisablehook = _passed_over
     # Text is for people: of the requests they see those that changed something, failed or were slow.
     logging.getLogger("storemon").setLevel(logging.DEBUG if form == "json" else logging.INFO)
     logging.getLogger("waitress").setLevel(logging.WARNING)
     # One line for each request that waits for a thread says least when most is to be read; /metrics has their number.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+
+def announce(form: str, logger: logging.Logger, sentence: str) -> None:
+    """Say on standard output what somebody who starts the server waits for: a line to read, or an object as in the log."""
+    if form == "json":
+        record = logger.makeRecord(logger.name, logging.INFO, "", 0, sentence, (), None)
+        sentence = JsonLines().format(record)
+    click.echo(sentence)
+
+
+def fail(sentence: str) -> None:
+    """The sentence of a server that does not start, as the last line of a log of objects on standard error."""
+    record = logging.getLogger("storemon.server").makeRecord(
+        "storemon.server", logging.ERROR, "", 0, sentence, (), None
+    )
+    click.echo(JsonLines().format(record), err=True)
+
+
+_log: Final = logging.getLogger("storemon.server")
+
+
+def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    _log.critical("the server ends: %s", kind.__name__, exc_info=(kind, error, trace))
+
+
+def _thread_ended(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit and args.exc_value is not None:
+        name = args.thread.name if args.thread else "?"
+        _log.error("the thread %s ends", name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
+
+
+def _passed_over(args: "sys.UnraisableHookArgs") -> None:
+    if args.exc_value is not None:
+        what = args.err_msg or "an error that nobody can be told"
+        _log.error("%s", what, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
 
 
 def _instant(record: logging.LogRecord) -> str:

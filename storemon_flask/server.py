@@ -56,10 +56,17 @@ def serve_command(ctx: click.Context, host: str | None, port: int | None, insecu
       curl -X POST http://127.0.0.1:9000/trigger_report
     """
     door = doors.door(ctx)
+    logs.to_stderr(door.settings.log_format)
     if host is not None and not host.strip():
         raise click.BadParameter("must be a host name or an address", param_hint="--host")
     ready: Callable[[str], object] = _in_a_browser if open_browser else lambda url: None
-    serve(door.make_app(door.settings), host, port, ready, insecure)
+    try:
+        serve(door.make_app(door.settings), host, port, ready, insecure)
+    except StoremonError as error:
+        if door.settings.log_format != "json":
+            raise
+        logs.fail(error.message)
+        ctx.exit(error.exit_code)
 
 
 def _in_a_browser(url: str) -> None:
@@ -100,7 +107,7 @@ def serve(
             if again:
                 log.info("%d unfinished report(s) of the last run are computed now", again)
             url = f"http://{_shown(settings.host)}:{_port(server)}"
-            click.echo(f"storemon serves {url}  (Ctrl-C stops)")
+            logs.announce(settings.log_format, log, f"storemon serves {url}  (Ctrl-C stops)")
             ready(url)
             with _ready_pages(app), _retention(runner):
                 server.run()
@@ -163,7 +170,7 @@ def _guarded(app: "Flask", settings: "Settings", insecure: bool) -> Any:
     try:
         keyed = keys.required(database, settings.api_key)
         if exposed and not keyed:
-            _without_a_key(exposed, insecure)
+            _without_a_key(exposed, insecure, settings.log_format)
     except StoremonError:
         server.close()
         database.close()
@@ -203,6 +210,8 @@ def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
             connection_limit=connections(settings),
             # select() fails beyond the 1,024th file.
             asyncore_use_poll=True,
+            # What proxies say is read by the app (`web.proxy`), which refuses it in the shape of every other refusal.
+            clear_untrusted_proxy_headers=False,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -219,6 +228,7 @@ def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
         patience.give(one)
         one.channel_class = Channel
         one.meters = meters
+        one.trusted_networks = settings.trusted_networks
         one.maintenance = partial(tend, one)
     # A name may stand for several addresses; what counts is what was bound.
     return server, [one.effective_host for one in listening if not _is_loopback(one.effective_host)]
@@ -229,7 +239,7 @@ def _is_loopback(address: str) -> bool:
     return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
-def _without_a_key(exposed: list[str], insecure: bool) -> None:
+def _without_a_key(exposed: list[str], insecure: bool, log_format: str) -> None:
     """Say that other machines could call without a key; `StoremonError` unless that was asked for."""
     where = " and ".join(exposed)
     if not insecure:
@@ -237,12 +247,19 @@ def _without_a_key(exposed: list[str], insecure: bool) -> None:
             f"on {where} everybody who can reach this machine could read and change everything; set STOREMON_API_KEY, or "
             "run `storemon keys add --scope admin`, then start again (or start with --insecure, if that is meant)"
         )
-    click.echo(f"warning: no key is set: everybody who can reach {where} can read and change everything", err=True)
+    sentence = f"no key is set: everybody who can reach {where} can read and change everything"
+    if log_format == "json":
+        log.warning(sentence)
+    else:
+        click.echo(f"warning: {sentence}", err=True)
 
 
 @contextmanager
 def _signals_interrupt(stop_waiting: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM ends the server's loop as Ctrl-C does, and both tell waiting writers; only the main thread may say so."""
+    """SIGTERM ends the server's loop as Ctrl-C does, and both tell who waits; only the main thread may say so.
+
+    SIGHUP does nothing: neither a terminal that is closed nor who expects settings to be read again ends the server.
+    """
 
     last_s = -_ONE_SIGNAL_S
 
@@ -258,6 +275,8 @@ def _signals_interrupt(stop_waiting: Callable[[], None]) -> Iterator[None]:
         yield
         return
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    if hasattr(signal, "SIGHUP"):
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
     finally:

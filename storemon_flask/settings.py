@@ -120,6 +120,15 @@ def _trusted_host(text: str) -> str:
     return text.lower()
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _networks(text: str) -> str:
+    if text == "none":
+        return text
+    return ",".join(str(ipaddress.ip_network(part.strip())) for part in text.split(","))
+
+
 KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_DATABASE", "database", "instance/storemon.db", "path", "a path", _path, "the SQLite file that holds everything"),
     Knob("STOREMON_REPORTS_DIR", "reports_dir", "reports", "path", "a path", _path, "where finished reports are kept"),
@@ -134,6 +143,7 @@ KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB", "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000), "the largest body of a request, and the most that may come out of a packed one"),
     Knob("STOREMON_API_KEY", "api_key", "none", "key", "16 to 1000 printable ASCII characters without blanks, or none", _secret, "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` and `/readyz` needs a key; never shown", secret=True),
     Knob("STOREMON_TRUSTED_HOSTS", "trusted_hosts", "auto", "names", "auto, *, or host names and addresses without ports, separated by commas", _trusted, "the names this server may be called by (its `Host`)"),
+    Knob("STOREMON_TRUSTED_PROXY", "trusted_proxy", "none", "addresses", "none, or addresses and networks such as 10.0.0.0/8, separated by commas", _networks, "the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` say who asks, and how; those of anybody else are ignored"),
     Knob("STOREMON_REACH_HOURS", "reach_us", "24", "hours", "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168), "how far a poll may speak for the time around it"),
     Knob("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes", "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080), "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
     Knob("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected"),
@@ -164,6 +174,7 @@ class Settings:
     max_body_mb: int
     api_key: Secret
     trusted_hosts: str
+    trusted_proxy: str
     reach_us: int
     max_gap_us: int
     max_clock_skew_us: int
@@ -178,6 +189,13 @@ class Settings:
     def rules(self) -> Rules:
         """What the calculation needs to know of them."""
         return Rules(self.reach_us, self.max_gap_us)
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The addresses of the proxies that are trusted."""
+        if self.trusted_proxy == "none":
+            return ()
+        return tuple(ipaddress.ip_network(network) for network in self.trusted_proxy.split(","))
 
     @property
     def max_body_bytes(self) -> int:
@@ -224,6 +242,16 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             "STOREMON_CSV_ROAD is pandas, which the single file leaves out; it must be bytes or rows, which give the same numbers"
         )
     return settings
+
+
+def log_format(environ: Mapping[str, str] | None = None) -> str:
+    """How the server logs, as far as it is known when another setting is wrong; `text` when this one is."""
+    environ = os.environ if environ is None else environ
+    try:
+        texts = {**_dotenv(Path(environ.get("STOREMON_HOME") or ".").absolute() / ".env"), **environ}
+    except SettingsError:
+        texts = dict(environ)
+    return "json" if (texts.get("STOREMON_LOG_FORMAT") or "").strip() == "json" else "text"
 
 
 def unknown(home: Path, environ: Mapping[str, str] | None = None) -> list[str]:

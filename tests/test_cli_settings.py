@@ -29,6 +29,7 @@ BAD_SETTINGS = {
     "STOREMON_HTTP_THREADS": ["0", "257", "many"],
     "STOREMON_MAX_BODY_MB": ["0", "1000001", "1.5", "1 GB"],
     "STOREMON_TRUSTED_HOSTS": [" ", "a,,b", "a b", "http://a", "a:8000", "::g", "*.a", "-a", ".", "a,*"],
+    "STOREMON_TRUSTED_PROXY": [" ", "*", "10.0.0.1/8", "10.0.0.0/33", "proxy.example", "127.0.0.1,", "127.0.0.1:80"],
     "STOREMON_REACH_HOURS": ["0", "169", "nan", "inf", "-24", "a day"],
     "STOREMON_MAX_GAP_MINUTES": ["0", "10081", "nan", "2h"],
     "STOREMON_MAX_CLOCK_SKEW_MINUTES": ["-1", "1441", "nan", "5m"],

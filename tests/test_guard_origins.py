@@ -57,7 +57,7 @@ def test_which_names_a_server_answers_to(settings: Settings) -> None:
     ],
 )
 def test_a_foreign_host_is_a_400_that_names_it_and_the_setting(client: FlaskClient, host: str, status: int) -> None:
-    for path in ("/healthz", "/nothing"):
+    for path in ("/openapi.json", "/nothing"):
         answer = client.get(path, headers={"Host": host})
         if status == 400:
             detail = json.loads(answer.data)["detail"]
@@ -66,19 +66,19 @@ def test_a_foreign_host_is_a_400_that_names_it_and_the_setting(client: FlaskClie
             assert repr(host)[:100] in detail
             assert len(detail) < 300
         else:
-            assert answer.status_code == (200 if path == "/healthz" else 404)
+            assert answer.status_code == (200 if path == "/openapi.json" else 404)
 
 
 def test_trusted_names_may_be_many_and_may_be_a_domain(app: Flask, client: FlaskClient, settings: Settings) -> None:
     guard.listens(app, replace(settings, trusted_hosts="a.example,.b.example,[fd00::5]"), keyed=False)
     for host in ("a.example", "b.example", "x.B.example:8080", "[FD00::5]:1"):
-        assert client.get("/healthz", headers={"Host": host}).status_code == 200, host
+        assert client.get("/openapi.json", headers={"Host": host}).status_code == 200, host
     for host in ("localhost", "x.a.example", "xb.example", "[fd00::6]"):
-        assert client.get("/healthz", headers={"Host": host}).status_code == 400, host
+        assert client.get("/openapi.json", headers={"Host": host}).status_code == 400, host
     guard.listens(app, replace(settings, trusted_hosts="*"), keyed=False)
-    assert client.get("/healthz", headers={"Host": "anything.at.all"}).status_code == 200
+    assert client.get("/openapi.json", headers={"Host": "anything.at.all"}).status_code == 200
     # Any name is not no name.
-    assert client.get("/healthz", headers={"Host": "not a name"}).status_code == 400
+    assert client.get("/openapi.json", headers={"Host": "not a name"}).status_code == 400
 
 
 SAME = ["http://localhost", "http://localhost:80", "http://LOCALHOST", "https://localhost", "https://localhost:443"]

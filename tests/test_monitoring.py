@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 import re
 import socket
 import time
@@ -39,6 +40,14 @@ def scrape(client: FlaskClient) -> Samples:
 
 def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[name, tuple(sorted(labels.items()))]
+
+
+def test_the_age_of_the_newest_poll_is_infinite_before_the_first(client: FlaskClient, database: Database) -> None:
+    for prepare in (lambda: None, database.prepare):
+        prepare()
+        found = scrape(client)
+        assert value(found, "storemon_newest_poll_age_seconds") == math.inf
+        assert ("storemon_newest_poll_timestamp_seconds", ()) not in found
 
 
 @pytest.mark.usefixtures("small_fleet")

@@ -95,6 +95,15 @@ def test_without_polls_the_server_serves_and_says_what_to_run(serve: Serve) -> N
     assert (answer.status, answer.json["detail"]) == (409, NO_POLLS)
 
 
+def test_a_terminal_that_is_closed_does_not_end_the_server(server: Server) -> None:
+    for _ in range(3):
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+        assert server.get("/healthz").status == 200
+    assert server.process.poll() is None
+    assert server.end() == 0
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_cleanly_and_nothing_is_left_running(
     server: Server, settings: Settings, signum: signal.Signals
@@ -168,11 +177,11 @@ def test_what_was_unfinished_is_computed_by_the_next_server(serve: Serve, server
         sql(settings.database, f"INSERT INTO report {columns} VALUES (?, ?, ?, ?, ?, ?, ?)", *values)
     again = serve()
     assert again.wait_for("aa").body == again.wait_for("bb").body == SMALL_CSV.encode()
-    assert again.wait_for("cc").json == {
-        "report_id": "cc",
-        "status": "Failed",
-        "error": "the server died twice while it computed this report; see its log, then trigger the report again",
-    }
+    failed = again.wait_for("cc")
+    assert (failed.status, failed.json["report_id"]) == (409, "cc")
+    assert failed.json["error"] == (
+        "the server died twice while it computed this report; see its log, then trigger the report again"
+    )
     assert "2 unfinished report(s) of the last run are computed now" in again.log.read_text()
 
 

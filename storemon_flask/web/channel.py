@@ -15,7 +15,7 @@ from waitress.utilities import Error
 from storemon_flask import logs
 from storemon_flask.errors import NoTemporaryRoom
 from storemon_flask.services import temporary
-from storemon_flask.web import guard, problems, watching
+from storemon_flask.web import guard, problems, proxy, watching
 
 # How long a client that was refused in the middle of its body may go on sending, for nothing, before it is cut off.
 _LINGER_S: Final = 5.0
@@ -91,8 +91,11 @@ class ProblemTask(ErrorTask):
         answer.headers[watching.HEADER] = mine
         # Waitress answers before there is an environment; what it has read of the request may be nothing at all.
         told = {"REQUEST_METHOD": getattr(self.request, "command", ""), "PATH_INFO": getattr(self.request, "path", "")}
-        told["REMOTE_ADDR"] = self.channel.addr[0]
         server: Any = self.channel.server
+        told["REMOTE_ADDR"] = peer = self.channel.addr[0]
+        with suppress(ValueError):
+            forwarded_for = getattr(self.request, "headers", {}).get("X_FORWARDED_FOR", "")
+            told["REMOTE_ADDR"] = proxy.client_address(peer, forwarded_for, server.trusted_networks)
         with logs.marked(request_id=mine):
             watching.told(server.meters, told, error.code, time.time() - self.start_time, answer.content_length)
         self.status = answer.status

@@ -1,5 +1,6 @@
 """The metrics as Prometheus reads them: names, help and units. Imported at the first /metrics, not at the start."""
 
+import math
 import platform
 import sqlite3
 from collections.abc import Iterator
@@ -100,11 +101,14 @@ def _data(vitals: Vitals, now_us: int) -> Iterator[Metric]:
     for reason, count in sorted(vitals.rejects.items()):
         rejects.add_metric((reason,), count)
     yield rejects
-    if vitals.newest_poll_us is not None:
-        newest = vitals.newest_poll_us
+    newest = vitals.newest_poll_us
+    if newest is not None:
         yield GaugeMetricFamily("storemon_newest_poll_timestamp_seconds", "The newest poll of all.", value=newest / _US)
-        age = (now_us - newest) / _US
-        yield GaugeMetricFamily("storemon_newest_poll_age_seconds", "How old the newest poll is.", value=age)
+    # Always there, so that a rule about silence holds for a feed that never spoke.
+    age = math.inf if newest is None else (now_us - newest) / _US
+    yield GaugeMetricFamily(
+        "storemon_newest_poll_age_seconds", "How old the newest poll is; +Inf before the first.", value=age
+    )
     if vitals.stores is not None and vitals.stores_as_of_us is not None:
         stores = GaugeMetricFamily("storemon_stores", "Stores by status, as of the last look.", labels=("status",))
         for status, count in vitals.stores.items():

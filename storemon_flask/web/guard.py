@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
@@ -14,6 +16,7 @@ from storemon_flask.errors import BadRequest, Forbidden
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import keys
 from storemon_flask.settings import Settings
+from storemon_flask.web import proxy
 from storemon_flask.web.contract import OPERATIONS, PAGES, Scope
 
 if TYPE_CHECKING:
@@ -21,12 +24,16 @@ if TYPE_CHECKING:
 
 # What a load balancer asks; nothing of it tells a stranger more than whether the service works.
 _OPEN_RULES: Final = ("/healthz", "/readyz")
+# What is asked by the address of the machine, whatever the names are that people call it by.
+_PROBES: Final = (*_OPEN_RULES, "/metrics")
 _READS: Final = ("GET", "HEAD", "OPTIONS")
 _KEY_ALWAYS: Final = "STOREMON_KEY_ALWAYS"
 # Longer than any key; what is longer is not even decoded.
 _LONGEST_HEADER: Final = 8192
 _LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 _ALL_ADDRESSES: Final = ("0.0.0.0", "::", "*")
+# A host and its port, if there is one.
+_ADDRESS: Final = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
 
 # A browser takes the first scheme it knows, of either header.
 _CHALLENGES: Final = ('Bearer realm="storemon"', 'Basic realm="storemon", charset="UTF-8"')
@@ -56,7 +63,7 @@ def register(app: Flask, settings: Settings) -> None:
     listens(app, settings, keyed=bool(settings.api_key))
     app.before_request(_check)
     app.after_request(secure)
-    app.wsgi_app = _SmallHost(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = _Hosts(app, app.wsgi_app)  # type: ignore[method-assign]
 
 
 def listens(app: Flask, settings: Settings, keyed: bool) -> None:
@@ -99,6 +106,8 @@ def _check() -> None:
     """Refuse a foreign host first, then a foreign site, then a missing key: no other site may make a browser ask for one."""
     if isinstance(request.routing_exception, SecurityError) or not request.host or _names_no_host():
         raise BadRequest(_wrong_host(request.headers.get("Host")))
+    if proxy.MALFORMED in request.environ:
+        raise BadRequest(f"{request.environ[proxy.MALFORMED]}; the proxy in front of this server sent something else")
     if request.method not in _READS and _from_another_site():
         raise Forbidden(
             f"a page of another site ({_shown(request.headers.get('Origin') or 'it does not say which')}) may not "
@@ -184,14 +193,35 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 100 else text[:100] + "...")
 
 
-class _SmallHost:
-    """Names of hosts have no case, and Werkzeug compares them letter by letter."""
+class _Hosts:
+    """Names of hosts have no case, and Werkzeug compares them letter by letter. A probe may name any address instead."""
 
-    def __init__(self, app: "WSGIApplication") -> None:
-        self._app = app
+    def __init__(self, app: Flask, wsgi_app: "WSGIApplication") -> None:
+        self._flask = app
+        self._app = wsgi_app
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Hand the request on with its host in small letters."""
+        """Hand the request on with its host in small letters; a probe by address as one by the first name there is.
+
+        A page whose name was made to lead here sends that name: no address can be made to lead elsewhere.
+        """
         if "HTTP_HOST" in environ:
             environ["HTTP_HOST"] = environ["HTTP_HOST"].lower()
+        trusted = self._flask.config["TRUSTED_HOSTS"]
+        if trusted and environ.get("PATH_INFO") in _PROBES and _by_address(environ):
+            environ["HTTP_HOST"] = str(trusted[0]).removeprefix(".")
         return self._app(environ, start_response)
+
+
+def _by_address(environ: "WSGIEnvironment") -> bool:
+    """Whether the host is an address, or this machine's name for itself; or none, as HTTP/1.0 had it."""
+    host = environ.get("HTTP_HOST")
+    if host is None:
+        return environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
+    found = _ADDRESS.fullmatch(host)
+    if found is None:
+        return False
+    try:
+        return found[1] == "localhost" or bool(ipaddress.ip_address(found[1].strip("[]")))
+    except ValueError:
+        return False
