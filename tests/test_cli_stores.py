@@ -12,7 +12,7 @@ from conftest import FORMULA_ID, NEWEST, QUOTED_ID, STOREMON, environment, load_
 
 from storemon_flask.cli import drawing
 from storemon_flask.cli.stores import lines
-from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
+from storemon_flask.model import HOUR_US
 from storemon_flask.services import instants, store_list, timeline
 
 NOW = instants.read(NEWEST)
@@ -35,9 +35,9 @@ def test_the_list(home):
     done = run(home, "stores")
     rows = [re.split(r"  +", line) for line in done.stdout.splitlines()]
     assert rows == [
-        ["store", "status", "for", "day %", "week %"],
-        ["worked", "closed", "0min", "58.06", "58.06"],
-        [FORMULA_ID, "up", "30min", "100.00", "100.00"],
+        ["store", "status", "for", "last poll (UTC)", "day %", "week %"],
+        ["worked", "closed", "0 min", "2024-10-14 11:15", "58.06", "58.06"],
+        [FORMULA_ID, "up", "24 h 30 min", "2024-10-14 12:00", "100.00", "100.00"],
         [QUOTED_ID, "no_data", "-", "-"],
         ["silent", "no_data", "-", "-"],
     ]
@@ -85,15 +85,15 @@ def test_one_store(home):
         done.stdout
         == """\
 worked  UTC
-closed since 2024-10-14 12:00 UTC; last poll 2024-10-14 11:15 UTC
+closed for 0 min, since 2024-10-14 12:00 UTC; last poll 2024-10-14 11:15 UTC
 2024-10-14 00:00 UTC to 2024-10-14 12:00 UTC
 
                0     3     6     9     12    15    18    21
 Mon 10-14 UTC  ..................===XXX                           58.06 %
 = up  X down  ? unknown  . closed   half an hour a cell, the worst of it shown
 
-outage from           within   to       within     down  polls
-2024-10-14 10:44 UTC  1h 01min  ongoing          1h 15min      1
+outage from           within     to       within       down  polls
+2024-10-14 10:44 UTC  1 h 1 min  ongoing          1 h 15 min      1
 
            uptime %   low    high  up h  down h  unknown h  business h
 last day      58.06  0.00  100.00  1.74    1.26       0.00        3.00
@@ -106,7 +106,7 @@ last week     58.06  0.00  100.00  1.74    1.26       0.00        3.00
 def test_unknown_time_is_told_from_closed_and_a_store_without_outages_says_so(home):
     done = run(home, "store", "silent", "--from", "2024-10-13T15:00:00Z", "--to", "2024-10-14T03:00:00Z")
     assert "Mon 10-14 JST  ????????????????????????\n" in done.stdout
-    assert "no_data; never polled" in done.stdout
+    assert "no_data: never polled" in done.stdout
     assert "\nno outages\n" in done.stdout
     in_utc = run(home, "store", "silent", "--from", "2024-10-13T15:00:00Z", "--to", "2024-10-14T03:00:00Z", "--utc")
     assert f"Sun 10-13 UTC  {' ' * 30}{'?' * 18}\nMon 10-14 UTC  ??????\n" in in_utc.stdout
@@ -231,7 +231,7 @@ def test_nothing_is_wider_than_a_terminal_of_80_columns(changing, settings):
     changing.close()
     listed = on_terminal(home, "stores")
     assert "a" * 36 in listed
-    assert "\n  The Old Corner House by the River (North of the River)\n" in listed
+    assert "\n  The Old Corner House by the River (North of .., last poll 2023-03-13 00:00 UTC\n" in listed
     drawn = [
         on_terminal(home, "store", one, "--from", "2023-03-11", "--to", "2023-04-02") for one in ("a" * 36, "apia")
     ]
@@ -246,26 +246,10 @@ def test_the_list_is_cut_to_the_width_and_not_otherwise(changing, settings):
     places = list(range(len(found.ids)))
     assert max(sum(map(drawing._columns, line)) for line in lines(found, places, 80)) <= 80
     assert any(
-        line.endswith("  The Old Corner House by the River (North of the River)") for line in lines(found, places, 130)
+        line.endswith("  The Old Corner House by the River (North of the River)") for line in lines(found, places, 150)
     )
     assert [line for line in lines(found, places, None) if line.startswith("  ")] == []
     assert max(sum(map(drawing._columns, line)) for line in lines(found, places, 100)) <= 100
-
-
-@pytest.mark.parametrize(
-    ("length_us", "text"),
-    [
-        (0, "0min"),
-        (1, "<1min"),
-        (MINUTE_US, "1min"),
-        (HOUR_US - 1, "59min"),
-        (HOUR_US, "1h 00min"),
-        (2 * DAY_US - 1, "47h 59min"),
-        (9 * DAY_US + 5 * HOUR_US, "9d 5h"),
-    ],
-)
-def test_lengths_of_time(length_us, text):
-    assert drawing.span(length_us) == text
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ def test_days_before_the_move_are_those_of_the_zone_before(client: FlaskClient) 
     # Midnight in Perth is 11:00 CDT. What was open then in Chicago goes on until 20:00 CDT, an hour into the first day's hours.
     told = {label[4:14]: label for label in days(client)}
     assert "11 h: another time zone" in told["2024-10-09"]
-    assert "12 h 00 min up" in told["2024-10-08"]
-    assert "20 h 00 min up" in told["2024-10-10"]
-    assert "12 h 00 min up" in told["2024-10-11"]
+    assert "12 h up" in told["2024-10-08"]
+    assert "20 h up" in told["2024-10-10"]
+    assert "12 h up" in told["2024-10-11"]
     assert "08:00 CDT–" in text
     assert "08:00 AWST–" in text
 
@@ -50,9 +50,9 @@ def test_days_are_those_of_the_report_by_day(client: FlaskClient) -> None:
     whole = sorted(hours)[1:-1]
     assert len(whole) >= 5
     for day in whole:
-        found = re.search(r": (\d+) h (\d\d) min up", told[day])
+        found = re.search(r": (\d+) h(?: (\d+) min)? up", told[day])
         assert found
-        assert int(found[1]) + int(found[2]) / 60 == pytest.approx(hours[day], abs=0.01)
+        assert int(found[1]) + int(found[2] or 0) / 60 == pytest.approx(hours[day], abs=0.01)
 
 
 def test_a_move_around_the_world_is_shown_all_the_same(client: FlaskClient) -> None:

@@ -130,7 +130,7 @@ def test_a_table_of_ids_says_what_stores_are_called_and_finds_them_by_that(
         ("2024-10-14T11:00:00Z", None),
         (
             "2024-10-14T14:00:00Z",
-            "The as-of lies 2 hours after the newest poll there is, that of 2024-10-14 12:00 UTC: no poll tells",
+            "The as-of lies 2 h after the newest poll there is, that of 2024-10-14 12:00 UTC: no poll tells",
         ),
     ],
 )

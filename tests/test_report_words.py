@@ -8,7 +8,6 @@ from werkzeug.datastructures import MultiDict
 
 from storemon_flask.model import HOUR_US
 from storemon_flask.services import report_rows, report_words
-from storemon_flask.services.data_page import age
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web.pages import report_form
 
@@ -132,11 +131,3 @@ def test_what_was_asked_can_be_typed_again() -> None:
     assert report_form.body(form) == {**shape, "stores": ["a"], "columns": "full"}
     outages = {"kind": "outages", "shortest_minutes": 30.0}
     assert report_form.body(report_form.typed(row(outages))) == outages
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(59, "less than a minute"), (60, "1 minute"), (7199, "1 hour"), (172_799, "47 hours"), (172_800, "2 days"), (-5, "less than a minute")],
-)  # fmt: skip
-def test_an_age_is_rounded_down(seconds: int, words: str) -> None:
-    assert age(seconds * 1_000_000) == words

@@ -44,8 +44,10 @@ def test_a_store_is_told_with_everything(database, settings, small_fleet):
         "group": None,
         "timezone": "UTC",
         "status": "closed",
+        "status_text": "closed for 0 min",
         "since": NEWEST,
         "since_or_earlier": False,
+        "for_seconds": 0,
         "last_poll": "2024-10-14T11:15:00.000000Z",
         "uptime_percent_last_day": 58.06,
         "uptime_percent_low_last_day": 0.0,
@@ -80,7 +82,7 @@ def test_live_views_are_of_the_clock_while_the_newest_poll_is_younger_than_a_day
     assert records(young)[FORMULA_ID]["status"] == "stale"
     old = made(database, settings, NOW + DAY_US)
     assert (old.moment.as_of_us, old.moment.data_are_old) == (NOW, True)
-    assert old.moment.notice == f"the newest poll is 24 hours old; everything here is as of that poll, {NEWEST}"
+    assert old.moment.notice == f"the newest poll is 24 h old; everything here is as of that poll, {NEWEST}"
     assert records(old)[FORMULA_ID]["status"] == "up"
     assert "365 days old" in str(made(database, settings, YEAR_LATER).moment.notice)
 

@@ -71,7 +71,7 @@ def test_a_live_list_is_renewed_aside_with_the_clock_until_it_is_a_minute_old(da
 def test_a_list_of_old_data_is_not_computed_again_and_says_how_old_they_are(database, settings, small_fleet, counted):
     begun, go_on = counted
     go_on.set()
-    assert current(database, settings, NOW + DAY_US).moment.age == "24 hours"
+    assert current(database, settings, NOW + DAY_US).moment.age == "24 h"
     assert current(database, settings, YEAR_LATER).moment.age == "365 days"
     assert current(database, settings, YEAR_LATER).moment.as_of_us == NOW
     assert len(begun) == 1

@@ -66,7 +66,7 @@ def test_outages_are_the_runs_that_a_loop_over_the_polls_finds(case):
 
 def now(polls, as_of, hours=UTC9, rules=Rules()):  # noqa: B008
     _, made = fleet(polls, hours, ZONES, as_of)
-    table = report.compute(made, as_of, rules)
+    table = report.compute_list(made, as_of, rules)
     word = status.STATUSES[int(table["status_now"][0])]
     return word, int(table["since_us"][0]), bool(table["since_or_earlier"][0])
 
@@ -78,29 +78,35 @@ def now(polls, as_of, hours=UTC9, rules=Rules()):  # noqa: B008
         ([poll(12, True)], at(18), ("closed", at(17), False)),
         ([poll(12, True)], at(8.5, 1), ("closed", at(17), False)),
         ([poll(12, True)], at(10, 1), ("waiting", at(9, 1), False)),
-        ([poll(12, True)], at(11.5, 1), ("stale", at(11.5, 1), False)),
-        ([poll(12, True)], at(16), ("stale", at(14.5), False)),
-        ([poll(9.5, False), poll(10, True), poll(11, True)], at(12), ("up", at(10), False)),
-        ([poll(9.5, True), poll(12, True)], at(12.5), ("up", at(12), False)),
-        ([poll(9.5, True), poll(10, False), poll(11, False)], at(12), ("down", at(10), False)),
-        ([poll(16, False), poll(9.25, False, 1)], at(10, 1), ("down", at(9.25, 1), False)),
+        ([poll(12, True)], at(11.5, 1), ("stale", at(12), False)),
+        ([poll(12, True)], at(16), ("stale", at(12), False)),
+        ([poll(12, True), poll(18, True)], at(11.5, 1), ("stale", at(18), False)),
+        ([poll(9.5, False), poll(10, True), poll(11, True)], at(12), ("up", at(9.75), False)),
+        ([poll(9.5, True), poll(12, True)], at(12.5), ("up", at(9), False)),
+        ([poll(9.5, True), poll(10, False), poll(11, False)], at(12), ("down", at(9.75), False)),
+        # Closed time does not end a run.
+        ([poll(16, False), poll(9.25, False, 1)], at(10, 1), ("down", at(9), False)),
+        ([poll(15.5, True), poll(16, False), poll(9.25, False, 1)], at(10, 1), ("down", at(15.75), False)),
+        ([poll(16, True), poll(9.25, False, 1)], at(10, 1), ("down", at(9, 1), False)),
     ],
 )
 def test_since_when_a_store_is_what_it_is(polls, as_of, expected):
     assert now([*polls, ("b", at(0), True)], as_of) == expected
 
 
-def test_a_store_always_open_has_been_up_at_least_as_long_as_is_known_and_stale_since_its_last_poll():
+def test_a_store_always_open_has_been_up_at_least_as_long_as_is_looked_at_and_stale_since_its_last_poll():
     every_hour = [("a", at(hour), True) for hour in range(24 * 12)]
-    assert now(every_hour, at(0.5, 11), []) == ("up", at(0), True)
-    # A first poll within what is known is the first there was.
-    assert now(every_hour[24 * 9 :], at(0.5, 11), []) == ("up", at(0, 9), False)
-    word, since, earlier = now([("a", at(0), True)], at(0, 20), [])
-    assert (word, since, earlier) == ("stale", at(2.5), False)
+    assert now(every_hour, at(0.5, 11), []) == ("up", at(0, 5), True)
+    # A first poll within what is known is the first there was; it speaks for the day before it, too.
+    assert now(every_hour[24 * 9 :], at(0.5, 11), []) == ("up", at(0, 8), False)
+    assert now([("a", at(0), True)], at(0, 20), []) == ("stale", at(0), False)
+    # Who is down may be so for longer than was read.
+    hourly_down = [(store, instant, False) for store, instant, _ in every_hour]
+    assert now(hourly_down, at(0.5, 11), []) == ("down", at(0, -1), True)
 
 
-def slow_since(made, opened, place, as_of, rules):
-    """(status, since) of one store, poll by poll; None for what only a longer history would tell."""
+def slow_since(made, opened, place, as_of, rules, word):
+    """Since when a store is what it is, from the polls and openings there are."""
     mine = [
         (int(start), int(end))
         for store, start, end in zip(opened.store, opened.start_us, opened.end_us, strict=True)
@@ -111,41 +117,49 @@ def slow_since(made, opened, place, as_of, rules):
         for store, t, up in zip(made.polls.store, made.polls.instant_us, made.polls.active, strict=True)
         if store == place
     ]
-    if not polls:
-        return "no_data", -1
-    now = [(start, end) for start, end in mine if start <= as_of < end]
-    if not now:
-        return "closed", max((end for _, end in mine if end <= as_of), default=-1)
-    start, end = now[0]
-    heard = [one for one in polls if start <= one[0] < end]
-    if heard and as_of - heard[-1][0] < rules.max_gap_us:
-        since = heard[-1][0]
-        for instant, up in reversed(heard):
-            if up != heard[-1][1] or since - instant >= rules.max_gap_us:
-                break
-            since = instant
-        return "up" if heard[-1][1] else "down", since
-    if as_of - start < rules.max_gap_us:
-        return "waiting", start
-    if not heard and start < report.evidence_from(as_of, rules):
-        return "stale", polls[-1][0] + rules.max_gap_us
-    return "stale", (heard[-1][0] if heard else start) + rules.max_gap_us
+    if word == "stale":
+        return polls[-1][0]
+    if word == "closed":
+        return max((end for _, end in mine if end <= as_of), default=-1)
+    current = [opening for opening in mine if opening[0] <= as_of < opening[1]]
+    if word == "waiting":
+        return current[0][0]
+    # Business time moment by moment backwards, as the stretches have it: the run ends where there is another state.
+    found = timeline.stretches(opened, evidence.gather(made.polls, opened, rules), 0, as_of + 2 * rules.farthest_us)
+    stretches = [
+        (int(start), int(end), int(state))
+        for store, start, end, state in zip(found.store, found.start_us, found.end_us, found.state, strict=True)
+        if store == place
+    ]
+    newest = max(t for t, _ in polls if current[0][0] <= t)
+    wanted = timeline.UP if word == "up" else timeline.DOWN
+    at_newest = max(n for n, (start, end, _) in enumerate(stretches) if start <= newest <= end)
+    since = newest
+    for start, _, state in stretches[at_newest::-1]:
+        if state != wanted:
+            break
+        since = start
+    return since
 
 
 @settings(max_examples=300)
 @given(cases())
-def test_since_is_what_a_loop_over_the_polls_finds(case):
+def test_since_is_what_going_back_in_the_stretches_finds(case):
     polls, hours, zones, as_of, reach, gap = case
     rules = Rules(reach, gap)
     _, made = fleet(polls, hours, zones, as_of)
     opened = report.openings_for(made, as_of, rules)
-    table = report.compute(made, as_of, rules, opened)
+    table = report.compute_list(made, as_of, rules, opened)
     for place in range(made.size):
         word = status.STATUSES[int(table["status_now"][place])]
-        assert (word, int(table["since_us"][place])) == slow_since(made, opened, place, as_of, rules)
-        if table["since_or_earlier"][place]:
-            assert word in ("up", "down")
-            assert table["since_us"][place] < report.evidence_from(as_of, rules) + gap
+        since = int(table["since_us"][place])
+        if word == "no_data":
+            assert since == -1
+        elif word == "up" and table["since_or_earlier"][place]:
+            assert slow_since(made, opened, place, as_of, rules, word) <= since
+        else:
+            assert since == slow_since(made, opened, place, as_of, rules, word)
+        assert word in ("up", "down") or not table["since_or_earlier"][place]
 
 
 @settings(max_examples=200)

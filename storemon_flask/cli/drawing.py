@@ -14,7 +14,7 @@ import numpy as np
 from storemon_flask import zonedata
 from storemon_flask.core import timeline
 from storemon_flask.core.timeline import Stretches
-from storemon_flask.model import HOUR_US, MINUTE_US, Bools, Ints
+from storemon_flask.model import HOUR_US, Bools, Ints
 from storemon_flask.services.report_text import percent_hundredths
 from storemon_flask.services.timeline import StoreTimeline
 
@@ -61,18 +61,6 @@ def rows(found: StoreTimeline, clock: Clock, colour: bool) -> Iterator[str]:
         percent = int(percent_hundredths(day["uptime"], day["uptime"] + day["downtime"])[0])
         share = f"{percent // 100:3d}.{percent % 100:02d} %" if percent >= 0 else ""
         yield f"{label:<{width}}  {_painted(cells, colour)}  {share}{length}".rstrip()
-
-
-def span(length_us: int) -> str:
-    """A length of time, in its two largest units."""
-    minutes = length_us // MINUTE_US
-    if minutes < 1:
-        return "<1min" if length_us else "0min"
-    if minutes < 60:
-        return f"{minutes}min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60}h {minutes % 60:02d}min"
-    return f"{minutes // 1440}d {minutes // 60 % 24}h"
 
 
 def cut(text: str, most: int) -> str:

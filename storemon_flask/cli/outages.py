@@ -40,8 +40,10 @@ def outages(
       storemon outages --shortest 60
       storemon outages --window 2024-10-01..2024-10-15 --group North -o outages.csv
     """
+    from storemon_flask.model import MINUTE_US
     from storemon_flask.services import report as report_service
     from storemon_flask.services import report_text
+    from storemon_flask.services.durations import duration_text
 
     settings = door(ctx).settings
     database = open_database(ctx)
@@ -61,13 +63,12 @@ def outages(
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
     for found in report_text.text_rows(io.StringIO(text.csv, newline=""), text.altered):
-        minutes = round(float(found["down_minutes"]))
         rows.append(
             [
                 found["name"] or found["store_id"],
                 _short(found["start"]),
                 _short(found["end"]),
-                f"{minutes // 60}:{minutes % 60:02d} h",
+                duration_text(round(float(found["down_minutes"]) * MINUTE_US)),
                 found["polls"],
                 "goes on" if found["ongoing"] == "yes" else "",
             ]

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import time
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -72,20 +71,19 @@ def stores(
 
 
 def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
-    """The aligned table of those stores, in no more than `width` columns if that is given (from 70 on)."""
-    from storemon_flask.cli.drawing import cut, span
+    """The aligned table of those stores, in no more than `width` columns if that is given (from 74 on)."""
+    from storemon_flask.cli.drawing import cut
 
-    rows = [["store", "status", "for", "day %", "week %"]]
-    names = []
+    rows = [["store", "status", "for", "last poll (UTC)", "day %", "week %"]]
+    names: list[str] = []
     for place in places:
         one = found.record(place)
-        since_us = int(found.columns["since"][place])
-        length = span(found.moment.as_of_us - since_us) if since_us >= 0 else ""
         rows.append(
             [
                 cut(str(one["store_id"]), 36) if width else str(one["store_id"]),
                 str(one["status"]),
-                f">{length}" if one["since_or_earlier"] else length,
+                found.duration_text(place),
+                _minute(one["last_poll"]),
                 _decimal(one["uptime_percent_last_day"]),
                 _decimal(one["uptime_percent_last_week"]),
             ]
@@ -93,19 +91,28 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
         group = f" ({one['group']})" if one["group"] else ""
         names.append(f"{one['name'] or ''}{group}".strip())
     made = table(rows, text_columns=2)
-    if not any(names):
-        return made
     longest = max(map(len, made))
-    if width is None:
-        return _beside(made, ["name", *names], longest)
-    room = width - longest - 2
-    if room >= min(_ENOUGH_FOR_A_NAME, max(map(len, names))):
-        return _beside(made, ["name", *(cut(name, room) for name in names)], longest)
+    room = None if width is None else width - longest - 2
+    if room is None or room >= min(_ENOUGH_FOR_A_NAME, max(map(len, names), default=0)):
+        if not any(names):
+            return made
+        return _beside(made, ["name", *(name if room is None else cut(name, room) for name in names)], longest)
     # An id as long as a UUID leaves no room: it must stay whole, for it is what the next command takes.
-    below = (
-        [line, *([f"  {cut(name, width - 2)}"] if name else [])] for line, name in zip(made[1:], names, strict=True)
-    )
-    return [made[0], *chain.from_iterable(below)]
+    polled = ["" for _ in rows]
+    if room < -2:
+        polled = [f"last poll {row[3]} UTC" if row[3] else "" for row in rows]
+        made = table([[*row[:3], *row[4:]] for row in rows], text_columns=2)
+    below = []
+    for line, name, last in zip(made[1:], names, polled[1:], strict=True):
+        name = cut(name, max((width or 0) - len(last) - 4, _ENOUGH_FOR_A_NAME))
+        text = ", ".join(filter(None, [name, last]))
+        below += [line, f"  {text}"] if text else [line]
+    return [made[0], *below]
+
+
+def _minute(instant_text: Any) -> str:
+    """An instant as answers have it, to the minute, as people read it."""
+    return str(instant_text)[:16].replace("T", " ") if instant_text else ""
 
 
 def _beside(made: list[str], texts: list[str], longest: int) -> list[str]:
@@ -161,15 +168,16 @@ def _head(snapshot: "Snapshot", clock: "Clock") -> list[str]:
     named = " ".join(filter(None, [one["name"], group]))  # type: ignore[list-item]
     since_us, last_us = (int(snapshot.columns[name][0]) for name in ("since", "last_poll"))
     before = " or earlier" if one["since_or_earlier"] else ""
-    since = f" since {clock.text(since_us)}{before}" if since_us >= 0 else ""
-    last = f"last poll {clock.text(last_us)}" if last_us >= 0 else "never polled"
+    since = f", since {clock.text(since_us)}{before}" if since_us >= 0 and one["status"] != "stale" else ""
+    last = f"; last poll {clock.text(last_us)}" if last_us >= 0 else ""
+    status, words = str(one["status"]), str(one["status_text"])
     titles = [f"{one['store_id']}  {one['timezone']}", *([named] if named else [])]
-    return [*titles, f"{one['status']}{since}; {last}"]
+    return [*titles, f"{words if words.startswith(status) else f'{status}: {words}'}{since}{last}"]
 
 
 def _outages(outages: "Outages", clock: "Clock") -> list[str]:
     """Aligned; `within` says how long the time is in which an outage began or ended."""
-    from storemon_flask.cli.drawing import span
+    from storemon_flask.services.durations import duration_text
 
     if not len(outages):
         return ["no outages"]
@@ -181,10 +189,10 @@ def _outages(outages: "Outages", clock: "Clock") -> list[str]:
         rows.append(
             [
                 clock.text(int(outages.start_us[place])),
-                span(began),
+                duration_text(began),
                 "ongoing" if ongoing else clock.text(int(outages.end_us[place])),
-                "" if ongoing else span(ended),
-                span(int(outages.down_us[place])),
+                "" if ongoing else duration_text(ended),
+                duration_text(int(outages.down_us[place])),
                 f"{int(outages.polls[place]):,}",
             ]
         )

@@ -31,8 +31,10 @@ CLASSIC_WINDOWS = (
 # In microseconds, per window: uptime + downtime + unknown = business, and uptime_low <= uptime <= uptime_high, exactly.
 CLASSIC_MEASURES = ("uptime", "downtime")
 MEASURES = (*CLASSIC_MEASURES, "unknown", "business", "measured", "uptime_low", "uptime_high")
+# What lists of stores show beside the status.
+LISTED_WINDOWS = tuple(window for window in CLASSIC_WINDOWS if window.name != "last_hour")
 # A report before it is text: one entry per store for each `measure_window`, and, when it is full, for `polls_last_week`,
-# `last_poll_us` (-1 for never), `status_now` (an index into `status.STATUSES`), `since_us` and `since_or_earlier` (`status.since`).
+# `last_poll_us` (-1 for never) and `status_now` (an index into `status.STATUSES`).
 Table = dict[str, Ints]
 
 
@@ -63,23 +65,48 @@ def compute(fleet: Fleet, as_of_us: int, rules: Rules, opened: Openings | None =
     edges = _edges(heard.store, fleet.size)
     table: Table = {}
     for window in CLASSIC_WINDOWS:
-        first = as_of_us - window.length_us
-        measures = _spoken(first, as_of_us, heard, edges)
-        if full:
-            business = _sums(_within(opened.start_us, opened.end_us, first, as_of_us), _edges(opened.store, fleet.size))
-            measures |= _sureness(first, as_of_us, heard, edges, business)
-            measures["business"] = business
-            measures["unknown"] = business - measures["uptime"] - measures["downtime"]
-        table |= {f"{name}_{window.name}": values for name, values in measures.items()}
+        table |= _measures(window, as_of_us, opened, heard, edges, full)
     if full:
         recent = (heard.instant_us >= as_of_us - WEEK_US).astype(np.int64)
         table["polls_last_week"] = _sums(recent, edges)
         table["last_poll_us"] = fleet.last_poll_us
-        now = status.at(as_of_us, fleet.last_poll_us, opened, heard, rules)
-        known_from = evidence_from(as_of_us, rules)
-        begun, earlier = status.since(as_of_us, now, fleet.last_poll_us, opened, heard, rules, known_from)
-        table |= {"status_now": now, "since_us": begun, "since_or_earlier": earlier.astype(np.int64)}
+        table["status_now"] = status.at(as_of_us, fleet.last_poll_us, opened, heard, rules)
     return table
+
+
+def compute_list(fleet: Fleet, as_of_us: int, rules: Rules, opened: Openings | None = None) -> Table:
+    """What a list of stores shows at `as_of_us`, from the same polls and by the same rules as a report.
+
+    The measures of `LISTED_WINDOWS`, `last_poll_us`, `status_now`, and `since_us` and `since_or_earlier` (`status.since`).
+    """
+    if opened is None:
+        opened = openings_for(fleet, as_of_us, rules)
+    heard = evidence_.gather(fleet.polls, opened, rules)
+    edges = _edges(heard.store, fleet.size)
+    table: Table = {}
+    for window in LISTED_WINDOWS:
+        table |= _measures(window, as_of_us, opened, heard, edges, full=True)
+    now = status.at(as_of_us, fleet.last_poll_us, opened, heard, rules)
+    read_from = evidence_from(as_of_us, rules)
+    begun, earlier = status.since(as_of_us, now, fleet.last_poll_us, opened, heard, rules, read_from)
+    return table | {
+        "last_poll_us": fleet.last_poll_us,
+        "status_now": now,
+        "since_us": begun,
+        "since_or_earlier": earlier.astype(np.int64),
+    }
+
+
+def _measures(window: Window, as_of_us: int, opened: Openings, heard: Evidence, edges: Ints, full: bool) -> Table:
+    """The columns of one window, `edges` being those of the evidence."""
+    first = as_of_us - window.length_us
+    measures = _spoken(first, as_of_us, heard, edges)
+    if full:
+        business = _sums(_within(opened.start_us, opened.end_us, first, as_of_us), _edges(opened.store, len(edges) - 1))
+        measures |= _sureness(first, as_of_us, heard, edges, business)
+        measures["business"] = business
+        measures["unknown"] = business - measures["uptime"] - measures["downtime"]
+    return {f"{name}_{window.name}": values for name, values in measures.items()}
 
 
 def _spoken(first: int, last: int, heard: Evidence, edges: Ints) -> dict[str, Ints]:

@@ -4,9 +4,10 @@ from typing import Final
 
 import numpy as np
 
+from storemon_flask.core import timeline
 from storemon_flask.core.evidence import Evidence
 from storemon_flask.core.openings import Openings
-from storemon_flask.model import Bools, Ints, Rules
+from storemon_flask.model import DAY_US, Bools, Ints, Rules
 
 STATUSES: Final = ("no_data", "closed", "up", "down", "waiting", "stale")
 _NO_DATA, _CLOSED, _UP, _DOWN, _WAITING, _STALE = range(len(STATUSES))
@@ -40,42 +41,43 @@ def since(
     openings: Openings,
     evidence: Evidence,
     rules: Rules,
-    known_from_us: int,
+    read_from_us: int,
 ) -> tuple[Ints, Bools]:
     """For each store since when it has had the status that `at` gives it, and whether that may have been earlier still.
 
-    Up and down: the first poll of the run of equal words in the opening, without a gap of the max gap or more. Waiting:
-    the opening's start. Stale: when it became so. Closed: the end of the last opening. -1 where that is not known, and for
-    a store never polled. Polls before `known_from_us` are not in the evidence: a run that reaches there may be longer.
+    Up and down: the start of the run of polls (`timeline.run_starts`) that the newest one is of; for up no further back than
+    `up_known_from`. Waiting: the opening's start. Stale: the last poll. Closed: the end of the last opening. -1 where that is not
+    known, and for a store never polled. Polls before `read_from_us` are not in the evidence: a run that was going on there may
+    have begun earlier.
     """
     begun = np.full(len(status), -1, dtype=np.int64)
+    earlier = np.zeros(len(status), dtype=bool)
     ended = openings.end_us <= as_of_us
     np.maximum.at(begun, openings.store[ended], openings.end_us[ended])
-    begun[status == _NO_DATA] = -1
-    earlier = np.zeros(len(status), dtype=bool)
+    begun[status != _CLOSED] = -1
+    stale = status == _STALE
+    begun[stale] = last_poll_us[stale]
 
     open_now = np.flatnonzero((openings.start_us <= as_of_us) & (as_of_us < openings.end_us))
-    store, start = openings.store[open_now], openings.start_us[open_now]
-    first = np.searchsorted(evidence.opening, open_now)
-    newest = np.searchsorted(evidence.opening, open_now, side="right") - 1
-    heard = newest >= first
-    # An opening that began before what is known may have had its last poll there, and may have begun earlier than it seems.
-    before = start < known_from_us
-    heard_last = np.where(before, last_poll_us[store], start)
-    moment = np.where(status[store] == _WAITING, start, heard_last + rules.max_gap_us)
-    if len(evidence):
-        fresh = np.ones(len(evidence), dtype=bool)
-        fresh[1:] = (evidence.opening[1:] != evidence.opening[:-1]) | (evidence.active[1:] != evidence.active[:-1])
-        fresh[1:] |= np.diff(evidence.instant_us) >= rules.max_gap_us
-        runs = np.flatnonzero(fresh)
-        newest = np.maximum(newest, 0)
-        run = runs[np.searchsorted(runs, newest, side="right") - 1]
-        speaks = heard & np.isin(status[store], (_UP, _DOWN))
-        moment = np.where(heard, evidence.instant_us[newest] + rules.max_gap_us * (status[store] == _STALE), moment)
-        moment = np.where(speaks, evidence.instant_us[run], moment)
-        # A poll that is not in the evidence would be of the run only if it were less than a max gap before it.
-        reaches = evidence.instant_us[run] - known_from_us < rules.max_gap_us
-        earlier[store] = speaks & before & (run == first) & reaches
-    known = status[store] != _NO_DATA
-    begun[store[known]] = moment[known]
-    return begun, earlier
+    waits = open_now[status[openings.store[open_now]] == _WAITING]
+    begun[openings.store[waits]] = openings.start_us[waits]
+    speaks = open_now[np.isin(status[openings.store[open_now]], (_UP, _DOWN))]
+    if len(speaks):
+        store = openings.store[speaks]
+        newest = np.searchsorted(evidence.opening, speaks, side="right") - 1
+        starts = timeline.run_starts(openings, evidence)
+        first = starts[np.searchsorted(starts, newest, side="right") - 1]
+        begun[store] = evidence.left_us[first]
+        earlier[store] = timeline.may_start_earlier(openings, evidence, first, read_from_us, rules)
+    long_up = (status == _UP) & (begun < up_known_from(as_of_us))
+    begun[long_up] = up_known_from(as_of_us)
+    return begun, earlier | long_up
+
+
+def up_known_from(as_of_us: int) -> int:
+    """The start of the UTC day six days before that of the as-of: who was up then is up since then or earlier.
+
+    Most stores are up for months, and to say since when would be to read all their polls. The six days lie within the week that
+    is read, and as whole days they are the same for everybody who asks on one day.
+    """
+    return (as_of_us // DAY_US - 6) * DAY_US

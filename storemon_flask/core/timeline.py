@@ -3,7 +3,8 @@
 The stretches say the same as a report, cut at other places: their sums over a window are the report's columns, exactly.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -63,15 +64,24 @@ class Outages:
     def __len__(self) -> int:
         return len(self.store)
 
+    def picked(self, rows: Bools | Ints) -> "Outages":
+        """Those rows."""
+        return Outages(*(getattr(self, name)[rows] for name in Outages.__slots__))
+
+    def with_store(self, store: Ints) -> "Outages":
+        """The same of other store numbers."""
+        return replace(self, store=store)
+
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """What is known of the stores in a range: openings and stretches cut to it, and every outage that touches it, whole.
 
-    `evidence` is that of all polls given, in the range or around it.
+    `evidence` is that of all polls given, in the range or around it; its openings are `whole_openings`.
     """
 
     openings: Openings
+    whole_openings: Openings
     evidence: Evidence
     stretches: Stretches
     outages: Outages
@@ -99,9 +109,10 @@ def of(fleet: Fleet, from_us: int, to_us: int, as_of_us: int, rules: Rules) -> T
     inside = end > start
     return Timeline(
         Openings(opened.store[inside], start[inside], end[inside]),
+        opened,
         heard,
         stretches(opened, heard, from_us, to_us),
-        _picked(found, touching),
+        found.picked(touching),
     )
 
 
@@ -143,12 +154,41 @@ def sums(found: Stretches, first_us: int, last_us: int, size: int) -> dict[str, 
     }
 
 
+def run_starts(openings: Openings, evidence: Evidence) -> Ints:
+    """Indices of the polls that begin a run: polls of one store and status, between which no business time is unknown.
+
+    A run begins at the `left_us` of its first poll. Outages are the runs of inactive polls; what a store is now it has been
+    since the start of the run that its newest poll is of.
+    """
+    starts = np.ones(len(evidence), dtype=bool)
+    starts[1:] = ~_joined(openings, evidence) | (evidence.active[1:] != evidence.active[:-1])
+    return np.flatnonzero(starts)
+
+
+def may_start_earlier(openings: Openings, evidence: Evidence, first: Ints, read_from_us: int, rules: Rules) -> Bools:
+    """For each poll `first` that begins a run: whether polls before `read_from_us`, which were not read, could be of that run.
+
+    Those polls speak for nothing from a reach after `read_from_us` on. So they cannot when the store has an earlier poll that was
+    read, or business time between there and the run: it is unknown.
+    """
+    opening, left = evidence.opening[first], evidence.left_us[first]
+    silent_us = read_from_us + 2 * rules.reach_us if rules.method != "nearest" else read_from_us + rules.reach_us
+    before = np.maximum(first - 1, 0)
+    earlier_poll = (first > 0) & (evidence.store[before] == evidence.store[first])
+    unknown_in_opening = left > np.maximum(silent_us, openings.start_us[opening])
+    previous = np.maximum(opening - 1, 0)
+    unknown_opening = (opening > 0) & (openings.store[previous] == openings.store[opening])
+    unknown_opening &= openings.end_us[previous] > silent_us
+    may: Bools = ~(earlier_poll | unknown_in_opening | unknown_opening)
+    return may
+
+
 def outages(openings: Openings, evidence: Evidence, as_of_us: int) -> Outages:
     """Every outage that the evidence shows with some business time down before the as-of."""
     down, opening, instant = ~evidence.active, evidence.opening, evidence.instant_us
-    joined = _joined(openings, evidence) & down[1:] & down[:-1]
-    begins = np.flatnonzero(down & ~np.concatenate([[False], joined])) if len(down) else np.empty(0, np.int64)
-    ends = np.flatnonzero(down & ~np.concatenate([joined, [False]])) if len(down) else begins
+    first = run_starts(openings, evidence)
+    last = np.append(first[1:], len(down)) - 1 if len(first) else first
+    begins, ends = first[down[first]], last[down[first]]
     length = np.maximum(np.minimum(evidence.right_us, as_of_us) - evidence.left_us, 0) * down
     running = np.concatenate([[0], np.cumsum(length)])
     start, right = evidence.left_us[begins], evidence.right_us[ends]
@@ -170,7 +210,12 @@ def outages(openings: Openings, evidence: Evidence, as_of_us: int) -> Outages:
         polls=ends - begins + 1,
         ongoing=right >= as_of_us,
     )
-    return _picked(found, found.down_us > 0)
+    return found.picked(found.down_us > 0)
+
+
+def joined(parts: Sequence[Outages]) -> Outages:
+    """The outages of all parts, one after the other."""
+    return Outages(*(np.concatenate([getattr(part, name) for part in parts]) for name in Outages.__slots__))
 
 
 def _pieces(openings: Openings, evidence: Evidence) -> list[tuple[Ints, Ints, Ints, Ints, Ints]]:
@@ -207,7 +252,3 @@ def _joined(openings: Openings, evidence: Evidence) -> Bools:
     across &= (right[:-1] == openings.end_us[this]) & (left[1:] == openings.start_us[following])
     joined: Bools = within | across
     return joined
-
-
-def _picked(found: Outages, wanted: Bools) -> Outages:
-    return Outages(*(getattr(found, name)[wanted] for name in Outages.__slots__))

@@ -24,11 +24,11 @@ def table(
     plan: Schedule,
     as_of_us: int,
     rules: Rules,
-    full: bool,
+    columns: str,
     progress: Progress = lambda part: None,
 ) -> Table:
-    """The columns of `core.report.compute` for the plan's stores, in its order, part by part; and `polls_heard`, how many polls
-    of each store were read.
+    """The columns of `core.report.compute` (or `compute_list`) for the plan's stores, in its order, part by part; and
+    `polls_heard`, how many polls of each store were read.
 
     The plan and the polls must be of one transaction of the connection.
     """
@@ -40,11 +40,15 @@ def table(
             piece, open_then = (
                 (part, opened) if stop - first == len(part.number) else (part.some(first, stop), opened.of(first, stop))
             )
-            wanted = full and len(piece.number)
+            wanted = columns != "classic" and len(piece.number)
             last = _last_polls(connection, piece.number, heard, as_of_us, from_us) if wanted else _NO_POLLS
             fleet = plan.fleet(piece, heard, last)
             heard_of = np.bincount(heard.store, minlength=fleet.size)
-            tables.append({**calculation.compute(fleet, as_of_us, rules, open_then, full), "polls_heard": heard_of})
+            if columns == "list":
+                found = calculation.compute_list(fleet, as_of_us, rules, open_then)
+            else:
+                found = calculation.compute(fleet, as_of_us, rules, open_then, columns == "full")
+            tables.append({**found, "polls_heard": heard_of})
         progress(done / len(plan.parts))
     return {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
 

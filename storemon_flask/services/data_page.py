@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
 from storemon_flask.services import catalogue, schedule
 from storemon_flask.storage import feed_counts, stores
 from storemon_flask.storage.db import Database
@@ -82,16 +81,3 @@ def first_rejects(database: Database, load: int, most: int) -> list[tuple[str, i
     """Up to `most` (file, line, reason, text) of the rows of a load that could not be used; `NotFound` without the load."""
     with catalogue.rejects(database, load) as rows:
         return [row[1:] for row in islice(rows, most)]
-
-
-def age(span_us: int) -> str:
-    """A stretch of time as people say it, rounded down: `5 minutes`, `3 hours`, `12 days`."""
-    if span_us < MINUTE_US:
-        return "less than a minute"
-    if span_us < HOUR_US:
-        count, word = span_us // MINUTE_US, "minute"
-    elif span_us < 2 * DAY_US:
-        count, word = span_us // HOUR_US, "hour"
-    else:
-        count, word = span_us // DAY_US, "day"
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -3,8 +3,9 @@
 import sqlite3
 from dataclasses import dataclass
 
-from storemon_flask.model import DAY_US, HOUR_US
+from storemon_flask.model import DAY_US
 from storemon_flask.services import report_text
+from storemon_flask.services.durations import duration_text
 from storemon_flask.storage import stores
 
 # A feed that has been silent for this long is not a feed but a file.
@@ -36,8 +37,7 @@ def moment_of(newest_us: int, now_us: int) -> Moment:
     """The same for data whose newest poll is that of `newest_us`."""
     if now_us - newest_us < OLD_US:
         return Moment(now_us, None)
-    hours = (now_us - newest_us) // HOUR_US
-    age = f"{hours} hours" if hours < 48 else f"{hours // 24:,} days"
+    age = duration_text(now_us - newest_us)
     return Moment(
         newest_us,
         f"the newest poll is {age} old; everything here is as of that poll, {report_text.instant_text(newest_us)}",

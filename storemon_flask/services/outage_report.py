@@ -8,8 +8,8 @@ import numpy as np
 
 from storemon_flask.core import evidence, openings, timeline
 from storemon_flask.core.timeline import Outages
-from storemon_flask.model import DAY_US, MINUTE_US, Ints, Rules
-from storemon_flask.services import report_text
+from storemon_flask.model import DAY_US, MINUTE_US, Rules
+from storemon_flask.services import long_runs, report_text
 from storemon_flask.services.computing import Progress
 from storemon_flask.services.report_text import Altered, ReportText
 from storemon_flask.services.schedule import Schedule
@@ -21,8 +21,6 @@ COLUMNS: Final = (
     "store_id", "name", "group", "timezone", "start", "end", "down_minutes",
     "start_earliest", "start_latest", "end_earliest", "end_latest", "polls", "ongoing",
 )  # fmt: skip
-# An outage that began before the window is told from its beginning, if that is not longer ago than this.
-_BACK_US: Final = 31 * DAY_US
 _STORE_DAYS: Final = 60_000
 
 
@@ -30,7 +28,7 @@ def compute(
     connection: sqlite3.Connection, plan: Schedule, shape: Shape, as_of_us: int, rules: Rules, progress: Progress
 ) -> tuple[ReportText, int]:
     """Every outage that touches the window and is down for at least the shape's shortest time, by store, then by start; and how
-    many polls were read. One that began more than 31 days before the window begins there.
+    many polls were read. Each is whole, however long before the window it began.
     """
     (window,) = shape.windows
     ranges = [range_in_zone(window, zone, as_of_us) for zone in plan.zone_names]
@@ -38,8 +36,8 @@ def compute(
     first_us, last_us = (
         (min(edge[0] for edge in edges), max(edge[1] for edge in edges)) if edges else (as_of_us, as_of_us)
     )
-    from_us = max(timeline.heard_from(first_us - _BACK_US, rules), 0)
-    days = (as_of_us - first_us + _BACK_US) // DAY_US + 1
+    from_us = max(timeline.heard_from(first_us, rules), 0)
+    days = (as_of_us - from_us) // DAY_US + 1
     found: list[Outages] = []
     read = 0
     for place, part in small_parts(plan, max(1, _STORE_DAYS // days)):
@@ -48,18 +46,17 @@ def compute(
         fleet = plan.fleet(part, heard, np.empty(0, dtype=np.int64))
         if last_us > first_us and len(part.number):
             opened = openings.build(fleet, from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US)
-            mine = timeline.outages(opened, evidence.gather(heard, opened, rules), as_of_us)
-            begin, end = (np.array(column, dtype=np.int64) for column in zip(*ranges, strict=True))
-            zone = part.zone_of[mine.store]
-            kept = (mine.start_us < end[zone]) & (mine.end_us > begin[zone]) & (mine.down_us >= shape.shortest_us)
-            found.append(_picked(mine, np.flatnonzero(kept), place))
+            begin, end = (np.array(column, dtype=np.int64)[part.zone_of] for column in zip(*ranges, strict=True))
+            spoken = evidence.gather(heard, opened, rules)
+            mine, more = long_runs.whole_outages(
+                connection, plan, part, opened, spoken, from_us, begin, as_of_us, rules
+            )
+            read += more
+            inside = (mine.start_us < end[mine.store]) & (mine.end_us > begin[mine.store])
+            mine = mine.picked(inside & (mine.down_us >= shape.shortest_us))
+            found.append(mine.with_store(mine.store + place))
         progress((place + len(part.number)) / max(len(plan.columns.order), 1))
     return _render(plan, found), read
-
-
-def _picked(found: Outages, rows: Ints, place: int) -> Outages:
-    columns = {field.name: getattr(found, field.name)[rows] for field in fields(Outages)}
-    return Outages(**{**columns, "store": columns["store"] + place})
 
 
 def _render(plan: Schedule, parts: list[Outages]) -> ReportText:

@@ -138,7 +138,7 @@ def compute(
         shape = question.shape
         version = stores.data_version(connection)
         if shape is None:
-            table = computing.table(connection, plan, question.as_of_us, rules, question.columns == "full", told)
+            table = computing.table(connection, plan, question.as_of_us, rules, question.columns, told)
             polls = int(table["polls_heard"].sum())
             text = report_text.render(plan.columns, table, question.columns)
         elif shape.kind == "outages":

@@ -42,6 +42,15 @@ class Part:
             self.number[first:stop], self.hours.of(first, stop), self.special.of(first, stop), self.zone_of[first:stop]
         )
 
+    def picked(self, places: Ints) -> "Part":
+        """Those at the ascending places."""
+        return Part(
+            self.number[places],
+            Hours(*_by_place(places, self.hours)),
+            SpecialHours(*_by_place(places, self.special)),
+            self.zone_of[places],
+        )
+
 
 @dataclass(slots=True)
 class Schedule:

@@ -7,17 +7,19 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.core.report import CLASSIC_WINDOWS, Table
+from storemon_flask.core.report import LISTED_WINDOWS as LISTED_WINDOWS
+from storemon_flask.core.report import Table, evidence_from
 from storemon_flask.core.status import STATUSES
 from storemon_flask.errors import NotFound
-from storemon_flask.model import Hours, Ints, Rules, SpecialHours
-from storemon_flask.services import computing, live, schedule
+from storemon_flask.model import SECOND_US, Hours, Ints, Rules, SpecialHours
+from storemon_flask.services import computing, live, long_runs, schedule
+from storemon_flask.services.durations import duration_text
 from storemon_flask.services.live import Moment
 from storemon_flask.services.report_text import hundredths, instant_text, percent_hundredths
+from storemon_flask.services.schedule import Schedule
 from storemon_flask.storage import opening_hours, store_facts, stores
 from storemon_flask.storage.db import Database
 
-LISTED_WINDOWS: Final = tuple(window for window in CLASSIC_WINDOWS if window.name != "last_hour")
 # Per window, in the unit of the window; the percentages need their own rules.
 _TIMES: Final = ("uptime", "downtime", "unknown", "business")
 PERCENTAGES: Final = ("uptime_percent", "uptime_percent_low", "uptime_percent_high")
@@ -50,18 +52,36 @@ class Snapshot:
 
     def record(self, place: int) -> dict[str, object]:
         """One store as it is told: names to values, instants as text, None where there is nothing to say."""
-        columns = self.columns
+        columns, since_us = self.columns, int(self.columns["since"][place])
         return {
             "store_id": self.ids[place],
             "name": self.names[place] or None,
             "group": self.groups[place] or None,
             "timezone": self.zones[place],
             "status": STATUSES[int(columns["status"][place])],
-            "since": _instant(int(columns["since"][place])),
+            "status_text": self.status_text(place),
+            "since": _instant(since_us),
             "since_or_earlier": bool(columns["since_or_earlier"][place]),
+            "for_seconds": None if since_us < 0 else (self.moment.as_of_us - since_us) // SECOND_US,
             "last_poll": _instant(int(columns["last_poll"][place])),
             **{name: _decimal(int(columns[name][place])) for name in HUNDREDTHS},
         }
+
+    def status_text(self, place: int) -> str:
+        """What a store is and for how long, in words: `down for 8 h 42 min`, `up for over 6 days`, `no poll for 39 days`."""
+        status, length = STATUSES[int(self.columns["status"][place])], self.duration_text(place)
+        if status == "no_data":
+            return "never polled"
+        if status == "stale":
+            return f"no poll for {length}"
+        return f"{status} for {length}" if length else status
+
+    def duration_text(self, place: int) -> str:
+        """For how long a store has had its status; empty where that is not known."""
+        since_us = int(self.columns["since"][place])
+        if since_us < 0:
+            return ""
+        return duration_text(self.moment.as_of_us - since_us, at_least=bool(self.columns["since_or_earlier"][place]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +106,8 @@ def snapshot(
         version = stores.data_version(connection)
         moment = live.moment(connection, now_us)
         plan = schedule.of(database, connection, default_zone, store_ids, moment.as_of_us)
-        table = computing.table(connection, plan, moment.as_of_us, rules, full=True)
+        table = computing.table(connection, plan, moment.as_of_us, rules, "list")
+        _date_long_outages(connection, plan, table, moment.as_of_us, rules)
     return Snapshot(moment, now_us, version, rows.ids, rows.names, rows.groups, plan.zone_of_store, _columns(table))
 
 
@@ -104,6 +125,20 @@ def detail(database: Database, store_id: str, rules: Rules, default_zone: str, n
             opening_hours.special_hours(connection, number, number),
             store_facts.poll_count(connection, number, first_us, last_us) if first_us >= 0 else 0,
         )
+
+
+def _date_long_outages(
+    connection: sqlite3.Connection, plan: Schedule, table: Table, as_of_us: int, rules: Rules
+) -> None:
+    """Say of the stores that have been down since before the polls that were read since when they are."""
+    down = table["status_now"] == STATUSES.index("down")
+    places = np.flatnonzero(down & (table["since_or_earlier"] > 0))
+    if len(places):
+        # The newest poll of a store that is down is the one that says so.
+        newest_us, read_from_us = table["last_poll_us"][places], max(evidence_from(as_of_us, rules), 0)
+        part = plan.picked(places)
+        table["since_us"][places] = long_runs.starts(connection, plan, part, newest_us, read_from_us, as_of_us, rules)
+        table["since_or_earlier"][places] = 0
 
 
 def find(connection: sqlite3.Connection, store_id: str) -> tuple[int, int, int]:

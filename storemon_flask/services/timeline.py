@@ -1,6 +1,6 @@
 """One store's timeline: its openings, what is known of them, its polls and its outages (SPEC 3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ from storemon_flask.core.openings import Openings
 from storemon_flask.core.timeline import Outages, Stretches, Timeline
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, WEEK_US, Bools, Polls, Rules
-from storemon_flask.services import live, schedule, store_list
+from storemon_flask.services import live, long_runs, schedule, store_list
 from storemon_flask.services.live import Moment
 from storemon_flask.services.report_text import instant_text
 from storemon_flask.storage import polls
@@ -56,21 +56,28 @@ def of_store(
     before 1970.
     """
     with database.read() as connection:
-        _, first_poll_us, _ = store_list.find(connection, store_id)
+        store_list.find(connection, store_id)
         moment = live.moment(connection, now_us)
         from_us, to_us = _range(from_us, to_us, moment.as_of_us)
         plan = schedule.of(database, connection, default_zone, [store_id], moment.as_of_us)
         part = plan.parts[0]
         heard_from_us = max(timeline.heard_from(from_us, rules), 0)
-        while True:
-            heard = polls.read(connection, part.number, heard_from_us, moment.as_of_us)
-            last = heard.instant_us[-1:] if len(heard) else np.full(1, -1)
-            fleet = plan.fleet(part, heard, last)
-            found = timeline.of(fleet, from_us, to_us, moment.as_of_us, rules)
-            if heard_from_us <= max(first_poll_us, 0) or not _may_have_begun_earlier(found):
-                break
-            # The outage that the range begins in is told whole, however long it is.
-            heard_from_us = max(from_us - 4 * (from_us - heard_from_us), 0)
+        heard = polls.read(connection, part.number, heard_from_us, moment.as_of_us)
+        fleet = plan.fleet(part, heard, heard.instant_us[-1:] if len(heard) else np.full(1, -1))
+        found = timeline.of(fleet, from_us, to_us, moment.as_of_us, rules)
+        # The outage that the range begins in is told whole, however long it is.
+        outages, _ = long_runs.whole_outages(
+            connection,
+            plan,
+            part,
+            found.whole_openings,
+            found.evidence,
+            heard_from_us,
+            np.array([from_us], dtype=np.int64),
+            moment.as_of_us,
+            rules,
+        )
+        found = replace(found, outages=outages.picked((outages.start_us < to_us) & (outages.end_us > from_us)))
         return _told(store_id, plan.zone_of_store[0], moment, from_us, to_us, found, heard)
 
 
@@ -89,11 +96,6 @@ def _range(from_us: int | None, to_us: int | None, as_of_us: int) -> tuple[int, 
 
 def _wrong(field: str, sentence: str) -> Unprocessable:
     return Unprocessable(sentence, errors={field: [sentence]})
-
-
-def _may_have_begun_earlier(found: Timeline) -> bool:
-    """Whether the first outage in the range begins with the first poll that counts."""
-    return bool(len(found.outages)) and bool(found.outages.start_latest_us[0] == found.evidence.instant_us[0])
 
 
 def _told(

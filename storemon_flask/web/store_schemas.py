@@ -41,8 +41,17 @@ def _hours(about: str) -> fields.Float:
 _UP_PERCENT = "100 x uptime / (uptime + downtime); null when nothing is known"
 _LOW_PERCENT = "the least that the percentage of business time can have been, as far as polls can tell"
 _HIGH_PERCENT = "the most that it can have been"
-_SINCE = "since when the store has had its status; null when that is not known"
-_EARLIER = "whether it may have had it earlier still"
+_STATUS_TEXT = (
+    "the status and for how long, in words: `down for 8 h 42 min`, `up for over 6 days`, `no poll for 39 days`"
+)
+_SINCE = (
+    "since when: up and down, the start of the run of polls, as outages have it; stale, the last poll; waiting, the opening's "
+    "start; closed, the last opening's end; null when that is not known"
+)
+_EARLIER = (
+    "whether it was so earlier already: of a store that is up, no more than the last six whole days (UTC) is looked at"
+)
+_FOR_SECONDS = "whole seconds from `since` to the as-of; null without `since`"
 _NOTICE = "a sentence for a banner when the data are old, else null"
 _AS_OF = "the instant that everything here is judged at"
 _OLD = "whether that is the newest poll, because it is a day old or more, and not the machine's clock"
@@ -94,8 +103,12 @@ class StoreSchema(Closed):
     group = _text("its group; null without one", allow_none=True)
     timezone = _text("the IANA zone that is used")
     status = _text("what it is doing now", validate=validate.OneOf(STATUSES))
+    status_text = _text(_STATUS_TEXT)
     since = _instant(_SINCE, allow_none=True)
     since_or_earlier = _flag(_EARLIER)
+    for_seconds = fields.Integer(
+        required=True, allow_none=True, metadata={"description": _FOR_SECONDS, "minimum": 0}
+    )  # fmt: skip
     last_poll = _instant("its newest poll of any kind; null if it was never polled", allow_none=True)
     uptime_percent_last_day = _percent(_UP_PERCENT)
     uptime_percent_low_last_day = _percent(_LOW_PERCENT)

@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from storemon_flask.errors import Busy, StoremonError, Unprocessable
 from storemon_flask.services import catalogue, data_page
+from storemon_flask.services.durations import duration_text
 from storemon_flask.web import contract, feeds
 from storemon_flask.web.app import runner
 
@@ -53,7 +54,7 @@ def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
         "data.html",
         error=error,
         fresh=fresh,
-        age=None if fresh.newest_poll_us is None else data_page.age(now_us - fresh.newest_poll_us),
+        age=None if fresh.newest_poll_us is None else duration_text(now_us - fresh.newest_poll_us),
         loads=loads[:_PER_PAGE],
         before=before,
         older=loads[_PER_PAGE - 1].id if len(loads) > _PER_PAGE else None,

@@ -59,8 +59,10 @@ class Row:
     group: str
     zone: str
     status: str
+    status_text: str
     since_us: int
     earlier: bool
+    last_poll_us: int
     bars: dict[str, Bar]
     strip: dict[str, str]
     told: str
@@ -81,8 +83,10 @@ def rows(found: Snapshot, places: Sequence[int], days: Sequence[Sequence[Day]]) 
             found.groups[place],
             found.zones[place],
             STATUSES[int(columns["status"][place])],
+            found.status_text(place),
             int(columns["since"][place]),
             bool(columns["since_or_earlier"][place]),
+            int(columns["last_poll"][place]),
             {window: bar(window, place) for window in _WINDOWS},
             _strip(week),
             "; ".join(map(_told, week)),

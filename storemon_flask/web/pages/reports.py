@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 from storemon_flask import zonedata
 from storemon_flask.errors import BadRequest, StoremonError
 from storemon_flask.services import data_page, instants, report_rows, report_store, report_words, shapes, store_names
+from storemon_flask.services.durations import duration_text
 from storemon_flask.services.report_rows import View
 from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web import bodies, contract
@@ -153,7 +154,7 @@ def _late(row: ReportRow, newest_us: int | None) -> tuple[str, int] | None:
     """How much the as-of lies after the newest poll, and the instant of that; None when it does not."""
     if newest_us is None or row.as_of_us <= newest_us:
         return None
-    return data_page.age(row.as_of_us - newest_us), newest_us
+    return duration_text(row.as_of_us - newest_us), newest_us
 
 
 def _moment(cell: str, zone: str) -> str | None:

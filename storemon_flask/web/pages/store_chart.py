@@ -9,6 +9,7 @@ from typing import Final
 from storemon_flask.core import zones
 from storemon_flask.core.timeline import KNOWN, STATES
 from storemon_flask.model import DAY_US, HOUR_US
+from storemon_flask.services.durations import duration_text
 from storemon_flask.services.store_story import LocalDay, Story
 from storemon_flask.web.pages import words
 from storemon_flask.web.pages.store_ticks import Ticks
@@ -106,7 +107,7 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]], t
     polled = int(inside.sum())
     told = (
         ", ".join(
-            f"{words.span(day.sums[name])} {word}"
+            f"{duration_text(day.sums[name])} {word}"
             for name, word in (("uptime", "up"), ("downtime", "down"), ("unknown", "unknown"))
             if day.sums[name]
         )
@@ -190,13 +191,13 @@ def _stretches(groups: list[list[Stretch]], day: LocalDay, width: int, zone: str
         when = f"{_clock(start, zone)}–{_clock(end, zone)}"
         if len(inside) == 1:
             word = first.word
-            told = f"{word.capitalize()} {when} ({words.span(end - start)}): {_REASONS[word, first.how]}."
+            told = f"{word.capitalize()} {when} ({duration_text(end - start)}): {_REASONS[word, first.how]}."
             kind = "unknown" if word == "unknown" else f"{word} {'measured' if first.how == 'joined' else first.how}"
         else:
             sums = {
                 word: sum(one.length_us for one in inside if one.word == word) for word in ("up", "down", "unknown")
             }
-            some = ", ".join(f"{words.span(length)} {word}" for word, length in sums.items() if length)
+            some = ", ".join(f"{duration_text(length)} {word}" for word, length in sums.items() if length)
             told = f"{when}: {some}, in {len(inside)} stretches too short to show."
             kind = "mixed" if sum(map(bool, sums.values())) > 1 else f"{first.word} extrapolated"
         speaks = len(groups) <= _MOST_TOLD or len(inside) > 1

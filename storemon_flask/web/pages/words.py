@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from storemon_flask import zonedata
 from storemon_flask.core import zones
-from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
+from storemon_flask.services.durations import duration_text
 from storemon_flask.services.report_text import instant_text
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ def register(app: Flask) -> None:
         "utc_time": utc_time,
         "utc_minute": utc_minute,
         "utc_text": utc_text,
-        "span": span,
+        "duration": duration_text,
         "hours": hours,
         "percent": percent,
         "cut": cut,
@@ -81,18 +81,6 @@ def local_time(instant_us: int, zone: str, ago: bool = False) -> Markup:
 def utc_time(instant_us: int) -> Markup:
     """A `<time>` in UTC, for what belongs to no store; a script adds how long ago that is."""
     return Markup('<time datetime="{}" data-ago>{}</time>').format(instant_text(instant_us), utc_text(instant_us))
-
-
-def span(length_us: int) -> str:
-    """A length of time in its two largest units."""
-    if length_us < MINUTE_US:
-        return "under 1 min" if length_us else "0 min"
-    minutes = length_us // MINUTE_US
-    if length_us < HOUR_US:
-        return f"{minutes} min"
-    if length_us < 2 * DAY_US:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes // 1440} d {minutes // 60 % 24} h"
 
 
 def hours(hundredths: int) -> str:
