@@ -19,9 +19,15 @@ class Number(str):
     __slots__ = ()
 
 
+class Real(Number):
+    """The digits of one with a fraction or an exponent."""
+
+    __slots__ = ()
+
+
 def by_the_book(text: str, feed: str) -> list[tuple[list[str], str]]:
     """Fields and problem of every row by a plain `json.loads`; the rules as SPEC 2 says them, not as the reader does."""
-    rows = json.loads(text, parse_int=Number, parse_float=Number, object_pairs_hook=tuple)
+    rows = json.loads(text, parse_int=Number, parse_float=Real, object_pairs_hook=tuple)
     found: list[tuple[list[str], str]] = []
     for row in rows:
         if not isinstance(row, tuple):
@@ -37,17 +43,29 @@ def by_the_book(text: str, feed: str) -> list[tuple[list[str], str]]:
         ]
         missing = []
         for name, found_here in zip(feeds.COLUMNS[feed], said, strict=True):
-            for value in found_here:
-                if isinstance(value, tuple):
-                    problems.append(f"{name} is an object")
-                elif isinstance(value, list):
-                    problems.append(f"{name} is a list")
-                elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-                    problems.append(f"{name} is no text")
+            problems += [problem for value in found_here if (problem := wrong(name, value))]
             if not found_here and name not in feeds.OPTIONAL.get(feed, ()):
                 missing.append(f"{name} is missing")
-        found.append(([as_text(one[-1]) if one else "" for one in said], "; ".join(problems or missing[:1])))
+        fields = [as_text(one[-1]) if one else "" for one in said]
+        if said[0] and isinstance(said[0][-1], (Real, bool)):
+            fields[0] = ""
+        found.append((fields, "; ".join(problems or missing[:1])))
     return found
+
+
+A_REAL = "a number with a fraction or an exponent, which may have lost digits: send ids as text"
+
+
+def wrong(name: str, value: Any) -> str:
+    """What is wrong about a column's value, or nothing."""
+    if isinstance(value, (tuple, list)):
+        return f"{name} is {'an object' if isinstance(value, tuple) else 'a list'}"
+    if name == "store_id" and isinstance(value, Real):
+        return f"store_id is {A_REAL}"
+    if name == "store_id" and isinstance(value, bool):
+        return "store_id is true or false"
+    half = isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value)
+    return f"{name} is no text" if half else ""
 
 
 def as_text(value: Any) -> str:
@@ -142,8 +160,27 @@ def test_a_lone_object_is_one_row(row: str, sizes: list[int], feed: str) -> None
 
 def test_a_row_of_numbers_keeps_their_digits() -> None:
     digits = "9" * 400
-    text = f'[{{"store_id":{digits},"timestamp_utc":1.50,"status":-0}},{{"store_id":1e400,"timestamp_utc":1E5,"status":0}}]'
-    assert [record.fields for record in read(text.encode())] == [[digits, "1.50", "-0"], ["1e400", "1E5", "0"]]
+    text = (
+        f'[{{"store_id":{digits},"timestamp_utc":1.50,"status":-0}},{{"store_id":-7,"timestamp_utc":1E5,"status":0}}]'
+    )
+    assert [record.fields for record in read(text.encode())] == [[digits, "1.50", "-0"], ["-7", "1E5", "0"]]
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+@pytest.mark.parametrize("number", ["1.5", "1001.0", "8.139926242460185e18", "1e3", "-0.0", "1E400"])
+def test_an_id_that_is_no_whole_number_is_refused(number: str, form: str) -> None:
+    (record,) = read(f'{{"store_id":{number},"timestamp_utc":"x","status":"active"}}'.encode(), form)
+    assert (record.fields[0], record.problem) == ("", f"store_id is {A_REAL}")
+
+
+def test_an_id_that_is_true_or_false_is_refused() -> None:
+    (record,) = read(b'{"store_id":true,"timestamp_utc":"x","status":true}')
+    assert (record.fields, record.problem) == (["", "x", "true"], "store_id is true or false")
+
+
+def test_other_fields_may_be_any_number() -> None:
+    (record,) = read(b'{"store_id":12345678901234567890123,"name":1.50,"group":1e3}', feed="stores")
+    assert (record.fields, record.problem) == (["12345678901234567890123", "1.50", "1e3"], "")
 
 
 def test_a_key_given_twice_is_never_guessed() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import Server, http
+from conftest import Server, http, sql
 from feed_helpers import GOOD, counts, problem, push, stored
 from feed_helpers import fleet as fleet
 from flask.testing import FlaskClient
@@ -148,7 +148,19 @@ def test_without_a_database_nothing_is_there_and_none_is_made(client: FlaskClien
     assert not settings.database.exists()
 
 
-STRANGE = ["NYC/12", "a%2Fb", "..", ".", "é", "x" * 200, "x/hours", "hours", "%", "%25", "a b", "?", "#x", "=1+1", '"', "\u202e",
+def test_a_store_whose_id_could_not_be_loaded_any_more_can_be_removed_and_not_changed(
+    fleet: FlaskClient, settings: Settings
+) -> None:
+    sql(settings.database, "UPDATE store SET store_id = 'a' || char(8203) WHERE store_id = 'b'")
+    answer = fleet.put("/api/v1/stores/a%E2%80%8B/timezone", json={"timezone": "UTC"})
+    assert problem(answer, 422) == (
+        "the id 'a<U+200B>' would be read as 'a', another store; remove this one and load its data under an id without "
+        "invisible characters"
+    )
+    assert fleet.delete("/api/v1/stores/a%E2%80%8B").status_code == 204
+
+
+STRANGE = ["NYC/12", "a%2Fb", "..", ".", "é", "x" * 200, "x/hours", "hours", "%", "%25", "a b", "?", "#x", "=1+1", '"', "a\u00a0b",
            "+", "a;b", "\u65e5\u672c", "//", "/"]  # fmt: skip
 
 

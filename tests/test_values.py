@@ -1,5 +1,10 @@
 """What one field may be: every validator against a table."""
 
+import re
+import sys
+import time
+import unicodedata
+
 import pytest
 from value_helpers import BAD_INSTANTS, GOOD_INSTANTS
 
@@ -28,7 +33,21 @@ GOOD_IDS = {
     "café": "café",
     "店舗": "店舗",
     "🍕": "🍕",
-    "zero​width": "zero​width",
+    "12E5": "12E5",
+    "314e1459": "314e1459",
+    "1001.0": "1001.0",
+    "8139926242460185114": "8139926242460185114",
+    "#12": "#12",
+    "#A-1": "#A-1",
+    "#wow!": "#wow!",
+    "# 12": "# 12",
+    "two\u00a0words": "two\u00a0words",
+    "\ufeff1001": "1001",
+    "1001\u200b": "1001",
+    "\u200e1001\u200f": "1001",
+    "1001\u00a0": "1001",
+    "\u3000\u00ad 1001 \u2060\t\u00a0\ufe0f": "1001",
+    "\u2067NYC 12\u2069": "NYC 12",
     "'": "'",
     'quo"te': 'quo"te',
     "x" * 200: "x" * 200,
@@ -53,7 +72,63 @@ BAD_IDS = {
     " 8.13992624246019E+18 ": values.ID_SPREADSHEET,
     "8E+18": values.ID_SPREADSHEET,
     "8.E+18": values.ID_SPREADSHEET,
-}
+    "\u200b \ufeff": values.ID_EMPTY,
+    "\u00a01001\u0085": values.ID_CONTROL,
+    **dict.fromkeys(
+        (
+            "3,14E+14", "8,13992624246019E+18", "3.14E14", "3.14e14", "3.14E+14", "3.14e+014", "-3.14E+14", "+3.14E+14",
+            "-3.14E-5", "3.14E-05", "3.14 E+14", "3.14E +14", " 3,14\u00a0E+14 ", "\u22123.14E\u22125", ".5E+10", "-3E5",
+            "8E+18", "8e+18", "\ufeff3.14E+14\u200b",
+        ),
+        values.ID_SPREADSHEET,
+    ),
+    **dict.fromkeys(
+        (
+            "#", "########", " #### ", "#N/A", "#n/a", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#SPILL!",
+            "#CALC!", "#ERROR!", "#NV", "#BEZUG!", "#WERT!", "#ZAHL!", "#VALEUR!", "#\u00a1REF!", "#\u00bfNOMBRE?", "#N/D",
+            "#\u0414\u0415\u041b/0!", "Err:502", "\u200b#N/A",
+        ),
+        values.ID_ERROR,
+    ),
+    "zero\u200bwidth": values.ID_INVISIBLE.format("ZERO WIDTH SPACE, U+200B"),
+    "10\u00ad01": "store_id contains an invisible character (SOFT HYPHEN, U+00AD); remove it",
+    "\u200b10\ufeff01\u200b": values.ID_INVISIBLE.format("ZERO WIDTH NO-BREAK SPACE, U+FEFF"),
+    "a\u202eb": values.ID_INVISIBLE.format("RIGHT-TO-LEFT OVERRIDE, U+202E"),
+    "a\u2066b": values.ID_INVISIBLE.format("LEFT-TO-RIGHT ISOLATE, U+2066"),
+    "\U0001f469\u200d\U0001f373": values.ID_INVISIBLE.format("ZERO WIDTH JOINER, U+200D"),
+    "a\u2028b": values.ID_INVISIBLE.format("LINE SEPARATOR, U+2028"),
+    "a\u3164b": values.ID_INVISIBLE.format("HANGUL FILLER, U+3164"),
+    "a\U000e0002b": values.ID_INVISIBLE.format("U+E0002"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "character", [chr(code) for code in range(sys.maxunicode) if unicodedata.category(chr(code)) == "Cf"]
+)
+def test_every_format_character_is_cut_off_the_ends_and_refused_inside_unless_it_is_drawn(character: str) -> None:
+    # The signs that Arabic, Syriac, Kaithi and Egyptian put before or around numbers and glyphs are seen.
+    drawn = re.fullmatch(
+        "[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001343f]", character
+    )
+    if drawn:
+        assert values.store_id(f"1{character}2") == f"1{character}2"
+        return
+    assert values.store_id(f"{character} 12{character}") == "12"
+    with pytest.raises(BadValue, match=f"U\\+{ord(character):04X}"):
+        values.store_id(f"1{character}2")
+
+
+def test_invisible_characters_are_shown_in_messages() -> None:
+    assert values.show_invisible("10\u00ad01\u200b") == "10<U+00AD>01<U+200B>"
+    assert values.show_invisible("caf\u00e9 1") == "caf\u00e9 1"
+
+
+def test_cutting_the_ends_of_a_long_text_takes_linear_time() -> None:
+    text = "a" + "\u200b " * 2_000_000 + "b"
+    began = time.process_time()
+    assert values.cut_ends(text) == text
+    assert values.cut_ends(text[:-1]) == "a"
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(("text", "expected"), GOOD_IDS.items())

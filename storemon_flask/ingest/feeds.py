@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from storemon_flask.errors import DataError
+from storemon_flask.ingest.values import remove_invisible
 
 # Per feed its fields in order, each with the spellings accepted (lower case, without blanks and underscores).
 FEEDS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
@@ -78,7 +79,7 @@ def recognise(line: str) -> Header:
 
 def spelled(name: str) -> str:
     """A column's name as `FEEDS` spells it."""
-    return name.strip().lower().replace(" ", "").replace("_", "")
+    return remove_invisible(name).strip().lower().replace(" ", "").replace("_", "")
 
 
 def _names(line: str) -> list[str]:

@@ -35,6 +35,7 @@ _PAIR: Final = re.compile(r'"([^"\\]{1,100})"[ \t]*:[ \t]*("(?:[^"\\]|\\.)*"|[-+
 NOT_AN_OBJECT: Final = "row is not a JSON object"
 NOT_JSON: Final = "row is not JSON"
 TOO_DEEP: Final = "row is nested too deeply"
+_NUMBER: Final = "a number with a fraction or an exponent, which may have lost digits: send ids as text"
 
 
 def _no_number(name: str) -> str:
@@ -45,7 +46,13 @@ class _Object(list[tuple[str, Any]]):
     """A JSON object as its pairs, so that a key that stands twice is seen."""
 
 
-_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_number, object_pairs_hook=_Object)
+class _Real(str):
+    """The digits of a JSON number with a fraction or an exponent."""
+
+
+_DECODER: Final = json.JSONDecoder(
+    parse_int=str, parse_float=_Real, parse_constant=_no_number, object_pairs_hook=_Object
+)
 
 
 def read(stream: BinaryIO, form: str, feed: str, on_bytes: Callable[[bytes], None]) -> Iterator[list[Record]]:
@@ -85,7 +92,7 @@ class _Shaper:
         for pair in _PAIR.finditer(text):
             if self._place.get(feeds.spelled(pair[1])) == 0:
                 try:
-                    return _text(_DECODER.decode(pair[2]))[0]
+                    return _id_text(_DECODER.decode(pair[2]))[0]
                 except ValueError:
                     return ""
         return ""
@@ -106,7 +113,7 @@ class _Shaper:
                 continue
             if fields[place] is not None:
                 problem = problem or f"{self._names[place]} is given twice"
-            fields[place], wrong = _text(found)
+            fields[place], wrong = _text(found) if place else _id_text(found)
             problem = problem or (wrong and f"{self._names[place]} is {wrong}")
         for place, name in enumerate(self._names):
             if fields[place] is None and name not in self._optional:
@@ -125,6 +132,13 @@ def _text(value: Any) -> tuple[str, str]:
     if isinstance(value, bool):
         return str(value).lower(), ""
     return "", "an object" if isinstance(value, _Object) else "a list"
+
+
+def _id_text(value: Any) -> tuple[str, str]:
+    """The same of a store's id, which may be a whole number, exactly as it was sent, and no other."""
+    if isinstance(value, _Real):
+        return "", _NUMBER
+    return ("", "true or false") if isinstance(value, bool) else _text(value)
 
 
 def _is_text(value: str) -> bool:

@@ -30,6 +30,11 @@ ID_CONTROL = "store_id contains a control character"
 ID_SPREADSHEET = (
     "store_id was destroyed by a spreadsheet (scientific notation); export the file again without opening it"
 )
+ID_ERROR = (
+    "store_id was destroyed by a spreadsheet (an error value, or a number wider than its column); "
+    "export the file again without opening it"
+)
+ID_INVISIBLE = "store_id contains an invisible character ({}); remove it"
 INSTANT_FORM = "timestamp_utc is not a date and time (YYYY-MM-DD HH:MM:SS[.ffffff] [UTC])"
 INSTANT_RANGE = "timestamp_utc is a date or time that does not exist"
 INSTANT_EARLY = "timestamp_utc is before 1970"
@@ -44,7 +49,34 @@ MAX_NAME_CHARACTERS = 200
 NAME_LONG = f"name or group is longer than {MAX_NAME_CHARACTERS} characters"
 NAME_CONTROL = "name or group contains a control character"
 
-_SPREADSHEET = re.compile(r"[0-9]+(\.[0-9]*)?E\+[0-9]+", re.IGNORECASE)
+# What Unicode draws as nothing (Default_Ignorable_Code_Point), the line and paragraph separators, the marks of
+# annotations, and the empty Braille pattern.
+_INVISIBLE_RANGES = (
+    "\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_INVISIBLE = re.compile(f"[{_INVISIBLE_RANGES}]")
+# Blanks, but for control characters other than tab, and what is invisible, at the start of a text.
+_END = re.compile(rf"(?:[^\S\x00-\x08\x0a-\x1f\x7f-\x9f]|[{_INVISIBLE_RANGES}])*")
+
+# A decimal point or comma, a sign before it, or E+ tell a number from an id such as 1E5, 12E-5 or a hexadecimal 314e14.
+_BLANK = r"\s*"
+_SIGN = "[-+\u2212]"
+_EXPONENT = rf"{_BLANK}E{_BLANK}"
+_SCIENTIFIC = re.compile(
+    rf"{_SIGN}?{_BLANK}(?:[0-9]+[.,][0-9]*|[.,][0-9]+){_EXPONENT}{_SIGN}?{_BLANK}[0-9]+"
+    rf"|{_SIGN}{_BLANK}[0-9]+{_EXPONENT}{_SIGN}?{_BLANK}[0-9]+"
+    rf"|[0-9]+{_EXPONENT}\+{_BLANK}[0-9]+",
+    re.IGNORECASE,
+)
+# A number wider than its column, and the error values of spreadsheets: in English in any case, and the capitals of another
+# language between # and ! or ? (#BEZUG!, #\u00a1VALOR!, #NOMBRE?).
+_ERROR_VALUE = re.compile(
+    r"#+|#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NULL!|NUM!|ERROR!|SPILL!|CALC!|N/B|N/D|N/DISP|I/T|\u041d/\u0414|NV|GETTING_DATA)"
+    r"|ERR:[0-9]{3}",
+    re.IGNORECASE,
+)
+_LOCAL_ERROR_VALUE = re.compile(r"#[\u00a1\u00bf]?[^\W\d_][^\W_]*(?:/[^\W_]+)?[!?]")
 _INSTANT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
     r" ?(?:UTC|Z|([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
@@ -72,19 +104,51 @@ def _remembered(most: int) -> Callable[[Callable[..., _Value]], Callable[..., _V
     return over
 
 
+def cut_ends(text: str) -> str:
+    """The text without blanks and invisible characters at its ends."""
+    if text.isascii():
+        return text.strip(" \t")
+    # Matched from the outside, the second time backwards: searching for the blanks before the end would take quadratic time.
+    for _ in range(2):
+        text = _END.sub("", text, count=1)[::-1]
+    return text
+
+
+def remove_invisible(text: str) -> str:
+    """The text without its invisible characters."""
+    return text if text.isascii() else _INVISIBLE.sub("", text)
+
+
+def show_invisible(text: str) -> str:
+    """The text for a message, with each invisible character as its number: `1001<U+200B>`."""
+    return text if text.isascii() else _INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+
+
 @_remembered(1 << 16)
 def store_id(text: str) -> str:
-    """The id with blanks at its ends cut; any text of 1 to 200 characters without control characters."""
-    cleaned = text.strip()
+    """The id without blanks and invisible characters at its ends: 1 to 200 characters, none of them invisible or a control."""
+    if not text.strip():
+        raise BadValue(ID_EMPTY)
+    cleaned = cut_ends(text)
     if not cleaned:
         raise BadValue(ID_EMPTY)
     if len(cleaned) > MAX_ID_CHARACTERS:
         raise BadValue(ID_LONG)
-    if not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text.strip(" \t")):
+    if not cleaned.isprintable() and any(unicodedata.category(c) == "Cc" for c in cleaned):
         raise BadValue(ID_CONTROL)
-    if _SPREADSHEET.fullmatch(cleaned):
+    invisible = None if cleaned.isascii() else _INVISIBLE.search(cleaned)
+    if invisible:
+        raise BadValue(ID_INVISIBLE.format(_character_name(invisible[0])))
+    if _SCIENTIFIC.fullmatch(cleaned):
         raise BadValue(ID_SPREADSHEET)
+    if _ERROR_VALUE.fullmatch(cleaned) or (_LOCAL_ERROR_VALUE.fullmatch(cleaned) and cleaned.isupper()):
+        raise BadValue(ID_ERROR)
     return cleaned
+
+
+def _character_name(character: str) -> str:
+    """Name and number: `ZERO WIDTH SPACE, U+200B`."""
+    return ", ".join(filter(None, (unicodedata.name(character, ""), f"U+{ord(character):04X}")))
 
 
 def instant(text: str) -> int:

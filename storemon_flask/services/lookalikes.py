@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-# Characters that no font shows: soft hyphen, zero-width ones, marks of direction, fillers, variation selectors, BOM, tags.
-_INVISIBLE: Final = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
-    "\uffa0\U000e0000-\U000e0fff]"
-)
+from storemon_flask.ingest.values import remove_invisible, show_invisible
+
 _BLANKS: Final = re.compile(r"[^\S\n]+")
 _ZEROS: Final = re.compile(r"^0+(?=[0-9])", re.MULTILINE)
 _POINT_ZERO: Final = re.compile(r"^([0-9]+)\.0+$", re.MULTILINE)
@@ -25,14 +22,10 @@ def _unicode_form(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
-def _without_invisible(text: str) -> str:
-    return text if text.isascii() else _INVISIBLE.sub("", text)
-
-
 # What is taken away before ids are compared, and how that is called. Each step works on one id a line.
 _STEPS: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
     ("the Unicode form of characters", _unicode_form),
-    ("invisible characters", _without_invisible),
+    ("invisible characters", remove_invisible),
     ("case", str.casefold),
     ("blanks", lambda text: _BLANKS.sub("", text)),
     ("leading zeros", lambda text: _ZEROS.sub("", text)),
@@ -100,7 +93,7 @@ def shown(store_id: str) -> str:
     text = store_id if len(store_id) <= 60 else store_id[:59] + "…"
     text = re.sub(r"\s{2,}|[^\S ]", lambda blanks: "".join(f"<U+{ord(blank):04X}>" for blank in blanks[0]), text)
     text = "".join(letter if letter.isprintable() else f"<U+{ord(letter):04X}>" for letter in text)
-    text = _INVISIBLE.sub(lambda letter: f"<U+{ord(letter[0]):04X}>", text)
+    text = show_invisible(text)
     return f'"{text}"' if " " in text or "," in text else text
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from storemon_flask import zonedata
 from storemon_flask.core.report import CLASSIC_WINDOWS
 from storemon_flask.errors import NoPolls, ReportFailed, Unprocessable
+from storemon_flask.ingest.values import show_invisible
 from storemon_flask.model import HOUR_US, MINUTE_US, Rules
 from storemon_flask.services import computing, outage_report, report_text, schedule, shaped, shaped_text, shapes
 from storemon_flask.services.computing import Progress
@@ -93,6 +94,7 @@ def ask(
 def _check_stores(connection: sqlite3.Connection, wanted: Sequence[str]) -> None:
     _, missing = stores.rows_of(connection, wanted)
     if missing:
+        missing = [show_invisible(store_id) for store_id in missing]
         named = ", ".join(repr(store_id) for store_id in missing[:10])
         more = f" and {len(missing) - 10:,} more" if len(missing) > 10 else ""
         raise Unprocessable(

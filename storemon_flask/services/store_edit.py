@@ -26,12 +26,19 @@ def check(database: Database, store_id: str) -> None:
 
 def unknown(store_id: str) -> NotFound:
     """What is said of a store that is not there."""
-    return NotFound(f"there is no store {store_id!r}; GET /api/v1/stores lists those there are")
+    return NotFound(f"there is no store {values.show_invisible(store_id)!r}; GET /api/v1/stores lists those there are")
 
 
 def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]], now_us: int) -> LoadResult:
     """These rows become what `feed` says of the store; all of them, or `Unprocessable` with the reason of each row."""
     check(database, store_id)
+    cleaned = values.cut_ends(store_id)
+    if cleaned != store_id:
+        # Loaded by a version that did not cut these characters off: the rows would become those of another store.
+        raise Unprocessable(
+            f"the id {values.show_invisible(store_id)!r} would be read as {cleaned!r}, another store; remove this one and load "
+            "its data under an id without invisible characters"
+        )
     text = json.dumps([{"store_id": store_id, **row} for row in rows]).encode()
     source = Source("body", len(text), partial(io.BytesIO, text), form="json", feed=feed)
     result = load.run(database, [source], Terms(now_us, 0, atomic=True))

@@ -9,7 +9,10 @@ from typing import Any, Final
 
 JSON: Final = "application/json"
 
-_STORE_ID: Final = ("store_id", "any text of 1 to 200 characters without control characters, never read as a number")
+_STORE_ID: Final = (
+    "store_id",
+    "any text of 1 to 200 characters without control or invisible characters, or a whole number, kept to the digit",
+)
 _COLUMNS: Final = {
     "polls": (
         _STORE_ID,
