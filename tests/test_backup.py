@@ -51,11 +51,55 @@ def test_a_backup_beside_a_server_has_what_was_stored_last(server: Server, setti
     assert server.get("/healthz").status == 200
 
 
-def test_a_backup_replaces_a_file_whole(small_fleet: Path, settings: Settings, tmp_path: Path) -> None:
+def test_a_backup_replaces_an_older_one_whole(small_fleet: Path, settings: Settings, tmp_path: Path) -> None:
     target = tmp_path / "b.db"
-    target.write_bytes(b"an older one" * 100_000)
+    older = Database(target)
+    older.prepare()
+    older.close()
     copies.backup(settings.database, target)
     assert dump(target) == dump(settings.database)
+
+
+def test_an_empty_file_may_be_replaced(small_fleet: Path, settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "b.db").touch()
+    copies.backup(settings.database, tmp_path / "b.db")
+    assert dump(tmp_path / "b.db") == dump(settings.database)
+
+
+@pytest.mark.parametrize("kind", ["text", "other program", "damaged backup", "newer storemon"])
+def test_a_file_that_is_no_backup_is_replaced_only_by_force(
+    small_fleet: Path, settings: Settings, tmp_path: Path, kind: str
+) -> None:
+    target = tmp_path / "important.db"
+    if kind == "text":
+        target.write_bytes(b"somebody's thesis\n" * 100_000)
+    elif kind == "other program":
+        sql(target, "CREATE TABLE thesis (page TEXT)")
+    else:
+        copies.backup(settings.database, target)
+        if kind == "damaged backup":
+            target.write_bytes(target.read_bytes()[:20_000])
+        else:
+            sql(target, "UPDATE _sqlite_migrations SET name = 'm999_of_the_future' WHERE name LIKE 'm007%'")
+    before = target.read_bytes()
+    done = storemon(settings.home, "backup", str(target))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"Error: {target} exists and is no backup that this storemon can read; nothing was written. "
+        "Name another file, or replace this one with --force\n"
+    )
+    assert target.read_bytes() == before
+    assert storemon(settings.home, "backup", str(target), "--force").returncode == 0
+    assert dump(target) == dump(settings.database)
+
+
+def test_what_is_no_regular_file_is_never_replaced(small_fleet: Path, settings: Settings, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for force in (False, True):
+        with pytest.raises(DatabaseError, match="is no regular file"):
+            copies.backup(settings.database, pipe, force=force)
+    assert pipe.is_fifo()
 
 
 def test_a_backup_may_be_a_link_to_the_file_that_is_replaced(
@@ -118,12 +162,13 @@ def test_a_full_disk_leaves_the_old_backup(
     small_fleet: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "b.db"
-    target.write_bytes(b"old")
+    copies.backup(settings.database, target)
+    old = target.read_bytes()
     full = shutil._ntuple_diskusage(1000, 999, 1)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
     with pytest.raises(DatabaseError, match=r"b\.db cannot be written: the disk is full: 0\.\d MB are needed"):
         copies.backup(settings.database, target)
-    assert target.read_bytes() == b"old"
+    assert target.read_bytes() == old
     assert sorted(file.name for file in tmp_path.iterdir()) == ["b.db", "feeds", "home"]
 
 
@@ -132,7 +177,8 @@ def test_a_write_that_fails_in_the_middle_leaves_the_old_backup(
     small_fleet: Path, settings: Settings, tmp_path: Path
 ) -> None:
     target = tmp_path / "b.db"
-    target.write_bytes(b"old")
+    copies.backup(settings.database, target)
+    old = target.read_bytes()
     # No file may grow beyond 64 blocks of 512 or 1,024 bytes; the signal about it is ignored, so `write` fails.
     command = f"trap '' XFSZ; ulimit -f 64; exec {sys.executable} -m storemon_flask backup {target}"
     done = subprocess.run(
@@ -140,7 +186,7 @@ def test_a_write_that_fails_in_the_middle_leaves_the_old_backup(
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"Error: {target} cannot be written: ")
-    assert target.read_bytes() == b"old"
+    assert target.read_bytes() == old
     assert [file.name for file in tmp_path.glob(".b.db*")] == []
 
 

@@ -47,9 +47,12 @@ def _held(sums: "Sums") -> str:
 
 @click.command("backup")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE even if it is no storemon database.")
 @click.pass_context
-def backup(ctx: click.Context, file: Path) -> None:
+def backup(ctx: click.Context, file: Path, force: bool) -> None:
     """Copy the database into FILE, verified, while a server runs and loads go on.
+
+    An older backup of that name is replaced; any other file only with --force.
 
     \b
     Example:
@@ -58,7 +61,7 @@ def backup(ctx: click.Context, file: Path) -> None:
     from storemon_flask.services import copies
 
     with _bar("copying") as progress:
-        done = copies.backup(door(ctx).settings.database, file, progress)
+        done = copies.backup(door(ctx).settings.database, file, progress, force=force)
     click.echo(f"{file}: {done.bytes / 1e6:,.1f} MB, {_held(done.sums)}; opened and verified")
 
 

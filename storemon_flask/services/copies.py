@@ -30,18 +30,36 @@ class Restored:
     kept: Path | None
 
 
-def backup(database: Path, target: Path, progress: PageProgress = quiet) -> Copied:
-    """A verified copy of the database at `target`, of one moment, made while others read and write.
+def backup(database: Path, target: Path, progress: PageProgress = quiet, *, force: bool = False) -> Copied:
+    """Make a verified copy of the database at `target`, of one moment, while others read and write.
 
-    `DatabaseError` when there is no database, it is damaged, or the copy cannot be written; what was at `target` stays then.
+    `DatabaseError` when there is no database, it is damaged, the copy cannot be written, or (without `force`) it would replace a
+    file that is no storemon database; what was at `target` stays then.
     """
     if target.is_dir():
         raise DatabaseError(f"{target} is a folder; name a file in it, such as {target / 'storemon-backup.db'}")
     if target.resolve() in {files.beside(database, suffix).resolve() for suffix in ("", *files.COMPANIONS)}:
         raise DatabaseError(f"{target} belongs to the database itself; name another file")
+    if target.exists() and not target.is_file():
+        raise DatabaseError(f"{target} is no regular file; name a file")
+    if not force:
+        _check_replaceable(target)
     with sentences(database), _written(target):
         held = copies.backup(database, target.resolve(), progress)
     return Copied(held, target.stat().st_size)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise `DatabaseError` when `target` is a file that is neither empty nor a storemon database of this version or an older one."""
+    if not target.exists() or target.stat().st_size == 0:
+        return
+    try:
+        look(target)
+    except (DatabaseError, sqlite3.Error, OSError) as error:
+        raise DatabaseError(
+            f"{target} exists and is no backup that this storemon can read; nothing was written. "
+            "Name another file, or replace this one with --force"
+        ) from error
 
 
 def look(backup_file: Path) -> Sums:
