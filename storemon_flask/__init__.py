@@ -69,6 +69,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
     )
 
     app.url_map.converters["store"] = paths.StoreId
+    app.url_map.converters["report"] = paths.ReportId
     app.wsgi_app = paths.KeepSegments(app.wsgi_app)  # type: ignore[method-assign]
     for blueprint in (
         classic.blueprint,

@@ -19,6 +19,7 @@ import requests
 import schemathesis
 from hypothesis import strategies as st
 
+LAST: Final = ("last_hour", "last_day", "last_week", "last_30_days")
 KNOWN_IDS: Final = ("worked", "silent", 'NYC/12, "east"')
 HEADERS: Final = {
     "polls": ("store_id", "timestamp_utc", "status"),
@@ -56,6 +57,7 @@ def as_it_is(context: Any, value: Any) -> bytes:
 
 
 schemathesis.openapi.format("store-id", st.sampled_from(KNOWN_IDS))
+schemathesis.openapi.format("iana-zone", st.sampled_from(("America/Chicago", "Europe/Berlin", "Asia/Tokyo", "UTC")))
 
 
 @schemathesis.hook
@@ -70,6 +72,12 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.body["as_of"] = "2024" + case.body["as_of"][4:]
     if path == "/trigger_report" and isinstance(case.body, dict):
         _fit_shape(case.body)
+    if path.endswith("/latest.csv") and query:
+        _load_known(case)
+        query.pop("stores", None)
+        if "as_of" in query:
+            query["as_of"] = "2024" + query["as_of"][4:]
+        _fit_shape(query, in_a_body=False)
     if path.startswith("/api/v1/feeds"):
         _fit_feed(case, path.rpartition("/")[2], str(query.get("atomic", 0)) == "1")
     if path.endswith("/timeline") and query:
@@ -98,7 +106,7 @@ def _fit_feed(case: Any, feed: str, atomic: bool) -> None:
         case.body = [json.loads(line) for line in ndjson(feed, ids).splitlines()]
 
 
-def _fit_shape(body: dict[str, Any]) -> None:
+def _fit_shape(body: dict[str, Any], in_a_body: bool = True) -> None:
     """Fields that go together, windows that are over, and only what there is."""
     body.pop("groups", None)
     body.pop("zones", None)
@@ -108,8 +116,8 @@ def _fit_shape(body: dict[str, Any]) -> None:
     else:
         body.pop("shortest_minutes", None)
     if body.get("windows"):
-        names = [one for one in body["windows"] if isinstance(one, str)]
-        dates = {"from": "2023-03-01", "to": "2023-03-20"}
+        names = [one for one in body["windows"] if one in LAST]
+        dates = {"from": "2023-03-01", "to": "2023-03-20"} if in_a_body else "2023-03-01/2023-03-20"
         found = [*dict.fromkeys(names), *([dates] if len(names) < len(body["windows"]) else [])]
         body["windows"] = found[:1] if body.get("by") or body.get("kind") == "outages" else found
 

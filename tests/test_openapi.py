@@ -79,6 +79,72 @@ def test_it_has_every_route_and_no_other(app: Flask, document: dict[str, Any]) -
     assert len(served) > 15
 
 
+def test_everything_is_described(document: dict[str, Any]) -> None:
+    for path, method, one in operations(document):
+        described = [one, *one.get("parameters", []), *one["responses"].values()]
+        described += [one["requestBody"]] if "requestBody" in one else []
+        for answer in one["responses"].values():
+            described += [*answer.get("headers", {}).values(), *answer.get("links", {}).values()]
+        for told in described:
+            assert len(told.get("description", "")) > 3, (path, method, told)
+        assert "key" in one["description"], (path, method)
+    for name, schema in document["components"]["schemas"].items():
+        assert len(schema["description"]) > 3, name
+        for field, told in schema["properties"].items():
+            assert len(told["description"]) > 3, (name, field)
+    for told in (document["info"], *document["tags"], *document["components"]["securitySchemes"].values()):
+        assert told["description"]
+
+
+def test_objects_have_names_and_rows_are_references(document: dict[str, Any]) -> None:
+    assert schemas_in(document["paths"]) == []
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        assert schemas_in(list(schema["properties"].values())) == [], name
+    for name, row in (("Complete", "ReportRow"), ("Shaped", "ShapedRow")):
+        assert schemas[name]["properties"]["rows"]["items"] == {"$ref": f"#/components/schemas/{row}"}
+    for feed, row in (("polls", "PollsFeedRow"), ("special_hours", "SpecialHoursFeedRow")):
+        body = document["paths"][f"/api/v1/feeds/{feed}"]["post"]["requestBody"]["content"]["application/json"][
+            "schema"
+        ]
+        reference = {"$ref": f"#/components/schemas/{row}"}
+        assert (body["anyOf"][0]["items"], body["anyOf"][1]) == (reference, reference)
+        assert all("type" in told for told in schemas[row]["properties"].values())
+
+
+def test_no_choice_is_longer_than_a_person_reads(document: dict[str, Any]) -> None:
+    def choices(node: Any) -> list[list[Any]]:
+        if isinstance(node, dict):
+            own = [node["enum"]] if isinstance(node.get("enum"), list) else []
+            return own + [one for value in node.values() for one in choices(value)]
+        return [one for value in node for one in choices(value)] if isinstance(node, list) else []
+
+    found = choices(document)
+    assert len(found) > 10
+    assert max(map(len, found)) <= 30
+
+
+def test_bytes_are_binary(document: dict[str, Any]) -> None:
+    assert document["components"]["schemas"]["Upload"]["properties"]["file"]["items"] == {
+        "type": "string",
+        "format": "binary",
+    }
+    contents = [
+        (kind, told["schema"])
+        for _, _, one in operations(document)
+        for holder in (one.get("requestBody", {}), *one["responses"].values())
+        for kind, told in holder.get("content", {}).items()
+    ]
+    for kind, schema in contents:
+        if "gzip" in kind or "spreadsheet" in kind:
+            assert (schema["type"], schema["format"]) == ("string", "binary"), kind
+        if kind.startswith("text/"):
+            assert schema["type"] == "string"
+            assert "format" not in schema
+    assert {kind for kind, _ in contents} >= {"application/gzip", "text/csv"}
+    assert any("spreadsheet" in kind for kind, _ in contents)
+
+
 def test_operations_are_named_once_and_tell_what_they_do(document: dict[str, Any]) -> None:
     found = operations(document)
     names = [one["operationId"] for _, _, one in found]
@@ -95,7 +161,7 @@ def test_what_is_answered_is_closed_and_every_field_described(document: dict[str
     components = document["components"]["schemas"]
     for name, schema in components.items():
         assert schema.get("description"), name
-        if not name.endswith("FeedRow"):
+        if not name.endswith("FeedRow") and name != "ShapedRow":
             assert schema["additionalProperties"] is False, name
         for field, told in schema["properties"].items():
             assert told.get("description"), (name, field)

@@ -17,15 +17,26 @@ LARGEST_BYTES: Final = 16 << 20
 
 
 _EDGE: Final = {"type": "string", "description": "2024-10-01, or 2024-10-01T09:00:00-05:00"}
-_WINDOW: Final = [
-    {"type": "string", "enum": list(LAST)},
-    {
-        "type": "object",
-        "properties": {"from": _EDGE, "to": _EDGE, "name": {"type": "string", "minLength": 1, "maxLength": 100}},
-        "required": ["from", "to"],
-        "additionalProperties": False,
-    },
+WINDOW: Final = [
+    {"type": "string", "description": "a window that ends at the as-of", "enum": list(LAST)},
+    {"$ref": "#/components/schemas/Window"},
 ]
+WINDOW_COMPONENT: Final = {
+    "type": "object",
+    "description": "A stretch of time: two instants with an offset, or two local dates, meant in each store's own zone.",
+    "properties": {
+        "from": {**_EDGE, "description": f"where it begins: {_EDGE['description']}"},
+        "to": {**_EDGE, "description": f"where it ends, outside it: {_EDGE['description']}"},
+        "name": {
+            "type": "string",
+            "description": "what its columns are called after; FROM_TO if left out",
+            "minLength": 1,
+            "maxLength": 100,
+        },
+    },
+    "required": ["from", "to"],
+    "additionalProperties": False,
+}
 
 
 def _chosen(about: str, *words: str) -> fields.Raw:
@@ -49,7 +60,7 @@ class TriggerSchema(Closed):
     )
     # What these may be is `services.shapes`' to say, in its own words, for every door.
     windows = fields.List(
-        fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": _WINDOW}),
+        fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": WINDOW}),
         metadata={
             "description": "stretches of time; from and to are instants with an offset, or local dates of each store"
         },

@@ -1,6 +1,7 @@
 """The two endpoints the service is known by, and `/healthz`."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -18,6 +19,8 @@ from storemon_flask.web.streaming import streamed
 blueprint = Blueprint("classic", __name__)
 
 LONGEST_WAIT_S: Final = 60
+# Of the many spellings that a float may have, those of JSON that are not negative.
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 @operation(
@@ -25,7 +28,11 @@ LONGEST_WAIT_S: Final = 60
     answers=report_schemas.TRIGGERED, checked=False,
 )  # fmt: skip
 def trigger_report() -> tuple[Response, int, dict[str, str]]:
-    """Trigger a report and get its id; without a body it is of every store, as of the newest poll."""
+    """Trigger a report and get its id; without a body it is of every store, as of the newest poll.
+
+    The body is read as JSON whatever its Content-Type says. Every trigger answers an id of its own; equal reports on unchanged data
+    are computed once. `GET /get_report` with that id fetches the report.
+    """
     if request.args:
         named = ", ".join(request.args)
         raise Unprocessable(
@@ -41,7 +48,11 @@ def trigger_report() -> tuple[Response, int, dict[str, str]]:
     answers=report_schemas.FETCHED, checked=False,
 )  # fmt: skip
 def get_report() -> Response:
-    """Fetch a report: its CSV, its rows as JSON or a workbook once it is complete; until then its state, with 202."""
+    """Fetch a report: its CSV, its rows as JSON or a workbook once it is complete; until then its state, with 202.
+
+    Only 200, 206 and 304 are the report. 202 is worth asking again, or waiting for with `wait`; 409 says that it failed and will not
+    come.
+    """
     form = request.args.get("format", "csv")
     if form not in ("csv", "json", "xlsx"):
         raise BadRequest(f"format is {form!r}; it must be csv, json or xlsx")
@@ -62,8 +73,7 @@ def get_report() -> Response:
 
 def _wait_s(text: str) -> float:
     """How many seconds `wait` asks for; `BadRequest` says what it may be."""
-    # Of the many spellings of a float, those that people write.
-    seconds = float(text) if text.isascii() and text.replace(".", "", 1).isdigit() else math.nan
+    seconds = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not 0 <= seconds <= LONGEST_WAIT_S:
         raise BadRequest(f"wait is {text[:100]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT_S}")
     return seconds

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
+from inspect import cleandoc
 from typing import Any, Final, Literal
 
 from flask import Blueprint, request
@@ -42,6 +43,7 @@ class Operation:
     answers: Mapping[int, Answer]
     query: Schema | None = None
     body: Mapping[str, Schema | None] | None = None
+    about: str = ""
 
 
 OPERATIONS: Final[dict[tuple[str, str], Operation]] = {}
@@ -59,7 +61,7 @@ def operation(
     body: Mapping[str, Schema | None] | None = None,
     checked: bool = True,
 ) -> Callable[[Callable[..., ResponseReturnValue]], Callable[..., ResponseReturnValue]]:
-    """Register a view for a method and a rule; the first line of its docstring is the summary.
+    """Register a view for a method and a rule; the first line of its docstring is the summary, the rest says more.
 
     With a `query` schema the view gets what it makes of the address's parameters as `query=`; without one the address may
     have none. `Unprocessable` names a parameter that is wrong, unknown or given twice. A view that has words of its own for
@@ -68,9 +70,10 @@ def operation(
 
     def register(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
         endpoint = f"{blueprint.name}.{view.__name__}"
-        summary = (view.__doc__ or "").strip().splitlines()[0]
+        summary, _, rest = cleandoc(view.__doc__ or "").partition("\n")
+        about = " ".join(rest.split()) or summary
         OPERATIONS[method, endpoint] = Operation(
-            method, rule, endpoint, scope, tag, summary, answers, query, body
+            method, rule, endpoint, scope, tag, summary, answers, query, body, about
         )  # fmt: skip
 
         @wraps(view)

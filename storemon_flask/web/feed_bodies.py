@@ -1,13 +1,14 @@
 """The bodies of the feeds, as openapi.json describes them.
 
-A row that cannot be used does not make a request wrong: the answer lists it. So nothing is said of types here that a
-server would have to refuse.
+They say what to send. A row that is not as they say does not make a request wrong: the answer lists it, or reads it all the same.
 """
 
 import json
 from typing import Any, Final
 
 JSON: Final = "application/json"
+# What generators of clients know a file by.
+BINARY: Final = {"type": "string", "format": "binary"}
 
 _STORE_ID: Final = (
     "store_id",
@@ -47,16 +48,26 @@ _EXAMPLES: Final = {
     "stores": ("store-1", "Broadway 12", "New York"),
 }
 FEEDS: Final = tuple(_COLUMNS)
+ABOUT: Final = {
+    "polls": "observations of stores; one of the same store and instant replaces the earlier one.",
+    "hours": "weekly business hours; they replace those of the stores that are named.",
+    "special_hours": "hours of single dates, instead of the weekly ones; they replace those of the same store and date.",
+    "timezones": "the time zones of stores; they replace those of the stores that are named.",
+    "stores": "names and groups; they replace those of the stores that are named.",
+}
+_TYPES: Final = {"day": "integer"}
+_OPTIONAL: Final = ("valid_from", "group")
 
 
 def row(feed: str) -> dict[str, Any]:
     """The schema of one row as JSON."""
-    told = {name: {"description": about} for name, about in _COLUMNS[feed]}
+    told = {name: {"type": _TYPES.get(name, "string"), "description": about} for name, about in _COLUMNS[feed]}
     return {
         "type": "object",
         "description": "One row. Columns may be spelled as in a CSV header; others are ignored. A row that cannot be used "
         "is listed in the answer.",
         "properties": told,
+        "required": [name for name in told if name not in _OPTIONAL],
     }
 
 
@@ -66,16 +77,16 @@ def bodies(feed: str) -> dict[str, Any]:
     example = dict(zip(names, _EXAMPLES[feed], strict=True))
     csv = ",".join(names) + "\n" + ",".join(map(str, _EXAMPLES[feed])) + "\n"
     reference = {"$ref": f"#/components/schemas/{row_name(feed)}"}
-    listed = {"type": "array", "description": f"rows, each as {row_name(feed)}", "items": {}}
+    listed = {"type": "array", "description": "rows", "items": reference}
     header = "CSV in UTF-8 with a header: " + ", ".join(f"`{name}` ({about})" for name, about in _COLUMNS[feed])
     return {
         JSON: {"schema": {"anyOf": [listed, reference]}, "example": [example]},
         "text/csv": {"schema": {"type": "string", "description": header}, "example": csv},
         "application/x-ndjson": {
-            "schema": {"description": f"one {row_name(feed)} a line"},
+            "schema": {"type": "string", "description": f"one {row_name(feed)} a line"},
             "example": json.dumps(example) + "\n",
         },
-        "application/gzip": {"schema": {"description": "the CSV, gzipped"}},
+        "application/gzip": {"schema": {**BINARY, "description": "the CSV, gzipped"}},
     }
 
 
@@ -84,20 +95,18 @@ def row_name(feed: str) -> str:
     return f"{''.join(word.capitalize() for word in feed.split('_'))}FeedRow"
 
 
-FILES: Final[dict[str, Any]] = {
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "properties": {
-                "file": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {"type": "string", "contentMediaType": "application/octet-stream"},
-                    "description": "CSV files, plain or gzipped, and zips of them; each is recognised by its header",
-                }
-            },
-            "required": ["file"],
-            "additionalProperties": False,
-        },
-    }
+FILES: Final[dict[str, Any]] = {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/Upload"}}}
+UPLOAD_COMPONENT: Final = {
+    "type": "object",
+    "description": "Files to load.",
+    "properties": {
+        "file": {
+            "type": "array",
+            "minItems": 1,
+            "items": BINARY,
+            "description": "CSV files, plain or gzipped, and zips of them; each is recognised by its header",
+        }
+    },
+    "required": ["file"],
+    "additionalProperties": False,
 }

@@ -60,7 +60,11 @@ _PUSHED: Final = {
     answers=_PUSHED,
 )
 def push(feed: str, query: dict[str, Any]) -> Response:
-    """Push one feed: CSV (also gzip), JSON (an object or a list) or NDJSON."""
+    """Push one feed: CSV (also gzip), JSON (an object or a list) or NDJSON.
+
+    Rows that cannot be used are listed in the answer, with their reasons, and the others are stored. Pushing the same again changes
+    nothing.
+    """
     form, packed = _form()
     with one_load() as terms:
         result = intake.body(
@@ -83,7 +87,10 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     answers={**_PUSHED, 200: Answer("what became of each file", LoadSchema())},
 )
 def upload(query: dict[str, Any]) -> Response:
-    """Upload files and zips; the feed of each is recognised by its header."""
+    """Upload files and zips; the feed of each is recognised by its header.
+
+    They are one load: hours and zones of all its files replace earlier ones together.
+    """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType(
             f"the body is {request.mimetype or 'of no stated type'}; send files as multipart/form-data "

@@ -13,9 +13,9 @@ from flask import Blueprint, Response, current_app, request
 from marshmallow import Schema, fields
 
 from storemon_flask.version import VERSION
-from storemon_flask.web import feed_bodies, guard
+from storemon_flask.web import bodies, feed_bodies, guard, report_schemas
 from storemon_flask.web.contract import JSON, OPERATIONS, Answer, Operation, operation
-from storemon_flask.web.schemas import Instant, ProblemSchema
+from storemon_flask.web.schemas import Component, Instant, ProblemSchema
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -40,7 +40,7 @@ _PATH_SCHEMAS: Final = {
         "folders, have a tilde before them: `~..`",
     ),
     "int": ({"type": "integer", "minimum": 0}, "its number"),
-    "string": ({"type": "string", "minLength": 1}, "the id that `POST /trigger_report` answered"),
+    "report": ({"type": "string", "minLength": 1}, "the id that `POST /trigger_report` answered"),
 }
 _MAY_COME: Final = {
     400: Answer("the request cannot be read, or is for a host that this server does not answer to"),
@@ -114,8 +114,15 @@ def document(keyed: bool, endpoints: frozenset[str]) -> dict[str, Any]:
     spec.components.security_scheme(
         "basic", {"type": "http", "scheme": "basic", "description": "any user name, the key as the password"}
     )
+    marshmallow.converter.add_attribute_function(_reference)  # type: ignore[no-untyped-call]
     for feed in feed_bodies.FEEDS:
         spec.components.schema(feed_bodies.row_name(feed), feed_bodies.row(feed))
+    for component, schema in (
+        ("ShapedRow", report_schemas.SHAPED_ROW_COMPONENT),
+        ("Upload", feed_bodies.UPLOAD_COMPONENT),
+        ("Window", bodies.WINDOW_COMPONENT),
+    ):
+        spec.components.schema(component, schema)
     known = [one for one in OPERATIONS.values() if one.endpoint in endpoints]
     for one in sorted(known, key=_place):
         for path, label, feed in _paths(one):
@@ -126,6 +133,10 @@ def document(keyed: bool, endpoints: frozenset[str]) -> dict[str, Any]:
             schema["description"] = " ".join(named[short].split())
     made["components"]["schemas"] = dict(sorted(made["components"]["schemas"].items()))
     return made
+
+
+def _reference(converter: Any, field: Any, **options: Any) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{field.component}"} if isinstance(field, Component) else {}
 
 
 def _place(one: Operation) -> tuple[int, int, bool]:
@@ -148,6 +159,7 @@ def _operation(one: Operation, label: str, feed: str, keyed: bool, marshmallow: 
         "operationId": label,
         "tags": [one.tag],
         "summary": one.summary,
+        "description": _description(one, feed),
         "security": _security(one, keyed),
     }
     if one.scope is not None:
@@ -159,6 +171,15 @@ def _operation(one: Operation, label: str, feed: str, keyed: bool, marshmallow: 
         made["requestBody"] = _body(one.body, feed)
     made["responses"] = _answers(one, label)
     return made
+
+
+def _description(one: Operation, feed: str) -> str:
+    """What the operation does, and what a key must allow for it."""
+    scope = (
+        f"It needs a key of scope `{one.scope}` where the server asks for keys." if one.scope else "It needs no key."
+    )
+    about = one.about if not feed else f"{one.about} The feed is `{feed}`: {feed_bodies.ABOUT[feed]}".strip()
+    return f"{about} {scope}".strip()
 
 
 def _security(one: Operation, keyed: bool) -> list[dict[str, list[str]]]:
@@ -194,12 +215,13 @@ def _query_parameters(schema: Schema | None, marshmallow: MarshmallowPlugin) -> 
 
 def _body(body: Any, feed: str) -> dict[str, Any]:
     if feed:
-        return {"required": True, "content": feed_bodies.bodies(feed)}
+        return {"description": "the rows", "required": True, "content": feed_bodies.bodies(feed)}
     if "multipart/form-data" in body:
-        return {"required": True, "content": feed_bodies.FILES}
+        return {"description": "the files", "required": True, "content": feed_bodies.FILES}
     content = {kind: {"schema": schema} for kind, schema in body.items()}
     required = any(field.required for schema in body.values() for field in schema.fields.values())
-    return {"required": required, "content": content}
+    about = " ".join(next(iter(body.values())).__doc__.split())
+    return {"description": about, "required": required, "content": content}
 
 
 def _answers(one: Operation, label: str) -> dict[str, Any]:
@@ -217,7 +239,12 @@ def _answers(one: Operation, label: str) -> dict[str, Any]:
         links = _LINKS.get((label, status))
         if links:
             told["links"] = {
-                target: {"operationId": target, "parameters": parameters} for target, parameters in links.items()
+                target: {
+                    "operationId": target,
+                    "description": "what this answer names can be asked for there",
+                    "parameters": parameters,
+                }
+                for target, parameters in links.items()
             }
         made[str(status)] = told
     return made
@@ -231,14 +258,19 @@ def _content(status: int, answer: Answer) -> dict[str, Any]:
     if isinstance(answer.content, Schema):
         return {JSON: {"schema": answer.content}}
     if isinstance(answer.content, str):
-        return {answer.content: {"schema": {"type": "string"}}}
+        return {answer.content: {"schema": _file(answer.content)}}
     content: dict[str, Any] = {}
     for kind, schema in answer.content.items():
         if schema is None:
-            schema_told: Any = {"type": "object"} if kind == JSON else {"type": "string"}
+            schema_told: Any = {"type": "object"} if kind == JSON else _file(kind)
         elif isinstance(schema, Schema):
             schema_told = schema
         else:
             schema_told = {"anyOf": list(schema)}
         content[kind] = {"schema": schema_told}
     return content
+
+
+def _file(kind: str) -> dict[str, Any]:
+    """The schema of an answer that is no JSON: text, or bytes."""
+    return {"type": "string"} if kind.startswith("text/") else dict(feed_bodies.BINARY)

@@ -68,7 +68,10 @@ def _state() -> _State:
     checked=False,
 )  # fmt: skip
 def readyz() -> Response:
-    """Say whether the service can do its work: take data, compute reports and keep them."""
+    """Say whether the service can do its work: take data, compute reports and keep them.
+
+    The answer is kept for a second. A busy database is ready.
+    """
     found, state = runner(), _state()
     with state.lock:
         if state.checked is None or time.monotonic() - state.checked[0] > KEPT_S:

@@ -32,6 +32,12 @@ class StoreId(BaseConverter):
         return quote(f"~{store_id}" if _DOTS.fullmatch(store_id) else store_id, safe="")
 
 
+class ReportId(BaseConverter):
+    """One segment; not that of the newest report, which has an address of its own."""
+
+    regex = r"(?!latest\.csv$)[^/]+"
+
+
 class KeepSegments:
     """WSGI decodes the whole path, so that an encoded slash looks like a real one. This keeps `%2F` and `%25` as they came."""
 

@@ -7,8 +7,9 @@ from marshmallow import fields, validate
 from storemon_flask.services.report_store import LISTED_STORES
 from storemon_flask.services.report_text import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
 from storemon_flask.services.workbook import MIME
+from storemon_flask.web import bodies
 from storemon_flask.web.contract import JSON, Answer
-from storemon_flask.web.schemas import Closed
+from storemon_flask.web.schemas import Closed, Component
 
 _ID: Final = {"description": "the report's id", "pattern": "^[0-9a-f]{32}$"}
 
@@ -65,7 +66,10 @@ class ShapeSchema(Closed):
     """What was asked beyond the classic windows, as it was asked."""
 
     kind = fields.String(allow_none=True, metadata={"description": "times or outages"})
-    windows = fields.List(fields.Raw(), metadata={"description": "stretches of time"})
+    windows = fields.List(
+        fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": bodies.WINDOW}),
+        metadata={"description": "stretches of time"},
+    )
     shortest_minutes = fields.Float(metadata={"description": "outages with less business time down are left out"})
     by = fields.String(allow_none=True, metadata={"description": "the calendar period of a row"})
     groups = fields.List(fields.String(), metadata={"description": "only stores of these groups"})
@@ -144,10 +148,19 @@ class ShapedSchema(CompleteSchema):
     """A finished report of another shape: its columns are named after its windows, or it has one row for each period or outage."""
 
     rows = fields.List(
-        fields.Dict(keys=fields.String(), values=fields.Raw(allow_none=True)),
+        Component("ShapedRow"),
         required=True,
         metadata={"description": "as the lines of the CSV"},
     )
+
+
+# Its columns are named after what was asked.
+SHAPED_ROW_COMPONENT: Final = {
+    "type": "object",
+    "description": "A row of a report of another shape: the columns of its CSV by their names; an empty cell is null.",
+    "properties": {},
+    "additionalProperties": {"type": ["string", "number", "null"], "description": "a cell"},
+}
 
 
 def _maybe(kind: type[fields.Field[Any]], about: str, **more: Any) -> fields.Field[Any]:

@@ -68,7 +68,11 @@ def reports(query: dict[str, Any]) -> Response:
     answers=report_schemas.LATEST,
 )  # fmt: skip
 def latest_report(query: dict[str, Any]) -> Response:
-    """Answer the newest report of this kind as CSV, computed first when none is fresh enough: an address for spreadsheets."""
+    """Answer the newest report of this kind as CSV, computed first when none is fresh enough: an address for spreadsheets.
+
+    The other parameters are the fields of a trigger. A report of the data as they are now always will do. When one has to be computed,
+    the call waits for it, up to 60 seconds, and answers 503 then; the same address asked again goes on waiting.
+    """
     guard.refuse_embedding()
     found = runner()
     report_id = found.latest(bodies.asked_by_address(query), query["max_age"] * SECOND_US)
@@ -81,7 +85,7 @@ def latest_report(query: dict[str, Any]) -> Response:
 
 
 @operation(
-    blueprint, "GET", "/api/v1/reports/<string:report_id>", scope="read", tag="reports",
+    blueprint, "GET", "/api/v1/reports/<report:report_id>", scope="read", tag="reports",
     answers={
         200: Answer("the report, without its rows", report_schemas.ReportSchema()),
         404: Answer("no report of that id"),
@@ -94,7 +98,7 @@ def one_report(report_id: str) -> Response:
 
 
 @operation(
-    blueprint, "DELETE", "/api/v1/reports/<string:report_id>", scope="write", tag="reports",
+    blueprint, "DELETE", "/api/v1/reports/<report:report_id>", scope="write", tag="reports",
     answers={
         204: Answer("it is gone"),
         404: Answer("no report of that id"),
@@ -108,7 +112,7 @@ def delete_report(report_id: str) -> Response:
 
 
 @operation(
-    blueprint, "GET", "/api/v1/reports/<string:report_id>/diff", scope="read", tag="reports", query=DiffQuery(),
+    blueprint, "GET", "/api/v1/reports/<report:report_id>/diff", scope="read", tag="reports", query=DiffQuery(),
     answers={
         200: Answer("the largest change first", report_schemas.DiffSchema()),
         404: Answer("no report of that id"),
@@ -117,7 +121,10 @@ def delete_report(report_id: str) -> Response:
     },
 )  # fmt: skip
 def diff(report_id: str, query: dict[str, Any]) -> Response:
-    """Say what changed since another report: each cell that differs, the largest change first."""
+    """Say what changed since another report: each cell that differs, the largest change first.
+
+    Rows are matched by store, kind, group and period; `total` says how many cells differ, also beyond `limit`.
+    """
     found = runner()
     changes = report_store.diff(found.database, found.settings.reports_dir, query["against"], report_id)
     return jsonify(

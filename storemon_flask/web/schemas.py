@@ -19,6 +19,14 @@ class Closed(Schema):
         unknown = RAISE
 
 
+class Component(fields.Raw):
+    """A value that is as a schema of the document's components says, which no schema here does."""
+
+    def __init__(self, component: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.component = component
+
+
 class Instant(fields.Field[int]):
     """An instant as ISO 8601 text; microseconds since 1970 UTC."""
 
@@ -121,7 +129,7 @@ class CountsSchema(Closed):
     )
 
 
-class FileSchema(CountsSchema):
+class LoadFileSchema(CountsSchema):
     """One file, with the first 100 of its rejected rows."""
 
     rejects = fields.List(
@@ -131,7 +139,7 @@ class FileSchema(CountsSchema):
     )
 
 
-class LoadedSchema(FileSchema):
+class LoadedSchema(LoadFileSchema):
     """What a push did."""
 
     load_id = fields.Integer(required=True, metadata=_LOAD_ID)
@@ -150,7 +158,7 @@ class LoadSchema(Closed):
 
     load_id = fields.Integer(required=True, metadata=_LOAD_ID)
     notes = _load_notes()
-    files = fields.List(fields.Nested(FileSchema), required=True, metadata={"description": "file by file"})
+    files = fields.List(fields.Nested(LoadFileSchema), required=True, metadata={"description": "file by file"})
 
 
 class PastLoadSchema(Closed):
@@ -206,5 +214,5 @@ def pushed_json(load_id: int, summary: FileSummary, load_notes: list[str], most_
 
 
 def file_json(summary: FileSummary, most_rejects: int) -> dict[str, Any]:
-    """As `FileSchema`."""
+    """As `LoadFileSchema`."""
     return {**counts_json(summary), "rejects": [reject_json(reject) for reject in summary.rejects[:most_rejects]]}

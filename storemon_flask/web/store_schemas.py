@@ -247,13 +247,13 @@ class OutageSchema(Closed):
 class SumsSchema(Closed):
     """The range in microseconds, as a report would have it: uptime + downtime + unknown = business."""
 
-    uptime_us = _count("up")
-    downtime_us = _count("down")
-    unknown_us = _count("of which nothing is known")
-    business_us = _count("all business time")
-    measured_us = _count("between two polls no further apart than the max gap")
-    uptime_low_us = _count("measured between two active polls")
-    uptime_high_us = _count("business time less what is measured between two inactive polls")
+    uptime_us = _count("microseconds up")
+    downtime_us = _count("microseconds down")
+    unknown_us = _count("microseconds of which nothing is known")
+    business_us = _count("microseconds of business time")
+    measured_us = _count("microseconds between two polls no further apart than the max gap")
+    uptime_low_us = _count("microseconds measured between two active polls")
+    uptime_high_us = _count("microseconds of business time less what is measured between two inactive polls")
 
 
 class TimelineSchema(Closed):

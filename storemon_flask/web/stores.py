@@ -32,7 +32,10 @@ blueprint = Blueprint("stores", __name__)
     answers={200: Answer("a page of stores, the worst first", StoresSchema())},
 )  # fmt: skip
 def stores(query: dict[str, Any]) -> Response:
-    """List stores with their status and uptime, worst first."""
+    """List stores with their status and uptime, worst first.
+
+    Numbers are as of the machine's clock, or of the newest poll when that is a day old or more; `as_of` says which.
+    """
     app = runner()
     found = snapshots.current(app.database, app.settings.rules, app.settings.default_timezone, app.places.for_a_list)
     wanted = Wanted(
@@ -74,7 +77,10 @@ def one_store(store_id: str) -> Response:
     answers={200: Answer("the timeline", TimelineSchema()), 404: Answer("no such store")},
 )  # fmt: skip
 def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
-    """Show a store's openings, what is known of them, its polls and its outages."""
+    """Show a store's openings, what is known of them, its polls and its outages.
+
+    The stretches of up, down and unknown time sum to the numbers of a report, exactly.
+    """
     app = runner()
     settings = app.settings
     now_us = time.time_ns() // 1000
