@@ -78,9 +78,10 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 
 def _zone(text: str) -> str:
-    if text not in zonedata.names():
+    name = zonedata.find(text)
+    if name is None:
         raise ValueError
-    return text
+    return name
 
 
 def _path(text: str) -> Path:

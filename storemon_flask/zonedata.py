@@ -22,6 +22,29 @@ def names() -> frozenset[str]:
 
 
 @cache
+def _by_folded_name() -> dict[str, str]:
+    return {name.casefold(): name for name in names()}
+
+
+def find(text: str) -> str | None:
+    """The name of the zone that is meant, in the spelling that exists; neither case nor blanks for underscores matter."""
+    return _by_folded_name().get(text.casefold().replace(" ", "_"))
+
+
+@cache
+def _by_windows_name() -> dict[str, str]:
+    # Not at the top: only a zone that does not exist is looked up here.
+    from tzlocal.windows_tz import win_tz
+
+    return {windows.casefold(): name for windows, name in win_tz.items()}
+
+
+def of_windows(text: str) -> str | None:
+    """The IANA zone that a Windows name such as `Eastern Standard Time` stands for, as Unicode's CLDR (windowsZones) has it."""
+    return _by_windows_name().get(text.casefold())
+
+
+@cache
 def zone(name: str) -> zoneinfo.ZoneInfo:
     """The zone of that name; `KeyError` (`ZoneInfoNotFoundError`) when there is none."""
     if name not in names():

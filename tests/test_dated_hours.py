@@ -151,11 +151,11 @@ def test_a_special_row_that_cannot_be_is_rejected_and_the_store_keeps_what_it_ha
 ) -> None:
     (summary,) = home.load(SPECIAL + f"a,2024-10-09,,\n{row}\n")
     assert summary.reasons == {reason: 1}
-    assert summary.notes == ["a: a row was rejected; only its other rows apply"]
+    assert summary.notes == ["a special hours row was rejected: store a has its other rows only"]
     assert home.business()[2] == 0.0
     (summary,) = home.load(SPECIAL + f"a,2024-10-08,,\n{row}\n")
     assert sorted(summary.reasons.values()) == [1, 1]
-    assert summary.notes == ["a: a row was rejected; the store keeps the hours it had"]
+    assert summary.notes == ["a special hours row was rejected: store a keeps the special hours it had"]
     assert home.business()[:3] == [3.0, 3.0, 0.0]
 
 

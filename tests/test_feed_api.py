@@ -157,7 +157,7 @@ def test_a_broken_line_of_hours_keeps_the_store_open_when_it_was(client: FlaskCl
     ]
     answer = push(client, "hours", "\n".join([*rows[:6], rows[6][:-1]]), "application/x-ndjson").json
     assert counts(answer) == (7, 0, 0, 0, 0, 7)
-    assert answer["notes"] == ["a: a row was rejected; the store keeps the hours it had"]
+    assert answer["notes"] == ["an hours row was rejected: store a keeps the hours it had"]
     assert [row for row in stored(settings)["hours"] if row[0] == "a"] == [
         ("a", 0, 32400, 61200),
         ("a", 1, 32400, 61200),
@@ -173,7 +173,7 @@ def test_hours_replace_a_store_and_say_what_they_mean(client: FlaskClient, setti
     assert answer["notes"] == [
         "1 rows with equal start and end were read as 24 hours",
         "2 earlier rows of these stores were replaced",
-        "c: no row could be used and it had none before; it counts as open 24x7",
+        "an hours row was rejected: store c had none before and counts as open 24x7",
     ]
     assert stored(settings)["hours"] == [("a", 2, 0, 0), ("b", 0, 36000, 36000)]
 

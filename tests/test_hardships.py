@@ -39,7 +39,7 @@ def test_a_store_keeps_its_hours_when_a_row_of_it_cannot_even_be_read(
         database, put(tmp_path / "again.csv", csv(HOURS + ",note", "a,0,10:00,17:00,x") + row + b"\n")
     ).files
     assert query(database.path, HOURS_SQL, "a") == [(0,), (1,)]
-    assert summary.notes == ["a: a row was rejected; the store keeps the hours it had"]
+    assert summary.notes == ["an hours row was rejected: store a keeps the hours it had"]
 
 
 def test_a_hours_file_missing_from_its_set_is_said_with_the_stores_that_lost_days(
@@ -52,7 +52,7 @@ def test_a_hours_file_missing_from_its_set_is_said_with_the_stores_that_lost_day
     summary = load(database, monday, tuesday).files[0]
     assert summary.notes == [
         "1 earlier rows of these stores were replaced",
-        f"a: lost earlier hours, and {tuesday} could not be read; was its week in there?",
+        f"store a lost earlier hours, and {tuesday} could not be read; was its week in there?",
     ]
 
 

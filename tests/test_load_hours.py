@@ -106,7 +106,7 @@ def test_a_store_with_a_rejected_row_keeps_the_hours_it_had(
     assert _hours(database, "other") == [(2, 36_000, 39_600)]
     assert counts(summary) == (3, 1, 0, 0, 0, 2)
     assert summary.reasons == {reason: 1, hours_set.KEPT: 1}
-    assert summary.notes == ["s: a row was rejected; the store keeps the hours it had"]
+    assert summary.notes == ["an hours row was rejected: store s keeps the hours it had"]
     kept = query(
         database.path,
         "SELECT line, reason, text FROM reject JOIN load_file ON load_file.id = load_file WHERE load = 2 ORDER BY line",
@@ -130,8 +130,8 @@ def test_without_earlier_hours_the_valid_rows_apply_and_the_summary_names_the_st
     assert _hours(database, "s") == [(0, 32_400, 61_200)]
     assert counts(summary) == (3, 1, 0, 0, 0, 2)
     assert summary.notes == [
-        "s: a row was rejected; only its other rows apply",
-        "t: no row could be used and it had none before; it counts as open 24x7",
+        "an hours row was rejected: store s has its other rows only",
+        "an hours row was rejected: store t had none before and counts as open 24x7",
     ]
     assert query(database.path, "SELECT store_id FROM store") == [("s",)]
 
@@ -144,7 +144,7 @@ def test_a_store_named_by_a_row_of_the_wrong_length_keeps_its_hours_too_and_is_n
     (summary,) = load(database, file("b.csv", HOURS, "s,0,09:00,18:00", bad)).files
     assert summary.counts.rejected >= 1
     assert _hours(database, "s") == [(0, 32_400, 61_200), (1, 32_400, 61_200)]
-    assert summary.notes == ["s: a row was rejected; the store keeps the hours it had"]
+    assert summary.notes == ["an hours row was rejected: store s keeps the hours it had"]
 
 
 @pytest.mark.usefixtures("small_blocks")

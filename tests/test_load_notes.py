@@ -14,6 +14,7 @@ from feed_helpers import HOURS, POLLS, STORES, ZONES, push, upload
 from flask.testing import FlaskClient
 from ingest_helpers import put, put_zip
 
+from storemon_flask.ingest import records, values
 from storemon_flask.services import load_notes
 from storemon_flask.settings import Settings
 from storemon_flask.storage import matching
@@ -349,3 +350,50 @@ def test_notes_are_committed_with_the_last_rows_of_the_load(
     monkeypatch.setattr(load_notes.LoadNotes, "build", fail)
     assert push(client, "polls", polls("b")).status_code == 500
     assert sql(settings.database, "SELECT store_id FROM store") == [("a",)]
+
+
+# Rejected rows of time zones and hours
+
+
+def test_a_rejected_zone_names_the_store_and_the_zone_it_counts_in(client: FlaskClient) -> None:
+    rows = "ny1,Eastern Standard Time\nla,Mars/Base\nto,asia/tokyo\nto,Tokyo\nrome\n"
+    answer = push(client, "timezones", ZONES + rows)
+    assert answer.json["reasons"] == {
+        "time zone is the Windows name of America/New_York; write America/New_York": 1,
+        values.ZONE: 2,
+        records.FIELDS_FEW: 1,
+    }
+    assert notes(answer) == [
+        "1 store is new in this load: to",
+        "time zone rows were rejected: stores la, ny1 and rome count in America/Chicago, the default",
+        "a time zone row was rejected: store to counts in the zone of its other row, Asia/Tokyo",
+    ]
+    assert notes(push(client, "timezones", ZONES + "ny1,EDT\n")) == [
+        "a time zone row was rejected: store ny1 counts in America/Chicago, the default"
+    ]
+    assert notes(push(client, "timezones", ZONES + "to,Tokyo\n")) == [
+        "a time zone row was rejected: store to keeps the zone it had, Asia/Tokyo"
+    ]
+    assert notes(client.get("/api/v1/loads/3")) == [
+        "a time zone row was rejected: store to keeps the zone it had, Asia/Tokyo"
+    ]
+    assert "store to keeps the zone it had, Asia/Tokyo" in client.get("/data/loads/3").text
+
+
+def test_many_rejected_zones_are_counted_and_a_later_file_of_the_load_counts(client: FlaskClient) -> None:
+    bad = "".join(f"s{number:02d},Nowhere\n" for number in range(17))
+    good = "".join(f"s{number:02d},UTC\n" for number in range(5))
+    assert notes(upload(client, ("a.csv", ZONES + bad), ("b.csv", ZONES + good)))[1:] == [
+        "time zone rows were rejected: stores s05, s06, s07, s08, s09 and 7 more count in America/Chicago, the default",
+        "time zone rows were rejected: stores s00, s01, s02, s03 and s04 count in the zones of their other rows, UTC",
+    ]
+
+
+def test_rejected_hours_of_many_stores_are_one_note(client: FlaskClient) -> None:
+    good = "".join(f"s{number},0,09:00,17:00\n" for number in range(9))
+    push(client, "hours", HOURS + good)
+    bad = "".join(f"{name}{number},1,nine,17:00\n" for name in "st" for number in range(9))
+    assert push(client, "hours", HOURS + bad).json["notes"][:2] == [
+        "hours rows were rejected: stores s0, s1, s2, s3, s4 and 4 more keep the hours they had",
+        "hours rows were rejected: stores t0, t1, t2, t3, t4 and 4 more had none before and count as open 24x7",
+    ]

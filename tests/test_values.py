@@ -6,8 +6,10 @@ import time
 import unicodedata
 
 import pytest
+from tzlocal.windows_tz import win_tz
 from value_helpers import BAD_INSTANTS, GOOD_INSTANTS
 
+from storemon_flask import zonedata
 from storemon_flask.ingest import values
 from storemon_flask.ingest.values import BadValue
 
@@ -223,12 +225,56 @@ def test_a_time_zone_is_an_iana_name_that_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "America/Gotham", "CST-6", "localtime", "Factory", "../etc/passwd", "America", "America/chicago"]
+    "name", ["", "America/Gotham", "CST-6", "localtime", "Factory", "../etc/passwd", "America", "America\\Chicago"]
 )
 def test_any_other_time_zone_is_refused(name: str) -> None:
     with pytest.raises(BadValue) as bad:
         values.time_zone(name)
     assert str(bad.value) == values.ZONE
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("america/new_york", "America/New_York"),
+        ("AMERICA/NEW_YORK", "America/New_York"),
+        ("America/New York", "America/New_York"),
+        (" us/eastern\u00a0", "US/Eastern"),
+        ("\ufeffEurope/Paris\u200b", "Europe/Paris"),
+        ("utc", "UTC"),
+        ("etc/gmt+5", "Etc/GMT+5"),
+        ("america/port-au-prince", "America/Port-au-Prince"),
+    ],
+)
+def test_a_time_zone_is_known_in_any_case_and_has_the_spelling_that_exists(text: str, name: str) -> None:
+    assert values.time_zone(text) == name
+
+
+@pytest.mark.parametrize(
+    ("windows", "name"),
+    [
+        ("Eastern Standard Time", "America/New_York"),
+        ("eastern standard time ", "America/New_York"),
+        ("W. Europe Standard Time", "Europe/Berlin"),
+        ("India Standard Time", "Asia/Calcutta"),
+        ("US Mountain Standard Time", "America/Phoenix"),
+    ],
+)
+def test_a_windows_zone_is_refused_with_the_iana_zone_it_stands_for(windows: str, name: str) -> None:
+    with pytest.raises(BadValue) as bad:
+        values.time_zone(windows)
+    assert str(bad.value) == f"time zone is the Windows name of {name}; write {name}"
+
+
+def test_every_windows_zone_stands_for_a_zone_that_exists() -> None:
+    assert len(win_tz) > 130
+    for windows, name in win_tz.items():
+        assert zonedata.find(name) == name
+        assert zonedata.find(windows) or zonedata.of_windows(windows) == name
+
+
+def test_no_two_zones_differ_only_in_case() -> None:
+    assert {zonedata.find(name.upper()) for name in zonedata.names()} == zonedata.names()
 
 
 def test_no_reason_contains_the_value_so_that_rejects_can_be_counted_by_reason() -> None:

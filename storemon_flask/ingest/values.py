@@ -1,6 +1,7 @@
 """What one field may be (SPEC 2). Each reader takes text and returns a value, or raises `BadValue` with the reason.
 
-A reason never contains the value: rejects are counted by reason, and the row's text is kept beside it.
+A reason never contains the value: rejects are counted by reason, and the row's text is kept beside it. At the most it names one of
+few things that the value stands for.
 """
 
 import re
@@ -45,6 +46,7 @@ TIME = "start_time_local or end_time_local is not a time of day (H:MM or HH:MM[:
 VALID_FROM = "valid_from is not a date (YYYY-MM-DD, 1970 to 2199), nor empty"
 DATE = "date is not a date (YYYY-MM-DD, 1970 to 2199)"
 ZONE = "time zone is not the name of an IANA zone"
+ZONE_WINDOWS = "time zone is the Windows name of {0}; write {0}"
 MAX_NAME_CHARACTERS = 200
 NAME_LONG = f"name or group is longer than {MAX_NAME_CHARACTERS} characters"
 NAME_CONTROL = "name or group contains a control character"
@@ -227,10 +229,12 @@ def _days(text: str, reason: str) -> int:
 
 
 def time_zone(text: str) -> str:
-    """The name of an IANA zone that exists."""
-    name = text.strip()
-    if name not in zonedata.names():
-        raise BadValue(ZONE)
+    """The name of an IANA zone that exists, in the spelling that exists."""
+    cleaned = cut_ends(text)
+    name = zonedata.find(cleaned)
+    if name is None:
+        windows = zonedata.of_windows(cleaned)
+        raise BadValue(ZONE if windows is None else ZONE_WINDOWS.format(windows))
     return name
 
 

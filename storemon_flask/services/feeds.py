@@ -88,10 +88,12 @@ class Facts:
         keyed: Iterable[tuple[Key, Said]],
         stored: Callable[[sqlite3.Connection, Iterable[str]], dict[Any, Said]],
         replace: Callable[[sqlite3.Connection, dict[Any, Said], list[Any]], None],
+        spoiled: set[str],
     ) -> None:
-        """Reads everything; `stored` and `replace` are the storage's."""
+        """Reads everything; `stored` and `replace` are the storage's; reading adds to `spoiled` the stores with a rejected row."""
         self.summary = summary
         self.log = log
+        self.spoiled = spoiled
         self._stored = stored
         self._replace = replace
         self._said: dict[Key, Said] = {}
@@ -138,17 +140,22 @@ class Facts:
         """Nothing is held."""
 
 
-def zones(summary: FileSummary, log: RejectLog, blocks: Iterable[Rows]) -> Facts:
+def zones(summary: FileSummary, log: RejectLog, blocks: Iterable[Rows], spoiled: set[str]) -> Facts:
     """The time zones feed: a store's zone, from a date on."""
     keyed = (((store_id, valid_from), (zone,)) for store_id, zone, valid_from in _rows(blocks))
-    return Facts(summary, log, keyed, opening_hours.zones_of, opening_hours.replace_zones)
+    return Facts(summary, log, keyed, opening_hours.zones_of, opening_hours.replace_zones, spoiled)
 
 
-def names(summary: FileSummary, log: RejectLog, blocks: Iterable[Rows]) -> Facts:
+def names(summary: FileSummary, log: RejectLog, blocks: Iterable[Rows], spoiled: set[str]) -> Facts:
     """The stores feed: names and groups."""
     keyed = (((store_id,), (name, group)) for store_id, name, group in _rows(blocks))
     return Facts(
-        summary, log, keyed, stores.names_of, lambda connection, names, gone: stores.replace_names(connection, names)
+        summary,
+        log,
+        keyed,
+        stores.names_of,
+        lambda connection, names, gone: stores.replace_names(connection, names),
+        spoiled,
     )
 
 

@@ -4,7 +4,7 @@ Hours come in versions, each of one store and one local date: weekly hours from 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.small import Rows
 from storemon_flask.model import UNDATED, Bools, FileSummary, Ints
 from storemon_flask.services import version_rows
+from storemon_flask.services.lookalikes import named_stores
 from storemon_flask.services.version_rows import SECONDS, START, VERSION, Feed
 from storemon_flask.storage import stores
 from storemon_flask.storage.opening_hours import Version
@@ -148,20 +149,32 @@ class HoursSet:
         if len(gone):
             summary.notes.append(f"{len(gone):,} earlier rows of these stores were replaced")
             if unusable:
-                summary.notes += [
-                    f"{store_id}: lost earlier hours, and {', '.join(unusable)} could not be read; was its week in there?"
-                    for store_id in sorted(self._stores_of(gone))
-                ]
-        applied = self._stores_of(keys) if self.spoiled else set()
-        for store_id in sorted(self.spoiled):
-            if store_id in kept:
-                summary.notes.append(f"{store_id}: a row was rejected; the store keeps the hours it had")
-            elif store_id in applied:
-                summary.notes.append(f"{store_id}: a row was rejected; only its other rows apply")
-            elif self._feed is version_rows.WEEKLY:
-                summary.notes.append(f"{store_id}: no row could be used and it had none before; it counts as open 24x7")
-            else:
-                summary.notes.append(f"{store_id}: no row could be used; its weekly hours apply")
+                lost = sorted(self._stores_of(gone))
+                summary.notes.append(
+                    f"{named_stores(lost)} lost earlier hours, and {', '.join(unusable)} could not be read; "
+                    f"{'was its week' if len(lost) == 1 else 'were their weeks'} in there?"
+                )
+        summary.notes += self._consequences(kept, self._stores_of(keys) if self.spoiled else set())
+
+    def _consequences(self, kept: set[str], applied: set[str]) -> Iterator[str]:
+        """Which hours the stores have of which a row was rejected: those they had, or their other rows, or none."""
+        name = "hours" if self._feed is version_rows.WEEKLY else "special hours"
+        for store_ids, one, several in (
+            (self.spoiled & kept, f"keeps the {name} it had", f"keep the {name} they had"),
+            (self.spoiled & applied - kept, "has its other rows only", "have their other rows only"),
+            (
+                self.spoiled - applied - kept,
+                *(
+                    ("had none before and counts as open 24x7", "had none before and count as open 24x7")
+                    if self._feed is version_rows.WEEKLY
+                    else ("has its weekly hours then", "have their weekly hours then")
+                ),
+            ),
+        ):
+            if store_ids:
+                alone = len(store_ids) == 1
+                rows = f"{'a' if name != 'hours' else 'an'} {name} row was" if alone else f"{name} rows were"
+                yield f"{rows} rejected: {named_stores(sorted(store_ids))} {one if alone else several}"
 
 
 def _count(summary: FileSummary, log: RejectLog, keys: Ints, is_first: Bools, old: Ints) -> None:

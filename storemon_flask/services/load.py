@@ -219,9 +219,9 @@ class _Loading:
                 return self._polls(summary, log, poll_feed.read_records(batches, latest_us, log))
             rows = small.read_records(source.feed, batches, log, spoiled)
         if summary.feed == "timezones":
-            return feeds.zones(summary, log, rows)
+            return feeds.zones(summary, log, rows, spoiled)
         if summary.feed == "stores":
-            return feeds.names(summary, log, rows)
+            return feeds.names(summary, log, rows, spoiled)
         (self.hours if summary.feed == "hours" else self.special_hours).add(summary, log, rows, spoiled)
         return None
 

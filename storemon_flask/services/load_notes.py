@@ -13,8 +13,8 @@ from storemon_flask.model import DAY_US, WEEK_US, Ints
 from storemon_flask.services import few_heard, lookalikes
 from storemon_flask.services.feeds import Facts, Polls, Staged
 from storemon_flask.services.hours_set import HoursSet
-from storemon_flask.services.lookalikes import shown, some
-from storemon_flask.storage import matching, polls, store_facts, stores
+from storemon_flask.services.lookalikes import named_stores, shown, some
+from storemon_flask.storage import matching, opening_hours, polls, store_facts, stores
 
 _EXAMPLES: Final = 3
 _MOST_GROUPS: Final = 5
@@ -45,6 +45,8 @@ class LoadNotes:
         self._highest_before = -1
         self._new: list[tuple[int, int]] = []
         self._applied: list[polls.Applied] = []
+        self._zone_rejected: set[str] = set()
+        self._zone_given: set[str] = set()
 
     @contextmanager
     def watching(self, connection: sqlite3.Connection, feed: str) -> Iterator[None]:
@@ -63,8 +65,12 @@ class LoadNotes:
         """What a file that was applied says of which stores."""
         if isinstance(staged, Polls) and staged.applied is not None:
             self._applied.append(staged.applied)
-        elif isinstance(staged, Facts) and self._several:
-            self._files.setdefault(staged.summary.feed, []).append((staged.summary.file, staged.store_ids))
+        elif isinstance(staged, Facts):
+            if staged.summary.feed == "timezones":
+                self._zone_rejected |= staged.spoiled
+                self._zone_given |= staged.store_ids
+            if self._several:
+                self._files.setdefault(staged.summary.feed, []).append((staged.summary.file, staged.store_ids))
 
     def add_hours(self, feed: str, hours: HoursSet) -> None:
         """The same of the files of one replacement set."""
@@ -76,6 +82,7 @@ class LoadNotes:
         return [
             *self._newest_moved(connection),
             *self._new_stores(connection),
+            *self._rejected_zones(connection),
             *self._unmatched(connection),
             *self._alike(connection),
             *self.of_files(),
@@ -144,6 +151,27 @@ class LoadNotes:
         if len(fresh) > _FEW_FIRST:
             return {"hours", "timezones"}
         return {feed for feed in ("hours", "timezones") if fresh and matching.any_without(connection, feed, fresh)}
+
+    def _rejected_zones(self, connection: sqlite3.Connection) -> Iterator[str]:
+        """In which zone the stores count whose time zone row was rejected."""
+        zones: dict[str, list[str]] = {store_id: [] for store_id in sorted(self._zone_rejected)}
+        for (store_id, _), (name,) in sorted(opening_hours.zones_of(connection, zones).items()):
+            zones[store_id].append(name)
+        default = [store_id for store_id, names in zones.items() if not names]
+        given = [store_id for store_id, names in zones.items() if names and store_id in self._zone_given]
+        earlier = [store_id for store_id, names in zones.items() if names and store_id not in self._zone_given]
+        if default:
+            count = "counts" if len(default) == 1 else "count"
+            yield f"{_zone_rows(default)}: {named_stores(default)} {count} in {self._default_zone}, the default"
+        for store_ids, one, several in (
+            (earlier, "keeps the zone it had", "keep the zones they had"),
+            (given, "counts in the zone of its other row", "count in the zones of their other rows"),
+        ):
+            if store_ids:
+                names = list(dict.fromkeys(", then ".join(zones[store_id]) for store_id in store_ids))
+                which = names[0] if len(names) == 1 else some(names[:_EXAMPLES], len(names))
+                what = one if len(store_ids) == 1 else several
+                yield f"{_zone_rows(store_ids)}: {named_stores(store_ids)} {what}, {which}"
 
     def _alike(self, connection: sqlite3.Connection) -> Iterator[str]:
         """Stores that look alike, of which one at least is new."""
@@ -273,6 +301,10 @@ def _passed_over(items: Sequence[PassedOver]) -> Iterator[str]:
     left = len(items) - _MOST_PASSED_OVER
     if left > 0:
         yield f"passed over: {'1 more file' if left == 1 else f'{left:,} more files'}"
+
+
+def _zone_rows(store_ids: Sequence[str]) -> str:
+    return "a time zone row was rejected" if len(store_ids) == 1 else "time zone rows were rejected"
 
 
 def _joined(words: Sequence[str]) -> str:

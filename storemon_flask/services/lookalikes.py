@@ -15,6 +15,8 @@ _ZEROS: Final = re.compile(r"^0+(?=[0-9])", re.MULTILINE)
 _POINT_ZERO: Final = re.compile(r"^([0-9]+)\.0+$", re.MULTILINE)
 # So many significant digits does a spreadsheet keep of a number; what comes from JavaScript has up to two more.
 _DIGITS: Final = 15
+# So many stores are named where more have the same told of them.
+_NAMED: Final = 5
 _ROUNDED: Final = re.compile(rf"[1-9][0-9]{{{_DIGITS - 1}}}[0-9]{{0,2}}0+")
 
 
@@ -103,6 +105,11 @@ def some(ids: Iterable[str], total: int) -> str:
     if total > len(names):
         return f"{', '.join(names)} and {total - len(names):,} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def named_stores(ids: Sequence[str]) -> str:
+    """Those stores, five of them by their ids: `store a`, `stores a and b`, `stores a, b, c, d, e and 12 more`."""
+    return f"{'store' if len(ids) == 1 else 'stores'} {some(ids[:_NAMED], len(ids))}"
 
 
 def _differences(group: list[str]) -> tuple[str, ...]:
