@@ -37,7 +37,7 @@ def test_the_list(home):
     assert rows == [
         ["store", "status", "for", "last poll (UTC)", "day %", "week %"],
         ["worked", "closed", "0 min", "2024-10-14 11:15", "58.06", "58.06"],
-        [FORMULA_ID, "up", "24 h 30 min", "2024-10-14 12:00", "100.00", "100.00"],
+        [FORMULA_ID, "up", "24 h 30 min", "2024-10-14 12:00", "100.00", "100.00?", "week of 24.5 h known"],
         [QUOTED_ID, "no_data", "-", "-"],
         ["silent", "no_data", "-", "-"],
     ]
@@ -164,6 +164,31 @@ def test_colours_are_for_terminals_and_not_with_no_color(home):
     plain = on_terminal(home, *arguments, NO_COLOR="1")
     assert "\x1b" not in plain
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain == run(home, *arguments).stdout
+
+
+def test_percentages_that_know_little_say_so(database, settings, tmp_path):
+    rows = [f"{'a' * 36},2024-10-14 {hour:02d}:30:00 UTC,active" for hour in range(12, 24)]
+    (tmp_path / "feeds").mkdir()
+    (tmp_path / "feeds" / "polls.csv").write_text("\n".join(["store_id,timestamp_utc,status", *rows]) + "\n")
+    (tmp_path / "feeds" / "zones.csv").write_text(f"store_id,timezone_str\n{'a' * 36},UTC\n")
+    load_folder(database, tmp_path / "feeds")
+    found = store_list.snapshot(database, settings.rules, ZONE, instants.read("2024-10-14T23:30Z"))
+    assert lines(found, [0], 80)[1:] == [
+        f"{'a' * 36}  up      35 h  100.00  100.00?",
+        "  last poll 2024-10-14 23:30 UTC",
+        "  week of 35 h known",
+    ]
+    assert lines(found, [0], 110)[1].endswith("  100.00  100.00?  week of 35 h known")
+    database.close()
+    shown = run(settings.home, "store", "a" * 36, "--from", "2024-10-12").stdout.splitlines()
+    assert [line.split("  ")[-1].strip() for line in shown if line.startswith(("Sun", "Mon"))] == [
+        "100.00 of 12h",
+        "100.00 %",
+    ]
+    assert shown[-1] == "  last week: 100.00? is of 35 h known"
+    coloured = on_terminal(settings.home, "store", "a" * 36)
+    assert "\x1b[90m100.00?\x1b[0m" in coloured
+    assert "\x1b[90m100.00 of 12h\x1b[0m" in coloured
 
 
 @pytest.fixture

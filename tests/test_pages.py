@@ -1,10 +1,11 @@
 """Pages for people, as the server makes them: what they say, what they weigh, how they refuse; nothing hostile gets out."""
 
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import FORMULA_ID, ROOT, STORE_IDS
+from conftest import FORMULA_ID, ROOT, STORE_IDS, load_folder
 from flask import Flask
 from flask.testing import FlaskClient
 from test_docs_page import Page
@@ -246,6 +247,28 @@ def test_thirty_days_of_many_polls_are_a_small_page_that_hides_no_downtime(
         r"00:00 CDT–00:00 CDT: \d+ h(?: \d+ min)? up, \d+ .* down, in \d+ stretches too short", found.text
     )
     assert bool(together) == (minutes * len(pattern) < 60 or (minutes, pattern) == (60, "10"))
+
+
+def test_percentages_that_know_little_say_so_on_every_page(
+    client: FlaskClient, database: Database, tmp_path: Path
+) -> None:
+    """Up whenever it was looked at, on one of seven days."""
+    rows = [f"one,2024-10-14 {hour:02d}:30:00 UTC,active" for hour in range(12, 24)]
+    (tmp_path / "polls.csv").write_text("\n".join(["store_id,timestamp_utc,status", *rows]) + "\n")
+    (tmp_path / "zones.csv").write_text("store_id,timezone_str\none,UTC\n")
+    load_folder(database, tmp_path)
+    little = '<span class="little">100.00 % <small>of 35 h known</small></span>'
+    now = client.get("/").text
+    assert now.count(little) == 1
+    assert "little-fill" in now
+    store = client.get("/stores/one").text
+    assert store.count(little) == 2
+    assert '<span class="little">100.00 % <small>of 11.5 h known</small></span>' in store
+    asked = client.post("/trigger_report", json={"columns": "full", "totals": True, "by": "week"})
+    page = client.get(f"/reports/{asked.json['report_id']}").text
+    assert page.count('<td class="little">100.00<small class="known">of ') == 2
+    assert "more than a tenth of the business time is unknown" in page
+    assert client.get("/api/v1/stores/one").json["little_known_last_week"] is True
 
 
 def test_a_store_never_polled_and_one_without_hours(loaded: FlaskClient) -> None:

@@ -169,6 +169,50 @@ def test_a_hundred_percent_that_is_rounded_is_not_up_all_the_time(tmp_path: Path
     assert page.tones == [["", "", "", "down", "", "down"]]
 
 
+LITTLE = """store_id,uptime_hours,downtime_hours,unknown_hours,business_hours,uptime_percent
+best,167.00,1.00,0.00,168.00,99.40
+little,21.00,0.00,147.00,168.00,100.00
+worse,20.00,1.00,147.00,168.00,95.24
+nothing,0.00,0.00,168.00,168.00,
+tenth,151.20,0.00,16.80,168.00,100.00
+closed,0.00,0.00,0.00,0.00,
+"""
+
+
+def test_percentages_that_know_little_say_so_and_come_after_the_others(tmp_path: Path) -> None:
+    page = look(tmp_path, LITTLE)
+    assert [tones[-1] for tones in page.tones] == ["down", "little", "little", "unknown", "", ""]
+    assert [known[-1] for known in page.known] == ["", "of 21 h known", "of 21 h known", "", "", ""]
+    assert {note for known in page.known for note in known[:-1]} == {""}
+    down = look(tmp_path, LITTLE, View("uptime_percent", descending=True))
+    assert [cells[0] for cells in down.rows] == ["tenth", "best", "little", "worse", "nothing", "closed"]
+    up = look(tmp_path, LITTLE, View("uptime_percent"))
+    assert [cells[0] for cells in up.rows] == ["best", "tenth", "worse", "little", "nothing", "closed"]
+    # Amounts have their own order.
+    assert look(tmp_path, LITTLE, View("uptime_hours")).rows[2][0] == "worse"
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "text"),
+    [
+        (("_last_hour", "_last_hour"), "of 6 min known"),
+        (("_last_week", "_last_week"), "of 6 h known"),
+        (("_minutes", ""), "of 6 min known"),
+        (("_hours", ""), "of 6 h known"),
+    ],
+)
+def test_what_is_known_has_the_unit_of_its_amounts(tmp_path: Path, suffixes: tuple[str, str], text: str) -> None:
+    amount, percent = suffixes
+    page = look(tmp_path, f"store_id,unknown{amount},business{amount},uptime_percent{percent}\na,54.00,60.00,100.00\n")
+    assert page.known == [["", "", "", text]]
+
+
+def test_without_columns_of_unknown_and_business_time_nothing_is_said(tmp_path: Path) -> None:
+    page = look(tmp_path, "store_id,uptime_percent_last_week\na,100.00\nb,50.00\n", View("uptime_percent_last_week"))
+    assert page.known == [["", ""], ["", ""]]
+    assert [cells[0] for cells in page.rows] == ["b", "a"]
+
+
 def test_periods_and_outages_have_their_units(tmp_path: Path) -> None:
     text = (
         "store_id,period,uptime_minutes,downtime_minutes,uptime_percent\na,2024-10-01T09:00-05:00,60.00,0.00,100.00\n"

@@ -15,7 +15,7 @@ from store_list_helpers import NOW, YEAR_LATER, ZONE
 from storemon_flask.core.status import STATUSES
 from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
-from storemon_flask.services import instants, report, store_list, store_pages, timeline
+from storemon_flask.services import instants, report, report_text, store_list, store_pages, timeline
 from storemon_flask.services.live import Moment
 from storemon_flask.services.report import Question
 from storemon_flask.services.report_text import hundredths, percent_hundredths
@@ -56,6 +56,7 @@ def test_a_store_is_told_with_everything(database, settings, small_fleet):
         "downtime_last_day": 1.26,
         "unknown_last_day": 0.0,
         "business_last_day": 3.0,
+        "little_known_last_day": False,
         "uptime_percent_last_week": 58.06,
         "uptime_percent_low_last_week": 0.0,
         "uptime_percent_high_last_week": 100.0,
@@ -63,6 +64,7 @@ def test_a_store_is_told_with_everything(database, settings, small_fleet):
         "downtime_last_week": 1.26,
         "unknown_last_week": 0.0,
         "business_last_week": 3.0,
+        "little_known_last_week": False,
     }
 
 
@@ -146,8 +148,10 @@ def invented(stores, day=None, status=None, names=None, groups=None, seed=1):
     columns |= {"status": random.integers(0, 6, stores) if status is None else np.array(status)}
     columns |= {name: random.integers(-1, 5, stores) for name in ("since", "last_poll")}
     columns |= {"since_or_earlier": np.zeros(stores, dtype=np.int64)}
+    columns |= {name: random.integers(0, 2, stores) for name in store_list.LITTLE_KNOWN}
     if day is not None:
         columns["uptime_percent_last_day"] = np.array(day)
+        columns["little_known_last_day"] = np.zeros(stores, dtype=np.int64)
     columns["worst"] = store_list._worst(columns)
     ids = [f"s{place * 7 % max(stores, 1)}-{place}" for place in range(stores)]
     names = names or [("", "Annex", "bar")[place % 3] for place in range(stores)]
@@ -182,10 +186,12 @@ def test_every_sort_is_that_of_the_values_with_ties_by_id_and_nothing_last(sort,
         return found.record(place)[sort]
 
     places = sorted(range(60), key=lambda place: found.ids[place])
+    # `reverse` keeps the order of ties, by id.
     some = sorted((p for p in places if value(p) is not None), key=value, reverse=descending)
-    if descending:
-        # `reverse` keeps the order of ties, by id.
-        assert [value(p) for p in some] == sorted((value(p) for p in some), reverse=True)
+    if "percent" in sort:
+        window = sort[-len("last_week") :].strip("_")
+        assert {bool(found.record(p)[f"little_known_{window}"]) for p in some} == {False, True}
+        some.sort(key=lambda p: found.record(p)[f"little_known_{window}"])
     expected = some + [p for p in places if value(p) is None]
     assert listed(found, sort=sort, descending=descending) == [found.ids[p] for p in expected]
 
@@ -271,6 +277,54 @@ def test_a_cursor_brings_its_sort_and_order_with_it():
     first = store_pages.page(found, Wanted(**names, limit=4))
     rest = store_pages.page(found, Wanted(sort="worst", cursor=first.next))
     assert [found.ids[place] for place in first.places + rest.places] == listed(found, **names)
+
+
+def test_who_is_known_little_about_is_never_the_best(database, settings, tmp_path):
+    """A store up whenever it was looked at, for 21 of 168 hours, and one known for nearly all of them, with an outage."""
+    rows = [f"little,2024-10-14 {hour:02d}:00:00,active" for hour in range(9, 12)]
+    rows += [
+        f"enough,2024-10-{7 + at // 24:02d} {at % 24:02d}:00:00,{'inactive' if at == 60 else 'active'}"
+        for at in range(168)
+        if at % 24 < 12 or at < 145
+    ]
+    rows += ["last,2024-10-14 12:00:00,inactive"]
+    (tmp_path / "feeds").mkdir()
+    (tmp_path / "feeds" / "polls.csv").write_text("\n".join(["store_id,timestamp_utc,status", *rows]) + "\n")
+    hours = [f"last,{day},12:00,12:01" for day in range(7)] + ["last,0,13:00,15:00"]
+    (tmp_path / "feeds" / "hours.csv").write_text(
+        "\n".join(["store_id,day,start_time_local,end_time_local", *hours]) + "\n"
+    )
+    (tmp_path / "feeds" / "zones.csv").write_text("store_id,timezone\nlittle,UTC\nenough,UTC\nlast,UTC\n")
+    load_folder(database, tmp_path / "feeds")
+    found = made(database, settings)
+    told = records(found)
+    assert (told["little"]["uptime_percent_last_week"], told["little"]["little_known_last_week"]) == (100.0, True)
+    assert told["enough"]["uptime_percent_last_week"] < 100
+    assert told["enough"]["little_known_last_week"] is False
+    for name in ("uptime_percent", "uptime_percent_high", "uptime_percent_low"):
+        for descending in (False, True):
+            order = listed(found, sort=f"{name}_last_week", descending=descending)
+            assert order[0] == "enough", (name, descending)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "business", "text"),
+    [
+        (0, 0, ""),
+        (0, 16_800, ""),
+        (1_680, 16_800, ""),
+        (1_681, 16_800, "of 151.19 h known"),
+        (14_700, 16_800, "of 21 h known"),
+        (14_750, 16_800, "of 20.5 h known"),
+        (16_799, 16_800, "of 0.01 h known"),
+        (16_800, 16_800, "of under 0.01 h known"),
+        (1, 1, "of under 0.01 h known"),
+    ],
+)
+def test_a_percentage_knows_little_when_more_than_a_tenth_is_unknown(unknown, business, text):
+    assert report_text.known_text(unknown, business) == text
+    assert report_text.knows_little(unknown, business) is bool(text)
+    assert report_text.knows_little(np.array([unknown]), np.array([business])).tolist() == [bool(text)]
 
 
 def test_zone_and_text_filter():

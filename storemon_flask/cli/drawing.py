@@ -1,5 +1,6 @@
 """A timeline as lines of text: a row per local day, a cell per half hour, told apart without colour."""
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from storemon_flask import zonedata
 from storemon_flask.core import timeline
 from storemon_flask.core.timeline import Stretches
 from storemon_flask.model import HOUR_US, Bools, Ints
-from storemon_flask.services.report_text import percent_hundredths
+from storemon_flask.services.report_text import hundredths, knows_little, percent_hundredths
 from storemon_flask.services.timeline import StoreTimeline
 
 CELL_US: Final = HOUR_US // 2
 LEGEND: Final = "= up  X down  ? unknown  . closed   half an hour a cell, the worst of it shown"
+_UNSURE: Final = re.compile(r"\d+\.\d\d\?")
 _UP, _DOWN, _UNKNOWN, _CLOSED, _OUTSIDE = "=", "X", "?", ".", " "
 _COLOURS: Final = {_UP: "green", _DOWN: "red", _UNKNOWN: "yellow", _CLOSED: "bright_black"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -50,7 +52,8 @@ def clock(zone_name: str, utc: bool) -> Clock:
 
 
 def rows(found: StoreTimeline, clock: Clock, colour: bool) -> Iterator[str]:
-    """The picture: hours across, then each local day of the range with its uptime; a zone's change makes rows of 23 or 25 h."""
+    """The picture: hours across, then each local day of the range with its uptime (and of how much that is, where little is
+    known); a zone's change makes rows of 23 or 25 h."""
     days = list(_days(found, clock))
     width = max((len(label) for label, _, _ in days), default=0)
     yield " " * width + "  " + "".join(f"{hour:<6}" for hour in range(0, 24, 3)).rstrip()
@@ -60,7 +63,21 @@ def rows(found: StoreTimeline, clock: Clock, colour: bool) -> Iterator[str]:
         day = timeline.sums(found.stretches, start, end, 1)
         percent = int(percent_hundredths(day["uptime"], day["uptime"] + day["downtime"])[0])
         share = f"{percent // 100:3d}.{percent % 100:02d} %" if percent >= 0 else ""
+        unknown, business = (int(hundredths(day[name], HOUR_US)[0]) for name in ("unknown", "business"))
+        if share and knows_little(unknown, business):
+            # Whole hours, and no sign of percent: 80 columns have no room for more.
+            known = f"{(business - unknown + 50) // 100}h" if business - unknown >= 100 else "<1h"
+            share = _grey(f"{share.removesuffix(' %')} of {known}", colour)
         yield f"{label:<{width}}  {_painted(cells, colour)}  {share}{length}".rstrip()
+
+
+def dimmed(line: str, colour: bool) -> str:
+    """The line with its percentages that know little, which have a `?`, in grey."""
+    return _UNSURE.sub(lambda found: _grey(found[0], colour), line)
+
+
+def _grey(text: str, colour: bool) -> str:
+    return click.style(text, fg="bright_black") if colour else text
 
 
 def cut(text: str, most: int) -> str:

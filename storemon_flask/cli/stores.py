@@ -50,6 +50,7 @@ def stores(
       storemon stores --status down --status stale --group North
       storemon stores --text corner --sort uptime_percent_last_week
     """
+    from storemon_flask.cli import drawing
     from storemon_flask.core.status import STATUSES
     from storemon_flask.services import store_list, store_pages
 
@@ -62,8 +63,9 @@ def stores(
         found, store_pages.Wanted(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
     )
     _tolerant()
+    colour = _coloured()
     for line in lines(found, page.places, _width()):
-        click.echo(line)
+        click.echo(drawing.dimmed(line, colour), color=colour)
     counts = ", ".join(f"{count:,} {status}" for status, count in page.counts.items() if count)
     shown = f"{len(page.places):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
     _say_moment(found.moment.notice, found.moment.as_of_us)
@@ -71,11 +73,15 @@ def stores(
 
 
 def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
-    """The aligned table of those stores, in no more than `width` columns if that is given (from 74 on)."""
+    """The aligned table of those stores, in no more than `width` columns if that is given (from 74 on).
+
+    A percentage that knows little has a `?`, and of how much it is stands beside the name, or below.
+    """
     from storemon_flask.cli.drawing import cut
 
     rows = [["store", "status", "for", "last poll (UTC)", "day %", "week %"]]
     names: list[str] = []
+    notes: list[str] = []
     for place in places:
         one = found.record(place)
         rows.append(
@@ -84,29 +90,37 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
                 str(one["status"]),
                 found.duration_text(place),
                 _minute(one["last_poll"]),
-                _decimal(one["uptime_percent_last_day"]),
-                _decimal(one["uptime_percent_last_week"]),
+                _uptime(one, "last_day"),
+                _uptime(one, "last_week"),
             ]
         )
+        known = ((window, _known(one, f"last_{window}")) for window in ("day", "week"))
+        notes.append(", ".join(f"{window} {note}" for window, note in known if note))
         group = f" ({one['group']})" if one["group"] else ""
         names.append(f"{one['name'] or ''}{group}".strip())
     made = table(rows, text_columns=2)
     longest = max(map(len, made))
-    room = None if width is None else width - longest - 2
-    if room is None or room >= min(_ENOUGH_FOR_A_NAME, max(map(len, names), default=0)):
-        if not any(names):
-            return made
-        return _beside(made, ["name", *(name if room is None else cut(name, room) for name in names)], longest)
+    head = "name" if any(names) else ""
+    # The words about a percentage stay whole; a name is cut to what they leave.
+    room = [
+        len(name) if width is None else width - longest - 2 - (len(note) + 2 if note else 0)
+        for name, note in zip(names, notes, strict=True)
+    ]
+    if all(left >= min(_ENOUGH_FOR_A_NAME, len(name)) for left, name in zip(room, names, strict=True)):
+        named = (name if width is None else cut(name, left) for name, left in zip(names, room, strict=True))
+        return _beside(
+            made, [head, *(f"{name}  {note}".strip() for name, note in zip(named, notes, strict=True))], longest
+        )
     # An id as long as a UUID leaves no room: it must stay whole, for it is what the next command takes.
     polled = ["" for _ in rows]
-    if room < -2:
+    if width is not None and longest > width:
         polled = [f"last poll {row[3]} UTC" if row[3] else "" for row in rows]
         made = table([[*row[:3], *row[4:]] for row in rows], text_columns=2)
     below = []
-    for line, name, last in zip(made[1:], names, polled[1:], strict=True):
+    for line, name, last, note in zip(made[1:], names, polled[1:], notes, strict=True):
         name = cut(name, max((width or 0) - len(last) - 4, _ENOUGH_FOR_A_NAME))
         text = ", ".join(filter(None, [name, last]))
-        below += [line, f"  {text}"] if text else [line]
+        below += [line, *(f"  {one}" for one in (text, note) if one)]
     return [made[0], *below]
 
 
@@ -147,7 +161,7 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     snapshot = store_list.detail(database, store_id, settings.rules, settings.default_timezone, now_us).snapshot
     clock = drawing.clock(found.zone, utc)
     _tolerant()
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colour = _coloured()
     for line in _head(snapshot, clock):
         click.echo(line)
     click.echo(f"{clock.text(found.from_us)} to {clock.text(found.to_us)}\n")
@@ -158,7 +172,7 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
         click.echo(line)
     click.echo()
     for line in _numbers(snapshot):
-        click.echo(line)
+        click.echo(drawing.dimmed(line, colour), color=colour)
     _say_moment(snapshot.moment.notice, snapshot.moment.as_of_us)
 
 
@@ -203,9 +217,28 @@ def _numbers(snapshot: "Snapshot") -> list[str]:
     one = snapshot.record(0)
     rows = [["", "uptime %", "low", "high", "up h", "down h", "unknown h", "business h"]]
     names = ("uptime_percent", "uptime_percent_low", "uptime_percent_high", "uptime", "downtime", "unknown", "business")
+    notes = []
     for window in ("last_day", "last_week"):
-        rows.append([window.replace("_", " "), *(_decimal(one[f"{name}_{window}"]) for name in names)])
-    return table(rows, text_columns=1)
+        label, known = window.replace("_", " "), _known(one, window)
+        amounts = (_decimal(one[f"{name}_{window}"]) for name in names[1:])
+        rows.append([label, _uptime(one, window), *amounts])
+        notes += [f"  {label}: {_uptime(one, window)} is {known}"] if known else []
+    return [*table(rows, text_columns=1), *notes]
+
+
+def _known(one: dict[str, Any], window: str) -> str:
+    """Of how much the percentage of a window is, where that is little and there is one."""
+    from storemon_flask.services.report_text import known_text
+
+    if one[f"uptime_percent_{window}"] is None:
+        return ""
+    unknown, business = (round(100 * one[f"{name}_{window}"]) for name in ("unknown", "business"))
+    return known_text(unknown, business)
+
+
+def _uptime(one: dict[str, Any], window: str) -> str:
+    """The percentage of a window, with a sign where it knows little."""
+    return _decimal(one[f"uptime_percent_{window}"]) + ("?" if _known(one, window) else "")
 
 
 def _decimal(value: Any) -> str:
@@ -221,6 +254,10 @@ def _say_moment(notice: str | None, as_of_us: int) -> None:
     from storemon_flask.services.report_text import instant_text
 
     click.echo(f"as of {instant_text(as_of_us)}" if notice is None else f"Note: {notice}", err=True)
+
+
+def _coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _width() -> int | None:

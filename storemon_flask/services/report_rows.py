@@ -1,7 +1,7 @@
 """A finished report to look at: its columns in words with their units, and a page of its rows, filtered and sorted."""
 
 import csv
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -75,6 +75,8 @@ class Page:
     rows: list[list[str]]
     # What each cell says, beside it.
     tones: list[list[str]]
+    # Beside percentages that know little: of how much they are.
+    known: list[list[str]]
     total: int
     found: int
     # Columns that are not shown though they say something; they are in the CSV.
@@ -116,7 +118,8 @@ def page(
     first = (view.number - 1) * limit
     by = None if view.sort is None else _place(columns, view.sort)
     wanted = view.text.casefold()
-    keys: list[tuple[str | Decimal | None, int]] = []
+    keys: list[_SortKey] = []
+    little = None if by is None else _little(columns, by)
     kept: list[list[str]] = []
     total = found = 0
     for row, cells in enumerate(_rows(file, altered, header)):
@@ -136,7 +139,7 @@ def page(
                     f"more than {MOST_SORTED:,} rows are not sorted here; filter them first, or sort the CSV",
                     errors={"sort": ["too many rows"]},
                 )
-            keys.append((_key(cells[by], columns[by].numeric), row))
+            keys.append((_key(cells[by], columns[by].numeric), little is not None and little(cells), row))
     if by is not None:
         numbers = _in_order(keys, view.descending)[first : first + limit]
         kept = _picked(_rows(file, altered, header), numbers)
@@ -144,8 +147,11 @@ def page(
     shown = [columns[place] for place in order]
     named = [dict(zip(header, cells, strict=False)) for cells in kept]
     tones = [[tone(column, cells, windows) for column in shown] for cells in named]
+    known = [[known_note(column, cells) for column in shown] for cells in named]
     rows = [[cells[place] for place in order] for cells in kept]
-    return Page(shown, rows, tones, total, found, len(columns) - len(names - said) - len(shown), limit, first, most)
+    return Page(
+        shown, rows, tones, known, total, found, len(columns) - len(names - said) - len(shown), limit, first, most
+    )
 
 
 def _most_rows(columns: Sequence[Column]) -> int:
@@ -155,9 +161,9 @@ def _most_rows(columns: Sequence[Column]) -> int:
 
 
 def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -> str:
-    """What a cell says of its row (by column name): `down`, `unknown`, `up`, or nothing.
+    """What a cell says of its row (by column name): `down`, `unknown`, `up`, `little`, or nothing.
 
-    `up` needs a proof that nothing is unknown: a column that says so, or uptime as long as the window or period is (`windows`
+    `little` is a percentage that knows little (`known_note`), whatever it is. `up` needs a proof that nothing is unknown: a column that says so, or uptime as long as the window or period is (`windows`
     as of `page`). That a report has no column of unknown time proves nothing.
     """
     value = cells[column.name]
@@ -168,8 +174,7 @@ def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -
         return "unknown" if some else ""
     if column.measure not in ("uptime", "uptime_percent"):
         return ""
-    # The percentage of a period stands beside hours or minutes, that of a window beside amounts of the same window.
-    suffixes = (column.suffix,) if column.suffix else ("_hours", "_minutes")
+    suffixes = _suffixes(column)
 
     def amount(measure: str) -> bool:
         return any(cells.get(measure + suffix, "") not in _NOTHING for suffix in suffixes)
@@ -178,10 +183,51 @@ def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -
         return "up" if some and not amount("downtime") and _known(column, cells, suffixes, windows) else ""
     if not value:
         return "unknown" if amount("unknown") else ""
+    if known_note(column, cells):
+        return "little"
     # Of a large fleet, 100.00 is a rounded figure.
     if value != "100.00" or amount("downtime"):
         return "down"
     return "up" if _known(column, cells, suffixes, windows) else ""
+
+
+def _suffixes(column: Column) -> tuple[str, ...]:
+    """How the names of the amounts end that belong to a column: a percentage of a period stands beside hours or minutes, that of
+    a window beside amounts of the same window."""
+    return (column.suffix,) if column.suffix else ("_hours", "_minutes")
+
+
+def known_note(column: Column, cells: Mapping[str, str]) -> str:
+    """Of how much a percentage is, where that is little; nothing for other cells and where the report does not say."""
+    if column.measure != "uptime_percent" or not cells[column.name]:
+        return ""
+    for suffix in _suffixes(column):
+        unknown, business = (_hundredths(cells.get(f"{measure}{suffix}", "")) for measure in ("unknown", "business"))
+        if unknown is not None and business is not None:
+            minutes = suffix in ("_minutes", "_last_hour")
+            return report_text.known_text(unknown, business, "min" if minutes else "h")
+    return ""
+
+
+def _little(columns: Sequence[Column], by: int) -> Callable[[Sequence[str]], bool] | None:
+    """Which rows have a percentage in that column that knows little; None for a column of no percentages."""
+    names = {column.name: place for place, column in enumerate(columns)}
+    pairs = [(names.get(f"unknown{suffix}"), names.get(f"business{suffix}")) for suffix in _suffixes(columns[by])]
+    both = next((pair for pair in pairs if None not in pair), None)
+    if columns[by].measure != "uptime_percent" or both is None:
+        return None
+
+    def little(cells: Sequence[str]) -> bool:
+        unknown, business = (_hundredths(cells[place]) for place in both if place is not None)
+        return unknown is not None and business is not None and report_text.knows_little(unknown, business)
+
+    return little
+
+
+def _hundredths(cell: str) -> int | None:
+    """A cell of two decimals as an integer; None when it is none."""
+    value = _key(cell, True)
+    return int(value * 100) if isinstance(value, Decimal) and value.is_finite() else None
 
 
 def _known(column: Column, cells: Mapping[str, str], suffixes: Sequence[str], windows: Mapping[str, int]) -> bool:
@@ -251,11 +297,17 @@ def _key(cell: str, numeric: bool) -> str | Decimal | None:
         return None
 
 
-def _in_order(keys: list[tuple[str | Decimal | None, int]], descending: bool) -> list[int]:
-    """Row numbers in the order of their keys, equal ones as in the report; those without a key come last either way."""
-    present = [pair for pair in keys if pair[0] is not None]
-    present.sort(key=lambda pair: pair[0], reverse=descending)  # type: ignore[arg-type,return-value]
-    return [row for _, row in present] + [row for key, row in keys if key is None]
+# What a row is sorted by, whether that is a percentage which knows little, and the row's number.
+_SortKey = tuple[str | Decimal | None, bool, int]
+
+
+def _in_order(keys: list[_SortKey], descending: bool) -> list[int]:
+    """Row numbers in the order of their keys, equal ones as in the report; whichever way, percentages that know little come
+    after those that know enough, and rows without a key last."""
+    present = [key for key in keys if key[0] is not None]
+    present.sort(key=lambda key: key[0], reverse=descending)  # type: ignore[arg-type,return-value]
+    present.sort(key=lambda key: key[1])
+    return [row for _, _, row in present] + [row for value, _, row in keys if value is None]
 
 
 def _picked(rows: Iterator[list[str]], numbers: Sequence[int]) -> list[list[str]]:

@@ -5,13 +5,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 
 from storemon_flask.core.report import CLASSIC_WINDOWS, Table
 from storemon_flask.core.status import STATUSES
-from storemon_flask.model import TOO_LARGE, Ints
+from storemon_flask.model import TOO_LARGE, Bools, Ints
 
 _WINDOWS: Final = tuple(window.name for window in CLASSIC_WINDOWS)
 
@@ -141,6 +141,31 @@ def percent_hundredths(part: Ints, whole: Ints) -> Ints:
     for row in np.flatnonzero(whole > _WIDEST).tolist():
         percent[row] = (20_000 * int(part[row]) + int(whole[row])) // (2 * int(whole[row]))
     return percent
+
+
+# A percentage of which more than this part of the business time is unknown says so wherever it is shown.
+_MOST_UNKNOWN: Final = 10
+
+
+@overload
+def knows_little(unknown: int, business: int) -> bool: ...
+@overload
+def knows_little(unknown: Ints, business: Ints) -> Bools: ...
+def knows_little(unknown: Any, business: Any) -> Any:
+    """Whether so much of the business time is unknown, more than a tenth, that a percentage of the rest says little.
+
+    Both are hundredths of one unit, as they are printed: so every view decides alike, and a reader can see why.
+    """
+    return _MOST_UNKNOWN * unknown > business
+
+
+def known_text(unknown: int, business: int, unit: str = "h") -> str:
+    """What stands beside a percentage that knows little, such as `of 21 h known`; nothing where it knows enough."""
+    if not knows_little(unknown, business):
+        return ""
+    known = business - unknown
+    amount = f"{known // 100}.{known % 100:02d}".rstrip("0").rstrip(".") if known > 0 else "under 0.01"
+    return f"of {amount} {unit} known"
 
 
 def instant_text(instant_us: int) -> str:

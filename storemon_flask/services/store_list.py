@@ -15,7 +15,7 @@ from storemon_flask.model import SECOND_US, Hours, Ints, Rules, SpecialHours
 from storemon_flask.services import computing, live, long_runs, schedule
 from storemon_flask.services.durations import duration_text
 from storemon_flask.services.live import Moment
-from storemon_flask.services.report_text import hundredths, instant_text, percent_hundredths
+from storemon_flask.services.report_text import hundredths, instant_text, knows_little, percent_hundredths
 from storemon_flask.services.schedule import Schedule
 from storemon_flask.storage import opening_hours, store_facts, stores
 from storemon_flask.storage.db import Database
@@ -26,6 +26,7 @@ PERCENTAGES: Final = ("uptime_percent", "uptime_percent_low", "uptime_percent_hi
 HUNDREDTHS: Final = tuple(
     f"{name}_{window.name}" for window in LISTED_WINDOWS for name in (*PERCENTAGES, *_TIMES)
 )  # fmt: skip
+LITTLE_KNOWN: Final = tuple(f"little_known_{window.name}" for window in LISTED_WINDOWS)
 # What needs a person first: known to be off, then not known although open, then what may still come.
 STATUS_ORDER: Final = ("down", "stale", "waiting", "up", "closed", "no_data")
 _UNKNOWN_LAST: Final = 10_001
@@ -36,7 +37,8 @@ class Snapshot:
     """Every store at one instant, in order of number.
 
     `columns` holds integers: `status` (an index into `STATUSES`), `since` and `last_poll` (microseconds), `since_or_earlier`
-    (0 or 1), and `HUNDREDTHS` (of hours, of percent). -1 where there is nothing to say.
+    (0 or 1), `HUNDREDTHS` (of hours, of percent), and per window `little_known` (0 or 1): whether its percentages know little. -1
+    where there is nothing to say.
     """
 
     moment: Moment
@@ -65,6 +67,7 @@ class Snapshot:
             "for_seconds": None if since_us < 0 else (self.moment.as_of_us - since_us) // SECOND_US,
             "last_poll": _instant(int(columns["last_poll"][place])),
             **{name: _decimal(int(columns[name][place])) for name in HUNDREDTHS},
+            **{name: bool(columns[name][place]) for name in LITTLE_KNOWN},
         }
 
     def status_text(self, place: int) -> str:
@@ -166,6 +169,8 @@ def _columns(table: Table) -> dict[str, Ints]:
         columns[f"uptime_percent_low_{window.name}"] = percent_hundredths(found["uptime_low"], found["business"])
         columns[f"uptime_percent_high_{window.name}"] = percent_hundredths(found["uptime_high"], found["business"])
         columns |= {f"{name}_{window.name}": hundredths(found[name], window.unit_us) for name in _TIMES}
+        little = knows_little(columns[f"unknown_{window.name}"], columns[f"business_{window.name}"])
+        columns[f"little_known_{window.name}"] = little.astype(np.int64)
     columns["worst"] = _worst(columns)
     return columns
 

@@ -12,11 +12,14 @@ import numpy as np
 from storemon_flask.core.status import STATUSES
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import Bools, Ints
-from storemon_flask.services.store_list import HUNDREDTHS, STATUS_ORDER, Snapshot
+from storemon_flask.services.store_list import HUNDREDTHS, LISTED_WINDOWS, PERCENTAGES, STATUS_ORDER, Snapshot
 
 _TEXTS: Final = ("store_id", "name", "group", "timezone")
 SORTS: Final = ("worst", *_TEXTS, "status", "since", "last_poll", *HUNDREDTHS)
 MOST_PER_PAGE: Final = 1000
+# The windows of the sorts that are percentages; more than any percentage in hundredths.
+_WINDOW_OF: Final = {f"{name}_{window.name}": window.name for window in LISTED_WINDOWS for name in PERCENTAGES}
+_ABOVE_PERCENT: Final = 20_000
 _BASE64: Final = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?"
 # Sort, order, value (nothing where the store has none) and id of a page's last store. Whatever fits is a cursor, so that
 # nobody who keeps to the description is refused; nothing at all is the first page.
@@ -31,7 +34,8 @@ class Wanted:
     """Filters and order of a list. An empty filter lets everything through; `text` is searched in ids and names.
 
     `cursor` is the `next` of the page before, and brings that page's sort and order with it. Without one, `skip` stores are
-    passed over; when there are not so many, the last page it is. What a sort has no value for comes last, whichever way it goes.
+    passed over; when there are not so many, the last page it is. Whichever way a sort goes, what it has no value for comes last, and
+    percentages that know little come after those that know enough.
     """
 
     statuses: Sequence[str] = ()
@@ -128,14 +132,18 @@ def _codes(found: Snapshot, name: str) -> tuple[Ints, dict[str, int]]:
     return cast("tuple[Ints, dict[str, int]]", found.kept[key])
 
 
-def _keys(found: Snapshot, sort: str) -> tuple[Ints, Bools]:
-    """What to sort by, as integers, and where there is nothing to sort by."""
+def _keys(found: Snapshot, sort: str, descending: bool) -> tuple[Ints, Bools]:
+    """What to sort by in that direction, as integers from 0 on, and where there is nothing to sort by."""
     if sort in _TEXTS:
         codes, index = _codes(found, sort)
         return codes, codes == index.get("", -1)
     values = found.columns[sort]
     if sort == "status":
         return np.array([STATUS_ORDER.index(word) for word in STATUSES])[values], np.zeros(len(values), dtype=bool)
+    if sort in _WINDOW_OF:
+        # In either direction the percentages that know enough come first.
+        last = found.columns[f"little_known_{_WINDOW_OF[sort]}"] != descending
+        return np.where(values < 0, 0, values + last * _ABOVE_PERCENT), values < 0
     return values, values < 0
 
 
@@ -143,23 +151,23 @@ def _order(found: Snapshot, sort: str, descending: bool) -> Ints:
     """Places of all stores in that order, ties by id, those without a value at the end."""
     key = ("order", sort, descending)
     if key not in found.kept:
-        values, missing = _keys(found, sort)
+        values, missing = _keys(found, sort, descending)
         by_id, _ = _codes(found, "store_id")
         values = np.where(missing, 0, -values if descending else values)
         found.kept[key] = np.lexsort((by_id, values, missing))
     return cast("Ints", found.kept[key])
 
 
-def _value(found: Snapshot, sort: str, place: int) -> str | int | None:
-    """A store's value of the sort; None where it has none."""
+def _value(found: Snapshot, sort: str, descending: bool, place: int) -> str | int | None:
+    """What a store is sorted by; None where it has no value."""
     if sort in _TEXTS:
         return _texts(found, sort)[place] or None
-    values, missing = _keys(found, sort)
+    values, missing = _keys(found, sort, descending)
     return None if missing[place] else int(values[place])
 
 
 def _cursor(found: Snapshot, wanted: Wanted, place: int) -> str:
-    value = _value(found, wanted.sort, place)
+    value = _value(found, wanted.sort, wanted.descending, place)
     shown = "" if value is None else _encoded(value) if isinstance(value, str) else str(value)
     return f"{wanted.sort}.{'desc' if wanted.descending else 'asc'}.{shown}.{_encoded(found.ids[place])}"
 
@@ -193,7 +201,7 @@ def _place_after(found: Snapshot, wanted: Wanted, order: Ints, value: str | int 
     while low < high:
         middle = (low + high) // 2
         place = int(order[middle])
-        mine = _value(found, wanted.sort, place)
+        mine = _value(found, wanted.sort, wanted.descending, place)
         if mine == value:
             after = found.ids[place] > store_id
         elif mine is None or value is None:

@@ -41,6 +41,7 @@ def _hours(about: str) -> fields.Float:
 _UP_PERCENT = "100 x uptime / (uptime + downtime); null when nothing is known"
 _LOW_PERCENT = "the least that the percentage of business time can have been, as far as polls can tell"
 _HIGH_PERCENT = "the most that it can have been"
+_LITTLE = "whether more than a tenth of that business time is unknown, so that the percentages say little"
 _STATUS_TEXT = (
     "the status and for how long, in words: `down for 8 h 42 min`, `up for over 6 days`, `no poll for 39 days`"
 )
@@ -81,7 +82,9 @@ class StoresQuery(Closed):
     order = fields.String(
         load_default="asc",
         validate=validate.OneOf(("asc", "desc")),
-        metadata={"description": "ties are by id, and stores without a value come last, either way"},
+        metadata={
+            "description": "either way ties are by id, percentages that know little come after the others, stores without a value last"
+        },
     )
     limit = Whole(
         load_default=100, validate=validate.Range(1, MOST_PER_PAGE), metadata={"description": "stores a page"}
@@ -117,6 +120,7 @@ class StoreSchema(Closed):
     downtime_last_day = _hours("down")
     unknown_last_day = _hours("of which nothing is known")
     business_last_day = _hours("of business time")
+    little_known_last_day = _flag(_LITTLE)
     uptime_percent_last_week = _percent(_UP_PERCENT)
     uptime_percent_low_last_week = _percent(_LOW_PERCENT)
     uptime_percent_high_last_week = _percent(_HIGH_PERCENT)
@@ -124,6 +128,7 @@ class StoreSchema(Closed):
     downtime_last_week = _hours("down")
     unknown_last_week = _hours("of which nothing is known")
     business_last_week = _hours("of business time")
+    little_known_last_week = _flag(_LITTLE)
 
 
 class StatusCountsSchema(Closed):

@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from storemon_flask.services.report_text import known_text
 from storemon_flask.settings import Settings
 
 # Slow machines; nothing waits for this long when all is well.
@@ -109,3 +110,10 @@ def no_violation(page: Page) -> None:
     """Fails with what axe has against the page, if anything."""
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
+
+
+def percentage_of(row: dict[str, str], window: str) -> str:
+    """What pages write of the percentage in a row of a full report."""
+    percent = row[f"uptime_percent_{window}"]
+    unknown, business = (round(100 * float(row[f"{name}_{window}"])) for name in ("unknown", "business"))
+    return f"{percent} % {known_text(unknown, business)}".strip() if percent else "unknown"

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from storemon_flask.core.status import STATUSES
-from storemon_flask.services.store_list import LISTED_WINDOWS, Snapshot
+from storemon_flask.services.report_text import known_text, knows_little
+from storemon_flask.services.store_list import LISTED_WINDOWS, PERCENTAGES, Snapshot
 from storemon_flask.services.week_strip import Day
 from storemon_flask.web.pages import words
 
@@ -18,7 +19,10 @@ _WIDE, _HIGH, _STEP = 10, 20, 13
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Up, down and unknown time of a window, hundredths of hours, with the percentages; -1 where there is nothing to say."""
+    """Up, down and unknown time of a window, hundredths of hours, with the percentages; -1 where there is nothing to say.
+
+    `known` says of how much time the percentage is, where that is little.
+    """
 
     up: int
     down: int
@@ -26,6 +30,7 @@ class Bar:
     percent: int
     low: int
     high: int
+    known: str
 
     @property
     def business(self) -> int:
@@ -73,8 +78,9 @@ def rows(found: Snapshot, places: Sequence[int], days: Sequence[Sequence[Day]]) 
     columns = found.columns
 
     def bar(window: str, place: int) -> Bar:
-        names = ("uptime", "downtime", "unknown", "uptime_percent", "uptime_percent_low", "uptime_percent_high")
-        return Bar(*(int(columns[f"{name}_{window}"][place]) for name in names))
+        names = ("uptime", "downtime", "unknown", "business", *PERCENTAGES)
+        up, down, unknown, business, percent, low, high = (int(columns[f"{name}_{window}"][place]) for name in names)
+        return Bar(up, down, unknown, percent, low, high, known_text(unknown, business))
 
     return [
         Row(
@@ -101,8 +107,9 @@ def share(part: int, whole: int) -> str:
 
 
 def _strip(week: Sequence[Day]) -> dict[str, str]:
-    """Paths of the strip: up narrow from below, unknown above it, down across the whole column from above."""
-    paths = {"up": "", "unknown": "", "down": "", "closed": ""}
+    """Paths of the strip: up narrow from below (`little` where the day knows little), unknown above it, down across the whole
+    column from above."""
+    paths = {"up": "", "little": "", "unknown": "", "down": "", "closed": ""}
     for place, day in enumerate(week):
         business, x = day.up_us + day.down_us + day.unknown_us, place * _STEP
         if not business:
@@ -115,7 +122,9 @@ def _strip(week: Sequence[Day]) -> dict[str, str]:
             unknown = min(1, _HIGH - down)
         up = _HIGH - down - unknown
         if up:
-            paths["up"] += f"M{x + 2} {_HIGH - up}h{_WIDE - 4}v{up}h-{_WIDE - 4}z"
+            paths["little" if knows_little(day.unknown_us, business) else "up"] += (
+                f"M{x + 2} {_HIGH - up}h{_WIDE - 4}v{up}h-{_WIDE - 4}z"
+            )
         if unknown:
             paths["unknown"] += f"M{x + 1} {down}h{_WIDE - 2}v{unknown}h-{_WIDE - 2}z"
         if down:

@@ -108,13 +108,14 @@ def _around(store_id: str, story: Story, query: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _numbers(sums: dict[str, int]) -> dict[str, int]:
-    """Hundredths of hours and of percent, as reports print them."""
+def _numbers(sums: dict[str, int]) -> dict[str, Any]:
+    """Hundredths of hours and of percent, as reports print them; `known`: of how much the percentage is, if little."""
     step = 36_000_000
     told = {name: (value + step // 2) // step for name, value in sums.items()}
     spoken, business = sums["uptime"] + sums["downtime"], sums["business"]
     return {
         **told,
+        "known": words.known_of(sums),
         "percent": words.percent_of(sums["uptime"], spoken),
         "low": words.percent_of(sums["uptime_low"], business),
         "high": words.percent_of(sums["uptime_high"], business),

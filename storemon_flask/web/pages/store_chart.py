@@ -72,6 +72,7 @@ class ChartDay:
     note: str
     told: str
     percent: int
+    known: str
     sums: dict[str, int]
     wide: str
     open: list[Mark]
@@ -98,7 +99,7 @@ def hours_across(story: Story) -> list[tuple[int, str]]:
 
 def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]], ticks: Ticks) -> ChartDay:
     found = story.timeline
-    known = words.percent_of(day.sums["uptime"], day.sums["uptime"] + day.sums["downtime"])
+    percent = words.percent_of(day.sums["uptime"], day.sums["uptime"] + day.sums["downtime"])
     inside = (found.polls.instant_us >= day.start_us) & (found.polls.instant_us < day.end_us)
     label = f"{_EPOCH + timedelta(microseconds=day.local_us):%a %Y-%m-%d}"
     length = (day.end_us - day.start_us) / HOUR_US
@@ -119,7 +120,8 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]], t
         label=label,
         note=note,
         told=f"{label}{f' ({note})' if note else ''}: {told}; {polled} {'poll' if polled == 1 else 'polls'}",
-        percent=known,
+        percent=percent,
+        known=words.known_of(day.sums),
         sums=day.sums,
         wide=_percent(day.end_us - day.start_us, width),
         open=[_mark(start, end, day, width, "open") for start, end in _within(found.openings, day)],
