@@ -1,5 +1,7 @@
 """Waiting for the end of a report (`jobs.endings`, `Runner.wait_for`, `get_report?wait=`): woken at once, and never too many."""
 
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -233,6 +235,33 @@ def test_a_stopping_server_does_not_wait_for_those_who_wait(serve: Callable[...,
     assert time.monotonic() - began < 4
     thread.join(10)
     assert statuses == [202]
+
+
+def test_who_hangs_up_gives_the_thread_back(serve: Callable[..., Server], small_fleet: Path) -> None:
+    server = serve(STOREMON_HTTP_THREADS="4", STOREMON_LOG_FORMAT="json")
+    report_id = server.trigger()
+    server.wait_for(report_id)
+    sql(server.home / "instance" / "storemon.db", "UPDATE report SET state = 'pending', finished_us = NULL")
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as peer:
+        peer.sendall(b"GET /get_report?report_id=%s&wait=60 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % report_id.encode())
+        time.sleep(0.5)
+        # One of four threads may wait, and does.
+        assert took(f"{server.url}/get_report?report_id={report_id}&wait=2") < 1
+    wait_until(lambda: took(f"{server.url}/get_report?report_id={report_id}&wait=2") >= 2, "a place to wait at")
+
+    def waited() -> list[float]:
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+        return [one["ms"] for one in lines if one.get("route") == "/get_report" and one["status"] == 202]
+
+    assert 2000 <= max(waited()) < 10_000
+
+
+def took(address: str) -> float:
+    """How long it takes until that is answered with 202."""
+    began = time.monotonic()
+    assert http(address).status == 202
+    return time.monotonic() - began
 
 
 def test_pandas_takes_no_report_that_is_not_complete_for_a_table(

@@ -121,8 +121,9 @@ class Runner:
         )
         return self.submit(asked) if row is None else row.id
 
-    def wait_for(self, report_id: str | None, wait_s: float) -> ReportRow:
-        """The report once it has ended, or as it is after `wait_s`; at once when as many wait as may, or the server stops.
+    def wait_for(self, report_id: str | None, wait_s: float, unwanted: Callable[[], bool] = lambda: False) -> ReportRow:
+        """The report once it has ended, or as it is after `wait_s`; at once when as many wait as may, or the server stops, and
+        soon when nobody wants the answer any more.
 
         Errors as `report_store.get`.
         """
@@ -136,7 +137,7 @@ class Runner:
                     # It may have ended before anybody knew that it is waited for.
                     row = report_store.get(self.database, report_id)
                     left_s = end - time.monotonic()
-                    if row.ended or left_s <= 0 or self._endings.stopped:
+                    if row.ended or left_s <= 0 or self._endings.stopped or unwanted():
                         return row
                     ended.wait(min(left_s, _LOOK_EVERY_S))
                     ended.clear()

@@ -158,6 +158,21 @@ class Channel(HTTPChannel):
         received = getattr(self.request, "header_bytes_received", 0) + getattr(self.request, "body_bytes_received", 0)
         return "request" if now_s - self._began_s > patience_s + received / _LEAST_BYTES_S else None
 
+    def check_client_disconnected(self) -> bool:  # type: ignore[override]
+        """Whether nobody is there any more to read the answer that is being made.
+
+        The loop reads nothing meanwhile, so it does not know. Who only says that he sends no more looks the same, and is taken
+        for gone.
+        """
+        if self.socket is None or super().check_client_disconnected():
+            return True
+        try:
+            return bool(self.socket.recv(1, socket.MSG_PEEK) == b"")
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def service(self) -> None:
         """Answer one request, and remember whether it was refused."""
         self._refused = self._refused or bool(self.requests and self.requests[0].error)

@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -11,7 +12,7 @@ from flask import Blueprint, Response, json, jsonify, request, send_file, url_fo
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.services import report_store, report_text, workbook
 from storemon_flask.services.report_store import ReportRow
-from storemon_flask.web import bodies, report_schemas
+from storemon_flask.web import bodies, report_schemas, watching
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.streaming import streamed
@@ -63,12 +64,20 @@ def get_report() -> Response:
             f"{', '.join(unknown)}: not a parameter of this address (the parameters are report_id, format, wait)",
             errors={name: ["is not a parameter of this address"] for name in unknown},
         )
-    row = runner().wait_for(request.args.get("report_id"), wait_s)
+    row = wait_for(request.args.get("report_id"), wait_s)
     if row.state == "failed":
         raise report_store.failed(row)
     if row.state != "complete":
         return _running(row)
     return send_report(row, form)
+
+
+def wait_for(report_id: str | None, wait_s: float) -> ReportRow:
+    """The report once it has ended, or as it is after `wait_s` (`Runner.wait_for`), for as long as the client is there."""
+    began = time.monotonic()
+    row = runner().wait_for(report_id, wait_s, request.environ.get("waitress.client_disconnected", lambda: False))
+    request.environ[watching.WAITED] = time.monotonic() - began
+    return row
 
 
 def _wait_s(text: str) -> float:

@@ -74,9 +74,8 @@ def latest_report(query: dict[str, Any]) -> Response:
     the call waits for it, up to 60 seconds, and answers 503 then; the same address asked again goes on waiting.
     """
     guard.refuse_embedding()
-    found = runner()
-    report_id = found.latest(bodies.asked_by_address(query), query["max_age"] * SECOND_US)
-    row = found.wait_for(report_id, classic.LONGEST_WAIT_S)
+    report_id = runner().latest(bodies.asked_by_address(query), query["max_age"] * SECOND_US)
+    row = classic.wait_for(report_id, classic.LONGEST_WAIT_S)
     if row.state == "failed":
         raise report_store.failed(row)
     if row.state != "complete":

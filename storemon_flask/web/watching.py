@@ -20,6 +20,8 @@ log = logging.getLogger("storemon.requests")
 HEADER: Final = "X-Request-Id"
 UNMATCHED: Final = "unmatched"
 _ROUTE: Final = "storemon.route"
+# In the environment of a request: how many seconds it waited because it was asked to, which is not slow.
+WAITED: Final = "storemon.waited_s"
 # What a caller may name a request: as a UUID, a trace id or a counter, and nothing that a log could be confused by.
 _SANE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}", re.ASCII)
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -51,7 +53,8 @@ def told(meters: Meters, environ: "WSGIEnvironment", status: int, seconds: float
     route = environ.get(_ROUTE, UNMATCHED)
     meters.request(method, route, status, seconds)
     path = (environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "").partition("?")[0][:_LONGEST_PATH]
-    seen = status != 503 and (method not in _READS or status >= 400 or seconds > _SLOW_S)
+    slow = seconds - environ.get(WAITED, 0.0) > _SLOW_S
+    seen = status != 503 and (method not in _READS or status >= 400 or slow)
     ms = round(seconds * 1000, 1)
     log.log(
         logging.INFO if seen else logging.DEBUG,
