@@ -165,8 +165,7 @@ def add(
         wanted = None if question.stores is None else list(question.stores)
         shape = dict(asked.shape) or None
         version = stores.data_version(connection)
-        digest = None if rules is None else _digest(question, default_zone, rules)
-        alike = None if rules is None else _request_digest(question, asked, default_zone, rules)
+        digest, alike = (None, None) if rules is None else _digests(question, asked, default_zone, rules)
         as_of_asked = asked.as_of_us is not None
         if digest is not None and reports.join(
             connection, report_id, wanted, shape, now_us, digest, version, as_of_asked, alike
@@ -208,7 +207,7 @@ def latest(
         return None
     with database.read() as connection:
         question = report.ask(database, asked, default_zone, most_rows, connection)
-        alike = _request_digest(question, asked, default_zone, rules)
+        _, alike = _digests(question, asked, default_zone, rules)
         version = stores.data_version(connection)
         for row in reports.fresh(connection, alike, version, now_us - max_age_us, now_us):
             if path(folder, row.job).is_file():
@@ -216,24 +215,17 @@ def latest(
         return reports.under_way(connection, alike, version, now_us - max_age_us, now_us)
 
 
-def _digest(question: Question, default_zone: str, rules: Rules) -> str:
-    """The same for questions that have the same answer on the same data."""
-    return _hash(_settled(question, question.as_of_us, default_zone, rules))
-
-
-def _request_digest(question: Question, asked: Asked, default_zone: str, rules: Rules) -> str:
-    """The same for requests that this program, with its settings and zone data, would answer alike at one time."""
-    return _hash([*_settled(question, asked.as_of_us, default_zone, rules), VERSION, zonedata.version()])
-
-
-def _settled(question: Question, as_of_us: int | None, default_zone: str, rules: Rules) -> list[object]:
+def _digests(question: Question, asked: Asked, default_zone: str, rules: Rules) -> tuple[str, str]:
+    """Two hashes: equal for questions that have the same answer on the same data; equal for requests that this program, with
+    its settings and zone data, would answer alike at one time, whatever the newest poll is then."""
     wanted = None if question.stores is None else sorted(question.stores)
     shape = None if question.shape is None else asdict(question.shape)
-    return [as_of_us, question.columns, wanted, shape, default_zone, asdict(rules)]
+    settled = json.dumps([question.columns, wanted, shape, default_zone, asdict(rules)])
+    return _hash(question.as_of_us, settled), _hash(asked.as_of_us, VERSION, zonedata.version(), settled)
 
 
-def _hash(parts: list[object]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _hash(*parts: object) -> str:
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
 
 def claim(database: Database, job: str, now_us: int) -> ReportRow | None:
