@@ -335,3 +335,24 @@ def test_a_load_between_two_calls_is_in_the_second(
     second = get(client)
     assert "new" not in first.text
     assert [line for line in second.text.splitlines() if line.startswith("new,")] != []
+
+
+def test_of_two_that_find_nothing_the_second_finds_what_the_first_has_added(
+    client: FlaskClient, app: Flask, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when that is complete before the second gets to adding."""
+    runner: Runner = app.extensions["storemon"]
+    known = runner._known
+    looked: list[str] = []
+
+    def slow(*arguments: Any) -> Any:
+        row = known(*arguments)
+        looked.append("nothing" if row is None else row.state)
+        if len(looked) == 1:
+            assert client.post("/trigger_report").status_code == 202
+        return row
+
+    monkeypatch.setattr(runner, "_known", slow)
+    assert get(client).text == SMALL_CSV
+    assert looked == ["nothing", "complete"]
+    assert reports(settings) == 1

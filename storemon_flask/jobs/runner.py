@@ -76,6 +76,7 @@ class Runner:
         self._later = Agenda()
         self._wanted = Wanted()
         self._endings = Endings()
+        self._adding_latest = threading.Lock()
         self._stopping = threading.Event()
         self._ended = False
         self.meters = Meters()
@@ -86,30 +87,47 @@ class Runner:
 
         `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait.
         """
-        report_id = secrets.token_hex(16)
         with self.places.for_a_change():
-            settings = self.settings
-            alone = report_store.add(
-                self.database,
-                report_id,
-                asked,
-                settings.default_timezone,
-                settings.max_report_rows,
-                self._clock(),
-                settings.rules,
-                settings.max_pending_reports,
-            )
+            report_id, alone = self._add(asked)
         if alone:
             self._hand_over(report_id)
         return report_id
+
+    def _add(self, asked: Asked) -> tuple[str, bool]:
+        """The id of a report whose row is committed, and whether it is to be computed."""
+        report_id, settings = secrets.token_hex(16), self.settings
+        return report_id, report_store.add(
+            self.database,
+            report_id,
+            asked,
+            settings.default_timezone,
+            settings.max_report_rows,
+            self._clock(),
+            settings.rules,
+            settings.max_pending_reports,
+        )
 
     def latest(self, asked: Asked, max_age_us: int) -> str:
         """The id of a report that answers this: a fresh one (`report_store.latest`), else one on its way, else a new one.
 
         Errors as `submit`.
         """
+        row = self._known(asked, max_age_us)
+        if row is not None:
+            return row.id
+        # One after the other: of two that find nothing, the second must find what the first adds, were it complete by then.
+        with self.places.for_a_change(), self._adding_latest:
+            row = self._known(asked, max_age_us)
+            if row is not None:
+                return row.id
+            report_id, alone = self._add(asked)
+        if alone:
+            self._hand_over(report_id)
+        return report_id
+
+    def _known(self, asked: Asked, max_age_us: int) -> ReportRow | None:
         settings = self.settings
-        row = report_store.latest(
+        return report_store.latest(
             self.database,
             settings.reports_dir,
             asked,
@@ -119,7 +137,6 @@ class Runner:
             self._clock(),
             max_age_us,
         )
-        return self.submit(asked) if row is None else row.id
 
     def wait_for(self, report_id: str | None, wait_s: float, unwanted: Callable[[], bool] = lambda: False) -> ReportRow:
         """The report once it has ended, or as it is after `wait_s`; at once when as many wait as may, or the server stops, and
