@@ -28,17 +28,23 @@ UNDATED: Final = -1_000_000
 FOREVER: Final = 1_000_000
 # No sum and no key may reach this: numpy says nothing when an integer leaves 64 bits.
 TOO_LARGE: Final = 1 << 63
+# Before every instant.
+EVER_US: Final = -(1 << 62)
 # In place of both times: closed all day.
 CLOSED: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Polls:
-    """Polls sorted by store, then instant; no store has two polls at one instant."""
+    """Polls sorted by store, then instant; no store has two polls at one instant.
+
+    Older polls than `complete_from_us` were pruned: there is none among these, and nothing is known of the time before it.
+    """
 
     store: Ints
     instant_us: Ints
     active: Bools
+    complete_from_us: int = EVER_US
 
     def __len__(self) -> int:
         return len(self.instant_us)

@@ -16,6 +16,7 @@ MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 WEEK = 168 * HOUR
+EVER = -(10**18)
 WINDOWS = {"last_hour": HOUR, "last_day": DAY, "last_week": WEEK}
 FIGURES = ("business", "uptime", "downtime", "unknown", "measured", "uptime_low", "uptime_high")
 
@@ -81,8 +82,10 @@ def pieces(opening: Opening, polls: list[Poll], edges: set[int], reach: int) -> 
     return pairwise(sorted(cut for cut in cuts if start <= cut <= end))
 
 
-def figures(piece: Opening, polls: list[Poll], reach: int, max_gap: int, method: str) -> set[str]:
+def figures(piece: Opening, polls: list[Poll], reach: int, max_gap: int, method: str, complete_from: int) -> set[str]:
     """The names of the sums that a piece of business time belongs to (SPEC 1; 3.3 to 3.5)."""
+    if piece[1] <= complete_from:
+        return {"business", "unknown", "uptime_high"}
     between = measured_between(piece, polls, max_gap)
     belongs = {"business", {"nearest": word, "previous": previous_word}[method](piece, polls, reach)}
     if between is not None:
@@ -111,7 +114,14 @@ def status_now(polls: list[Poll], opened: list[Opening], as_of: int, max_gap: in
 
 
 def sums(
-    polls: list[Poll], opened: list[Opening], window: Opening, as_of: int, reach: int, max_gap: int, method: str
+    polls: list[Poll],
+    opened: list[Opening],
+    window: Opening,
+    as_of: int,
+    reach: int,
+    max_gap: int,
+    method: str,
+    complete_from: int = EVER,
 ) -> dict[str, int]:
     """The figures of one window of one store, cut at the as-of (SPEC 1; 3.3 to 3.5)."""
     start, end = window[0], min(window[1], as_of)
@@ -120,8 +130,9 @@ def sums(
         return total
     for opening in opened:
         made = evidence(opening, polls)
-        for piece in pieces(opening, made, {start, end}, reach):
-            for figure in figures(piece, made, reach, max_gap, method):
+        edges = {start, end} | ({complete_from} if start < complete_from < end else set())
+        for piece in pieces(opening, made, edges, reach):
+            for figure in figures(piece, made, reach, max_gap, method, complete_from):
                 total[figure] += piece[1] - piece[0]
     return total
 
@@ -137,6 +148,7 @@ def store_report(
     max_gap: int,
     windows: Mapping[str, int],
     method: str,
+    complete_from: int,
 ) -> dict[str, Any]:
     """One store's answers; `polls` in order of time, each instant once, none after the as-of (SPEC 4)."""
     # Further back than this no poll can speak for a window, measure in it, be counted, or make an opening young.
@@ -144,7 +156,7 @@ def store_report(
     opened = openings(rows, special, zones, default_zone, since, as_of)
     answer: dict[str, Any] = {}
     for window, length in windows.items():
-        found = sums(polls, opened, (as_of - length, as_of), as_of, reach, max_gap, method)
+        found = sums(polls, opened, (as_of - length, as_of), as_of, reach, max_gap, method, complete_from)
         answer |= {f"{figure}_{window}": value for figure, value in found.items()}
     counted = [instant for opening in opened for instant, _ in evidence(opening, polls) if instant >= as_of - WEEK]
     answer["polls_last_week"] = len(counted)
@@ -187,8 +199,10 @@ def measures(
     default_zone: str = "America/Chicago",
     method: str = "nearest",
     special: Iterable[tuple[str, str, str, str]] = (),
+    complete_from: int = EVER,
 ) -> list[dict[str, int]]:
-    """The figures of each (store, from, to) asked, in microseconds."""
+    """The figures of each (store, from, to) asked, in microseconds. Polls before `complete_from` were pruned (SPEC 3.4)."""
+    polls = [poll for poll in polls if poll[1] >= complete_from]
     seen, opens, days = gathered(polls, hours, special, as_of_us)
     wanted = list(asked)
     since = min([as_of_us, *(start for _, start, _ in wanted)]) - 2 * reach_us - max_gap_us
@@ -197,7 +211,7 @@ def measures(
         zone = zones.get(store, default_zone)
         opened = openings(opens.get(store, []), days.get(store, []), zone, default_zone, since, as_of_us)
         known = sorted(seen.get(store, {}).items())
-        found.append(sums(known, opened, (start, end), as_of_us, reach_us, max_gap_us, method))
+        found.append(sums(known, opened, (start, end), as_of_us, reach_us, max_gap_us, method, complete_from))
     return found
 
 
@@ -213,14 +227,21 @@ def report(
     windows: Mapping[str, int] = WINDOWS,
     method: str = "nearest",
     special: Iterable[tuple[str, str, str, str]] = (),
+    complete_from: int = EVER,
 ) -> dict[str, dict[str, Any]]:
-    """Store id to answers, for every store that any row names, sorted by id; all durations in microseconds (SPEC 4)."""
+    """Store id to answers, for every store that any row names, sorted by id; all durations in microseconds (SPEC 4).
+
+    Polls before `complete_from` were pruned, and their stores are known still (SPEC 3.4).
+    """
+    polls = list(polls)
+    named = {store for store, _, _ in polls}
+    polls = [poll for poll in polls if poll[1] >= complete_from]
     seen, opens, days = gathered(polls, hours, special, as_of_us)
     answers = {}
-    for store in sorted(seen.keys() | opens.keys() | days.keys() | zones.keys()):
+    for store in sorted(named | seen.keys() | opens.keys() | days.keys() | zones.keys()):
         known_polls, zone = sorted(seen.get(store, {}).items()), zones.get(store, default_zone)
         rows, dates = opens.get(store, []), days.get(store, [])
         answers[store] = store_report(
-            known_polls, rows, dates, zone, default_zone, as_of_us, reach_us, max_gap_us, windows, method
+            known_polls, rows, dates, zone, default_zone, as_of_us, reach_us, max_gap_us, windows, method, complete_from
         )
     return answers

@@ -10,7 +10,7 @@ from storemon_flask.core.report import Table
 from storemon_flask.core.status import STATUSES
 from storemon_flask.core.zones import history, name_at
 from storemon_flask.ingest import values
-from storemon_flask.model import FOREVER, UNDATED, Fleet, Hours, Polls, Rules, SpecialHours
+from storemon_flask.model import EVER_US, FOREVER, UNDATED, Fleet, Hours, Polls, Rules, SpecialHours
 
 PollRow = tuple[str, int, bool]
 # Store, weekday, start, end, and if it is dated the date from which on it holds.
@@ -26,11 +26,13 @@ def fleet(
     zones: Mapping[str, Zone],
     as_of_us: int,
     special: Sequence[SpecialRow] = (),
+    complete_from_us: int = EVER_US,
 ) -> tuple[list[str], Fleet]:
-    """Ids, and the fleet of all polls up to the as-of; a later row of the same store and instant wins."""
+    """Ids, and the fleet of all polls up to the as-of; a later row of the same store and instant wins. Polls before
+    `complete_from_us` were pruned."""
     ids = sorted({row[0] for row in (*polls, *hours, *special)} | set(zones))
     number = {store_id: place for place, store_id in enumerate(ids)}
-    latest = {(number[s], t): up for s, t, up in polls if t <= as_of_us}
+    latest = {(number[s], t): up for s, t, up in polls if complete_from_us <= t <= as_of_us}
     poll_rows = np.array(sorted((s, t, up) for (s, t), up in latest.items()), dtype=np.int64).reshape(-1, 3)
     zone_of = [history("America/Chicago", _versions(zones.get(store_id, ()))) for store_id in ids]
     names = tuple(sorted(set(zone_of)))
@@ -38,7 +40,7 @@ def fleet(
     np.maximum.at(last, poll_rows[:, 0], poll_rows[:, 1])
     return ids, Fleet(
         size=len(ids),
-        polls=Polls(poll_rows[:, 0], poll_rows[:, 1], poll_rows[:, 2].astype(bool)),
+        polls=Polls(poll_rows[:, 0], poll_rows[:, 1], poll_rows[:, 2].astype(bool), complete_from_us),
         hours=_weekly(hours, number),
         zone_of=np.array([names.index(name) for name in zone_of], dtype=np.int64),
         zone_names=names,
@@ -81,11 +83,12 @@ def compute(
     as_of_us: int,
     rules: Rules = Rules(),  # noqa: B008 - frozen
     special: Sequence[SpecialRow] = (),
+    complete_from_us: int = EVER_US,
 ) -> dict[str, dict[str, object]]:
     """The report as `brute_force.report` gives it: per store a value per column, in microseconds."""
-    ids, made = fleet(polls, hours, zones, as_of_us, special)
+    ids, made = fleet(polls, hours, zones, as_of_us, special, complete_from_us)
     heard = made.polls.instant_us >= report.evidence_from(as_of_us, rules)
-    window = Polls(made.polls.store[heard], made.polls.instant_us[heard], made.polls.active[heard])
+    window = Polls(made.polls.store[heard], made.polls.instant_us[heard], made.polls.active[heard], complete_from_us)
     table = report.compute(replace(made, polls=window), as_of_us, rules)
     return {store_id: row(table, made, place, as_of_us) for place, store_id in enumerate(ids)}
 

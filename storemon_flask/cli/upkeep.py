@@ -138,6 +138,8 @@ def check(ctx: click.Context) -> None:
 def prune(ctx: click.Context, before: int, dry_run: bool, vacuum: bool, yes: bool) -> None:
     """Take out polls, and loads with their rejected rows, that are older than DATE. A server may run meanwhile.
 
+    Time before DATE counts as unknown then: no poll that is left speaks for it.
+
     \b
     Examples:
       storemon prune --before 2024-01-01 --dry-run
@@ -153,6 +155,7 @@ def prune(ctx: click.Context, before: int, dry_run: bool, vacuum: bool, yes: boo
         found = service.look(database, before)
         if dry_run:
             click.echo(f"would take out {_pruned(found)}; nothing was changed")
+            click.echo(f"afterwards {service.completeness(max(before, service.complete_from(database) or before))}")
             return
         if found.polls or found.loads:
             _agreed(ctx, yes, f"Take out {_pruned(found)}, for good?")
@@ -168,6 +171,9 @@ def prune(ctx: click.Context, before: int, dry_run: bool, vacuum: bool, yes: boo
         if vacuum:
             service.vacuum(database)
     click.echo(f"took out {_pruned(done)}")
+    complete_from = service.complete_from(database)
+    if complete_from is not None:
+        click.echo(service.completeness(complete_from))
     space = service.space(database)
     free = f"{space.free / 1e6:,.1f} MB of it free for what is loaded next" if space.free else "none of it free"
     click.echo(f"{database.path} has {space.file / 1e6:,.1f} MB, {free}")
@@ -189,6 +195,8 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
       storemon export feeds/ && STOREMON_HOME=elsewhere storemon load-data feeds/
     """
     from storemon_flask.services import export as service
+    from storemon_flask.services import prune as prune_service
+    from storemon_flask.services import report_text
 
     database = open_database(ctx)
     with click.progressbar(
@@ -197,3 +205,9 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
         done = service.run(database, folder, force, lambda name, rows: bar.update(rows))
     for file in done:
         click.echo(f"{file.file}: {file.rows:,} rows, {file.bytes / 1e6:,.1f} MB")
+    complete_from = prune_service.complete_from(database)
+    if complete_from is not None:
+        click.echo(
+            f"{prune_service.completeness(complete_from)}; where these files are loaded, "
+            f"run `storemon prune --before {report_text.instant_text(complete_from)}` for the same reports"
+        )

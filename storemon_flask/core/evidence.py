@@ -6,7 +6,7 @@ import numpy as np
 
 from storemon_flask.core.openings import Openings
 from storemon_flask.core.zones import block_size
-from storemon_flask.model import Bools, Ints, Polls, Rules
+from storemon_flask.model import EVER_US, Bools, Ints, Polls, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Evidence:
 
     `[left_us, right_us)` is the part of the opening whose nearest poll this is, no further away than the reach.
     `followed` says that the next poll is of the same opening and no further away than the max gap: the time between
-    the two is measured.
+    the two is measured. No poll speaks for time before `complete_from_us` (`Polls`).
     """
 
     store: Ints
@@ -25,6 +25,7 @@ class Evidence:
     left_us: Ints
     right_us: Ints
     followed: Bools
+    complete_from_us: int = EVER_US
 
     def __len__(self) -> int:
         return len(self.store)
@@ -34,7 +35,8 @@ def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
     """The evidence that the polls give for the openings; polls outside every opening of their store are left out.
 
     The line between two polls of one opening is their midpoint, rounded down to the microsecond; or, by the method
-    `previous`, the later poll.
+    `previous`, the later poll. Before `polls.complete_from_us` polls are missing: the oldest one there is does not speak for
+    that time.
     """
     picked, opening = _polls_inside(polls, openings)
     instant = polls.instant_us[picked]
@@ -52,8 +54,10 @@ def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
     followed = np.zeros(len(instant), dtype=bool)
     np.logical_and(joined, gap <= rules.max_gap_us, out=followed[:-1])
     np.maximum(left, instant - back_us, out=left)
+    if polls.complete_from_us > EVER_US:
+        np.maximum(left, polls.complete_from_us, out=left)
     np.minimum(right, instant + ahead_us, out=right)
-    return Evidence(polls.store[picked], opening, instant, active, left, right, followed)
+    return Evidence(polls.store[picked], opening, instant, active, left, right, followed, polls.complete_from_us)
 
 
 def _polls_inside(polls: Polls, openings: Openings) -> tuple[Ints, Ints]:

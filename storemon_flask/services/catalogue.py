@@ -12,7 +12,7 @@ from pathlib import Path
 
 from storemon_flask import zonedata
 from storemon_flask.errors import DatabaseError, NotFound
-from storemon_flask.services import report_text
+from storemon_flask.services import prune, report_text
 from storemon_flask.settings import KNOBS, Settings, unknown
 from storemon_flask.storage import loads, polls, reports, stores
 from storemon_flask.storage.db import Database as Database
@@ -86,12 +86,14 @@ def _counts(database: Database) -> list[tuple[str, str]]:
         with database.read() as connection:
             rows = stores.all_rows(connection)
             newest = stores.newest_poll(connection)
+            complete_from = stores.complete_from(connection)
             number, rejected = loads.totals(connection)
             states = reports.count_by_state(connection)
             found = [
                 ("stores", f"{len(rows.ids):,}"),
                 ("polls", f"{polls.count(connection):,}"),
                 ("newest poll", "none" if newest is None else report_text.instant_text(newest)),
+                *([("polls pruned", prune.completeness(complete_from))] if complete_from is not None else []),
                 ("data version", str(stores.data_version(connection))),
                 ("loads", f"{number:,}, {rejected:,} rows rejected"),
                 ("reports", ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())) or "none"),

@@ -8,9 +8,10 @@ from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.errors import DatabaseError
-from storemon_flask.services import load_notes, report_keeping
+from storemon_flask.services import load_notes, prune, report_keeping
+from storemon_flask.services.report_text import instant_text
 from storemon_flask.settings import Settings
-from storemon_flask.storage import checks, copies, files, migrations
+from storemon_flask.storage import checks, copies, files, migrations, pruning, stores
 from storemon_flask.storage.db import sentences
 
 # Told what is looked at, and the share of all that is done since it was told last.
@@ -69,9 +70,10 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
                 part.problem(getattr(error, "message", None) or f"{path}: {error}")
             progress(name, share)
     _reports(settings, checked)
-    if not checked.problems:
-        # Of data that are damaged there is nothing to be said beyond that.
+    if not checked.problems and not due:
+        # Of data that are damaged, or of an older schema, there is nothing to be said beyond that.
         with sentences(path), copies.looking(path) as connection:
+            checked.notes += _pruned(connection)
             checked.notes += load_notes.present(connection, settings.default_timezone)
     left = files.leftovers(path)
     if left:
@@ -80,6 +82,21 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
             "or that is at work now"
         )
     return checked
+
+
+def _pruned(connection: sqlite3.Connection) -> list[str]:
+    """Say from when on polls are complete, and how many older ones are left that count for nothing."""
+    complete_from_us = stores.complete_from(connection)
+    if complete_from_us is None:
+        return []
+    notes = [prune.completeness(complete_from_us)]
+    left = pruning.count(connection, complete_from_us).polls
+    if left:
+        notes.append(
+            f"{left:,} older polls are stored and count for nothing; "
+            f"`storemon prune --before {instant_text(complete_from_us)}` takes them out"
+        )
+    return notes
 
 
 _Look = Callable[[Part, Callable[[float], None]], str]

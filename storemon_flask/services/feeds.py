@@ -9,6 +9,7 @@ from storemon_flask.ingest.polls import PollBlock
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.small import Rows
 from storemon_flask.model import UNDATED, Counts, FileSummary
+from storemon_flask.services.few_heard import minute_text
 from storemon_flask.storage import opening_hours, polls, stores
 from storemon_flask.storage.staging import StagedPolls
 
@@ -68,6 +69,12 @@ class Polls:
         counts.rows = self._rows
         counts.repeated = self._staged.repeated
         counts.rejected = self.log.count
+        if self.applied.complete_from_us is not None and self.applied.too_old:
+            until = minute_text(self.applied.complete_from_us)
+            self.summary.notes.append(
+                f"{self.applied.too_old:,} polls are older than {until}, up to which polls were pruned; "
+                "they count for nothing, and the time before stays unknown"
+            )
         if counts.new or counts.changed:
             stores.data_changed(connection)
 

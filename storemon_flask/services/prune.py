@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from storemon_flask.errors import DatabaseError, Unprocessable
-from storemon_flask.storage import pruning
+from storemon_flask.services.few_heard import minute_text
+from storemon_flask.storage import pruning, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.pruning import Pruned as Pruned
 
@@ -25,6 +26,17 @@ class Space:
     free: int
 
 
+def completeness(instant_us: int) -> str:
+    """Say from when on polls are complete, and what that means for the time before."""
+    return f"polls are complete from {minute_text(instant_us)} on; time before it counts as unknown"
+
+
+def complete_from(database: Database) -> int | None:
+    """Return the instant before which polls were pruned, microseconds; None when none ever were."""
+    with database.read() as connection:
+        return stores.complete_from(connection)
+
+
 def look(database: Database, before_us: int) -> Pruned:
     """What `run` would take out."""
     with database.read() as connection:
@@ -40,6 +52,8 @@ def run(
 ) -> Pruned:
     """Take out what is older than that instant; what was. Stopped or killed, it has done a part, and the next run does the rest.
 
+    From the first moment on the time before that instant counts as unknown, whatever is still there of its polls.
+
     `Unprocessable` for an instant of the future, `DatabaseError` when there is no database.
     """
     if before_us > now_us:
@@ -49,6 +63,8 @@ def run(
     if not database.exists():
         raise DatabaseError(f"there is no database at {database.path}; run `storemon load-data` to make it")
     done = Pruned()
+    with database.write() as connection:
+        pruning.begin(connection, before_us)
     size = _FEWEST * 4
     store: int | None = 0
     while store is not None and not stopped():

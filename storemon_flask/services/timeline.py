@@ -24,8 +24,8 @@ MOST_US: Final = 31 * DAY_US
 class StoreTimeline:
     """What is known of one store in `[from_us, to_us)`.
 
-    `polls` are all polls made in the range; `in_hours` says which of them count. `sums` are `core.timeline.sums` of the
-    range, in microseconds.
+    `polls` are all polls made in the range (`complete_from_us` says from when on they are complete); `in_hours` says which of
+    them count. `sums` are `core.timeline.sums` of the range, in microseconds.
     """
 
     store_id: str
@@ -102,7 +102,7 @@ def _told(
     store_id: str, zone: str, moment: Moment, from_us: int, to_us: int, found: Timeline, heard: Polls
 ) -> StoreTimeline:
     inside = (heard.instant_us >= from_us) & (heard.instant_us < to_us)
-    made = Polls(heard.store[inside], heard.instant_us[inside], heard.active[inside])
+    made = Polls(heard.store[inside], heard.instant_us[inside], heard.active[inside], heard.complete_from_us)
     sums = timeline.sums(found.stretches, from_us, to_us, 1)
     return StoreTimeline(
         store_id,

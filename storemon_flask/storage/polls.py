@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from storemon_flask.model import WEEK_US, Counts, Ints, Polls
+from storemon_flask.model import EVER_US, WEEK_US, Counts, Ints, Polls
 from storemon_flask.storage import stores
 from storemon_flask.storage.staging import IN_WEEK, STORE_SHIFT, StagedPolls, latest_of
 
@@ -22,9 +22,11 @@ _FEW_STORES = 64
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What became of staged polls, and each of their stores: its number, the newest poll that it had before (-1: none), and the
-    newest of those applied."""
+    newest of those applied. `too_old` of the polls are older than those that were pruned (`complete_from_us`; None: none were)."""
 
     counts: Counts
+    complete_from_us: int | None
+    too_old: int
     number: Ints
     before_us: Ints
     newest_us: Ints
@@ -36,7 +38,10 @@ def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Applied:
     number, before = stores.numbers_and_last_polls(connection, staged.ids)
     first = np.full(len(number), np.iinfo(np.int64).max)
     last = np.full(len(number), -1)
+    complete_from_us, too_old = stores.complete_from(connection), 0
     for week, keys in staged.cells():
+        if complete_from_us is not None and week * WEEK_US < complete_from_us:
+            too_old += int(np.count_nonzero((keys & IN_WEEK) >> 1 < complete_from_us - week * WEEK_US))
         place = keys >> STORE_SHIFT
         begins = np.flatnonzero(np.diff(place, prepend=-1))
         present = place[begins]
@@ -50,12 +55,17 @@ def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Applied:
         "last_poll_us = max(coalesce(last_poll_us, ?), ?) WHERE number = ?",
         zip(*[first.tolist()] * 2, *[last.tolist()] * 2, number.tolist(), strict=True),
     )
-    return Applied(counts, number, before, last)
+    return Applied(counts, complete_from_us, too_old, number, before, last)
 
 
 def read(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> Polls:
-    """The polls of the stores `number` (ascending) in `[first_us, last_us]`; `store` is the place in `number`."""
-    return _polls(_weeks(connection, number, first_us, last_us), number, first_us, last_us)
+    """The polls of the stores `number` (ascending) in `[first_us, last_us]`; `store` is the place in `number`.
+
+    None from before the instant up to which polls were pruned: not all of them are there.
+    """
+    complete_from_us = _complete_from(connection)
+    first_us = max(first_us, complete_from_us)
+    return _polls(_weeks(connection, number, first_us, last_us), number, first_us, last_us, complete_from_us)
 
 
 def read_in_pieces(
@@ -66,6 +76,8 @@ def read_in_pieces(
     The pieces take up all the stores, in order; `store` counts from the piece's first. There is one piece at least, and a
     store is never cut.
     """
+    complete_from_us = _complete_from(connection)
+    first_us = max(first_us, complete_from_us)
     rows = _weeks(connection, number, first_us, last_us)
     place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
     of_store = np.zeros(len(number), dtype=np.int64)
@@ -74,7 +86,12 @@ def read_in_pieces(
     edges = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(number)]
     cuts = np.searchsorted(place, edges).tolist()
     for (first, stop), (begin, end) in zip(pairwise(edges), pairwise(cuts), strict=True):
-        yield first, stop, _polls(rows[begin:end], number[first:stop], first_us, last_us)
+        yield first, stop, _polls(rows[begin:end], number[first:stop], first_us, last_us, complete_from_us)
+
+
+def _complete_from(connection: sqlite3.Connection) -> int:
+    instant_us = stores.complete_from(connection)
+    return EVER_US if instant_us is None else instant_us
 
 
 def _weeks(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> list[tuple[int, bytes, int]]:
@@ -86,13 +103,15 @@ def _weeks(connection: sqlite3.Connection, number: Ints, first_us: int, last_us:
     return rows
 
 
-def _polls(rows: list[tuple[int, bytes, int]], number: Ints, first_us: int, last_us: int) -> Polls:
+def _polls(
+    rows: list[tuple[int, bytes, int]], number: Ints, first_us: int, last_us: int, complete_from_us: int
+) -> Polls:
     sizes, packed = _unpacked(rows)
     inside = np.flatnonzero((packed >= 2 * first_us) & (packed <= 2 * last_us + 1))
     picked = packed[inside]
     place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
     of_row = np.diff(np.searchsorted(inside, np.cumsum(sizes)), prepend=0)
-    return Polls(np.repeat(place, of_row), picked >> 1, (picked & 1).astype(bool))
+    return Polls(np.repeat(place, of_row), picked >> 1, (picked & 1).astype(bool), complete_from_us)
 
 
 def newest_before(connection: sqlite3.Connection, number: Sequence[int], before_us: int) -> dict[int, int]:

@@ -32,6 +32,17 @@ class Pruned:
         return self
 
 
+def begin(connection: sqlite3.Connection, before_us: int) -> None:
+    """Let nothing be known of the time before that instant, from now on; an earlier prune's later instant stays.
+
+    Done before the first poll is taken out: a part of a store's polls must never count as all of them.
+    """
+    complete_from_us = stores.complete_from(connection)
+    if complete_from_us is None or complete_from_us < before_us:
+        connection.execute("UPDATE data_version SET complete_from_us = ?", [before_us])
+        stores.data_changed(connection)
+
+
 def count(connection: sqlite3.Connection, before_us: int) -> Pruned:
     """What there is from before that instant."""
     week = before_us // WEEK_US

@@ -162,6 +162,13 @@ def data_changed(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE data_version SET version = version + 1")
 
 
+def complete_from(connection: sqlite3.Connection) -> int | None:
+    """The instant before which polls were pruned, microseconds; None when none ever were."""
+    instant_us: int | None
+    (instant_us,) = connection.execute("SELECT complete_from_us FROM data_version").fetchone()
+    return instant_us
+
+
 def schedule_version(connection: sqlite3.Connection) -> int:
     """A number that is the same only while stores, hours and zones are the same."""
     (version,) = connection.execute("SELECT schedule FROM data_version").fetchone()

@@ -125,7 +125,7 @@ def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]], t
         sums=day.sums,
         wide=_percent(day.end_us - day.start_us, width),
         open=[_mark(start, end, day, width, "open") for start, end in _within(found.openings, day)],
-        stretches=list(_stretches(groups, day, width, story.detail.zone)),
+        stretches=list(_stretches(groups, day, width, story)),
         polls=list(_ticks(story, day, width, ticks)),
         hours=list(hours_of(day, moved[0] if moved else day.change_us, width)),
         change=_percent(day.change_us - day.start_us, width) if day.change_us >= 0 else "",
@@ -184,7 +184,8 @@ def _joined(group: list[Stretch]) -> Stretch:
     return group[0] if len(group) == 1 else Stretch(group[0].start_us, group[-1].end_us, group[0].word, "joined")
 
 
-def _stretches(groups: list[list[Stretch]], day: LocalDay, width: int, zone: str) -> Iterator[Mark]:
+def _stretches(groups: list[list[Stretch]], day: LocalDay, width: int, story: Story) -> Iterator[Mark]:
+    zone, complete_from_us = story.detail.zone, story.timeline.polls.complete_from_us
     for group in groups:
         inside = [one.within(day) for one in group if one.end_us > day.start_us and one.start_us < day.end_us]
         if not inside:
@@ -194,6 +195,8 @@ def _stretches(groups: list[list[Stretch]], day: LocalDay, width: int, zone: str
         if len(inside) == 1:
             word = first.word
             told = f"{word.capitalize()} {when} ({duration_text(end - start)}): {_REASONS[word, first.how]}."
+            if word == "unknown" and start < complete_from_us:
+                told = f"{told[:-1]}; polls from before {_date_and_time(complete_from_us)} UTC were pruned."
             kind = "unknown" if word == "unknown" else f"{word} {'measured' if first.how == 'joined' else first.how}"
         else:
             sums = {
@@ -236,6 +239,10 @@ def _clock(instant_us: int, zone: str, seconds: bool = False) -> str:
 
 def _utc(instant_us: int) -> str:
     return f"{_EPOCH + timedelta(microseconds=instant_us):%H:%M:%S}"
+
+
+def _date_and_time(instant_us: int) -> str:
+    return f"{_EPOCH + timedelta(microseconds=instant_us):%Y-%m-%d %H:%M}"
 
 
 def _percent(part: int, whole: int) -> str:
