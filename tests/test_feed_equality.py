@@ -72,7 +72,8 @@ fleets = st.fixed_dictionaries(
         "polls": rows(ids, st.one_of(instants, instants, instants, bad_instants), statuses).map(
             lambda found: [*found, ("a", "2024-10-14 12:00:00 UTC", "active")]
         ),
-        "hours": rows(ids, days, times, times, dates),
+        # A file with a day 7 and no day 0 is refused as a whole.
+        "hours": rows(ids, days, times, times, dates).map(lambda found: [*found, ("z", "0", "9:00", "10:00", "")]),
         "special_hours": rows(ids, dates, times, times),
         "timezones": rows(ids, zones, dates),
         "stores": rows(ids, names, names),

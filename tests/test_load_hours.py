@@ -86,7 +86,7 @@ def test_the_hours_files_of_one_command_are_one_set_and_those_of_two_are_two(
 
 
 BAD_HOURS = {
-    "a bad day": ("s,7,09:00,17:00", values.DAY),
+    "a bad day": ("s,8,09:00,17:00", values.DAY),
     "a bad start": ("s,1,9am,17:00", values.TIME),
     "a bad end": ("s,1,09:00,25:00", values.TIME),
     "a start of 24:00": ("s,1,24:00,01:00", values.TIME),

@@ -174,14 +174,26 @@ def test_any_other_status_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [*((str(day), day) for day in range(7)), (" 3 ", 3)])
 def test_a_day_is_a_whole_number_from_monday_to_sunday(text: str, expected: int) -> None:
-    assert values.day_of_week(text) == expected
+    assert values.DaysOfWeek().read(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "7", "-1", "1.0", "01", "12", "Monday", "²", "３"])
 def test_any_other_day_is_refused(text: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.day_of_week(text)
+        values.DaysOfWeek().read(text)
     assert str(bad.value) == values.DAY
+
+
+@pytest.mark.parametrize(("text", "expected"), [*((str(day), day - 1) for day in range(1, 8)), (" 7 ", 6)])
+def test_an_iso_day_is_a_whole_number_from_one_to_seven(text: str, expected: int) -> None:
+    assert values.DaysOfWeek(iso=True).read(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "8", "-1", "1.0", "07", "Sunday"])
+def test_any_other_iso_day_is_refused(text: str) -> None:
+    with pytest.raises(BadValue) as bad:
+        values.DaysOfWeek(iso=True).read(text)
+    assert str(bad.value) == values.DAY_ISO
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 @click.command("load-data")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--days",
+    type=click.Choice(("0-6", "iso")),
+    default="0-6",
+    show_default=True,
+    help="How hours files number days: from 0 (Monday) to 6, or iso: from 1 (Monday) to 7 (Sunday).",
+)
 @click.option("--strict", is_flag=True, help="Exit 1 when a row was rejected, not only when a file was.")
 @click.pass_context
-def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None:
+def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bool) -> None:
     """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and folders (default: data/).
 
     Each file's feed is recognised by its header. Rows that cannot be used are kept; `storemon rejects` lists them.
@@ -51,6 +58,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], strict: bool) -> None
                     settings.max_clock_skew_us,
                     settings.csv_road,
                     default_zone=settings.default_timezone,
+                    iso_days=days == "iso",
                 ),
                 progress=progress,
                 on_file=done.append,

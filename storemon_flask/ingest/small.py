@@ -8,20 +8,22 @@ from typing import Any, Final
 
 import numpy as np
 
+from storemon_flask.errors import DataError
 from storemon_flask.ingest import byte_road, plain, records, values
 from storemon_flask.ingest.blocks import Block, BlockReader
 from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
 from storemon_flask.ingest.records import Record
 from storemon_flask.ingest.rejects import RejectLog
-from storemon_flask.ingest.values import BadValue
+from storemon_flask.ingest.values import BadValue, DaysOfWeek
 from storemon_flask.model import Ints
 
 # The validator of each field, in the order of `feeds.FEEDS`; the first is the store's.
 _READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
     "hours": (
         values.store_id,
-        values.day_of_week,
+        # In its place comes the `read` of the file's own `DaysOfWeek`.
+        values.DaysOfWeek().read,
         values.time_of_day,
         partial(values.time_of_day, end=True),
         values.valid_from,
@@ -32,6 +34,8 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
 }
 
 
+# Where the readers of hours have that of the day.
+_DAY: Final = 1
 _WORTH_PACKING: Final = 2 << 20
 
 
@@ -48,12 +52,13 @@ class Rows:
     texts: Callable[[list[int]], list[str]]
 
 
-def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str]) -> Iterator[Rows]:
+def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str], days: DaysOfWeek) -> Iterator[Rows]:
     """The good rows of a file of a small feed, a block at a time; the others go to `log`.
 
-    A store of which a row was rejected, where the row still names it, is added to `spoiled`.
+    A store of which a row was rejected, where the row still names it, is added to `spoiled`. `DataError`, at the end, when
+    `days` finds that the days of the week are numbered in another way.
     """
-    feed = _Feed(header, log, spoiled)
+    feed = _Feed(header, log, spoiled, days)
     for block in reader:
         if block.overlong:
             log.add(block.line, records.LINE_LONG, block.overlong.decode("utf-8", "replace"))
@@ -66,22 +71,34 @@ def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str])
         if unfinished:
             reader.give_back(unfinished)
         yield rows
+    _check(days)
 
 
-def read_records(feed: str, batches: Iterable[list[Record]], log: RejectLog, spoiled: set[str]) -> Iterator[Rows]:
+def read_records(
+    feed: str, batches: Iterable[list[Record]], log: RejectLog, spoiled: set[str], days: DaysOfWeek
+) -> Iterator[Rows]:
     """The same of rows that come as records with the feed's fields in order."""
     fields = len(_READERS[feed])
-    found = _Feed(Header(feed, fields, tuple(range(fields))), log, spoiled)
+    found = _Feed(Header(feed, fields, tuple(range(fields))), log, spoiled, days)
     for batch in batches:
         yield found.exact(batch)[0]
+    _check(days)
+
+
+def _check(days: DaysOfWeek) -> None:
+    if days.from_one:
+        raise DataError(values.DAYS_FROM_ONE)
 
 
 class _Feed:
     """One file being read: the distinct texts of its fields."""
 
-    def __init__(self, header: Header, log: RejectLog, spoiled: set[str]) -> None:
+    def __init__(self, header: Header, log: RejectLog, spoiled: set[str], days: DaysOfWeek) -> None:
         self._at = header.columns
-        self._readers = _READERS[header.feed]
+        self._readers = list(_READERS[header.feed])
+        self._days = days if header.feed == "hours" else None
+        if self._days is not None:
+            self._readers[_DAY] = self._days.read
         self._columns = [DistinctTexts(read) for read in self._readers]
         self._log = log
         self._spoiled = spoiled
@@ -136,6 +153,8 @@ class _Feed:
     def _row(self, fields: list[str], line: int, text: str, problem: str = "") -> list[int] | None:
         """The codes of a row's values; None, and a reject, when the row has a problem or one of them is bad."""
         read: list[Any] = []
+        if self._days is not None and not problem:
+            self._days.see(fields[self._at[_DAY]])
         if problem and not fields:
             # Not a row, but most often it still says whose row it was meant to be.
             fields = [field.strip(' "') for field in text.split(",")]

@@ -42,6 +42,12 @@ INSTANT_EARLY = "timestamp_utc is before 1970"
 INSTANT_FUTURE = "timestamp_utc is ahead of this machine's clock (STOREMON_MAX_CLOCK_SKEW_MINUTES)"
 STATUS = "status is neither active nor inactive"
 DAY = "day of week is not a whole number from 0 (Monday) to 6 (Sunday)"
+DAY_ISO = "day of week is not a whole number from 1 (Monday) to 7 (Sunday), as days=iso has it"
+DAYS_FROM_ONE = (
+    "its days are numbered from 1: a row has day 7 and none has day 0, while 0 means Monday and 6 Sunday; if 1 means Monday and 7 "
+    "Sunday in it, load it with `storemon load-data --days iso` (over HTTP with ?days=iso, on the page Data with that choice); if 1 "
+    "means Sunday, number its days from 0 (Monday) to 6 (Sunday) first"
+)
 TIME = "start_time_local or end_time_local is not a time of day (H:MM or HH:MM[:SS])"
 VALID_FROM = "valid_from is not a date (YYYY-MM-DD, 1970 to 2199), nor empty"
 DATE = "date is not a date (YYYY-MM-DD, 1970 to 2199)"
@@ -183,12 +189,39 @@ def status(text: str) -> bool:
     return word == "active"
 
 
-def day_of_week(text: str) -> int:
-    """0 = Monday to 6 = Sunday."""
-    cleaned = text.strip()
-    if len(cleaned) != 1 or cleaned not in "0123456":
-        raise BadValue(DAY)
-    return int(cleaned)
+class DaysOfWeek:
+    """Reads the days of one hours file, numbered 0 (Monday) to 6 or, with `iso`, 1 (Monday) to 7; remembers a 0 and a 7.
+
+    None for `iso` is 0 to 6 beyond doubt: nothing is concluded from the days that there are.
+    """
+
+    def __init__(self, iso: bool | None = False) -> None:
+        self._iso = iso
+        self._seen: set[str] = set()
+        self._any = False
+
+    def read(self, text: str) -> int:
+        """0 = Monday to 6 = Sunday."""
+        self.see(text)
+        cleaned = text.strip()
+        if len(cleaned) != 1 or cleaned not in ("1234567" if self._iso else "0123456"):
+            raise BadValue(DAY_ISO if self._iso else DAY)
+        self._any = True
+        return int(cleaned) - bool(self._iso)
+
+    def see(self, text: str) -> None:
+        """A day that stands in the file, also in a row that is rejected for another reason."""
+        self._seen |= {text.strip()} & {"0", "7"}
+
+    @property
+    def from_one(self) -> bool:
+        """Whether there is a 7 and no 0, so that the days are numbered in another way than was expected."""
+        return self._iso is False and self._seen == {"7"}
+
+    @property
+    def without_first(self) -> bool:
+        """Whether there are days, and none of them says that they are numbered from 0."""
+        return self._iso is False and self._any and "0" not in self._seen
 
 
 @_remembered(1 << 13)

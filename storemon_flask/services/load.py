@@ -16,6 +16,7 @@ from storemon_flask.ingest.blocks import BlockReader
 from storemon_flask.ingest.polls import PollBlock
 from storemon_flask.ingest.rejects import RejectLog, Room
 from storemon_flask.ingest.sources import Found, PassedOver, Source
+from storemon_flask.ingest.values import DaysOfWeek
 from storemon_flask.model import Counts, FileSummary, Progress
 from storemon_flask.services import feeds, memory, version_rows
 from storemon_flask.services.feeds import Staged
@@ -29,7 +30,8 @@ from storemon_flask.storage.db import Database
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a load is to be done. `most_bytes` is what its sources together may hold unpacked; `atomic`: everything or nothing;
-    `default_zone`: the one of stores that have none."""
+    `default_zone`: the one of stores that have none; `iso_days`: hours files number days from 1 (Monday) to 7
+    (None: from 0, beyond doubt)."""
 
     now_us: int
     max_skew_us: int
@@ -37,6 +39,7 @@ class Terms:
     atomic: bool = False
     most_bytes: int | None = None
     default_zone: str = "America/Chicago"
+    iso_days: bool | None = False
 
 
 @dataclass(slots=True)
@@ -203,6 +206,7 @@ class _Loading:
         """The file, read to its end; None when it is one of the hours, which wait for each other."""
         latest_us = self.terms.now_us + self.terms.max_skew_us
         spoiled: set[str] = set()
+        days = DaysOfWeek(self.terms.iso_days)
         if source.form == "csv":
             reader = BlockReader(stream, on_bytes)
             header = reader.header()
@@ -211,18 +215,20 @@ class _Loading:
                 raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
             if header.feed == "polls":
                 return self._polls(summary, log, poll_feed.read(reader, header, latest_us, log, self.terms.road))
-            rows = small.read(reader, header, log, spoiled)
+            rows = small.read(reader, header, log, spoiled, days)
         else:
             summary.feed = source.feed
             batches = json_rows.read(stream, source.form, source.feed, on_bytes)
             if source.feed == "polls":
                 return self._polls(summary, log, poll_feed.read_records(batches, latest_us, log))
-            rows = small.read_records(source.feed, batches, log, spoiled)
+            rows = small.read_records(source.feed, batches, log, spoiled, days)
         if summary.feed == "timezones":
             return feeds.zones(summary, log, rows, spoiled)
         if summary.feed == "stores":
             return feeds.names(summary, log, rows, spoiled)
         (self.hours if summary.feed == "hours" else self.special_hours).add(summary, log, rows, spoiled)
+        if summary.feed == "hours" and days.without_first:
+            self.notes.without_monday.append(summary.file)
         return None
 
     def _polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollBlock]) -> Staged:

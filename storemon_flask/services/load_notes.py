@@ -47,6 +47,8 @@ class LoadNotes:
         self._applied: list[polls.Applied] = []
         self._zone_rejected: set[str] = set()
         self._zone_given: set[str] = set()
+        # Hours files, as they are read, in which nothing is on day 0.
+        self.without_monday: list[str] = []
 
     @contextmanager
     def watching(self, connection: sqlite3.Connection, feed: str) -> Iterator[None]:
@@ -83,6 +85,7 @@ class LoadNotes:
             *self._newest_moved(connection),
             *self._new_stores(connection),
             *self._rejected_zones(connection),
+            *self._without_monday(),
             *self._unmatched(connection),
             *self._alike(connection),
             *self.of_files(),
@@ -151,6 +154,16 @@ class LoadNotes:
         if len(fresh) > _FEW_FIRST:
             return {"hours", "timezones"}
         return {feed for feed in ("hours", "timezones") if fresh and matching.any_without(connection, feed, fresh)}
+
+    def _without_monday(self) -> Iterator[str]:
+        """Hours files whose days may be numbered from 1 and not, as they were read, from 0."""
+        files = self.without_monday
+        if files:
+            which = ", ".join(files[:5]) + (f" and {len(files) - 5:,} more" if len(files) > 5 else "")
+            yield (
+                f"no store has hours on day 0 (Monday) in {which}; if 1 means Monday and 7 Sunday there, load it again with --days iso "
+                "(over HTTP with ?days=iso)"
+            )
 
     def _rejected_zones(self, connection: sqlite3.Connection) -> Iterator[str]:
         """In which zone the stores count whose time zone row was rejected."""

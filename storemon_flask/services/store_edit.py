@@ -41,7 +41,7 @@ def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]]
         )
     text = json.dumps([{"store_id": store_id, **row} for row in rows]).encode()
     source = Source("body", len(text), partial(io.BytesIO, text), form="json", feed=feed)
-    result = load.run(database, [source], Terms(now_us, 0, atomic=True))
+    result = load.run(database, [source], Terms(now_us, 0, atomic=True, iso_days=None))
     if result.error is not None:
         raise result.error
     if result.refused:

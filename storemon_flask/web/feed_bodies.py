@@ -22,7 +22,7 @@ _COLUMNS: Final = {
     ),
     "hours": (
         _STORE_ID,
-        ("day", "0 Monday to 6 Sunday"),
+        ("day", "0 Monday to 6 Sunday; with days=iso 1 Monday to 7 Sunday"),
         ("start_time_local", "H:MM, HH:MM or HH:MM:SS"),
         ("end_time_local", "the same; 24:00 is the end of the day, and an end before the start is on the next day"),
         ("valid_from", "may be left out; the local date (YYYY-MM-DD) from which on the row holds"),

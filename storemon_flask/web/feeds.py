@@ -1,10 +1,11 @@
 """Data in: feeds pushed as CSV, JSON or files."""
 
+from collections.abc import Collection
 from contextlib import closing
 from typing import IO, Any, Final
 
 from flask import Blueprint, Response, jsonify, request
-from marshmallow import validate
+from marshmallow import fields, validate
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from storemon_flask.errors import BadRequest, Unprocessable, UnsupportedMediaType
@@ -30,13 +31,21 @@ _FORMS: Final = {
 _UNSAID: Final = ("", "application/x-www-form-urlencoded", "application/octet-stream")
 
 
-class AtomicSchema(Closed):
+DAYS: Final = ("0-6", "iso")
+
+
+class LoadQuery(Closed):
     """How a feed is to be applied."""
 
     atomic = Whole(
         load_default=0,
         validate=validate.OneOf((0, 1)),
         metadata={"description": "1: nothing is applied if any row is rejected"},
+    )
+    days = fields.String(
+        load_default="0-6",
+        validate=validate.OneOf(DAYS),
+        metadata={"description": "how hours number days: from 0 (Monday) to 6, or iso: from 1 (Monday) to 7 (Sunday)"},
     )
 
 
@@ -55,7 +64,7 @@ _PUSHED: Final = {
     "/api/v1/feeds/<any(polls, hours, special_hours, timezones, stores):feed>",
     scope="write",
     tag="feeds",
-    query=AtomicSchema(),
+    query=LoadQuery(),
     body=_FEED_BODY,
     answers=_PUSHED,
 )
@@ -68,7 +77,13 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     form, packed = _form()
     with one_load() as terms:
         result = intake.body(
-            runner().database, request.stream, request.content_length or 0, form, feed, packed, terms(query["atomic"])
+            runner().database,
+            request.stream,
+            request.content_length or 0,
+            form,
+            feed,
+            packed,
+            terms(query["atomic"], query["days"]),
         )
     (summary,) = result.files
     if result.refused:
@@ -82,7 +97,7 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     "/api/v1/feeds",
     scope="write",
     tag="feeds",
-    query=AtomicSchema(),
+    query=LoadQuery(),
     body={"multipart/form-data": None},
     answers={**_PUSHED, 200: Answer("what became of each file", LoadSchema())},
 )
@@ -96,7 +111,7 @@ def upload(query: dict[str, Any]) -> Response:
             f"the body is {request.mimetype or 'of no stated type'}; send files as multipart/form-data "
             "(`curl -F file=@polls.csv`), or one feed to /api/v1/feeds/polls"
         )
-    result = load_uploaded(query["atomic"])
+    result = load_uploaded(query["atomic"], query["days"])
     if result.refused:
         why = next(summary.error for summary in result.files if summary.error)
         raise _refusal(result.load, why, result.files)
@@ -112,15 +127,15 @@ def upload(query: dict[str, Any]) -> Response:
     return jsonify(load_id=result.load, notes=result.notes, files=files)
 
 
-def load_uploaded(atomic: int) -> LoadResult:
+def load_uploaded(atomic: int, days: str, also: Collection[str] = ()) -> LoadResult:
     """What became of the files of the request's form, loaded. Errors as `uploaded`, `BadRequest` when it holds nothing, `Busy`
     when too much is being loaded.
     """
     # Uploaded files are closed with the request, whatever becomes of them.
     with closing(request):
-        found = uploaded()
+        found = uploaded(also)
         with one_load() as terms:
-            return intake.files(runner().database, found, terms(atomic))
+            return intake.files(runner().database, found, terms(atomic, days))
 
 
 def _form() -> tuple[str, bool]:
@@ -143,9 +158,9 @@ def _form() -> tuple[str, bool]:
     return _FORMS[kind], packed
 
 
-def uploaded() -> list[tuple[str, IO[bytes]]]:
-    """Names and streams of the files of the request's form. `Unprocessable` when it holds anything else, `NoTemporaryRoom` when
-    there is none for them.
+def uploaded(also: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
+    """Names and streams of the files of the request's form. `Unprocessable` when it holds anything else but fields named in
+    `also`, `NoTemporaryRoom` when there is none for them.
     """
     try:
         found = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
@@ -159,10 +174,9 @@ def uploaded() -> list[tuple[str, IO[bytes]]]:
     except OSError as error:
         # The files of a form are taken out of its body, into the same folder.
         raise temporary.no_room(error, "nothing of this was stored") from error
-    if request.form:
-        raise Unprocessable(
-            _FILES_ONLY.format(", ".join(request.form)), errors={name: ["not a file"] for name in request.form}
-        )
+    others = [name for name in request.form if name not in also]
+    if others:
+        raise Unprocessable(_FILES_ONLY.format(", ".join(others)), errors={name: ["not a file"] for name in others})
     return found
 
 

@@ -13,12 +13,12 @@ REJECTS_SHOWN: Final = 100
 
 
 @contextmanager
-def one_load() -> Iterator[Callable[[int], Terms]]:
-    """Room for one more load, and the terms it is done on, by whether it is to be atomic. `Busy` when there is none."""
+def one_load() -> Iterator[Callable[[int, str], Terms]]:
+    """Room for one more load, and the terms it is done on, by whether it is to be atomic and how hours files number days (0-6 or iso). `Busy` when there is none."""
     found = runner()
     settings = found.settings
 
-    def terms(atomic: int) -> Terms:
+    def terms(atomic: int, days: str) -> Terms:
         now_us = time.time_ns() // 1000
         return Terms(
             now_us,
@@ -27,6 +27,7 @@ def one_load() -> Iterator[Callable[[int], Terms]]:
             bool(atomic),
             settings.max_body_bytes,
             settings.default_timezone,
+            days == "iso",
         )
 
     with found.places.for_a_load():

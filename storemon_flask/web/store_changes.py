@@ -169,5 +169,5 @@ def delete_store(store_id: str) -> tuple[str, int]:
 
 def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> Response:
     with one_load() as terms:
-        result = store_edit.put(runner().database, feed, store_id, rows, terms(1).now_us)
+        result = store_edit.put(runner().database, feed, store_id, rows, terms(1, "0-6").now_us)
     return jsonify(pushed_json(result.load, result.files[0], result.notes, REJECTS_SHOWN))

@@ -31,9 +31,12 @@ def data() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Load the files of the form; the browser is sent to what became of them. What is wrong is said on the page."""
     try:
-        if not any(name for name, _ in feeds.uploaded()):
+        if not any(name for name, _ in feeds.uploaded(("days",))):
             raise Unprocessable("no file was chosen; choose CSV files, gzipped ones or zips of them, then load them")
-        result = feeds.load_uploaded(int(request.args.get("atomic") == "1"))
+        days = request.form.get("days", "0-6")
+        if days not in feeds.DAYS:
+            raise Unprocessable(f"days is {days[:100]!r}; it must be {' or '.join(feeds.DAYS)}")
+        result = feeds.load_uploaded(int(request.args.get("atomic") == "1"), days, ("days",))
     except StoremonError as error:
         if error.status >= 500 and not isinstance(error, Busy):
             log.error("%s %s: %s", request.method, request.path, error.message)

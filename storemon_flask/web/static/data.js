@@ -67,7 +67,7 @@ function send(files, atomic) {
   request.addEventListener("load", () => answered(request));
   request.addEventListener("error", () => refuse("The server does not answer. Nothing is known of this load; look at the list below once it answers again."));
   request.addEventListener("abort", () => refuse("Stopped before everything was sent; nothing was changed."));
-  request.open("POST", form.dataset.api + (atomic ? "?atomic=1" : ""));
+  request.open("POST", `${form.dataset.api}?atomic=${atomic ? 1 : 0}&days=${encodeURIComponent(form.elements.days.value)}`);
   request.setRequestHeader("Accept", "application/json");
   request.send(body);
   sending.hidden = stop.hidden = false;
