@@ -87,6 +87,8 @@ def test_a_zip_is_chosen_by_keyboard_and_its_rejects_are_downloaded(
         )
         page.locator("#files").focus()
         page.keyboard.press("Tab")
+        expect(page.get_by_label("Days of the week in hours files")).to_be_focused()
+        page.keyboard.press("Tab")
         expect(page.get_by_role("button", name="Load", exact=True)).to_be_focused()
         page.keyboard.press("Enter")
         page.wait_for_url("**/data/loads/1")
@@ -111,6 +113,27 @@ def test_all_or_nothing_is_the_other_button(browser: Browser, server: Any) -> No
         page.wait_for_url("**/data/loads/1")
         expect(page.get_by_text("nothing of it was stored: 2 rows were rejected")).to_be_visible()
         no_violation(page)
+
+
+def test_hours_numbered_from_1_are_refused_until_that_is_chosen(browser: Browser, server: Any) -> None:
+    rows = "".join(f"a,{day},09:00,17:00\n" for day in range(1, 8))
+    file = {
+        "name": "hours.csv",
+        "mimeType": "text/csv",
+        "buffer": f"store_id,day,start_time_local,end_time_local\n{rows}".encode(),
+    }
+    with watched(browser, server.url, errors_expected=True) as page:
+        page.goto("/data")
+        page.locator("#files").set_input_files(file)
+        page.get_by_role("button", name="Load", exact=True).click()
+        page.wait_for_url("**/data/loads/1")
+        expect(page.get_by_text("its days are numbered from 1")).to_be_visible()
+        page.goto("/data")
+        page.locator("#files").set_input_files(file)
+        page.get_by_label("Days of the week in hours files").select_option("iso")
+        page.get_by_role("button", name="Load", exact=True).click()
+        page.wait_for_url("**/data/loads/2")
+        assert told(server.url, "/api/v1/loads/2")["files"][0]["new"] == 7
 
 
 def test_progress_is_shown_and_a_stop_sends_nothing(browser: Browser, server: Any) -> None:

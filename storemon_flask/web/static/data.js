@@ -67,7 +67,10 @@ function send(files, atomic) {
   request.addEventListener("load", () => answered(request));
   request.addEventListener("error", () => refuse("The server does not answer. Nothing is known of this load; look at the list below once it answers again."));
   request.addEventListener("abort", () => refuse("Stopped before everything was sent; nothing was changed."));
-  request.open("POST", `${form.dataset.api}?atomic=${atomic ? 1 : 0}&days=${encodeURIComponent(form.elements.days.value)}`);
+  const query = [];
+  if (atomic) query.push("atomic=1");
+  if (form.elements.days.value !== "0-6") query.push(`days=${form.elements.days.value}`);
+  request.open("POST", form.dataset.api + (query.length ? `?${query.join("&")}` : ""));
   request.setRequestHeader("Accept", "application/json");
   request.send(body);
   sending.hidden = stop.hidden = false;
