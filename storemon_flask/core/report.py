@@ -1,6 +1,6 @@
 """Evidence and windows become the table of a report: one row per store, microseconds (SPEC 3.4, 3.5 and 4)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,7 +85,9 @@ def compute_list(fleet: Fleet, as_of_us: int, rules: Rules, opened: Openings | N
     edges = _edges(heard.store, fleet.size)
     table: Table = {}
     for window in LISTED_WINDOWS:
-        table |= _measures(window, as_of_us, opened, heard, edges, full=True)
+        recent = _touching(heard, as_of_us - window.length_us) if window.length_us < WEEK_US else heard
+        here = edges if recent is heard else _edges(recent.store, fleet.size)
+        table |= _measures(window, as_of_us, opened, recent, here, full=True)
     now = status.at(as_of_us, fleet.last_poll_us, opened, heard, rules)
     read_from = evidence_from(as_of_us, rules)
     begun, earlier = status.since(as_of_us, now, fleet.last_poll_us, opened, heard, rules, read_from)
@@ -95,6 +97,15 @@ def compute_list(fleet: Fleet, as_of_us: int, rules: Rules, opened: Openings | N
         "since_us": begun,
         "since_or_earlier": earlier.astype(np.int64),
     }
+
+
+def _touching(heard: Evidence, first: int) -> Evidence:
+    """The evidence without what ends before `first`: of each store the last polls, and the one from which time is measured on."""
+    touches = heard.right_us > first
+    touches[:-1] |= heard.instant_us[1:] > first
+    kept = np.flatnonzero(touches)
+    names = ("store", "opening", "instant_us", "active", "left_us", "right_us", "followed")
+    return replace(heard, **{name: getattr(heard, name)[kept] for name in names})
 
 
 def _measures(window: Window, as_of_us: int, opened: Openings, heard: Evidence, edges: Ints, full: bool) -> Table:
@@ -122,11 +133,9 @@ def _sureness(first: int, last: int, heard: Evidence, edges: Ints, business: Int
     between[:-1] = _within(heard.instant_us[:-1], heard.instant_us[1:], first, last)
     between *= heard.followed
     both_up, both_down = _agreeing(heard)
-    return {
-        "measured": _sums(between, edges),
-        "uptime_low": _sums(between * both_up, edges),
-        "uptime_high": business - _sums(between * both_down, edges),
-    }
+    measured, uptime_low = _sums(between, edges), _sums(between * both_up, edges)
+    between *= both_down
+    return {"measured": measured, "uptime_low": uptime_low, "uptime_high": business - _sums(between, edges)}
 
 
 def _agreeing(heard: Evidence) -> tuple[Bools, Bools]:
@@ -141,7 +150,8 @@ def _agreeing(heard: Evidence) -> tuple[Bools, Bools]:
 
 def _within(start: Ints, end: Ints, first: int, last: int) -> Ints:
     """How much of each `[start, end)` lies in `[first, last)`."""
-    length: Ints = np.minimum(end, last) - np.maximum(start, first)
+    length: Ints = np.minimum(end, last)
+    length -= np.maximum(start, first)
     np.maximum(length, 0, out=length)
     return length
 
@@ -156,7 +166,8 @@ def _sums(values: Ints, edges: Ints) -> Ints:
 
     The values are parts of a week: the running sum stays in 64 bits for 15 million stores, and a part has 4,096.
     """
-    running = np.zeros(len(values) + 1, dtype=np.int64)
-    np.cumsum(values, out=running[1:])
-    total: Ints = running[edges[1:]] - running[edges[:-1]]
+    total = np.zeros(len(edges) - 1, dtype=np.int64)
+    filled = np.flatnonzero(edges[1:] > edges[:-1])
+    if len(filled):
+        total[filled] = np.add.reduceat(values, edges[filled])
     return total

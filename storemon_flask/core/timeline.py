@@ -246,9 +246,10 @@ def _pieces(openings: Openings, evidence: Evidence) -> list[tuple[Ints, Ints, In
 def _joined(openings: Openings, evidence: Evidence) -> Bools:
     """For each poll but the last: no business time of which nothing is known lies between it and the store's next poll."""
     opening, left, right = evidence.opening, evidence.left_us, evidence.right_us
-    this, following = opening[:-1], opening[1:]
-    within = (this == following) & (right[:-1] == left[1:])
-    across = (following == this + 1) & (evidence.store[1:] == evidence.store[:-1])
-    across &= (right[:-1] == openings.end_us[this]) & (left[1:] == openings.start_us[following])
-    joined: Bools = within | across
+    joined: Bools = right[:-1] == left[1:]
+    last = np.flatnonzero(opening[1:] != opening[:-1])
+    this, following = opening[last], opening[last + 1]
+    across = (following == this + 1) & (evidence.store[last + 1] == evidence.store[last])
+    across &= (right[last] == openings.end_us[this]) & (left[last + 1] == openings.start_us[following])
+    joined[last] = across
     return joined

@@ -27,8 +27,8 @@ def table(
     columns: str,
     progress: Progress = lambda part: None,
 ) -> Table:
-    """The columns of `core.report.compute` (or `compute_list`) for the plan's stores, in its order, part by part; and
-    `polls_heard`, how many polls of each store were read.
+    """The columns of `core.report.compute` for the plan's stores, in its order, part by part; and `polls_heard`, how many polls
+    of each store were read. With the columns `list` those of `compute_list` alone.
 
     The plan and the polls must be of one transaction of the connection.
     """
@@ -43,28 +43,29 @@ def table(
             wanted = columns != "classic" and len(piece.number)
             last = _last_polls(connection, piece.number, heard, as_of_us, from_us) if wanted else _NO_POLLS
             fleet = plan.fleet(piece, heard, last)
-            heard_of = np.bincount(heard.store, minlength=fleet.size)
             if columns == "list":
-                found = calculation.compute_list(fleet, as_of_us, rules, open_then)
-            else:
-                found = calculation.compute(fleet, as_of_us, rules, open_then, columns == "full")
-            tables.append({**found, "polls_heard": heard_of})
+                tables.append(calculation.compute_list(fleet, as_of_us, rules, open_then))
+                continue
+            found = calculation.compute(fleet, as_of_us, rules, open_then, columns == "full")
+            tables.append({**found, "polls_heard": np.bincount(heard.store, minlength=fleet.size)})
         progress(done / len(plan.parts))
     return {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
 
 
 def _last_polls(connection: sqlite3.Connection, number: Ints, heard: Polls, as_of_us: int, from_us: int) -> Ints:
-    """Each store's newest poll up to the as-of; -1 for never. Stores polled later too are looked up, here or further back."""
-    first_poll, last_poll = stores.poll_span(connection, number)
-    last = np.where((first_poll < 0) | (first_poll > as_of_us), -1, last_poll)
-    later = last > as_of_us
-    if later.any():
-        last[later] = -2
-        ends = np.searchsorted(heard.store, np.arange(len(last)), side="right")
-        here = np.flatnonzero(later & (ends > np.searchsorted(heard.store, np.arange(len(last)))))
-        last[here] = heard.instant_us[ends[here] - 1]
-        older = np.flatnonzero(last == -2)
-        found = polls.newest_before(connection, number[older].tolist(), from_us)
+    """Each store's newest poll up to the as-of; -1 for never. It is that of what was read, or looked up further back."""
+    last = np.full(len(number), -1, dtype=np.int64)
+    edges = np.searchsorted(heard.store, np.arange(len(number) + 1))
+    here = np.flatnonzero(edges[1:] > edges[:-1])
+    last[here] = heard.instant_us[edges[here + 1] - 1]
+    missing = np.flatnonzero(last < 0)
+    if len(missing):
+        first_poll, last_poll = stores.poll_span(connection, number[missing])
+        last[missing] = np.where(last_poll <= as_of_us, last_poll, -1)
+        # Polls of before a prune are not read either.
+        before_us = min(max(from_us, heard.complete_from_us), as_of_us + 1)
+        older = missing[(first_poll >= 0) & (first_poll < before_us) & (last_poll > as_of_us)]
+        found = polls.newest_before(connection, number[older].tolist(), before_us)
         for place in older.tolist():
             last[place] = found[int(number[place])]
     return last

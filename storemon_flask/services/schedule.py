@@ -66,8 +66,11 @@ class Schedule:
     until_us: int
     zone_of_store: list[str]
     ids: list[str]
+    names: list[str]
     groups: list[str]
     columns: StoreColumns
+    # What is made of the texts above when it is first asked for, such as orders of the stores.
+    kept: dict[object, object] = field(default_factory=dict)
     _opened: dict[int, tuple[tuple[object, ...], Openings]] = field(default_factory=dict)
 
     def fleet(self, part: Part, polls: Polls, last_poll_us: Ints) -> Fleet:
@@ -156,6 +159,7 @@ def _read(connection: sqlite3.Connection, rows: StoreRows, default_zone: str, as
         min((turn for turn in turns if turn > as_of_us), default=_EVER_US),
         zone_of_store,
         rows.ids,
+        rows.names,
         rows.groups,
         report_text.store_columns(rows.ids, zone_of_store, rows.names, rows.groups),
     )

@@ -49,8 +49,10 @@ class Snapshot:
     groups: list[str]
     zones: list[str]
     columns: dict[str, Ints]
-    # Made when first asked for: orders of the stores, texts to search, stores as JSON.
+    # Made when first asked for: orders of the stores, stores as JSON.
     kept: dict[object, object] = field(default_factory=dict)
+    # The same of what does not change from one snapshot to the next: texts in order, texts to search.
+    kept_of_texts: dict[object, object] = field(default_factory=dict)
 
     def record(self, place: int) -> dict[str, object]:
         """One store as it is told: names to values, instants as text, None where there is nothing to say."""
@@ -105,13 +107,14 @@ def snapshot(
 ) -> Snapshot:
     """The stores (all of them, or those of the ids) as of now, computed from the data of one moment."""
     with database.read() as connection:
-        rows = stores.all_rows(connection) if store_ids is None else stores.rows_of(connection, store_ids)[0]
         version = stores.data_version(connection)
         moment = live.moment(connection, now_us)
         plan = schedule.of(database, connection, default_zone, store_ids, moment.as_of_us)
         table = computing.table(connection, plan, moment.as_of_us, rules, "list")
         _date_long_outages(connection, plan, table, moment.as_of_us, rules)
-    return Snapshot(moment, now_us, version, rows.ids, rows.names, rows.groups, plan.zone_of_store, _columns(table))
+    return Snapshot(
+        moment, now_us, version, plan.ids, plan.names, plan.groups, plan.zone_of_store, _columns(table), {}, plan.kept
+    )
 
 
 def detail(database: Database, store_id: str, rules: Rules, default_zone: str, now_us: int) -> StoreDetail:

@@ -104,12 +104,12 @@ def _mask(found: Snapshot, wanted: Wanted) -> Bools:
     mask = np.ones(len(found.ids), dtype=bool)
     if wanted.text:
         text = wanted.text.casefold()
-        if "haystack" not in found.kept:
+        if "haystack" not in found.kept_of_texts:
             # Neither an id nor a name has a line break.
-            found.kept["haystack"] = [
+            found.kept_of_texts["haystack"] = [
                 f"{store_id}\n{name}".casefold() for store_id, name in zip(found.ids, found.names, strict=True)
             ]
-        haystack = cast("list[str]", found.kept["haystack"])
+        haystack = cast("list[str]", found.kept_of_texts["haystack"])
         mask &= np.fromiter((text in one for one in haystack), dtype=bool, count=len(haystack)) & ("\n" not in text)
     for name, value in (("timezone", wanted.timezone), ("group", wanted.group)):
         if value is not None:
@@ -125,11 +125,11 @@ def _texts(found: Snapshot, name: str) -> list[str]:
 def _codes(found: Snapshot, name: str) -> tuple[Ints, dict[str, int]]:
     """Each store's text as its place among the distinct ones, in code point order."""
     key = ("codes", name)
-    if key not in found.kept:
+    if key not in found.kept_of_texts:
         texts = _texts(found, name)
         index = {text: place for place, text in enumerate(sorted(set(texts)))}
-        found.kept[key] = (np.array([index[text] for text in texts], dtype=np.int64), index)
-    return cast("tuple[Ints, dict[str, int]]", found.kept[key])
+        found.kept_of_texts[key] = (np.array([index[text] for text in texts], dtype=np.int64), index)
+    return cast("tuple[Ints, dict[str, int]]", found.kept_of_texts[key])
 
 
 def _keys(found: Snapshot, sort: str, descending: bool) -> tuple[Ints, Bools]:

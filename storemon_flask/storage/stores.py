@@ -3,13 +3,14 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from storemon_flask.model import WEEK_US, Ints
 
 _CHUNK = 500
+_Key = TypeVar("_Key", int, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,18 @@ def highest_number(connection: sqlite3.Connection) -> int:
 
 def poll_span(connection: sqlite3.Connection, number: Ints) -> tuple[Ints, Ints]:
     """First and newest poll of each store of those ascending numbers; -1 where there is none."""
-    span = (int(number[0]), int(number[-1]))
-    found = _store_rows(connection.execute(f"{_SELECT} WHERE number BETWEEN ? AND ? ORDER BY number", span).fetchall())
-    place = np.searchsorted(found.number, number)
-    return found.first_poll_us[place], found.last_poll_us[place]
+    select = "SELECT number, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1) FROM store WHERE number"
+    low, high = int(number[0]), int(number[-1])
+    if high - low < 8 * len(number):
+        rows = connection.execute(f"{select} BETWEEN ? AND ? ORDER BY number", (low, high)).fetchall()
+    else:
+        rows = []
+        for chunk in _chunks(number.tolist()):
+            marks = ",".join("?" * len(chunk))
+            rows += connection.execute(f"{select} IN ({marks}) ORDER BY number", chunk).fetchall()
+    found, first_poll_us, last_poll_us = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
+    index = np.searchsorted(found, number)
+    return first_poll_us[index], last_poll_us[index]
 
 
 def newest_poll(connection: sqlite3.Connection) -> int | None:
@@ -206,5 +215,5 @@ def _is_text(store_id: str) -> bool:
     return True
 
 
-def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+def _chunks(ids: Sequence[_Key]) -> Iterable[Sequence[_Key]]:
     return (ids[at : at + _CHUNK] for at in range(0, len(ids), _CHUNK))
