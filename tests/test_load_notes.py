@@ -389,6 +389,14 @@ def test_many_rejected_zones_are_counted_and_a_later_file_of_the_load_counts(cli
     ]
 
 
+def test_abbreviations_without_daylight_saving_time_are_named(client: FlaskClient) -> None:
+    rows = "ny,EST\nphx,mst\nbos,est\nden,MST7MDT\nhi,HST\nx,America/New_York\n"
+    assert notes(push(client, "timezones", ZONES + rows))[1:] == [
+        "stores bos and ny have the time zone EST, which knows no daylight saving time; America/New_York does",
+        "store phx has the time zone MST, which knows no daylight saving time; America/Denver does",
+    ]
+
+
 def test_rejected_hours_of_many_stores_are_one_note(client: FlaskClient) -> None:
     good = "".join(f"s{number},0,09:00,17:00\n" for number in range(9))
     push(client, "hours", HOURS + good)

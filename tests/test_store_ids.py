@@ -103,3 +103,7 @@ def test_an_unknown_store_with_an_invisible_character_is_named_with_it(client: F
     answer = client.post("/trigger_report", json={"stores": ["a\u200b"]})
     assert answer.status_code == 422
     assert "unknown stores: 'a<U+200B>'" in answer.get_json(force=True)["detail"]
+    answer = client.get("/api/v1/stores/a%EF%B8%8F")
+    assert (answer.status_code, "there is no store 'a<U+FE0F>'" in answer.get_json(force=True)["detail"]) == (404, True)
+    answer = client.get("/stores/a%E2%80%8B", headers={"Accept": "text/html"})
+    assert (answer.status_code, "There is no store “a&lt;U+200B&gt;”" in answer.text) == (404, True)

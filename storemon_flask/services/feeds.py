@@ -114,6 +114,10 @@ class Facts:
         """The stores that it says something of."""
         return {key[0] for key in self._said}
 
+    def stores_with(self, value: str) -> set[str]:
+        """The stores of which it says that."""
+        return {key[0] for key, said in self._said.items() if value in said}
+
     @property
     def fitting(self) -> int:
         """How many of its rows say something."""

@@ -25,6 +25,8 @@ _FEW_STORES: Final = 20
 # Of more stores than these that were polled for the first time it is not asked first whether one lacks anything.
 _FEW_FIRST: Final = 500
 _MANY: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
+# Names of zones that stay on standard time all year, and the zones of the places that most who write them mean.
+_WITHOUT_DAYLIGHT_SAVING: Final = {"EST": "America/New_York", "MST": "America/Denver"}
 _NAMES: Final = {"hours": "hours", "special_hours": "special hours", "timezones": "time zones", "stores": "names"}
 
 
@@ -47,6 +49,7 @@ class LoadNotes:
         self._applied: list[polls.Applied] = []
         self._zone_rejected: set[str] = set()
         self._zone_given: set[str] = set()
+        self._abbreviated: dict[str, set[str]] = {abbreviation: set() for abbreviation in _WITHOUT_DAYLIGHT_SAVING}
         # Hours files, as they are read, in which nothing is on day 0.
         self.without_monday: list[str] = []
 
@@ -71,6 +74,8 @@ class LoadNotes:
             if staged.summary.feed == "timezones":
                 self._zone_rejected |= staged.spoiled
                 self._zone_given |= staged.store_ids
+                for abbreviation, store_ids in self._abbreviated.items():
+                    store_ids |= staged.stores_with(abbreviation)
             if self._several:
                 self._files.setdefault(staged.summary.feed, []).append((staged.summary.file, staged.store_ids))
 
@@ -85,6 +90,7 @@ class LoadNotes:
             *self._newest_moved(connection),
             *self._new_stores(connection),
             *self._rejected_zones(connection),
+            *self._abbreviated_zones(),
             *self._without_monday(),
             *self._unmatched(connection),
             *self._alike(connection),
@@ -154,6 +160,16 @@ class LoadNotes:
         if len(fresh) > _FEW_FIRST:
             return {"hours", "timezones"}
         return {feed for feed in ("hours", "timezones") if fresh and matching.any_without(connection, feed, fresh)}
+
+    def _abbreviated_zones(self) -> Iterator[str]:
+        """Zones that exist, and are seldom those that are meant."""
+        for abbreviation, store_ids in self._abbreviated.items():
+            if store_ids:
+                have = "has" if len(store_ids) == 1 else "have"
+                yield (
+                    f"{named_stores(sorted(store_ids))} {have} the time zone {abbreviation}, which knows no daylight saving time; "
+                    f"{_WITHOUT_DAYLIGHT_SAVING[abbreviation]} does"
+                )
 
     def _without_monday(self) -> Iterator[str]:
         """Hours files whose days may be numbered from 1 and not, as they were read, from 0."""

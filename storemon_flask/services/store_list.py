@@ -11,6 +11,7 @@ from storemon_flask.core.report import LISTED_WINDOWS as LISTED_WINDOWS
 from storemon_flask.core.report import Table, evidence_from
 from storemon_flask.core.status import STATUSES
 from storemon_flask.errors import NotFound
+from storemon_flask.ingest.values import show_invisible
 from storemon_flask.model import SECOND_US, Hours, Ints, Rules, SpecialHours
 from storemon_flask.services import computing, live, long_runs, schedule
 from storemon_flask.services.durations import duration_text
@@ -152,8 +153,8 @@ def find(connection: sqlite3.Connection, store_id: str) -> tuple[int, int, int]:
     rows, missing = stores.rows_of(connection, [store_id])
     if missing:
         raise NotFound(
-            f"there is no store {store_id!r}; GET /api/v1/stores and `storemon stores` list those there are",
-            people=f"there is no store “{store_id}”; perhaps it was removed, or the address is not whole",
+            f"there is no store {show_invisible(store_id)!r}; GET /api/v1/stores and `storemon stores` list those there are",
+            people=f"there is no store “{show_invisible(store_id)}”; perhaps it was removed, or the address is not whole",
         )
     return int(rows.number[0]), int(rows.first_poll_us[0]), int(rows.last_poll_us[0])
 
