@@ -1,6 +1,8 @@
 """Blocks of whole lines: the same records whatever the size of a block and however the stream is cut, in bounded memory."""
 
+import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from ingest_helpers import POLLS, Cut
 
 from storemon_flask.errors import DataError
-from storemon_flask.ingest import blocks, records
-from storemon_flask.ingest.blocks import Block, BlockReader
+from storemon_flask.ingest import blocks, plain, records
+from storemon_flask.ingest.blocks import BlockReader
 from storemon_flask.ingest.feeds import Header
 
 HEAD = f"{POLLS}\n".encode()
@@ -25,14 +27,8 @@ def _rows(reader: BlockReader) -> Iterator[Row]:
     """Every record behind the header, as the feeds read them."""
     header = reader.header()
     for block in reader:
-        if block.overlong:
-            yield block.line, [], block.overlong.decode("utf-8", "replace")[:1000], records.LINE_LONG
-            continue
-        for record in records.split(block.data, block.line, header.width, block.last):
-            if isinstance(record, bytes):
-                reader.give_back(record)
-                break
-            yield record.line, [] if record.problem else record.fields, record.text[:1000], record.problem
+        for record in block.records(header):
+            yield record.line, [] if record.problem else record.fields, record.text, record.problem
 
 
 def _whole(data: bytes) -> list[Row]:
@@ -59,7 +55,7 @@ def test_blocks_are_whole_lines_numbered_from_their_first() -> None:
     assert len(found) > 1
     line = 2
     for block in found:
-        assert (block.line, block.overlong) == (line, b"")
+        assert (block.line, block.problem) == (line, "")
         assert block.last or block.data.endswith(b"\n")
         line += block.data.count(b"\n")
     assert [block.last for block in found] == [False] * (len(found) - 1) + [True]
@@ -84,7 +80,7 @@ def test_everything_read_is_told_in_order() -> None:
         ("store_id,timestamp_utc,status\n".encode("utf-16-le"), "NUL bytes"),
         (b"store_id,timestamp_utc,stat\xff\n", "not UTF-8"),
         (b"PK\3\4\0\0\0\n", "NUL bytes"),
-        (b"x" * (records.MAX_LINE_BYTES + 5), "no end within 1,048,576 bytes"),
+        (b"x" * (blocks.MAX_HEADER_BYTES + 5), "no end within 1,048,576 bytes"),
     ],
 )
 @pytest.mark.parametrize("block_bytes", [1 << 16, 1 << 22])
@@ -104,40 +100,45 @@ def test_a_quoted_line_break_survives_every_place_a_block_can_end(block_bytes: i
     ]
 
 
+LIMIT = 3_000_000
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A limit of a record that is quickly passed."""
+    for module in (blocks, records, plain):
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", LIMIT)
+    return LIMIT
+
+
 @pytest.mark.parametrize("block_bytes", [1 << 16, 1_000_003, 1 << 20, 1 << 22])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_an_overlong_line_is_rejected_and_the_line_behind_it_is_read(block_bytes: int, end: bytes) -> None:
-    data = HEAD + b"a,b,c" + end + b"y" * 3_000_000 + end + b"d,e,f" + end + b"g,h,i" + end
+@pytest.mark.parametrize("filler", [b"y", b'"y\n,"",\r\n\r"'])
+def test_a_record_too_long_is_rejected_alone(limit: int, block_bytes: int, end: bytes, filler: bytes) -> None:
+    long = filler * (limit // len(filler) + 1)
+    data = HEAD + b"a,b,c" + end + long + end + b"d,e,f" + end + b"g,h,i" + end
+    lines = 1 + records.count_lines(long)
     assert list(_rows(_reader(data, block_bytes))) == [
         (2, ["a", "b", "c"], "a,b,c", ""),
-        (3, [], "y" * 1000, records.LINE_LONG),
-        (4, ["d", "e", "f"], "d,e,f", ""),
-        (5, ["g", "h", "i"], "g,h,i", ""),
+        (3, [], long[:1000].decode(), records.TOO_LONG),
+        (3 + lines, ["d", "e", "f"], "d,e,f", ""),
+        (4 + lines, ["g", "h", "i"], "g,h,i", ""),
     ]
-
-
-def test_an_overlong_line_that_ends_in_a_lone_return_at_the_end_of_a_read_does_not_swallow_the_next_line() -> None:
-    long = b"y" * (records.MAX_LINE_BYTES + 100)
-    data = HEAD + long + b"\rd,e,f\ng,h,i\n"
-    expected = [
-        (2, [], "y" * 1000, records.LINE_LONG),
-        (3, ["d", "e", "f"], "d,e,f", ""),
-        (4, ["g", "h", "i"], "g,h,i", ""),
-    ]
-    assert _whole(data) == expected
-    # The return is the last byte held when the line is found too long; then: the last of a piece that is read over.
-    assert list(_rows(_reader(data, 1 << 20, [len(HEAD), 1 << 20, 101, 1 << 20]))) == expected
-    assert list(_rows(_reader(data, 1 << 20, [len(HEAD), 1 << 20, 50, 51, 1 << 20]))) == expected
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("spare", [0, 1])
-def test_the_limit_of_a_line_is_the_same_wherever_a_read_ends(end: bytes, spare: int) -> None:
-    longest = b"a,b," + b"c" * (records.MAX_LINE_BYTES - 4 + spare)
+@pytest.mark.parametrize("quote", [b"", b'"'])
+def test_the_limit_of_a_record_is_the_same_wherever_a_read_ends(
+    limit: int, end: bytes, spare: int, quote: bytes
+) -> None:
+    longest = b"a,b," + quote + b"c" * (limit - 4 - 2 * len(quote) + spare) + quote
     data = HEAD + longest + end + b"d,e,f" + end
-    problem = records.LINE_LONG if spare else ""
+    problem = records.TOO_LONG if spare else ""
     for more in (0, 1, 2):
         found = list(_rows(_reader(data, 1 << 20, [len(HEAD), len(longest) - 1, 1 + more, 1 << 20])))
+        assert [(line, bad) for line, _, _, bad in found] == [(2, problem), (3, "")]
+        found = list(_rows(_reader(data, 1 << 18, [len(HEAD), len(longest) - 1, 1 + more, 1 << 20])))
         assert [(line, bad) for line, _, _, bad in found] == [(2, problem), (3, "")]
 
 
@@ -159,30 +160,36 @@ class _Generated(Cut):
         return piece
 
 
-@pytest.mark.parametrize(
-    ("head", "first"),
-    [
-        pytest.param(b"", [], id="alone"),
-        pytest.param(b"a,b,c\n", [(2, ["a", "b", "c"], "a,b,c", "")], id="behind a good line"),
-        pytest.param(b'"open\n', [(2, [], '"open', records.QUOTING)], id="behind an open quote"),
-    ],
-)
-def test_a_line_of_forty_megabytes_is_never_held_whole(head: bytes, first: list[Row]) -> None:
-    stream = _Generated(HEAD + head, b"z" * (1 << 20), 40, b"\nd,e,f\n")
-    reader = BlockReader(stream, lambda piece: None, 1 << 20)
+@pytest.mark.parametrize("filler", [b"z", b'""', b"\xf0\x9f\x8d\x95", b",", b'"",', b"a,b\n"], ids=repr)
+@pytest.mark.parametrize(("opening", "closing"), [(b"", b""), (b'"', b'"'), (b'"', b"")])
+def test_24_megabytes_of_anything_are_read_once_and_never_held(filler: bytes, opening: bytes, closing: bytes) -> None:
+    if not opening and filler == b"a,b\n":
+        pytest.skip("these are rows")
+    block_bytes = 1 << 20
+    piece = filler * (block_bytes // len(filler))
+    stream = _Generated(HEAD + b"a,b,c\n" + opening, piece, 24, closing + b"\nd,e,f\n")
+    reader = BlockReader(stream, lambda piece: None, block_bytes)
+    header = reader.header()
+    problems: Counter[str] = Counter()
+    last = []
     tracemalloc.start()
+    started = time.process_time()
     try:
-        found = list(_rows(reader))
+        for block in reader:
+            for record in block.records(header):
+                problems[record.problem] += 1
+                last = record.fields
+        seconds = time.process_time() - started
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    line = 2 + len(first)
-    assert found == [
-        *first,
-        (line, [], "z" * 1000, records.LINE_LONG),
-        (line + 1, ["d", "e", "f"], "d,e,f", ""),
-    ]
-    assert peak < 16 << 20
+    assert peak < 96 << 20
+    assert seconds < 60
+    if opening and not closing:
+        assert problems == {"": 1, records.UNCLOSED: 1}
+    else:
+        assert sum(problems.values()) == 3
+        assert last == ["d", "e", "f"]
 
 
 _pieces = st.sampled_from(
@@ -204,31 +211,10 @@ def test_the_records_do_not_depend_on_where_blocks_end(text: bytes, block_bytes:
 @given(
     st.lists(st.one_of(_pieces, st.integers(30, 60).map(lambda n: b"y" * n)), max_size=40), st.integers(1, 80), _cuts
 )
-def test_the_records_do_not_depend_on_where_blocks_end_when_limits_are_met_often(
+def test_the_records_do_not_depend_on_where_blocks_end_when_the_limit_is_met_often(
     monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], block_bytes: int, cuts: list[int]
 ) -> None:
-    limit = 40
-    for module in (blocks, records):
-        monkeypatch.setattr(module, "MAX_LINE_BYTES", limit)
-    monkeypatch.setattr(records, "MAX_RECORD_LINES", 4)
-    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 30)
-
-    def comparable(rows: Iterable[Row]) -> list[Row]:
-        # With a limit this small an overlong line is dropped before a thousand characters of it are known.
-        return [
-            (line, fields, text[: limit // 4].split("\r")[0] if bad == records.LINE_LONG else text, bad)
-            for line, fields, text, bad in rows
-        ]
-
+    for module in (blocks, records, plain):
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", 40)
     data = HEAD + b"".join(pieces)
-    assert comparable(_rows(_reader(data, block_bytes, cuts))) == comparable(_whole(data))
-
-
-def test_a_block_given_back_comes_again_with_more_and_with_its_own_line_number() -> None:
-    reader = _reader(HEAD + b'a,b,c\n"x\ny\n",b,c\n', 12)
-    reader.header()
-    blocks_ = iter(reader)
-    first = next(blocks_)
-    assert (first.line, first.data[:6]) == (2, b"a,b,c\n")
-    reader.give_back(first.data[6:])
-    assert next(blocks_) == Block(3, b'"x\ny\n",b,c\n', True)
+    assert list(_rows(_reader(data, block_bytes, cuts))) == _whole(data)

@@ -139,9 +139,9 @@ def test_a_line_of_thirty_megabytes_is_one_rejected_row(run: Run, home: Path) ->
     done = run("load-data", path)
     assert done.code == 0
     assert line(done, str(path)) == ["polls", "3", "2", "0", "0", "0", "1"]
-    assert f"    1 rejected: {records.LINE_LONG}\n" in done.out
+    assert f"    1 rejected: {records.TOO_LONG}\n" in done.out
     (_, row) = csv_module.reader(io.StringIO(run("rejects").out))
-    assert row == ["1", str(path), "3", records.LINE_LONG, "x" * 1000]
+    assert row == ["1", str(path), "3", records.TOO_LONG, "x" * 1000]
 
 
 def test_more_than_twenty_notes_of_a_file_are_counted_and_not_printed(run: Run, home: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ingest_helpers import POLLS, ROADS, PollRow, RejectRow, read_polls, us
 
-from storemon_flask.ingest import byte_road, records, values
+from storemon_flask.ingest import blocks, byte_road, plain, records, values
 
 AT = "2023-01-22 12:09:39.388884 UTC"
 GOOD = [f"s{number % 3},2023-01-22 1{number}:00:00.{number:06d} UTC,{'in' * (number % 2)}active" for number in range(8)]
@@ -171,14 +171,16 @@ def test_columns_may_stand_anywhere_between_columns_nobody_asked_for(header: str
 
 
 @pytest.mark.parametrize("where", [0, 3, 8])
-def test_a_line_too_long_is_one_reject_on_both_roads(where: int) -> None:
+def test_a_row_too_long_is_one_reject_for_every_reader(where: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (blocks, records, plain):
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", 1 << 20)
     rows = list(GOOD)
-    rows.insert(where, "s1," + "9" * (records.MAX_LINE_BYTES + 10) + ",active")
+    rows.insert(where, "s1," + "9" * (records.MAX_RECORD_BYTES + 10) + ",active")
     data = "\n".join([POLLS, *rows]).encode()
     for block_bytes in (1 << 18, 1 << 20, 1 << 22):
         for accepted, rejected, count in _all(data, block_bytes):
             assert len(accepted) == 8
-            assert rejected == [(where + 2, records.LINE_LONG, rows[where][:1000])]
+            assert rejected == [(where + 2, records.TOO_LONG, rows[where][:1000])]
             assert count == 9
 
 

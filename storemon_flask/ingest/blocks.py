@@ -1,128 +1,162 @@
-"""A file's bytes as blocks of whole lines, in bounded memory."""
+"""A file's bytes as blocks of whole records, in bounded memory."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from storemon_flask.errors import DataError
 from storemon_flask.ingest import records
 from storemon_flask.ingest.feeds import Header, recognise
-from storemon_flask.ingest.records import MAX_LINE_BYTES, MAX_RECORD_BYTES
+from storemon_flask.ingest.records import MAX_RECORD_BYTES, EndFinder, Record
 from storemon_flask.ingest.rejects import TEXT_CHARACTERS
+from storemon_flask.model import Ints
 
 BLOCK_BYTES: Final = 4 << 20
+MAX_HEADER_BYTES: Final = 1 << 20
+_BREAK_BYTES: Final = len("\r\n")
+# The start of a record that is too long to hold.
+_START_BYTES: Final = 4 * TEXT_CHARACTERS + 4
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines of a file; `line` is the number of the first. `overlong` is the start of a line too long to hold.
+    """Whole records of a file; `line` is the number of the first line. `last`: the file ends with it.
 
-    `last` says that no record of it can go on after it: the file ends, or a line follows that is too long for that.
+    `quoted` says whether there are quotes in it, `edges` where quoted fields begin and end; `one`, that it is one record longer
+    than a block. With a `problem` it stands for one record that cannot be held, of which `data` is the start.
     """
 
     line: int
     data: bytes
     last: bool
-    overlong: bytes = b""
+    quoted: bool = False
+    one: bool = False
+    problem: str = ""
+    edges: Ints = field(default_factory=records.no_ints, compare=False)
+
+    def records(self, header: Header) -> Iterator[Record]:
+        """The records one by one."""
+        if self.problem:
+            return iter((Record(self.line, [], records.text_of(self.data), self.problem),))
+        return records.split(self.data, self.line, header.width, header.columns, self.edges, one=self.one)
 
 
 class BlockReader:
-    """Reads the header, then the blocks after it. `give_back` puts an unfinished record before the next block."""
+    """Reads the header, then the blocks after it."""
 
     def __init__(self, stream: BinaryIO, on_bytes: Callable[[bytes], None], block_bytes: int = BLOCK_BYTES) -> None:
         """`on_bytes` is told everything that is read, in order (for the hash and the progress bar)."""
         self._stream = stream
         self._on_bytes = on_bytes
         self._size = block_bytes
+        # What was read and begins with a record.
         self._held = b""
         self._ended = False
         self._line = 1
-        self._wanted = block_bytes
 
     def header(self) -> Header:
         """The file's header; `DataError` when the file is empty, not text, or no feed."""
         while len(self._held) < len(_BOM) and not self._ended:
-            self._fill()
+            self._held += self._read()
         if self._held.startswith(_UTF16):
             raise DataError("the file is UTF-16, not UTF-8; save it as CSV UTF-8")
         self._held = self._held.removeprefix(_BOM)
         while True:
-            while not (stop := self._break_after(0)) and not self._ended and len(self._held) < MAX_LINE_BYTES:
-                self._fill()
-            raw, self._held = self._held[: stop or None], self._held[stop:] if stop else b""
-            self._line += 1
-            if len(raw) >= MAX_LINE_BYTES:
-                raise DataError(
-                    f"its first line has no end within {MAX_LINE_BYTES:,} bytes; this is no CSV with a header"
-                )
+            raw = self._header_line()
             if b"\0" in raw:
                 raise DataError("its first line contains NUL bytes; this is no CSV (UTF-16, or a binary file?)")
             if raw.strip():
                 return recognise(_decoded(raw))
-            if not stop:
+            if not self._held and self._ended:
                 raise DataError("the file is empty")
 
-    def give_back(self, unfinished: bytes) -> None:
-        """Put the end of the block just handed out before the next one."""
-        self._held = unfinished + self._held
-        self._line -= records.count_lines(unfinished)
-        # Without more than was there before, the same record would end unfinished again.
-        self._wanted = len(self._held) + self._size
+    def _header_line(self) -> bytes:
+        """The next record with its line break, of those among which the header is."""
+        finder, raw, stop = EndFinder(), b"", -1
+        piece = self._held or self._read()
+        while piece and stop < 0:
+            stop = finder.find(piece)
+            raw += piece if stop < 0 else piece[:stop]
+            self._held = b"" if stop < 0 else piece[stop:]
+            if len(raw) >= MAX_HEADER_BYTES:
+                raise DataError(
+                    f"its first line has no end within {MAX_HEADER_BYTES:,} bytes; this is no CSV with a header"
+                )
+            piece = b"" if stop >= 0 else self._read()
+        if finder.open:
+            raise DataError("a quote in its first line is never closed; this is no CSV with a header")
+        self._line += records.count_lines(raw)
+        return raw
 
     def __iter__(self) -> Iterator[Block]:
         while True:
             piece = b""
-            while not self._ended and len(self._held) + len(piece) < self._wanted:
+            while not self._ended and len(self._held) + len(piece) < self._size:
                 self._held += piece
                 piece = self._read()
-            self._wanted = self._size
-            if cut := _after_last_break(piece):
+            if b'"' in piece or b'"' in self._held:
+                yield self._quoted(self._held + piece)
+            elif cut := _after_last_break(piece):
                 # The usual case, in one copy.
                 data, self._held = b"".join((self._held, memoryview(piece)[:cut])), piece[cut:]
-                yield self._handed(data, last=len(self._held) > MAX_RECORD_BYTES)
-                continue
-            self._held += piece
-            if self._ended:
-                if self._held:
-                    data, self._held = self._held, b""
-                    yield self._handed(data, last=True)
+                yield self._block(data)
+            elif self._held or piece:
+                yield self._unbroken(self._held + piece)
+            if self._ended and not self._held:
                 return
-            if cut := _after_last_break(self._held):
-                data, self._held = self._held[:cut], self._held[cut:]
-                yield self._handed(data, last=len(self._held) > MAX_RECORD_BYTES)
-            elif len(self._held) - self._held.endswith(b"\r") > MAX_LINE_BYTES:
-                yield Block(self._line, b"", False, self._skip_line())
-            else:
-                self._fill()
 
-    def _handed(self, data: bytes, last: bool) -> Block:
-        block = Block(self._line, data, last)
+    def _unbroken(self, data: bytes) -> Block:
+        """What is held and was read, without a quote in it, when the last piece has no line break."""
+        cut = len(data) if self._ended else _after_last_break(data)
+        if not cut:
+            return self._long(data)
+        self._held = data[cut:]
+        return self._block(data[:cut])
+
+    def _quoted(self, data: bytes) -> Block:
+        """What is held and was read, with quotes in it."""
+        edges = records.quote_edges(data)
+        whole = self._ended and not len(edges) % 2
+        cut = len(data) if whole else records.last_end(data, edges)
+        if not cut:
+            return self._long(data)
+        self._held = data[cut:]
+        return self._block(data[:cut], edges[: int(edges.searchsorted(cut))])
+
+    def _block(self, data: bytes, edges: Ints | None = None) -> Block:
+        line = self._line
         self._line += records.count_lines(data)
-        return block
+        last = self._ended and not self._held
+        if edges is None:
+            return Block(line, data, last)
+        return Block(line, data, last, quoted=b'"' in data, edges=edges)
 
-    def _break_after(self, start: int) -> int:
-        """Where the line that begins at `start` ends, its break included; 0 when it has no end yet."""
-        newline = self._held.find(b"\n", start)
-        lone = self._held.find(b"\r", start, newline if newline >= 0 else len(self._held))
-        if lone >= 0 and lone + 1 != newline and (lone + 1 < len(self._held) or self._ended):
-            return lone + 1
-        return newline + 1
-
-    def _skip_line(self) -> bytes:
-        """Read over a line without an end, holding only its start."""
-        start = self._held[: 8 * TEXT_CHARACTERS]
-        self._line += 1
-        while not (stop := self._break_after(0)) and not self._ended:
-            # A return at the end may be the first half of \r\n, or the break itself.
-            self._held = b"\r" if self._held.endswith(b"\r") else b""
-            self._fill()
-        self._held = self._held[stop:] if stop else b""
-        return start
-
-    def _fill(self) -> None:
-        self._held += self._read()
+    def _long(self, piece: bytes) -> Block:
+        """One record that begins with this piece and goes on behind it: whole, or its start when it is too long to hold."""
+        finder, line, size, returned = EndFinder(), self._line, 0, False
+        pieces: list[bytes] = []
+        stop = -1
+        while piece and stop < 0:
+            stop = finder.find(piece)
+            part = piece if stop < 0 else piece[:stop]
+            self._held = b"" if stop < 0 else piece[stop:]
+            self._line += records.count_lines(part) - (returned and part.startswith(b"\n"))
+            returned = part.endswith(b"\r")
+            size += len(part)
+            pieces.append(part)
+            if size - MAX_RECORD_BYTES > _BREAK_BYTES:
+                pieces = [b"".join(pieces)[:_START_BYTES]]
+            piece = b"" if stop >= 0 else self._read()
+        data = b"".join(pieces)
+        last = self._ended and not self._held
+        if finder.open:
+            return Block(line, data[:_START_BYTES], last, problem=records.UNCLOSED)
+        if size - MAX_RECORD_BYTES > _BREAK_BYTES or len(data.rstrip(b"\r\n")) > MAX_RECORD_BYTES:
+            start = data[:_START_BYTES] if size > _START_BYTES else data.rstrip(b"\r\n")
+            return Block(line, start, last, problem=records.TOO_LONG)
+        return Block(line, data, last, quoted=b'"' in data, one=True)
 
     def _read(self) -> bytes:
         """The next piece of the file; nothing once it has ended."""

@@ -1,10 +1,10 @@
 """Which feed a file is: decided by its header, never by its name."""
 
-import csv
 from dataclasses import dataclass
 from typing import Final
 
 from storemon_flask.errors import DataError
+from storemon_flask.ingest.records import read_fields
 from storemon_flask.ingest.values import remove_invisible
 
 # Per feed its fields in order, each with the spellings accepted (lower case, without blanks and underscores).
@@ -83,10 +83,8 @@ def spelled(name: str) -> str:
 
 
 def _names(line: str) -> list[str]:
-    try:
-        return next(csv.reader([line], strict=True), [""])
-    except csv.Error:
-        return line.split(",")
+    fields = read_fields(line.encode(), len(line), range(len(line)))
+    return line.split(",") if fields is None else fields
 
 
 def _delimiter_hint(line: str) -> str:

@@ -18,6 +18,7 @@ from storemon_flask.ingest import byte_road, instants, plain, records, values
 from storemon_flask.ingest.blocks import Block, BlockReader
 from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
+from storemon_flask.ingest.plain import PlainBlock
 from storemon_flask.ingest.records import Record
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.values import BadValue
@@ -60,21 +61,18 @@ def read(
     pending: deque[Future[_Read]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
         for block in reader:
-            data = block.data if road == "rows" or b'"' not in block.data else plain.without_quotes(block.data)
-            if data and road != "rows" and plain.is_plain(data):
+            found = plain.plain_block(block, header) if road != "rows" else None
+            if found is not None:
                 if block.last and not pending:
-                    yield _logged(parser.plain(block, data), log)
+                    yield _logged(parser.plain(found), log)
                     continue
-                pending.append(pool.submit(parser.plain, block, data))
+                pending.append(pool.submit(parser.plain, found))
                 if len(pending) > _READERS + 1:
                     yield _logged(pending.popleft().result(), log)
                 continue
             while pending:
                 yield _logged(pending.popleft().result(), log)
-            found, unfinished = parser.exact(block)
-            if unfinished:
-                reader.give_back(unfinished)
-            yield _logged(found, log)
+            yield _logged(parser.exact(block), log)
         while pending:
             yield _logged(pending.popleft().result(), log)
 
@@ -83,7 +81,7 @@ def read_records(batches: Iterable[list[Record]], latest_us: int, log: RejectLog
     """The same of rows that come as records with the feed's fields in order."""
     parser = _Parser(Header("polls", 3, (0, 1, 2)), latest_us, "rows")
     for batch in batches:
-        yield _logged(parser.rows(batch)[0], log)
+        yield _logged(parser.rows(batch), log)
 
 
 def _logged(found: _Read, log: RejectLog) -> PollBlock:
@@ -102,38 +100,37 @@ class _Parser:
         self._ids = DistinctTexts(values.store_id)
         self._words = DistinctTexts(values.status)
 
-    def plain(self, block: Block, data: bytes) -> _Read:
-        """A block by the fast road or, where that declines, row by row; `data` is the block without its quotes."""
-        return self._plain(block, data) or self.exact(block)[0]
+    def plain(self, block: PlainBlock) -> _Read:
+        """A block by the fast reader or, where that declines, row by row."""
+        return self._plain(block) or self.exact(block.block)
 
-    def exact(self, block: Block) -> tuple[_Read, bytes]:
-        """The block row by row, and the bytes of an unfinished record at its end."""
-        if block.overlong:
-            reject = Reject(block.line, records.LINE_LONG, block.overlong.decode("utf-8", "replace"))
-            return _Read(PollBlock([], _no_ints(), _no_ints(), _no_ints().astype(bool), 1), [reject]), b""
-        return self.rows(records.split(block.data, block.line, self._header.width, block.last))
+    def exact(self, block: Block) -> _Read:
+        """The block row by row."""
+        return self.rows(block.records(self._header))
 
-    def rows(self, found: Iterable[Record | bytes]) -> tuple[_Read, bytes]:
-        """Records one by one, and the bytes of an unfinished one at their end."""
+    def rows(self, found: Iterable[Record]) -> _Read:
+        """Records one by one."""
         codes: dict[str, int] = {}
         store: list[int] = []
         instant: list[int] = []
         active: list[bool] = []
         rejects: list[Reject] = []
         for record in found:
-            if isinstance(record, bytes):
-                return _Read(_columns(codes, store, instant, active, len(store) + len(rejects)), rejects), record
             try:
-                if record.problem:
-                    raise BadValue(record.problem)
-                store_id, instant_us, is_active = self._fields(record.fields)
+                store_id, instant_us, is_active = self._values(record)
             except BadValue as bad:
                 rejects.append(Reject(record.line, str(bad), record.text))
                 continue
             store.append(codes.setdefault(store_id, len(codes)))
             instant.append(instant_us)
             active.append(is_active)
-        return _Read(_columns(codes, store, instant, active, len(store) + len(rejects)), rejects), b""
+        return _Read(_columns(codes, store, instant, active, len(store) + len(rejects)), rejects)
+
+    def _values(self, record: Record) -> tuple[str, int, bool]:
+        """The same of a record, which may have a problem."""
+        if record.problem:
+            raise BadValue(record.problem)
+        return self._fields(record.fields)
 
     def _fields(self, fields: list[str]) -> tuple[str, int, bool]:
         """Store id, instant and status of a row; `BadValue` with the first reason why not."""
@@ -144,8 +141,8 @@ class _Parser:
             raise BadValue(values.INSTANT_FUTURE)
         return store_id, instant, values.status(fields[status_at])
 
-    def _by_bytes(self, block: Block, data: bytes) -> _Read | None:
-        found = byte_road.rectangle(data, self._header.width)
+    def _by_bytes(self, block: PlainBlock) -> _Read | None:
+        found = byte_road.rectangle(block.data, self._header.width)
         if found is None:
             return None
         id_at, instant_at, status_at = self._header.columns
@@ -163,15 +160,14 @@ class _Parser:
                 good &= ~seen.bad[codes]
         doubtful = np.flatnonzero(~good).tolist()
         texts = [found.row(place).decode("utf-8") for place in doubtful]
-        shown = texts if data is block.data else _lines(block.data, doubtful)
-        rows = list(zip(doubtful, texts, shown, strict=True))
+        rows = dict(zip(doubtful, texts, strict=True))
         return self._finished(block, rows, self._ids.values, self._ids.code_of, store, instant, active, good)
 
-    def _by_pandas(self, block: Block, data: bytes) -> _Read | None:
+    def _by_pandas(self, block: PlainBlock) -> _Read | None:
         """None when rows have different lengths, or a line is blank."""
         import pandas as pd
 
-        width = self._header.width
+        width, data = self._header.width, block.data
         first = data.find(b"\n") + 1 or len(data)
         lines = records.count(data, b"\n") + (not data.endswith(b"\n"))
         if data.startswith(codecs.BOM_UTF8):
@@ -211,13 +207,13 @@ class _Parser:
             return len(ids) - 1
 
         doubtful = np.flatnonzero(~good).tolist()
-        rows = list(zip(doubtful, _lines(data, doubtful), _lines(block.data, doubtful), strict=True))
+        rows = dict(zip(doubtful, _lines(data, doubtful), strict=True))
         return self._finished(block, rows, ids, another, store, instant, active, good)
 
     def _finished(
         self,
-        block: Block,
-        doubtful: list[tuple[int, str, str]],
+        block: PlainBlock,
+        doubtful: dict[int, str],
         ids: list[Any],
         code_of: Callable[[str], int],
         store: Ints,
@@ -225,19 +221,23 @@ class _Parser:
         active: Bools,
         good: Bools,
     ) -> _Read:
-        """The columns of a plain block, after its doubtful rows have been read one by one.
-
-        Those come as (row, its text without quotes, its text as it stands).
-        """
-        rejects = []
-        for place, text, original in doubtful:
+        """The columns of a plain block, after its doubtful rows have been read one by one; `doubtful` has their texts by row."""
+        bad_rows, reasons = [], []
+        for row, text in doubtful.items():
+            record = block.records.get(row)
             try:
-                store_id, instant[place], active[place] = self._fields(text.split(","))
+                store_id, instant[row], active[row] = (
+                    self._values(record) if record is not None else self._fields(text.split(","))
+                )
             except BadValue as bad:
-                rejects.append(Reject(block.line + place, str(bad), original))
+                bad_rows.append(row)
+                reasons.append(str(bad))
                 continue
-            good[place] = True
-            store[place] = code_of(store_id)
+            good[row] = True
+            store[row] = code_of(store_id)
+        texts = block.texts(bad_rows) if block.block.quoted else [doubtful[row] for row in bad_rows]
+        lines = block.lines(np.array(bad_rows, dtype=np.int64)).tolist()
+        rejects = [Reject(*row) for row in zip(lines, reasons, texts, strict=True)]
         if rejects:
             store, instant, active = store[good], instant[good], active[good]
         return _Read(PollBlock(ids, store, instant, active, len(good)), rejects)
@@ -273,7 +273,3 @@ def _columns(codes: dict[str, int], store: list[int], instant: list[int], active
     return PollBlock(
         list(codes), np.array(store, np.int64), np.array(instant, np.int64), np.array(active, np.bool_), rows
     )
-
-
-def _no_ints() -> Ints:
-    return np.empty(0, dtype=np.int64)

@@ -1,41 +1,48 @@
-"""The row-exact road: bytes to records one line at a time, whatever the bytes are.
+"""CSV records in bytes, divided and read as Python's csv module does.
 
-It never loses its place. A record whose quote stays open is joined with the lines below it up to a limit; beyond that its
-first line alone is rejected, and reading goes on with the next line. What comes out does not depend on where blocks end.
+A quote opens a quoted field only as a field's first byte; anywhere else in a field it is an ordinary character. Within a quoted
+field two quotes are one, and commas and line breaks are text. Where csv's strict mode raises, at text between a closing quote
+and the next comma, the record is rejected; it ends where csv's lenient mode would end it. `\\r\\n`, `\\n` and a lone `\\r` each end
+a line. Everything here takes time in proportion to its input.
 """
 
-import csv
+import codecs
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
-from typing import Final
+from collections.abc import Container, Iterator
+from typing import Final, NamedTuple
 
 import numpy as np
 
-# A line longer than this is rejected, and never held whole.
-MAX_LINE_BYTES: Final = 1 << 20
-# A quoted field with line breaks may make a record of this size before its quote counts as forgotten.
-MAX_RECORD_LINES: Final = 100
-MAX_RECORD_BYTES: Final = 64 << 10
+from storemon_flask.ingest.rejects import TEXT_CHARACTERS
+from storemon_flask.model import Ints
 
-LINE_LONG: Final = f"line is longer than {MAX_LINE_BYTES:,} bytes"
+# A longer record is rejected, and never held whole.
+MAX_RECORD_BYTES: Final = 16 << 20
+# The columns that no feed reads are not decoded in a record of this size.
+_LARGE: Final = 64 << 10
+_STRETCH: Final = 1 << 20
+
+TOO_LONG: Final = f"row is longer than {MAX_RECORD_BYTES >> 20} MiB"
+UNCLOSED: Final = "a quote opens a field and is never closed; the rest of the file is this one row"
 NUL: Final = "row contains a NUL byte"
 NOT_UTF8: Final = "row is not UTF-8 text"
 QUOTING: Final = "quotes do not match"
 FIELDS_FEW: Final = "row has fewer fields than the header"
 FIELDS_MANY: Final = "row has more fields than the header"
 
-_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
-# The csv module's own limit (128 KiB a field) would make an ignored long column an error.
-csv.field_size_limit(2 * MAX_LINE_BYTES)
+# A quoted field from its opening quote on; the group is empty when its closing quote is missing.
+_QUOTED: Final = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:""[^"]*+)*+("?)')
+# One field: what is quoted, what wrongly follows its closing quote, or what is not quoted.
+_FIELD: Final = re.compile(rb'(?:^|,)(?:"([^"]*+(?:""[^"]*+)*+)"([^,]*+)|([^,]*+))', re.DOTALL)
+# What puts the reader of a record into each state of an `EndFinder`.
+_AHEAD: Final = {",": b"", "x": b"x", "q": b'"', '"': b'"x"'}
+_LF, _CR, _QUOTE, _COMMA = b'\n\r",'
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One row: the line it begins on, its fields, and its text; `problem` says why it cannot be used.
+class Record(NamedTuple):
+    """One row: the line it begins on, its fields, and the first 1,000 characters of its text; `problem` says why it cannot be used.
 
-    A row with a problem has no fields, or, when only their number is wrong, those it has.
+    A row with a problem has no fields, or, when only their number is wrong, those it has up to one too many.
     """
 
     line: int
@@ -44,43 +51,164 @@ class Record:
     problem: str = ""
 
 
-def split(block: bytes, first_line: int, width: int, last: bool) -> Iterator[Record | bytes]:
-    """The records of a block of whole lines. Blank lines are no rows.
+def split(
+    data: bytes, line: int, width: int, columns: Container[int], edges: Ints | None = None, *, one: bool = False
+) -> Iterator[Record]:
+    """The records of bytes that begin with a record and end with one, the first on `line`. Blank lines are no rows.
 
-    When the block ends inside an open quote and is not the file's last, the bytes of that unfinished record are yielded
-    at the very end, to be put before the next block.
+    `columns` are those a feed reads; `edges` are the `quote_edges`, if they are known. `one`: it is one record, however long.
     """
-    lines = [match.group() for match in _LINE.finditer(block)]
-    if lines and not lines[-1]:
-        lines.pop()
-    at = 0
-    while at < len(lines):
-        line = first_line + at
-        raw = lines[at].rstrip(b"\r\n")
-        if not raw.strip():
-            at += 1
-            continue
-        problem = _problem(raw)
-        if problem or b'"' not in raw:
-            text = _text(raw)
-            yield Record(line, [], text, problem) if problem else _fitted(line, text.split(","), text, width)
-            at += 1
-            continue
-        fields, used = _quoted(lines, at, 1)
-        reach = 1
-        if not used and fields is _OPEN:
-            reach = _reach(lines, at)
-            fields, used = _quoted(lines, at, reach)
-        if used:
-            whole = b"".join(lines[at : at + used]).rstrip(b"\r\n")
-            problem = _problem(whole)
-            yield Record(line, [], _text(whole), problem) if problem else _fitted(line, fields, _text(whole), width)
-        elif at + reach == len(lines) and reach < MAX_RECORD_LINES and not last and fields is not _BROKEN:
-            yield b"".join(lines[at:])
-            return
+    start = 0
+    ordinary = b"\0" not in data and data.isascii() and len(data) <= MAX_RECORD_BYTES
+    for stop in [len(data)] if one else _stops(data, quote_edges(data) if edges is None else edges):
+        raw = data[start:stop].rstrip(b"\r\n")
+        start = stop
+        if raw.strip():
+            yield parse(raw, line, width, columns, ordinary=ordinary)
+        line += 1 if b'"' not in raw else 1 + count_breaks(raw)
+
+
+def parse(raw: bytes, line: int, width: int, columns: Container[int], *, ordinary: bool = False) -> Record:
+    """One record without its line break. `ordinary`: it is known to be text, and not too long."""
+    problem = "" if ordinary else _problem(raw)
+    if problem:
+        return Record(line, [], text_of(raw), problem)
+    if b'"' not in raw and len(raw) <= _LARGE:
+        text = raw.decode("utf-8")
+        return _fitted(line, text.split(",", width), text[:TEXT_CHARACTERS], width)
+    fields = read_fields(raw, width, columns)
+    if fields is None:
+        return Record(line, [], text_of(raw), QUOTING)
+    return _fitted(line, fields, text_of(raw), width)
+
+
+def read_fields(raw: bytes, width: int, columns: Container[int]) -> list[str] | None:
+    """The fields of a record, at most one more than `width`; None when text follows a closing quote.
+
+    In a large record those that are not of `columns` are left empty.
+    """
+    fields: list[str] = []
+    large = len(raw) > _LARGE
+    for match in _FIELD.finditer(raw):
+        if match.end(2) > match.start(2):
+            return None
+        if large and len(fields) not in columns:
+            fields.append("")
         else:
-            yield Record(line, [], _text(raw), QUOTING)
-        at += used or 1
+            quoted = match[1]
+            fields.append((match[3] if quoted is None else quoted.replace(b'""', b'"')).decode("utf-8"))
+        if len(fields) > width:
+            break
+    return fields
+
+
+def quote_edges(data: bytes) -> Ints:
+    """The places of opening and closing quotes in turn, of bytes that begin with a record. Of an odd number the last is open.
+
+    Between the two quotes of a doubled one the field may count as closed: no other byte stands there.
+    """
+    if b'"' not in data:
+        return no_ints()
+    array = np.frombuffer(data, dtype=np.uint8)
+    quotes = np.flatnonzero(array == _QUOTE)
+    before = array[np.maximum(quotes[::2] - 1, 0)]
+    # When each that would open a field may do so, or is the second of a doubled one, then every quote opens or closes.
+    if (is_separator(before) | (before == _QUOTE)).all():
+        return quotes
+    return np.fromiter(_edges_one_by_one(data), dtype=np.int64)
+
+
+def _edges_one_by_one(data: bytes) -> Iterator[int]:
+    for match in _QUOTED.finditer(data):
+        yield match.start()
+        if match.end(1) > match.start(1):
+            yield match.start(1)
+
+
+def last_end(data: bytes, edges: Ints) -> int:
+    """Behind the last line break that is not in quotes; 0 when there is none. A return at the very end may be half of `\\r\\n`."""
+    high, size = len(data), _LARGE
+    while high:
+        low = max(high - size, 0)
+        ends = _ends_between(data, edges, low, high)
+        if len(ends) and ends[-1] == len(data) and data.endswith(b"\r"):
+            ends = ends[:-1]
+        if len(ends):
+            return int(ends[-1])
+        high, size = low, _STRETCH
+    return 0
+
+
+def record_ends(data: bytes, edges: Ints) -> Iterator[Ints]:
+    """Behind each line break that is not in quotes, a stretch of the data at a time."""
+    for at in range(0, len(data), _STRETCH):
+        yield _ends_between(data, edges, at, at + _STRETCH)
+
+
+def _ends_between(data: bytes, edges: Ints, low: int, high: int) -> Ints:
+    array = np.frombuffer(data, dtype=np.uint8)
+    stretch = array[low:high]
+    breaks = stretch == _LF
+    if data.find(b"\r", low, high) >= 0:
+        # A return before a newline is half of a break.
+        returns = np.flatnonzero(stretch == _CR)
+        breaks[returns[(array[np.minimum(returns + low + 1, len(data) - 1)] != _LF)]] = True
+    places = np.flatnonzero(breaks) + low
+    if len(edges):
+        places = places[np.searchsorted(edges, places) % 2 == 0]
+    return places + 1
+
+
+def _stops(data: bytes, edges: Ints) -> Iterator[int]:
+    stop = 0
+    for ends in record_ends(data, edges):
+        for stop in ends.tolist():
+            yield stop
+    if stop < len(data):
+        yield len(data)
+
+
+class EndFinder:
+    """Finds the end of one record in pieces of bytes handed over in order."""
+
+    def __init__(self) -> None:
+        # What stands before the next piece: `"` is a quote within a quoted field, which closes it or is half of a doubled one;
+        # `q` anything else within one; `,` the start of a field, `\r` a return that may be half of a break, `x` anything else.
+        self._before = ","
+
+    @property
+    def open(self) -> bool:
+        """Whether the record would go on: its last field is in quotes."""
+        return self._before == "q"
+
+    def find(self, piece: bytes) -> int:
+        """Behind the record's line break; -1 when the piece does not have it. 0: it ended with the piece before."""
+        if not piece:
+            return -1
+        if self._before == "\r":
+            self._before = ","
+            return int(piece[0] == _LF)
+        ahead = _AHEAD[self._before]
+        data = ahead + piece
+        edges = quote_edges(data)
+        for ends in record_ends(data, edges):
+            if len(ends):
+                if ends[0] == len(data) and data.endswith(b"\r"):
+                    break
+                self._before = ","
+                return int(ends[0]) - len(ahead)
+        if len(edges) % 2:
+            self._before = "q"
+        elif len(edges) and edges[-1] == len(data) - 1:
+            self._before = '"'
+        else:
+            self._before = {",": ",", "\r": "\r"}.get(chr(data[-1]), "x")
+        return -1
+
+
+def no_ints() -> Ints:
+    """An array of nothing."""
+    return np.empty(0, dtype=np.int64)
 
 
 def count(data: bytes, byte: bytes) -> int:
@@ -94,28 +222,37 @@ def count_lines(block: bytes) -> int:
     return lines if b"\r" not in block else lines + count(block, b"\r") - block.count(b"\r\n")
 
 
-_OPEN: list[str] = []
-_BROKEN: list[str] = []
+def count_breaks(raw: bytes) -> int:
+    """The same of one record, most often a short one."""
+    if len(raw) > _LARGE:
+        return count_lines(raw)
+    return raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n")
 
 
-def _reach(lines: list[bytes], at: int) -> int:
-    """How many lines a record that begins at `at` may take at the most."""
-    size = 0
-    for used, raw in enumerate(islice(lines, at, at + MAX_RECORD_LINES)):
-        size += len(raw)
-        if used and size > MAX_RECORD_BYTES:
-            return used
-    return min(MAX_RECORD_LINES, len(lines) - at)
+def is_separator(array: np.ndarray) -> np.ndarray:
+    """Which of the bytes are a comma, a newline or a return."""
+    separators: np.ndarray = (array == _COMMA) | (array == _LF) | (array == _CR)
+    return separators
 
 
-def _quoted(lines: list[bytes], at: int, reach: int) -> tuple[list[str], int]:
-    """The record's fields and how many lines it takes; 0 when it is broken, or still open after `reach` lines."""
-    reader = csv.reader((raw.decode("utf-8", "surrogateescape") for raw in lines[at : at + reach]), strict=True)
+def is_utf8(data: bytes) -> bool:
+    """Whether the bytes are UTF-8 text."""
+    if data.isascii():
+        return True
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        fields = next(reader)
-    except csv.Error as error:
-        return (_OPEN if "unexpected end" in str(error) else _BROKEN), 0
-    return fields, reader.line_num
+        # What is decoded at once may take four times as much memory.
+        for at in range(0, len(data), _STRETCH):
+            decoder.decode(data[at : at + _STRETCH], final=at + _STRETCH >= len(data))
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def text_of(raw: bytes) -> str:
+    """The first 1,000 characters of a row as they can be shown."""
+    # A character has at most four bytes; the last one may be cut here, and is not among the thousand.
+    return raw[: 4 * TEXT_CHARACTERS + 4].decode("utf-8", "replace")[:TEXT_CHARACTERS]
 
 
 def _fitted(line: int, fields: list[str], text: str, width: int) -> Record:
@@ -125,16 +262,8 @@ def _fitted(line: int, fields: list[str], text: str, width: int) -> Record:
 
 
 def _problem(raw: bytes) -> str:
-    if len(raw) > MAX_LINE_BYTES:
-        return LINE_LONG
+    if len(raw) > MAX_RECORD_BYTES:
+        return TOO_LONG
     if b"\0" in raw:
         return NUL
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return NOT_UTF8
-    return ""
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
+    return "" if is_utf8(raw) else NOT_UTF8

@@ -9,10 +9,11 @@ from typing import Any, Final
 import numpy as np
 
 from storemon_flask.errors import DataError
-from storemon_flask.ingest import byte_road, plain, records, values
+from storemon_flask.ingest import byte_road, values
 from storemon_flask.ingest.blocks import Block, BlockReader
 from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
+from storemon_flask.ingest.plain import plain_block
 from storemon_flask.ingest.records import Record
 from storemon_flask.ingest.rejects import RejectLog
 from storemon_flask.ingest.values import BadValue, DaysOfWeek
@@ -60,17 +61,10 @@ def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str],
     """
     feed = _Feed(header, log, spoiled, days)
     for block in reader:
-        if block.overlong:
-            log.add(block.line, records.LINE_LONG, block.overlong.decode("utf-8", "replace"))
-            continue
-        found = byte_road.rectangle(block.data, header.width) if plain.is_plain(block.data) else None
-        if found is not None:
-            yield feed.by_bytes(block, found)
-            continue
-        rows, unfinished = feed.exact(records.split(block.data, block.line, header.width, block.last))
-        if unfinished:
-            reader.give_back(unfinished)
-        yield rows
+        # In these feeds a file with quotes is small enough to be read row by row.
+        plain = None if block.quoted else plain_block(block, header)
+        found = byte_road.rectangle(plain.data, header.width) if plain is not None else None
+        yield feed.exact(block.records(header)) if found is None else feed.by_bytes(block, found)
     _check(days)
 
 
@@ -81,7 +75,7 @@ def read_records(
     fields = len(_READERS[feed])
     found = _Feed(Header(feed, fields, tuple(range(fields))), log, spoiled, days)
     for batch in batches:
-        yield found.exact(batch)[0]
+        yield found.exact(batch)
     _check(days)
 
 
@@ -126,29 +120,24 @@ class _Feed:
             _texts(found.data, found.start[good, 0], found.end[good, -1]),
         )
 
-    def exact(self, found_records: Iterable[Record | bytes]) -> tuple[Rows, bytes]:
-        """The records one by one, and the bytes of an unfinished one at their end."""
+    def exact(self, found_records: Iterable[Record]) -> Rows:
+        """The records one by one."""
         rows: list[list[int]] = []
         lines: list[int] = []
         texts: list[str] = []
-        unfinished = b""
         for record in found_records:
-            if isinstance(record, bytes):
-                unfinished = record
-                break
             row = self._row(record.fields, record.line, record.text, record.problem)
             if row is not None:
                 rows.append(row)
                 lines.append(record.line)
                 texts.append(record.text)
         table = np.array(rows, dtype=np.int64).reshape(len(rows), len(self._columns))
-        found = Rows(
+        return Rows(
             [column.values for column in self._columns],
             list(table.T),
             np.array(lines, dtype=np.int64),
             _packed(texts),
         )
-        return found, unfinished
 
     def _row(self, fields: list[str], line: int, text: str, problem: str = "") -> list[int] | None:
         """The codes of a row's values; None, and a reject, when the row has a problem or one of them is bad."""
