@@ -116,6 +116,8 @@ def test_stores_is_the_list_by_its_other_name(loaded: FlaskClient) -> None:
         ("/?q=a&q=b", "The address says “q=a” and “q=b”, but q can be there only once."),
         ("/stores/worked?days=31", "The address says “days=31”, but days is a number from 1 to 30."),
         ("/stores/worked?until=soon", "The address says “until=soon”, but until is a date such as 2024-10-14."),
+        ("/stores/worked?as_of=now", "The address says “as_of=now”, but as_of is an instant such as 2024-10-14T23:55:18Z."),
+        ("/stores/worked?by=year", "The address says “by=year”, but by is one of hour, day, week, month."),
     ],
 )  # fmt: skip
 def test_a_wrong_question_is_answered_with_a_sentence(loaded: FlaskClient, path: str, sentence: str) -> None:
@@ -125,7 +127,9 @@ def test_a_wrong_question_is_answered_with_a_sentence(loaded: FlaskClient, path:
     assert links == ["/stores/worked", "/"] if "worked" in path else ["/"]
     # Programs are told all the names, as ever.
     detail = loaded.get(path).json["detail"]
-    assert detail.endswith("(the parameters are days, until)" if "worked" in path else "sort, order, page)")
+    assert detail.endswith(
+        "(the parameters are days, until, as_of, window, by, method)" if "worked" in path else "sort, order, page)"
+    )
     assert "of: ," not in detail
 
 

@@ -249,7 +249,7 @@ def test_what_changed_is_a_page(client: FlaskClient, small_fleet: Path) -> None:
     assert page.text.count('<tr><th scope="row">') == len(changes) > 0
     assert f"{len(changes)} cells differ" in page.text
     assert f'<td class="num">{changes[0]["change"]:+.2f}</td>' in page.text
-    assert '<a href="/stores/worked"><bdi>worked</bdi></a>' in page.text
+    assert '<a href="/stores/worked?as_of=2024-10-14T12:00:00Z"><bdi>worked</bdi></a>' in page.text
     missing = client.get(f"{after}/changes?against=nonsense", headers=BROWSER)
     assert (missing.status_code, missing.mimetype) == (404, "text/html")
 

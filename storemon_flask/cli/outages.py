@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from storemon_flask.cli.door import door, instant, open_database, table
-from storemon_flask.cli.report import window as window_of
 
 _SHOWN = 40
 
@@ -44,12 +43,13 @@ def outages(
     from storemon_flask.services import report as report_service
     from storemon_flask.services import report_text
     from storemon_flask.services.durations import duration_text
+    from storemon_flask.services.shapes import window_of_text
 
     settings = door(ctx).settings
     database = open_database(ctx)
     shape: dict[str, object] = {"kind": "outages"}
     if window:
-        shape["windows"] = [window_of(window)]
+        shape["windows"] = [window_of_text(window)]
     shape |= {name: list(found) for name, found in (("groups", groups), ("zones", zones)) if found}
     if shortest:
         shape["shortest_minutes"] = shortest

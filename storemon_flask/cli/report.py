@@ -76,21 +76,14 @@ def report(
 
 def _shape(options: dict[str, object]) -> dict[str, Any]:
     """The options as the fields of a request, without those that were not given."""
+    from storemon_flask.services.shapes import window_of_text
+
     found: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value
     }
     if "windows" in found:
-        found["windows"] = [window(text) for text in found["windows"]]
+        found["windows"] = [window_of_text(text) for text in found["windows"]]
     return found
-
-
-def window(text: str) -> str | dict[str, str]:
-    """A window as a request names it, of `last_week` or `[NAME=]FROM..TO`."""
-    name, _, span = text.rpartition("=")
-    first, dots, last = span.partition("..")
-    if not dots:
-        return text
-    return {"from": first, "to": last, **({"name": name} if name else {})}
 
 
 @click.command("info")

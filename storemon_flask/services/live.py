@@ -4,7 +4,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from storemon_flask.model import DAY_US
-from storemon_flask.services import report_text
+from storemon_flask.services import instants, report_text
 from storemon_flask.services.durations import duration_text
 from storemon_flask.storage import stores
 
@@ -27,8 +27,12 @@ class Moment:
         return self.notice is not None
 
 
-def moment(connection: sqlite3.Connection, now_us: int) -> Moment:
-    """`now_us` while the newest poll of all is younger than a day, or there is none; else that poll, and a notice."""
+def moment(connection: sqlite3.Connection, now_us: int, as_of_us: int | None = None) -> Moment:
+    """The as-of that was asked for; else `now_us` while the newest poll of all is younger than a day, or there is none; else that
+    poll, and a notice. `Unprocessable` for an as-of outside 1970 to 2200."""
+    if as_of_us is not None:
+        instants.check_as_of(as_of_us)
+        return Moment(as_of_us, None)
     newest = stores.newest_poll(connection)
     return Moment(now_us, None) if newest is None else moment_of(newest, now_us)
 

@@ -8,14 +8,23 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from storemon_flask import zonedata
 from storemon_flask.core.report import CLASSIC_WINDOWS
 from storemon_flask.errors import NoPolls, ReportFailed, Unprocessable
 from storemon_flask.ingest.values import show_invisible
 from storemon_flask.model import HOUR_US, MINUTE_US, Rules
-from storemon_flask.services import computing, outage_report, report_text, schedule, shaped, shaped_text, shapes
+from storemon_flask.services import (
+    computing,
+    instants,
+    outage_report,
+    report_text,
+    schedule,
+    shaped,
+    shaped_text,
+    shapes,
+)
 from storemon_flask.services.computing import Progress
 from storemon_flask.services.report_text import Altered, ReportText
 from storemon_flask.services.schedule import Schedule
@@ -23,10 +32,6 @@ from storemon_flask.services.shapes import Shape
 from storemon_flask.storage import files, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.version import VERSION
-
-# A future as-of is allowed (it asks how it stands if nothing more comes), one that no calendar here covers is not.
-EARLIEST_US: Final = 0
-LATEST_US: Final = 7_258_118_400_000_000  # 2200-01-01
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,7 @@ def ask(
     as_of_us = stores.newest_poll(at) if asked.as_of_us is None else asked.as_of_us
     if as_of_us is None:
         raise NoPolls
-    if not EARLIEST_US <= as_of_us <= LATEST_US:
-        raise Unprocessable("as_of must lie between 1970-01-01 and 2200-01-01", errors={"as_of": ["out of range"]})
+    instants.check_as_of(as_of_us)
     wanted = None if asked.stores is None else tuple(dict.fromkeys(asked.stores))
     if wanted is not None:
         _check_stores(at, wanted)

@@ -100,10 +100,16 @@ class Page:
 
 
 def page(
-    file: Path, altered: Altered, windows: Mapping[str, int], view: View, also: Collection[str] = frozenset()
+    file: Path,
+    altered: Altered,
+    windows: Mapping[str, int],
+    view: View,
+    also: Collection[str] = frozenset(),
+    link_bytes: int = 0,
 ) -> Page:
     """The rows asked for, read from the report's CSV; `windows` are the names of its windows, with their lengths in
-    microseconds (0 where that differs from store to store). Rows of the stores `also` fit the filter in any case.
+    microseconds (0 where that differs from store to store). Rows of the stores `also` fit the filter in any case. `link_bytes`
+    is how much longer than usual the address of a store is that each row has.
 
     `Unprocessable` for a column that it does not have and for sorting one that is too long, `Gone` when the file went.
     """
@@ -113,7 +119,7 @@ def page(
     said: set[int] = set()
     store = header.index("store_id") if "store_id" in header else 0
     texts = [place for place, column in enumerate(columns) if not column.numeric]
-    most = _most_rows(columns)
+    most = _most_rows(columns, link_bytes)
     limit = max(1, min(view.limit, most))
     first = (view.number - 1) * limit
     by = None if view.sort is None else _place(columns, view.sort)
@@ -154,9 +160,9 @@ def page(
     )
 
 
-def _most_rows(columns: Sequence[Column]) -> int:
+def _most_rows(columns: Sequence[Column], link_bytes: int) -> int:
     shown = columns[:MOST_COLUMNS]
-    row = _ID_BYTES + sum(_NUMBER_BYTES if column.numeric else _TEXT_BYTES for column in shown[1:])
+    row = _ID_BYTES + link_bytes + sum(_NUMBER_BYTES if column.numeric else _TEXT_BYTES for column in shown[1:])
     return max(1, min(MOST_ROWS, _MOST_CELLS // max(len(shown), 1), _MOST_BYTES // row))
 
 

@@ -11,7 +11,7 @@ from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US, TOO_LARG
 from storemon_flask.services import report_text
 from storemon_flask.services.report_text import Altered, ReportText, StoreColumns
 from storemon_flask.services.shaped import Rows
-from storemon_flask.services.shapes import Shape
+from storemon_flask.services.shapes import Shape, Window
 
 _CLASSIC: Final = ("uptime", "downtime")
 _FULL: Final = ("uptime", "downtime", "unknown", "business", "uptime_percent", "measured", "uptime_low", "uptime_high")
@@ -86,7 +86,7 @@ def _periods(shape: Shape, body: Rows) -> tuple[Ints, dict[str, list[str]]]:
     # Seconds until 2200 are less than 2^33. Two hours of one night can show the same wall clock, and differ in their offset, which is less than a day.
     named = (local // SECOND_US << 18) + offset + DAY_US // SECOND_US
     _, first, label = np.unique(named, return_index=True, return_inverse=True)
-    labels = [_label(shape.by, int(local[row]), int(offset[row])) for row in first.tolist()]
+    labels = [period_label(shape.by, int(local[row]), int(offset[row])) for row in first.tolist()]
     return period, {
         "period": [labels[number] for number in label.tolist()],
         "period_start": _instants(body["start_us"][:, 0]),
@@ -94,7 +94,7 @@ def _periods(shape: Shape, body: Rows) -> tuple[Ints, dict[str, list[str]]]:
     }
 
 
-def _label(by: str, local_us: int, offset_s: int) -> str:
+def period_label(by: str, local_us: int, offset_s: int) -> str:
     """How people name a period: an hour with its offset from UTC, a day or a week by its first date, a month."""
     wall = _EPOCH + timedelta(microseconds=local_us)
     if by == "hour":
@@ -157,14 +157,19 @@ def _with_group_names(altered: Altered, names: list[str], begin: int) -> Altered
     return {**altered, "group": {**altered.get("group", {}), **changed}} if changed else altered
 
 
+def unit_us(shape: Shape, window: Window) -> int:
+    """The unit in which the amounts of a window, or of the periods of it, are printed."""
+    minutes = shape.by == "hour" if shape.by else window.name == "last_hour"
+    return MINUTE_US if minutes else HOUR_US
+
+
 def _column(shape: Shape, measure: str, place: int) -> tuple[str, int]:
     """The name of a measure's column, and the unit of its cells."""
-    if shape.by:
-        minutes = shape.by == "hour"
-        name = measure if measure == "uptime_percent" else f"{measure}_{'minutes' if minutes else 'hours'}"
-        return name, MINUTE_US if minutes else HOUR_US
-    window = shape.windows[place].name
-    return f"{measure}_{window}", MINUTE_US if window == "last_hour" else HOUR_US
+    window = shape.windows[place]
+    unit = unit_us(shape, window)
+    if not shape.by:
+        return f"{measure}_{window.name}", unit
+    return measure if measure == "uptime_percent" else f"{measure}_{'minutes' if unit == MINUTE_US else 'hours'}", unit
 
 
 def _figures(measure: str, body: Rows, place: int, unit_us: int) -> list[str]:

@@ -119,6 +119,23 @@ def _outages(asked: Mapping[str, Any]) -> Shape:
     )
 
 
+def window_of_text(text: str) -> str | dict[str, str]:
+    """A window as a request names it, of `last_week` or `[NAME=]FROM..TO`; what it may be is for `read` to say."""
+    name, _, span = text.rpartition("=")
+    first, dots, last = span.partition("..")
+    if not dots:
+        return text
+    return {"from": first, "to": last, **({"name": name} if name else {})}
+
+
+def text_of_window(asked: str | Mapping[str, str]) -> str:
+    """The same window as text."""
+    if isinstance(asked, str):
+        return asked
+    name = f"{asked['name']}=" if "name" in asked else ""
+    return f"{name}{asked['from']}..{asked['to']}"
+
+
 def check_as_of(shape: Shape, as_of_us: int) -> None:
     """`Unprocessable` when a window ends after the as-of, where nothing is known yet."""
     for place, window in enumerate(shape.windows):

@@ -104,12 +104,17 @@ class StoreDetail:
 
 
 def snapshot(
-    database: Database, rules: Rules, default_zone: str, now_us: int, store_ids: Sequence[str] | None = None
+    database: Database,
+    rules: Rules,
+    default_zone: str,
+    now_us: int,
+    store_ids: Sequence[str] | None = None,
+    as_of_us: int | None = None,
 ) -> Snapshot:
-    """The stores (all of them, or those of the ids) as of now, computed from the data of one moment."""
+    """The stores (all of them, or those of the ids) as of now, or as of another instant, computed from the data of one moment."""
     with database.read() as connection:
         version = stores.data_version(connection)
-        moment = live.moment(connection, now_us)
+        moment = live.moment(connection, now_us, as_of_us)
         plan = schedule.of(database, connection, default_zone, store_ids, moment.as_of_us)
         table = computing.table(connection, plan, moment.as_of_us, rules, "list")
         _date_long_outages(connection, plan, table, moment.as_of_us, rules)
@@ -118,11 +123,15 @@ def snapshot(
     )
 
 
-def detail(database: Database, store_id: str, rules: Rules, default_zone: str, now_us: int) -> StoreDetail:
-    """One store as of now; `NotFound` when there is none of that id."""
+def detail(
+    database: Database, store_id: str, rules: Rules, default_zone: str, now_us: int, as_of_us: int | None = None
+) -> StoreDetail:
+    """One store as of now, or as of another instant, after which no poll exists; `NotFound` when there is none of that id."""
     with database.read() as connection:
         number, first_us, last_us = find(connection, store_id)
-        found = snapshot(database, rules, default_zone, now_us, [store_id])
+        found = snapshot(database, rules, default_zone, now_us, [store_id], as_of_us)
+        if as_of_us is not None:
+            first_us, last_us = (first_us if first_us <= as_of_us else -1), min(last_us, as_of_us)
         plan = schedule.of(database, connection, default_zone, [store_id], found.moment.as_of_us)
         return StoreDetail(
             found,

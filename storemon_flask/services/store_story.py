@@ -1,22 +1,28 @@
 """One store explained: local days with what is known of each, outages, and the numbers of a day, a week and thirty days."""
 
-from dataclasses import dataclass
+import sqlite3
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from storemon_flask.core import calendar, timeline
+from storemon_flask.core import calendar, periods, timeline
 from storemon_flask.core.zones import changes_of_year
 from storemon_flask.errors import Unprocessable
-from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Rules
-from storemon_flask.services import live, store_list
+from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Rules
+from storemon_flask.services import live, schedule, shaped, shaped_text, shapes, store_list
 from storemon_flask.services import timeline as timelines
+from storemon_flask.services.schedule import Schedule
+from storemon_flask.services.shapes import Shape
 from storemon_flask.services.store_list import StoreDetail
 from storemon_flask.services.timeline import StoreTimeline
 from storemon_flask.storage import stores
 from storemon_flask.storage.db import Database
 
-WINDOWS: Final = {"last day": DAY_US, "last week": WEEK_US, "last 30 days": 30 * DAY_US}
+# All the windows that reports know by name, those of the classic report among them.
+WINDOWS: Final = tuple(shapes.LAST)
 MOST_DAYS: Final = 30
+# More periods are no table to read.
+_MOST_ROWS: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # In microseconds: `core.timeline.sums` of one store.
 Sums = dict[str, int]
@@ -38,45 +44,96 @@ class LocalDay:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """A row of a report about one store: the name of its window or period, the unit that its amounts are printed in, and the
+    amounts in microseconds (`core.periods.MEASURES`)."""
+
+    name: str
+    unit_us: int
+    sums: Sums
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a store's page is asked: so many local days up to `until` (None: the day of the as-of), an as-of (None: that of live
+    views), and the shape of a report whose numbers it shows (None: `WINDOWS`)."""
+
+    days: int
+    until: date | None
+    as_of_us: int | None
+    shape: Shape | None
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
-    """What there is to say of a store: itself, its timeline on those days (oldest first), the numbers of each window."""
+    """What there is to say of a store: itself, its timeline on those days (oldest first), and numbers.
+
+    Numbers of windows up to the as-of (`last_week`) are those at `numbers_as_of_us`: the end of the days, or the as-of.
+    """
 
     detail: StoreDetail
     timeline: StoreTimeline
     days: list[LocalDay]
-    windows: dict[str, Sums]
+    numbers: list[Numbers]
+    numbers_as_of_us: int
     # The last local day that could be shown.
     newest: date
 
 
-def told_by(database: Database, now_us: int) -> tuple[object, ...]:
+def told_by(database: Database, now_us: int, as_of_us: int | None) -> tuple[object, ...]:
     """What the story of any store depends on besides what was asked: while this is equal, so is the story."""
     with database.read() as connection:
-        return stores.data_version(connection), live.moment(connection, now_us)
+        return stores.data_version(connection), live.moment(connection, now_us, as_of_us)
 
 
-def of(
-    database: Database, store_id: str, count: int, until: date | None, rules: Rules, default_zone: str, now_us: int
-) -> Story:
-    """The story of so many local days up to `until` (by default, and at most, the day of the as-of).
+def of(database: Database, store_id: str, question: Question, rules: Rules, default_zone: str, now_us: int) -> Story:
+    """The story of a store. Days are those up to the day of the as-of, at most.
 
-    `NotFound` when there is no such store; `Unprocessable` for days before 1970.
+    `NotFound` when there is no such store; `Unprocessable` for days before 1970, an as-of outside 1970 to 2200, a window that ends
+    after the as-of, and more periods than make a table.
     """
-    with database.read():
-        detail = store_list.detail(database, store_id, rules, default_zone, now_us)
+    with database.read() as connection:
+        detail = store_list.detail(database, store_id, rules, default_zone, now_us, question.as_of_us)
         as_of_us, zone = detail.snapshot.moment.as_of_us, detail.zone
-        spans = _days(zone, count, until, as_of_us)
+        spans = _days(zone, question.days, question.until, as_of_us)
         shown = timelines.of_store(
-            database, store_id, spans[0][0], spans[-1][1], rules, default_zone, now_us
+            database, store_id, spans[0][0], spans[-1][1], rules, default_zone, now_us, question.as_of_us
         )  # fmt: skip
-        longest = timelines.of_store(
-            database, store_id, max(as_of_us - max(WINDOWS.values()), 0), None, rules, default_zone, now_us
-        )
+        shape = question.shape or shapes.read({"windows": list(WINDOWS)})
+        assert shape is not None
+        numbers_as_of_us = min(as_of_us, spans[-1][1])
+        plan = schedule.of(database, connection, default_zone, [store_id], as_of_us)
+        numbers = _numbers(connection, plan, shape, as_of_us, numbers_as_of_us, rules)
     days = [
         LocalDay(start, end, local, _change(zone, start, end), _sums(shown, start, end)) for start, end, local in spans
     ]
-    windows = {name: _sums(longest, as_of_us - length, as_of_us) for name, length in WINDOWS.items()}
-    return Story(detail, shown, days, windows, _date(_newest(zone, as_of_us)))
+    return Story(detail, shown, days, numbers, numbers_as_of_us, _date(_newest(zone, as_of_us)))
+
+
+def _numbers(
+    connection: sqlite3.Connection, plan: Schedule, shape: Shape, as_of_us: int, relative_us: int, rules: Rules
+) -> list[Numbers]:
+    """The rows of a report of that shape about the plan's only store: at `relative_us` for windows up to the as-of, at the as-of for
+    those from one instant to another."""
+    shapes.check_as_of(shape, as_of_us)
+    found: list[Numbers] = []
+    for window in shape.windows:
+        at_us = relative_us if window.length_us else as_of_us
+        alone = replace(shape, windows=(window,))
+        count = shaped.count(plan, alone, at_us)
+        if count > _MOST_ROWS:
+            raise Unprocessable(
+                f"the window has {count:,} periods by {shape.by}, and a page shows at most {_MOST_ROWS}; ask for longer ones",
+                errors={"by": ["too many periods"]},
+            )
+        rows, _ = shaped.compute(connection, plan, alone, at_us, replace(rules, method=shape.method), lambda part: None)
+        for row in range(len(rows["start_us"])):
+            name = window.name
+            if shape.by:
+                name = shaped_text.period_label(shape.by, int(rows["local_us"][row]), int(rows["offset_s"][row]))
+            sums = {measure: int(rows[measure][row]) for measure in periods.MEASURES}
+            found.append(Numbers(name, shaped_text.unit_us(shape, window), sums))
+    return found
 
 
 def _sums(found: StoreTimeline, first_us: int, last_us: int) -> Sums:

@@ -49,15 +49,17 @@ def of_store(
     rules: Rules,
     default_zone: str,
     now_us: int,
+    as_of_us: int | None = None,
 ) -> StoreTimeline:
-    """The store's timeline, by default of the seven days up to the as-of; an end after the as-of becomes the as-of.
+    """The store's timeline, by default of the seven days up to the as-of; an end after the as-of becomes the as-of. The as-of is
+    that of live views unless another is given.
 
     `NotFound` when there is no such store; `Unprocessable` for a range that is empty, longer than 31 days, or begins
     before 1970.
     """
     with database.read() as connection:
         store_list.find(connection, store_id)
-        moment = live.moment(connection, now_us)
+        moment = live.moment(connection, now_us, as_of_us)
         from_us, to_us = _range(from_us, to_us, moment.as_of_us)
         plan = schedule.of(database, connection, default_zone, [store_id], moment.as_of_us)
         part = plan.parts[0]

@@ -194,8 +194,24 @@ class StoreDetailSchema(StoreSchema):
     )
 
 
+_ASKED_AS_OF = Instant(
+    load_default=None,
+    metadata={
+        "description": "the instant to judge at, after which no poll exists; that of the list if not given",
+        "format": "date-time",
+    },
+)
+
+
+class StoreQuery(Closed):
+    """When one store is looked at."""
+
+    as_of = _ASKED_AS_OF
+
+
 TimelineQuery = Closed.from_dict(
     {
+        "as_of": _ASKED_AS_OF,
         "from": Instant(
             load_default=None,
             metadata={"description": "7 days before `to` if not given; at most 31 days", "format": "date-time"},

@@ -18,6 +18,7 @@ from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.store_schemas import (
     StoreDetailSchema,
+    StoreQuery,
     StoresQuery,
     StoresSchema,
     TimelineQuery,
@@ -60,16 +61,15 @@ def stores(query: dict[str, Any]) -> Response:
 
 
 @operation(
-    blueprint, "GET", "/api/v1/stores/<store:store_id>", scope="read", tag="stores",
+    blueprint, "GET", "/api/v1/stores/<store:store_id>", scope="read", tag="stores", query=StoreQuery(),
     answers={200: Answer("the store", StoreDetailSchema()), 404: Answer("no such store")},
 )  # fmt: skip
-def one_store(store_id: str) -> Response:
-    """Show one store with its weekly hours."""
+def one_store(store_id: str, query: dict[str, Any]) -> Response:
+    """Show one store with its weekly hours, as it is now or was at another instant."""
     app = runner()
+    rules, default_zone = app.settings.rules, app.settings.default_timezone
     now_us = time.time_ns() // 1000
-    return jsonify(
-        _detail(store_list.detail(app.database, store_id, app.settings.rules, app.settings.default_timezone, now_us))
-    )
+    return jsonify(_detail(store_list.detail(app.database, store_id, rules, default_zone, now_us, query["as_of"])))
 
 
 @operation(
@@ -87,7 +87,14 @@ def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
     return jsonify(
         _timeline(
             timeline.of_store(
-                app.database, store_id, query["from"], query["to"], settings.rules, settings.default_timezone, now_us
+                app.database,
+                store_id,
+                query["from"],
+                query["to"],
+                settings.rules,
+                settings.default_timezone,
+                now_us,
+                query["as_of"],
             )
         )
     )

@@ -49,7 +49,7 @@ def test_its_numbers_are_those_of_the_csv(browser: Browser, server: Any) -> None
         for store_id in (OFF, "store-00007", "store-00120"):
             page.goto(f"/stores/{store_id}")
             table = page.locator(".numbers tbody tr")
-            for place, window in enumerate(("last_day", "last_week")):
+            for place, window in enumerate(("last_day", "last_week"), start=1):
                 cells = table.nth(place).locator("td").all_inner_texts()
                 expected = rows[store_id]
                 assert cells[2:] == [expected[f"{name}_{window}"] for name in NUMBERS]

@@ -7,6 +7,7 @@ from marshmallow import Schema, fields, validate
 
 from storemon_flask.errors import Unprocessable
 from storemon_flask.web import contract
+from storemon_flask.web.schemas import Instant
 
 
 def parameters(schema: Schema) -> dict[str, Any]:
@@ -34,6 +35,8 @@ def _allowed(schema: Schema, name: str) -> str:
         field = field.inner
     if isinstance(field, fields.Date):
         return f"{name} is a date such as 2024-10-14"
+    if isinstance(field, Instant):
+        return f"{name} is an instant such as 2024-10-14T23:55:18Z"
     for rule in field.validators:
         if isinstance(rule, validate.OneOf):
             return f"{name} is one of {', '.join(str(choice) for choice in rule.choices if choice)}"

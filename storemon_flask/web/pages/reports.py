@@ -1,15 +1,27 @@
 """`/reports`: ask for a report, watch it come, look at its table, hand it over."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from markupsafe import escape
 from werkzeug.datastructures import MultiDict
 
 from storemon_flask import zonedata
 from storemon_flask.errors import BadRequest, StoremonError
-from storemon_flask.services import data_page, instants, report_rows, report_store, report_words, shapes, store_names
+from storemon_flask.services import (
+    data_page,
+    instants,
+    report_rows,
+    report_store,
+    report_text,
+    report_words,
+    shapes,
+    store_names,
+    store_story,
+)
 from storemon_flask.services.durations import duration_text
 from storemon_flask.services.report_rows import View
 from storemon_flask.services.report_store import ReportRow
@@ -94,9 +106,10 @@ def report(report_id: str) -> ResponseReturnValue:
         # Where the report knows stores by their ids alone, the page says what they are called now.
         nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
         also = store_names.matching(found.database, view.text) if nameless and view.text else frozenset()
-        table = report_rows.page(file, row.altered, report_words.windows(row), view, also)
+        table = report_rows.page(file, row.altered, report_words.windows(row), view, also, _link_bytes(row))
         if nameless:
             named = store_names.of(found.database, table.ids)
+    names = [column.name for column in table.columns] if table else []
     return render_template(
         "report.html",
         row=row,
@@ -106,13 +119,13 @@ def report(report_id: str) -> ResponseReturnValue:
         limits=sorted({table.limit, *(one for one in _LIMITS if one <= table.most)}) if table else [],
         pages=max(1, -(-table.found // table.limit)) if table else 1,
         sortable=table is not None and table.found <= report_rows.MOST_SORTED,
-        names=[column.name for column in table.columns] if table else [],
+        names=names,
         named=named,
         searched=_searched(table, named) if table else [],
         late=_late(row, data_page.newest_poll(found.database)),
         # Whether it has uptimes, and nothing that says how much is unknown.
         silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
-        store_url=_store_url,
+        store_link=lambda cells: _store_link(row)(dict(zip(names, cells, strict=True))),
         moment=_moment,
         others=[other for other in report_store.newest(found.database, None, _OTHERS) if _comparable(other, row)],
     )
@@ -139,7 +152,7 @@ def changes(report_id: str) -> ResponseReturnValue:
     all_changes = report_store.diff(found.database, found.settings.reports_dir, other.id, row.id)
     return render_template(
         "changes.html", row=row, other=other, asked=report_words.asked, total=len(all_changes),
-        changes=all_changes[:_CHANGES], store_url=_store_url, column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
+        changes=all_changes[:_CHANGES], store_link=_store_link(row), column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
     )  # fmt: skip
 
 
@@ -167,8 +180,38 @@ def _moment(cell: str, zone: str) -> str | None:
         return None
 
 
-def _store_url(store_id: str) -> str:
-    return url_for("store.store", store_id=store_id)
+def _store_link(row: ReportRow) -> Callable[[Mapping[str, str]], str]:
+    """The address of the page of a store that says what the report says of it: of a row of cells by column name."""
+    asked = row.shape or {}
+    query: dict[str, Any] = {"as_of": report_text.instant_text(row.as_of_us).replace(".000000Z", "Z")}
+    if asked.get("method") not in (None, "nearest"):
+        query["method"] = asked["method"]
+    windows = asked.get("windows") or []
+    if asked.get("kind") != "outages" and any(window not in store_story.WINDOWS for window in windows):
+        query["window"] = [shapes.text_of_window(window) for window in windows]
+
+    def link(cells: Mapping[str, str]) -> str:
+        also: dict[str, Any] = {}
+        if asked.get("by") and cells.get("period_start"):
+            also = {"by": asked["by"], "window": f"{cells['period_start']}..{cells['period_end']}"}
+        elif asked.get("kind") == "outages" and cells.get("start"):
+            also = {"until": _day_of_outage(cells)}
+        return url_for("store.store", store_id=cells["store_id"], **{**query, **also})
+
+    return link
+
+
+def _link_bytes(row: ReportRow) -> int:
+    """About how many bytes the windows take in a link to a store."""
+    end = report_text.instant_text(row.as_of_us)
+    link = str(escape(_store_link(row)({"store_id": "", "period_start": end, "period_end": end})))
+    return sum(len(part) for part in link.split("&amp;")[1:])
+
+
+def _day_of_outage(cells: Mapping[str, str]) -> str:
+    """The local day on which an outage ended, or was going on: a store's page up to it lists the outage."""
+    zone = cells["timezone"] if cells["timezone"] in zonedata.names() else "Etc/UTC"
+    return f"{words.wall_clock(instants.read(cells['end']) - 1, zone):%Y-%m-%d}"
 
 
 def _comparable(other: ReportRow, row: ReportRow) -> bool:

@@ -6,47 +6,56 @@ from datetime import date, timedelta
 from itertools import groupby
 from typing import Any, Final
 
+import numpy as np
 from flask import Blueprint, make_response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
 from storemon_flask.core import zones
-from storemon_flask.model import CLOSED, UNDATED
-from storemon_flask.services import store_story
+from storemon_flask.model import CLOSED, MINUTE_US, UNDATED
+from storemon_flask.services import report_text, report_words, shapes, store_story
 from storemon_flask.services.local_times import date_text, time_text
 from storemon_flask.services.report_text import instant_text
+from storemon_flask.services.shapes import Shape
 from storemon_flask.services.store_list import StoreDetail
-from storemon_flask.services.store_story import Story
+from storemon_flask.services.store_story import Numbers, Question, Story
 from storemon_flask.services.timeline import StoreTimeline
 from storemon_flask.version import VERSION
 from storemon_flask.web.app import runner
 from storemon_flask.web.pages import queries, store_chart, words
-from storemon_flask.web.schemas import Closed, Whole
+from storemon_flask.web.schemas import Closed, Instant, Whole
 
 blueprint = Blueprint("store", __name__)
 
 DAYS: Final = (1, 7, 14, 30)
 # So many outages are shown, the newest; a program can have all.
 _MOST_OUTAGES: Final = 30
+_AMOUNTS: Final = ("uptime", "downtime", "unknown", "business", "measured")
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 class StoreQuery(Closed):
-    """Which days are shown: how many, up to which."""
+    """Which days are shown: how many, up to which; at which instant it is judged; and the windows of a report, as its command
+    takes them, with the unit they are cut into and the method."""
 
     days = Whole(load_default=7, validate=validate.Range(1, store_story.MOST_DAYS))
     until = fields.Date(load_default=None)
+    as_of = Instant(load_default=None)
+    window = fields.List(fields.String(), load_default=())
+    by = fields.String(load_default=None, validate=validate.OneOf(shapes.BY))
+    method = fields.String(load_default=None, validate=validate.OneOf(shapes.METHODS))
 
 
 @blueprint.get("/stores/<store:store_id>")
 def store(store_id: str) -> ResponseReturnValue:
     """The page; nothing but its headers when it is what the browser has already."""
     query = queries.parameters(StoreQuery())
+    question = Question(query["days"], query["until"], query["as_of"], _shape(query))
     app, now_us = runner(), time.time_ns() // 1000
     answer = make_response("")
     said = (
         VERSION,
-        store_story.told_by(app.database, now_us),
+        store_story.told_by(app.database, now_us, question.as_of_us),
         app.settings.rules,
         app.settings.default_timezone,
         request.full_path,
@@ -54,14 +63,20 @@ def store(store_id: str) -> ResponseReturnValue:
     answer.set_etag(hashlib.sha256(repr(said).encode()).hexdigest()[:32], weak=True)
     answer.headers["Cache-Control"] = "no-cache"
     if answer.make_conditional(request).status_code != 304:
-        answer.set_data(_page(store_id, query, now_us))
+        answer.set_data(_page(store_id, question, query, now_us))
     return answer
 
 
-def _page(store_id: str, query: dict[str, Any], now_us: int) -> str:
+def _shape(query: dict[str, Any]) -> Shape | None:
+    """The shape of the report whose numbers are asked for; None without one. `Unprocessable` says what is wrong about it."""
+    windows = [shapes.window_of_text(text) for text in query["window"]]
+    return shapes.read({"windows": windows or None, "by": query["by"], "method": query["method"]})
+
+
+def _page(store_id: str, question: Question, query: dict[str, Any], now_us: int) -> str:
     app = runner()
     rules, default_zone = app.settings.rules, app.settings.default_timezone
-    story = store_story.of(app.database, store_id, query["days"], query["until"], rules, default_zone, now_us)
+    story = store_story.of(app.database, store_id, question, rules, default_zone, now_us)
     snapshot, outages = story.detail.snapshot, _outages(story.timeline)
     (_, first_zone), *moves = zones.versions(story.detail.zone)
     return render_template(
@@ -81,7 +96,9 @@ def _page(store_id: str, query: dict[str, Any], now_us: int) -> str:
         moves=[(name, date_text(day)) for day, name in moves],
         shown_from=instant_text(story.days[0].start_us),
         shown_to=instant_text(min(story.days[-1].end_us, snapshot.moment.as_of_us)),
-        windows=[(name, _numbers(sums)) for name, sums in story.windows.items()],
+        numbers=[_figures(numbers) for numbers in story.numbers],
+        method=question.shape.method if question.shape else rules.method,
+        asked_as_of=None if question.as_of_us is None else instant_text(question.as_of_us),
         rules=rules,
         query=query,
         choices=DAYS,
@@ -94,41 +111,59 @@ def _around(store_id: str, story: Story, query: dict[str, Any]) -> dict[str, Any
     count, until = query["days"], query["until"]
     shown = min(until or story.newest, story.newest)
 
+    # What the page speaks of stays when other days are looked at.
+    kept: dict[str, Any] = {
+        name: request.args.getlist(name) for name in ("as_of", "window", "by", "method") if name in request.args
+    }
+
     def link(days: int, last: date | None) -> str:
         when = None if last is None or last >= story.newest else last.isoformat()
-        return url_for("store.store", store_id=store_id, days=None if days == DAYS[1] else days, until=when)
+        return url_for(
+            "store.store", store_id=store_id, days=None if days == DAYS[1] else days, until=when, **kept
+        )  # fmt: skip
 
     earlier, first = shown - timedelta(days=count), story.detail.first_poll_us
     before = first >= 0 and story.days[0].start_us > first
     return {
         "shown": shown,
+        "kept": [(name, value) for name, values in kept.items() for value in values],
         "link": lambda days: link(days, until),
         "earlier": link(count, earlier) if before else None,
         "later": link(count, shown + timedelta(days=count)) if shown < story.newest else None,
     }
 
 
-def _numbers(sums: dict[str, int]) -> dict[str, Any]:
-    """Hundredths of hours and of percent, as reports print them; `known`: of how much the percentage is, if little."""
-    step = 36_000_000
-    told = {name: (value + step // 2) // step for name, value in sums.items()}
-    spoken, business = sums["uptime"] + sums["downtime"], sums["business"]
+def _figures(numbers: Numbers) -> dict[str, Any]:
+    """A row of numbers as reports print them: `cells` of the amounts with their `unit`, and percentages in hundredths; `known`: of
+    how much the percentage is, if little."""
+    sums = numbers.sums
+    business = sums["business"]
+    minutes = numbers.unit_us == MINUTE_US
+    cells = {
+        name: report_text.decimals(report_text.hundredths(np.array([sums[name]]), numbers.unit_us))[0]
+        for name in _AMOUNTS
+    }
     return {
-        **told,
-        "known": words.known_of(sums),
-        "percent": words.percent_of(sums["uptime"], spoken),
+        "name": report_words.window_words(numbers.name),
+        "unit": "min" if minutes else "h",
+        "cells": list(cells.values()),
+        "known": words.known_of(sums, numbers.unit_us),
+        "percent": words.percent_of(sums["uptime"], sums["uptime"] + sums["downtime"]),
         "low": words.percent_of(sums["uptime_low"], business),
         "high": words.percent_of(sums["uptime_high"], business),
     }
 
 
-def _outages(found: StoreTimeline) -> list[dict[str, int]]:
-    """The newest first."""
+def _outages(found: StoreTimeline) -> list[dict[str, Any]]:
+    """The newest first; `down_minutes` as the report of outages prints it."""
     outages = found.outages
     names = ("start_us", "end_us", "start_earliest_us", "start_latest_us", "end_earliest_us", "end_latest_us")
     columns = [getattr(outages, name).tolist() for name in (*names, "down_us", "polls", "ongoing")]
-    rows = [dict(zip((*names, "down_us", "polls", "ongoing"), row, strict=True)) for row in zip(*columns, strict=True)]
-    return rows[::-1]
+    rows: list[dict[str, Any]] = [
+        dict(zip((*names, "down_us", "polls", "ongoing"), row, strict=True)) for row in zip(*columns, strict=True)
+    ]
+    minutes = report_text.decimals(report_text.hundredths(outages.down_us, MINUTE_US))
+    return [{**row, "down_minutes": text} for row, text in zip(rows, minutes, strict=True)][::-1]
 
 
 def _weeks(detail: StoreDetail) -> list[tuple[str | None, list[tuple[str, list[str]]]]]:

@@ -11,7 +11,7 @@ from storemon_flask import zonedata
 from storemon_flask.core import zones
 from storemon_flask.model import HOUR_US
 from storemon_flask.services.durations import duration_text
-from storemon_flask.services.report_text import hundredths, instant_text, known_text
+from storemon_flask.services.report_text import hundredths, instant_text, known_text, percent_hundredths
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CUT_AT: Final = 60
@@ -97,13 +97,13 @@ def percent(hundredths: int) -> str:
 
 def percent_of(part: int, whole: int) -> int:
     """100 x part / whole in hundredths, half up, as reports round it; -1 where the whole is 0."""
-    return (2 * part * 10_000 + whole) // (2 * whole) if whole else -1
+    return int(percent_hundredths(np.array([part]), np.array([whole]))[0])
 
 
-def known_of(sums: dict[str, int]) -> str:
+def known_of(sums: dict[str, int], unit_us: int = HOUR_US) -> str:
     """What stands beside the percentage of sums in microseconds where it knows little; nothing where it knows enough."""
-    unknown, business = (hundredths(np.array([sums[name]]), HOUR_US)[0] for name in ("unknown", "business"))
-    return known_text(int(unknown), int(business))
+    unknown, business = (hundredths(np.array([sums[name]]), unit_us)[0] for name in ("unknown", "business"))
+    return known_text(int(unknown), int(business), "h" if unit_us == HOUR_US else "min")
 
 
 def cut(text: str, most: int = _CUT_AT) -> str:
