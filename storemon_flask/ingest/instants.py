@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from storemon_flask.ingest.values import EPOCH_UNITS_US
 from storemon_flask.model import DAY_US, Bools, Ints
 
 Words = NDArray[np.uint64]
@@ -57,6 +58,8 @@ _SUFFIXES = (b" UTC", b"Z", b"+00:00", b"")
 _SHORTEST = len("2023-01-22 12:09:39")
 _LONGEST_FRACTION = 12
 _PATTERN = b"dddd-dd-dd_dd:dd:dd"
+# Where a date has its first `-`, and a number still a digit.
+_YEAR_ENDS = 4
 _MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 
 
@@ -83,6 +86,36 @@ def read_column(column: NDArray[np.bytes_]) -> tuple[Ints, Bools]:
                 good &= ends
                 instants[rows[good]] = value[good]
                 read[rows[good]] = True
+        numbers = np.flatnonzero((group[:, _YEAR_ENDS] - np.uint8(48)) < 10)
+        if len(numbers):
+            value, good = _epoch_numbers(group[numbers], int(length))
+            instants[rows[numbers[good]]] = value[good]
+            read[rows[numbers[good]]] = True
+    return instants, read
+
+
+def _epoch_numbers(text: NDArray[np.uint8], length: int) -> tuple[Ints, Bools]:
+    """Numbers of `length` characters since 1970, as `values.EPOCH_UNITS_US` has their units."""
+    instants = np.zeros(len(text), dtype=np.int64)
+    read = np.zeros(len(text), dtype=bool)
+    digits = (text[:, :length] - np.uint8(48)).astype(np.int64)
+    is_digit = (digits >= 0) & (digits < 10)
+    for point, unit_us in EPOCH_UNITS_US.items():
+        if length != point and not point + 2 <= length < WIDTH:
+            continue
+        good = is_digit[:, :point].all(axis=1) & is_digit[:, point + 1 :].all(axis=1) & (digits[:, 0] > 0)
+        if length > point:
+            good &= text[:, point] == ord(".")
+        value = np.zeros(len(text), dtype=np.int64)
+        for place in range(point):
+            value = value * 10 + digits[:, place]
+        value *= unit_us
+        worth = unit_us
+        for place in range(point + 1, length):
+            worth //= 10
+            value += digits[:, place] * worth
+        instants[good] = value[good]
+        read |= good
     return instants, read
 
 

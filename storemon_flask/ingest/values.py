@@ -37,6 +37,10 @@ ID_ERROR = (
 )
 ID_INVISIBLE = "store_id contains an invisible character ({}); remove it"
 INSTANT_FORM = "timestamp_utc is not a date and time (YYYY-MM-DD HH:MM:SS[.ffffff] [UTC])"
+INSTANT_NUMBER = (
+    "timestamp_utc is a number, and none since 1970 (9 or 10 digits are seconds, 12 or 13 milliseconds, 15 or 16 microseconds; "
+    "no exponent)"
+)
 INSTANT_RANGE = "timestamp_utc is a date or time that does not exist"
 INSTANT_EARLY = "timestamp_utc is before 1970"
 INSTANT_FUTURE = "timestamp_utc is ahead of this machine's clock (STOREMON_MAX_CLOCK_SKEW_MINUTES)"
@@ -159,11 +163,19 @@ def _character_name(character: str) -> str:
     return ", ".join(filter(None, (unicodedata.name(character, ""), f"U+{ord(character):04X}")))
 
 
+# How many microseconds the unit of a number since 1970 has, by the digits before its point: the ranges of the units do not meet.
+# The fewest digits are those of 1973.
+EPOCH_UNITS_US = {9: 1_000_000, 10: 1_000_000, 12: 1_000, 13: 1_000, 15: 1, 16: 1}
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:E[+-]?[0-9]+)?", re.IGNORECASE)
+_EPOCH_NUMBER = re.compile(r"([1-9][0-9]{8,15})(?:\.([0-9]+))?")
+
+
 def instant(text: str) -> int:
     """Microseconds since 1970 UTC of a timestamp; digits beyond the sixth are cut, a missing zone means UTC."""
-    match = _INSTANT.fullmatch(text.strip())
+    cleaned = text.strip()
+    match = _INSTANT.fullmatch(cleaned)
     if match is None:
-        raise BadValue(INSTANT_FORM)
+        return _epoch_number(cleaned)
     year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = match.groups()
     if int(off_minutes or 0) > 59:
         raise BadValue(INSTANT_RANGE)
@@ -179,6 +191,20 @@ def instant(text: str) -> int:
     if microseconds < 0:
         raise BadValue(INSTANT_EARLY)
     return microseconds
+
+
+def _epoch_number(text: str) -> int:
+    """Microseconds since 1970 of a number of seconds, milliseconds or microseconds since then."""
+    if not _NUMBER.fullmatch(text):
+        raise BadValue(INSTANT_FORM)
+    if text.startswith("-"):
+        raise BadValue(INSTANT_EARLY)
+    match = _EPOCH_NUMBER.fullmatch(text)
+    unit_us = EPOCH_UNITS_US.get(len(match[1])) if match else None
+    if match is None or unit_us is None:
+        raise BadValue(INSTANT_NUMBER)
+    fraction = (match[2] or "").ljust(6, "0")[: len(str(unit_us)) - 1]
+    return int(match[1]) * unit_us + int(fraction or "0")
 
 
 def status(text: str) -> bool:

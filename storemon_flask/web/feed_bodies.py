@@ -17,7 +17,10 @@ _STORE_ID: Final = (
 _COLUMNS: Final = {
     "polls": (
         _STORE_ID,
-        ("timestamp_utc", "the instant, as 2024-10-14 11:15:00.123456 UTC or RFC 3339; UTC where it names no offset"),
+        (
+            "timestamp_utc",
+            "the instant, as 2024-10-14 11:15:00.123456 UTC or RFC 3339; UTC where it names no offset; or seconds, milliseconds or microseconds since 1970",
+        ),
         ("status", "active or inactive"),
     ),
     "hours": (
