@@ -23,7 +23,7 @@ def test_loads_are_listed_newest_first_page_by_page(client: FlaskClient) -> None
     for load in whole["loads"]:
         (file,) = load["files"]
         assert counts(file) == (load["load_id"], 1, 0, 0, 0, load["load_id"] - 1)
-        assert set(load) == {"load_id", "started", "files"}
+        assert set(load) == {"load_id", "started", "notes", "files"}
         assert len(load["started"]) == 27
         assert "rejects" not in file
         assert client.get(f"/api/v1/loads/{load['load_id']}").json == load

@@ -101,9 +101,6 @@ def _interrupted(done: list["FileSummary"]) -> str:
     return f"interrupted; loaded before: {', '.join(loaded)}; nothing of the other files was"
 
 
-_SHOWN_NOTES = 20
-
-
 def _print_notes(notes: list[str]) -> None:
     """What the load as a whole had to say."""
     if notes:
@@ -127,10 +124,8 @@ def _print_summary(files: list["FileSummary"]) -> None:
             click.echo(line)
             for reason, count in summary.reasons.items():
                 click.echo(f"    {count:,} rejected: {reason}")
-            for note in summary.notes[:_SHOWN_NOTES]:
+            for note in summary.notes:
                 click.echo(f"    {note}")
-            if len(summary.notes) > _SHOWN_NOTES:
-                click.echo(f"    and {len(summary.notes) - _SHOWN_NOTES:,} more notes like these")
     for summary in files:
         if summary.error:
             about = "" if summary.file in summary.error else f"{summary.file}: "
