@@ -203,6 +203,7 @@ def test_one_store_as_json_is_judged_at_the_as_of_that_is_asked_for(
         ("window=2024-10-01..2024-10-01", "an end after its start"),
         ("window=2024-10-01..", "a date such as 2024-10-01"),
         ("as_of=2024-10-03&window=2024-10-01T00:00:00Z..2024-10-05T00:00:00Z", "a window that ends by the as-of"),
+        ("window=0001-01-01..0001-02-01", "between 1970-01-01 and 2200-01-01"),
         ("window=last_day&window=last_day", "a name of its own for each window"),
         ("window=last_30_days&by=hour", "a page shows at most 100"),
         ("window=last_day&window=last_week&by=day", "one window with `by`"),

@@ -27,6 +27,8 @@ from storemon_flask.storage.db import Database
         ({"windows": [{"from": "2024-10-02", "to": "2024-10-01"}]}, "windows[0] runs from '2024-10-02' to '2024-10-01'; it must be an end after its start"),
         ({"windows": [{"from": "2024-10-02"}]}, "windows[0].to is missing; it must be a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"),
         ({"windows": [{"from": "2024-10-02", "to": "2024-10-03T00:00:00Z"}]}, "windows[0] mixes a date with an instant; it must be two dates, or two instants with an offset"),
+        ({"windows": [{"from": "0001-01-01", "to": "0001-02-01"}]}, "windows[0].from is '0001-01-01'; it must be between 1970-01-01 and 2200-01-01"),
+        ({"windows": [{"from": "2199-12-31T00:00:00Z", "to": "9999-12-31T00:00:00Z"}], "by": "day"}, "windows[0].to is '9999-12-31T00:00:00Z'; it must be between 1970-01-01 and 2200-01-01"),
         ({"windows": [{"from": "2022-10-02", "to": "2024-10-01"}]}, "windows[0] is 730 days long; it must be at most 400 days"),
         ({"windows": [{"from": "2024-10-01", "to": "2024-10-02", "zone": "x"}]}, "windows[0].zone is not a field of a window; it must be from, to and name"),
         ({"windows": [{"from": "2024-10-01T00:00:00", "to": "2024-10-02T00:00:00Z"}]}, "windows[0].from is '2024-10-01T00:00:00'; it must be a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"),

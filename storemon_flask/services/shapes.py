@@ -176,6 +176,13 @@ def _window(place: int, asked: Any) -> Window:
 def _edge(field: str, value: Any) -> tuple[int, bool]:
     """Microseconds, and whether the value is a local date."""
     allowed = "a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"
+    edge_us, local = _edge_of_text(field, value, allowed)
+    if not instants.EARLIEST_US <= edge_us <= instants.LATEST_US:
+        raise _wrong(field, f"is {value[:100]!r}", "between 1970-01-01 and 2200-01-01", "range")
+    return edge_us, local
+
+
+def _edge_of_text(field: str, value: Any, allowed: str) -> tuple[int, bool]:
     if not isinstance(value, str):
         raise _wrong(field, "is missing" if value is None else f"is {value!r}", allowed, "missing")
     try:

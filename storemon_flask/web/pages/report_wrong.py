@@ -42,6 +42,7 @@ _AN_INSTANT: Final = "a date such as 2024-10-01, or an instant with an offset su
 _OF_WINDOWS: Final = {
     "mixed": "One end is a date and the other an instant: write two dates, or two instants with an offset.",
     "order": "The end must come after the beginning.",
+    "range": "A window lies between 1970-01-01 and 2200-01-01.",
     "long": "A window is at most 400 days long.",
     "name": "A name has 1 to 100 characters that can be printed.",
     "after": "It ends after the as-of, and nothing is known of later. Without an as-of the report is of the newest poll.",
