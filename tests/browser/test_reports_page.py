@@ -4,9 +4,12 @@ import csv
 import io
 import re
 import urllib.request
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from made_fleet import load_fleet
 from playwright.sync_api import Browser, Response, expect
 from reports_page import HOSTILE, STORES, cells, made, the_csv, trigger
 from reports_page import fleet as fleet
@@ -15,6 +18,7 @@ from watching import LOOKS, no_violation, nothing_sticks_out, watched
 from watching import browser as browser
 
 from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
 
 
 def test_asking_by_the_button_leads_to_the_numbers_of_the_csv(browser: Browser, server: Any) -> None:
@@ -259,3 +263,24 @@ def test_each_page_is_small(browser: Browser, server: Any) -> None:
             sizes = {answer.url: len(answer.body()) for answer in answers}
             assert len(sizes) >= 4
             assert sum(sizes.values()) < 150_000, (address, sizes)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_known_little_of_can_be_read(
+    browser: Browser, database: Database, serve: Callable[..., Any], tmp_path: Path, scheme: Any
+) -> None:
+    """Grey is enough to be read, in the report's table and on the page of the store that it leads to."""
+    (tmp_path / "polls.csv").write_text("store_id,timestamp_utc,status\none,2024-10-14 12:00:00 UTC,active\n")
+    load_fleet(database, tmp_path)
+    server = serve()
+    report_id = server.trigger(b'{"columns": "full", "windows": ["last_week", "last_30_days"]}')
+    server.wait_for(report_id)
+    with watched(browser, server.url, color_scheme=scheme) as page:
+        page.goto(f"/reports/{report_id}")
+        expect(page.locator("td.little .known").first).to_have_text("of 24 h known")
+        no_violation(page)
+        page.get_by_role("link", name="one", exact=True).click()
+        expect(page.locator("#notice")).to_contain_text("Not now.")
+        expect(page.locator("#sums .little").first).to_contain_text("of 24 h known")
+        no_violation(page)
+        nothing_sticks_out(page)
