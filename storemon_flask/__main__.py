@@ -8,6 +8,7 @@ import click
 
 from storemon_flask import create_app, logs
 from storemon_flask.cli.door import Door
+from storemon_flask.cli.terminal import make_streams_tolerant
 from storemon_flask.server import commands
 from storemon_flask.settings import log_format
 from storemon_flask.version import VERSION, build, single_file
@@ -32,6 +33,7 @@ def main() -> None:
         params=[_version_option()],
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
+    make_streams_tolerant()
     status: object = 0
     try:
         status = group.main(_arguments(), obj=Door(None, create_app), standalone_mode=False)

@@ -17,6 +17,7 @@ from typing import Final
 import click
 
 from storemon_flask.cli import door as doors
+from storemon_flask.cli.terminal import below, progress_bar, table, terminal_width
 from storemon_flask.errors import DataError, StoremonError
 
 _ROWS_SHOWN: Final = 10
@@ -37,21 +38,22 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
     """
     home = doors.door(ctx).settings.home / "instance" / "demo"
     sample = _sample()
-    click.echo(f"1. Loading the sample data of {sample} into {home}")
+    _say(f"1. Loading the sample data of {sample} into {home}")
     environ = _fresh_home(home)
     # Some rows of the sample are bad on purpose; the summary says which.
     subprocess.run([*_storemon(), "load-data", str(sample)], env=environ, check=True)
-    click.echo(f"   (the demo's own home: STOREMON_HOME={home} storemon rejects)")
+    _say(f"   (the demo's own home: STOREMON_HOME={home} storemon rejects)")
     with _server(environ) as url:
         click.echo(f"\n2. curl -X POST {url}/trigger_report")
         triggered = json.loads(_get(url + "/trigger_report", data=b"")[0])
         click.echo(f"   {json.dumps(triggered)}")
         where = f"{url}/get_report?report_id={triggered['report_id']}"
-        click.echo(f"\n3. curl '{where}'")
+        click.echo(f"\n3. curl \\\n  '{where}'")
         text = _wait_for(where)
         file = home / "reports" / f"report_{triggered['report_id']}.csv"
         _print_rows(text)
-        click.echo(f"\nThe whole report: {file}")
+        click.echo("")
+        _say(f"The whole report: {file}")
         if keep_serving:
             # Whoever reads the line may answer it with a signal at once.
             try:
@@ -60,6 +62,11 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
                     time.sleep(3600)
             except KeyboardInterrupt:
                 click.echo("")
+
+
+def _say(sentence: str) -> None:
+    for line in below(sentence, indent=""):
+        click.echo(line)
 
 
 def _sample() -> Path:
@@ -133,7 +140,7 @@ def _get(url: str, data: bytes | None = None) -> tuple[str, str]:
 def _wait_for(url: str) -> str:
     """The CSV, once it is there; shows progress meanwhile. `StoremonError` when the report failed or never comes."""
     shown = 0
-    with click.progressbar(length=100, label="   computing", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    with progress_bar(100, "   computing") as bar:
         end = time.monotonic() + _PATIENCE_S
         while time.monotonic() < end:
             # Not longer, since the bar shows how far it is. A report that failed is an error.
@@ -152,6 +159,8 @@ def _print_rows(text: str) -> None:
     click.echo("")
     units = ["", *("min" if name.endswith("hour") else "h" for name in rows[0][1:])]
     short = [name.replace("_last", "").replace("_", " ") for name in rows[0]]
-    for line in doors.table([short, units, *rows[1 : _ROWS_SHOWN + 1]], text_columns=1):
+    width = terminal_width()
+    shown = [short, units, *rows[1 : _ROWS_SHOWN + 1]]
+    for line in table(shown, text_columns=1, width=width and width - 3, least={0: 12}):
         click.echo("   " + line)
     click.echo(f"   ... and {len(rows) - 1 - _ROWS_SHOWN:,} more stores")

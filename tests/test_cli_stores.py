@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import FORMULA_ID, NEWEST, QUOTED_ID, STOREMON, environment, load_folder, storemon
 
-from storemon_flask.cli import drawing
+from storemon_flask.cli import drawing, terminal
 from storemon_flask.cli.stores import lines
 from storemon_flask.model import HOUR_US
 from storemon_flask.services import instants, store_list, timeline
@@ -261,7 +261,7 @@ def test_nothing_is_wider_than_a_terminal_of_80_columns(changing, settings):
         on_terminal(home, "store", one, "--from", "2023-03-11", "--to", "2023-04-02") for one in ("a" * 36, "apia")
     ]
     for line in re.sub(r"\x1b\[[0-9;]*m", "", "".join([listed, *drawn])).splitlines():
-        assert sum(map(drawing._columns, line)) <= 80, line
+        assert terminal.columns(line) <= 80, line
     # Where it is not a terminal, nothing is cut.
     assert "The Old Corner House by the River (North of the River)" in run(home, "stores").stdout
 
@@ -269,19 +269,19 @@ def test_nothing_is_wider_than_a_terminal_of_80_columns(changing, settings):
 def test_the_list_is_cut_to_the_width_and_not_otherwise(changing, settings):
     found = store_list.snapshot(changing, settings.rules, ZONE, NOW)
     places = list(range(len(found.ids)))
-    assert max(sum(map(drawing._columns, line)) for line in lines(found, places, 80)) <= 80
+    assert max(terminal.columns(line) for line in lines(found, places, 80)) <= 80
     assert any(
         line.endswith("  The Old Corner House by the River (North of the River)") for line in lines(found, places, 150)
     )
     assert [line for line in lines(found, places, None) if line.startswith("  ")] == []
-    assert max(sum(map(drawing._columns, line)) for line in lines(found, places, 100)) <= 100
+    assert max(terminal.columns(line) for line in lines(found, places, 100)) <= 100
 
 
 @pytest.mark.parametrize(
     ("text", "most", "shown"), [("abc", 3, "abc"), ("abcd", 3, "a.."), ("東京駅", 5, "東.."), ("", 4, "")]
 )
 def test_cutting(text, most, shown):
-    assert drawing.cut(text, most) == shown
+    assert terminal.cut(text, most) == shown
 
 
 def test_sums_of_cells_never_hide_an_outage(changing, settings):

@@ -1,13 +1,13 @@
-"""What every command gets from the command line it was called through, and how its output is laid out."""
+"""What every command gets from the command line it was called through."""
 
-import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from storemon_flask import settings as settings_
+from storemon_flask.cli.terminal import make_streams_tolerant
 from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,11 +32,16 @@ class Door:
 
 
 def door(ctx: click.Context) -> Door:
-    """The door this command was called through; below `flask` it is the app that Flask has loaded."""
+    """The door this command was called through; below `flask` it is the app that Flask has loaded.
+
+    Every command asks for it before it prints: below `flask` the streams are made tolerant here, as `storemon` has done at
+    its start.
+    """
     if isinstance(ctx.obj, Door):
         return ctx.obj
     from flask import current_app
 
+    make_streams_tolerant()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     return Door(app.extensions["storemon"].settings, lambda settings: app)
 
@@ -60,31 +65,3 @@ def instant(ctx: click.Context, param: click.Parameter, value: str | None) -> in
         return instants.read(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-
-
-def wrapped(notes: Iterable[str], indent: str = "  ") -> list[str]:
-    """The sentences as a list of at most 80 columns; what is longer and has no blank, such as an id, stays whole."""
-    return [
-        line
-        for note in notes
-        for line in textwrap.wrap(
-            note,
-            80,
-            initial_indent=f"{indent}- ",
-            subsequent_indent=f"{indent}  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    ]
-
-
-def table(rows: list[list[str]], text_columns: int) -> list[str]:
-    """Aligned lines: the first `text_columns` to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < text_columns else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -1,7 +1,6 @@
 """A timeline as lines of text: a row per local day, a cell per half hour, told apart without colour."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -51,24 +50,35 @@ def clock(zone_name: str, utc: bool) -> Clock:
     return Clock(zonedata.zone("Etc/UTC" if utc else zone_name))
 
 
-def rows(found: StoreTimeline, clock: Clock, colour: bool) -> Iterator[str]:
+def rows(found: StoreTimeline, clock: Clock, colour: bool, width: int | None = None) -> Iterator[str]:
     """The picture: hours across, then each local day of the range with its uptime (and of how much that is, where little is
-    known); a zone's change makes rows of 23 or 25 h."""
+    known); a zone's change makes rows of 23 or 25 h.
+
+    Its parts stand closer to each other where it would be wider than the terminal's `width`.
+    """
     days = list(_days(found, clock))
-    width = max((len(label) for label, _, _ in days), default=0)
-    yield " " * width + "  " + "".join(f"{hour:<6}" for hour in range(0, 24, 3)).rstrip()
+    label_width = max((len(label) for label, _, _ in days), default=0)
+    cells_width = max((-((start - end) // CELL_US) for _, start, end in days), default=0)
+    changes = any(end - start != 24 * HOUR_US for _, start, end in days)
+    gap = " " if width and label_width + cells_width + 17 + 8 * changes > width else "  "
+    yield " " * label_width + gap + "".join(f"{hour:<6}" for hour in range(0, 24, 3)).rstrip()
     for label, start, end in days:
         cells = _cells(found, start, end)
-        length = f"  {(end - start) / HOUR_US:g} h" if end - start != 24 * HOUR_US else ""
+        length = f"{gap}{(end - start) / HOUR_US:g} h" if end - start != 24 * HOUR_US else ""
         day = timeline.sums(found.stretches, start, end, 1)
         percent = int(percent_hundredths(day["uptime"], day["uptime"] + day["downtime"])[0])
         share = f"{percent // 100:3d}.{percent % 100:02d} %" if percent >= 0 else ""
         unknown, business = (int(hundredths(day[name], HOUR_US)[0]) for name in ("unknown", "business"))
-        if share and knows_little(unknown, business):
+        unsure = bool(share) and knows_little(unknown, business)
+        if unsure:
             # Whole hours, and no sign of percent: 80 columns have no room for more.
             known = f"{(business - unknown + 50) // 100}h" if business - unknown >= 100 else "<1h"
-            share = _grey(f"{share.removesuffix(' %')} of {known}", colour)
-        yield f"{label:<{width}}  {_painted(cells, colour)}  {share}{length}".rstrip()
+            share = f"{share.removesuffix(' %')} of {known}"
+        if width and label_width + len(gap + cells + gap + share + length) > width:
+            # The cells show that the day is longer.
+            length = ""
+        share = _grey(share, colour) if unsure else share
+        yield f"{label:<{label_width}}{gap}{_painted(cells, colour)}{gap}{share}{length}".rstrip()
 
 
 def dimmed(line: str, colour: bool) -> str:
@@ -78,23 +88,6 @@ def dimmed(line: str, colour: bool) -> str:
 
 def _grey(text: str, colour: bool) -> str:
     return click.style(text, fg="bright_black") if colour else text
-
-
-def cut(text: str, most: int) -> str:
-    """The text in at most so many columns of a terminal; a wide character takes two."""
-    if sum(map(_columns, text)) <= most:
-        return text
-    kept, room = "", most - 2
-    for character in text:
-        room -= _columns(character)
-        if room < 0:
-            break
-        kept += character
-    return kept + ".."
-
-
-def _columns(character: str) -> int:
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _days(found: StoreTimeline, clock: Clock) -> Iterator[tuple[str, int, int]]:

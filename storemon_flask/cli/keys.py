@@ -4,7 +4,8 @@ import time
 
 import click
 
-from storemon_flask.cli.door import door, open_database, table
+from storemon_flask.cli.door import door, open_database
+from storemon_flask.cli.terminal import table, terminal_width
 
 
 @click.group("keys")
@@ -53,7 +54,8 @@ def list_(ctx: click.Context) -> None:
         [row.prefix, row.scope, _instant(row.created_us), _instant(row.revoked_us), row.label]
         for row in service.rows(open_database(ctx))
     ]
-    for line in table([["prefix", "scope", "created", "revoked", "label"], *rows], text_columns=5):
+    head = ["prefix", "scope", "created", "revoked", "label"]
+    for line in table([head, *rows], text_columns=5, width=terminal_width()):
         click.echo(line)
     if settings.api_key:
         click.echo("STOREMON_API_KEY is set too; it has scope admin.", err=True)

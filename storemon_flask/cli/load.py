@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storemon_flask.cli.door import door, open_database, table, wrapped
+from storemon_flask.cli.door import door, open_database
+from storemon_flask.cli.terminal import below, progress_bar, relabel, table, terminal_width, wrapped
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -41,12 +42,10 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
     settings = door(ctx).settings
     found, size = load.find(list(paths) or [settings.data_dir])
     done: list[FileSummary] = []
-    with click.progressbar(
-        length=size, label="loading", file=sys.stderr, hidden=size < _WORTH_A_BAR or not sys.stderr.isatty()
-    ) as bar:
+    with progress_bar(size, "loading", hidden=size < _WORTH_A_BAR) as bar:
 
         def progress(name: str, part: int) -> None:
-            bar.label = f"loading {name[-40:]}"
+            relabel(bar, f"loading {name}")
             bar.update(part)
 
         try:
@@ -118,18 +117,23 @@ def _print_summary(files: list["FileSummary"]) -> None:
             c = summary.counts
             numbers = (c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected)
             rows.append([summary.file, summary.feed, *(f"{number:,}" for number in numbers)])
-        lines = table(rows, text_columns=2)
+        lines = table(rows, text_columns=2, width=terminal_width(), least={0: 20})
         click.echo(lines[0])
         for summary, line in zip(good, lines[1:], strict=True):
             click.echo(line)
             for reason, count in summary.reasons.items():
-                click.echo(f"    {count:,} rejected: {reason}")
+                _print_below(f"{count:,} rejected: {reason}")
             for note in summary.notes:
-                click.echo(f"    {note}")
+                _print_below(note)
     for summary in files:
         if summary.error:
             about = "" if summary.file in summary.error else f"{summary.file}: "
             click.echo(f"Not loaded: {about}{summary.error}", err=True)
+
+
+def _print_below(text: str) -> None:
+    for line in below(text):
+        click.echo(line)
 
 
 @click.command("rejects")
@@ -172,7 +176,7 @@ def loads(ctx: click.Context, limit: int) -> None:
     if not database.exists():
         raise StoremonError(f"there is no database at {database.path}; run `storemon load-data` to make it")
     rows = [["load", "started (UTC)", "file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected"]]
-    below: list[list[str]] = []
+    after: list[list[str]] = []
     for load in reversed(catalogue.newest_loads(database, None, limit)):
         started = report_text.instant_text(load.started_us)[:19].replace("T", " ")
         for summary in load.files:
@@ -181,12 +185,12 @@ def loads(ctx: click.Context, limit: int) -> None:
             rows.append(
                 [str(load.id), started, summary.file, summary.feed or "none", *(f"{number:,}" for number in numbers)]
             )
-            below.append([f"    not loaded: {summary.error}"] if summary.error else [])
+            after.append(below(f"not loaded: {summary.error}") if summary.error else [])
         if load.files:
-            below[-1] += wrapped(load.notes, indent="    ")
-    head, *lines = table(rows, text_columns=4)
+            after[-1] += wrapped(load.notes, indent="    ")
+    head, *lines = table(rows, text_columns=4, width=terminal_width(), least={2: 20})
     click.echo(head)
-    for line, others in zip(lines, below, strict=True):
+    for line, others in zip(lines, after, strict=True):
         click.echo(line)
         for other in others:
             click.echo(other)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from storemon_flask.cli.door import door, instant, open_database, table
+from storemon_flask.cli.door import door, instant, open_database
+from storemon_flask.cli.report import check_output, write_csv
+from storemon_flask.cli.terminal import table, terminal_width
 
 _SHOWN = 40
 
@@ -20,7 +22,12 @@ _SHOWN = 40
 @click.option("--store", "stores", multiple=True, metavar="ID", help="Only this store; may be given several times.")
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; several times.")
 @click.option("--zone", "zones", multiple=True, metavar="ZONE", help="Only stores in this time zone; several times.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A CSV to write instead, with every column.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A CSV to write instead, with every column; - is standard output.",
+)
 @click.pass_context
 def outages(
     ctx: click.Context,
@@ -47,6 +54,7 @@ def outages(
 
     settings = door(ctx).settings
     database = open_database(ctx)
+    check_output(output)
     shape: dict[str, object] = {"kind": "outages"}
     if window:
         shape["windows"] = [window_of_text(window)]
@@ -58,8 +66,8 @@ def outages(
     text = report_service.compute(database, question, settings.rules, settings.default_timezone)
     as_of = report_text.instant_text(question.as_of_us)
     if output is not None:
-        done = report_service.write(text, output)
-        click.echo(f"as of {as_of}: {done.rows:,} outages, {done.bytes:,} bytes in {output}", err=True)
+        written = write_csv(text, output)
+        click.echo(f"as of {as_of}: {text.rows:,} outages{written}", err=True)
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
     for found in report_text.text_rows(io.StringIO(text.csv, newline=""), text.altered):
@@ -73,8 +81,8 @@ def outages(
                 "goes on" if found["ongoing"] == "yes" else "",
             ]
         )
-    for line in table(rows, text_columns=3):
-        click.echo(line.rstrip())
+    for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
+        click.echo(line)
     click.echo(f"as of {as_of}: {text.rows:,} outages", err=True)
 
 
@@ -102,8 +110,8 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
         cells = ["" if value is None else str(value) for value in (change.before, change.after)]
         rows.append([whose, change.row.get("period", ""), change.column, *cells, f"{change.change:+}"])
     if changes:
-        for line in table(rows, text_columns=3):
-            click.echo(line.rstrip())
+        for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
+            click.echo(line)
     stores = {change.row.get("store_id") for change in changes} - {None}
     more = f" ({len(changes) - limit:,} more; --limit shows them)" if len(changes) > limit else ""
     click.echo(f"{len(changes):,} cells of {len(stores):,} stores differ{more}", err=True)

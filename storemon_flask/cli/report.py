@@ -2,12 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from storemon_flask.cli.door import door, instant, open_database
+from storemon_flask.cli.terminal import named
 from storemon_flask.errors import StoremonError
+
+if TYPE_CHECKING:
+    from storemon_flask.services.report_text import ReportText
 
 
 @click.command("report")
@@ -34,7 +38,12 @@ from storemon_flask.errors import StoremonError
 @click.option("--by", metavar="UNIT", help="hour, day, week or month: a row for each, in the store's own time zone.")
 @click.option("--totals", is_flag=True, help="Rows for each group and for the fleet follow.")
 @click.option("--method", metavar="M", help="nearest or previous: which poll speaks for a moment.  [default: nearest]")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file to write; replaced whole or not at all.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A file to write, replaced whole or not at all; - is standard output.",
+)
 @click.pass_context
 def report(
     ctx: click.Context,
@@ -59,19 +68,35 @@ def report(
 
     settings = door(ctx).settings
     database = open_database(ctx)
-    if output is not None and output.exists() and not output.is_file():
-        raise StoremonError(f"{output} is not a file; leave -o out to write to standard output")
+    check_output(output)
     asked = report_service.Asked(as_of_us, columns, stores or None, _shape(shape))
     question = report_service.ask(database, asked, settings.default_timezone, settings.max_report_rows)
     text = report_service.compute(database, question, settings.rules, settings.default_timezone)
     as_of = report_text.instant_text(question.as_of_us)
     what = "stores" if question.shape is None else "rows"
-    if output is None:
+    written = write_csv(text, output or STANDARD_OUTPUT)
+    click.echo(f"as of {as_of}: {text.rows:,} {what}{written}", err=True)
+
+
+STANDARD_OUTPUT: Final = Path("-")
+
+
+def check_output(output: Path | None) -> None:
+    """`StoremonError` when `-o` names what cannot be replaced by a file."""
+    if output not in (None, STANDARD_OUTPUT) and output.exists() and not output.is_file():
+        raise StoremonError(f"{output} is not a file; leave -o out, or say -o -, to write to standard output")
+
+
+def write_csv(text: "ReportText", output: Path) -> str:
+    """Write the CSV into a file, or to standard output for `-`; returns what is to be said of the file."""
+    from storemon_flask.services import report as report_service
+
+    if output == STANDARD_OUTPUT:
+        # The rows are UTF-8 whatever the terminal speaks.
         sys.stdout.buffer.write(text.csv.encode())
-        click.echo(f"as of {as_of}: {text.rows:,} {what}", err=True)
-    else:
-        done = report_service.write(text, output)
-        click.echo(f"as of {as_of}: {done.rows:,} {what}, {done.bytes:,} bytes in {output}", err=True)
+        sys.stdout.flush()
+        return ""
+    return f", {report_service.write(text, output).bytes:,} bytes in {output}"
 
 
 def _shape(options: dict[str, object]) -> dict[str, Any]:
@@ -98,15 +123,17 @@ def info(ctx: click.Context, licenses: bool) -> None:
     """
     from storemon_flask.services import catalogue
 
+    settings = door(ctx).settings
     if licenses:
         from storemon_flask.services import licenses as texts
 
         click.echo(texts.text())
         return
-    settings, database = door(ctx).settings, open_database(ctx)
+    database = open_database(ctx)
     rows: list[tuple[str, Any]] = catalogue.info(settings, database)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"{name.ljust(width)}  {value}")
+        for line in named(name, str(value), width):
+            click.echo(line)
     if not database.exists():
         ctx.exit(1)

@@ -1,15 +1,14 @@
 """`stores` and `store`: how stores are now, and why their numbers are what they are."""
 
-import io
 import os
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask.cli.door import door, instant, open_database, table
+from storemon_flask.cli.door import door, instant, open_database
+from storemon_flask.cli.terminal import below, columns, cut, cut_middle, pad, printable, table, terminal_width
 
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
@@ -62,9 +61,8 @@ def stores(
     page = store_pages.page(
         found, store_pages.Wanted(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
     )
-    _tolerant()
     colour = _coloured()
-    for line in lines(found, page.places, _width()):
+    for line in lines(found, page.places, terminal_width()):
         click.echo(drawing.dimmed(line, colour), color=colour)
     counts = ", ".join(f"{count:,} {status}" for status, count in page.counts.items() if count)
     shown = f"{len(page.places):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
@@ -77,8 +75,6 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
 
     A percentage that knows little has a `?`, and of how much it is stands beside the name, or below.
     """
-    from storemon_flask.cli.drawing import cut
-
     rows = [["store", "status", "for", "last poll (UTC)", "day %", "week %"]]
     names: list[str] = []
     notes: list[str] = []
@@ -86,7 +82,7 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
         one = found.record(place)
         rows.append(
             [
-                cut(str(one["store_id"]), 36) if width else str(one["store_id"]),
+                cut_middle(str(one["store_id"]), 36) if width else str(one["store_id"]),
                 str(one["status"]),
                 found.duration_text(place),
                 _minute(one["last_poll"]),
@@ -97,16 +93,16 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
         known = ((window, _known(one, f"last_{window}")) for window in ("day", "week"))
         notes.append(", ".join(f"{window} {note}" for window, note in known if note))
         group = f" ({one['group']})" if one["group"] else ""
-        names.append(f"{one['name'] or ''}{group}".strip())
+        names.append(printable(f"{one['name'] or ''}{group}".strip()))
     made = table(rows, text_columns=2)
-    longest = max(map(len, made))
+    longest = max(map(columns, made))
     head = "name" if any(names) else ""
     # The words about a percentage stay whole; a name is cut to what they leave.
     room = [
-        len(name) if width is None else width - longest - 2 - (len(note) + 2 if note else 0)
+        columns(name) if width is None else width - longest - 2 - (len(note) + 2 if note else 0)
         for name, note in zip(names, notes, strict=True)
     ]
-    if all(left >= min(_ENOUGH_FOR_A_NAME, len(name)) for left, name in zip(room, names, strict=True)):
+    if all(left >= min(_ENOUGH_FOR_A_NAME, columns(name)) for left, name in zip(room, names, strict=True)):
         named = (name if width is None else cut(name, left) for name, left in zip(names, room, strict=True))
         return _beside(
             made, [head, *(f"{name}  {note}".strip() for name, note in zip(named, notes, strict=True))], longest
@@ -116,12 +112,12 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
     if width is not None and longest > width:
         polled = [f"last poll {row[3]} UTC" if row[3] else "" for row in rows]
         made = table([[*row[:3], *row[4:]] for row in rows], text_columns=2)
-    below = []
+    shown = []
     for line, name, last, note in zip(made[1:], names, polled[1:], notes, strict=True):
         name = cut(name, max((width or 0) - len(last) - 4, _ENOUGH_FOR_A_NAME))
         text = ", ".join(filter(None, [name, last]))
-        below += [line, *(f"  {one}" for one in (text, note) if one)]
-    return [made[0], *below]
+        shown += [line, *(f"  {one}" for one in (text, note) if one)]
+    return [made[0], *shown]
 
 
 def _minute(instant_text: Any) -> str:
@@ -130,7 +126,7 @@ def _minute(instant_text: Any) -> str:
 
 
 def _beside(made: list[str], texts: list[str], longest: int) -> list[str]:
-    return [f"{line:<{longest}}  {text}".rstrip() for line, text in zip(made, texts, strict=True)]
+    return [f"{pad(line, longest)}  {text}".rstrip() for line, text in zip(made, texts, strict=True)]
 
 
 @click.command("store")
@@ -160,12 +156,12 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     )  # fmt: skip
     snapshot = store_list.detail(database, store_id, settings.rules, settings.default_timezone, now_us).snapshot
     clock = drawing.clock(found.zone, utc)
-    _tolerant()
     colour = _coloured()
-    for line in _head(snapshot, clock):
-        click.echo(line)
+    for sentence in _head(snapshot, clock):
+        for line in below(sentence, indent=""):
+            click.echo(line)
     click.echo(f"{clock.text(found.from_us)} to {clock.text(found.to_us)}\n")
-    for line in drawing.rows(found, clock, colour):
+    for line in drawing.rows(found, clock, colour, terminal_width()):
         click.echo(line, color=colour)
     click.echo(f"{drawing.LEGEND}\n")
     for line in _outages(found.outages, clock):
@@ -210,7 +206,7 @@ def _outages(outages: "Outages", clock: "Clock") -> list[str]:
                 f"{int(outages.polls[place]):,}",
             ]
         )
-    return table(rows, text_columns=4)
+    return table(rows, text_columns=4, width=terminal_width())
 
 
 def _numbers(snapshot: "Snapshot") -> list[str]:
@@ -223,7 +219,7 @@ def _numbers(snapshot: "Snapshot") -> list[str]:
         amounts = (_decimal(one[f"{name}_{window}"]) for name in names[1:])
         rows.append([label, _uptime(one, window), *amounts])
         notes += [f"  {label}: {_uptime(one, window)} is {known}"] if known else []
-    return [*table(rows, text_columns=1), *notes]
+    return [*table(rows, text_columns=1, width=terminal_width()), *notes]
 
 
 def _known(one: dict[str, Any], window: str) -> str:
@@ -258,14 +254,3 @@ def _say_moment(notice: str | None, as_of_us: int) -> None:
 
 def _coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
-def _width() -> int | None:
-    """How wide the terminal is; None when the output goes elsewhere and must not be cut."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _tolerant() -> None:
-    """Names may have characters that the terminal does not."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storemon_flask.cli.door import door, instant, open_database, table, wrapped
+from storemon_flask.cli.door import door, instant, open_database
+from storemon_flask.cli.terminal import below, progress_bar, relabel, table, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from storemon_flask.services.copies import Sums
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @contextmanager
 def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal, told (done, of how many)."""
-    with click.progressbar(length=1000, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    with progress_bar(1000, label) as bar:
         at = 0
 
         def progress(done: int, total: int) -> None:
@@ -102,21 +103,22 @@ def check(ctx: click.Context) -> None:
     """
     from storemon_flask.services import check as service
 
-    with click.progressbar(length=1000, label="checking", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    with progress_bar(1000, "checking") as bar:
 
         def progress(name: str, share: float) -> None:
-            bar.label = f"checking {name}"
+            relabel(bar, f"checking {name}")
             bar.update(round(1000 * share))
 
         done = service.run(door(ctx).settings, progress)
     rows = [["checked", "amount", "problems"]]
     rows += [[part.name, part.amount or "-", f"{part.count:,}"] for part in done.parts]
-    head, *lines = table(rows, text_columns=2)
+    head, *lines = table(rows, text_columns=2, width=terminal_width(), least={0: 20, 1: 12})
     click.echo(head)
     for part, line in zip(done.parts, lines, strict=True):
         click.echo(line)
         for problem in part.problems:
-            click.echo(f"    {problem}")
+            for problem_line in below(problem):
+                click.echo(problem_line)
         if part.count > len(part.problems):
             click.echo(f"    and {part.count - len(part.problems):,} more like these")
     if done.notes:
@@ -199,9 +201,7 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
     from storemon_flask.services import report_text
 
     database = open_database(ctx)
-    with click.progressbar(
-        length=service.look(database), label="exporting", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
+    with progress_bar(service.look(database), "exporting") as bar:
         done = service.run(database, folder, force, lambda name, rows: bar.update(rows))
     for file in done:
         click.echo(f"{file.file}: {file.rows:,} rows, {file.bytes / 1e6:,.1f} MB")
