@@ -68,7 +68,8 @@ def test_a_generated_client_pushes_uploads_triggers_fetches_and_lists(
         row = models.PollsFeedRow
         polls = [
             row(store_id="worked", timestamp_utc="2024-10-14 10:14:00 UTC", status="active"),
-            row(store_id="worked", timestamp_utc="2024-10-14 11:15:00 UTC", status="inactive"),
+            # 2024-10-14 11:15:00 UTC
+            row(store_id="worked", timestamp_utc=1728904500, status="inactive"),
             row(store_id="worked", timestamp_utc="noon", status="active"),
         ]
         loaded = call("feeds.push_polls", body=polls)

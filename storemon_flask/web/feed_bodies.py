@@ -58,7 +58,7 @@ ABOUT: Final = {
     "timezones": "the time zones of stores; they replace those of the stores that are named.",
     "stores": "names and groups; they replace those of the stores that are named.",
 }
-_TYPES: Final = {"day": "integer"}
+_TYPES: Final[dict[str, Any]] = {"day": "integer", "timestamp_utc": ["string", "number"]}
 _OPTIONAL: Final = ("valid_from", "group")
 
 
