@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask import cli, logs
+from storemon_flask import cli, logs, zonedata
 from storemon_flask.cli import door as doors
 from storemon_flask.errors import StoremonError
 
@@ -97,6 +97,9 @@ def serve(
     logs.to_stderr(settings.log_format)
     for sentence in unknown(settings.home):
         log.warning(sentence)
+    old_zones = zonedata.old_sentence(time.gmtime().tm_year)
+    if old_zones:
+        log.warning(old_zones)
     memory.one_arena()
     with _signals_interrupt(runner.stop_waiting), server_lock(settings.database) as in_order:
         server = _guarded(app, settings, insecure)

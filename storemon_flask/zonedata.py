@@ -67,3 +67,17 @@ def version() -> str:
     from importlib.metadata import version as version_of
 
     return version_of("tzdata")
+
+
+def old_sentence(now_year: int) -> str | None:
+    """What to say of zone data that are more than a year old in any case; None for newer ones.
+
+    A version such as 2026.6 tells only the year: those of a year count as old once the next year is over.
+    """
+    year = version().partition(".")[0]
+    if not year.isdecimal() or int(year) >= now_year - 1:
+        return None
+    return (
+        f"the time zone data (tzdata {version()}) are more than a year old: later changes of clocks are counted wrongly; "
+        "run `pip install --upgrade tzdata`, or install a newer storemon"
+    )

@@ -4,6 +4,7 @@ import csv
 import io
 import platform
 import sqlite3
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -63,6 +64,8 @@ def info(settings: Settings, database: Database) -> list[tuple[str, str]]:
     ]
     rows += _counts(database)
     rows += [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
+    old_zones = zonedata.old_sentence(time.gmtime().tm_year)
+    rows += [("warning", old_zones)] if old_zones else []
     return rows + [("ignored", sentence) for sentence in unknown(settings.home)]
 
 
