@@ -74,7 +74,7 @@ def problem(answer: TestResponse, status: int) -> str:
 def stored(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
     """What the feeds left, by plain SQL."""
     return {
-        "polls": sql(settings.database, "SELECT * FROM poll ORDER BY 1, 2"),
+        "polls": sql(settings.database, "SELECT store_id, timestamp_utc, status FROM poll ORDER BY 1, 2"),
         "hours": sql(
             settings.database,
             "SELECT store_id, day, start_s, end_s FROM hours JOIN store ON number = store ORDER BY 1, 2, 3, 4",

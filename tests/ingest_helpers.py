@@ -129,7 +129,7 @@ def query(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
 def feeds(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Everything the feeds left in a database, without the numbers that stores have inside."""
     return {
-        "poll": query(path, "SELECT * FROM poll ORDER BY store_id, timestamp_utc"),
+        "poll": query(path, "SELECT store_id, timestamp_utc, status FROM poll ORDER BY store_id, timestamp_utc"),
         "hours": query(
             path,
             "SELECT store_id, day, start_s, end_s FROM hours JOIN store ON store.number = hours.store ORDER BY 1, 2, 3, 4",

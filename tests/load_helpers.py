@@ -35,7 +35,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def polls(database: Database) -> list[tuple[str, str, str]]:
-    return query(database.path, "SELECT * FROM poll ORDER BY store_id, timestamp_utc")
+    return query(database.path, "SELECT store_id, timestamp_utc, status FROM poll ORDER BY store_id, timestamp_utc")
 
 
 def version_of(database: Database) -> int:

@@ -33,8 +33,8 @@ def test_a_push_says_what_became_of_the_rows(client: FlaskClient, settings: Sett
     answer = push(client, "polls", POLLS + "a,2024-10-14T10:00:00Z,inactive\nb,2024-10-14 10:00,INACTIVE\n")
     assert counts(answer.json) == (2, 0, 1, 1, 0, 0)
     assert stored(settings)["polls"] == [
-        ("a", "2024-10-14 10:00:00.000000 UTC", "inactive"),
-        ("b", "2024-10-14 10:00:00.000000 UTC", "inactive"),
+        ("a", "2024-10-14 10:00:00.000000Z", "inactive"),
+        ("b", "2024-10-14 10:00:00.000000Z", "inactive"),
     ]
 
 
@@ -82,7 +82,7 @@ def test_every_form_of_a_feed_is_the_same_feed_and_again_changes_nothing(
 def test_one_json_object_is_one_row(client: FlaskClient, settings: Settings) -> None:
     row = {"store_id": 9007199254740993, "timestamp_utc": "2024-10-14T10:00:00+02:00", "status": " Active ", "by": {}}
     assert counts(push(client, "polls", json.dumps(row), "application/json").json) == (1, 1, 0, 0, 0, 0)
-    assert stored(settings)["polls"] == [("9007199254740993", "2024-10-14 08:00:00.000000 UTC", "active")]
+    assert stored(settings)["polls"] == [("9007199254740993", "2024-10-14 08:00:00.000000Z", "active")]
 
 
 @pytest.mark.parametrize("feed", sorted(GOOD))

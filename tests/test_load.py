@@ -49,10 +49,10 @@ def test_every_row_of_a_polls_file_is_new_changed_unchanged_repeated_or_rejected
     assert summary.reasons == {values.STATUS: 2, values.INSTANT_FORM: 1}
     assert summary.sha256 == sha256(second.read_bytes()).hexdigest()
     assert polls(database) == [
-        ("s1", "2023-01-22 10:00:00.000000 UTC", "active"),
-        ("s1", "2023-01-22 11:00:00.000000 UTC", "inactive"),
-        ("s1", "2023-01-22 12:00:00.000000 UTC", "inactive"),
-        ("s2", "2023-01-22 12:00:00.000000 UTC", "active"),
+        ("s1", "2023-01-22 10:00:00.000000Z", "active"),
+        ("s1", "2023-01-22 11:00:00.000000Z", "inactive"),
+        ("s1", "2023-01-22 12:00:00.000000Z", "inactive"),
+        ("s2", "2023-01-22 12:00:00.000000Z", "active"),
     ]
     assert feeds(database.path)["store"] == [
         ("s1", us("2023-01-22T10:00:00"), us("2023-01-22T12:00:00")),
@@ -64,15 +64,15 @@ def test_a_microsecond_makes_another_poll(database: Database, file: Callable[...
     path = file("a.csv", POLLS, "s,2023-01-22 10:00:00.000001,active", "s,2023-01-22 10:00:00.000002,inactive")
     assert counts(load(database, path).files[0]) == (2, 2, 0, 0, 0, 0)
     assert polls(database) == [
-        ("s", "2023-01-22 10:00:00.000001 UTC", "active"),
-        ("s", "2023-01-22 10:00:00.000002 UTC", "inactive"),
+        ("s", "2023-01-22 10:00:00.000001Z", "active"),
+        ("s", "2023-01-22 10:00:00.000002Z", "inactive"),
     ]
 
 
 def test_polls_at_both_edges_of_a_week_stay_where_they_are(database: Database, file: Callable[..., Path]) -> None:
     stamps = ["1970-01-01 00:00:00.000000", "1970-01-07 23:59:59.999999", "1970-01-08 00:00:00.000000"]
     load(database, file("a.csv", POLLS, *(f"s,{stamp},active" for stamp in stamps)))
-    assert polls(database) == [("s", f"{stamp} UTC", "active") for stamp in stamps]
+    assert polls(database) == [("s", f"{stamp}Z", "active") for stamp in stamps]
     assert query(database.path, "SELECT week, length(polls) FROM poll_week ORDER BY 1") == [(0, 16), (1, 8)]
 
 
@@ -92,13 +92,13 @@ def test_the_later_row_wins_inside_a_file_across_files_and_across_loads(
     other = {"active": "inactive", "inactive": "active"}[status]
     at = "2023-01-22 10:00:00"
     load(database, file("a.csv", POLLS, f"s,{at},{other}", f"s,{at},{status}"))
-    assert polls(database) == [("s", f"{at}.000000 UTC", status)]
+    assert polls(database) == [("s", f"{at}.000000Z", status)]
     one, two = file("b.csv", POLLS, f"s,{at},{status}"), file("c.csv", POLLS, f"s,{at},{other}")
     result = load(database, one, two)
     assert [counts(summary) for summary in result.files] == [(1, 0, 0, 1, 0, 0), (1, 0, 1, 0, 0, 0)]
-    assert polls(database) == [("s", f"{at}.000000 UTC", other)]
+    assert polls(database) == [("s", f"{at}.000000Z", other)]
     load(database, one)
-    assert polls(database) == [("s", f"{at}.000000 UTC", status)]
+    assert polls(database) == [("s", f"{at}.000000Z", status)]
 
 
 def test_the_same_file_again_changes_nothing_and_loading_a_then_b_then_a_leaves_a(
@@ -119,7 +119,7 @@ def test_the_same_file_again_changes_nothing_and_loading_a_then_b_then_a_leaves_
 
 def _expected(rows: list[str]) -> list[tuple[str, str, str]]:
     latest = {tuple(row.split(",")[:2]): row.split(",")[2] for row in rows}
-    return sorted((store, at, status) for (store, at), status in latest.items())
+    return sorted((store, at.replace(" UTC", "Z"), status) for (store, at), status in latest.items())
 
 
 @pytest.mark.parametrize(
@@ -233,17 +233,24 @@ def test_the_view_poll_says_what_was_loaded_in_any_sqlite_shell(database: Databa
     ]
     load(database, file("a.csv", POLLS, *rows))
     expected = [
-        ("NYC/12", "2023-01-22 12:09:39.388884 UTC", "active"),
-        ('a "b", c', "2023-01-22 12:09:39.000000 UTC", "inactive"),
-        ("店", "1970-01-01 00:00:00.000001 UTC", "active"),
-        ("店", "2023-12-31 23:59:59.999999 UTC", "inactive"),
+        ("NYC/12", "2023-01-22 12:09:39.388884Z", "active"),
+        ('a "b", c', "2023-01-22 12:09:39.000000Z", "inactive"),
+        ("店", "1970-01-01 00:00:00.000001Z", "active"),
+        ("店", "2023-12-31 23:59:59.999999Z", "inactive"),
     ]
     assert polls(database) == expected
     shell = shutil.which("sqlite3")
     if shell is None:
         pytest.skip("no sqlite3 shell on PATH: the view was read with Python's SQLite only")
     told = subprocess.run(
-        [shell, "-readonly", "-separator", "|", database.path, "SELECT * FROM poll ORDER BY store_id, timestamp_utc"],
+        [
+            shell,
+            "-readonly",
+            "-separator",
+            "|",
+            database.path,
+            "SELECT store_id, timestamp_utc, status FROM poll ORDER BY 1, 2",
+        ],
         capture_output=True,
         text=True,
         check=True,

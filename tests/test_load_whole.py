@@ -145,7 +145,7 @@ def test_a_file_cut_short_leaves_nothing_of_itself_and_the_others_are_loaded(
     assert counts(result.files[0]) == (0, 0, 0, 0, 0, 0)
     assert result.failed
     assert told == [summary.file for summary in result.files]
-    assert polls(database) == [("s", "2023-01-22 10:00:00.000000 UTC", "active")]
+    assert polls(database) == [("s", "2023-01-22 10:00:00.000000Z", "active")]
     assert query(database.path, "SELECT store_id FROM store") == [("s",)]
     assert query(database.path, "SELECT file, error <> '' FROM load_file ORDER BY id") == [
         (result.files[1].file, 0),

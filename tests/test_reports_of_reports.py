@@ -84,7 +84,8 @@ def test_a_report_differs_from_itself_in_nothing_and_after_one_poll_in_one_store
     same = client.get(f"/api/v1/reports/{again}/diff?against={first}").json
     assert (same["total"], same["changes"]) == (0, [])
     (store_id, at, status), *_ = sql(
-        settings.database, "SELECT * FROM poll WHERE timestamp_utc > '2024-10-14 15' ORDER BY timestamp_utc LIMIT 1"
+        settings.database,
+        "SELECT store_id, timestamp_utc, status FROM poll WHERE timestamp_utc > '2024-10-14 15' ORDER BY 2 LIMIT 1",
     )
     other = "inactive" if status == "active" else "active"
     pushed = client.post("/api/v1/feeds/polls", json={"store_id": store_id, "timestamp_utc": at, "status": other})

@@ -17,10 +17,11 @@ from storemon_flask.storage import loads
 from storemon_flask.storage.db import Database
 
 
-def test_the_schema_has_its_tables_its_view_and_strict_types(opened: Database, file: Path) -> None:
+def test_the_schema_has_its_tables_its_views_and_strict_types(opened: Database, file: Path) -> None:
     opened.prepare()
     assert names(file) == TABLES | {"_sqlite_migrations"}
-    assert sql(file, "SELECT name FROM sqlite_master WHERE type = 'view'") == [("poll",)]
+    views = sql(file, "SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name")
+    assert [name for (name,) in views] == ["opening_hours", "poll", "special_opening_hours", "store_zone", "stores"]
     strict = {name for name, is_strict in sql(file, "SELECT name, strict FROM pragma_table_list") if is_strict}
     assert strict == TABLES
     assert sql(file, "PRAGMA integrity_check") == [("ok",)]
@@ -66,11 +67,11 @@ def test_hours_need_their_store(opened: Database) -> None:
 
 @pytest.mark.usefixtures("small_fleet")
 def test_the_view_shows_the_polls_to_any_sqlite_shell(settings: Settings) -> None:
-    assert sql(settings.database, "SELECT * FROM poll ORDER BY 1, 2") == [
-        ("=cmd|x", "2024-10-14 11:30:00.000000 UTC", "active"),
-        ("=cmd|x", "2024-10-14 12:00:00.000000 UTC", "active"),
-        ("worked", "2024-10-14 10:14:00.000000 UTC", "active"),
-        ("worked", "2024-10-14 11:15:00.000000 UTC", "inactive"),
+    assert sql(settings.database, "SELECT store_id, timestamp_utc, status FROM poll ORDER BY 1, 2") == [
+        ("=cmd|x", "2024-10-14 11:30:00.000000Z", "active"),
+        ("=cmd|x", "2024-10-14 12:00:00.000000Z", "active"),
+        ("worked", "2024-10-14 10:14:00.000000Z", "active"),
+        ("worked", "2024-10-14 11:15:00.000000Z", "inactive"),
     ]
 
 

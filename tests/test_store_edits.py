@@ -111,7 +111,7 @@ def test_a_store_removed_is_gone_from_new_reports_and_stays_in_old_ones(fleet: F
     answer = fleet.delete("/api/v1/stores/a")
     assert (answer.status_code, answer.data) == (204, b"")
     assert stored(settings) == {
-        "polls": [("b", "2024-10-14 10:00:00.000000 UTC", "inactive")],
+        "polls": [("b", "2024-10-14 10:00:00.000000Z", "inactive")],
         "hours": [("b", 0, 36000, 36000)],
         "timezones": [("b", "UTC")],
         "stores": [("b", "Beta", "")],

@@ -86,7 +86,7 @@ def _polls(connection: sqlite3.Connection, ids: dict[int, str]) -> Iterator[tupl
     for store, instant_us, active in exporting.polls(connection):
         day = np.datetime_as_string(instant_us.view("datetime64[us]"), unit="us").tolist()
         lines = [
-            f"{ids[number]},{at[:10]} {at[11:]} UTC,{'active' if up else 'inactive'}\n"
+            f"{ids[number]},{at[:10]} {at[11:]}Z,{'active' if up else 'inactive'}\n"
             for number, at, up in zip(store.tolist(), day, active.tolist(), strict=True)
         ]
         yield "".join(lines), len(lines)

@@ -103,35 +103,10 @@ INSERT INTO data_version VALUES (1, 0);
 """
 
 
-def _poll_view() -> str:
-    """A view that unpacks the weeks in any SQLite shell, with nothing but `hex`, `instr` and `json_each`.
-
-    SQLite has no function from hexadecimal to integer before 3.42, so sixteen digits are summed. `json_each` over a list of
-    as many zeros as the blob has integers counts them.
-    """
-    digits = " + ".join(
-        f"((instr('0123456789ABCDEF', substr(hex8, {place}, 1)) - 1) << {4 * (16 - place)})" for place in range(1, 17)
-    )
-    return f"""
-    CREATE VIEW poll (store_id, timestamp_utc, status) AS
-    SELECT store_id,
-        strftime('%Y-%m-%d %H:%M:%S', (packed >> 1) / 1000000, 'unixepoch')
-            || printf('.%06d UTC', (packed >> 1) % 1000000),
-        CASE packed & 1 WHEN 1 THEN 'active' ELSE 'inactive' END
-    FROM (SELECT store_id, {digits} AS packed FROM (
-        SELECT store.store_id AS store_id, hex(substr(poll_week.polls, one.key * 8 + 1, 8)) AS hex8
-        FROM poll_week
-        JOIN store ON store.number = poll_week.store
-        JOIN json_each('[0' || replace(hex(zeroblob(length(poll_week.polls) / 8 - 1)), '00', ',0') || ']') AS one
-    ))
-    """
-
-
 def m001_first_schema(db: "Database") -> None:
-    """Feeds, loads with rejects, reports, and the view `poll`."""
+    """Feeds, loads with rejects, reports."""
     for statement in _statements(_TABLES):
         db.execute(statement)
-    db.execute(_poll_view())
 
 
 def m002_schedule_version(db: "Database") -> None:
@@ -296,10 +271,119 @@ CREATE INDEX report_request ON report (request_digest, finished_us) WHERE reques
 """
 
 
+def _zeros(count: str) -> str:
+    # SQLite has no series of integers in every build: the keys of a list of zeros are one.
+    return f"json_each('[0' || replace(hex(zeroblob({count} - 1)), '00', ',0') || ']')"
+
+
+def _poll_view() -> str:
+    """The SQL of the view `poll`, which unpacks the weeks with functions of SQLite 3.37, so that every shell can read it.
+
+    Days come first, so that a condition on `day` limits the weeks that are read, and a poll is matched with its day as
+    hexadecimal text, so that only polls of that day are decoded. SQLite has no function from hexadecimal to integer before 3.42:
+    ten digits, which hold a day, are summed. The innermost SELECTs end in LIMIT 1, because SQLite would merge them and sum
+    the digits again at each use.
+
+    DuckDB parses the view and prints it for SQLite: it knows no JOIN without ON, keeps no column names after the view's name, puts
+    parentheses that SQLite refuses around the parts of a UNION (so nothing is recursive), and its `date` takes one argument.
+    """
+    packed = "hex(substr(poll_week.polls, one.key * 8 + 1, 8))"
+    digits = " + ".join(
+        f"((instr('0123456789ABCDEF', substr(packed, {digit}, 1)) - 1) << {4 * (16 - digit)})" for digit in range(7, 17)
+    )
+    return f"""
+    CREATE VIEW poll AS
+    WITH span AS (
+        SELECT (SELECT min(week) FROM poll_week) AS first_week, (SELECT max(week) FROM poll_week) AS last_week
+    ),
+    day AS MATERIALIZED (
+        SELECT week, strftime('%Y-%m-%d', number * 86400, 'unixepoch') AS date,
+            (number * 172800000000) & 1099511627775 AS begin,
+            printf('%016X', number * 172800000000) AS first_packed,
+            printf('%016X', number * 172800000000 + 172799999999) AS last_packed
+        FROM (
+            SELECT first_week + later.key AS week, (first_week + later.key) * 7 + weekday.key AS number
+            FROM span
+            CROSS JOIN {_zeros("(last_week - first_week + 1)")} AS later
+            CROSS JOIN json_each('[0,0,0,0,0,0,0]') AS weekday
+        ) AS every_day
+        WHERE EXISTS (SELECT 1 FROM poll_week WHERE poll_week.week = every_day.week)
+    )
+    SELECT store.store_id AS store_id,
+        (
+            SELECT day.date || strftime(' %H:%M:%S', us / 1000000, 'unixepoch') || printf('.%06dZ', us % 1000000)
+            FROM (
+                SELECT ((({digits}) - day.begin) & 1099511627775) >> 1 AS us
+                FROM (SELECT {packed} AS packed) AS eight
+                LIMIT 1
+            ) AS decoded
+        ) AS timestamp_utc,
+        CASE instr('02468ACE', substr(hex(substr(poll_week.polls, one.key * 8 + 8, 1)), 2, 1))
+            WHEN 0 THEN 'active' ELSE 'inactive'
+        END AS status,
+        day.date AS day
+    FROM day
+    CROSS JOIN store
+    CROSS JOIN poll_week
+    CROSS JOIN {_zeros("length(poll_week.polls) / 8")} AS one
+    WHERE poll_week.week = day.week AND poll_week.store = store.number
+    AND {packed} BETWEEN day.first_packed AND day.last_packed
+    """
+
+
+def _date(day: str) -> str:
+    return f"CASE WHEN {day} > -1000000 THEN strftime('%Y-%m-%d', {day} * 86400, 'unixepoch') END"
+
+
+def _time_of_day(second: str) -> str:
+    return (
+        f"CASE WHEN {second} >= 0 THEN printf('%02d:%02d:%02d', {second} / 3600, {second} / 60 % 60, {second} % 60) END"
+    )
+
+
+def _timestamp(us: str) -> str:
+    return f"strftime('%Y-%m-%d %H:%M:%S', {us} / 1000000, 'unixepoch') || printf('.%06dZ', {us} % 1000000)"
+
+
+def _readable_views() -> tuple[str, ...]:
+    """Stores, hours and zones in units that people read, under the same rules as the view `poll`."""
+    return (
+        f"""
+        CREATE VIEW stores AS
+        SELECT store_id, name, group_name,
+            {_timestamp("first_poll_us")} AS first_poll_utc, {_timestamp("last_poll_us")} AS last_poll_utc
+        FROM store
+        """,
+        f"""
+        CREATE VIEW opening_hours AS
+        SELECT store.store_id AS store_id, hours.day AS day,
+            CASE hours.day WHEN 0 THEN 'Monday' WHEN 1 THEN 'Tuesday' WHEN 2 THEN 'Wednesday' WHEN 3 THEN 'Thursday'
+                WHEN 4 THEN 'Friday' WHEN 5 THEN 'Saturday' WHEN 6 THEN 'Sunday' END AS weekday,
+            {_time_of_day("hours.start_s")} AS opens, {_time_of_day("hours.end_s")} AS closes,
+            {_date("hours.valid_from")} AS valid_from
+        FROM hours JOIN store ON store.number = hours.store
+        """,
+        f"""
+        CREATE VIEW special_opening_hours AS
+        SELECT store.store_id AS store_id, {_date("special_hours.date")} AS date,
+            {_time_of_day("special_hours.start_s")} AS opens, {_time_of_day("special_hours.end_s")} AS closes
+        FROM special_hours JOIN store ON store.number = special_hours.store
+        """,
+        f"""
+        CREATE VIEW store_zone AS
+        SELECT store.store_id AS store_id, timezone.name AS zone, {_date("timezone.valid_from")} AS valid_from
+        FROM timezone JOIN store ON store.number = timezone.store
+        """,
+    )
+
+
 def m007_completeness_and_notes(db: "Database") -> None:
-    """How far back the polls are complete; what a load had to say; which reports were asked for alike."""
+    """How far back the polls are complete; what a load had to say; which reports were asked for alike; views for analysts."""
     for statement in _statements(_COMPLETENESS_AND_NOTES):
         db.execute(statement)
+    db.execute("DROP VIEW IF EXISTS poll")
+    for view in (_poll_view(), *_readable_views()):
+        db.execute(view)
 
 
 def _statements(script: str) -> list[str]:
