@@ -123,7 +123,9 @@ def _fit_shape(body: dict[str, Any], in_a_body: bool = True) -> None:
 
 
 def _fit_range(query: dict[str, Any]) -> None:
-    """At most 31 days that are not over before they begin."""
+    """At most 31 days that are not over before they begin, and begin before the as-of."""
+    if "as_of" in query:
+        query["as_of"] = "2024-10-14T12:00:00Z"
     if "from" in query:
         begin = datetime(2024, 10, 1, tzinfo=UTC)
         query["from"] = begin.isoformat()
