@@ -224,6 +224,6 @@ def test_processes_that_find_the_same_steps_due_make_one_copy_and_migrate_once(
 def test_check_says_that_a_schema_is_old_and_changes_nothing(old: Callable[[str], Path], settings: Settings) -> None:
     before = old("m001-draft").read_bytes()
     done = check.run(settings)
-    assert (done.problems, len(done.notes)) == (0, 1)
+    assert done.problems == 0
     assert "the schema is older than this program (m002_schedule_version is due)" in done.notes[0]
     assert settings.database.read_bytes() == before

@@ -8,7 +8,7 @@ import click
 
 from storemon_flask.cli.door import door, instant, open_database
 from storemon_flask.cli.report import check_output, write_csv
-from storemon_flask.cli.terminal import table, terminal_width
+from storemon_flask.cli.terminal import say_note, table, terminal_width
 
 _SHOWN = 40
 
@@ -68,6 +68,7 @@ def outages(
     if output is not None:
         written = write_csv(text, output)
         click.echo(f"as of {as_of}: {text.rows:,} outages{written}", err=True)
+        say_note(text.method["note"])
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
     for found in report_text.text_rows(io.StringIO(text.csv, newline=""), text.altered):
@@ -84,6 +85,7 @@ def outages(
     for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
         click.echo(line)
     click.echo(f"as of {as_of}: {text.rows:,} outages", err=True)
+    say_note(text.method["note"])
 
 
 @click.command("diff")

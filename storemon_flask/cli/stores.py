@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask.cli.door import door, instant, open_database
-from storemon_flask.cli.terminal import below, columns, cut, cut_middle, pad, printable, table, terminal_width
+from storemon_flask.cli.terminal import below, columns, cut, cut_middle, pad, printable, say_note, table, terminal_width
 
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
     from storemon_flask.core.timeline import Outages
+    from storemon_flask.services.live import Moment
     from storemon_flask.services.store_list import Snapshot
 
 _ENOUGH_FOR_A_NAME: Final = 20
@@ -66,7 +67,7 @@ def stores(
         click.echo(drawing.dimmed(line, colour), color=colour)
     counts = ", ".join(f"{count:,} {status}" for status, count in page.counts.items() if count)
     shown = f"{len(page.places):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
-    _say_moment(found.moment.notice, found.moment.as_of_us)
+    _say_moment(found.moment)
     click.echo(f"{shown}{f' ({counts})' if counts else ''}", err=True)
 
 
@@ -169,7 +170,7 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     click.echo()
     for line in _numbers(snapshot):
         click.echo(drawing.dimmed(line, colour), color=colour)
-    _say_moment(snapshot.moment.notice, snapshot.moment.as_of_us)
+    _say_moment(snapshot.moment)
 
 
 def _head(snapshot: "Snapshot", clock: "Clock") -> list[str]:
@@ -246,10 +247,13 @@ def _one_of(option: str, word: str, words: tuple[str, ...]) -> None:
         raise click.BadParameter(f"{word!r} is none of {', '.join(words)}", param_hint=option)
 
 
-def _say_moment(notice: str | None, as_of_us: int) -> None:
+def _say_moment(moment: "Moment") -> None:
     from storemon_flask.services.report_text import instant_text
 
-    click.echo(f"as of {instant_text(as_of_us)}" if notice is None else f"Note: {notice}", err=True)
+    click.echo(
+        f"as of {instant_text(moment.as_of_us)}" if moment.notice is None else f"Note: {moment.notice}", err=True
+    )
+    say_note(moment.note)
 
 
 def _coloured() -> bool:

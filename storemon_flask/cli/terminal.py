@@ -159,6 +159,13 @@ def wrapped(sentences: Iterable[str], indent: str = "  ") -> list[str]:
     ]
 
 
+def say_note(note: str | None) -> None:
+    """A sentence beside a command's output, on standard error, if there is one."""
+    if note:
+        width = min(terminal_width() or _PAGE, _PAGE)
+        click.echo("\n".join(_filled(printable(f"Note: {note}").split(), width, "", "", " ", whole=True)), err=True)
+
+
 def below(text: str, indent: str = "    ") -> list[str]:
     """A text below a row of a table: on a terminal as many lines as it needs, elsewhere one. A path stays whole."""
     width = terminal_width()

@@ -61,19 +61,18 @@ def minute_text(instant_us: int) -> str:
 
 def _silence(connection: sqlite3.Connection, as_of_us: int) -> Silence | None:
     polled, heard, later = stores.heard_counts(connection, as_of_us - DAY_US, as_of_us)
-    # Nobody can have fallen silent whose silence would matter: see the second condition of `silence`.
-    if 3 * heard > polled:
+    # Too many are heard for the second condition of `silence`: with all others they are the stores that were polled by then.
+    enough = polled // 3 + 1
+    # The newest poll of some lies after the as-of: which they had by then is read from their polls, a third of the fleet first.
+    if heard < enough and later:
+        heard += polls.count_heard(
+            connection, stores.numbers_polled_after(connection, as_of_us, enough), as_of_us - DAY_US, as_of_us
+        )
+    if heard >= enough:
         return None
     number, first, last = stores.poll_spans(connection, as_of_us)
-    if later:
-        # Their newest poll lies after the as-of: which one they had by then is read from their polls, if it must be.
-        ahead = np.flatnonzero(last > as_of_us)
-        for at in range(0, len(ahead), polled // 3 + 1):
-            some = number[ahead[at : at + polled // 3 + 1]]
-            heard += polls.count_heard(connection, some, as_of_us - DAY_US, as_of_us)
-            if 3 * heard > polled:
-                return None
-        last[ahead] = polls.newest_up_to(connection, number[ahead], as_of_us)
+    ahead = np.flatnonzero(last > as_of_us)
+    last[ahead] = polls.newest_up_to(connection, number[ahead], as_of_us)
     return silence(first, last, as_of_us)
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import quote
 
 import numpy as np
 
@@ -315,12 +316,11 @@ def _moved(connection: sqlite3.Connection, movers: Ints, before_us: int, after_u
         if after_us >= week_end:
             rows += sum(store_facts.poll_count(connection, number, week_end, after_us) for number in found)
         whose = f"{'1 row' if rows == 1 else f'{rows:,} rows'} of {whose}"
-    first = shown(names[0])
-    remove = f"DELETE /api/v1/stores/{first}" if len(found) == 1 else "DELETE /api/v1/stores/ID"
+    which, what = (quote(names[0], safe=""), "that store") if len(found) == 1 else ("ID", "such a store")
     return (
         f"the newest poll moved by {days:,} {'day' if days == 1 else 'days'}, from {few_heard.minute_text(before_us)} to "
-        f"{few_heard.minute_text(after_us)}, because of {whose}: what is shown without an as-of is of then; if that is a mistake, "
-        f"{remove} removes a store with all its data"
+        f"{few_heard.minute_text(after_us)}, because of {whose}; reports and lists without an as-of speak of that "
+        f"instant now. If it is a mistake, DELETE /api/v1/stores/{which} removes {what} with all its data"
     )
 
 

@@ -17,6 +17,7 @@ from storemon_flask.ingest.values import show_invisible
 from storemon_flask.model import HOUR_US, MINUTE_US, Rules
 from storemon_flask.services import (
     computing,
+    few_heard,
     instants,
     outage_report,
     report_text,
@@ -153,7 +154,8 @@ def compute(
             rules = replace(rules, method=shape.method)
             rows, polls = shaped.compute(connection, plan, shape, question.as_of_us, rules, told)
             text = shaped_text.render(shape, plan.columns, plan.groups, rows, question.columns)
-    return replace(text, method=_method(question, rules, default_zone, version, len(plan.ids), polls))
+        note = few_heard.sentence(connection, question.as_of_us)
+    return replace(text, method={**_method(question, rules, default_zone, version, len(plan.ids), polls), "note": note})
 
 
 def _method(

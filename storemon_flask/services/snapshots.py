@@ -137,6 +137,7 @@ class _Keeper:
         if snapshot.moment.data_are_old:
             # Nothing turns with the clock but the words that say how old they are.
             moment = live.moment_of(snapshot.moment.as_of_us, now_us)
+            moment = replace(moment, note=snapshot.moment.note)
             return replace(snapshot, moment=moment) if moment.data_are_old else None
         return snapshot if abs(now_us - snapshot.made_us) <= most_age_us else None
 

@@ -110,6 +110,15 @@ def heard_counts(connection: sqlite3.Connection, since_us: int, until_us: int) -
     return int(counts[0]), int(counts[1]), int(counts[2])
 
 
+def numbers_polled_after(connection: sqlite3.Connection, as_of_us: int, most: int) -> Ints:
+    """The lowest numbers, ascending, of stores that were polled by the as-of and after it; at most so many."""
+    rows = connection.execute(
+        "SELECT number FROM store WHERE first_poll_us <= :as_of AND last_poll_us > :as_of ORDER BY number LIMIT :most",
+        {"as_of": as_of_us, "most": most},
+    ).fetchall()
+    return np.array(rows, dtype=np.int64).reshape(-1)
+
+
 def poll_spans(connection: sqlite3.Connection, until_us: int) -> tuple[Ints, Ints, Ints]:
     """Number, first and newest poll of each store that was polled by `until_us`, by number."""
     rows = connection.execute(

@@ -163,6 +163,9 @@ def _book(row: ReportRow, file: Path) -> IO[bytes]:
 def _headed(answer: Response, row: ReportRow) -> Response:
     answer.headers["X-Report-Status"] = "Complete"
     answer.headers["X-Report-As-Of"] = report_text.instant_text(row.as_of_us)
+    note = (row.method or {}).get("note")
+    if note:
+        answer.headers["X-Report-Note"] = note
     return answer
 
 

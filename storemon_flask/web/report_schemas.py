@@ -9,7 +9,7 @@ from storemon_flask.services.report_text import CLASSIC_COLUMNS, FULL_COLUMNS, T
 from storemon_flask.services.workbook import MIME
 from storemon_flask.web import bodies
 from storemon_flask.web.contract import JSON, Answer
-from storemon_flask.web.schemas import Closed, Component
+from storemon_flask.web.schemas import FEW_HEARD, Closed, Component
 
 _ID: Final = {"description": "the report's id", "pattern": "^[0-9a-f]{32}$"}
 
@@ -107,6 +107,7 @@ class MethodSchema(Closed):
     data_version = fields.Integer(required=True, metadata={"description": "equal numbers are equal data"})
     tzdata = fields.String(required=True, metadata={"description": "the version of the time zone data"})
     storemon = fields.String(required=True, metadata={"description": "the version that made it"})
+    note = fields.String(allow_none=True, metadata={"description": FEW_HEARD})
 
 
 def _cell(column: str) -> fields.Field[Any]:
@@ -259,6 +260,7 @@ class HealthSchema(Closed):
 _HEADERS: Final = {
     "X-Report-Status": "Complete, with a CSV",
     "X-Report-As-Of": "the instant that the report speaks at",
+    "X-Report-Note": "with a CSV, a sentence when only few stores have come to the as-of",
     "ETag": "of the CSV: equal reports have equal ones",
     "Accept-Ranges": "bytes, with a CSV",
 }

@@ -145,6 +145,12 @@ class LoadedSchema(LoadFileSchema):
     load_id = fields.Integer(required=True, metadata=_LOAD_ID)
 
 
+FEW_HEARD: Final = (
+    "a sentence when under 5 % of the stores that were polled before have been heard since, so that the as-of is one of few "
+    "stores; else null"
+)
+
+
 def _load_notes() -> fields.Field[Any]:
     return fields.List(
         fields.String(),

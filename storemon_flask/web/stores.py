@@ -101,7 +101,12 @@ def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
 
 
 def _moment(moment: Moment) -> dict[str, Any]:
-    return {"as_of": instant_text(moment.as_of_us), "data_are_old": moment.data_are_old, "notice": moment.notice}
+    return {
+        "as_of": instant_text(moment.as_of_us),
+        "data_are_old": moment.data_are_old,
+        "notice": moment.notice,
+        "note": moment.note,
+    }
 
 
 def _detail(found: StoreDetail) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def register(app: Flask) -> None:
         "hours": hours,
         "percent": percent,
         "cut": cut,
+        "capital": lambda sentence: sentence[:1].upper() + sentence[1:],
         "count": lambda number: f"{number:,}",
     }
     app.jinja_env.globals |= {"STATUS_WORDS": STATUS_WORDS, "STATUS_MEANINGS": STATUS_MEANINGS}
