@@ -144,7 +144,7 @@ def test_rejects_of_json_name_the_row_and_those_of_ndjson_the_line(client: Flask
         (3, "row is not JSON"),
         (5, "store_id is a list"),
         (6, "row is not UTF-8 text"),
-        (7, "row is nested too deeply"),
+        (7, "row is nested too deeply (more than 64 levels)"),
     ]
     assert counts(answer) == (5, 0, 0, 1, 0, 4)
 

@@ -32,9 +32,13 @@ _CLOSED: Final = ("{", "[", '"')
 _NOT_BLANK: Final = re.compile(r"[^ \t\r\n]")
 _PAIR: Final = re.compile(r'"([^"\\]{1,100})"[ \t]*:[ \t]*("(?:[^"\\]|\\.)*"|[-+.0-9A-Za-z]+)')
 
+_TO_BRACKET: Final = re.compile(r'[^"\[\]{}]*+(?:"(?:[^"\\]|\\.)*+"[^"\[\]{}]*+)*+', re.DOTALL)
+
 NOT_AN_OBJECT: Final = "row is not a JSON object"
 NOT_JSON: Final = "row is not JSON"
-TOO_DEEP: Final = "row is nested too deeply"
+# Deeper is refused before any interpreter would do so.
+MAX_DEPTH: Final = 64
+TOO_DEEP: Final = f"row is nested too deeply (more than {MAX_DEPTH} levels)"
 _NUMBER: Final = "a number with a fraction or an exponent, which may have lost digits: send ids as text"
 
 
@@ -194,8 +198,40 @@ def _line(line: int, raw: bytes) -> _Found:
     except RecursionError:
         return line, None, text, TOO_DEEP
     except ValueError:
-        return line, None, text, NOT_JSON
+        return line, None, text, TOO_DEEP if _is_too_deep(text, start) else NOT_JSON
+    if _may_be_too_deep(text) and _is_too_deep(text, start):
+        return line, None, text, TOO_DEEP
     return line, value, text, "" if not text[end:].strip(_BLANK) else NOT_JSON
+
+
+def is_object(line: bytes) -> bool:
+    """Whether a line is a JSON object by itself, as a row of NDJSON is."""
+    _, value, _, problem = _line(1, line.rstrip(b"\r"))
+    return not problem and isinstance(value, _Object)
+
+
+def _may_be_too_deep(text: str) -> bool:
+    return text.count("[") + text.count("{") > MAX_DEPTH
+
+
+def _is_too_deep(text: str, at: int) -> bool:
+    """Whether more than `MAX_DEPTH` lists and objects are open at once in the value that begins there, as far as it goes."""
+    depth = 0
+    if text[at : at + 1] not in ("[", "{"):
+        return False
+    while depth <= MAX_DEPTH:
+        bracket = text[at : at + 1]
+        if bracket not in ("[", "{", "]", "}"):
+            return False
+        depth += 1 if bracket in "[{" else -1
+        if not depth:
+            return False
+        at = _TO_BRACKET.match(text, at + 1).end()  # type: ignore[union-attr]
+    return True
+
+
+def _too_deep(number: int) -> str:
+    return f"row {number} is nested too deeply (more than {MAX_DEPTH} levels)"
 
 
 def _elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Found]:
@@ -262,12 +298,16 @@ class _Text:
                 # `1` may be the beginning of `1.5`.
                 if self._ended or self._held[end : end + 1] in _ENDS or self._held[self._at] in _CLOSED:
                     text = self._held[self._at : end]
+                    if _may_be_too_deep(text) and _is_too_deep(text, 0):
+                        raise _not_json(_too_deep(number))
                     if len(text) <= MAX_ROW_CHARACTERS:
                         self._at = end
                         return found, text
             except RecursionError:
-                raise _not_json(f"row {number} is nested too deeply") from None
+                raise _not_json(_too_deep(number)) from None
             except ValueError as error:
+                if _is_too_deep(self._held, self._at):
+                    raise _not_json(_too_deep(number)) from None
                 if self._ended:
                     raise _not_json(f"row {number}: {error}") from None
             if len(self._held) - self._at > MAX_ROW_CHARACTERS:

@@ -51,8 +51,8 @@ _COPY: Final = re.compile(rf"(?P<before>.+?)(?P<marks>(?:{_COPY_MARK})+)(?P<endi
 class Source:
     """One CSV to read: the name shown, the bytes it takes on disk (for progress), and how to open it.
 
-    `path` is the longer name, for when two files of a load have the same. `form` is csv, json or ndjson; `feed` says which
-    feed it must be, and for JSON, which it is.
+    `path` is the longer name, for when two files of a load have the same. `form` is csv, json or ndjson, or empty: then the
+    content shows it, whatever `label`, its media type, says. `feed` says which feed it must be, and for JSON, which it is.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Source:
     path: str = ""
     form: str = "csv"
     feed: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,36 @@
 
 import gzip
 import io
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache, partial
 from typing import IO, Any, BinaryIO, Final
 
-from storemon_flask.ingest import sources
+from storemon_flask.errors import DataError
+from storemon_flask.ingest import feeds, json_rows, sources
 from storemon_flask.ingest.sources import Found, Source
 
 _GZIP: Final = b"\x1f\x8b"
+# How much of a body is looked at before it is known what it is.
+_AHEAD_BYTES: Final = 1 << 20
+_BUFFER_BYTES: Final = 1 << 18
+# Blanks, and the bytes of a byte order mark.
+_BLANK: Final = b"\xef\xbb\xbf \t\r\n"
+_JSON_LIST: Final = re.compile(rb"[\xef\xbb\xbf \t\r\n]*\[\s*[\[{\]]")
+_LABELS: Final = {
+    "text/csv": "csv",
+    "application/csv": "csv",
+    "application/json": "json",
+    "text/json": "json",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    "application/jsonlines": "ndjson",
+    "application/x-jsonlines": "ndjson",
+}
+_NAMES: Final = {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"}
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 
 
@@ -47,21 +67,63 @@ class _Body(io.RawIOBase):
         return self._at
 
 
-def body(stream: Any, size: int, form: str, feed: str, packed: bool) -> Source:
-    """A request's body. `form` is csv, json, ndjson, or empty: then its first byte that is not blank tells JSON from CSV."""
+def body(stream: Any, size: int, label: str, feed: str, packed: bool) -> Source:
+    """A request's body. `label` is its media type; its form is recognised when it is read, by `recognise_form`."""
+    whole: BinaryIO = io.BufferedReader(_Body(stream), _BUFFER_BYTES)
+    opener = partial(_unpacked if packed else _same, whole)
+    return Source("body", size, opener, form="", feed=feed, label=label)
+
+
+def recognise_form(stream: BinaryIO, label: str) -> tuple[BinaryIO, str, str]:
+    """The bytes of a body, unpacked; its form: csv, json or ndjson; and a sentence where its media type says something else.
+
+    The content decides: `[` begins a JSON list and `{` an object, or NDJSON when one of the first two lines is an object by
+    itself. Anything else is CSV, unless it is labelled as JSON and its first line is no header.
+    """
     ahead = b""
-    if not form and not packed:
-        while not ahead.strip() and len(ahead) < 1 << 16:
-            piece = stream.read(1024)
-            ahead += piece
-            if not piece:
-                break
-        packed = ahead.startswith(_GZIP)
-        form = "json" if ahead.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") else "csv"
-    whole: BinaryIO = io.BufferedReader(_Body(stream, ahead), 1 << 18)
-    if packed:
-        return Source("body", size, partial(_unpacked, whole), form=form or "csv", feed=feed)
-    return Source("body", size, partial(_same, whole), form=form, feed=feed)
+    while (
+        len(ahead) < _AHEAD_BYTES
+        and (not ahead.strip(_BLANK) or len(ahead) < len(_GZIP))
+        and (piece := stream.read(1024))
+    ):
+        ahead += piece
+    if ahead.startswith(_GZIP):
+        return recognise_form(_unpacked(io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES)), label)
+    said = _LABELS.get(label, "json" if label.endswith("+json") else "")
+    start = ahead.lstrip(_BLANK)[:1]
+    form = said or "csv"
+    if start == b"[" and (said != "csv" or _JSON_LIST.match(ahead)):
+        form = "json"
+    elif start == b"{" and said != "ndjson":
+        ahead, lines = _first_lines(stream, ahead, 2)
+        form = "ndjson" if any(json_rows.is_object(line) for line in lines) else "json"
+    elif start and start != b"{" and said in ("json", "ndjson"):
+        ahead, lines = _first_lines(stream, ahead, 1)
+        form = "csv" if _is_header(lines[0]) else said
+    note = ""
+    if said and (said == "csv") != (form == "csv"):
+        note = f"its Content-Type is {label}, but it is {_NAMES[form]}, and was read so"
+    return io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES), form, note
+
+
+def _first_lines(stream: BinaryIO, ahead: bytes, count: int) -> tuple[bytes, list[bytes]]:
+    """What was read of the stream, now with its first lines that are not blank; and those lines, as far as they are not too long."""
+    at = len(ahead) - len(ahead.lstrip(_BLANK))
+    while len(ahead) < _AHEAD_BYTES:
+        lines = [line for line in ahead[at:].split(b"\n", 2 * count)[:-1] if line.strip()]
+        if len(lines) >= count or not (piece := stream.read(_BUFFER_BYTES)):
+            break
+        ahead += piece
+    lines = [line for line in ahead[at:].split(b"\n", 2 * count) if line.strip()]
+    return ahead, lines[:count]
+
+
+def _is_header(line: bytes) -> bool:
+    try:
+        feeds.recognise(line.decode("utf-8").rstrip("\r"))
+    except (DataError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def files(uploads: Iterable[tuple[str, IO[bytes]]]) -> list[Found]:

@@ -10,12 +10,12 @@ from storemon_flask.services.load import LoadResult, Terms
 from storemon_flask.storage.db import Database
 
 
-def body(database: Database, stream: Any, size: int, form: str, feed: str, packed: bool, terms: Terms) -> LoadResult:
-    """Load a request's body as `feed`. `form` is csv, json, ndjson, or empty to find out; `packed`: it is gzipped.
+def body(database: Database, stream: Any, size: int, label: str, feed: str, packed: bool, terms: Terms) -> LoadResult:
+    """Load a request's body as `feed`. `label` is its media type, the content decides; `packed`: it is gzipped.
 
     What the body is not, a feed or JSON or small enough, is raised as the `DataError` it is.
     """
-    result = load.run(database, [uploads.body(stream, size, form, feed, packed)], terms)
+    result = load.run(database, [uploads.body(stream, size, label, feed, packed)], terms)
     if result.error is not None:
         raise result.error
     return result

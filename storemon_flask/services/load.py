@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from storemon_flask.errors import DataError
-from storemon_flask.ingest import json_rows, small, sources
+from storemon_flask.ingest import json_rows, small, sources, uploads
 from storemon_flask.ingest import polls as poll_feed
 from storemon_flask.ingest.blocks import BlockReader
 from storemon_flask.ingest.polls import PollBlock
@@ -207,7 +207,11 @@ class _Loading:
         latest_us = self.terms.now_us + self.terms.max_skew_us
         spoiled: set[str] = set()
         days = DaysOfWeek(self.terms.iso_days)
-        if source.form == "csv":
+        form = source.form
+        if not form:
+            stream, form, note = uploads.recognise_form(stream, source.label)
+            summary.notes += [note] if note else []
+        if form == "csv":
             reader = BlockReader(stream, on_bytes)
             header = reader.header()
             summary.feed = header.feed
@@ -218,7 +222,7 @@ class _Loading:
             rows = small.read(reader, header, log, spoiled, days)
         else:
             summary.feed = source.feed
-            batches = json_rows.read(stream, source.form, source.feed, on_bytes)
+            batches = json_rows.read(stream, form, source.feed, on_bytes)
             if source.feed == "polls":
                 return self._polls(summary, log, poll_feed.read_records(batches, latest_us, log))
             rows = small.read_records(source.feed, batches, log, spoiled, days)

@@ -19,18 +19,6 @@ from storemon_flask.web.schemas import Closed, LoadedSchema, LoadSchema, Whole, 
 
 blueprint = Blueprint("feeds", __name__)
 
-_FORMS: Final = {
-    "text/csv": "csv",
-    "application/json": "json",
-    "application/x-ndjson": "ndjson",
-    "application/ndjson": "ndjson",
-    "application/gzip": "csv",
-    "application/x-gzip": "csv",
-}
-# What curl says of a body when it is told nothing: the body itself shows what it is.
-_UNSAID: Final = ("", "application/x-www-form-urlencoded", "application/octet-stream")
-
-
 DAYS: Final = ("0-6", "iso")
 
 
@@ -53,7 +41,7 @@ _FEED_BODY: Final = {"text/csv": None, JSON: None, "application/x-ndjson": None,
 _PUSHED: Final = {
     200: Answer("what became of the rows", LoadedSchema()),
     413: Answer("larger than STOREMON_MAX_BODY_MB"),
-    415: Answer("neither CSV nor JSON nor NDJSON"),
+    415: Answer("multipart, or in a charset or Content-Encoding that is not read"),
     422: Answer("not that feed, or atomic and a row was rejected"),
 }
 
@@ -74,13 +62,13 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     Rows that cannot be used are listed in the answer, with their reasons, and the others are stored. Pushing the same again changes
     nothing.
     """
-    form, packed = _form()
+    label, packed = _label()
     with one_load() as terms:
         result = intake.body(
             runner().database,
             request.stream,
             request.content_length or 0,
-            form,
+            label,
             feed,
             packed,
             terms(query["atomic"], query["days"]),
@@ -138,24 +126,22 @@ def load_uploaded(atomic: int, days: str, also: Collection[str] = ()) -> LoadRes
             return intake.files(runner().database, found, terms(atomic, days))
 
 
-def _form() -> tuple[str, bool]:
-    """The form of the body by its headers (empty: unsaid), and whether it is gzipped."""
+def _label() -> tuple[str, bool]:
+    """The media type of the body, and whether its headers say that it is gzipped."""
     kind, packing = request.mimetype, request.headers.get("Content-Encoding", "identity").strip().lower()
     if packing not in ("identity", "gzip", "x-gzip"):
         raise UnsupportedMediaType(f"Content-Encoding is {packing!r}; it must be gzip, or left out")
     if request.content_length is None and not request.environ.get("wsgi.input_terminated"):
         raise BadRequest("the request has no Content-Length, so it has no body; send the feed as the body")
     packed = packing != "identity" or kind in ("application/gzip", "application/x-gzip")
-    if kind in _UNSAID:
-        return "", packed
-    if kind not in _FORMS:
+    if kind.startswith("multipart/"):
         raise UnsupportedMediaType(
-            f"Content-Type is {kind}; it must be text/csv, application/json, application/x-ndjson or application/gzip"
+            f"Content-Type is {kind}; send one feed as the body itself (`curl --data-binary @polls.csv`), or files to /api/v1/feeds"
         )
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMediaType(f"the charset is {charset}; it must be utf-8")
-    return _FORMS[kind], packed
+    return kind, packed
 
 
 def uploaded(also: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
