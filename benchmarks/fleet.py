@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-SAMPLE = Path(__file__).resolve().parent.parent / "data" / "sample"
+SAMPLE = Path(__file__).resolve().parent.parent / "storemon_flask" / "sample"
 HOUR_US = 3_600_000_000
 END_US = 1_728_950_118_727_055  # 2024-10-14T23:55:18.727055Z, the sample's newest poll
 _PIECE = 500_000

@@ -79,7 +79,7 @@ def main() -> None:
     found: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as home:
         subprocess.run(
-            [*CANDIDATES["installed"], "load-data", ROOT / "data" / "sample"],
+            [*CANDIDATES["installed"], "load-data", ROOT / "storemon_flask" / "sample"],
             env=environment(home),
             check=True,
             capture_output=True,

@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("STOREMON_")}
         environ |= {"STOREMON_HOME": home, "PYTHONUNBUFFERED": "1"}
-        subprocess.run([*STOREMON, "load-data", str(ROOT / "data" / "sample")], env=environ, check=True)
+        subprocess.run([*STOREMON, "load-data", str(ROOT / "storemon_flask" / "sample")], env=environ, check=True)
         server = subprocess.Popen([*STOREMON, "serve", "--port", "0"], env=environ, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout is not None

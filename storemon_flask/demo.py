@@ -70,15 +70,11 @@ def _say(sentence: str) -> None:
 
 
 def _sample() -> Path:
-    """Where the sample data are: in a checkout, beside a frozen program, or where the installed package put them."""
-    roots = (
-        Path(__file__).resolve().parent.parent / "data" / "sample",
-        Path(getattr(sys, "_MEIPASS", sys.prefix)) / "share" / "storemon" / "sample",
-    )
-    for folder in roots:
-        if folder.is_dir():
-            return folder
-    raise DataError(f"the sample data are in none of {', '.join(map(str, roots))}; install storemon again")
+    """Where the sample data are: in the package, however it was installed."""
+    folder = Path(__file__).resolve().parent / "sample"
+    if folder.is_dir():
+        return folder
+    raise DataError(f"the sample data are not in {folder}; install storemon again")
 
 
 def _fresh_home(home: Path) -> dict[str, str]:

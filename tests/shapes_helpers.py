@@ -23,7 +23,7 @@ def fleet(database: Database, tmp_path: Path) -> Database:
     """Forty stores of the sample, in three groups and one without, one of them with a name that a spreadsheet would run."""
     folder = tmp_path / "feeds"
     folder.mkdir()
-    text = gzip.decompress((ROOT / "data/sample/store_status.csv.gz").read_bytes()).decode()
+    text = gzip.decompress((ROOT / "storemon_flask/sample/store_status.csv.gz").read_bytes()).decode()
     header, *rows = text.splitlines()
     store, stamp = (header.split(",").index(name) for name in ("store_id", "timestamp_utc"))
     ids = sorted(
@@ -39,7 +39,7 @@ def fleet(database: Database, tmp_path: Path) -> Database:
     ]
     (folder / "polls.csv").write_text("\n".join([header, *good]) + "\n")
     for name in ("menu_hours.csv", "timezones.csv"):
-        first, *lines = (ROOT / "data/sample" / name).read_text().splitlines()
+        first, *lines = (ROOT / "storemon_flask/sample" / name).read_text().splitlines()
         place = first.split(",").index("store_id")
         (folder / name).write_text(
             "\n".join([first, *(line for line in lines if line.split(",")[place] in wanted)]) + "\n"

@@ -31,7 +31,7 @@ def sample_app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     # Past the sample's newest poll, and before the polls it has from the future on purpose.
     load.run(
         catalogue.database(runner.settings),
-        load.find([ROOT / "data" / "sample"])[0],
+        load.find([ROOT / "storemon_flask" / "sample"])[0],
         load.Terms(1_729_000_000_000_000, runner.settings.max_clock_skew_us),
     )
     return app

@@ -1,6 +1,12 @@
 """The sample's report is the one that `docs/sample_report.csv` shows."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from storemon_flask.services import load, report
 from storemon_flask.settings import load as load_settings
@@ -11,7 +17,9 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_sample_gives_the_report_in_docs_byte_for_byte(tmp_path):
     database = Database(tmp_path / "storemon.db")
-    result = load.run(database, load.find([ROOT / "data" / "sample"])[0], load.Terms(1_790_000_000_000_000, 0))
+    result = load.run(
+        database, load.find([ROOT / "storemon_flask" / "sample"])[0], load.Terms(1_790_000_000_000_000, 0)
+    )
     text = report.compute(
         database,
         report.ask(database, report.Asked(), "America/Chicago", 10**9),
@@ -25,3 +33,31 @@ def test_the_sample_gives_the_report_in_docs_byte_for_byte(tmp_path):
         ("timezones", 200, 0),
     ]
     assert text.csv.encode() == (ROOT / "docs" / "sample_report.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_demo_runs_where_only_the_package_is_installed(tmp_path):
+    """As `pip install --target` puts it: no checkout beside it, and nothing below the prefix of Python."""
+    target, home = tmp_path / "target", tmp_path / "home"
+    home.mkdir()
+    install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "tests", "docs", "*.egg-info"))
+    done = subprocess.run([*install, "--target", target, source], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (target / "storemon_flask" / "sample").iterdir()) == [
+        "menu_hours.csv", "store_status.csv.gz", "timezones.csv",
+    ]  # fmt: skip
+    environ = {**os.environ, "PYTHONPATH": str(target), "STOREMON_HOME": str(home)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "storemon_flask", "demo"],
+        env=environ,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert f"Loading the sample data of {target / 'storemon_flask' / 'sample'}" in ran.stdout.replace("\n", " ")
+    assert "... and 190 more stores" in ran.stdout

@@ -15,7 +15,7 @@ from storemon_flask.services import load, report  # noqa: E402
 from storemon_flask.settings import load as load_settings  # noqa: E402
 from storemon_flask.storage.db import Database  # noqa: E402
 
-SAMPLE = Path(__file__).parent.parent / "data" / "sample"
+SAMPLE = Path(__file__).parent.parent / "storemon_flask" / "sample"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WEEK = 168 * 3_600_000_000
 REACH = timedelta(hours=24)

@@ -80,7 +80,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
     if result.failed and not paths and len(result.files) == 1:
         click.echo(
             f"Put your CSVs into {settings.data_dir}, or name files or folders: storemon load-data exports/\n"
-            "In a checkout there are sample data: storemon load-data data/sample",
+            "To see it work on sample data first: storemon demo",
             err=True,
         )
     if result.rejected:
