@@ -1,0 +1,38 @@
+"""The application below another WSGI server than `storemon serve`."""
+
+import socket
+import subprocess
+import sys
+
+from conftest import environment, http, wait_until
+
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+
+def test_a_report_is_computed_below_another_server(small_fleet: object, settings: Settings, database: Database) -> None:
+    database.close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "waitress", "--call", f"--listen=127.0.0.1:{port}", "storemon_flask:create_app"]
+    with subprocess.Popen(
+        command, env=environment(settings.home), cwd=settings.home, stderr=subprocess.DEVNULL
+    ) as server:
+        try:
+
+            def answers() -> bool:
+                try:
+                    return http(url + "/healthz").status == 200
+                except OSError:
+                    return False
+
+            wait_until(answers, "the server")
+            report_id = http(url + "/trigger_report", "POST", b"").json["report_id"]
+            address = f"{url}/get_report?report_id={report_id}"
+            done = wait_until(lambda: (answer := http(address)).status == 200 and answer, "the report")
+            assert done.headers["X-Report-Status"] == "Complete"
+            assert done.body.count(b"\n") == 5
+        finally:
+            server.terminate()
