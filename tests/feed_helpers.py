@@ -77,13 +77,13 @@ def stored(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
         "polls": sql(settings.database, "SELECT store_id, timestamp_utc, status FROM poll ORDER BY 1, 2"),
         "hours": sql(
             settings.database,
-            "SELECT store_id, day, start_s, end_s FROM hours JOIN store ON number = store ORDER BY 1, 2, 3, 4",
+            "SELECT store_id, day, start_s, end_s FROM hours JOIN store_record ON number = store ORDER BY 1, 2, 3, 4",
         ),
         "timezones": sql(
             settings.database,
-            "SELECT store_id, timezone.name FROM timezone JOIN store ON number = store ORDER BY 1",
+            "SELECT store_id, timezone.name FROM timezone JOIN store_record ON number = store ORDER BY 1",
         ),
-        "stores": sql(settings.database, "SELECT store_id, name, group_name FROM store ORDER BY 1"),
+        "stores": sql(settings.database, "SELECT store_id, name, group_name FROM store_record ORDER BY 1"),
     }
 
 

@@ -47,7 +47,7 @@ def test_a_backup_beside_a_server_has_what_was_stored_last(server: Server, setti
     done = storemon(settings.home, "backup", str(tmp_path / "b.db"))
     assert done.returncode == 0
     assert "5 stores, 5 polls" in done.stdout
-    assert sql(tmp_path / "b.db", "SELECT store_id FROM store WHERE store_id = 'pushed'") == [("pushed",)]
+    assert sql(tmp_path / "b.db", "SELECT store_id FROM store_record WHERE store_id = 'pushed'") == [("pushed",)]
     assert server.get("/healthz").status == 200
 
 

@@ -67,7 +67,7 @@ def put_polls(blob: bytes) -> Callable[[Settings], Any]:
     """The week of the store `worked` holds those bytes."""
     return lambda settings: sql(
         settings.database,
-        "UPDATE poll_week SET polls = ? WHERE store = (SELECT number FROM store WHERE store_id = 'worked')",
+        "UPDATE poll_week SET polls = ? WHERE store = (SELECT number FROM store_record WHERE store_id = 'worked')",
         blob,
     )
 
@@ -95,14 +95,14 @@ LAST = 1_728_904_500_000_000  # 11:15
             "store 'worked' says that its polls reach from 2024-10-14T10:14:00.000000 to 2024-10-14T11:15:00.000000; "
             "they reach from 2024-10-14T10:14:00.000001 to 2024-10-14T11:15:00.000000",
         ),
-        (say("UPDATE store SET last_poll_us = last_poll_us + 1 WHERE store_id = 'worked'"), 2, "store 'worked' says"),
-        (say("UPDATE store SET first_poll_us = 5, last_poll_us = 6 WHERE store_id = 'silent'"), 2, "from never to never"),
-        (say("DELETE FROM poll_week WHERE store = (SELECT number FROM store WHERE store_id = 'worked')"), 2, "from never"),
+        (say("UPDATE store_record SET last_poll_us = last_poll_us + 1 WHERE store_id = 'worked'"), 2, "store 'worked' says"),
+        (say("UPDATE store_record SET first_poll_us = 5, last_poll_us = 6 WHERE store_id = 'silent'"), 2, "from never to never"),
+        (say("DELETE FROM poll_week WHERE store = (SELECT number FROM store_record WHERE store_id = 'worked')"), 2, "from never"),
         (say("UPDATE load_file SET rejected_count = 1, row_count = row_count + 1 WHERE id = 1"), 3, "1 rows rejected, and 0"),
         (say("INSERT INTO reject VALUES (1, 1, 'why', 'text')"), 3, "1 rejected rows are kept of 0"),
         (say("INSERT INTO load (started_us) VALUES (1)"), 3, "has no file"),
         (say("UPDATE timezone SET name = 'Mars/Base' WHERE name = 'Asia/Tokyo'"), 6, "'silent' has the time zone 'Mars/Base'"),
-        (say("DELETE FROM store WHERE store_id = 'silent'"), 1, "names a store that is not there"),
+        (say("DELETE FROM store_record WHERE store_id = 'silent'"), 1, "names a store that is not there"),
         (say("DELETE FROM load"), 1, "load_file: row 1 names a load that is not there"),
     ],
 )  # fmt: skip
@@ -237,12 +237,13 @@ def test_weeks_are_read_a_batch_at_a_time(small_fleet: Path, database: Database,
     import tracemalloc
 
     with database.write() as connection:
-        number = connection.execute("SELECT number FROM store WHERE store_id = 'silent'").fetchone()[0]
+        number = connection.execute("SELECT number FROM store_record WHERE store_id = 'silent'").fetchone()[0]
         for week in range(150):
             polls = (np.arange(65_536, dtype=np.int64) + week * WEEK_US) * 2
             connection.execute("INSERT INTO poll_week VALUES (?, ?, ?)", (week, number, polls.astype(">i8").tobytes()))
         connection.execute(
-            "UPDATE store SET first_poll_us = 0, last_poll_us = ? WHERE number = ?", (149 * WEEK_US + 65_535, number)
+            "UPDATE store_record SET first_poll_us = 0, last_poll_us = ? WHERE number = ?",
+            (149 * WEEK_US + 65_535, number),
         )
     problems: list[str] = []
     seen: list[int] = []

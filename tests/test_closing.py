@@ -22,7 +22,7 @@ def test_whoever_read_before_it_wrote_leaves_no_log_behind(
 ) -> None:
     database.close()
     with database.read() as connection:
-        connection.execute("SELECT count(*) FROM store").fetchone()
+        connection.execute("SELECT count(*) FROM store_record").fetchone()
     with database.write() as connection:
         connection.execute("INSERT INTO load (started_us) VALUES (7)")
     database.close()
@@ -45,7 +45,7 @@ def test_who_reads_while_the_database_is_closed_reads_to_the_end(small_fleet: Pa
         with database.read() as connection:
             reading.set()
             assert closed.wait(30)
-            found.append(connection.execute("SELECT count(*) FROM store").fetchone())
+            found.append(connection.execute("SELECT count(*) FROM store_record").fetchone())
         with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
             connection.execute("SELECT 1")
         found.append("closed")
@@ -77,13 +77,13 @@ def test_a_reader_keeps_its_file_when_another_takes_its_place(
     other.close()
     database.close()
     with database.read() as connection:
-        assert connection.execute("SELECT count(*) FROM store").fetchone() == (4,)
+        assert connection.execute("SELECT count(*) FROM store_record").fetchone() == (4,)
         other.path.replace(database.path)
         with database.read() as inner:
-            assert inner.execute("SELECT count(*) FROM store").fetchone() == (0,)
-        assert connection.execute("SELECT count(*) FROM store").fetchone() == (4,)
+            assert inner.execute("SELECT count(*) FROM store_record").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM store_record").fetchone() == (4,)
     with database.read() as connection:
-        assert connection.execute("SELECT count(*) FROM store").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM store_record").fetchone() == (0,)
 
 
 READERS = """

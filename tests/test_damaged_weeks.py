@@ -13,7 +13,7 @@ from storemon_flask.storage.db import Database
 
 # Stores are numbered as they come: `worked` has the polls of 10:14 and 11:15.
 ACTIVE_AT_1115 = f"X'{2 * instant('2024-10-14T11:15:00Z') + 1:016X}'"
-WEEK = "FROM poll_week JOIN store ON number = store WHERE store_id = 'worked'"
+WEEK = "FROM poll_week JOIN store_record ON number = store WHERE store_id = 'worked'"
 DAMAGES = {
     "zeros at its end": "substr(polls, 1, 8) || zeroblob(8)",
     "zeros at its begin": "zeroblob(8) || substr(polls, 9, 8)",

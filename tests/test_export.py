@@ -112,7 +112,10 @@ def test_whatever_was_taken_in_comes_out_as_it_was(fleet: dict[str, list[dict[st
         result = load.run(second, load.find([Path(folder) / "out"])[0], load.Terms(NOW_US, 0))
         assert (result.failed, result.rejected) == (False, 0)
         assert full(first, home) == full(second, home)
-        for table in ("SELECT * FROM poll ORDER BY 1, 2", "SELECT store_id, name, group_name FROM store ORDER BY 1"):
+        for table in (
+            "SELECT * FROM poll ORDER BY 1, 2",
+            "SELECT store_id, name, group_name FROM store_record ORDER BY 1",
+        ):
             assert sql(first.path, table) == sql(second.path, table)
         first.close()
         second.close()

@@ -61,7 +61,7 @@ def test_what_is_no_feed_is_refused_with_a_sentence(
 ) -> None:
     assert says in problem(push(client, "polls", body, kind, headers=headers), status)
     if settings.database.exists():
-        assert sql(settings.database, "SELECT count(*) FROM store") == [(0,)]
+        assert sql(settings.database, "SELECT count(*) FROM store_record") == [(0,)]
     assert push(client, "polls", GOOD["polls"]).status_code == 200
 
 

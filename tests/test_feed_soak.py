@@ -250,5 +250,5 @@ def test_clients_that_never_finish_hurt_nobody(
         assert len(readers.taken[path]) > 20
         assert readers.slowest(path) < 2
     assert stored_polls(settings) == 16
-    assert sql(settings.database, "SELECT count(*) FROM store WHERE store_id = 'lost'") == [(0,)]
+    assert sql(settings.database, "SELECT count(*) FROM store_record WHERE store_id = 'lost'") == [(0,)]
     assert server.wait_for(server.trigger()).status == 200

@@ -24,7 +24,7 @@ from storemon_flask.services.report import Asked
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
-HOURS_SQL = "SELECT day FROM hours JOIN store ON number = store WHERE store_id = ? ORDER BY day"
+HOURS_SQL = "SELECT day FROM hours JOIN store_record ON number = store WHERE store_id = ? ORDER BY day"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_load_that_runs_out_of_disk_says_what_was_loaded_and_what_was_not(tmp_
     assert str(small) in done.stdout
     assert f"Not loaded: {big}" in done.stderr
     assert "Traceback" not in done.stderr
-    assert query(home / "instance" / "storemon.db", "SELECT store_id FROM store") == [("s",)]
+    assert query(home / "instance" / "storemon.db", "SELECT store_id FROM store_record") == [("s",)]
 
 
 def test_a_file_whose_name_is_no_text_is_loaded_like_any_other(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def looks(database: Path, reports: Path) -> Callable[[], set[str]]:
 def versions_held(connection: sqlite3.Connection) -> list[int | None]:
     """The version of each file that the database holds, None where it holds nothing of it; fails for a mixture."""
     blobs: dict[str, list[bytes]] = {}
-    query = "SELECT store_id, polls FROM poll_week JOIN store ON number = store ORDER BY store_id, week"
+    query = "SELECT store_id, polls FROM poll_week JOIN store_record ON number = store ORDER BY store_id, week"
     for store_id, blob in connection.execute(query):
         blobs.setdefault(store_id, []).append(blob)
     held: list[int | None] = []
@@ -115,7 +115,9 @@ def check_database(file: Path, digests: dict[str, int]) -> list[int | None]:
             assert (count, rejected) == (STORES * POLLS, 0)
             said[int(name.removeprefix("polls").removesuffix(".csv"))] = digests[sha256]
         assert held == said
-        newest = connection.execute("SELECT count(*), min(last_poll_us), max(last_poll_us) FROM store").fetchone()
+        newest = connection.execute(
+            "SELECT count(*), min(last_poll_us), max(last_poll_us) FROM store_record"
+        ).fetchone()
         whole = sum(version is not None for version in held)
         last_us = 1_000_000 * (FIRST_S + STEP_S * (POLLS - 1))
         assert newest == ((whole * STORES, last_us, last_us) if whole else (0, None, None))

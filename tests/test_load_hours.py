@@ -17,9 +17,7 @@ from storemon_flask.ingest.blocks import BlockReader
 from storemon_flask.services import hours_set
 from storemon_flask.storage.db import Database
 
-HOURS_SQL = (
-    "SELECT day, start_s, end_s FROM hours JOIN store ON store.number = hours.store WHERE store_id = ? ORDER BY 1, 2, 3"
-)
+HOURS_SQL = "SELECT day, start_s, end_s FROM hours JOIN store_record ON store_record.number = hours.store WHERE store_id = ? ORDER BY 1, 2, 3"
 
 
 def _hours(database: Database, store_id: str) -> list[tuple[int, int, int]]:
@@ -133,7 +131,7 @@ def test_without_earlier_hours_the_valid_rows_apply_and_the_summary_names_the_st
         "an hours row was rejected: store s has its other rows only",
         "an hours row was rejected: store t had none before and counts as open 24x7",
     ]
-    assert query(database.path, "SELECT store_id FROM store") == [("s",)]
+    assert query(database.path, "SELECT store_id FROM store_record") == [("s",)]
 
 
 @pytest.mark.parametrize("bad", ["s,1,09:00", "s,1,09:00,17:00,late"], ids=["too short", "too long"])

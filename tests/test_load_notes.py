@@ -200,7 +200,7 @@ def test_ids_that_look_alike_are_found_among_those_stored_by_a_check(run: Run, h
     run("load-data", path)
     # As an older version, which took invisible characters for part of an id, has left it.
     database = home / "instance" / "storemon.db"
-    sql(database, "INSERT INTO store (store_id, number) VALUES (?, 3)", "10\u00ad01")
+    sql(database, "INSERT INTO store_record (store_id, number) VALUES (?, 3)", "10\u00ad01")
     done = run("check")
     assert done.code == 0
     assert printed("\n" + done.out) == [
@@ -349,7 +349,7 @@ def test_notes_are_committed_with_the_last_rows_of_the_load(
 
     monkeypatch.setattr(load_notes.LoadNotes, "build", fail)
     assert push(client, "polls", polls("b")).status_code == 500
-    assert sql(settings.database, "SELECT store_id FROM store") == [("a",)]
+    assert sql(settings.database, "SELECT store_id FROM store_record") == [("a",)]
 
 
 # Rejected rows of time zones and hours

@@ -146,7 +146,7 @@ def test_a_file_cut_short_leaves_nothing_of_itself_and_the_others_are_loaded(
     assert result.failed
     assert told == [summary.file for summary in result.files]
     assert polls(database) == [("s", "2023-01-22 10:00:00.000000Z", "active")]
-    assert query(database.path, "SELECT store_id FROM store") == [("s",)]
+    assert query(database.path, "SELECT store_id FROM store_record") == [("s",)]
     assert query(database.path, "SELECT file, error <> '' FROM load_file ORDER BY id") == [
         (result.files[1].file, 0),
         (result.files[0].file, 1),

@@ -83,7 +83,7 @@ def test_what_is_older_goes_and_nothing_else(filled: Database, settings: Setting
     assert polls(settings.database) == kept
     spans = sql(
         settings.database,
-        "SELECT store_id, first_poll_us, last_poll_us FROM store WHERE store_id IN ('ended', 'silent')",
+        "SELECT store_id, first_poll_us, last_poll_us FROM store_record WHERE store_id IN ('ended', 'silent')",
     )
     assert {tuple(row[1:]) for row in spans} == {(None, None)}
     assert version(settings.database) > data

@@ -89,7 +89,7 @@ def test_a_restore_waits_for_other_commands_and_gives_up_in_a_sentence(
     monkeypatch.setattr(restoring, "PATIENCE_S", 0.3)
     before = dump(settings.database)
     with closing(sqlite3.connect(settings.database)) as other:
-        other.execute("SELECT count(*) FROM store").fetchone()
+        other.execute("SELECT count(*) FROM store_record").fetchone()
         with pytest.raises(DatabaseError, match=r"another program still has .* open; nothing was restored"):
             copies.restore(settings.database, backup, NOW_US)
     assert dump(settings.database) == before

@@ -122,7 +122,7 @@ def test_an_open_database_of_this_process_sees_the_restored_content(
     with reader.read() as connection:
         first = stores.all_rows(connection).ids
     reader.close()
-    sql(backup, "UPDATE store SET store_id = 'renamed' WHERE store_id = 'silent'")
+    sql(backup, "UPDATE store_record SET store_id = 'renamed' WHERE store_id = 'silent'")
     copies.restore(elsewhere, backup, NOW_US)
     with reader.read() as connection:
         assert sorted(stores.all_rows(connection).ids) == sorted({*first, "renamed"} - {"silent"})

@@ -67,7 +67,7 @@ def test_the_row_says_running_while_it_is_computed(
 
 def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Runner, queue: Queue, settings: Settings) -> None:
     report_id = waiting.submit(Asked())
-    sql(settings.database, "UPDATE store SET last_poll_us = last_poll_us + 3600000000")
+    sql(settings.database, "UPDATE store_record SET last_poll_us = last_poll_us + 3600000000")
     queue.run_all()
     assert row(settings, report_id, "as_of_us") == (1_728_907_200_000_000,)
 

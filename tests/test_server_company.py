@@ -153,7 +153,7 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing_running(tmp_path: Path) -> 
     assert f"The whole report: {report}" in output
     assert (
         len(report.read_text().splitlines())
-        == sql(home / "instance" / "storemon.db", "SELECT count(*) FROM store")[0][0] + 1
+        == sql(home / "instance" / "storemon.db", "SELECT count(*) FROM store_record")[0][0] + 1
     )
     # Its session is empty: the server is gone.
     assert nothing_runs(process.pid)

@@ -26,7 +26,7 @@ from storemon_flask.storage.db import Database
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "sql.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-VIEWS = ("opening_hours", "poll", "special_opening_hours", "store_zone", "stores")
+VIEWS = ("opening_hours", "poll", "special_opening_hours", "store_zone", "store")
 DAY_US = 86_400_000_000
 SIX_WEEKS_US = 42 * DAY_US
 START_US = 1_704_067_200_000_000  # 2024-01-01
@@ -67,7 +67,7 @@ def test_every_view_shows_readable_units(analysed: Path) -> None:
             ("a", "2024-10-14 12:00:00.000001Z", "inactive", "2024-10-14"),
             ("b", "2024-09-30 23:59:59.999999Z", "inactive", "2024-09-30"),
         ],
-        "stores": [
+        "store": [
             ("a", "The Corner", "north", "2024-10-14 11:30:00.000000Z", "2024-10-14 12:00:00.000001Z"),
             ("b", "", "", "2024-09-30 23:59:59.999999Z", "2024-09-30 23:59:59.999999Z"),
             ("c", "Never polled", "", None, None),
@@ -115,7 +115,9 @@ def test_poll_shows_what_was_packed(polls: dict[tuple[str, int], bool]) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         for step in schema.STEPS:
             step(sqlite_utils.Database(connection))
-        connection.executemany("INSERT INTO store (number, store_id) VALUES (?, ?)", [(ord(s), s) for s in "abc"])
+        connection.executemany(
+            "INSERT INTO store_record (number, store_id) VALUES (?, ?)", [(ord(s), s) for s in "abc"]
+        )
         connection.executemany(
             "INSERT INTO poll_week VALUES (?, ?, ?)",
             [(week, ord(store), np.array(packed, ">i8").tobytes()) for (week, store), packed in weeks.items()],
@@ -137,7 +139,9 @@ def test_a_condition_on_day_or_store_unpacks_no_other_weeks(tmp_path: Path) -> N
     with closing(sqlite3.connect(":memory:")) as connection:
         for step in schema.STEPS:
             step(sqlite_utils.Database(connection))
-        connection.executemany("INSERT INTO store (number, store_id) VALUES (?, ?)", [(n, f"s{n}") for n in range(20)])
+        connection.executemany(
+            "INSERT INTO store_record (number, store_id) VALUES (?, ?)", [(n, f"s{n}") for n in range(20)]
+        )
         for week in range(2817, 2869):
             packed = 2 * (week * 7 * DAY_US + np.arange(168) * DAY_US // 24)
             blob = packed.astype(">i8").tobytes()

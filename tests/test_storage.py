@@ -21,7 +21,7 @@ def test_the_schema_has_its_tables_its_views_and_strict_types(opened: Database, 
     opened.prepare()
     assert names(file) == TABLES | {"_sqlite_migrations"}
     views = sql(file, "SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name")
-    assert [name for (name,) in views] == ["opening_hours", "poll", "special_opening_hours", "store_zone", "stores"]
+    assert [name for (name,) in views] == ["opening_hours", "poll", "special_opening_hours", "store", "store_zone"]
     strict = {name for name, is_strict in sql(file, "SELECT name, strict FROM pragma_table_list") if is_strict}
     assert strict == TABLES
     assert sql(file, "PRAGMA integrity_check") == [("ok",)]
@@ -54,7 +54,7 @@ def test_preparing_twice_changes_nothing(opened: Database, file: Path) -> None:
 )
 def test_the_tables_refuse_what_cannot_be(opened: Database, statement: str) -> None:
     with opened.write() as connection:
-        connection.execute("INSERT INTO store (number, store_id) VALUES (1, 's')")
+        connection.execute("INSERT INTO store_record (number, store_id) VALUES (1, 's')")
         connection.execute("INSERT INTO load (id, started_us) VALUES (1, 0)")
         with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
             connection.execute(statement)

@@ -19,7 +19,7 @@ from storemon_flask.storage.db import Database
 
 def m999_half_way(made: Any) -> None:
     made.execute("CREATE TABLE half (x)")
-    made.execute("ALTER TABLE store ADD COLUMN half TEXT")
+    made.execute("ALTER TABLE store_record ADD COLUMN half TEXT")
     made.execute("INSERT INTO no_such_table VALUES (1)")
 
 

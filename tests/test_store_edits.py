@@ -151,7 +151,7 @@ def test_without_a_database_nothing_is_there_and_none_is_made(client: FlaskClien
 def test_a_store_whose_id_could_not_be_loaded_any_more_can_be_removed_and_not_changed(
     fleet: FlaskClient, settings: Settings
 ) -> None:
-    sql(settings.database, "UPDATE store SET store_id = 'a' || char(8203) WHERE store_id = 'b'")
+    sql(settings.database, "UPDATE store_record SET store_id = 'a' || char(8203) WHERE store_id = 'b'")
     answer = fleet.put("/api/v1/stores/a%E2%80%8B/timezone", json={"timezone": "UTC"})
     assert problem(answer, 422) == (
         "the id 'a<U+200B>' would be read as 'a', another store; remove this one and load its data under an id without "

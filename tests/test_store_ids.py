@@ -68,7 +68,7 @@ def test_one_store_under_five_spellings_is_one_store(tmp_path: Path) -> None:
         assert result.files[1].reasons == {
             "store_id contains an invisible character (SOFT HYPHEN, U+00AD); remove it": 1
         }
-        assert query(database.path, "SELECT store_id FROM store") == [("1001",)]
+        assert query(database.path, "SELECT store_id FROM store_record") == [("1001",)]
         assert query(database.path, "SELECT count(*) FROM poll") == [(5,)]
         assert query(database.path, "SELECT day FROM hours ORDER BY 1") == [(0,), (1,)]
         assert query(database.path, "SELECT name FROM timezone") == [("America/New_York",)]

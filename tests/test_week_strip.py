@@ -85,7 +85,7 @@ def test_the_longest_day_is_25_hours(fleet: Database) -> None:
 def test_a_store_removed_since_has_none(fleet: Database, settings: object) -> None:
     found = store_list.snapshot(fleet, Rules(), "America/Chicago", int(AS_OF.timestamp()) * 1_000_000)
     gone = found.ids.index("s03")
-    sql(fleet.path, "UPDATE store SET store_id = 'elsewhere' WHERE store_id = 's03'")
+    sql(fleet.path, "UPDATE store_record SET store_id = 'elsewhere' WHERE store_id = 's03'")
     sql(fleet.path, "UPDATE data_version SET schedule = schedule + 1")
     assert week_strip.of(fleet, found, [gone], Rules(), "America/Chicago") == [[]]
     assert np.array(found.ids).tolist()[gone] == "s03"

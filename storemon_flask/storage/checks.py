@@ -23,7 +23,7 @@ def week_count(connection: sqlite3.Connection) -> int:
 def foreign_keys(connection: sqlite3.Connection, problem: Said) -> int:
     """Rows that name a row that is not there are told; how many tables were looked at."""
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        problem(f"{table}: row {row} names a {parent} that is not there")
+        problem(f"{table}: row {row} names a {parent.removesuffix('_record')} that is not there")
     return int(connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
 
 
@@ -32,7 +32,10 @@ def polls(connection: sqlite3.Connection, problem: Said, seen: Callable[[int], N
 
     Returns (weeks, polls). `seen` is told of weeks as they are done.
     """
-    number_of = {int(number): place for place, (number,) in enumerate(connection.execute("SELECT number FROM store"))}
+    number_of = {
+        int(number): place
+        for place, (number,) in enumerate(connection.execute(f"SELECT number FROM {_stores(connection)}"))
+    }
     first, last = np.full(len(number_of), _NEVER), np.full(len(number_of), -1)
     weeks = count = 0
     for rows in _batches(connection):
@@ -41,7 +44,8 @@ def polls(connection: sqlite3.Connection, problem: Said, seen: Callable[[int], N
         count += _instants(whole, number_of, first, last, problem)
         seen(len(rows))
     spans = connection.execute(
-        "SELECT number, store_id, coalesce(first_poll_us, ?), coalesce(last_poll_us, -1) FROM store", [int(_NEVER)]
+        f"SELECT number, store_id, coalesce(first_poll_us, ?), coalesce(last_poll_us, -1) FROM {_stores(connection)}",
+        [int(_NEVER)],
     )
     for number, store_id, said_first, said_last in spans:
         place = number_of[number]
@@ -51,6 +55,14 @@ def polls(connection: sqlite3.Connection, problem: Said, seen: Callable[[int], N
                 f"they reach from {_text(first[place])} to {_text(last[place])}"
             )
     return weeks, count
+
+
+def _stores(connection: sqlite3.Connection) -> str:
+    """The name of the table of stores, which older schemas call `store`: a check migrates nothing."""
+    renamed = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store_record'"
+    ).fetchone()
+    return "store_record" if renamed else "store"
 
 
 def load_counts(connection: sqlite3.Connection, problem: Said) -> int:
@@ -100,7 +112,7 @@ def special_hours(connection: sqlite3.Connection, problem: Said) -> int:
 def zones(connection: sqlite3.Connection, known: frozenset[str], problem: Said) -> int:
     """Every zone is one of those known; how many stores have one."""
     for store_id, name in connection.execute(
-        "SELECT store_id, timezone.name FROM timezone JOIN store ON number = store"
+        f"SELECT store_id, timezone.name FROM timezone JOIN {_stores(connection)} ON number = store"
     ):
         if name not in known:
             problem(f"store {store_id!r} has the time zone {name!r}, which is not known here")

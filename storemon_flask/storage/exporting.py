@@ -14,7 +14,7 @@ _BATCH_BYTES: Final = 1 << 20
 
 def ids(connection: sqlite3.Connection) -> dict[int, str]:
     """The id of every store number."""
-    return dict(connection.execute("SELECT number, store_id FROM store"))
+    return dict(connection.execute("SELECT number, store_id FROM store_record"))
 
 
 def polls(connection: sqlite3.Connection) -> Iterator[tuple[Ints, Ints, Bools]]:
@@ -50,7 +50,7 @@ def zones(connection: sqlite3.Connection) -> Iterator[tuple[int, str, int]]:
 
 def names(connection: sqlite3.Connection) -> Iterator[tuple[int, str, str]]:
     """(store number, name, group) of every store, those without either too."""
-    yield from connection.execute("SELECT number, name, group_name FROM store ORDER BY number")
+    yield from connection.execute("SELECT number, name, group_name FROM store_record ORDER BY number")
 
 
 def row_counts(connection: sqlite3.Connection) -> dict[str, int]:
@@ -60,7 +60,7 @@ def row_counts(connection: sqlite3.Connection) -> dict[str, int]:
         "hours": "SELECT count(*) FROM hours",
         "special_hours": "SELECT count(*) FROM special_hours",
         "timezones": "SELECT count(*) FROM timezone",
-        "stores": "SELECT count(*) FROM store",
+        "stores": "SELECT count(*) FROM store_record",
     }
     return {feed: int(connection.execute(query).fetchone()[0]) for feed, query in counted.items()}
 

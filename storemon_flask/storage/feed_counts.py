@@ -17,12 +17,12 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
     `special` rows, stores `with_special`."""
     found = {
         "polls": "SELECT coalesce(sum(length(polls)), 0) / 8 FROM poll_week",
-        "polled": "SELECT count(last_poll_us) FROM store",
+        "polled": "SELECT count(last_poll_us) FROM store_record",
         "hours": "SELECT count(*) FROM hours",
         "with_hours": "SELECT count(DISTINCT store) FROM hours",
         "timezones": "SELECT count(*) FROM timezone",
-        "names": "SELECT count(*) FROM store WHERE name <> '' OR group_name <> ''",
-        "stores": "SELECT count(*) FROM store",
+        "names": "SELECT count(*) FROM store_record WHERE name <> '' OR group_name <> ''",
+        "stores": "SELECT count(*) FROM store_record",
         "special": "SELECT count(*) FROM special_hours",
         "with_special": "SELECT count(DISTINCT store) FROM special_hours",
     }

@@ -6,15 +6,15 @@ from typing import Final
 
 _CHUNK: Final = 500
 _WITHOUT: Final = {
-    "hours": "last_poll_us IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hours WHERE hours.store = store.number)",
-    "timezones": "last_poll_us IS NOT NULL AND NOT EXISTS (SELECT 1 FROM timezone WHERE timezone.store = store.number)",
-    "polls": "last_poll_us IS NULL AND EXISTS (SELECT 1 FROM hours WHERE hours.store = store.number)",
+    "hours": "last_poll_us IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number)",
+    "timezones": "last_poll_us IS NOT NULL AND NOT EXISTS (SELECT 1 FROM timezone WHERE timezone.store = store_record.number)",
+    "polls": "last_poll_us IS NULL AND EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number)",
 }
 
 
 def without(connection: sqlite3.Connection, feed: str) -> int:
     """How many polled stores have none of `feed` (hours, timezones); how many stores with hours have no polls."""
-    (count,) = connection.execute(f"SELECT count(*) FROM store WHERE {_WITHOUT[feed]}").fetchone()
+    (count,) = connection.execute(f"SELECT count(*) FROM store_record WHERE {_WITHOUT[feed]}").fetchone()
     return int(count)
 
 
@@ -23,7 +23,7 @@ def examples_without(connection: sqlite3.Connection, feed: str, most: int, newer
     return [
         store_id
         for (store_id,) in connection.execute(
-            f"SELECT store_id FROM store WHERE {_WITHOUT[feed]} ORDER BY number <= ?, number LIMIT ?",
+            f"SELECT store_id FROM store_record WHERE {_WITHOUT[feed]} ORDER BY number <= ?, number LIMIT ?",
             (newer_than, most),
         )
     ]
@@ -33,7 +33,8 @@ def any_without(connection: sqlite3.Connection, feed: str, number: Sequence[int]
     """Whether one of the stores of those numbers is such a store."""
     return any(
         connection.execute(
-            f"SELECT 1 FROM store WHERE number IN ({','.join('?' * len(chunk))}) AND {_WITHOUT[feed]} LIMIT 1", chunk
+            f"SELECT 1 FROM store_record WHERE number IN ({','.join('?' * len(chunk))}) AND {_WITHOUT[feed]} LIMIT 1",
+            chunk,
         ).fetchone()
         for chunk in (number[at : at + _CHUNK] for at in range(0, len(number), _CHUNK))
     )
@@ -51,12 +52,14 @@ def any_hours(connection: sqlite3.Connection) -> bool:
 
 def ids(connection: sqlite3.Connection) -> list[str]:
     """The ids of all stores, in order of number."""
-    return [store_id for (store_id,) in connection.execute("SELECT store_id FROM store ORDER BY number")]
+    return [store_id for (store_id,) in connection.execute("SELECT store_id FROM store_record ORDER BY number")]
 
 
 def ids_above(connection: sqlite3.Connection, number: int, most: int) -> list[str]:
     """The first ids of the stores of a higher number than that, in order of number."""
-    rows = connection.execute("SELECT store_id FROM store WHERE number > ? ORDER BY number LIMIT ?", (number, most))
+    rows = connection.execute(
+        "SELECT store_id FROM store_record WHERE number > ? ORDER BY number LIMIT ?", (number, most)
+    )
     return [store_id for (store_id,) in rows]
 
 
@@ -65,9 +68,9 @@ def feeds_of(connection: sqlite3.Connection, store_ids: Sequence[str]) -> dict[s
     found: dict[str, tuple[int, int, int]] = {}
     for chunk in (store_ids[at : at + _CHUNK] for at in range(0, len(store_ids), _CHUNK)):
         rows = connection.execute(
-            "SELECT store_id, last_poll_us IS NOT NULL, EXISTS (SELECT 1 FROM hours WHERE hours.store = store.number), "
-            "EXISTS (SELECT 1 FROM timezone WHERE timezone.store = store.number) "
-            f"FROM store WHERE store_id IN ({','.join('?' * len(chunk))})",
+            "SELECT store_id, last_poll_us IS NOT NULL, EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number), "
+            "EXISTS (SELECT 1 FROM timezone WHERE timezone.store = store_record.number) "
+            f"FROM store_record WHERE store_id IN ({','.join('?' * len(chunk))})",
             chunk,
         )
         found |= {store_id: (polls, hours, zone) for store_id, polls, hours, zone in rows}

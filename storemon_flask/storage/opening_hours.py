@@ -73,7 +73,7 @@ def zones_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[V
     """Every version of the zone (alone in a tuple) of those stores."""
     return stores.facts(
         connection,
-        "SELECT store_id, valid_from, timezone.name FROM timezone JOIN store ON store.number = timezone.store "
+        "SELECT store_id, valid_from, timezone.name FROM timezone JOIN store_record ON store_record.number = timezone.store "
         "WHERE store_id IN",
         store_ids,
         keys=2,
@@ -110,7 +110,7 @@ def remove_special_hours(connection: sqlite3.Connection, store_id: str, date: in
 
 def _remove(connection: sqlite3.Connection, table: str, condition: str, store_id: str) -> int:
     removed = connection.execute(
-        f"DELETE FROM {table} WHERE store = (SELECT number FROM store WHERE store_id = ?){condition}", [store_id]
+        f"DELETE FROM {table} WHERE store = (SELECT number FROM store_record WHERE store_id = ?){condition}", [store_id]
     ).rowcount
     if removed:
         stores.schedule_changed(connection)

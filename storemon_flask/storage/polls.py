@@ -51,7 +51,7 @@ def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Applied:
         first[present] = np.minimum(first[present], week * WEEK_US + ((keys[begins] & IN_WEEK) >> 1))
         last[present] = np.maximum(last[present], week * WEEK_US + ((keys[ends] & IN_WEEK) >> 1))
     connection.executemany(
-        "UPDATE store SET first_poll_us = min(coalesce(first_poll_us, ?), ?), "
+        "UPDATE store_record SET first_poll_us = min(coalesce(first_poll_us, ?), ?), "
         "last_poll_us = max(coalesce(last_poll_us, ?), ?) WHERE number = ?",
         zip(*[first.tolist()] * 2, *[last.tolist()] * 2, number.tolist(), strict=True),
     )

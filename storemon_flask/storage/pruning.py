@@ -67,7 +67,7 @@ def polls(connection: sqlite3.Connection, before_us: int, after_store: int, week
     pruned, last_week = Pruned(), before_us // WEEK_US
     looked, last_store = 0, None
     chosen = connection.execute(
-        "SELECT number, first_poll_us, last_poll_us FROM store WHERE number > ? AND first_poll_us < ? ORDER BY number LIMIT ?",
+        "SELECT number, first_poll_us, last_poll_us FROM store_record WHERE number > ? AND first_poll_us < ? ORDER BY number LIMIT ?",
         (after_store, before_us, weeks),
     ).fetchall()
     for number, first_us, last_us in chosen:
@@ -75,7 +75,7 @@ def polls(connection: sqlite3.Connection, before_us: int, after_store: int, week
             pruned.polls += _prune_week(connection, week, number, before_us)
         first = _first_poll(connection, number, before_us, last_us) if last_us >= before_us else None
         connection.execute(
-            "UPDATE store SET first_poll_us = ?, last_poll_us = ? WHERE number = ?",
+            "UPDATE store_record SET first_poll_us = ?, last_poll_us = ? WHERE number = ?",
             (first, None if first is None else last_us, number),
         )
         last_store = number

@@ -258,6 +258,9 @@ def m006_life_of_reports(db: "Database") -> None:
 
 
 _COMPLETENESS_AND_NOTES = """
+-- The view `store` shows these rows in readable units.
+ALTER TABLE store RENAME TO store_record;
+
 -- What a load as a whole had to say (about feeds that do not meet, a newest poll that jumped); those of a file are its own.
 ALTER TABLE load ADD COLUMN notes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(notes));
 
@@ -309,7 +312,7 @@ def _poll_view() -> str:
         ) AS every_day
         WHERE EXISTS (SELECT 1 FROM poll_week WHERE poll_week.week = every_day.week)
     )
-    SELECT store.store_id AS store_id,
+    SELECT store_record.store_id AS store_id,
         (
             SELECT day.date || strftime(' %H:%M:%S', us / 1000000, 'unixepoch') || printf('.%06dZ', us % 1000000)
             FROM (
@@ -323,10 +326,10 @@ def _poll_view() -> str:
         END AS status,
         day.date AS day
     FROM day
-    CROSS JOIN store
+    CROSS JOIN store_record
     CROSS JOIN poll_week
     CROSS JOIN {_zeros("length(poll_week.polls) / 8")} AS one
-    WHERE poll_week.week = day.week AND poll_week.store = store.number
+    WHERE poll_week.week = day.week AND poll_week.store = store_record.number
     AND {packed} BETWEEN day.first_packed AND day.last_packed
     """
 
@@ -349,39 +352,39 @@ def _readable_views() -> tuple[str, ...]:
     """Stores, hours and zones in units that people read, under the same rules as the view `poll`."""
     return (
         f"""
-        CREATE VIEW stores AS
+        CREATE VIEW store AS
         SELECT store_id, name, group_name,
             {_timestamp("first_poll_us")} AS first_poll_utc, {_timestamp("last_poll_us")} AS last_poll_utc
-        FROM store
+        FROM store_record
         """,
         f"""
         CREATE VIEW opening_hours AS
-        SELECT store.store_id AS store_id, hours.day AS day,
+        SELECT store_record.store_id AS store_id, hours.day AS day,
             CASE hours.day WHEN 0 THEN 'Monday' WHEN 1 THEN 'Tuesday' WHEN 2 THEN 'Wednesday' WHEN 3 THEN 'Thursday'
                 WHEN 4 THEN 'Friday' WHEN 5 THEN 'Saturday' WHEN 6 THEN 'Sunday' END AS weekday,
             {_time_of_day("hours.start_s")} AS opens, {_time_of_day("hours.end_s")} AS closes,
             {_date("hours.valid_from")} AS valid_from
-        FROM hours JOIN store ON store.number = hours.store
+        FROM hours JOIN store_record ON store_record.number = hours.store
         """,
         f"""
         CREATE VIEW special_opening_hours AS
-        SELECT store.store_id AS store_id, {_date("special_hours.date")} AS date,
+        SELECT store_record.store_id AS store_id, {_date("special_hours.date")} AS date,
             {_time_of_day("special_hours.start_s")} AS opens, {_time_of_day("special_hours.end_s")} AS closes
-        FROM special_hours JOIN store ON store.number = special_hours.store
+        FROM special_hours JOIN store_record ON store_record.number = special_hours.store
         """,
         f"""
         CREATE VIEW store_zone AS
-        SELECT store.store_id AS store_id, timezone.name AS zone, {_date("timezone.valid_from")} AS valid_from
-        FROM timezone JOIN store ON store.number = timezone.store
+        SELECT store_record.store_id AS store_id, timezone.name AS zone, {_date("timezone.valid_from")} AS valid_from
+        FROM timezone JOIN store_record ON store_record.number = timezone.store
         """,
     )
 
 
 def m007_completeness_and_notes(db: "Database") -> None:
     """How far back the polls are complete; what a load had to say; which reports were asked for alike; views for analysts."""
+    db.execute("DROP VIEW IF EXISTS poll")
     for statement in _statements(_COMPLETENESS_AND_NOTES):
         db.execute(statement)
-    db.execute("DROP VIEW IF EXISTS poll")
     for view in (_poll_view(), *_readable_views()):
         db.execute(view)
 

@@ -55,7 +55,7 @@ def numbers_and_last_polls(connection: sqlite3.Connection, ids: Sequence[str]) -
     if missing:
         highest = highest_number(connection)
         fresh = {store_id: highest + 1 + place for place, store_id in enumerate(missing)}
-        connection.executemany("INSERT INTO store (store_id, number) VALUES (?, ?)", fresh.items())
+        connection.executemany("INSERT INTO store_record (store_id, number) VALUES (?, ?)", fresh.items())
         schedule_changed(connection)
         number |= fresh
     return (
@@ -66,13 +66,13 @@ def numbers_and_last_polls(connection: sqlite3.Connection, ids: Sequence[str]) -
 
 def highest_number(connection: sqlite3.Connection) -> int:
     """The highest store number; those of new stores lie above it. 0 without a store."""
-    (highest,) = connection.execute("SELECT coalesce(max(number), 0) FROM store").fetchone()
+    (highest,) = connection.execute("SELECT coalesce(max(number), 0) FROM store_record").fetchone()
     return int(highest)
 
 
 def poll_span(connection: sqlite3.Connection, number: Ints) -> tuple[Ints, Ints]:
     """First and newest poll of each store of those ascending numbers; -1 where there is none."""
-    select = "SELECT number, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1) FROM store WHERE number"
+    select = "SELECT number, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1) FROM store_record WHERE number"
     low, high = int(number[0]), int(number[-1])
     if high - low < 8 * len(number):
         rows = connection.execute(f"{select} BETWEEN ? AND ? ORDER BY number", (low, high)).fetchall()
@@ -89,14 +89,14 @@ def poll_span(connection: sqlite3.Connection, number: Ints) -> tuple[Ints, Ints]
 def newest_poll(connection: sqlite3.Connection) -> int | None:
     """The newest poll of all, microseconds; None when there is no poll."""
     newest: int | None
-    (newest,) = connection.execute("SELECT max(last_poll_us) FROM store").fetchone()
+    (newest,) = connection.execute("SELECT max(last_poll_us) FROM store_record").fetchone()
     return newest
 
 
 def ids_of(connection: sqlite3.Connection, number: Sequence[int]) -> list[str]:
     """The ids of the stores of those numbers, in order of number."""
     marks = ",".join("?" * len(number))
-    rows = connection.execute(f"SELECT store_id FROM store WHERE number IN ({marks}) ORDER BY number", number)
+    rows = connection.execute(f"SELECT store_id FROM store_record WHERE number IN ({marks}) ORDER BY number", number)
     return [store_id for (store_id,) in rows]
 
 
@@ -104,7 +104,7 @@ def heard_counts(connection: sqlite3.Connection, since_us: int, until_us: int) -
     """How many stores were polled by `until_us`; of them, how many have their newest poll in `[since_us, until_us]`, and after."""
     counts = connection.execute(
         "SELECT count(*), count(CASE WHEN last_poll_us BETWEEN :since AND :until THEN 1 END), "
-        "count(CASE WHEN last_poll_us > :until THEN 1 END) FROM store WHERE first_poll_us <= :until",
+        "count(CASE WHEN last_poll_us > :until THEN 1 END) FROM store_record WHERE first_poll_us <= :until",
         {"since": since_us, "until": until_us},
     ).fetchone()
     return int(counts[0]), int(counts[1]), int(counts[2])
@@ -113,7 +113,7 @@ def heard_counts(connection: sqlite3.Connection, since_us: int, until_us: int) -
 def numbers_polled_after(connection: sqlite3.Connection, as_of_us: int, most: int) -> Ints:
     """The lowest numbers, ascending, of stores that were polled by the as-of and after it; at most so many."""
     rows = connection.execute(
-        "SELECT number FROM store WHERE first_poll_us <= :as_of AND last_poll_us > :as_of ORDER BY number LIMIT :most",
+        "SELECT number FROM store_record WHERE first_poll_us <= :as_of AND last_poll_us > :as_of ORDER BY number LIMIT :most",
         {"as_of": as_of_us, "most": most},
     ).fetchall()
     return np.array(rows, dtype=np.int64).reshape(-1)
@@ -122,7 +122,8 @@ def numbers_polled_after(connection: sqlite3.Connection, as_of_us: int, most: in
 def poll_spans(connection: sqlite3.Connection, until_us: int) -> tuple[Ints, Ints, Ints]:
     """Number, first and newest poll of each store that was polled by `until_us`, by number."""
     rows = connection.execute(
-        "SELECT number, first_poll_us, last_poll_us FROM store WHERE first_poll_us <= ? ORDER BY number", [until_us]
+        "SELECT number, first_poll_us, last_poll_us FROM store_record WHERE first_poll_us <= ? ORDER BY number",
+        [until_us],
     ).fetchall()
     number, first, last = np.array(rows, dtype=np.int64).reshape(-1, 3).T.copy()
     return number, first, last
@@ -130,7 +131,7 @@ def poll_spans(connection: sqlite3.Connection, until_us: int) -> tuple[Ints, Int
 
 def names_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[tuple[str], tuple[str, ...]]:
     """Name and group of those stores, each empty where there is none."""
-    return facts(connection, "SELECT store_id, name, group_name FROM store WHERE store_id IN", store_ids, keys=1)
+    return facts(connection, "SELECT store_id, name, group_name FROM store_record WHERE store_id IN", store_ids, keys=1)
 
 
 def replace_names(connection: sqlite3.Connection, names: dict[tuple[str], tuple[str, ...]]) -> None:
@@ -139,7 +140,7 @@ def replace_names(connection: sqlite3.Connection, names: dict[tuple[str], tuple[
         return
     number = numbers(connection, [store_id for (store_id,) in names])
     connection.executemany(
-        "UPDATE store SET name = ?, group_name = ? WHERE number = ?",
+        "UPDATE store_record SET name = ?, group_name = ? WHERE number = ?",
         [(*said, store) for store, said in zip(number.tolist(), names.values(), strict=True)],
     )
     schedule_changed(connection)
@@ -159,12 +160,17 @@ def facts(
 def remove(connection: sqlite3.Connection, store_id: str) -> None:
     """Forget the store with its hours, its zones and, week by week, its polls."""
     number, first, last = connection.execute(
-        "SELECT number, first_poll_us, last_poll_us FROM store WHERE store_id = ?", [store_id]
+        "SELECT number, first_poll_us, last_poll_us FROM store_record WHERE store_id = ?", [store_id]
     ).fetchone()
     if first is not None:
         weeks = range(first // WEEK_US, last // WEEK_US + 1)
         connection.executemany("DELETE FROM poll_week WHERE week = ? AND store = ?", [(week, number) for week in weeks])
-    for table, column in (("hours", "store"), ("special_hours", "store"), ("timezone", "store"), ("store", "number")):
+    for table, column in (
+        ("hours", "store"),
+        ("special_hours", "store"),
+        ("timezone", "store"),
+        ("store_record", "number"),
+    ):
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", [number])
     schedule_changed(connection)
 
@@ -199,9 +205,7 @@ def schedule_changed(connection: sqlite3.Connection) -> None:
 
 
 _Row = tuple[int, str, int, int, str, str]
-_SELECT = (
-    "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1), name, group_name FROM store"
-)
+_SELECT = "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1), name, group_name FROM store_record"
 
 
 def _store_rows(rows: Sequence[_Row]) -> StoreRows:
