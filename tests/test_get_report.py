@@ -155,7 +155,7 @@ def test_format_json_of_full_columns_has_null_where_the_csv_is_empty(client: Fla
 
 
 def test_format_json_of_no_stores_is_an_empty_list(app: Flask, client: FlaskClient, settings: Settings) -> None:
-    for table in ("poll_week", "hours", "timezone", "store"):
+    for table in ("poll_week", "hours", "timezone", "store_record"):
         sql(settings.database, f"DELETE FROM {table}")
     report_id = client.post("/trigger_report", json={"as_of": "2024-10-14T12:00:00Z"}).json["report_id"]
     assert get(client, report_id, "json").json["rows"] == []
