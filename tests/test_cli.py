@@ -42,6 +42,11 @@ def test_load_data_without_a_path_loads_the_data_folder_and_says_what_became_of_
     assert query(database(home), "SELECT count(*) FROM poll") == [(2,)]
 
 
+def test_the_summary_counts_one_rejected_row_in_the_singular(run: Run, home: Path) -> None:
+    done = run("load-data", put(home / "a.csv", csv(POLLS, "s,2023-01-22 10:00:00,maybe")))
+    assert done.out.endswith("`storemon rejects --load 1` lists the 1 rejected row.\n")
+
+
 def test_large_numbers_in_the_summary_have_separators(run: Run, home: Path) -> None:
     rows = [f"s{n},2023-01-22 10:00:00,active" for n in range(1234)]
     done = run("load-data", put(home / "a.csv", csv(POLLS, *rows)))

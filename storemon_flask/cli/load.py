@@ -84,7 +84,9 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
             err=True,
         )
     if result.rejected:
-        click.echo(f"`storemon rejects --load {result.load}` lists the {result.rejected:,} rejected rows.")
+        click.echo(
+            f"`storemon rejects --load {result.load}` lists the {result.rejected:,} rejected {'row' if result.rejected == 1 else 'rows'}."
+        )
     if result.failed or (strict and result.rejected):
         ctx.exit(1)
 
