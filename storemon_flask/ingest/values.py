@@ -38,8 +38,8 @@ ID_ERROR = (
 ID_INVISIBLE = "store_id contains an invisible character ({}); remove it"
 INSTANT_FORM = "timestamp_utc is not a date and time (YYYY-MM-DD HH:MM:SS[.ffffff] [UTC])"
 INSTANT_NUMBER = (
-    "timestamp_utc is a number, and none since 1970 (9 or 10 digits are seconds, 12 or 13 milliseconds, 15 or 16 microseconds; "
-    "no exponent)"
+    "timestamp_utc is a number, but not of seconds, milliseconds or microseconds since 1970 "
+    "(9 or 10 digits are seconds, 12 or 13 milliseconds, 15 or 16 microseconds; no exponent)"
 )
 INSTANT_RANGE = "timestamp_utc is a date or time that does not exist"
 INSTANT_EARLY = "timestamp_utc is before 1970"
