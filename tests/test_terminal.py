@@ -28,7 +28,7 @@ ENCODINGS = pytest.mark.parametrize(
         pytest.param(LATIN, id="latin-1"),
         pytest.param({"PYTHONIOENCODING": "cp1252"}, id="cp1252", marks=pytest.mark.slow),
         pytest.param({"PYTHONIOENCODING": "ascii"}, id="ascii", marks=pytest.mark.slow),
-        pytest.param(PLAIN_C, id="C"),
+        pytest.param(PLAIN_C, id="C", marks=pytest.mark.slow),
     ],
 )
 COMMANDS = [
@@ -118,7 +118,7 @@ def test_the_same_holds_below_flask(fleet: Path, variables: dict[str, str]) -> N
 
 
 @pytest.mark.parametrize("program", [STOREMON, [sys.executable, "-m", "flask", "--app", "storemon_flask"]])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_command_whose_reader_has_left_ends_as_it_would_have(
     fleet: Path, program: list[str], unbuffered: str
 ) -> None:
