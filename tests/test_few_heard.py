@@ -24,7 +24,7 @@ from storemon_flask.storage.db import Database
 
 OLD = "2024-10-14 12:00:00"
 STRAY = "2026-11-20 09:00:00"
-TEN = "0 of the 10 stores polled in the week up to 2024-10-14 12:00 UTC have a poll since then, and 1 other store has; what came since is unknown of all others"
+TEN = "0 of the 10 stores polled in the week up to 2024-10-14 12:00 UTC have a poll since then, and 1 other store has; nothing is known of the others since then"
 
 
 def polls(*ids: str, at: str = OLD) -> str:
@@ -84,7 +84,7 @@ def test_a_report_of_the_time_between_says_that_nobody_is_heard(stray: FlaskClie
     report_id = stray.post("/trigger_report", json={"as_of": "2025-06-01T00:00:00Z"}).json["report_id"]
     assert stray.get(f"/get_report?report_id={report_id}&format=json").json["method"]["note"] == (
         "0 of the 10 stores polled in the week up to 2024-10-14 12:00 UTC have a poll since then; "
-        "what came since is unknown of all others"
+        "nothing is known of the others since then"
     )
 
 
@@ -139,7 +139,7 @@ def test_it_is_said_below_five_percent_and_while_those_heard_are_few(
     push(client, "polls", polls(*fleet))
     push(client, "polls", polls(*fleet[:known], *(f"n{number}" for number in range(new)), at="2024-10-16 12:00:01"))
     note = client.get("/api/v1/stores").json["note"]
-    assert note == (said and f"{said}; what came since is unknown of all others")
+    assert note == (said and f"{said}; nothing is known of the others since then")
 
 
 def test_an_only_store_that_fell_silent_is_named_so(client: FlaskClient) -> None:
@@ -147,7 +147,7 @@ def test_an_only_store_that_fell_silent_is_named_so(client: FlaskClient) -> None
     report_id = client.post("/trigger_report", json={"as_of": "2024-11-14T12:00:00Z"}).json["report_id"]
     assert client.get(f"/get_report?report_id={report_id}&format=json").json["method"]["note"] == (
         "the only store polled in the week up to 2024-10-14 12:00 UTC has no poll since then; "
-        "what came since is unknown of all others"
+        "nothing is known of it since then"
     )
 
 

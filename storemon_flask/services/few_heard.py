@@ -87,4 +87,5 @@ def _words(found: Silence) -> str:
         )
     if found.others:
         said += f", and {found.others:,} other {'store has' if found.others == 1 else 'stores have'}"
-    return f"{said}; what came since is unknown of all others"
+    rest = "it" if found.polled == 1 else "the others"
+    return f"{said}; nothing is known of {rest} since then"
