@@ -140,6 +140,35 @@ def test_every_view_says_unknown_of_pruned_time(
         assert snapshot.columns["unknown_last_week"][place] == (listed["unknown"] + HOUR_US // 200) // (HOUR_US // 100)
 
 
+def test_an_outage_begins_after_the_prune_where_its_first_poll_says(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    """Up for twelve hours after the prune, then down for four days: the same outage however little of it a window touches."""
+    cut = AS_OF - 9 * DAY_US
+    polls = [("s0", cut + hour * HOUR_US, hour < 13 or hour > 108) for hour in range(1, 9 * 24 + 1)]
+    put(database, tmp_path / "feeds", polls, [])
+    prune.run(database, cut, NOW)
+    for hour in range(14, 108, 6):
+        window = {"from": f"{np.datetime64(cut + hour * HOUR_US, 'us')}Z", "to": "2024-10-14T12:00Z"}
+        (row,) = rows(database, settings, kind="outages", windows=[window])
+        assert instant(row["start"]) == cut + 25 * HOUR_US // 2, window
+        assert (row["polls"], row["down_minutes"]) == ("96", "5760.00"), window
+
+
+def test_a_store_is_down_since_the_poll_that_says_so_after_a_prune(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    for hours in range(24, 15 * 24, 11):
+        cut = AS_OF - hours * HOUR_US
+        polls = [("s0", cut + hour * HOUR_US, hour < 13) for hour in range(1, hours + 1)]
+        folder = tmp_path / f"feeds{hours}"
+        home = Database(tmp_path / f"{hours}.db")
+        put(home, folder, polls, [])
+        prune.run(home, cut, NOW)
+        snapshot = store_list.snapshot(home, settings.rules, ZONE, NOW)
+        assert snapshot.columns["since"][0] == cut + 25 * HOUR_US // 2, hours
+
+
 def test_known_downtime_does_not_become_uptime(database: Database, settings: Settings, tmp_path: Path) -> None:
     # Down for a day, then active again for one: what is left of the polls says nothing of the day that was pruned.
     polls = [("s0", AS_OF - hour * HOUR_US, hour <= 24) for hour in range(48, -1, -1)]

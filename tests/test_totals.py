@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import storemon
+from conftest import load_folder, storemon
 from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -114,6 +114,33 @@ def test_every_total_is_that_of_its_stores_rows(
         rows, _ = shaped.compute(connection, plan, shape, question.as_of_us, settings.rules, lambda part: None)
         text = shaped_text.render(shape, plan.columns, plan.groups, rows, "full")
     assert check_totals(text.csv, shape, rows, plan.groups) >= (len(groups) if groups else 4)
+
+
+@pytest.mark.parametrize(
+    ("zone", "by", "first", "last", "period"),
+    [
+        ("Asia/Beirut", "day", "2024-03-30", "2024-04-01", "2024-03-31"),
+        ("Africa/Cairo", "day", "2024-04-25", "2024-04-27", "2024-04-26"),
+        # A Monday and a first of a month without a midnight.
+        ("Asia/Tehran", "week", "2021-03-14", "2021-04-02", "2021-03-22"),
+        ("America/Asuncion", "month", "2023-09-20", "2023-10-10", "2023-10"),
+    ],
+)
+def test_a_date_without_a_midnight_is_one_period_with_that_date_elsewhere(
+    database: Database, settings: Settings, tmp_path: Path, zone: str, by: str, first: str, last: str, period: str
+) -> None:
+    (tmp_path / "polls.csv").write_text(f"store_id,timestamp_utc,status\na,{first}T12:00Z,active\n")
+    (tmp_path / "zones.csv").write_text(f"store_id,timezone_str\na,{zone}\nb,Europe/London\n")
+    (tmp_path / "stores.csv").write_text("store_id,name,group\na,A,North\nb,B,North\n")
+    load_folder(database, tmp_path)
+    shape = {"by": by, "windows": [{"from": first, "to": last}], "totals": True}
+    asked = reports.Asked(int(np.datetime64(f"{last}T23:00", "us").astype(np.int64)), "full", None, shape)
+    question = reports.ask(database, asked, "America/Chicago", 10**6)
+    text = reports.compute(database, question, settings.rules, "America/Chicago").csv
+    rows = [row for row in csv.DictReader(io.StringIO(text)) if row["period"] == period]
+    assert [row["kind"] for row in rows] == ["store", "store", "group", "fleet"]
+    assert float(rows[2]["business_hours"]) == sum(float(row["business_hours"]) for row in rows[:2])
+    assert rows[2]["business_hours"] == rows[3]["business_hours"]
 
 
 def made_rows(seed: int, stores: int, days: int, windows: int) -> shaped.Rows:

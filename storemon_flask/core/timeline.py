@@ -169,7 +169,7 @@ def may_start_earlier(openings: Openings, evidence: Evidence, first: Ints, read_
     """For each poll `first` that begins a run: whether polls before `read_from_us`, which were not read, could be of that run.
 
     Those polls speak for nothing from a reach after `read_from_us` on. So they cannot when the store has an earlier poll that was
-    read, or business time between there and the run: it is unknown. Nor when the run begins where the polls before were pruned.
+    read, or business time between there and the run: it is unknown. Nor when all polls before `read_from_us` were pruned.
     """
     opening, left = evidence.opening[first], evidence.left_us[first]
     silent_us = read_from_us + 2 * rules.reach_us if rules.method != "nearest" else read_from_us + rules.reach_us
@@ -179,7 +179,8 @@ def may_start_earlier(openings: Openings, evidence: Evidence, first: Ints, read_
     previous = np.maximum(opening - 1, 0)
     unknown_opening = (opening > 0) & (openings.store[previous] == openings.store[opening])
     unknown_opening &= openings.end_us[previous] > silent_us
-    may: Bools = ~(earlier_poll | unknown_in_opening | unknown_opening) & (left > evidence.complete_from_us)
+    # Where the run begins tells nothing of pruned polls: the first poll read speaks back to there across polls not read.
+    may: Bools = ~(earlier_poll | unknown_in_opening | unknown_opening) & (read_from_us > evidence.complete_from_us)
     return may
 
 

@@ -80,8 +80,8 @@ def _periods(shape: Shape, body: Rows) -> tuple[Ints, dict[str, list[str]]]:
     local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
     if not shape.by:
         return np.zeros(len(local), dtype=np.int64), {}
-    # A date is one period in every zone, an hour is one instant.
-    key = local - offset * SECOND_US if shape.by == "hour" else local
+    # A date is one period in every zone, also where its midnight is skipped and it begins at 01:00; an hour is one instant.
+    key = local - offset * SECOND_US if shape.by == "hour" else local // DAY_US
     _, period = np.unique(key, return_inverse=True)
     # Seconds until 2200 are less than 2^33. Two hours of one night can show the same wall clock, and differ in their offset, which is less than a day.
     named = (local // SECOND_US << 18) + offset + DAY_US // SECOND_US
