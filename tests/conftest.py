@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import hypothesis
 import pytest
@@ -65,6 +66,35 @@ silent,0.00,0.00,0.00,0.00,0.00,0.00
 worked,0.00,1.74,1.74,60.00,1.26,1.26
 """
 NO_POLLS = "no polls loaded; run `storemon load-data`"
+
+
+_DATABASES: WeakSet[Database] = WeakSet()
+# Kept until they are closed: one that is collected before would be warned of.
+_NEW_DATABASES: list[Database] = []
+_make_database = Database.__init__
+
+
+def _make_known_database(self: Database, path: Path) -> None:
+    _make_database(self, path)
+    _DATABASES.add(self)
+    _NEW_DATABASES.append(self)
+
+
+Database.__init__ = _make_known_database  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Close what a test left open: Python 3.13 warns of a connection that is collected, in whichever test that happens.
+
+    A database that outlives the test opens new connections at its next use.
+    """
+    try:
+        yield
+    finally:
+        for database in list(_DATABASES):
+            database.close()
+        _NEW_DATABASES.clear()
 
 
 def pytest_xdist_auto_num_workers() -> int:
