@@ -105,6 +105,7 @@ def test_what_the_terminal_lacks_is_replaced_and_csv_stays_utf_8(fleet: Path) ->
     assert not (fleet / "-").exists()
 
 
+@pytest.mark.slow
 @ENCODINGS
 def test_the_same_holds_below_flask(fleet: Path, variables: dict[str, str]) -> None:
     flask = [sys.executable, "-m", "flask", "--app", "storemon_flask"]
