@@ -85,9 +85,13 @@ def sound(connection: sqlite3.Connection) -> None:
 
 def polls(connection: sqlite3.Connection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Store (the number in its id), instant in microseconds and word of every poll; fails for a week that is not in order."""
+    # Before the last step of the schema the table had the name that a view has now.
+    (table,) = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('store', 'store_record')"
+    ).fetchone()
     rows = connection.execute(
         "SELECT week, CAST(substr(store_id, 2) AS INTEGER), polls, first_poll_us, last_poll_us "
-        "FROM poll_week JOIN store_record ON number = store ORDER BY store, week"
+        f"FROM poll_week JOIN {table} ON number = store ORDER BY store, week"
     ).fetchall()
     stores, instants, words = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, bool)]
     for week, store, blob, first_us, last_us in rows:
@@ -178,7 +182,7 @@ def make_old(database: Path, steps: Iterable[object], ledger: Ledger, batches: i
         for store in range(ledger.shape.stores):
             span = (store + 1, f"s{store}", int(seconds[0]) * 1_000_000, int(seconds[-1]) * 1_000_000)
             connection.execute(
-                "INSERT INTO store_record (number, store_id, first_poll_us, last_poll_us) VALUES (?, ?, ?, ?)", span
+                "INSERT INTO store (number, store_id, first_poll_us, last_poll_us) VALUES (?, ?, ?, ?)", span
             )
             packed = seconds * 2_000_000 + active(seconds % HOUR_S, np.array(store), seconds)
             for week in np.unique(weeks).tolist():
