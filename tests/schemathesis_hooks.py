@@ -30,7 +30,8 @@ HEADERS: Final = {
 }
 VALUES: Final = {
     "polls": ("2024-10-14 11:15:00 UTC", "inactive"),
-    "hours": (0, "09:00", "17:30", "2024-10-01"),
+    # A day of both numberings: 0 to 6, and 1 to 7 with `days=iso`.
+    "hours": (1, "09:00", "17:30", "2024-10-01"),
     "special_hours": ("2024-12-25", "", ""),
     "timezones": ("Europe/Berlin", ""),
     "stores": ("Broadway 12", "north"),
@@ -80,6 +81,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         _fit_shape(query, in_a_body=False)
     if path.startswith("/api/v1/feeds"):
         _fit_feed(case, path.rpartition("/")[2], str(query.get("atomic", 0)) == "1")
+    if path.startswith("/api/v1/stores/") and "as_of" in query:
+        query["as_of"] = "2024" + query["as_of"][4:]
     if path.endswith("/timeline") and query:
         _fit_range(query)
 
