@@ -7,6 +7,7 @@ import click
 from storemon_flask import create_app, logs
 from storemon_flask.server import serve
 from storemon_flask.settings import log_format
+from storemon_flask.web.guard import warn
 
 if __name__ == "__main__":
     try:
@@ -19,3 +20,6 @@ if __name__ == "__main__":
         sys.exit(error.exit_code)
 else:
     app = create_app()
+    warn(app)
+    # A server may make processes of this one; none may share a connection.
+    app.extensions["storemon"].database.close()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask import cli, logs, zonedata
+from storemon_flask import cli, logs
 from storemon_flask.cli import door as doors
 from storemon_flask.errors import StoremonError
 
@@ -89,19 +89,14 @@ def serve(
     """
     from storemon_flask.jobs.lock import server_lock
     from storemon_flask.services import memory
-    from storemon_flask.settings import unknown
-    from storemon_flask.web import ops
+    from storemon_flask.web import guard, ops
 
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
     logs.to_stderr(settings.log_format)
-    for sentence in unknown(settings.home):
-        log.warning(sentence)
-    old_zones = zonedata.old_sentence(time.gmtime().tm_year)
-    if old_zones:
-        log.warning(old_zones)
     memory.one_arena()
     with _signals_interrupt(runner.stop_waiting), server_lock(settings.database) as in_order:
+        guard.warn(app, host_is_judged=True)
         server = _guarded(app, settings, insecure)
         try:
             runner.database.prepare()

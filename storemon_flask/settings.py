@@ -3,18 +3,25 @@
 Option > environment variable > `.env` in the home folder > default. Relative paths start at the home folder.
 """
 
+import codecs
+import io
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+import stat
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from storemon_flask import zonedata
 from storemon_flask.errors import SettingsError
 from storemon_flask.rules import HOUR_US, MINUTE_US, Rules
+
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,19 +223,16 @@ class Settings:
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of this machine.
 
-    `SettingsError` names the variable, its value and what is allowed when one of them is wrong.
+    `SettingsError` names the variable, its value and what is allowed when one of them is wrong; the file and the line when a
+    line of `.env` cannot be read, or when a name looks as if it should have been STOREMON_API_KEY.
     """
     environ = os.environ if environ is None else environ
-    home = Path(environ.get("STOREMON_HOME") or ".").absolute()
-    texts = {**_dotenv(home / ".env"), **environ}
+    home = _home(environ)
+    lines = _read_dotenv(home / ".env", environ)
+    _refuse_a_misspelt_key(lines, environ)
     values: dict[str, Any] = {"home": home}
     for knob in KNOBS:
-        text = texts.get(knob.name) or knob.default
-        try:
-            values[knob.field] = knob.read(text if knob.secret else text.strip())
-        except (ValueError, OverflowError):
-            found = f"has {len(text)} characters that are not shown" if knob.secret else f"is {text!r}"
-            raise SettingsError(f"{knob.name} {found}; it must be {knob.allowed}") from None
+        values[knob.field] = _value(knob, lines, environ)
     for field in ("database", "reports_dir"):
         values[field] = home / values[field]
     settings = Settings(**values)
@@ -245,38 +249,208 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def _home(environ: Mapping[str, str]) -> Path:
+    text = environ.get("STOREMON_HOME", ".")
+    if not text.strip():
+        raise SettingsError(
+            "STOREMON_HOME is empty; it must be a path, or not be set (then it is the working directory)"
+        )
+    return Path(text).absolute()
+
+
+def _value(knob: Knob, lines: "Mapping[str, DotenvLine]", environ: Mapping[str, str]) -> Any:
+    line = lines.get(knob.name)
+    if knob.name in environ:
+        text, where = environ[knob.name], ""
+    elif line is not None:
+        text, where = line.value, f"{line.where}: "
+    else:
+        text, where = knob.default, ""
+    try:
+        return knob.read(text if knob.secret else text.strip())
+    except (ValueError, OverflowError):
+        shown = f"has {len(text)} characters that are not shown" if knob.secret else f"is {text!r}"
+        if not text:
+            # Nothing is never taken for the default: a variable that was to be filled in and was not is a mistake.
+            shown = "is empty"
+        raise SettingsError(f"{where}{knob.name} {shown}; it must be {knob.allowed}") from None
+
+
 def log_format(environ: Mapping[str, str] | None = None) -> str:
     """How the server logs, as far as it is known when another setting is wrong; `text` when this one is."""
     environ = os.environ if environ is None else environ
-    try:
-        texts = {**_dotenv(Path(environ.get("STOREMON_HOME") or ".").absolute() / ".env"), **environ}
-    except SettingsError:
-        texts = dict(environ)
-    return "json" if (texts.get("STOREMON_LOG_FORMAT") or "").strip() == "json" else "text"
+    text = environ.get("STOREMON_LOG_FORMAT")
+    if text is None:
+        try:
+            line = _read_dotenv(_home(environ) / ".env", environ).get("STOREMON_LOG_FORMAT")
+        except SettingsError:
+            line = None
+        text = line.value if line is not None else ""
+    return "json" if text.strip() == "json" else "text"
+
+
+_PREFIX: Final = "STOREMON_"
+_KEY: Final = "STOREMON_API_KEY"
+_KNOWN: Final = frozenset(knob.name for knob in KNOBS) | {"STOREMON_HOME"}
+_WORDS_OF_KEYS: Final = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
 def unknown(home: Path, environ: Mapping[str, str] | None = None) -> list[str]:
     """A sentence for each name that begins with STOREMON_ and is no setting: a misspelt one would be ignored in silence."""
-    prefix = "STOREMON_"
-    known = {knob.name.removeprefix(prefix) for knob in KNOBS} | {"HOME"}
-    names = {*_dotenv(home / ".env"), *(os.environ if environ is None else environ)}
-    found = []
-    for name in sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)):
-        if name not in known:
+    environ = os.environ if environ is None else environ
+    lines = _read_dotenv(home / ".env", environ)
+    sentences = []
+    for name in sorted({*lines, *environ} - _KNOWN):
+        if name not in environ and _looks_like_the_key(name):
+            # Where the = is missing, the name is a piece of the key.
+            sentences.append(f"{lines[name].where}: the name is no setting; did you mean {_KEY}?")
+        elif _folded(name).startswith(_folded(_PREFIX)):
             from difflib import get_close_matches
 
-            near = get_close_matches(name, known, 1)
-            found.append(f"{prefix}{name} is no setting{f'; did you mean {prefix}{near[0]}?' if near else ''}")
-    return found
+            near = get_close_matches(
+                name.upper().removeprefix(_PREFIX), {one.removeprefix(_PREFIX) for one in _KNOWN}, 1
+            )
+            sentences.append(f"{name} is no setting{f'; did you mean {_PREFIX}{near[0]}?' if near else ''}")
+    if "STOREMON_HOME" in lines and "STOREMON_HOME" not in environ:
+        sentences.append(
+            f"{lines['STOREMON_HOME'].where}: STOREMON_HOME says where .env is, so it counts in the environment only"
+        )
+    return sentences
 
 
-def _dotenv(path: Path) -> dict[str, str]:
-    if not path.is_file():
+def _folded(name: str) -> str:
+    """The name without what is easily mistaken in one: case, signs between words, full-width and invisible characters."""
+    return re.sub(r"[^A-Z0-9]", "", unicodedata.normalize("NFKC", name).upper())
+
+
+def _looks_like_the_key(name: str) -> bool:
+    folded, key = _folded(name), _folded(_KEY)
+    if name in _KNOWN or not any(word in folded for word in _WORDS_OF_KEYS):
+        return False
+    if folded.startswith(_folded(_PREFIX)):
+        return True
+    if abs(len(folded) - len(key)) > 2:
+        return False
+    from difflib import SequenceMatcher
+
+    return SequenceMatcher(None, folded, key).ratio() > 0.9
+
+
+def _refuse_a_misspelt_key(lines: "Mapping[str, DotenvLine]", environ: Mapping[str, str]) -> None:
+    """`SettingsError` when a key seems to be meant and none is set: the server would be open to everybody."""
+    if _KEY in environ or _KEY in lines:
+        return
+    for name in sorted({*lines, *environ}):
+        if _looks_like_the_key(name):
+            which = f"{name} is no setting" if name in environ else f"{lines[name].where}: the name is no setting"
+            raise SettingsError(
+                f"{which}, and {_KEY} is not set; if that is what you mean, write its name so "
+                f"({_KEY}=none says that there is no key)"
+            )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DotenvLine:
+    """What a line of `.env` gives to a name."""
+
+    where: str
+    value: str
+
+
+# What python-dotenv takes for a name may hold what was meant as a value.
+_DOTENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_CONTROL: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
+_NEWLINE: Final = re.compile(r"\r\n|\n|\r")
+
+
+def _read_dotenv(path: Path, environ: Mapping[str, str]) -> dict[str, DotenvLine]:
+    """Each name of `.env` with its value. `SettingsError` for the first line that cannot be read: it may have been the key.
+
+    No message repeats anything of a line that could not be read.
+    """
+    text = _dotenv_text(path)
+    if text is None:
         return {}
     # Not before there is a file: what most starts do not need they do not wait for.
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
+    lines: dict[str, DotenvLine] = {}
+    for number, binding in _numbered(parse_stream(io.StringIO(text))):
+        where = f"{path}, line {number}"
+        if binding.error or (binding.key is not None and not _is_plain(binding)):
+            raise SettingsError(
+                f"{where}: this line cannot be read; it must be NAME=value. A value in quotes ends with the same quote, on the "
+                "same line, with nothing but a comment (# ...) after it"
+            )
+        if binding.key is None or binding.value is None:
+            continue
+        if binding.key in lines and _folded(binding.key).startswith(_folded(_PREFIX)):
+            raise SettingsError(
+                f"{where}: {binding.key} is there twice ({lines[binding.key].where}); remove one of the lines"
+            )
+        lines[binding.key] = DotenvLine(where, _resolved(binding.key, binding.value, where, lines, environ))
+    return lines
+
+
+def _dotenv_text(path: Path) -> str | None:
+    """The text of the file; None when there is none."""
     try:
-        return {name: value for name, value in dotenv_values(path).items() if value is not None}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from None
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _no_dotenv(path, "it is no file")
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise _no_dotenv(path, "it is a link to a file that does not exist") from None
+        return None
+    except OSError as error:
+        raise _no_dotenv(path, error.strerror or str(error)) from None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        # The error itself would repeat a part of the line.
+        start = error.start
+    else:
+        control = _CONTROL.search(text)
+        if control is None:
+            return text
+        start = len(text[: control.start()].encode())
+    number = data.count(b"\n", 0, start) + 1
+    raise _no_dotenv(path, f"line {number} is not UTF-8 text")
+
+
+def _no_dotenv(path: Path, reason: str) -> SettingsError:
+    return SettingsError(
+        f"{path} cannot be read: {reason}; it must be a UTF-8 text file of lines NAME=value that this user may read, or not be there"
+    )
+
+
+def _numbered(bindings: "Iterator[Binding]") -> "Iterator[tuple[int, Binding]]":
+    """Each binding with the number of its line; python-dotenv counts from the blank lines before it."""
+    for binding in bindings:
+        before = binding.original.string[: -len(binding.original.string.lstrip()) or None]
+        yield binding.original.line + len(_NEWLINE.findall(before)), binding
+
+
+def _is_plain(binding: "Binding") -> bool:
+    """Whether it has a name and a value, and none that runs on into a line with a setting because its quote stays open."""
+    name, value = binding.key or "", binding.value
+    if value is None or not _DOTENV_NAME.fullmatch(name):
+        return False
+    _, *others = _NEWLINE.split(binding.original.string.strip())
+    return not others or not (name.upper().startswith(_PREFIX) or any(_PREFIX in line.upper() for line in others))
+
+
+def _resolved(name: str, value: str, where: str, lines: Mapping[str, DotenvLine], environ: Mapping[str, str]) -> str:
+    """The value with what `${NAME}` and `${NAME:-default}` in it stand for: an earlier line, or the environment."""
+    if "${" not in value:
+        return value
+    from dotenv.variables import Variable, parse_variables
+
+    known = {**environ, **{earlier: line.value for earlier, line in lines.items()}}
+    atoms = list(parse_variables(value))
+    for atom in atoms:
+        if isinstance(atom, Variable) and atom.default is None and atom.name not in known and name in _KNOWN:
+            raise SettingsError(
+                f"{where}: the value of {name} names a variable (${{...}}) that is not set; set it, or write the value itself"
+            )
+    return "".join(atom.resolve(known) for atom in atoms)

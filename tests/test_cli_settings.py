@@ -89,7 +89,7 @@ def test_a_gap_longer_than_twice_the_reach_is_refused(home: Path) -> None:
 
 def test_the_environment_goes_before_the_dotenv_file_and_that_before_the_default(home: Path) -> None:
     put(home / ".env", "STOREMON_PORT=1234\nSTOREMON_REACH_HOURS='12'\n")
-    found = settings.load({"STOREMON_HOME": str(home), "STOREMON_PORT": "4321", "STOREMON_HOST": ""})
+    found = settings.load({"STOREMON_HOME": str(home), "STOREMON_PORT": "4321"})
     assert (found.port, found.reach_us, found.host) == (4321, 12 * 3_600_000_000, "127.0.0.1")
     assert found.database == home / "instance" / "storemon.db"
     assert found.with_options(port=99, host=None).port == 99
@@ -115,7 +115,7 @@ def test_a_misspelt_setting_is_said_and_the_nearest_is_named(home: Path) -> None
         "STOREMON_NOTHING_LIKE_IT is no setting",
         "STOREMON_PROT is no setting; did you mean STOREMON_PORT?",
     ]
-    told = [line for line in storemon(home, "info").stdout.splitlines() if line.startswith("ignored")]
+    told = [line for line in storemon(home, "info").stdout.splitlines() if line.startswith("warning")]
     assert [line.split(maxsplit=1)[1] for line in told] == ["STOREMON_PROT is no setting; did you mean STOREMON_PORT?"]
 
 

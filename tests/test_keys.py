@@ -188,7 +188,8 @@ def test_a_wrong_key_in_the_settings_is_refused_without_being_shown(tmp_path: Pa
         f"STOREMON_API_KEY has {len(text)} characters that are not shown; "
         "it must be 16 to 1000 printable ASCII characters without blanks, or none"
     )
-    assert text not in "".join(traceback.format_exception(bad.value))
+    # The lines of a traceback are indented with blanks.
+    assert not text.strip() or text not in "".join(traceback.format_exception(bad.value))
 
 
 def test_a_key_in_the_settings_is_in_no_text_of_them(tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_a_key_in_the_settings_is_in_no_text_of_them(tmp_path: Path) -> None:
     assert ("STOREMON_API_KEY", "set, not shown") in rows
 
 
-@pytest.mark.parametrize("text", [None, "", "none"])
+@pytest.mark.parametrize("text", [None, "none"])
 def test_without_a_key_in_the_settings_there_is_none(tmp_path: Path, text: str | None) -> None:
     environ = {"STOREMON_HOME": str(tmp_path)} | ({} if text is None else {"STOREMON_API_KEY": text})
     assert not settings_.load(environ).api_key

@@ -4,7 +4,6 @@ import csv
 import io
 import platform
 import sqlite3
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +13,8 @@ from pathlib import Path
 from storemon_flask import zonedata
 from storemon_flask.errors import DatabaseError, NotFound
 from storemon_flask.services import prune, report_text
-from storemon_flask.settings import KNOBS, Settings, unknown
+from storemon_flask.services.start_warnings import start_warnings
+from storemon_flask.settings import KNOBS, Settings
 from storemon_flask.storage import loads, polls, reports, stores
 from storemon_flask.storage.db import Database as Database
 from storemon_flask.storage.loads import LoadRow as LoadRow
@@ -64,9 +64,7 @@ def info(settings: Settings, database: Database) -> list[tuple[str, str]]:
     ]
     rows += _counts(database)
     rows += [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
-    old_zones = zonedata.old_sentence(time.gmtime().tm_year)
-    rows += [("warning", old_zones)] if old_zones else []
-    return rows + [("ignored", sentence) for sentence in unknown(settings.home)]
+    return rows + [("warning", sentence) for sentence in start_warnings(settings, database)]
 
 
 def _program() -> str:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import ipaddress
+import logging
 import re
 import socket
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from werkzeug.exceptions import SecurityError
 from storemon_flask.errors import BadRequest, Forbidden
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import keys
+from storemon_flask.services.start_warnings import start_warnings
 from storemon_flask.settings import Settings
 from storemon_flask.web import proxy
 from storemon_flask.web.contract import OPERATIONS, PAGES, Scope
@@ -22,12 +24,14 @@ from storemon_flask.web.contract import OPERATIONS, PAGES, Scope
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+log = logging.getLogger("storemon.server")
 # What a load balancer asks; nothing of it tells a stranger more than whether the service works.
 _OPEN_RULES: Final = ("/healthz", "/readyz")
 # What is asked by the address of the machine, whatever the names are that people call it by.
 _PROBES: Final = (*_OPEN_RULES, "/metrics")
 _READS: Final = ("GET", "HEAD", "OPTIONS")
 _KEY_ALWAYS: Final = "STOREMON_KEY_ALWAYS"
+_WARNED: Final = "STOREMON_WARNED"
 # Longer than any key; what is longer is not even decoded.
 _LONGEST_HEADER: Final = 8192
 _LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
@@ -61,6 +65,7 @@ class _Address(str):
 def register(app: Flask, settings: Settings) -> None:
     """Guard every route of the app. Which names it answers to follows the settings, until `listens` says more."""
     listens(app, settings, keyed=bool(settings.api_key))
+    app.before_request(_warn_if_nobody_has)
     app.before_request(_check)
     app.after_request(secure)
     app.wsgi_app = _Hosts(app, app.wsgi_app)  # type: ignore[method-assign]
@@ -70,6 +75,20 @@ def listens(app: Flask, settings: Settings, keyed: bool) -> None:
     """Say where the app is reached, and whether it starts with a key: then it never opens, whatever becomes of the database."""
     app.config["TRUSTED_HOSTS"] = trusted_hosts(settings, keyed)
     app.config[_KEY_ALWAYS] = keyed
+
+
+def warn(app: Flask, host_is_judged: bool = False) -> None:
+    """Log what whoever starts a server should know, as `start_warnings`."""
+    app.config[_WARNED] = True
+    runner: Runner = app.extensions["storemon"]
+    for sentence in start_warnings(runner.settings, runner.database, host_is_judged):
+        log.warning(sentence)
+
+
+def _warn_if_nobody_has() -> None:
+    # Another WSGI server has no start that this app sees but its first request.
+    if not current_app.config.get(_WARNED):
+        warn(current_app)
 
 
 def keyed() -> bool:
