@@ -78,7 +78,10 @@ def test_a_file_that_is_no_feed_fails_the_command_and_the_others_are_loaded(
     done = run("load-data", bad, example, home / "missing.csv")
     assert done.code == 1
     assert line(done, "polls.csv") == ["polls", "2", "2", "0", "0", "0", "0"]
-    assert f"Not loaded: {bad}: the header fits no feed: found a, b, c; expected one of polls: store_id" in done.err
+    assert (
+        f"Not loaded: {bad}: the header fits no feed: it has 3 columns, of which storemon knows none; expected one of polls: store_id"
+        in done.err
+    )
     assert f"Not loaded: {home / 'missing.csv'} does not exist" in done.err
 
 
@@ -97,13 +100,19 @@ NO_FEED = {
     "tabs": (b"store_id\ttimestamp_utc\tstatus\n", "separated by tabs"),
     "bars": (b"store_id|timestamp_utc|status\n", "separated by vertical bars"),
     "two feeds": (b"store_id,timestamp_utc,status,timezone_str\n", "fits two feeds, polls and timezones"),
-    "a missing column": (b"store_id,timestamp_utc\n", "fits no feed: found store_id, timestamp_utc;"),
-    "a column twice": (b"store_id,status,timestamp_utc,Status\n", "names one column of polls twice (status, Status)"),
+    "a missing column": (
+        b"store_id,timestamp_utc\n",
+        "fits no feed: it has 2 columns, of which storemon knows store_id, timestamp_utc;",
+    ),
+    "a column twice": (b"store_id,status,timestamp_utc,Status\n", "names one column of polls twice (status)"),
     "two spellings of a column": (
         b"store_id,day,dayOfWeek,start_time_local,end_time_local\n",
-        "names one column of hours twice (day, dayOfWeek)",
+        "names one column of hours twice (day, dayofweek)",
     ),
-    "no header": (b"s,2023-01-22 10:00:00 UTC,active\n", "found s, 2023-01-22 10:00:00 UTC, active; expected one of"),
+    "no header": (
+        b"s,2023-01-22 10:00:00 UTC,active\n",
+        "it has 3 columns, of which storemon knows none; expected one of",
+    ),
     "UTF-16": ("store_id,timestamp_utc,status\n".encode("utf-16"), "is UTF-16, not UTF-8"),
     "UTF-16 without a mark": ("store_id,timestamp_utc,status\n".encode("utf-16-be"), "NUL bytes"),
     "Latin-1": ("store_id,timestamp_utc,status,größe\n".encode("latin-1"), "the header is not UTF-8 text"),

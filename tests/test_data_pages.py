@@ -119,14 +119,14 @@ def test_all_or_nothing_counts_the_rows_of_every_file_that_fit(client: FlaskClie
 def test_what_is_no_feed_is_said_where_there_is_no_database_yet(client: FlaskClient) -> None:
     answer = put(client, ("<script>x.csv", "a,b\n1,2\n"))
     assert answer.status_code == 422
-    assert "&lt;script&gt;x.csv: the header fits no feed: found a, b" in answer.text
+    assert "&lt;script&gt;x.csv: the header fits no feed: it has 2 columns, of which storemon knows none" in answer.text
     assert "Nothing is loaded yet." in answer.text
 
 
 def test_a_misspelled_feed_is_remembered_with_its_sentence(client: FlaskClient) -> None:
     put(client, ("polls.csv", SMALL_FLEET["polls.csv"]))
     page = client.get(put(client, ("mine.csv", "store,when,status\n1,2,up\n")).headers["Location"]).text
-    assert "the header fits no feed: found store, when, status; expected one of polls" in page
+    assert "the header fits no feed: it has 3 columns, of which storemon knows status; expected one of polls" in page
     assert "✕</span> 1 not loaded" in client.get("/data").text
 
 

@@ -34,8 +34,8 @@ from storemon_flask.settings import Settings
         ("[{},", "application/json", {}, 400, "its list has no end"),
         ("1", "application/json", {}, 400, "it begins with neither { nor ["),
         ("store,when\n", "application/json", {}, 400, "it begins with neither { nor ["),
-        ("store,when\n", "text/plain", {}, 422, "the header fits no feed: found store, when"),
-        ("<polls/>", "application/xml", {}, 422, "the header fits no feed: found <polls/>"),
+        ("store,when\n", "text/plain", {}, 422, "the header fits no feed: it has 2 columns, of which storemon knows none"),
+        ("<polls/>", "application/xml", {}, 422, "the header fits no feed: it has 1 column, of which storemon knows none"),
         (b"[" * 100_000, "application/json", {}, 400, "nested too deeply"),
         (b"\xff\xfea\0", "text/csv", {}, 422, "UTF-16"),
         (b"store_id,\xff\n", "text/csv", {}, 422, "not UTF-8"),
@@ -118,7 +118,10 @@ def test_too_much_is_413_plain_or_packed(small: FlaskClient) -> None:
     ):
         bomb = gzip.compress(body.encode())
         answer = push(small, "polls", bomb, kind, headers={"Content-Encoding": "gzip"})
-        assert problem(answer, 413) == ("body is larger, unpacked, than STOREMON_MAX_BODY_MB allows; send it in parts")
+        assert problem(answer, 413) == (
+            "body is larger, unpacked, than the 1 MB that STOREMON_MAX_BODY_MB allows for all of a request; send it in parts, or "
+            "have that setting raised"
+        )
     with left_to_the_collector():
         assert "1,000,000 bytes" in problem(upload(small, ("a.csv", more)), 413)
 
@@ -133,7 +136,8 @@ def test_a_zip_may_hold_no_more_than_a_body_in_all_its_files(small: FlaskClient)
     assert [file["error"] for file in answer.json["files"]] == [
         None,
         None,
-        "all.zip/2.csv is larger, unpacked, than STOREMON_MAX_BODY_MB allows; send it in parts",
+        "all.zip/2.csv is larger, unpacked, than the 1 MB that STOREMON_MAX_BODY_MB allows for all of a request; send it in parts, or "
+        "have that setting raised",
     ]
 
 

@@ -97,7 +97,7 @@ def test_broken_json_is_still_refused_as_json(client: FlaskClient) -> None:
 
 
 def test_a_header_in_brackets_is_csv_when_it_says_so(client: FlaskClient) -> None:
-    assert "the header fits no feed: found [store_id]" in problem(
+    assert "the header fits no feed: it has 2 columns, of which storemon knows none" in problem(
         push(client, "polls", "[store_id],[x]\n", "text/csv"), 422
     )
 

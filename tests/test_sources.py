@@ -51,6 +51,11 @@ def _bytes(path: Path) -> list[bytes]:
     return found
 
 
+def _read(source: Source) -> list[bytes]:
+    with sources.opened(source) as stream:
+        return [stream.read()]
+
+
 def test_a_file_is_read_whatever_its_name_and_its_packing(tmp_path: Path) -> None:
     for name in ("store_status.csv", "Menu hours.CSV", "bq-results-20230125.csv", "odd name.txt", "-", "é,1.csv"):
         path = put(tmp_path / name, POLL)
@@ -97,6 +102,79 @@ def test_what_is_passed_over_in_a_folder_has_a_reason(tmp_path: Path) -> None:
         "gone.csv": "a link that leads nowhere",
         "pipe.csv": "neither a file nor a folder",
     }
+
+
+def test_links_are_read_only_where_they_stay_in_the_folder(tmp_path: Path) -> None:
+    secret, folder = put(tmp_path / "secret.csv", POLL), tmp_path / "data"
+    put(tmp_path / "data-beside" / "polls.csv", POLL)
+    # As Kubernetes mounts a ConfigMap: the files are links into a folder that is changed as a whole.
+    put(folder / "..2024_10_14" / "polls.csv", POLL)
+    (folder / "..data").symlink_to("..2024_10_14")
+    (folder / "polls.csv").symlink_to("..data/polls.csv")
+    (folder / "copy.csv").symlink_to(folder / "polls.csv")
+    (folder / "out.csv").symlink_to(secret)
+    (folder / "out.zip").symlink_to("../secret.csv")
+    (folder / "beside.csv").symlink_to("../data-beside/polls.csv")
+    (folder / "by.csv").symlink_to("elsewhere/polls.csv")
+    (folder / "elsewhere").symlink_to(tmp_path / "data-beside")
+    (folder / "loop.csv").symlink_to("loop.csv")
+    (folder / "terminal.csv").symlink_to("/dev/tty")
+    out = "a link that leads out of the folder; copy the file there, or name it itself"
+    expected = {
+        **dict.fromkeys(("out.csv", "out.zip", "beside.csv", "by.csv", "elsewhere", "terminal.csv"), out),
+        "loop.csv": "a link that leads nowhere",
+    }
+    (tmp_path / "named").symlink_to(folder)
+    for named in (folder, tmp_path / "named"):
+        assert _names(named) == ["copy.csv", "polls.csv"]
+        assert dict(_passed_over(named)) == expected
+        assert [data for source in sources.find([named]) if isinstance(source, Source) for data in _read(source)] == [
+            POLL,
+            POLL,
+        ]
+    assert _names(folder / "out.csv") == [str(folder / "out.csv")]
+    assert _bytes(folder / "out.csv") == [POLL]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_became_a_link_or_a_pipe_since_the_folder_was_searched_is_not_read(tmp_path: Path, kind: str) -> None:
+    secret, file = put(tmp_path / "secret.csv", POLL), put(tmp_path / "data" / "polls.csv", POLL)
+    (source,) = sources.find([tmp_path / "data"])
+    assert isinstance(source, Source)
+    file.unlink()
+    if kind == "link":
+        file.symlink_to(secret)
+    else:
+        os.mkfifo(file)
+    with pytest.raises(DataError, match="leads out of the folder" if kind == "link" else "neither a file nor a folder"):
+        _read(source)
+
+
+def test_no_text_of_a_file_that_is_no_feed_is_kept(tmp_path: Path, database: Database) -> None:
+    load(database, put(tmp_path / "good.csv", POLL))
+    secrets = (
+        b"root:x:0:0\nhunter2,hunter3\n", b"store_id,hunter2\n", b"store_id,timestamp_utc,status,STATUS,hunter2\n",
+        b"store_id,timestamp_utc,status,timezone,hunter2\n", b"hunter2;store_id\n", b'"hunter2\n', b"hunter2\0", b"\xff\xfehunter2",
+        b"hunter2" * 200_000, b"hunter2,\xff\n", b"hunter2" + b"," * 100_000,
+    )  # fmt: skip
+    for number, secret in enumerate(secrets):
+        path = put(tmp_path / "bad" / f"{number}.csv", secret)
+        put(tmp_path / "bad" / f"{number}.csv.gz", gz(secret))
+        put(tmp_path / "bad" / f"hidden{number}.csv.gz", secret)
+        put_zip(tmp_path / "bad" / f"{number}.zip", {"a.csv": secret, "b.csv.gz": secret})
+        put(tmp_path / "bad" / f"no{number}.zip", secret)
+        assert load(database, path).files[0].error
+    assert load(database, tmp_path / "bad").failed
+    kept = [
+        row
+        for (table,) in query(database.path, "SELECT name FROM sqlite_master WHERE type = 'table'")
+        for row in query(database.path, f"SELECT * FROM {table}")
+    ]
+    assert [row for row in kept if "hunter" in repr(row) or "root:" in repr(row)] == []
+    sentence = query(database.path, "SELECT error FROM load_file WHERE file LIKE '%/0.csv'")[0][0]
+    assert sentence.startswith(
+        "the header fits no feed: it has 1 column, of which storemon knows none; expected one of polls: "
+    )
 
 
 def test_a_workbook_with_the_name_of_a_zip_is_named_as_one(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
     from storemon_flask.services import load
 
     settings = door(ctx).settings
-    found, size = load.find(list(paths) or [settings.data_dir])
+    found, size = load.find(list(paths) or [settings.data_dir], settings.max_body_bytes)
     done: list[FileSummary] = []
     with progress_bar(size, "loading", hidden=size < _WORTH_A_BAR) as bar:
 

@@ -33,6 +33,15 @@ _EXPECTED: Final = "; ".join(
     f"{feed}: {', '.join(f'[{name}]' if name in OPTIONAL.get(feed, ()) else name for name in names)}"
     for feed, names in COLUMNS.items()
 )
+# Every accepted spelling of a column, as people write it.
+_KNOWN: Final[dict[str, str]] = {
+    spelling: name
+    for feed, fields in FEEDS.items()
+    for spellings, name in zip(fields, COLUMNS[feed], strict=True)
+    for spelling in spellings
+}
+# To look at millions of columns takes seconds, and a zip can have a thousand such files.
+MAX_COLUMNS: Final = 10_000
 _DELIMITERS: Final = {";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 
@@ -49,7 +58,14 @@ class Header:
 
 
 def recognise(line: str) -> Header:
-    """The feed whose columns the header line has; `DataError` names what was found when it fits none, or two."""
+    """The feed whose columns the header line has; `DataError` when it fits none, or two.
+
+    The sentence has no text of the line, which may be that of any file: sentences are stored, shown and logged.
+    """
+    if line.count(",") >= MAX_COLUMNS:
+        raise DataError(
+            f"the header has more than {MAX_COLUMNS:,} columns, which no feed has; expected one of {_EXPECTED}"
+        )
     names = _names(line)
     spellings_found = [spelled(name) for name in names]
     fits = []
@@ -59,22 +75,21 @@ def recognise(line: str) -> Header:
         if all(found or name in optional for found, name in zip(columns, COLUMNS[feed], strict=True)):
             twice = next((found for found in columns if len(found) > 1), None)
             if twice:
-                raise DataError(
-                    f"the header names one column of {feed} twice ({', '.join(names[i].strip() for i in twice)}); "
-                    "remove one of them"
-                )
+                which = ", ".join(dict.fromkeys(spellings_found[i] for i in twice))
+                raise DataError(f"the header names one column of {feed} twice ({which}); remove one of them")
             fits.append(Header(feed, len(names), tuple(found[0] if found else -1 for found in columns)))
     if len(fits) == 2 and fits[-1].feed == "stores":
         # An export of polls may name its stores too.
         fits.pop()
     if len(fits) == 1:
         return fits[0]
-    found = ", ".join(name.strip() or "(empty)" for name in names)[:300]
     if fits:
         raise DataError(
-            f"the header fits two feeds, {' and '.join(fit.feed for fit in fits)}: found {found}; expected one of {_EXPECTED}"
+            f"the header fits {'two' if len(fits) == 2 else len(fits)} feeds, {' and '.join(fit.feed for fit in fits)}; expected one of {_EXPECTED}"
         )
-    raise DataError(f"the header fits no feed: found {found}{_delimiter_hint(line)}; expected one of {_EXPECTED}")
+    raise DataError(
+        f"the header fits no feed: {_columns_found(spellings_found)}{_delimiter_hint(line)}; expected one of {_EXPECTED}"
+    )
 
 
 def spelled(name: str) -> str:
@@ -85,6 +100,13 @@ def spelled(name: str) -> str:
 def _names(line: str) -> list[str]:
     fields = read_fields(line.encode(), len(line), range(len(line)))
     return line.split(",") if fields is None else fields
+
+
+def _columns_found(spellings: list[str]) -> str:
+    """How many columns there are, and which of them belong to some feed."""
+    known = list(dict.fromkeys(_KNOWN[spelling] for spelling in spellings if spelling in _KNOWN))
+    count = "1 column" if len(spellings) == 1 else f"{len(spellings):,} columns"
+    return f"it has {count}, of which storemon knows {', '.join(known) or 'none'}"
 
 
 def _delimiter_hint(line: str) -> str:

@@ -1,35 +1,33 @@
 """Finding what to load: files, folders, `.gz` and `.zip`, as named streams of bytes."""
 
-import gzip
-import lzma
 import os
 import re
-import struct
+import stat
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
-from storemon_flask.errors import DataError
+from storemon_flask.errors import DataError, TooLarge
+from storemon_flask.ingest import archives
+from storemon_flask.ingest.archives import Allowance, Gunzip
 
-# What zipfile, gzip and their codecs raise at bytes that are not what they should be.
-_DAMAGED: Final = (
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    gzip.BadGzipFile,
-    zipfile.BadZipFile,
-    NotImplementedError,
-    UnicodeDecodeError,
-    IndexError,
-    struct.error,
-)
+# Each file of a load has a row in the database, and lists of a load show all of them.
+MAX_FILES: Final = 1_000
 _ENDINGS: Final = (".csv", ".csv.gz", ".zip")
 _MEMBER_ENDINGS: Final = (".csv", ".csv.gz")
+_MOST_FILES: Final = (
+    f"one load takes at most {MAX_FILES:,}; load them in several parts, or join files of one feed: a file may have any number "
+    "of rows"
+)
+_TOO_MANY_ENTRIES: Final = (
+    f"the zips of one load may list at most {archives.MAX_ZIP_ENTRIES:,} members of any kind; load them in several parts, or "
+    "without what is no CSV"
+)
 # Nobody expects these to be read, so nobody need be told that they were not.
 _NEVER_DATA: Final = re.compile(
     r"(readme|licen[cs]e|copying|changelog)(\.[a-z]+)?|thumbs\.db|desktop\.ini", re.IGNORECASE
@@ -42,6 +40,7 @@ _WHY_NOT: Final = (
 )
 # A file that every workbook of Excel, and one that every workbook of LibreOffice has: they are zips, too.
 _WORKBOOK_PARTS: Final = ("[Content_Types].xml", "content.xml")
+_LINK_OUT: Final = "a link that leads out of the folder; copy the file there, or name it itself"
 # What browsers and file managers add to the name of a second copy: " (1)", " - Copy", " copy 2", " (another copy)".
 _COPY_MARK: Final = r" ?\(\d{1,4}\)| - copy| copy(?: \d{1,4})?| \((?:another |\d{1,4}(?:st|nd|rd|th) )?copy\)"
 _COPY: Final = re.compile(rf"(?P<before>.+?)(?P<marks>(?:{_COPY_MARK})+)(?P<ending>(?:\.[^./]*)*)", re.IGNORECASE)
@@ -53,6 +52,7 @@ class Source:
 
     `path` is the longer name, for when two files of a load have the same. `form` is csv, json or ndjson, or empty: then the
     content shows it, whatever `label`, its media type, says. `feed` says which feed it must be, and for JSON, which it is.
+    `allowance` is what may come out of it, shared with others where they have one limit (None: as much as there is).
     """
 
     name: str
@@ -62,6 +62,7 @@ class Source:
     form: str = "csv"
     feed: str = ""
     label: str = ""
+    allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +86,44 @@ class PassedOver:
 Found = Source | Unreadable | PassedOver
 
 
-def find(paths: list[Path]) -> list[Found]:
-    """The sources of files and folders, in the order given; a folder's in name order, not recursively."""
-    found: list[Found] = []
+class Finding:
+    """Collects what is found for one load, within the limits on how much of it there may be."""
+
+    def __init__(self, allowance: Callable[[], Allowance | None]) -> None:
+        """`allowance` gives that of the next compressed file: its own, or the one that all share."""
+        self.allowance = allowance
+        self.found: list[Found] = []
+        # How many entries the lists of zips have, of any kind.
+        self.zip_entries = 0
+        self._files = 0
+
+    def add(self, found: Iterable[Found]) -> None:
+        """More of it; `TooLarge` when that is too much."""
+        for one in found:
+            self.found.append(one)
+            self._files += not isinstance(one, PassedOver)
+            if self._files > MAX_FILES:
+                raise TooLarge(f"there are more than {MAX_FILES:,} files, those in zips among them, and {_MOST_FILES}")
+
+
+def find(paths: list[Path], most_bytes: int | None = None) -> list[Found]:
+    """The sources of files and folders, in the order given; a folder's in name order, not recursively.
+
+    `most_bytes` may come out of each compressed file (None: as many as there are); of a zip, out of all its members.
+    """
+
+    def allowance() -> Allowance | None:
+        remedy = "of one compressed file; set it higher, or unpack the file first"
+        return None if most_bytes is None else Allowance(most_bytes, remedy)
+
+    finding = Finding(allowance)
     for path in paths:
         try:
-            found.extend(_folder(path) if path.is_dir() else _file(path, named=True))
+            finding.add(_folder(path, finding) if path.is_dir() else _file(path, None, finding))
         except OSError as error:
-            found.append(Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"))
-    names = Counter(source.name for source in found)
-    return [source if names[source.name] == 1 else replace(source, name=source.path) for source in found]
+            finding.add([Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}")])
+    names = Counter(source.name for source in finding.found)
+    return [source if names[source.name] == 1 else replace(source, name=source.path) for source in finding.found]
 
 
 @contextmanager
@@ -103,7 +132,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
     try:
         with source.open() as stream:
             yield stream
-    except _DAMAGED as error:
+    except archives.DAMAGED as error:
         raise DataError(f"{source.name} is damaged or cut short ({error}); copy or export it again") from error
     except OSError as error:
         raise DataError(f"{source.name} cannot be read: {error.strerror or error}") from error
@@ -126,17 +155,20 @@ def _unpacked(name: str) -> str:
     return name[:-3] if name.lower().endswith(".gz") else name
 
 
-def _folder(folder: Path) -> list[Found]:
+def _folder(folder: Path, finding: Finding) -> list[Found]:
     names, others = [], []
+    inside = _Inside(folder)
     for entry in os.scandir(folder):
         if entry.name.startswith("."):
             continue
-        if entry.name.lower().endswith(_ENDINGS) and entry.is_file():
+        if entry.is_symlink() and not inside.holds(entry.path):
+            others.append((entry.name, _LINK_OUT))
+        elif entry.name.lower().endswith(_ENDINGS) and Path(entry.path).is_file():
             names.append(entry.name)
         elif not _NEVER_DATA.fullmatch(entry.name):
             others.append((entry.name, _why_not(entry)))
     found: list[Found] = [
-        source for name in sorted(names, key=copy_order) for source in _file(folder / name, named=False)
+        source for name in sorted(names, key=copy_order) for source in _file(folder / name, inside, finding)
     ]
     if not names:
         found.append(Unreadable(str(folder), f"{folder} holds no file named *.csv, *.csv.gz or *.zip"))
@@ -146,11 +178,22 @@ def _folder(folder: Path) -> list[Found]:
     ]
 
 
+class _Inside:
+    """A folder that was named, for links in it: who may put files there may not choose which others are read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.path.realpath(folder)
+
+    def holds(self, path: str) -> bool:
+        """Whether the path, with all links followed, is in the folder or below it."""
+        return os.path.realpath(path).startswith(os.path.join(self._folder, ""))
+
+
 def _why_not(entry: "os.DirEntry[str]") -> str:
     """Why something in a folder is not read."""
-    if entry.is_dir():
+    if Path(entry.path).is_dir():
         return "a folder; folders inside a folder are not searched"
-    if not entry.is_file():
+    if not Path(entry.path).is_file():
         return "a link that leads nowhere" if entry.is_symlink() else "neither a file nor a folder"
     return _why_not_named(entry.name, _ENDINGS)
 
@@ -169,8 +212,9 @@ def _text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _file(path: Path, named: bool) -> list[Found]:
-    name = _text(str(path) if named else path.name)
+def _file(path: Path, inside: _Inside | None, finding: Finding) -> list[Found]:
+    """What a file holds: one that was named itself, or lies in a folder (`inside`) that was."""
+    name = _text(str(path) if inside is None else path.name)
     if not path.exists():
         return [Unreadable(name, f"{path} does not exist")]
     if not path.is_file():
@@ -178,50 +222,99 @@ def _file(path: Path, named: bool) -> list[Found]:
     if not os.access(path, os.R_OK):
         return [Unreadable(name, f"{path} cannot be read: permission denied")]
     size = path.stat().st_size
+    opener = partial(_open, path, inside)
     if path.name.lower().endswith(".zip"):
-        return members(name, str(path), lambda: zipfile.ZipFile(path))
+        return members(name, str(path), opener, finding, closes=True)
     if path.name.lower().endswith(".gz"):
-        return [Source(name, size, lambda: gzip.GzipFile(path), str(path))]  # type: ignore[arg-type,return-value]
-    return [Source(name, size, lambda: path.open("rb", buffering=0), str(path))]
+        return [Source(name, size, lambda: gunzipped(opener(), closes=True), str(path), allowance=finding.allowance())]
+    return [Source(name, size, opener, str(path))]
 
 
-def members(name: str, path: str, archive: Callable[[], zipfile.ZipFile]) -> list[Found]:
+def _open(path: Path, inside: _Inside | None) -> BinaryIO:
+    """The file's bytes. What was a file when the folder was searched may be something else by now."""
+    # Opening a pipe would wait for somebody to write into it.
+    more_flags, name = getattr(os, "O_NONBLOCK", 0), str(path)
+    if inside is not None:
+        name = os.path.realpath(path)
+        more_flags |= getattr(os, "O_NOFOLLOW", 0)
+        if not inside.holds(name):
+            raise DataError(f"{_text(path.name)} is {_LINK_OUT}")
+    stream = open(name, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | more_flags))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise DataError(f"{_text(str(path))} is neither a file nor a folder")
+    return stream
+
+
+def members(name: str, path: str, open_file: Callable[[], BinaryIO], finding: Finding, *, closes: bool) -> list[Found]:
     """The CSVs of a zip, in name order, then what is passed over; what macOS adds and dot files are not mentioned.
 
-    `archive` opens it anew each time; `name` and `path` are how it is shown, shorter and longer.
+    `open_file` gives the zip's bytes, for the list and for each member; `closes`: they are to be closed each time. `name` and
+    `path` are how it is shown, shorter and longer.
     """
+    if finding.zip_entries > archives.MAX_ZIP_ENTRIES:
+        return [Unreadable(name, f"{path}: {_TOO_MANY_ENTRIES}")]
+    file = open_file()
     try:
-        with archive() as opened_zip:
-            inside = sorted(
-                (info for info in opened_zip.infolist() if not info.is_dir() and not _is_hidden(info.filename)),
-                key=lambda info: copy_order(info.filename),
-            )
-    except _DAMAGED as error:
+        entries = archives.list_members(file)
+    except archives.DAMAGED as error:
         return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
-    found: list[Found] = [
-        Source(
-            f"{name}/{printable(info.filename)}",
-            info.compress_size,
-            _member_opener(path, info.filename, archive),
-            f"{path}/{printable(info.filename)}",
-        )
-        for info in inside
-        if info.filename.lower().endswith(_MEMBER_ENDINGS)
-    ]
-    if not found and any(info.filename in _WORKBOOK_PARTS for info in inside):
+    except TooLarge as error:
+        return [Unreadable(name, f"{path}: {error.message}")]
+    finally:
+        if closes:
+            file.close()
+    finding.zip_entries += len(entries)
+    if finding.zip_entries > archives.MAX_ZIP_ENTRIES:
+        return [Unreadable(name, f"{path}: {_TOO_MANY_ENTRIES}")]
+    inside = sorted(
+        (entry for entry in entries if not entry.is_dir() and not _is_hidden(entry.filename)),
+        key=lambda entry: copy_order(entry.filename),
+    )
+    feeds = [entry for entry in inside if entry.filename.lower().endswith(_MEMBER_ENDINGS)]
+    if not feeds and any(entry.filename in _WORKBOOK_PARTS for entry in inside):
         return [Unreadable(name, f"{path} is a workbook; save each of its sheets as CSV")]
+    if len(feeds) > MAX_FILES:
+        return [Unreadable(name, f"{path} holds {len(feeds):,} files, and {_MOST_FILES}")]
+    found: list[Found] = []
+    allowance = finding.allowance()
+    packed_allowance = allowance and allowance.another()
+    for entry, shown in zip(feeds, numbered(printable(entry.filename) for entry in feeds), strict=True):
+        opener = partial(_open_member, open_file, entry, f"{name}/{shown}", closes, allowance, packed_allowance)
+        found.append(Source(f"{name}/{shown}", entry.compress_size, opener, f"{path}/{shown}", allowance=allowance))
     if not found:
         found.append(Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz"))
     return found + [
         PassedOver(
-            f"{name}/{printable(info.filename)}",
-            _why_not_named(info.filename, _MEMBER_ENDINGS),
-            f"{path}/{printable(info.filename)}",
+            f"{name}/{printable(entry.filename)}",
+            _why_not_named(entry.filename, _MEMBER_ENDINGS),
+            f"{path}/{printable(entry.filename)}",
         )
-        for info in inside
-        if not info.filename.lower().endswith(_MEMBER_ENDINGS)
-        and not _NEVER_DATA.fullmatch(info.filename.split("/")[-1])
+        for entry in inside
+        if not entry.filename.lower().endswith(_MEMBER_ENDINGS)
+        and not _NEVER_DATA.fullmatch(entry.filename.split("/")[-1])
     ]
+
+
+def _open_member(
+    open_file: Callable[[], BinaryIO],
+    entry: zipfile.ZipInfo,
+    name: str,
+    closes: bool,
+    allowance: Allowance | None,
+    packed_allowance: Allowance | None,
+) -> BinaryIO:
+    return archives.open_member(
+        open_file(), entry, name, closes=closes, allowance=allowance, packed_allowance=packed_allowance
+    )
+
+
+def numbered(names: Iterable[str]) -> Iterator[str]:
+    """The names, the second of one name as `name (2)`."""
+    seen: Counter[str] = Counter()
+    for name in names:
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name} ({seen[name]})"
 
 
 def printable(name: str) -> str:
@@ -229,37 +322,13 @@ def printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:200])
 
 
+def gunzipped(
+    stream: BinaryIO, *, closes: bool = False, allowance: Allowance | None = None, name: str = ""
+) -> BinaryIO:
+    """What comes out of a gzip stream; the arguments are those of `Gunzip`."""
+    return cast(BinaryIO, Gunzip(stream, closes=closes, allowance=allowance, name=name))
+
+
 def _is_hidden(name: str) -> bool:
     parts = name.split("/")
     return "__MACOSX" in parts or parts[-1].startswith(".")
-
-
-class _GzipMember(gzip.GzipFile):
-    """A .gz inside a zip: closing it closes the member too, which `GzipFile` leaves to whoever opened it."""
-
-    def __init__(self, member: IO[bytes]) -> None:
-        super().__init__(fileobj=member)
-        self._member = member
-
-    def close(self) -> None:
-        """Close both."""
-        super().close()
-        self._member.close()
-
-
-def _member_opener(path: str, member: str, archive: Callable[[], zipfile.ZipFile]) -> Callable[[], BinaryIO]:
-    def open_member() -> BinaryIO:
-        opened_zip = archive()
-        try:
-            stream = opened_zip.open(member)
-        except RuntimeError as error:
-            # So zipfile says that a password is needed.
-            raise DataError(f"{member} in {path} cannot be opened: {error}; unpack it first") from error
-        finally:
-            # An open member keeps the archive's file open for as long as it needs it.
-            opened_zip.close()
-        if member.lower().endswith(".gz"):
-            return _GzipMember(stream)  # type: ignore[return-value]
-        return stream  # type: ignore[return-value]
-
-    return open_member

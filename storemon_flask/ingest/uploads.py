@@ -1,19 +1,19 @@
 """What comes over HTTP as sources: a body, and uploaded files, plain, gzipped or zips, told apart by their first bytes."""
 
-import gzip
 import io
 import re
-import zipfile
-from collections import Counter
 from collections.abc import Iterable
-from functools import cache, partial
-from typing import IO, Any, BinaryIO, Final
+from functools import partial
+from typing import IO, Any, BinaryIO, Final, cast
 
 from storemon_flask.errors import DataError
 from storemon_flask.ingest import feeds, json_rows, sources
-from storemon_flask.ingest.sources import Found, Source
+from storemon_flask.ingest.archives import Allowance
+from storemon_flask.ingest.sources import Finding, Found, Source, gunzipped
 
 _GZIP: Final = b"\x1f\x8b"
+# A file that is gzipped may be sent gzipped once more.
+_MOST_LAYERS: Final = 2
 # How much of a body is looked at before it is known what it is.
 _AHEAD_BYTES: Final = 1 << 20
 _BUFFER_BYTES: Final = 1 << 18
@@ -35,20 +35,12 @@ _NAMES: Final = {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"}
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 
 
-class _Archive(zipfile.ZipFile):
-    """A zip that stays open, for its stream is the request's: to read its list anew for each of many members takes long."""
-
-    def close(self) -> None:
-        """Nothing is given back before the stream is."""
-
-
 class _Body(io.RawIOBase):
-    """A request's stream with a place in it, which the server's own need not have; `ahead` was read of it before."""
+    """A request's stream; `ahead` was read of it before."""
 
     def __init__(self, stream: Any, ahead: bytes = b"") -> None:
         self._stream = stream
         self._ahead = ahead
-        self._at = 0
 
     def readable(self) -> bool:
         """It is."""
@@ -59,26 +51,31 @@ class _Body(io.RawIOBase):
         data = self._ahead[: len(buffer)] or self._stream.read(len(buffer))
         self._ahead = self._ahead[len(data) :]
         buffer[: len(data)] = data
-        self._at += len(data)
         return len(data)
 
-    def tell(self) -> int:
-        """How much has been read."""
-        return self._at
 
+def body(stream: Any, size: int, label: str, feed: str, packed: bool, most_bytes: int) -> Source:
+    """A request's body. `label` is its media type; its form is recognised when it is read, by `recognise_form`.
 
-def body(stream: Any, size: int, label: str, feed: str, packed: bool) -> Source:
-    """A request's body. `label` is its media type; its form is recognised when it is read, by `recognise_form`."""
+    At most `most_bytes` may come out of it.
+    """
     whole: BinaryIO = io.BufferedReader(_Body(stream), _BUFFER_BYTES)
-    opener = partial(_unpacked if packed else _same, whole)
-    return Source("body", size, opener, form="", feed=feed, label=label)
+    opener = partial(gunzipped if packed else _same, whole)
+    return Source("body", size, opener, form="", feed=feed, label=label, allowance=_allowance(most_bytes))
 
 
-def recognise_form(stream: BinaryIO, label: str) -> tuple[BinaryIO, str, str]:
+def _allowance(most_bytes: int) -> Allowance:
+    return Allowance(most_bytes, "for all of a request; send it in parts, or have that setting raised")
+
+
+def recognise_form(
+    stream: BinaryIO, label: str, allowance: Allowance | None = None, layers: int = _MOST_LAYERS
+) -> tuple[BinaryIO, str, str]:
     """The bytes of a body, unpacked; its form: csv, json or ndjson; and a sentence where its media type says something else.
 
     The content decides: `[` begins a JSON list and `{` an object, or NDJSON when one of the first two lines is an object by
-    itself. Anything else is CSV, unless it is labelled as JSON and its first line is no header.
+    itself. Anything else is CSV, unless it is labelled as JSON and its first line is no header. What is gzipped is unpacked, at
+    most `layers` times; `allowance` is what may come out of it.
     """
     ahead = b""
     while (
@@ -88,7 +85,12 @@ def recognise_form(stream: BinaryIO, label: str) -> tuple[BinaryIO, str, str]:
     ):
         ahead += piece
     if ahead.startswith(_GZIP):
-        return recognise_form(_unpacked(io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES)), label)
+        if not layers:
+            # There are files that hold themselves.
+            raise DataError("it is gzipped again and again; unpack it first")
+        whole = io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES)
+        counted = allowance and allowance.another()
+        return recognise_form(gunzipped(whole, allowance=counted, name="body"), label, allowance, layers - 1)
     said = _LABELS.get(label, "json" if label.endswith("+json") else "")
     start = ahead.lstrip(_BLANK)[:1]
     form = said or "csv"
@@ -126,32 +128,26 @@ def _is_header(line: bytes) -> bool:
     return True
 
 
-def files(uploads: Iterable[tuple[str, IO[bytes]]]) -> list[Found]:
+def files(uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int) -> list[Found]:
     """The CSVs of uploaded files; each is (the name it came with, a stream that can go back to its start).
 
-    The second of one name is shown as `name (2)`.
+    The second of one name is shown as `name (2)`. At most `most_bytes` may come out of all of them.
     """
-    found: list[Found] = []
-    seen: Counter[str] = Counter()
-    for number, (name, stream) in enumerate(uploads, start=1):
-        shown = _shown(name) or f"file {number}"
-        seen[shown] += 1
-        if seen[shown] > 1:
-            shown = f"{shown} ({seen[shown]})"
+    allowance = _allowance(most_bytes)
+    finding = Finding(lambda: allowance)
+    sent = list(uploads)
+    shown = sources.numbered(_shown(name) or f"file {number}" for number, (name, _) in enumerate(sent, start=1))
+    for name, (_, stream) in zip(shown, sent, strict=True):
         start = stream.read(4)
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         if start in _ZIP:
-            found += sources.members(shown, shown, cache(partial(_Archive, stream)))
+            finding.add(sources.members(name, name, partial(_same, stream), finding, closes=False))
         elif start.startswith(_GZIP):
-            found.append(Source(shown, size, partial(_unpacked, stream)))
+            finding.add([Source(name, size, partial(gunzipped, cast(BinaryIO, stream)), allowance=allowance)])
         else:
-            found.append(Source(shown, size, partial(_same, stream)))
-    return found
-
-
-def _unpacked(stream: IO[bytes]) -> BinaryIO:
-    return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+            finding.add([Source(name, size, partial(_same, stream), allowance=allowance)])
+    return finding.found
 
 
 def _same(stream: IO[bytes]) -> BinaryIO:

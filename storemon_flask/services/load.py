@@ -22,22 +22,20 @@ from storemon_flask.services import feeds, memory, version_rows
 from storemon_flask.services.feeds import Staged
 from storemon_flask.services.hours_set import HoursSet
 from storemon_flask.services.load_notes import LoadNotes
-from storemon_flask.services.reading import Allowance, ByteShare, Digest
+from storemon_flask.services.reading import ByteShare, Digest
 from storemon_flask.storage import loads, stores
 from storemon_flask.storage.db import Database
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a load is to be done. `most_bytes` is what its sources together may hold unpacked; `atomic`: everything or nothing;
-    `default_zone`: the one of stores that have none; `iso_days`: hours files number days from 1 (Monday) to 7
-    (None: from 0, beyond doubt)."""
+    """How a load is to be done. `atomic`: everything or nothing; `default_zone`: the one of stores that have none; `iso_days`:
+    hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt)."""
 
     now_us: int
     max_skew_us: int
     road: str = "bytes"
     atomic: bool = False
-    most_bytes: int | None = None
     default_zone: str = "America/Chicago"
     iso_days: bool | None = False
 
@@ -64,9 +62,9 @@ class LoadResult:
         return sum(summary.counts.rejected for summary in self.files)
 
 
-def find(paths: list[Path]) -> tuple[list[Found], int]:
-    """What there is to load and how many bytes of it there are on disk."""
-    found = sources.find(paths)
+def find(paths: list[Path], most_bytes: int | None = None) -> tuple[list[Found], int]:
+    """What there is to load and how many bytes of it there are on disk. `most_bytes` may come out of each compressed file."""
+    found = sources.find(paths, most_bytes)
     return found, sum(source.size for source in readable(found))
 
 
@@ -119,7 +117,6 @@ class _Loading:
         self.unusable: list[FileSummary] = []
         self.room = Room()
         self.waiting: list[Staged] = []
-        self.allowed = Allowance(terms.most_bytes)
         self.found = [source for source in found if not isinstance(source, PassedOver)]
         self.notes = LoadNotes(
             terms.default_zone, [one for one in found if isinstance(one, PassedOver)], len(self.found)
@@ -156,7 +153,7 @@ class _Loading:
 
     def _file(self, source: Source, summary: FileSummary, log: RejectLog) -> None:
         digest = Digest()
-        counted = ByteShare(source, self.progress, self.allowed)
+        counted = ByteShare(source, self.progress)
 
         def on_bytes(data: bytes) -> None:
             digest.update(data)
@@ -209,7 +206,7 @@ class _Loading:
         days = DaysOfWeek(self.terms.iso_days)
         form = source.form
         if not form:
-            stream, form, note = uploads.recognise_form(stream, source.label)
+            stream, form, note = uploads.recognise_form(stream, source.label, source.allowance)
             summary.notes += [note] if note else []
         if form == "csv":
             reader = BlockReader(stream, on_bytes)

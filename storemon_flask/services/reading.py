@@ -1,9 +1,8 @@
-"""What happens to a file's bytes beside their being read: their sum, how far the reading is, and how many there may be."""
+"""What happens to a file's bytes beside their being read: their sum, how far the reading is, and whether they are too many."""
 
 import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from storemon_flask.errors import TooLarge
 from storemon_flask.ingest.sources import Source
 from storemon_flask.model import Progress
 
@@ -32,36 +31,20 @@ class Digest:
         self._pool.shutdown()
 
 
-class Allowance:
-    """How many bytes may still come out of the sources of a load, unpacked; None: as many as there are."""
-
-    def __init__(self, most_bytes: int | None) -> None:
-        self._left = most_bytes
-
-    def take(self, name: str, size: int) -> None:
-        """So many more; `TooLarge` when that is more than there may be."""
-        if self._left is None:
-            return
-        self._left -= size
-        if self._left < 0:
-            raise TooLarge(f"{name} is larger, unpacked, than STOREMON_MAX_BODY_MB allows; send it in parts")
-
-
 class ByteShare:
     """Tells progress in bytes on disk, also for a compressed file whose decoded bytes are more."""
 
-    def __init__(self, source: Source, progress: Progress, allowed: Allowance) -> None:
+    def __init__(self, source: Source, progress: Progress) -> None:
         self._source = source
         self._progress = progress
-        self._allowed = allowed
         self._told = 0
         self.stream: object = None
 
     def read(self, decoded: int) -> None:
         """So many more bytes have come out of the stream; `TooLarge` when that is more than there may be."""
-        self._allowed.take(self._source.name, decoded)
-        raw = getattr(self.stream, "fileobj", None)
-        at = raw.tell() if raw is not None else self._told + decoded
+        if self._source.allowance is not None:
+            self._source.allowance.take(self._source.name, decoded)
+        at = getattr(self.stream, "consumed", self._told + decoded)
         self._tell(min(at, self._source.size))
 
     def done(self) -> None:

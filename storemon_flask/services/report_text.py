@@ -37,8 +37,9 @@ COLUMNS: Final = {"classic": CLASSIC_COLUMNS, "full": FULL_COLUMNS}
 
 _AMOUNTS: Final = ("uptime_", "downtime_", "unknown_", "business_", "measured_", "down_minutes")
 
-# A spreadsheet runs a cell that begins so; a plain number does no harm.
-_FORMULA: Final = re.compile(r"[=+\-@\t\r]")
+# A spreadsheet runs a cell that begins so, some also one that begins with the full-width form of such a sign; a plain number
+# does no harm.
+_FORMULA: Final = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 _PLAIN_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 

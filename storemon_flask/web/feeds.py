@@ -72,6 +72,7 @@ def push(feed: str, query: dict[str, Any]) -> Response:
             feed,
             packed,
             terms(query["atomic"], query["days"]),
+            runner().settings.max_body_bytes,
         )
     (summary,) = result.files
     if result.refused:
@@ -123,7 +124,7 @@ def load_uploaded(atomic: int, days: str, also: Collection[str] = ()) -> LoadRes
     with closing(request):
         found = uploaded(also)
         with one_load() as terms:
-            return intake.files(runner().database, found, terms(atomic, days))
+            return intake.files(runner().database, found, terms(atomic, days), runner().settings.max_body_bytes)
 
 
 def _label() -> tuple[str, bool]:

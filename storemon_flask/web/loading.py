@@ -25,7 +25,6 @@ def one_load() -> Iterator[Callable[[int, str], Terms]]:
             settings.max_clock_skew_us,
             settings.csv_road,
             bool(atomic),
-            settings.max_body_bytes,
             settings.default_timezone,
             days == "iso",
         )

@@ -156,7 +156,7 @@ def test_progress_is_shown_and_a_stop_sends_nothing(browser: Browser, server: An
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("mine.csv", "store,when\n1,2\n", "the header fits no feed: found store, when"),
+        ("mine.csv", "store,when\n1,2\n", "the header fits no feed: it has 2 columns, of which storemon knows none"),
         ("<script>.csv", "", "the file is empty"),
     ],
 )
