@@ -175,6 +175,14 @@ class NoPolls(StoremonError):
         )
 
 
+class OnlyFuturePolls(StoremonError):
+    """A report was asked for "now", and every poll is later than that."""
+
+    status = 409
+    kind = "only-future-polls"
+    title = "Every poll is in the future"
+
+
 class ReportFailed(StoremonError):
     """A report could not be computed or written; the sentence says why."""
 

@@ -12,7 +12,8 @@ WEEK_US: Final = 7 * DAY_US
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How far a poll speaks (`reach_us`), the longest gap that still counts as measured (`max_gap_us`), and the `method`.
+    """How far a poll speaks (`reach_us`), the longest gap that still counts as measured (`max_gap_us`), the `method`, and how far
+    ahead of the machine's clock a poll may lie (`max_skew_us`): a later one is not the newest poll before its time.
 
     `nearest`: a moment has the status of the nearest poll. `previous`: a poll speaks from its instant until the next one or the
     opening's end, at most twice the reach; what comes before an opening's first poll is unknown.
@@ -21,8 +22,13 @@ class Rules:
     reach_us: int = 24 * HOUR_US
     max_gap_us: int = 150 * MINUTE_US
     method: str = "nearest"
+    max_skew_us: int = 5 * MINUTE_US
 
     @property
     def farthest_us(self) -> int:
         """How far away a poll can be that matters to a moment."""
         return max(self.reach_us if self.method == "nearest" else 2 * self.reach_us, self.max_gap_us)
+
+    def latest_us(self, now_us: int) -> int:
+        """The latest instant that the newest poll may have while the machine's clock says `now_us`; later ones are in the future."""
+        return now_us + self.max_skew_us

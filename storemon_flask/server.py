@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -186,7 +185,7 @@ def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
     from waitress.server import BaseWSGIServer
 
     from storemon_flask.web.accepting import Patience, connections
-    from storemon_flask.web.channel import Channel, tend
+    from storemon_flask.web.channel import Channel, tend_steadily
 
     sockets: dict[int, Any] = {}
     try:
@@ -227,7 +226,7 @@ def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
         one.channel_class = Channel
         one.meters = meters
         one.trusted_networks = settings.trusted_networks
-        one.maintenance = partial(tend, one)
+        tend_steadily(one)
     # A name may stand for several addresses; what counts is what was bound.
     return server, [one.effective_host for one in listening if not _is_loopback(one.effective_host)]
 

@@ -154,9 +154,9 @@ KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_TRUSTED_PROXY", "trusted_proxy", "none", "addresses", "none, or addresses and networks such as 10.0.0.0/8, separated by commas", _networks, "the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` say who asks, and how; those of anybody else are ignored"),
     Knob("STOREMON_REACH_HOURS", "reach_us", "24", "hours", "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168), "how far a poll may speak for the time around it"),
     Knob("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes", "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080), "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
-    Knob("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected"),
+    Knob("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected, and is not the newest poll when it is there already"),
     Knob("STOREMON_MAX_REPORT_ROWS", "max_report_rows", "1000000", "rows", "a whole number from 1 to 1000000000", _whole(1, 1_000_000_000), "the longest report that may be asked for"),
-    Knob("STOREMON_KEEP_POLLS_DAYS", "keep_polls_days", "0", "days", "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000), "polls, loads and rejected rows older than so many days before the newest poll are taken out when the server starts and once a day; 0 keeps them for ever"),
+    Knob("STOREMON_KEEP_POLLS_DAYS", "keep_polls_days", "0", "days", "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000), "polls, loads and rejected rows older than so many days before the newest poll that is not in the future are taken out when the server starts and once a day; 0 keeps them for ever"),
     Knob("STOREMON_MAX_PENDING_REPORTS", "max_pending_reports", "1000", "reports", "a whole number from 1 to 1000000", _whole(1, 1_000_000), "different reports that may wait to be computed; equal ones count as one"),
     Knob("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days", "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500), "finished reports are deleted after this long; 0 keeps them for ever"),
     Knob("STOREMON_CSV_ROAD", "csv_road", "bytes", "word", "bytes, pandas or rows", _one_of("bytes", "pandas", "rows"), "how plain blocks of the polls feed are read; bytes is the fastest, the numbers are the same"),
@@ -196,7 +196,7 @@ class Settings:
     @property
     def rules(self) -> Rules:
         """What the calculation needs to know of them."""
-        return Rules(self.reach_us, self.max_gap_us)
+        return Rules(self.reach_us, self.max_gap_us, max_skew_us=self.max_clock_skew_us)
 
     @property
     def trusted_networks(self) -> tuple[Network, ...]:

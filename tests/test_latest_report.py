@@ -12,12 +12,13 @@ import pytest
 from conftest import QUOTED_ID, SMALL_CSV, Server, http, load_folder, sql
 from flask import Flask
 from flask.testing import FlaskClient
-from job_helpers import Clock, Queue
+from job_helpers import NOON_US, Clock, Queue
 from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
 from storemon_flask.jobs.executors import InlineExecutor
 from storemon_flask.jobs.runner import Runner
+from storemon_flask.model import HOUR_US
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 from storemon_flask.web import classic
@@ -29,7 +30,8 @@ KEY = "a-key-of-the-settings-that-allows-everything"
 @pytest.fixture
 def clock(app: Flask) -> Clock:
     """The clock of the app's runner."""
-    found = Clock()
+    # Later than what the tests push.
+    found = Clock(NOON_US + HOUR_US)
     runner: Runner = app.extensions["storemon"]
     runner._clock = found
     return found
@@ -108,6 +110,38 @@ def test_a_report_of_a_clock_that_was_set_back_is_not_fresh(client: FlaskClient,
     push(client, 10)
     clock.turn(-3600)
     assert report_id(get(client, max_age=60)) != report_id(first)
+
+
+def test_polls_in_the_future_are_reported_when_their_time_has_come_each_once(
+    client: FlaskClient, clock: Clock, settings: Settings
+) -> None:
+    def as_of() -> str:
+        return get(client).headers["X-Report-As-Of"]
+
+    push(client, 40)
+    push(client, 50)
+    clock.now_us = NOON_US
+    seen = []
+    for _ in range(13):
+        seen += [as_of(), as_of()]
+        clock.turn(300)
+    # The limit is five minutes ahead of the clock: 12:40 counts from 12:35 on.
+    assert seen == [f"2024-10-14T12:{minute:02}:00.000000Z" for minute in [0] * 14 + [40] * 4 + [50] * 8]
+    assert reports(settings) == 3
+
+
+def test_where_every_poll_is_in_the_future_there_is_no_report_but_of_a_named_instant(
+    client: FlaskClient, clock: Clock, settings: Settings
+) -> None:
+    clock.now_us = 60_000_000
+    for refused in (get(client), client.post("/trigger_report")):
+        assert (refused.status_code, refused.json["type"]) == (409, "urn:storemon:problem:only-future-polls")
+        assert refused.json["detail"] == (
+            "every poll is later than 1970-01-01 00:06 UTC, the latest that this machine's clock allows; set the clock, or give an "
+            "as_of"
+        )
+    assert reports(settings) == 0
+    assert get(client, as_of="2024-10-14T12:00:00Z").text == SMALL_CSV
 
 
 def test_one_whose_as_of_was_named_answers_only_who_names_it(client: FlaskClient, settings: Settings) -> None:

@@ -1,9 +1,11 @@
 """What a load says of other data: feeds that do not meet, files in conflict, files passed over, a newest poll that jumps."""
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from flask.testing import FlaskClient
 from ingest_helpers import put, put_zip
 
 from storemon_flask.ingest import records, values
-from storemon_flask.services import load_notes
+from storemon_flask.services import instants, load, load_notes
 from storemon_flask.settings import Settings
 from storemon_flask.storage import matching
 from storemon_flask.storage import stores as stores_table
+from storemon_flask.storage.db import Database
 
 CASES = Path(__file__).parent / "cases"
 NEW, NO_HOURS, NO_ZONE = "new in this load", "no hours", "no time zone"
@@ -30,6 +33,12 @@ def polls(*ids: str, at: str = "2024-10-14 10:00:00") -> str:
 
 def hours(*ids: str) -> str:
     return HOURS + "".join(f"{store_id},0,09:00,17:00\n" for store_id in ids)
+
+
+def ahead(*days: int) -> str:
+    """Polls so many days from now."""
+    now = datetime.now(UTC)
+    return POLLS + "".join(f"s{day},{now + timedelta(days=day):%Y-%m-%d %H:%M:%S} UTC,active\n" for day in days)
 
 
 def zones(*ids: str) -> str:
@@ -405,3 +414,80 @@ def test_rejected_hours_of_many_stores_are_one_note(client: FlaskClient) -> None
         "hours rows were rejected: stores s0, s1, s2, s3, s4 and 4 more keep the hours they had",
         "hours rows were rejected: stores t0, t1, t2, t3, t4 and 4 more had none before and count as open 24x7",
     ]
+
+
+CLOCK = r"this machine's clock says 20\d\d-\d\d-\d\d \d\d:\d\d UTC; {} later than that and rejected\. If the clock is wrong, set it and load them again"
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        ((1,), "the poll is"),
+        ((1, -1), "1 of 2 polls is"),
+        ((1, 2, -1), "2 of 3 polls are"),
+        ((1, -1, -2), None),
+        ((-1, -2), None),
+    ],
+)
+def test_where_most_polls_are_later_than_the_clock_the_load_says_what_the_clock_says(
+    client: FlaskClient, days: tuple[int, ...], words: str | None
+) -> None:
+    said = [note for note in notes(push(client, "polls", ahead(*days))) if "clock" in note]
+    assert len(said) == (words is not None)
+    assert words is None or re.fullmatch(CLOCK.format(words), said[0])
+
+
+def test_it_is_said_of_a_load_that_is_refused_as_a_whole_and_of_several_files(client: FlaskClient) -> None:
+    refused = upload(client, ("polls.csv", ahead(1, 2, 3, -1)), query="?atomic=1")
+    assert refused.status_code == 422
+    upload(client, ("a.csv", ahead(1, 2)), ("b.csv", ahead(-1, -2, -3)))
+    upload(client, ("a.csv", ahead(1, 2)), ("b.csv", ahead(3, -3)), ("zones.csv", zones("s1")))
+    loads = client.get("/api/v1/loads").json["loads"][::-1]
+    found = [[note for note in load["notes"] if "clock" in note] for load in loads]
+    assert [len(said) for said in found] == [1, 0, 1]
+    assert re.fullmatch(CLOCK.format("3 of 4 polls are"), found[0][0])
+    assert re.fullmatch(CLOCK.format("3 of 4 polls are"), found[2][0])
+
+
+def test_polls_rejected_by_a_clock_that_was_behind_can_be_loaded_when_it_is_right(
+    tmp_path: Path, settings: Settings, database: Database
+) -> None:
+    put(tmp_path / "feeds" / "polls.csv", polls("a", "b", "c"))
+    found = load.find([tmp_path / "feeds"])[0]
+    behind = load.run(database, found, load.Terms(93_000_000, 300_000_000))
+    assert (behind.rejected, behind.notes) == (
+        3,
+        [
+            "this machine's clock says 1970-01-01 00:01 UTC; 3 of 3 polls are later than that and rejected. If the clock is wrong, "
+            "set it and load them again"
+        ],
+    )
+    right = load.run(database, found, load.Terms(instants.read("2024-10-15"), 300_000_000))
+    assert (right.rejected, right.files[0].counts.new) == (0, 3)
+    assert not any("clock" in note for note in right.notes)
+
+
+def test_a_load_for_a_store_that_has_polls_in_the_future_says_so(
+    tmp_path: Path, settings: Settings, database: Database
+) -> None:
+    noon = instants.read("2024-10-14T12:00")
+
+    def loaded(now_us: int, text: str) -> list[str]:
+        put(tmp_path / "feeds" / "polls.csv", text)
+        result = load.run(database, load.find([tmp_path / "feeds"])[0], load.Terms(now_us, 300_000_000))
+        assert result.rejected == 0
+        return [note for note in result.notes if "future" in note or "moved" in note]
+
+    assert loaded(noon, polls("a", "b", "c", "d")) == []
+    # The clock is two years ahead for a moment.
+    moved = loaded(noon + 731 * 86_400_000_000, polls("a", at="2026-10-14 11:00:00"))
+    assert len(moved) == 1
+    assert "the newest poll moved by 730 days" in moved[0]
+    assert loaded(noon, polls("a", "b", at="2024-10-14 11:00:00")) == [
+        "1 store has polls in the future (a), the last of them of 2026-10-14 11:00 UTC; they count for nothing before their time. If "
+        "this machine's clock is right, `storemon prune --future` takes them out"
+    ]
+    # What moves the newest poll is seen beside it.
+    later = loaded(noon + 9 * 86_400_000_000, polls("b", at="2024-10-23 11:00:00"))
+    assert len(later) == 1
+    assert "the newest poll moved by 9 days, from 2024-10-14 11:00 UTC to 2024-10-23 11:00 UTC" in later[0]

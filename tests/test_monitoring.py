@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from job_helpers import Queue
 from prometheus_client.parser import text_string_to_metric_families
 
 from storemon_flask import create_app, logs
-from storemon_flask.services import readiness, snapshots
+from storemon_flask.services import instants, load, readiness, snapshots
 from storemon_flask.settings import Settings
 from storemon_flask.storage import polls
 from storemon_flask.storage.db import Database
@@ -72,6 +73,25 @@ def test_metrics_say_what_the_database_says(client: FlaskClient, settings: Setti
     assert value(found, "storemon_newest_poll_timestamp_seconds") == 1_728_907_200
     assert value(found, "storemon_newest_poll_age_seconds") == pytest.approx(time.time() - 1_728_907_200, abs=60)
     assert value(found, "storemon_database_size_bytes") == settings.database.stat().st_size
+
+
+def test_the_age_of_the_newest_poll_is_never_negative_and_those_in_the_future_are_counted(
+    client: FlaskClient, small_fleet: Path, database: Database, tmp_path: Path
+) -> None:
+    found = scrape(client)
+    assert value(found, "storemon_stores_with_future_polls") == 0
+    # Stored while the clock was ahead; the newest that is allowed is 5 minutes ahead.
+    now = datetime.now(UTC)
+    rows = "".join(
+        f"{store},{now + timedelta(seconds=ahead):%Y-%m-%d %H:%M:%S} UTC,active\n"
+        for store, ahead in (("worked", 240), ("silent", 86_400), ("silent", 90_000), ("new", 10**9))
+    )
+    (tmp_path / "ahead.csv").write_text(f"store_id,timestamp_utc,status\n{rows}")
+    load.run(database, load.find([tmp_path / "ahead.csv"])[0], load.Terms(instants.LATEST_US, 0))
+    found = scrape(client)
+    assert value(found, "storemon_stores_with_future_polls") == 2
+    assert value(found, "storemon_newest_poll_age_seconds") == 0
+    assert value(found, "storemon_newest_poll_timestamp_seconds") == int(now.timestamp()) + 240
 
 
 NAMES = re.compile(r"^\| `(storemon_[a-z_]+)`", re.MULTILINE)

@@ -1,6 +1,7 @@
 """`storemon prune` and the retention setting: what is older goes, everything else stays true, also after a kill."""
 
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -230,6 +231,127 @@ def test_days_count_back_from_the_newest_poll(filled: Database, settings: Settin
     retention.run(filled, keeping(settings, 10), now_us)
     oldest = sql(settings.database, "SELECT min(timestamp_utc) FROM poll")
     assert oldest == [("2024-02-29 23:00:00.000000Z",)]
+
+
+def put_future(database: Database, tmp_path: Path, *rows: tuple[str, int]) -> None:
+    """Store polls of the future, as a server does whose clock is ahead."""
+    file = tmp_path / "future.csv"
+    stamps = [(store, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at // 1_000_000))) for store, at in rows]
+    file.write_text("store_id,timestamp_utc,status\n" + "".join(f"{store},{at},active\n" for store, at in stamps))
+    result = load.run(database, load.find([file])[0], load.Terms(max(at for _, at in rows), 0))
+    assert (result.rejected, result.failed) == (0, False)
+
+
+@pytest.mark.parametrize("now_us", [FIRST_US + DAYS * DAY_US, NOW_US, NOW_US + 1000 * DAY_US])
+def test_days_never_count_back_from_a_poll_in_the_future(
+    filled: Database, settings: Settings, tmp_path: Path, now_us: int
+) -> None:
+    """One poll of 2030 would take out all that there is; the feed may have stopped long ago."""
+    put_future(filled, tmp_path, ("s00", FIRST_US + 6 * 365 * DAY_US))
+    retention.run(filled, keeping(settings, 10), now_us)
+    oldest = sql(settings.database, "SELECT min(timestamp_utc) FROM poll")
+    assert oldest == [("2024-02-29 23:00:00.000000Z",)]
+    assert check.run(settings).problems == 0
+
+
+def test_where_every_poll_is_in_the_future_none_is_too_old(filled: Database, settings: Settings) -> None:
+    before = polls(settings.database)
+    assert retention.run(filled, keeping(settings, 1), FIRST_US - DAY_US).polls == 0
+    assert retention.run(filled, keeping(settings, 1), 0).polls == 0
+    assert (polls(settings.database), prune.complete_from(filled)) == (before, None)
+
+
+AHEAD = (
+    ("s00", NOW_US + HOUR_US),  # in the week of the clock
+    ("s00", NOW_US + 200 * DAY_US),
+    ("s01", FIRST_US + 150 * 365 * DAY_US),  # a century later
+    ("new", NOW_US + DAY_US),  # of a store without any other
+)
+
+
+def test_polls_in_the_future_are_taken_out_and_nothing_else(
+    filled: Database, settings: Settings, tmp_path: Path
+) -> None:
+    before = polls(settings.database)
+    spans = "SELECT store_id, first_poll_us, last_poll_us FROM store_record WHERE store_id <> 'new' ORDER BY 1"
+    spans_before = sql(settings.database, spans)
+    # The newest that a clock of now allows stays.
+    put_future(filled, tmp_path, *AHEAD, ("s02", NOW_US))
+    data = version(settings.database)
+    found, stores = prune.look_ahead(filled, NOW_US)
+    assert (found.polls, found.bytes, found.loads, found.rejects, stores) == (4, 32, 0, 0, 3)
+    done = prune.run_ahead(filled, NOW_US)
+    assert (done.polls, done.bytes, done.loads, done.rejects) == (4, 32, 0, 0)
+    assert version(settings.database) > data
+    kept = time.strftime("%Y-%m-%d %H:%M:%S.000000Z", time.gmtime(NOW_US // 1_000_000))
+    assert polls(settings.database) == sorted([*before, ("s02", kept, "active")])
+    assert [row for row in sql(settings.database, spans) if row[0] != "s02"] == [
+        row for row in spans_before if row[0] != "s02"
+    ]
+    assert sql(settings.database, "SELECT first_poll_us, last_poll_us FROM store_record WHERE store_id = 'new'") == [
+        (None, None)
+    ]
+    # Time before is as known as it was.
+    assert prune.complete_from(filled) is None
+    assert check.run(settings).problems == 0
+    data = version(settings.database)
+    assert (prune.run_ahead(filled, NOW_US).polls, version(settings.database)) == (0, data)
+
+
+def test_prune_future_by_command(filled: Database, settings: Settings, tmp_path: Path) -> None:
+    before = polls(settings.database)
+    put_future(filled, tmp_path, ("s00", FIRST_US + 150 * 365 * DAY_US), ("new", FIRST_US + 150 * 365 * DAY_US))
+    filled.close()
+    dry = storemon(settings.home, "prune", "--future", "--dry-run")
+    words = r"2 polls \(0\.0 MB\) of 2 stores later than 20\d\d-\d\d-\d\d \d\d:\d\d UTC"
+    assert re.fullmatch(f"would take out {words}; nothing was changed\n", dry.stdout), dry.stdout + dry.stderr
+    asked = storemon(settings.home, "prune", "--future")
+    assert asked.returncode == 2
+    assert re.search(
+        f"This machine's clock says .* UTC. Take out {words}, for good\\? Nobody is there to answer: say --yes.",
+        asked.stderr,
+    ), asked.stderr
+    assert len(polls(settings.database)) == len(before) + 2
+    done = storemon(settings.home, "prune", "--future", "--yes", "--vacuum")
+    assert (done.returncode, bool(re.match(f"took out {words}\n", done.stdout))) == (0, True), done.stdout + done.stderr
+    assert done.stdout.endswith(" MB, none of it free\n")
+    assert polls(settings.database) == before
+    again = storemon(settings.home, "prune", "--future")
+    assert (again.returncode, again.stdout.startswith("took out 0 polls (0.0 MB) of 0 stores")) == (0, True)
+    for wrong in (("prune",), ("prune", "--future", "--before", CUT)):
+        refused = storemon(settings.home, *wrong, "--yes")
+        assert (refused.returncode, "Say either --before DATE or --future." in refused.stderr) == (2, True)
+
+
+def test_where_every_poll_is_in_the_future_the_clock_is_wrong(filled: Database, settings: Settings) -> None:
+    before = polls(settings.database)
+    for ahead in (prune.look_ahead, prune.run_ahead):
+        with pytest.raises(Unprocessable, match=r"every poll is later than 1970-01-01 00:05 UTC.*clock first"):
+            ahead(filled, 300_000_000)
+    assert polls(settings.database) == before
+
+
+def test_a_killed_prune_of_the_future_has_done_a_part_and_the_next_does_the_rest(
+    filled: Database, settings: Settings, tmp_path: Path
+) -> None:
+    before = polls(settings.database)
+    put_future(filled, tmp_path, *AHEAD)
+    filled.close()
+    code = f"""
+import pathlib
+from storemon_flask.services import prune
+from storemon_flask.storage import pruning
+from storemon_flask.storage.db import Database
+prune._next = stop
+prune._FEWEST = 0.25
+prune.run_ahead(Database(pathlib.Path(sys.argv[1])), {NOW_US})
+"""
+    killed_at(settings.home, code, settings.database)
+    assert check.run(settings).problems == 0
+    assert len(before) < len(polls(settings.database)) < len(before) + len(AHEAD)
+    prune.run_ahead(filled, NOW_US)
+    assert polls(settings.database) == before
+    assert check.run(settings).problems == 0
 
 
 def test_a_clock_set_back_takes_out_less(filled: Database, settings: Settings) -> None:

@@ -58,7 +58,7 @@ def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
 def test_what_is_on_its_way_is_never_too_old(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    report_store.add(database, "ab" * 16, Asked(), "UTC", 10**6, 1)
+    report_store.add(database, "ab" * 16, Asked(1), "UTC", 10**6, 1)
     assert report_keeping.expire(database, settings.reports_dir, clock.now_us, clock.now_us) == 0
     assert row(settings, "ab" * 16, "state") == ("pending",)
 

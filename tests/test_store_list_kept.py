@@ -16,7 +16,9 @@ from store_list_helpers import NOW, YEAR_LATER, ZONE
 from storemon_flask.errors import Busy
 from storemon_flask.jobs.places import Places
 from storemon_flask.model import DAY_US, SECOND_US
-from storemon_flask.services import snapshots, store_list
+from storemon_flask.services import instants, snapshots, store_list
+
+NOW_NEWEST = instants.read("2024-10-14T12:00Z")
 
 
 def current(database, settings, now_us=NOW, slot=nullcontext):
@@ -48,6 +50,22 @@ def test_the_first_request_computes_and_later_ones_get_the_same(database, settin
     first = current(database, settings)
     assert sorted(first.ids) == sorted(STORE_IDS)
     assert current(database, settings, NOW + 30 * SECOND_US) is first
+
+
+def test_when_the_clock_reaches_a_poll_of_the_future_the_list_is_of_it(database, settings, small_fleet, tmp_path):
+    # The newest poll of all is of 2024-10-14; the data are two months old when somebody's clock is wrong.
+    later = NOW + 60 * DAY_US
+    add_poll(database, tmp_path / "more", "worked,2025-01-10 10:00:00 UTC,active")
+    first = current(database, settings, later)
+    assert (first.moment.as_of_us, first.moment.data_are_old) == (NOW_NEWEST, True)
+    assert "1 store has polls in the future (worked)" in first.moment.future
+    again = current(database, settings, later + DAY_US)
+    assert (again.columns, again.moment.as_of_us, again.moment.age) == (first.columns, NOW_NEWEST, "61 days")
+    come = instants.read("2025-01-10T09:56Z")
+    reached = current(database, settings, come)
+    assert (reached.moment.as_of_us, reached.moment.data_are_old, reached.moment.future) == (come, False, None)
+    # And back, when the clock is set right again.
+    assert current(database, settings, later).moment == first.moment
 
 
 def test_a_request_after_a_load_gets_the_load(database, settings, small_fleet, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -15,7 +16,11 @@ _SHOWN = 40
 
 @click.command("outages")
 @click.option(
-    "--as-of", "as_of_us", callback=instant, metavar="T", help="The instant to look from.  [default: the newest poll]"
+    "--as-of",
+    "as_of_us",
+    callback=instant,
+    metavar="T",
+    help="The instant to look from.  [default: the newest poll that is not in the future]",
 )
 @click.option("--window", metavar="W", help="As of `report`.  [default: last_week]")
 @click.option("--shortest", type=click.FloatRange(0), metavar="MINUTES", help="Leave out those with less time down.")
@@ -62,7 +67,10 @@ def outages(
     if shortest:
         shape["shortest_minutes"] = shortest
     asked = report_service.Asked(as_of_us, stores=stores or None, shape=shape)
-    question = report_service.ask(database, asked, settings.default_timezone, settings.max_report_rows)
+    latest_us = settings.rules.latest_us(time.time_ns() // 1000)
+    question = report_service.ask(
+        database, asked, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
+    )
     text = report_service.compute(database, question, settings.rules, settings.default_timezone)
     as_of = report_text.instant_text(question.as_of_us)
     if output is not None:

@@ -1,6 +1,7 @@
 """`report` and `info`: what comes out."""
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @click.command("report")
 @click.option(
-    "--as-of", "as_of_us", callback=instant, metavar="T", help="The instant to report at.  [default: the newest poll]"
+    "--as-of",
+    "as_of_us",
+    callback=instant,
+    metavar="T",
+    help="The instant to report at.  [default: the newest poll that is not in the future]",
 )
 @click.option(
     "--columns",
@@ -70,7 +75,10 @@ def report(
     database = open_database(ctx)
     check_output(output)
     asked = report_service.Asked(as_of_us, columns, stores or None, _shape(shape))
-    question = report_service.ask(database, asked, settings.default_timezone, settings.max_report_rows)
+    latest_us = settings.rules.latest_us(time.time_ns() // 1000)
+    question = report_service.ask(
+        database, asked, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
+    )
     text = report_service.compute(database, question, settings.rules, settings.default_timezone)
     as_of = report_text.instant_text(question.as_of_us)
     what = "stores" if question.shape is None else "rows"

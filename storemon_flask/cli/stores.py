@@ -253,7 +253,7 @@ def _say_moment(moment: "Moment") -> None:
     click.echo(
         f"as of {instant_text(moment.as_of_us)}" if moment.notice is None else f"Note: {moment.notice}", err=True
     )
-    say_note(moment.note)
+    say_note(moment.notes)
 
 
 def _coloured() -> bool:

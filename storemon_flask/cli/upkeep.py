@@ -13,6 +13,7 @@ from storemon_flask.cli.door import door, instant, open_database
 from storemon_flask.cli.terminal import below, progress_bar, relabel, table, terminal_width, wrapped
 
 if TYPE_CHECKING:
+    from storemon_flask.services.catalogue import Database
     from storemon_flask.services.copies import Sums
     from storemon_flask.services.prune import Pruned
 
@@ -132,21 +133,26 @@ def check(ctx: click.Context) -> None:
 
 
 @click.command("prune")
-@click.option("--before", required=True, callback=instant, metavar="DATE", help="A date or an instant, UTC.")
+@click.option("--before", callback=instant, metavar="DATE", help="Older ones: a date or an instant, UTC.")
+@click.option("--future", is_flag=True, help="Polls later than this machine's clock instead.")
 @click.option("--dry-run", is_flag=True, help="Say what would be taken out, and change nothing.")
 @click.option("--vacuum", is_flag=True, help="Make the file smaller afterwards. Not while a server runs.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def prune(ctx: click.Context, before: int, dry_run: bool, vacuum: bool, yes: bool) -> None:
+def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, vacuum: bool, yes: bool) -> None:
     """Take out polls, and loads with their rejected rows, that are older than DATE. A server may run meanwhile.
 
-    Time before DATE counts as unknown then: no poll that is left speaks for it.
+    Time before DATE counts as unknown then: no poll that is left speaks for it. With --future it takes out the polls that were
+    stored while a clock was wrong, and nothing else.
 
     \b
     Examples:
       storemon prune --before 2024-01-01 --dry-run
       storemon prune --before 2024-01-01 --yes --vacuum
+      storemon prune --future --dry-run
     """
+    if (before is not None) == future:
+        raise click.UsageError("Say either --before DATE or --future.", ctx)
     from contextlib import nullcontext
 
     from storemon_flask.jobs.lock import server_lock
@@ -154,31 +160,75 @@ def prune(ctx: click.Context, before: int, dry_run: bool, vacuum: bool, yes: boo
 
     database = open_database(ctx)
     with server_lock(database.path) if vacuum and database.exists() else nullcontext():
-        found = service.look(database, before)
-        if dry_run:
-            click.echo(f"would take out {_pruned(found)}; nothing was changed")
-            click.echo(f"afterwards {service.completeness(max(before, service.complete_from(database) or before))}")
+        pruned = (
+            _prune_future(ctx, database, dry_run, yes)
+            if before is None
+            else _prune(ctx, database, before, dry_run, yes)
+        )
+        if not pruned:
             return
-        if found.polls or found.loads:
-            _agreed(ctx, yes, f"Take out {_pruned(found)}, for good?")
-        with _bar("pruning") as progress:
-            seen = service.Pruned()
-
-            def told(part: service.Pruned) -> None:
-                nonlocal seen
-                seen += part
-                progress(seen.polls + seen.rejects + seen.loads, found.polls + found.rejects + found.loads)
-
-            done = service.run(database, before, time.time_ns() // 1000, told)
         if vacuum:
             service.vacuum(database)
+    space = service.space(database)
+    free = f"{space.free / 1e6:,.1f} MB of it free for what is loaded next" if space.free else "none of it free"
+    click.echo(f"{database.path} has {space.file / 1e6:,.1f} MB, {free}")
+
+
+def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool, yes: bool) -> bool:
+    """Take out what is older than that instant and say so; whether anything was to be taken out for good."""
+    from storemon_flask.services import prune as service
+
+    found = service.look(database, before)
+    if dry_run:
+        click.echo(f"would take out {_pruned(found)}; nothing was changed")
+        click.echo(f"afterwards {service.completeness(max(before, service.complete_from(database) or before))}")
+        return False
+    if found.polls or found.loads:
+        _agreed(ctx, yes, f"Take out {_pruned(found)}, for good?")
+    with _told(found) as told:
+        done = service.run(database, before, time.time_ns() // 1000, told)
     click.echo(f"took out {_pruned(done)}")
     complete_from = service.complete_from(database)
     if complete_from is not None:
         click.echo(service.completeness(complete_from))
-    space = service.space(database)
-    free = f"{space.free / 1e6:,.1f} MB of it free for what is loaded next" if space.free else "none of it free"
-    click.echo(f"{database.path} has {space.file / 1e6:,.1f} MB, {free}")
+    return True
+
+
+def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: bool) -> bool:
+    """The same of polls in the future."""
+    from storemon_flask.services import prune as service
+    from storemon_flask.services.few_heard import minute_text
+
+    now_us = time.time_ns() // 1000
+    latest_us = door(ctx).settings.rules.latest_us(now_us)
+    found, stores = service.look_ahead(database, latest_us)
+    polls = f"{found.polls:,} {'poll' if found.polls == 1 else 'polls'} ({found.bytes / 1e6:,.1f} MB)"
+    whose = f"{stores:,} {'store' if stores == 1 else 'stores'}"
+    later = f"{polls} of {whose} later than {minute_text(latest_us)}"
+    if dry_run:
+        click.echo(f"would take out {later}; nothing was changed")
+        return False
+    if found.polls:
+        _agreed(ctx, yes, f"This machine's clock says {minute_text(now_us)}. Take out {later}, for good?")
+    with _told(found) as told:
+        done = service.run_ahead(database, latest_us, told)
+    polls = f"{done.polls:,} {'poll' if done.polls == 1 else 'polls'} ({done.bytes / 1e6:,.1f} MB)"
+    click.echo(f"took out {polls} of {whose} later than {minute_text(latest_us)}")
+    return True
+
+
+@contextmanager
+def _told(found: "Pruned") -> Iterator[Callable[["Pruned"], None]]:
+    """A progress bar for taking that out."""
+    with _bar("pruning") as progress:
+        at = 0
+
+        def told(part: "Pruned") -> None:
+            nonlocal at
+            at += part.polls + part.rejects + part.loads
+            progress(at, found.polls + found.rejects + found.loads)
+
+        yield told
 
 
 def _pruned(part: "Pruned") -> str:

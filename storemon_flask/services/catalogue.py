@@ -4,6 +4,7 @@ import csv
 import io
 import platform
 import sqlite3
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ from pathlib import Path
 from storemon_flask import zonedata
 from storemon_flask.errors import DatabaseError, NotFound
 from storemon_flask.services import prune, report_text
+from storemon_flask.services.newest import future_polls, newest_poll
 from storemon_flask.services.start_warnings import start_warnings
 from storemon_flask.settings import KNOBS, Settings
 from storemon_flask.storage import loads, polls, reports, stores
@@ -62,7 +64,7 @@ def info(settings: Settings, database: Database) -> list[tuple[str, str]]:
         ("database", f"{settings.database}{_size(settings.database)}"),
         ("reports", f"{settings.reports_dir}{_files(settings.reports_dir)}"),
     ]
-    rows += _counts(database)
+    rows += _counts(database, settings.rules.latest_us(time.time_ns() // 1000))
     rows += [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
     return rows + [("warning", sentence) for sentence in start_warnings(settings, database)]
 
@@ -82,18 +84,20 @@ def _package(name: str) -> str:
         return f"no {name}"
 
 
-def _counts(database: Database) -> list[tuple[str, str]]:
+def _counts(database: Database, latest_us: int) -> list[tuple[str, str]]:
     try:
         with database.read() as connection:
             rows = stores.all_rows(connection)
-            newest = stores.newest_poll(connection)
+            newest = newest_poll(database, connection, latest_us)
+            future = future_polls(newest)
             complete_from = stores.complete_from(connection)
             number, rejected = loads.totals(connection)
             states = reports.count_by_state(connection)
             found = [
                 ("stores", f"{len(rows.ids):,}"),
                 ("polls", f"{polls.count(connection):,}"),
-                ("newest poll", "none" if newest is None else report_text.instant_text(newest)),
+                ("newest poll", "none" if newest.poll_us is None else report_text.instant_text(newest.poll_us)),
+                *([("future polls", future)] if future else []),
                 *([("polls pruned", prune.completeness(complete_from))] if complete_from is not None else []),
                 ("data version", str(stores.data_version(connection))),
                 ("loads", f"{number:,}, {rejected:,} rows rejected"),

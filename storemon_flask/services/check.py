@@ -1,6 +1,7 @@
 """Whether everything that is stored is whole: asked of one moment, read-only, also beside a running server."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -74,7 +75,8 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
         # Of data that are damaged, or of an older schema, there is nothing to be said beyond that.
         with sentences(path), copies.looking(path) as connection:
             checked.notes += _pruned(connection)
-            checked.notes += load_notes.present(connection, settings.default_timezone)
+            latest_us = settings.rules.latest_us(time.time_ns() // 1000)
+            checked.notes += load_notes.present(connection, settings.default_timezone, latest_us)
     left = files.leftovers(path)
     if left:
         checked.notes.append(

@@ -5,7 +5,9 @@ from itertools import islice
 from typing import Final
 
 from storemon_flask.services import catalogue, schedule
-from storemon_flask.storage import feed_counts, stores
+from storemon_flask.services import newest as newest_service
+from storemon_flask.services.newest import Newest
+from storemon_flask.storage import feed_counts
 from storemon_flask.storage.db import Database
 
 _FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")
@@ -23,11 +25,13 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """The feeds in the order they are usually loaded, how many stores there are, and the newest poll (None: no poll)."""
+    """The feeds in the order they are usually loaded, how many stores there are, the newest poll that is not in the future (None: no
+    poll), and what there is to say of those in the future."""
 
     feeds: list[Feed]
     stores: int
     newest_poll_us: int | None
+    future: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +43,14 @@ class Places:
     polled: bool
 
 
-def freshness(database: Database) -> Freshness:
-    """How much there is and since when; without a database there is nothing."""
+def freshness(database: Database, latest_us: int) -> Freshness:
+    """How much there is and since when; polls after `latest_us` are in the future. Without a database there is nothing."""
     if not database.exists():
         return Freshness([Feed(name, 0, 0, None) for name in _FEEDS], 0, None)
     with database.read() as connection:
         count = feed_counts.counts(connection)
         loaded = feed_counts.last_loaded(connection)
-        newest = stores.newest_poll(connection)
+        newest = newest_service.newest_poll(database, connection, latest_us)
     of_feed = {
         "polls": (count["polls"], count["polled"]),
         "hours": (count["hours"], count["with_hours"]),
@@ -55,26 +59,26 @@ def freshness(database: Database) -> Freshness:
         "special_hours": (count["special"], count["with_special"]),
     }
     feeds = [Feed(name, *of_feed[name], loaded.get(name)) for name in _FEEDS]
-    return Freshness(feeds, count["stores"], newest)
+    return Freshness(feeds, count["stores"], newest.poll_us, newest_service.future_polls(newest))
 
 
-def newest_poll(database: Database) -> int | None:
-    """The instant of the newest poll; None without one."""
+def newest_poll(database: Database, latest_us: int) -> int | None:
+    """The newest poll up to that instant; None without one."""
     if not database.exists():
         return None
     with database.read() as connection:
-        return stores.newest_poll(connection)
+        return newest_service.newest_poll(database, connection, latest_us).poll_us
 
 
-def places(database: Database, default_zone: str) -> Places:
-    """The groups and zones that stores are in, by name, and whether there is a poll."""
+def places(database: Database, default_zone: str, latest_us: int) -> Places:
+    """The groups and zones that stores are in at the newest poll up to `latest_us`, by name, and whether there is a poll."""
     if not database.exists():
         return Places([], [], False)
     with database.read() as connection:
-        newest = stores.newest_poll(connection)
-        plan = schedule.of(database, connection, default_zone, None, newest or 0)
+        newest = newest_service.newest_poll(database, connection, latest_us)
+        plan = schedule.of(database, connection, default_zone, None, newest.poll_us or 0)
     groups = sorted({group for group in plan.groups if group})
-    return Places(groups, sorted(set(plan.zone_of_store)), newest is not None)
+    return Places(groups, sorted(set(plan.zone_of_store)), newest != Newest(None))
 
 
 def first_rejects(database: Database, load: int, most: int) -> list[tuple[str, int, str, str]]:

@@ -39,6 +39,11 @@ class Terms:
     default_zone: str = "America/Chicago"
     iso_days: bool | None = False
 
+    @property
+    def latest_us(self) -> int:
+        """The latest instant that a poll may have; later ones are in the future."""
+        return self.now_us + self.max_skew_us
+
 
 @dataclass(slots=True)
 class LoadResult:
@@ -119,7 +124,11 @@ class _Loading:
         self.waiting: list[Staged] = []
         self.found = [source for source in found if not isinstance(source, PassedOver)]
         self.notes = LoadNotes(
-            terms.default_zone, [one for one in found if isinstance(one, PassedOver)], len(self.found)
+            terms.default_zone,
+            [one for one in found if isinstance(one, PassedOver)],
+            len(self.found),
+            terms.now_us,
+            terms.latest_us,
         )
         self.noted = False
 
@@ -201,7 +210,7 @@ class _Loading:
         log: RejectLog,
     ) -> Staged | None:
         """The file, read to its end; None when it is one of the hours, which wait for each other."""
-        latest_us = self.terms.now_us + self.terms.max_skew_us
+        latest_us = self.terms.latest_us
         spoiled: set[str] = set()
         days = DaysOfWeek(self.terms.iso_days)
         form = source.form
@@ -235,7 +244,9 @@ class _Loading:
     def _polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollBlock]) -> Staged:
         # The folder of the temporary file must be there.
         self.database.prepare()
-        return feeds.Polls(summary, log, blocks, self.database.path.parent)
+        staged = feeds.Polls(summary, log, blocks, self.database.path.parent)
+        self.notes.add_poll_rows(staged.fitting + log.count, log.reasons)
+        return staged
 
     @property
     def _hours_files(self) -> list[tuple[FileSummary, RejectLog]]:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
@@ -10,11 +10,13 @@ from urllib.parse import quote
 import numpy as np
 
 from storemon_flask.ingest.sources import PassedOver
+from storemon_flask.ingest.values import INSTANT_FUTURE
 from storemon_flask.model import DAY_US, WEEK_US, Ints
 from storemon_flask.services import few_heard, lookalikes
 from storemon_flask.services.feeds import Facts, Polls, Staged
 from storemon_flask.services.hours_set import HoursSet
 from storemon_flask.services.lookalikes import named_stores, shown, some
+from storemon_flask.services.newest import future_polls
 from storemon_flask.storage import matching, opening_hours, polls, store_facts, stores
 
 _EXAMPLES: Final = 3
@@ -38,9 +40,15 @@ class LoadNotes:
     or hours or zones changed: a live shipper pushes a poll each second, and must neither wait nor hear the same again.
     """
 
-    def __init__(self, default_zone: str, passed_over: Sequence[PassedOver], files: int) -> None:
-        """`files` is how many the load has: only several can say something of one store."""
+    def __init__(
+        self, default_zone: str, passed_over: Sequence[PassedOver], files: int, now_us: int, latest_us: int
+    ) -> None:
+        """`files` is how many the load has: only several can say something of one store. The machine's clock said `now_us`, and
+        polls after `latest_us` are in the future."""
         self._default_zone = default_zone
+        self._now_us, self._latest_us = now_us, latest_us
+        # Rows of polls, and how many of them were rejected because they are in the future.
+        self._poll_rows = self._poll_rows_ahead = 0
         self._passed_over = passed_over
         self._several = files > 1
         self._files: dict[str, list[tuple[str, set[str]]]] = {}
@@ -80,6 +88,11 @@ class LoadNotes:
             if self._several:
                 self._files.setdefault(staged.summary.feed, []).append((staged.summary.file, staged.store_ids))
 
+    def add_poll_rows(self, rows: int, reasons: Mapping[str, int]) -> None:
+        """A file of polls was read: how many rows it has, and why how many of them were rejected."""
+        self._poll_rows += rows
+        self._poll_rows_ahead += reasons.get(INSTANT_FUTURE, 0)
+
     def add_hours(self, feed: str, hours: HoursSet) -> None:
         """The same of the files of one replacement set."""
         if len(hours.files) > 1:
@@ -89,6 +102,7 @@ class LoadNotes:
         """All sentences, in the transaction that ends the load."""
         return [
             *self._newest_moved(connection),
+            *self._future_polls(connection),
             *self._new_stores(connection),
             *self._rejected_zones(connection),
             *self._abbreviated_zones(),
@@ -100,19 +114,38 @@ class LoadNotes:
 
     def of_files(self) -> list[str]:
         """What there is to say of the files alone."""
-        return [*self._shared(), *_passed_over(self._passed_over)]
+        return [*self._clock_behind(), *self._shared(), *_passed_over(self._passed_over)]
+
+    def _clock_behind(self) -> Iterator[str]:
+        """Half of the polls or more were rejected because they are later than the clock: perhaps that is wrong."""
+        ahead, rows = self._poll_rows_ahead, self._poll_rows
+        if ahead and 2 * ahead >= rows:
+            which = "the poll is" if rows == 1 else f"{ahead:,} of {rows:,} polls {'is' if ahead == 1 else 'are'}"
+            yield (
+                f"this machine's clock says {few_heard.minute_text(self._now_us)}; {which} later than that and rejected. "
+                "If the clock is wrong, set it and load them again"
+            )
+
+    def _future_polls(self, connection: sqlite3.Connection) -> Iterator[str]:
+        """Polls that were stored while the clock was ahead, if one of the load's stores has such."""
+        if any(int(one.before_us.max(initial=-1)) > self._latest_us for one in self._applied):
+            sentence = future_polls(polls.newest(connection, self._latest_us))
+            if sentence:
+                yield sentence
 
     def _newest_moved(self, connection: sqlite3.Connection) -> Iterator[str]:
         """The newest poll of all moved by more than a day, because of few stores."""
         if not self._applied:
             return
         number, before, newest = self._touched()
+        # Polls in the future are not the newest one.
+        before = np.where(before > self._latest_us, -1, before)
         after_us = int(newest.max(initial=-1))
         # These stores' own newest poll is no newer than that of all: most loads end here.
         if after_us - int(before.max(initial=-1)) <= DAY_US:
             return
         all_numbers, _, last = stores.poll_spans(connection, after_us)
-        others = last[~np.isin(all_numbers, number)]
+        others = last[~np.isin(all_numbers, number) & (last <= self._latest_us)]
         before_us = max(int(before.max(initial=-1)), int(others.max(initial=-1)))
         if before_us < 0 or after_us - before_us <= DAY_US:
             return
@@ -233,15 +266,16 @@ class LoadNotes:
             )
 
 
-def present(connection: sqlite3.Connection, default_zone: str) -> list[str]:
-    """What there is to say of the feeds as they are now, whichever load brought them. Any schema has what this reads."""
+def present(connection: sqlite3.Connection, default_zone: str, latest_us: int) -> list[str]:
+    """What there is to say of the feeds as they are now, whichever load brought them; polls after `latest_us` are in the future. Any
+    schema has what this reads."""
     feeds = ["hours", "timezones"] if matching.any_polls(connection) else []
     if feeds and matching.any_hours(connection):
         feeds.append("polls")
-    newest_us = stores.newest_poll(connection)
-    few = None if newest_us is None else few_heard.sentence(connection, newest_us)
+    newest = polls.newest(connection, latest_us)
+    few = None if newest.poll_us is None else few_heard.sentence(connection, newest.poll_us)
     return [
-        *([few] if few else []),
+        *filter(None, (few, future_polls(newest))),
         *unmatched(connection, default_zone, 0, feeds),
         *alike(connection, matching.ids(connection), lambda group: True, _MOST_LISTED),
     ]

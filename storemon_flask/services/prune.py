@@ -1,5 +1,6 @@
 """Old polls, rejected rows and loads taken out in short transactions, beside a server that goes on answering and storing."""
 
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Final
 
 from storemon_flask.errors import DatabaseError, Unprocessable
 from storemon_flask.services.few_heard import minute_text
+from storemon_flask.services.newest import newest_poll
 from storemon_flask.storage import pruning, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.pruning import Pruned as Pruned
@@ -61,19 +63,11 @@ def run(
             "the date lies in the future: everything would be taken out, and what is not loaded yet too"
         )
     if not database.exists():
-        raise DatabaseError(f"there is no database at {database.path}; run `storemon load-data` to make it")
+        raise _no_database(database)
     done = Pruned()
     with database.write() as connection:
         pruning.begin(connection, before_us)
-    size = _FEWEST * 4
-    store: int | None = 0
-    while store is not None and not stopped():
-        started = time.monotonic()
-        with database.write() as connection:
-            part, store = pruning.polls(connection, before_us, store, size)
-        done += part
-        progress(part)
-        size = _next(size, time.monotonic() - started)
+    done += _store_by_store(database, before_us, pruning.polls, progress, stopped)
     size = _MOST // 4
     while not stopped():
         started = time.monotonic()
@@ -83,6 +77,62 @@ def run(
             break
         done += rest
         progress(rest)
+        size = _next(size, time.monotonic() - started)
+    return done
+
+
+def look_ahead(database: Database, latest_us: int) -> tuple[Pruned, int]:
+    """What `run_ahead` would take out, and of how many stores. Errors as there."""
+    _check_ahead(database, latest_us)
+    with database.read() as connection:
+        return pruning.count_future(connection, latest_us)
+
+
+def run_ahead(
+    database: Database,
+    latest_us: int,
+    progress: Callable[[Pruned], None] = lambda part: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Pruned:
+    """Take out the polls after that instant (`Rules.latest_us` of now); what was. Stopped or killed, it has done a part.
+
+    `Unprocessable` when no poll is earlier: then it is the clock that is wrong. `DatabaseError` when there is no database.
+    """
+    _check_ahead(database, latest_us)
+    return _store_by_store(database, latest_us, pruning.future_polls, progress, stopped)
+
+
+def _check_ahead(database: Database, latest_us: int) -> None:
+    if not database.exists():
+        raise _no_database(database)
+    with database.read() as connection:
+        newest = newest_poll(database, connection, latest_us)
+    if newest.stores_ahead and newest.poll_us is None:
+        raise Unprocessable(
+            f"every poll is later than {minute_text(latest_us)}, so nothing would be left; set this machine's clock first"
+        )
+
+
+def _no_database(database: Database) -> DatabaseError:
+    return DatabaseError(f"there is no database at {database.path}; run `storemon load-data` to make it")
+
+
+def _store_by_store(
+    database: Database,
+    instant_us: int,
+    take_out: Callable[[sqlite3.Connection, int, int, int], tuple[Pruned, int | None]],
+    progress: Callable[[Pruned], None],
+    stopped: Callable[[], bool],
+) -> Pruned:
+    """Take polls out of some stores after the other, each time in a transaction of its own."""
+    done, size = Pruned(), _FEWEST * 4
+    store: int | None = 0
+    while store is not None and not stopped():
+        started = time.monotonic()
+        with database.write() as connection:
+            part, store = take_out(connection, instant_us, store, size)
+        done += part
+        progress(part)
         size = _next(size, time.monotonic() - started)
     return done
 

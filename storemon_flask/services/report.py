@@ -12,7 +12,7 @@ from typing import Any
 
 from storemon_flask import zonedata
 from storemon_flask.core.report import CLASSIC_WINDOWS
-from storemon_flask.errors import NoPolls, ReportFailed, Unprocessable
+from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
 from storemon_flask.ingest.values import show_invisible
 from storemon_flask.model import HOUR_US, MINUTE_US, Rules
 from storemon_flask.services import (
@@ -27,6 +27,8 @@ from storemon_flask.services import (
     shapes,
 )
 from storemon_flask.services.computing import Progress
+from storemon_flask.services.few_heard import minute_text
+from storemon_flask.services.newest import newest_poll
 from storemon_flask.services.report_text import Altered, ReportText
 from storemon_flask.services.schedule import Schedule
 from storemon_flask.services.shapes import Shape
@@ -37,7 +39,7 @@ from storemon_flask.version import VERSION
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A report as it is asked for: as-of (None: the newest poll), columns, which stores (None: all), and other fields of its
+    """A report as it is asked for: as-of (None: the newest poll that is not in the future), columns, which stores (None: all), and other fields of its
     shape by their names (`shapes.FIELDS`)."""
 
     as_of_us: int | None = None
@@ -69,20 +71,23 @@ class Finished:
 
 
 def ask(
-    database: Database, asked: Asked, default_zone: str, most_rows: int, at: sqlite3.Connection | None = None
+    database: Database,
+    asked: Asked,
+    default_zone: str,
+    most_rows: int,
+    at: sqlite3.Connection | None = None,
+    latest_us: int = instants.LATEST_US,
 ) -> Question:
-    """The question with its as-of settled: the newest poll where none was given.
+    """The question with its as-of settled: where none was given, the newest poll up to `latest_us` (`Rules.latest_us` of now).
 
-    `NoPolls` when there is none; `Unprocessable` names unknown stores, an as-of outside 1970 to 2200, and what is wrong about
+    `NoPolls` when there is none, `OnlyFuturePolls` when all are later; `Unprocessable` names unknown stores, an as-of outside 1970 to 2200, and what is wrong about
     the shape, or that it would have more than `most_rows` rows.
     """
     if at is None:
         with database.read() as connection:
-            return ask(database, asked, default_zone, most_rows, connection)
+            return ask(database, asked, default_zone, most_rows, connection, latest_us)
     shape = shapes.read(asked.shape)
-    as_of_us = stores.newest_poll(at) if asked.as_of_us is None else asked.as_of_us
-    if as_of_us is None:
-        raise NoPolls
+    as_of_us = _default_as_of(database, at, latest_us) if asked.as_of_us is None else asked.as_of_us
     instants.check_as_of(as_of_us)
     wanted = None if asked.stores is None else tuple(dict.fromkeys(asked.stores))
     if wanted is not None:
@@ -94,6 +99,19 @@ def ask(
         if rows > most_rows:
             raise shaped.too_many(rows, most_rows)
     return question
+
+
+def _default_as_of(database: Database, connection: sqlite3.Connection, latest_us: int) -> int:
+    newest = newest_poll(database, connection, latest_us)
+    if newest.poll_us is not None:
+        return newest.poll_us
+    if not newest.stores_ahead:
+        raise NoPolls
+    latest = minute_text(latest_us)
+    raise OnlyFuturePolls(
+        f"every poll is later than {latest}, the latest that this machine's clock allows; set the clock, or give an as_of",
+        people=f"every poll is later than {latest}, the latest that the server's clock allows; its clock seems to be wrong",
+    )
 
 
 def _check_stores(connection: sqlite3.Connection, wanted: Sequence[str]) -> None:

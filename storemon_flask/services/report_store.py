@@ -161,7 +161,8 @@ def add(
     `QueueFull` when it would be a job beyond `most_waiting`; other errors as `report.ask`.
     """
     with database.write() as connection:
-        question = report.ask(database, asked, default_zone, most_rows, connection)
+        latest_us = (rules or Rules()).latest_us(now_us)
+        question = report.ask(database, asked, default_zone, most_rows, connection, latest_us)
         wanted = None if question.stores is None else list(question.stores)
         shape = dict(asked.shape) or None
         version = stores.data_version(connection)
@@ -206,13 +207,14 @@ def latest(
     if not database.exists():
         return None
     with database.read() as connection:
-        question = report.ask(database, asked, default_zone, most_rows, connection)
+        question = report.ask(database, asked, default_zone, most_rows, connection, rules.latest_us(now_us))
         _, alike = _digests(question, asked, default_zone, rules)
         version = stores.data_version(connection)
-        for row in reports.fresh(connection, alike, version, now_us - max_age_us, now_us):
+        as_of_us, since_us = question.as_of_us, now_us - max_age_us
+        for row in reports.fresh(connection, alike, version, as_of_us, since_us, now_us):
             if path(folder, row.job).is_file():
                 return row
-        return reports.under_way(connection, alike, version, now_us - max_age_us, now_us)
+        return reports.under_way(connection, alike, version, as_of_us, since_us, now_us)
 
 
 def _digests(question: Question, asked: Asked, default_zone: str, rules: Rules) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from storemon_flask.errors import Busy
 from storemon_flask.model import SECOND_US, Rules
 from storemon_flask.services import live, store_list
+from storemon_flask.services.newest import Newest, newest_poll
 from storemon_flask.services.store_list import Snapshot
 from storemon_flask.storage import stores
 from storemon_flask.storage.connections import Identity
@@ -114,19 +115,20 @@ class _Keeper:
         """The snapshot there is if it can be served, and what joins or begins the computation of the next."""
         with database.read() as connection:
             version = stores.data_version(connection)
+            newest = newest_poll(database, connection, rules.latest_us(clock()))
         basis = _Basis(database.identity(), rules, default_zone)
 
         def coming() -> Future[Snapshot]:
-            return self._coming(database, basis, version, clock)
+            return self._coming(database, basis, version, newest, clock)
 
-        known = self._usable(basis, version, clock(), MOST_AGE_US)
-        if known is not None and self._usable(basis, version, clock(), RENEW_AGE_US) is None:
+        known = self._usable(basis, version, newest, clock(), MOST_AGE_US)
+        if known is not None and self._usable(basis, version, newest, clock(), RENEW_AGE_US) is None:
             coming()
         return known, coming
 
-    def _usable(self, basis: _Basis, version: int, now_us: int, most_age_us: int) -> Snapshot | None:
+    def _usable(self, basis: _Basis, version: int, newest: Newest, now_us: int, most_age_us: int) -> Snapshot | None:
         """The kept snapshot if it is of that data version or a later one, and not too old; how old does not matter once the
-        server stops."""
+        server stops. `newest` is the newest poll of now: the clock may have reached one, or have been set."""
         kept = self._kept
         # Data versions of one file only grow, also when a backup is restored into it.
         if kept is None or kept[0] != basis or kept[1].data_version < version:
@@ -136,19 +138,20 @@ class _Keeper:
             return snapshot
         if snapshot.moment.data_are_old:
             # Nothing turns with the clock but the words that say how old they are.
-            moment = live.moment_of(snapshot.moment.as_of_us, now_us)
-            moment = replace(moment, note=snapshot.moment.note)
-            return replace(snapshot, moment=moment) if moment.data_are_old else None
+            moment = replace(live.moment_of(newest, now_us), note=snapshot.moment.note)
+            return replace(snapshot, moment=moment) if moment.as_of_us == snapshot.moment.as_of_us else None
         return snapshot if abs(now_us - snapshot.made_us) <= most_age_us else None
 
-    def _coming(self, database: Database, basis: _Basis, version: int, clock: Clock) -> "Future[Snapshot]":
+    def _coming(
+        self, database: Database, basis: _Basis, version: int, newest: Newest, clock: Clock
+    ) -> "Future[Snapshot]":
         with self._lock:
             for computation in (self._running, self._waiting):
                 if computation is None or computation.task is None or computation.basis != basis:
                     continue
                 if computation is self._waiting or computation.data_version >= version:
                     return computation.task
-            known = self._usable(basis, version, clock(), RENEW_AGE_US)
+            known = self._usable(basis, version, newest, clock(), RENEW_AGE_US)
             if known is not None:
                 # One that the caller could have joined has ended since it looked.
                 made: Future[Snapshot] = Future()

@@ -93,7 +93,7 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class StoreDetail:
     """One store: the snapshot of it alone, its zone or the history of it (`core.zones`), its first poll (-1: never polled),
-    weekly and special hours as written, polls in all."""
+    weekly and special hours as written, polls up to the as-of."""
 
     snapshot: Snapshot
     zone: str
@@ -114,7 +114,7 @@ def snapshot(
     """The stores (all of them, or those of the ids) as of now, or as of another instant, computed from the data of one moment."""
     with database.read() as connection:
         version = stores.data_version(connection)
-        moment = live.moment(connection, now_us, as_of_us)
+        moment = live.moment(database, connection, now_us, rules, as_of_us)
         plan = schedule.of(database, connection, default_zone, store_ids, moment.as_of_us)
         table = computing.table(connection, plan, moment.as_of_us, rules, "list")
         _date_long_outages(connection, plan, table, moment.as_of_us, rules)
@@ -130,9 +130,9 @@ def detail(
     with database.read() as connection:
         number, first_us, last_us = find(connection, store_id)
         found = snapshot(database, rules, default_zone, now_us, [store_id], as_of_us)
-        if as_of_us is not None:
-            first_us, last_us = (first_us if first_us <= as_of_us else -1), min(last_us, as_of_us)
-        plan = schedule.of(database, connection, default_zone, [store_id], found.moment.as_of_us)
+        as_of_us = found.moment.as_of_us
+        first_us, last_us = (first_us if first_us <= as_of_us else -1), min(last_us, as_of_us)
+        plan = schedule.of(database, connection, default_zone, [store_id], as_of_us)
         return StoreDetail(
             found,
             plan.zone_names[int(plan.parts[0].zone_of[0])],

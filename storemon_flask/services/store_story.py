@@ -80,10 +80,10 @@ class Story:
     newest: date
 
 
-def told_by(database: Database, now_us: int, as_of_us: int | None) -> tuple[object, ...]:
+def told_by(database: Database, now_us: int, rules: Rules, as_of_us: int | None) -> tuple[object, ...]:
     """What the story of any store depends on besides what was asked: while this is equal, so is the story."""
     with database.read() as connection:
-        return stores.data_version(connection), live.moment(connection, now_us, as_of_us)
+        return stores.data_version(connection), live.moment(database, connection, now_us, rules, as_of_us)
 
 
 def of(database: Database, store_id: str, question: Question, rules: Rules, default_zone: str, now_us: int) -> Story:

@@ -59,7 +59,7 @@ def of_store(
     """
     with database.read() as connection:
         store_list.find(connection, store_id)
-        moment = live.moment(connection, now_us, as_of_us)
+        moment = live.moment(database, connection, now_us, rules, as_of_us)
         from_us, to_us = _range(from_us, to_us, moment.as_of_us)
         plan = schedule.of(database, connection, default_zone, [store_id], moment.as_of_us)
         part = plan.parts[0]

@@ -13,6 +13,7 @@ from storemon_flask.core.status import STATUSES
 from storemon_flask.errors import DatabaseError
 from storemon_flask.ingest.feeds import FEEDS
 from storemon_flask.services import snapshots
+from storemon_flask.services.newest import newest_poll
 from storemon_flask.settings import Settings
 from storemon_flask.storage import loads, polls, reports, stores
 from storemon_flask.storage.db import Database
@@ -36,7 +37,9 @@ class Vitals:
 
     reports: dict[str, int] = field(default_factory=dict)
     polls: int = 0
+    # The newest poll that is not in the future, and how many stores have polls in the future.
     newest_poll_us: int | None = None
+    stores_ahead: int = 0
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
     stores: dict[str, int] | None = None
@@ -97,7 +100,8 @@ class Watcher:
             self._read_on(connection)
             found.reports |= reports.count_by_state(connection)
             found.polls = self._count(connection)
-            found.newest_poll_us = stores.newest_poll(connection)
+            newest = newest_poll(self._database, connection, self._settings.rules.latest_us(time.time_ns() // 1000))
+            found.newest_poll_us, found.stores_ahead = newest.poll_us, newest.stores_ahead
             found.rows, found.rejects = dict(self._rows), dict(self._rejects)
         self._stores(found)
         return found

@@ -32,6 +32,25 @@ class Applied:
     newest_us: Ints
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest poll up to a latest instant: `poll_us`, None when there is none.
+
+    `stores_ahead` have later polls, the last of them is that of `last_us`; `ahead_ids` are the first of those stores. All this is
+    so for every latest instant from `poll_us` up to, without, `holds_until_us`.
+    """
+
+    poll_us: int | None
+    holds_until_us: int = -EVER_US
+    stores_ahead: int = 0
+    last_us: int = -1
+    ahead_ids: tuple[str, ...] = ()
+
+    def holds_at(self, latest_us: int) -> bool:
+        """Whether it is the answer for that latest instant too, of the same data."""
+        return (EVER_US if self.poll_us is None else self.poll_us) <= latest_us < self.holds_until_us
+
+
 def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Applied:
     """Merge staged polls into the weeks. Counts new, changed and unchanged polls; writes only weeks that change."""
     counts = Counts()
@@ -160,6 +179,32 @@ def newest_up_to(connection: sqlite3.Connection, number: Ints, until_us: int) ->
         newest[missing[heard.store[ends]]] = heard.instant_us[ends]
         week -= 1
     return newest
+
+
+def newest(connection: sqlite3.Connection, latest_us: int) -> Newest:
+    """The newest poll of all up to `latest_us`.
+
+    Usually no poll is later, and one look at the stores tells. Of a store that has later polls the week of that instant is read,
+    and older weeks only while no other store has a newer poll.
+    """
+    last_us = stores.newest_poll(connection)
+    if last_us is None or last_us <= latest_us:
+        return Newest(last_us)
+    ahead = stores.polled_after(connection, latest_us)
+    poll_us = -1 if ahead.newest_us is None else ahead.newest_us
+    week = latest_us // WEEK_US
+    holds_until_us = min(last_us if ahead.first_us is None else ahead.first_us, (week + 1) * WEEK_US)
+    looked_at: int | None = week
+    while len(ahead.number) and looked_at is not None and poll_us < (looked_at + 1) * WEEK_US:
+        for at in range(0, len(ahead.number), _FEW_STORES):
+            number = ahead.number[at : at + _FEW_STORES]
+            instant_us = (
+                _unpacked([(store, blob, looked_at) for store, blob in _rows(connection, looked_at, number)])[1] >> 1
+            )
+            poll_us = max(poll_us, int(instant_us[instant_us <= latest_us].max(initial=-1)))
+            holds_until_us = min(holds_until_us, int(instant_us[instant_us > latest_us].min(initial=holds_until_us)))
+        (looked_at,) = connection.execute("SELECT max(week) FROM poll_week WHERE week < ?", [looked_at]).fetchone()
+    return Newest(None if poll_us < 0 else poll_us, holds_until_us, ahead.count, last_us, ahead.ids)
 
 
 def count(connection: sqlite3.Connection) -> int:

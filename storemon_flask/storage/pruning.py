@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.model import WEEK_US
+from storemon_flask.storage import polls as polls_storage
 from storemon_flask.storage import stores
 from storemon_flask.storage.db import BUSY_TIMEOUT_S, sentences
 
@@ -88,6 +89,51 @@ def polls(connection: sqlite3.Connection, before_us: int, after_store: int, week
     return pruned, last_store
 
 
+def count_future(connection: sqlite3.Connection, latest_us: int) -> tuple[Pruned, int]:
+    """What there is of polls after that instant, and of how many stores."""
+    week, size = latest_us // WEEK_US, 0
+    of_week = "SELECT polls FROM store_record JOIN poll_week ON week = ? AND store = number WHERE last_poll_us > ?"
+    for (blob,) in connection.execute(of_week, (week, latest_us)):
+        size += len(blob) - _PACKED.itemsize * _older(blob, latest_us + 1)
+    (later,) = connection.execute(
+        "SELECT coalesce(sum(length(polls)), 0) FROM poll_week WHERE week > ?", [week]
+    ).fetchone()
+    size += later
+    return Pruned(size // _PACKED.itemsize, size), stores.polled_after(connection, latest_us).count
+
+
+def future_polls(
+    connection: sqlite3.Connection, latest_us: int, after_store: int, weeks: int
+) -> tuple[Pruned, int | None]:
+    """Take out the polls after `latest_us` of the stores that come next after `after_store`, looking at about `weeks` of their weeks.
+
+    Returns what was taken out and the last store's number; None when no store is left that has such polls.
+    """
+    pruned, looked, last_store = Pruned(), 0, None
+    there = _weeks_from(connection, latest_us // WEEK_US)
+    chosen = connection.execute(
+        "SELECT number, first_poll_us FROM store_record WHERE number > ? AND last_poll_us > ? ORDER BY number LIMIT ?",
+        (after_store, latest_us, weeks),
+    ).fetchall()
+    for number, first_us in chosen:
+        for week in there:
+            pruned.polls += _take_out_later(connection, week, number, latest_us)
+        remains = first_us <= latest_us
+        last = polls_storage.newest_before(connection, [number], latest_us + 1).get(number) if remains else None
+        connection.execute(
+            "UPDATE store_record SET first_poll_us = ?, last_poll_us = ? WHERE number = ?",
+            (first_us if remains else None, last, number),
+        )
+        last_store = number
+        looked += len(there) + 1
+        if looked >= weeks:
+            break
+    if last_store is not None:
+        stores.data_changed(connection)
+    pruned.bytes = pruned.polls * _PACKED.itemsize
+    return pruned, last_store
+
+
 def loads(connection: sqlite3.Connection, before_us: int, rows: int) -> Pruned | None:
     """Take out up to `rows` rejected rows of old loads, or, when none are left, as many loads; None when neither are."""
     rejects = connection.execute(
@@ -136,6 +182,31 @@ def _prune_week(connection: sqlite3.Connection, week: int, number: int, before_u
         rest = blob[older * _PACKED.itemsize :]
         connection.execute("UPDATE poll_week SET polls = ? WHERE week = ? AND store = ?", (rest, week, number))
     return older
+
+
+def _take_out_later(connection: sqlite3.Connection, week: int, number: int, latest_us: int) -> int:
+    row = connection.execute("SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, number)).fetchone()
+    if row is None:
+        return 0
+    blob: bytes = row[0]
+    left = _older(blob, latest_us + 1)
+    if not left:
+        connection.execute("DELETE FROM poll_week WHERE week = ? AND store = ?", (week, number))
+    elif left * _PACKED.itemsize < len(blob):
+        rest = blob[: left * _PACKED.itemsize]
+        connection.execute("UPDATE poll_week SET polls = ? WHERE week = ? AND store = ?", (rest, week, number))
+    return len(blob) // _PACKED.itemsize - left
+
+
+def _weeks_from(connection: sqlite3.Connection, week: int) -> list[int]:
+    """The weeks from that one on in which any store has polls: a poll may lie a century ahead."""
+    found: list[int] = []
+    while True:
+        (next_week,) = connection.execute("SELECT min(week) FROM poll_week WHERE week >= ?", [week]).fetchone()
+        if next_week is None:
+            return found
+        found.append(next_week)
+        week = next_week + 1
 
 
 def _older(blob: bytes, before_us: int) -> int:

@@ -82,28 +82,31 @@ def join(
 
 
 def fresh(
-    connection: sqlite3.Connection, request_digest: str, data_version: int, since_us: int, now_us: int
+    connection: sqlite3.Connection, request_digest: str, data_version: int, as_of_us: int, since_us: int, now_us: int
 ) -> list[ReportRow]:
-    """Of the few newest complete reports that were asked for alike, those of this version of the data, or finished at
-    `since_us` or later; the newest first. There are several because the file of one may be gone."""
+    """Of the few newest complete reports that were asked for alike, those of this version of the data and this as-of, or finished at
+    `since_us` or later; the newest first. There are several because the file of one may be gone.
+
+    The as-of moves on unchanged data only where the clock reaches polls that were in the future."""
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM (SELECT * FROM report WHERE request_digest = ? AND state = 'complete' AND finished_us <= ? "
-        "ORDER BY finished_us DESC LIMIT 5) AS report WHERE data_version = ? OR finished_us >= ? ORDER BY finished_us DESC",
-        (request_digest, now_us, data_version, since_us),
+        "ORDER BY finished_us DESC LIMIT 5) AS report WHERE (data_version = ? AND as_of_us = ?) OR finished_us >= ? "
+        "ORDER BY finished_us DESC",
+        (request_digest, now_us, data_version, as_of_us, since_us),
     )
     return [read(row) for row in rows]
 
 
 def under_way(
-    connection: sqlite3.Connection, request_digest: str, data_version: int, since_us: int, now_us: int
+    connection: sqlite3.Connection, request_digest: str, data_version: int, as_of_us: int, since_us: int, now_us: int
 ) -> ReportRow | None:
-    """A report that waits or runs and was asked for alike, at this version of the data or at `since_us` or later; None when
+    """A report that waits or runs and was asked for alike, at this version of the data and as-of or at `since_us` or later; None when
     there is none, or only one that went wrong before (as `join`)."""
     row = connection.execute(
         f"SELECT {COLUMNS} FROM report WHERE request_digest = ? AND finished_us IS NULL AND state IN ('pending', 'running') "
-        "AND (data_version = ? OR requested_us BETWEEN ? AND ?) AND died = 0 AND last_error IS NULL "
+        "AND ((data_version = ? AND as_of_us = ?) OR requested_us BETWEEN ? AND ?) AND died = 0 AND last_error IS NULL "
         "ORDER BY requested_us LIMIT 1",
-        (request_digest, data_version, since_us, now_us),
+        (request_digest, data_version, as_of_us, since_us, now_us),
     ).fetchone()
     return None if row is None else read(row)
 

@@ -25,6 +25,20 @@ class StoreRows:
     groups: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Stores that have polls after an instant: how many, the first ids, and the numbers of those polled before it too.
+
+    `newest_us` is the newest poll of all other stores, `first_us` the first poll of a store that has none before the instant.
+    """
+
+    count: int
+    ids: tuple[str, ...]
+    number: Ints
+    newest_us: int | None
+    first_us: int | None
+
+
 def all_rows(connection: sqlite3.Connection) -> StoreRows:
     """Every store that an accepted row has named."""
     return _store_rows(connection.execute(f"{_SELECT} ORDER BY number").fetchall())
@@ -91,6 +105,20 @@ def newest_poll(connection: sqlite3.Connection) -> int | None:
     newest: int | None
     (newest,) = connection.execute("SELECT max(last_poll_us) FROM store_record").fetchone()
     return newest
+
+
+def polled_after(connection: sqlite3.Connection, latest_us: int) -> Ahead:
+    """The stores that have polls after `latest_us`."""
+    count, newest_us, first_us = connection.execute(
+        "SELECT count(CASE WHEN last_poll_us > :latest THEN 1 END), max(CASE WHEN last_poll_us <= :latest THEN last_poll_us END), "
+        "min(CASE WHEN first_poll_us > :latest THEN first_poll_us END) FROM store_record",
+        {"latest": latest_us},
+    ).fetchone()
+    ids = connection.execute(
+        "SELECT store_id FROM store_record WHERE last_poll_us > ? ORDER BY number LIMIT 3", [latest_us]
+    ).fetchall()
+    number = numbers_polled_after(connection, latest_us, count)
+    return Ahead(count, tuple(store_id for (store_id,) in ids), number, newest_us, first_us)
 
 
 def ids_of(connection: sqlite3.Connection, number: Sequence[int]) -> list[str]:

@@ -48,7 +48,9 @@ class TriggerSchema(Closed):
     """What `POST /trigger_report` takes, every field optional."""
 
     as_of = Instant(
-        metadata={"description": "the instant to speak at; any ISO 8601 spelling is read; the newest poll if left out"}
+        metadata={
+            "description": "the instant to speak at; any ISO 8601 spelling is read; the newest poll that is not in the future if left out"
+        }
     )
     stores = fields.List(
         fields.String(metadata={"format": "store-id", "description": "the id of a store that there is"}),
@@ -100,7 +102,9 @@ class LatestQuery(Closed):
             "must be of the data as they are now"
         },
     )
-    as_of = Instant(metadata={"description": "the instant to speak at; the newest poll if left out"})
+    as_of = Instant(
+        metadata={"description": "the instant to speak at; the newest poll that is not in the future if left out"}
+    )
     stores = fields.List(
         fields.String(), metadata={"description": "only these; every store if left out; may be given several times"}
     )

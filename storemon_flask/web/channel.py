@@ -1,6 +1,7 @@
 """What Waitress answers by itself, before any route is asked: the same shape, the same headers, and so that it arrives."""
 
 import logging
+import math
 import socket
 import time
 from contextlib import suppress
@@ -48,6 +49,26 @@ def tend(server: Any, now_s: float) -> None:
                 channel.socket.shutdown(socket.SHUT_RDWR)
 
 
+def tend_steadily(server: Any) -> None:
+    """Let one server's connections be tended at every cleanup interval of the steady clock.
+
+    Waitress counts by the machine's clock: set back by a day, nothing would be closed for a day. The loop asks each server at
+    least once a second whether it wants to accept.
+    """
+    readable, due_s = server.readable, time.monotonic()
+
+    def tended() -> Any:
+        nonlocal due_s
+        now_s = time.monotonic()
+        if now_s >= due_s:
+            due_s = now_s + server.adj.cleanup_interval
+            tend(server, now_s)
+        return readable()
+
+    server.next_channel_cleanup = math.inf
+    server.readable = tended
+
+
 class _NoRoom(Error):
     """That a body could not be kept, as Waitress hands errors on."""
 
@@ -81,6 +102,11 @@ class ProblemTask(ErrorTask):
     request: Any
     response_headers: list[tuple[str, str]]
 
+    def start(self) -> None:
+        """Begin, by the steady clock too."""
+        super().start()
+        self._began_s = time.monotonic()
+
     def execute(self) -> None:
         """Answer, and close the connection: where the next request would begin is not known any more."""
         error = self.request.error
@@ -97,7 +123,7 @@ class ProblemTask(ErrorTask):
             forwarded_for = getattr(self.request, "headers", {}).get("X_FORWARDED_FOR", "")
             told["REMOTE_ADDR"] = proxy.client_address(peer, forwarded_for, server.trusted_networks)
         with logs.marked(request_id=mine):
-            watching.told(server.meters, told, error.code, time.time() - self.start_time, answer.content_length)
+            watching.told(server.meters, told, error.code, time.monotonic() - self._began_s, answer.content_length)
         self.status = answer.status
         self.response_headers.extend(answer.headers.to_wsgi_list())
         self.set_close_on_finish()
@@ -134,6 +160,17 @@ class Channel(HTTPChannel):
     _lingers_until_s = 0.0
     # Since when there has been something to send, as far as was seen.
     _owed_s = 0.0
+    _active_s = 0.0
+
+    @property
+    def last_activity(self) -> float:
+        """When something came or went last, by the steady clock."""
+        return self._active_s
+
+    @last_activity.setter
+    def last_activity(self, now_s: float) -> None:
+        # Waitress says it by the machine's clock, which may be set: an idle connection would be kept for a day, or a busy one closed.
+        self._active_s = time.monotonic()
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

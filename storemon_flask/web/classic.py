@@ -29,7 +29,7 @@ _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
     answers=report_schemas.TRIGGERED, checked=False,
 )  # fmt: skip
 def trigger_report() -> tuple[Response, int, dict[str, str]]:
-    """Trigger a report and get its id; without a body it is of every store, as of the newest poll.
+    """Trigger a report and get its id; without a body it is of every store, as of the newest poll that is not in the future.
 
     The body is read as JSON whatever its Content-Type says. Every trigger answers an id of its own; equal reports on unchanged data
     are computed once. `GET /get_report` with that id fetches the report.

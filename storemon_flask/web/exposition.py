@@ -103,11 +103,18 @@ def _data(vitals: Vitals, now_us: int) -> Iterator[Metric]:
     yield rejects
     newest = vitals.newest_poll_us
     if newest is not None:
-        yield GaugeMetricFamily("storemon_newest_poll_timestamp_seconds", "The newest poll of all.", value=newest / _US)
+        yield GaugeMetricFamily(
+            "storemon_newest_poll_timestamp_seconds", "The newest poll that is not in the future.", value=newest / _US
+        )
     # Always there, so that a rule about silence holds for a feed that never spoke.
-    age = math.inf if newest is None else (now_us - newest) / _US
+    age = math.inf if newest is None else max(now_us - newest, 0) / _US
     yield GaugeMetricFamily(
         "storemon_newest_poll_age_seconds", "How old the newest poll is; +Inf before the first.", value=age
+    )
+    yield GaugeMetricFamily(
+        "storemon_stores_with_future_polls",
+        "Stores with polls later than this machine's clock allows.",
+        value=vitals.stores_ahead,
     )
     if vitals.stores is not None and vitals.stores_as_of_us is not None:
         stores = GaugeMetricFamily("storemon_stores", "Stores by status, as of the last look.", labels=("status",))

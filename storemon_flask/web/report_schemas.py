@@ -266,7 +266,7 @@ _HEADERS: Final = {
 }
 TRIGGERED: Final = {
     202: Answer("on its way", TriggeredSchema(), {"Location": "where it will be"}),
-    409: Answer("no polls are loaded, so there is no now"),
+    409: Answer("no polls are loaded, or all are in the future, so there is no now"),
     413: Answer("a body of more than 16 MiB"),
     503: Answer(
         "as many reports wait as may (STOREMON_MAX_PENDING_REPORTS), it is busy, or the database cannot be used",
@@ -293,7 +293,9 @@ LATEST: Final = {
     **{status: FETCHED[status] for status in (206, 304, 410, 416)},
     200: Answer("the CSV of the report", "text/csv", _HEADERS),
     403: Answer("the key's scope is too small, or a page of another site asks for this"),
-    409: Answer("no polls are loaded, so there is no now; or the report failed: then `error` says why"),
+    409: Answer(
+        "no polls are loaded, or all are in the future, so there is no now; or the report failed: then `error` says why"
+    ),
     503: Answer(
         "it is not complete yet, as many reports wait as may (STOREMON_MAX_PENDING_REPORTS), or the database cannot be used",
         headers={"Retry-After": "seconds until it is worth asking again"},

@@ -151,6 +151,12 @@ FEW_HEARD: Final = (
 )
 
 
+NOTE: Final = (
+    "what to know of the as-of: a sentence when under 5 % of the stores that were polled before have been heard since, and one when "
+    "stores have polls in the future, which count for nothing before their time; else null"
+)
+
+
 def _load_notes() -> fields.Field[Any]:
     return fields.List(
         fields.String(),

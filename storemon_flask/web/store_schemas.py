@@ -7,7 +7,7 @@ from marshmallow import fields, validate
 from storemon_flask.core.status import STATUSES
 from storemon_flask.core.timeline import KNOWN, STATES
 from storemon_flask.services.store_pages import CURSOR, MOST_PER_PAGE, SORTS
-from storemon_flask.web.schemas import FEW_HEARD, Closed, Instant, Whole
+from storemon_flask.web.schemas import NOTE, Closed, Instant, Whole
 
 
 def _text(about: str, **options: Any) -> fields.String:
@@ -55,7 +55,7 @@ _EARLIER = (
 _FOR_SECONDS = "whole seconds from `since` to the as-of; null without `since`"
 _NOTICE = "a sentence for a banner when the data are old, else null"
 _AS_OF = "the instant that everything here is judged at"
-_OLD = "whether that is the newest poll, because it is a day old or more, and not the machine's clock"
+_OLD = "whether that is the newest poll that is not in the future, because it is a day old or more, and not the machine's clock"
 
 
 class StoresQuery(Closed):
@@ -148,7 +148,7 @@ class StoresSchema(Closed):
     as_of = _instant(_AS_OF)
     data_are_old = _flag(_OLD)
     notice = _text(_NOTICE, allow_none=True)
-    note = _text(FEW_HEARD, allow_none=True)
+    note = _text(NOTE, allow_none=True)
     total = _count("stores on all pages")
     counts = fields.Nested(
         StatusCountsSchema, required=True, metadata={"description": "stores by status, whatever statuses are asked for"}
@@ -184,9 +184,9 @@ class StoreDetailSchema(StoreSchema):
     as_of = _instant(_AS_OF)
     data_are_old = _flag(_OLD)
     notice = _text(_NOTICE, allow_none=True)
-    note = _text(FEW_HEARD, allow_none=True)
+    note = _text(NOTE, allow_none=True)
     first_poll = _instant("its oldest poll; null if it was never polled", allow_none=True)
-    polls = _count("all polls of it")
+    polls = _count("all polls of it up to the as-of")
     always_open = _flag("whether it has no hours, and so is open 24x7")
     hours = fields.List(
         fields.Nested(WeeklyHoursSchema), required=True, metadata={"description": "its weekly hours, as loaded"}
@@ -287,7 +287,7 @@ class TimelineSchema(Closed):
     as_of = _instant(_AS_OF)
     data_are_old = _flag(_OLD)
     notice = _text(_NOTICE, allow_none=True)
-    note = _text(FEW_HEARD, allow_none=True)
+    note = _text(NOTE, allow_none=True)
     openings = fields.List(
         fields.Nested(OpeningSchema), required=True, metadata={"description": "business time in the range"}
     )

@@ -35,7 +35,7 @@ blueprint = Blueprint("stores", __name__)
 def stores(query: dict[str, Any]) -> Response:
     """List stores with their status and uptime, worst first.
 
-    Numbers are as of the machine's clock, or of the newest poll when that is a day old or more; `as_of` says which.
+    Numbers are as of the machine's clock, or of the newest poll that is not in the future when that is a day old or more; `as_of` says which.
     """
     app = runner()
     found = snapshots.current(app.database, app.settings.rules, app.settings.default_timezone, app.places.for_a_list)
@@ -105,7 +105,7 @@ def _moment(moment: Moment) -> dict[str, Any]:
         "as_of": instant_text(moment.as_of_us),
         "data_are_old": moment.data_are_old,
         "notice": moment.notice,
-        "note": moment.note,
+        "note": moment.notes,
     }
 
 

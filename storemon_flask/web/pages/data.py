@@ -51,8 +51,8 @@ def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
     found = runner()
     before = request.args.get("before", type=int) if request.method == "GET" else None
     loads = catalogue.newest_loads(found.database, before if before and 0 < before < 1 << 63 else None, _PER_PAGE + 1)
-    fresh = data_page.freshness(found.database)
     now_us = time.time_ns() // 1000
+    fresh = data_page.freshness(found.database, found.settings.rules.latest_us(now_us))
     page = render_template(
         "data.html",
         error=error,

@@ -1,5 +1,6 @@
 """`/reports`: ask for a report, watch it come, look at its table, hand it over."""
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -74,7 +75,7 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
         wrong={one.field: one for one in wrong},
         choices={"windows": tuple(shapes.LAST), "by": shapes.BY, "methods": shapes.METHODS},
         room=report_form.room(form),
-        places=data_page.places(found.database, found.settings.default_timezone),
+        places=data_page.places(found.database, found.settings.default_timezone, _latest_us()),
         rows=rows[:_PER_PAGE],
         asked=report_words.asked,
         before=before,
@@ -122,7 +123,7 @@ def report(report_id: str) -> ResponseReturnValue:
         names=names,
         named=named,
         searched=_searched(table, named) if table else [],
-        late=_late(row, data_page.newest_poll(found.database)),
+        late=_late(row, data_page.newest_poll(found.database, max(row.as_of_us, _latest_us()))),
         # Whether it has uptimes, and nothing that says how much is unknown.
         silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
         store_link=lambda cells: _store_link(row)(dict(zip(names, cells, strict=True))),
@@ -161,6 +162,11 @@ def _searched(table: report_rows.Page, named: dict[str, tuple[str, str]]) -> lis
     words = [column.words for column in table.columns if column.name in _SEARCHED]
     also = [word for place, word in enumerate(("name", "group")) if any(one[place] for one in named.values())]
     return words[:1] + [word for word in also if word not in words] + words[1:]
+
+
+def _latest_us() -> int:
+    """The latest instant of a poll that is not in the future."""
+    return runner().settings.rules.latest_us(time.time_ns() // 1000)
 
 
 def _late(row: ReportRow, newest_us: int | None) -> tuple[str, int] | None:

@@ -55,7 +55,7 @@ def store(store_id: str) -> ResponseReturnValue:
     answer = make_response("")
     said = (
         VERSION,
-        store_story.told_by(app.database, now_us, question.as_of_us),
+        store_story.told_by(app.database, now_us, app.settings.rules, question.as_of_us),
         app.settings.rules,
         app.settings.default_timezone,
         request.full_path,

@@ -1,0 +1,41 @@
+"""The newest poll that is not in the future: the default as-of of everything that speaks of now (SPEC 4)."""
+
+import sqlite3
+import threading
+from weakref import WeakKeyDictionary
+
+from storemon_flask.services.few_heard import minute_text
+from storemon_flask.services.lookalikes import some
+from storemon_flask.storage import polls, stores
+from storemon_flask.storage.db import Database
+from storemon_flask.storage.polls import Newest as Newest
+
+_known: "WeakKeyDictionary[Database, tuple[tuple[object, ...], Newest]]" = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def newest_poll(database: Database, connection: sqlite3.Connection, latest_us: int) -> Newest:
+    """The newest poll up to `latest_us` (`Rules.latest_us`), as the connection's transaction sees it, which must not have changed the
+    feeds. It is kept until the data change or the clock reaches a later poll."""
+    key = (database.identity(), stores.data_version(connection))
+    with _lock:
+        known = _known.get(database)
+    if known is not None and known[0] == key and known[1].holds_at(latest_us):
+        return known[1]
+    found = polls.newest(connection, latest_us)
+    with _lock:
+        _known[database] = (key, found)
+    return found
+
+
+def future_polls(newest: Newest) -> str | None:
+    """What to say of polls in the future; None when there are none."""
+    if not newest.stores_ahead:
+        return None
+    one = newest.stores_ahead == 1
+    which = some(newest.ahead_ids, newest.stores_ahead)
+    return (
+        f"{'1 store has' if one else f'{newest.stores_ahead:,} stores have'} polls in the future ({which}), the last of them of "
+        f"{minute_text(newest.last_us)}; they count for nothing before their time. If this machine's clock is right, "
+        "`storemon prune --future` takes them out"
+    )
