@@ -13,6 +13,8 @@ from flask.testing import FlaskClient
 
 from storemon_flask.settings import Settings
 
+COUNTS = ("rows", "new", "changed", "unchanged", "repeated", "rejected")
+
 
 def test_loads_are_listed_newest_first_page_by_page(client: FlaskClient) -> None:
     for number in range(7):
@@ -21,12 +23,15 @@ def test_loads_are_listed_newest_first_page_by_page(client: FlaskClient) -> None
     assert [load["load_id"] for load in whole["loads"]] == [7, 6, 5, 4, 3, 2, 1]
     assert whole["next"] is None
     for load in whole["loads"]:
-        (file,) = load["files"]
+        shown = client.get(f"/api/v1/loads/{load['load_id']}").json
+        (file,) = shown.pop("files")
         assert counts(file) == (load["load_id"], 1, 0, 0, 0, load["load_id"] - 1)
-        assert set(load) == {"load_id", "started", "notes", "files"}
+        assert set(load) == {"load_id", "started", "notes", "file", "file_count", "failed_count", *COUNTS}
         assert len(load["started"]) == 27
         assert "rejects" not in file
-        assert client.get(f"/api/v1/loads/{load['load_id']}").json == load
+        assert shown == load
+        assert [load[name] for name in ("file", "file_count", "failed_count")] == ["body", 1, 0]
+        assert [load[name] for name in COUNTS] == [file[name] for name in COUNTS]
     pages, cursor = [], ""
     while cursor is not None:
         page = client.get(f"/api/v1/loads?limit=3{cursor and '&cursor=' + cursor}").json

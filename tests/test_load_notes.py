@@ -109,7 +109,9 @@ def test_an_id_that_excel_rounded_is_named_with_those_it_may_stand_for(client: F
     shown = client.get("/api/v1/loads/1").json
     assert shown["notes"] == notes(answer)
     assert [file["notes"] for file in shown["files"]] == [[], [], []]
-    assert client.get("/api/v1/loads").json["loads"] == [shown]
+    (listed,) = client.get("/api/v1/loads").json["loads"]
+    assert {**listed, "files": shown["files"]} == shown
+    assert (listed["file_count"], listed["failed_count"]) == (3, 0)
     page = client.get("/data/loads/1").text
     for sentence in expected:
         assert f"<li><bdi>{sentence}</bdi></li>" in page

@@ -91,6 +91,8 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
         ctx.exit(1)
 
 
+# Of each load `loads` names so many files; the page of a load names all.
+_FILES_LISTED = 20
 # Less than this is read before a bar could be drawn.
 _WORTH_A_BAR = 1 << 20
 
@@ -177,18 +179,26 @@ def loads(ctx: click.Context, limit: int) -> None:
     database = open_database(ctx)
     if not database.exists():
         raise StoremonError(f"there is no database at {database.path}; run `storemon load-data` to make it")
+    listed = catalogue.newest_loads(database, None, limit)[::-1]
+    files = catalogue.files_of_loads(database, [load.id for load in listed], _FILES_LISTED)
     rows = [["load", "started (UTC)", "file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected"]]
     after: list[list[str]] = []
-    for load in reversed(catalogue.newest_loads(database, None, limit)):
+    for load in listed:
         started = report_text.instant_text(load.started_us)[:19].replace("T", " ")
-        for summary in load.files:
+        for summary in files[load.id]:
             c = summary.counts
             numbers = (c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected)
             rows.append(
                 [str(load.id), started, summary.file, summary.feed or "none", *(f"{number:,}" for number in numbers)]
             )
             after.append(below(f"not loaded: {summary.error}") if summary.error else [])
-        if load.files:
+        if load.file_count > len(files[load.id]):
+            more = load.file_count - len(files[load.id])
+            after[-1] += below(
+                f"and {more:,} more; of all {load.file_count:,} files: {load.counts.rows:,} rows, {load.counts.rejected:,} rejected, "
+                f"{load.failed_count:,} files not loaded"
+            )
+        if files[load.id]:
             after[-1] += wrapped(load.notes, indent="    ")
     head, *lines = table(rows, text_columns=4, width=terminal_width(), least={2: 20})
     click.echo(head)

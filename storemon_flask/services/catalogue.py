@@ -13,6 +13,7 @@ from pathlib import Path
 
 from storemon_flask import zonedata
 from storemon_flask.errors import DatabaseError, NotFound
+from storemon_flask.model import FileSummary
 from storemon_flask.services import prune, report_text
 from storemon_flask.services.newest import future_polls, newest_poll
 from storemon_flask.services.start_warnings import start_warnings
@@ -20,6 +21,7 @@ from storemon_flask.settings import KNOBS, Settings
 from storemon_flask.storage import loads, polls, reports, stores
 from storemon_flask.storage.db import Database as Database
 from storemon_flask.storage.loads import LoadRow as LoadRow
+from storemon_flask.storage.loads import LoadSummary as LoadSummary
 from storemon_flask.version import VERSION, build, single_file
 
 
@@ -129,12 +131,18 @@ def _files(folder: Path) -> str:
     return f" ({len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB)" if folder.is_dir() else " (not there yet)"
 
 
-def newest_loads(database: Database, before: int | None, limit: int) -> list[LoadRow]:
+def newest_loads(database: Database, before: int | None, limit: int) -> list[LoadSummary]:
     """Up to `limit` loads, the newest first, older than the load `before` if that is given; none without a database."""
     if not database.exists():
         return []
     with database.read() as connection:
         return loads.newest(connection, before, limit)
+
+
+def files_of_loads(database: Database, numbers: list[int], most: int) -> dict[int, list[FileSummary]]:
+    """The first files of each of these loads, at most so many of each."""
+    with database.read() as connection:
+        return {number: loads.files(connection, number, most) for number in numbers}
 
 
 def one_load(database: Database, load: int) -> LoadRow:

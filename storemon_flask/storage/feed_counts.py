@@ -1,15 +1,21 @@
 """How much of each feed there is, and when something of it came last."""
 
 import sqlite3
+from typing import Final
+
+_FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")
 
 
 def last_loaded(connection: sqlite3.Connection) -> dict[str, int]:
     """When the newest file of each feed was put in (microseconds), for the feeds that were ever loaded."""
-    return dict(
-        connection.execute(
-            "SELECT feed, max(loaded_us) FROM load_file WHERE feed <> '' AND error = '' GROUP BY feed"
-        ).fetchall()
-    )
+    # One look into the index for each feed, however many files there were.
+    newest = {
+        feed: connection.execute(
+            "SELECT max(loaded_us) FROM load_file WHERE feed = ? AND error = ''", [feed]
+        ).fetchone()[0]
+        for feed in _FEEDS
+    }
+    return {feed: loaded_us for feed, loaded_us in newest.items() if loaded_us is not None}
 
 
 def counts(connection: sqlite3.Connection) -> dict[str, int]:

@@ -3,9 +3,13 @@
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Final
 
 from storemon_flask.model import Counts, FileSummary
+
+# As many as a load may have.
+MOST_FILES: Final = 1_000
 
 
 def begin(connection: sqlite3.Connection, started_us: int) -> int:
@@ -95,36 +99,65 @@ def since(
 
 
 @dataclass(frozen=True, slots=True)
-class LoadRow:
-    """A load with its files, each as its row: counts, reasons, notes and error as they were said; and the load's own notes."""
+class LoadSummary:
+    """A load in a list: the name of its first file, how many it has, how many of them were not loaded, what became of all their
+    rows, and the load's own notes."""
 
     id: int
     started_us: int
+    notes: list[str]
+    first_file: str
+    file_count: int
+    failed_count: int
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRow(LoadSummary):
+    """One load with its first files, each as its row: counts, reasons, notes and error as they were stored."""
+
     files: list[FileSummary]
-    notes: list[str] = field(default_factory=list)
 
 
-def newest(connection: sqlite3.Connection, before: int | None, limit: int) -> list[LoadRow]:
+_SUMMARIES: Final = """
+    SELECT load.id, load.started_us, load.notes,
+        coalesce((SELECT file FROM load_file WHERE load = load.id ORDER BY id LIMIT 1), ''),
+        count(load_file.id), coalesce(sum(error <> ''), 0), coalesce(sum(row_count), 0), coalesce(sum(new_count), 0),
+        coalesce(sum(changed_count), 0), coalesce(sum(unchanged_count), 0), coalesce(sum(repeated_count), 0),
+        coalesce(sum(rejected_count), 0)
+    FROM (SELECT id, started_us, notes FROM load WHERE {which} ORDER BY id DESC LIMIT :limit) AS load
+    LEFT JOIN load_file ON load_file.load = load.id
+    GROUP BY load.id ORDER BY load.id DESC
+"""
+
+
+def newest(connection: sqlite3.Connection, before: int | None, limit: int) -> list[LoadSummary]:
     """Up to `limit` loads, the newest first; only those older than the load `before`, if that is given."""
-    rows = connection.execute(
-        "SELECT id, started_us, notes FROM load WHERE :before IS NULL OR id < :before ORDER BY id DESC LIMIT :limit",
-        {"before": before, "limit": limit},
-    ).fetchall()
-    return [LoadRow(load, started, _files(connection, load), json.loads(notes)) for load, started, notes in rows]
+    which = ":before IS NULL OR id < :before"
+    return [
+        LoadSummary(*_summary(row))
+        for row in connection.execute(_SUMMARIES.format(which=which), {"before": before, "limit": limit})
+    ]
 
 
 def find(connection: sqlite3.Connection, load: int) -> LoadRow | None:
-    """The load of that number."""
-    row = connection.execute("SELECT id, started_us, notes FROM load WHERE id = ?", [load]).fetchone()
-    return None if row is None else LoadRow(row[0], row[1], _files(connection, load), json.loads(row[2]))
+    """The load of that number, with its first 1,000 files: earlier versions took more."""
+    row = connection.execute(_SUMMARIES.format(which="id = :load"), {"load": load, "limit": 1}).fetchone()
+    return None if row is None else LoadRow(*_summary(row), files(connection, load, MOST_FILES))
 
 
-def _files(connection: sqlite3.Connection, load: int) -> list[FileSummary]:
+def _summary(row: tuple[Any, ...]) -> tuple[int, int, list[str], str, int, int, Counts]:
+    load, started_us, notes, first_file, file_count, failed_count, *counts = row
+    return load, started_us, json.loads(notes), first_file, file_count, failed_count, Counts(*counts)
+
+
+def files(connection: sqlite3.Connection, load: int, limit: int) -> list[FileSummary]:
+    """The first files of a load, at most so many."""
     return [
         FileSummary(file, feed, sha256, Counts(*counts), json.loads(reasons), [], json.loads(notes), error)
         for file, feed, sha256, reasons, notes, error, *counts in connection.execute(
             "SELECT file, feed, sha256, reasons, notes, error, row_count, new_count, changed_count, unchanged_count, "
-            "repeated_count, rejected_count FROM load_file WHERE load = ? ORDER BY id",
-            [load],
+            "repeated_count, rejected_count FROM load_file WHERE load = ? ORDER BY id LIMIT ?",
+            (load, limit),
         )
     ]

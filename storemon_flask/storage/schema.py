@@ -270,6 +270,9 @@ ALTER TABLE data_version ADD COLUMN complete_from_us INTEGER;
 -- The same for reports that were asked for alike, whatever the newest poll was then. NULL: of before this was remembered.
 ALTER TABLE report ADD COLUMN request_digest TEXT;
 
+-- When something of each feed was last loaded.
+CREATE INDEX load_file_newest ON load_file (feed, loaded_us) WHERE error = '';
+
 CREATE INDEX report_request ON report (request_digest, finished_us) WHERE request_digest IS NOT NULL;
 """
 

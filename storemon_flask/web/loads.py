@@ -9,10 +9,18 @@ from marshmallow import fields, validate
 
 from storemon_flask.errors import NotFound
 from storemon_flask.services import catalogue, report_text
-from storemon_flask.services.catalogue import LoadRow
+from storemon_flask.services.catalogue import LoadSummary
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
-from storemon_flask.web.schemas import Closed, LoadsSchema, PastLoadSchema, RejectsSchema, Whole, counts_json
+from storemon_flask.web.schemas import (
+    Closed,
+    LoadsSchema,
+    PastLoadSchema,
+    RejectsSchema,
+    Whole,
+    counts_json,
+    row_counts_json,
+)
 from storemon_flask.web.streaming import streamed
 
 blueprint = Blueprint("loads", __name__)
@@ -42,11 +50,11 @@ class FormatSchema(Closed):
     answers={200: Answer("the newest loads first", LoadsSchema())},
 )  # fmt: skip
 def loads(query: dict[str, Any]) -> Response:
-    """List what was loaded, with counts by file."""
+    """List what was loaded, with the counts of all files of a load together; one load is shown with its files."""
     found = catalogue.newest_loads(runner().database, query["cursor"], query["limit"] + 1)
     page = found[: query["limit"]]
     more = len(found) > len(page)
-    return jsonify(loads=[_json(row) for row in page], next=str(page[-1].id) if more else None)
+    return jsonify(loads=[_json(load) for load in page], next=str(page[-1].id) if more else None)
 
 
 @operation(
@@ -54,8 +62,9 @@ def loads(query: dict[str, Any]) -> Response:
     answers={200: Answer("the load", PastLoadSchema()), 404: Answer("no such load")},
 )  # fmt: skip
 def one_load(load: int) -> Response:
-    """Show one load."""
-    return jsonify(_json(catalogue.one_load(runner().database, load)))
+    """Show one load with its files."""
+    found = catalogue.one_load(runner().database, load)
+    return jsonify(**_json(found), files=[counts_json(summary) for summary in found.files])
 
 
 @operation(
@@ -92,10 +101,13 @@ def _begun(load: int, pieces: Generator[str, None, None], content_type: str) -> 
     return streamed(chain([first], pieces), content_type, pieces.close)
 
 
-def _json(row: LoadRow) -> dict[str, Any]:
+def _json(load: LoadSummary) -> dict[str, Any]:
     return {
-        "load_id": row.id,
-        "started": report_text.instant_text(row.started_us),
-        "notes": row.notes,
-        "files": [counts_json(summary) for summary in row.files],
+        "load_id": load.id,
+        "started": report_text.instant_text(load.started_us),
+        "notes": load.notes,
+        "file": load.first_file,
+        "file_count": load.file_count,
+        "failed_count": load.failed_count,
+        **row_counts_json(load.counts),
     }

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from marshmallow import RAISE, Schema, ValidationError, fields
 
-from storemon_flask.model import FileSummary, Reject
+from storemon_flask.model import Counts, FileSummary, Reject
 from storemon_flask.services import instants
 
 
@@ -102,18 +102,23 @@ class ProblemSchema(Closed):
     rejects = fields.List(fields.Nested(FileRejectSchema), metadata={"description": "the first 100 of these rows"})
 
 
-class CountsSchema(Closed):
+class RowCountsSchema(Closed):
     """What became of rows: rows = new + changed + unchanged + repeated + rejected."""
 
-    feed = fields.String(
-        required=True, metadata={"description": "polls, hours, timezones or stores; empty if it is none"}
-    )
     rows = _count("rows it has")
     new = _count("of stores or instants not known before")
     changed = _count("that replaced something else")
     unchanged = _count("that said what was known")
     repeated = _count("that a later row of the same file replaced")
     rejected = _count("that could not be used")
+
+
+class CountsSchema(RowCountsSchema):
+    """One file and what became of its rows."""
+
+    feed = fields.String(
+        required=True, metadata={"description": "polls, hours, timezones or stores; empty if it is none"}
+    )
     reasons = fields.Dict(
         required=True,
         keys=fields.String(),
@@ -173,20 +178,30 @@ class LoadSchema(Closed):
     files = fields.List(fields.Nested(LoadFileSchema), required=True, metadata={"description": "file by file"})
 
 
-class PastLoadSchema(Closed):
-    """A load of the past."""
+class ListedLoadSchema(RowCountsSchema):
+    """A load of the past, with the rows of all its files together."""
 
     load_id = fields.Integer(required=True, metadata=_LOAD_ID)
     started = fields.String(required=True, metadata={"description": "when it began", "format": "date-time"})
     notes = _load_notes()
-    files = fields.List(fields.Nested(CountsSchema), required=True, metadata={"description": "file by file"})
+    file = fields.String(required=True, metadata={"description": "the name of its first file, or body"})
+    file_count = _count("how many files it has")
+    failed_count = _count("how many of them were not loaded")
+
+
+class PastLoadSchema(ListedLoadSchema):
+    """One load of the past, with its files."""
+
+    files = fields.List(
+        fields.Nested(CountsSchema), required=True, metadata={"description": "file by file, the first 1,000"}
+    )
 
 
 class LoadsSchema(Closed):
     """Loads, the newest first."""
 
     found = fields.List(
-        fields.Nested(PastLoadSchema), required=True, data_key="loads", metadata={"description": "a page of them"}
+        fields.Nested(ListedLoadSchema), required=True, data_key="loads", metadata={"description": "a page of them"}
     )
     next = fields.String(
         required=True, allow_none=True, metadata={"description": "the cursor of the next page; null at the end"}
@@ -207,12 +222,17 @@ def reject_json(reject: Reject) -> dict[str, Any]:
     return {"line": reject.line, "reason": reject.reason, "text": reject.text}
 
 
+def row_counts_json(counts: Counts) -> dict[str, int]:
+    """As `RowCountsSchema`."""
+    return asdict(counts)
+
+
 def counts_json(summary: FileSummary) -> dict[str, Any]:
     """As `CountsSchema`."""
     return {
         "file": summary.file,
         "feed": summary.feed,
-        **asdict(summary.counts),
+        **row_counts_json(summary.counts),
         "reasons": summary.reasons,
         "notes": summary.notes,
         "error": summary.error or None,
