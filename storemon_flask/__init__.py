@@ -27,6 +27,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.server import commands
     from storemon_flask.storage.db import Database
 
+    _make_streams_tolerant_below_flask()
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
     app = Flask(
@@ -46,6 +47,20 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     for command in commands():
         app.cli.add_command(command)
     return app
+
+
+def _make_streams_tolerant_below_flask() -> None:
+    """What `storemon` does at its start, where `flask` loads the app to find a command of ours. For a server or a shell of
+    Flask's own it does not.
+    """
+    import click
+    from flask.cli import FlaskGroup
+
+    context = click.get_current_context(silent=True)
+    if context is not None and isinstance(context.command, FlaskGroup):
+        from storemon_flask.cli.terminal import make_streams_tolerant
+
+        make_streams_tolerant()
 
 
 def _register(app: "Flask", settings: "Settings") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from storemon_flask import create_app, logs
+from storemon_flask.characters import escaped
 from storemon_flask.cli.door import Door
 from storemon_flask.cli.terminal import make_streams_tolerant
 from storemon_flask.server import commands
@@ -26,6 +27,7 @@ Examples:
 
 def main() -> None:
     """Run the command line; the exit code is 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    make_streams_tolerant()
     group = click.Group(
         "storemon",
         commands={command.name or "": command for command in commands()},
@@ -33,12 +35,13 @@ def main() -> None:
         params=[_version_option()],
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
-    make_streams_tolerant()
     status: object = 0
     try:
         status = group.main(_arguments(), obj=Door(None, create_app), standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
+        # What was typed, or a file was called, is one line of the sentence.
+        vars(error)["message"] = escaped(error.message)
         _fail(error.format_message(), error.show)
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -6,6 +6,8 @@ the web layer turns the same object into an `application/problem+json` answer wi
 
 import click
 
+from storemon_flask.characters import escaped
+
 
 class StoremonError(click.ClickException):
     """A failure with a sentence for its reader; `status` is the HTTP answer, `kind` names it for programs.
@@ -24,6 +26,10 @@ class StoremonError(click.ClickException):
         self.people = people or sentence
         self.why = why
         self.members = members
+
+    def format_message(self) -> str:
+        """The sentence for a command line: on one line, whatever the names in it."""
+        return escaped(self.message)
 
 
 class SettingsError(StoremonError):

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import click
 
+from storemon_flask.characters import escaped
+
 # Fields that a log call may hand over in `extra=`; nothing else of a record's own is written.
 FIELDS: Final = (
     "event",
@@ -40,23 +42,18 @@ def marked(**marks: str) -> Iterator[None]:
         _marks.reset(token)
 
 
-def printable(text: str) -> str:
-    """The text on one line and without a character that a terminal would obey; those are written as `\\x1b`."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
-
-
 class TextLines(logging.Formatter):
     """`2024-10-14T11:15:00.123Z INFO storemon.jobs: what happened`; lines that follow are indented, so none can be forged."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as it is read."""
-        line = f"{_instant(record)} {record.levelname} {record.name}: {printable(record.getMessage())}"
+        line = f"{_instant(record)} {record.levelname} {record.name}: {escaped(record.getMessage())}"
         report_or_request = {name: mark for name, mark in _marks.get().items() if mark not in line}
         if report_or_request and record.levelno > logging.INFO:
-            line += "".join(f" {name}={printable(mark)}" for name, mark in report_or_request.items())
+            line += "".join(f" {name}={escaped(mark)}" for name, mark in report_or_request.items())
         if record.exc_info:
             trace = self.formatException(record.exc_info)
-            line += "".join(f"\n    {printable(one)}" for one in trace.split("\n"))
+            line += "".join(f"\n    {escaped(one)}" for one in trace.split("\n"))
         return line
 
 

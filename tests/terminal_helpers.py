@@ -7,24 +7,37 @@ import re
 import struct
 import subprocess
 import termios
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from conftest import STOREMON, environment
 
 
-def on_terminal(
-    home: Path, *arguments: str, width: int = 80, code: int = 0, both: bool = False, **variables: str
-) -> str:
-    """What the command writes to standard output (`both`: and to standard error), which is a terminal of that many columns."""
+def terminal_bytes(
+    home: Path,
+    *arguments: str,
+    width: int = 80,
+    code: int = 0,
+    both: bool = False,
+    typed: bytes = b"",
+    program: Sequence[str] = STOREMON,
+    **variables: str,
+) -> bytes:
+    """What the command writes to standard output (`both`: and to standard error), which is a terminal of that many columns.
+
+    Where something is `typed`, standard input is that terminal too.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    surroundings = environment(home, TERM="xterm", **variables)
+    surroundings = environment(home, TERM="xterm") | variables
     surroundings.pop("COLUMNS", None)
     try:
+        os.write(ours, typed)
         process = subprocess.Popen(
-            [*STOREMON, *arguments],
+            [*program, *arguments],
             env=surroundings,
-            stdin=subprocess.DEVNULL,
+            stdin=theirs if typed else subprocess.DEVNULL,
             stdout=theirs,
             stderr=theirs if both else subprocess.DEVNULL,
             cwd=home,
@@ -42,4 +55,14 @@ def on_terminal(
         assert process.wait(120) == code, written.decode("utf-8", "replace")
     finally:
         os.close(ours)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode()).replace("\r\n", "\n")
+    return written
+
+
+def coloured_text(written: bytes) -> str:
+    """The same as text."""
+    return written.decode().replace("\r\n", "\n")
+
+
+def on_terminal(home: Path, *arguments: str, **options: Any) -> str:
+    """What `terminal_bytes` has, without colours and what moves the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", coloured_text(terminal_bytes(home, *arguments, **options)))

@@ -1,14 +1,12 @@
 """`storemon stores` and `storemon store`: the same numbers as over HTTP, drawn for an 80-column terminal."""
 
-import os
-import pty
 import re
-import subprocess
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from conftest import FORMULA_ID, NEWEST, QUOTED_ID, STOREMON, environment, load_folder, storemon
+from conftest import FORMULA_ID, NEWEST, QUOTED_ID, load_folder, storemon
+from terminal_helpers import coloured_text, terminal_bytes
 
 from storemon_flask.cli import drawing, terminal
 from storemon_flask.cli.stores import lines
@@ -130,38 +128,15 @@ def test_help_has_examples_and_costs_little(home, command):
     assert "storemon_flask.cli.drawing" not in done.stderr
 
 
-def on_terminal(home, *arguments, **variables):
-    """What the command writes to a terminal of 80 columns."""
-    ours, theirs = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [*STOREMON, *arguments],
-            env=environment(home, COLUMNS="80", TERM="xterm", **variables),
-            stdout=theirs,
-            stderr=subprocess.DEVNULL,
-            cwd=home,
-        )
-        os.close(theirs)
-        written = b""
-        while True:
-            try:
-                part = os.read(ours, 65_536)
-            except OSError:
-                break
-            if not part:
-                break
-            written += part
-        assert process.wait(60) == 0
-    finally:
-        os.close(ours)
-    return written.decode().replace("\r\n", "\n")
+def with_colours(home, *arguments, **variables):
+    return coloured_text(terminal_bytes(home, *arguments, **variables))
 
 
 def test_colours_are_for_terminals_and_not_with_no_color(home):
     arguments = ("store", "worked", "--from", "2024-10-14T00:00:00Z")
-    coloured = on_terminal(home, *arguments)
+    coloured = with_colours(home, *arguments)
     assert "\x1b[32m===\x1b[0m\x1b[31mXXX\x1b[0m" in coloured
-    plain = on_terminal(home, *arguments, NO_COLOR="1")
+    plain = with_colours(home, *arguments, NO_COLOR="1")
     assert "\x1b" not in plain
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain == run(home, *arguments).stdout
 
@@ -186,7 +161,7 @@ def test_percentages_that_know_little_say_so(database, settings, tmp_path):
         "100.00 %",
     ]
     assert shown[-1] == "  last week: 100.00? is of 35 h known"
-    coloured = on_terminal(settings.home, "store", "a" * 36)
+    coloured = with_colours(settings.home, "store", "a" * 36)
     assert "\x1b[90m100.00?\x1b[0m" in coloured
     assert "\x1b[90m100.00 of 12h\x1b[0m" in coloured
 
@@ -254,11 +229,11 @@ def test_the_cells_are_the_stretches(changing, settings):
 def test_nothing_is_wider_than_a_terminal_of_80_columns(changing, settings):
     home = settings.home
     changing.close()
-    listed = on_terminal(home, "stores")
+    listed = with_colours(home, "stores")
     assert "a" * 36 in listed
     assert "\n  The Old Corner House by the River (North of .., last poll 2023-03-13 00:00 UTC\n" in listed
     drawn = [
-        on_terminal(home, "store", one, "--from", "2023-03-11", "--to", "2023-04-02") for one in ("a" * 36, "apia")
+        with_colours(home, "store", one, "--from", "2023-03-11", "--to", "2023-04-02") for one in ("a" * 36, "apia")
     ]
     for line in re.sub(r"\x1b\[[0-9;]*m", "", "".join([listed, *drawn])).splitlines():
         assert terminal.columns(line) <= 80, line

@@ -2,9 +2,14 @@
 
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
+import tty
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_helpers import Run, database
@@ -12,7 +17,7 @@ from cli_helpers import home as home
 from cli_helpers import run as run
 from conftest import STOREMON, environment, storemon
 from ingest_helpers import HOURS, POLLS, ZONES, csv, put
-from terminal_helpers import on_terminal
+from terminal_helpers import coloured_text, on_terminal, terminal_bytes
 
 from storemon_flask.cli import terminal
 
@@ -228,8 +233,82 @@ def test_the_middle_is_cut_out(text: str, most: int, shown: str) -> None:
 
 def test_control_characters_of_a_file_name_reach_no_terminal(run: Run, home: Path) -> None:
     put(home / "feeds" / "a\x1b[31m\nb.csv", csv(POLLS, "s,2024-10-14 10:00:00,active"))
-    assert "a?[31m?b.csv" in run("load-data", home / "feeds").out
-    assert "a?[31m?b.csv" in run("loads").out
+    assert r"a\x1b[31m\nb.csv" in run("load-data", home / "feeds").out
+    assert r"a\x1b[31m\nb.csv" in run("loads").out
+
+
+EVIL = "\x1b]0;owned\x07\x1b[31mEVIL\x9b2J\x7f\x08\u202e\u2066\u200b\u2028\ufeff"
+SHOWN = r"\x1b]0;owned\x07\x1b[31mEVIL\x9b2J\x7f\x08\u202e\u2066\u200b\u2028\ufeff"
+
+
+@pytest.fixture
+def hostile(home: Path) -> Path:
+    """A home with one file, whose name and rejected row would steer a terminal."""
+    put(home / "data" / f"a{EVIL}\n.csv", csv(POLLS, "s,2024-10-14 10:00:00,active", f'"{EVIL}",now,"up\rand\tdown"'))
+    return home
+
+
+def test_no_text_of_a_stranger_steers_a_terminal(hostile: Path) -> None:
+    name = f"a{SHOWN}\\n.csv"
+
+    def shown(*command: str, **options: Any) -> str:
+        text = coloured_text(terminal_bytes(hostile, *command, both=True, width=200, **options))
+        assert set(filter(str.isascii, text)) <= {"\n", "\t", *map(chr, range(32, 127))}, text
+        assert text.replace("\t", "").replace("\n", "").isprintable(), text
+        return text
+
+    assert name in shown("load-data")
+    assert name in shown("loads")
+    assert f'{SHOWN}"",now,""up\\rand\tdown"""' in shown("rejects").splitlines()[-1]
+    assert f"{SHOWN}\\nx does not exist" in shown("load-data", f"{EVIL}\nx", code=1)
+    assert SHOWN in shown(f"{EVIL}", code=2)
+    assert f"STOREMON_{SHOWN} is no setting" in shown("info", **{f"STOREMON_{EVIL}": "1"})
+
+
+def test_a_question_at_a_terminal_shows_names_as_everything_else(hostile: Path) -> None:
+    file = hostile / f"{EVIL}.db"
+    storemon(hostile, "load-data")
+    assert storemon(hostile, "backup", str(file)).returncode == 0
+    text = coloured_text(terminal_bytes(hostile, "restore", str(file), both=True, typed=b"n\n", code=130))
+    assert f"{hostile}/{SHOWN}.db has 1 stores, 1 polls. Put it in the place of" in text
+    assert set(filter(str.isascii, text)) <= {"\n", "\r", *map(chr, range(32, 127))}, text
+
+
+def test_what_is_piped_is_not_changed(hostile: Path) -> None:
+    storemon(hostile, "load-data")
+    assert EVIL in storemon(hostile, "rejects").stdout
+    assert storemon(hostile, "rejects", PYTHONIOENCODING="latin-1").stdout == storemon(hostile, "rejects").stdout
+
+
+def test_colours_and_bars_are_the_only_signs_on_a_terminal(hostile: Path) -> None:
+    rows = "".join(f"{n % 9},2024-10-{1 + n // 86_400:02d} 00:00:00.{n:06d},active\n" for n in range(60_000))
+    put(hostile / "data" / f"{EVIL}.csv", f"{POLLS}\n{rows}")
+    text = coloured_text(terminal_bytes(hostile, "load-data", both=True))
+    assert "\r\x1b[?25lloading" in text
+    assert "\x1b[?25h\n" in text
+    assert set(re.findall(r"\x1b..", text)) == {"\x1b[?"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252", "ascii", "gbk"])
+def test_bytes_cut_anywhere_are_the_same_on_a_terminal(encoding: str) -> None:
+    text = f"a{EVIL}b 中 ü\n"
+    data = text.encode("utf-8" if encoding == "ascii" else encoding, "replace")
+    seen = set()
+    for size in (1, 2, 3, len(data)):
+        ours, theirs = pty.openpty()
+        tty.setraw(theirs)
+        writer = terminal._TerminalWriter(theirs, encoding)
+        for at in range(0, len(data), size):
+            assert writer.write(data[at : at + size]) == len(data[at : at + size])
+        written = b""
+        while not written.endswith(b"\n"):
+            written += os.read(ours, 10_000)
+        seen.add(written.decode(encoding))
+        os.close(theirs)
+        os.close(ours)
+    (shown,) = seen
+    assert shown.startswith(r"a\x1b]0;owned\x07\x1b[31mEVIL")
+    assert {unicodedata.category(one) for one in shown if one != "\n"}.isdisjoint({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def test_a_file_name_that_is_no_text_is_loaded_and_shown(home: Path) -> None:

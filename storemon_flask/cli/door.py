@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from storemon_flask import settings as settings_
-from storemon_flask.cli.terminal import make_streams_tolerant
 from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,16 +31,11 @@ class Door:
 
 
 def door(ctx: click.Context) -> Door:
-    """The door this command was called through; below `flask` it is the app that Flask has loaded.
-
-    Every command asks for it before it prints: below `flask` the streams are made tolerant here, as `storemon` has done at
-    its start.
-    """
+    """The door this command was called through; below `flask` it is the app that Flask has loaded."""
     if isinstance(ctx.obj, Door):
         return ctx.obj
     from flask import current_app
 
-    make_streams_tolerant()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     return Door(app.extensions["storemon"].settings, lambda settings: app)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from storemon_flask.characters import escaped
 from storemon_flask.cli.door import door, open_database
-from storemon_flask.cli.terminal import below, progress_bar, relabel, table, terminal_width, wrapped
+from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
         except KeyboardInterrupt:
             bar.finish()
             click.echo("", err=True)
-            click.echo(_interrupted(done), err=True)
+            say(_interrupted(done), err=True)
             ctx.exit(130)
         except StoremonError:
             bar.finish()
@@ -73,13 +74,13 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
             names = {summary.file for summary in done}
             left = [source.name for source in load.readable(found) if source.name not in names]
             if done:
-                click.echo(f"Not loaded: {', '.join(left)}", err=True)
+                say(f"Not loaded: {', '.join(left)}", err=True)
             raise
     _print_summary(result.files)
     _print_notes(result.notes)
     if result.failed and not paths and len(result.files) == 1:
         click.echo(
-            f"Put your CSVs into {settings.data_dir}, or name files or folders: storemon load-data exports/\n"
+            f"Put your CSVs into {escaped(str(settings.data_dir))}, or name files or folders: storemon load-data exports/\n"
             "To see it work on sample data first: storemon demo",
             err=True,
         )
@@ -132,7 +133,7 @@ def _print_summary(files: list["FileSummary"]) -> None:
     for summary in files:
         if summary.error:
             about = "" if summary.file in summary.error else f"{summary.file}: "
-            click.echo(f"Not loaded: {about}{summary.error}", err=True)
+            say(f"Not loaded: {about}{summary.error}", err=True)
 
 
 def _print_below(text: str) -> None:

@@ -9,7 +9,7 @@ import click
 
 from storemon_flask.cli.door import door, instant, open_database
 from storemon_flask.cli.report import check_output, write_csv
-from storemon_flask.cli.terminal import say_note, table, terminal_width
+from storemon_flask.cli.terminal import say, say_note, table, terminal_width
 
 _SHOWN = 40
 
@@ -75,7 +75,7 @@ def outages(
     as_of = report_text.instant_text(question.as_of_us)
     if output is not None:
         written = write_csv(text, output)
-        click.echo(f"as of {as_of}: {text.rows:,} outages{written}", err=True)
+        say(f"as of {as_of}: {text.rows:,} outages{written}", err=True)
         say_note(text.method["note"])
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]

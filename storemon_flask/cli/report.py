@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask.cli.door import door, instant, open_database
-from storemon_flask.cli.terminal import named, say_note
+from storemon_flask.cli.terminal import named, say, say_note
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def report(
     as_of = report_text.instant_text(question.as_of_us)
     what = "stores" if question.shape is None else "rows"
     written = write_csv(text, output or STANDARD_OUTPUT)
-    click.echo(f"as of {as_of}: {text.rows:,} {what}{written}", err=True)
+    say(f"as of {as_of}: {text.rows:,} {what}{written}", err=True)
     say_note(text.method["note"])
 
 

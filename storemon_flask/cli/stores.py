@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask.cli.door import door, instant, open_database
-from storemon_flask.cli.terminal import below, columns, cut, cut_middle, pad, printable, say_note, table, terminal_width
+from storemon_flask.cli.terminal import (
+    below,
+    columns,
+    cut,
+    cut_middle,
+    echo_coloured,
+    pad,
+    printable,
+    say,
+    say_note,
+    table,
+    terminal_width,
+)
 
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
@@ -64,7 +76,7 @@ def stores(
     )
     colour = _coloured()
     for line in lines(found, page.places, terminal_width()):
-        click.echo(drawing.dimmed(line, colour), color=colour)
+        echo_coloured(drawing.dimmed(line, colour), colour)
     counts = ", ".join(f"{count:,} {status}" for status, count in page.counts.items() if count)
     shown = f"{len(page.places):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
     _say_moment(found.moment)
@@ -83,7 +95,7 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
         one = found.record(place)
         rows.append(
             [
-                cut_middle(str(one["store_id"]), 36) if width else str(one["store_id"]),
+                cut_middle(printable(str(one["store_id"])), 36) if width else str(one["store_id"]),
                 str(one["status"]),
                 found.duration_text(place),
                 _minute(one["last_poll"]),
@@ -163,13 +175,13 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
             click.echo(line)
     click.echo(f"{clock.text(found.from_us)} to {clock.text(found.to_us)}\n")
     for line in drawing.rows(found, clock, colour, terminal_width()):
-        click.echo(line, color=colour)
+        echo_coloured(line, colour)
     click.echo(f"{drawing.LEGEND}\n")
     for line in _outages(found.outages, clock):
         click.echo(line)
     click.echo()
     for line in _numbers(snapshot):
-        click.echo(drawing.dimmed(line, colour), color=colour)
+        echo_coloured(drawing.dimmed(line, colour), colour)
     _say_moment(snapshot.moment)
 
 
@@ -250,9 +262,7 @@ def _one_of(option: str, word: str, words: tuple[str, ...]) -> None:
 def _say_moment(moment: "Moment") -> None:
     from storemon_flask.services.report_text import instant_text
 
-    click.echo(
-        f"as of {instant_text(moment.as_of_us)}" if moment.notice is None else f"Note: {moment.notice}", err=True
-    )
+    say(f"as of {instant_text(moment.as_of_us)}" if moment.notice is None else f"Note: {moment.notice}", err=True)
     say_note(moment.notes)
 
 

@@ -1,15 +1,19 @@
 """How output is laid out: columns of a terminal, tables, sentences and bars that fit it, and streams that take any text."""
 
+import codecs
 import io
 import os
+import re
 import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import click
+
+from storemon_flask.characters import escaped, escaped_lines
 
 # What is wrapped where there is no terminal to ask.
 _PAGE: Final = 80
@@ -34,11 +38,75 @@ class _PipeWriter(io.FileIO):
             return memoryview(data).nbytes
 
 
+# What storemon itself sends to a terminal: colours, and a progress bar that goes back to the start of its line.
+_OWN_SIGNS: Final = re.compile(r"(\r|\x1b\[[0-9;]*m|\x1b\[\?25[lh])")
+
+
+class _TerminalWriter(_PipeWriter):
+    """A standard stream that is a terminal. What it would obey, or nobody would see, is written as `\\x1b`.
+
+    All that this process writes there comes through here, as bytes: by `print`, `click`, `logging`, as a traceback, as CSV.
+    """
+
+    def __init__(self, descriptor: int, encoding: str) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        ascii_only = codecs.lookup(encoding).name == "ascii"
+        # Where the locale is C, click writes UTF-8.
+        self._decoder = codecs.getincrementaldecoder("utf-8" if ascii_only else encoding)("surrogateescape")
+        self._encoding = encoding
+        self.lets_own_signs_through = False
+
+    def write(self, data: Any) -> int:
+        """The number of bytes taken, which is all of them."""
+        text = self._decoder.decode(bytes(data))
+        if self.lets_own_signs_through:
+            parts = _OWN_SIGNS.split(text)
+            text = "".join(part if index % 2 else escaped_lines(part) for index, part in enumerate(parts))
+        else:
+            text = escaped_lines(text)
+        left = memoryview(text.encode(self._encoding, "backslashreplace"))
+        while left:
+            left = left[super().write(left) or 0 :]
+        return memoryview(data).nbytes
+
+
+class OwnSigns:
+    """A standard stream for what storemon itself has made: colours and progress bars. Texts of others are escaped before."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        buffer = getattr(stream, "buffer", None)
+        raw = getattr(buffer, "raw", buffer)
+        self._terminal = raw if isinstance(raw, _TerminalWriter) else None
+
+    def write(self, text: str) -> int:
+        """Write the text with its signs."""
+        if self._terminal is None:
+            return self._stream.write(text)
+        self._stream.flush()
+        self._terminal.lets_own_signs_through = True
+        try:
+            written = self._stream.write(text)
+            self._stream.flush()
+        finally:
+            self._terminal.lets_own_signs_through = False
+        return written
+
+    def flush(self) -> None:
+        """Write out what the stream holds."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self._stream.isatty()
+
+
 def make_streams_tolerant() -> None:
     """From now on nothing that is printed fails because of a character the terminal lacks or a reader that has left.
 
     Such a character is printed as `?` on standard output and as its number on standard error. A command whose reader has
-    left goes on to its end and to its own exit code. Streams that are no files of this process (those of tests) stay.
+    left goes on to its end and to its own exit code. A terminal gets no control character that is not storemon's own.
+    Streams that are no files of this process (those of tests) stay.
     """
     sys.stdout = _tolerant(sys.stdout, "replace")
     sys.stderr = _tolerant(sys.stderr, "backslashreplace")
@@ -50,7 +118,10 @@ def _tolerant(stream: TextIO, errors: str) -> TextIO:
     if type(stream) is not io.TextIOWrapper or type(raw) is not io.FileIO:
         return stream
     stream.flush()
-    writer = _PipeWriter(raw.fileno(), "wb", closefd=False)
+    if raw.isatty():
+        writer: _PipeWriter = _TerminalWriter(raw.fileno(), stream.encoding)
+    else:
+        writer = _PipeWriter(raw.fileno(), "wb", closefd=False)
     # PYTHONUNBUFFERED leaves the buffer out.
     unbuffered = buffer is raw
     return io.TextIOWrapper(
@@ -101,9 +172,8 @@ def _beginning(text: str, room: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text as standard output shows it: a control character, and what a terminal's encoding lacks, is a `?`."""
-    if not text.isprintable():
-        text = "".join("?" if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") else sign for sign in text)
+    """The text on one line of standard output: `escaped`, and what a terminal's encoding lacks is a `?`."""
+    text = escaped(text)
     if text.isascii() or terminal_width() is None:
         return text
     encoding = sys.stdout.encoding or "ascii"
@@ -159,6 +229,11 @@ def wrapped(sentences: Iterable[str], indent: str = "  ") -> list[str]:
     ]
 
 
+def say(sentence: str, err: bool = False) -> None:
+    """A sentence on one line, whatever the names in it."""
+    click.echo(escaped(sentence), err=err)
+
+
 def say_note(note: str | None) -> None:
     """A sentence beside a command's output, on standard error, if there is one."""
     if note:
@@ -199,13 +274,18 @@ def _filled(words: list[str], width: int, first: str, indent: str, gap: str, who
     return [*lines, line.rstrip()]
 
 
+def echo_coloured(line: str, colour: bool) -> None:
+    """A line with colours of ours on standard output; the texts of others in it are escaped already."""
+    click.echo(line, file=cast(TextIO, OwnSigns(sys.stdout)), color=colour)
+
+
 def progress_bar(length: int, label: str, hidden: bool = False) -> Any:
     """A bar on standard error, hidden where that is no terminal."""
     return click.progressbar(
         length=length,
         label=_bar_label(label),
         width=_BAR_CELLS,
-        file=sys.stderr,
+        file=cast(TextIO, OwnSigns(sys.stderr)),
         hidden=hidden or not sys.stderr.isatty(),
     )
 
@@ -223,7 +303,7 @@ def _label_room() -> int:
 
 
 def _bar_label(label: str) -> str:
-    shown = "".join(sign if sign.isprintable() else "?" for sign in label)
+    shown = escaped(label)
     encoding = sys.stderr.encoding or "ascii"
     shown = shown.encode(encoding, "replace").decode(encoding)
     return cut_middle(shown, _label_room())

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from storemon_flask.characters import escaped
 from storemon_flask.cli.door import door, instant, open_database
-from storemon_flask.cli.terminal import below, progress_bar, relabel, table, terminal_width, wrapped
+from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from storemon_flask.services.catalogue import Database
@@ -40,7 +41,7 @@ def _agreed(ctx: click.Context, yes: bool, question: str) -> None:
         return
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Nobody is there to answer: say --yes.", ctx)
-    click.confirm(question, abort=True)
+    click.confirm(escaped(question), abort=True)
 
 
 def _held(sums: "Sums") -> str:
@@ -64,7 +65,7 @@ def backup(ctx: click.Context, file: Path, force: bool) -> None:
 
     with _bar("copying") as progress:
         done = copies.backup(door(ctx).settings.database, file, progress, force=force)
-    click.echo(f"{file}: {done.bytes / 1e6:,.1f} MB, {_held(done.sums)}; opened and verified")
+    say(f"{file}: {done.bytes / 1e6:,.1f} MB, {_held(done.sums)}; opened and verified")
 
 
 @click.command("restore")
@@ -87,9 +88,9 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
         _agreed(ctx, yes, f"{file} has {_held(found)}. Put it in the place of {database}?")
         with _bar("restoring") as progress:
             done = copies.restore(database, file, time.time_ns() // 1000, progress)
-    click.echo(f"{database}: {_held(done.sums)}")
+    say(f"{database}: {_held(done.sums)}")
     if done.kept is not None:
-        click.echo(f"What was there before is kept in {done.kept}")
+        say(f"What was there before is kept in {done.kept}")
 
 
 @click.command("check")
@@ -171,7 +172,7 @@ def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, v
             service.vacuum(database)
     space = service.space(database)
     free = f"{space.free / 1e6:,.1f} MB of it free for what is loaded next" if space.free else "none of it free"
-    click.echo(f"{database.path} has {space.file / 1e6:,.1f} MB, {free}")
+    say(f"{database.path} has {space.file / 1e6:,.1f} MB, {free}")
 
 
 def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool, yes: bool) -> bool:
@@ -254,7 +255,7 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
     with progress_bar(service.look(database), "exporting") as bar:
         done = service.run(database, folder, force, lambda name, rows: bar.update(rows))
     for file in done:
-        click.echo(f"{file.file}: {file.rows:,} rows, {file.bytes / 1e6:,.1f} MB")
+        say(f"{file.file}: {file.rows:,} rows, {file.bytes / 1e6:,.1f} MB")
     complete_from = prune_service.complete_from(database)
     if complete_from is not None:
         click.echo(

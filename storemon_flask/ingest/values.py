@@ -12,6 +12,7 @@ from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
 from storemon_flask import zonedata
+from storemon_flask.characters import INVISIBLE
 from storemon_flask.model import CLOSED, UNDATED
 
 MAX_ID_CHARACTERS = 200
@@ -61,15 +62,9 @@ MAX_NAME_CHARACTERS = 200
 NAME_LONG = f"name or group is longer than {MAX_NAME_CHARACTERS} characters"
 NAME_CONTROL = "name or group contains a control character"
 
-# What Unicode draws as nothing (Default_Ignorable_Code_Point), the line and paragraph separators, the marks of
-# annotations, and the empty Braille pattern.
-_INVISIBLE_RANGES = (
-    "\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-_INVISIBLE = re.compile(f"[{_INVISIBLE_RANGES}]")
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
 # Blanks, but for control characters other than tab, and what is invisible, at the start of a text.
-_END = re.compile(rf"(?:[^\S\x00-\x08\x0a-\x1f\x7f-\x9f]|[{_INVISIBLE_RANGES}])*")
+_END = re.compile(rf"(?:[^\S\x00-\x08\x0a-\x1f\x7f-\x9f]|[{INVISIBLE}])*")
 
 # A decimal point or comma, a sign before it, or E+ tell a number from an id such as 1E5, 12E-5 or a hexadecimal 314e14.
 _BLANK = r"\s*"
