@@ -1,40 +1,19 @@
 """The machine's clock is set back under a running server: nothing is lost, nothing goes away too early, the order stays sane."""
 
-import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from checking import check
 from conftest import STOREMON, Server, http, sql, storemon
 from serving import serve_at as serve_at
+from wrong_clocks import DAY_S, WrongClock, needs_faketime
 
 from storemon_flask.settings import Settings
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime (package faketime)"),
-]
+pytestmark = [pytest.mark.slow, needs_faketime]
 
-DAY_S = 86_400
 HEADER = "store_id,timestamp_utc,status\n"
-
-
-def library() -> str:
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")) + sorted(
-        Path("/usr/lib").glob("faketime/libfaketimeMT.so.1")
-    )
-    if not found:
-        pytest.skip("faketime is there and its library libfaketimeMT.so.1 is not")
-    return str(found[0])
-
-
-def set_clock(file: Path, days: int) -> None:
-    """Let the clock of whoever reads that file run so many days from the real one."""
-    fresh = file.with_suffix(".new")
-    fresh.write_text(f"{days * DAY_S:+d}\n")
-    fresh.replace(file)
 
 
 def push(server: Server, at_s: float) -> int:
@@ -47,15 +26,8 @@ def push(server: Server, at_s: float) -> int:
 
 
 def test_a_clock_that_is_set_back_breaks_nothing(serve_at: Callable[..., Server], settings: Settings) -> None:
-    clock = settings.home.parent / "clock"
-    set_clock(clock, 0)
-    variables = {
-        "LD_PRELOAD": library(),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    server = serve_at(settings.home, [*STOREMON, "serve", "--port", "0"], **variables)
+    clock = WrongClock(settings.home.parent / "clock")
+    server = serve_at(settings.home, [*STOREMON, "serve", "--port", "0"], **clock.variables)
     now = time.time()
     assert push(server, now - 10 * DAY_S) == 1
     assert push(server, now - 60) == 1
@@ -63,15 +35,17 @@ def test_a_clock_that_is_set_back_breaks_nothing(serve_at: Callable[..., Server]
     known = server.wait_for(first)
     assert known.headers["X-Report-Status"] == "Complete"
 
-    set_clock(clock, -5)
-    # What was said stays said; its as-of is the newest poll, which is now in the future.
+    clock.set(-5 * DAY_S)
+    # What was said stays said, though its as-of is now in the future.
     assert server.get(f"/get_report?report_id={first}").body == known.body
     assert push(server, now - 10) == 0
-    assert push(server, now - 6 * DAY_S) == 1
+    before = round(now - 6 * DAY_S)
+    assert push(server, before) == 1
     second = server.trigger()
     answer = server.wait_for(second)
     assert answer.headers["X-Report-Status"] == "Complete"
-    assert answer.headers["X-Report-As-Of"] == known.headers["X-Report-As-Of"]
+    # A new report is of the newest poll that is not in the future.
+    assert answer.headers["X-Report-As-Of"] == time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(before))
     assert server.get("/api/v1/stores").status == 200
     loads = [load["load_id"] for load in server.get("/api/v1/loads").json["loads"]]
     assert loads == sorted(loads, reverse=True)
@@ -81,14 +55,17 @@ def test_a_clock_that_is_set_back_breaks_nothing(serve_at: Callable[..., Server]
     assert server.end() == 0
 
     # A start at the earlier time: the retention that runs then takes away nothing that is not old.
-    server = serve_at(settings.home, [*STOREMON, "serve", "--port", "0"], **variables)
+    server = serve_at(settings.home, [*STOREMON, "serve", "--port", "0"], **clock.variables)
     for report_id in (first, second):
         assert server.wait_for(report_id).headers["X-Report-Status"] == "Complete"
     # A clock that is far back and then right again.
-    set_clock(clock, -2000)
+    clock.set(-2000 * DAY_S)
+    refused = http(f"{server.url}/trigger_report", "POST")
+    assert (refused.status, refused.json["title"]) == (409, "Every poll is in the future")
+    assert server.get("/api/v1/stores").status == 200
+    clock.set(0)
     third = server.trigger()
-    assert server.wait_for(third).headers["X-Report-Status"] == "Complete"
-    set_clock(clock, 0)
+    assert server.wait_for(third).headers["X-Report-As-Of"] == known.headers["X-Report-As-Of"]
     assert push(server, now - 30) == 1
     assert server.wait_for(server.trigger()).headers["X-Report-Status"] == "Complete"
     assert server.get(f"/get_report?report_id={first}").body == known.body
