@@ -81,8 +81,7 @@ def to_stderr(form: str) -> None:
     As `json` whatever else would be written there is a line of the log too: warnings of Python and of other packages, and what
     ends a thread.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    handler = _handler(form)
     for name in ("storemon", "waitress"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
@@ -98,6 +97,22 @@ def to_stderr(form: str) -> None:
     logging.getLogger("waitress").setLevel(logging.WARNING)
     # One line for each request that waits for a thread says least when most is to be read; /metrics has their number.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+
+def to_stderr_where_nobody_listens(form: str) -> None:
+    """The same lines of what is a warning or worse, below a server of others that has set up no logging of its own.
+
+    Python would write the bare message then, with whatever a request has in its path.
+    """
+    logger = logging.getLogger("storemon")
+    if not logger.hasHandlers():
+        logger.addHandler(_handler(form))
+
+
+def _handler(form: str) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    return handler
 
 
 def announce(form: str, logger: logging.Logger, sentence: str) -> None:

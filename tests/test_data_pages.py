@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from conftest import SMALL_FLEET, sql
@@ -199,3 +200,49 @@ def sql_name(client: FlaskClient) -> str:
     runner: Runner = client.application.extensions["storemon"]
     found: str = sql(runner.settings.database, "SELECT file FROM load_file ORDER BY id DESC LIMIT 1")[0][0]
     return found
+
+
+def hidden_in(page: str) -> list[str]:
+    """Where the page has characters that steer or hide text and can change what stands beside them."""
+    # <bdi>, a list to choose from and a field keep them to themselves.
+    rest = re.sub(r"<(bdi|option|textarea|title)\b[^>]*>.*?</\1>|<[^>]*>", "", page, flags=re.DOTALL)
+    return re.findall(r".{0,40}[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff].{0,40}", rest)
+
+
+def test_texts_that_turn_or_hide_others_stay_by_themselves_on_every_page(client: FlaskClient) -> None:
+    evil = "\u202eEVIL\u2066\u200b\x1b"
+    name = evil.rstrip("\x1b")
+    put(client, *SMALL_FLEET.items())
+    put(client, ("names.csv", f"store_id,name,group\nworked,{name},{name}\nsilent,{name} two,\n"))
+    put(
+        client, ("bad.csv", f"store_id,timestamp_utc,status\nworked,{evil},active\n{evil},2024-10-14 10:00:00,active\n")
+    )
+    put(client, ("zones.csv", f"store_id,timezone_str\nworked,{evil}\n"), ("none.csv", f"{evil},b\n1,2\n"))
+    form = {"kind": "", "window": "last_week", "totals": "1", "groups": name}
+    report = client.post("/reports", data=form, headers=BROWSER).headers["Location"]
+    wrong = client.post(
+        "/reports", data={"as_of": evil, "stores": evil, "groups": evil, "zones": evil}, headers=BROWSER
+    )
+    assert hidden_in(wrong.text) == []
+    pages = [
+        "/",
+        "/stores",
+        "/stores/worked",
+        "/data",
+        *(f"/data/loads/{load}" for load in (1, 2, 3, 4)),
+        "/reports",
+        report,
+    ]
+    asked = [
+        "/stores/{}", "/?group={}", "/?zone={}", "/?q={}", "/?status={}", "/?sort={}", "/{}", "/data/loads/{}", "/reports/{}",
+        "/stores/worked?as_of={}", "/stores/worked?window={}", "/stores/worked?until={}", "/docs/{}", "/reports?before={}",
+        report + "?filter={}", report + "?sort={}", "/data?before={}", report + "/changes/{}",
+    ]  # fmt: skip
+    seen, bad = 0, []
+    for page in [*pages, *(address.format(quote(evil)) for address in asked)]:
+        text = client.get(page, headers=BROWSER).text
+        bad += [(page, one) for one in hidden_in(text)]
+        seen += "EVIL" in text
+    assert bad == []
+    assert seen > 15
+    assert r"<bdi>worked,\u202eEVIL\u2066\u200b\x1b,active</bdi>" in client.get("/data/loads/3", headers=BROWSER).text

@@ -36,3 +36,29 @@ def test_a_report_is_computed_below_another_server(small_fleet: object, settings
             assert done.body.count(b"\n") == 5
         finally:
             server.terminate()
+
+
+def test_a_request_forges_no_line_in_the_log_of_another_server(settings: Settings) -> None:
+    settings.home.mkdir()
+    code = """
+from storemon_flask import create_app
+app = create_app()
+@app.get("/broken/<path>")
+def broken(path):
+    raise ValueError(path)
+client = app.test_client()
+client.get("/broken/x%0AERROR forged%1B%5D0;t%07%E2%80%AE")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(settings.home),
+        cwd=settings.home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    first, *others = done.stderr.splitlines()
+    assert r"ERROR storemon.web: GET /broken/x\nERROR forged\x1b]0;t\x07\u202e failed" in first
+    assert all(line.startswith("    ") for line in others)
+    assert others[-1].endswith(r"\x1b]0;t\x07\u202e")

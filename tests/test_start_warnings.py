@@ -146,7 +146,7 @@ def test_other_servers_say_it_too(tmp_path: Path, name: str) -> None:
             assert answers()
         finally:
             process.terminate()
-    assert log.read_text().count(f"{START}STOREMON_TRUSTED_HOSTS is *{END}\n") == 1
+    assert log.read_text().count(f"{START}STOREMON_TRUSTED_HOSTS is *{END}") == 1
 
 
 def test_a_command_below_flask_says_nothing(settings: Settings) -> None:

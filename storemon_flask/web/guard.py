@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import SecurityError
 
+from storemon_flask import logs
 from storemon_flask.errors import BadRequest, Forbidden
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import keys
@@ -81,6 +82,7 @@ def warn(app: Flask, host_is_judged: bool = False) -> None:
     """Log what whoever starts a server should know, as `start_warnings`."""
     app.config[_WARNED] = True
     runner: Runner = app.extensions["storemon"]
+    logs.to_stderr_where_nobody_listens(runner.settings.log_format)
     for sentence in start_warnings(runner.settings, runner.database, host_is_judged):
         log.warning(sentence)
 

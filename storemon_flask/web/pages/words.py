@@ -8,6 +8,7 @@ from flask import Flask
 from markupsafe import Markup
 
 from storemon_flask import zonedata
+from storemon_flask.characters import escaped
 from storemon_flask.core import zones
 from storemon_flask.model import HOUR_US
 from storemon_flask.services.durations import duration_text
@@ -46,6 +47,8 @@ def register(app: Flask) -> None:
         "hours": hours,
         "percent": percent,
         "cut": cut,
+        # In sentences: a name that turns the direction of text would turn what is said of it. In cells <bdi> keeps it apart.
+        "visible": escaped,
         "capital": lambda sentence: sentence[:1].upper() + sentence[1:],
         "count": lambda number: f"{number:,}",
     }
