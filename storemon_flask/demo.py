@@ -36,6 +36,8 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
     Example:
       storemon demo
     """
+    # Its commands, which inherit this, and the log of its server keep what they create to this user.
+    os.umask(0o077)
     home = doors.door(ctx).settings.home / "instance" / "demo"
     sample = _sample()
     _say(f"1. Loading the sample data of {sample} into {home}")

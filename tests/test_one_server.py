@@ -87,12 +87,11 @@ def test_a_server_killed_while_a_report_waits_for_its_next_try_loses_nothing(
     serve: Serve, small_fleet: Path, settings: Settings
 ) -> None:
     # A disk that is full whenever a report is written; the first try lasts until both have been asked for.
-    full = "import errno, os, pathlib, runpy, sys, time; sys.argv = ['storemon', 'serve', '--port', '0'];"
-    full += "import storemon_flask.services.report as r\n"
+    full = "import errno, os, pathlib, runpy, sys, time; sys.argv = ['storemon', 'serve', '--port', '0']\n"
     full += "def fsync(number):\n"
     full += "    while not pathlib.Path('asked').exists(): time.sleep(0.01)\n"
     full += "    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
-    full += "r.os.fsync = fsync\n"
+    full += "os.fsync = fsync\n"
     full += "runpy.run_module('storemon_flask', run_name='__main__')"
     server = serve([sys.executable, "-c", full])
     ids = [server.trigger(), server.trigger()]

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from storemon_flask.errors import DatabaseError
+from storemon_flask.storage import files
 
 
 @contextmanager
@@ -19,9 +20,9 @@ def server_lock(database: Path) -> Iterator[bool]:
     real = database.resolve()
     file = real.with_name(real.name + ".server-lock")
     holder = real.with_name(real.name + ".server-pid")
-    lock = FileLock(file)
+    lock = FileLock(file, mode=files.PRIVATE_FILE)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(file.parent)
         lock.acquire(timeout=0)
     except Timeout:
         raise DatabaseError(
@@ -34,6 +35,7 @@ def server_lock(database: Path) -> Iterator[bool]:
         in_order = not holder.exists()
         # The lock alone protects; the process id is for the other one's sentence.
         with suppress(OSError):
+            files.create(holder)
             holder.write_text(f"{os.getpid()}\n")
         yield in_order
     finally:

@@ -1,10 +1,13 @@
 """Whether everything that is stored is whole: asked of one moment, read-only, also beside a running server."""
 
+import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from storemon_flask import zonedata
@@ -54,6 +57,7 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
     """Look at everything. What is wrong is in the result; `DatabaseError` only when there is no database of storemon's at all."""
     checked = Checked([], [])
     path = settings.database
+    files.refuse_second_name(path)
     with sentences(path), copies.looking(path) as connection:
         due = migrations.pending(connection)
         if due:
@@ -77,6 +81,7 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
             checked.notes += _pruned(connection)
             latest_us = settings.rules.latest_us(time.time_ns() // 1000)
             checked.notes += load_notes.present(connection, settings.default_timezone, latest_us)
+    checked.notes += _readable_by_others(path)
     left = files.leftovers(path)
     if left:
         checked.notes.append(
@@ -84,6 +89,16 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
             "or that is at work now"
         )
     return checked
+
+
+def _readable_by_others(database: Path) -> list[str]:
+    """Say when other users of the machine can read the database: of an older version, or copied by hand."""
+    mode = database.stat().st_mode
+    if os.name != "posix" or not mode & stat.S_IROTH or not database.parent.stat().st_mode & stat.S_IXOTH:
+        return []
+    return [
+        f"every user of this machine can read {database} (mode {stat.S_IMODE(mode):o}); `chmod 600` keeps it to you"
+    ]
 
 
 def _pruned(connection: sqlite3.Connection) -> list[str]:

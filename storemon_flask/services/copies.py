@@ -77,7 +77,7 @@ def restore(database: Path, backup_file: Path, now_us: int, progress: PageProgre
         raise DatabaseError(f"{backup_file} is the database itself; name a backup")
     kept = _free_name(database, now_us)
     with _written(database):
-        database.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(database.parent)
         temporary = files.beside(database.with_name(f".{database.name}"), ".restoring.tmp")
         files.remove(temporary)
         try:

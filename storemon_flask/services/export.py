@@ -53,7 +53,7 @@ def run(
                 f"{folder} is not empty; name another folder, or overwrite the feeds in it with --force"
             )
         with database.read() as connection:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder)
             ids = {number: _cell(store_id) for number, store_id in exporting.ids(connection).items()}
             return [
                 _write(folder / name, COLUMNS[feed], rows(connection, ids), progress)

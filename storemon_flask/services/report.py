@@ -1,8 +1,6 @@
 """A report from the database to its file: read one moment's data, compute slice by slice, write, rename."""
 
 import hashlib
-import os
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -211,19 +209,11 @@ def write(text: ReportText, path: Path) -> Finished:
     data = text.csv.encode()
     # Behind a link, the file it leads to is the one to replace.
     final = path.resolve()
-    temporary = final.with_name(f".{final.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+        with files.replacing(final) as temporary:
+            temporary.write_bytes(data)
             if final.exists():
                 shutil.copymode(final, temporary)
-            temporary.replace(final)
-            files.sync_folder(final.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ReportFailed(f"{path} cannot be written: {error.strerror or error}") from error
     return Finished(path, text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered, text.method)

@@ -14,7 +14,7 @@ from storemon_flask.services import report, report_diff
 from storemon_flask.services.report import Asked, Finished, Question
 from storemon_flask.services.report_diff import Change
 from storemon_flask.services.report_text import Altered
-from storemon_flask.storage import reports, stores
+from storemon_flask.storage import files, reports, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.report_row import LISTED_STORES as LISTED_STORES
 from storemon_flask.storage.report_row import ReportRow as ReportRow
@@ -42,7 +42,7 @@ def path(folder: Path, job: str) -> Path:
 def make_folder(folder: Path) -> None:
     """The reports folder, made when it is not there; `ReportFailed` when it cannot be."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
     except OSError as error:
         raise ReportFailed(f"the reports folder {folder} cannot be made: {error.strerror or error}") from error
 

@@ -77,6 +77,7 @@ def faults(connection: sqlite3.Connection, most: int = 100) -> list[str]:
 def copy(source: sqlite3.Connection, target: Path, progress: PageProgress = quiet) -> None:
     """Every page of `source`, as its transaction sees it, into the new file `target`, which is one file: no log beside it."""
     try:
+        files.create(target)
         with closing(sqlite3.connect(target, isolation_level=None)) as made:
             made.execute("PRAGMA synchronous = OFF")  # synced once, at the end, by whoever renames it
             source.backup(made, pages=_PAGES_AT_ONCE, progress=lambda _, left, pages: progress(pages - left, pages))
@@ -104,6 +105,7 @@ def backup(path: Path, target: Path, progress: PageProgress = quiet) -> Sums:
     Errors of SQLite and of the system are the caller's to put into sentences.
     """
     with files.replacing(target) as temporary:
+        files.refuse_second_name(path)
         with looking(path) as source:
             _room_for(source, target.parent)
             expected = sums(source)

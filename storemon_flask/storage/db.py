@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from storemon_flask.errors import DatabaseError
-from storemon_flask.storage import copies, migrations
+from storemon_flask.storage import copies, files, migrations
 from storemon_flask.storage.connections import Connections, Identity, Kind
 from storemon_flask.storage.line import Line
 
@@ -50,8 +50,11 @@ class Database:
         if not self.exists():
             self._refuse_a_folder()
             raise DatabaseError(f"there is no database at {self.path}; run `storemon load-data` to make it")
+        changed = not self._migrated or self._known != self.identity()
+        if changed:
+            files.refuse_second_name(self.path)
         with self._sentences(), self._connection("reader", "ro") as connection:
-            if not self._migrated or self._known != self.identity():
+            if changed:
                 self._check_schema(connection)
             if connection.in_transaction:
                 yield connection
@@ -102,12 +105,15 @@ class Database:
                 return
             with self._sentences():
                 try:
-                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    files.make_folder(self.path.parent)
                 except OSError as error:
                     raise DatabaseError(f"{self.path.parent} cannot be made: {error.strerror}") from None
                 self._refuse_a_folder()
                 if self.exists():
+                    files.refuse_second_name(self.path)
                     self._refuse_others()
+                else:
+                    self._create()
                 with self._connection("writer", "rwc") as connection:
                     migrations.bring_up_to_date(connection, self._begin, self._keep_copy)
             self._known = self.identity()
@@ -176,6 +182,12 @@ class Database:
             raise DatabaseError(
                 f"{self.path} is a folder; STOREMON_DATABASE names a file, such as {self.path / 'storemon.db'}"
             )
+
+    def _create(self) -> None:
+        """Create the empty file, for this user alone; SQLite gives the files beside it the same permissions."""
+        # What is wrong with the folder, SQLite says when it opens the file.
+        with suppress(OSError):
+            files.create(self.path)
 
     def _refuse_others(self) -> None:
         """Look at the file before anything is written to it: another program's database must not change by a byte."""

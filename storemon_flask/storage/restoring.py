@@ -50,6 +50,7 @@ def swap(path: Path, temporary: Path, kept: Path, progress: PageProgress) -> boo
     for leftover in files.leftovers(path):
         if leftover != temporary:
             files.remove(leftover)
+    files.refuse_second_name(path)
     if path.is_file() and path.stat().st_size:
         try:
             with _alone(path) as present:
