@@ -80,8 +80,13 @@ def test_a_broken_line_is_a_rejected_row_and_the_others_stay(sizes: tuple[int, .
         (b"[{},", "its list has no end"),
         (b"[{} {}]", "after row 1 comes '{', not , or ]"),
         (b"[{}}", "after row 1 comes '}', not , or ]"),
-        (b"[{},]", "row 2: Expecting value"),
-        (b"[,{}]", "row 1: Expecting value"),
+        (b"[{},]", "after row 1 comes a comma and no other row (line 1, column 5)"),
+        (b"[{},\n\n  ]", "after row 1 comes a comma and no other row (line 3, column 3)"),
+        (b"[,{}]", "row 1: Expecting value (line 1, column 2)"),
+        (b"[{},\r\n{},,]", "row 3: Expecting value (line 2, column 4)"),
+        (b"[{}\n\xc3\xa9]", "after row 1 comes '\u00e9', not , or ] (line 2, column 1)"),
+        (b'\xef\xbb\xbf[{"\xc3\xa9":1, 2}]', "(line 1, column 10)"),
+        (b"[NaN]", "row 1: NaN is no JSON (line 1, column 2)"),
         (b"{}{}", "something follows its end"),
         (b"[] []", "something follows its end"),
         (b"[]\0", "something follows its end"),
@@ -94,6 +99,19 @@ def test_a_broken_line_is_a_rejected_row_and_the_others_stay(sizes: tuple[int, .
 def test_the_sentence_says_what_is_wrong(text: bytes, why: str) -> None:
     for sizes in ((), (1,)):
         assert why in refused(text, sizes)
+
+
+@pytest.mark.parametrize("between", [",", ",\n", ",\r\n\r\n"])
+@pytest.mark.parametrize("sizes", [(), (1_000,)])
+def test_a_place_is_that_in_the_whole_file(between: str, sizes: tuple[int, ...]) -> None:
+    text = "[" + between.join([GOOD] * 10_000)
+    for end, ahead, why in ((f"{between}]", 1, "comes a comma"), (f'{between}{{"a":}}]', 6, "Expecting value")):
+        whole = text + end
+        at = len(text) + len(between) + ahead
+        line, column = whole.count("\n", 0, at) + 1, at - whole.rfind("\n", 0, at) - 1
+        found = refused(whole.encode(), sizes)
+        assert why in found
+        assert f"(line {line}, column {column})" in found
 
 
 def test_an_empty_list_and_no_lines_are_no_rows() -> None:

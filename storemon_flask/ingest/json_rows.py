@@ -247,6 +247,8 @@ def _elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_
             if letter == "]" and not number:
                 text.skip()
                 break
+            if letter == "]":
+                raise _not_json(f"after row {number} comes a comma and no other row ({text.where()})")
             number += 1
             yield number, *text.value(number), ""
             letter = text.next()
@@ -254,7 +256,8 @@ def _elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_
             if letter == "]":
                 break
             if letter != ",":
-                raise _not_json(f"after row {number} comes {letter!r}, not , or ]" if letter else "its list has no end")
+                after = f"after row {number} comes {letter!r}, not , or ] ({text.where(-1)})"
+                raise _not_json(after if letter else "its list has no end")
         else:
             raise _not_json("its list has no end")
     else:
@@ -273,6 +276,9 @@ class _Text:
         self._held = ""
         self._at = 0
         self._ended = False
+        # Where what is held begins: its line, and how many characters of that line were before it.
+        self._line = 1
+        self._column = 0
 
     def next(self) -> str:
         """The next letter that is not blank; nothing at the end."""
@@ -289,6 +295,16 @@ class _Text:
     def skip(self) -> None:
         """Go on behind the letter that `next` gave."""
         self._at += 1
+
+    def where(self, ahead: int = 0) -> str:
+        """Where the stream's text is, or is `ahead` characters later, for a person who looks for it in the file."""
+        lines, column = self._counted(self._at + ahead)
+        return f"line {self._line + lines}, column {column + 1}"
+
+    def _counted(self, at: int) -> tuple[int, int]:
+        """How many lines end in what is held up to there, and how many characters of the line are before it."""
+        lines = self._held.count("\n", 0, at)
+        return lines, at - self._held.rfind("\n", 0, at) - 1 if lines else self._column + at
 
     def value(self, number: int) -> tuple[Any, str]:
         """The JSON value that begins here, and its text."""
@@ -309,15 +325,23 @@ class _Text:
                 if _is_too_deep(self._held, self._at):
                     raise _not_json(_too_deep(number)) from None
                 if self._ended:
-                    raise _not_json(f"row {number}: {error}") from None
+                    raise _not_json(f"row {number}: {self._why(error)}") from None
             if len(self._held) - self._at > MAX_ROW_CHARACTERS:
                 raise _not_json(f"row {number} is no JSON, or longer than {MAX_ROW_CHARACTERS:,} characters")
             self._more()
+
+    def _why(self, error: ValueError) -> str:
+        """What the decoder says, with the place in the whole text: it has counted from what is held."""
+        if not isinstance(error, json.JSONDecodeError):
+            return f"{error} ({self.where()})"
+        return f"{error.msg} ({self.where(error.pos - self._at)})"
 
     def _more(self) -> None:
         piece = self._stream.read(_PIECE_BYTES)
         self._on_bytes(piece)
         self._ended = not piece
+        lines, self._column = self._counted(self._at)
+        self._line += lines
         try:
             self._held = self._held[self._at :] + self._decode.decode(piece, final=self._ended)
         except UnicodeDecodeError:
