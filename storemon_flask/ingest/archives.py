@@ -20,9 +20,12 @@ from storemon_flask.errors import DataError, TooLarge
 DAMAGED: Final = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 # What else zipfile does, and the decoders.
 _ALSO_DAMAGED: Final = (NotImplementedError, IndexError, OverflowError, ValueError, struct.error)
-# Of every kind, also what is passed over.
+# Of all zips of a load, and of every kind, also what is passed over.
 MAX_ZIP_ENTRIES: Final = 10_000
 MAX_ZIP_LIST_BYTES: Final = 4 << 20
+# Honest files give something for each megabyte (bzip2 has the longest blocks). Others would be read to their end before
+# anybody can count what came out, or stop the load.
+MAX_IDLE_BYTES: Final = 4 << 20
 # What the largest presets of 7-Zip and xz take. The decoder holds so much of what it has decoded.
 MAX_DICTIONARY_BYTES: Final = 64 << 20
 # Of a gzip member the rest of a piece is copied when it ends, and members may be tiny.
@@ -119,20 +122,32 @@ class Unpacked(io.RawIOBase):
 
     def __init__(self) -> None:
         self.consumed = 0
+        # How much has been read since something came out.
+        self._idle = 0
 
     def readable(self) -> bool:
         """It is."""
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """`size` bytes, fewer only at the end."""
+        """`size` bytes; fewer at the end, or when very many had to be read for them."""
         if size < 0:
             return self.readall()
         pieces = []
-        while size > 0 and (piece := self.read_some(size)):
+        stop = self.consumed + size + MAX_IDLE_BYTES
+        while size > 0 and self.consumed < stop and (piece := self.read_some(size)):
+            self._idle = 0
             pieces.append(piece)
             size -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _count(self, piece: bytes) -> bytes:
+        """What was read of the compressed bytes."""
+        self.consumed += len(piece)
+        self._idle += len(piece)
+        if self._idle > MAX_IDLE_BYTES:
+            raise zipfile.BadZipFile(f"nothing comes out of {MAX_IDLE_BYTES / 1e6:.0f} MB of it")
+        return piece
 
     def read_some(self, most: int) -> bytes:
         """At least one byte and at most so many; none at the end."""
@@ -196,9 +211,7 @@ class Gunzip(Unpacked):
         piece = self._stream.read(_PIECE_BYTES)
         if self._allowance is not None:
             self._allowance.take(self._name, len(piece))
-        inner = getattr(self._stream, "consumed", None)
-        self.consumed = self.consumed + len(piece) if inner is None else inner
-        return piece
+        return self._count(piece)
 
     def close(self) -> None:
         """Close the stream, too, if that was asked for."""
@@ -282,8 +295,7 @@ class _Member(Unpacked):
         piece = self._file.read(min(most, self._packed_left))
         self._at += len(piece)
         self._packed_left -= len(piece)
-        self.consumed += len(piece)
-        return piece
+        return self._count(piece)
 
     def close(self) -> None:
         """Close the zip's file, too, if that was opened for this member."""
@@ -332,8 +344,9 @@ def open_member(
 class _ListView(io.RawIOBase):
     """A zip's file for `zipfile`, which reads the whole list of members at once, however long a zip says that it is."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], most_bytes: int) -> None:
         self._file = file
+        self.bytes_left = most_bytes
 
     def seekable(self) -> bool:
         return True
@@ -348,31 +361,46 @@ class _ListView(io.RawIOBase):
         return self._file.tell()
 
     def read(self, size: int = -1, /) -> bytes:
-        if size > MAX_ZIP_LIST_BYTES:
+        if size < 0:
+            # The end of the file, where it says where its list is.
+            return self._file.read(MAX_ZIP_LIST_BYTES)
+        self.bytes_left -= size
+        if self.bytes_left < 0:
             raise TooLarge(_TOO_MANY)
-        return self._file.read(size if size >= 0 else MAX_ZIP_LIST_BYTES)
+        return self._file.read(size)
 
 
 _TOO_MANY: Final = (
-    f"its list of members is longer than {MAX_ZIP_ENTRIES:,} entries or {MAX_ZIP_LIST_BYTES / 1e6:.0f} MB; put fewer files into "
-    "it, or send the files without a zip"
+    f"the zips of one load may list at most {MAX_ZIP_ENTRIES:,} members of any kind, in {MAX_ZIP_LIST_BYTES / 1e6:.0f} MB; load them "
+    "in several parts, or without what is no CSV"
 )
 
 
-def list_members(file: IO[bytes]) -> list[zipfile.ZipInfo]:
-    """The entries of a zip, in its own order; `TooLarge` when it has too many, one of `DAMAGED` when it is none."""
-    try:
-        with zipfile.ZipFile(cast(IO[bytes], _ListView(file))) as archive:
-            entries = archive.infolist()
-    except UnicodeDecodeError:
-        raise zipfile.BadZipFile("a name in its list is not UTF-8 text") from None
-    except _ALSO_DAMAGED as error:
-        raise zipfile.BadZipFile(str(error)) from error
-    if len(entries) > MAX_ZIP_ENTRIES:
-        raise TooLarge(_TOO_MANY)
-    in_order = sorted(entries, key=lambda entry: entry.header_offset)
-    for entry, following in pairwise(in_order):
-        if entry.header_offset + _LOCAL_HEADER.size + entry.compress_size > following.header_offset:
-            # So a zip becomes a million times as long: each member contains the next.
-            raise zipfile.BadZipFile("its members overlap")
-    return entries
+class ZipLists:
+    """Reads the lists of the zips of one load, which together may not be too long."""
+
+    def __init__(self) -> None:
+        self._entries_left = MAX_ZIP_ENTRIES
+        self._bytes_left = MAX_ZIP_LIST_BYTES
+
+    def read(self, file: IO[bytes]) -> list[zipfile.ZipInfo]:
+        """The entries of a zip, in its own order; `TooLarge` when there are too many, one of `DAMAGED` when it is none."""
+        view = _ListView(file, self._bytes_left)
+        try:
+            with zipfile.ZipFile(cast(IO[bytes], view)) as archive:
+                entries = archive.infolist()
+        except UnicodeDecodeError:
+            raise zipfile.BadZipFile("a name in its list is not UTF-8 text") from None
+        except _ALSO_DAMAGED as error:
+            raise zipfile.BadZipFile(str(error)) from error
+        finally:
+            self._bytes_left = view.bytes_left
+        self._entries_left -= len(entries)
+        if self._entries_left < 0:
+            raise TooLarge(_TOO_MANY)
+        in_order = sorted(entries, key=lambda entry: entry.header_offset)
+        for entry, following in pairwise(in_order):
+            if entry.header_offset + _LOCAL_HEADER.size + entry.compress_size > following.header_offset:
+                # So a zip becomes a million times as long: each member contains the next.
+                raise zipfile.BadZipFile("its members overlap")
+        return entries

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, cast
 
 from storemon_flask.errors import DataError, TooLarge
 from storemon_flask.ingest import archives
-from storemon_flask.ingest.archives import Allowance, Gunzip
+from storemon_flask.ingest.archives import Allowance, Gunzip, ZipLists
 
 # Each file of a load has a row in the database, and lists of a load show all of them.
 MAX_FILES: Final = 1_000
@@ -23,10 +23,6 @@ _MEMBER_ENDINGS: Final = (".csv", ".csv.gz")
 _MOST_FILES: Final = (
     f"one load takes at most {MAX_FILES:,}; load them in several parts, or join files of one feed: a file may have any number "
     "of rows"
-)
-_TOO_MANY_ENTRIES: Final = (
-    f"the zips of one load may list at most {archives.MAX_ZIP_ENTRIES:,} members of any kind; load them in several parts, or "
-    "without what is no CSV"
 )
 # Nobody expects these to be read, so nobody need be told that they were not.
 _NEVER_DATA: Final = re.compile(
@@ -43,7 +39,8 @@ _WORKBOOK_PARTS: Final = ("[Content_Types].xml", "content.xml")
 _LINK_OUT: Final = "a link that leads out of the folder; copy the file there, or name it itself"
 # What browsers and file managers add to the name of a second copy: " (1)", " - Copy", " copy 2", " (another copy)".
 _COPY_MARK: Final = r" ?\(\d{1,4}\)| - copy| copy(?: \d{1,4})?| \((?:another |\d{1,4}(?:st|nd|rd|th) )?copy\)"
-_COPY: Final = re.compile(rf"(?P<before>.+?)(?P<marks>(?:{_COPY_MARK})+)(?P<ending>(?:\.[^./]*)*)", re.IGNORECASE)
+_LONGEST_NAME: Final = 255
+_COPY: Final = re.compile(rf"(?P<before>.+?)(?P<marks>(?:{_COPY_MARK}){{1,4}})(?P<ending>(?:\.[^./]*)*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +90,7 @@ class Finding:
         """`allowance` gives that of the next compressed file: its own, or the one that all share."""
         self.allowance = allowance
         self.found: list[Found] = []
-        # How many entries the lists of zips have, of any kind.
-        self.zip_entries = 0
+        self.zip_lists = ZipLists()
         self._files = 0
 
     def add(self, found: Iterable[Found]) -> None:
@@ -141,7 +137,8 @@ def opened(source: Source) -> Iterator[BinaryIO]:
 def copy_order(name: str) -> tuple[str, list[int], str]:
     """A key that sorts names as text, but `hours (1).csv`, `hours (10).csv` and `hours - Copy.csv` after `hours.csv`."""
     folder, slash, last = name.rpartition("/")
-    copy = _COPY.fullmatch(last)
+    # No file of a disk has a longer name, and one in a zip may have 65,535 letters, which take minutes to match.
+    copy = _COPY.fullmatch(last) if len(last) <= _LONGEST_NAME else None
     if copy is None:
         return _unpacked(name), [], name
     numbers = []
@@ -252,11 +249,9 @@ def members(name: str, path: str, open_file: Callable[[], BinaryIO], finding: Fi
     `open_file` gives the zip's bytes, for the list and for each member; `closes`: they are to be closed each time. `name` and
     `path` are how it is shown, shorter and longer.
     """
-    if finding.zip_entries > archives.MAX_ZIP_ENTRIES:
-        return [Unreadable(name, f"{path}: {_TOO_MANY_ENTRIES}")]
     file = open_file()
     try:
-        entries = archives.list_members(file)
+        entries = finding.zip_lists.read(file)
     except archives.DAMAGED as error:
         return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
     except TooLarge as error:
@@ -264,9 +259,6 @@ def members(name: str, path: str, open_file: Callable[[], BinaryIO], finding: Fi
     finally:
         if closes:
             file.close()
-    finding.zip_entries += len(entries)
-    if finding.zip_entries > archives.MAX_ZIP_ENTRIES:
-        return [Unreadable(name, f"{path}: {_TOO_MANY_ENTRIES}")]
     inside = sorted(
         (entry for entry in entries if not entry.is_dir() and not _is_hidden(entry.filename)),
         key=lambda entry: copy_order(entry.filename),
