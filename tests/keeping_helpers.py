@@ -18,7 +18,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def runner(small_fleet: Path, database: Database, settings: Settings, clock: Clock) -> Runner:
-    return Runner(database, settings, InlineExecutor(), clock=clock)
+    return Runner(database, settings, InlineExecutor(), clock=clock, steady=clock)
 
 
 def file_of(settings: Settings, report_id: str) -> Path:

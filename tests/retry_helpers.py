@@ -25,7 +25,7 @@ def queue() -> Queue:
 
 @pytest.fixture
 def runner(small_fleet: Path, database: Database, settings: Settings, queue: Queue, clock: Clock) -> Runner:
-    return Runner(database, settings, queue, clock=clock)
+    return Runner(database, settings, queue, clock=clock, steady=clock)
 
 
 def full_disk(*arguments: Any) -> Any:

@@ -206,7 +206,13 @@ def test_the_page_of_a_store_counts_polls_up_to_its_as_of(
         NOON_US,
         instant_text(NOON_US),
     )
+    said = "this store has polls in the future, the last of them of 2024-10-15 12:00 UTC; they count for nothing before their time."
+    assert str(found.snapshot.moment.future).startswith(said)
     only = store_list.detail(database, "b", settings.rules, ZONE, NOON_US)
+    assert str(only.snapshot.moment.future).startswith(said)
+    put([("c", NOON_US)])
+    other = store_list.detail(database, "c", settings.rules, ZONE, NOON_US)
+    assert str(other.snapshot.moment.future).startswith("2 stores have polls in the future (a and b)")
     assert (only.polls, only.first_poll_us, only.snapshot.record(0)["for_seconds"]) == (0, -1, None)
     shown = timeline.of_store(database, "a", None, None, settings.rules, ZONE, NOON_US)
     assert (shown.to_us, len(shown.polls)) == (NOON_US, 0)

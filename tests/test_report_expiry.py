@@ -45,12 +45,12 @@ def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
 def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    forever = Runner(database, replace(settings, keep_reports_days=0), InlineExecutor(), clock=clock)
+    forever = Runner(database, replace(settings, keep_reports_days=0), InlineExecutor(), clock=clock, steady=clock)
     report_id = forever.submit(Asked())
     clock.turn(36_500 * 86_400)
     forever.recover()
     assert row(settings, report_id, "state") == ("complete",)
-    Runner(database, replace(settings, keep_reports_days=1), InlineExecutor(), clock=clock).recover()
+    Runner(database, replace(settings, keep_reports_days=1), InlineExecutor(), clock=clock, steady=clock).recover()
     assert row(settings, report_id, "state") == ("deleted",)
     assert files(settings) == []
 
@@ -137,11 +137,11 @@ def test_the_alarm_is_set_again_when_keeping_goes_wrong(
     def broken(*arguments: object) -> int:
         raise RuntimeError("not foreseen")
 
-    runner = Runner(database, settings, InlineExecutor(), Noted(), clock)
+    runner = Runner(database, settings, InlineExecutor(), Noted(), clock, clock)
     monkeypatch.setattr(report_keeping, "expire", broken)
     with pytest.raises(RuntimeError, match="not foreseen"):
         runner.recover()
-    assert set_for == [60.0]
+    assert set_for == [3600.0]
 
 
 def test_a_file_that_cannot_be_removed_goes_at_the_next_start(

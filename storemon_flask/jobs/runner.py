@@ -36,8 +36,6 @@ MOST_DEATHS: Final = 2
 _PROGRESS_EVERY_S: Final = 0.2
 # A job that cannot even be claimed (the database cannot be written) is reached for again after this long.
 _UNCLAIMED_US: Final = 10 * SECOND_US
-# The alarm looks at the clock at least this often, because clocks are set.
-_LONGEST_WAIT_S: Final = 60.0
 _KEEPING: Final = "keeping"
 # Whoever waits for a report looks at its row so often: another process may have the job.
 _LOOK_EVERY_S: Final = 1.0
@@ -54,10 +52,15 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
+def _steady_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
 class Runner:
     """Takes questions, answers ids, and computes the reports on an executor.
 
-    Without an `alarm` what is due later happens when `tick` is called. `clock` tells the time in microseconds.
+    Without an `alarm` what is due later happens when `tick` is called. `clock` tells the time in microseconds; `steady` is the clock
+    that nobody sets, for waits.
     """
 
     def __init__(
@@ -67,12 +70,14 @@ class Runner:
         executor: Executor,
         alarm: Alarm | None = None,
         clock: Callable[[], int] = _now_us,
+        steady: Callable[[], int] = _steady_us,
     ) -> None:
         self.database = database
         self.settings = settings
         self._executor = executor
         self._alarm = alarm
         self._clock = clock
+        self._steady = steady
         self._later = Agenda()
         self._wanted = Wanted()
         self._endings = Endings()
@@ -195,40 +200,40 @@ class Runner:
             log.error("report %s failed: %s", job, DIED)
             self.meters.job("failed", None)
         keeping.tidy(self.database, self.settings, now_us)
-        self._later.add(_KEEPING, now_us, now_us)
+        steady_us = self._steady()
+        self._later.add(_KEEPING, steady_us)
         for job, next_try_us, _ in jobs:
             if next_try_us is None or next_try_us <= now_us:
                 self._hand_over(job)
             else:
                 # Not later than the longest wait, whatever the clock was when that was written.
-                self._later.add(job, now_us, min(next_try_us, now_us + retries.wait_us(retries.MOST_TRIES)))
+                self._later.add(job, steady_us + min(next_try_us - now_us, retries.wait_us(retries.MOST_TRIES)))
         self.tick()
         return sum(count for _, _, count in jobs)
 
     def tick(self) -> None:
         """Do what is due: next tries, and deleting what was kept long enough; then set the alarm for what comes next."""
-        now_us = self._clock()
-        due = self._later.due(now_us)
+        steady_us = self._steady()
+        due = self._later.due(steady_us)
         for job in due:
             if job != _KEEPING:
                 self._hand_over(job)
         try:
             if _KEEPING in due:
-                self._later.add(_KEEPING, now_us, now_us + keeping.EVERY_US)
-                keeping.expire(self.database, self.settings, now_us)
+                self._later.add(_KEEPING, steady_us + keeping.EVERY_US)
+                keeping.expire(self.database, self.settings, self._clock())
         finally:
             # Next tries come whatever becomes of the keeping.
             self._set_alarm()
 
     def _set_alarm(self) -> None:
-        wait_us = self._later.wait_us(self._clock())
+        wait_us = self._later.wait_us(self._steady())
         if self._alarm is not None and wait_us is not None:
-            self._alarm.set(self.tick, min(wait_us / SECOND_US, _LONGEST_WAIT_S))
+            self._alarm.set(self.tick, wait_us / SECOND_US)
 
     def _again(self, job: str, wait_us: int) -> None:
         if not self._stopping.is_set():
-            now_us = self._clock()
-            self._later.add(job, now_us, now_us + wait_us)
+            self._later.add(job, self._steady() + wait_us)
             self._set_alarm()
 
     def stop(self, grace_s: float) -> None:

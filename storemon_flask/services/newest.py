@@ -34,8 +34,18 @@ def future_polls(newest: Newest) -> str | None:
         return None
     one = newest.stores_ahead == 1
     which = some(newest.ahead_ids, newest.stores_ahead)
+    return _in_the_future(
+        f"{'1 store has' if one else f'{newest.stores_ahead:,} stores have'}", f" ({which})", newest.last_us
+    )
+
+
+def future_polls_of_store(last_us: int) -> str:
+    """The same of one store whose newest poll, that of `last_us`, is in the future."""
+    return _in_the_future("this store has", "", last_us)
+
+
+def _in_the_future(who: str, which: str, last_us: int) -> str:
     return (
-        f"{'1 store has' if one else f'{newest.stores_ahead:,} stores have'} polls in the future ({which}), the last of them of "
-        f"{minute_text(newest.last_us)}; they count for nothing before their time. If this machine's clock is right, "
-        "`storemon prune --future` takes them out"
+        f"{who} polls in the future{which}, the last of them of {minute_text(last_us)}; they count for nothing before their time. "
+        "If this machine's clock is right, `storemon prune --future` takes them out"
     )

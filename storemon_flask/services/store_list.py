@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from storemon_flask.model import SECOND_US, Hours, Ints, Rules, SpecialHours
 from storemon_flask.services import computing, live, long_runs, schedule
 from storemon_flask.services.durations import duration_text
 from storemon_flask.services.live import Moment
+from storemon_flask.services.newest import future_polls_of_store
 from storemon_flask.services.report_text import hundredths, instant_text, knows_little, percent_hundredths
 from storemon_flask.services.schedule import Schedule
 from storemon_flask.storage import opening_hours, store_facts, stores
@@ -130,6 +131,8 @@ def detail(
     with database.read() as connection:
         number, first_us, last_us = find(connection, store_id)
         found = snapshot(database, rules, default_zone, now_us, [store_id], as_of_us)
+        if as_of_us is None and last_us > rules.latest_us(now_us):
+            found = replace(found, moment=replace(found.moment, future=future_polls_of_store(last_us)))
         as_of_us = found.moment.as_of_us
         first_us, last_us = (first_us if first_us <= as_of_us else -1), min(last_us, as_of_us)
         plan = schedule.of(database, connection, default_zone, [store_id], as_of_us)
