@@ -263,3 +263,6 @@ def test_every_way_to_ask_has_the_same_as_of(
     assert f"newest poll {noon}" in told
     assert "future polls 1 store has polls in the future" in told
     assert "1 store has polls in the future" in " ".join(run("check").out.split())
+    exported = run("export", "feeds").out.splitlines()[-1]
+    assert exported.startswith("1 store has polls in the future (b)")
+    assert exported.endswith("where these files are loaded before their time, they are rejected")

@@ -12,8 +12,10 @@ from job_helpers import Queue
 from report_page_helpers import BROWSER, ask, asked, cells, the_csv
 
 from storemon_flask import create_app
-from storemon_flask.services import report_rows
+from storemon_flask.jobs.runner import Runner
+from storemon_flask.services import instants, load, report_rows
 from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
 
 
 def test_a_plain_form_asks_and_leads_to_the_numbers_of_the_csv(client: FlaskClient, small_fleet: Path) -> None:
@@ -139,6 +141,30 @@ def test_an_as_of_after_the_newest_poll_is_warned_of(
 ) -> None:
     page = client.get(asked(client, as_of=as_of)).text
     assert (words in page) if words else ("The as-of lies" not in page)
+
+
+def test_an_as_of_after_the_newest_poll_is_warned_of_beside_a_poll_of_years_ahead(
+    client: FlaskClient, small_fleet: Path, database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "ahead.csv").write_text("store_id,timestamp_utc,status\nworked,2150-01-01 00:00:00 UTC,active\n")
+    load.run(database, load.find([tmp_path / "ahead.csv"])[0], load.Terms(instants.LATEST_US, 0))
+    for as_of, words in (
+        ("", None),
+        ("2024-10-14T11:00:00Z", None),
+        ("2024-10-14T14:00:00Z", "lies 2 h after the newest poll there is, that of 2024-10-14 12:00 UTC"),
+        ("2150-01-01T00:00:00Z", None),
+        ("2150-01-01T01:00:00Z", "lies 1 h after the newest poll there is, that of 2150-01-01 00:00 UTC"),
+    ):
+        page = client.get(asked(client, as_of=as_of)).text
+        assert (words in page) if words else ("The as-of lies" not in page), as_of
+
+
+def test_where_every_poll_is_in_the_future_the_form_says_so(
+    client: FlaskClient, runner: Runner, small_fleet: Path
+) -> None:
+    runner._clock = lambda: 60_000_000
+    page = ask(client).text
+    assert "Every poll is later than 1970-01-01 00:06 UTC, the latest that the server&#39;s clock allows" in page
 
 
 def test_the_form_says_in_which_zone_an_as_of_is_read(client: FlaskClient) -> None:

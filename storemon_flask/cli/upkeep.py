@@ -248,8 +248,8 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
       storemon export feeds/ && STOREMON_HOME=elsewhere storemon load-data feeds/
     """
     from storemon_flask.services import export as service
+    from storemon_flask.services import newest, report_text
     from storemon_flask.services import prune as prune_service
-    from storemon_flask.services import report_text
 
     database = open_database(ctx)
     with progress_bar(service.look(database), "exporting") as bar:
@@ -262,3 +262,6 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
             f"{prune_service.completeness(complete_from)}; where these files are loaded, "
             f"run `storemon prune --before {report_text.instant_text(complete_from)}` for the same reports"
         )
+    future = newest.future_polls(newest.look(database, door(ctx).settings.rules.latest_us(time.time_ns() // 1000)))
+    if future is not None:
+        say(f"{future}; where these files are loaded before their time, they are rejected")

@@ -66,8 +66,7 @@ def newest_poll(database: Database, latest_us: int) -> int | None:
     """The newest poll up to that instant; None without one."""
     if not database.exists():
         return None
-    with database.read() as connection:
-        return newest_service.newest_poll(database, connection, latest_us).poll_us
+    return newest_service.look(database, latest_us).poll_us
 
 
 def places(database: Database, default_zone: str, latest_us: int) -> Places:

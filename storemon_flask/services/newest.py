@@ -28,6 +28,12 @@ def newest_poll(database: Database, connection: sqlite3.Connection, latest_us: i
     return found
 
 
+def look(database: Database, latest_us: int) -> Newest:
+    """The same in a transaction of its own."""
+    with database.read() as connection:
+        return newest_poll(database, connection, latest_us)
+
+
 def future_polls(newest: Newest) -> str | None:
     """What to say of polls in the future; None when there are none."""
     if not newest.stores_ahead:

@@ -8,7 +8,7 @@ from typing import Final
 
 from storemon_flask.errors import DatabaseError, Unprocessable
 from storemon_flask.services.few_heard import minute_text
-from storemon_flask.services.newest import newest_poll
+from storemon_flask.services.newest import look as look_for_newest
 from storemon_flask.storage import pruning, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.pruning import Pruned as Pruned
@@ -105,8 +105,7 @@ def run_ahead(
 def _check_ahead(database: Database, latest_us: int) -> None:
     if not database.exists():
         raise _no_database(database)
-    with database.read() as connection:
-        newest = newest_poll(database, connection, latest_us)
+    newest = look_for_newest(database, latest_us)
     if newest.stores_ahead and newest.poll_us is None:
         raise Unprocessable(
             f"every poll is later than {minute_text(latest_us)}, so nothing would be left; set this machine's clock first"
