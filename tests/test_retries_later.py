@@ -16,7 +16,6 @@ from retry_helpers import runner as runner
 from storemon_flask.errors import DatabaseError
 from storemon_flask.jobs.agenda import Agenda
 from storemon_flask.jobs.runner import DIED, Runner
-from storemon_flask.services import report as report_service
 from storemon_flask.services import report_store
 from storemon_flask.services.report import Asked
 from storemon_flask.settings import Settings
@@ -154,7 +153,7 @@ def test_what_is_shown_of_a_report_that_waits_for_its_next_try(
 ) -> None:
     client = app.test_client()
     with monkeypatch.context() as full:
-        full.setattr(report_service.os, "fsync", full_disk)
+        full.setattr(os, "fsync", full_disk)
         report_id = client.post("/trigger_report").json["report_id"]
     found = client.get(f"/get_report?report_id={report_id}")
     assert found.headers["Retry-After"] == "1"
