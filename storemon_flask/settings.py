@@ -315,7 +315,22 @@ def unknown(home: Path, environ: Mapping[str, str] | None = None) -> list[str]:
         sentences.append(
             f"{lines['STOREMON_HOME'].where}: STOREMON_HOME says where .env is, so it counts in the environment only"
         )
-    return sentences
+    return sentences + _other_dotenv(home)
+
+
+def _other_dotenv(home: Path) -> list[str]:
+    """A sentence when the working directory has a `.env` with settings of ours that nobody reads."""
+    ours = home / ".env"
+    try:
+        here = Path.cwd() / ".env"
+        if os.path.realpath(here) == os.path.realpath(ours) or not here.is_file():
+            return []
+        if _PREFIX.encode() not in here.read_bytes():
+            return []
+    except OSError:
+        # Nothing is read from it in any case.
+        return []
+    return [f"{here} is not read; STOREMON_HOME says that settings are in {ours}"]
 
 
 def _folded(name: str) -> str:

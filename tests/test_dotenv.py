@@ -294,3 +294,18 @@ def test_no_sentence_of_a_command_repeats_the_key(run: Run, home: Path) -> None:
     assert (json.returncode, json.stdout) == (1, "")
     assert json.stderr.startswith("{")
     assert "horse" not in json.stderr
+
+
+def test_a_dotenv_file_that_nobody_reads_is_said(home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    environ = {"STOREMON_HOME": str(other)}
+    assert settings.unknown(other, environ) == []
+    put(home / ".env", "DATABASE_URL=x\n")
+    assert settings.unknown(other, environ) == []
+    put(home / ".env", f"STOREMON_API_KEY={SECRET}\n")
+    said = f"{home / '.env'} is not read; STOREMON_HOME says that settings are in {other / '.env'}"
+    assert settings.unknown(other, environ) == [said]
+    assert settings.unknown(home, {}) == []
+    (other / ".env").symlink_to(home / ".env")
+    assert settings.unknown(other, environ) == []

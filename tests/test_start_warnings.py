@@ -106,6 +106,10 @@ def test_revoking_the_last_key_does_not_open_a_running_server(
     keys.revoke(database, key, NOW)
     assert server.get("/api/v1/stores").status == 401
     assert server.get("/api/v1/stores", Authorization=f"Bearer {key}").status == 401
+    database.close()
+    for file in settings.database.parent.glob("storemon.db*"):
+        file.unlink()
+    assert server.get("/api/v1/stores").status == 401
 
 
 SERVERS = {

@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 import tty
 import unicodedata
 from pathlib import Path
@@ -309,6 +310,23 @@ def test_bytes_cut_anywhere_are_the_same_on_a_terminal(encoding: str) -> None:
     (shown,) = seen
     assert shown.startswith(r"a\x1b]0;owned\x07\x1b[31mEVIL")
     assert {unicodedata.category(one) for one in shown if one != "\n"}.isdisjoint({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def test_a_terminal_that_takes_nothing_now_is_waited_for() -> None:
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    os.set_blocking(theirs, False)
+    writer = terminal._TerminalWriter(theirs, "utf-8")
+    data = b"0123456789abcdef" * 20_000
+    thread = threading.Thread(target=writer.write, args=(data,))
+    thread.start()
+    seen = b""
+    while len(seen) < len(data):
+        seen += os.read(ours, 10_000)
+    thread.join()
+    assert seen == data
+    os.close(theirs)
+    os.close(ours)
 
 
 def test_a_file_name_that_is_no_text_is_loaded_and_shown(home: Path) -> None:

@@ -4,6 +4,7 @@ import codecs
 import io
 import os
 import re
+import select
 import shutil
 import sys
 import unicodedata
@@ -66,7 +67,11 @@ class _TerminalWriter(_PipeWriter):
             text = escaped_lines(text)
         left = memoryview(text.encode(self._encoding, "backslashreplace"))
         while left:
-            left = left[super().write(left) or 0 :]
+            written = super().write(left)
+            if not written:
+                # Another program has told the terminal not to wait, and it takes nothing now.
+                select.select([], [self], [])
+            left = left[written or 0 :]
         return memoryview(data).nbytes
 
 

@@ -68,21 +68,22 @@ def required(database: Database, master: Secret) -> bool:
         return keys.held(connection, "") is not None
 
 
-def admit(database: Database, master: Secret, given: str | None, needed: str, always: bool = False) -> None:
+def admit(database: Database, master: Secret, given: str | None, needed: str, always: bool = False) -> bool:
     """Let a request in that brings `given` (None: no key) and needs a scope; at most one read of the database.
+    Returns whether a key was needed.
 
     `master` is STOREMON_API_KEY and allows everything. Without it and without a key in the database everybody is let in,
     but for `always`. `Unauthorized` without a key or with an unknown or revoked one, `Forbidden` names the scope that the
     key has not.
     """
     if master and given is not None and hmac.compare_digest(_digest(_PROCESS, given), _digest(_PROCESS, master.value)):
-        return
+        return True
     held = None
     if database.exists():
         with database.read() as connection:
             held = keys.held(connection, _prefix(given or ""))
     if held is None and not master and not always:
-        return
+        return False
     if given is None:
         raise Unauthorized(
             "this needs a key: send it as `Authorization: Bearer KEY`, or as the password of Basic authentication "
@@ -98,6 +99,7 @@ def admit(database: Database, master: Secret, given: str | None, needed: str, al
             f"this needs a key of scope {needed}; the one sent has scope {scope}. "
             f"`storemon keys add --scope {needed}` makes one"
         )
+    return True
 
 
 # Random for each process: both sides of a comparison are digests of one length, whatever was sent.

@@ -14,7 +14,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import SecurityError
 
 from storemon_flask import logs
-from storemon_flask.errors import BadRequest, Forbidden
+from storemon_flask.errors import BadRequest, Forbidden, Unauthorized
 from storemon_flask.jobs.runner import Runner
 from storemon_flask.services import keys
 from storemon_flask.services.start_warnings import start_warnings
@@ -136,8 +136,20 @@ def _check() -> None:
         )
     needed = _needed()
     if needed is not None:
-        runner: Runner = current_app.extensions["storemon"]
-        keys.admit(runner.database, runner.settings.api_key, _given_key(), needed, current_app.config[_KEY_ALWAYS])
+        _admit(needed)
+
+
+def _admit(needed: Scope) -> None:
+    """As `keys.admit`. Once a key was asked for the app never opens, not even when its database is gone."""
+    runner: Runner = current_app.extensions["storemon"]
+    always = current_app.config[_KEY_ALWAYS]
+    try:
+        asked = keys.admit(runner.database, runner.settings.api_key, _given_key(), needed, always)
+    except (Unauthorized, Forbidden):
+        current_app.config[_KEY_ALWAYS] = True
+        raise
+    if asked and not always:
+        current_app.config[_KEY_ALWAYS] = True
 
 
 def _needed() -> Scope | None:
