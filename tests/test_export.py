@@ -56,7 +56,27 @@ def is_id(text: str) -> bool:
 
 ids = st.one_of(
     st.sampled_from(
-        ["=1+1", "007", "NA", "nan", 'a"b', "a,b", '"', "a  b", "-1", "+", "@x", "'q", "a\u00a0b", "1E5", "ﬃ☃"]
+        [
+            "=1+1",
+            "\uff1d1+1",
+            "\uff0b",
+            "\uff0d1",
+            "\uff20x",
+            "007",
+            "NA",
+            "nan",
+            'a"b',
+            "a,b",
+            '"',
+            "a  b",
+            "-1",
+            "+",
+            "@x",
+            "'q",
+            "a\u00a0b",
+            "1E5",
+            "ﬃ☃",
+        ]
     ),
     st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=12),
 ).filter(is_id)

@@ -46,14 +46,13 @@ class Allowance:
         self._remedy = remedy
 
     def take(self, name: str, size: int) -> None:
-        """So many more; `TooLarge` when that is more than there may be."""
-        self.check(name, size)
-        self._left -= size
+        """So many more; `TooLarge` when that is more than there may be: then nothing more may, either."""
+        self._left = max(self._left - size, -1)
+        self.check(name, 0)
 
     def check(self, name: str, size: int) -> None:
-        """`TooLarge` when so many more are more than there may be: then nothing more may, either."""
+        """`TooLarge` when so many more would be more than there may be."""
         if size > self._left:
-            self._left = -1
             raise TooLarge(
                 f"{name} is larger, unpacked, than the {self._most // 1_000_000:,} MB that STOREMON_MAX_BODY_MB allows "
                 f"{self._remedy}"

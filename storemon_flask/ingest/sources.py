@@ -125,6 +125,9 @@ def find(paths: list[Path], most_bytes: int | None = None) -> list[Found]:
 @contextmanager
 def opened(source: Source) -> Iterator[BinaryIO]:
     """The source's bytes; what goes wrong while reading is a `DataError` with a sentence."""
+    if source.allowance is not None:
+        # Others may have used it up.
+        source.allowance.check(source.name, 0)
     try:
         with source.open() as stream:
             yield stream

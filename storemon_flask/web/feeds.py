@@ -154,9 +154,10 @@ def uploaded(also: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
     except RequestEntityTooLarge:
         if (request.content_length or 0) > (request.max_content_length or 0):
             raise
-        # What is no file is held in memory, so there may not be much of it.
+        # What is no file is held in memory, so there may not be much of it. That there are too many files is the same error.
         raise Unprocessable(
-            _FILES_ONLY.format("a field of the form"), errors={"form": ["too much that is no file"]}
+            "the form has more than 1,000 files, or a long field that is no file; send files only, at most 1,000 of them",
+            errors={"form": ["more than 1,000 files, or too much that is no file"]},
         ) from None
     except OSError as error:
         # The files of a form are taken out of its body, into the same folder.
