@@ -76,13 +76,13 @@ def test_it_is_the_newest_of_those_that_are_not_later(database: Database, put: C
             found = polls_storage.newest(connection, latest_us)
             later = {store_id for store_id, at in rows if at > latest_us}
             past = [at for at in instants_us if at <= latest_us]
-            assert (found.poll_us, found.stores_ahead) == (past[-1] if past else None, len(later))
+            assert (found.poll_us, found.ahead.count) == (past[-1] if past else None, len(later))
             assert found.holds_at(latest_us)
             # It says no more than is so: the next poll is another answer.
             following = [at for at in instants_us if at > latest_us]
             assert not following or found.holds_until_us <= following[0]
             if later:
-                assert (found.last_us, set(found.ahead_ids) <= later) == (instants_us[-1], True)
+                assert (found.ahead.last_us, set(found.ahead.ids) <= later) == (instants_us[-1], True)
 
 
 def test_where_no_poll_is_later_one_look_at_the_stores_tells(database: Database, put: Callable[..., None]) -> None:
@@ -104,7 +104,7 @@ def test_of_one_store_that_is_ahead_its_own_week_is_read_and_no_others(
     put([*past, ("s7", NOON_US + 400 * DAY_US)])
     with database.read() as connection, statements(connection) as asked:
         found = newest.newest_poll(database, connection, NOON_US)
-        assert (found.poll_us, found.stores_ahead, found.ahead_ids) == (NOON_US, 1, ("s7",))
+        assert (found.poll_us, found.ahead.count, found.ahead.ids) == (NOON_US, 1, ("s7",))
         assert len([statement for statement in asked if "SELECT store, polls" in statement]) == 1
         del asked[:]
         # As long as the data are the same and the clock has reached none of those polls, nothing is looked up again.

@@ -262,6 +262,8 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
             f"{prune_service.completeness(complete_from)}; where these files are loaded, "
             f"run `storemon prune --before {report_text.instant_text(complete_from)}` for the same reports"
         )
-    future = newest.future_polls(newest.look(database, door(ctx).settings.rules.latest_us(time.time_ns() // 1000)))
+    future = newest.future_polls(
+        newest.look(database, door(ctx).settings.rules.latest_us(time.time_ns() // 1000)).ahead
+    )
     if future is not None:
         say(f"{future}; where these files are loaded before their time, they are rejected")

@@ -91,7 +91,7 @@ def _counts(database: Database, latest_us: int) -> list[tuple[str, str]]:
         with database.read() as connection:
             rows = stores.all_rows(connection)
             newest = newest_poll(database, connection, latest_us)
-            future = future_polls(newest)
+            future = future_polls(newest.ahead)
             complete_from = stores.complete_from(connection)
             number, rejected = loads.totals(connection)
             states = reports.count_by_state(connection)

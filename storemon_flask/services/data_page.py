@@ -59,7 +59,7 @@ def freshness(database: Database, latest_us: int) -> Freshness:
         "special_hours": (count["special"], count["with_special"]),
     }
     feeds = [Feed(name, *of_feed[name], loaded.get(name)) for name in _FEEDS]
-    return Freshness(feeds, count["stores"], newest.poll_us, newest_service.future_polls(newest))
+    return Freshness(feeds, count["stores"], newest.poll_us, newest_service.future_polls(newest.ahead))
 
 
 def newest_poll(database: Database, latest_us: int) -> int | None:

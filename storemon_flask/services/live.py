@@ -50,7 +50,7 @@ def moment(
 
 def moment_of(newest: Newest, now_us: int) -> Moment:
     """The same, without the note about few stores, for data that have that newest poll."""
-    newest_us, future = newest.poll_us, future_polls(newest)
+    newest_us, future = newest.poll_us, future_polls(newest.ahead)
     if newest_us is None or now_us - newest_us < OLD_US:
         return Moment(now_us, None, future=future)
     age = duration_text(now_us - newest_us)

@@ -129,7 +129,7 @@ class LoadNotes:
     def _future_polls(self, connection: sqlite3.Connection) -> Iterator[str]:
         """Polls that were stored while the clock was ahead, if one of the load's stores has such."""
         if any(int(one.before_us.max(initial=-1)) > self._latest_us for one in self._applied):
-            sentence = future_polls(polls.newest(connection, self._latest_us))
+            sentence = future_polls(stores.polled_after(connection, self._latest_us))
             if sentence:
                 yield sentence
 
@@ -275,7 +275,7 @@ def present(connection: sqlite3.Connection, default_zone: str, latest_us: int) -
     newest = polls.newest(connection, latest_us)
     few = None if newest.poll_us is None else few_heard.sentence(connection, newest.poll_us)
     return [
-        *filter(None, (few, future_polls(newest))),
+        *filter(None, (few, future_polls(newest.ahead))),
         *unmatched(connection, default_zone, 0, feeds),
         *alike(connection, matching.ids(connection), lambda group: True, _MOST_LISTED),
     ]

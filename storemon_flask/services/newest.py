@@ -9,6 +9,7 @@ from storemon_flask.services.lookalikes import some
 from storemon_flask.storage import polls, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.polls import Newest as Newest
+from storemon_flask.storage.stores import Ahead
 
 _known: "WeakKeyDictionary[Database, tuple[tuple[object, ...], Newest]]" = WeakKeyDictionary()
 _lock = threading.Lock()
@@ -34,15 +35,12 @@ def look(database: Database, latest_us: int) -> Newest:
         return newest_poll(database, connection, latest_us)
 
 
-def future_polls(newest: Newest) -> str | None:
-    """What to say of polls in the future; None when there are none."""
-    if not newest.stores_ahead:
+def future_polls(ahead: Ahead) -> str | None:
+    """What to say of stores that have polls in the future; None when there are none."""
+    if not ahead:
         return None
-    one = newest.stores_ahead == 1
-    which = some(newest.ahead_ids, newest.stores_ahead)
-    return _in_the_future(
-        f"{'1 store has' if one else f'{newest.stores_ahead:,} stores have'}", f" ({which})", newest.last_us
-    )
+    who = "1 store has" if ahead.count == 1 else f"{ahead.count:,} stores have"
+    return _in_the_future(who, f" ({some(ahead.ids, ahead.count)})", ahead.last_us)
 
 
 def future_polls_of_store(last_us: int) -> str:

@@ -106,7 +106,7 @@ def _check_ahead(database: Database, latest_us: int) -> None:
     if not database.exists():
         raise _no_database(database)
     newest = look_for_newest(database, latest_us)
-    if newest.stores_ahead and newest.poll_us is None:
+    if newest.ahead and newest.poll_us is None:
         raise Unprocessable(
             f"every poll is later than {minute_text(latest_us)}, so nothing would be left; set this machine's clock first"
         )

@@ -103,7 +103,7 @@ def _default_as_of(database: Database, connection: sqlite3.Connection, latest_us
     newest = newest_poll(database, connection, latest_us)
     if newest.poll_us is not None:
         return newest.poll_us
-    if not newest.stores_ahead:
+    if not newest.ahead:
         raise NoPolls
     latest = minute_text(latest_us)
     raise OnlyFuturePolls(

@@ -101,7 +101,7 @@ class Watcher:
             found.reports |= reports.count_by_state(connection)
             found.polls = self._count(connection)
             newest = newest_poll(self._database, connection, self._settings.rules.latest_us(time.time_ns() // 1000))
-            found.newest_poll_us, found.stores_ahead = newest.poll_us, newest.stores_ahead
+            found.newest_poll_us, found.stores_ahead = newest.poll_us, newest.ahead.count
             found.rows, found.rejects = dict(self._rows), dict(self._rejects)
         self._stores(found)
         return found

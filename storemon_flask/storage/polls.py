@@ -13,6 +13,7 @@ import numpy as np
 from storemon_flask.model import EVER_US, WEEK_US, Counts, Ints, Polls
 from storemon_flask.storage import stores
 from storemon_flask.storage.staging import IN_WEEK, STORE_SHIFT, StagedPolls, latest_of
+from storemon_flask.storage.stores import NOBODY_AHEAD, Ahead
 
 _PACKED = np.dtype(">i8")
 # Up to so many stores of a week are looked up one by one; for more, the stretch of the week between them is read.
@@ -34,17 +35,14 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest poll up to a latest instant: `poll_us`, None when there is none.
+    """The newest poll up to a latest instant: `poll_us`, None when there is none; and the stores that have later polls.
 
-    `stores_ahead` have later polls, the last of them is that of `last_us`; `ahead_ids` are the first of those stores. All this is
-    so for every latest instant from `poll_us` up to, without, `holds_until_us`.
+    All this is so for every latest instant from `poll_us` up to, without, `holds_until_us`.
     """
 
     poll_us: int | None
     holds_until_us: int = -EVER_US
-    stores_ahead: int = 0
-    last_us: int = -1
-    ahead_ids: tuple[str, ...] = ()
+    ahead: Ahead = NOBODY_AHEAD
 
     def holds_at(self, latest_us: int) -> bool:
         """Whether it is the answer for that latest instant too, of the same data."""
@@ -190,21 +188,22 @@ def newest(connection: sqlite3.Connection, latest_us: int) -> Newest:
     last_us = stores.newest_poll(connection)
     if last_us is None or last_us <= latest_us:
         return Newest(last_us)
-    ahead = stores.polled_after(connection, latest_us)
-    poll_us = -1 if ahead.newest_us is None else ahead.newest_us
-    week = latest_us // WEEK_US
-    holds_until_us = min(last_us if ahead.first_us is None else ahead.first_us, (week + 1) * WEEK_US)
+    ahead, (newest_us, first_us) = (
+        stores.polled_after(connection, latest_us),
+        stores.polls_around(connection, latest_us),
+    )
+    both = stores.numbers_polled_after(connection, latest_us, ahead.count)
+    poll_us, week = -1 if newest_us is None else newest_us, latest_us // WEEK_US
+    holds_until_us = min(last_us if first_us is None else first_us, (week + 1) * WEEK_US)
     looked_at: int | None = week
-    while len(ahead.number) and looked_at is not None and poll_us < (looked_at + 1) * WEEK_US:
-        for at in range(0, len(ahead.number), _FEW_STORES):
-            number = ahead.number[at : at + _FEW_STORES]
-            instant_us = (
-                _unpacked([(store, blob, looked_at) for store, blob in _rows(connection, looked_at, number)])[1] >> 1
-            )
+    while len(both) and looked_at is not None and poll_us < (looked_at + 1) * WEEK_US:
+        for at in range(0, len(both), _FEW_STORES):
+            rows = _rows(connection, looked_at, both[at : at + _FEW_STORES])
+            instant_us = _unpacked([(store, blob, looked_at) for store, blob in rows])[1] >> 1
             poll_us = max(poll_us, int(instant_us[instant_us <= latest_us].max(initial=-1)))
             holds_until_us = min(holds_until_us, int(instant_us[instant_us > latest_us].min(initial=holds_until_us)))
         (looked_at,) = connection.execute("SELECT max(week) FROM poll_week WHERE week < ?", [looked_at]).fetchone()
-    return Newest(None if poll_us < 0 else poll_us, holds_until_us, ahead.count, last_us, ahead.ids)
+    return Newest(None if poll_us < 0 else poll_us, holds_until_us, ahead)
 
 
 def count(connection: sqlite3.Connection) -> int:

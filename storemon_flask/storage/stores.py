@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -27,16 +27,17 @@ class StoreRows:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """Stores that have polls after an instant: how many, the first ids, and the numbers of those polled before it too.
+    """Stores that have polls after an instant: how many, the first ids, and the last of those polls (-1: none)."""
 
-    `newest_us` is the newest poll of all other stores, `first_us` the first poll of a store that has none before the instant.
-    """
+    count: int = 0
+    ids: tuple[str, ...] = ()
+    last_us: int = -1
 
-    count: int
-    ids: tuple[str, ...]
-    number: Ints
-    newest_us: int | None
-    first_us: int | None
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+
+NOBODY_AHEAD: Final = Ahead()
 
 
 def all_rows(connection: sqlite3.Connection) -> StoreRows:
@@ -109,16 +110,25 @@ def newest_poll(connection: sqlite3.Connection) -> int | None:
 
 def polled_after(connection: sqlite3.Connection, latest_us: int) -> Ahead:
     """The stores that have polls after `latest_us`."""
-    count, newest_us, first_us = connection.execute(
-        "SELECT count(CASE WHEN last_poll_us > :latest THEN 1 END), max(CASE WHEN last_poll_us <= :latest THEN last_poll_us END), "
-        "min(CASE WHEN first_poll_us > :latest THEN first_poll_us END) FROM store_record",
-        {"latest": latest_us},
+    count, last_us = connection.execute(
+        "SELECT count(*), coalesce(max(last_poll_us), -1) FROM store_record WHERE last_poll_us > ?", [latest_us]
     ).fetchone()
     ids = connection.execute(
         "SELECT store_id FROM store_record WHERE last_poll_us > ? ORDER BY number LIMIT 3", [latest_us]
     ).fetchall()
-    number = numbers_polled_after(connection, latest_us, count)
-    return Ahead(count, tuple(store_id for (store_id,) in ids), number, newest_us, first_us)
+    return Ahead(count, tuple(store_id for (store_id,) in ids), last_us)
+
+
+def polls_around(connection: sqlite3.Connection, latest_us: int) -> tuple[int | None, int | None]:
+    """The newest poll of all stores without polls after `latest_us`, and the first of all stores without polls up to it."""
+    newest_us: int | None
+    first_us: int | None
+    newest_us, first_us = connection.execute(
+        "SELECT max(CASE WHEN last_poll_us <= :latest THEN last_poll_us END), "
+        "min(CASE WHEN first_poll_us > :latest THEN first_poll_us END) FROM store_record",
+        {"latest": latest_us},
+    ).fetchone()
+    return newest_us, first_us
 
 
 def ids_of(connection: sqlite3.Connection, number: Sequence[int]) -> list[str]:
