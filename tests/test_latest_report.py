@@ -242,7 +242,7 @@ def test_a_report_that_failed_is_a_409_and_the_next_call_tries_anew(client: Flas
     settings.reports_dir.write_text("in the way")
     answer = get(client)
     assert (answer.status_code, answer.json["title"]) == (409, "Report failed")
-    assert "cannot be made: File exists" in answer.json["error"]
+    assert "cannot be made: Not a directory" in answer.json["error"]
     settings.reports_dir.unlink()
     assert get(client).text == SMALL_CSV
 
