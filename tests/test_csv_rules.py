@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import time
 from collections.abc import Iterable
 from typing import BinaryIO, cast
 
@@ -238,6 +239,29 @@ def test_a_header_may_be_quoted_and_have_line_breaks_in_it(block_bytes: int) -> 
     header, rows = _header(data, block_bytes)
     assert header == Header("polls", 4, (0, 3, 2))
     assert rows == [(3, ["s1", "x", "active", "never"], "s1,x,active,never", "")]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 1 << 20])
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b"\r", b"  \r\n", b"\t\n\n", b"\r\n\r", b"\n\r"])
+def test_blank_lines_before_a_header_are_counted(blank: bytes, block_bytes: int) -> None:
+    start = blank * 7
+    lines = start.replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n")
+    header, rows = _header(start + b"  store_id,timestamp_utc,status\ns,2023-01-22,active\n", block_bytes)
+    assert header.feed == "polls"
+    assert [row[0] for row in rows] == [lines + 2]
+
+
+def test_millions_of_blank_lines_before_a_header_take_no_time() -> None:
+    began = time.process_time()
+    header, rows = _header(b"\r\n" * 2_000_000 + b"store_id,timestamp_utc,status\ns,2023-01-22,active\n")
+    assert (header.feed, rows[0][0]) == ("polls", 2_000_002)
+    assert time.process_time() - began < 2
+
+
+def test_a_header_of_too_many_columns_is_a_sentence() -> None:
+    feeds.recognise("store_id,timestamp_utc,status" + ",x" * 997)
+    with pytest.raises(DataError, match="the header has more than 1,000 columns, which no feed has"):
+        feeds.recognise("store_id,timestamp_utc,status" + ",x" * 998)
 
 
 def test_a_header_with_an_open_quote_says_so() -> None:

@@ -64,6 +64,7 @@ class BlockReader:
             raise DataError("the file is UTF-16, not UTF-8; save it as CSV UTF-8")
         self._held = self._held.removeprefix(_BOM)
         while True:
+            self._skip_blank_lines()
             raw = self._header_line()
             if b"\0" in raw:
                 raise DataError("its first line contains NUL bytes; this is no CSV (UTF-16, or a binary file?)")
@@ -71,6 +72,20 @@ class BlockReader:
                 return recognise(_decoded(raw))
             if not self._held and self._ended:
                 raise DataError("the file is empty")
+
+    def _skip_blank_lines(self) -> None:
+        """Go on to the first line that is not blank. One by one, with what follows copied for each, a megabyte took an hour."""
+        while True:
+            blank = len(self._held) - len(self._held.lstrip())
+            whole = blank == len(self._held)
+            # A return at the very end may be half of a line break.
+            end = max(blank - 1, 0) if whole and not self._ended else blank
+            stop = max(self._held.rfind(b"\n", 0, blank), self._held.rfind(b"\r", 0, end)) + 1
+            self._line += records.count_lines(self._held[:stop])
+            self._held = self._held[stop:]
+            if not whole or self._ended or (self._held and not stop):
+                return
+            self._held += self._read()
 
     def _header_line(self) -> bytes:
         """The next record with its line break, of those among which the header is."""

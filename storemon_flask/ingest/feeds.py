@@ -41,7 +41,7 @@ _KNOWN: Final[dict[str, str]] = {
     for spelling in spellings
 }
 # To look at millions of columns takes seconds, and a zip can have a thousand such files.
-MAX_COLUMNS: Final = 10_000
+MAX_COLUMNS: Final = 1_000
 _DELIMITERS: Final = {";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 
@@ -69,8 +69,9 @@ def recognise(line: str) -> Header:
     names = _names(line)
     spellings_found = [spelled(name) for name in names]
     fits = []
+    known = [(i, name) for i, name in enumerate(spellings_found) if name in _KNOWN]
     for feed, fields in FEEDS.items():
-        columns = [[i for i, name in enumerate(spellings_found) if name in spellings] for spellings in fields]
+        columns = [[i for i, name in known if name in spellings] for spellings in fields]
         optional = OPTIONAL.get(feed, frozenset())
         if all(found or name in optional for found, name in zip(columns, COLUMNS[feed], strict=True)):
             twice = next((found for found in columns if len(found) > 1), None)
