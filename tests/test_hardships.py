@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -181,7 +182,7 @@ def test_a_report_that_is_put_back_waits_for_the_lock_even_while_the_server_stop
     runner: Runner, small_fleet: Path, settings: Settings
 ) -> None:
     database = runner.database
-    report_store.add(database, "aa", Asked(), "America/Chicago", 10**6, 1)
+    report_store.add(database, "aa", Asked(), "America/Chicago", 10**6, time.time_ns() // 1000)
     assert report_store.claim(database, "aa", 2) is not None
     database.stop_waiting()
     with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None, check_same_thread=False)) as other:
