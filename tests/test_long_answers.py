@@ -1,7 +1,9 @@
-"""Answers that are made while they are sent have a number of places; who finds none is told so, and none is lost."""
+"""Large answers are made whole before they are sent; places for making them, and bytes that wait for readers, are limited."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +15,14 @@ from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
 from storemon_flask.errors import Unprocessable
+from storemon_flask.jobs import places as places_
 from storemon_flask.jobs.executors import InlineExecutor
 from storemon_flask.services import report_store, workbook
 from storemon_flask.settings import Settings
 from storemon_flask.storage import loads
+from storemon_flask.web import answers
 
-BUSY = "too many answers of this kind are being made; try again in some seconds, or fetch CSV"
+BUSY = "too many large answers are being made; try again in some seconds, or fetch CSV"
 
 
 @pytest.fixture
@@ -54,40 +58,99 @@ def paths(client: FlaskClient) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer is a large one, and nobody waits long for a place."""
+    monkeypatch.setattr(answers, "SMALL_BYTES", 1)
+    monkeypatch.setattr(places_, "PATIENCE_S", 0.2)
+
+
+def unsent(app: Flask) -> int:
+    """How many bytes wait for their readers."""
+    counted = app.extensions["storemon"].places.unsent
+    return int(counted._most - counted._left)
+
+
+@pytest.mark.parametrize("form", ["json", "rejects", "rejects.csv"])
+def test_a_small_answer_needs_no_place(app: Flask, client: FlaskClient, paths: dict[str, str], form: str) -> None:
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(app.extensions["storemon"].places.for_an_answer())
+        assert client.get(paths[form], buffered=True).status_code == 200
+
+
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("refused", ["json", "xlsx", "rejects", "rejects.csv"])
-def test_beyond_the_places_a_long_answer_is_a_503_and_everything_else_is_answered(
+def test_beyond_the_places_a_large_answer_is_a_503_and_everything_else_is_answered(
     app: Flask, client: FlaskClient, paths: dict[str, str], refused: str
 ) -> None:
-    held = [get(client, paths["json"]), get(client, paths["rejects.csv"])]
-    assert [answer.status_code for answer in held] == [200, 200]
-    answer = client.get(paths[refused], buffered=True)
-    assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
-    assert (answer.headers["Retry-After"], answer.get_json(force=True)["detail"]) == ("2", BUSY)
-    for path in (paths["csv"], "/healthz", "/api/v1/stores"):
-        assert client.get(path, buffered=True).status_code == 200
-    # Its reader has gone.
-    held[0].close()
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(app.extensions["storemon"].places.for_an_answer())
+        answer = client.get(paths[refused], buffered=True)
+        assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
+        assert (answer.headers["Retry-After"], answer.get_json(force=True)["detail"]) == ("2", BUSY)
+        for path in (paths["csv"], "/healthz", "/api/v1/stores"):
+            assert client.get(path, buffered=True).status_code == 200
     assert client.get(paths[refused], buffered=True).status_code == 200
-    held[1].close()
     assert places(app) == 2
 
 
+@pytest.mark.usefixtures("large")
+def test_who_finds_no_place_waits_for_one(app: Flask, client: FlaskClient, paths: dict[str, str]) -> None:
+    held = ExitStack()
+    for _ in range(2):
+        held.enter_context(app.extensions["storemon"].places.for_an_answer())
+    release = threading.Timer(0.05, held.close)
+    release.start()
+    assert client.get(paths["json"], buffered=True).status_code == 200
+    release.join()
+
+
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("form", ["json", "xlsx", "rejects", "rejects.csv"])
-def test_a_place_is_given_back_at_the_end_and_once(
+def test_no_place_is_held_while_an_answer_is_sent_and_its_bytes_count_until_then(
     app: Flask, client: FlaskClient, paths: dict[str, str], form: str, method: str
 ) -> None:
+    whole = client.get(paths[form], buffered=True).data
     for _ in range(5):
         answer = get(client, paths[form], method)
         assert answer.status_code == 200
-        assert places(app) == (1 if form != "xlsx" else 2)
-        assert bool(answer.get_data()) == (method == "GET")
-        if method == "GET":
-            # Whoever read all of it and keeps the connection holds nothing.
-            assert places(app) == 2
-        answer.close()
-        answer.close()
+        assert int(answer.headers["Content-Length"]) == len(whole)
         assert places(app) == 2
+        assert unsent(app) == len(whole)
+        assert len(answer.get_data()) == (len(whole) if method == "GET" else 0)
+        answer.close()
+        answer.close()
+        assert (places(app), unsent(app)) == (2, 0)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("form", ["json", "xlsx"])
+def test_too_many_bytes_that_wait_for_their_readers_are_a_503(
+    app: Flask, client: FlaskClient, paths: dict[str, str], form: str
+) -> None:
+    app.extensions["storemon"].places.unsent = places_.Unsent(len(client.get(paths[form], buffered=True).data) + 10)
+    held = get(client, paths[form])
+    answer = client.get(paths[form], buffered=True)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert "MB of answers wait for their readers" in answer.get_json(force=True)["detail"]
+    held.close()
+    assert (places(app), unsent(app)) == (2, 0)
+    assert client.get(paths[form], buffered=True).status_code == 200
+
+
+@pytest.mark.usefixtures("large")
+def test_without_room_for_temporary_files_it_is_a_503_that_says_so(
+    settings: Settings, small_fleet: Path, app: Flask, client: FlaskClient, paths: dict[str, str]
+) -> None:
+    runner = app.extensions["storemon"]
+    runner.settings = replace(runner.settings, min_free_mb=1_000_000_000)
+    answer = client.get(paths["json"], buffered=True)
+    assert answer.status_code == 503
+    assert "is full, so this answer cannot be made; make room there" in answer.get_json(force=True)["detail"]
+    assert (places(app), unsent(app)) == (2, 0)
 
 
 def test_what_goes_wrong_holds_no_place(
@@ -97,9 +160,9 @@ def test_what_goes_wrong_holds_no_place(
         raise Unprocessable("a sheet has fewer rows")
 
     monkeypatch.setattr(workbook, "write", refuse)
-    assert client.get(paths["xlsx"]).status_code == 422
+    assert client.get(paths["xlsx"], buffered=True).status_code == 422
     monkeypatch.setattr(report_store, "file_of", lambda row, folder: folder / "gone.csv")
-    assert client.get(paths["json"]).status_code == 410
+    assert client.get(paths["json"], buffered=True).status_code == 410
     assert client.get("/api/v1/loads/99/rejects").status_code == 404
     assert places(app) == 2
 
@@ -113,7 +176,7 @@ def test_a_long_answer_is_read_from_its_file_while_it_is_sent(
         file.unlink()
     assert [row["store_id"] for row in answer.get_json()["rows"]][-2:] == ["silent", "worked"]
     answer.close()
-    assert client.get(paths["json"]).status_code == 410
+    assert client.get(paths["json"], buffered=True).status_code == 410
 
 
 def rejected(client: FlaskClient, settings: Settings, form: str) -> tuple[int, str, Callable[[], None]]:
@@ -138,7 +201,7 @@ def test_rejects_that_were_begun_are_whole_though_their_load_is_pruned(
     prune()
     assert answer.text.count("worked,") == 2
     answer.close()
-    assert client.get(path).status_code == 404
+    assert client.get(path, buffered=True).status_code == 404
 
 
 @pytest.mark.parametrize("form", ["json", "csv"])
@@ -154,7 +217,7 @@ def test_rejects_of_a_load_that_is_pruned_before_they_are_read_are_a_404(
         return row
 
     monkeypatch.setattr(loads, "find", found_and_pruned)
-    answer = client.get(path)
+    answer = client.get(path, buffered=True)
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
     assert answer.get_json(force=True)["detail"] == f"there is no load {load}; GET /api/v1/loads lists those there are"
     assert "Content-Disposition" not in answer.headers

@@ -216,8 +216,10 @@ def test_fifty_slow_readers_of_a_large_report_hold_up_nobody(
         begun = [peer.recv(12) for peer in peers]
         answered, refused = (begun.count(b"HTTP/1.1 " + status) for status in (b"200", b"503"))
         assert answered + refused == 50
-        # A file is sent without a thread, so everybody gets it; of the others eight at a time are made.
-        assert (answered == 50) if form == "csv" else (8 <= answered < 50)
+        # A file is sent without a thread, so everybody gets it; of the others two at a time are made.
+        assert (answered == 50) if form == "csv" else (2 <= answered < 50)
+        # A reader holds nothing that another needs: the next one is served while they all stay.
+        assert server.get(path).status == 200
         # They do not read on. The workbook is so short that it is on its way whole: such a reader is idle, not slow.
         if form != "xlsx":
             wait_until(lambda: dropped(server, "reader") >= answered, "the end of the readers", 60)
@@ -228,6 +230,7 @@ def test_fifty_slow_readers_of_a_large_report_hold_up_nobody(
             f"\n50 slow readers of {len(alone.body) / 1e6:.1f} MB {form}: {answered} answered, {refused} refused, "
             f"at most {more:.1f} MB more, /healthz at most {max(took):.3f} s"
         )
+    assert max(took) < 1
     assert more < 150
     # And it works as before.
     assert server.get(path).status == 200

@@ -6,7 +6,7 @@ import platform
 import sqlite3
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -30,25 +30,45 @@ def database(settings: Settings) -> Database:
     return Database(settings.database)
 
 
-@contextmanager
-def rejects(database: Database, load: int | None) -> Iterator[Iterator[tuple[int, str, int, str, str]]]:
-    """(load, file, line, reason, text) of the kept rejects of one load, or of all; `NotFound` names a load that is not there."""
+Reject = tuple[int, str, int, str, str]
+
+
+def rejects(database: Database, load: int | None, limit: int | None = None) -> Iterator[Reject]:
+    """(load, file, line, reason, text) of the kept rejects of one load (at most `limit` of them), or of all loads.
+
+    Each load is read in a transaction of its own: whoever takes the rows slowly holds none. `NotFound`, at once, names a load that
+    is not there.
+    """
+    if load is None:
+        with database.read():
+            # Whether it can be read at all is said before the first row.
+            pass
+        return _rejects_of_all(database)
     with database.read() as connection:
-        if load is not None and not loads.exists(connection, load):
+        if not loads.exists(connection, load):
             raise NotFound(f"there is no load {load}; `storemon rejects` without --load lists those of every load")
-        yield loads.rejects(connection, load)
+        return iter(loads.rejects(connection, load, limit))
+
+
+def _rejects_of_all(database: Database) -> Iterator[Reject]:
+    load: int | None = 0
+    while load is not None:
+        with database.read() as connection:
+            load = loads.next_number(connection, load)
+            rows = [] if load is None else loads.rejects(connection, load)
+        yield from rows
 
 
 def rejects_csv(database: Database, load: int | None) -> Generator[str, None, None]:
     """The same as CSV, line by line, a header first. Errors as `rejects`, before the first line."""
-    with rejects(database, load) as rows:
-        line_of = io.StringIO(newline="")
-        writer = csv.writer(line_of, lineterminator="\n")
-        for row in chain([("load", "file", "line", "reason", "text")], rows):
-            writer.writerow([report_text.safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
-            yield line_of.getvalue()
-            line_of.seek(0)
-            line_of.truncate()
+    rows = rejects(database, load)
+    line_of = io.StringIO(newline="")
+    writer = csv.writer(line_of, lineterminator="\n")
+    for row in chain([("load", "file", "line", "reason", "text")], rows):
+        writer.writerow([report_text.safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
+        yield line_of.getvalue()
+        line_of.seek(0)
+        line_of.truncate()
 
 
 def info(settings: Settings, database: Database) -> list[tuple[str, str]]:

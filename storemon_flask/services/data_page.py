@@ -1,7 +1,6 @@
 """What the page about the data says: how much of each feed there is, how fresh it is, and the rows that did not fit."""
 
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from storemon_flask.services import catalogue, schedule
@@ -82,5 +81,4 @@ def places(database: Database, default_zone: str, latest_us: int) -> Places:
 
 def first_rejects(database: Database, load: int, most: int) -> list[tuple[str, int, str, str]]:
     """Up to `most` (file, line, reason, text) of the rows of a load that could not be used; `NotFound` without the load."""
-    with catalogue.rejects(database, load) as rows:
-        return [row[1:] for row in islice(rows, most)]
+    return [row[1:] for row in catalogue.rejects(database, load, most)]

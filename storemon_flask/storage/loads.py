@@ -56,14 +56,22 @@ def exists(connection: sqlite3.Connection, load: int) -> bool:
     return connection.execute("SELECT 1 FROM load WHERE id = ?", [load]).fetchone() is not None
 
 
-def rejects(connection: sqlite3.Connection, load: int | None) -> Iterator[tuple[int, str, int, str, str]]:
-    """(load, file, line, reason, text) of the kept rejects of one load, or of all, in the order they were found."""
-    yield from connection.execute(
+def next_number(connection: sqlite3.Connection, load: int) -> int | None:
+    """The number of the first load after that one; None when it is the last."""
+    (number,) = connection.execute("SELECT min(id) FROM load WHERE id > ?", [load]).fetchone()
+    return None if number is None else int(number)
+
+
+def rejects(
+    connection: sqlite3.Connection, load: int, limit: int | None = None
+) -> list[tuple[int, str, int, str, str]]:
+    """(load, file, line, reason, text) of the kept rejects of one load, in the order they were found: 10,000 at most."""
+    return connection.execute(
         "SELECT load_file.load, load_file.file, reject.line, reject.reason, reject.text "
         "FROM load_file JOIN reject ON reject.load_file = load_file.id "
-        "WHERE :load IS NULL OR load_file.load = :load ORDER BY load_file.id, reject.line, reject.rowid",
-        {"load": load},
-    )
+        "WHERE load_file.load = ? ORDER BY load_file.id, reject.line, reject.rowid LIMIT ?",
+        (load, -1 if limit is None else limit),
+    ).fetchall()
 
 
 def totals(connection: sqlite3.Connection) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """What was loaded, and what of it could not be used."""
 
-from collections.abc import Generator
-from itertools import chain
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Response, json, jsonify
@@ -10,6 +9,7 @@ from marshmallow import fields, validate
 from storemon_flask.errors import NotFound
 from storemon_flask.services import catalogue, report_text
 from storemon_flask.services.catalogue import LoadSummary
+from storemon_flask.web import answers
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.schemas import (
@@ -21,7 +21,6 @@ from storemon_flask.web.schemas import (
     counts_json,
     row_counts_json,
 )
-from storemon_flask.web.streaming import streamed
 
 blueprint = Blueprint("loads", __name__)
 
@@ -73,32 +72,25 @@ def one_load(load: int) -> Response:
 )  # fmt: skip
 def rejects(load: int, query: dict[str, Any]) -> Response:
     """List the rows of a load that could not be used, as JSON or CSV."""
-    database = runner().database
-    catalogue.one_load(database, load)
-    if query["format"] == "csv":
-        answer = _begun(load, catalogue.rejects_csv(database, load), "text/csv; charset=utf-8")
-        answer.headers["Content-Disposition"] = f"attachment; filename=rejects_{load}.csv"
-        return answer
-
-    def rows() -> Generator[str, None, None]:
-        with catalogue.rejects(database, load) as found:
-            yield f'{{"load_id": {load}, "rejects": ['
-            separator = "\n"
-            for _, file, line, reason, text in found:
-                yield separator + json.dumps({"file": file, "line": line, "reason": reason, "text": text})
-                separator = ",\n"
-        yield "\n]}\n"
-
-    return _begun(load, rows(), "application/json")
-
-
-def _begun(load: int, pieces: Generator[str, None, None], content_type: str) -> Response:
-    """An answer whose first piece is read, in the transaction that reads all others; `NotFound` when the load was pruned since."""
+    catalogue.one_load(runner().database, load)
     try:
-        first = next(pieces)
+        if query["format"] == "json":
+            return answers.send_text(_rejects_json(load), "application/json")
+        answer = answers.send_text(catalogue.rejects_csv(runner().database, load), "text/csv; charset=utf-8")
     except NotFound:
         raise catalogue.no_load(load) from None
-    return streamed(chain([first], pieces), content_type, pieces.close)
+    answer.headers["Content-Disposition"] = f"attachment; filename=rejects_{load}.csv"
+    return answer
+
+
+def _rejects_json(load: int) -> Iterator[str]:
+    rows = catalogue.rejects(runner().database, load)
+    yield f'{{"load_id": {load}, "rejects": ['
+    separator = "\n"
+    for _, file, line, reason, text in rows:
+        yield separator + json.dumps({"file": file, "line": line, "reason": reason, "text": text})
+        separator = ",\n"
+    yield "\n]}\n"
 
 
 def _json(load: LoadSummary) -> dict[str, Any]:
