@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def report_id(client: FlaskClient) -> str:
 @pytest.fixture
 def waiting_id(runner: Runner) -> str:
     """A report that nobody computes yet."""
-    report_store.add(runner.database, "ab" * 16, Asked(), "America/Chicago", 10**6, 1)
+    report_store.add(runner.database, "ab" * 16, Asked(), "America/Chicago", 10**6, time.time_ns() // 1000)
     return "ab" * 16
 
 
