@@ -10,6 +10,7 @@ from storemon_flask import create_app, logs
 from storemon_flask.characters import escaped
 from storemon_flask.cli.door import Door
 from storemon_flask.cli.terminal import make_streams_tolerant
+from storemon_flask.errors import lack_of_memory
 from storemon_flask.server import commands
 from storemon_flask.settings import log_format
 from storemon_flask.version import VERSION, build, single_file
@@ -37,8 +38,9 @@ def main() -> None:
     )
     status: object = 0
     try:
-        status = group.main(_arguments(), obj=Door(None, create_app), standalone_mode=False)
-        sys.stdout.flush()
+        with lack_of_memory():
+            status = group.main(_arguments(), obj=Door(None, create_app), standalone_mode=False)
+            sys.stdout.flush()
     except click.ClickException as error:
         # What was typed, or a file was called, is one line of the sentence.
         vars(error)["message"] = escaped(error.message)

@@ -4,6 +4,11 @@ The errors are `click.ClickException`s, so both command lines print `Error: <sen
 the web layer turns the same object into an `application/problem+json` answer with `status` and `kind`.
 """
 
+import errno
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 
 from storemon_flask.characters import escaped
@@ -151,6 +156,14 @@ class NotComplete(Busy):
     title = "Not complete yet"
 
 
+class OutOfMemory(Busy):
+    """The system has no more memory, or no more threads, for this now."""
+
+    kind = "out-of-memory"
+    title = "Not enough memory"
+    retry_after_s = 10
+
+
 class Conflict(StoremonError):
     """The thing asked for is there, and not in the state that this needs."""
 
@@ -200,3 +213,61 @@ class ReportHasFailed(ReportFailed):
     """A report that is asked for has failed, whenever that was; it is no fault of this request, and asking again is no use."""
 
     status = 409
+
+
+TRY_AGAIN = "try again later, ask for less at once, or give storemon more memory"
+
+
+def out_of_memory(error: BaseException, what: str = "this", then: str = TRY_AGAIN) -> OutOfMemory | None:
+    """The error as `OutOfMemory`, if it or its cause says that the system had no more memory or threads; else None.
+
+    The sentence says that there is not enough memory for `what`, how much was asked for if the error says that, and `then`. What the
+    frames of the error held is released: a handler needs some memory itself.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OutOfMemory):
+            return cause
+        reason = _lack_of(cause)
+        if reason:
+            shape, size = getattr(cause, "shape", None), getattr(cause, "_total_size", None)
+            much = f" ({size / 2**20:,.1f} MiB more were asked for)" if shape is not None and size else ""
+            lacking = "is not enough memory" if reason == "memory" else "are not enough threads"
+            found = OutOfMemory(f"there {lacking} for {what}{much}; {then}")
+            traceback.clear_frames(error.__traceback__)
+            traceback.clear_frames(cause.__traceback__)
+            return found
+        cause = cause.__cause__
+    return None
+
+
+def _lack_of(error: BaseException) -> str:
+    """What the system has no more of, by that error: `memory`, `threads`, or nothing."""
+    if isinstance(error, MemoryError):
+        return "memory"
+    if isinstance(error, OSError):
+        return "memory" if error.errno == errno.ENOMEM else ""
+    if getattr(error, "sqlite_errorname", None) in ("SQLITE_NOMEM", "SQLITE_IOERR_NOMEM"):
+        return "memory"
+    words = str(error)
+    if isinstance(error, RuntimeError) and "can't start new thread" in words:
+        return "threads"
+    # A library that cannot be loaded says it in words only.
+    said = isinstance(error, ImportError) and any(text in words for text in _WORDS_OF_NO_MEMORY)
+    return "memory" if said else ""
+
+
+# Of the loader of libraries, in another language than the errors of the system.
+_WORDS_OF_NO_MEMORY = ("failed to map segment", "annot allocate memory")
+
+
+@contextmanager
+def lack_of_memory(what: str = "this", then: str = TRY_AGAIN) -> Iterator[None]:
+    """Errors that say that the system has no more memory or threads become `OutOfMemory` (`out_of_memory`)."""
+    try:
+        yield
+    except Exception as error:
+        no_memory = out_of_memory(error, what, then)
+        if no_memory is None or no_memory is error:
+            raise
+        raise no_memory from None

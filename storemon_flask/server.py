@@ -27,7 +27,7 @@ log = logging.getLogger("storemon.server")
 GRACE_S: Final = 5.0
 # A signal to all processes of a group reaches a single file twice: its unpacker passes its own on. That is one signal.
 _ONE_SIGNAL_S: Final = 1.0
-# Before each template that is compiled ahead.
+# Before each template that is compiled ahead, and before a loop that had no memory begins again.
 _PAUSE_S: Final = 0.1
 
 
@@ -107,7 +107,7 @@ def serve(
             logs.announce(settings.log_format, log, f"storemon serves {url}  (Ctrl-C stops)")
             ready(url)
             with _ready_pages(app), _retention(runner):
-                server.run()
+                _run(server)
         except KeyboardInterrupt:
             # Waitress ends its loop on this itself; here it came before or after the loop.
             pass
@@ -116,6 +116,17 @@ def serve(
             server.close()
             runner.stop(GRACE_S)
             runner.database.close()
+
+
+def _run(server: Any) -> None:
+    """Serve until told to stop; a loop that had no memory begins again with the same connections."""
+    while True:
+        try:
+            server.run()
+            return
+        except MemoryError:
+            log.error("the server's loop had no memory; it goes on")
+            time.sleep(_PAUSE_S)
 
 
 @contextmanager
@@ -128,8 +139,8 @@ def _ready_pages(app: "Flask") -> Iterator[None]:
         names = templates.list_templates()
         # Whoever waits for the server to be there asks at once, and shares no processor with this.
         while names and not stopped.wait(_PAUSE_S):
-            # One that cannot be read now (no more files can be opened) is compiled for whoever asks for it.
-            with suppress(OSError):
+            # One that cannot be read now (no more files can be opened, no memory) is compiled for whoever asks for it.
+            with suppress(OSError, MemoryError):
                 templates.get_template(names.pop())
 
     thread = threading.Thread(target=compile_all, name="templates")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storemon_flask import settings as settings_
+from storemon_flask.errors import lack_of_memory
 from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ def open_database(ctx: click.Context) -> "Database":
     database = catalogue.database(door(ctx).settings)
     ctx.call_on_close(database.close)
     return database
+
+
+def in_sentences(command: click.Command) -> click.Command:
+    """The command and those below it, saying in a sentence that there is not enough memory, and not in a traceback."""
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            in_sentences(one)
+    elif command.callback is not None:
+        command.callback = lack_of_memory(f"`storemon {command.name}`")(command.callback)
+    return command
 
 
 def instant(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -26,8 +26,10 @@ class Alarm:
             if self._due is None or due < self._due:
                 self._due = due
             if self._thread is None:
-                self._thread = threading.Thread(target=self._wait, args=(ring,), name="alarm", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._wait, args=(ring,), name="alarm", daemon=True)
+                thread.start()
+                # One that could not be started is started by the next setting.
+                self._thread = thread
             self._changed.notify()
 
     def stop(self) -> None:

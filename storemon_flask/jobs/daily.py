@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from storemon_flask.errors import StoremonError
+from storemon_flask.errors import StoremonError, out_of_memory
 
 log = logging.getLogger("storemon.jobs")
 DAY_S: Final = 86_400.0
@@ -26,8 +26,12 @@ def daily(name: str, task: Callable[[Callable[[], bool]], object], every_s: floa
                 task(stop.is_set)
             except StoremonError as error:
                 log.warning("%s: %s", name, error.message)
-            except Exception:
-                log.exception("%s failed", name)
+            except Exception as error:
+                no_memory = out_of_memory(error)
+                if no_memory is None:
+                    log.exception("%s failed", name)
+                else:
+                    log.warning("%s: %s", name, no_memory.message)
             stop.wait(every_s)
 
     thread = threading.Thread(target=run, name=name, daemon=True)

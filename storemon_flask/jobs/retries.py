@@ -3,7 +3,7 @@
 import errno
 from typing import Final
 
-from storemon_flask.errors import StoremonError
+from storemon_flask.errors import StoremonError, out_of_memory
 from storemon_flask.model import SECOND_US
 
 # With the waits below, the last try is half an hour after the first.
@@ -24,12 +24,13 @@ _PASSING_CODES: Final = (
     "SQLITE_FULL",
     "SQLITE_IOERR",
     "SQLITE_CANTOPEN",
-    "SQLITE_NOMEM",
 )
 
 
 def passes(error: BaseException) -> bool:
     """Whether the failure may pass by itself: what the system or SQLite said of it, or of what caused it."""
+    if out_of_memory(error) is not None:
+        return True
     found: BaseException | None = error
     while found is not None:
         code = getattr(found, "sqlite_errorname", None) or getattr(found, "members", {}).get("sqlite")
@@ -45,6 +46,11 @@ def sentence(error: Exception) -> str:
     """What is said of a failure to whoever waits for the report."""
     if isinstance(error, StoremonError):
         return error.message
+    no_memory = out_of_memory(
+        error, "this report", "ask for fewer stores, days or columns, or give the server more memory"
+    )
+    if no_memory is not None:
+        return no_memory.message
     return f"unexpected error ({type(error).__name__}); see the log"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from storemon_flask import logs
-from storemon_flask.errors import Busy, DatabaseError, StoremonError
+from storemon_flask.errors import Busy, DatabaseError, StoremonError, out_of_memory
 from storemon_flask.jobs import keeping, retries
 from storemon_flask.jobs.agenda import Agenda
 from storemon_flask.jobs.alarm import Alarm
@@ -255,9 +255,14 @@ class Runner:
     def _hand_over(self, job: str) -> None:
         try:
             self._executor.submit(self.run, job)
-        except RuntimeError:
-            # The pool is shutting down; the row is pending, and the next server runs it.
-            log.info("report %s waits for the next start", job)
+        except (RuntimeError, MemoryError) as error:
+            no_memory = out_of_memory(error)
+            if no_memory is None:
+                # The pool is shutting down; the row is pending, and the next server runs it.
+                log.info("report %s waits for the next start", job)
+            else:
+                log.warning("report %s cannot begin yet: %s", job, no_memory.message)
+                self._again(job, _UNCLAIMED_US)
 
     def run(self, job: str) -> None:
         """Compute one pending job to its end; every outcome is in the rows of its reports."""
@@ -310,8 +315,8 @@ class Runner:
     def _failed(self, row: ReportRow, error: Exception) -> str:
         """Put the job off until its next try, or say that it failed; what became of it."""
         job = row.job
-        known = isinstance(error, StoremonError)
         sentence = retries.sentence(error)
+        known = isinstance(error, StoremonError) or out_of_memory(error) is not None
         if retries.passes(error) and row.tries < retries.MOST_TRIES:
             wait_us = retries.wait_us(row.tries)
             if not self._record(lambda: report_store.put_off(self.database, job, sentence, self._clock() + wait_us)):

@@ -7,9 +7,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from storemon_flask.errors import DataError
+from storemon_flask.errors import DataError, lack_of_memory
 from storemon_flask.ingest import json_rows, small, sources, uploads
 from storemon_flask.ingest import polls as poll_feed
 from storemon_flask.ingest.blocks import BlockReader
@@ -89,14 +89,19 @@ def run(
     """Load everything found. One bad file does not keep the others from loading, unless the load is to be atomic.
 
     `progress(name, bytes)` is told of bytes read from disk; `on_file` of each file when it is in (hours files at the end,
-    together). Rows that cannot be used are kept with their reasons. `DatabaseError` when nothing can be stored.
+    together). Rows that cannot be used are kept with their reasons. `DatabaseError` when nothing can be stored, `OutOfMemory`.
     """
     if database.exists():
         # Find out now whether it can be used, not after the files have been read.
         database.prepare()
     # Polls are moved from the log into the file while the next files are read.
-    with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as aside:
+    with lack_of_memory("this load", _LESS), ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as aside:
         return _Loading(database, terms, progress, on_file, aside, found).all()
+
+
+_LESS: Final = (
+    "what was not stored yet is not stored; load it again later, in smaller files, or give storemon more memory"
+)
 
 
 class _Loading:
@@ -143,7 +148,8 @@ class _Loading:
                     continue
                 log = RejectLog(self.room)
                 try:
-                    self._file(source, summary, log)
+                    with lack_of_memory(f"loading {source.name}", _LESS):
+                        self._file(source, summary, log)
                 except DataError as error:
                     log.forget()
                     self._failed(summary, error)

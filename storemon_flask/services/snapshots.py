@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from storemon_flask.errors import Busy
+from storemon_flask.errors import Busy, OutOfMemory, lack_of_memory
 from storemon_flask.model import SECOND_US, Rules
 from storemon_flask.services import live, store_list
 from storemon_flask.services.newest import Newest, newest_poll
@@ -173,13 +173,16 @@ class _Keeper:
                 self._waiting = None
         basis = computation.basis
         try:
-            with database.read() as connection:
+            with lack_of_memory("the list of stores"), database.read() as connection:
                 # The transaction begins here. The clock is read after it, so that no poll of a committed load lies ahead of the
                 # as-of because a request had read the clock before that load.
                 stores.data_version(connection)
                 made = store_list.snapshot(database, basis.rules, basis.default_zone, clock())
             self._kept = (basis, made)
             return made
+        except OutOfMemory as error:
+            log.warning("the list of stores could not be computed: %s", error.message)
+            raise
         except Exception:
             log.exception("the list of stores could not be computed")
             raise

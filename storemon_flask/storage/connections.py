@@ -49,6 +49,8 @@ class Connections:
         finally:
             with self._guard:
                 held.users -= 1
+                # A rollback that failed (there was no memory for it) leaves a transaction, which the next use would be in.
+                held.retired |= not held.users and held.connection.in_transaction
                 self._close_unused()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
-from storemon_flask.errors import DatabaseError
+from storemon_flask.errors import DatabaseError, out_of_memory
 from storemon_flask.storage import copies, files, migrations
 from storemon_flask.storage.connections import Connections, Identity, Kind
 from storemon_flask.storage.line import Line
@@ -89,7 +89,9 @@ class Database:
             finally:
                 self._line.leave(turn)
         if aside is not None:
-            aside.submit(self._checkpoint)
+            # It is committed: a thread that cannot be started must not make that a failure. The next commit moves the log.
+            with suppress(RuntimeError, MemoryError):
+                aside.submit(self._checkpoint)
 
     def _checkpoint(self) -> None:
         """Move the log into the file, as far as no reader is in the way; the next commit or checkpoint moves the rest."""
@@ -256,6 +258,9 @@ def sentences(path: Path, backup: bool = False) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorname", "") or ""
+        no_memory = out_of_memory(error)
+        if no_memory is not None:
+            raise no_memory from error
         sentence = next((text for start, text in _REASONS.items() if code.startswith(start)), None)
         if sentence is None:
             raise

@@ -2,10 +2,12 @@
 
 import errno
 import logging
+import sys
 import time
 from contextlib import suppress
 from typing import Any, Final
 
+from storemon_flask.errors import out_of_memory
 from storemon_flask.settings import Settings
 
 # A connection is its socket, a file for the body that comes in and one for the answer that is not taken yet.
@@ -86,9 +88,24 @@ class Patience:
                 self._rest(error)
                 return None
 
+        def failed() -> None:
+            # Waitress would close the listening socket, and the server be deaf from then on.
+            error = sys.exception()
+            if isinstance(error, Exception):
+                self._rest_after(error)
+
         server.accept = patiently
+        server.handle_error = failed
         # Waitress tends its connections when it is asked, so it is asked in any case.
         server.readable = lambda: readable() and time.monotonic() >= self._rests_until_s
+
+    def _rest_after(self, error: Exception) -> None:
+        self._rests_until_s = time.monotonic() + _REST_S
+        no_memory = out_of_memory(error, "a connection")
+        if no_memory is None:
+            log.error("a connection could not be taken", exc_info=error)
+        else:
+            log.error("a connection is closed: %s", no_memory.message)
 
     def _rest(self, error: OSError) -> None:
         now_s = time.monotonic()

@@ -3,6 +3,7 @@
 import logging
 import math
 import socket
+import sys
 import time
 from contextlib import suppress
 from typing import Any, Final
@@ -14,7 +15,7 @@ from waitress.task import ErrorTask
 from waitress.utilities import Error
 
 from storemon_flask import logs
-from storemon_flask.errors import NoTemporaryRoom
+from storemon_flask.errors import NoTemporaryRoom, OutOfMemory, out_of_memory
 from storemon_flask.services import temporary
 from storemon_flask.web import guard, problems, proxy, watching
 
@@ -77,6 +78,14 @@ class _NoRoom(Error):
     kind = NoTemporaryRoom.kind
 
 
+class _NoMemory(Error):
+    """That there was no memory to take a request in, or to answer it."""
+
+    code = OutOfMemory.status
+    reason = OutOfMemory.title
+    kind = OutOfMemory.kind
+
+
 class Request(HTTPRequestParser):
     """A request that comes in. One whose body finds no room in the folder for temporary files is refused."""
 
@@ -92,8 +101,12 @@ class Request(HTTPRequestParser):
                 self.body_rcv.getbuf().close()
             self.body_rcv = None
             self.error = _NoRoom(temporary.no_room(error, "nothing of this was stored").message)
-            self.completed = True
-            return len(data)
+        except MemoryError as error:
+            self.body_rcv = None
+            no_memory = out_of_memory(error, "this request")
+            self.error = _NoMemory(no_memory.message if no_memory else "")
+        self.completed = True
+        return len(data)
 
 
 class ProblemTask(ErrorTask):
@@ -110,9 +123,16 @@ class ProblemTask(ErrorTask):
     def execute(self) -> None:
         """Answer, and close the connection: where the next request would begin is not known any more."""
         error = self.request.error
+        # Waitress answers for an app whose error nobody caught while it handles that.
+        raised = sys.exception()
+        no_memory = None if raised is None else out_of_memory(raised)
+        if no_memory is not None:
+            error = _NoMemory(no_memory.message)
         kind = getattr(error, "kind", error.reason.lower().replace(" ", "-"))
         answer = guard.secure(problems.problem(error.code, kind, error.reason, self._detail(error)))
         # What was read of the headers, under the names that an environment gives them.
+        if isinstance(error, _NoMemory):
+            answer.headers["Retry-After"] = str(OutOfMemory.retry_after_s)
         mine = watching.request_id(getattr(self.request, "headers", {}).get("X_REQUEST_ID"))
         answer.headers[watching.HEADER] = mine
         # Waitress answers before there is an environment; what it has read of the request may be nothing at all.
@@ -138,6 +158,11 @@ class ProblemTask(ErrorTask):
             return f"the body is larger than {megabytes:,} MB; send it in parts, or set STOREMON_MAX_BODY_MB"
         if error.code == 431:
             return f"the request line and headers are larger than {limits.max_request_header_size:,} bytes together"
+        if isinstance(error, _NoMemory):
+            log.warning(
+                "%s %s: %s", getattr(self.request, "command", ""), getattr(self.request, "path", ""), error.body
+            )
+            return str(error.body)
         if isinstance(error, _NoRoom):
             log.error("%s %s: %s", self.request.command, self.request.path, error.body)
             return str(error.body)

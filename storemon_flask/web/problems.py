@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
-from storemon_flask.errors import Busy, StoremonError
+from storemon_flask.errors import Busy, StoremonError, out_of_memory
 from storemon_flask.web.pages.errors import error_page, unslashed, wants_page
 
 _TRY_PAGES: Final = "the pages are Now, Reports, Data and Docs"
@@ -23,9 +23,10 @@ log = logging.getLogger("storemon.web")
 
 def register(app: Flask) -> None:
     """Answer every error of every route as a problem."""
-    app.register_error_handler(StoremonError, partial(_storemon, _Refusals()))
+    refusals = _Refusals()
+    app.register_error_handler(StoremonError, partial(_storemon, refusals))
     app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(Exception, partial(_unexpected, refusals))
 
 
 def problem(status: int, kind: str, title: str, detail: str, *, people: str = "", **members: object) -> Response:
@@ -104,7 +105,10 @@ def _http(error: HTTPException) -> ResponseReturnValue:
     return answer
 
 
-def _unexpected(error: Exception) -> Response:
+def _unexpected(refusals: "_Refusals", error: Exception) -> Response:
+    no_memory = out_of_memory(error)
+    if no_memory is not None:
+        return _storemon(refusals, no_memory)
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     detail = "something went wrong that should not have; the server's log says what"
     return problem(500, "internal", "Internal error", detail)

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Final
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from storemon_flask.errors import Busy, StoremonError, Unprocessable
@@ -40,7 +40,10 @@ def upload() -> ResponseReturnValue:
     except StoremonError as error:
         if error.status >= 500 and not isinstance(error, Busy):
             log.error("%s %s: %s", request.method, request.path, error.message)
-        return _data(error.message, error.status)
+        answer = make_response(_data(error.message, error.status))
+        if isinstance(error, Busy):
+            answer.headers["Retry-After"] = str(error.retry_after_s)
+        return answer
     if not result.load:
         # None was a feed, and there is no database to remember that in.
         return _data("; ".join(f"{summary.file}: {summary.error}" for summary in result.files[:10]), 422)

@@ -11,7 +11,7 @@ from markupsafe import escape
 from werkzeug.datastructures import MultiDict
 
 from storemon_flask import zonedata
-from storemon_flask.errors import BadRequest, StoremonError
+from storemon_flask.errors import BadRequest, Busy, StoremonError
 from storemon_flask.services import (
     data_page,
     instants,
@@ -81,7 +81,8 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
         before=before,
         older=older,
     )
-    return page, error.status if error else 200
+    later = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Busy) else {}
+    return page, error.status if error else 200, later
 
 
 def _before(text: str | None) -> tuple[int, str] | None:
