@@ -152,9 +152,10 @@ def hidden_in(text: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_no_command_shows_what_steers_a_terminal(first: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fourth", range(4))
+def test_no_command_shows_what_steers_a_terminal(first: Path, tmp_path: Path, fourth: int) -> None:
     seen = 0
-    for name in COMMANDS:
+    for name in list(COMMANDS)[fourth::4]:
         home = tmp_path / name / first.name
         shutil.copytree(first, home, symlinks=True)
         text = shown(home, name)
@@ -166,7 +167,7 @@ def test_no_command_shows_what_steers_a_terminal(first: Path, tmp_path: Path) ->
             text,
         )
         seen += "EVIL" in text
-    assert seen > 35
+    assert seen > 7
 
 
 @pytest.mark.slow
