@@ -280,7 +280,7 @@ def test_polls_in_the_future_are_taken_out_and_nothing_else(
     data = version(settings.database)
     found, stores = prune.look_ahead(filled, NOW_US)
     assert (found.polls, found.bytes, found.loads, found.rejects, stores) == (4, 32, 0, 0, 3)
-    done = prune.run_ahead(filled, NOW_US)
+    done = prune.run_ahead(filled, lambda: NOW_US)
     assert (done.polls, done.bytes, done.loads, done.rejects) == (4, 32, 0, 0)
     assert version(settings.database) > data
     kept = time.strftime("%Y-%m-%d %H:%M:%S.000000Z", time.gmtime(NOW_US // 1_000_000))
@@ -295,7 +295,7 @@ def test_polls_in_the_future_are_taken_out_and_nothing_else(
     assert prune.complete_from(filled) is None
     assert check.run(settings).problems == 0
     data = version(settings.database)
-    assert (prune.run_ahead(filled, NOW_US).polls, version(settings.database)) == (0, data)
+    assert (prune.run_ahead(filled, lambda: NOW_US).polls, version(settings.database)) == (0, data)
 
 
 def test_prune_future_by_command(filled: Database, settings: Settings, tmp_path: Path) -> None:
@@ -325,10 +325,27 @@ def test_prune_future_by_command(filled: Database, settings: Settings, tmp_path:
 
 def test_where_every_poll_is_in_the_future_the_clock_is_wrong(filled: Database, settings: Settings) -> None:
     before = polls(settings.database)
-    for ahead in (prune.look_ahead, prune.run_ahead):
-        with pytest.raises(Unprocessable, match=r"every poll is later than 1970-01-01 00:05 UTC.*clock first"):
-            ahead(filled, 300_000_000)
+    said = r"every poll is later than 1970-01-01 00:05 UTC.*clock first"
+    with pytest.raises(Unprocessable, match=said):
+        prune.look_ahead(filled, 300_000_000)
+    with pytest.raises(Unprocessable, match=said):
+        prune.run_ahead(filled, lambda: 300_000_000)
     assert polls(settings.database) == before
+
+
+def test_polls_whose_time_comes_while_the_future_is_taken_out_stay(
+    filled: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = polls(settings.database)
+    stores = ("s00", "s01", "s02", "s03")
+    put_future(filled, tmp_path, *((store, NOW_US + HOUR_US * at) for at, store in enumerate(stores, start=1)))
+    # One store a step, and an hour passes with each.
+    monkeypatch.setattr(prune, "_next", lambda size, took_s: size)
+    monkeypatch.setattr(prune, "_FEWEST", 0.25)
+    clock = iter(NOW_US + HOUR_US * step for step in (0, 0, 2, 2, 2, 9))
+    assert prune.run_ahead(filled, lambda: next(clock)).polls == 3
+    assert len(polls(settings.database)) == len(before) + 1
+    assert check.run(settings).problems == 0
 
 
 def test_a_killed_prune_of_the_future_has_done_a_part_and_the_next_does_the_rest(
@@ -344,12 +361,12 @@ from storemon_flask.storage import pruning
 from storemon_flask.storage.db import Database
 prune._next = stop
 prune._FEWEST = 0.25
-prune.run_ahead(Database(pathlib.Path(sys.argv[1])), {NOW_US})
+prune.run_ahead(Database(pathlib.Path(sys.argv[1])), lambda: {NOW_US})
 """
     killed_at(settings.home, code, settings.database)
     assert check.run(settings).problems == 0
     assert len(before) < len(polls(settings.database)) < len(before) + len(AHEAD)
-    prune.run_ahead(filled, NOW_US)
+    prune.run_ahead(filled, lambda: NOW_US)
     assert polls(settings.database) == before
     assert check.run(settings).problems == 0
 

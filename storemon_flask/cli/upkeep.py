@@ -200,8 +200,9 @@ def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: 
     from storemon_flask.services import prune as service
     from storemon_flask.services.few_heard import minute_text
 
+    rules = door(ctx).settings.rules
     now_us = time.time_ns() // 1000
-    latest_us = door(ctx).settings.rules.latest_us(now_us)
+    latest_us = rules.latest_us(now_us)
     found, stores = service.look_ahead(database, latest_us)
     polls = f"{found.polls:,} {'poll' if found.polls == 1 else 'polls'} ({found.bytes / 1e6:,.1f} MB)"
     whose = f"{stores:,} {'store' if stores == 1 else 'stores'}"
@@ -212,7 +213,7 @@ def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: 
     if found.polls:
         _agreed(ctx, yes, f"This machine's clock says {minute_text(now_us)}. Take out {later}, for good?")
     with _told(found) as told:
-        done = service.run_ahead(database, latest_us, told)
+        done = service.run_ahead(database, lambda: rules.latest_us(time.time_ns() // 1000), told)
     polls = f"{done.polls:,} {'poll' if done.polls == 1 else 'polls'} ({done.bytes / 1e6:,.1f} MB)"
     click.echo(f"took out {polls} of {whose} later than {minute_text(latest_us)}")
     return True

@@ -67,7 +67,7 @@ def run(
     done = Pruned()
     with database.write() as connection:
         pruning.begin(connection, before_us)
-    done += _store_by_store(database, before_us, pruning.polls, progress, stopped)
+    done += _store_by_store(database, lambda: before_us, pruning.polls, progress, stopped)
     size = _MOST // 4
     while not stopped():
         started = time.monotonic()
@@ -90,15 +90,17 @@ def look_ahead(database: Database, latest_us: int) -> tuple[Pruned, int]:
 
 def run_ahead(
     database: Database,
-    latest_us: int,
+    latest_us: Callable[[], int],
     progress: Callable[[Pruned], None] = lambda part: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Pruned:
     """Take out the polls after that instant (`Rules.latest_us` of now); what was. Stopped or killed, it has done a part.
 
+    The instant is asked for at each step: while this goes on, polls come in that were in the future when it began.
+
     `Unprocessable` when no poll is earlier: then it is the clock that is wrong. `DatabaseError` when there is no database.
     """
-    _check_ahead(database, latest_us)
+    _check_ahead(database, latest_us())
     return _store_by_store(database, latest_us, pruning.future_polls, progress, stopped)
 
 
@@ -118,7 +120,7 @@ def _no_database(database: Database) -> DatabaseError:
 
 def _store_by_store(
     database: Database,
-    instant_us: int,
+    instant_us: Callable[[], int],
     take_out: Callable[[sqlite3.Connection, int, int, int], tuple[Pruned, int | None]],
     progress: Callable[[Pruned], None],
     stopped: Callable[[], bool],
@@ -129,7 +131,7 @@ def _store_by_store(
     while store is not None and not stopped():
         started = time.monotonic()
         with database.write() as connection:
-            part, store = take_out(connection, instant_us, store, size)
+            part, store = take_out(connection, instant_us(), store, size)
         done += part
         progress(part)
         size = _next(size, time.monotonic() - started)
