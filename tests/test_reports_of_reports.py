@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from flask.testing import FlaskClient
 from shapes_helpers import asked, rows_of
 from shapes_helpers import fleet as fleet
 
-from storemon_flask.errors import Unprocessable
+from storemon_flask.errors import DataError, Unprocessable
 from storemon_flask.services import report_diff, report_store, report_words, workbook
+from storemon_flask.services.report_diff import Diff, ReportFile
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
@@ -188,10 +190,41 @@ def test_files_that_are_no_reports_are_told_in_a_sentence(settings: Settings, tm
     assert diff("a", "wide") == (0, "0 cells of 0 stores differ\n")
 
 
+def compared(before: str, after: str, limit: int = 1000) -> Diff:
+    return report_diff.compare(ReportFile(io.StringIO(before), {}), ReportFile(io.StringIO(after), {}), limit)
+
+
+@pytest.mark.parametrize("at_once", [400_000, 18, 6])
+def test_reports_in_any_order_are_compared_by_their_rows(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Of two orders, sorted at once or in pieces; the last of two rows of one store counts."""
+    monkeypatch.setattr(report_diff, "_SORTED_CELLS", at_once)
+    head = "kind,store_id,group,uptime_hours\n"
+    before = [f"store,s{number},g,{number}.00\n" for number in range(40)] + ["group,,g,5.00\n", "total,,,7.00\n"]
+    after = [f"store,s{number},g,{2 * number}.00\n" for number in range(3, 43)] + ["total,,,7.0\n", "store,s9,g,9.00\n"]
+    random.Random(1).shuffle(before)
+    found = compared(head + "".join(before), head + "".join(after), 4)
+    # 3 stores gone, 3 new, 36 others twice as long up, and a group is gone.
+    assert (found.total, found.stores) == (3 + 3 + 36 + 1, 42)
+    assert [(change.row, change.before, change.after) for change in found.changes] == [
+        ({"kind": "store", "store_id": "s42", "group": "g"}, None, Decimal(84)),
+        ({"kind": "store", "store_id": "s41", "group": "g"}, None, Decimal(82)),
+        ({"kind": "store", "store_id": "s40", "group": "g"}, None, Decimal(80)),
+        ({"kind": "store", "store_id": "s39", "group": "g"}, Decimal(39), Decimal(78)),
+    ]
+
+
+def test_a_line_that_is_no_csv_and_a_number_that_is_none_make_no_report() -> None:
+    head = "store_id,uptime_last_day\n"
+    with pytest.raises(DataError, match="line 2 has a cell that is no number"):
+        compared(head + "a,NaN\n", head)
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        compared(head + "a" * 200_000 + ",1\n", head)
+
+
 def test_two_outages_of_one_store_are_told_apart() -> None:
     head = "store_id,start,down_minutes\n"
     before = head + "s,2024-10-01T00:00:00Z,10.00\ns,2024-10-02T00:00:00Z,20.00\n"
-    (change,) = report_diff.changes((before, {}), (before.replace("10.00", "15.00"), {}))
+    (change,) = compared(before, before.replace("10.00", "15.00")).changes
     assert (change.row["start"], change.before, change.after) == (
         "2024-10-01T00:00:00Z",
         Decimal("10.00"),

@@ -113,18 +113,17 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
     from storemon_flask.services import report_store
 
     settings = door(ctx).settings
-    changes = report_store.diff(open_database(ctx), settings.reports_dir, before, after, files=True)
+    found = report_store.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
     rows = [["store", "period", "column", "before", "after", "change"]]
-    for change in changes[:limit]:
+    for change in found.changes:
         whose = change.row.get("store_id") or change.row.get("group") or change.row.get("kind", "")
         cells = ["" if value is None else str(value) for value in (change.before, change.after)]
         rows.append([whose, change.row.get("period", ""), change.column, *cells, f"{change.change:+}"])
-    if changes:
+    if found.changes:
         for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
             click.echo(line)
-    stores = {change.row.get("store_id") for change in changes} - {None}
-    more = f" ({len(changes) - limit:,} more; --limit shows them)" if len(changes) > limit else ""
-    click.echo(f"{len(changes):,} cells of {len(stores):,} stores differ{more}", err=True)
+    more = f" ({found.total - limit:,} more; --limit shows them)" if found.total > limit else ""
+    click.echo(f"{found.total:,} cells of {found.stores:,} stores differ{more}", err=True)
     sys.stdout.flush()
 
 

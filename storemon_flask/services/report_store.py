@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -12,8 +13,7 @@ from storemon_flask.errors import BadRequest, Conflict, Gone, NotFound, QueueFul
 from storemon_flask.model import Rules
 from storemon_flask.services import report, report_diff
 from storemon_flask.services.report import Asked, Finished, Question
-from storemon_flask.services.report_diff import Change
-from storemon_flask.services.report_text import Altered
+from storemon_flask.services.report_diff import Diff, ReportFile
 from storemon_flask.storage import files, reports, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.report_row import LISTED_STORES as LISTED_STORES
@@ -109,40 +109,43 @@ def newest(database: Database, before: tuple[int, str] | None, limit: int) -> li
         return reports.newest(connection, before, limit)
 
 
-def diff(database: Database, folder: Path, before_id: str, after_id: str, files: bool = False) -> list[Change]:
-    """What changed from one complete report to another; each is an id, or the path of a CSV that a report was written to.
+def diff(database: Database, folder: Path, before_id: str, after_id: str, limit: int, files: bool = False) -> Diff:
+    """Compare two complete reports; each is an id, or with `files` the path of a CSV that a report was written to.
 
-    `Conflict` when one is not complete; other errors as `get`.
+    The result has the `limit` largest changes. `Conflict` when one is not complete; other errors as `get`.
     """
-    found: list[tuple[str, Altered]] = []
-    for report_id in (before_id, after_id):
-        if files and Path(report_id).is_file():
-            found.append((_text(Path(report_id)), {}))
-            continue
-        try:
-            row = get(database, report_id)
-        except NotFound:
-            if files:
-                raise NotFound(f"{report_id!r} is neither a file nor the id of a report") from None
-            raise
-        if row.state != "complete":
-            raise Conflict(
-                f"report {report_id} is {row.state}, not complete; ask again when it is",
-                people="one of the two reports is not complete; compare them when it is",
-            )
-        file = file_of(row, folder)
-        try:
-            found.append((file.read_text("utf-8"), row.altered))
-        except FileNotFoundError:
-            raise gone(file) from None
-    return report_diff.changes(*found)
+    with ExitStack() as opened:
+        before, after = (_opened(database, folder, report_id, files, opened) for report_id in (before_id, after_id))
+        return report_diff.compare(before, after, limit)
 
 
-def _text(file: Path) -> str:
+def bytes_of(database: Database, *report_ids: str) -> int:
+    """How many bytes those reports' files have, as far as they are complete."""
+    return sum(get(database, report_id).byte_count or 0 for report_id in report_ids)
+
+
+def _opened(database: Database, folder: Path, report_id: str, files: bool, opened: ExitStack) -> ReportFile:
+    if files and Path(report_id).is_file():
+        try:
+            return ReportFile(opened.enter_context(Path(report_id).open(encoding="utf-8", newline="")), {})
+        except OSError as error:
+            raise ReportFailed(f"{report_id} cannot be read: {error}") from None
     try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportFailed(f"{file} cannot be read: {error}") from None
+        row = get(database, report_id)
+    except NotFound:
+        if files:
+            raise NotFound(f"{report_id!r} is neither a file nor the id of a report") from None
+        raise
+    if row.state != "complete":
+        raise Conflict(
+            f"report {report_id} is {row.state}, not complete; ask again when it is",
+            people="one of the two reports is not complete; compare them when it is",
+        )
+    file = file_of(row, folder)
+    try:
+        return ReportFile(opened.enter_context(file.open(encoding="utf-8", newline="")), row.altered)
+    except FileNotFoundError:
+        raise gone(file) from None
 
 
 def add(

@@ -1,5 +1,6 @@
 """Reports that were asked for: the list, how one was made, and what changed from one to another."""
 
+from contextlib import nullcontext
 from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify
@@ -8,8 +9,9 @@ from marshmallow import fields, validate
 from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
 from storemon_flask.services import report_store, report_text
+from storemon_flask.services.report_diff import Diff
 from storemon_flask.services.report_store import ReportRow
-from storemon_flask.web import bodies, classic, guard, report_schemas
+from storemon_flask.web import answers, bodies, classic, guard, report_schemas
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import Answer, operation
 from storemon_flask.web.schemas import Closed
@@ -124,12 +126,11 @@ def diff(report_id: str, query: dict[str, Any]) -> Response:
 
     Rows are matched by store, kind, group and period; `total` says how many cells differ, also beyond `limit`.
     """
-    found = runner()
-    changes = report_store.diff(found.database, found.settings.reports_dir, query["against"], report_id)
+    changed = compare(query["against"], report_id, query["limit"])
     return jsonify(
         report_id=report_id,
         against=query["against"],
-        total=len(changes),
+        total=changed.total,
         changes=[
             {
                 **{name: change.row.get(name) for name in ("store_id", "kind", "group")},
@@ -139,9 +140,17 @@ def diff(report_id: str, query: dict[str, Any]) -> Response:
                 "after": None if change.after is None else float(change.after),
                 "change": float(change.change),
             }
-            for change in changes[: query["limit"]]
+            for change in changed.changes
         ],
     )
+
+
+def compare(before_id: str, after_id: str, limit: int) -> Diff:
+    """Compare two reports (`report_store.diff`); two large ones take one of the places for large answers."""
+    found = runner()
+    large = report_store.bytes_of(found.database, before_id, after_id) > answers.SMALL_BYTES
+    with found.places.for_an_answer() if large else nullcontext():
+        return report_store.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
 
 
 def _json(row: ReportRow) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from storemon_flask.services.report_store import ReportRow
 from storemon_flask.web import bodies, contract
 from storemon_flask.web.app import runner
 from storemon_flask.web.pages import errors, report_form, report_wrong, words
+from storemon_flask.web.reports import compare
 
 blueprint = Blueprint("report_pages", __name__)
 
@@ -151,10 +152,10 @@ def changes(report_id: str) -> ResponseReturnValue:
         return redirect(address)
     errors.lead_back(address, "The report")
     other = report_store.get(found.database, against)
-    all_changes = report_store.diff(found.database, found.settings.reports_dir, other.id, row.id)
+    compared = compare(other.id, row.id, _CHANGES)
     return render_template(
-        "changes.html", row=row, other=other, asked=report_words.asked, total=len(all_changes),
-        changes=all_changes[:_CHANGES], store_link=_store_link(row), column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
+        "changes.html", row=row, other=other, asked=report_words.asked, total=compared.total,
+        changes=compared.changes, store_link=_store_link(row), column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
     )  # fmt: skip
 
 
