@@ -168,9 +168,10 @@ def _retention(runner: "Runner") -> AbstractContextManager[None]:
 def _guarded(app: "Flask", settings: "Settings", insecure: bool) -> Any:
     """A Waitress server that has its port, and whose app knows where it listens and whether calls need a key.
 
+    Says where other machines reach it without a reverse proxy.
     `StoremonError` when other machines could call without one and that was not asked for, and as `_listening`.
     """
-    from storemon_flask.services import keys
+    from storemon_flask.services import keys, start_warnings
     from storemon_flask.web import guard
 
     database = app.extensions["storemon"].database
@@ -179,6 +180,9 @@ def _guarded(app: "Flask", settings: "Settings", insecure: bool) -> Any:
         keyed = keys.required(database, settings.api_key)
         if exposed and not keyed:
             _without_a_key(exposed, insecure, settings.log_format)
+        if exposed:
+            for sentence in start_warnings.without_a_proxy(settings, f"it listens on {' and '.join(exposed)}"):
+                log.warning(sentence)
     except StoremonError:
         server.close()
         database.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Server, environment, http, storemon, wait_until
+from conftest import ROOT, STOREMON, Server, environment, http, storemon, wait_until
 
 from storemon_flask import settings as settings_
 from storemon_flask.services import keys
@@ -21,6 +21,11 @@ END = (
     "): everybody who can reach this server can read and change everything; set STOREMON_API_KEY, or run "
     "`storemon keys add --scope admin`"
 )
+PROXY_END = (
+    "): put one in front (docs/deploy.md), for senders that trickle and readers that stall are its job, and set "
+    "STOREMON_TRUSTED_PROXY to its address; on the same machine let the server listen on 127.0.0.1"
+)
+PROXY_START = "other machines reach this server without a reverse proxy ("
 START = "no key is set, and other machines are let in ("
 
 
@@ -51,17 +56,20 @@ def test_letting_other_machines_in_without_a_key_is_said(
 ) -> None:
     shown = ", ".join(f"{name} is {value}" for name, value in environ.items())
     foreign = load(settings, **environ)
-    assert start_warnings(foreign, database) == [START + shown + END]
+    # A trusted proxy of another machine is one that stands in front.
+    direct = "STOREMON_HOST" in environ and "STOREMON_TRUSTED_PROXY" not in environ
+    proxy = [f"{PROXY_START}STOREMON_HOST is {environ['STOREMON_HOST']}{PROXY_END}"] if direct else []
+    assert start_warnings(foreign, database) == [START + shown + END, *proxy]
     assert not database.exists()
     # What `serve` says by itself about the address it listens on.
     others = [name for name in environ if name != "STOREMON_HOST"]
     assert len(start_warnings(foreign, database, host_is_judged=True)) == (1 if others else 0)
-    assert start_warnings(load(settings, STOREMON_API_KEY=KEY, **environ), database) == []
+    assert start_warnings(load(settings, STOREMON_API_KEY=KEY, **environ), database) == proxy
     prefix = keys.add(database, "read", "", NOW)
-    assert start_warnings(foreign, database) == []
+    assert start_warnings(foreign, database) == proxy
     # Nobody is let in by a key that was revoked, nor without one.
     keys.revoke(database, prefix, NOW)
-    assert start_warnings(foreign, database) == []
+    assert start_warnings(foreign, database) == proxy
 
 
 @pytest.mark.parametrize(
@@ -77,6 +85,44 @@ def test_letting_other_machines_in_without_a_key_is_said(
 )
 def test_this_machine_is_no_stranger(settings: Settings, database: Database, environ: dict[str, str]) -> None:
     assert start_warnings(load(settings, **environ), database) == []
+
+
+@pytest.mark.parametrize(
+    ("trusted", "is_said"),
+    [
+        ("none", True),
+        ("127.0.0.1", True),
+        ("127.0.0.0/8,::1", True),
+        ("10.0.0.5", False),
+        ("127.0.0.1,10.0.0.0/8", False),
+    ],
+)
+def test_a_server_that_other_machines_reach_directly_says_that_a_proxy_belongs_in_front(
+    settings: Settings, database: Database, trusted: str, is_said: bool
+) -> None:
+    keyed = load(settings, STOREMON_API_KEY=KEY, STOREMON_HOST="10.1.2.3", STOREMON_TRUSTED_PROXY=trusted)
+    sentence = f"{PROXY_START}STOREMON_HOST is 10.1.2.3{PROXY_END}"
+    assert start_warnings(keyed, database) == ([sentence] if is_said else [])
+    assert start_warnings(keyed, database, host_is_judged=True) == []
+
+
+def test_info_and_serve_say_that_a_proxy_belongs_in_front(serve: Callable[..., Server], settings: Settings) -> None:
+    settings.home.mkdir()
+    done = storemon(settings.home, "info", STOREMON_HOST="0.0.0.0", STOREMON_API_KEY=KEY)
+    lines = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if line.startswith("warning ")]
+    assert lines == [f"{PROXY_START}STOREMON_HOST is 0.0.0.0{PROXY_END}"]
+    command = [*STOREMON, "serve", "--port", "0", "--host"]
+    line = f"WARNING storemon.server: {PROXY_START}it listens on 0.0.0.0{PROXY_END}\n"
+    direct = serve([*command, "0.0.0.0"], STOREMON_API_KEY=KEY)
+    assert direct.log.read_text().count(line) == direct.log.read_text().count("WARNING") == 1
+    direct.end()
+    direct.log.unlink()
+    # The option counts, whatever the setting says.
+    behind = serve([*command, "127.0.0.1"], STOREMON_API_KEY=KEY, STOREMON_HOST="0.0.0.0")
+    assert "WARNING" not in behind.log.read_text()
+    behind.end()
+    behind = serve([*command, "0.0.0.0"], STOREMON_API_KEY=KEY, STOREMON_TRUSTED_PROXY="10.0.0.5")
+    assert "WARNING" not in behind.log.read_text()
 
 
 def test_info_says_it(settings: Settings) -> None:

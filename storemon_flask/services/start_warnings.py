@@ -25,7 +25,23 @@ def start_warnings(settings: Settings, database: Database, host_is_judged: bool 
             f"no key is set, and other machines are let in ({', '.join(reasons)}): everybody who can reach this server can "
             "read and change everything; set STOREMON_API_KEY, or run `storemon keys add --scope admin`"
         )
+    if not host_is_judged and not _is_this_machine(settings.host):
+        sentences += without_a_proxy(settings, f"STOREMON_HOST is {settings.host}")
     return sentences
+
+
+def without_a_proxy(settings: Settings, where: str) -> list[str]:
+    """The sentence that a reverse proxy belongs in front of a server that other machines reach; none where one of them is trusted.
+
+    `where`: by what they reach it. A proxy on this machine alone keeps nobody else away.
+    """
+    if any(not network.is_loopback for network in settings.trusted_networks):
+        return []
+    return [
+        f"other machines reach this server without a reverse proxy ({where}): put one in front (docs/deploy.md), for senders that "
+        "trickle and readers that stall are its job, and set STOREMON_TRUSTED_PROXY to its address; on the same machine let the "
+        "server listen on 127.0.0.1"
+    ]
 
 
 def _strangers(settings: Settings, host_is_judged: bool) -> list[str]:
