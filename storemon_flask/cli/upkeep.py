@@ -176,7 +176,7 @@ def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, v
 
 
 def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool, yes: bool) -> bool:
-    """Take out what is older than that instant and say so; whether anything was to be taken out for good."""
+    """Take out what is older than that instant and say so; returns False when it was only to be said (`dry_run`)."""
     from storemon_flask.services import prune as service
 
     found = service.look(database, before)
@@ -186,8 +186,8 @@ def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool,
         return False
     if found.polls or found.loads:
         _agreed(ctx, yes, f"Take out {_pruned(found)}, for good?")
-    with _told(found) as told:
-        done = service.run(database, before, time.time_ns() // 1000, told)
+    with _pruning_bar(found) as progress:
+        done = service.run(database, before, time.time_ns() // 1000, progress)
     click.echo(f"took out {_pruned(done)}")
     complete_from = service.complete_from(database)
     if complete_from is not None:
@@ -196,7 +196,7 @@ def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool,
 
 
 def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: bool) -> bool:
-    """The same of polls in the future."""
+    """Take out polls in the future and say so; returns as `_prune`."""
     from storemon_flask.services import prune as service
     from storemon_flask.services.few_heard import minute_text
 
@@ -212,25 +212,25 @@ def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: 
         return False
     if found.polls:
         _agreed(ctx, yes, f"This machine's clock says {minute_text(now_us)}. Take out {later}, for good?")
-    with _told(found) as told:
-        done = service.run_ahead(database, lambda: rules.latest_us(time.time_ns() // 1000), told)
+    with _pruning_bar(found) as progress:
+        done = service.run_ahead(database, lambda: rules.latest_us(time.time_ns() // 1000), progress)
     polls = f"{done.polls:,} {'poll' if done.polls == 1 else 'polls'} ({done.bytes / 1e6:,.1f} MB)"
     click.echo(f"took out {polls} of {whose} later than {minute_text(latest_us)}")
     return True
 
 
 @contextmanager
-def _told(found: "Pruned") -> Iterator[Callable[["Pruned"], None]]:
+def _pruning_bar(found: "Pruned") -> Iterator[Callable[["Pruned"], None]]:
     """A progress bar for taking that out."""
-    with _bar("pruning") as progress:
-        at = 0
+    with _bar("pruning") as draw:
+        done = 0
 
-        def told(part: "Pruned") -> None:
-            nonlocal at
-            at += part.polls + part.rejects + part.loads
-            progress(at, found.polls + found.rejects + found.loads)
+        def progress(part: "Pruned") -> None:
+            nonlocal done
+            done += part.polls + part.rejects + part.loads
+            draw(done, found.polls + found.rejects + found.loads)
 
-        yield told
+        yield progress
 
 
 def _pruned(part: "Pruned") -> str:
