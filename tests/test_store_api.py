@@ -1,6 +1,7 @@
 """The calls about stores over HTTP: values, parameters, errors, and that every answer fits its schema."""
 
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote
 
@@ -9,6 +10,8 @@ from conftest import FORMULA_ID, NEWEST, QUOTED_ID, STORE_IDS, load_folder
 from flask import url_for
 
 from storemon_flask.services import instants
+from storemon_flask.services import timeline as timelines
+from storemon_flask.storage import polls
 from storemon_flask.web.contract import OPERATIONS
 from storemon_flask.web.store_schemas import StoreDetailSchema, StoresSchema, TimelineSchema
 
@@ -271,3 +274,46 @@ def test_ids_that_mean_folders_are_written_with_a_tilde(client, segment, store_i
     assert client.put(f"/api/v1/stores/{segment}/timezone", json={"timezone": "UTC"}).status_code == 200
     with client.application.test_request_context():
         assert unquote(segment) == url_for("store.store", store_id=store_id).removeprefix("/stores/")
+
+
+def test_a_timeline_of_too_many_polls_is_refused_before_it_is_made(small_fleet, client, monkeypatch):
+    monkeypatch.setattr(timelines, "MOST_POLLS", 2)
+    assert len(timeline(client, "worked")["polls"]) == 2
+    monkeypatch.setattr(timelines, "MOST_POLLS", 1)
+    monkeypatch.setattr(polls, "read", None)
+    found = problem(client, "/api/v1/stores/worked/timeline", 422)
+    assert found["detail"] == (
+        "the store has 2 polls from 2024-10-07T12:00:00.000000Z to 2024-10-14T12:00:00.000000Z, and one answer has at most 1; "
+        "ask for fewer days, or for a report of its outages"
+    )
+    assert found["errors"] == {"from": [found["detail"]]}
+
+
+def test_a_timeline_of_many_polls_takes_a_place_for_large_answers(small_fleet, client, runner, monkeypatch):
+    whole = timeline(client, "worked")
+    entered = []
+
+    @contextmanager
+    def place():
+        entered.append(1)
+        yield
+
+    monkeypatch.setattr(runner.places, "for_an_answer", place)
+    assert timeline(client, "worked") == whole
+    assert entered == []
+    monkeypatch.setattr(timelines, "_MANY_POLLS", 1)
+    assert timeline(client, "worked") == whole
+    assert client.get("/stores/worked", headers={"Accept": "text/html"}).status_code == 200
+    assert entered == [1, 1]
+
+
+def test_polls_of_a_store_are_counted_at_both_edges_and_in_whole_weeks(database, tmp_path):
+    start_us, day_us = 1_728_000_000_000_000, 86_400_000_000
+    rows = "".join(f"a,{(start_us + day * day_us) // 1000},active\n" for day in range(30))
+    (tmp_path / "polls.csv").write_text("store_id,timestamp_utc,status\n" + rows)
+    load_folder(database, tmp_path)
+    with database.read() as connection:
+        for first, last in ((0, 29), (1, 28), (3, 3), (5, 6), (2, 20), (29, 40)):
+            count = polls.count_of_store(connection, 1, start_us + first * day_us, start_us + last * day_us)
+            assert count == min(last, 29) - first + 1
+        assert polls.count_of_store(connection, 1, start_us + 1, start_us + day_us - 1) == 0

@@ -1,6 +1,7 @@
 """One store explained: local days with what is known of each, outages, and the numbers of a day, a week and thirty days."""
 
 import sqlite3
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -14,7 +15,7 @@ from storemon_flask.services import timeline as timelines
 from storemon_flask.services.schedule import Schedule
 from storemon_flask.services.shapes import Shape
 from storemon_flask.services.store_list import StoreDetail
-from storemon_flask.services.timeline import StoreTimeline
+from storemon_flask.services.timeline import Slot, StoreTimeline
 from storemon_flask.storage import stores
 from storemon_flask.storage.db import Database
 
@@ -86,8 +87,16 @@ def told_by(database: Database, now_us: int, rules: Rules, as_of_us: int | None)
         return stores.data_version(connection), live.moment(database, connection, now_us, rules, as_of_us)
 
 
-def of(database: Database, store_id: str, question: Question, rules: Rules, default_zone: str, now_us: int) -> Story:
-    """The story of a store. Days are those up to the day of the as-of, at most.
+def of(
+    database: Database,
+    store_id: str,
+    question: Question,
+    rules: Rules,
+    default_zone: str,
+    now_us: int,
+    slot: Slot = nullcontext,
+) -> Story:
+    """The story of a store. Days are those up to the day of the as-of, at most. `slot()` is entered when there are many polls.
 
     `NotFound` when there is no such store; `Unprocessable` for days before 1970, an as-of outside 1970 to 2200, a window that ends
     after the as-of, and more periods than make a table.
@@ -97,7 +106,7 @@ def of(database: Database, store_id: str, question: Question, rules: Rules, defa
         as_of_us, zone = detail.snapshot.moment.as_of_us, detail.zone
         spans = _days(zone, question.days, question.until, as_of_us)
         shown = timelines.of_store(
-            database, store_id, spans[0][0], spans[-1][1], rules, default_zone, now_us, question.as_of_us
+            database, store_id, spans[0][0], spans[-1][1], rules, default_zone, now_us, question.as_of_us, None, slot
         )  # fmt: skip
         shape = question.shape or shapes.read({"windows": list(WINDOWS)})
         assert shape is not None

@@ -1,5 +1,8 @@
 """One store's timeline: its openings, what is known of them, its polls and its outages (SPEC 3)."""
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,8 +19,14 @@ from storemon_flask.services.report_text import instant_text
 from storemon_flask.storage import polls
 from storemon_flask.storage.db import Database
 
+# Entered while much is computed at once.
+Slot = Callable[[], AbstractContextManager[None]]
 DEFAULT_US: Final = WEEK_US
 MOST_US: Final = 31 * DAY_US
+# The polls of one answer as rows: one a minute for two months.
+MOST_POLLS: Final = 100_000
+# More are computed in a slot.
+_MANY_POLLS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +59,27 @@ def of_store(
     default_zone: str,
     now_us: int,
     as_of_us: int | None = None,
+    most_polls: int | None = None,
+    slot: Slot = nullcontext,
 ) -> StoreTimeline:
     """The store's timeline, by default of the seven days up to the as-of; an end after the as-of becomes the as-of. The as-of is
-    that of live views unless another is given.
+    that of live views unless another is given. `slot()` is entered when there are many polls.
 
-    `NotFound` when there is no such store; `Unprocessable` for a range that is empty, longer than 31 days, or begins
-    before 1970.
+    `NotFound` when there is no such store; `Unprocessable` for a range that is empty, longer than 31 days, begins
+    before 1970, or has more than `most_polls` polls.
     """
-    with database.read() as connection:
+    with database.read() as connection, ExitStack() as stack:
         store_list.find(connection, store_id)
         moment = live.moment(database, connection, now_us, rules, as_of_us)
         from_us, to_us = _range(from_us, to_us, moment.as_of_us)
         plan = schedule.of(database, connection, default_zone, [store_id], moment.as_of_us)
         part = plan.parts[0]
         heard_from_us = max(timeline.heard_from(from_us, rules), 0)
+        count = polls.count_of_store(connection, int(part.number[0]), heard_from_us, moment.as_of_us)
+        if most_polls is not None and count > most_polls:
+            _refuse_many(connection, int(part.number[0]), from_us, to_us, most_polls)
+        if count > _MANY_POLLS:
+            stack.enter_context(slot())
         heard = polls.read(connection, part.number, heard_from_us, moment.as_of_us)
         fleet = plan.fleet(part, heard, heard.instant_us[-1:] if len(heard) else np.full(1, -1))
         found = timeline.of(fleet, from_us, to_us, moment.as_of_us, rules)
@@ -94,6 +110,17 @@ def _range(from_us: int | None, to_us: int | None, as_of_us: int) -> tuple[int, 
     if to_us - from_us > MOST_US:
         raise _wrong("from", "from must lie at most 31 days before to; ask for a longer time in pieces")
     return from_us, to_us
+
+
+def _refuse_many(connection: sqlite3.Connection, number: int, from_us: int, to_us: int, most: int) -> None:
+    """`Unprocessable` when the range has more polls than that."""
+    count = polls.count_of_store(connection, number, from_us, to_us - 1)
+    if count > most:
+        raise _wrong(
+            "from",
+            f"the store has {count:,} polls from {instant_text(from_us)} to {instant_text(to_us)}, and one answer has at most {most:,}; "
+            "ask for fewer days, or for a report of its outages",
+        )
 
 
 def _wrong(field: str, sentence: str) -> Unprocessable:

@@ -212,6 +212,21 @@ def count(connection: sqlite3.Connection) -> int:
     return int(packed) // _PACKED.itemsize
 
 
+def count_of_store(connection: sqlite3.Connection, number: int, first_us: int, last_us: int) -> int:
+    """How many polls the store has in `[first_us, last_us]`; whole weeks are counted by their lengths, and not read."""
+    first, last = first_us // WEEK_US, last_us // WEEK_US
+    (packed,) = connection.execute(
+        "SELECT coalesce(sum(length(polls)), 0) FROM poll_week WHERE store = ? AND week > ? AND week < ?",
+        (number, first, last),
+    ).fetchone()
+    total = int(packed) // _PACKED.itemsize
+    for week in {first, last}:
+        rows = [(number, blob, week) for _, blob in _rows(connection, week, np.array([number]))]
+        instant_us = _unpacked(rows)[1] >> 1
+        total += int(np.count_nonzero((instant_us >= first_us) & (instant_us <= last_us)))
+    return total
+
+
 def _rows(connection: sqlite3.Connection, week: int, number: Ints) -> list[tuple[int, bytes]]:
     if len(number) <= _FEW_STORES:
         sql = "SELECT store, polls FROM poll_week WHERE week = ? AND store = ?"

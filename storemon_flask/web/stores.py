@@ -1,7 +1,9 @@
 """Stores: how they are now, and why their numbers are what they are."""
 
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
 from flask import Blueprint, Response, json, jsonify
 
@@ -14,6 +16,7 @@ from storemon_flask.services.report_text import instant_text
 from storemon_flask.services.store_list import StoreDetail
 from storemon_flask.services.store_pages import Wanted
 from storemon_flask.services.timeline import StoreTimeline
+from storemon_flask.web import answers
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 from storemon_flask.web.store_schemas import (
@@ -26,6 +29,11 @@ from storemon_flask.web.store_schemas import (
 )
 
 blueprint = Blueprint("stores", __name__)
+
+# Rows that are written at once.
+_BATCH: Final = 1000
+# A poll in an answer, with the stretch that it is in.
+_POLL_BYTES: Final = 200
 
 
 @operation(
@@ -84,20 +92,19 @@ def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
     app = runner()
     settings = app.settings
     now_us = time.time_ns() // 1000
-    return jsonify(
-        _timeline(
-            timeline.of_store(
-                app.database,
-                store_id,
-                query["from"],
-                query["to"],
-                settings.rules,
-                settings.default_timezone,
-                now_us,
-                query["as_of"],
-            )
-        )
+    found = timeline.of_store(
+        app.database,
+        store_id,
+        query["from"],
+        query["to"],
+        settings.rules,
+        settings.default_timezone,
+        now_us,
+        query["as_of"],
+        timeline.MOST_POLLS,
+        app.places.for_an_answer,
     )
+    return answers.send_text(_json_text(_timeline(found)), JSON, _POLL_BYTES * len(found.polls))
 
 
 def _moment(moment: Moment) -> dict[str, Any]:
@@ -140,43 +147,82 @@ def _dates(days: Ints) -> list[str | None]:
 
 
 def _timeline(found: StoreTimeline) -> dict[str, Any]:
+    """As `TimelineSchema`; lists of rows as `_Rows`."""
     openings, stretches, polls, outages = found.openings, found.stretches, found.polls, found.outages
+    names = ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
     return {
         "store_id": found.store_id,
         "timezone": found.zone,
         **_moment(found.moment),
         "from": instant_text(found.from_us),
         "to": instant_text(found.to_us),
-        "openings": _rows(start=_instants(openings.start_us), end=_instants(openings.end_us)),
-        "stretches": _rows(
-            start=_instants(stretches.start_us),
-            end=_instants(stretches.end_us),
-            state=[STATES[code] for code in stretches.state.tolist()],
-            known=[KNOWN[code] for code in stretches.known.tolist()],
+        "openings": _Rows(
+            {"start": (openings.start_us, instant_text), "end": (openings.end_us, instant_text)},
         ),
-        "polls": _rows(
-            at=_instants(polls.instant_us),
-            status=["active" if up else "inactive" for up in polls.active.tolist()],
-            counts=found.in_hours.tolist(),
+        "stretches": _Rows(
+            {
+                "start": (stretches.start_us, instant_text),
+                "end": (stretches.end_us, instant_text),
+                "state": (stretches.state, STATES.__getitem__),
+                "known": (stretches.known, KNOWN.__getitem__),
+            }
         ),
-        "outages": _rows(
-            start=_instants(outages.start_us),
-            end=_instants(outages.end_us),
-            start_earliest=_instants(outages.start_earliest_us),
-            start_latest=_instants(outages.start_latest_us),
-            end_earliest=_instants(outages.end_earliest_us),
-            end_latest=_instants(outages.end_latest_us),
-            down_us=outages.down_us.tolist(),
-            polls=outages.polls.tolist(),
-            ongoing=outages.ongoing.tolist(),
+        "polls": _Rows(
+            {
+                "at": (polls.instant_us, instant_text),
+                "status": (polls.active, ("inactive", "active").__getitem__),
+                "counts": (found.in_hours, bool),
+            }
+        ),
+        "outages": _Rows(
+            {
+                **{name: (getattr(outages, f"{name}_us"), instant_text) for name in names},
+                "down_us": (outages.down_us, int),
+                "polls": (outages.polls, int),
+                "ongoing": (outages.ongoing, bool),
+            }
         ),
         "sums": {f"{name}_us": value for name, value in found.sums.items()},
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Columns with how their cells are written, as a list of rows."""
+
+    columns: dict[str, tuple[Any, Callable[[Any], Any]]]
+
+    def batches(self) -> Iterator[list[dict[str, Any]]]:
+        """The rows, a thousand at a time."""
+        (first, _), *_ = self.columns.values()
+        for at in range(0, len(first), _BATCH):
+            cells = [
+                [write(value) for value in column[at : at + _BATCH].tolist()] for column, write in self.columns.values()
+            ]
+            yield [dict(zip(self.columns, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def _json_text(members: dict[str, Any]) -> Iterator[str]:
+    """The object as `jsonify` writes it, with lists of rows in pieces."""
+
+    def text(value: Any) -> str:
+        # As Flask does it: no space after separators.
+        return json.dumps(value, separators=(",", ":"))
+
+    before = "{"
+    for name in members:
+        yield f"{before}{text(name)}:"
+        before = ","
+        if not isinstance(members[name], _Rows):
+            yield text(members[name])
+            continue
+        separator = "["
+        for batch in members[name].batches():
+            yield separator + text(batch)[1:-1]
+            separator = ","
+        yield "[]" if separator == "[" else "]"
+    yield "}\n"
+
+
 def _rows(**columns: list[Any]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _instants(column: Any) -> list[str]:
-    return [instant_text(instant) for instant in column.tolist()]

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
 from storemon_flask.core import zones
+from storemon_flask.core.timeline import Outages
 from storemon_flask.model import CLOSED, MINUTE_US, UNDATED
 from storemon_flask.services import report_text, report_words, shapes, store_story
 from storemon_flask.services.local_times import date_text, time_text
@@ -19,7 +20,6 @@ from storemon_flask.services.report_text import instant_text
 from storemon_flask.services.shapes import Shape
 from storemon_flask.services.store_list import StoreDetail
 from storemon_flask.services.store_story import Numbers, Question, Story
-from storemon_flask.services.timeline import StoreTimeline
 from storemon_flask.version import VERSION
 from storemon_flask.web.app import runner
 from storemon_flask.web.pages import queries, store_chart, words
@@ -76,8 +76,8 @@ def _shape(query: dict[str, Any]) -> Shape | None:
 def _page(store_id: str, question: Question, query: dict[str, Any], now_us: int) -> str:
     app = runner()
     rules, default_zone = app.settings.rules, app.settings.default_timezone
-    story = store_story.of(app.database, store_id, question, rules, default_zone, now_us)
-    snapshot, outages = story.detail.snapshot, _outages(story.timeline)
+    story = store_story.of(app.database, store_id, question, rules, default_zone, now_us, app.places.for_an_answer)
+    snapshot, outages = story.detail.snapshot, story.timeline.outages
     (_, first_zone), *moves = zones.versions(story.detail.zone)
     return render_template(
         "store.html",
@@ -88,7 +88,7 @@ def _page(store_id: str, question: Question, query: dict[str, Any], now_us: int)
         story=story,
         days=store_chart.days(story),
         axis=store_chart.hours_across(story),
-        outages=outages[:_MOST_OUTAGES],
+        outages=_outages(outages.picked(np.arange(max(len(outages) - _MOST_OUTAGES, 0), len(outages)))),
         more_outages=max(len(outages) - _MOST_OUTAGES, 0),
         weeks=_weeks(story.detail),
         special=_special(story.detail),
@@ -154,9 +154,8 @@ def _figures(numbers: Numbers) -> dict[str, Any]:
     }
 
 
-def _outages(found: StoreTimeline) -> list[dict[str, Any]]:
+def _outages(outages: Outages) -> list[dict[str, Any]]:
     """The newest first; `down_minutes` as the report of outages prints it."""
-    outages = found.outages
     names = ("start_us", "end_us", "start_earliest_us", "start_latest_us", "end_earliest_us", "end_latest_us")
     columns = [getattr(outages, name).tolist() for name in (*names, "down_us", "polls", "ongoing")]
     rows: list[dict[str, Any]] = [

@@ -1,14 +1,16 @@
 """A store's days as a picture: places in percent of a row, and a sentence for everything that can be pointed at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from itertools import pairwise
 from typing import Final
 
+import numpy as np
+
 from storemon_flask.core import zones
-from storemon_flask.core.timeline import KNOWN, STATES
-from storemon_flask.model import DAY_US, HOUR_US
+from storemon_flask.core.timeline import BETWEEN, DOWN, KNOWN, MEASURED, STATES, UNKNOWN, UP
+from storemon_flask.model import DAY_US, HOUR_US, Bools, Ints
 from storemon_flask.services.durations import duration_text
 from storemon_flask.services.store_story import LocalDay, Story
 from storemon_flask.web.pages import words
@@ -21,6 +23,9 @@ _MOST_TOLD: Final = 300
 # The first length that counts as too short to be seen, as a part of a row.
 _SHORT: Final = 400
 
+_JOINED: Final = len(KNOWN)
+_HOW: Final = (*KNOWN, "joined")
+_CODES: Final = (("up", UP), ("down", DOWN), ("unknown", UNKNOWN))
 _REASONS: Final = {
     ("up", "measured"): "polls on both sides say active",
     ("down", "measured"): "polls on both sides say inactive",
@@ -45,22 +50,30 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Time of one state: its word, and how it is known."""
+class _Groups:
+    """Stretches in order, as columns (`how` indexes `_HOW`), and which are drawn as one: those from each `first` up to the next."""
 
-    start_us: int
-    end_us: int
-    word: str
-    how: str
+    start_us: Ints
+    end_us: Ints
+    state: Ints
+    how: Ints
+    first: Ints
 
-    @property
-    def length_us(self) -> int:
-        """How long it is."""
-        return self.end_us - self.start_us
+    def __len__(self) -> int:
+        return len(self.first)
 
-    def within(self, day: LocalDay) -> "Stretch":
-        """What of it lies in that day."""
-        return Stretch(max(self.start_us, day.start_us), min(self.end_us, day.end_us), self.word, self.how)
+    def of(self, day: LocalDay) -> Iterator[slice]:
+        """Of each group that lies in that day, the places of its stretches that do."""
+        begin = int(self.end_us.searchsorted(day.start_us, side="right"))
+        stop = int(self.start_us.searchsorted(day.end_us, side="left"))
+        if begin < stop:
+            edges = self.first[(self.first > begin) & (self.first < stop)].tolist()
+            for one, following in pairwise([begin, *edges, stop]):
+                yield slice(one, following)
+
+    def joined(self, apart: Bools) -> "_Groups":
+        """With those drawn as one that are not `apart` from the stretch before."""
+        return replace(self, first=np.flatnonzero(np.append(True, apart)) if len(self.start_us) else self.first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +110,7 @@ def hours_across(story: Story) -> list[tuple[int, str]]:
     return [(hour, _percent(hour * HOUR_US, width)) for hour in range(0, 24, 3)]
 
 
-def _day(story: Story, day: LocalDay, width: int, groups: list[list[Stretch]], ticks: Ticks) -> ChartDay:
+def _day(story: Story, day: LocalDay, width: int, groups: _Groups, ticks: Ticks) -> ChartDay:
     found = story.timeline
     percent = words.percent_of(day.sums["uptime"], day.sums["uptime"] + day.sums["downtime"])
     inside = (found.polls.instant_us >= day.start_us) & (found.polls.instant_us < day.end_us)
@@ -144,68 +157,52 @@ def hours_of(day: LocalDay, change_us: int, width: int) -> Iterator[tuple[str, s
             yield "", _percent(at, width)
 
 
-def _together(story: Story, width: int) -> list[list[Stretch]]:
+def _together(story: Story, width: int) -> _Groups:
     """Every stretch of the picture in order, each alone while there is room; else those that touch and are short together."""
     found = story.timeline.stretches
-    columns = (found.start_us, found.end_us, found.state, found.known)
-    groups = [
-        [Stretch(start, end, STATES[state], KNOWN[known])]
-        for start, end, state, known in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    groups = _Groups(found.start_us, found.end_us, found.state, found.known, np.arange(len(found)))
     if len(groups) > _MOST_STRETCHES:
-        groups = [[_joined(group)] for group in _grouped(groups, _alike)]
+        groups = _joined(groups)
+    touch = groups.end_us[:-1] == groups.start_us[1:]
+    length = groups.end_us - groups.start_us
+    longer = np.maximum(length[1:], length[:-1])
     shortest = width // _SHORT
     while len(groups) > _MOST_STRETCHES and shortest < width:
-        groups = _grouped(groups, partial(_short, shortest))
+        groups = groups.joined(~touch | (longer >= shortest))
         shortest *= 2
     return groups
 
 
-def _grouped(groups: list[list[Stretch]], fit: Callable[[Stretch, Stretch], bool]) -> list[list[Stretch]]:
-    found: list[list[Stretch]] = []
-    for group in groups:
-        if found and found[-1][-1].end_us == group[0].start_us and fit(found[-1][-1], group[0]):
-            found[-1].extend(group)
-        else:
-            found.append(list(group))
-    return found
+def _joined(groups: _Groups) -> _Groups:
+    """Neighbours that say the same as one stretch, where polls on both sides of them say something."""
+    sure = (groups.how == MEASURED) | (groups.how == BETWEEN)
+    alike = (groups.end_us[:-1] == groups.start_us[1:]) & (groups.state[1:] == groups.state[:-1]) & sure[1:] & sure[:-1]
+    first = groups.joined(~alike).first
+    last = np.append(first[1:], len(sure)) - 1
+    how = np.where(last > first, _JOINED, groups.how[first])
+    return _Groups(groups.start_us[first], groups.end_us[last], groups.state[first], how, np.arange(len(first)))
 
 
-def _alike(one: Stretch, other: Stretch) -> bool:
-    """Whether both say the same, and polls on both sides of them say something."""
-    return one.word == other.word and {one.how, other.how} <= {"measured", "between"}
-
-
-def _short(shortest_us: int, one: Stretch, other: Stretch) -> bool:
-    return max(one.length_us, other.length_us) < shortest_us
-
-
-def _joined(group: list[Stretch]) -> Stretch:
-    return group[0] if len(group) == 1 else Stretch(group[0].start_us, group[-1].end_us, group[0].word, "joined")
-
-
-def _stretches(groups: list[list[Stretch]], day: LocalDay, width: int, story: Story) -> Iterator[Mark]:
+def _stretches(groups: _Groups, day: LocalDay, width: int, story: Story) -> Iterator[Mark]:
     zone, complete_from_us = story.detail.zone, story.timeline.polls.complete_from_us
-    for group in groups:
-        inside = [one.within(day) for one in group if one.end_us > day.start_us and one.start_us < day.end_us]
-        if not inside:
-            continue
-        start, end, first = inside[0].start_us, inside[-1].end_us, inside[0]
+    for inside in groups.of(day):
+        begins = np.maximum(groups.start_us[inside], day.start_us)
+        ends = np.minimum(groups.end_us[inside], day.end_us)
+        start, end = int(begins[0]), int(ends[-1])
+        count, word, how = len(begins), STATES[groups.state[inside.start]], _HOW[groups.how[inside.start]]
         when = f"{_clock(start, zone)}–{_clock(end, zone)}"
-        if len(inside) == 1:
-            word = first.word
-            told = f"{word.capitalize()} {when} ({duration_text(end - start)}): {_REASONS[word, first.how]}."
+        if count == 1:
+            told = f"{word.capitalize()} {when} ({duration_text(end - start)}): {_REASONS[word, how]}."
             if word == "unknown" and start < complete_from_us:
                 told = f"{told[:-1]}; polls from before {_date_and_time(complete_from_us)} UTC were pruned."
-            kind = "unknown" if word == "unknown" else f"{word} {'measured' if first.how == 'joined' else first.how}"
+            kind = "unknown" if word == "unknown" else f"{word} {'measured' if how == 'joined' else how}"
         else:
-            sums = {
-                word: sum(one.length_us for one in inside if one.word == word) for word in ("up", "down", "unknown")
-            }
+            lengths, state = ends - begins, groups.state[inside]
+            sums = {word: int(lengths[state == code].sum()) for word, code in _CODES}
             some = ", ".join(f"{duration_text(length)} {word}" for word, length in sums.items() if length)
-            told = f"{when}: {some}, in {len(inside)} stretches too short to show."
-            kind = "mixed" if sum(map(bool, sums.values())) > 1 else f"{first.word} extrapolated"
-        speaks = len(groups) <= _MOST_TOLD or len(inside) > 1
+            told = f"{when}: {some}, in {count} stretches too short to show."
+            kind = "mixed" if sum(map(bool, sums.values())) > 1 else f"{word} extrapolated"
+        speaks = len(groups) <= _MOST_TOLD or count > 1
         yield _mark(start, end, day, width, kind, f"{told} {_utc(start)}–{_utc(end)} UTC" if speaks else "")
 
 
