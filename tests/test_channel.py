@@ -1,12 +1,16 @@
 """Connections are tended by the steady clock: the machine's may be set."""
 
 import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import waitress.channel
 import waitress.server
+from conftest import Server, wait_until
 from waitress.adjustments import Adjustments
 
 from storemon_flask.services.meters import Meters
@@ -77,3 +81,60 @@ def test_waitress_itself_tends_nothing_by_the_machine_s_clock() -> None:
     server: Any = SimpleNamespace(adj=SimpleNamespace(cleanup_interval=1), active_channels={}, readable=lambda: True)
     channel.tend_steadily(server)
     assert server.next_channel_cleanup == float("inf")
+
+
+def test_who_asks_much_at_once_and_reads_nothing_holds_no_thread(serve: Callable[..., Server]) -> None:
+    server = serve(STOREMON_HTTP_THREADS="4")
+    host, port = server.url.removeprefix("http://").split(":")
+    length = len(server.get("/openapi.json").body)
+    # More than 16 MB of answers for each: beyond that Waitress lets a thread wait.
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * (
+        20_000_000 // len(server.get("/openapi.json").body)
+    )
+    with ExitStack() as stack:
+        for _ in range(12):
+            reader = stack.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.settimeout(20)
+            reader.connect((host, int(port)))
+            reader.sendall(asked)
+            assert reader.recv(12) == b"HTTP/1.1 200"
+
+        def count() -> float:
+            return sum(
+                float(line.split()[1])
+                for line in server.get("/metrics").body.decode().splitlines()
+                if line.startswith("storemon_http_requests_total{") and "openapi" in line
+            )
+
+        def is_settled() -> bool:
+            before = count()
+            time.sleep(0.5)
+            return count() == before
+
+        wait_until(is_settled, "the end of what is answered", 20)
+        for _ in range(20):
+            assert server.get("/healthz").status == 200
+        # The next one is not begun before the answer to the one before it is sent; the system takes some megabytes.
+        assert count() * length < 12 * 8_000_000
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/openapi.json"])
+def test_requests_that_are_sent_at_once_are_all_answered_in_their_order(
+    serve: Callable[..., Server], path: str
+) -> None:
+    server = serve()
+    host, port = server.url.removeprefix("http://").split(":")
+    length = len(server.get(path).body)
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n".encode()
+        line.sendall(b"".join(head + f"X-Request-Id: number-{number}\r\n\r\n".encode() for number in range(100)))
+        with line.makefile("rb") as read:
+            for number in range(100):
+                headers = {}
+                assert read.readline() == b"HTTP/1.1 200 OK\r\n"
+                while (header := read.readline()) != b"\r\n":
+                    name, _, value = header.decode().partition(":")
+                    headers[name.lower()] = value.strip()
+                assert headers["x-request-id"] == f"number-{number}"
+                assert len(read.read(int(headers["content-length"]))) == length

@@ -177,6 +177,9 @@ class Channel(HTTPChannel):
     error_task_class = ProblemTask
     parser_class = Request
     request: Any
+    server: Any
+    _flush_some: Any
+    _flush_exception: Any
 
     _refused = False
     # When the request that is coming in began, and which one that is.
@@ -186,6 +189,8 @@ class Channel(HTTPChannel):
     # Since when there has been something to send, as far as was seen.
     _owed_s = 0.0
     _active_s = 0.0
+    # Whether the next request waits until the answer before it is sent; it holds no thread then.
+    _waits = False
 
     @property
     def last_activity(self) -> float:
@@ -236,7 +241,19 @@ class Channel(HTTPChannel):
             return True
 
     def service(self) -> None:
-        """Answer one request, and remember whether it was refused."""
+        """Answer one request, and remember whether it was refused; not before the answer to the one before it is sent.
+
+        A client may send a thousand requests at once and read no answer. Each answer would hold a file, and beyond 16 MB of them
+        Waitress lets the thread wait for the reader.
+        """
+        with self.outbuf_lock:
+            if self.connected and self.total_outbufs_len:
+                self._flush_exception(self._flush_some, do_close=False)
+            # What the loop sees is its own to change from here on.
+            self._waits = waits = self.connected and bool(self.total_outbufs_len)
+        if waits:
+            self.server.pull_trigger()
+            return
         self._refused = self._refused or bool(self.requests and self.requests[0].error)
         super().service()
 
@@ -266,6 +283,9 @@ class Channel(HTTPChannel):
                 self.will_close = True
                 raise ClientDisconnected from None
 
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        """Wait for no reader: each answer is handed over whole, and the next is not begun before it is sent."""
+
     def readable(self) -> bool:
         """Whether what comes is read; it is also while lingering."""
         return bool(self._lingers_until_s or super().readable())
@@ -283,7 +303,22 @@ class Channel(HTTPChannel):
                 with suppress(OSError):
                     self.socket.shutdown(socket.SHUT_WR)
             return
+        if self._waits:
+            # Waitress keeps small answers back while there are more requests.
+            self._flush_exception(self._flush_some)
         super().handle_write()
+        if not self.total_outbufs_len:
+            self._go_on()
+
+    def handle_close(self) -> None:
+        """Close the connection; whoever waited for it lets go of what it has."""
+        super().handle_close()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waits:
+            self._waits = False
+            self.server.add_task(self)
 
     def handle_read(self) -> None:
         """Read; while lingering, for nothing."""
