@@ -39,12 +39,14 @@ class Polls:
     """Polls sorted by store, then instant; no store has two polls at one instant.
 
     Older polls than `complete_from_us` were pruned: there is none among these, and nothing is known of the time before it.
+    Where some were left out (`core.evidence.thinned`), `weight` is how many each stands for: itself and those before it.
     """
 
     store: Ints
     instant_us: Ints
     active: Bools
     complete_from_us: int = EVER_US
+    weight: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.instant_us)

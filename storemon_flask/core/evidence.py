@@ -15,7 +15,7 @@ class Evidence:
 
     `[left_us, right_us)` is the part of the opening whose nearest poll this is, no further away than the reach.
     `followed` says that the next poll is of the same opening and no further away than the max gap: the time between
-    the two is measured. No poll speaks for time before `complete_from_us` (`Polls`).
+    the two is measured. No poll speaks for time before `complete_from_us`, and each stands for `weight` polls (`Polls`).
     """
 
     store: Ints
@@ -26,6 +26,7 @@ class Evidence:
     right_us: Ints
     followed: Bools
     complete_from_us: int = EVER_US
+    weight: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.store)
@@ -57,7 +58,37 @@ def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
     if polls.complete_from_us > EVER_US:
         np.maximum(left, polls.complete_from_us, out=left)
     np.minimum(right, instant + ahead_us, out=right)
-    return Evidence(polls.store[picked], opening, instant, active, left, right, followed, polls.complete_from_us)
+    weight = None if polls.weight is None else polls.weight[picked]
+    return Evidence(
+        polls.store[picked], opening, instant, active, left, right, followed, polls.complete_from_us, weight
+    )
+
+
+def thinned(polls: Polls, openings: Openings, rules: Rules) -> Polls:
+    """The polls without those on which nothing depends but their number, which is in `weight`.
+
+    Polls outside every opening are left out. So are those between two of the same status and opening that are near enough for the
+    time between to be measured: it is of that status, with or without them. Polls that others are thinned with may come before and
+    after these: the first and the last of each store stay.
+    """
+    picked, opening = _polls_inside(polls, openings)
+    instant, active = polls.instant_us[picked], polls.active[picked]
+    near_us = min(rules.max_gap_us, 2 * rules.reach_us)
+    apart = np.ones(len(instant) + 1, dtype=bool)
+    apart[1:-1] = (opening[1:] != opening[:-1]) | (active[1:] != active[:-1]) | (instant[1:] - instant[:-1] > near_us)
+    # Of those that agree, the first and the last of each half of that time stay, so that those left are as near.
+    half = instant // max(near_us // 2, 1)
+    apart[1:-1] |= half[1:] != half[:-1]
+    at = np.flatnonzero(apart[1:] | apart[:-1])
+    weight = np.diff(at, prepend=-1)
+    return Polls(polls.store[picked][at], instant[at], active[at], polls.complete_from_us, weight)
+
+
+def counting(polls: Polls, openings: Openings) -> Bools:
+    """Which of the polls lie inside an opening of their store."""
+    inside = np.zeros(len(polls), dtype=bool)
+    inside[_polls_inside(polls, openings)[0]] = True
+    return inside
 
 
 def _polls_inside(polls: Polls, openings: Openings) -> tuple[Ints, Ints]:

@@ -3,7 +3,7 @@
 The stretches say the same as a report, cut at other places: their sums over a window are the report's columns, exactly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -118,12 +118,15 @@ def of(fleet: Fleet, from_us: int, to_us: int, as_of_us: int, rules: Rules) -> T
 
 def stretches(openings: Openings, evidence: Evidence, first_us: int, last_us: int) -> Stretches:
     """The business time of `[first_us, last_us)`, partitioned; `evidence` is what `gather` made for these openings."""
-    columns = _pieces(openings, evidence)
+    columns = []
+    for store, start, end, state, known in _pieces(openings, evidence):
+        start, end = np.maximum(start, first_us), np.minimum(end, last_us)
+        some = np.flatnonzero(end > start)
+        columns.append([column[some] for column in (store, start, end, state, known)])
     store, start, end, state, known = (np.concatenate(pieces) for pieces in zip(*columns, strict=True))
-    start, end = np.maximum(start, first_us), np.minimum(end, last_us)
-    kept = np.flatnonzero(end > start)
-    kept = kept[np.lexsort((start[kept], store[kept]))]
-    store, start, end, state, known = store[kept], start[kept], end[kept], state[kept], known[kept]
+    del columns
+    order = np.lexsort((start, store))
+    store, start, end, state, known = store[order], start[order], end[order], state[order], known[order]
     begins = np.ones(len(store), dtype=bool)
     begins[1:] = (store[1:] != store[:-1]) | (start[1:] != end[:-1])
     begins[1:] |= (state[1:] != state[:-1]) | (known[1:] != known[:-1])
@@ -195,6 +198,7 @@ def outages(openings: Openings, evidence: Evidence, as_of_us: int) -> Outages:
     start, right = evidence.left_us[begins], evidence.right_us[ends]
     end = np.minimum(right, as_of_us)
 
+    standing = np.arange(len(down)) if evidence.weight is None else np.cumsum(evidence.weight)
     before = np.maximum(begins - 1, 0)
     came = (begins > 0) & (opening[before] == opening[begins]) & evidence.active[before]
     after = np.minimum(ends + 1, max(len(down) - 1, 0))
@@ -208,7 +212,7 @@ def outages(openings: Openings, evidence: Evidence, as_of_us: int) -> Outages:
         end_earliest_us=instant[ends],
         end_latest_us=np.where(went, instant[after], end),
         down_us=running[ends + 1] - running[begins],
-        polls=ends - begins + 1,
+        polls=standing[ends] - standing[begins] + 1,
         ongoing=right >= as_of_us,
     )
     return found.picked(found.down_us > 0)
@@ -219,7 +223,7 @@ def joined(parts: Sequence[Outages]) -> Outages:
     return Outages(*(np.concatenate([getattr(part, name) for part in parts]) for name in Outages.__slots__))
 
 
-def _pieces(openings: Openings, evidence: Evidence) -> list[tuple[Ints, Ints, Ints, Ints, Ints]]:
+def _pieces(openings: Openings, evidence: Evidence) -> Iterator[tuple[Ints, Ints, Ints, Ints, Ints]]:
     """Business time in parts that may be empty: (store, start, end, state, known), in no order."""
     opening, instant, left, right = evidence.opening, evidence.instant_us, evidence.left_us, evidence.right_us
     state = np.where(evidence.active, UP, DOWN)
@@ -236,12 +240,10 @@ def _pieces(openings: Openings, evidence: Evidence) -> list[tuple[Ints, Ints, In
     def nobody(size: int) -> tuple[Ints, Ints]:
         return np.full(size, UNKNOWN), np.full(size, NOTHING)
 
-    return [
-        (evidence.store, left, instant, state, np.concatenate([edge, pair])),
-        (evidence.store, instant, right, state, np.concatenate([pair, edge])),
-        (evidence.store, silent, left, *nobody(len(evidence))),
-        (openings.store, tail, openings.end_us, *nobody(len(openings))),
-    ]
+    yield evidence.store, left, instant, state, np.concatenate([edge, pair])
+    yield evidence.store, instant, right, state, np.concatenate([pair, edge])
+    yield evidence.store, silent, left, *nobody(len(evidence))
+    yield openings.store, tail, openings.end_us, *nobody(len(openings))
 
 
 def _joined(openings: Openings, evidence: Evidence) -> Bools:

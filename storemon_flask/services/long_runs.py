@@ -15,12 +15,12 @@ from storemon_flask.core.evidence import Evidence
 from storemon_flask.core.openings import Openings
 from storemon_flask.core.timeline import Outages
 from storemon_flask.model import DAY_US, Bools, Ints, Rules
-from storemon_flask.services.schedule import Part, Schedule
-from storemon_flask.storage import polls, stores
+from storemon_flask.services import poll_reading
+from storemon_flask.services.schedule import NO_POLLS, Part, Schedule
+from storemon_flask.storage import stores
 
 # So many stores are looked up week by week; more would make each week be read as a whole.
 _STORES_AT_ONCE: Final = 64
-_POLLS_AT_ONCE: Final = 1_000_000
 # Each reading goes back so many times as far as the one before.
 _FARTHER: Final = 4
 _NOTHING: Final = np.empty(0, dtype=np.int64)
@@ -117,24 +117,26 @@ def _readings(
         places, from_us = np.arange(at, min(at + _STORES_AT_ONCE, len(part.number))), read_from_us
         while len(places):
             from_us = max(as_of_us - _FARTHER * (as_of_us - from_us), 0)
-            some, left = part.picked(places), []
-            for begin, stop, heard in polls.read_in_pieces(connection, some.number, from_us, as_of_us, _POLLS_AT_ONCE):
-                here = places[begin:stop]
-                fleet = plan.fleet(some.some(begin, stop), heard, _NOTHING)
-                opened = openings.build(fleet, from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US)
-                spoken = evidence.gather(heard, opened, rules)
-                first = _run_of(opened, spoken, poll_us[here])
-                may = timeline.may_start_earlier(opened, spoken, first, from_us, rules)
-                # Before the first poll of a store that could speak for anything there is nothing to be read.
-                whole = ~may | (from_us <= np.maximum(first_poll_us[here] - rules.farthest_us, 0))
-                yield _Reading(here, opened, spoken, first, whole, len(heard))
-                left.append(here[~whole])
-            places = np.concatenate(left)
+            some = part.picked(places)
+            opened = openings.build(
+                plan.fleet(some, NO_POLLS, _NOTHING), from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US
+            )
+            heard, count = poll_reading.read(connection, some.number, from_us, as_of_us, rules, opened)
+            spoken = evidence.gather(heard, opened, rules)
+            first = _run_of(opened, spoken, poll_us[places])
+            may = timeline.may_start_earlier(opened, spoken, first, from_us, rules)
+            # Before the first poll of a store that could speak for anything there is nothing to be read.
+            whole = ~may | (from_us <= np.maximum(first_poll_us[places] - rules.farthest_us, 0))
+            yield _Reading(places, opened, spoken, first, whole, count)
+            places = places[~whole]
 
 
 def _run_of(opened: Openings, spoken: Evidence, poll_us: Ints) -> Ints:
     """For each store the poll that begins the run which its poll at that instant is of."""
-    poll = np.flatnonzero(spoken.instant_us == poll_us[spoken.store])
+    size = len(poll_us)
+    # That poll itself may be left out (`poll_reading`): then one before it is of the same run.
+    up_to = spoken.store[spoken.instant_us <= poll_us[spoken.store]]
+    poll = np.searchsorted(spoken.store, np.arange(size)) + np.bincount(up_to, minlength=size) - 1
     first = timeline.run_starts(opened, spoken)
     found: Ints = first[np.searchsorted(first, poll, side="right") - 1]
     return found

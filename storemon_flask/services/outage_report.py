@@ -9,13 +9,12 @@ import numpy as np
 from storemon_flask.core import evidence, openings, timeline
 from storemon_flask.core.timeline import Outages
 from storemon_flask.model import DAY_US, MINUTE_US, Rules
-from storemon_flask.services import long_runs, report_text
+from storemon_flask.services import long_runs, poll_reading, report_text
 from storemon_flask.services.computing import Progress
 from storemon_flask.services.report_text import Altered, ReportText
-from storemon_flask.services.schedule import Schedule
+from storemon_flask.services.schedule import NO_POLLS, Schedule
 from storemon_flask.services.shaped import range_in_zone, small_parts
 from storemon_flask.services.shapes import Shape
-from storemon_flask.storage import polls
 
 COLUMNS: Final = (
     "store_id", "name", "group", "timezone", "start", "end", "down_minutes",
@@ -41,11 +40,11 @@ def compute(
     found: list[Outages] = []
     read = 0
     for place, part in small_parts(plan, max(1, _STORE_DAYS // days)):
-        heard = polls.read(connection, part.number, from_us, as_of_us)
-        read += len(heard)
-        fleet = plan.fleet(part, heard, np.empty(0, dtype=np.int64))
+        fleet = plan.fleet(part, NO_POLLS, np.empty(0, dtype=np.int64))
+        opened = openings.build(fleet, from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US)
+        heard, count = poll_reading.read(connection, part.number, from_us, as_of_us, rules, opened)
+        read += count
         if last_us > first_us and len(part.number):
-            opened = openings.build(fleet, from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US)
             begin, end = (np.array(column, dtype=np.int64)[part.zone_of] for column in zip(*ranges, strict=True))
             spoken = evidence.gather(heard, opened, rules)
             mine, more = long_runs.whole_outages(

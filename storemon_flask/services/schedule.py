@@ -24,7 +24,7 @@ STORES_PER_PART: Final = 4096
 _EVER_US: Final = 1 << 62
 _NOTHING: Final = np.empty(0, dtype=np.int64)
 # Openings do not depend on polls.
-_NO_POLLS: Final = Polls(_NOTHING, _NOTHING, _NOTHING.astype(bool))
+NO_POLLS: Final = Polls(_NOTHING, _NOTHING, _NOTHING.astype(bool))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +82,7 @@ class Schedule:
         key = (as_of_us // DAY_US, calculation.evidence_from(as_of_us, rules) // DAY_US)
         known = self._opened.get(id(part))
         if known is None or known[0] != key:
-            known = (key, calculation.openings_for(self.fleet(part, _NO_POLLS, _NOTHING), as_of_us, rules))
+            known = (key, calculation.openings_for(self.fleet(part, NO_POLLS, _NOTHING), as_of_us, rules))
             self._opened[id(part)] = known
         return known[1]
 

@@ -12,14 +12,14 @@ from storemon_flask.core.periods import Periods
 from storemon_flask.core.zones import LocalClock
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, Ints, Rules
+from storemon_flask.services import poll_reading
 from storemon_flask.services.computing import Progress
-from storemon_flask.services.schedule import Part, Schedule
+from storemon_flask.services.schedule import NO_POLLS, Part, Schedule
 from storemon_flask.services.shapes import Shape, Window
-from storemon_flask.storage import polls
 
 # As many polls as about this many store-days have are read at once.
 _STORE_DAYS: Final = 60_000
-_NO_POLLS: Final = np.empty(0, dtype=np.int64)
+_NOTHING: Final = np.empty(0, dtype=np.int64)
 
 
 # Measured periods, a column each: `place` is the store's in the plan, `window` that in the shape; `start_us` and `end_us`;
@@ -47,7 +47,7 @@ def compute(
     spans = _spans_of_zones(plan, shape, as_of_us)
     edges = [found for found in spans if len(found[0])]
     if not edges or not plan.columns.order.size:
-        return dict.fromkeys(("place", *_EDGES, *calculation.MEASURES), _NO_POLLS), 0
+        return dict.fromkeys(("place", *_EDGES, *calculation.MEASURES), _NOTHING), 0
     first_us = min(int(found[0].min()) for found in edges)
     last_us = min(max(int(found[1].max()) for found in edges), as_of_us)
     parts = []
@@ -85,7 +85,7 @@ def _spans_of_zones(plan: Schedule, shape: Shape, as_of_us: int) -> list[_Spans]
                 one = (np.array([value], dtype=np.int64) for value in (first, max(first, last), place, 0, 0))
                 columns.append(tuple(one))  # type: ignore[arg-type]
         found.append(
-            tuple(np.concatenate(parts) for parts in zip(*columns, strict=True)) if columns else (_NO_POLLS,) * 5
+            tuple(np.concatenate(parts) for parts in zip(*columns, strict=True)) if columns else (_NOTHING,) * 5
         )
     return found  # type: ignore[return-value]
 
@@ -122,9 +122,9 @@ def _part(
     from_us = max(first_us - rules.farthest_us, 0)
     # Polls after the range draw the line that ends the last stretch in it; they need their openings too.
     to_us = min(last_us + 2 * rules.farthest_us, as_of_us)
-    heard = polls.read(connection, part.number, from_us, to_us)
-    fleet = plan.fleet(part, heard, _NO_POLLS)
+    fleet = plan.fleet(part, NO_POLLS, _NOTHING)
     opened = openings.build(fleet, from_us // DAY_US * DAY_US, (to_us // DAY_US + 1) * DAY_US)
+    heard, count = poll_reading.read(connection, part.number, from_us, to_us, rules, opened)
     spoken = evidence.gather(heard, opened, rules)
     of_zone = [np.flatnonzero(part.zone_of == zone) for zone in range(len(plan.zone_names))]
     store = np.concatenate([np.repeat(mine, len(found[0])) for mine, found in zip(of_zone, spans, strict=True)])
@@ -134,7 +134,7 @@ def _part(
     }
     asked = Periods(store, rows["start_us"], rows["end_us"])
     measures = calculation.measure(opened, spoken, asked, as_of_us)
-    return {"place": store + place, **rows, **measures}, len(heard)
+    return {"place": store + place, **rows, **measures}, count
 
 
 def too_many(rows: int, most: int) -> Unprocessable:

@@ -8,17 +8,18 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.core import timeline
+from storemon_flask.core import evidence, openings, timeline
 from storemon_flask.core.openings import Openings
 from storemon_flask.core.timeline import Outages, Stretches, Timeline
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, WEEK_US, Bools, Polls, Rules
-from storemon_flask.services import live, long_runs, schedule, store_list
+from storemon_flask.services import live, long_runs, poll_reading, schedule, store_list
 from storemon_flask.services.live import Moment
 from storemon_flask.services.report_text import instant_text
 from storemon_flask.storage import polls
 from storemon_flask.storage.db import Database
 
+_NOTHING: Final = np.empty(0, dtype=np.int64)
 # Entered while much is computed at once.
 Slot = Callable[[], AbstractContextManager[None]]
 DEFAULT_US: Final = WEEK_US
@@ -80,7 +81,9 @@ def of_store(
             _refuse_many(connection, int(part.number[0]), from_us, to_us, most_polls)
         if count > _MANY_POLLS:
             stack.enter_context(slot())
-        heard = polls.read(connection, part.number, heard_from_us, moment.as_of_us)
+        days = (heard_from_us // DAY_US * DAY_US, (moment.as_of_us // DAY_US + 1) * DAY_US)
+        opened = openings.build(plan.fleet(part, schedule.NO_POLLS, _NOTHING), *days)
+        heard, _ = poll_reading.read(connection, part.number, heard_from_us, moment.as_of_us, rules, opened)
         fleet = plan.fleet(part, heard, heard.instant_us[-1:] if len(heard) else np.full(1, -1))
         found = timeline.of(fleet, from_us, to_us, moment.as_of_us, rules)
         # The outage that the range begins in is told whole, however long it is.
@@ -96,7 +99,9 @@ def of_store(
             rules,
         )
         found = replace(found, outages=outages.picked((outages.start_us < to_us) & (outages.end_us > from_us)))
-        return _told(store_id, plan.zone_of_store[0], moment, from_us, to_us, found, heard)
+        # What was thinned is read again, for the range alone.
+        made = polls.read(connection, part.number, from_us, to_us - 1) if heard.weight is not None else heard
+        return _told(store_id, plan.zone_of_store[0], moment, from_us, to_us, found, made)
 
 
 def _range(from_us: int | None, to_us: int | None, as_of_us: int) -> tuple[int, int]:
@@ -143,6 +148,6 @@ def _told(
         found.stretches,
         found.outages,
         made,
-        np.isin(made.instant_us, found.evidence.instant_us),
+        evidence.counting(made, found.whole_openings),
         {name: int(values[0]) for name, values in sums.items()},
     )

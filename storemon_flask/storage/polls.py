@@ -106,6 +106,26 @@ def read_in_pieces(
         yield first, stop, _polls(rows[begin:end], number[first:stop], first_us, last_us, complete_from_us)
 
 
+def read_in_batches(
+    connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
+) -> Iterator[Polls]:
+    """The same in batches of about `most` polls or fewer, one at least: each has whole weeks of stores, by store, then by time."""
+    complete_from_us = _complete_from(connection)
+    first_us = max(first_us, complete_from_us)
+    rows: list[tuple[int, bytes, int]] = []
+    size = 0
+    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
+        for store, blob in _rows(connection, week, number):
+            if size + len(blob) > most * _PACKED.itemsize and rows:
+                rows.sort(key=lambda row: row[0])
+                yield _polls(rows, number, first_us, last_us, complete_from_us)
+                rows, size = [], 0
+            rows.append((store, blob, week))
+            size += len(blob)
+    rows.sort(key=lambda row: row[0])
+    yield _polls(rows, number, first_us, last_us, complete_from_us)
+
+
 def _complete_from(connection: sqlite3.Connection) -> int:
     instant_us = stores.complete_from(connection)
     return EVER_US if instant_us is None else instant_us
