@@ -67,6 +67,18 @@ class Rectangle:
         """One field's bytes."""
         return self.data[self.start[place, column] : self.end[place, column]]
 
+    def texts(self, rows: Ints, column: int, width: int) -> NDArray[np.bytes_]:
+        """One field of these rows, cut to `width` bytes, of which eight must be the divisor."""
+        found = np.zeros(len(rows), dtype=f"S{width}")
+        safe = rows < self.safe
+        start, length = self.start[rows[safe], column], self.end[rows[safe], column] - self.start[rows[safe], column]
+        words = self.words(start, width // 8) if len(start) else np.empty((width // 8, 0), np.uint64)
+        for number, word in enumerate(words):
+            word &= MASKS[np.clip(length - 8 * number, 0, 8)]
+        found[safe] = np.ascontiguousarray(words.T).view(f"S{width}").reshape(-1)
+        found[~safe] = [self.field(row, column) for row in rows[~safe].tolist()]
+        return found
+
     def words(self, start: Ints, count: int) -> Words:
         """`count` little-endian words from each byte of `start` on, as an array of `count` x rows.
 

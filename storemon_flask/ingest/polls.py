@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
 from storemon_flask.ingest.plain import PlainBlock
 from storemon_flask.ingest.records import Record
-from storemon_flask.ingest.rejects import RejectLog
+from storemon_flask.ingest.rejects import Reasons, RejectLog, Rejects, Texts
 from storemon_flask.ingest.values import BadValue
 from storemon_flask.model import Bools, Ints, Reject
 
@@ -44,10 +44,10 @@ class PollBlock:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What became of one block: the good rows, and the bad ones in the order they stand."""
+    """What became of one block, or a part of one: the good rows, and the bad ones in the order they stand."""
 
     polls: PollBlock
-    rejects: list[Reject]
+    rejects: Rejects
 
 
 def read(
@@ -58,36 +58,30 @@ def read(
     `latest_us` is the newest instant a poll may have. `road` is `bytes`, `pandas` or `rows`, the last for every block.
     """
     parser = _Parser(header, latest_us, road)
-    pending: deque[Future[_Read]] = deque()
+    pending: deque[Future[list[_Read]]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
         for block in reader:
-            found = plain.plain_block(block, header) if road != "rows" else None
-            if found is not None:
-                if block.last and not pending:
-                    yield _logged(parser.plain(found), log)
-                    continue
-                pending.append(pool.submit(parser.plain, found))
-                if len(pending) > _READERS + 1:
-                    yield _logged(pending.popleft().result(), log)
+            if block.last and not pending:
+                yield from _logged(parser.block(block), log)
                 continue
-            while pending:
-                yield _logged(pending.popleft().result(), log)
-            yield _logged(parser.exact(block), log)
+            pending.append(pool.submit(parser.block, block))
+            if len(pending) > _READERS + 1:
+                yield from _logged(pending.popleft().result(), log)
         while pending:
-            yield _logged(pending.popleft().result(), log)
+            yield from _logged(pending.popleft().result(), log)
 
 
 def read_records(batches: Iterable[list[Record]], latest_us: int, log: RejectLog) -> Iterator[PollBlock]:
     """The same of rows that come as records with the feed's fields in order."""
     parser = _Parser(Header("polls", 3, (0, 1, 2)), latest_us, "rows")
     for batch in batches:
-        yield _logged(parser.rows(batch), log)
+        yield from _logged([parser.rows(batch)], log)
 
 
-def _logged(found: _Read, log: RejectLog) -> PollBlock:
-    for reject in found.rejects:
-        log.add(reject.line, reject.reason, reject.text)
-    return found.polls
+def _logged(found: list[_Read], log: RejectLog) -> Iterator[PollBlock]:
+    for read in found:
+        log.add_all(read.rejects)
+        yield read.polls
 
 
 class _Parser:
@@ -96,15 +90,21 @@ class _Parser:
     def __init__(self, header: Header, latest_us: int, road: str) -> None:
         self._header = header
         self._latest_us = latest_us
-        self._plain = self._by_bytes if road == "bytes" else self._by_pandas
+        self._plain = {"bytes": self._by_bytes, "pandas": self._by_pandas}.get(road)
         self._ids = DistinctTexts(values.store_id)
         self._words = DistinctTexts(values.status)
 
-    def plain(self, block: PlainBlock) -> _Read:
-        """A block by the fast reader or, where that declines, row by row."""
-        return self._plain(block) or self.exact(block.block)
+    def block(self, block: Block) -> list[_Read]:
+        """A block, by the fast reader as far as it can."""
+        if self._plain is None or block.problem or block.one:
+            return [self._exact(block)]
+        plain_block = plain.as_it_stands(block)
+        found = None if plain_block is None else self._plain(plain_block)
+        if found is not None:
+            return [found]
+        return [self._plain(part) or self._exact(part.block) for part in plain.cleaned(block, self._header)]
 
-    def exact(self, block: Block) -> _Read:
+    def _exact(self, block: Block) -> _Read:
         """The block row by row."""
         return self.rows(block.records(self._header))
 
@@ -124,7 +124,7 @@ class _Parser:
             store.append(codes.setdefault(store_id, len(codes)))
             instant.append(instant_us)
             active.append(is_active)
-        return _Read(_columns(codes, store, instant, active, len(store) + len(rejects)), rejects)
+        return _Read(_columns(codes, store, instant, active, len(store) + len(rejects)), Rejects.of(rejects))
 
     def _values(self, record: Record) -> tuple[str, int, bool]:
         """The same of a record, which may have a problem."""
@@ -142,26 +142,20 @@ class _Parser:
         return store_id, instant, values.status(fields[status_at])
 
     def _by_bytes(self, block: PlainBlock) -> _Read | None:
+        """None when rows have different lengths, or a line is blank."""
+        if not block.data:
+            return _Read(_columns({}, [], [], [], len(block.rejects)), block.rejects)
         found = byte_road.rectangle(block.data, self._header.width)
         if found is None:
             return None
         id_at, instant_at, status_at = self._header.columns
         store, status = self._ids.codes(found, id_at), self._words.codes(found, status_at)
-        instant, good = found.instants(instant_at)
-        unread = np.flatnonzero(~good)
-        if len(unread) > len(good) // 8:
+        instant, read = found.instants(instant_at)
+        unread = np.flatnonzero(~read)
+        if len(unread) > len(read) // 8:
             # Another spelling than the usual one: a column at a time still, and only the rest row by row.
-            column = np.array([found.field(row, instant_at) for row in unread.tolist()], dtype=f"S{instants.WIDTH}")
-            instant[unread], good[unread] = instants.read_column(column)
-        active = np.array([word is True for word in self._words.values] + [False])[status]
-        good &= (store >= 0) & (status >= 0) & (instant <= self._latest_us)
-        for seen, codes in ((self._ids, store), (self._words, status)):
-            if seen.bad.any():
-                good &= ~seen.bad[codes]
-        doubtful = np.flatnonzero(~good).tolist()
-        texts = [found.row(place).decode("utf-8") for place in doubtful]
-        rows = dict(zip(doubtful, texts, strict=True))
-        return self._finished(block, rows, self._ids.values, self._ids.code_of, store, instant, active, good)
+            instant[unread], read[unread] = instants.read_column(found.texts(unread, instant_at, instants.WIDTH))
+        return self._finished(block, _Columns(found.row, store, status, instant, read, self._ids, self._words))
 
     def _by_pandas(self, block: PlainBlock) -> _Read | None:
         """None when rows have different lengths, or a line is blank."""
@@ -195,78 +189,105 @@ class _Parser:
             )
         except pd.errors.ParserError:
             return None
-        ids, store = _distinct(pd.factorize(frame[id_at].to_numpy()), values.store_id)
-        bad_ids = _bad(ids)
-        words, status = _distinct(pd.factorize(frame[status_at].to_numpy()), values.status)
-        instant, good = instants.read_column(frame[instant_at].to_numpy())
-        active = np.array([word is True for word in words])[status]
-        good &= (instant <= self._latest_us) & ~bad_ids[store] & ~_bad(words)[status]
+        ids, store = _factorized(pd.factorize(frame[id_at].to_numpy()), values.store_id)
+        words, status = _factorized(pd.factorize(frame[status_at].to_numpy()), values.status)
+        texts = frame[instant_at].to_numpy()
+        instant, read = instants.read_column(texts)
+        return self._finished(block, _Columns(_lines(data), store, status, instant, read, ids, words))
 
-        def another(store_id: str) -> int:
-            ids.append(store_id)
-            return len(ids) - 1
-
-        doubtful = np.flatnonzero(~good).tolist()
-        rows = dict(zip(doubtful, _lines(data, doubtful), strict=True))
-        return self._finished(block, rows, ids, another, store, instant, active, good)
-
-    def _finished(
-        self,
-        block: PlainBlock,
-        doubtful: dict[int, str],
-        ids: list[Any],
-        code_of: Callable[[str], int],
-        store: Ints,
-        instant: Ints,
-        active: Bools,
-        good: Bools,
-    ) -> _Read:
-        """The columns of a plain block, after its doubtful rows have been read one by one; `doubtful` has their texts by row."""
-        bad_rows, reasons = [], []
-        for row, text in doubtful.items():
+    def _finished(self, block: PlainBlock, columns: "_Columns") -> _Read:
+        """What became of the rows of a plain block, of which a fast reader read the columns."""
+        store, instant, ids = columns.store, columns.instant, columns.ids
+        words = np.array([word is True for word in columns.words.values] + [False])
+        # Beyond any code: a row that is not certain has -1.
+        active = words[columns.status]
+        certain = (store >= 0) & (columns.status >= 0)
+        certain[list(block.records)] = False
+        reasons = Reasons(len(store))
+        reasons.of_codes(certain & ids.bad[store], store, ids)
+        self._read_instants(columns, np.flatnonzero(certain & ~columns.read & reasons.none), reasons)
+        reasons.give(certain & reasons.none & (instant > self._latest_us), values.INSTANT_FUTURE)
+        reasons.of_codes(certain & reasons.none & columns.words.bad[columns.status], columns.status, columns.words)
+        for row in np.flatnonzero(~certain).tolist():
             record = block.records.get(row)
             try:
                 store_id, instant[row], active[row] = (
-                    self._values(record) if record is not None else self._fields(text.split(","))
+                    self._values(record) if record is not None else self._fields(columns.row(row).decode().split(","))
                 )
             except BadValue as bad:
-                bad_rows.append(row)
-                reasons.append(str(bad))
-                continue
-            good[row] = True
-            store[row] = code_of(store_id)
-        texts = block.texts(bad_rows) if block.block.quoted else [doubtful[row] for row in bad_rows]
-        lines = block.lines(np.array(bad_rows, dtype=np.int64)).tolist()
-        rejects = [Reject(*row) for row in zip(lines, reasons, texts, strict=True)]
-        if rejects:
-            store, instant, active = store[good], instant[good], active[good]
-        return _Read(PollBlock(ids, store, instant, active, len(good)), rejects)
+                reasons.give(row, str(bad))
+            else:
+                store[row] = ids.code_of(store_id)
+        bad_rows = np.flatnonzero(~reasons.none)
+        good = reasons.none if len(bad_rows) else slice(None)
+        rejects = Rejects(
+            block.lines(bad_rows),
+            reasons.code[bad_rows],
+            reasons.texts,
+            lambda number: block.text(int(bad_rows[number]), columns.row(int(bad_rows[number]))),
+        )
+        polls = PollBlock(ids.values, store[good], instant[good], active[good], len(store) + len(block.rejects))
+        return _Read(polls, block.rejects.merged(rejects))
+
+    def _read_instants(self, columns: "_Columns", rows: Ints, reasons: "Reasons") -> None:
+        """Read the timestamps of these rows one by one, each text once."""
+        known: dict[bytes, int | str] = {}
+        at = self._header.columns[1]
+        for row in rows.tolist():
+            text = columns.row(row).split(b",")[at]
+            if text not in known:
+                try:
+                    known[text] = values.instant(text.decode())
+                except BadValue as bad:
+                    known[text] = str(bad)
+            found = known[text]
+            if isinstance(found, str):
+                reasons.give(row, found)
+            else:
+                columns.instant[row] = found
 
 
-def _lines(data: bytes, places: list[int]) -> list[str]:
-    """Those lines of a plain block, without their breaks."""
-    if not places:
-        return []
+class _Columns(NamedTuple):
+    """The rows of a block as a fast reader read them: codes of id and status, -1 where it is not certain; which instants it read."""
+
+    row: Callable[[int], bytes]
+    store: Ints
+    status: Ints
+    instant: Ints
+    read: Bools
+    ids: Texts
+    words: Texts
+
+
+class _Factorized:
+    """The distinct texts of a column of one block, each read once."""
+
+    def __init__(self, texts: Any, read: Callable[[str], Any]) -> None:
+        self.values: list[Any] = []
+        for text in texts:
+            try:
+                self.values.append(read(text))
+            except BadValue as bad:
+                self.values.append(bad)
+        self.bad = np.array([isinstance(value, BadValue) for value in self.values], dtype=bool)
+
+    def code_of(self, value: Any) -> int:
+        """The code of a value that a doubtful row turned out to have."""
+        self.values.append(value)
+        return len(self.values) - 1
+
+
+def _lines(data: bytes) -> Callable[[int], bytes]:
+    """Each line of a plain block, without its break."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     starts, ends = np.concatenate([[0], ends + 1]), np.append(ends, len(data))
-    return [data[starts[place] : ends[place]].removesuffix(b"\r").decode("utf-8") for place in places]
+    return lambda row: data[starts[row] : ends[row]].removesuffix(b"\r")
 
 
-def _distinct(factorized: tuple[Any, Any], read: Callable[[str], Any]) -> tuple[list[Any], Ints]:
-    """A column's distinct texts, each read once (a bad one is its `BadValue`), and a code per row."""
+def _factorized(factorized: tuple[Any, Any], read: Callable[[str], Any]) -> tuple[_Factorized, Ints]:
+    """A column's distinct texts and a code per row."""
     codes, texts = factorized
-    found: list[Any] = []
-    for text in texts:
-        try:
-            found.append(read(text))
-        except BadValue as bad:
-            found.append(bad)
-    return found, codes.astype(np.int64)
-
-
-def _bad(found: list[Any]) -> Bools:
-    """For each code, whether its text is a bad value."""
-    return np.array([isinstance(value, BadValue) for value in found], dtype=bool)
+    return _Factorized(texts, read), codes.astype(np.int64)
 
 
 def _columns(codes: dict[str, int], store: list[int], instant: list[int], active: list[bool], rows: int) -> PollBlock:

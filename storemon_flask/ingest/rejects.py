@@ -1,11 +1,106 @@
 """The rows of a file that could not be used: counted exactly by reason, the first of them kept whole."""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from storemon_flask.model import Reject
+import numpy as np
+
+from storemon_flask.model import Bools, Ints, Reject
 
 KEPT_PER_LOAD = 10_000
 TEXT_CHARACTERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rejects:
+    """Rows of a block that cannot be used: the line of each, and its reason as an index of `reasons`.
+
+    `text(number)` makes the text of one of them: of most rejects nobody ever asks for it.
+    """
+
+    line: Ints
+    reason: Ints
+    reasons: list[str]
+    text: Callable[[int], str]
+
+    @staticmethod
+    def none() -> "Rejects":
+        """No rejects."""
+        return Rejects.of([])
+
+    @staticmethod
+    def of(rejects: list[Reject]) -> "Rejects":
+        """Those that were found one by one."""
+        codes: dict[str, int] = {}
+        reason = [codes.setdefault(reject.reason, len(codes)) for reject in rejects]
+        lines = [reject.line for reject in rejects]
+        return Rejects(
+            np.array(lines, dtype=np.int64),
+            np.array(reason, dtype=np.int64),
+            list(codes),
+            lambda number: rejects[number].text,
+        )
+
+    def __len__(self) -> int:
+        return len(self.line)
+
+    def merged(self, other: "Rejects") -> "Rejects":
+        """These and others of the same block, in the order in which they stand."""
+        if not len(other):
+            return self
+        if not len(self):
+            return other
+        line = np.concatenate([self.line, other.line])
+        order = np.argsort(line, kind="stable")
+        reason = np.concatenate([self.reason, other.reason + len(self.reasons)])[order]
+
+        def text(number: int) -> str:
+            found = int(order[number])
+            return self.text(found) if found < len(self) else other.text(found - len(self))
+
+        return Rejects(line[order], reason, [*self.reasons, *other.reasons], text)
+
+
+class Texts(Protocol):
+    """The distinct texts of a column: what each was read as, whether that is a `BadValue`, and the code of another value."""
+
+    values: list[Any]
+    bad: Bools
+
+    def code_of(self, value: Any) -> int:
+        """Return the code of a value that a doubtful row turned out to have."""
+
+
+class Reasons:
+    """Why the rows of a block are rejected: an index of `texts` for each, -1 for none."""
+
+    def __init__(self, rows: int) -> None:
+        self.texts: list[str] = []
+        self.code = np.full(rows, -1, dtype=np.int64)
+        self.none = np.ones(rows, dtype=bool)
+        self._codes: dict[str, int] = {}
+
+    def give(self, rows: int | Bools, reason: str) -> None:
+        """These rows are rejected for that reason."""
+        self.code[rows] = self._code(reason)
+        self.none[rows] = False
+
+    def of_codes(self, rows: Bools, codes: Ints, texts: Texts) -> None:
+        """These rows are rejected because of the text that they have in a column."""
+        if not rows.any():
+            return
+        distinct, place = np.unique(codes[rows], return_inverse=True)
+        reasons = np.array([self._code(str(texts.values[code])) for code in distinct.tolist()])
+        self.code[rows] = reasons[place]
+        self.none[rows] = False
+
+    def _code(self, reason: str) -> int:
+        if reason not in self._codes:
+            self._codes[reason] = len(self.texts)
+            self.texts.append(reason)
+        return self._codes[reason]
 
 
 class Room:
@@ -29,6 +124,20 @@ class RejectLog:
         if self._room.left > 0:
             self._room.left -= 1
             self.kept.append(Reject(line, reason, text[:TEXT_CHARACTERS]))
+
+    def add_all(self, rejects: Rejects) -> None:
+        """Rows of a block that cannot be used, in the order they stand."""
+        reasons, first, counts = np.unique(rejects.reason, return_index=True, return_counts=True)
+        # In the order in which they are met first, as one by one.
+        for place in np.argsort(first).tolist():
+            self.reasons[rejects.reasons[reasons[place]]] += int(counts[place])
+        take = min(self._room.left, len(rejects))
+        self._room.left -= take
+        lines, codes = rejects.line[:take].tolist(), rejects.reason[:take].tolist()
+        self.kept += [
+            Reject(line, rejects.reasons[code], rejects.text(number)[:TEXT_CHARACTERS])
+            for number, (line, code) in enumerate(zip(lines, codes, strict=True))
+        ]
 
     def forget(self) -> None:
         """The file could not be read after all: its rejects give their room back."""

@@ -9,13 +9,13 @@ from typing import Any, Final
 import numpy as np
 
 from storemon_flask.errors import DataError
-from storemon_flask.ingest import byte_road, values
+from storemon_flask.ingest import byte_road, plain, records, values
 from storemon_flask.ingest.blocks import Block, BlockReader
 from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
-from storemon_flask.ingest.plain import plain_block
+from storemon_flask.ingest.plain import PlainBlock
 from storemon_flask.ingest.records import Record
-from storemon_flask.ingest.rejects import RejectLog
+from storemon_flask.ingest.rejects import Reasons, RejectLog, Rejects
 from storemon_flask.ingest.values import BadValue, DaysOfWeek
 from storemon_flask.model import Ints
 
@@ -61,10 +61,7 @@ def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str],
     """
     feed = _Feed(header, log, spoiled, days)
     for block in reader:
-        # In these feeds a file with quotes is small enough to be read row by row.
-        plain = None if block.quoted else plain_block(block, header)
-        found = byte_road.rectangle(plain.data, header.width) if plain is not None else None
-        yield feed.exact(block.records(header)) if found is None else feed.by_bytes(block, found)
+        yield from feed.block(block)
     _check(days)
 
 
@@ -88,6 +85,7 @@ class _Feed:
     """One file being read: the distinct texts of its fields."""
 
     def __init__(self, header: Header, log: RejectLog, spoiled: set[str], days: DaysOfWeek) -> None:
+        self._header = header
         self._at = header.columns
         self._readers = list(_READERS[header.feed])
         self._days = days if header.feed == "hours" else None
@@ -97,28 +95,76 @@ class _Feed:
         self._log = log
         self._spoiled = spoiled
 
-    def by_bytes(self, block: Block, found: byte_road.Rectangle) -> Rows:
+    def block(self, block: Block) -> Iterator[Rows]:
+        """The good rows of a block, a part at a time."""
+        if block.problem or block.one:
+            yield self.exact(block.records(self._header))
+            return
+        as_it_stands = plain.as_it_stands(block)
+        found = None if as_it_stands is None else byte_road.rectangle(block.data, self._header.width)
+        if as_it_stands is not None and found is not None:
+            yield self._by_bytes(as_it_stands, found)
+            return
+        for part in plain.cleaned(block, self._header):
+            found = byte_road.rectangle(part.data, self._header.width) if part.data else None
+            if found is not None:
+                yield self._by_bytes(part, found)
+            else:
+                self._spoil(part)
+                self._log.add_all(part.rejects)
+
+    def _by_bytes(self, block: PlainBlock, found: byte_road.Rectangle) -> Rows:
         """A plain block; rows that are not certain are read one by one."""
+        self._spoil(block)
         codes = [
             column.codes(found, at) if at >= 0 else np.full(len(found), column.code_of(read("")))
             for column, at, read in zip(self._columns, self._at, self._readers, strict=True)
         ]
-        good = np.ones(len(found), dtype=bool)
+        certain = np.all([code >= 0 for code in codes], axis=0)
+        certain[list(block.records)] = False
+        reasons = Reasons(len(found))
         for column, code in zip(self._columns, codes, strict=True):
-            good &= (code >= 0) & ~column.bad[code]
-        for place in np.flatnonzero(~good).tolist():
-            text = found.row(place).decode("utf-8")
-            row = self._row(text.split(","), block.line + place, text)
-            if row is not None:
-                good[place] = True
-                for code, value in zip(codes, row, strict=True):
-                    code[place] = value
+            reasons.of_codes(certain & reasons.none & column.bad[code], code, column)
+        ids, stores = self._columns[0], codes[0]
+        for code in np.unique(stores[certain & ~reasons.none & ~ids.bad[stores]]).tolist():
+            self._spoiled.add(ids.values[code])
+        for row in np.flatnonzero(~certain).tolist():
+            read = self._row(block.records.get(row) or Record(0, found.row(row).decode().split(","), ""))
+            if isinstance(read, str):
+                reasons.give(row, read)
+                continue
+            for code, value in zip(codes, read, strict=True):
+                code[row] = value
+        bad = np.flatnonzero(~reasons.none)
+        rejects = Rejects(
+            block.lines(bad),
+            reasons.code[bad],
+            reasons.texts,
+            lambda number: block.text(bad[number], found.row(bad[number])),
+        )
+        self._log.add_all(block.rejects.merged(rejects))
+        good = reasons.none
+        start, stop = (found.start[:, 0], found.end[:, -1]) if block.rows is None else block.rows[:2]
         return Rows(
             [column.values for column in self._columns],
             [code[good] for code in codes],
-            block.line + np.flatnonzero(good),
-            _texts(found.data, found.start[good, 0], found.end[good, -1]),
+            block.lines(np.flatnonzero(good)),
+            _texts(block.block.data, start[good], stop[good]),
         )
+
+    def _spoil(self, block: PlainBlock) -> None:
+        """Add the stores of which a row has the wrong shape, as far as it names them."""
+        if block.rejected is None:
+            return
+        data, seen = block.block.data, set()
+        at = self._at[0]
+        for start, stop in zip(block.rejected.start.tolist(), block.rejected.stop.tolist(), strict=True):
+            # The fields up to the store's, and the quotes that they may have.
+            head = data[start:stop] if b'"' in data else data[start:stop].split(b",", at + 1)[at : at + 1]
+            key = head if isinstance(head, bytes) else b"".join(head)
+            if key not in seen:
+                seen.add(key)
+                self._row(records.parse(data[start:stop], 0, self._header.width, self._header.columns))
 
     def exact(self, found_records: Iterable[Record]) -> Rows:
         """The records one by one."""
@@ -126,11 +172,13 @@ class _Feed:
         lines: list[int] = []
         texts: list[str] = []
         for record in found_records:
-            row = self._row(record.fields, record.line, record.text, record.problem)
-            if row is not None:
-                rows.append(row)
-                lines.append(record.line)
-                texts.append(record.text)
+            row = self._row(record)
+            if isinstance(row, str):
+                self._log.add(record.line, row, record.text)
+                continue
+            rows.append(row)
+            lines.append(record.line)
+            texts.append(record.text)
         table = np.array(rows, dtype=np.int64).reshape(len(rows), len(self._columns))
         return Rows(
             [column.values for column in self._columns],
@@ -139,14 +187,15 @@ class _Feed:
             _packed(texts),
         )
 
-    def _row(self, fields: list[str], line: int, text: str, problem: str = "") -> list[int] | None:
-        """The codes of a row's values; None, and a reject, when the row has a problem or one of them is bad."""
+    def _row(self, record: Record) -> list[int] | str:
+        """The codes of a row's values; the reason, when the row has a problem or one of them is bad."""
         read: list[Any] = []
+        fields, problem = record.fields, record.problem
         if self._days is not None and not problem:
             self._days.see(fields[self._at[_DAY]])
         if problem and not fields:
             # Not a row, but most often it still says whose row it was meant to be.
-            fields = [field.strip(' "') for field in text.split(",")]
+            fields = [field.strip(' "') for field in record.text.split(",")]
         try:
             for reader, at in zip(self._readers, self._at, strict=True):
                 if problem and (read or at >= len(fields)):
@@ -157,8 +206,7 @@ class _Feed:
         except BadValue as bad:
             if read and "\ufffd" not in read[0]:
                 self._spoiled.add(read[0])
-            self._log.add(line, problem or str(bad), text)
-            return None
+            return problem or str(bad)
         return [column.code_of(value) for column, value in zip(self._columns, read, strict=True)]
 
 
