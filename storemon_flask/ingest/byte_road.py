@@ -49,7 +49,7 @@ class Rectangle:
         self.start = start
         self.end = end
         # The rows whose words all lie within the block.
-        self.safe = int(np.searchsorted(end[:, -1], len(data) - _OVERHANG))
+        self.safe = int(np.searchsorted(end[:, -1], len(data) - _OVERHANG)) if len(end) else 0
 
     def __len__(self) -> int:
         return len(self.start)
@@ -147,13 +147,14 @@ class _Tables(NamedTuple):
 class DistinctTexts:
     """The distinct texts of one column of a file, each read once. Safe to share between threads.
 
-    `values[code]` is what the validator made of the text, or the `BadValue` it raised; `bad[code]` says which. Both only
-    ever grow, so a code keeps its meaning.
+    `values[code]` is what the validator made of the text, or the `BadValue` it raised; `bad[code]` says which, and `true[code]`
+    which are True. They only ever grow, so a code keeps its meaning.
     """
 
     def __init__(self, read: Callable[[str], Any]) -> None:
         self.values: list[Any] = []
         self.bad = np.zeros(256, dtype=bool)
+        self.true = np.zeros(256, dtype=bool)
         self._read = read
         self._codes: dict[Any, int] = {}
         self._lock = threading.Lock()
@@ -259,6 +260,7 @@ class DistinctTexts:
             more = max(room, stop - room)
             # The slots are copied too: those that go with the smaller tables must never name a code beyond them.
             self.bad = np.concatenate([self.bad, np.zeros(more, dtype=bool)])
+            self.true = np.concatenate([self.true, np.zeros(more, dtype=bool)])
             self._tables = _Tables(
                 bits,
                 slots.copy(),
@@ -266,6 +268,7 @@ class DistinctTexts:
                 np.concatenate([known_hash, np.zeros(more, dtype=np.uint64)]),
             )
         self.bad[first:stop] = [isinstance(value, BadValue) for value in found]
+        self.true[first:stop] = [value is True for value in found]
         self.values += found
         return np.arange(first, stop)
 

@@ -1,7 +1,7 @@
-"""Which blocks a fast reader may try, and as what: rows of one width, without a quote that means anything.
+"""The rows and fields of a block, for a fast reader: found for all rows at once, by comparing and counting bytes.
 
-A block that is not plain as it stands is cleaned: what is wrong with the shape of a row (its number of fields, its quotes, its
-bytes) is found for all rows at once, by counting bytes, so that a file of nothing but bad rows takes little longer than a good one.
+So is what is wrong with the shape of a row (its number of fields, its quotes, its bytes): a file of nothing but bad rows takes little
+longer than a good one.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from storemon_flask.ingest import records
+from storemon_flask.ingest import byte_road, records
 from storemon_flask.ingest.blocks import Block
+from storemon_flask.ingest.byte_road import Rectangle
 from storemon_flask.ingest.feeds import Header
 from storemon_flask.ingest.records import MAX_RECORD_BYTES, Record
 from storemon_flask.ingest.rejects import Rejects
@@ -41,18 +42,18 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PlainBlock:
-    """Rows for a fast reader in `data`: no quote in them means anything, and they are UTF-8 without NUL.
+class Table:
+    """Rows of a block with their fields found, for a fast reader.
 
-    `rows` says where they stand in the block; None when `data` is all of it, a row a line. `records` has those that need their
-    quotes, by the row's number; in `data` they are rows of empty fields, which no feed accepts. `rejects` are rows of the block
-    that are not in `data`, as their shape is wrong; `rejected` is where they stand.
+    `rows` says where they stand; None when they are all of the block, a row a line. The rows of `exact` have to be read one by one:
+    a quote stands for a character in them. `rejects` are the rows of the block that are not in the table, as their shape is wrong,
+    and `rejected` is where they stand.
     """
 
     block: Block
-    data: bytes
+    fields: Rectangle
     rows: Rows | None = None
-    records: dict[int, Record] = field(default_factory=dict)
+    exact: Ints = field(default_factory=records.no_ints)
     rejects: Rejects = field(default_factory=Rejects.none)
     rejected: Rows | None = None
 
@@ -60,18 +61,19 @@ class PlainBlock:
         """The lines on which rows begin."""
         return self.block.line + rows if self.rows is None else self.rows.line[rows]
 
-    def text(self, row: int, as_read: bytes) -> str:
-        """What stands there in the file; `as_read` is what a reader found in `data`."""
+    def raw(self, row: int) -> bytes:
+        """A row as it stands in the file, without its line break."""
         if self.rows is None:
-            return records.text_of(as_read)
-        return records.text_of(self.block.data[self.rows.start[row] : self.rows.stop[row]])
+            return self.fields.row(row)
+        return self.block.data[self.rows.start[row] : self.rows.stop[row]]
+
+    def record(self, row: int, header: Header) -> Record:
+        """A row as it is read one by one."""
+        return records.parse(self.raw(row), 0, header.width, header.columns)
 
 
-def as_it_stands(block: Block) -> PlainBlock | None:
-    """The block for a fast reader: UTF-8, no quote, no NUL, a return only before a newline, no row too long; None when it is not so.
-
-    That its rows have one width is for the reader to check.
-    """
+def as_it_stands(block: Block, header: Header) -> Table | None:
+    """The block when it has no quote and no NUL, is UTF-8, and every line has as many fields as the header; None otherwise."""
     data = block.data
     if block.problem or block.one or block.quoted or b"\0" in data:
         return None
@@ -81,10 +83,11 @@ def as_it_stands(block: Block) -> PlainBlock | None:
     half = MAX_RECORD_BYTES // 2
     if any(data.find(b"\n", at, at + half) < 0 for at in range(0, len(data) - half, half)):
         return None
-    return PlainBlock(block, data) if records.is_utf8(data) else None
+    fields = byte_road.rectangle(data, header.width) if records.is_utf8(data) else None
+    return None if fields is None else Table(block, fields)
 
 
-def cleaned(block: Block, header: Header) -> Iterator[PlainBlock]:
+def cleaned(block: Block, header: Header) -> Iterator[Table]:
     """The block in parts of about a megabyte, each with the rows for a fast reader and what is wrong with the others."""
     for part in _parts(block):
         yield _cleaned(part, header)
@@ -103,27 +106,46 @@ def _parts(block: Block) -> Iterator[Block]:
             at = cut
 
 
-def _cleaned(block: Block, header: Header) -> PlainBlock:
+def _cleaned(block: Block, header: Header) -> Table:
     data, array = block.data, np.frombuffer(block.data, dtype=np.uint8)
-    rows, ends = _rows(block, array)
-    commas = _count(_outside_quotes(array == _COMMA, block.edges))
-    problem = _problems(block, array, rows, commas, header.width)
-    rejected, rows, ends = rows.chosen(problem != 0), rows.chosen(problem == 0), ends[problem == 0]
+    rows = _rows(block, array)
+    is_comma = _outside_quotes(array == _COMMA, block.edges)
+    problem = _problems(block, array, rows, _count(is_comma), header.width)
+    rejected, rows = rows.chosen(problem != 0), rows.chosen(problem == 0)
 
     def text(number: int) -> str:
         return records.text_of(data[rejected.start[number] : rejected.stop[number]])
 
     rejects = Rejects(rejected.line, problem[problem != 0], _PROBLEMS, text)
-    needed = _rows_with_meaning(block, array, rows)
-    exact = {
-        row: records.parse(data[rows.start[row] : rows.stop[row]], int(rows.line[row]), header.width, header.columns)
-        for row in np.flatnonzero(needed).tolist()
-    }
-    return PlainBlock(block, _joined(block, array, rows, ends, needed, header.width), rows, exact, rejects, rejected)
+    fields, exact = _fields(block, array, rows, np.flatnonzero(is_comma), header.width)
+    return Table(block, fields, rows, exact, rejects, rejected)
 
 
-def _rows(block: Block, array: Bytes) -> tuple[Rows, Ints]:
-    """The rows that are no blank lines, and where each ends with its line break."""
+def _fields(block: Block, array: Bytes, rows: Rows, commas: Ints, width: int) -> tuple[Rectangle, Ints]:
+    """The fields of those rows, without the quotes around them, and the rows in which a quote stands for a character."""
+    marks = np.zeros(len(array) + 1, dtype=np.int8)
+    marks[rows.start] = 1
+    marks[rows.stop] = -1
+    within = np.cumsum(marks, dtype=np.int8).view(bool)
+    commas = commas[within[commas]]
+    commas = commas.reshape(len(rows.start), width - 1)
+    start = np.column_stack([rows.start, commas + 1])
+    end = np.column_stack([commas, rows.stop])
+    exact = np.zeros(len(start), dtype=bool)
+    if len(block.edges):
+        opens = np.zeros(len(array) + 1, dtype=bool)
+        opens[block.edges[::2]] = True
+        quoted = opens[start]
+        quotes = _count(array == _QUOTE)
+        # More quotes than those around it: two stand for one.
+        exact = (quoted & (quotes[end] - quotes[start] != 2)).any(axis=1)
+        start += quoted
+        end -= quoted
+    return Rectangle(block.data, start, end), np.flatnonzero(exact)
+
+
+def _rows(block: Block, array: Bytes) -> Rows:
+    """The rows that are no blank lines."""
     data = block.data
     ends = np.concatenate([*records.record_ends(data, block.edges), np.empty(0, dtype=np.int64)])
     if not len(ends) or ends[-1] < len(data):
@@ -139,7 +161,7 @@ def _rows(block: Block, array: Bytes) -> tuple[Rows, Ints]:
     breaks = ends if not len(block.edges) else np.concatenate([*records.record_ends(data, records.no_ints())])
     line = block.line + np.searchsorted(breaks, start, side="right")
     kept = ~blank
-    return Rows(start, stop, line).chosen(kept), ends[kept]
+    return Rows(start, stop, line).chosen(kept)
 
 
 def _problems(block: Block, array: Bytes, rows: Rows, commas: NDArray[np.int32], width: int) -> Ints:
@@ -180,50 +202,6 @@ def _bytes_of_no_text(data: bytes) -> Ints:
     return places
 
 
-def _rows_with_meaning(block: Block, array: Bytes, rows: Rows) -> Bools:
-    """The rows that need their quotes: a quoted field of theirs holds a comma, a line break or a quote.
-
-    A quote within a field that is not quoted is a character like any other, unless another field of the row is quoted: that one's
-    quotes are taken out, with all others of the row.
-    """
-    needed = np.zeros(len(rows.start), dtype=bool)
-    if not len(block.edges):
-        return needed
-    opens, closes = block.edges[::2], block.edges[1::2]
-    separators = np.flatnonzero(records.is_separator(array))
-    meant = np.searchsorted(separators, opens) != np.searchsorted(separators, closes)
-    meant |= (opens > 0) & ~records.is_separator(array[np.maximum(opens - 1, 0)])
-    meant |= (closes < len(array) - 1) & ~records.is_separator(array[np.minimum(closes + 1, len(array) - 1)])
-    needed[_rows_of(opens[meant], rows)] = True
-    quotes = np.flatnonzero(array == _QUOTE)
-    if len(quotes) != len(block.edges):
-        quoted = np.zeros(len(rows.start), dtype=bool)
-        quoted[_rows_of(opens, rows)] = True
-        stray = _rows_of(np.setdiff1d(quotes, block.edges, assume_unique=True), rows)
-        needed[stray[quoted[stray]]] = True
-    return needed
-
-
-def _joined(block: Block, array: Bytes, rows: Rows, ends: Ints, exact: Bools, width: int) -> bytes:
-    """Those rows, each with a newline; without their quotes, where a field is quoted; as empty fields, where they are read exactly."""
-    written = array.copy()
-    # The last row of a file may have no line break.
-    closed = ends > rows.stop
-    breaks = ends[closed] - 1
-    written[breaks] = _LF
-    marks = np.zeros(len(array) + 1, dtype=np.int8)
-    marks[rows.start[~exact]] = 1
-    marks[rows.stop[~exact]] = -1
-    kept = np.cumsum(marks[:-1], dtype=np.int8).view(bool)
-    kept[block.edges] = False
-    kept[breaks] = True
-    for place in range(width - 1):
-        # A row of so many fields has at least so many bytes.
-        written[rows.start[exact] + place] = _COMMA
-        kept[rows.start[exact] + place] = True
-    return bytes(written[kept])
-
-
 def _outside_quotes(marks: Bools, edges: Ints) -> Bools:
     """Those of the bytes that do not stand within quotes."""
     if len(edges):
@@ -241,8 +219,8 @@ def _count(marks: Bools) -> NDArray[np.int32]:
 
 def _rows_of(places: Ints, rows: Rows) -> Ints:
     """The rows in which those places are; places in no row are left out."""
+    if not len(rows.start):
+        return records.no_ints()
     row = np.searchsorted(rows.start, places, side="right") - 1
-    within = row >= 0
-    row, places = row[within], places[within]
-    found: Ints = row[places < rows.stop[row]]
+    found: Ints = row[(row >= 0) & (places < rows.stop[np.maximum(row, 0)])]
     return found

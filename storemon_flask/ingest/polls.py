@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from storemon_flask.ingest import byte_road, instants, plain, records, values
+from storemon_flask.ingest import instants, plain, records, values
 from storemon_flask.ingest.blocks import Block, BlockReader
 from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
-from storemon_flask.ingest.plain import PlainBlock
+from storemon_flask.ingest.plain import Table
 from storemon_flask.ingest.records import Record
 from storemon_flask.ingest.rejects import Reasons, RejectLog, Rejects, Texts
 from storemon_flask.ingest.values import BadValue
@@ -26,6 +26,8 @@ from storemon_flask.model import Bools, Ints, Reject
 
 # numpy lets go of the interpreter while it computes, so two blocks are read at once; more would wait for each other.
 _READERS: Final = 2
+# Texts of up to so many bytes are compared as one number.
+_WORD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +92,19 @@ class _Parser:
     def __init__(self, header: Header, latest_us: int, road: str) -> None:
         self._header = header
         self._latest_us = latest_us
-        self._plain = {"bytes": self._by_bytes, "pandas": self._by_pandas}.get(road)
+        self._road = road
         self._ids = DistinctTexts(values.store_id)
         self._words = DistinctTexts(values.status)
 
     def block(self, block: Block) -> list[_Read]:
         """A block, by the fast reader as far as it can."""
-        if self._plain is None or block.problem or block.one:
-            return [self._exact(block)]
-        plain_block = plain.as_it_stands(block)
-        found = None if plain_block is None else self._plain(plain_block)
-        if found is not None:
-            return [found]
-        return [self._plain(part) or self._exact(part.block) for part in plain.cleaned(block, self._header)]
-
-    def _exact(self, block: Block) -> _Read:
-        """The block row by row."""
-        return self.rows(block.records(self._header))
+        if self._road == "rows" or block.problem or block.one:
+            return [self.rows(block.records(self._header))]
+        table = plain.as_it_stands(block, self._header)
+        if table is None:
+            return [self._finished(self._columns(part)) for part in plain.cleaned(block, self._header)]
+        found = self._by_pandas(table) if self._road == "pandas" else None
+        return [self._finished(found or self._columns(table))]
 
     def rows(self, found: Iterable[Record]) -> _Read:
         """Records one by one."""
@@ -141,34 +139,26 @@ class _Parser:
             raise BadValue(values.INSTANT_FUTURE)
         return store_id, instant, values.status(fields[status_at])
 
-    def _by_bytes(self, block: PlainBlock) -> _Read | None:
-        """None when rows have different lengths, or a line is blank."""
-        if not block.data:
-            return _Read(_columns({}, [], [], [], len(block.rejects)), block.rejects)
-        found = byte_road.rectangle(block.data, self._header.width)
-        if found is None:
-            return None
+    def _columns(self, table: Table) -> "_Columns":
+        """The rows of a table as far as they are read a column at a time."""
+        found = table.fields
         id_at, instant_at, status_at = self._header.columns
         store, status = self._ids.codes(found, id_at), self._words.codes(found, status_at)
         instant, read = found.instants(instant_at)
-        unread = np.flatnonzero(~read)
+        # Where the id is bad, nobody asks for the rest.
+        unread = np.flatnonzero(~read & (store >= 0) & ~self._ids.bad[store])
         if len(unread) > len(read) // 8:
             # Another spelling than the usual one: a column at a time still, and only the rest row by row.
             instant[unread], read[unread] = instants.read_column(found.texts(unread, instant_at, instants.WIDTH))
-        return self._finished(block, _Columns(found.row, store, status, instant, read, self._ids, self._words))
+        return _Columns(table, store, status, instant, read, self._ids, self._words)
 
-    def _by_pandas(self, block: PlainBlock) -> _Read | None:
-        """None when rows have different lengths, or a line is blank."""
+    def _by_pandas(self, table: Table) -> "_Columns | None":
+        """None for a block that pandas would read in another way."""
         import pandas as pd
 
-        width, data = self._header.width, block.data
-        first = data.find(b"\n") + 1 or len(data)
-        lines = records.count(data, b"\n") + (not data.endswith(b"\n"))
+        width, data = self._header.width, table.block.data
         if data.startswith(codecs.BOM_UTF8):
             # pandas would take it for the start of a file.
-            return None
-        # Too long rows after the first raise below; so, with as many commas as there should be, no row is too short.
-        if records.count(data, b",") != lines * (width - 1) or data.count(b",", 0, first) != width - 1:
             return None
         id_at, instant_at, status_at = self._header.columns
         # Columns that nobody asked for are read as one byte each and dropped.
@@ -193,64 +183,68 @@ class _Parser:
         words, status = _factorized(pd.factorize(frame[status_at].to_numpy()), values.status)
         texts = frame[instant_at].to_numpy()
         instant, read = instants.read_column(texts)
-        return self._finished(block, _Columns(_lines(data), store, status, instant, read, ids, words))
+        return _Columns(table, store, status, instant, read, ids, words)
 
-    def _finished(self, block: PlainBlock, columns: "_Columns") -> _Read:
-        """What became of the rows of a plain block, of which a fast reader read the columns."""
-        store, instant, ids = columns.store, columns.instant, columns.ids
-        words = np.array([word is True for word in columns.words.values] + [False])
-        # Beyond any code: a row that is not certain has -1.
-        active = words[columns.status]
+    def _finished(self, columns: "_Columns") -> _Read:
+        """What became of the rows of a table, of which a fast reader read the columns."""
+        table, store, instant, ids = columns.table, columns.store, columns.instant, columns.ids
+        # Of a row that is not certain it means nothing.
+        active = columns.words.true[columns.status]
         certain = (store >= 0) & (columns.status >= 0)
-        certain[list(block.records)] = False
+        certain[table.exact] = False
         reasons = Reasons(len(store))
         reasons.of_codes(certain & ids.bad[store], store, ids)
         self._read_instants(columns, np.flatnonzero(certain & ~columns.read & reasons.none), reasons)
         reasons.give(certain & reasons.none & (instant > self._latest_us), values.INSTANT_FUTURE)
         reasons.of_codes(certain & reasons.none & columns.words.bad[columns.status], columns.status, columns.words)
         for row in np.flatnonzero(~certain).tolist():
-            record = block.records.get(row)
             try:
-                store_id, instant[row], active[row] = (
-                    self._values(record) if record is not None else self._fields(columns.row(row).decode().split(","))
-                )
+                store_id, instant[row], active[row] = self._values(table.record(row, self._header))
             except BadValue as bad:
                 reasons.give(row, str(bad))
             else:
                 store[row] = ids.code_of(store_id)
         bad_rows = np.flatnonzero(~reasons.none)
-        good = reasons.none if len(bad_rows) else slice(None)
         rejects = Rejects(
-            block.lines(bad_rows),
+            table.lines(bad_rows),
             reasons.code[bad_rows],
             reasons.texts,
-            lambda number: block.text(int(bad_rows[number]), columns.row(int(bad_rows[number]))),
+            lambda number: records.text_of(table.raw(int(bad_rows[number]))),
         )
-        polls = PollBlock(ids.values, store[good], instant[good], active[good], len(store) + len(block.rejects))
-        return _Read(polls, block.rejects.merged(rejects))
+        if len(bad_rows):
+            store, instant, active = store[reasons.none], instant[reasons.none], active[reasons.none]
+        polls = PollBlock(ids.values, store, instant, active, len(reasons.none) + len(table.rejects))
+        return _Read(polls, table.rejects.merged(rejects))
 
-    def _read_instants(self, columns: "_Columns", rows: Ints, reasons: "Reasons") -> None:
+    def _read_instants(self, columns: "_Columns", rows: Ints, reasons: Reasons) -> None:
         """Read the timestamps of these rows one by one, each text once."""
-        known: dict[bytes, int | str] = {}
-        at = self._header.columns[1]
-        for row in rows.tolist():
-            text = columns.row(row).split(b",")[at]
-            if text not in known:
-                try:
-                    known[text] = values.instant(text.decode())
-                except BadValue as bad:
-                    known[text] = str(bad)
-            found = known[text]
-            if isinstance(found, str):
-                reasons.give(row, found)
-            else:
-                columns.instant[row] = found
+        if not len(rows):
+            return
+        fields, at = columns.table.fields, self._header.columns[1]
+        start, length = fields.start[rows, at], fields.end[rows, at] - fields.start[rows, at]
+        short = (length <= _WORD) & (rows < fields.safe)
+        groups: dict[bytes, Any] = {}
+        if short.any():
+            words = fields.words(start[short], 1)[0] & instants.MASKS[length[short]]
+            _, first, number = np.unique(words, return_index=True, return_inverse=True)
+            order = np.argsort(number, kind="stable")
+            for place, group in zip(
+                first.tolist(), np.split(rows[short][order], np.cumsum(np.bincount(number))[:-1]), strict=True
+            ):
+                groups[fields.field(rows[short][place], at)] = group
+        for row in rows[~short].tolist():
+            groups.setdefault(fields.field(row, at), []).append(row)
+        for text, group in groups.items():
+            try:
+                columns.instant[group] = values.instant(text.decode())
+            except BadValue as bad:
+                reasons.give(group, str(bad))
 
 
 class _Columns(NamedTuple):
     """The rows of a block as a fast reader read them: codes of id and status, -1 where it is not certain; which instants it read."""
 
-    row: Callable[[int], bytes]
+    table: Table
     store: Ints
     status: Ints
     instant: Ints
@@ -270,18 +264,12 @@ class _Factorized:
             except BadValue as bad:
                 self.values.append(bad)
         self.bad = np.array([isinstance(value, BadValue) for value in self.values], dtype=bool)
+        self.true = np.array([value is True for value in self.values], dtype=bool)
 
     def code_of(self, value: Any) -> int:
         """The code of a value that a doubtful row turned out to have."""
         self.values.append(value)
         return len(self.values) - 1
-
-
-def _lines(data: bytes) -> Callable[[int], bytes]:
-    """Each line of a plain block, without its break."""
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-    starts, ends = np.concatenate([[0], ends + 1]), np.append(ends, len(data))
-    return lambda row: data[starts[row] : ends[row]].removesuffix(b"\r")
 
 
 def _factorized(factorized: tuple[Any, Any], read: Callable[[str], Any]) -> tuple[_Factorized, Ints]:

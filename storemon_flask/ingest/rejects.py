@@ -68,6 +68,7 @@ class Texts(Protocol):
 
     values: list[Any]
     bad: Bools
+    true: Bools
 
     def code_of(self, value: Any) -> int:
         """Return the code of a value that a doubtful row turned out to have."""
@@ -82,7 +83,7 @@ class Reasons:
         self.none = np.ones(rows, dtype=bool)
         self._codes: dict[str, int] = {}
 
-    def give(self, rows: int | Bools, reason: str) -> None:
+    def give(self, rows: int | list[int] | Bools | Ints, reason: str) -> None:
         """These rows are rejected for that reason."""
         self.code[rows] = self._code(reason)
         self.none[rows] = False

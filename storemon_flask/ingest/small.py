@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 
 from storemon_flask.errors import DataError
-from storemon_flask.ingest import byte_road, plain, records, values
+from storemon_flask.ingest import plain, records, values
 from storemon_flask.ingest.blocks import Block, BlockReader
 from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
-from storemon_flask.ingest.plain import PlainBlock
+from storemon_flask.ingest.plain import Table
 from storemon_flask.ingest.records import Record
 from storemon_flask.ingest.rejects import Reasons, RejectLog, Rejects
 from storemon_flask.ingest.values import BadValue, DaysOfWeek
@@ -100,28 +100,20 @@ class _Feed:
         if block.problem or block.one:
             yield self.exact(block.records(self._header))
             return
-        as_it_stands = plain.as_it_stands(block)
-        found = None if as_it_stands is None else byte_road.rectangle(block.data, self._header.width)
-        if as_it_stands is not None and found is not None:
-            yield self._by_bytes(as_it_stands, found)
-            return
-        for part in plain.cleaned(block, self._header):
-            found = byte_road.rectangle(part.data, self._header.width) if part.data else None
-            if found is not None:
-                yield self._by_bytes(part, found)
-            else:
-                self._spoil(part)
-                self._log.add_all(part.rejects)
+        table = plain.as_it_stands(block, self._header)
+        for part in plain.cleaned(block, self._header) if table is None else (table,):
+            yield self._read(part)
 
-    def _by_bytes(self, block: PlainBlock, found: byte_road.Rectangle) -> Rows:
-        """A plain block; rows that are not certain are read one by one."""
-        self._spoil(block)
+    def _read(self, table: Table) -> Rows:
+        """The good rows of a table; those that are not certain are read one by one."""
+        self._spoil(table)
+        found = table.fields
         codes = [
             column.codes(found, at) if at >= 0 else np.full(len(found), column.code_of(read("")))
             for column, at, read in zip(self._columns, self._at, self._readers, strict=True)
         ]
         certain = np.all([code >= 0 for code in codes], axis=0)
-        certain[list(block.records)] = False
+        certain[table.exact] = False
         reasons = Reasons(len(found))
         for column, code in zip(self._columns, codes, strict=True):
             reasons.of_codes(certain & reasons.none & column.bad[code], code, column)
@@ -129,7 +121,7 @@ class _Feed:
         for code in np.unique(stores[certain & ~reasons.none & ~ids.bad[stores]]).tolist():
             self._spoiled.add(ids.values[code])
         for row in np.flatnonzero(~certain).tolist():
-            read = self._row(block.records.get(row) or Record(0, found.row(row).decode().split(","), ""))
+            read = self._row(table.record(row, self._header))
             if isinstance(read, str):
                 reasons.give(row, read)
                 continue
@@ -137,34 +129,34 @@ class _Feed:
                 code[row] = value
         bad = np.flatnonzero(~reasons.none)
         rejects = Rejects(
-            block.lines(bad),
+            table.lines(bad),
             reasons.code[bad],
             reasons.texts,
-            lambda number: block.text(bad[number], found.row(bad[number])),
+            lambda number: records.text_of(table.raw(int(bad[number]))),
         )
-        self._log.add_all(block.rejects.merged(rejects))
+        self._log.add_all(table.rejects.merged(rejects))
         good = reasons.none
-        start, stop = (found.start[:, 0], found.end[:, -1]) if block.rows is None else block.rows[:2]
+        start, stop = (found.start[:, 0], found.end[:, -1]) if table.rows is None else table.rows[:2]
         return Rows(
             [column.values for column in self._columns],
             [code[good] for code in codes],
-            block.lines(np.flatnonzero(good)),
-            _texts(block.block.data, start[good], stop[good]),
+            table.lines(np.flatnonzero(good)),
+            _texts(found.data, start[good], stop[good]),
         )
 
-    def _spoil(self, block: PlainBlock) -> None:
+    def _spoil(self, table: Table) -> None:
         """Add the stores of which a row has the wrong shape, as far as it names them."""
-        if block.rejected is None:
+        if table.rejected is None:
             return
-        data, seen = block.block.data, set()
-        at = self._at[0]
-        for start, stop in zip(block.rejected.start.tolist(), block.rejected.stop.tolist(), strict=True):
-            # The fields up to the store's, and the quotes that they may have.
-            head = data[start:stop] if b'"' in data else data[start:stop].split(b",", at + 1)[at : at + 1]
-            key = head if isinstance(head, bytes) else b"".join(head)
+        data, at = table.block.data, self._at[0]
+        seen: set[bytes] = set()
+        for start, stop in zip(table.rejected.start.tolist(), table.rejected.stop.tolist(), strict=True):
+            row = data[start:stop]
+            # The fields up to the store's say all; of a row with quotes, all of it.
+            key = row if table.block.quoted else b",".join(row.split(b",", at + 1)[: at + 1])
             if key not in seen:
                 seen.add(key)
-                self._row(records.parse(data[start:stop], 0, self._header.width, self._header.columns))
+                self._row(records.parse(row, 0, self._header.width, self._header.columns))
 
     def exact(self, found_records: Iterable[Record]) -> Rows:
         """The records one by one."""
