@@ -223,22 +223,25 @@ class _Parser:
         fields, at = columns.table.fields, self._header.columns[1]
         start, length = fields.start[rows, at], fields.end[rows, at] - fields.start[rows, at]
         short = (length <= _WORD) & (rows < fields.safe)
-        groups: dict[bytes, Any] = {}
+        # Which of the distinct texts each row has.
+        number = np.empty(len(rows), dtype=np.int64)
+        texts: list[bytes] = []
         if short.any():
-            words = fields.words(start[short], 1)[0] & instants.MASKS[length[short]]
-            _, first, number = np.unique(words, return_index=True, return_inverse=True)
-            order = np.argsort(number, kind="stable")
-            for place, group in zip(
-                first.tolist(), np.split(rows[short][order], np.cumsum(np.bincount(number))[:-1]), strict=True
-            ):
-                groups[fields.field(rows[short][place], at)] = group
-        for row in rows[~short].tolist():
-            groups.setdefault(fields.field(row, at), []).append(row)
-        for text, group in groups.items():
+            words, few = fields.words(start[short], 1)[0] & instants.MASKS[length[short]], rows[short]
+            _, first, number[short] = np.unique(words, return_index=True, return_inverse=True)
+            texts = [fields.field(row, at) for row in few[first].tolist()]
+        others: dict[bytes, int] = {}
+        long = [fields.field(row, at) for row in rows[~short].tolist()]
+        number[~short] = [others.setdefault(text, len(texts) + len(others)) for text in long]
+        instant, reason = np.zeros(len(texts) + len(others), dtype=np.int64), []
+        for place, text in enumerate([*texts, *others]):
             try:
-                columns.instant[group] = values.instant(text.decode())
+                instant[place] = values.instant(text.decode())
+                reason.append("")
             except BadValue as bad:
-                reasons.give(group, str(bad))
+                reason.append(str(bad))
+        columns.instant[rows] = instant[number]
+        reasons.give_each(rows, number, reason)
 
 
 class _Columns(NamedTuple):

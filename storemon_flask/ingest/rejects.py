@@ -92,10 +92,15 @@ class Reasons:
         """These rows are rejected because of the text that they have in a column."""
         if not rows.any():
             return
-        distinct, place = np.unique(codes[rows], return_inverse=True)
-        reasons = np.array([self._code(str(texts.values[code])) for code in distinct.tolist()])
-        self.code[rows] = reasons[place]
-        self.none[rows] = False
+        distinct, number = np.unique(codes[rows], return_inverse=True)
+        self.give_each(np.flatnonzero(rows), number, [str(texts.values[code]) for code in distinct.tolist()])
+
+    def give_each(self, rows: Ints, number: Ints, reasons: list[str]) -> None:
+        """Each row is rejected for the reason of its number, an empty one for none."""
+        codes = np.array([self._code(reason) if reason else -1 for reason in reasons])[number]
+        bad = codes >= 0
+        self.code[rows[bad]] = codes[bad]
+        self.none[rows[bad]] = False
 
     def _code(self, reason: str) -> int:
         if reason not in self._codes:
