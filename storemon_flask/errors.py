@@ -141,6 +141,10 @@ class Busy(StoremonError):
     retry_after_s = 2
 
 
+class Stopped(Busy):
+    """Work was given up before its end: the server stops, or nobody waits for the answer any more."""
+
+
 class QueueFull(Busy):
     """As many reports wait as may."""
 

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from storemon_flask import cli, logs
 from storemon_flask.cli import door as doors
+from storemon_flask.cli import interrupts
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("storemon.server")
 # A report takes a second or two at the most; one that takes longer is put back and runs at the next start.
 GRACE_S: Final = 5.0
-# A signal to all processes of a group reaches a single file twice: its unpacker passes its own on. That is one signal.
-_ONE_SIGNAL_S: Final = 1.0
 # Before each template that is compiled ahead, and before a loop that had no memory begins again.
 _PAUSE_S: Final = 0.1
 
@@ -268,32 +266,19 @@ def _without_a_key(exposed: list[str], insecure: bool, log_format: str) -> None:
 
 @contextmanager
 def _signals_interrupt(stop_waiting: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM ends the server's loop as Ctrl-C does, and both tell who waits; only the main thread may say so.
+    """SIGTERM ends the server's loop as Ctrl-C does, and both tell who waits or loads; only the main thread may say so.
 
     SIGHUP does nothing: neither a terminal that is closed nor who expects settings to be read again ends the server.
     """
-
-    last_s = -_ONE_SIGNAL_S
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        nonlocal last_s
-        again, last_s = time.monotonic() - last_s < _ONE_SIGNAL_S, time.monotonic()
-        if again:
+    with interrupts.signals_interrupt(stop_waiting):
+        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
+            yield
             return
-        stop_waiting()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    if hasattr(signal, "SIGHUP"):
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
 
 
 def _port(server: Any) -> int:

@@ -1,6 +1,7 @@
 """Feeds over HTTP: what is answered to every kind of body, and what the database holds after it."""
 
 import gzip
+import io
 import json
 from typing import Any
 
@@ -9,7 +10,10 @@ from conftest import sql
 from feed_helpers import BAD, GOOD, HOURS, POLLS, ZONES, counts, problem, push, stored, upload
 from flask.testing import FlaskClient
 
+from storemon_flask.errors import Stopped
+from storemon_flask.jobs.runner import Runner
 from storemon_flask.settings import Settings
+from storemon_flask.web import feeds, loading
 
 
 def json_rows(feed: str) -> list[dict[str, str]]:
@@ -232,3 +236,42 @@ def test_atomic_over_files_is_all_or_nothing(client: FlaskClient, settings: Sett
     assert answer.status_code == 200
     assert [counts(file)[1] for file in answer.json["files"]] == [2, 3, 2, 2]
     assert [len(rows) for rows in stored(settings).values()] == [2, 3, 2, 2]
+
+
+def test_a_push_ends_with_the_server_and_nothing_of_it_is_stored(
+    client: FlaskClient, runner: Runner, settings: Settings
+) -> None:
+    push(client, "polls", GOOD["polls"])
+    before = stored(settings)
+    runner.stop_waiting()
+    stopping = "the server is stopping; send the request again when it is back"
+    for answer in (
+        push(client, "timezones", GOOD["timezones"]),
+        push(client, "hours", "[{}]", "application/json"),
+        upload(client, ("zones.csv", GOOD["timezones"])),
+    ):
+        assert problem(answer, 503) == f"{stopping}; nothing of this was stored"
+        assert answer.headers["Retry-After"] == "2"
+    assert stored(settings) == before
+    assert sql(settings.database, "SELECT count(*) FROM load") == [(1,)]
+
+
+def test_a_push_whose_client_is_gone_for_a_second_is_given_up(
+    client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {"waitress.client_disconnected": lambda: True}
+    # Who sends little may close his side with it.
+    assert push(client, "polls", GOOD["polls"], environ_overrides=gone).status_code == 200
+    monkeypatch.setattr(loading, "_CLIENT_EVERY_S", 0)
+    answer = push(client, "timezones", GOOD["timezones"], environ_overrides=gone)
+    assert problem(answer, 503) == "the client closed the connection before the answer; nothing of this was stored"
+    with pytest.raises(Stopped, match="closed the connection before the answer; nothing of this was stored"):
+        _read_form(client, gone)
+    assert stored(settings)["timezones"] == []
+
+
+def _read_form(client: FlaskClient, environ: dict[str, Any]) -> None:
+    """Read the files of a form as an upload does, outside of any answer."""
+    files = {"file": (io.BytesIO(b"x" * 100_000), "zones.csv")}
+    with client.application.test_request_context("/api/v1/feeds", method="POST", data=files, environ_overrides=environ):
+        feeds.uploaded()

@@ -1,5 +1,6 @@
 """What a load rejects is kept, and nothing of it is seen half-done."""
 
+import itertools
 import random
 import sqlite3
 from collections.abc import Callable
@@ -7,13 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from ingest_helpers import HOURS, POLLS, ZONES, counts, csv, feeds, gz, load, put, query
+from ingest_helpers import HOURS, NOW, POLLS, SKEW_US, ZONES, counts, csv, feeds, gz, load, put, query, us
 from load_helpers import database as database
 from load_helpers import file as file
 from load_helpers import many, polls, version_of
 from load_helpers import small_blocks as small_blocks
 
+from storemon_flask.errors import Stopped
 from storemon_flask.ingest import rejects, values
+from storemon_flask.services import load as load_service
 from storemon_flask.storage.db import Database
 
 
@@ -129,6 +132,68 @@ def test_an_interrupted_load_leaves_everything_as_it_was(
         load(database, new[feed], progress=interrupt)
     assert feeds(database.path) == before
     assert query(database.path, "SELECT count(*) FROM load") == [(1,)]
+
+
+_BAD_ROWS = {
+    "commas": (POLLS, ",,"),
+    "quotes": (POLLS, '"s"x,2023-01-22 10:00:00,active'),
+    "timestamps": (POLLS, "s,never {n},active"),
+    "stores": (POLLS, "s{n},2023-01-22 10:00:00,active"),
+    "hours": (HOURS, "s,9,09:00,17:00"),
+    "quoted hours": (HOURS, '"s","9",09:00,17:00'),
+    "zones": (ZONES, "s{n},Mars/{n}"),
+}
+
+
+@pytest.mark.parametrize("rows", _BAD_ROWS)
+def test_a_load_is_given_up_wherever_it_is_and_leaves_nothing(
+    database: Database, file: Callable[..., Path], rows: str
+) -> None:
+    load(database, file("a.csv", POLLS, "s,2023-01-22 10:00:00,active"), file("b.csv", HOURS, "s,0,09:00,17:00"))
+    before = feeds(database.path)
+    header, row = _BAD_ROWS[rows]
+    found, _ = load_service.find([file("big.csv", header, *(row.format(n=n) for n in range(10_000)))])
+
+    def run(most_checks: int) -> int:
+        """How often the load asked whether it is wanted; from so many times on it is not."""
+        checks = itertools.count(1)
+        asked = 0
+
+        def check() -> None:
+            nonlocal asked
+            asked = next(checks)
+            if asked >= most_checks:
+                raise Stopped("the server is stopping")
+
+        terms = load_service.Terms(us(NOW), SKEW_US, check=check)
+        with pytest.raises(Stopped) as raised:
+            load_service.run(database, found, terms)
+        assert raised.value.message == "the server is stopping; nothing of this was stored"
+        return asked
+
+    for most_checks in (1, 2, 3, 4):
+        # The fast reader reads two blocks at a time.
+        assert most_checks <= run(most_checks) <= most_checks + 2
+    assert feeds(database.path) == before
+    assert query(database.path, "SELECT count(*) FROM load") == [(1,)]
+
+
+def test_a_load_that_is_given_up_says_which_files_are_in(database: Database, file: Callable[..., Path]) -> None:
+    files = [file(f"{n}.csv", ZONES, f"s{n},UTC") for n in range(8)]
+    found, _ = load_service.find(files)
+    stored = []
+
+    def check() -> None:
+        if len(stored) == 7:
+            raise Stopped("the server is stopping")
+
+    with pytest.raises(Stopped) as raised:
+        load_service.run(database, found, load_service.Terms(us(NOW), SKEW_US, check=check), on_file=stored.append)
+    first = ", ".join(str(path) for path in files[:5])
+    assert raised.value.message == (
+        f"the server is stopping; stored before: {first} and 2 more; nothing of the other files was"
+    )
+    assert query(database.path, "SELECT count(*) FROM store_zone") == [(7,)]
 
 
 @pytest.mark.usefixtures("small_blocks")

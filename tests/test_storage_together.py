@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from conftest import load_folder, sql, storemon
 from storage_helpers import file as file
 from storage_helpers import opened as opened
 
-from storemon_flask.errors import DatabaseError
+from storemon_flask.errors import DatabaseError, Stopped
 from storemon_flask.services import catalogue
 from storemon_flask.settings import Settings
 from storemon_flask.storage import db, loads, polls, stores
@@ -187,3 +188,38 @@ def test_whoever_gives_up_waiting_keeps_nobody_waiting(database: Database) -> No
     assert refused == ["the server is stopping; send the request again when it is back"] * 3
     with database.write(last_word=True) as connection:
         connection.execute("SELECT 1")
+
+
+def test_a_statement_is_interrupted_by_what_its_check_raises(database: Database) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise Stopped("enough")
+
+    def write() -> None:
+        with database.write(check=check) as connection:
+            loads.begin(connection, 1)
+            connection.execute(endless)
+
+    with pytest.raises(Stopped, match="enough"):
+        write()
+    assert asked == 3
+    with database.write() as connection:
+        # Nothing of it is there, and the connection is of use again.
+        assert loads.begin(connection, 2) == 1
+
+
+def test_a_writer_that_is_not_wanted_any_more_does_not_wait_for_its_turn(database: Database) -> None:
+    def check() -> None:
+        raise Stopped("enough")
+
+    def write() -> None:
+        with pytest.raises(Stopped, match="enough"), database.write(check=check):
+            raise AssertionError("there was no turn to have")
+
+    with database.write(), ThreadPoolExecutor(1) as pool:
+        pool.submit(write).result(10)

@@ -1,6 +1,7 @@
 """`load-data`, `rejects` and `loads`: what goes in."""
 
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from storemon_flask.characters import escaped
 from storemon_flask.cli.door import door, open_database
+from storemon_flask.cli.interrupts import signals_interrupt
 from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 from storemon_flask.errors import StoremonError
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bool) -> None:
     """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and folders (default: data/).
 
-    Each file's feed is recognised by its header. Rows that cannot be used are kept; `storemon rejects` lists them.
+    Each file's feed is recognised by its header. Ctrl-C or SIGTERM ends it; of a file that is not in yet, nothing is stored then. Rows that cannot be used are kept; `storemon rejects` lists them.
 
     \b
     Examples:
@@ -43,7 +45,17 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
     settings = door(ctx).settings
     found, size = load.find(list(paths) or [settings.data_dir], settings.max_body_bytes)
     done: list[FileSummary] = []
-    with progress_bar(size, "loading", hidden=size < _WORTH_A_BAR) as bar:
+    interrupted = threading.Event()
+
+    def check() -> None:
+        """End the other threads of the load, too."""
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+    with (
+        signals_interrupt(interrupted.set),
+        progress_bar(size, "loading", hidden=size < _WORTH_A_BAR) as bar,
+    ):
 
         def progress(name: str, part: int) -> None:
             relabel(bar, f"loading {name}")
@@ -59,6 +71,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
                     settings.csv_road,
                     default_zone=settings.default_timezone,
                     iso_days=days == "iso",
+                    check=check,
                 ),
                 progress=progress,
                 on_file=done.append,

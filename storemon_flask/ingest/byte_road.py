@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from storemon_flask.ingest import instants
+from storemon_flask.ingest import instants, records
 from storemon_flask.ingest.instants import MASKS, Words
 from storemon_flask.ingest.values import BadValue
 from storemon_flask.model import Bools, Ints
@@ -151,7 +151,9 @@ class DistinctTexts:
     which are True. They only ever grow, so a code keeps its meaning.
     """
 
-    def __init__(self, read: Callable[[str], Any]) -> None:
+    def __init__(self, read: Callable[[str], Any], check: Callable[[], None] = lambda: None) -> None:
+        """`check` is called now and then while new texts are read, and may raise."""
+        self._check = check
         self.values: list[Any] = []
         self.bad = np.zeros(256, dtype=bool)
         self.true = np.zeros(256, dtype=bool)
@@ -207,14 +209,8 @@ class DistinctTexts:
 
     def _look_up(self, hashes: Words, parts: list[Words]) -> Ints:
         # Taken once, together: another thread may add to these tables, or put larger ones in their place.
-        bits, slots, known, known_hash = self._tables
-        place = (hashes >> np.uint64(64 - bits)).astype(np.int64)
-        codes = slots[place]
-        wrong = np.flatnonzero((codes != _EMPTY) & (known_hash[codes] != hashes))
-        while len(wrong):
-            place[wrong] = (place[wrong] + 1) & (len(slots) - 1)
-            codes[wrong] = slots[place[wrong]]
-            wrong = wrong[(codes[wrong] != _EMPTY) & (known_hash[codes[wrong]] != hashes[wrong])]
+        tables = self._tables
+        codes, known = _codes_with(hashes, tables), tables.known
         differs = np.zeros(len(codes), dtype=np.uint64)
         for number in range(_MOST_WORDS):
             if number < len(parts):
@@ -227,13 +223,13 @@ class DistinctTexts:
     def _learn(self, block: Rectangle, column: int, rows: Ints, hashes: Words, parts: list[Words]) -> None:
         """Put the texts of these rows into the tables; of two with one hash only the first is ever found."""
         distinct, first = np.unique(hashes[rows], return_index=True)
-        new = np.sort(first[~np.isin(distinct, self._tables.known_hash[: len(self.values)])])
+        new = np.sort(first[_codes_with(distinct, self._tables) == _EMPTY])
         rows = rows[new]
         rows = rows[block.end[rows, column] - block.start[rows, column] <= _LONGEST]
         if not len(rows):
             return
         found: list[Any] = []
-        for row in rows.tolist():
+        for row in records.checked(rows.tolist(), self._check):
             try:
                 found.append(self._read(block.field(row, column).decode("utf-8")))
             except BadValue as bad:
@@ -271,6 +267,19 @@ class DistinctTexts:
         self.true[first:stop] = [value is True for value in found]
         self.values += found
         return np.arange(first, stop)
+
+
+def _codes_with(hashes: Words, tables: _Tables) -> Ints:
+    """The code of the text with each hash; `_EMPTY` where there is none."""
+    bits, slots, _, known_hash = tables
+    place = (hashes >> np.uint64(64 - bits)).astype(np.int64)
+    codes = slots[place]
+    wrong = np.flatnonzero((codes != _EMPTY) & (known_hash[codes] != hashes))
+    while len(wrong):
+        place[wrong] = (place[wrong] + 1) & (len(slots) - 1)
+        codes[wrong] = slots[place[wrong]]
+        wrong = wrong[(codes[wrong] != _EMPTY) & (known_hash[codes[wrong]] != hashes[wrong])]
+    return codes
 
 
 def _fill(slots: Ints, bits: int, hashes: Words, codes: Ints) -> None:

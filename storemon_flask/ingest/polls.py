@@ -53,15 +53,22 @@ class _Read:
 
 
 def read(
-    reader: BlockReader, header: Header, latest_us: int, log: RejectLog, road: str = "bytes"
+    reader: BlockReader,
+    header: Header,
+    latest_us: int,
+    log: RejectLog,
+    road: str = "bytes",
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[PollBlock]:
     """The polls of a file, a block at a time, in order; what cannot be used goes to `log`.
 
-    `latest_us` is the newest instant a poll may have. `road` is `bytes`, `pandas` or `rows`, the last for every block.
+    `latest_us` is the newest instant a poll may have. `road` is `bytes`, `pandas` or `rows`, the last for every block. `check` is
+    called now and then, from several threads; what it raises ends the reading.
     """
-    parser = _Parser(header, latest_us, road)
+    parser = _Parser(header, latest_us, road, check)
     pending: deque[Future[list[_Read]]] = deque()
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
+    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+    try:
         for block in reader:
             if block.last and not pending:
                 yield from _logged(parser.block(block), log)
@@ -71,11 +78,16 @@ def read(
                 yield from _logged(pending.popleft().result(), log)
         while pending:
             yield from _logged(pending.popleft().result(), log)
+    finally:
+        # What waits to be read when reading ends early is not read at all.
+        pool.shutdown(cancel_futures=True)
 
 
-def read_records(batches: Iterable[list[Record]], latest_us: int, log: RejectLog) -> Iterator[PollBlock]:
+def read_records(
+    batches: Iterable[list[Record]], latest_us: int, log: RejectLog, check: Callable[[], None] = lambda: None
+) -> Iterator[PollBlock]:
     """The same of rows that come as records with the feed's fields in order."""
-    parser = _Parser(Header("polls", 3, (0, 1, 2)), latest_us, "rows")
+    parser = _Parser(Header("polls", 3, (0, 1, 2)), latest_us, "rows", check)
     for batch in batches:
         yield from _logged([parser.rows(batch)], log)
 
@@ -89,15 +101,17 @@ def _logged(found: list[_Read], log: RejectLog) -> Iterator[PollBlock]:
 class _Parser:
     """Reads blocks of one file; its plain reading may run in several threads at once."""
 
-    def __init__(self, header: Header, latest_us: int, road: str) -> None:
+    def __init__(self, header: Header, latest_us: int, road: str, check: Callable[[], None]) -> None:
         self._header = header
         self._latest_us = latest_us
         self._road = road
-        self._ids = DistinctTexts(values.store_id)
-        self._words = DistinctTexts(values.status)
+        self._check = check
+        self._ids = DistinctTexts(values.store_id, check)
+        self._words = DistinctTexts(values.status, check)
 
     def block(self, block: Block) -> list[_Read]:
         """A block, by the fast reader as far as it can."""
+        self._check()
         if self._road == "rows" or block.problem or block.one:
             return [self.rows(block.records(self._header))]
         table = plain.as_it_stands(block, self._header)
@@ -113,7 +127,7 @@ class _Parser:
         instant: list[int] = []
         active: list[bool] = []
         rejects: list[Reject] = []
-        for record in found:
+        for record in records.checked(found, self._check):
             try:
                 store_id, instant_us, is_active = self._values(record)
             except BadValue as bad:
@@ -141,6 +155,7 @@ class _Parser:
 
     def _columns(self, table: Table) -> "_Columns":
         """The rows of a table as far as they are read a column at a time."""
+        self._check()
         found = table.fields
         id_at, instant_at, status_at = self._header.columns
         store, status = self._ids.codes(found, id_at), self._words.codes(found, status_at)
@@ -187,6 +202,7 @@ class _Parser:
 
     def _finished(self, columns: "_Columns") -> _Read:
         """What became of the rows of a table, of which a fast reader read the columns."""
+        self._check()
         table, store, instant, ids = columns.table, columns.store, columns.instant, columns.ids
         # Of a row that is not certain it means nothing.
         active = columns.words.true[columns.status]
@@ -197,7 +213,7 @@ class _Parser:
         self._read_instants(columns, np.flatnonzero(certain & ~columns.read & reasons.none), reasons)
         reasons.give(certain & reasons.none & (instant > self._latest_us), values.INSTANT_FUTURE)
         reasons.of_codes(certain & reasons.none & columns.words.bad[columns.status], columns.status, columns.words)
-        for row in np.flatnonzero(~certain).tolist():
+        for row in records.checked(np.flatnonzero(~certain).tolist(), self._check):
             try:
                 store_id, instant[row], active[row] = self._values(table.record(row, self._header))
             except BadValue as bad:
@@ -234,7 +250,7 @@ class _Parser:
         long = [fields.field(row, at) for row in rows[~short].tolist()]
         number[~short] = [others.setdefault(text, len(texts) + len(others)) for text in long]
         instant, reason = np.zeros(len(texts) + len(others), dtype=np.int64), []
-        for place, text in enumerate([*texts, *others]):
+        for place, text in records.checked(enumerate([*texts, *others]), self._check):
             try:
                 instant[place] = values.instant(text.decode())
                 reason.append("")

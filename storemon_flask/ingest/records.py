@@ -8,8 +8,8 @@ a line. Everything here takes time in proportion to its input.
 
 import codecs
 import re
-from collections.abc import Container, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,10 @@ _FIELD: Final = re.compile(rb'(?:^|,)(?:"([^"]*+(?:""[^"]*+)*+)"([^,]*+)|([^,]*+
 # What puts the reader of a record into each state of an `EndFinder`.
 _AHEAD: Final = {",": b"", "x": b"x", "q": b'"', '"': b'"x"'}
 _LF, _CR, _QUOTE, _COMMA = b'\n\r",'
+
+# This many rows take some milliseconds one by one, at the worst a tenth of a second.
+_ROWS_PER_CHECK: Final = 1000
+_Item = TypeVar("_Item")
 
 
 class Record(NamedTuple):
@@ -66,6 +70,14 @@ def split(
         if raw.strip():
             yield parse(raw, line, width, columns, ordinary=ordinary)
         line += 1 if b'"' not in raw else 1 + count_breaks(raw)
+
+
+def checked(items: Iterable[_Item], check: Callable[[], None]) -> Iterator[_Item]:
+    """The items, most often rows; `check` is called before every thousandth and raises when no more are wanted."""
+    for number, item in enumerate(items):
+        if not number % _ROWS_PER_CHECK:
+            check()
+        yield item
 
 
 def parse(raw: bytes, line: int, width: int, columns: Container[int], *, ordinary: bool = False) -> Record:

@@ -53,24 +53,37 @@ class Rows:
     texts: Callable[[list[int]], list[str]]
 
 
-def read(reader: BlockReader, header: Header, log: RejectLog, spoiled: set[str], days: DaysOfWeek) -> Iterator[Rows]:
+def read(
+    reader: BlockReader,
+    header: Header,
+    log: RejectLog,
+    spoiled: set[str],
+    days: DaysOfWeek,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Rows]:
     """The good rows of a file of a small feed, a block at a time; the others go to `log`.
 
     A store of which a row was rejected, where the row still names it, is added to `spoiled`. `DataError`, at the end, when
-    `days` finds that the days of the week are numbered in another way.
+    `days` finds that the days of the week are numbered in another way. `check` is called now and then; what it raises ends the
+    reading.
     """
-    feed = _Feed(header, log, spoiled, days)
+    feed = _Feed(header, log, spoiled, days, check)
     for block in reader:
         yield from feed.block(block)
     _check(days)
 
 
 def read_records(
-    feed: str, batches: Iterable[list[Record]], log: RejectLog, spoiled: set[str], days: DaysOfWeek
+    feed: str,
+    batches: Iterable[list[Record]],
+    log: RejectLog,
+    spoiled: set[str],
+    days: DaysOfWeek,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Rows]:
     """The same of rows that come as records with the feed's fields in order."""
     fields = len(_READERS[feed])
-    found = _Feed(Header(feed, fields, tuple(range(fields))), log, spoiled, days)
+    found = _Feed(Header(feed, fields, tuple(range(fields))), log, spoiled, days, check)
     for batch in batches:
         yield found.exact(batch)
     _check(days)
@@ -84,14 +97,17 @@ def _check(days: DaysOfWeek) -> None:
 class _Feed:
     """One file being read: the distinct texts of its fields."""
 
-    def __init__(self, header: Header, log: RejectLog, spoiled: set[str], days: DaysOfWeek) -> None:
+    def __init__(
+        self, header: Header, log: RejectLog, spoiled: set[str], days: DaysOfWeek, check: Callable[[], None]
+    ) -> None:
         self._header = header
         self._at = header.columns
         self._readers = list(_READERS[header.feed])
         self._days = days if header.feed == "hours" else None
         if self._days is not None:
             self._readers[_DAY] = self._days.read
-        self._columns = [DistinctTexts(read) for read in self._readers]
+        self._columns = [DistinctTexts(read, check) for read in self._readers]
+        self._check = check
         self._log = log
         self._spoiled = spoiled
 
@@ -106,6 +122,7 @@ class _Feed:
 
     def _read(self, table: Table) -> Rows:
         """The good rows of a table; those that are not certain are read one by one."""
+        self._check()
         self._spoil(table)
         found = table.fields
         codes = [
@@ -120,7 +137,7 @@ class _Feed:
         ids, stores = self._columns[0], codes[0]
         for code in np.unique(stores[certain & ~reasons.none & ~ids.bad[stores]]).tolist():
             self._spoiled.add(ids.values[code])
-        for row in np.flatnonzero(~certain).tolist():
+        for row in records.checked(np.flatnonzero(~certain).tolist(), self._check):
             read = self._row(table.record(row, self._header))
             if isinstance(read, str):
                 reasons.give(row, read)
@@ -150,7 +167,8 @@ class _Feed:
             return
         data, at = table.block.data, self._at[0]
         seen: set[bytes] = set()
-        for start, stop in zip(table.rejected.start.tolist(), table.rejected.stop.tolist(), strict=True):
+        spans = zip(table.rejected.start.tolist(), table.rejected.stop.tolist(), strict=True)
+        for start, stop in records.checked(spans, self._check):
             row = data[start:stop]
             # The fields up to the store's say all; of a row with quotes, all of it.
             key = row if table.block.quoted else b",".join(row.split(b",", at + 1)[: at + 1])
@@ -163,7 +181,7 @@ class _Feed:
         rows: list[list[int]] = []
         lines: list[int] = []
         texts: list[str] = []
-        for record in found_records:
+        for record in records.checked(found_records, self._check):
             row = self._row(record)
             if isinstance(row, str):
                 self._log.add(record.line, row, record.text)

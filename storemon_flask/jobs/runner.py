@@ -167,7 +167,7 @@ class Runner:
             return row
 
     def stop_waiting(self) -> None:
-        """Requests that wait, for a report or for the database, give up now: the server is going down. For signal handlers."""
+        """Requests that wait, for a report or for the database, and loads give up now: the server is going down. For signal handlers."""
         self.database.stop_waiting()
         self._endings.stop()
 

@@ -4,12 +4,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from storemon_flask.errors import DataError, lack_of_memory
+from storemon_flask.errors import DataError, Stopped, lack_of_memory
 from storemon_flask.ingest import json_rows, small, sources, uploads
 from storemon_flask.ingest import polls as poll_feed
 from storemon_flask.ingest.blocks import BlockReader
@@ -26,11 +26,15 @@ from storemon_flask.services.reading import ByteShare, Digest
 from storemon_flask.storage import loads, stores
 from storemon_flask.storage.db import Database
 
+# So many files are named of which a sentence says the same.
+_NAMED: Final = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a load is to be done. `atomic`: everything or nothing; `default_zone`: the one of stores that have none; `iso_days`:
-    hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt)."""
+    hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt). `check` is called now and then, from several
+    threads, and raises when the load is to be given up."""
 
     now_us: int
     max_skew_us: int
@@ -38,6 +42,7 @@ class Terms:
     atomic: bool = False
     default_zone: str = "America/Chicago"
     iso_days: bool | None = False
+    check: Callable[[], None] = lambda: None
 
     @property
     def latest_us(self) -> int:
@@ -89,7 +94,8 @@ def run(
     """Load everything found. One bad file does not keep the others from loading, unless the load is to be atomic.
 
     `progress(name, bytes)` is told of bytes read from disk; `on_file` of each file when it is in (hours files at the end,
-    together). Rows that cannot be used are kept with their reasons. `DatabaseError` when nothing can be stored, `OutOfMemory`.
+    together). Rows that cannot be used are kept with their reasons. `DatabaseError` when nothing can be stored, `OutOfMemory`,
+    and what `terms.check` raises; of a `Stopped` the sentence ends with what was stored before.
     """
     if database.exists():
         # Find out now whether it can be used, not after the files have been read.
@@ -120,6 +126,7 @@ class _Loading:
         self.terms = terms
         self.progress = progress
         self.on_file = on_file
+        self.stored: list[str] = []
         self.aside = aside
         self.result = LoadResult()
         self.hours = HoursSet(version_rows.WEEKLY)
@@ -161,16 +168,33 @@ class _Loading:
             if not self.noted:
                 # Nothing was stored, and there is no database to remember that in.
                 self.result.notes = self.notes.of_files()
+        except Stopped as error:
+            raise Stopped(f"{error.message}; {self._what_is_stored()}") from error
         finally:
             for staged in self.waiting:
                 staged.close()
         return self.result
+
+    def _what_is_stored(self) -> str:
+        if not self.stored:
+            return "nothing of this was stored"
+        more = f" and {len(self.stored) - _NAMED:,} more" if len(self.stored) > _NAMED else ""
+        return f"stored before: {', '.join(self.stored[:_NAMED])}{more}; nothing of the other files was"
+
+    def _done(self, summary: FileSummary) -> None:
+        """A file is in."""
+        self.stored.append(summary.file)
+        self.on_file(summary)
+
+    def _write(self, large: bool = False) -> AbstractContextManager[sqlite3.Connection]:
+        return self.database.write(aside=self.aside if large else None, check=self.terms.check)
 
     def _file(self, source: Source, summary: FileSummary, log: RejectLog) -> None:
         digest = Digest()
         counted = ByteShare(source, self.progress)
 
         def on_bytes(data: bytes) -> None:
+            self.terms.check()
             digest.update(data)
             counted.read(len(data))
 
@@ -184,7 +208,7 @@ class _Loading:
         if self.terms.atomic:
             self.waiting.append(staged)
             return
-        with closing(staged), self.database.write(aside=self.aside if staged.large else None) as connection:
+        with closing(staged), self._write(staged.large) as connection:
             if staged.large:
                 memory.give_back()
             self._apply(connection, staged)
@@ -193,7 +217,7 @@ class _Loading:
                 self._note(connection)
         if staged.large:
             memory.give_back()
-        self.on_file(summary)
+        self._done(summary)
 
     def _apply(self, connection: sqlite3.Connection, staged: Staged) -> None:
         with self.notes.watching(connection, staged.summary.feed):
@@ -216,7 +240,7 @@ class _Loading:
         log: RejectLog,
     ) -> Staged | None:
         """The file, read to its end; None when it is one of the hours, which wait for each other."""
-        latest_us = self.terms.latest_us
+        latest_us, check = self.terms.latest_us, self.terms.check
         spoiled: set[str] = set()
         days = DaysOfWeek(self.terms.iso_days)
         form = source.form
@@ -230,14 +254,14 @@ class _Loading:
             if source.feed not in ("", header.feed):
                 raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
             if header.feed == "polls":
-                return self._polls(summary, log, poll_feed.read(reader, header, latest_us, log, self.terms.road))
-            rows = small.read(reader, header, log, spoiled, days)
+                return self._polls(summary, log, poll_feed.read(reader, header, latest_us, log, self.terms.road, check))
+            rows = small.read(reader, header, log, spoiled, days, check)
         else:
             summary.feed = source.feed
             batches = json_rows.read(stream, form, source.feed, on_bytes)
             if source.feed == "polls":
-                return self._polls(summary, log, poll_feed.read_records(batches, latest_us, log))
-            rows = small.read_records(source.feed, batches, log, spoiled, days)
+                return self._polls(summary, log, poll_feed.read_records(batches, latest_us, log, check))
+            rows = small.read_records(source.feed, batches, log, spoiled, days, check)
         if summary.feed == "timezones":
             return feeds.zones(summary, log, rows, spoiled)
         if summary.feed == "stores":
@@ -263,12 +287,12 @@ class _Loading:
         if not self._hours_files:
             return
         memory.give_back()
-        with self.database.write(aside=self.aside) as connection:
+        with self._write(large=True) as connection:
             self._put_hours(connection)
             if not self.unusable:
                 self._note(connection)
         for summary, _ in self._hours_files:
-            self.on_file(summary)
+            self._done(summary)
 
     def _put_hours(self, connection: sqlite3.Connection) -> None:
         unusable = [summary.file for summary in self.unusable]
@@ -287,7 +311,7 @@ class _Loading:
         logs = [(staged.summary, staged.log) for staged in self.waiting] + self._hours_files
         rejected = sum(log.count for _, log in logs)
         if not rejected and not self.unusable:
-            with self.database.write(aside=self.aside) as connection:
+            with self._write(large=True) as connection:
                 for staged in self.waiting:
                     self._apply(connection, staged)
                     self._record(connection, staged.summary, staged.log)
@@ -299,7 +323,7 @@ class _Loading:
             rows = "1 row was" if rejected == 1 else f"{rejected:,} rows were"
             why = f"{rows} rejected" if rejected else "a file could not be used"
             fitting = [staged.fitting for staged in self.waiting] + self.hours.fitting + self.special_hours.fitting
-            with self.database.write() as connection:
+            with self._write() as connection:
                 for (summary, log), good in zip(logs, fitting, strict=True):
                     summary.error = f"nothing of it was stored: {why}, and the load was to be all or nothing"
                     summary.counts = Counts(rows=log.count, rejected=log.count)
@@ -322,7 +346,7 @@ class _Loading:
     def _record_unusable(self) -> None:
         """Files that were no feed are remembered with the load; alone, they make no database where there was none."""
         if self.unusable and self.database.exists():
-            with self.database.write() as connection:
+            with self._write() as connection:
                 for summary in self.unusable:
                     self._record(connection, summary, None)
                 self._note(connection)

@@ -21,6 +21,8 @@ _LAST_WORD_S = 10.0
 # A week of hourly polls is about 1 KB; larger pages waste less at their ends and are fewer to read.
 PAGE_BYTES = 16_384
 _READER_CACHE_KB = 500
+# Some milliseconds of work.
+_STEPS_PER_CHECK = 100_000
 # What SQLite does unasked.
 _AUTOCHECKPOINT_PAGES = 1000
 
@@ -66,11 +68,14 @@ class Database:
                 connection.rollback()
 
     @contextmanager
-    def write(self, last_word: bool = False, aside: Executor | None = None) -> Iterator[sqlite3.Connection]:
+    def write(
+        self, last_word: bool = False, aside: Executor | None = None, check: Callable[[], None] | None = None
+    ) -> Iterator[sqlite3.Connection]:
         """A connection that holds the write lock; commits at the end, rolls back on any error. Creates the database.
 
         `last_word`: this must be said even while the server stops, and waits some seconds for the lock then too.
         `aside`: what is committed is safe in the log; this moves it into the file, while the caller goes on.
+        `check` is called now and then, also in the middle of a statement; what it raises ends the transaction.
         """
         self.prepare()
         with self._sentences(), self._connection("writer", "rw") as connection:
@@ -78,10 +83,11 @@ class Database:
             # Threads of one process take turns here: SQLite would let them sleep and try again.
             turn = self._line.join()
             try:
-                self._wait(lambda: turn.wait(_TURN_S), last_word)
-                self._begin(connection, last_word)
+                self._wait(lambda: turn.wait(_TURN_S), last_word, check)
+                self._begin(connection, last_word, check)
                 try:
-                    yield connection
+                    with _checked(connection, check):
+                        yield connection
                     connection.commit()
                 except BaseException:
                     connection.rollback()
@@ -157,7 +163,14 @@ class Database:
         """Writers that wait for the lock give up now: the server is going down."""
         self._stopping.set()
 
-    def _begin(self, connection: sqlite3.Connection, last_word: bool = False) -> None:
+    @property
+    def stopping(self) -> bool:
+        """Whether the server is going down."""
+        return self._stopping.is_set()
+
+    def _begin(
+        self, connection: sqlite3.Connection, last_word: bool = False, check: Callable[[], None] | None = None
+    ) -> None:
         """Take the write lock, waiting for whoever has it."""
 
         def begun() -> bool:
@@ -170,12 +183,14 @@ class Database:
             return True
 
         end = time.monotonic() + BUSY_TIMEOUT_S
-        self._wait(begun, last_word)
+        self._wait(begun, last_word, check)
 
-    def _wait(self, had: Callable[[], bool], last_word: bool) -> None:
-        """Try until it is had; `DatabaseError` when the server stops before."""
+    def _wait(self, had: Callable[[], bool], last_word: bool, check: Callable[[], None] | None) -> None:
+        """Try until it is had; `DatabaseError` when the server stops before, and what `check` raises."""
         leave = time.monotonic() + _LAST_WORD_S if last_word else 0.0
         while not had():
+            if check is not None:
+                check()
             if self._stopping.is_set() and time.monotonic() > leave:
                 raise DatabaseError("the server is stopping; send the request again when it is back")
 
@@ -246,6 +261,33 @@ class Database:
 
     def _sentences(self) -> AbstractContextManager[None]:
         return sentences(self.path)
+
+
+@contextmanager
+def _checked(connection: sqlite3.Connection, check: Callable[[], None] | None) -> Iterator[None]:
+    """Call that now and then while statements run; what it raises interrupts the statement and is raised from here."""
+    if check is None:
+        yield
+        return
+    raised: list[BaseException] = []
+
+    def interrupts() -> bool:
+        try:
+            check()
+        except BaseException as error:
+            # From here SQLite would only learn that something was raised. A Ctrl-C may arrive here, too.
+            raised.append(error)
+        return bool(raised)
+
+    connection.set_progress_handler(interrupts, _STEPS_PER_CHECK)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if raised:
+            raise raised[0] from error
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 @contextmanager

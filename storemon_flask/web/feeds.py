@@ -14,7 +14,7 @@ from storemon_flask.services import intake, temporary
 from storemon_flask.services.load import LoadResult
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
-from storemon_flask.web.loading import REJECTS_SHOWN, one_load
+from storemon_flask.web.loading import REJECTS_SHOWN, one_load, stop_reading_when_unwanted
 from storemon_flask.web.schemas import Closed, LoadedSchema, LoadSchema, Whole, file_json, pushed_json, reject_json
 
 blueprint = Blueprint("feeds", __name__)
@@ -147,8 +147,9 @@ def _label() -> tuple[str, bool]:
 
 def uploaded(also: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
     """Names and streams of the files of the request's form. `Unprocessable` when it holds anything else but fields named in
-    `also`, `NoTemporaryRoom` when there is none for them.
+    `also`, `NoTemporaryRoom` when there is none for them, `Stopped` when the server stops meanwhile.
     """
+    stop_reading_when_unwanted()
     try:
         found = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
     except RequestEntityTooLarge:
