@@ -198,6 +198,9 @@ def _head(snapshot: "Snapshot", clock: "Clock") -> list[str]:
     return [*titles, f"{words if words.startswith(status) else f'{status}: {words}'}{since}{last}"]
 
 
+_MOST_OUTAGES = 1000
+
+
 def _outages(outages: "Outages", clock: "Clock") -> list[str]:
     """Aligned; `within` says how long the time is in which an outage began or ended."""
     from storemon_flask.services.durations import duration_text
@@ -205,7 +208,8 @@ def _outages(outages: "Outages", clock: "Clock") -> list[str]:
     if not len(outages):
         return ["no outages"]
     rows = [["outage from", "within", "to", "within", "down", "polls"]]
-    for place in range(len(outages)):
+    first = max(len(outages) - _MOST_OUTAGES, 0)
+    for place in range(first, len(outages)):
         began = int(outages.start_latest_us[place] - outages.start_earliest_us[place])
         ended = int(outages.end_latest_us[place] - outages.end_earliest_us[place])
         ongoing = bool(outages.ongoing[place])
@@ -219,7 +223,11 @@ def _outages(outages: "Outages", clock: "Clock") -> list[str]:
                 f"{int(outages.polls[place]):,}",
             ]
         )
-    return table(rows, text_columns=4, width=terminal_width())
+    lines = table(rows, text_columns=4, width=terminal_width())
+    more = (
+        f"the newest {_MOST_OUTAGES:,} of {len(outages):,} outages are shown; `storemon outages --store ID` writes all"
+    )
+    return [*lines, more] if first else lines
 
 
 def _numbers(snapshot: "Snapshot") -> list[str]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from storemon_flask.core import evidence, openings, timeline
 from storemon_flask.core.timeline import Outages
-from storemon_flask.model import DAY_US, MINUTE_US, Rules
+from storemon_flask.model import DAY_US, MINUTE_US, Ints, Rules
 from storemon_flask.services import long_runs, poll_reading, report_text
 from storemon_flask.services.computing import Progress
-from storemon_flask.services.report_text import Altered, ReportText
+from storemon_flask.services.report_text import Altered, ReportText, StoreColumns
 from storemon_flask.services.schedule import NO_POLLS, Schedule
 from storemon_flask.services.shaped import range_in_zone, small_parts
 from storemon_flask.services.shapes import Shape
@@ -21,6 +21,7 @@ COLUMNS: Final = (
     "start_earliest", "start_latest", "end_earliest", "end_latest", "polls", "ongoing",
 )  # fmt: skip
 _STORE_DAYS: Final = 60_000
+_ROWS_AT_ONCE: Final = 20_000
 
 
 def compute(
@@ -68,23 +69,35 @@ def _render(plan: Schedule, parts: list[Outages]) -> ReportText:
     }
     order = np.lexsort((rows["start_us"], rank[rows["store"]])) if len(rows["store"]) else np.empty(0, np.int64)
     rows = {name: values[order] for name, values in rows.items()}
-    line = rank[rows["store"]].tolist() if len(order) else []
+    count = len(order)
+    line = rank[rows["store"]] if count else np.empty(0, np.int64)
+    # A store that is polled every second can have a million outages: cells are made of some rows at a time.
+    text = [",".join(COLUMNS) + "\n"]
+    for at in range(0, count, _ROWS_AT_ONCE):
+        some = slice(at, at + _ROWS_AT_ONCE)
+        cells = _cells(stores, line[some].tolist(), {name: values[some] for name, values in rows.items()})
+        text.append("\n".join([*map(",".join, zip(*cells, strict=True)), ""]))
+    altered: Altered = {}
+    for name in COLUMNS[:4]:
+        if stores.altered[name]:
+            changed = {
+                at: stores.altered[name][row] for at, row in enumerate(line.tolist()) if row in stores.altered[name]
+            }
+            if changed:
+                altered[name] = changed
+    return ReportText("".join(text), count, altered)
+
+
+def _cells(stores: StoreColumns, line: list[int], rows: dict[str, Ints]) -> list[list[str]]:
     texts = [[stores.cells[name][row] for row in line] for name in COLUMNS[:4]]
     instants = {
         name: [report_text.instant_text(instant) for instant in rows[f"{name}_us"].tolist()]
         for name in ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
     }
-    cells = [
+    return [
         *texts, instants["start"], instants["end"],
         report_text.decimals(report_text.hundredths(rows["down_us"], MINUTE_US)),
         *(instants[name] for name in COLUMNS[7:11]),
         [str(count) for count in rows["polls"].tolist()],
         ["yes" if ongoing else "no" for ongoing in rows["ongoing"].tolist()],
     ]  # fmt: skip
-    altered: Altered = {}
-    for name in COLUMNS[:4]:
-        changed = {at: stores.altered[name][row] for at, row in enumerate(line) if row in stores.altered[name]}
-        if changed:
-            altered[name] = changed
-    lines = [",".join(COLUMNS), *map(",".join, zip(*cells, strict=True)), ""]
-    return ReportText("\n".join(lines), len(line), altered)
