@@ -168,6 +168,14 @@ class OutOfMemory(Busy):
     retry_after_s = 10
 
 
+class DiskFull(Busy):
+    """There is less room on a disk than `STOREMON_MIN_FREE_MB` leaves free."""
+
+    kind = "disk-full"
+    title = "Disk full"
+    retry_after_s = 60
+
+
 class Conflict(StoremonError):
     """The thing asked for is there, and not in the state that this needs."""
 

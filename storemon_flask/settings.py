@@ -146,7 +146,7 @@ KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_HTTP_THREADS", "http_threads", "32", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
     Knob("STOREMON_MAX_CONNECTIONS", "max_connections", "400", "connections", "a whole number from 10 to 100000", _whole(10, 100_000), "connections held at once; more wait until one is closed; fewer are held, and a warning says so, where too few files may be open"),
     Knob("STOREMON_CONNECTION_TIMEOUT_SECONDS", "connection_timeout_s", "60", "seconds", "a whole number of seconds from 1 to 3600", _whole(1, 3600), "how long a client may be silent, or take for its request beyond what 500 bytes a second allow, before its connection is closed"),
-    Knob("STOREMON_MIN_FREE_MB", "min_free_mb", "50", "MB", "a whole number of megabytes from 0 to 1000000000", _whole(0, 1_000_000_000), "with less free on the disk of the database, of the reports or of temporary files, `/readyz` says so"),
+    Knob("STOREMON_MIN_FREE_MB", "min_free_mb", "50", "MB", "a whole number of megabytes from 0 to 1000000000", _whole(0, 1_000_000_000), "with less free on the disk of the database, of the reports or of temporary files, `/readyz` says so; with less for the database or the reports, no report is begun"),
     Knob("STOREMON_LOG_FORMAT", "log_format", "text", "word", "text or json", _one_of("text", "json"), "how the server logs to standard error: lines for people, or one JSON object a line"),
     Knob("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB", "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000), "the largest body of a request, and the most that may come out of what is compressed in it, or out of one compressed file of `load-data`"),
     Knob("STOREMON_API_KEY", "api_key", "none", "key", "16 to 1000 printable ASCII characters without blanks, or none", _secret, "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` and `/readyz` needs a key; never shown", secret=True),
@@ -159,6 +159,7 @@ KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_KEEP_POLLS_DAYS", "keep_polls_days", "0", "days", "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000), "polls, loads and rejected rows older than so many days before the newest poll that is not in the future are taken out when the server starts and once a day; 0 keeps them for ever"),
     Knob("STOREMON_MAX_PENDING_REPORTS", "max_pending_reports", "1000", "reports", "a whole number from 1 to 1000000", _whole(1, 1_000_000), "different reports that may wait to be computed; equal ones count as one"),
     Knob("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days", "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500), "finished reports are deleted after this long; 0 keeps them for ever"),
+    Knob("STOREMON_MAX_REPORTS_MB", "max_reports_mb", "10000", "MB", "a whole number of megabytes from 0 (no limit) to 1000000000", _whole(0, 1_000_000_000), "when the files of finished reports are larger together, the oldest reports are deleted; 0 sets no limit"),
     Knob("STOREMON_CSV_ROAD", "csv_road", "bytes", "word", "bytes, pandas or rows", _one_of("bytes", "pandas", "rows"), "how plain blocks of the polls feed are read; bytes is the fastest, the numbers are the same"),
     Knob("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone", "the name of an IANA time zone, such as America/Chicago", _zone, "the zone of a store that has none"),
 )  # fmt: skip
@@ -190,6 +191,7 @@ class Settings:
     keep_polls_days: int
     max_pending_reports: int
     keep_reports_days: int
+    max_reports_mb: int
     csv_road: str
     default_timezone: str
 

@@ -36,6 +36,7 @@ BAD_SETTINGS = {
     "STOREMON_MAX_REPORT_ROWS": ["0", "1e6", "1000000001"],
     "STOREMON_KEEP_POLLS_DAYS": ["-1", "1.5", "100001", "a year"],
     "STOREMON_KEEP_REPORTS_DAYS": ["-1", "1.5", "36501", "a year"],
+    "STOREMON_MAX_REPORTS_MB": ["-1", "1.5", "1000000001", "1 GB"],
     "STOREMON_MAX_PENDING_REPORTS": ["0", "1.5", "1000001", "many"],
     "STOREMON_MAX_CONNECTIONS": ["9", "1.5", "100001", "many"],
     "STOREMON_CONNECTION_TIMEOUT_SECONDS": ["0", "1.5", "3601", "a minute"],

@@ -1,11 +1,13 @@
 """What a server does about finished reports, with a word in the log: sets the folder right, deletes what was kept long enough."""
 
 import logging
+import threading
 from typing import Final
 
-from storemon_flask.errors import DatabaseError
+from storemon_flask.errors import DatabaseError, QueueFull
 from storemon_flask.model import DAY_US, HOUR_US
 from storemon_flask.services import report_keeping
+from storemon_flask.services.meters import Meters
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
 
@@ -13,6 +15,57 @@ log = logging.getLogger("storemon.jobs")
 EVERY_US: Final = HOUR_US
 # A deleted report answers 410 for so many times as long as a finished one is kept, then 404.
 _TOMBSTONE_TIMES: Final = 4
+# Rows of reports of every state; one takes some hundred bytes.
+MOST_ROWS: Final = 1_000_000
+
+
+class RoomKeeper:
+    """Holds the files of finished reports below STOREMON_MAX_REPORTS_MB, and the rows below `most_rows`. Safe to share between threads.
+
+    It adds up what comes; what is really there is only looked up when that sum is too large, and before the first.
+    """
+
+    def __init__(self, database: Database, settings: Settings, meters: Meters, most_rows: int = MOST_ROWS) -> None:
+        self._database = database
+        self._settings = settings
+        self._meters = meters
+        self._most_rows = most_rows
+        self._most_bytes = settings.max_reports_mb * 1_000_000 or None
+        self._lock = threading.Lock()
+        self._bytes: int | None = None
+        self._rows = 0
+
+    def expect_report(self, now_us: int) -> None:
+        """Count a row that is about to be added; `QueueFull` when there are too many of which none may go."""
+        with self._lock:
+            if self._bytes is None or self._rows >= self._most_rows:
+                self._look(None, now_us, self._most_rows - 1)
+            if self._rows >= self._most_rows:
+                raise QueueFull(
+                    f"{self._rows:,} reports wait or are kept, and there may be {self._most_rows:,}; try again later"
+                )
+            self._rows += 1
+
+    def note_complete(self, job: str, byte_count: int, now_us: int) -> None:
+        """Count the file of a job that is complete; older ones go when there is too much."""
+        with self._lock:
+            if self._bytes is not None:
+                self._bytes += (byte_count + 4095) // 4096 * 4096
+            if self._bytes is None or (self._most_bytes is not None and self._bytes > self._most_bytes):
+                self._look(job, now_us, self._most_rows)
+
+    def _look(self, newest: str | None, now_us: int, most_rows: int) -> None:
+        if not self._database.exists():
+            return
+        # A report larger than all of the room stays until the next one is complete.
+        most_bytes = None if newest is None else self._most_bytes
+        room = report_keeping.make_room(
+            self._database, self._settings.reports_dir, most_bytes, most_rows, newest, now_us
+        )
+        self._bytes, self._rows = room.bytes, room.rows
+        self._meters.made_room(room.deleted)
+        if room.deleted:
+            log.info("%d report(s) deleted to make room: STOREMON_MAX_REPORTS_MB", room.deleted)
 
 
 def tidy(database: Database, settings: Settings, now_us: int) -> None:

@@ -21,8 +21,8 @@ from storemon_flask.jobs.endings import Endings
 from storemon_flask.jobs.places import Places
 from storemon_flask.jobs.wanted import Unwanted, Wanted
 from storemon_flask.model import SECOND_US
+from storemon_flask.services import readiness, report_keeping, report_store, shapes, snapshots
 from storemon_flask.services import report as report_service
-from storemon_flask.services import report_keeping, report_store, shapes, snapshots
 from storemon_flask.services.meters import Meters
 from storemon_flask.services.report import Asked, Question
 from storemon_flask.services.report_store import ReportRow
@@ -86,6 +86,7 @@ class Runner:
         self._ended = False
         self.meters = Meters()
         self.places = Places(settings.http_threads)
+        self._room = keeping.RoomKeeper(database, settings, self.meters)
 
     def submit(self, asked: Asked) -> str:
         """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor.
@@ -101,6 +102,8 @@ class Runner:
     def _add(self, asked: Asked) -> tuple[str, bool]:
         """The id of a report whose row is committed, and whether it is to be computed."""
         report_id, settings = secrets.token_hex(16), self.settings
+        readiness.require_room(settings)
+        self._room.expect_report(self._clock())
         return report_id, report_store.add(
             self.database,
             report_id,
@@ -307,10 +310,18 @@ class Runner:
             return self._failed(row, error)
         if self._record(lambda: report_store.complete(self.database, job, self._clock(), done)):
             log.info("report %s complete: %d stores in %.3f s", job, done.rows, time.monotonic() - started)
+            self._make_room(job, done.bytes)
             return "complete"
         report_keeping.remove(self.path(job))
         log.info("report %s was deleted before it was complete", job)
         return "deleted"
+
+    def _make_room(self, job: str, byte_count: int) -> None:
+        try:
+            self._room.note_complete(job, byte_count, self._clock())
+        except DatabaseError as error:
+            # The report is complete all the same, and the next one tries again.
+            log.warning("older reports cannot be deleted now: %s", error.message)
 
     def _failed(self, row: ReportRow, error: Exception) -> str:
         """Put the job off until its next try, or say that it failed; what became of it."""
@@ -361,6 +372,7 @@ class Runner:
         question = Question(row.as_of_us, row.columns, wanted, shapes.read(row.shape or {}))
         settings = self.settings
         text = report_service.compute(self.database, question, settings.rules, settings.default_timezone, progress)
+        readiness.require_room(settings)
         report_store.make_folder(settings.reports_dir)
         return report_service.write(text, self.path(row.job))
 

@@ -50,6 +50,7 @@ class Meters:
         self._jobs: Counter[str] = Counter()
         self._job_s = Histogram(JOB_BUCKETS_S)
         self._dropped: Counter[str] = Counter()
+        self._made_room = 0
         # What is true now and only the server knows, such as how many connections are open.
         self.gauges: dict[str, Callable[[], float]] = {}
 
@@ -65,6 +66,16 @@ class Meters:
             self._jobs[outcome] += 1
             if seconds is not None:
                 self._job_s.add(seconds)
+
+    def made_room(self, count: int) -> None:
+        """So many reports were deleted to make room."""
+        with self._lock:
+            self._made_room += count
+
+    def deleted_for_room(self) -> int:
+        """Reports that were deleted to make room."""
+        with self._lock:
+            return self._made_room
 
     def dropped(self, reason: str) -> None:
         """A connection was closed because its client was too slow."""

@@ -1,5 +1,6 @@
 """Whether the service can do its work now: take data in, compute reports, keep them. No answer names a path."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from storemon_flask.errors import DatabaseError
+from storemon_flask.errors import DatabaseError, DiskFull
 from storemon_flask.services import temporary
 from storemon_flask.settings import Settings
 from storemon_flask.storage.db import Database
@@ -41,13 +42,27 @@ def _database(database: Database) -> str:
     return OK
 
 
+def require_room(settings: Settings) -> None:
+    """Raise `DiskFull` when the disk of the database or of the reports has less free than `STOREMON_MIN_FREE_MB`."""
+    sentence = _shortage(settings, _places_of_reports(settings))
+    if sentence != OK:
+        raise DiskFull(
+            f"{sentence}; reports are made again when there is more",
+            people="the disk of this server is full; try again later",
+        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _places_of_reports(settings: Settings) -> dict[str, Callable[[], Path]]:
+    return {"database": lambda: settings.database.parent, "reports": lambda: settings.reports_dir}
+
+
 def _disk(settings: Settings) -> str:
-    places: dict[str, Callable[[], Path]] = {
-        "database": lambda: settings.database.parent,
-        "reports": lambda: settings.reports_dir,
-        "temporary files (TMPDIR)": temporary.folder,
-    }
-    for name, folder in places.items():
+    return _shortage(settings, _places_of_reports(settings) | {"temporary files (TMPDIR)": temporary.folder})
+
+
+def _shortage(settings: Settings, folders: dict[str, Callable[[], Path]]) -> str:
+    """`ok`, or which disk has too little room."""
+    for name, folder in folders.items():
         try:
             free_mb = shutil.disk_usage(_nearest(folder())).free // 1_000_000
         except OSError as error:

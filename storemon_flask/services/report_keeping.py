@@ -47,6 +47,15 @@ class Tidied:
     strangers: int
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What finished reports take: bytes of files, rows of all reports; and how many were deleted to make room."""
+
+    bytes: int
+    rows: int
+    deleted: int
+
+
 def consistency(looking: Looking, folder: Path) -> Differences:
     """Files without a report and reports without a file, by reading alone; each list is sorted. `OSError` when the folder
     cannot be listed; one that is not there is empty. The database may be of an older schema.
@@ -175,6 +184,49 @@ def expire(database: Database, folder: Path, before_us: int, now_us: int) -> int
         if count < _CHUNK:
             break
     return gone
+
+
+def make_room(
+    database: Database, folder: Path, most_bytes: int | None, most_rows: int, newest: str | None, now_us: int
+) -> Room:
+    """Delete the oldest finished reports, but not those of the job `newest`, until their files have at most `most_bytes` (None: any
+    number) and the table at most `most_rows`; the oldest tombstones go before a report does for its row.
+
+    When there is too much, a twentieth more than need be goes: finding out what is there takes long.
+    """
+    with database.read() as connection:
+        size, rows = tombstones.file_bytes(connection), reports.count(connection)
+        jobs = []
+        if (most_bytes is not None and size > most_bytes) or rows > most_rows:
+            jobs = tombstones.oldest_jobs(connection)
+    left_bytes = size if most_bytes is None or size <= most_bytes else most_bytes * 19 // 20
+    if rows > most_rows:
+        rows -= _forget_oldest(database, folder, rows - most_rows * 19 // 20, now_us)
+    left_rows = rows if rows <= most_rows else most_rows * 19 // 20
+    leaving, surplus = [], rows - left_rows
+    for job, job_bytes, count in jobs:
+        if size <= left_bytes and surplus <= 0:
+            break
+        if job != newest:
+            leaving.append(job)
+            size -= job_bytes
+            surplus -= count
+    gone = 0
+    for at in range(0, len(leaving), _CHUNK):
+        chunk = leaving[at : at + _CHUNK]
+        with database.write() as connection:
+            gone += tombstones.make_room(connection, chunk, now_us)
+        for job in chunk:
+            remove(report_store.path(folder, job))
+    if rows > left_rows:
+        rows -= _forget_oldest(database, folder, rows - left_rows, now_us)
+    return Room(size, rows, gone)
+
+
+def _forget_oldest(database: Database, folder: Path, count: int, now_us: int) -> int:
+    with database.read() as connection:
+        before_us = tombstones.forgettable_before(connection, count)
+    return forget(database, folder, now_us + 1 if before_us is None else before_us)
 
 
 def forget(database: Database, folder: Path, before_us: int) -> int:

@@ -27,6 +27,10 @@ _GONE: Final[Mapping[str | None, tuple[str, str]]] = {
         "the report was deleted because it was older than STOREMON_KEEP_REPORTS_DAYS allows; trigger a new one",
         "the report was deleted because it was older than reports are kept here; you can ask for a new one",
     ),
+    "room": (
+        "the report was deleted to make room: STOREMON_MAX_REPORTS_MB; trigger a new one",
+        "the report was deleted to make room for newer ones; you can ask for a new one",
+    ),
     "lost": (
         "the report's file was no longer in the reports folder when the server started; trigger a new report",
         "the report's file was no longer in its folder when the server started; you can ask for a new report",

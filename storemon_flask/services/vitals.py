@@ -15,7 +15,7 @@ from storemon_flask.ingest.feeds import FEEDS
 from storemon_flask.services import snapshots
 from storemon_flask.services.newest import newest_poll
 from storemon_flask.settings import Settings
-from storemon_flask.storage import loads, polls, reports, stores
+from storemon_flask.storage import loads, polls, reports, stores, tombstones
 from storemon_flask.storage.db import Database
 
 # Counting all polls reads every page of them: it may take so small a part of the time.
@@ -36,6 +36,7 @@ class Vitals:
     """Sizes in bytes, instants in microseconds; None for what is not known (yet)."""
 
     reports: dict[str, int] = field(default_factory=dict)
+    report_bytes: int = 0
     polls: int = 0
     # The newest poll that is not in the future, and how many stores have polls in the future.
     newest_poll_us: int | None = None
@@ -99,6 +100,7 @@ class Watcher:
                 self._file, self._counted, self._count_again_s = self._database.identity(), None, 0.0
             self._read_on(connection)
             found.reports |= reports.count_by_state(connection)
+            found.report_bytes = tombstones.file_bytes(connection)
             found.polls = self._count(connection)
             newest = newest_poll(self._database, connection, self._settings.rules.latest_us(time.time_ns() // 1000))
             found.newest_poll_us, found.stores_ahead = newest.poll_us, newest.ahead.count

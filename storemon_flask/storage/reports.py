@@ -228,6 +228,11 @@ def recover(
     return pending, sorted({job for (job,) in failed})
 
 
+def count(connection: sqlite3.Connection) -> int:
+    """How many rows there are, of deleted reports too."""
+    return int(connection.execute("SELECT count(*) FROM report").fetchone()[0])
+
+
 def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
     """How many reports there are in each state."""
     return dict(connection.execute("SELECT state, count(*) FROM report GROUP BY state"))

@@ -270,6 +270,15 @@ ALTER TABLE data_version ADD COLUMN complete_from_us INTEGER;
 -- The same for reports that were asked for alike, whatever the newest poll was then. NULL: of before this was remembered.
 ALTER TABLE report ADD COLUMN request_digest TEXT;
 
+-- Why a deleted report is gone has one more reason: `room`.
+ALTER TABLE report RENAME COLUMN gone TO gone_before;
+
+ALTER TABLE report ADD COLUMN gone TEXT CHECK (gone IN ('asked', 'old', 'lost', 'room'));
+
+UPDATE report SET gone = gone_before;
+
+ALTER TABLE report DROP COLUMN gone_before;
+
 -- When something of each feed was last loaded.
 CREATE INDEX load_file_newest ON load_file (feed, loaded_us) WHERE error = '';
 

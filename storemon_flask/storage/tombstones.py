@@ -1,6 +1,7 @@
 """Deleted reports: their rows stay for a time, so that whoever asks for one is told that it is gone, and why.
 
-`gone` is `asked` (somebody deleted it), `old` (it was kept long enough) or `lost` (its file was not there). What a report
+`gone` is `asked` (somebody deleted it), `old` (it was kept long enough), `room` (the reports took too much room) or `lost` (its
+file was not there). What a report
 was asked and how it was made goes too, but for a lost one: its file may come back.
 """
 
@@ -12,6 +13,8 @@ _EMPTIED: Final = (
     "shape = NULL, question = NULL, request_digest = NULL, error = NULL, last_error = NULL"
 )
 _FINISHED: Final = "state IN ('complete', 'failed')"
+# A file takes whole blocks of its disk.
+_ROOM: Final = "coalesce((max(byte_count) + 4095) / 4096 * 4096, 0)"
 
 
 def delete(connection: sqlite3.Connection, report_id: str, now_us: int) -> bool:
@@ -42,6 +45,39 @@ def expire(connection: sqlite3.Connection, before_us: int, now_us: int, most: in
     )
     jobs = sorted({job for _, job in old})
     return len(old), [job for job in jobs if not wanted(connection, job)]
+
+
+def oldest_jobs(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
+    """(job, bytes of its file, how many reports) of all jobs with finished reports, the oldest first."""
+    return connection.execute(
+        f"SELECT coalesce(shares, id) AS job, {_ROOM}, count(*) FROM report WHERE {_FINISHED} "
+        "GROUP BY job ORDER BY max(finished_us), job"
+    ).fetchall()
+
+
+def file_bytes(connection: sqlite3.Connection) -> int:
+    """How much room the files of complete reports take; one that reports share counts once."""
+    found = connection.execute(
+        f"SELECT sum(bytes) FROM (SELECT {_ROOM} AS bytes FROM report WHERE {_FINISHED} GROUP BY coalesce(shares, id))"
+    )
+    return int(found.fetchone()[0] or 0)
+
+
+def make_room(connection: sqlite3.Connection, jobs: list[str], now_us: int) -> int:
+    """The finished reports of these jobs are deleted to make room; how many that was."""
+    found = connection.executemany(
+        f"UPDATE report SET {_EMPTIED} WHERE (id = ? OR shares = ?) AND {_FINISHED}",
+        [(now_us, "room", job, job) for job in jobs],
+    )
+    return found.rowcount
+
+
+def forgettable_before(connection: sqlite3.Connection, count: int) -> int | None:
+    """An instant before which at least the `count` oldest tombstones were deleted; None when there are not more than that."""
+    row = connection.execute(
+        "SELECT deleted_us + 1 FROM report WHERE state = 'deleted' ORDER BY deleted_us LIMIT 1 OFFSET ?", [count]
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def forget(connection: sqlite3.Connection, before_us: int, most: int) -> list[tuple[str, str, str]]:

@@ -76,6 +76,11 @@ def _jobs(meters: Meters) -> Iterator[Metric]:
     for outcome in OUTCOMES:
         total.add_metric((outcome,), outcomes.get(outcome, 0))
     yield total
+    yield CounterMetricFamily(
+        "storemon_reports_deleted_for_room",
+        "Reports deleted to make room for newer ones.",
+        value=meters.deleted_for_room(),
+    )
     yield HistogramMetricFamily(
         "storemon_report_job_duration_seconds", "Time that a report's job took.", buckets=buckets, sum_value=summed
     )
@@ -88,6 +93,9 @@ def _data(vitals: Vitals, now_us: int) -> Iterator[Metric]:
     for state, count in vitals.reports.items():
         queue.add_metric((state,), count)
     yield queue
+    yield GaugeMetricFamily(
+        "storemon_report_files_size_bytes", "The files of finished reports, in blocks.", value=vitals.report_bytes
+    )
     yield GaugeMetricFamily("storemon_polls", "Polls that are stored.", value=vitals.polls)
     rows = CounterMetricFamily(
         "storemon_loaded_rows", "Rows that came in, by feed and what became of them.", labels=("feed", "outcome")

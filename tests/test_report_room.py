@@ -1,0 +1,163 @@
+"""Finished reports take no more room than STOREMON_MAX_REPORTS_MB allows, nor more rows than there may be; a full disk begins none."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import sql
+from flask import Flask
+from job_helpers import Clock, Queue, files, row
+
+from storemon_flask import create_app
+from storemon_flask.errors import DiskFull, Gone, NotFound, QueueFull
+from storemon_flask.jobs import keeping, retries
+from storemon_flask.jobs.executors import InlineExecutor
+from storemon_flask.jobs.runner import Runner
+from storemon_flask.model import SECOND_US
+from storemon_flask.services import report_store
+from storemon_flask.services.report import Asked
+from storemon_flask.settings import Settings
+from storemon_flask.storage.db import Database
+
+AS_OF_US = 1_728_907_200_000_000
+# The test's reports have one block each, of the 244 that a megabyte has.
+BLOCKS = 1_000_000 // 4096
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make_runner(small_fleet: Path, settings: Settings, database: Database, clock: Clock) -> Callable[..., Runner]:
+    def made(**changes: int) -> Runner:
+        return Runner(database, replace(settings, **changes), InlineExecutor(), clock=clock, steady=clock)
+
+    return made
+
+
+def trigger(runner: Runner, clock: Clock, count: int) -> list[str]:
+    """The ids of so many different reports, a second apart."""
+    ids = []
+    for number in range(count):
+        clock.turn(1)
+        ids.append(runner.submit(Asked(AS_OF_US + number * SECOND_US)))
+    return ids
+
+
+def test_the_oldest_reports_make_room_for_new_ones(
+    make_runner: Callable[..., Runner], settings: Settings, database: Database, clock: Clock
+) -> None:
+    runner = make_runner(max_reports_mb=1)
+    ids = trigger(runner, clock, BLOCKS)
+    assert len(files(settings)) == BLOCKS
+    ids += trigger(runner, clock, 1)
+    # Down to 95 % of the room.
+    left = 950_000 // 4096
+    assert files(settings) == sorted(f"report_{report_id}.csv" for report_id in ids[-left:])
+    assert row(settings, ids[0], "state", "gone", "deleted_us") == ("deleted", "room", clock.now_us)
+    assert row(settings, ids[-left], "state") == ("complete",)
+    assert runner.meters.deleted_for_room() == BLOCKS + 1 - left
+    with pytest.raises(Gone, match="deleted to make room: STOREMON_MAX_REPORTS_MB; trigger a new one"):
+        report_store.get(database, ids[0])
+
+
+def test_there_is_no_limit_with_0_and_a_lower_one_holds_after_a_restart(
+    make_runner: Callable[..., Runner], settings: Settings, clock: Clock
+) -> None:
+    ids = trigger(make_runner(max_reports_mb=0), clock, BLOCKS + 20)
+    assert len(files(settings)) == BLOCKS + 20
+    ids += trigger(make_runner(max_reports_mb=1), clock, 1)
+    assert len(files(settings)) == 950_000 // 4096
+    assert row(settings, ids[-1], "state") == ("complete",)
+
+
+def test_the_report_just_completed_stays_however_large_and_shared_files_count_once(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    queue = Queue()
+    runner = Runner(database, replace(settings, max_reports_mb=1), queue, clock=clock, steady=clock)
+    first = [runner.submit(Asked()) for _ in range(BLOCKS + 5)]
+    queue.run_all()
+    assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
+    runner._room.note_complete(first[0], 2_000_000, clock())
+    assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
+    with database.write() as connection:
+        connection.execute("UPDATE report SET byte_count = 2000000")
+    runner = Runner(database, runner.settings, queue, clock=clock, steady=clock)
+    clock.turn(1)
+    last = runner.submit(Asked(AS_OF_US))
+    queue.run_all()
+    assert {row(settings, report_id, "gone") for report_id in first} == {("room",)}
+    assert files(settings) == [f"report_{last}.csv"]
+
+
+def test_rows_are_bounded_tombstones_first(
+    make_runner: Callable[..., Runner], settings: Settings, database: Database, clock: Clock
+) -> None:
+    runner = make_runner()
+    runner._room = keeping.RoomKeeper(database, settings, runner.meters, most_rows=40)
+    ids = trigger(runner, clock, 40)
+    runner.delete(ids[5])
+    ids += trigger(runner, clock, 1)
+    assert sql(settings.database, "SELECT count(*) FROM report")[0][0] <= 40
+    with pytest.raises(NotFound):
+        report_store.get(database, ids[5])
+    ids += trigger(runner, clock, 200)
+    assert sql(settings.database, "SELECT count(*) FROM report")[0][0] <= 40
+    assert row(settings, ids[-1], "state") == ("complete",)
+
+
+def test_equal_reports_that_wait_are_bounded(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    runner = Runner(database, settings, Queue(), clock=clock, steady=clock)
+    runner._room = keeping.RoomKeeper(database, settings, runner.meters, most_rows=10)
+    for _ in range(10):
+        runner.submit(Asked())
+    with pytest.raises(QueueFull, match="10 reports wait or are kept, and there may be 10"):
+        runner.submit(Asked())
+    assert sql(settings.database, "SELECT count(*) FROM report") == [(10,)]
+
+
+def test_no_report_is_begun_on_a_full_disk(small_fleet: Path, settings: Settings) -> None:
+    app: Flask = create_app(replace(settings, min_free_mb=10**9))
+    client = app.test_client()
+    for answer in (client.post("/trigger_report"), client.get("/api/v1/reports/latest.csv")):
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "60"
+        assert answer.json["type"] == "urn:storemon:problem:disk-full"
+        assert (
+            "MB free, less than the 1,000,000,000 of STOREMON_MIN_FREE_MB; reports are made again"
+            in answer.json["detail"]
+        )
+    assert sql(settings.database, "SELECT count(*) FROM report") == [(0,)]
+
+
+def test_a_report_on_its_way_waits_for_room(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    queue = Queue()
+    runner = Runner(database, settings, queue, clock=clock, steady=clock)
+    report_id = runner.submit(Asked())
+    runner.settings = replace(settings, min_free_mb=10**9)
+    queue.run_all()
+    state, error = row(settings, report_id, "state", "last_error")
+    assert state == "pending"
+    assert "STOREMON_MIN_FREE_MB" in error
+    assert files(settings) == []
+    runner.settings = settings
+    clock.turn(retries.wait_us(1) / SECOND_US)
+    runner.tick()
+    queue.run_all()
+    assert row(settings, report_id, "state") == ("complete",)
+
+
+def test_disk_full_is_a_passing_fault(settings: Settings) -> None:
+    from storemon_flask.services import readiness
+
+    with pytest.raises(DiskFull) as raised:
+        readiness.require_room(replace(settings, min_free_mb=10**9))
+    assert retries.passes(raised.value)
