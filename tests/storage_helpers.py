@@ -10,7 +10,7 @@ from storemon_flask.storage import schema
 from storemon_flask.storage.db import Database
 
 TABLES = {
-    "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "data_version", "api_key", "secret",
+    "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "report_text", "data_version", "api_key", "secret",
 }  # fmt: skip
 
 

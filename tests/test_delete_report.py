@@ -79,7 +79,7 @@ def test_a_finished_report_goes_with_its_file_and_its_row_stays(
     assert delete(client, report_id).status_code == 204
     assert is_gone(client, report_id)
     assert files(settings) == [f"report_{kept}.csv"]
-    assert row(settings, report_id, "stores", "method", "altered_ids") == (None, None, None)
+    assert row(settings, report_id, "stores", "method", "altered_ids", "outcome_text") == (None, None, None, None)
     assert client.get(f"/get_report?report_id={kept}").text == SMALL_CSV
 
 

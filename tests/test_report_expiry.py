@@ -107,6 +107,7 @@ def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Runner, set
     (kept,) = sql(settings.database, "SELECT * FROM report WHERE id = ?", report_id)
     assert "much" not in repr(kept)
     assert "worked" not in repr(kept)
+    assert sql(settings.database, "SELECT * FROM report_text") == []
 
 
 def test_forgetting_a_report_leaves_a_file_that_another_lost_and_that_came_back(

@@ -18,6 +18,7 @@ from storemon_flask.model import SECOND_US
 from storemon_flask.services import report_store
 from storemon_flask.services.report import Asked
 from storemon_flask.settings import Settings
+from storemon_flask.storage import tombstones
 from storemon_flask.storage.db import Database
 
 AS_OF_US = 1_728_907_200_000_000
@@ -36,6 +37,24 @@ def make_runner(small_fleet: Path, settings: Settings, database: Database, clock
         return Runner(database, replace(settings, **changes), InlineExecutor(), clock=clock, steady=clock)
 
     return made
+
+
+@pytest.fixture
+def fleet_of_many(small_fleet: Path, database: Database, settings: Settings) -> Database:
+    """A fleet of more than a thousand stores with long ids."""
+    rows = "".join(f"{number:036d},active,2024-10-14 12:00:00 UTC\n" for number in range(1_000))
+    client = create_app(settings).test_client()
+    answer = client.post("/api/v1/feeds/polls", data="store_id,status,timestamp_utc\n" + rows)
+    assert answer.json["new"] == 1_000
+    return database
+
+
+def database_bytes(settings: Settings) -> int:
+    """Bytes of the pages that are in use."""
+    [(pages,)] = sql(
+        settings.database, "SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count"
+    )
+    return pages * 4096
 
 
 def trigger(runner: Runner, clock: Clock, count: int) -> list[str]:
@@ -161,3 +180,87 @@ def test_disk_full_is_a_passing_fault(settings: Settings) -> None:
     with pytest.raises(DiskFull) as raised:
         readiness.require_room(replace(settings, min_free_mb=10**9))
     assert retries.passes(raised.value)
+
+
+def test_what_equal_reports_ask_is_stored_once(fleet_of_many: Database, settings: Settings, clock: Clock) -> None:
+    queue = Queue()
+    runner = Runner(fleet_of_many, settings, queue, clock=clock, steady=clock)
+    names = [f"{number:036d}" for number in range(1_000)]
+    first = runner.submit(Asked(stores=names[::-1]))
+    size = database_bytes(settings)
+    others = [runner.submit(Asked(stores=names)) for _ in range(500)]
+    assert (database_bytes(settings) - size) / 500 < 500
+    queue.run_all()
+    assert (database_bytes(settings) - size) / 500 < 500
+    texts = "SELECT count(*) FROM report_text WHERE store_count = 1000"
+    assert sql(settings.database, texts) == [(1,)]
+    # One that is computed by itself has the same text.
+    alone = runner.submit(Asked(stores=names))
+    queue.run_all()
+    assert row(settings, alone, "shares") == (None,)
+    assert sql(settings.database, texts) == [(1,)]
+    for report_id in (first, others[-1], alone):
+        assert report_store.get(fleet_of_many, report_id).stores == names
+    listed = report_store.newest(fleet_of_many, None, 3)
+    assert [one.stores for one in listed] == [names[:10]] * 3
+    assert [one.stores_asked for one in listed] == [1000] * 3
+    for report_id in (first, *others, alone):
+        assert sql(settings.database, texts) == [(1,)]
+        runner.delete(report_id)
+    assert sql(settings.database, "SELECT count(*) FROM report_text") == [(0,)]
+
+
+def test_a_list_of_reports_does_not_read_what_they_asked(
+    fleet_of_many: Database, settings: Settings, clock: Clock
+) -> None:
+    runner = Runner(fleet_of_many, settings, Queue(), clock=clock, steady=clock)
+    for _ in range(3):
+        runner.submit(Asked(stores=[f"{number:036d}" for number in range(1_000)]))
+    # Whoever reads this fails.
+    sql(settings.database, "UPDATE report_text SET large = 'no JSON'")
+    assert [one.stores_asked for one in report_store.newest(fleet_of_many, None, 3)] == [1000] * 3
+
+
+def test_whether_an_as_of_was_asked_is_of_each_report(
+    fleet_of_many: Database, settings: Settings, clock: Clock
+) -> None:
+    queue = Queue()
+    runner = Runner(fleet_of_many, settings, queue, clock=clock, steady=clock)
+    names = [f"{number:036d}" for number in range(1_000)]
+    newest = runner.submit(Asked(stores=names, shape={"totals": True}))
+    as_of_us = report_store.get(fleet_of_many, newest).as_of_us
+    asked = runner.submit(Asked(as_of_us, stores=names, shape={"totals": True}))
+    queue.run_all()
+    rows = [report_store.get(fleet_of_many, report_id) for report_id in (newest, asked)]
+    assert [(one.shares, one.as_of_asked, one.shape) for one in rows] == [
+        (None, False, {"totals": True}),
+        (newest, True, {"totals": True}),
+    ]
+
+
+def test_the_lists_of_reports_that_wait_are_bounded(
+    fleet_of_many: Database, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_store, "MOST_WAITING_BYTES", 100_000)
+    runner = Runner(fleet_of_many, settings, Queue(), clock=clock, steady=clock)
+    names = [f"{number:036d}" for number in range(1_000)]
+    for number in range(3):
+        runner.submit(Asked(stores=names[number:]))
+    with pytest.raises(QueueFull, match="the reports that wait ask for 0 MB of names of stores"):
+        runner.submit(Asked(stores=names[4:]))
+    # An equal one adds nothing.
+    runner.submit(Asked(stores=names[2:]))
+
+
+def test_rows_of_reports_made_room_for_take_their_texts_along(
+    fleet_of_many: Database, settings: Settings, clock: Clock
+) -> None:
+    runner = Runner(fleet_of_many, replace(settings, max_reports_mb=1), InlineExecutor(), clock=clock, steady=clock)
+    names = [f"{number:036d}" for number in range(1_000)]
+    for number in range(30):
+        clock.turn(1)
+        newest = runner.submit(Asked(stores=names[number:]))
+    with fleet_of_many.read() as connection:
+        assert tombstones.bytes_taken(connection) <= 1_000_000
+    assert sum(file.stat().st_size for file in settings.reports_dir.iterdir()) < 1_000_000
+    assert row(settings, newest, "state") == ("complete",)

@@ -36,12 +36,12 @@ def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
     data = (settings.reports_dir / f"report_{report_id}.csv").read_bytes()
     assert data == SMALL_CSV.encode()
     assert row(settings, report_id, "state", "attempts", "progress", "error") == ("complete", 1, 1.0, None)
-    assert row(settings, report_id, "row_count", "byte_count", "sha256", "altered_ids") == (
+    assert row(settings, report_id, "row_count", "byte_count", "sha256") == (
         4,
         len(data),
         hashlib.sha256(data).hexdigest(),
-        '{"store_id": {"0": "=cmd|x"}}',
     )
+    assert report_store.get(waiting.database, report_id).altered == {"store_id": {0: "=cmd|x"}}
     requested, started, finished = row(settings, report_id, "requested_us", "started_us", "finished_us")
     assert requested <= started <= finished
     # The file alone: no temporary one is left beside it.

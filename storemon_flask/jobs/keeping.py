@@ -47,7 +47,7 @@ class RoomKeeper:
             self._rows += 1
 
     def note_complete(self, job: str, byte_count: int, now_us: int) -> None:
-        """Count the file of a job that is complete; older ones go when there is too much."""
+        """Count what a job that is complete takes, its file and what was asked; older ones go when there is too much."""
         with self._lock:
             if self._bytes is not None:
                 self._bytes += (byte_count + 4095) // 4096 * 4096

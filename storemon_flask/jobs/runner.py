@@ -3,6 +3,7 @@
 Equal reports that wait or run share a job (storage.reports); what is handed about here are ids of jobs.
 """
 
+import json
 import logging
 import secrets
 import threading
@@ -310,7 +311,7 @@ class Runner:
             return self._failed(row, error)
         if self._record(lambda: report_store.complete(self.database, job, self._clock(), done)):
             log.info("report %s complete: %d stores in %.3f s", job, done.rows, time.monotonic() - started)
-            self._make_room(job, done.bytes)
+            self._make_room(job, done.bytes + len(json.dumps(row.stores)))
             return "complete"
         report_keeping.remove(self.path(job))
         log.info("report %s was deleted before it was complete", job)

@@ -195,7 +195,7 @@ def make_room(
     When there is too much, a twentieth more than need be goes: finding out what is there takes long.
     """
     with database.read() as connection:
-        size, rows = tombstones.file_bytes(connection), reports.count(connection)
+        size, rows = tombstones.bytes_taken(connection), reports.count(connection)
         jobs = []
         if (most_bytes is not None and size > most_bytes) or rows > most_rows:
             jobs = tombstones.oldest_jobs(connection)

@@ -14,12 +14,14 @@ from storemon_flask.model import Rules
 from storemon_flask.services import report, report_diff
 from storemon_flask.services.report import Asked, Finished, Question
 from storemon_flask.services.report_diff import Diff, ReportFile
-from storemon_flask.storage import files, reports, stores
+from storemon_flask.storage import files, report_texts, reports, stores
 from storemon_flask.storage.db import Database
 from storemon_flask.storage.report_row import LISTED_STORES as LISTED_STORES
 from storemon_flask.storage.report_row import ReportRow as ReportRow
 from storemon_flask.version import VERSION
 
+# What the different reports that wait were asked, together.
+MOST_WAITING_BYTES: Final = 100_000_000
 # What programs are told, and people.
 _GONE: Final[Mapping[str | None, tuple[str, str]]] = {
     None: ("the report was deleted; trigger a new one", "the report was deleted; you can ask for a new one"),
@@ -183,6 +185,12 @@ def add(
             raise QueueFull(
                 f"{most_waiting:,} report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
             )
+        waiting_bytes = report_texts.waiting_bytes(connection)
+        if most_waiting is not None and waiting_bytes >= MOST_WAITING_BYTES:
+            raise QueueFull(
+                f"the reports that wait ask for {waiting_bytes / 1e6:,.0f} MB of names of stores, groups and windows, and there may be "
+                f"{MOST_WAITING_BYTES / 1e6:,.0f}; try again later"
+            )
         reports.add(
             connection,
             report_id,
@@ -234,7 +242,8 @@ def _digests(question: Question, asked: Asked, default_zone: str, rules: Rules) 
 
 
 def _hash(*parts: object) -> str:
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+    # 128 bits: it stands in every row and in two indexes.
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
 def claim(database: Database, job: str, now_us: int) -> ReportRow | None:

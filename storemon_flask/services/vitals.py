@@ -100,7 +100,7 @@ class Watcher:
                 self._file, self._counted, self._count_again_s = self._database.identity(), None, 0.0
             self._read_on(connection)
             found.reports |= reports.count_by_state(connection)
-            found.report_bytes = tombstones.file_bytes(connection)
+            found.report_bytes = tombstones.bytes_taken(connection)
             found.polls = self._count(connection)
             newest = newest_poll(self._database, connection, self._settings.rules.latest_us(time.time_ns() // 1000))
             found.newest_poll_us, found.stores_ahead = newest.poll_us, newest.ahead.count

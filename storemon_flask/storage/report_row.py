@@ -65,21 +65,36 @@ class ReportRow:
         return self.shares or self.id
 
 
+def _text(column: str, reference: str, part: str) -> str:
+    """The SQL of what stands in the row or, if it is long, in `report_text`."""
+    return f"iif({reference} IS NULL, {column}, (SELECT {part} FROM report_text WHERE number = {reference}))"
+
+
+_STORES: Final = _text("stores", "asked_text", "large")
+_ALTERED: Final = _text("altered_ids", "outcome_text", "large")
+_SHAPE: Final = _text("shape", "asked_text", "json_patch(coalesce(small, '{}'), coalesce(shape, '{}'))")
+_METHOD: Final = _text("method", "outcome_text", "small")
 COLUMNS: Final = (
-    "id, state, as_of_us, columns, stores, requested_us, started_us, finished_us, attempts, "
+    f"id, state, as_of_us, columns, {_STORES}, requested_us, started_us, finished_us, attempts, "
     "CASE WHEN shares IS NOT NULL AND state IN ('pending', 'running') "
     "THEN (SELECT first.progress FROM report AS first WHERE first.id = report.shares) ELSE progress END, error, "
-    "row_count, byte_count, sha256, altered_ids, shape, method, shares, last_error, next_try_us, gone, died"
+    f"row_count, report.byte_count, sha256, {_ALTERED}, {_SHAPE}, {_METHOD}, shares, last_error, next_try_us, gone, died"
 )
 
 
 # The same without what grows with the fleet. SQLite hands over the few stores alone.
-LISTED: Final = COLUMNS.replace("altered_ids", "NULL").replace(
-    " stores,",
-    " iif(stores IS NULL, NULL, (SELECT json_group_array(value) FROM "
-    f"(SELECT value FROM json_each(report.stores) LIMIT {LISTED_STORES}))),",
+LISTED: Final = COLUMNS.replace(_ALTERED, "NULL").replace(
+    _STORES,
+    _text(
+        "iif(stores IS NULL, NULL, (SELECT json_group_array(value) FROM "
+        f"(SELECT value FROM json_each(report.stores) LIMIT {LISTED_STORES})))",
+        "asked_text",
+        "first_stores",
+    ),
 )
-MORE: Final = f"max(0, coalesce(json_array_length(stores), 0) - {LISTED_STORES})"
+MORE: Final = (
+    f"max(0, coalesce({_text('json_array_length(stores)', 'asked_text', 'store_count')}, 0) - {LISTED_STORES})"
+)
 
 
 def read(row: tuple[Any, ...]) -> ReportRow:

@@ -9,10 +9,15 @@ import json
 import sqlite3
 from typing import Any, Final
 
+from storemon_flask.storage import report_texts
 from storemon_flask.storage.report_row import COLUMNS, LISTED, MORE, ReportRow, json_text, read, shape_text
 
 # Answers for every report of a job, by the job's id, twice.
 _OF_JOB: Final = "(id = ? OR shares = ?)"
+_JOINABLE: Final = (
+    "FROM report WHERE question = ? AND data_version = ? AND state IN ('pending', 'running') "
+    "AND died = 0 AND last_error IS NULL LIMIT 1"
+)
 
 
 def add(
@@ -30,20 +35,31 @@ def add(
 ) -> None:
     """A pending report with a job of its own; `shape` is what was asked beyond the classic windows."""
     connection.execute(
-        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version, "
-        "request_digest) VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, asked_text, requested_us, question, data_version, "
+        "request_digest) VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             report_id,
             as_of_us,
             columns,
-            json_text(stores),
-            shape_text(shape, as_of_asked),
+            *_asked_values(connection, stores, shape, as_of_asked),
             now_us,
             question,
             data_version,
             request_digest,
         ),
     )
+
+
+def _asked_values(
+    connection: sqlite3.Connection, stores: list[str] | None, shape: dict[str, Any] | None, as_of_asked: bool
+) -> tuple[str | None, str | None, int | None]:
+    """What the columns `stores`, `shape` and `asked_text` of a report hold."""
+    small, large = json_text(shape), json_text(stores)
+    if not report_texts.is_long(small, large):
+        return large, shape_text(shape, as_of_asked), None
+    # The order of stores means nothing, and each order would be another text.
+    ordered = None if stores is None else sorted(stores)
+    return None, shape_text(None, as_of_asked), report_texts.intern(connection, small, json_text(ordered), ordered)
 
 
 def join(
@@ -62,21 +78,21 @@ def join(
     Such a job was asked for at this version of the data, so it reads them as they are now or later. One that went wrong before
     is left alone: whoever asks now need not wait for its next try, nor fail with it.
     """
+    first = connection.execute(f"SELECT rowid {_JOINABLE}", (question, data_version)).fetchone()
+    if first is None:
+        return False
     return _step(
         connection,
-        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, requested_us, question, data_version, "
+        "INSERT INTO report (id, state, as_of_us, columns, stores, shape, asked_text, requested_us, question, data_version, "
         "started_us, attempts, shares, request_digest) "
-        "SELECT ?, state, as_of_us, columns, ?, ?, ?, question, data_version, started_us, attempts, coalesce(shares, id), ? "
-        "FROM report WHERE question = ? AND data_version = ? AND state IN ('pending', 'running') "
-        "AND died = 0 AND last_error IS NULL LIMIT 1",
+        "SELECT ?, state, as_of_us, columns, ?, ?, ?, ?, question, data_version, started_us, attempts, coalesce(shares, id), ? "
+        "FROM report WHERE rowid = ?",
         (
             report_id,
-            json_text(stores),
-            shape_text(shape, as_of_asked),
+            *_asked_values(connection, stores, shape, as_of_asked),
             now_us,
             request_digest,
-            question,
-            data_version,
+            first[0],
         ),
     )
 
@@ -166,11 +182,19 @@ def complete(
 
     Returns how many of the job's reports are complete; 0 when all were deleted meanwhile. Saying it twice does no harm.
     """
+    small, large, number = json.dumps(method), json.dumps(altered), None
+    texts: tuple[str | None, str | None, int | None] = large, small, None
+    if report_texts.is_long(small, large):
+        number = report_texts.intern(connection, small, large)
+        texts = None, None, number
     connection.execute(
         "UPDATE report SET state = 'complete', finished_us = ?, progress = 1, row_count = ?, byte_count = ?, sha256 = ?, "
-        f"altered_ids = ?, method = ?, error = NULL WHERE {_OF_JOB} AND state = 'running'",
-        (now_us, row_count, byte_count, sha256, json.dumps(altered), json.dumps(method), job, job),
+        "altered_ids = ?, method = ?, outcome_text = ?, error = NULL, question = NULL "
+        f"WHERE {_OF_JOB} AND state = 'running'",
+        (now_us, row_count, byte_count, sha256, *texts, job, job),
     )
+    # All of them may have been deleted meanwhile.
+    report_texts.release(connection, [number])
     found = connection.execute(f"SELECT count(*) FROM report WHERE {_OF_JOB} AND state = 'complete'", (job, job))
     return int(found.fetchone()[0])
 
@@ -179,7 +203,7 @@ def fail(connection: sqlite3.Connection, job: str, now_us: int, error: str) -> b
     """Running becomes failed, with the sentence that says why."""
     return _step(
         connection,
-        f"UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE {_OF_JOB} AND state = 'running'",
+        f"UPDATE report SET state = 'failed', finished_us = ?, error = ?, question = NULL WHERE {_OF_JOB} AND state = 'running'",
         (now_us, error, job, job),
     )
 

@@ -270,6 +270,27 @@ ALTER TABLE data_version ADD COLUMN complete_from_us INTEGER;
 -- The same for reports that were asked for alike, whatever the newest poll was then. NULL: of before this was remembered.
 ALTER TABLE report ADD COLUMN request_digest TEXT;
 
+-- What reports were asked (shape, stores) and what came of them (method, altered_ids), where that is long: each text once, however
+-- many reports have it. What every list reads stands before what may be long.
+CREATE TABLE report_text (
+    number INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,
+    byte_count INTEGER NOT NULL,
+    store_count INTEGER,
+    first_stores TEXT,
+    small TEXT,
+    large TEXT
+) STRICT;
+
+-- Where these are given, the columns that they stand for are NULL (but for whether an as-of was asked for, in `shape`).
+ALTER TABLE report ADD COLUMN asked_text INTEGER REFERENCES report_text (number);
+
+ALTER TABLE report ADD COLUMN outcome_text INTEGER REFERENCES report_text (number);
+
+CREATE INDEX report_asked ON report (asked_text) WHERE asked_text IS NOT NULL;
+
+CREATE INDEX report_outcome ON report (outcome_text) WHERE outcome_text IS NOT NULL;
+
 -- Why a deleted report is gone has one more reason: `room`.
 ALTER TABLE report RENAME COLUMN gone TO gone_before;
 

@@ -94,7 +94,9 @@ def _data(vitals: Vitals, now_us: int) -> Iterator[Metric]:
         queue.add_metric((state,), count)
     yield queue
     yield GaugeMetricFamily(
-        "storemon_report_files_size_bytes", "The files of finished reports, in blocks.", value=vitals.report_bytes
+        "storemon_report_files_size_bytes",
+        "The files of finished reports, and long lists of what was asked.",
+        value=vitals.report_bytes,
     )
     yield GaugeMetricFamily("storemon_polls", "Polls that are stored.", value=vitals.polls)
     rows = CounterMetricFamily(
