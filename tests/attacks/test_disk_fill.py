@@ -1,0 +1,92 @@
+"""Triggers without end, from a key that may only read: neither the database nor the reports folder grows with them."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from conftest import Server, http, sql
+
+from storemon_flask.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+STORES = 4_000
+SECONDS = 20.0
+FIRST_S = 1_728_864_000
+MAX_MB = 10
+
+
+def as_of(seconds: int) -> str:
+    """An instant so many seconds after the polls."""
+    return datetime.fromtimestamp(FIRST_S + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_triggers_fill_neither_the_database_nor_the_reports_folder(
+    serve: Callable[..., Server], settings: Settings
+) -> None:
+    server = serve(STOREMON_MAX_REPORTS_MB=str(MAX_MB))
+    names = [f"{number:036d}" for number in range(STORES)]
+    polls = "store_id,timestamp_utc,status\n" + "".join(f"{name},{FIRST_S},active\n" for name in names)
+    assert http(f"{server.url}/api/v1/feeds/polls", "POST", polls.encode()).status == 200
+    before = settings.database.stat().st_size
+    end = time.monotonic() + SECONDS
+    answered: list[tuple[str, str]] = []
+    wrong: list[object] = []
+    largest = {"reports": 0, "log": 0}
+
+    def attack(kind: str, body_of: Callable[[int], object]) -> None:
+        number = 0
+        while time.monotonic() < end:
+            number += 1
+            answer = http(f"{server.url}/trigger_report", "POST", json.dumps(body_of(number)).encode())
+            if answer.status == 202:
+                answered.append((kind, answer.json["report_id"]))
+            elif answer.status != 503 or "Retry-After" not in answer.headers:
+                wrong.append(answer)
+
+    attackers = [
+        threading.Thread(target=attack, args=("equal", lambda number: {"stores": names})),
+        threading.Thread(target=attack, args=("equal", lambda number: {"stores": names[::-1]})),
+        threading.Thread(target=attack, args=("as_of", lambda number: {"as_of": as_of(number)})),
+        threading.Thread(target=attack, args=("as_of", lambda number: {"as_of": as_of(-number), "columns": "full"})),
+    ]
+    for attacker in attackers:
+        attacker.start()
+    log = settings.database.with_name(f"{settings.database.name}-wal")
+    while any(attacker.is_alive() for attacker in attackers):
+        if settings.reports_dir.is_dir():
+            largest["reports"] = max(largest["reports"], _size(settings.reports_dir))
+        largest["log"] = max(largest["log"], log.stat().st_size if log.exists() else 0)
+        time.sleep(0.2)
+    for attacker in attackers:
+        attacker.join()
+    assert wrong == []
+    newest = server.trigger()
+    assert server.wait_for(newest).status == 200
+    # The limit, and the file that is written at the moment.
+    assert largest["reports"] < (MAX_MB + 2) * 1_000_000
+    assert _size(settings.reports_dir) < MAX_MB * 1_000_000
+    assert largest["log"] < 50_000_000
+    # Rows of some hundred bytes, and what was asked once.
+    grown = settings.database.stat().st_size - before
+    assert grown < 2_000_000 + 1_000 * len(answered), (grown, len(answered))
+    assert sql(settings.database, f"SELECT count(*) FROM report_text WHERE store_count = {STORES}") in ([(0,)], [(1,)])
+    made_room = sql(settings.database, "SELECT id FROM report WHERE gone = 'room'")
+    assert made_room
+    answer = server.get(f"/get_report?report_id={made_room[0][0]}")
+    assert answer.status == 410
+    assert "to make room: STOREMON_MAX_REPORTS_MB" in answer.json["detail"]
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for file in folder.iterdir():
+        try:
+            total += file.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
