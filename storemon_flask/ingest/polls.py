@@ -22,7 +22,7 @@ from storemon_flask.ingest.plain import Table
 from storemon_flask.ingest.records import Record
 from storemon_flask.ingest.rejects import Reasons, RejectLog, Rejects, Texts
 from storemon_flask.ingest.values import BadValue
-from storemon_flask.model import Bools, Ints, Reject
+from storemon_flask.model import Bools, Ints
 
 # numpy lets go of the interpreter while it computes, so two blocks are read at once; more would wait for each other.
 _READERS: Final = 2
@@ -126,17 +126,27 @@ class _Parser:
         store: list[int] = []
         instant: list[int] = []
         active: list[bool] = []
-        rejects: list[Reject] = []
+        reasons: dict[str, int] = {}
+        lines: list[int] = []
+        why: list[int] = []
+        texts: list[str] = []
         for record in records.checked(found, self._check):
-            try:
-                store_id, instant_us, is_active = self._values(record)
-            except BadValue as bad:
-                rejects.append(Reject(record.line, str(bad), record.text))
+            problem = record.problem
+            if not problem:
+                try:
+                    store_id, instant_us, is_active = self._fields(record.fields)
+                except BadValue as bad:
+                    problem = str(bad)
+            if problem:
+                lines.append(record.line)
+                why.append(reasons.setdefault(problem, len(reasons)))
+                texts.append(record.text)
                 continue
             store.append(codes.setdefault(store_id, len(codes)))
             instant.append(instant_us)
             active.append(is_active)
-        return _Read(_columns(codes, store, instant, active, len(store) + len(rejects)), Rejects.of(rejects))
+        rejects = Rejects(np.array(lines, np.int64), np.array(why, np.int64), list(reasons), texts.__getitem__)
+        return _Read(_columns(codes, store, instant, active, len(store) + len(lines)), rejects)
 
     def _values(self, record: Record) -> tuple[str, int, bool]:
         """The same of a record, which may have a problem."""

@@ -28,20 +28,8 @@ class Rejects:
     @staticmethod
     def none() -> "Rejects":
         """No rejects."""
-        return Rejects.of([])
-
-    @staticmethod
-    def of(rejects: list[Reject]) -> "Rejects":
-        """Those that were found one by one."""
-        codes: dict[str, int] = {}
-        reason = [codes.setdefault(reject.reason, len(codes)) for reject in rejects]
-        lines = [reject.line for reject in rejects]
-        return Rejects(
-            np.array(lines, dtype=np.int64),
-            np.array(reason, dtype=np.int64),
-            list(codes),
-            lambda number: rejects[number].text,
-        )
+        nothing = np.empty(0, dtype=np.int64)
+        return Rejects(nothing, nothing, [], str)
 
     def __len__(self) -> int:
         return len(self.line)
