@@ -17,6 +17,7 @@ Why it is fast: no row ever becomes a Python object. The block is looked at as o
 Nothing is rejected here, and nothing is guessed: a row is either read exactly as the row-exact road would, or doubtful.
 """
 
+import secrets
 import threading
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -35,7 +36,8 @@ _LONGEST: Final = 8 * _MOST_WORDS
 # Bytes beyond a row's end that its words may touch.
 _OVERHANG: Final = _LONGEST + 8
 _STRETCH: Final = 1 << 20
-_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
+# Odd, and of this process alone: who knew them could send texts that all share a slot, and looking them up would take quadratic time.
+_MULTIPLIER, *_MORE = (np.uint64(secrets.randbits(64) | 1) for _ in range(_MOST_WORDS + 1))
 _EMPTY: Final = -1
 _FEWEST_BITS: Final = 10
 _FEW: Final = 8
@@ -316,4 +318,4 @@ def _hash(parts: list[Words]) -> Words:
     return hashed
 
 
-_ODD: Final = np.array([0x9E3779B97F4A7C15 * (2 * n + 1) % (1 << 64) for n in range(_MOST_WORDS)], dtype=np.uint64)
+_ODD: Final = np.array(_MORE)

@@ -21,6 +21,8 @@ from storemon_flask.model import Bools, Ints
 
 Bytes = NDArray[np.uint8]
 
+# A good row of any feed has more bytes.
+_SHORTEST_ROW: Final = 8
 # What can be wrong with the shape of a row; the first that applies is the reason.
 _PROBLEMS: Final = [
     "", records.TOO_LONG, records.NUL, records.NOT_UTF8, records.QUOTING, records.FIELDS_FEW, records.FIELDS_MANY,
@@ -78,6 +80,9 @@ def as_it_stands(block: Block, header: Header) -> Table | None:
     if block.problem or block.one or block.quoted or b"\0" in data:
         return None
     if b"\r" in data and records.count(data, b"\r") != data.count(b"\r\n"):
+        return None
+    if records.count(data, b"\n") * _SHORTEST_ROW > len(data):
+        # So many rows are read in parts, for their memory; they are not good ones.
         return None
     # A row that is too long covers one of these whole.
     half = MAX_RECORD_BYTES // 2
@@ -195,10 +200,12 @@ def _bytes_of_no_text(data: bytes) -> Ints:
     characters = np.frombuffer(
         data.decode("utf-8", "surrogateescape").encode("utf-32-le", "surrogatepass"), dtype="<u4"
     )
-    bad = (characters >= 0xDC80) & (characters <= 0xDCFF)
-    size = 1 + (characters >= 0x80).astype(np.int64) + (characters >= 0x800) + (characters >= 0x10000)
+    bad = (characters & 0xFFFFFF80) == 0xDC80
+    size = np.ones(len(characters), dtype=np.int32)
+    for first in (0x80, 0x800, 0x10000):
+        size += characters >= first
     size[bad] = 1
-    places: Ints = np.cumsum(size)[bad] - 1
+    places: Ints = np.cumsum(size, dtype=np.int32)[bad].astype(np.int64) - 1
     return places
 
 

@@ -20,7 +20,7 @@ from storemon_flask.ingest.byte_road import DistinctTexts
 from storemon_flask.ingest.feeds import Header
 from storemon_flask.ingest.plain import Table
 from storemon_flask.ingest.records import Record
-from storemon_flask.ingest.rejects import Reasons, RejectLog, Rejects, Texts
+from storemon_flask.ingest.rejects import Reasons, Rejected, RejectLog, Rejects, Texts
 from storemon_flask.ingest.values import BadValue
 from storemon_flask.model import Bools, Ints
 
@@ -49,7 +49,7 @@ class _Read:
     """What became of one block, or a part of one: the good rows, and the bad ones in the order they stand."""
 
     polls: PollBlock
-    rejects: Rejects
+    rejected: Rejected
 
 
 def read(
@@ -65,7 +65,7 @@ def read(
     `latest_us` is the newest instant a poll may have. `road` is `bytes`, `pandas` or `rows`, the last for every block. `check` is
     called now and then, from several threads; what it raises ends the reading.
     """
-    parser = _Parser(header, latest_us, road, check)
+    parser = _Parser(header, latest_us, log, road, check)
     pending: deque[Future[list[_Read]]] = deque()
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
     try:
@@ -87,22 +87,24 @@ def read_records(
     batches: Iterable[list[Record]], latest_us: int, log: RejectLog, check: Callable[[], None] = lambda: None
 ) -> Iterator[PollBlock]:
     """The same of rows that come as records with the feed's fields in order."""
-    parser = _Parser(Header("polls", 3, (0, 1, 2)), latest_us, "rows", check)
+    parser = _Parser(Header("polls", 3, (0, 1, 2)), latest_us, log, "rows", check)
     for batch in batches:
         yield from _logged([parser.rows(batch)], log)
 
 
 def _logged(found: list[_Read], log: RejectLog) -> Iterator[PollBlock]:
     for read in found:
-        log.add_all(read.rejects)
+        log.add_all(read.rejected)
         yield read.polls
 
 
 class _Parser:
     """Reads blocks of one file; its plain reading may run in several threads at once."""
 
-    def __init__(self, header: Header, latest_us: int, road: str, check: Callable[[], None]) -> None:
+    def __init__(self, header: Header, latest_us: int, log: RejectLog, road: str, check: Callable[[], None]) -> None:
+        """Of `log` it asks only how many rejects may still be kept: the text of others is not made."""
         self._header = header
+        self._log = log
         self._latest_us = latest_us
         self._road = road
         self._check = check
@@ -146,7 +148,7 @@ class _Parser:
             instant.append(instant_us)
             active.append(is_active)
         rejects = Rejects(np.array(lines, np.int64), np.array(why, np.int64), list(reasons), texts.__getitem__)
-        return _Read(_columns(codes, store, instant, active, len(store) + len(lines)), rejects)
+        return _Read(_columns(codes, store, instant, active, len(store) + len(lines)), rejects.counted(self._log.room))
 
     def _values(self, record: Record) -> tuple[str, int, bool]:
         """The same of a record, which may have a problem."""
@@ -240,7 +242,7 @@ class _Parser:
         if len(bad_rows):
             store, instant, active = store[reasons.none], instant[reasons.none], active[reasons.none]
         polls = PollBlock(ids.values, store, instant, active, len(reasons.none) + len(table.rejects))
-        return _Read(polls, table.rejects.merged(rejects))
+        return _Read(polls, table.rejects.merged(rejects).counted(self._log.room))
 
     def _read_instants(self, columns: "_Columns", rows: Ints, reasons: Reasons) -> None:
         """Read the timestamps of these rows one by one, each text once."""
@@ -249,6 +251,18 @@ class _Parser:
         fields, at = columns.table.fields, self._header.columns[1]
         start, length = fields.start[rows, at], fields.end[rows, at] - fields.start[rows, at]
         short = (length <= _WORD) & (rows < fields.safe)
+        if short.any():
+            letters = (
+                (fields.words(start[short], 1)[0] & instants.MASKS[length[short]]).view(np.uint8).reshape(-1, _WORD)
+            )
+            digits = np.flatnonzero(short)[
+                ((letters - ord("0") < 10) | (letters == 0)).all(axis=1) & (length[short] > 0)
+            ]
+            if len(digits):
+                # A number since 1970 has more digits.
+                reasons.give(rows[digits], values.INSTANT_NUMBER)
+                self._read_instants(columns, np.delete(rows, digits), reasons)
+                return
         # Which of the distinct texts each row has.
         number = np.empty(len(rows), dtype=np.int64)
         texts: list[bytes] = []

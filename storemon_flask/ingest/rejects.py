@@ -34,6 +34,23 @@ class Rejects:
     def __len__(self) -> int:
         return len(self.line)
 
+    def counted(self, most: int) -> "Rejected":
+        """How many there are for each reason, and the first `most` with their texts."""
+        reasons, first, counts = np.unique(self.reason, return_index=True, return_counts=True)
+        met = np.argsort(first)
+        lines, codes = self.line[:most].tolist(), self.reason[:most].tolist()
+        kept = [
+            Reject(line, self.reasons[code], self.text(number)[:TEXT_CHARACTERS])
+            for number, (line, code) in enumerate(zip(lines, codes, strict=True))
+        ]
+        return Rejected(
+            {
+                self.reasons[code]: count
+                for code, count in zip(reasons[met].tolist(), counts[met].tolist(), strict=True)
+            },
+            kept,
+        )
+
     def merged(self, other: "Rejects") -> "Rejects":
         """These and others of the same block, in the order in which they stand."""
         if not len(other):
@@ -49,6 +66,14 @@ class Rejects:
             return self.text(found) if found < len(self) else other.text(found - len(self))
 
         return Rejects(line[order], reason, [*self.reasons, *other.reasons], text)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Rows of a block that cannot be used: how many for each reason, in the order in which these are met, and the first of them."""
+
+    counts: dict[str, int]
+    kept: list[Reject]
 
 
 class Texts(Protocol):
@@ -119,19 +144,18 @@ class RejectLog:
             self._room.left -= 1
             self.kept.append(Reject(line, reason, text[:TEXT_CHARACTERS]))
 
-    def add_all(self, rejects: Rejects) -> None:
+    @property
+    def room(self) -> int:
+        """How many more may be kept; never becomes more while a file is read."""
+        return self._room.left
+
+    def add_all(self, rejected: Rejected) -> None:
         """Rows of a block that cannot be used, in the order they stand."""
-        reasons, first, counts = np.unique(rejects.reason, return_index=True, return_counts=True)
-        # In the order in which they are met first, as one by one.
-        for place in np.argsort(first).tolist():
-            self.reasons[rejects.reasons[reasons[place]]] += int(counts[place])
-        take = min(self._room.left, len(rejects))
-        self._room.left -= take
-        lines, codes = rejects.line[:take].tolist(), rejects.reason[:take].tolist()
-        self.kept += [
-            Reject(line, rejects.reasons[code], rejects.text(number)[:TEXT_CHARACTERS])
-            for number, (line, code) in enumerate(zip(lines, codes, strict=True))
-        ]
+        for reason, count in rejected.counts.items():
+            self.reasons[reason] += count
+        kept = rejected.kept[: self._room.left]
+        self._room.left -= len(kept)
+        self.kept += kept
 
     def forget(self) -> None:
         """The file could not be read after all: its rejects give their room back."""

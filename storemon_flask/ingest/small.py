@@ -151,7 +151,7 @@ class _Feed:
             reasons.texts,
             lambda number: records.text_of(table.raw(int(bad[number]))),
         )
-        self._log.add_all(table.rejects.merged(rejects))
+        self._log.add_all(table.rejects.merged(rejects).counted(self._log.room))
         good = reasons.none
         start, stop = (found.start[:, 0], found.end[:, -1]) if table.rows is None else table.rows[:2]
         return Rows(

@@ -1,0 +1,124 @@
+"""Processor time by the byte: no file of bad rows takes many times as long as a good file of its size.
+
+Each file is read by `load-data` in a process of its own; what a start of the program takes is taken off. The limits leave room for
+a busy machine: what was measured on an idle one stands beside them.
+"""
+
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import storemon
+
+pytestmark = pytest.mark.slow
+
+BYTES = 8_000_000
+POLLS = b"store_id,timestamp_utc,status\n"
+HOURS = b"store_id,day,start_time_local,end_time_local\n"
+
+
+def at(number: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(1_700_000_000 + number % 8_000_000))
+
+
+def same(row: bytes, header: bytes = POLLS) -> bytes:
+    return header + row * (BYTES // len(row))
+
+
+def each(row: Callable[[int], str], header: bytes = POLLS) -> bytes:
+    rows = []
+    size = number = 0
+    while size < BYTES:
+        rows.append(row(number).encode())
+        size += len(rows[-1])
+        number += 1
+    return header + b"".join(rows)
+
+
+GOOD = {
+    "polls": lambda: each(lambda n: f"store-{n % 3000},{at(n)}.123456 UTC,active\n"),
+    "polls of new stores": lambda: each(lambda n: f"store-{n},{at(n)}.123456 UTC,active\n"),
+    "hours": lambda: each(lambda n: f"store-{n // 7},{n % 7},09:00:00,21:00:00\n", HOURS),
+}
+# The wrong shape: 3 to 6 times a good file.
+SHAPES = {
+    "too few fields": same(b"a\n"),
+    "three empty fields": same(b",,\n"),
+    "three short fields": same(b"a,b,c\n"),
+    "too many fields": same(b",,,,\n"),
+    "blank lines": same(b"\n"),
+    "lines of a blank": same(b" \n"),
+    "lone returns": same(b"a\r"),
+    "two returns and a newline": same(b"a\r\r\n"),
+    "NUL": same(b"\0\n"),
+    "no UTF-8": same(b"\xff\n"),
+    "a quote that stays open on each line": same(b'"a\n'),
+    "empty quoted lines": same(b'""\n'),
+    "text behind a quote": same(b'"a"b,c,d\n'),
+    "a quote within a field": same(b'a"b,c,d\n'),
+    "nothing but quotes": POLLS + b'"' * BYTES,
+    "a quoted comma": same(b'"a",",","x"\n'),
+    "quoted line breaks": same(b'"\n","\n","\n"\n'),
+    "one line without end": POLLS + b"a" * BYTES,
+    "one quoted line without end": POLLS + b'"' + b"a" * BYTES,
+    "every other row": same(b"store-1,2024-10-14 11:00:00 UTC,active\nx\n"),
+}
+# A value that nobody has seen yet in each row: as long as a file of new stores.
+VALUES = {
+    "numbers for timestamps": each(lambda n: f"s,{n},active\n"),
+    "words for timestamps": each(lambda n: f"s,x{n},active\n"),
+    "days that do not exist": each(lambda n: f"s,2024-13-{n % 90:02d} 11:00:{n % 60:02d} UTC,active\n"),
+    "scientific ids": each(lambda n: f"{n}.5E+{n % 300},{at(n)} UTC,active\n"),
+    "invisible characters": each(lambda n: f"\u00e9\u200b{n},{at(n)} UTC,active\n"),
+    "words for statuses": each(lambda n: f"s{n % 3000},{at(n)} UTC,{n}\n"),
+}
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Callable[[bytes], float]:
+    """Processor seconds that `load-data` takes for a file, without those of its start."""
+
+    def seconds(data: bytes) -> float:
+        file, home = tmp_path / "feed.csv", tmp_path / f"home{time.monotonic_ns()}"
+        home.mkdir()
+        file.write_bytes(data)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = storemon(home, "load-data", str(file))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert "Traceback" not in done.stderr
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    start = min(seconds(POLLS + b"s,2024-10-14 11:00:00 UTC,active\n") for _ in range(3))
+    return lambda data: seconds(data) - start
+
+
+def test_rows_of_the_wrong_shape_take_no_many_times_longer(measured: Callable[[bytes], float]) -> None:
+    good = min(measured(GOOD["polls"]()) for _ in range(3))
+    took = {name: measured(data) / good for name, data in SHAPES.items()}
+    assert {name: round(ratio, 1) for name, ratio in took.items() if ratio > 10} == {}
+
+
+def test_new_values_take_no_longer_than_new_stores(measured: Callable[[bytes], float]) -> None:
+    good = measured(GOOD["polls of new stores"]())
+    took = {name: measured(data) / good for name, data in VALUES.items()}
+    assert {name: round(ratio, 1) for name, ratio in took.items() if ratio > 3} == {}
+
+
+def test_bad_hours_take_no_many_times_longer(measured: Callable[[bytes], float]) -> None:
+    good = measured(GOOD["hours"]())
+    attacks = {
+        "too few fields": same(b"a\n", HOURS),
+        "days that do not exist": each(lambda n: f"store-{n // 7},x{n},09:00:00,21:00:00\n", HOURS),
+        "times that do not exist": each(lambda n: f"store-{n // 7},1,09:{n}:00,21:00:00\n", HOURS),
+        "everything quoted": each(lambda n: f'"store-{n // 7}","{n % 7}","09:00:00","21:00:00"\n', HOURS),
+    }
+    took = {name: measured(data) / good for name, data in attacks.items()}
+    assert {name: round(ratio, 1) for name, ratio in took.items() if ratio > 5} == {}
+
+
+def test_time_grows_with_the_file_and_no_faster(measured: Callable[[bytes], float]) -> None:
+    for data in (SHAPES["a quote within a field"], SHAPES["too few fields"], VALUES["words for statuses"]):
+        body = data.removeprefix(POLLS)
+        assert measured(POLLS + body * 3) < 3 * 2 * measured(data)
