@@ -15,7 +15,7 @@ from storemon_flask.errors import DatabaseError
 from storemon_flask.services import load_notes, prune, report_keeping
 from storemon_flask.services.report_text import instant_text
 from storemon_flask.settings import Settings
-from storemon_flask.storage import checks, copies, files, migrations, pruning, stores
+from storemon_flask.storage import checks, copies, files, migrations, pruning, schema_check, stores
 from storemon_flask.storage.db import sentences
 
 # Told what is looked at, and the share of all that is done since it was told last.
@@ -58,7 +58,8 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
     checked = Checked([], [])
     path = settings.database
     files.refuse_second_name(path)
-    with sentences(path), copies.looking(path) as connection:
+    with sentences(path), copies.looking(path, additions=True) as connection:
+        checked.notes += [f"{path} {sentence}" for sentence in schema_check.additions(connection)]
         due = migrations.pending(connection)
         if due:
             checked.notes.append(
@@ -77,7 +78,7 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
     _reports(settings, checked)
     if not checked.problems and not due:
         # Of data that are damaged, or of an older schema, there is nothing to be said beyond that.
-        with sentences(path), copies.looking(path) as connection:
+        with sentences(path), copies.looking(path, additions=True) as connection:
             checked.notes += _pruned(connection)
             latest_us = settings.rules.latest_us(time.time_ns() // 1000)
             checked.notes += load_notes.present(connection, settings.default_timezone, latest_us)
@@ -161,7 +162,9 @@ def _reports(settings: Settings, checked: Checked) -> None:
     checked.parts.append(part)
     try:
         with sentences(settings.database):
-            found = report_keeping.consistency(partial(copies.looking, settings.database), settings.reports_dir)
+            found = report_keeping.consistency(
+                partial(copies.looking, settings.database, additions=True), settings.reports_dir
+            )
     except (DatabaseError, sqlite3.DatabaseError) as error:
         part.problem(getattr(error, "message", None) or str(error))
         return

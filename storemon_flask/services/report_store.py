@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -9,7 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask import zonedata
-from storemon_flask.errors import BadRequest, Conflict, Gone, NotFound, QueueFull, ReportFailed, ReportHasFailed
+from storemon_flask.errors import (
+    BadRequest,
+    Conflict,
+    DatabaseError,
+    Gone,
+    NotFound,
+    QueueFull,
+    ReportFailed,
+    ReportHasFailed,
+)
 from storemon_flask.model import Rules
 from storemon_flask.services import report, report_diff
 from storemon_flask.services.report import Asked, Finished, Question
@@ -23,6 +33,8 @@ from storemon_flask.version import VERSION
 # What the different reports that wait were asked, together.
 MOST_WAITING_BYTES: Final = 100_000_000
 # What programs are told, and people.
+# What the server makes; an id goes into the name of a file.
+_ID: Final = re.compile("[0-9a-f]{32}")
 _GONE: Final[Mapping[str | None, tuple[str, str]]] = {
     None: ("the report was deleted; trigger a new one", "the report was deleted; you can ask for a new one"),
     "old": (
@@ -42,6 +54,10 @@ _GONE: Final[Mapping[str | None, tuple[str, str]]] = {
 
 def path(folder: Path, job: str) -> Path:
     """The file of a job: that of the report of this id, and of those that share it."""
+    if _ID.fullmatch(job) is None:
+        raise DatabaseError(
+            f"the database has a report {job[:100]!r}, which is no id that storemon makes; restore it from a backup"
+        )
     return folder / f"report_{job}.csv"
 
 

@@ -8,6 +8,7 @@ whole copy must be equal. `VACUUM INTO` leaves unused pages out; they cost littl
 import errno
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,17 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.errors import DatabaseError
-from storemon_flask.storage import files, migrations
+from storemon_flask.storage import files, migrations, schema_check
 
 # Told how many of how many pages are copied.
 PageProgress = Callable[[int, int], None]
 _PAGES_AT_ONCE: Final = 2_000
 _INSTANT_BYTES: Final = 8
 _BUSY_S: Final = 300.0
+# How long one look at a file may take: what a slow disk needs, and an end for a file that is made never to end.
+READ_S: float = 60.0
+_READ_BYTES_PER_S: Final = 10_000_000
+_STEPS_PER_CHECK: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +45,47 @@ def quiet(done: int, pages: int) -> None:
 
 
 @contextmanager
-def looking(path: Path) -> Iterator[sqlite3.Connection]:
+def looking(path: Path, additions: bool = False) -> Iterator[sqlite3.Connection]:
     """A read-only connection in one transaction, of whatever schema the file has: nothing is migrated.
 
-    `DatabaseError` when there is no file, it is no database of storemon's, or of a newer one.
+    `DatabaseError` when there is no file, it is no database of storemon's, of a newer one, has triggers or a changed schema, or
+    takes much longer to read than its size explains. `additions`: tables, views and indexes that somebody added are allowed.
     """
+    if path.exists() and not path.is_file():
+        raise DatabaseError(f"{path} is no regular file; name a database file")
     if not path.is_file():
         raise DatabaseError(f"there is no database at {path}")
-    with closing(_connected(path, "ro")) as connection:
+    with closing(_connected(path, "ro")) as connection, _limited(connection, path):
+        for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON"):
+            connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN")
         migrations.pending(connection)
         if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
             raise DatabaseError(f"{path} is empty; it is no database of storemon's")
+        if additions:
+            schema_check.refuse_dangerous(connection)
+        else:
+            schema_check.refuse_foreign(connection)
         yield connection
+
+
+@contextmanager
+def _limited(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Interrupt statements of the connection when the time is over that a file of this size may take."""
+    seconds = READ_S + path.stat().st_size / _READ_BYTES_PER_S
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_PER_CHECK)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
+            raise
+        raise DatabaseError(
+            f"{path} is not read after {seconds:.0f} s, which is much longer than a file of its size takes; "
+            "copy it to a faster disk, or use another backup"
+        ) from error
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def sums(connection: sqlite3.Connection) -> Sums:
@@ -91,7 +124,7 @@ def copy(source: sqlite3.Connection, target: Path, progress: PageProgress = quie
 
 def verified(path: Path, expected: Sums) -> None:
     """Open the copy and hold it against what was copied; `DatabaseError` says what is wrong with it."""
-    with looking(path) as connection:
+    with looking(path, additions=True) as connection:
         found = faults(connection, 1)
         if found:
             raise DatabaseError(f"the database is damaged ({found[0]}); `storemon check` says more")
@@ -106,7 +139,7 @@ def backup(path: Path, target: Path, progress: PageProgress = quiet) -> Sums:
     """
     with files.replacing(target) as temporary:
         files.refuse_second_name(path)
-        with looking(path) as source:
+        with looking(path, additions=True) as source:
             _room_for(source, target.parent)
             expected = sums(source)
             copy(source, temporary, progress)

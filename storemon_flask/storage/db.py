@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from storemon_flask.errors import DatabaseError, out_of_memory
-from storemon_flask.storage import copies, files, migrations
+from storemon_flask.storage import copies, files, migrations, schema_check
 from storemon_flask.storage.connections import Connections, Identity, Kind
 from storemon_flask.storage.line import Line
 
@@ -211,6 +211,7 @@ class Database:
         connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         try:
             migrations.pending(connection)
+            schema_check.refuse_dangerous(connection)
         finally:
             connection.close()
 
@@ -254,6 +255,7 @@ class Database:
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         due = migrations.pending(connection)
+        schema_check.refuse_dangerous(connection)
         if due:
             self.prepare()
         self._known = self.identity()
@@ -303,6 +305,9 @@ def sentences(path: Path, backup: bool = False) -> Iterator[None]:
         no_memory = out_of_memory(error)
         if no_memory is not None:
             raise no_memory from error
+        if str(error).startswith("Could not decode to UTF-8"):
+            # Said by Python, without a code.
+            raise DatabaseError(f"{path} holds text that is not UTF-8; restore it from a backup") from error
         sentence = next((text for start, text in _REASONS.items() if code.startswith(start)), None)
         if sentence is None:
             raise
@@ -332,5 +337,6 @@ _REASONS = {
     "SQLITE_PERM": "cannot be opened; check the permissions of the file and of its folder",
     "SQLITE_FULL": "cannot grow: the disk is full; nothing of this was stored",
     "SQLITE_IOERR": "cannot be read or written: the disk reports an error, or is full; nothing of this was stored",
+    "SQLITE_INTERRUPT": "takes much longer to read than a file of its size should; restore it from a backup",
     "SQLITE_BUSY": f"was locked by another program for more than {BUSY_TIMEOUT_S:.0f} s",
 }
