@@ -25,6 +25,7 @@ PARTS = [
     "business hours",
     "special hours",
     "time zones",
+    "texts and their forms",
     "reports and their files",
 ]
 
@@ -207,13 +208,17 @@ def test_a_reports_folder_that_cannot_be_listed_is_a_problem_and_the_rest_is_loo
 def test_a_file_that_reports_share_is_all_of_theirs(runner: Runner, small_fleet: Path, settings: Settings) -> None:
     first = runner.submit(Asked())
     columns = "(id, state, as_of_us, columns, requested_us, shares)"
-    sql(settings.database, f"INSERT INTO report {columns} VALUES ('b', 'complete', 1, 'classic', 1, ?)", first)
+    sql(
+        settings.database,
+        f"INSERT INTO report {columns} VALUES ('bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb', 'complete', 1, 'classic', 1, ?)",
+        first,
+    )
     assert found(settings) == {}
     runner.delete(first)
     assert found(settings) == {}
     (settings.reports_dir / f"report_{first}.csv").unlink()
     assert found(settings) == {
-        "reports and their files": [f"report b is complete, and its file is not in {settings.reports_dir}"]
+        "reports and their files": [f"report {'b' * 32} is complete, and its file is not in {settings.reports_dir}"]
     }
 
 

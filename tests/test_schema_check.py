@@ -111,3 +111,27 @@ def test_reading_ends_when_the_time_of_a_file_of_its_size_is_over(
 def test_an_id_that_storemon_does_not_make_names_no_file(tmp_path: Path, report_id: str) -> None:
     with pytest.raises(DatabaseError, match="is no id that storemon makes"):
         report_store.path(tmp_path, report_id)
+
+
+@pytest.mark.parametrize(
+    ("statement", "sentence"),
+    [
+        ("UPDATE load_file SET reasons = '[1]' WHERE id = 1", "load_file: row 1 has in reasons JSON of another form"),
+        ('UPDATE load_file SET reasons = \'{"a": "b"}\' WHERE id = 1', "row 1 has in reasons JSON of another form"),
+        ("UPDATE load SET notes = '7' WHERE id = 1", "load: row 1 has in notes JSON of another form"),
+        ("UPDATE load_file SET file = CAST(x'ff41' AS TEXT) WHERE id = 1", "row 1 has in file text that is not UTF-8"),
+        (
+            "INSERT INTO report (id, state, as_of_us, columns, requested_us) VALUES ('../../x', 'failed', 0, 'basic', 0)",
+            "report: row 1 has in id an id that storemon does not make",
+        ),
+    ],
+)
+def test_values_that_storemon_does_not_write_are_named(
+    backup: Path, settings: Settings, statement: str, sentence: str
+) -> None:
+    sql(backup, statement)
+    with pytest.raises(DatabaseError, match=sentence):
+        copies.restore(settings.database, backup, NOW_US)
+    sql(settings.database, statement)
+    part = next(part for part in check.run(settings).parts if part.name == "texts and their forms")
+    assert any(sentence in problem for problem in part.problems)

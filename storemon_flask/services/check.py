@@ -136,6 +136,9 @@ def _parts(connection: sqlite3.Connection) -> Iterator[tuple[str, float, _Look]]
         found = checks.polls(connection, part.problem, lambda done: told(0.5 * done / total))
         return f"{found[1]:,} polls in {found[0]:,} weeks"
 
+    def values(part: Part, told: Callable[[float], None]) -> str:
+        return f"{checks.values(connection, part.problem):,} rows"
+
     def loads(part: Part, told: Callable[[float], None]) -> str:
         return f"{checks.load_counts(connection, part.problem):,} files"
 
@@ -155,6 +158,7 @@ def _parts(connection: sqlite3.Connection) -> Iterator[tuple[str, float, _Look]]
     yield "business hours", 0.02, hours
     yield "special hours", 0.01, special_hours
     yield "time zones", 0.02, zones
+    yield "texts and their forms", 0.0, values
 
 
 def _reports(settings: Settings, checked: Checked) -> None:

@@ -1,6 +1,7 @@
 """What must hold of the rows, asked of one moment and read as a stream: memory does not grow with the polls."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -12,6 +13,17 @@ from storemon_flask.model import WEEK_US, Ints
 _PACKED: Final = np.dtype(">i8")
 _BATCH_BYTES: Final = 4 << 20
 _NEVER: Final = np.iinfo(np.int64).max
+# Columns of JSON and the form of each: a list of texts, numbers by name, or an object of any content.
+_JSON: Final = {
+    ("load", "notes"): "texts",
+    ("load_file", "reasons"): "counts",
+    ("load_file", "notes"): "texts",
+    ("report", "stores"): "texts",
+    ("report", "altered_ids"): "object",
+    ("report", "shape"): "object",
+    ("report", "method"): "object",
+}
+_REPORT_ID: Final = re.compile("[0-9a-f]{32}")
 Said = Callable[[str], None]
 
 
@@ -65,6 +77,59 @@ def _stores(connection: sqlite3.Connection) -> str:
     return "store_record" if renamed else "store"
 
 
+def values(connection: sqlite3.Connection, problem: Said) -> int:
+    """All text is UTF-8, JSON has the form that is read, and ids of reports are such; how many rows."""
+    rows = 0
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    connection.text_factory = bytes
+    try:
+        for table in tables:
+            columns = [
+                name.decode()
+                for _, name, kind, *_ in connection.execute(f'PRAGMA table_info("{table}")')
+                if kind == b"TEXT"
+            ]
+            if columns:
+                listed = ", ".join(f'"{column}"' for column in columns)
+                for number, row in enumerate(connection.execute(f'SELECT {listed} FROM "{table}"'), 1):
+                    rows += 1
+                    for column, value in zip(columns, row, strict=True):
+                        fault = _fault(table, column, value)
+                        if fault:
+                            problem(f"{table}: row {number} has in {column} {fault}")
+    finally:
+        connection.text_factory = str
+    return rows
+
+
+def _fault(table: str, column: str, value: object) -> str | None:
+    """What is wrong with a value of a text column."""
+    if value is None:
+        return None
+    try:
+        text = value.decode() if isinstance(value, bytes) else ""
+    except UnicodeDecodeError:
+        return "text that is not UTF-8"
+    form = _JSON.get((table, column))
+    if form is not None and not (_has_form(text, form) or (text == "null" and table == "report")):
+        return f"JSON of another form than storemon writes ({text[:60]!r})"
+    if table == "report" and column in ("id", "shares") and _REPORT_ID.fullmatch(text) is None:
+        return f"an id that storemon does not make ({text[:60]!r})"
+    return None
+
+
+def _has_form(text: str, form: str) -> bool:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    if form == "texts":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if form == "counts":
+        return isinstance(value, dict) and all(type(one) is int for one in value.values())
+    return isinstance(value, dict)
+
+
 def load_counts(connection: sqlite3.Connection, problem: Said) -> int:
     """The counts of every file of every load add up; how many files."""
     checked = 0
@@ -77,6 +142,9 @@ def load_counts(connection: sqlite3.Connection, problem: Said) -> int:
         checked += 1
         if row_count != together:
             problem(f"load {load}, {file}: {row_count:,} rows, and {together:,} when its counts are added up")
+        if not _has_form(reasons, "counts"):
+            # `values` says so.
+            continue
         counted = sum(json.loads(reasons).values())
         if counted != rejected:
             problem(f"load {load}, {file}: {rejected:,} rows rejected, and {counted:,} when its reasons are added up")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.errors import DatabaseError
-from storemon_flask.storage import copies, files, migrations
+from storemon_flask.storage import checks, copies, files, migrations
 from storemon_flask.storage.copies import PageProgress, Sums
 
 # How long other commands have to finish before a restore gives up.
@@ -29,6 +29,10 @@ def staged(backup: Path, temporary: Path, progress: PageProgress) -> Sums:
         found = copies.faults(source, 1)
         if found:
             raise DatabaseError(f"{backup} is damaged ({found[0]}); nothing was restored")
+        problems: list[str] = []
+        checks.values(source, lambda sentence: problems.append(sentence) if not problems else None)
+        if problems:
+            raise DatabaseError(f"{backup} is damaged ({problems[0]}); nothing was restored")
         expected = copies.sums(source)
         copies.copy(source, temporary, progress)
     with closing(sqlite3.connect(temporary, isolation_level=None)) as made:
