@@ -303,6 +303,13 @@ def _content(found: Any) -> bytes:
         return cast(bytes, stream.read())
 
 
+def test_a_member_without_a_name_is_none(tmp_path: Path) -> None:
+    for name in (b"", b"\0a.csv", b"/", b"."):
+        (found,) = sources.find([put(tmp_path / "a.zip", one_member(0, POLL, zlib.crc32(POLL), len(POLL), name=name))])
+        assert isinstance(found, Unreadable)
+        assert found.sentence.endswith("holds no file named *.csv or *.csv.gz")
+
+
 def test_what_does_not_fit_keeps_no_smaller_file_out() -> None:
     archive = zipped(("a.csv", POLL), ("b.csv", b"x" * 3 * MB), ("c.csv", POLL))
     first, large, last = uploads.files([("a.zip", io.BytesIO(archive))], 2 * MB)

@@ -263,7 +263,7 @@ def members(name: str, path: str, open_file: Callable[[], BinaryIO], finding: Fi
         if closes:
             file.close()
     inside = sorted(
-        (entry for entry in entries if not entry.is_dir() and not _is_hidden(entry.filename)),
+        (entry for entry in entries if entry.filename and not entry.is_dir() and not _is_hidden(entry.filename)),
         key=lambda entry: copy_order(entry.filename),
     )
     feeds = [entry for entry in inside if entry.filename.lower().endswith(_MEMBER_ENDINGS)]
