@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.model import WEEK_US, Ints
+from storemon_flask.model import UNDATED, WEEK_US, Ints
 
 _PACKED: Final = np.dtype(">i8")
 _BATCH_BYTES: Final = 4 << 20
@@ -22,7 +22,14 @@ _JSON: Final = {
     ("report", "altered_ids"): "object",
     ("report", "shape"): "object",
     ("report", "method"): "object",
+    ("report_text", "first_stores"): "texts",
+    ("report_text", "small"): "object",
+    ("report_text", "large"): "texts or object",
 }
+# 1970 to 2199, in microseconds (columns whose names end so) and in days.
+_LAST_US: Final = 7_258_118_400_000_000 - 1
+_LAST_DAY: Final = 84_005
+_DAYS: Final = ("date", "valid_from")
 _REPORT_ID: Final = re.compile("[0-9a-f]{32}")
 Said = Callable[[str], None]
 
@@ -78,7 +85,8 @@ def _stores(connection: sqlite3.Connection) -> str:
 
 
 def values(connection: sqlite3.Connection, problem: Said) -> int:
-    """All text is UTF-8, JSON has the form that is read, and ids of reports are such; how many rows."""
+    """All text is UTF-8, JSON has the form that is read, ids of reports are such, and times are of 1970 to 2199; how many rows."""
+    _times(connection, problem)
     rows = 0
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     connection.text_factory = bytes
@@ -102,6 +110,19 @@ def values(connection: sqlite3.Connection, problem: Said) -> int:
     return rows
 
 
+def _times(connection: sqlite3.Connection, problem: Said) -> None:
+    for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        for _, column, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
+            if not column.endswith("_us") and column not in _DAYS:
+                continue
+            last, none = (_LAST_US, 0) if column.endswith("_us") else (_LAST_DAY, UNDATED)
+            for (value,) in connection.execute(
+                f'SELECT "{column}" FROM "{table}" WHERE "{column}" NOT BETWEEN 0 AND ? AND "{column}" <> ?',
+                (last, none),
+            ):
+                problem(f"{table}: {column} is {value!r}, which is no time of 1970 to 2199")
+
+
 def _fault(table: str, column: str, value: object) -> str | None:
     """What is wrong with a value of a text column."""
     if value is None:
@@ -111,7 +132,7 @@ def _fault(table: str, column: str, value: object) -> str | None:
     except UnicodeDecodeError:
         return "text that is not UTF-8"
     form = _JSON.get((table, column))
-    if form is not None and not (_has_form(text, form) or (text == "null" and table == "report")):
+    if form is not None and not (_has_form(text, form) or (text == "null" and table != "load")):
         return f"JSON of another form than storemon writes ({text[:60]!r})"
     if table == "report" and column in ("id", "shares") and _REPORT_ID.fullmatch(text) is None:
         return f"an id that storemon does not make ({text[:60]!r})"
@@ -127,7 +148,7 @@ def _has_form(text: str, form: str) -> bool:
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
     if form == "counts":
         return isinstance(value, dict) and all(type(one) is int for one in value.values())
-    return isinstance(value, dict)
+    return isinstance(value, dict) or (form == "texts or object" and _has_form(text, "texts"))
 
 
 def load_counts(connection: sqlite3.Connection, problem: Said) -> int:

@@ -8,9 +8,11 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from storemon_flask import zonedata
 from storemon_flask.errors import DatabaseError
 from storemon_flask.storage import checks, copies, files, migrations
 from storemon_flask.storage.copies import PageProgress, Sums
@@ -26,20 +28,26 @@ def staged(backup: Path, temporary: Path, progress: PageProgress) -> Sums:
     `DatabaseError` when it is damaged, no database of storemon's, or of a newer one.
     """
     with copies.looking(backup) as source:
-        found = copies.faults(source, 1)
-        if found:
-            raise DatabaseError(f"{backup} is damaged ({found[0]}); nothing was restored")
-        problems: list[str] = []
-        checks.values(source, lambda sentence: problems.append(sentence) if not problems else None)
-        if problems:
-            raise DatabaseError(f"{backup} is damaged ({problems[0]}); nothing was restored")
+        for fault in copies.faults(source, 1):
+            _refuse(backup, fault)
+        checks.values(source, partial(_refuse, backup))
         expected = copies.sums(source)
         copies.copy(source, temporary, progress)
     with closing(sqlite3.connect(temporary, isolation_level=None)) as made:
         made.execute("PRAGMA foreign_keys = ON")
+        # Here, and not on the read-only connection above, SQLite looks at what the tables allow in their columns.
+        for fault in copies.faults(made, 1):
+            _refuse(backup, fault)
         migrations.bring_up_to_date(made, _begin)
+        checks.hours(made, partial(_refuse, backup))
+        checks.special_hours(made, partial(_refuse, backup))
+        checks.zones(made, frozenset(zonedata.names()), partial(_refuse, backup))
     copies.verified(temporary, expected)
     return expected
+
+
+def _refuse(backup: Path, fault: str) -> None:
+    raise DatabaseError(f"{backup} is damaged ({fault}); nothing was restored")
 
 
 def _begin(connection: sqlite3.Connection) -> None:
