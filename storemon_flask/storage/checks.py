@@ -31,6 +31,7 @@ _LAST_US: Final = 7_258_118_400_000_000 - 1
 _LAST_DAY: Final = 84_005
 _DAYS: Final = ("date", "valid_from")
 _REPORT_ID: Final = re.compile("[0-9a-f]{32}")
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 Said = Callable[[str], None]
 
 
@@ -136,6 +137,8 @@ def _fault(table: str, column: str, value: object) -> str | None:
         return f"JSON of another form than storemon writes ({text[:60]!r})"
     if table == "report" and column in ("id", "shares") and _REPORT_ID.fullmatch(text) is None:
         return f"an id that storemon does not make ({text[:60]!r})"
+    if table == "report" and column == "sha256" and _SHA256.fullmatch(text) is None:
+        return f"no SHA-256 ({text[:60]!r})"
     return None
 
 

@@ -58,14 +58,20 @@ def looking(path: Path, additions: bool = False) -> Iterator[sqlite3.Connection]
     with closing(_connected(path, "ro")) as connection, _limited(connection, path):
         for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.execute("BEGIN")
-        migrations.pending(connection)
-        if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
-            raise DatabaseError(f"{path} is empty; it is no database of storemon's")
-        if additions:
-            schema_check.refuse_dangerous(connection)
-        else:
-            schema_check.refuse_foreign(connection)
+        try:
+            connection.execute("BEGIN")
+            migrations.pending(connection)
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+                raise DatabaseError(f"{path} is empty; it is no database of storemon's")
+            if additions:
+                schema_check.refuse_dangerous(connection)
+            else:
+                schema_check.refuse_foreign(connection)
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
+                raise
+            # A column that is not there, or a definition that is no SQL.
+            raise DatabaseError(f"{path} is no database of storemon's, or damaged: {error}") from error
         yield connection
 
 

@@ -300,6 +300,9 @@ def sentences(path: Path, backup: bool = False) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError as error:
+        # What SQLite says of a schema that is not text, Python cannot even read.
+        raise DatabaseError(f"{path} holds text that is not UTF-8; restore it from a backup") from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorname", "") or ""
         no_memory = out_of_memory(error)

@@ -39,6 +39,7 @@ def staged(backup: Path, temporary: Path, progress: PageProgress) -> Sums:
         for fault in copies.faults(made, 1):
             _refuse(backup, fault)
         migrations.bring_up_to_date(made, _begin)
+        checks.polls(made, partial(_refuse, backup), lambda weeks: None)
         checks.hours(made, partial(_refuse, backup))
         checks.special_hours(made, partial(_refuse, backup))
         checks.zones(made, frozenset(zonedata.names()), partial(_refuse, backup))
