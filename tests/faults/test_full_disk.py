@@ -83,7 +83,7 @@ def test_a_disk_that_is_full_now_and_then_loses_nothing_that_was_acknowledged(
     home = disk / "home"
     home.mkdir()
     ledger, outcomes = Ledger(SHAPE), Counter[str]()
-    server = serve_at(home)
+    server = serve_at(home, STOREMON_MIN_FREE_MB="0")
     assert push(server, ledger).status == 200
     for _ in range(ROUNDS):
         ballast = fill(disk, chance.choice((0, chance.randrange(300_000))))
@@ -214,7 +214,7 @@ def test_a_workbook_is_made_though_the_disk_of_the_reports_is_full(disk: Path, s
     home = disk / "home"
     home.mkdir()
     ledger = Ledger(SHAPE)
-    server = serve_at(home)
+    server = serve_at(home, STOREMON_MIN_FREE_MB="0")
     assert push(server, ledger).status == 200
     report_id = trigger(server, ledger).json["report_id"]
     assert server.wait_for(report_id).status == 200
