@@ -47,7 +47,7 @@ HOSTILE: dict[str, Callable[[], tuple[str, str, bytes]]] = {
     "quoted rows": lambda: ("polls", CSV, POLLS + _numbered('"s#","2024-10-14 11:15:00",act#')),
     "odd timestamps": lambda: ("polls", CSV, POLLS + _numbered("s#,14 October 2024 11h#,active")),
     "other stores in each row": lambda: ("polls", CSV, POLLS + _numbered("s#,1728904500,active")),
-    "hours": lambda: ("hours", CSV, HOURS + _repeated(b"s,8,9,9\n")),
+    "hours": lambda: ("hours", CSV, HOURS + _numbered("s#,8,9:#,9")),
     "other zones in each row": lambda: ("timezones", CSV, ZONES + _numbered("s#,America/#")),
     "empty lists": lambda: ("polls", "application/json", b"[" + _repeated(b"[],") + b"[]]"),
     "empty objects": lambda: ("hours", "application/x-ndjson", _repeated(b"{}\n")),
