@@ -26,8 +26,8 @@ _JSON: Final = {
     ("report_text", "small"): "object",
     ("report_text", "large"): "texts or object",
 }
-# 1970 to 2199, in microseconds (columns whose names end so) and in days.
-_LAST_US: Final = 7_258_118_400_000_000 - 1
+# The last instant that Python can write (microseconds, columns whose names end so), and the last date of hours, in 2199 (days).
+_LAST_US: Final = 253_402_300_799_999_999
 _LAST_DAY: Final = 84_005
 _DAYS: Final = ("date", "valid_from")
 _REPORT_ID: Final = re.compile("[0-9a-f]{32}")
@@ -86,7 +86,7 @@ def _stores(connection: sqlite3.Connection) -> str:
 
 
 def values(connection: sqlite3.Connection, problem: Said) -> int:
-    """All text is UTF-8, JSON has the form that is read, ids of reports are such, and times are of 1970 to 2199; how many rows."""
+    """All text is UTF-8, JSON has the form that is read, ids of reports are such, and times can be written; how many rows."""
     _times(connection, problem)
     rows = 0
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -121,7 +121,7 @@ def _times(connection: sqlite3.Connection, problem: Said) -> None:
                 f'SELECT "{column}" FROM "{table}" WHERE "{column}" NOT BETWEEN 0 AND ? AND "{column}" <> ?',
                 (last, none),
             ):
-                problem(f"{table}: {column} is {value!r}, which is no time of 1970 to 2199")
+                problem(f"{table}: {column} is {value!r}, which is no time that storemon writes")
 
 
 def _fault(table: str, column: str, value: object) -> str | None:
