@@ -171,14 +171,15 @@ def test_a_trigger_that_waits_for_a_load_does_not_keep_the_server_from_ending(
 
 def test_what_was_unfinished_is_computed_by_the_next_server(serve: Serve, server: Server, settings: Settings) -> None:
     server.end(signal.SIGKILL)
+    waiting, running, dying = "a" * 32, "b" * 32, "c" * 32
     columns = "(id, state, as_of_us, columns, requested_us, attempts, died)"
-    for report_id, state, attempts in (("aa", "pending", 0), ("bb", "running", 1), ("cc", "running", 2)):
+    for report_id, state, attempts in ((waiting, "pending", 0), (running, "running", 1), (dying, "running", 2)):
         values = (report_id, state, 1_728_907_200_000_000, "classic", 1, attempts, max(0, attempts - 1))
         sql(settings.database, f"INSERT INTO report {columns} VALUES (?, ?, ?, ?, ?, ?, ?)", *values)
     again = serve()
-    assert again.wait_for("aa").body == again.wait_for("bb").body == SMALL_CSV.encode()
-    failed = again.wait_for("cc")
-    assert (failed.status, failed.json["report_id"]) == (409, "cc")
+    assert again.wait_for(waiting).body == again.wait_for(running).body == SMALL_CSV.encode()
+    failed = again.wait_for(dying)
+    assert (failed.status, failed.json["report_id"]) == (409, dying)
     assert failed.json["error"] == (
         "the server died twice while it computed this report; see its log, then trigger the report again"
     )
