@@ -172,7 +172,10 @@ def test_an_answer_that_finds_no_room_is_refused_and_leaves_nothing(server: Serv
     report_id = server.trigger()
     path = f"/get_report?report_id={report_id}&format=json"
     server.wait_for(report_id)
+    before = free(disk)
     assert len(server.get(path).body) > 1_000_000
+    # The file of the answer is closed a moment after its last byte was read; its room must not be taken for ballast's.
+    wait_until(lambda: free(disk) >= before, "the answer's file to be closed")
     ballast = fill(disk, NO_ROOM)
     is_refused(server.get(path), disk, "this answer cannot be made")
     assert os.listdir(disk) == [ballast.name]
