@@ -4,12 +4,15 @@ import ipaddress
 import json
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Server, http, wait_until
 from flask import Flask
+from nginx_helpers import needs_nginx, nginx_before
 
 from storemon_flask import create_app
 from storemon_flask.errors import SettingsError
@@ -184,3 +187,46 @@ def test_metrics_by_address_need_their_key_all_the_same(app: Flask, settings: Se
     client = app.test_client()
     assert client.get("/metrics", headers={"Host": "10.1.2.3"}).status_code == 401
     assert client.get("/healthz", headers={"Host": "10.1.2.3"}).status_code == 200
+
+
+@needs_nginx
+def test_nginx_as_shipped_passes_requests_on_and_bodies_when_they_are_whole(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve(STOREMON_LOG_FORMAT="json", STOREMON_TRUSTED_PROXY="127.0.0.1")
+    rows = "store_id,timestamp_utc,status\n" + "".join(f"s{store},1728864000,active\n" for store in range(100_000))
+    with nginx_before(server, tmp_path / "nginx") as port:
+        # More than nginx's own limit of 1 MB.
+        answer = http(f"http://127.0.0.1:{port}/api/v1/feeds/polls", "POST", rows.encode())
+        assert (answer.status, answer.json["new"]) == (200, 100_000)
+        with ExitStack() as stack:
+            for _ in range(10):
+                sender = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                sender.sendall(b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nstore_id")
+            assert http(f"http://127.0.0.1:{port}/healthz").status == 200
+        assert http(f"http://127.0.0.1:{port}/healthz").status == 200
+    paths = [
+        one["path"] for one in map(json.loads, server.log.read_text().splitlines()) if one.get("event") == "request"
+    ]
+    assert paths == ["/api/v1/feeds/polls", "/healthz", "/healthz"]
+
+
+@needs_nginx
+def test_nginx_as_shipped_lets_one_address_have_fifty_requests_at_once(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve()
+    with nginx_before(server, tmp_path / "nginx") as port:
+        with ExitStack() as stack:
+            for _ in range(50):
+                sender = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                sender.sendall(b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nstore_id")
+
+            def is_refused() -> bool:
+                return http(f"http://127.0.0.1:{port}/healthz").status == 429
+
+            wait_until(is_refused, "all fifty to be counted")
+            answer = http(f"http://127.0.0.1:{port}/healthz")
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+            assert answer.body.startswith(b"Too many requests at once from this address (50 are allowed)")
+        wait_until(lambda: http(f"http://127.0.0.1:{port}/healthz").status == 200, "the places to be free")

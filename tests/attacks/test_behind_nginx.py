@@ -1,0 +1,162 @@
+"""Senders that trickle and readers that stall, through a real nginx: it holds them itself, and storemon is free for others."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Server, http, wait_until
+from nginx_helpers import needs_nginx, nginx_before
+
+pytestmark = [pytest.mark.slow, needs_nginx]
+
+SENDERS = 200
+READERS = 50
+# More than all of them have together: they come from one address.
+AT_ONCE = 1000
+REJECTS = 10_000
+HEADER = "store_id,timestamp_utc,status\n"
+FIRST_S = 1_728_864_000
+# What deploy/nginx.conf gives a header, and a reader between two pieces.
+HEADER_S = 10
+SEND_S = 30
+MOST_HEALTH_S = 0.5
+BODY = b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = BODY + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def connections_held(server: Server) -> int:
+    """The number of connections that clients have to the server; those that listen are not counted."""
+    sockets = set()
+    folder = Path(f"/proc/{server.process.pid}/fd")
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            sockets.add(str(file.readlink()))
+    port = f":{int(server.url.rsplit(':', 1)[1]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # 01 is established, 08 closed by the client alone.
+    return sum(row[1].endswith(port) and row[3] in ("01", "08") and f"socket:[{row[9]}]" in sockets for row in rows)
+
+
+def connect(port: int, stack: ExitStack) -> socket.socket:
+    line = stack.enter_context(socket.socket())
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.settimeout(30)
+    line.connect(("127.0.0.1", port))
+    return line
+
+
+@contextmanager
+def trickling(port: int, senders: int) -> Iterator[list[socket.socket]]:
+    """Give connections that each send a byte every half second: every second one in its header, the others in a body."""
+    over = threading.Event()
+    with ExitStack() as stack:
+        lines = [connect(port, stack) for _ in range(senders)]
+        for number, line in enumerate(lines):
+            line.sendall(b"GET / HTTP/1.1\r\nX: " if number % 2 == 0 else BODY + b"Content-Length: 1000000\r\n\r\n")
+
+        def trickle() -> None:
+            while not over.wait(0.5):
+                for line in lines:
+                    # nginx may have closed it.
+                    with contextlib.suppress(OSError):
+                        line.send(b"s")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            yield lines
+        finally:
+            over.set()
+            thread.join()
+
+
+def is_closed(line: socket.socket) -> bool:
+    """Whether the other side has closed it; what it sent before is read."""
+    line.settimeout(0.01)
+    try:
+        while line.recv(1 << 16):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def slowest_health(port: int, seconds: float) -> float:
+    """Ask for /healthz for so long; the longest that an answer took."""
+    took = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.monotonic()
+        assert http(f"http://127.0.0.1:{port}/healthz").status == 200
+        took.append(time.monotonic() - began)
+        time.sleep(0.1)
+    return max(took)
+
+
+def test_senders_that_trickle_and_readers_that_stall_are_held_by_nginx_alone(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve()
+    bad = HEADER + f"s1,{'x' * 500},active\n" * REJECTS + f"s1,{FIRST_S},active\n"
+    load = http(f"{server.url}/api/v1/feeds/polls", "POST", bad.encode()).json["load_id"]
+    path = f"/api/v1/loads/{load}/rejects?format=csv"
+    whole_bytes = len(server.get(path).body)
+    with nginx_before(server, tmp_path / "nginx", AT_ONCE) as port, ExitStack() as stack:
+        readers = [connect(port, stack) for _ in range(READERS)]
+        for line in readers:
+            line.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert line.recv(12) == b"HTTP/1.1 200"
+        stalled = time.monotonic()
+        with trickling(port, SENDERS) as senders:
+            assert slowest_health(port, HEADER_S + 5) <= MOST_HEALTH_S
+            # All of the answers are with nginx, and none of the bodies has come through.
+            wait_until(lambda: connections_held(server) <= 2, "the server to be rid of its clients", 5)
+            assert sum(map(is_closed, senders[::2])) == SENDERS / 2
+            # A body may come slowly, as long as it comes.
+            assert not any(map(is_closed, senders[1::2]))
+            assert slowest_health(port, stalled + SEND_S + 10 - time.monotonic()) <= MOST_HEALTH_S
+        for line in readers:
+            line.settimeout(30)
+            count = 0
+            with contextlib.suppress(ConnectionResetError):
+                while piece := line.recv(1 << 20):
+                    count += len(piece)
+            assert count < whole_bytes
+        assert http(f"http://127.0.0.1:{port}{path}").body.count(b"xxxxx,") == REJECTS
+        assert "Traceback" not in server.log.read_text()
+
+
+# What comes first, and then without end; nginx refuses digits that count and reads the others as long as they come.
+ENDLESS = {
+    "digits": (b"", b"f", True),
+    "zeros": (b"", b"0", False),
+    "a chunk's extension": (b"5;", b"x", False),
+    "a trailer": (b"0\r\n", b"x", False),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_endless_lines_of_chunks_never_reach_the_server(
+    serve: Callable[..., Server], tmp_path: Path, kind: str
+) -> None:
+    first, rest, is_cut_off = ENDLESS[kind]
+    server = serve()
+    with nginx_before(server, tmp_path / "nginx", AT_ONCE) as port, ExitStack() as stack:
+        lines = [connect(port, stack) for _ in range(20)]
+        for line in lines:
+            line.sendall(CHUNKED + first)
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            for line in lines:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    line.sendall(rest * 1000)
+            assert slowest_health(port, 0.1) <= MOST_HEALTH_S
+            assert connections_held(server) <= 2
+        assert [is_closed(line) for line in lines] == [is_cut_off] * len(lines)

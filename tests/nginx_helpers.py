@@ -1,0 +1,74 @@
+"""A real nginx with the configuration of `deploy/nginx.conf`, in front of a server of a test."""
+
+import grp
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Server, wait_until
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+# What only a machine that serves others has: certificates.
+TLS = ("listen [::]:443 ssl;", "ssl_certificate /", "ssl_certificate_key /", "ssl_protocols ")
+
+
+def shipped_configuration(server: Server, port: int, at_once: int | None) -> str:
+    """Return `deploy/nginx.conf` without TLS, for these ports; `at_once` requests of one address, or as many as it says."""
+    lines = (ROOT / "deploy" / "nginx.conf").read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.strip().startswith(TLS))
+    changes = {
+        "listen 443 ssl;": f"listen 127.0.0.1:{port};",
+        "proxy_pass http://127.0.0.1:8000;": f"proxy_pass {server.url};",
+    }
+    if at_once is not None:
+        changes["limit_conn storemon_clients 50;"] = f"limit_conn storemon_clients {at_once};"
+    for shipped, changed in changes.items():
+        assert text.count(shipped) == 1, shipped
+        text = text.replace(shipped, changed)
+    return text
+
+
+@contextmanager
+def nginx_before(server: Server, folder: Path, at_once: int | None = None) -> Iterator[int]:
+    """Run nginx in that folder, before that server; gives the port it listens on.
+
+    All clients of a test have one address; `at_once` allows them more requests at once than the file does.
+    """
+    assert NGINX is not None
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    folder.mkdir()
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+    file = folder / "nginx.conf"
+    file.write_text(
+        f"daemon off;\nuser {user} {group};\nworker_processes 1;\npid {folder}/pid;\nerror_log {folder}/error.log;\n"
+        f"events {{ worker_connections 1024; }}\nhttp {{\naccess_log off;\n{temporary}\n"
+        f"{shipped_configuration(server, port, at_once)}\n}}\n"
+    )
+    with subprocess.Popen([NGINX, "-e", f"{folder}/error.log", "-p", str(folder), "-c", str(file)]) as process:
+        try:
+
+            def listens() -> bool:
+                assert process.poll() is None, (folder / "error.log").read_text()
+                with socket.socket() as line:
+                    return line.connect_ex(("127.0.0.1", port)) == 0
+
+            wait_until(listens, "nginx")
+            yield port
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
