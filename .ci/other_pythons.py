@@ -1,6 +1,7 @@
 """Prints the Pythons of this machine that the tests should run on besides the one that runs this, one path a line.
 
-Of each supported minor version it is the newest patch version. Folders to look in may be given, instead of the usual ones.
+Of each supported minor version it is the newest patch version. Folders to look in may be given, instead of the usual
+ones.
 """
 
 import configparser

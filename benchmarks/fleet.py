@@ -1,9 +1,10 @@
-"""Make a fleet to measure with: the sample's opening hours and zones under new ids, invented outages, polls about once an hour.
+"""Make a fleet to measure with: the sample's opening hours and zones under new ids, invented outages, polls about once
+an hour.
 
     python -m benchmarks.fleet OUT [--stores 3678] [--days 60] [--dirty] [--quoted] [--seed 7]
 
-Writes OUT/store_status.csv (in random order), menu_hours.csv and timezones.csv. `--dirty` makes about one row in 500 bad,
-`--quoted` quotes every field of the polls. The same arguments give the same files.
+Writes OUT/store_status.csv (in random order), menu_hours.csv and timezones.csv. `--dirty` makes about one row in 500
+bad, `--quoted` quotes every field of the polls. The same arguments give the same files.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 python -m benchmarks.ours load FLEET HOME       loads the three CSVs into a new home
 python -m benchmarks.ours again FLEET HOME      loads them once more into that home
-python -m benchmarks.ours answer HOME OUT       one computation per line of standard input, warm; a line may hold the fields of
+python -m benchmarks.ours answer HOME OUT       one computation per line of standard input, warm; a line may hold the
+fields of
                                                 the report's shape as JSON
 """
 
@@ -14,9 +15,9 @@ from pathlib import Path
 
 from benchmarks import processes
 from storemon_flask import settings as settings_
-from storemon_flask.services import load as load_service
-from storemon_flask.services import report as report_service
-from storemon_flask.storage.db import Database
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import load as load_service
+from storemon_flask.reports import report as report_service
 
 FEEDS = ("store_status.csv", "menu_hours.csv", "timezones.csv")
 

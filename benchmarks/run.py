@@ -2,8 +2,9 @@
 
     python -m benchmarks.run [--runs 5] [--work FOLDER] [--only NAME ...] [--small]
 
-Ours and the others take turns in one run, so that a ratio holds when the machine's speed drifts; each figure is the median
-of the runs. Reports of one fleet are compared cell by cell before a time counts. `--small` is for trying the suite out.
+Ours and the others take turns in one run, so that a ratio holds when the machine's speed drifts; each figure is the
+median of the runs. Reports of one fleet are compared cell by cell before a time counts. `--small` is for trying the
+suite out.
 """
 
 import argparse

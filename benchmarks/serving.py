@@ -70,7 +70,9 @@ def append(bench: Bench) -> Iterator[Row]:
 
 
 def push(bench: Bench) -> Iterator[Row]:
-    """One hour's polls of 14,000 stores pushed in one request, as CSV and as JSON, against loading the same from a file."""
+    """One hour's polls of 14,000 stores pushed in one request, as CSV and as JSON, against loading the same from a
+    file.
+    """
     folder, polls = bench.fleet(14_000, 8)
     home = bench.work / "home-push"
     processes.module("ours", "load", folder, home)
@@ -95,8 +97,8 @@ def push(bench: Bench) -> Iterator[Row]:
 
 
 def looks(bench: Bench) -> Iterator[Row]:
-    """The first page for people against a classic report of the same numbers: p95 of 50 right after a new poll has changed
-    them, and p95 of 20 of which each follows a poll of its own and so waits for the numbers."""
+    """The first page for people against a classic report of the same numbers: p95 of 50 right after a new poll has
+    changed them, and p95 of 20 of which each follows a poll of its own and so waits for the numbers."""
     folder, polls = bench.fleet(14_000, 8)
     home = bench.work / "home-looks"
     processes.module("ours", "load", folder, home)

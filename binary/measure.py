@@ -1,5 +1,5 @@
-"""Size, start to first answer, first page and first report of the single file beside the installed package, taking turns;
-and what the installed one spends on imports.
+"""Size, start to first answer, first page and first report of the single file beside the installed package, taking
+turns; and what the installed one spends on imports.
 
 .venv/bin/python binary/measure.py
 """
@@ -30,8 +30,8 @@ def environment(home: str) -> dict[str, str]:
 
 
 def one(command: list[str], home: str) -> dict[str, float]:
-    """Seconds: of `--version`; from a server's start to its first answer; of the first page; from the trigger of the first
-    report to all its bytes."""
+    """Seconds: of `--version`; from a server's start to its first answer; of the first page; from the trigger of the
+    first report to all its bytes."""
     environ = environment(home)
     began = time.monotonic()
     subprocess.run([*command, "--version"], check=True, stdout=subprocess.DEVNULL)
@@ -59,7 +59,9 @@ def one(command: list[str], home: str) -> dict[str, float]:
 
 
 def imports(home: str, *arguments: str) -> tuple[int, float, bool]:
-    """How many modules such a start of the installed package imports, their seconds by -X importtime, and whether pandas is one."""
+    """How many modules such a start of the installed package imports, their seconds by -X importtime, and whether
+    pandas is one.
+    """
     process = subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "storemon_flask", *arguments],
         env=environment(home),

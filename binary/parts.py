@@ -1,4 +1,6 @@
-"""What the build adds to the single file and takes off it: the build's stamp, licences, debugging symbols; and what it needs."""
+"""What the build adds to the single file and takes off it: the build's stamp, licences, debugging symbols; and what it
+needs.
+"""
 
 import importlib.util
 import re
@@ -16,7 +18,9 @@ Entry = tuple[str, str, str]
 
 
 def stamp() -> str:
-    """The commit this is built from (`-dirty` with changes beside it; `unknown` without git) and the day and minute, UTC."""
+    """The commit this is built from (`-dirty` with changes beside it; `unknown` without git) and the day and minute,
+    UTC.
+    """
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -34,8 +38,8 @@ def stamp() -> str:
 def stripped(binaries: Iterable[Entry], folder: Path) -> list[Entry]:
     """The same entries; those that are not from packages are copies without debugging symbols, in `folder`.
 
-    libpython shrinks from 23 to 6 MB. The libraries inside wheels were rewritten by their makers, and strip would break them;
-    they have no symbols to lose.
+    libpython shrinks from 23 to 6 MB. The libraries inside wheels were rewritten by their makers, and strip would break
+    them; they have no symbols to lose.
     """
     made = []
     for name, path, kind in binaries:

@@ -21,19 +21,19 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from flask import Flask
 
     from storemon_flask import settings as settings_
-    from storemon_flask.jobs import executors
-    from storemon_flask.jobs.alarm import Alarm
-    from storemon_flask.jobs.runner import Runner
+    from storemon_flask.database.db import Database
+    from storemon_flask.reports import executors
+    from storemon_flask.reports.alarm import Alarm
+    from storemon_flask.reports.worker import Runner
     from storemon_flask.server import commands
-    from storemon_flask.storage.db import Database
 
     _make_streams_tolerant_below_flask()
     settings = settings or settings_.load()
     # Flask's own guess of an instance folder is a temporary one inside a single-file build.
     app = Flask(
         __name__,
-        static_folder="web/static",
-        template_folder="web/templates",
+        static_folder="pages/static",
+        template_folder="pages/templates",
         instance_path=str(settings.database.parent),
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -50,8 +50,8 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
 
 
 def _make_streams_tolerant_below_flask() -> None:
-    """What `storemon` does at its start, where `flask` loads the app to find a command of ours. For a server or a shell of
-    Flask's own it does not.
+    """What `storemon` does at its start, where `flask` loads the app to find a command of ours. For a server or a shell
+    of Flask's own it does not.
     """
     import click
     from flask.cli import FlaskGroup
@@ -65,23 +65,10 @@ def _make_streams_tolerant_below_flask() -> None:
 
 def _register(app: "Flask", settings: "Settings") -> None:
     """The routes, what guards and watches them, and how they refuse."""
-    from storemon_flask.web import (
-        classic,
-        docs,
-        feeds,
-        guard,
-        loads,
-        openapi,
-        ops,
-        pages,
-        paths,
-        problems,
-        proxy,
-        reports,
-        store_changes,
-        stores,
-        watching,
-    )
+    from storemon_flask import pages
+    from storemon_flask.api import classic, feeds, loads, openapi, ops, reports, store_changes, stores
+    from storemon_flask.pages import docs
+    from storemon_flask.web import guard, paths, problems, proxy, watching
 
     app.url_map.converters["store"] = paths.StoreId
     app.url_map.converters["report"] = paths.ReportId

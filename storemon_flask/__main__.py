@@ -59,7 +59,10 @@ def main() -> None:
 
 
 def _fail(sentence: str, show: Callable[[], None]) -> None:
-    """Say why the command failed. Every line of a server that logs JSON is an object, also that of a start that failed."""
+    """Say why the command failed.
+
+    Every line of a server that logs JSON is an object, also that of a start that failed.
+    """
     if sys.argv[1:2] == ["serve"] and log_format() == "json":
         logs.fail(sentence)
     else:

@@ -12,14 +12,17 @@ INVISIBLE: Final = (
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _INVISIBLE: Final = re.compile(f"[{INVISIBLE}]")
-# Controls (C0, DEL, C1), formats (among them those that turn the direction of text), lone surrogates, separators of lines.
+# Controls (C0, DEL, C1), formats (among them those that turn the direction of text), lone surrogates, separators of
+# lines.
 _CATEGORIES: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _NOT_PLAIN: Final = re.compile("[^ -~]")
 _NOT_PLAIN_IN_LINES: Final = re.compile("[^\t\n -~]")
 
 
 def escaped(text: str) -> str:
-    r"""The text on one line; a character that is not seen, or that a terminal would obey, is written as `\x1b` or `\u202e`."""
+    r"""The text on one line; a character that is not seen, or that a terminal would obey, is written as `\x1b` or
+    `\u202e`.
+    """
     return text if text.isascii() and text.isprintable() else _NOT_PLAIN.sub(_shown, text)
 
 

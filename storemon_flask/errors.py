@@ -17,8 +17,8 @@ from storemon_flask.characters import escaped
 class StoremonError(click.ClickException):
     """A failure with a sentence for its reader; `status` is the HTTP answer, `kind` names it for programs.
 
-    `people` is the sentence for a page, where that for programs and command lines speaks of what only they have. `why` names
-    the rule that a field breaks, for who says it in other words.
+    `people` is the sentence for a page, where that for programs and command lines speaks of what only they have. `why`
+    names the rule that a field breaks, for who says it in other words.
     """
 
     status = 500
@@ -222,7 +222,9 @@ class ReportFailed(StoremonError):
 
 
 class ReportHasFailed(ReportFailed):
-    """A report that is asked for has failed, whenever that was; it is no fault of this request, and asking again is no use."""
+    """A report that is asked for has failed, whenever that was; it is no fault of this request, and asking again is no
+    use.
+    """
 
     status = 409
 
@@ -233,8 +235,8 @@ TRY_AGAIN = "try again later, ask for less at once, or give storemon more memory
 def out_of_memory(error: BaseException, what: str = "this", then: str = TRY_AGAIN) -> OutOfMemory | None:
     """The error as `OutOfMemory`, if it or its cause says that the system had no more memory or threads; else None.
 
-    The sentence says that there is not enough memory for `what`, how much was asked for if the error says that, and `then`. What the
-    frames of the error held is released: a handler needs some memory itself.
+    The sentence says that there is not enough memory for `what`, how much was asked for if the error says that, and
+    `then`. What the frames of the error held is released: a handler needs some memory itself.
     """
     cause: BaseException | None = error
     while cause is not None:

@@ -1,4 +1,6 @@
-"""What the server logs, for people (text) or for programs (one JSON object a line), and which request or report it is about."""
+"""What the server logs, for people (text) or for programs (one JSON object a line), and which request or report it is
+about.
+"""
 
 import json
 import logging
@@ -43,7 +45,9 @@ def marked(**marks: str) -> Iterator[None]:
 
 
 class TextLines(logging.Formatter):
-    """`2024-10-14T11:15:00.123Z INFO storemon.jobs: what happened`; lines that follow are indented, so none can be forged."""
+    """`2024-10-14T11:15:00.123Z INFO storemon.jobs: what happened`; lines that follow are indented, so none can be
+    forged.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as it is read."""
@@ -58,7 +62,9 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object, in ASCII, on one line: `time`, `level`, `logger`, `message`, the marks, and the fields of the event."""
+    """One JSON object, in ASCII, on one line: `time`, `level`, `logger`, `message`, the marks, and the fields of the
+    event.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a program reads it."""
@@ -78,8 +84,8 @@ class JsonLines(logging.Formatter):
 def to_stderr(form: str) -> None:
     """Log to standard error from now on, as `text` or `json`. For the one process that serves, never for an import.
 
-    As `json` whatever else would be written there is a line of the log too: warnings of Python and of other packages, and what
-    ends a thread.
+    As `json` whatever else would be written there is a line of the log too: warnings of Python and of other packages,
+    and what ends a thread.
     """
     handler = _handler(form)
     for name in ("storemon", "waitress"):

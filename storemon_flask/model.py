@@ -1,7 +1,7 @@
 """What crosses the layers: columns, not rows.
 
-Instants are int64 microseconds since 1970-01-01 UTC. Stores are small integers ("store numbers") inside and text ids only
-at the edges. Arrays of one object have one length unless said otherwise.
+Instants are int64 microseconds since 1970-01-01 UTC. Stores are small integers ("store numbers") inside and text ids
+only at the edges. Arrays of one object have one length unless said otherwise.
 """
 
 from collections.abc import Callable
@@ -38,8 +38,9 @@ CLOSED: Final = -1
 class Polls:
     """Polls sorted by store, then instant; no store has two polls at one instant.
 
-    Older polls than `complete_from_us` were pruned: there is none among these, and nothing is known of the time before it.
-    Where some were left out (`core.evidence.thinned`), `weight` is how many each stands for: itself and those before it.
+    Older polls than `complete_from_us` were pruned: there is none among these, and nothing is known of the time before
+    it. Where some were left out (`core.evidence.thinned`), `weight` is how many each stands for: itself and those
+    before it.
     """
 
     store: Ints
@@ -56,8 +57,9 @@ class Polls:
 class Hours:
     """Weekly business hours as written: `day` 0 = Monday, seconds after local midnight, `end_s` up to 86,400.
 
-    A row holds on local dates from `from_day` (`UNDATED`: ever) up to, without, `until_day`, at which the store's next version
-    begins. The reading of equal times, `23:59` and ends before starts is the calculation's (core.openings), not the data's.
+    A row holds on local dates from `from_day` (`UNDATED`: ever) up to, without, `until_day`, at which the store's next
+    version begins. The reading of equal times, `23:59` and ends before starts is the calculation's (core.openings), not
+    the data's.
     """
 
     store: Ints
@@ -77,7 +79,9 @@ class Hours:
 
 @dataclass(frozen=True, slots=True)
 class SpecialHours:
-    """What replaces the weekly hours on one local date: `date` in days since 1970-01-01; both times `CLOSED`: closed all day."""
+    """What replaces the weekly hours on one local date: `date` in days since 1970-01-01; both times `CLOSED`: closed
+    all day.
+    """
 
     store: Ints
     date: Ints
@@ -107,8 +111,8 @@ def _of_stores(rows: Hours | SpecialHours, first: int, stop: int) -> list[Ints]:
 class Fleet:
     """What a calculation needs for `size` stores, numbered 0 to size - 1: their polls, hours and zones.
 
-    `zone_of[i]` indexes `zone_names`, IANA names or histories of them (`core.zones`). `last_poll_us[i]` is the store's newest poll of any kind up to the as-of, which may
-    be older than every poll in `polls`; -1 when it was never polled.
+    `zone_of[i]` indexes `zone_names`, IANA names or histories of them (`core.zones`). `last_poll_us[i]` is the store's
+    newest poll of any kind up to the as-of, which may be older than every poll in `polls`; -1 when it was never polled.
     """
 
     size: int

@@ -1,4 +1,6 @@
-"""Spans of time in microseconds, and the rules of the calculation: what settings need before there are columns (and numpy)."""
+"""Spans of time in microseconds, and the rules of the calculation: what settings need before there are columns (and
+numpy).
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,11 +14,12 @@ WEEK_US: Final = 7 * DAY_US
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How far a poll speaks (`reach_us`), the longest gap that still counts as measured (`max_gap_us`), the `method`, and how far
-    ahead of the machine's clock a poll may lie (`max_skew_us`): a later one is not the newest poll before its time.
+    """How far a poll speaks (`reach_us`), the longest gap that still counts as measured (`max_gap_us`), the `method`,
+    and how far ahead of the machine's clock a poll may lie (`max_skew_us`): a later one is not the newest poll before
+    its time.
 
-    `nearest`: a moment has the status of the nearest poll. `previous`: a poll speaks from its instant until the next one or the
-    opening's end, at most twice the reach; what comes before an opening's first poll is unknown.
+    `nearest`: a moment has the status of the nearest poll. `previous`: a poll speaks from its instant until the next
+    one or the opening's end, at most twice the reach; what comes before an opening's first poll is unknown.
     """
 
     reach_us: int = 24 * HOUR_US
@@ -30,5 +33,7 @@ class Rules:
         return max(self.reach_us if self.method == "nearest" else 2 * self.reach_us, self.max_gap_us)
 
     def latest_us(self, now_us: int) -> int:
-        """The latest instant that the newest poll may have while the machine's clock says `now_us`; later ones are in the future."""
+        """The latest instant that the newest poll may have while the machine's clock says `now_us`; later ones are in
+        the future.
+        """
         return now_us + self.max_skew_us

@@ -19,7 +19,7 @@ from storemon_flask.errors import StoremonError
 if TYPE_CHECKING:
     from flask import Flask
 
-    from storemon_flask.jobs.runner import Runner
+    from storemon_flask.reports.worker import Runner
     from storemon_flask.settings import Settings
 
 log = logging.getLogger("storemon.server")
@@ -31,7 +31,7 @@ _PAUSE_S: Final = 0.1
 
 def commands() -> list[click.Command]:
     """Every command, for both command lines."""
-    from storemon_flask.demo import demo
+    from storemon_flask.cli.demo import demo
 
     return [*cli.COMMANDS, serve_command, demo]
 
@@ -79,14 +79,15 @@ def serve(
     ready: Callable[[str], object] = lambda url: None,
     insecure: bool = False,
 ) -> None:
-    """Serve until told to stop; `host` and `port` over the settings'. `StoremonError` when the port, the lock or the database
-    cannot be had, or when other machines could call without a key and that was not asked for (`insecure`).
+    """Serve until told to stop; `host` and `port` over the settings'. `StoremonError` when the port, the lock or the
+    database cannot be had, or when other machines could call without a key and that was not asked for (`insecure`).
 
     Finishes the report that is running, or puts it back for the next start, before it returns.
     """
-    from storemon_flask.jobs.lock import server_lock
-    from storemon_flask.services import memory
-    from storemon_flask.web import guard, ops
+    from storemon_flask.api import ops
+    from storemon_flask.database.lock import server_lock
+    from storemon_flask.feeds import memory
+    from storemon_flask.web import guard
 
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
@@ -154,8 +155,8 @@ def _retention(runner: "Runner") -> AbstractContextManager[None]:
     """Old polls are taken out now and once a day while the server runs, if they are not kept for ever."""
     if not runner.settings.keep_polls_days:
         return nullcontext()
-    from storemon_flask.jobs.daily import daily
-    from storemon_flask.services import retention
+    from storemon_flask.database import retention
+    from storemon_flask.reports.daily import daily
 
     return daily(
         "retention",
@@ -169,13 +170,13 @@ def _guarded(app: "Flask", settings: "Settings", insecure: bool) -> Any:
     Says where other machines reach it without a reverse proxy.
     `StoremonError` when other machines could call without one and that was not asked for, and as `_listening`.
     """
-    from storemon_flask.services import keys, start_warnings
+    from storemon_flask.database import access_keys, start_warnings
     from storemon_flask.web import guard
 
     database = app.extensions["storemon"].database
     server, exposed = _listening(app, settings)
     try:
-        keyed = keys.required(database, settings.api_key)
+        keyed = access_keys.required(database, settings.api_key)
         if exposed and not keyed:
             _without_a_key(exposed, insecure, settings.log_format)
         if exposed:
@@ -209,11 +210,13 @@ def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
             port=settings.port,
             threads=settings.http_threads,
             ident="storemon",
-            # 500 MB come in in 0.8 s; in Waitress's own pieces of 8 KB it takes 2.5 s of the loop that serves everybody.
+            # 500 MB come in in 0.8 s; in Waitress's own pieces of 8 KB it takes 2.5 s of the loop that serves
+            # everybody.
             recv_bytes=65_536,
             # Waitress refuses a body of just this size.
             max_request_body_size=settings.max_body_bytes + 1,
-            # Whoever stops sending in the middle is let go after a while; until then he holds a connection and no thread.
+            # Whoever stops sending in the middle is let go after a while; until then he holds a connection and no
+            # thread.
             channel_timeout=settings.connection_timeout_s,
             cleanup_interval=max(1, min(30, settings.connection_timeout_s // 2)),
             # So that a hundred of those (Waitress's own limit) shut nobody out.

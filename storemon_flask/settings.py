@@ -225,8 +225,8 @@ class Settings:
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of this machine.
 
-    `SettingsError` names the variable, its value and what is allowed when one of them is wrong; the file and the line when a
-    line of `.env` cannot be read, or when a name looks as if it should have been STOREMON_API_KEY.
+    `SettingsError` names the variable, its value and what is allowed when one of them is wrong; the file and the line
+    when a line of `.env` cannot be read, or when a name looks as if it should have been STOREMON_API_KEY.
     """
     environ = os.environ if environ is None else environ
     home = _home(environ)
@@ -298,7 +298,9 @@ _WORDS_OF_KEYS: Final = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
 def unknown(home: Path, environ: Mapping[str, str] | None = None) -> list[str]:
-    """A sentence for each name that begins with STOREMON_ and is no setting: a misspelt one would be ignored in silence."""
+    """A sentence for each name that begins with STOREMON_ and is no setting: a misspelt one would be ignored in
+    silence.
+    """
     environ = os.environ if environ is None else environ
     lines = _read_dotenv(home / ".env", environ)
     sentences = []
@@ -381,7 +383,8 @@ _NEWLINE: Final = re.compile(r"\r\n|\n|\r")
 
 
 def _read_dotenv(path: Path, environ: Mapping[str, str]) -> dict[str, DotenvLine]:
-    """Each name of `.env` with its value. `SettingsError` for the first line that cannot be read: it may have been the key.
+    """Each name of `.env` with its value. `SettingsError` for the first line that cannot be read: it may have been the
+    key.
 
     No message repeats anything of a line that could not be read.
     """

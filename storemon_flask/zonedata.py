@@ -1,7 +1,7 @@
 """The IANA zones this program knows: those of the pinned `tzdata` package and no others.
 
-`zoneinfo` prefers the machine's zone files to the package's; here the package decides, so that two machines with the same
-storemon give the same bytes.
+`zoneinfo` prefers the machine's zone files to the package's; here the package decides, so that two machines with the
+same storemon give the same bytes.
 """
 
 import zoneinfo
@@ -40,7 +40,9 @@ def _by_windows_name() -> dict[str, str]:
 
 
 def of_windows(text: str) -> str | None:
-    """The IANA zone that a Windows name such as `Eastern Standard Time` stands for, as Unicode's CLDR (windowsZones) has it."""
+    """The IANA zone that a Windows name such as `Eastern Standard Time` stands for, as Unicode's CLDR (windowsZones)
+    has it.
+    """
     return _by_windows_name().get(text.casefold())
 
 
@@ -55,7 +57,10 @@ def zone(name: str) -> zoneinfo.ZoneInfo:
 
 @cache
 def _package() -> "Traversable":
-    """The files of `tzdata`. `zoneinfo` looks for them anew for each zone: 11 ms where they are a zip, in the single file."""
+    """The files of `tzdata`.
+
+    `zoneinfo` looks for them anew for each zone: 11 ms where they are a zip, in the single file.
+    """
     from importlib.resources import files
 
     return files("tzdata")

@@ -201,7 +201,10 @@ def measures(
     special: Iterable[tuple[str, str, str, str]] = (),
     complete_from: int = EVER,
 ) -> list[dict[str, int]]:
-    """The figures of each (store, from, to) asked, in microseconds. Polls before `complete_from` were pruned (SPEC 3.4)."""
+    """The figures of each (store, from, to) asked, in microseconds.
+
+    Polls before `complete_from` were pruned (SPEC 3.4).
+    """
     polls = [poll for poll in polls if poll[1] >= complete_from]
     seen, opens, days = gathered(polls, hours, special, as_of_us)
     wanted = list(asked)

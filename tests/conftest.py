@@ -24,11 +24,12 @@ from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
 from storemon_flask import settings as settings_
-from storemon_flask.jobs.executors import InlineExecutor
-from storemon_flask.jobs.runner import Runner
-from storemon_flask.services import load, snapshots
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import load
+from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
-from storemon_flask.storage.db import Database
+from storemon_flask.stores import snapshots
 
 ROOT = Path(__file__).resolve().parent.parent
 STOREMON = [sys.executable, "-m", "storemon_flask"]

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from storemon_flask.core import report
-from storemon_flask.core.report import Table
-from storemon_flask.core.status import STATUSES
-from storemon_flask.core.zones import history, name_at
-from storemon_flask.ingest import values
+from storemon_flask.feeds import values
 from storemon_flask.model import EVER_US, FOREVER, UNDATED, Fleet, Hours, Polls, Rules, SpecialHours
+from storemon_flask.uptime import measures
+from storemon_flask.uptime.measures import Table
+from storemon_flask.uptime.status import STATUSES
+from storemon_flask.uptime.zones import history, name_at
 
 PollRow = tuple[str, int, bool]
 # Store, weekday, start, end, and if it is dated the date from which on it holds.
@@ -87,17 +87,17 @@ def compute(
 ) -> dict[str, dict[str, object]]:
     """The report as `brute_force.report` gives it: per store a value per column, in microseconds."""
     ids, made = fleet(polls, hours, zones, as_of_us, special, complete_from_us)
-    heard = made.polls.instant_us >= report.evidence_from(as_of_us, rules)
+    heard = made.polls.instant_us >= measures.evidence_from(as_of_us, rules)
     window = Polls(made.polls.store[heard], made.polls.instant_us[heard], made.polls.active[heard], complete_from_us)
-    table = report.compute(replace(made, polls=window), as_of_us, rules)
+    table = measures.compute(replace(made, polls=window), as_of_us, rules)
     return {store_id: row(table, made, place, as_of_us) for place, store_id in enumerate(ids)}
 
 
 def row(table: Table, made: Fleet, place: int, as_of_us: int) -> dict[str, object]:
     """One store's columns."""
     found: dict[str, object] = {}
-    for window in report.CLASSIC_WINDOWS:
-        for measure in report.MEASURES:
+    for window in measures.CLASSIC_WINDOWS:
+        for measure in measures.MEASURES:
             found[f"{measure}_{window.name}"] = int(table[f"{measure}_{window.name}"][place])
     last = int(table["last_poll_us"][place])
     found["polls_last_week"] = int(table["polls_last_week"][place])

@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from storemon_flask.ingest import polls
-from storemon_flask.ingest.blocks import BLOCK_BYTES, BlockReader
-from storemon_flask.ingest.rejects import RejectLog
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import load as load_service
+from storemon_flask.feeds import polls
+from storemon_flask.feeds.blocks import BLOCK_BYTES, BlockReader
+from storemon_flask.feeds.load import LoadResult
+from storemon_flask.feeds.rejects import RejectLog
 from storemon_flask.model import FileSummary
-from storemon_flask.services import load as load_service
-from storemon_flask.services.load import LoadResult
-from storemon_flask.storage.db import Database
 
 ROADS = ("bytes", "pandas", "rows")
 POLLS = "store_id,timestamp_utc,status"

@@ -7,8 +7,8 @@ import pytest
 from ingest_helpers import Cut
 
 from storemon_flask.errors import NotJson
-from storemon_flask.ingest import json_rows
-from storemon_flask.ingest.records import Record
+from storemon_flask.feeds import json_rows
+from storemon_flask.feeds.records import Record
 
 
 def read(data: bytes, form: str = "json", feed: str = "polls", sizes: Iterable[int] = ()) -> list[Record]:

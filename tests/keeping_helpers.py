@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from job_helpers import Clock
 
-from storemon_flask.jobs.executors import InlineExecutor
-from storemon_flask.jobs.runner import Runner
+from storemon_flask.database.db import Database
+from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
-from storemon_flask.storage.db import Database
 
 
 @pytest.fixture

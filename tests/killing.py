@@ -46,7 +46,10 @@ def freeze(process: Process) -> bool:
 
 
 def kill(process: Process, looks: Callable[[], set[str]], seen: Counter[str], aim_s: float = 0.0) -> None:
-    """Freeze, look, kill, and count what the kill fell into. `aim_s`: let it go on until that is something, so long at most."""
+    """Freeze, look, kill, and count what the kill fell into.
+
+    `aim_s`: let it go on until that is something, so long at most.
+    """
     end = time.monotonic() + aim_s
     while freeze(process):
         inside = looks()

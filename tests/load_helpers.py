@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ingest_helpers import csv, put, query
 
-from storemon_flask.ingest.blocks import BlockReader
-from storemon_flask.storage.db import Database
+from storemon_flask.database.db import Database
+from storemon_flask.feeds.blocks import BlockReader
 
 
 @pytest.fixture

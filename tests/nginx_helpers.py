@@ -20,7 +20,9 @@ TLS = ("listen [::]:443 ssl;", "ssl_certificate /", "ssl_certificate_key /", "ss
 
 
 def shipped_configuration(server: Server, port: int, at_once: int | None) -> str:
-    """Return `deploy/nginx.conf` without TLS, for these ports; `at_once` requests of one address, or as many as it says."""
+    """Return `deploy/nginx.conf` without TLS, for these ports; `at_once` requests of one address, or as many as it
+    says.
+    """
     lines = (ROOT / "deploy" / "nginx.conf").read_text().splitlines()
     text = "\n".join(line for line in lines if not line.strip().startswith(TLS))
     changes = {

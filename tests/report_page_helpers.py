@@ -25,8 +25,8 @@ def asked(client: FlaskClient, **form: Any) -> str:
 
 
 def cells(page: str) -> list[list[str]]:
-    """The rows of the report's table, header first, without the marks and units around the figures and without what stores
-    are called."""
+    """The rows of the report's table, header first, without the marks and units around the figures and without what
+    stores are called."""
     table = page[page.index('<table class="data cells">') : page.index("</table>")]
     table = re.sub(r'<small class="(called|known)">.*?</small>', "", table)
     return [

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from conftest import load_folder
-from test_backup import dump
+from database.test_backup import dump
 
-from storemon_flask.services import copies
+from storemon_flask.database import backup as copies
+from storemon_flask.database.db import Database
 from storemon_flask.settings import Settings
-from storemon_flask.storage.db import Database
 
 NOW_US = 1_730_000_000_000_000
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from job_helpers import Clock, Queue
 
-from storemon_flask.jobs.runner import Runner
+from storemon_flask.database.db import Database
+from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
-from storemon_flask.storage.db import Database
 
 
 @pytest.fixture

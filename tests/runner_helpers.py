@@ -6,9 +6,9 @@ import pytest
 from conftest import sql
 from job_helpers import Queue
 
-from storemon_flask.jobs.runner import Runner
+from storemon_flask.database.db import Database
+from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
-from storemon_flask.storage.db import Database
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 from ingest_helpers import us
 
-from storemon_flask.services import load
-from storemon_flask.storage.db import Database
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import load
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,7 +20,9 @@ NAMES = "store_id,name,group\n"
 
 @pytest.fixture
 def fleet(database: Database, tmp_path: Path) -> Database:
-    """Forty stores of the sample, in three groups and one without, one of them with a name that a spreadsheet would run."""
+    """Forty stores of the sample, in three groups and one without, one of them with a name that a spreadsheet would
+    run.
+    """
     folder = tmp_path / "feeds"
     folder.mkdir()
     text = gzip.decompress((ROOT / "storemon_flask/sample/store_status.csv.gz").read_bytes()).decode()

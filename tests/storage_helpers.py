@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import sql
 
-from storemon_flask.storage import schema
-from storemon_flask.storage.db import Database
+from storemon_flask.database import schema
+from storemon_flask.database.db import Database
 
 TABLES = {
     "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "report_text", "data_version", "api_key", "secret",

@@ -2,10 +2,10 @@
 
 from conftest import NEWEST
 
+from storemon_flask import clock
 from storemon_flask.model import DAY_US
-from storemon_flask.services import instants
 
-NOW = instants.read(NEWEST)
+NOW = clock.read(NEWEST)
 
 
 YEAR_LATER = NOW + 365 * DAY_US

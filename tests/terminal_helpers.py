@@ -24,7 +24,8 @@ def terminal_bytes(
     program: Sequence[str] = STOREMON,
     **variables: str,
 ) -> bytes:
-    """What the command writes to standard output (`both`: and to standard error), which is a terminal of that many columns.
+    """What the command writes to standard output (`both`: and to standard error), which is a terminal of that many
+    columns.
 
     Where something is `typed`, standard input is that terminal too.
     """

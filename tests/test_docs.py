@@ -8,11 +8,12 @@ import pytest
 from flask import Flask
 
 from storemon_flask import create_app, settings
-from storemon_flask.ingest.feeds import COLUMNS
-from storemon_flask.jobs.executors import InlineExecutor
+from storemon_flask.feeds import load
+from storemon_flask.feeds.headers import COLUMNS
+from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.report_text import FULL_COLUMNS
 from storemon_flask.server import commands
-from storemon_flask.services import catalogue, load
-from storemon_flask.services.report_text import FULL_COLUMNS
+from storemon_flask.stores import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -70,7 +71,7 @@ def test_readme_names_only_make_targets_that_exist_and_all_that_matter() -> None
 
 
 @pytest.mark.parametrize("feed", COLUMNS)
-@pytest.mark.parametrize("place", ["data/README.md", "storemon_flask/web/templates/first_run.html"])
+@pytest.mark.parametrize("place", ["data/README.md", "storemon_flask/pages/templates/first_run.html"])
 def test_every_feed_is_named_with_its_columns(place: str, feed: str) -> None:
     lines = [line for line in (ROOT / place).read_text("utf-8").splitlines() if feed in line]
     needed = [column for column in COLUMNS[feed] if column != "valid_from"]
@@ -95,7 +96,8 @@ def test_pictures_are_whole_used_and_fetch_nothing(image: Path) -> None:
     text = image.read_text("utf-8")
     root = ElementTree.fromstring(text)
     assert root.find("{http://www.w3.org/2000/svg}title") is not None
-    # Names of name spaces, of the document type and of its metadata are not fetched, nor is drawn text that is an address.
+    # Names of name spaces, of the document type and of its metadata are not fetched, nor is drawn text that is an
+    # address.
     markup = re.sub(r">[^<>]*</text>", "></text>", text)
     markup = re.sub(r"<!DOCTYPE[^>]*>|(?s:<metadata>.*</metadata>)|xmlns(:\w+)?=\"[^\"]*\"", "", markup)
     assert not re.search(r"https?://|@import|url\((?!#)|<script|href=\"(?!#)", markup)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from storemon_flask.clock import duration_text
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
-from storemon_flask.services.durations import duration_text
 
 
 @pytest.mark.parametrize(

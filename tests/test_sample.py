@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from storemon_flask.services import load, report
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import load
+from storemon_flask.reports import report
 from storemon_flask.settings import load as load_settings
-from storemon_flask.storage.db import Database
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,9 +11,10 @@ from brute_openings import openings  # the only part that is taken from there
 
 traces = pytest.importorskip("traces")
 
-from storemon_flask.services import load, report  # noqa: E402
+from storemon_flask.database.db import Database  # noqa: E402
+from storemon_flask.feeds import load  # noqa: E402
+from storemon_flask.reports import report  # noqa: E402
 from storemon_flask.settings import load as load_settings  # noqa: E402
-from storemon_flask.storage.db import Database  # noqa: E402
 
 SAMPLE = Path(__file__).parent.parent / "storemon_flask" / "sample"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

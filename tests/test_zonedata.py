@@ -16,7 +16,9 @@ CHANGES = Path(__file__).parent / "zone_changes_2026"
 
 
 def test_vancouver_and_edmonton_keep_their_summer_time_in_november_2026(run: Run, home: Path) -> None:
-    """Their Tuesday of 8:00 to 20:00 begins at 15:00 and 14:00 UTC; what is down from about 14:37 to 15:37 is theirs in part."""
+    """Their Tuesday of 8:00 to 20:00 begins at 15:00 and 14:00 UTC; what is down from about 14:37 to 15:37 is theirs in
+    part.
+    """
     assert run("load-data", CHANGES).code == 0
     done = run("report", "--columns", "full", "--as-of", "2026-11-14T23:07:00Z")
     rows = {row["store_id"]: row for row in csv.DictReader(io.StringIO(done.out))}

@@ -2,7 +2,7 @@
 
 from ingest_helpers import us
 
-from storemon_flask.ingest import values
+from storemon_flask.feeds import values
 
 NOON = us("2023-01-22T12:09:39")
 

@@ -13,7 +13,7 @@ from storemon_flask.settings import Settings
 if TYPE_CHECKING:
     from flask import Flask
 
-    from storemon_flask.services.catalogue import Database
+    from storemon_flask.stores.catalogue import Database
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ def door(ctx: click.Context) -> Door:
 
 def open_database(ctx: click.Context) -> "Database":
     """The database of the settings, whose connections are closed when the command ends, however it ends."""
-    from storemon_flask.services import catalogue
+    from storemon_flask.stores import catalogue
 
     database = catalogue.database(door(ctx).settings)
     ctx.call_on_close(database.close)
@@ -62,11 +62,11 @@ def in_sentences(command: click.Command) -> click.Command:
 
 def instant(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """A click callback for an instant; microseconds since 1970 UTC, None when the option was not given."""
-    from storemon_flask.services import instants
+    from storemon_flask import clock
 
     if value is None:
         return None
     try:
-        return instants.read(value)
+        return clock.read(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None

@@ -12,11 +12,11 @@ import click
 import numpy as np
 
 from storemon_flask import zonedata
-from storemon_flask.core import timeline
-from storemon_flask.core.timeline import Stretches
 from storemon_flask.model import HOUR_US, Bools, Ints
-from storemon_flask.services.report_text import hundredths, knows_little, percent_hundredths
-from storemon_flask.services.timeline import StoreTimeline
+from storemon_flask.reports.report_text import hundredths, knows_little, percent_hundredths
+from storemon_flask.stores.timeline import StoreTimeline
+from storemon_flask.uptime import timeline
+from storemon_flask.uptime.timeline import Stretches
 
 CELL_US: Final = HOUR_US // 2
 LEGEND: Final = "= up  X down  ? unknown  . closed   half an hour a cell, the worst of it shown"
@@ -51,8 +51,8 @@ def clock(zone_name: str, utc: bool) -> Clock:
 
 
 def rows(found: StoreTimeline, clock: Clock, colour: bool, width: int | None = None) -> Iterator[str]:
-    """The picture: hours across, then each local day of the range with its uptime (and of how much that is, where little is
-    known); a zone's change makes rows of 23 or 25 h.
+    """The picture: hours across, then each local day of the range with its uptime (and of how much that is, where
+    little is known); a zone's change makes rows of 23 or 25 h.
 
     Its parts stand closer to each other where it would be wider than the terminal's `width`.
     """

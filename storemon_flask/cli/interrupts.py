@@ -14,7 +14,9 @@ _ONE_SIGNAL_S: Final = 1.0
 
 @contextmanager
 def signals_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and Ctrl-C alike call `stop` and then raise `KeyboardInterrupt` in the main thread; in another thread nothing changes."""
+    """SIGTERM and Ctrl-C alike call `stop` and then raise `KeyboardInterrupt` in the main thread; in another thread
+    nothing changes.
+    """
     last_s = -_ONE_SIGNAL_S
 
     def interrupt(signum: int, frame: FrameType | None) -> None:

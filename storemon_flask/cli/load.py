@@ -31,16 +31,18 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="Exit 1 when a row was rejected, not only when a file was.")
 @click.pass_context
 def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bool) -> None:
-    """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and folders (default: data/).
+    """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and
+    folders (default: data/).
 
-    Each file's feed is recognised by its header. Ctrl-C or SIGTERM ends it; of a file that is not in yet, nothing is stored then. Rows that cannot be used are kept; `storemon rejects` lists them.
+    Each file's feed is recognised by its header. Ctrl-C or SIGTERM ends it; of a file that is not in yet, nothing is
+    stored then. Rows that cannot be used are kept; `storemon rejects` lists them.
 
     \b
     Examples:
       storemon load-data
       storemon load-data exports/ "Menu hours.csv" polls.zip
     """
-    from storemon_flask.services import load
+    from storemon_flask.feeds import load
 
     settings = door(ctx).settings
     found, size = load.find(list(paths) or [settings.data_dir], settings.max_body_bytes)
@@ -166,7 +168,7 @@ def rejects(ctx: click.Context, load_id: int | None) -> None:
     """
     import io
 
-    from storemon_flask.services import catalogue
+    from storemon_flask.stores import catalogue
 
     with closing(catalogue.rejects_csv(open_database(ctx), load_id)) as lines:
         first = next(lines)
@@ -188,7 +190,8 @@ def loads(ctx: click.Context, limit: int) -> None:
       storemon loads
       storemon loads --limit 500 | grep polls
     """
-    from storemon_flask.services import catalogue, report_text
+    from storemon_flask.reports import report_text
+    from storemon_flask.stores import catalogue
 
     database = open_database(ctx)
     if not database.exists():

@@ -51,11 +51,11 @@ def outages(
       storemon outages --shortest 60
       storemon outages --window 2024-10-01..2024-10-15 --group North -o outages.csv
     """
+    from storemon_flask.clock import duration_text
     from storemon_flask.model import MINUTE_US
-    from storemon_flask.services import report as report_service
-    from storemon_flask.services import report_text
-    from storemon_flask.services.durations import duration_text
-    from storemon_flask.services.shapes import window_of_text
+    from storemon_flask.reports import report as report_service
+    from storemon_flask.reports import report_text
+    from storemon_flask.reports.shapes import window_of_text
 
     settings = door(ctx).settings
     database = open_database(ctx)
@@ -110,7 +110,7 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
     Example:
       storemon diff monday.csv today.csv
     """
-    from storemon_flask.services import report_store
+    from storemon_flask.reports import report_store
 
     settings = door(ctx).settings
     found = report_store.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)

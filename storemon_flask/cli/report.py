@@ -12,7 +12,7 @@ from storemon_flask.cli.terminal import named, say, say_note
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
-    from storemon_flask.services.report_text import ReportText
+    from storemon_flask.reports.report_text import ReportText
 
 
 @click.command("report")
@@ -68,8 +68,8 @@ def report(
       storemon report --by day --window 2024-10-01..2024-10-15 --totals
       storemon report --window last_30_days --group North --method previous
     """
-    from storemon_flask.services import report as report_service
-    from storemon_flask.services import report_text
+    from storemon_flask.reports import report as report_service
+    from storemon_flask.reports import report_text
 
     settings = door(ctx).settings
     database = open_database(ctx)
@@ -98,7 +98,7 @@ def check_output(output: Path | None) -> None:
 
 def write_csv(text: "ReportText", output: Path) -> str:
     """Write the CSV into a file, or to standard output for `-`; returns what is to be said of the file."""
-    from storemon_flask.services import report as report_service
+    from storemon_flask.reports import report as report_service
 
     if output == STANDARD_OUTPUT:
         # The rows are UTF-8 whatever the terminal speaks.
@@ -110,7 +110,7 @@ def write_csv(text: "ReportText", output: Path) -> str:
 
 def _shape(options: dict[str, object]) -> dict[str, Any]:
     """The options as the fields of a request, without those that were not given."""
-    from storemon_flask.services.shapes import window_of_text
+    from storemon_flask.reports.shapes import window_of_text
 
     found: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value
@@ -130,11 +130,11 @@ def info(ctx: click.Context, licenses: bool) -> None:
     Example:
       storemon info
     """
-    from storemon_flask.services import catalogue
+    from storemon_flask.stores import catalogue
 
     settings = door(ctx).settings
     if licenses:
-        from storemon_flask.services import licenses as texts
+        from storemon_flask.cli import licenses as texts
 
         click.echo(texts.text())
         return

@@ -24,9 +24,9 @@ from storemon_flask.cli.terminal import (
 
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
-    from storemon_flask.core.timeline import Outages
-    from storemon_flask.services.live import Moment
-    from storemon_flask.services.store_list import Snapshot
+    from storemon_flask.stores.live import Moment
+    from storemon_flask.stores.store_list import Snapshot
+    from storemon_flask.uptime.timeline import Outages
 
 _ENOUGH_FOR_A_NAME: Final = 20
 
@@ -63,8 +63,8 @@ def stores(
       storemon stores --text corner --sort uptime_percent_last_week
     """
     from storemon_flask.cli import drawing
-    from storemon_flask.core.status import STATUSES
-    from storemon_flask.services import store_list, store_pages
+    from storemon_flask.stores import store_list, store_pages
+    from storemon_flask.uptime.status import STATUSES
 
     _one_of("--sort", sort, store_pages.SORTS)
     for status in statuses:
@@ -159,7 +159,7 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
       storemon store NYC/12 --from 2024-10-01 --to 2024-10-08T00:00-04:00
     """
     from storemon_flask.cli import drawing
-    from storemon_flask.services import store_list, timeline
+    from storemon_flask.stores import store_list, timeline
 
     settings = door(ctx).settings
     database = open_database(ctx)
@@ -203,7 +203,7 @@ _MOST_OUTAGES = 1000
 
 def _outages(outages: "Outages", clock: "Clock") -> list[str]:
     """Aligned; `within` says how long the time is in which an outage began or ended."""
-    from storemon_flask.services.durations import duration_text
+    from storemon_flask.clock import duration_text
 
     if not len(outages):
         return ["no outages"]
@@ -245,7 +245,7 @@ def _numbers(snapshot: "Snapshot") -> list[str]:
 
 def _known(one: dict[str, Any], window: str) -> str:
     """Of how much the percentage of a window is, where that is little and there is one."""
-    from storemon_flask.services.report_text import known_text
+    from storemon_flask.reports.report_text import known_text
 
     if one[f"uptime_percent_{window}"] is None:
         return ""
@@ -268,7 +268,7 @@ def _one_of(option: str, word: str, words: tuple[str, ...]) -> None:
 
 
 def _say_moment(moment: "Moment") -> None:
-    from storemon_flask.services.report_text import instant_text
+    from storemon_flask.reports.report_text import instant_text
 
     say(f"as of {instant_text(moment.as_of_us)}" if moment.notice is None else f"Note: {moment.notice}", err=True)
     say_note(moment.notes)

@@ -1,4 +1,6 @@
-"""How output is laid out: columns of a terminal, tables, sentences and bars that fit it, and streams that take any text."""
+"""How output is laid out: columns of a terminal, tables, sentences and bars that fit it, and streams that take any
+text.
+"""
 
 import codecs
 import io
@@ -46,7 +48,8 @@ _OWN_SIGNS: Final = re.compile(r"(\r|\x1b\[[0-9;]*m|\x1b\[\?25[lh])")
 class _TerminalWriter(_PipeWriter):
     """A standard stream that is a terminal. What it would obey, or nobody would see, is written as `\\x1b`.
 
-    All that this process writes there comes through here, as bytes: by `print`, `click`, `logging`, as a traceback, as CSV.
+    All that this process writes there comes through here, as bytes: by `print`, `click`, `logging`, as a traceback, as
+    CSV.
     """
 
     def __init__(self, descriptor: int, encoding: str) -> None:
@@ -76,7 +79,10 @@ class _TerminalWriter(_PipeWriter):
 
 
 class OwnSigns:
-    """A standard stream for what storemon itself has made: colours and progress bars. Texts of others are escaped before."""
+    """A standard stream for what storemon itself has made: colours and progress bars.
+
+    Texts of others are escaped before.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -109,9 +115,9 @@ class OwnSigns:
 def make_streams_tolerant() -> None:
     """From now on nothing that is printed fails because of a character the terminal lacks or a reader that has left.
 
-    Such a character is printed as `?` on standard output and as its number on standard error. A command whose reader has
-    left goes on to its end and to its own exit code. A terminal gets no control character that is not storemon's own.
-    Streams that are no files of this process (those of tests) stay.
+    Such a character is printed as `?` on standard output and as its number on standard error. A command whose reader
+    has left goes on to its end and to its own exit code. A terminal gets no control character that is not storemon's
+    own. Streams that are no files of this process (those of tests) stay.
     """
     sys.stdout = _tolerant(sys.stdout, "replace")
     sys.stderr = _tolerant(sys.stderr, "backslashreplace")
@@ -190,8 +196,9 @@ def table(
 ) -> list[str]:
     """Each row as text, aligned: the first `text_columns` to the left, the others to the right.
 
-    Where they would not fit into `width`, the columns that `least` names are cut in the middle, to that many columns of the
-    terminal at the least; when that is not enough, each row takes as many lines as it needs, with the names of its cells.
+    Where they would not fit into `width`, the columns that `least` names are cut in the middle, to that many columns of
+    the terminal at the least; when that is not enough, each row takes as many lines as it needs, with the names of its
+    cells.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
@@ -225,7 +232,9 @@ def _in_lines(head: list[str], row: list[str], width: int) -> str:
 
 
 def wrapped(sentences: Iterable[str], indent: str = "  ") -> list[str]:
-    """The sentences as a list, as wide as the terminal or a page; what is longer and has no blank, such as an id, stays whole."""
+    """The sentences as a list, as wide as the terminal or a page; what is longer and has no blank, such as an id, stays
+    whole.
+    """
     width = min(terminal_width() or _PAGE, _PAGE)
     return [
         line
@@ -264,7 +273,10 @@ def named(name: str, value: str, name_width: int) -> list[str]:
 
 
 def _filled(words: list[str], width: int, first: str, indent: str, gap: str, whole: bool = False) -> list[str]:
-    """Lines of at most `width` columns, as full as they get. A word that is longer is broken, unless it must stay `whole`."""
+    """Lines of at most `width` columns, as full as they get.
+
+    A word that is longer is broken, unless it must stay `whole`.
+    """
     lines, line, empty = [], first, True
     for word in words:
         if not empty and columns(line) + len(gap) + columns(word) > width:
@@ -298,7 +310,8 @@ def progress_bar(length: int, label: str, hidden: bool = False) -> Any:
 def relabel(bar: Any, label: str) -> None:
     """Say beside the bar what is done now."""
     shown = _bar_label(label)
-    # As wide as the widest, so that nothing of an earlier label stays; click would count a wide character as one column.
+    # As wide as the widest, so that nothing of an earlier label stays; click would count a wide character as one
+    # column.
     bar.label = pad(shown, _label_room())
     bar.max_width = None
 

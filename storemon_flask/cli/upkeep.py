@@ -14,9 +14,9 @@ from storemon_flask.cli.door import door, instant, open_database
 from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 
 if TYPE_CHECKING:
-    from storemon_flask.services.catalogue import Database
-    from storemon_flask.services.copies import Sums
-    from storemon_flask.services.prune import Pruned
+    from storemon_flask.database.backup import Sums
+    from storemon_flask.database.prune import Pruned
+    from storemon_flask.stores.catalogue import Database
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def backup(ctx: click.Context, file: Path, force: bool) -> None:
     Example:
       storemon backup /mnt/backups/storemon-$(date +%F).db
     """
-    from storemon_flask.services import copies
+    from storemon_flask.database import backup as copies
 
     with _bar("copying") as progress:
         done = copies.backup(door(ctx).settings.database, file, progress, force=force)
@@ -79,8 +79,8 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
     Example:
       storemon restore /mnt/backups/storemon-2024-10-14.db
     """
-    from storemon_flask.jobs.lock import server_lock
-    from storemon_flask.services import copies
+    from storemon_flask.database import backup as copies
+    from storemon_flask.database.lock import server_lock
 
     database = door(ctx).settings.database
     found = copies.look(file)
@@ -103,7 +103,7 @@ def check(ctx: click.Context) -> None:
       storemon check
       STOREMON_DATABASE=/mnt/backups/storemon.db storemon check
     """
-    from storemon_flask.services import check as service
+    from storemon_flask.database import check as service
 
     with progress_bar(1000, "checking") as bar:
 
@@ -143,8 +143,8 @@ def check(ctx: click.Context) -> None:
 def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, vacuum: bool, yes: bool) -> None:
     """Take out polls, and loads with their rejected rows, that are older than DATE. A server may run meanwhile.
 
-    Time before DATE counts as unknown then: no poll that is left speaks for it. With --future it takes out the polls that were
-    stored while a clock was wrong, and nothing else.
+    Time before DATE counts as unknown then: no poll that is left speaks for it. With --future it takes out the polls
+    that were stored while a clock was wrong, and nothing else.
 
     \b
     Examples:
@@ -156,8 +156,8 @@ def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, v
         raise click.UsageError("Say either --before DATE or --future.", ctx)
     from contextlib import nullcontext
 
-    from storemon_flask.jobs.lock import server_lock
-    from storemon_flask.services import prune as service
+    from storemon_flask.database import prune as service
+    from storemon_flask.database.lock import server_lock
 
     database = open_database(ctx)
     with server_lock(database.path) if vacuum and database.exists() else nullcontext():
@@ -177,7 +177,7 @@ def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, v
 
 def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool, yes: bool) -> bool:
     """Take out what is older than that instant and say so; returns False when it was only to be said (`dry_run`)."""
-    from storemon_flask.services import prune as service
+    from storemon_flask.database import prune as service
 
     found = service.look(database, before)
     if dry_run:
@@ -197,8 +197,8 @@ def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool,
 
 def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: bool) -> bool:
     """Take out polls in the future and say so; returns as `_prune`."""
-    from storemon_flask.services import prune as service
-    from storemon_flask.services.few_heard import minute_text
+    from storemon_flask.database import prune as service
+    from storemon_flask.database.few_heard import minute_text
 
     rules = door(ctx).settings.rules
     now_us = time.time_ns() // 1000
@@ -248,9 +248,10 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
     Example:
       storemon export feeds/ && STOREMON_HOME=elsewhere storemon load-data feeds/
     """
-    from storemon_flask.services import export as service
-    from storemon_flask.services import newest, report_text
-    from storemon_flask.services import prune as prune_service
+    from storemon_flask.database import export as service
+    from storemon_flask.database import newest
+    from storemon_flask.database import prune as prune_service
+    from storemon_flask.reports import report_text
 
     database = open_database(ctx)
     with progress_bar(service.look(database), "exporting") as bar:

@@ -1,1 +1,1 @@
-"""HTTP: check, parse, one call, answer."""
+"""What the API and the pages share: authentication, problem details, middleware, metrics."""

@@ -68,7 +68,8 @@ def _covers(limit: int, needed: int, infinity: int) -> bool:
 class Patience:
     """Lets servers rest when no more files can be opened.
 
-    A connection that cannot be accepted stays, and the listening socket readable: asked again at once, the answer is the same.
+    A connection that cannot be accepted stays, and the listening socket readable: asked again at once, the answer is
+    the same.
     """
 
     def __init__(self) -> None:

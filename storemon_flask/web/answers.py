@@ -1,4 +1,6 @@
-"""Answers that are made whole before they are sent: their readers hold no thread and no transaction, however slow they are."""
+"""Answers that are made whole before they are sent: their readers hold no thread and no transaction, however slow they
+are.
+"""
 
 import errno
 import os
@@ -11,9 +13,9 @@ from flask import Response, request
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import wrap_file
 
+from storemon_flask.database import temporary
 from storemon_flask.errors import Busy
-from storemon_flask.jobs.places import Unsent
-from storemon_flask.services import temporary
+from storemon_flask.slots import Unsent
 from storemon_flask.web.app import runner
 
 # What is not larger is made at once, in memory; about 12,000 stores of a default report as JSON.
@@ -24,9 +26,10 @@ _OUTCOME: Final = "this answer cannot be made"
 def send_text(pieces: Iterator[str], content_type: str, likely_bytes: int = 0) -> Response:
     """Return the answer that consists of all pieces.
 
-    A large one is written to a temporary file, and takes one of the places for large answers while it is made; Waitress sends the
-    file by itself. `Busy` when no place gets free in time or too much waits for its readers, `NoTemporaryRoom` when the disk is
-    full. `likely_bytes`: what is known of its size; one that is likely to be large takes its place before it is begun.
+    A large one is written to a temporary file, and takes one of the places for large answers while it is made; Waitress
+    sends the file by itself. `Busy` when no place gets free in time or too much waits for its readers,
+    `NoTemporaryRoom` when the disk is full. `likely_bytes`: what is known of its size; one that is likely to be large
+    takes its place before it is begun.
     """
     head, rest = b"", True
     if likely_bytes <= SMALL_BYTES:
@@ -59,7 +62,9 @@ def send_unsent(file: "UnsentFile", content_type: str) -> Response:
 
 
 def _part(pieces: Iterator[str]) -> tuple[bytes, bool]:
-    """The next pieces, of about a megabyte, and whether there may be more; `ClientDisconnected` when nobody waits for them any more."""
+    """The next pieces, of about a megabyte, and whether there may be more; `ClientDisconnected` when nobody waits for
+    them any more.
+    """
     part, characters = [], 0
     for piece in pieces:
         part.append(piece)
@@ -72,7 +77,10 @@ def _part(pieces: Iterator[str]) -> tuple[bytes, bool]:
 
 
 class UnsentFile:
-    """A temporary file whose bytes count as unsent until it is closed. Only what Waitress and werkzeug use of a file."""
+    """A temporary file whose bytes count as unsent until it is closed.
+
+    Only what Waitress and werkzeug use of a file.
+    """
 
     def __init__(self, unsent: Unsent, file: IO[bytes]) -> None:
         """`file` may hold something already; `Busy`, and it is closed, when too much waits for its readers."""

@@ -2,7 +2,7 @@
 
 from flask import current_app
 
-from storemon_flask.jobs.runner import Runner
+from storemon_flask.reports.worker import Runner
 
 
 def runner() -> Runner:

@@ -15,15 +15,16 @@ from waitress.task import ErrorTask
 from waitress.utilities import Error
 
 from storemon_flask import logs
+from storemon_flask.database import temporary
 from storemon_flask.errors import NoTemporaryRoom, OutOfMemory, out_of_memory
-from storemon_flask.services import temporary
 from storemon_flask.web import guard, problems, proxy, watching
 
 # How long a client that was refused in the middle of its body may go on sending, for nothing, before it is cut off.
 _LINGER_S: Final = 5.0
 # Slower than any line that still works; 1 GB a day is 12,000.
 _LEAST_BYTES_S: Final = 500
-# What is read of a file at once to be sent. Waitress takes as much as the system would (2.5 MB), for each of many connections.
+# What is read of a file at once to be sent. Waitress takes as much as the system would (2.5 MB), for each of many
+# connections.
 _MOST_SENT_BYTES: Final = 262_144
 
 log = logging.getLogger("storemon.server")
@@ -32,7 +33,8 @@ log = logging.getLogger("storemon.server")
 def tend(server: Any, now_s: float) -> None:
     """Close the connections of one server that are idle, and those whose client is too slow, in either direction.
 
-    Waitress itself looks only at connections without a request under way, so that a reader who stops holds a thread for good.
+    Waitress itself looks only at connections without a request under way, so that a reader who stops holds a thread for
+    good.
     """
     for channel in server.active_channels.values():
         if channel.will_close:
@@ -44,8 +46,8 @@ def tend(server: Any, now_s: float) -> None:
         idle = not channel.requests and not channel.total_outbufs_len
         if reason or (idle and channel.last_activity < now_s - server.adj.channel_timeout):
             channel.will_close = True
-            # Waitress closes it when more can be sent, which is never where nobody reads, but after this at once. To close it
-            # here would take it from under the loop, which may have given its number to a new connection then.
+            # Waitress closes it when more can be sent, which is never where nobody reads, but after this at once. To
+            # close it here would take it from under the loop, which may have given its number to a new connection then.
             with suppress(OSError):
                 channel.socket.shutdown(socket.SHUT_RDWR)
 
@@ -53,8 +55,8 @@ def tend(server: Any, now_s: float) -> None:
 def tend_steadily(server: Any) -> None:
     """Let one server's connections be tended at every cleanup interval of the steady clock.
 
-    Waitress counts by the machine's clock: set back by a day, nothing would be closed for a day. The loop asks each server at
-    least once a second whether it wants to accept.
+    Waitress counts by the machine's clock: set back by a day, nothing would be closed for a day. The loop asks each
+    server at least once a second whether it wants to accept.
     """
     readable, due_s = server.readable, time.monotonic()
 
@@ -96,7 +98,8 @@ class Request(HTTPRequestParser):
         try:
             return int(super().received(data))
         except OSError as error:
-            # A file that cannot be written to its end cannot be closed well either; what it took is free then all the same.
+            # A file that cannot be written to its end cannot be closed well either; what it took is free then all the
+            # same.
             with suppress(OSError):
                 self.body_rcv.getbuf().close()
             self.body_rcv = None
@@ -199,7 +202,8 @@ class Channel(HTTPChannel):
 
     @last_activity.setter
     def last_activity(self, now_s: float) -> None:
-        # Waitress says it by the machine's clock, which may be set: an idle connection would be kept for a day, or a busy one closed.
+        # Waitress says it by the machine's clock, which may be set: an idle connection would be kept for a day, or a
+        # busy one closed.
         self._active_s = time.monotonic()
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -228,8 +232,8 @@ class Channel(HTTPChannel):
     def check_client_disconnected(self) -> bool:  # type: ignore[override]
         """Whether nobody is there any more to read the answer that is being made.
 
-        The loop reads nothing meanwhile, so it does not know. Who only says that he sends no more looks the same, and is taken
-        for gone.
+        The loop reads nothing meanwhile, so it does not know. Who only says that he sends no more looks the same, and
+        is taken for gone.
         """
         if self.socket is None or super().check_client_disconnected():
             return True
@@ -243,8 +247,8 @@ class Channel(HTTPChannel):
     def service(self) -> None:
         """Answer one request, and remember whether it was refused; not before the answer to the one before it is sent.
 
-        A client may send a thousand requests at once and read no answer. Each answer would hold a file, and beyond 16 MB of them
-        Waitress lets the thread wait for the reader.
+        A client may send a thousand requests at once and read no answer. Each answer would hold a file, and beyond 16
+        MB of them Waitress lets the thread wait for the reader.
         """
         with self.outbuf_lock:
             if self.connected and self.total_outbufs_len:
@@ -263,7 +267,8 @@ class Channel(HTTPChannel):
             super().send_continue()
 
     def write_soon(self, data: Any) -> int:
-        """Send that, or keep it until it can be sent: much of it in a temporary file. Without room for that the answer is cut off.
+        """Send that, or keep it until it can be sent: much of it in a temporary file. Without room for that the answer
+        is cut off.
 
         Its beginning is on its way already, so nothing else can be answered. `ClientDisconnected` ends the request.
         """

@@ -19,7 +19,8 @@ JSON: Final = "application/json"
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One status an operation answers with. `content` is a schema, or the name of a media type that is no JSON, or the
-    schema of each media type (None where it is no JSON, several where it is one of them); `headers` says what each means."""
+    schema of each media type (None where it is no JSON, several where it is one of them); `headers` says what each
+    means."""
 
     about: str
     content: Schema | str | Mapping[str, Schema | Sequence[Schema] | None] | None = None
@@ -63,9 +64,9 @@ def operation(
 ) -> Callable[[Callable[..., ResponseReturnValue]], Callable[..., ResponseReturnValue]]:
     """Register a view for a method and a rule; the first line of its docstring is the summary, the rest says more.
 
-    With a `query` schema the view gets what it makes of the address's parameters as `query=`; without one the address may
-    have none. `Unprocessable` names a parameter that is wrong, unknown or given twice. A view that has words of its own for
-    that is not `checked`.
+    With a `query` schema the view gets what it makes of the address's parameters as `query=`; without one the address
+    may have none. `Unprocessable` names a parameter that is wrong, unknown or given twice. A view that has words of its
+    own for that is not `checked`.
     """
 
     def register(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:

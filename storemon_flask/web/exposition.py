@@ -11,9 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from storemon_flask.services.meters import OUTCOMES, Meters
-from storemon_flask.services.vitals import Vitals
+from storemon_flask.meters import OUTCOMES, Meters
 from storemon_flask.version import VERSION
+from storemon_flask.web.vitals import Vitals
 
 _US: Final = 1_000_000
 _GAUGES: Final = {

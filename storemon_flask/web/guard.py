@@ -14,10 +14,10 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import SecurityError
 
 from storemon_flask import logs
+from storemon_flask.database import access_keys
+from storemon_flask.database.start_warnings import start_warnings
 from storemon_flask.errors import BadRequest, Forbidden, Unauthorized
-from storemon_flask.jobs.runner import Runner
-from storemon_flask.services import keys
-from storemon_flask.services.start_warnings import start_warnings
+from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 from storemon_flask.web import proxy
 from storemon_flask.web.contract import OPERATIONS, PAGES, Scope
@@ -73,7 +73,9 @@ def register(app: Flask, settings: Settings) -> None:
 
 
 def listens(app: Flask, settings: Settings, keyed: bool) -> None:
-    """Say where the app is reached, and whether it starts with a key: then it never opens, whatever becomes of the database."""
+    """Say where the app is reached, and whether it starts with a key: then it never opens, whatever becomes of the
+    database.
+    """
     app.config["TRUSTED_HOSTS"] = trusted_hosts(settings, keyed)
     app.config[_KEY_ALWAYS] = keyed
 
@@ -96,7 +98,7 @@ def _warn_if_nobody_has() -> None:
 def keyed() -> bool:
     """Whether a request needs a key now."""
     runner: Runner = current_app.extensions["storemon"]
-    return current_app.config[_KEY_ALWAYS] or keys.required(runner.database, runner.settings.api_key)
+    return current_app.config[_KEY_ALWAYS] or access_keys.required(runner.database, runner.settings.api_key)
 
 
 def trusted_hosts(settings: Settings, keyed: bool) -> list[str] | None:
@@ -124,7 +126,9 @@ def secure(response: Response) -> Response:
 
 
 def _check() -> None:
-    """Refuse a foreign host first, then a foreign site, then a missing key: no other site may make a browser ask for one."""
+    """Refuse a foreign host first, then a foreign site, then a missing key: no other site may make a browser ask for
+    one.
+    """
     if isinstance(request.routing_exception, SecurityError) or not request.host or _names_no_host():
         raise BadRequest(_wrong_host(request.headers.get("Host")))
     if proxy.MALFORMED in request.environ:
@@ -144,7 +148,7 @@ def _admit(needed: Scope) -> None:
     runner: Runner = current_app.extensions["storemon"]
     always = current_app.config[_KEY_ALWAYS]
     try:
-        asked = keys.admit(runner.database, runner.settings.api_key, _given_key(), needed, always)
+        asked = access_keys.admit(runner.database, runner.settings.api_key, _given_key(), needed, always)
     except (Unauthorized, Forbidden):
         current_app.config[_KEY_ALWAYS] = True
         raise
@@ -182,7 +186,10 @@ def _given_key() -> str | None:
 
 
 def _from_another_site() -> bool:
-    """Whether a browser says that a page of another origin made this request. Programs that are no browsers say nothing."""
+    """Whether a browser says that a page of another origin made this request.
+
+    Programs that are no browsers say nothing.
+    """
     origin = request.headers.get("Origin")
     if origin is None:
         return request.headers.get("Sec-Fetch-Site", "").lower() == "cross-site"
@@ -227,7 +234,10 @@ def _shown(text: str) -> str:
 
 
 class _Hosts:
-    """Names of hosts have no case, and Werkzeug compares them letter by letter. A probe may name any address instead."""
+    """Names of hosts have no case, and Werkzeug compares them letter by letter.
+
+    A probe may name any address instead.
+    """
 
     def __init__(self, app: Flask, wsgi_app: "WSGIApplication") -> None:
         self._flask = app

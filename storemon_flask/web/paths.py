@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-# `.` and `..` mean folders, percent-encoded or not, and whoever follows an address folds them away: they are written with
-# a tilde before them, and so, that each id has one address, is what looks like that.
+# `.` and `..` mean folders, percent-encoded or not, and whoever follows an address folds them away: they are written
+# with a tilde before them, and so, that each id has one address, is what looks like that.
 _DOTS = re.compile(r"~*\.\.?")
 
 
@@ -39,7 +39,10 @@ class ReportId(BaseConverter):
 
 
 class KeepSegments:
-    """WSGI decodes the whole path, so that an encoded slash looks like a real one. This keeps `%2F` and `%25` as they came."""
+    """WSGI decodes the whole path, so that an encoded slash looks like a real one.
+
+    This keeps `%2F` and `%25` as they came.
+    """
 
     def __init__(self, app: "WSGIApplication") -> None:
         self._app = app

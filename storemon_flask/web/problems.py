@@ -1,4 +1,6 @@
-"""One shape for every error: RFC 9457 `application/problem+json`, with a `detail` that says what to do; a page for browsers."""
+"""One shape for every error: RFC 9457 `application/problem+json`, with a `detail` that says what to do; a page for
+browsers.
+"""
 
 import logging
 import threading
@@ -12,7 +14,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
 from storemon_flask.errors import Busy, StoremonError, out_of_memory
-from storemon_flask.web.pages.errors import error_page, unslashed, wants_page
+from storemon_flask.pages.errors import error_page, unslashed, wants_page
 
 _TRY_PAGES: Final = "the pages are Now, Reports, Data and Docs"
 _TRY_CALLS: Final = "try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
@@ -52,7 +54,9 @@ def _storemon(refusals: "_Refusals", error: StoremonError) -> Response:
 
 
 class _Refusals:
-    """Says in the log that requests are refused because too much waits: the first at once, then how many, once a minute."""
+    """Says in the log that requests are refused because too much waits: the first at once, then how many, once a
+    minute.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -26,8 +26,9 @@ def register(app: Flask, settings: Settings) -> None:
 def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
     """The address of the client that `peer` asks for; that of the peer itself unless it is a trusted proxy.
 
-    Each proxy puts the address of its own client to the end of X-Forwarded-For, so the last that is no trusted proxy's is the
-    client's: what stands before that the client may have made up. ValueError when what must be read is no address.
+    Each proxy puts the address of its own client to the end of X-Forwarded-For, so the last that is no trusted proxy's
+    is the client's: what stands before that the client may have made up. ValueError when what must be read is no
+    address.
     """
     address = peer
     entries = forwarded_for.split(",") if forwarded_for.strip() else []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Flask, Response, request
 
 from storemon_flask import logs
-from storemon_flask.services.meters import Meters
+from storemon_flask.meters import Meters
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -43,10 +43,11 @@ def request_id(given: str | None) -> str:
 
 
 def told(meters: Meters, environ: "WSGIEnvironment", status: int, seconds: float, length: int | None) -> None:
-    """Count a request and log it: all of them for programs, for people those that changed something, failed or were slow.
+    """Count a request and log it: all of them for programs, for people those that changed something, failed or were
+    slow.
 
-    Of a 503 the log has the reason already (`problems`, `ops`), however many there are. The query is left out: people put keys
-    there.
+    Of a 503 the log has the reason already (`problems`, `ops`), however many there are. The query is left out: people
+    put keys there.
     """
     given = environ.get("REQUEST_METHOD", "")
     method = given if given in _METHODS else "other"
@@ -73,7 +74,10 @@ def _note_route(response: Response) -> Response:
 
 
 class _Watched:
-    """The outermost layer of the app. It hands the body on as it is: Waitress sends a file by itself only if it sees it."""
+    """The outermost layer of the app.
+
+    It hands the body on as it is: Waitress sends a file by itself only if it sees it.
+    """
 
     def __init__(self, app: "WSGIApplication", meters: Meters) -> None:
         self._app = app

@@ -1,4 +1,6 @@
-"""Senders that trickle and readers that stall, through a real nginx: it holds them itself, and storemon is free for others."""
+"""Senders that trickle and readers that stall, through a real nginx: it holds them itself, and storemon is free for
+others.
+"""
 
 import contextlib
 import socket

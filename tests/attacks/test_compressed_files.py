@@ -1,4 +1,6 @@
-"""Files of a few kilobytes that become gigabytes: pushed, uploaded and loaded, in bounded memory and with a sentence each."""
+"""Files of a few kilobytes that become gigabytes: pushed, uploaded and loaded, in bounded memory and with a sentence
+each.
+"""
 
 import bz2
 import gzip

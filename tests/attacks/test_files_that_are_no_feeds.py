@@ -1,4 +1,6 @@
-"""Whoever may put files into a data folder, or send some, reads no other file of the machine by it, and holds nobody up."""
+"""Whoever may put files into a data folder, or send some, reads no other file of the machine by it, and holds nobody
+up.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,6 @@
-"""Databases that somebody changed: restore and check end in a sentence, and what restore takes is safe for everything else."""
+"""Databases that somebody changed: restore and check end in a sentence, and what restore takes is safe for everything
+else.
+"""
 
 import io
 import json
@@ -16,7 +18,7 @@ import pytest
 from conftest import SMALL_FLEET
 
 from storemon_flask import __main__, create_app
-from storemon_flask.jobs.executors import InlineExecutor
+from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.settings import load
 
 pytestmark = pytest.mark.slow

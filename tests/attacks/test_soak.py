@@ -1,4 +1,5 @@
-"""Mixed load for minutes, good clients and bad ones at once: nothing that the server holds grows, and nobody is refused without need.
+"""Mixed load for minutes, good clients and bad ones at once: nothing that the server holds grows, and nobody is refused
+without need.
 
 `STOREMON_SOAK_SECONDS` says how long it lasts; the promise is about 300.
 """
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.slow
 
 SOAK_S: Final = float(os.environ.get("STOREMON_SOAK_SECONDS", "120"))
 STORES: Final = 2000
-# So many batches of polls; then they come again, and only one poll of each changes: data that grow would need memory that grows.
+# So many batches of polls; then they come again, and only one poll of each changes: data that grow would need memory
+# that grows.
 BATCHES: Final = 20
 BATCH_STORES: Final = 400
 FIRST_S: Final = 1_728_864_000
@@ -221,7 +223,9 @@ class Soak:
         assert answer.status == 503 or answer.body.count(b"xxxxx,") == REJECTS
 
     def read_rejects_slowly(self) -> None:
-        """Ask for rejected rows and take a little at a time, or nothing; the server closes the connection of who takes nothing."""
+        """Ask for rejected rows and take a little at a time, or nothing; the server closes the connection of who takes
+        nothing.
+        """
         stalls = self.done["slow readers"] % 2 == 0
         self.done["slow readers"] += 1
         with contextlib.closing(socket.socket()) as line:
@@ -292,7 +296,9 @@ class Soak:
 
 
 def hold(server: Server, wal: Path, temporary: Path) -> Sample:
-    """Return what the server holds now; `temporary` is its folder for temporary files, which are gone from it while they are open."""
+    """Return what the server holds now; `temporary` is its folder for temporary files, which are gone from it while
+    they are open.
+    """
     process = Path(f"/proc/{server.process.pid}")
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     count, unsent_bytes = 0, 0

@@ -1,4 +1,6 @@
-"""Readers that take nothing, and many readers of something small: nobody else is kept waiting, refused, or pays with disk."""
+"""Readers that take nothing, and many readers of something small: nobody else is kept waiting, refused, or pays with
+disk.
+"""
 
 import json
 import socket

@@ -1,4 +1,7 @@
-"""Loads that are given up: the server stops, the client goes, the command is interrupted. Whatever is read, that takes 2 s at most."""
+"""Loads that are given up: the server stops, the client goes, the command is interrupted.
+
+Whatever is read, that takes 2 s at most.
+"""
 
 import gzip
 import os

@@ -1,7 +1,7 @@
 """Processor time by the byte: no file of bad rows takes many times as long as a good file of its size.
 
-Each file is read by `load-data` in a process of its own; what a start of the program takes is taken off. The limits leave room for
-a busy machine: what was measured on an idle one stands beside them.
+Each file is read by `load-data` in a process of its own; what a start of the program takes is taken off. The limits
+leave room for a busy machine: what was measured on an idle one stands beside them.
 """
 
 import resource

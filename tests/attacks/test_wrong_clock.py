@@ -1,4 +1,6 @@
-"""The machine's clock is ahead, behind, or set under a running server: no poll of tomorrow rules, nothing waits for ever or is cut off."""
+"""The machine's clock is ahead, behind, or set under a running server: no poll of tomorrow rules, nothing waits for
+ever or is cut off.
+"""
 
 import re
 import socket

@@ -5,16 +5,16 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from storemon_flask.services import load
-from storemon_flask.storage.db import Database
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import load
 
 HOSTILE = ("<script>alert(1)</script>", "مطعم السلام", "🍕/..?#&", "x" * 200)
 ZONES = ("America/New_York", "America/Denver", "Asia/Kolkata", "UTC")
 
 
 def write_fleet(folder: Path, stores: int, newest: datetime, hours: int = 49) -> list[str]:
-    """A poll an hour up to `newest`; every fifth store off in the last hours, every seventh without polls for half a day.
-    Open 24x7, but for every third: 08:00 to 20:00. The ids, in code point order."""
+    """A poll an hour up to `newest`; every fifth store off in the last hours, every seventh without polls for half a
+    day. Open 24x7, but for every third: 08:00 to 20:00. The ids, in code point order."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = [*HOSTILE, *(f"store-{number:05d}" for number in range(stores - len(HOSTILE)))]
     instants = [f"{newest - timedelta(hours=back):%Y-%m-%d %H:%M:%S} UTC" for back in range(hours)]

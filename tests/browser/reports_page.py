@@ -13,9 +13,9 @@ import pytest
 from playwright.sync_api import Page, expect
 from watching import serve_copy
 
-from storemon_flask.services import load
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import load
 from storemon_flask.settings import Settings
-from storemon_flask.storage.db import Database
 
 STORES = 500
 HOSTILE = ("<script>alert(1)</script>", "مطعم السلام", "🍕/..?#&", "x" * 200)
@@ -24,7 +24,10 @@ AS_OF = "2024-10-14T12:00:00Z"
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of a made fleet: a poll an hour for two days, every fifth store off in the last hours. To be copied."""
+    """A database of a made fleet: a poll an hour for two days, every fifth store off in the last hours.
+
+    To be copied.
+    """
     folder = tmp_path_factory.mktemp("fleet")
     database = Database(folder.with_name("fleet.db"))
     ids = [*HOSTILE, *(f"store-{number:03d}" for number in range(STORES - len(HOSTILE)))]

@@ -1,4 +1,6 @@
-"""Now, left open in a real browser: it renews itself and outlives the server; on paper, by keyboard, with 14,000 stores."""
+"""Now, left open in a real browser: it renews itself and outlives the server; on paper, by keyboard, with 14,000
+stores.
+"""
 
 import re
 import signal
@@ -18,8 +20,8 @@ from playwright.sync_api import Browser, Page, Route, expect
 from watching import browser as browser
 from watching import no_violation, nothing_sticks_out, see_it_back, watched
 
+from storemon_flask.database.db import Database
 from storemon_flask.settings import Settings
-from storemon_flask.storage.db import Database
 
 
 def test_it_renews_itself_and_keeps_scroll_focus_and_filter(browser: Browser, fleet: Any) -> None:

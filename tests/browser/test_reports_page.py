@@ -17,8 +17,8 @@ from reports_page import server as server
 from watching import LOOKS, no_violation, nothing_sticks_out, watched
 from watching import browser as browser
 
+from storemon_flask.database.db import Database
 from storemon_flask.settings import Settings
-from storemon_flask.storage.db import Database
 
 
 def test_asking_by_the_button_leads_to_the_numbers_of_the_csv(browser: Browser, server: Any) -> None:

@@ -1,4 +1,6 @@
-"""How a store's page stands: on a phone nothing covers the day that is walked through; on paper and in the legend all is in line."""
+"""How a store's page stands: on a phone nothing covers the day that is walked through; on paper and in the legend all
+is in line.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,8 @@ from store_page import turned_back as turned_back
 from watching import browser as browser
 from watching import serve_copy, watched
 
+from storemon_flask.database.db import Database
 from storemon_flask.settings import Settings
-from storemon_flask.storage.db import Database
 
 # Where the thing `one` begins and ends, in pixels.
 LEFT, RIGHT = "one.getBoundingClientRect().left", "one.getBoundingClientRect().right"

@@ -1,4 +1,6 @@
-"""A page in the system's Chromium that is watched: no console error, nothing from another host, no violation that axe finds."""
+"""A page in the system's Chromium that is watched: no console error, nothing from another host, no violation that axe
+finds.
+"""
 
 import os
 import shutil
@@ -12,7 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from storemon_flask.services.report_text import known_text
+from storemon_flask.reports.report_text import known_text
 from storemon_flask.settings import Settings
 
 # Slow machines; nothing waits for this long when all is well.

@@ -1,7 +1,8 @@
-"""An independent account of what a database must hold: read with plain sqlite3 and numpy, past all of storemon's own code.
+"""An independent account of what a database must hold: read with plain sqlite3 and numpy, past all of storemon's own
+code.
 
-Polls are sent in batches. Batch `b` has one poll of each of its stores at each of its hours, `b` seconds past the hour, so
-that every poll tells which batch it is of while all batches share stores and packed weeks.
+Polls are sent in batches. Batch `b` has one poll of each of its stores at each of its hours, `b` seconds past the hour,
+so that every poll tells which batch it is of while all batches share stores and packed weeks.
 """
 
 import hashlib
@@ -84,7 +85,9 @@ def sound(connection: sqlite3.Connection) -> None:
 
 
 def polls(connection: sqlite3.Connection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Store (the number in its id), instant in microseconds and word of every poll; fails for a week that is not in order."""
+    """Store (the number in its id), instant in microseconds and word of every poll; fails for a week that is not in
+    order.
+    """
     # Before the last step of the schema the table had the name that a view has now.
     (table,) = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('store', 'store_record')"
@@ -110,7 +113,9 @@ def polls(connection: sqlite3.Connection) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def account(connection: sqlite3.Connection, ledger: Ledger) -> set[int]:
-    """The batches held; fails for one that was acknowledged and is not there, one that is there in part, or one nobody sent."""
+    """The batches held; fails for one that was acknowledged and is not there, one that is there in part, or one nobody
+    sent.
+    """
     sound(connection)
     store, instant_us, word = polls(connection)
     assert (instant_us % 1_000_000 == 0).all()
@@ -131,7 +136,9 @@ def account(connection: sqlite3.Connection, ledger: Ledger) -> set[int]:
 
 
 def account_of_reports(connection: sqlite3.Connection, ledger: Ledger, folder: Path) -> dict[str, str]:
-    """State by id; fails when an id that was answered is unknown, or a complete report has not just the file that it says."""
+    """State by id; fails when an id that was answered is unknown, or a complete report has not just the file that it
+    says.
+    """
     # Equal requests share the file of the first of them.
     columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(report)")}
     shared = "coalesce(shares, id)" if "shares" in columns else "id"

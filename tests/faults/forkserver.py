@@ -20,7 +20,7 @@ def _import() -> None:
     import waitress
 
     from storemon_flask import __main__, cli, server, web
-    from storemon_flask.services import report
+    from storemon_flask.reports import report
 
     assert all((numpy, sqlite_utils, waitress, __main__, cli, server, web, report))
 

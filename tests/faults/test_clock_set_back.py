@@ -1,4 +1,6 @@
-"""The machine's clock is set back under a running server: nothing is lost, nothing goes away too early, the order stays sane."""
+"""The machine's clock is set back under a running server: nothing is lost, nothing goes away too early, the order stays
+sane.
+"""
 
 import time
 from collections.abc import Callable

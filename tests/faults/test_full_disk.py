@@ -1,4 +1,6 @@
-"""A disk that fills up under a server and under commands: sentences, nothing acknowledged lost, and all well when there is room."""
+"""A disk that fills up under a server and under commands: sentences, nothing acknowledged lost, and all well when there
+is room.
+"""
 
 import random
 import shutil

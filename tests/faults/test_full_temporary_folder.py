@@ -13,7 +13,7 @@ from serving import serve_at as serve_at
 from small_disks import fill, free, mounted
 
 from storemon_flask.errors import NoTemporaryRoom
-from storemon_flask.services import workbook
+from storemon_flask.reports import xlsx
 
 pytestmark = pytest.mark.slow
 
@@ -161,7 +161,7 @@ def test_what_a_workbook_has_begun_is_let_go_of_quietly(
     report.symlink_to(elsewhere)
     fill(disk, leave)
     with pytest.raises(NoTemporaryRoom, match="so no workbook can be made"):
-        workbook.write(report, STORES, {}, {})
+        xlsx.write(report, STORES, {}, {})
     # What is left of it is collected now; an exception from there would be a failure.
     gc.collect()
     assert sorted(os.listdir(disk)) == ["ballast", "report.csv"]

@@ -1,4 +1,6 @@
-"""Hundreds of SIGKILLs at random moments of every kind of work: nothing that was acknowledged is lost, nothing is there in part."""
+"""Hundreds of SIGKILLs at random moments of every kind of work: nothing that was acknowledged is lost, nothing is there
+in part.
+"""
 
 import random
 import sys
@@ -49,7 +51,9 @@ def account(ground: Ground) -> Counter[str]:
 
 
 def finish(ground: Ground) -> None:
-    """After the last kill a server runs until every report has ended and stops in good order; then the books are checked."""
+    """After the last kill a server runs until every report has ended and stops in good order; then the books are
+    checked.
+    """
     server = ground.forks.start(ground.home, "serve", "--port", "0")
     try:
         server.url()

@@ -139,8 +139,8 @@ class Soak:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        # After the first minute nothing is new in a push: what a server has in memory may grow with its polls, and here it
-        # must not.
+        # After the first minute nothing is new in a push: what a server has in memory may grow with its polls, and here
+        # it must not.
         self.ledger = Ledger(Shape(20, 1))
         self.done: Counter[str] = Counter()
         self.ids: list[str] = []

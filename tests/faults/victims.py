@@ -18,7 +18,7 @@ from accounting import Ledger, Shape
 from forks import Forked, ForkServer
 from killing import being_written, kill
 
-from storemon_flask.storage import schema
+from storemon_flask.database import schema
 
 AIM_S = 2.0
 CLIENTS = 3

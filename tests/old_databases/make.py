@@ -1,7 +1,8 @@
 """Databases as older states of this program made them, by their own code: `python tests/old_databases/make.py`.
 
-Each state is taken out of the git history and loads the feeds of this folder with its own command (the first had none: its
-service is called), then computes a report, if it could. The file is vacuumed and packed. Needs the packages of `make test`.
+Each state is taken out of the git history and loads the feeds of this folder with its own command (the first had none:
+its service is called), then computes a report, if it could. The file is vacuumed and packed. Needs the packages of
+`make test`.
 """
 
 import gzip
@@ -29,15 +30,15 @@ COMMITS = {
 LOAD = """
 import pathlib, sys, time
 from storemon_flask import settings
-from storemon_flask.services import load
-from storemon_flask.storage.db import Database
+from storemon_flask.feeds import load
+from storemon_flask.database.db import Database
 database = Database(settings.load().database)
 load.run(database, load.find([pathlib.Path(p) for p in sys.argv[1:]])[0], now_us=time.time_ns() // 1000, max_skew_us=0)
 database.close()
 """
 REPORT = """
 from storemon_flask import create_app, settings
-from storemon_flask.jobs.executors import InlineExecutor
+from storemon_flask.reports.executors import InlineExecutor
 app = create_app(settings.load(), InlineExecutor())
 answer = app.test_client().post("/trigger_report", json={"columns": "full"})
 assert answer.status_code == 202, answer.data

@@ -1,0 +1,193 @@
+"""The two endpoints the service is known by, and `/healthz`."""
+
+import math
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from flask import Blueprint, Response, json, jsonify, request, send_file, url_for
+
+from storemon_flask.api import bodies, report_schemas
+from storemon_flask.errors import BadRequest, Unprocessable
+from storemon_flask.reports import report_store, report_text, xlsx
+from storemon_flask.reports.report_store import ReportRow
+from storemon_flask.web import answers, watching
+from storemon_flask.web.app import runner
+from storemon_flask.web.contract import JSON, Answer, operation
+
+blueprint = Blueprint("classic", __name__)
+
+LONGEST_WAIT_S: Final = 60
+# Of the many spellings that a float may have, those of JSON that are not negative.
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
+
+
+@operation(
+    blueprint, "POST", "/trigger_report", scope="read", tag="reports", body={JSON: bodies.TriggerSchema()},
+    answers=report_schemas.TRIGGERED, checked=False,
+)  # fmt: skip
+def trigger_report() -> tuple[Response, int, dict[str, str]]:
+    """Trigger a report and get its id; without a body it is of every store, as of the newest poll that is not in the
+    future.
+
+    The body is read as JSON whatever its Content-Type says. Every trigger answers an id of its own; equal reports on
+    unchanged data are computed once. `GET /get_report` with that id fetches the report.
+    """
+    if request.args:
+        named = ", ".join(request.args)
+        raise Unprocessable(
+            f"{named}: put it into a JSON body; the address takes nothing", errors={"query": list(request.args)}
+        )
+    report_id = runner().submit(bodies.asked(bodies.load(bodies.TriggerSchema(), request)))
+    location = url_for("classic.get_report", report_id=report_id)
+    return jsonify(report_id=report_id, status="Running"), 202, {"Location": location}
+
+
+@operation(
+    blueprint, "GET", "/get_report", scope="read", tag="reports", query=report_schemas.ReportQuery(),
+    answers=report_schemas.FETCHED, checked=False,
+)  # fmt: skip
+def get_report() -> Response:
+    """Fetch a report: its CSV, its rows as JSON or a workbook once it is complete; until then its state, with 202.
+
+    Only 200, 206 and 304 are the report. 202 is worth asking again, or waiting for with `wait`; 409 says that it failed
+    and will not come.
+    """
+    form = request.args.get("format", "csv")
+    if form not in ("csv", "json", "xlsx"):
+        raise BadRequest(f"format is {form!r}; it must be csv, json or xlsx")
+    wait_s = _wait_s(request.args.get("wait", "0"))
+    unknown = [name for name in request.args if name not in ("report_id", "format", "wait")]
+    if unknown and "report_id" in request.args:
+        raise Unprocessable(
+            f"{', '.join(unknown)}: not a parameter of this address (the parameters are report_id, format, wait)",
+            errors={name: ["is not a parameter of this address"] for name in unknown},
+        )
+    row = wait_for(request.args.get("report_id"), wait_s)
+    if row.state == "failed":
+        raise report_store.failed(row)
+    if row.state != "complete":
+        return _running(row)
+    return send_report(row, form)
+
+
+def wait_for(report_id: str | None, wait_s: float) -> ReportRow:
+    """The report once it has ended, or as it is after `wait_s` (`Runner.wait_for`), for as long as the client is there."""
+    began = time.monotonic()
+    row = runner().wait_for(report_id, wait_s, request.environ.get("waitress.client_disconnected", lambda: False))
+    request.environ[watching.WAITED] = time.monotonic() - began
+    return row
+
+
+def _wait_s(text: str) -> float:
+    """How many seconds `wait` asks for; `BadRequest` says what it may be."""
+    seconds = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not 0 <= seconds <= LONGEST_WAIT_S:
+        raise BadRequest(f"wait is {text[:100]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT_S}")
+    return seconds
+
+
+def _running(row: ReportRow) -> Response:
+    """The state of a report on its way, laid out so that no reader of CSV takes it for an empty table.
+
+    `pandas.read_csv` reads any 2xx. JSON on one line would be a header without rows; a header of one cell, a row of one
+    and a row of several are an error.
+    """
+    rest = json.dumps({"status": "Running", "progress": row.progress, **_tried(row)}, sort_keys=False)[1:]
+    text = f'{{\n"report_id": "{row.id}"\n, {rest}\n'
+    return Response(text, 202, {"Retry-After": "1"}, content_type=JSON)
+
+
+def _tried(row: ReportRow) -> dict[str, object]:
+    """What is said of a report on its way that failed before."""
+    if row.last_error is None:
+        return {}
+    next_try = None if row.next_try_us is None else report_text.instant_text(row.next_try_us)
+    return {"attempts": row.attempts, "last_error": row.last_error, "next_try": next_try}
+
+
+def send_report(row: ReportRow, form: str) -> Response:
+    """A complete report as `csv`, `json` or `xlsx`; `Gone` when its file is not there."""
+    file = report_store.file_of(row, runner().settings.reports_dir)
+    try:
+        return _sent(row, file, form)
+    except FileNotFoundError:
+        # Deleted this moment.
+        raise report_store.gone(file) from None
+
+
+def _sent(row: ReportRow, file: Path, form: str) -> Response:
+    if form == "json":
+        with file.open(encoding="utf-8", newline="") as lines:
+            # JSON names every cell: it is about four times as long.
+            return answers.send_text(_json(row, lines), "application/json", 4 * file.stat().st_size)
+    if form == "xlsx":
+        answer = answers.send_unsent(_book(row, file), xlsx.MIME)
+        answer.headers["Content-Disposition"] = f"attachment; filename=report_{row.id}.xlsx"
+        return _headed(answer, row)
+    answer = send_file(
+        file,
+        mimetype="text/csv",
+        as_attachment=True,
+        # The file may bear the id of an equal report.
+        download_name=f"report_{row.id}.csv",
+        conditional=True,
+        etag=row.sha256 or True,
+    )
+    return _headed(_a_file(answer, file), row)
+
+
+def _a_file(answer: Response, file: Path) -> Response:
+    """A part of a file as what it is: Waitress sends files by itself, and anything else by the thread that made it.
+
+    A reader who takes a part slowly would hold a thread as long as that.
+    """
+    wrapper = request.environ.get("wsgi.file_wrapper")
+    if answer.status_code == 206 and wrapper is not None:
+        part = file.open("rb")
+        part.seek(answer.content_range.start or 0)
+        # It sends as much as Content-Length says.
+        answer.response.close()  # type: ignore[union-attr]
+        answer.response = wrapper(part)
+    return answer
+
+
+def _book(row: ReportRow, file: Path) -> answers.UnsentFile:
+    places = runner().places
+    with places.for_an_answer():
+        return answers.UnsentFile(places.unsent, xlsx.write(file, row.row_count or 0, row.altered, row.method or {}))
+
+
+def _headed(answer: Response, row: ReportRow) -> Response:
+    answer.headers["X-Report-Status"] = "Complete"
+    answer.headers["X-Report-As-Of"] = report_text.instant_text(row.as_of_us)
+    note = (row.method or {}).get("note")
+    if note:
+        answer.headers["X-Report-Note"] = note
+    return answer
+
+
+@operation(
+    blueprint, "GET", "/healthz", scope=None, tag="service",
+    answers={200: Answer("it answers", report_schemas.HealthSchema())}, checked=False,
+)  # fmt: skip
+def healthz() -> Response:
+    """Say that the process answers."""
+    return jsonify(status="ok")
+
+
+def _json(row: ReportRow, lines: Iterable[str]) -> Iterator[str]:
+    head = {
+        "report_id": row.id,
+        "status": "Complete",
+        "as_of": report_text.instant_text(row.as_of_us),
+        "method": row.method,
+    }
+    yield json.dumps(head)[:-1] + ', "rows": ['
+    separator = "\n"
+    for fields in report_text.json_rows(lines, row.altered):
+        yield separator + json.dumps(fields, sort_keys=False)
+        separator = ",\n"
+    yield "\n]}\n"

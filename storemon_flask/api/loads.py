@@ -1,0 +1,106 @@
+"""What was loaded, and what of it could not be used."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Blueprint, Response, json, jsonify
+from marshmallow import fields, validate
+
+from storemon_flask.api.schemas import (
+    Closed,
+    LoadsSchema,
+    PastLoadSchema,
+    RejectsSchema,
+    Whole,
+    counts_json,
+    row_counts_json,
+)
+from storemon_flask.errors import NotFound
+from storemon_flask.reports import report_text
+from storemon_flask.stores import catalogue
+from storemon_flask.stores.catalogue import LoadSummary
+from storemon_flask.web import answers
+from storemon_flask.web.app import runner
+from storemon_flask.web.contract import JSON, Answer, operation
+
+blueprint = Blueprint("loads", __name__)
+
+
+class PageSchema(Closed):
+    """A page of loads."""
+
+    limit = Whole(load_default=50, validate=validate.Range(1, 1000), metadata={"description": "loads a page"})
+    cursor = Whole(
+        load_default=None,
+        validate=validate.Range(1, (1 << 63) - 1),
+        metadata={"description": "what `next` of the page before said"},
+    )
+
+
+class FormatSchema(Closed):
+    """How rejects are to be answered."""
+
+    format = fields.String(
+        load_default="json", validate=validate.OneOf(("json", "csv")), metadata={"description": "what they are sent as"}
+    )
+
+
+@operation(
+    blueprint, "GET", "/api/v1/loads", scope="read", tag="loads", query=PageSchema(),
+    answers={200: Answer("the newest loads first", LoadsSchema())},
+)  # fmt: skip
+def loads(query: dict[str, Any]) -> Response:
+    """List what was loaded, with the counts of all files of a load together; one load is shown with its files."""
+    found = catalogue.newest_loads(runner().database, query["cursor"], query["limit"] + 1)
+    page = found[: query["limit"]]
+    more = len(found) > len(page)
+    return jsonify(loads=[_json(load) for load in page], next=str(page[-1].id) if more else None)
+
+
+@operation(
+    blueprint, "GET", "/api/v1/loads/<int:load>", scope="read", tag="loads",
+    answers={200: Answer("the load", PastLoadSchema()), 404: Answer("no such load")},
+)  # fmt: skip
+def one_load(load: int) -> Response:
+    """Show one load with its files."""
+    found = catalogue.one_load(runner().database, load)
+    return jsonify(**_json(found), files=[counts_json(summary) for summary in found.files])
+
+
+@operation(
+    blueprint, "GET", "/api/v1/loads/<int:load>/rejects", scope="read", tag="loads", query=FormatSchema(),
+    answers={200: Answer("the rejected rows", {JSON: RejectsSchema(), "text/csv": None}), 404: Answer("no such load")},
+)  # fmt: skip
+def rejects(load: int, query: dict[str, Any]) -> Response:
+    """List the rows of a load that could not be used, as JSON or CSV."""
+    catalogue.one_load(runner().database, load)
+    try:
+        if query["format"] == "json":
+            return answers.send_text(_rejects_json(load), "application/json")
+        answer = answers.send_text(catalogue.rejects_csv(runner().database, load), "text/csv; charset=utf-8")
+    except NotFound:
+        raise catalogue.no_load(load) from None
+    answer.headers["Content-Disposition"] = f"attachment; filename=rejects_{load}.csv"
+    return answer
+
+
+def _rejects_json(load: int) -> Iterator[str]:
+    rows = catalogue.rejects(runner().database, load)
+    yield f'{{"load_id": {load}, "rejects": ['
+    separator = "\n"
+    for _, file, line, reason, text in rows:
+        yield separator + json.dumps({"file": file, "line": line, "reason": reason, "text": text})
+        separator = ",\n"
+    yield "\n]}\n"
+
+
+def _json(load: LoadSummary) -> dict[str, Any]:
+    return {
+        "load_id": load.id,
+        "started": report_text.instant_text(load.started_us),
+        "notes": load.notes,
+        "file": load.first_file,
+        "file_count": load.file_count,
+        "failed_count": load.failed_count,
+        **row_counts_json(load.counts),
+    }

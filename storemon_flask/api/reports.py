@@ -1,0 +1,185 @@
+"""Reports that were asked for: the list, how one was made, and what changed from one to another."""
+
+from contextlib import nullcontext
+from typing import Any, Final
+
+from flask import Blueprint, Response, jsonify
+from marshmallow import fields, validate
+
+from storemon_flask.api import bodies, classic, report_schemas
+from storemon_flask.api.schemas import Closed
+from storemon_flask.errors import NotComplete
+from storemon_flask.model import SECOND_US
+from storemon_flask.reports import report_store, report_text
+from storemon_flask.reports.diff import Diff
+from storemon_flask.reports.report_store import ReportRow
+from storemon_flask.web import answers, guard
+from storemon_flask.web.app import runner
+from storemon_flask.web.contract import Answer, operation
+
+blueprint = Blueprint("reports", __name__)
+
+_STATES: Final = {"pending": "Running", "running": "Running", "complete": "Complete", "failed": "Failed"}
+
+
+class PageQuery(Closed):
+    """A page of reports."""
+
+    limit = fields.Integer(
+        load_default=50, validate=validate.Range(1, 1000), metadata={"description": "reports a page"}
+    )
+    cursor = fields.String(
+        load_default=None,
+        validate=validate.Regexp(r"^[0-9]{1,18}\.[0-9a-f]{32}\Z", error="is no cursor; take `next` of the page before"),
+        metadata={"description": "what `next` of the page before said", "pattern": r"^[0-9]{1,18}\.[0-9a-f]{32}$"},
+    )
+
+
+class DiffQuery(Closed):
+    """What a report is held against."""
+
+    against = fields.String(
+        required=True,
+        validate=validate.Length(min=1, error="names no report"),
+        metadata={"description": "the id of the earlier report"},
+    )
+    limit = fields.Integer(
+        load_default=1000,
+        validate=validate.Range(1, 100_000),
+        metadata={"description": "changes to answer at the most"},
+    )
+
+
+@operation(
+    blueprint, "GET", "/api/v1/reports", scope="read", tag="reports", query=PageQuery(),
+    answers={200: Answer("the newest first", report_schemas.ReportsSchema())},
+)  # fmt: skip
+def reports(query: dict[str, Any]) -> Response:
+    """List the reports that were asked for, the newest first; of the stores one was asked for, the first few."""
+    before = None
+    if query["cursor"]:
+        at, report_id = query["cursor"].split(".")
+        before = int(at), report_id
+    found = report_store.newest(runner().database, before, query["limit"] + 1)
+    page = found[: query["limit"]]
+    more = f"{page[-1].requested_us}.{page[-1].id}" if len(found) > len(page) else None
+    return jsonify(reports=[_json(row) for row in page], next=more)
+
+
+@operation(
+    blueprint, "GET", "/api/v1/reports/latest.csv", scope="read", tag="reports", query=bodies.LatestQuery(),
+    answers=report_schemas.LATEST,
+)  # fmt: skip
+def latest_report(query: dict[str, Any]) -> Response:
+    """Answer the newest report of this kind as CSV, computed first when none is fresh enough: an address for
+    spreadsheets.
+
+    The other parameters are the fields of a trigger. A report of the data as they are now always will do. When one has
+    to be computed, the call waits for it, up to 60 seconds, and answers 503 then; the same address asked again goes on
+    waiting.
+    """
+    guard.refuse_embedding()
+    report_id = runner().latest(bodies.asked_by_address(query), query["max_age"] * SECOND_US)
+    row = classic.wait_for(report_id, classic.LONGEST_WAIT_S)
+    if row.state == "failed":
+        raise report_store.failed(row)
+    if row.state != "complete":
+        raise NotComplete("the report is being computed; ask again in some seconds, for the same address")
+    return classic.send_report(row, "csv")
+
+
+@operation(
+    blueprint, "GET", "/api/v1/reports/<report:report_id>", scope="read", tag="reports",
+    answers={
+        200: Answer("the report, without its rows", report_schemas.ReportSchema()),
+        404: Answer("no report of that id"),
+        410: Answer("it was deleted"),
+    },
+)  # fmt: skip
+def one_report(report_id: str) -> Response:
+    """Show how a report stands, what was asked, and by which method it was made."""
+    return jsonify(_json(report_store.get(runner().database, report_id)))
+
+
+@operation(
+    blueprint, "DELETE", "/api/v1/reports/<report:report_id>", scope="write", tag="reports",
+    answers={
+        204: Answer("it is gone"),
+        404: Answer("no report of that id"),
+        410: Answer("it was deleted before"),
+    },
+)  # fmt: skip
+def delete_report(report_id: str) -> Response:
+    """Delete a report, or cancel one that is on its way. Others that were asked the same keep theirs."""
+    runner().delete(report_id)
+    return Response(status=204)
+
+
+@operation(
+    blueprint, "GET", "/api/v1/reports/<report:report_id>/diff", scope="read", tag="reports", query=DiffQuery(),
+    answers={
+        200: Answer("the largest change first", report_schemas.DiffSchema()),
+        404: Answer("no report of that id"),
+        409: Answer("one of the two is not complete"),
+        410: Answer("one was deleted, or its file removed"),
+    },
+)  # fmt: skip
+def diff(report_id: str, query: dict[str, Any]) -> Response:
+    """Say what changed since another report: each cell that differs, the largest change first.
+
+    Rows are matched by store, kind, group and period; `total` says how many cells differ, also beyond `limit`.
+    """
+    changed = compare(query["against"], report_id, query["limit"])
+    return jsonify(
+        report_id=report_id,
+        against=query["against"],
+        total=changed.total,
+        changes=[
+            {
+                **{name: change.row.get(name) for name in ("store_id", "kind", "group")},
+                "period": change.row.get("period") or change.row.get("start"),
+                "column": change.column,
+                "before": None if change.before is None else float(change.before),
+                "after": None if change.after is None else float(change.after),
+                "change": float(change.change),
+            }
+            for change in changed.changes
+        ],
+    )
+
+
+def compare(before_id: str, after_id: str, limit: int) -> Diff:
+    """Compare two reports (`report_store.diff`); two large ones take one of the places for large answers."""
+    found = runner()
+    large = report_store.bytes_of(found.database, before_id, after_id) > answers.SMALL_BYTES
+    with found.places.for_an_answer() if large else nullcontext():
+        return report_store.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
+
+
+def _json(row: ReportRow) -> dict[str, Any]:
+    """As `ReportSchema`, or as `ListedSchema` for a row of a list."""
+
+    def text(instant_us: int | None) -> str | None:
+        return None if instant_us is None else report_text.instant_text(instant_us)
+
+    return {
+        "report_id": row.id,
+        "status": _STATES[row.state],
+        "progress": row.progress,
+        "as_of": text(row.as_of_us),
+        "columns": row.columns,
+        "stores": row.stores,
+        "stores_asked": row.stores_asked,
+        "shape": row.shape,
+        "requested": text(row.requested_us),
+        "started": text(row.started_us),
+        "finished": text(row.finished_us),
+        "attempts": row.attempts,
+        "error": row.error,
+        "last_error": row.last_error,
+        "next_try": text(row.next_try_us),
+        "rows": row.row_count,
+        "bytes": row.byte_count,
+        "sha256": row.sha256,
+        "method": row.method,
+    }

@@ -1,0 +1,164 @@
+"""`storemon demo`: the main job on sample data, through the real commands and the real server, as a user would do it."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+
+from storemon_flask.cli import door as doors
+from storemon_flask.cli.terminal import below, progress_bar, table, terminal_width
+from storemon_flask.errors import DataError, StoremonError
+
+_ROWS_SHOWN: Final = 10
+_PATIENCE_S: Final = 120.0
+
+
+@click.command("demo")
+@click.option("--keep-serving", is_flag=True, help="Leave the server running until Ctrl-C.")
+@click.pass_context
+def demo(ctx: click.Context, keep_serving: bool) -> None:
+    """Load the sample data, serve, trigger a report over HTTP, wait for it and print its first rows.
+
+    Everything happens in a home of its own, instance/demo/: invented stores never mix with yours.
+
+    \b
+    Example:
+      storemon demo
+    """
+    # Its commands, which inherit this, and the log of its server keep what they create to this user.
+    os.umask(0o077)
+    home = doors.door(ctx).settings.home / "instance" / "demo"
+    sample = _sample()
+    _say(f"1. Loading the sample data of {sample} into {home}")
+    environ = _fresh_home(home)
+    # Some rows of the sample are bad on purpose; the summary says which.
+    subprocess.run([*_storemon(), "load-data", str(sample)], env=environ, check=True)
+    _say(f"   (the demo's own home: STOREMON_HOME={home} storemon rejects)")
+    with _server(environ) as url:
+        click.echo(f"\n2. curl -X POST {url}/trigger_report")
+        triggered = json.loads(_get(url + "/trigger_report", data=b"")[0])
+        click.echo(f"   {json.dumps(triggered)}")
+        where = f"{url}/get_report?report_id={triggered['report_id']}"
+        click.echo(f"\n3. curl \\\n  '{where}'")
+        text = _wait_for(where)
+        file = home / "reports" / f"report_{triggered['report_id']}.csv"
+        _print_rows(text)
+        click.echo("")
+        _say(f"The whole report: {file}")
+        if keep_serving:
+            # Whoever reads the line may answer it with a signal at once.
+            try:
+                click.echo(f"Still serving {url}  (Ctrl-C stops)")
+                while True:
+                    time.sleep(3600)
+            except KeyboardInterrupt:
+                click.echo("")
+
+
+def _say(sentence: str) -> None:
+    for line in below(sentence, indent=""):
+        click.echo(line)
+
+
+def _sample() -> Path:
+    """Where the sample data are: in the package, however it was installed."""
+    folder = Path(__file__).resolve().parent.parent / "sample"
+    if folder.is_dir():
+        return folder
+    raise DataError(f"the sample data are not in {folder}; install storemon again")
+
+
+def _fresh_home(home: Path) -> dict[str, str]:
+    """An empty home, and the environment that makes the commands use it and nothing of the user's settings."""
+    try:
+        shutil.rmtree(home, ignore_errors=False) if home.exists() else None
+        home.mkdir(parents=True)
+    except OSError as error:
+        raise StoremonError(
+            f"{home} cannot be made anew: {error.strerror or error}; is another demo running?"
+        ) from None
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STOREMON_")}
+    return {**kept, "STOREMON_HOME": str(home)}
+
+
+def _storemon() -> list[str]:
+    return [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "storemon_flask"]
+
+
+@contextmanager
+def _server(environ: dict[str, str]) -> Iterator[str]:
+    """The real server on a free port; its address. Stopped with SIGTERM at the end."""
+    log = Path(environ["STOREMON_HOME"]) / "server.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [*_storemon(), "serve", "--port", "0"], env=environ, stdout=subprocess.PIPE, stderr=stream, text=True
+        )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        url = next((word for word in line.split() if word.startswith("http://")), None)
+        if url is None:
+            process.wait(10)
+            raise StoremonError(f"the server did not start: {log.read_text().strip()}")
+        yield url
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def _get(url: str, data: bytes | None = None) -> tuple[str, str]:
+    """(body, X-Report-Status) of an answer; `StoremonError` with the server's own sentence when it is an error."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        # A proxy, where one is set, does not know this machine's own servers.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(urllib.request.Request(url, data=data), timeout=30) as answer:
+            return answer.read().decode(), answer.headers.get("X-Report-Status", "")
+    except urllib.error.HTTPError as error:
+        raise StoremonError(f"{url} answered {error.code}: {error.read().decode('utf-8', 'replace').strip()}") from None
+    except OSError as error:
+        raise StoremonError(f"{url} does not answer: {error}") from None
+
+
+def _wait_for(url: str) -> str:
+    """The CSV, once it is there; shows progress meanwhile. `StoremonError` when the report failed or never comes."""
+    shown = 0
+    with progress_bar(100, "   computing") as bar:
+        end = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < end:
+            # Not longer, since the bar shows how far it is. A report that failed is an error.
+            body, status = _get(url + "&wait=0.2")
+            if status == "Complete":
+                bar.update(100 - shown)
+                return body
+            done = int(100 * json.loads(body)["progress"])
+            bar.update(done - shown)
+            shown = done
+    raise StoremonError(f"no report came within {_PATIENCE_S:.0f} s; see the server's log")
+
+
+def _print_rows(text: str) -> None:
+    rows = list(csv.reader(io.StringIO(text)))
+    click.echo("")
+    units = ["", *("min" if name.endswith("hour") else "h" for name in rows[0][1:])]
+    short = [name.replace("_last", "").replace("_", " ") for name in rows[0]]
+    width = terminal_width()
+    shown = [short, units, *rows[1 : _ROWS_SHOWN + 1]]
+    for line in table(shown, text_columns=1, width=width and width - 3, least={0: 12}):
+        click.echo("   " + line)
+    click.echo(f"   ... and {len(rows) - 1 - _ROWS_SHOWN:,} more stores")

@@ -1,0 +1,121 @@
+"""Files and folders that only this user can read, and files that appear whole or not at all.
+
+Whole or not at all: written under a temporary name beside the final one, synced, renamed.
+"""
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from storemon_flask.errors import DatabaseError
+
+# What SQLite keeps beside a database.
+COMPANIONS: Final = ("-wal", "-shm", "-journal")
+# What stores did, and the digests of keys, are nobody else's business, whatever the umask of the process is.
+PRIVATE_FILE: Final = 0o600
+_PRIVATE_FOLDER: Final = 0o700
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+
+
+def create(file: Path) -> None:
+    """Create an empty file that only this user can read and write; one that is there stays as it is."""
+    os.close(os.open(file, os.O_CREAT | os.O_WRONLY, PRIVATE_FILE))
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder, and those above it that are missing, for this user alone; those that are there stay as they are."""
+    for path in (*reversed(folder.parents), folder):
+        if path.is_dir():
+            continue
+        try:
+            path.mkdir(mode=_PRIVATE_FOLDER)
+        except FileExistsError:
+            # Another process made it just now, or a file has its name.
+            if not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+
+
+def refuse_second_name(database: Path) -> None:
+    """Raise `DatabaseError` when the file can be reached by a second path that has a log of its own.
+
+    SQLite names the log after the path: by two hard links, or where a single file is mounted, two programs would write
+    the same pages past each other (https://www.sqlite.org/howtocorrupt.html, section 2.5).
+    """
+    try:
+        names = database.stat().st_nlink
+    except OSError:
+        return
+    if names > 1:
+        raise DatabaseError(
+            f"{database} has {names} names (hard links), and by two names at once its content would be damaged; "
+            f"keep one of them: `find FOLDER -samefile {database}` lists those in a folder"
+        )
+    if _is_mounted_alone(database.resolve()):
+        raise DatabaseError(
+            f"{database} is mounted as a single file, so that its log would be kept elsewhere and lost; mount its folder"
+        )
+
+
+def _is_mounted_alone(path: Path) -> bool:
+    """Whether a single file is mounted at the path (Linux: `docker run -v FILE:FILE`)."""
+    # proc(5): blanks and backslashes are written as octal numbers.
+    written = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", str(path))
+    try:
+        lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    return any(line.split(" ")[4] == written for line in lines)
+
+
+@contextmanager
+def replacing(final: Path) -> Iterator[Path]:
+    """A temporary path beside `final`; what is written there takes its place at the end, or is removed after an error."""
+    temporary = final.with_name(f".{final.name[:200]}.{secrets.token_hex(4)}.tmp")
+    create(temporary)
+    try:
+        yield temporary
+        put(temporary, final)
+    finally:
+        remove(temporary)
+
+
+def put(temporary: Path, final: Path) -> None:
+    """`temporary` becomes `final`, durably: its content is on the disk before its name is."""
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(final)
+    sync_folder(final.parent)
+
+
+def remove(file: Path) -> None:
+    """Remove a file and what SQLite left beside it, as far as they are there."""
+    for suffix in ("", *COMPANIONS):
+        with suppress(OSError):
+            beside(file, suffix).unlink(missing_ok=True)
+
+
+def beside(file: Path, suffix: str) -> Path:
+    """The path with `suffix` at the end of its name."""
+    return file.with_name(file.name + suffix)
+
+
+def leftovers(database: Path) -> list[Path]:
+    """Temporary files beside a database that a killed backup, restore or migration left behind (or that one still
+    writes).
+    """
+    return sorted(database.parent.glob(f".{database.name}*.tmp"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the system can open a folder."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

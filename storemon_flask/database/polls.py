@@ -1,0 +1,341 @@
+"""Polls as packed weeks: one row per week and store, an array of big-endian integers `instant_us * 2 + active`.
+
+Keyed by week first, so that a report reads neighbouring pages of the few weeks it needs, however long the history is.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from storemon_flask.database import stores
+from storemon_flask.database.staging import IN_WEEK, STORE_SHIFT, StagedPolls, latest_of
+from storemon_flask.database.stores import NOBODY_AHEAD, Ahead
+from storemon_flask.model import EVER_US, WEEK_US, Counts, Ints, Polls
+
+_PACKED = np.dtype(">i8")
+# Up to so many stores of a week are looked up one by one; for more, the stretch of the week between them is read.
+_FEW_STORES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of staged polls, and each of their stores: its number, the newest poll that it had before (-1: none),
+    and the newest of those applied. `too_old` of the polls are older than those that were pruned (`complete_from_us`;
+    None: none were)."""
+
+    counts: Counts
+    complete_from_us: int | None
+    too_old: int
+    number: Ints
+    before_us: Ints
+    newest_us: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest poll up to a latest instant: `poll_us`, None when there is none; and the stores that have later polls.
+
+    All this is so for every latest instant from `poll_us` up to, without, `holds_until_us`.
+    """
+
+    poll_us: int | None
+    holds_until_us: int = -EVER_US
+    ahead: Ahead = NOBODY_AHEAD
+
+    def holds_at(self, latest_us: int) -> bool:
+        """Whether it is the answer for that latest instant too, of the same data."""
+        return (EVER_US if self.poll_us is None else self.poll_us) <= latest_us < self.holds_until_us
+
+
+def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Applied:
+    """Merge staged polls into the weeks. Counts new, changed and unchanged polls; writes only weeks that change."""
+    counts = Counts()
+    number, before = stores.numbers_and_last_polls(connection, staged.ids)
+    first = np.full(len(number), np.iinfo(np.int64).max)
+    last = np.full(len(number), -1)
+    complete_from_us, too_old = stores.complete_from(connection), 0
+    for week, keys in staged.cells():
+        if complete_from_us is not None and week * WEEK_US < complete_from_us:
+            too_old += int(np.count_nonzero((keys & IN_WEEK) >> 1 < complete_from_us - week * WEEK_US))
+        place = keys >> STORE_SHIFT
+        begins = np.flatnonzero(np.diff(place, prepend=-1))
+        present = place[begins]
+        merged, dirty = _merge(keys, _stored_keys(connection, week, present, number), counts)
+        _write(connection, week, merged, dirty, number)
+        ends = np.append(begins[1:], len(keys)) - 1
+        first[present] = np.minimum(first[present], week * WEEK_US + ((keys[begins] & IN_WEEK) >> 1))
+        last[present] = np.maximum(last[present], week * WEEK_US + ((keys[ends] & IN_WEEK) >> 1))
+    connection.executemany(
+        "UPDATE store_record SET first_poll_us = min(coalesce(first_poll_us, ?), ?), "
+        "last_poll_us = max(coalesce(last_poll_us, ?), ?) WHERE number = ?",
+        zip(*[first.tolist()] * 2, *[last.tolist()] * 2, number.tolist(), strict=True),
+    )
+    return Applied(counts, complete_from_us, too_old, number, before, last)
+
+
+def read(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> Polls:
+    """The polls of the stores `number` (ascending) in `[first_us, last_us]`; `store` is the place in `number`.
+
+    None from before the instant up to which polls were pruned: not all of them are there.
+    """
+    complete_from_us = _complete_from(connection)
+    first_us = max(first_us, complete_from_us)
+    return _polls(_weeks(connection, number, first_us, last_us), number, first_us, last_us, complete_from_us)
+
+
+def read_in_pieces(
+    connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
+) -> Iterator[tuple[int, int, Polls]]:
+    """The same in pieces of about `most` polls: (place of the first store, place after the last one, their polls).
+
+    The pieces take up all the stores, in order; `store` counts from the piece's first. There is one piece at least, and
+    a store is never cut.
+    """
+    complete_from_us = _complete_from(connection)
+    first_us = max(first_us, complete_from_us)
+    rows = _weeks(connection, number, first_us, last_us)
+    place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
+    of_store = np.zeros(len(number), dtype=np.int64)
+    np.add.at(of_store, place, [len(blob) // _PACKED.itemsize for _, blob, _ in rows])
+    piece = np.maximum(np.cumsum(of_store) - 1, 0) // most
+    edges = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(number)]
+    cuts = np.searchsorted(place, edges).tolist()
+    for (first, stop), (begin, end) in zip(pairwise(edges), pairwise(cuts), strict=True):
+        yield first, stop, _polls(rows[begin:end], number[first:stop], first_us, last_us, complete_from_us)
+
+
+def read_in_batches(
+    connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
+) -> Iterator[Polls]:
+    """The same in batches of about `most` polls or fewer, one at least: each has whole weeks of stores, by store, then
+    by time.
+    """
+    complete_from_us = _complete_from(connection)
+    first_us = max(first_us, complete_from_us)
+    rows: list[tuple[int, bytes, int]] = []
+    size = 0
+    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
+        for store, blob in _rows(connection, week, number):
+            if size + len(blob) > most * _PACKED.itemsize and rows:
+                rows.sort(key=lambda row: row[0])
+                yield _polls(rows, number, first_us, last_us, complete_from_us)
+                rows, size = [], 0
+            rows.append((store, blob, week))
+            size += len(blob)
+    rows.sort(key=lambda row: row[0])
+    yield _polls(rows, number, first_us, last_us, complete_from_us)
+
+
+def _complete_from(connection: sqlite3.Connection) -> int:
+    instant_us = stores.complete_from(connection)
+    return EVER_US if instant_us is None else instant_us
+
+
+def _weeks(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> list[tuple[int, bytes, int]]:
+    """(store number, packed polls, week) of the stores in the weeks that the range touches, by store."""
+    rows = []
+    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
+        rows += [(store, blob, week) for store, blob in _rows(connection, week, number)]
+    rows.sort(key=lambda row: row[0])
+    return rows
+
+
+def _polls(
+    rows: list[tuple[int, bytes, int]], number: Ints, first_us: int, last_us: int, complete_from_us: int
+) -> Polls:
+    sizes, packed = _unpacked(rows)
+    inside = np.flatnonzero((packed >= 2 * first_us) & (packed <= 2 * last_us + 1))
+    picked = packed[inside]
+    place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
+    of_row = np.diff(np.searchsorted(inside, np.cumsum(sizes)), prepend=0)
+    return Polls(np.repeat(place, of_row), picked >> 1, (picked & 1).astype(bool), complete_from_us)
+
+
+def newest_before(connection: sqlite3.Connection, number: Sequence[int], before_us: int) -> dict[int, int]:
+    """The newest poll before `before_us` of each of those stores, each of which must have one."""
+    found: dict[int, int] = {}
+    week = before_us // WEEK_US
+    while len(found) < len(number) and week >= 0:
+        for store in number:
+            if store not in found:
+                row = connection.execute(
+                    "SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, store)
+                ).fetchone()
+                instants = _unpacked([(store, row[0], week)])[1] >> 1 if row else np.empty(0, np.int64)
+                older = instants[instants < before_us]
+                if len(older):
+                    found[store] = int(older[-1])
+        week -= 1
+    return found
+
+
+def count_heard(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> int:
+    """How many of the stores `number` (ascending) have a poll in `[first_us, last_us]`."""
+    heard: set[int] = set()
+    for week in range(last_us // WEEK_US, first_us // WEEK_US - 1, -1):
+        missing = number[~np.isin(number, list(heard))] if heard else number
+        rows = _rows(connection, week, missing) if len(missing) else []
+        if not rows:
+            continue
+        sizes = np.array([len(blob) // _PACKED.itemsize for _, blob in rows])
+        if not sizes.all():
+            raise _damaged()
+        packed = np.frombuffer(b"".join([blob for _, blob in rows]), dtype=_PACKED)
+        inside = (packed >= 2 * first_us) & (packed <= 2 * last_us + 1)
+        any_inside = np.logical_or.reduceat(inside, np.cumsum(sizes) - sizes)
+        heard |= {store for (store, _), found in zip(rows, any_inside.tolist(), strict=True) if found}
+    return len(heard)
+
+
+def newest_up_to(connection: sqlite3.Connection, number: Ints, until_us: int) -> Ints:
+    """The newest poll up to `until_us` of each of the stores `number` (ascending), each of which must have one."""
+    newest = np.full(len(number), -1)
+    week = until_us // WEEK_US
+    while (missing := np.flatnonzero(newest < 0)).size and week >= 0:
+        heard = read(connection, number[missing], max(week * WEEK_US, 0), min((week + 1) * WEEK_US - 1, until_us))
+        ends = np.flatnonzero(np.diff(heard.store, append=-1))
+        newest[missing[heard.store[ends]]] = heard.instant_us[ends]
+        week -= 1
+    return newest
+
+
+def newest(connection: sqlite3.Connection, latest_us: int) -> Newest:
+    """The newest poll of all up to `latest_us`.
+
+    Usually no poll is later, and one look at the stores tells. Of a store that has later polls the week of that instant
+    is read, and older weeks only while no other store has a newer poll.
+    """
+    last_us = stores.newest_poll(connection)
+    if last_us is None or last_us <= latest_us:
+        return Newest(last_us)
+    ahead, (newest_us, first_us) = (
+        stores.polled_after(connection, latest_us),
+        stores.polls_around(connection, latest_us),
+    )
+    both = stores.numbers_polled_after(connection, latest_us, ahead.count)
+    poll_us, week = -1 if newest_us is None else newest_us, latest_us // WEEK_US
+    holds_until_us = min(last_us if first_us is None else first_us, (week + 1) * WEEK_US)
+    looked_at: int | None = week
+    while len(both) and looked_at is not None and poll_us < (looked_at + 1) * WEEK_US:
+        for at in range(0, len(both), _FEW_STORES):
+            rows = _rows(connection, looked_at, both[at : at + _FEW_STORES])
+            instant_us = _unpacked([(store, blob, looked_at) for store, blob in rows])[1] >> 1
+            poll_us = max(poll_us, int(instant_us[instant_us <= latest_us].max(initial=-1)))
+            holds_until_us = min(holds_until_us, int(instant_us[instant_us > latest_us].min(initial=holds_until_us)))
+        (looked_at,) = connection.execute("SELECT max(week) FROM poll_week WHERE week < ?", [looked_at]).fetchone()
+    return Newest(None if poll_us < 0 else poll_us, holds_until_us, ahead)
+
+
+def count(connection: sqlite3.Connection) -> int:
+    """How many polls there are."""
+    (packed,) = connection.execute("SELECT coalesce(sum(length(polls)), 0) FROM poll_week").fetchone()
+    return int(packed) // _PACKED.itemsize
+
+
+def count_of_store(connection: sqlite3.Connection, number: int, first_us: int, last_us: int) -> int:
+    """How many polls the store has in `[first_us, last_us]`; whole weeks are counted by their lengths, and not read."""
+    first, last = first_us // WEEK_US, last_us // WEEK_US
+    (packed,) = connection.execute(
+        "SELECT coalesce(sum(length(polls)), 0) FROM poll_week WHERE store = ? AND week > ? AND week < ?",
+        (number, first, last),
+    ).fetchone()
+    total = int(packed) // _PACKED.itemsize
+    for week in {first, last}:
+        rows = [(number, blob, week) for _, blob in _rows(connection, week, np.array([number]))]
+        instant_us = _unpacked(rows)[1] >> 1
+        total += int(np.count_nonzero((instant_us >= first_us) & (instant_us <= last_us)))
+    return total
+
+
+def _rows(connection: sqlite3.Connection, week: int, number: Ints) -> list[tuple[int, bytes]]:
+    if len(number) <= _FEW_STORES:
+        sql = "SELECT store, polls FROM poll_week WHERE week = ? AND store = ?"
+        return [row for store in number.tolist() for row in connection.execute(sql, (week, store))]
+    span = (week, int(number.min()), int(number.max()))
+    rows = connection.execute(
+        "SELECT store, polls FROM poll_week WHERE week = ? AND store BETWEEN ? AND ?", span
+    ).fetchall()
+    if int(number.max()) - int(number.min()) + 1 == len(number):
+        return rows
+    wanted = set(number.tolist())
+    return [row for row in rows if row[0] in wanted]
+
+
+def _unpacked(rows: list[tuple[int, bytes, int]]) -> tuple[Ints, Ints]:
+    """How many polls each of the rows (store, blob, week) has, and all of them, packed; an error of SQLite's kind for a
+    damaged row.
+
+    SQLite sees that a page is none, but not what is in the middle of a long row: a page of zeros there would be polls
+    of 1970, which nobody asks for, so that a report would quietly do without them.
+    """
+    lengths = np.array([len(blob) for _, blob, _ in rows], dtype=np.int64)
+    sizes = lengths // _PACKED.itemsize
+    if (sizes * _PACKED.itemsize != lengths).any() or not sizes.all():
+        raise _damaged()
+    packed = np.frombuffer(b"".join([blob for _, blob, _ in rows]), dtype=_PACKED).astype(np.int64)
+    if len(rows):
+        begins = 2 * WEEK_US * np.array([week for _, _, week in rows], dtype=np.int64)
+        ends = np.cumsum(sizes)
+        # Of two polls of one instant one is odd: the later is more than the odd one of the instant before.
+        rising = packed[1:] > packed[:-1] | 1
+        rising[ends[:-1] - 1] = True
+        inside = (packed[ends - sizes] >= begins) & (packed[ends - 1] < begins + 2 * WEEK_US)
+        if not (rising.all() and inside.all()):
+            raise _damaged()
+    return sizes, packed
+
+
+def _damaged() -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError("a week of polls is not what was written")
+    error.sqlite_errorname = "SQLITE_CORRUPT"
+    return error
+
+
+def _stored_keys(connection: sqlite3.Connection, week: int, present: Ints, number: Ints) -> Ints:
+    """What the week holds of the stores `present` (places in `number`), as keys by place, ascending."""
+    stored = _rows(connection, week, np.sort(number[present]))
+    if not stored:
+        return np.empty(0, dtype=np.int64)
+    place = dict(zip(number[present].tolist(), present.tolist(), strict=True))
+    rows = sorted((place[n], blob, week) for n, blob in stored)
+    sizes, packed = _unpacked(rows)
+    store = np.repeat(np.array([store for store, _, _ in rows], dtype=np.int64), sizes)
+    return (store << STORE_SHIFT) | (packed - 2 * week * WEEK_US)
+
+
+def _merge(keys: Ints, stored: Ints, counts: Counts) -> tuple[Ints, Ints]:
+    """Stored and new keys together, the new ones winning; and the places of the stores that change."""
+    if not len(stored):
+        counts.new += len(keys)
+        return keys, _distinct(keys >> STORE_SHIFT)
+    at = np.minimum(np.searchsorted(stored >> 1, keys >> 1), len(stored) - 1)
+    known = (stored[at] >> 1) == (keys >> 1)
+    same = stored[at] == keys
+    counts.new += int((~known).sum())
+    counts.changed += int((known & ~same).sum())
+    counts.unchanged += int(same.sum())
+    if same.all():
+        return stored, np.empty(0, dtype=np.int64)
+    return latest_of(np.concatenate([stored, keys])), _distinct(keys[~same] >> STORE_SHIFT)
+
+
+def _distinct(ascending: Ints) -> Ints:
+    return ascending[np.flatnonzero(np.diff(ascending, prepend=-1))]
+
+
+def _write(connection: sqlite3.Connection, week: int, keys: Ints, dirty: Ints, number: Ints) -> None:
+    place = keys >> STORE_SHIFT
+    first, stop = np.searchsorted(place, dirty).tolist(), np.searchsorted(place, dirty, side="right").tolist()
+    blob = memoryview(((keys & IN_WEEK) + 2 * week * WEEK_US).astype(_PACKED).tobytes())
+    size = _PACKED.itemsize
+    connection.executemany(
+        "INSERT INTO poll_week (week, store, polls) VALUES (?, ?, ?) "
+        "ON CONFLICT (week, store) DO UPDATE SET polls = excluded.polls",
+        (
+            (week, store, blob[a * size : b * size])
+            for store, a, b in zip(number[dirty].tolist(), first, stop, strict=True)
+        ),
+    )

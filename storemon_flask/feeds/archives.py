@@ -1,0 +1,405 @@
+"""What comes out of compressed files: gzip, and members of zips, by decoders that give no more than is asked for.
+
+`zipfile` reads the lists of zips and not their members: it lets bzip2 and LZMA decode all they are given at once, and a
+few kilobytes become gigabytes before anybody can count them.
+"""
+
+import bz2
+import io
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from itertools import pairwise
+from typing import IO, BinaryIO, Final, Protocol, cast
+
+from storemon_flask.errors import DataError, TooLarge
+
+# What this module raises at bytes that are not what they should be.
+DAMAGED: Final = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+# What else zipfile does, and the decoders.
+_ALSO_DAMAGED: Final = (NotImplementedError, IndexError, OverflowError, ValueError, struct.error)
+# Of all zips of a load, and of every kind, also what is passed over.
+MAX_ZIP_ENTRIES: Final = 10_000
+MAX_ZIP_LIST_BYTES: Final = 4 << 20
+# Honest files give something for each megabyte (bzip2 has the longest blocks). Others would be read to their end before
+# anybody can count what came out, or stop the load.
+MAX_IDLE_BYTES: Final = 4 << 20
+# What the largest presets of 7-Zip and xz take. The decoder holds so much of what it has decoded.
+MAX_DICTIONARY_BYTES: Final = 64 << 20
+# Of a gzip member the rest of a piece is copied when it ends, and members may be tiny.
+_PIECE_BYTES: Final = 1 << 14
+_GZIP_ONLY: Final = 16 + zlib.MAX_WBITS
+_LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
+_ENCRYPTED: Final = 0x1
+_DEFLATE64: Final = 9
+
+
+class Allowance:
+    """How many bytes may still come out of the sources that share it, unpacked."""
+
+    def __init__(self, most_bytes: int, remedy: str) -> None:
+        """`remedy` ends the sentence: for what the limit is, and what to do."""
+        self._most = most_bytes
+        self._left = most_bytes
+        self._remedy = remedy
+
+    def take(self, name: str, size: int) -> None:
+        """So many more; `TooLarge` when that is more than there may be: then nothing more may, either."""
+        self._left = max(self._left - size, -1)
+        self.check(name, 0)
+
+    def check(self, name: str, size: int) -> None:
+        """`TooLarge` when so many more would be more than there may be."""
+        if size > self._left:
+            raise TooLarge(
+                f"{name} is larger, unpacked, than the {self._most // 1_000_000:,} MB that STOREMON_MAX_BODY_MB allows "
+                f"{self._remedy}"
+            )
+
+    def another(self) -> "Allowance":
+        """As many bytes again, for what is decoded only to be decoded once more."""
+        return Allowance(self._most, self._remedy)
+
+
+class _Decoder(Protocol):
+    """What bz2 and lzma have."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Inflate:
+    """zlib with the interface of bz2 and lzma: what it has not taken yet, it keeps."""
+
+    def __init__(self, window_bits: int) -> None:
+        self._decoder = zlib.decompressobj(window_bits)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._decoder.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._decoder.decompress(self._decoder.unconsumed_tail + data, max_length)
+
+
+class _Copy:
+    """A stored member: the decoder that changes nothing."""
+
+    eof = False
+    unused_data = b""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._kept
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        data = self._kept + data
+        self._kept = data[max_length:]
+        return data[:max_length]
+
+
+class Unpacked(io.RawIOBase):
+    """A stream of what comes out of another. `consumed` is how much of the compressed bytes has been read."""
+
+    def __init__(self) -> None:
+        self.consumed = 0
+        # How much has been read since something came out.
+        self._idle = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """`size` bytes; fewer at the end, or when very many had to be read for them."""
+        if size < 0:
+            return self.readall()
+        pieces = []
+        stop = self.consumed + size + MAX_IDLE_BYTES
+        while size > 0 and self.consumed < stop and (piece := self.read_some(size)):
+            self._idle = 0
+            pieces.append(piece)
+            size -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _count(self, piece: bytes) -> bytes:
+        """What was read of the compressed bytes."""
+        self.consumed += len(piece)
+        self._idle += len(piece)
+        if self._idle > MAX_IDLE_BYTES:
+            raise zipfile.BadZipFile(f"nothing comes out of {MAX_IDLE_BYTES / 1e6:.0f} MB of it")
+        return piece
+
+    def read_some(self, most: int) -> bytes:
+        """At least one byte and at most so many; none at the end."""
+        raise NotImplementedError
+
+
+def _decode(decoder: _Decoder, more: Callable[[], bytes], most: int) -> bytes:
+    """Up to `most` bytes of what comes out of the decoder, fed by `more`; none when it has come to its end."""
+    while not decoder.eof:
+        piece = more() if decoder.needs_input else b""
+        try:
+            data = decoder.decompress(piece, most)
+        except (OSError, ValueError) as error:
+            # So bz2 says that the data are damaged.
+            raise zipfile.BadZipFile(str(error)) from error
+        if data:
+            return data
+        if not piece and decoder.needs_input and not decoder.eof:
+            raise EOFError("it ends too early")
+    return b""
+
+
+class Gunzip(Unpacked):
+    """The content of a gzip stream: of all its members, one after the other."""
+
+    def __init__(
+        self, stream: IO[bytes], *, closes: bool = False, allowance: Allowance | None = None, name: str = ""
+    ) -> None:
+        """`allowance` counts what is read of `stream` where that comes out of a decoder itself; `closes`: with this."""
+        super().__init__()
+        self._stream = stream
+        self._closes = closes
+        self._allowance = allowance
+        self._name = name
+        self._decoder: _Decoder | None = None
+        # What was read of the stream and belongs to no member yet.
+        self._between = b""
+        self._begun = False
+
+    def read_some(self, most: int) -> bytes:
+        """At least one byte and at most so many; none at the end."""
+        while True:
+            if self._decoder is None:
+                # Members may be followed by zeros, as tapes need it.
+                while not self._between:
+                    piece = self._more()
+                    if not piece:
+                        return b""
+                    self._between = piece.lstrip(b"\0") if self._begun else piece
+                self._decoder, self._begun = _Inflate(_GZIP_ONLY), True
+            data = _decode(self._decoder, self._more, most)
+            if data:
+                return data
+            self._between = self._decoder.unused_data.lstrip(b"\0")
+            self._decoder = None
+
+    def _more(self) -> bytes:
+        piece, self._between = self._between, b""
+        if piece:
+            return piece
+        piece = self._stream.read(_PIECE_BYTES)
+        if self._allowance is not None:
+            self._allowance.take(self._name, len(piece))
+        return self._count(piece)
+
+    def close(self) -> None:
+        """Close the stream, too, if that was asked for."""
+        super().close()
+        if self._closes:
+            self._stream.close()
+
+
+class _Member(Unpacked):
+    """The content of one member of a zip, by its entry in the list."""
+
+    def __init__(self, file: BinaryIO, entry: zipfile.ZipInfo, closes: bool) -> None:
+        super().__init__()
+        self._file = file
+        self._closes = closes
+        self._entry = entry
+        try:
+            file.seek(entry.header_offset)
+            header = file.read(_LOCAL_HEADER.size)
+        except _ALSO_DAMAGED as error:
+            raise zipfile.BadZipFile("a member begins outside the file") from error
+        if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\3\4":
+            raise zipfile.BadZipFile("no member begins where the list says so")
+        _, name_size, extra_size = _LOCAL_HEADER.unpack(header)
+        self._at = entry.header_offset + _LOCAL_HEADER.size + name_size + extra_size
+        self._packed_left = entry.compress_size
+        self._left = entry.file_size
+        self._sum = 0
+        self._decoder = self._make_decoder()
+
+    def _make_decoder(self) -> _Decoder:
+        how = self._entry.compress_type
+        if how == zipfile.ZIP_STORED:
+            return _Copy()
+        if how == zipfile.ZIP_DEFLATED:
+            return _Inflate(-zlib.MAX_WBITS)
+        if how == zipfile.ZIP_BZIP2:
+            return bz2.BZ2Decompressor()
+        return self._make_lzma_decoder()
+
+    def _make_lzma_decoder(self) -> _Decoder:
+        start = self._more(9)
+        if len(start) < 9 or start[2:4] != b"\5\0" or start[4] >= 9 * 5 * 5:
+            raise zipfile.BadZipFile("it does not begin as LZMA does")
+        # More than the whole content is never needed, whatever the compressor was set to.
+        dictionary = min(int.from_bytes(start[5:9], "little"), max(self._entry.file_size, 1 << 12))
+        if dictionary > MAX_DICTIONARY_BYTES:
+            raise DataError(
+                f"{self._entry.filename[:200]!r} takes {dictionary / 1e6:,.0f} MB of memory to unpack, and at most "
+                f"{MAX_DICTIONARY_BYTES / 1e6:,.0f} MB are allowed; unpack it first, or compress it in the usual way (Deflate)"
+            )
+        rest, literal_bits = divmod(start[4], 9)
+        filters = [
+            {
+                "id": lzma.FILTER_LZMA1,
+                "dict_size": dictionary,
+                "lc": literal_bits,
+                "lp": rest % 5,
+                "pb": rest // 5,
+            }
+        ]
+        try:
+            return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
+        except _ALSO_DAMAGED as error:
+            raise zipfile.BadZipFile(str(error)) from error
+
+    def read_some(self, most: int) -> bytes:
+        """At least one byte and at most so many; none at the end, where length and checksum are those of the list."""
+        data = _decode(self._decoder, self._more, min(most, self._left)) if self._left else b""
+        self._left -= len(data)
+        self._sum = zlib.crc32(data, self._sum)
+        if not data and self._left:
+            raise zipfile.BadZipFile("it is shorter than the list says")
+        if not self._left and self._sum != self._entry.CRC:
+            raise zipfile.BadZipFile("its checksum is not that of the list")
+        return data
+
+    def _more(self, most: int = 4 * _PIECE_BYTES) -> bytes:
+        # Others may read the same file between two calls.
+        self._file.seek(self._at)
+        piece = self._file.read(min(most, self._packed_left))
+        self._at += len(piece)
+        self._packed_left -= len(piece)
+        return self._count(piece)
+
+    def close(self) -> None:
+        """Close the zip's file, too, if that was opened for this member."""
+        super().close()
+        if self._closes:
+            self._file.close()
+
+
+def open_member(
+    file: BinaryIO,
+    entry: zipfile.ZipInfo,
+    name: str,
+    *,
+    closes: bool,
+    allowance: Allowance | None,
+    packed_allowance: Allowance | None,
+) -> BinaryIO:
+    """The content of a member, unpacked once more if it is a .gz; `DataError` says why it cannot be read.
+
+    `allowance` is what may come out of it. `packed_allowance` counts what comes out of a .gz member as gzip.
+    """
+    try:
+        if entry.flag_bits & _ENCRYPTED:
+            raise DataError(f"{name} is encrypted; unpack it first")
+        if entry.compress_type == _DEFLATE64:
+            raise DataError(f"{name} is compressed by Deflate64, as Windows does with large files; unpack it first")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+            raise DataError(
+                f"{name} is compressed by method {entry.compress_type}, which is not read; unpack it first, or compress it in "
+                "the usual way (Deflate)"
+            )
+        packed = entry.filename.lower().endswith(".gz")
+        if not packed and allowance is not None:
+            # What it says of itself is the most that is ever taken of it.
+            allowance.check(name, entry.file_size)
+        member = _Member(file, entry, closes)
+    except BaseException:
+        if closes:
+            file.close()
+        raise
+    if packed:
+        return cast(BinaryIO, Gunzip(cast(IO[bytes], member), closes=True, allowance=packed_allowance, name=name))
+    return cast(BinaryIO, member)
+
+
+class _ListView(io.RawIOBase):
+    """A zip's file for `zipfile`, which reads the whole list of members at once, however long a zip says that it is."""
+
+    def __init__(self, file: IO[bytes], most_bytes: int) -> None:
+        self._file = file
+        self.bytes_left = most_bytes
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size < 0:
+            # The end of the file, where it says where its list is.
+            return self._file.read(MAX_ZIP_LIST_BYTES)
+        self.bytes_left -= size
+        if self.bytes_left < 0:
+            raise TooLarge(_TOO_MANY)
+        return self._file.read(size)
+
+
+_TOO_MANY: Final = (
+    f"the zips of one load may list at most {MAX_ZIP_ENTRIES:,} members of any kind, in {MAX_ZIP_LIST_BYTES / 1e6:.0f} MB; load them "
+    "in several parts, or without what is no CSV"
+)
+
+
+class ZipLists:
+    """Reads the lists of the zips of one load, which together may not be too long."""
+
+    def __init__(self) -> None:
+        self._entries_left = MAX_ZIP_ENTRIES
+        self._bytes_left = MAX_ZIP_LIST_BYTES
+
+    def read(self, file: IO[bytes]) -> list[zipfile.ZipInfo]:
+        """The entries of a zip, in its own order; `TooLarge` when there are too many, one of `DAMAGED` when it is none."""
+        view = _ListView(file, self._bytes_left)
+        try:
+            with zipfile.ZipFile(cast(IO[bytes], view)) as archive:
+                entries = archive.infolist()
+        except UnicodeDecodeError:
+            raise zipfile.BadZipFile("a name in its list is not UTF-8 text") from None
+        except _ALSO_DAMAGED as error:
+            raise zipfile.BadZipFile(str(error)) from error
+        finally:
+            self._bytes_left = view.bytes_left
+        self._entries_left -= len(entries)
+        if self._entries_left < 0:
+            raise TooLarge(_TOO_MANY)
+        in_order = sorted(entries, key=lambda entry: entry.header_offset)
+        for entry, following in pairwise(in_order):
+            if entry.header_offset + _LOCAL_HEADER.size + entry.compress_size > following.header_offset:
+                # So a zip becomes a million times as long: each member contains the next.
+                raise zipfile.BadZipFile("its members overlap")
+        return entries

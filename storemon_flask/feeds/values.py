@@ -1,0 +1,310 @@
+"""What one field may be (SPEC 2). Each reader takes text and returns a value, or raises `BadValue` with the reason.
+
+A reason never contains the value: rejects are counted by reason, and the row's text is kept beside it. At the most it
+names one of few things that the value stands for.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, timezone
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
+
+from storemon_flask import zonedata
+from storemon_flask.characters import INVISIBLE
+from storemon_flask.model import CLOSED, UNDATED
+
+MAX_ID_CHARACTERS = 200
+_REMEMBERED_CHARACTERS = 2 * MAX_ID_CHARACTERS
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class BadValue(ValueError):
+    """A field that cannot be used; the message is the reason."""
+
+
+# Reasons, where more than one place must say the same words.
+ID_EMPTY = "store_id is empty"
+ID_LONG = f"store_id is longer than {MAX_ID_CHARACTERS} characters"
+ID_CONTROL = "store_id contains a control character"
+ID_SPREADSHEET = (
+    "store_id was destroyed by a spreadsheet (scientific notation); export the file again without opening it"
+)
+ID_ERROR = (
+    "store_id was destroyed by a spreadsheet (an error value, or a number wider than its column); "
+    "export the file again without opening it"
+)
+ID_INVISIBLE = "store_id contains an invisible character ({}); remove it"
+INSTANT_FORM = "timestamp_utc is not a date and time (YYYY-MM-DD HH:MM:SS[.ffffff] [UTC])"
+INSTANT_NUMBER = (
+    "timestamp_utc is a number, but not of seconds, milliseconds or microseconds since 1970 "
+    "(9 or 10 digits are seconds, 12 or 13 milliseconds, 15 or 16 microseconds; no exponent)"
+)
+INSTANT_RANGE = "timestamp_utc is a date or time that does not exist"
+INSTANT_EARLY = "timestamp_utc is before 1970"
+INSTANT_FUTURE = "timestamp_utc is ahead of this machine's clock (STOREMON_MAX_CLOCK_SKEW_MINUTES)"
+STATUS = "status is neither active nor inactive"
+DAY = "day of week is not a whole number from 0 (Monday) to 6 (Sunday)"
+DAY_ISO = "day of week is not a whole number from 1 (Monday) to 7 (Sunday), as days=iso has it"
+DAYS_FROM_ONE = (
+    "its days are numbered from 1: a row has day 7 and none has day 0, while 0 means Monday and 6 Sunday; if 1 means Monday and 7 "
+    "Sunday in it, load it with `storemon load-data --days iso` (over HTTP with ?days=iso, on the page Data with that choice); if 1 "
+    "means Sunday, number its days from 0 (Monday) to 6 (Sunday) first"
+)
+TIME = "start_time_local or end_time_local is not a time of day (H:MM or HH:MM[:SS])"
+VALID_FROM = "valid_from is not a date (YYYY-MM-DD, 1970 to 2199), nor empty"
+DATE = "date is not a date (YYYY-MM-DD, 1970 to 2199)"
+ZONE = "time zone is not the name of an IANA zone"
+ZONE_WINDOWS = "time zone is the Windows name of {0}; write {0}"
+MAX_NAME_CHARACTERS = 200
+NAME_LONG = f"name or group is longer than {MAX_NAME_CHARACTERS} characters"
+NAME_CONTROL = "name or group contains a control character"
+
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
+# Blanks, but for control characters other than tab, and what is invisible, at the start of a text.
+_END = re.compile(rf"(?:[^\S\x00-\x08\x0a-\x1f\x7f-\x9f]|[{INVISIBLE}])*")
+
+# A decimal point or comma, a sign before it, or E+ tell a number from an id such as 1E5, 12E-5 or a hexadecimal 314e14.
+_BLANK = r"\s*"
+_SIGN = "[-+\u2212]"
+_EXPONENT = rf"{_BLANK}E{_BLANK}"
+_SCIENTIFIC = re.compile(
+    rf"{_SIGN}?{_BLANK}(?:[0-9]+[.,][0-9]*|[.,][0-9]+){_EXPONENT}{_SIGN}?{_BLANK}[0-9]+"
+    rf"|{_SIGN}{_BLANK}[0-9]+{_EXPONENT}{_SIGN}?{_BLANK}[0-9]+"
+    rf"|[0-9]+{_EXPONENT}\+{_BLANK}[0-9]+",
+    re.IGNORECASE,
+)
+# A number wider than its column, and the error values of spreadsheets: in English in any case, and the capitals of
+# another language between # and ! or ? (#BEZUG!, #\u00a1VALOR!, #NOMBRE?).
+_ERROR_VALUE = re.compile(
+    r"#+|#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NULL!|NUM!|ERROR!|SPILL!|CALC!|N/B|N/D|N/DISP|I/T|\u041d/\u0414|NV|GETTING_DATA)"
+    r"|ERR:[0-9]{3}",
+    re.IGNORECASE,
+)
+_LOCAL_ERROR_VALUE = re.compile(r"#[\u00a1\u00bf]?[^\W\d_][^\W_]*(?:/[^\W_]+)?[!?]")
+_INSTANT = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
+    r" ?(?:UTC|Z|([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
+    re.IGNORECASE,
+)
+_DATE = re.compile(r"(?:19[7-9]|2[01][0-9])[0-9]-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]*)?)?")
+
+
+_Value = TypeVar("_Value")
+
+
+def _remembered(most: int) -> Callable[[Callable[..., _Value]], Callable[..., _Value]]:
+    """A feed says the same ids and times over and over; each is read once.
+
+    What is long is not kept: it need not be short.
+    """
+
+    def over(read: Callable[..., _Value]) -> Callable[..., _Value]:
+        known = lru_cache(most)(read)
+
+        @wraps(read)
+        def found(text: str, **options: Any) -> _Value:
+            return known(text, **options) if len(text) <= _REMEMBERED_CHARACTERS else read(text, **options)
+
+        return found
+
+    return over
+
+
+def cut_ends(text: str) -> str:
+    """The text without blanks and invisible characters at its ends."""
+    if text.isascii():
+        return text.strip(" \t")
+    # Matched from the outside, the second time backwards: searching for the blanks before the end would take quadratic
+    # time.
+    for _ in range(2):
+        text = _END.sub("", text, count=1)[::-1]
+    return text
+
+
+def remove_invisible(text: str) -> str:
+    """The text without its invisible characters."""
+    return text if text.isascii() else _INVISIBLE.sub("", text)
+
+
+def show_invisible(text: str) -> str:
+    """The text for a message, with each invisible character as its number: `1001<U+200B>`."""
+    return text if text.isascii() else _INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+
+
+@_remembered(1 << 16)
+def store_id(text: str) -> str:
+    """The id without blanks and invisible characters at its ends: 1 to 200 characters, none of them invisible or a
+    control.
+    """
+    if not text.strip():
+        raise BadValue(ID_EMPTY)
+    cleaned = cut_ends(text)
+    if not cleaned:
+        raise BadValue(ID_EMPTY)
+    if len(cleaned) > MAX_ID_CHARACTERS:
+        raise BadValue(ID_LONG)
+    if not cleaned.isprintable() and any(unicodedata.category(c) == "Cc" for c in cleaned):
+        raise BadValue(ID_CONTROL)
+    invisible = None if cleaned.isascii() else _INVISIBLE.search(cleaned)
+    if invisible:
+        raise BadValue(ID_INVISIBLE.format(_character_name(invisible[0])))
+    if _SCIENTIFIC.fullmatch(cleaned):
+        raise BadValue(ID_SPREADSHEET)
+    if _ERROR_VALUE.fullmatch(cleaned) or (_LOCAL_ERROR_VALUE.fullmatch(cleaned) and cleaned.isupper()):
+        raise BadValue(ID_ERROR)
+    return cleaned
+
+
+def _character_name(character: str) -> str:
+    """Name and number: `ZERO WIDTH SPACE, U+200B`."""
+    return ", ".join(filter(None, (unicodedata.name(character, ""), f"U+{ord(character):04X}")))
+
+
+# How many microseconds the unit of a number since 1970 has, by the digits before its point: the ranges of the units do
+# not meet. The fewest digits are those of 1973.
+EPOCH_UNITS_US = {9: 1_000_000, 10: 1_000_000, 12: 1_000, 13: 1_000, 15: 1, 16: 1}
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:E[+-]?[0-9]+)?", re.IGNORECASE)
+_EPOCH_NUMBER = re.compile(r"([1-9][0-9]{8,15})(?:\.([0-9]+))?")
+
+
+def instant(text: str) -> int:
+    """Microseconds since 1970 UTC of a timestamp; digits beyond the sixth are cut, a missing zone means UTC."""
+    cleaned = text.strip()
+    match = _INSTANT.fullmatch(cleaned)
+    if match is None:
+        return _epoch_number(cleaned)
+    year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = match.groups()
+    if int(off_minutes or 0) > 59:
+        raise BadValue(INSTANT_RANGE)
+    micros = int((fraction or "0")[:6].ljust(6, "0"))
+    shift = timedelta(hours=int(off_hours or 0), minutes=int(off_minutes or 0)) * (-1 if sign == "-" else 1)
+    try:
+        moment = datetime(
+            int(year), int(month), int(day), int(hour), int(minute), int(second or 0), micros, timezone(shift)
+        )
+    except ValueError:
+        raise BadValue(INSTANT_RANGE) from None
+    microseconds = (moment - _EPOCH) // _MICROSECOND
+    if microseconds < 0:
+        raise BadValue(INSTANT_EARLY)
+    return microseconds
+
+
+def _epoch_number(text: str) -> int:
+    """Microseconds since 1970 of a number of seconds, milliseconds or microseconds since then."""
+    if not _NUMBER.fullmatch(text):
+        raise BadValue(INSTANT_FORM)
+    if text.startswith("-"):
+        raise BadValue(INSTANT_EARLY)
+    match = _EPOCH_NUMBER.fullmatch(text)
+    unit_us = EPOCH_UNITS_US.get(len(match[1])) if match else None
+    if match is None or unit_us is None:
+        raise BadValue(INSTANT_NUMBER)
+    fraction = (match[2] or "").ljust(6, "0")[: len(str(unit_us)) - 1]
+    return int(match[1]) * unit_us + int(fraction or "0")
+
+
+def status(text: str) -> bool:
+    """True for `active`, False for `inactive`, in any case."""
+    word = text.strip().lower()
+    if word not in ("active", "inactive"):
+        raise BadValue(STATUS)
+    return word == "active"
+
+
+class DaysOfWeek:
+    """Reads the days of one hours file, numbered 0 (Monday) to 6 or, with `iso`, 1 (Monday) to 7; remembers a 0 and a
+    7.
+
+    None for `iso` is 0 to 6 beyond doubt: nothing is concluded from the days that there are.
+    """
+
+    def __init__(self, iso: bool | None = False) -> None:
+        self._iso = iso
+        self._seen: set[str] = set()
+        self._any = False
+
+    def read(self, text: str) -> int:
+        """0 = Monday to 6 = Sunday."""
+        self.see(text)
+        cleaned = text.strip()
+        if len(cleaned) != 1 or cleaned not in ("1234567" if self._iso else "0123456"):
+            raise BadValue(DAY_ISO if self._iso else DAY)
+        self._any = True
+        return int(cleaned) - bool(self._iso)
+
+    def see(self, text: str) -> None:
+        """A day that stands in the file, also in a row that is rejected for another reason."""
+        self._seen |= {text.strip()} & {"0", "7"}
+
+    @property
+    def from_one(self) -> bool:
+        """Whether there is a 7 and no 0, so that the days are numbered in another way than was expected."""
+        return self._iso is False and self._seen == {"7"}
+
+    @property
+    def without_first(self) -> bool:
+        """Whether there are days, and none of them says that they are numbered from 0."""
+        return self._iso is False and self._any and "0" not in self._seen
+
+
+@_remembered(1 << 13)
+def time_of_day(text: str, *, end: bool = False) -> int:
+    """Seconds after midnight; fractions are ignored. `24:00` is allowed for an end only."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise BadValue(TIME)
+    hour, minute, second = (int(part or 0) for part in match.groups())
+    if minute > 59 or second > 59 or hour > 24 or (hour == 24 and (minute or second or not end)):
+        raise BadValue(TIME)
+    return hour * 3600 + minute * 60 + second
+
+
+def special_time(text: str, *, end: bool = False) -> int:
+    """The same; `model.CLOSED` where there is none."""
+    return time_of_day(text, end=end) if text.strip() else CLOSED
+
+
+def local_date(text: str) -> int:
+    """A local date in days since 1970-01-01."""
+    return _days(text, DATE)
+
+
+def valid_from(text: str) -> int:
+    """The same; `model.UNDATED` where there is none."""
+    return _days(text, VALID_FROM) if text.strip() else UNDATED
+
+
+def _days(text: str, reason: str) -> int:
+    cleaned = text.strip()
+    if not _DATE.fullmatch(cleaned):
+        raise BadValue(reason)
+    try:
+        return (date.fromisoformat(cleaned) - _EPOCH.date()).days
+    except ValueError:
+        raise BadValue(reason) from None
+
+
+def time_zone(text: str) -> str:
+    """The name of an IANA zone that exists, in the spelling that exists."""
+    cleaned = cut_ends(text)
+    name = zonedata.find(cleaned)
+    if name is None:
+        windows = zonedata.of_windows(cleaned)
+        raise BadValue(ZONE if windows is None else ZONE_WINDOWS.format(windows))
+    return name
+
+
+@_remembered(1 << 16)
+def name(text: str) -> str:
+    """A store's name or group with blanks at its ends cut; empty for none."""
+    cleaned = text.strip()
+    if len(cleaned) > MAX_NAME_CHARACTERS:
+        raise BadValue(NAME_LONG)
+    if not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text.strip(" \t")):
+        raise BadValue(NAME_CONTROL)
+    return cleaned

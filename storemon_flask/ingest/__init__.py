@@ -1,1 +1,0 @@
-"""Text becomes columns, and what cannot becomes rejects with a line number and a reason. One set of validators."""

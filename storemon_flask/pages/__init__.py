@@ -1,0 +1,12 @@
+"""Pages for people: HTML made by the server from what the API's services say. Reading them needs no script."""
+
+from flask import Flask
+
+
+def register(app: Flask) -> None:
+    """The app with its pages, and its templates with the words they use."""
+    from storemon_flask.pages import data, now, reports, store, words
+
+    words.register(app)
+    for topic in (now, store, reports, data):
+        app.register_blueprint(topic.blueprint)

@@ -1,0 +1,80 @@
+"""`/data`: put files in, see what became of their rows, how much there is and how fresh it is."""
+
+import logging
+import time
+from typing import Final
+
+from flask import Blueprint, make_response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from storemon_flask.api import feeds
+from storemon_flask.clock import duration_text
+from storemon_flask.errors import Busy, StoremonError, Unprocessable
+from storemon_flask.stores import catalogue, data_page
+from storemon_flask.web import contract
+from storemon_flask.web.app import runner
+
+blueprint = Blueprint("data_pages", __name__)
+
+log = logging.getLogger("storemon.web")
+
+_PER_PAGE: Final = 25
+_REJECTS: Final = 50
+
+
+@blueprint.get("/data")
+def data() -> ResponseReturnValue:
+    """The page: a place to drop files, what there is of each feed, and what was loaded before."""
+    return _data()
+
+
+@contract.page(blueprint, "POST", "/data", scope="write")
+def upload() -> ResponseReturnValue:
+    """Load the files of the form; the browser is sent to what became of them. What is wrong is said on the page."""
+    try:
+        if not any(name for name, _ in feeds.uploaded(("days",))):
+            raise Unprocessable("no file was chosen; choose CSV files, gzipped ones or zips of them, then load them")
+        days = request.form.get("days", "0-6")
+        if days not in feeds.DAYS:
+            raise Unprocessable(f"days is {days[:100]!r}; it must be {' or '.join(feeds.DAYS)}")
+        result = feeds.load_uploaded(int(request.args.get("atomic") == "1"), days, ("days",))
+    except StoremonError as error:
+        if error.status >= 500 and not isinstance(error, Busy):
+            log.error("%s %s: %s", request.method, request.path, error.message)
+        answer = make_response(_data(error.message, error.status))
+        if isinstance(error, Busy):
+            answer.headers["Retry-After"] = str(error.retry_after_s)
+        return answer
+    if not result.load:
+        # None was a feed, and there is no database to remember that in.
+        return _data("; ".join(f"{summary.file}: {summary.error}" for summary in result.files[:10]), 422)
+    return redirect(url_for("data_pages.load", load=result.load), 303)
+
+
+def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
+    found = runner()
+    before = request.args.get("before", type=int) if request.method == "GET" else None
+    loads = catalogue.newest_loads(found.database, before if before and 0 < before < 1 << 63 else None, _PER_PAGE + 1)
+    now_us = time.time_ns() // 1000
+    fresh = data_page.freshness(found.database, found.settings.rules.latest_us(now_us))
+    page = render_template(
+        "data.html",
+        error=error,
+        fresh=fresh,
+        age=None if fresh.newest_poll_us is None else duration_text(now_us - fresh.newest_poll_us),
+        loads=loads[:_PER_PAGE],
+        before=before,
+        older=loads[_PER_PAGE - 1].id if len(loads) > _PER_PAGE else None,
+        most_mb=found.settings.max_body_mb,
+    )
+    return page, status
+
+
+@blueprint.get("/data/loads/<int:load>")
+def load(load: int) -> ResponseReturnValue:
+    """One load: its files, what became of their rows, and the first that could not be used."""
+    database = runner().database
+    row = catalogue.one_load(database, load)
+    return render_template(
+        "load.html", load=row, rejects=data_page.first_rejects(database, load, _REJECTS), most_rejects=_REJECTS
+    )

@@ -1,0 +1,232 @@
+"""`/reports`: ask for a report, watch it come, look at its table, hand it over."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from markupsafe import escape
+from werkzeug.datastructures import MultiDict
+
+from storemon_flask import clock, zonedata
+from storemon_flask.api import bodies
+from storemon_flask.api.reports import compare
+from storemon_flask.clock import duration_text
+from storemon_flask.errors import BadRequest, Busy, StoremonError
+from storemon_flask.pages import errors, report_form, report_wrong, words
+from storemon_flask.reports import report_store, report_text, report_words, shapes
+from storemon_flask.reports import table as report_rows
+from storemon_flask.reports.report_store import ReportRow
+from storemon_flask.reports.table import View
+from storemon_flask.stores import data_page, detail, store_names
+from storemon_flask.web import contract
+from storemon_flask.web.app import runner
+
+blueprint = Blueprint("report_pages", __name__)
+
+_PER_PAGE: Final = 30
+_LIMITS: Final = [25, 50, 100, 250, 500]
+# Columns of texts that people look for something in, where a report has them.
+_SEARCHED: Final = ("store_id", "name", "group", "status_now", "period", "timezone")
+_CHANGES: Final = 200
+# So many of the newest reports are offered to hold one against.
+_OTHERS: Final = 40
+# Farther on than any report is long.
+_MOST_PAGES: Final = 10**9
+
+
+@blueprint.get("/reports")
+def reports() -> ResponseReturnValue:
+    """The page: a form that asks for one, and those that were asked for."""
+    again = request.args.get("again")
+    form = report_form.typed(report_store.get(runner().database, again)) if again else MultiDict()
+    return _reports(form)
+
+
+@blueprint.post("/reports")
+def ask() -> ResponseReturnValue:
+    """Ask for a report; the browser is sent to its page. What is wrong is said at the form, with what was typed."""
+    form = request.form
+    try:
+        report_id = runner().submit(bodies.asked(bodies.checked(bodies.TriggerSchema(), report_form.body(form))))
+    except StoremonError as error:
+        return _reports(form, error)
+    return redirect(url_for("report_pages.report", report_id=report_id), 303)
+
+
+def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) -> ResponseReturnValue:
+    found = runner()
+    before = None if error else _before(request.args.get("before"))
+    rows = report_store.newest(found.database, before, _PER_PAGE + 1)
+    older = f"{rows[_PER_PAGE - 1].requested_us}.{rows[_PER_PAGE - 1].id}" if len(rows) > _PER_PAGE else None
+    wrong = report_wrong.told(form, error) if error else []
+    page = render_template(
+        "reports.html",
+        form=form,
+        error=error,
+        wrong={one.field: one for one in wrong},
+        choices={"windows": tuple(shapes.LAST), "by": shapes.BY, "methods": shapes.METHODS},
+        room=report_form.room(form),
+        places=data_page.places(found.database, found.settings.default_timezone, _latest_us()),
+        rows=rows[:_PER_PAGE],
+        asked=report_words.asked,
+        before=before,
+        older=older,
+    )
+    later = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Busy) else {}
+    return page, error.status if error else 200, later
+
+
+def _before(text: str | None) -> tuple[int, str] | None:
+    if not text:
+        return None
+    at, _, report_id = text.partition(".")
+    if not (at.isascii() and at.isdigit() and len(at) < 19):
+        raise BadRequest(
+            "the address names no page of reports; go back to /reports", people="the address names no page of reports"
+        )
+    return int(at), report_id
+
+
+@blueprint.get("/reports/<string:report_id>")
+def report(report_id: str) -> ResponseReturnValue:
+    """One report: how far it is, why it failed, or its table."""
+    found = runner()
+    row = report_store.get(found.database, report_id)
+    view, table = _view(), None
+    named: dict[str, tuple[str, str]] = {}
+    if row.state == "complete":
+        file = report_store.file_of(row, found.settings.reports_dir)
+        # Where the report knows stores by their ids alone, the page says what they are called now.
+        nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
+        also = store_names.matching(found.database, view.text) if nameless and view.text else frozenset()
+        table = report_rows.page(file, row.altered, report_words.windows(row), view, also, _link_bytes(row))
+        if nameless:
+            named = store_names.of(found.database, table.ids)
+    names = [column.name for column in table.columns] if table else []
+    return render_template(
+        "report.html",
+        row=row,
+        asked=report_words.asked,
+        table=table,
+        view=view,
+        limits=sorted({table.limit, *(one for one in _LIMITS if one <= table.most)}) if table else [],
+        pages=max(1, -(-table.found // table.limit)) if table else 1,
+        sortable=table is not None and table.found <= report_rows.MOST_SORTED,
+        names=names,
+        named=named,
+        searched=_searched(table, named) if table else [],
+        late=_late(row, data_page.newest_poll(found.database, max(row.as_of_us, _latest_us()))),
+        # Whether it has uptimes, and nothing that says how much is unknown.
+        silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
+        store_link=lambda cells: _store_link(row)(dict(zip(names, cells, strict=True))),
+        moment=_moment,
+        others=[other for other in report_store.newest(found.database, None, _OTHERS) if _comparable(other, row)],
+    )
+
+
+@contract.page(blueprint, "POST", "/reports/<string:report_id>/delete", scope="write")
+def delete(report_id: str) -> ResponseReturnValue:
+    """Delete a report, or cancel one that is on its way; the browser is sent back to the list."""
+    runner().delete(report_id)
+    return redirect(url_for("report_pages.reports"), 303)
+
+
+@blueprint.get("/reports/<string:report_id>/changes")
+def changes(report_id: str) -> ResponseReturnValue:
+    """What changed since another report, the largest change first."""
+    found = runner()
+    against = request.args.get("against", "")
+    row, address = report_store.get(found.database, report_id), url_for("report_pages.report", report_id=report_id)
+    if not against:
+        # The other one is chosen on the report's page.
+        return redirect(address)
+    errors.lead_back(address, "The report")
+    other = report_store.get(found.database, against)
+    compared = compare(other.id, row.id, _CHANGES)
+    return render_template(
+        "changes.html", row=row, other=other, asked=report_words.asked, total=compared.total,
+        changes=compared.changes, store_link=_store_link(row), column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
+    )  # fmt: skip
+
+
+def _searched(table: report_rows.Page, named: dict[str, tuple[str, str]]) -> list[str]:
+    """What the filter looks into, in words."""
+    words = [column.words for column in table.columns if column.name in _SEARCHED]
+    also = [word for place, word in enumerate(("name", "group")) if any(one[place] for one in named.values())]
+    return words[:1] + [word for word in also if word not in words] + words[1:]
+
+
+def _latest_us() -> int:
+    """The latest instant of a poll that is not in the future."""
+    return runner().settings.rules.latest_us(time.time_ns() // 1000)
+
+
+def _late(row: ReportRow, newest_us: int | None) -> tuple[str, int] | None:
+    """How much the as-of lies after the newest poll, and the instant of that; None when it does not."""
+    if newest_us is None or row.as_of_us <= newest_us:
+        return None
+    return duration_text(row.as_of_us - newest_us), newest_us
+
+
+def _moment(cell: str, zone: str) -> str | None:
+    """The wall clock of a zone at the instant in a cell; None when it is no instant or the zone is not known."""
+    if not cell.endswith("Z") or zone not in zonedata.names():
+        return None
+    try:
+        return words.local_text(clock.read(cell), zone)
+    except ValueError:
+        return None
+
+
+def _store_link(row: ReportRow) -> Callable[[Mapping[str, str]], str]:
+    """The address of the page of a store that says what the report says of it: of a row of cells by column name."""
+    asked = row.shape or {}
+    query: dict[str, Any] = {"as_of": report_text.instant_text(row.as_of_us).replace(".000000Z", "Z")}
+    if asked.get("method") not in (None, "nearest"):
+        query["method"] = asked["method"]
+    windows = asked.get("windows") or []
+    if asked.get("kind") != "outages" and any(window not in detail.WINDOWS for window in windows):
+        query["window"] = [shapes.text_of_window(window) for window in windows]
+
+    def link(cells: Mapping[str, str]) -> str:
+        also: dict[str, Any] = {}
+        if asked.get("by") and cells.get("period_start"):
+            also = {"by": asked["by"], "window": f"{cells['period_start']}..{cells['period_end']}"}
+        elif asked.get("kind") == "outages" and cells.get("start"):
+            also = {"until": _day_of_outage(cells)}
+        return url_for("store.store", store_id=cells["store_id"], **{**query, **also})
+
+    return link
+
+
+def _link_bytes(row: ReportRow) -> int:
+    """About how many bytes the windows take in a link to a store."""
+    end = report_text.instant_text(row.as_of_us)
+    link = str(escape(_store_link(row)({"store_id": "", "period_start": end, "period_end": end})))
+    return sum(len(part) for part in link.split("&amp;")[1:])
+
+
+def _day_of_outage(cells: Mapping[str, str]) -> str:
+    """The local day on which an outage ended, or was going on: a store's page up to it lists the outage."""
+    zone = cells["timezone"] if cells["timezone"] in zonedata.names() else "Etc/UTC"
+    return f"{words.wall_clock(clock.read(cells['end']) - 1, zone):%Y-%m-%d}"
+
+
+def _comparable(other: ReportRow, row: ReportRow) -> bool:
+    return other.state == "complete" and other.id != row.id and (other.shape or {}) == (row.shape or {})
+
+
+def _view() -> View:
+    """What the address says of the table; what cannot be read there counts as not said."""
+    given = request.args
+    number, limit = (given.get(name, usual, type=int) for name, usual in (("page", 1), ("limit", 100)))
+    return View(
+        given.get("sort") or None,
+        given.get("order") == "desc",
+        given.get("q", "").strip()[:200],
+        min(max(number, 1), _MOST_PAGES),
+        min(max(limit, 1), report_rows.MOST_ROWS),
+    )

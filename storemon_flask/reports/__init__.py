@@ -1,0 +1,1 @@
+"""Reports: validated requests, the computation over all stores, the files, the queue and its worker."""

@@ -1,0 +1,355 @@
+"""A finished report to look at: its columns in words with their units, and a page of its rows, filtered and sorted."""
+
+import csv
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from storemon_flask import clock
+from storemon_flask.errors import Gone, Unprocessable
+from storemon_flask.model import HOUR_US, MINUTE_US
+from storemon_flask.reports import report_text, report_words
+from storemon_flask.reports.report_text import Altered
+
+# Longer reports are shown in their own order: to sort one takes memory for each of its rows.
+MOST_SORTED: Final = 200_000
+# Wider ones are cut: nobody reads a row of four hundred cells, and a page of them is too large to send.
+MOST_COLUMNS: Final = 48
+# What a page holds, so that it stays small however wide the report is: cells, and bytes as rows of each kind have them.
+_MOST_CELLS: Final = 3_600
+_MOST_BYTES: Final = 115_000
+_ID_BYTES, _TEXT_BYTES, _NUMBER_BYTES = 300, 80, 18
+MOST_ROWS: Final = 500
+_NOTHING: Final = ("", "0.00")
+_FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
+_MEASURES: Final = (
+    "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime", "unknown", "business", "measured",
+)  # fmt: skip
+_EXTRA: Final = (
+    "business", "measured", "uptime_low", "uptime_high", "polls", "last_poll", "timezone",
+    "start_earliest", "start_latest", "end_earliest", "end_latest",
+)  # fmt: skip
+_WORDS: Final = {
+    "store_id": "store", "status_now": "status", "timezone": "time zone", "last_poll_utc": "newest poll",
+    "polls_last_week": "polls last week", "down_minutes": "down",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column by its name in the CSV: in words, its unit (empty if it has none), the measure it is of, and what
+    its name says after that."""
+
+    name: str
+    words: str
+    unit: str
+    numeric: bool
+    measure: str = ""
+    suffix: str = ""
+
+    @property
+    def extra(self) -> bool:
+        """Whether it says how sure another column is, or where that comes from: what a sheet of paper has no room for."""
+        return self.measure in _EXTRA or self.name.startswith(_EXTRA)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a report is looked at. `sort` is a column; None is the order of the report. `text` is searched in its texts;
+    `number` is the page, from 1."""
+
+    sort: str | None = None
+    descending: bool = False
+    text: str = ""
+    number: int = 1
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of rows, cells as in the CSV but ids and names as they are. `found` rows fit the filter, of `total`."""
+
+    columns: list[Column]
+    rows: list[list[str]]
+    # What each cell says, beside it.
+    tones: list[list[str]]
+    # Beside percentages that know little: of how much they are.
+    known: list[list[str]]
+    total: int
+    found: int
+    # Columns that are not shown though they say something; they are in the CSV.
+    hidden: int
+    # Rows a page: fewer than asked where the report is wide. `first` of this page, from 0.
+    limit: int
+    first: int
+    # The most that a page of it holds.
+    most: int
+
+    @property
+    def ids(self) -> list[str]:
+        """The stores of the rows, each once."""
+        place = next((place for place, column in enumerate(self.columns) if column.name == "store_id"), None)
+        return [] if place is None else list(dict.fromkeys(cells[place] for cells in self.rows if cells[place]))
+
+    @property
+    def measures(self) -> set[str]:
+        """What the columns shown are measures of."""
+        return {column.measure for column in self.columns if column.measure}
+
+
+def page(
+    file: Path,
+    altered: Altered,
+    windows: Mapping[str, int],
+    view: View,
+    also: Collection[str] = frozenset(),
+    link_bytes: int = 0,
+) -> Page:
+    """The rows asked for, read from the report's CSV; `windows` are the names of its windows, with their lengths in
+    microseconds (0 where that differs from store to store). Rows of the stores `also` fit the filter in any case.
+    `link_bytes` is how much longer than usual the address of a store is that each row has.
+
+    `Unprocessable` for a column that it does not have and for sorting one that is too long, `Gone` when the file went.
+    """
+    header = _header(file)
+    columns = [column(name, tuple(windows)) for name in header]
+    names = {place for place, name in enumerate(header) if name in ("name", "group")}
+    said: set[int] = set()
+    store = header.index("store_id") if "store_id" in header else 0
+    texts = [place for place, column in enumerate(columns) if not column.numeric]
+    most = _most_rows(columns, link_bytes)
+    limit = max(1, min(view.limit, most))
+    first = (view.number - 1) * limit
+    by = None if view.sort is None else _place(columns, view.sort)
+    wanted = view.text.casefold()
+    keys: list[_SortKey] = []
+    little = None if by is None else _little(columns, by)
+    kept: list[list[str]] = []
+    total = found = 0
+    for row, cells in enumerate(_rows(file, altered, header)):
+        total += 1
+        # Totals are of no store: their group is what they are of, even when that is none.
+        if len(said) < len(names):
+            said |= {place for place in names if cells[place] or not cells[0]}
+        if wanted and cells[store] not in also and not any(wanted in cells[place].casefold() for place in texts):
+            continue
+        found += 1
+        if by is None:
+            if first < found <= first + limit:
+                kept.append(cells)
+        else:
+            if len(keys) == MOST_SORTED:
+                raise Unprocessable(
+                    f"more than {MOST_SORTED:,} rows are not sorted here; filter them first, or sort the CSV",
+                    errors={"sort": ["too many rows"]},
+                )
+            keys.append((_key(cells[by], columns[by].numeric), little is not None and little(cells), row))
+    if by is not None:
+        numbers = _in_order(keys, view.descending)[first : first + limit]
+        kept = _picked(_rows(file, altered, header), numbers)
+    order = _shown(columns, names - said)
+    shown = [columns[place] for place in order]
+    named = [dict(zip(header, cells, strict=False)) for cells in kept]
+    tones = [[tone(column, cells, windows) for column in shown] for cells in named]
+    known = [[known_note(column, cells) for column in shown] for cells in named]
+    rows = [[cells[place] for place in order] for cells in kept]
+    return Page(
+        shown, rows, tones, known, total, found, len(columns) - len(names - said) - len(shown), limit, first, most
+    )
+
+
+def _most_rows(columns: Sequence[Column], link_bytes: int) -> int:
+    shown = columns[:MOST_COLUMNS]
+    row = _ID_BYTES + link_bytes + sum(_NUMBER_BYTES if column.numeric else _TEXT_BYTES for column in shown[1:])
+    return max(1, min(MOST_ROWS, _MOST_CELLS // max(len(shown), 1), _MOST_BYTES // row))
+
+
+def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -> str:
+    """What a cell says of its row (by column name): `down`, `unknown`, `up`, `little`, or nothing.
+
+    `little` is a percentage that knows little (`known_note`), whatever it is. `up` needs a proof that nothing is
+    unknown: a column that says so, or uptime as long as the window or period is (`windows` as of `page`). That a report
+    has no column of unknown time proves nothing.
+    """
+    value = cells[column.name]
+    some = value not in _NOTHING
+    if column.measure == "downtime" or column.name == "down_minutes":
+        return "down" if some else ""
+    if column.measure == "unknown":
+        return "unknown" if some else ""
+    if column.measure not in ("uptime", "uptime_percent"):
+        return ""
+    suffixes = _suffixes(column)
+
+    def amount(measure: str) -> bool:
+        return any(cells.get(measure + suffix, "") not in _NOTHING for suffix in suffixes)
+
+    if column.measure == "uptime":
+        return "up" if some and not amount("downtime") and _known(column, cells, suffixes, windows) else ""
+    if not value:
+        return "unknown" if amount("unknown") else ""
+    if known_note(column, cells):
+        return "little"
+    # Of a large fleet, 100.00 is a rounded figure.
+    if value != "100.00" or amount("downtime"):
+        return "down"
+    return "up" if _known(column, cells, suffixes, windows) else ""
+
+
+def _suffixes(column: Column) -> tuple[str, ...]:
+    """How the names of the amounts end that belong to a column: a percentage of a period stands beside hours or
+    minutes, that of a window beside amounts of the same window."""
+    return (column.suffix,) if column.suffix else ("_hours", "_minutes")
+
+
+def known_note(column: Column, cells: Mapping[str, str]) -> str:
+    """Of how much a percentage is, where that is little; nothing for other cells and where the report does not say."""
+    if column.measure != "uptime_percent" or not cells[column.name]:
+        return ""
+    for suffix in _suffixes(column):
+        unknown, business = (_hundredths(cells.get(f"{measure}{suffix}", "")) for measure in ("unknown", "business"))
+        if unknown is not None and business is not None:
+            minutes = suffix in ("_minutes", "_last_hour")
+            return report_text.known_text(unknown, business, "min" if minutes else "h")
+    return ""
+
+
+def _little(columns: Sequence[Column], by: int) -> Callable[[Sequence[str]], bool] | None:
+    """Which rows have a percentage in that column that knows little; None for a column of no percentages."""
+    names = {column.name: place for place, column in enumerate(columns)}
+    pairs = [(names.get(f"unknown{suffix}"), names.get(f"business{suffix}")) for suffix in _suffixes(columns[by])]
+    both = next((pair for pair in pairs if None not in pair), None)
+    if columns[by].measure != "uptime_percent" or both is None:
+        return None
+
+    def little(cells: Sequence[str]) -> bool:
+        unknown, business = (_hundredths(cells[place]) for place in both if place is not None)
+        return unknown is not None and business is not None and report_text.knows_little(unknown, business)
+
+    return little
+
+
+def _hundredths(cell: str) -> int | None:
+    """A cell of two decimals as an integer; None when it is none."""
+    value = _key(cell, True)
+    return int(value * 100) if isinstance(value, Decimal) and value.is_finite() else None
+
+
+def _known(column: Column, cells: Mapping[str, str], suffixes: Sequence[str], windows: Mapping[str, int]) -> bool:
+    """Whether it is said that none of the row's time is unknown, or follows from its uptime."""
+    said = [cells[f"unknown{suffix}"] for suffix in suffixes if f"unknown{suffix}" in cells]
+    if said:
+        return said == ["0.00"]
+    # A sum over several stores may be as long as the window though most of it is unknown.
+    if column.measure != "uptime" or cells.get("kind", "store") != "store":
+        return False
+    unit_us = MINUTE_US if column.unit == "min" else HOUR_US
+    length_us = _period_us(cells) or windows.get(column.suffix[1:], 0)
+    uptime = _key(cells[column.name], True)
+    return length_us > 0 and isinstance(uptime, Decimal) and uptime * unit_us == length_us
+
+
+def _period_us(cells: Mapping[str, str]) -> int:
+    """How long the row's period is; 0 when it has none."""
+    try:
+        return clock.read(cells["period_end"]) - clock.read(cells["period_start"])
+    except (KeyError, ValueError):
+        return 0
+
+
+def column(name: str, windows: Sequence[str]) -> Column:
+    """What a column is, by its name in the CSV and the names of the report's windows."""
+    # A header that a spreadsheet would run begins with a `'`, but none of a measure's does.
+    for measure in _MEASURES:
+        suffix = name[len(measure) :]
+        if not name.startswith(measure) or not (suffix in ("", "_hours", "_minutes") or suffix[1:] in windows):
+            continue
+        minutes = suffix == "_minutes" or suffix == "_last_hour"
+        unit = "%" if measure == "uptime_percent" else "min" if minutes else "h"
+        words = measure.removesuffix("_percent").replace("_", " ")
+        window = "" if suffix in ("", "_hours", "_minutes") else report_words.window_words(suffix[1:])
+        return Column(name, f"{words} {window}".strip(), unit, True, measure, suffix)
+    words = _WORDS.get(name, name.replace("_", " "))
+    return Column(name, words, "min" if name == "down_minutes" else "", report_text.is_number(name))
+
+
+def _shown(columns: Sequence[Column], empty: Set[int]) -> list[int]:
+    """Places of the columns to show: what a person knows a store by comes first, wherever the CSV has it.
+
+    Names and groups that no store has (their places are `empty`) are left out.
+    """
+    names = [column.name for column in columns]
+    first = [names.index(name) for name in _FIRST if name in names]
+    order = first + [place for place in range(len(columns)) if place not in first]
+    return [place for place in order if place not in empty][:MOST_COLUMNS]
+
+
+def _place(columns: Sequence[Column], name: str) -> int:
+    for place, column in enumerate(columns):
+        if column.name == name:
+            return place
+    raise Unprocessable(
+        f"the report has no column {name[:100]!r}; sort by one that it has", errors={"sort": ["no such column"]}
+    )
+
+
+def _key(cell: str, numeric: bool) -> str | Decimal | None:
+    if not numeric:
+        return cell.casefold() or None
+    try:
+        return Decimal(cell)
+    except InvalidOperation:
+        return None
+
+
+# What a row is sorted by, whether that is a percentage which knows little, and the row's number.
+_SortKey = tuple[str | Decimal | None, bool, int]
+
+
+def _in_order(keys: list[_SortKey], descending: bool) -> list[int]:
+    """Row numbers in the order of their keys, equal ones as in the report; whichever way, percentages that know little
+    come after those that know enough, and rows without a key last."""
+    present = [key for key in keys if key[0] is not None]
+    present.sort(key=lambda key: key[0], reverse=descending)  # type: ignore[arg-type,return-value]
+    present.sort(key=lambda key: key[1])
+    return [row for _, _, row in present] + [row for value, _, row in keys if value is None]
+
+
+def _picked(rows: Iterator[list[str]], numbers: Sequence[int]) -> list[list[str]]:
+    wanted = set(numbers)
+    found = {
+        number: cells for number, cells in enumerate(islice(rows, max(wanted, default=-1) + 1)) if number in wanted
+    }
+    return [found[number] for number in numbers if number in found]
+
+
+def _rows(file: Path, altered: Altered, header: Sequence[str]) -> Iterator[list[str]]:
+    """The rows below the header as lists as long as it, ids and names as they are; `Gone` without the file."""
+    true = {header.index(name): texts for name, texts in altered.items() if name in header}
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = csv.reader(stream)
+            next(rows, None)
+            for number, cells in enumerate(rows):
+                cells += [""] * (len(header) - len(cells))
+                for place, texts in true.items():
+                    cells[place] = texts.get(number, cells[place])
+                yield cells
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(file, error) from None
+
+
+def _header(file: Path) -> list[str]:
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            return next(csv.reader(stream), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> Gone:
+    what = f"the report's file {file.name} cannot be read ({error})"
+    return Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report")

@@ -1,0 +1,107 @@
+"""A finished report as an Excel workbook: ids stay text, numbers are numbers, and a second sheet says how it was made."""
+
+import csv
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, Final
+
+from storemon_flask.database import temporary
+from storemon_flask.errors import Unprocessable
+from storemon_flask.reports import report_text
+from storemon_flask.reports.report_text import Altered
+
+MIME: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+# Folders in the reports folder, each while a workbook is made; one that a kill left behind goes at the next start.
+FOLDERS: Final = ".workbook_"
+_MOST_ROWS: Final = 1 << 20
+# Larger ones are on the disk while they are sent: each connection may hold one.
+_IN_MEMORY: Final = 256 << 10
+
+
+def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
+    """The workbook of a report's CSV, of that many rows, in a temporary file, at its start; row by row, so that it does
+    not grow in memory.
+
+    `Unprocessable` when the report has more rows than a sheet can; `FileNotFoundError` when its file is not there;
+    `NoTemporaryRoom` when there is none for it, neither beside the report nor in the folder for temporary files.
+    """
+    if rows >= _MOST_ROWS:
+        raise Unprocessable(f"a sheet has at most {_MOST_ROWS:,} rows, and this report has more; fetch it as CSV")
+    from xlsxwriter.exceptions import XlsxFileError  # type: ignore[import-untyped]
+
+    with report.open(encoding="utf-8", newline="") as lines:
+        try:
+            return _made(lines, altered, method, report.parent)
+        except (OSError, XlsxFileError):
+            # That disk is full, or cannot be written; what is on it is handed out nevertheless.
+            lines.seek(0)
+        try:
+            return _made(lines, altered, method, temporary.folder())
+        except (OSError, XlsxFileError) as error:
+            # xlsxwriter wraps what it meets while it puts the archive together.
+            why = error if isinstance(error, OSError) else error.args[0]
+            if not temporary.is_full(why):
+                raise
+            raise temporary.no_room(why, "no workbook can be made") from error
+
+
+def _made(lines: Iterator[str], altered: Altered, method: dict[str, Any], place: Path) -> IO[bytes]:
+    with tempfile.TemporaryDirectory(prefix=FOLDERS, dir=place, ignore_cleanup_errors=True) as folder:
+        # Open for as long as the answer is sent, and without a name: no kill leaves it behind.
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(place))  # noqa: SIM115
+        try:
+            _write(file, lines, altered, method, folder)
+        except BaseException as error:
+            # The archive that xlsxwriter had begun writes its end when nobody holds it any more: before the file is
+            # closed.
+            for one in (error, error.__context__):
+                traceback.clear_frames(one.__traceback__ if one else None)
+            file.close()
+            raise
+    file.seek(0)
+    return file
+
+
+def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], folder: str) -> None:
+    """The workbook into `file`; its sheets have files with names in `folder` until it is whole."""
+    import xlsxwriter  # type: ignore[import-untyped]
+
+    book = xlsxwriter.Workbook(
+        file,
+        {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": folder},
+    )
+    try:
+        bold, figure = book.add_format({"bold": True}), book.add_format({"num_format": "0.00"})
+        sheet = book.add_worksheet("report")
+        first = next(lines)
+        header = next(csv.reader([first]))
+        sheet.freeze_panes(1, 1)
+        for column, name in enumerate(header):
+            sheet.set_column(column, column, 38 if name == "store_id" else max(12, len(name) + 2))
+            sheet.write_string(0, column, name, bold)
+        numeric = [report_text.is_number(name) for name in header]
+        for row, found in enumerate(report_text.text_rows(chain([first], lines), altered), start=1):
+            for column, value in enumerate(found.values()):
+                if numeric[column] and value:
+                    sheet.write_number(row, column, float(value), figure)
+                elif value:
+                    sheet.write_string(row, column, value)
+        about = book.add_worksheet("method")
+        about.set_column(0, 1, 30)
+        for row, (name, value) in enumerate(method.items()):
+            about.write_string(row, 0, name, bold)
+            about.write_string(row, 1, "" if value is None else _shown(value))
+        book.close()
+    except BaseException:
+        for sheet in book.worksheets():
+            with suppress(OSError):
+                sheet.row_data_fh.close()
+        raise
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

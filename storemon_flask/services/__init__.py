@@ -1,1 +1,0 @@
-"""Where ingest, storage and core meet, once for every door (command line, HTTP)."""

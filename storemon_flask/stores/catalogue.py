@@ -1,0 +1,184 @@
+"""What there is: the database, its sizes and counts, the rejects, the versions."""
+
+import csv
+import io
+import platform
+import sqlite3
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from pathlib import Path
+
+from storemon_flask import zonedata
+from storemon_flask.database import loads, polls, prune, reports, stores
+from storemon_flask.database.db import Database as Database
+from storemon_flask.database.loads import LoadRow as LoadRow
+from storemon_flask.database.loads import LoadSummary as LoadSummary
+from storemon_flask.database.newest import future_polls, newest_poll
+from storemon_flask.database.start_warnings import start_warnings
+from storemon_flask.errors import DatabaseError, NotFound
+from storemon_flask.model import FileSummary
+from storemon_flask.reports import report_text
+from storemon_flask.settings import KNOBS, Settings
+from storemon_flask.version import VERSION, build, single_file
+
+
+def database(settings: Settings) -> Database:
+    """The database of these settings; nothing is opened or made yet."""
+    return Database(settings.database)
+
+
+Reject = tuple[int, str, int, str, str]
+
+
+def rejects(database: Database, load: int | None, limit: int | None = None) -> Iterator[Reject]:
+    """(load, file, line, reason, text) of the kept rejects of one load (at most `limit` of them), or of all loads.
+
+    Each load is read in a transaction of its own: whoever takes the rows slowly holds none. `NotFound`, at once, names
+    a load that is not there.
+    """
+    if load is None:
+        with database.read():
+            # Whether it can be read at all is said before the first row.
+            pass
+        return _rejects_of_all(database)
+    with database.read() as connection:
+        if not loads.exists(connection, load):
+            raise NotFound(f"there is no load {load}; `storemon rejects` without --load lists those of every load")
+        return iter(loads.rejects(connection, load, limit))
+
+
+def _rejects_of_all(database: Database) -> Iterator[Reject]:
+    load: int | None = 0
+    while load is not None:
+        with database.read() as connection:
+            load = loads.next_number(connection, load)
+            rows = [] if load is None else loads.rejects(connection, load)
+        yield from rows
+
+
+def rejects_csv(database: Database, load: int | None) -> Generator[str, None, None]:
+    """The same as CSV, line by line, a header first. Errors as `rejects`, before the first line."""
+    rows = rejects(database, load)
+    line_of = io.StringIO(newline="")
+    writer = csv.writer(line_of, lineterminator="\n")
+    for row in chain([("load", "file", "line", "reason", "text")], rows):
+        writer.writerow([report_text.safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
+        yield line_of.getvalue()
+        line_of.seek(0)
+        line_of.truncate()
+
+
+def info(settings: Settings, database: Database) -> list[tuple[str, str]]:
+    """Names and values, in the order to be read. Works without a database and says so."""
+    rows = [
+        ("storemon", VERSION),
+        ("program", _program()),
+        ("python", f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}"),
+        (
+            "packages",
+            ", ".join(_package(name) for name in ("flask", "waitress", "pandas", "numpy", "sqlite-utils")),
+        ),
+        ("time zone data", f"tzdata {zonedata.version()}"),
+        ("home", str(settings.home)),
+        ("database", f"{settings.database}{_size(settings.database)}"),
+        ("reports", f"{settings.reports_dir}{_files(settings.reports_dir)}"),
+    ]
+    rows += _counts(database, settings.rules.latest_us(time.time_ns() // 1000))
+    rows += [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
+    return rows + [("warning", sentence) for sentence in start_warnings(settings, database)]
+
+
+def _program() -> str:
+    file = single_file()
+    if file is None:
+        return f"the Python package in {Path(__file__).resolve().parent.parent}"
+    # The folder it unpacks itself into holds no data and goes when the program ends.
+    return f"the single file {file} (build {build()}), unpacked in {Path(__file__).resolve().parent.parent.parent}"
+
+
+def _package(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"no {name}"
+
+
+def _counts(database: Database, latest_us: int) -> list[tuple[str, str]]:
+    try:
+        with database.read() as connection:
+            rows = stores.all_rows(connection)
+            newest = newest_poll(database, connection, latest_us)
+            future = future_polls(newest.ahead)
+            complete_from = stores.complete_from(connection)
+            number, rejected = loads.totals(connection)
+            states = reports.count_by_state(connection)
+            found = [
+                ("stores", f"{len(rows.ids):,}"),
+                ("polls", f"{polls.count(connection):,}"),
+                ("newest poll", "none" if newest.poll_us is None else report_text.instant_text(newest.poll_us)),
+                *([("future polls", future)] if future else []),
+                *([("polls pruned", prune.completeness(complete_from))] if complete_from is not None else []),
+                ("data version", str(stores.data_version(connection))),
+                ("loads", f"{number:,}, {rejected:,} rows rejected"),
+                ("reports", ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())) or "none"),
+            ]
+    except DatabaseError as error:
+        return [("data", error.message)]
+    return found
+
+
+def _value(settings: Settings, field: str) -> str:
+    value = getattr(settings, field)
+    if field.endswith("_us"):
+        minutes = value / 60_000_000
+        return f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"
+    return str(value)
+
+
+def _size(file: Path) -> str:
+    return f" ({file.stat().st_size / 1e6:,.1f} MB)" if file.is_file() else " (not there yet)"
+
+
+def _files(folder: Path) -> str:
+    sizes = []
+    for file in folder.glob("report_*.csv"):
+        # A server beside this may delete it meanwhile.
+        with suppress(FileNotFoundError):
+            sizes.append(file.stat().st_size)
+    return f" ({len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB)" if folder.is_dir() else " (not there yet)"
+
+
+def newest_loads(database: Database, before: int | None, limit: int) -> list[LoadSummary]:
+    """Up to `limit` loads, the newest first, older than the load `before` if that is given; none without a database."""
+    if not database.exists():
+        return []
+    with database.read() as connection:
+        return loads.newest(connection, before, limit)
+
+
+def files_of_loads(database: Database, numbers: list[int], most: int) -> dict[int, list[FileSummary]]:
+    """The first files of each of these loads, at most so many of each."""
+    with database.read() as connection:
+        return {number: loads.files(connection, number, most) for number in numbers}
+
+
+def one_load(database: Database, load: int) -> LoadRow:
+    """The load of that number; `NotFound` when there is none."""
+    found = None
+    if database.exists() and load < 1 << 63:
+        with database.read() as connection:
+            found = loads.find(connection, load)
+    if found is None:
+        raise no_load(load)
+    return found
+
+
+def no_load(load: int) -> NotFound:
+    """What is said over HTTP when there is no load of that number."""
+    return NotFound(
+        f"there is no load {load}; GET /api/v1/loads lists those there are",
+        people=f"there is no load {load}; perhaps the address is not whole",
+    )

@@ -1,0 +1,189 @@
+"""One store explained: local days with what is known of each, outages, and the numbers of a day, a week and thirty
+days.
+"""
+
+import sqlite3
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from storemon_flask.database import schedule, stores
+from storemon_flask.database.db import Database
+from storemon_flask.database.schedule import Schedule
+from storemon_flask.errors import Unprocessable
+from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Rules
+from storemon_flask.reports import shaped, shaped_text, shapes
+from storemon_flask.reports.shapes import Shape
+from storemon_flask.stores import live, store_list
+from storemon_flask.stores import timeline as timelines
+from storemon_flask.stores.store_list import StoreDetail
+from storemon_flask.stores.timeline import Slot, StoreTimeline
+from storemon_flask.uptime import calendar, periods, timeline
+from storemon_flask.uptime.zones import changes_of_year
+
+# All the windows that reports know by name, those of the classic report among them.
+WINDOWS: Final = tuple(shapes.LAST)
+MOST_DAYS: Final = 30
+# More periods are no table to read.
+_MOST_ROWS: Final = 100
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# In microseconds: `core.timeline.sums` of one store.
+Sums = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDay:
+    """A whole local day `[start_us, end_us)` of 23, 24 or 25 hours (or what a zone makes of it).
+
+    `local_us` is the wall clock at its start, `change_us` when its clocks are changed (-1: they are not); `sums` go up
+    to the as-of.
+    """
+
+    start_us: int
+    end_us: int
+    local_us: int
+    change_us: int
+    sums: Sums
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A row of a report about one store: the name of its window or period, the unit that its amounts are printed in,
+    and the amounts in microseconds (`core.periods.MEASURES`)."""
+
+    name: str
+    unit_us: int
+    sums: Sums
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a store's page is asked: so many local days up to `until` (None: the day of the as-of), an as-of (None: that
+    of live views), and the shape of a report whose numbers it shows (None: `WINDOWS`)."""
+
+    days: int
+    until: date | None
+    as_of_us: int | None
+    shape: Shape | None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What there is to say of a store: itself, its timeline on those days (oldest first), and numbers.
+
+    Numbers of windows up to the as-of (`last_week`) are those at `numbers_as_of_us`: the end of the days, or the as-of.
+    """
+
+    detail: StoreDetail
+    timeline: StoreTimeline
+    days: list[LocalDay]
+    numbers: list[Numbers]
+    numbers_as_of_us: int
+    # The last local day that could be shown.
+    newest: date
+
+
+def told_by(database: Database, now_us: int, rules: Rules, as_of_us: int | None) -> tuple[object, ...]:
+    """What the story of any store depends on besides what was asked: while this is equal, so is the story."""
+    with database.read() as connection:
+        return stores.data_version(connection), live.moment(database, connection, now_us, rules, as_of_us)
+
+
+def of(
+    database: Database,
+    store_id: str,
+    question: Question,
+    rules: Rules,
+    default_zone: str,
+    now_us: int,
+    slot: Slot = nullcontext,
+) -> Story:
+    """The story of a store. Days are those up to the day of the as-of, at most. `slot()` is entered when there are many
+    polls.
+
+    `NotFound` when there is no such store; `Unprocessable` for days before 1970, an as-of outside 1970 to 2200, a
+    window that ends after the as-of, and more periods than make a table.
+    """
+    with database.read() as connection:
+        detail = store_list.detail(database, store_id, rules, default_zone, now_us, question.as_of_us)
+        as_of_us, zone = detail.snapshot.moment.as_of_us, detail.zone
+        spans = _days(zone, question.days, question.until, as_of_us)
+        shown = timelines.of_store(
+            database, store_id, spans[0][0], spans[-1][1], rules, default_zone, now_us, question.as_of_us, None, slot
+        )  # fmt: skip
+        shape = question.shape or shapes.read({"windows": list(WINDOWS)})
+        assert shape is not None
+        numbers_as_of_us = min(as_of_us, spans[-1][1])
+        plan = schedule.of(database, connection, default_zone, [store_id], as_of_us)
+        numbers = _numbers(connection, plan, shape, as_of_us, numbers_as_of_us, rules)
+    days = [
+        LocalDay(start, end, local, _change(zone, start, end), _sums(shown, start, end)) for start, end, local in spans
+    ]
+    return Story(detail, shown, days, numbers, numbers_as_of_us, _date(_newest(zone, as_of_us)))
+
+
+def _numbers(
+    connection: sqlite3.Connection, plan: Schedule, shape: Shape, as_of_us: int, relative_us: int, rules: Rules
+) -> list[Numbers]:
+    """The rows of a report of that shape about the plan's only store: at `relative_us` for windows up to the as-of, at
+    the as-of for those from one instant to another."""
+    shapes.check_as_of(shape, as_of_us)
+    found: list[Numbers] = []
+    for window in shape.windows:
+        at_us = relative_us if window.length_us else as_of_us
+        alone = replace(shape, windows=(window,))
+        count = shaped.count(plan, alone, at_us)
+        if count > _MOST_ROWS:
+            raise Unprocessable(
+                f"the window has {count:,} periods by {shape.by}, and a page shows at most {_MOST_ROWS}; ask for longer ones",
+                errors={"by": ["too many periods"]},
+            )
+        rows, _ = shaped.compute(connection, plan, alone, at_us, replace(rules, method=shape.method), lambda part: None)
+        for row in range(len(rows["start_us"])):
+            name = window.name
+            if shape.by:
+                name = shaped_text.period_label(shape.by, int(rows["local_us"][row]), int(rows["offset_s"][row]))
+            sums = {measure: int(rows[measure][row]) for measure in periods.MEASURES}
+            found.append(Numbers(name, shaped_text.unit_us(shape, window), sums))
+    return found
+
+
+def _sums(found: StoreTimeline, first_us: int, last_us: int) -> Sums:
+    return {name: int(value[0]) for name, value in timeline.sums(found.stretches, first_us, last_us, 1).items()}
+
+
+def _days(zone: str, count: int, until: date | None, as_of_us: int) -> list[tuple[int, int, int]]:
+    """Start, end and wall clock at the start of the last `count` local days up to `until`, uncut."""
+    last_us = _newest(zone, as_of_us)
+    if until is not None:
+        last_us = min(last_us, (until - _EPOCH.date()).days * DAY_US)
+    if last_us < (count + 2) * DAY_US:
+        raise Unprocessable("the days must not lie before 1970-02-01", errors={"until": ["too early"]})
+    spans = calendar.spans(zone, "day", last_us - (count + 2) * DAY_US, last_us + 3 * DAY_US)
+    # A zone that skipped the day asked for has the one before.
+    rows = zip(spans.start_us.tolist(), spans.end_us.tolist(), spans.local_us.tolist(), strict=True)
+    found = [row for row in rows if row[2] // DAY_US <= last_us // DAY_US][-count:]
+    # Days of a store that moved far to the west are longer; a timeline is not.
+    return [row for row in found if found[-1][1] - row[0] <= timelines.MOST_US]
+
+
+def _newest(zone: str, as_of_us: int) -> int:
+    """The wall clock at which the local day of the as-of begins: the day that has the moment before it."""
+    return int(calendar.spans(zone, "day", as_of_us - HOUR_US, as_of_us).local_us[-1])
+
+
+def _change(zone: str, start_us: int, end_us: int) -> int:
+    for year in {_year(start_us), _year(end_us)}:
+        for second, _, _ in changes_of_year(zone, year):
+            if start_us < second * SECOND_US < end_us:
+                return second * SECOND_US
+    return -1
+
+
+def _year(instant_us: int) -> int:
+    return (_EPOCH + timedelta(microseconds=instant_us)).year
+
+
+def _date(local_us: int) -> date:
+    return (_EPOCH + timedelta(microseconds=local_us)).date()

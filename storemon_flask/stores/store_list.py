@@ -1,0 +1,222 @@
+"""Every store as it is now, for live views: a snapshot with all its columns, and pages of it."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from storemon_flask.clock import duration_text
+from storemon_flask.database import opening_hours, schedule, store_facts, stores
+from storemon_flask.database.db import Database
+from storemon_flask.database.newest import future_polls_of_store
+from storemon_flask.database.schedule import Schedule
+from storemon_flask.errors import NotFound
+from storemon_flask.feeds.values import show_invisible
+from storemon_flask.model import SECOND_US, Hours, Ints, Rules, SpecialHours
+from storemon_flask.reports import computing, long_runs
+from storemon_flask.reports.report_text import hundredths, instant_text, knows_little, percent_hundredths
+from storemon_flask.stores import live
+from storemon_flask.stores.live import Moment
+from storemon_flask.uptime.measures import LISTED_WINDOWS as LISTED_WINDOWS
+from storemon_flask.uptime.measures import Table, evidence_from
+from storemon_flask.uptime.status import STATUSES
+
+# Per window, in the unit of the window; the percentages need their own rules.
+_TIMES: Final = ("uptime", "downtime", "unknown", "business")
+PERCENTAGES: Final = ("uptime_percent", "uptime_percent_low", "uptime_percent_high")
+HUNDREDTHS: Final = tuple(
+    f"{name}_{window.name}" for window in LISTED_WINDOWS for name in (*PERCENTAGES, *_TIMES)
+)  # fmt: skip
+LITTLE_KNOWN: Final = tuple(f"little_known_{window.name}" for window in LISTED_WINDOWS)
+# What needs a person first: known to be off, then not known although open, then what may still come.
+STATUS_ORDER: Final = ("down", "stale", "waiting", "up", "closed", "no_data")
+_UNKNOWN_LAST: Final = 10_001
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Every store at one instant, in order of number.
+
+    `columns` holds integers: `status` (an index into `STATUSES`), `since` and `last_poll` (microseconds),
+    `since_or_earlier` (0 or 1), `HUNDREDTHS` (of hours, of percent), and per window `little_known` (0 or 1): whether
+    its percentages know little. -1 where there is nothing to say.
+    """
+
+    moment: Moment
+    made_us: int
+    data_version: int
+    ids: list[str]
+    names: list[str]
+    groups: list[str]
+    zones: list[str]
+    columns: dict[str, Ints]
+    # Made when first asked for: orders of the stores, stores as JSON.
+    kept: dict[object, object] = field(default_factory=dict)
+    # The same of what does not change from one snapshot to the next: texts in order, texts to search.
+    kept_of_texts: dict[object, object] = field(default_factory=dict)
+
+    def record(self, place: int) -> dict[str, object]:
+        """One store as it is told: names to values, instants as text, None where there is nothing to say."""
+        columns, since_us = self.columns, int(self.columns["since"][place])
+        return {
+            "store_id": self.ids[place],
+            "name": self.names[place] or None,
+            "group": self.groups[place] or None,
+            "timezone": self.zones[place],
+            "status": STATUSES[int(columns["status"][place])],
+            "status_text": self.status_text(place),
+            "since": _instant(since_us),
+            "since_or_earlier": bool(columns["since_or_earlier"][place]),
+            "for_seconds": None if since_us < 0 else (self.moment.as_of_us - since_us) // SECOND_US,
+            "last_poll": _instant(int(columns["last_poll"][place])),
+            **{name: _decimal(int(columns[name][place])) for name in HUNDREDTHS},
+            **{name: bool(columns[name][place]) for name in LITTLE_KNOWN},
+        }
+
+    def status_text(self, place: int) -> str:
+        """What a store is and for how long, in words: `down for 8 h 42 min`, `up for over 6 days`, `no poll for 39
+        days`.
+        """
+        status, length = STATUSES[int(self.columns["status"][place])], self.duration_text(place)
+        if status == "no_data":
+            return "never polled"
+        if status == "stale":
+            return f"no poll for {length}"
+        return f"{status} for {length}" if length else status
+
+    def duration_text(self, place: int) -> str:
+        """For how long a store has had its status; empty where that is not known."""
+        since_us = int(self.columns["since"][place])
+        if since_us < 0:
+            return ""
+        return duration_text(self.moment.as_of_us - since_us, at_least=bool(self.columns["since_or_earlier"][place]))
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDetail:
+    """One store: the snapshot of it alone, its zone or the history of it (`core.zones`), its first poll (-1: never
+    polled), weekly and special hours as written, polls up to the as-of."""
+
+    snapshot: Snapshot
+    zone: str
+    first_poll_us: int
+    hours: Hours
+    special: SpecialHours
+    polls: int
+
+
+def snapshot(
+    database: Database,
+    rules: Rules,
+    default_zone: str,
+    now_us: int,
+    store_ids: Sequence[str] | None = None,
+    as_of_us: int | None = None,
+) -> Snapshot:
+    """The stores (all of them, or those of the ids) as of now, or as of another instant, computed from the data of one
+    moment.
+    """
+    with database.read() as connection:
+        version = stores.data_version(connection)
+        moment = live.moment(database, connection, now_us, rules, as_of_us)
+        plan = schedule.of(database, connection, default_zone, store_ids, moment.as_of_us)
+        table = computing.table(connection, plan, moment.as_of_us, rules, "list")
+        _date_long_outages(connection, plan, table, moment.as_of_us, rules)
+    return Snapshot(
+        moment, now_us, version, plan.ids, plan.names, plan.groups, plan.zone_of_store, _columns(table), {}, plan.kept
+    )
+
+
+def detail(
+    database: Database, store_id: str, rules: Rules, default_zone: str, now_us: int, as_of_us: int | None = None
+) -> StoreDetail:
+    """One store as of now, or as of another instant, after which no poll exists; `NotFound` when there is none of that
+    id.
+    """
+    with database.read() as connection:
+        number, first_us, last_us = find(connection, store_id)
+        found = snapshot(database, rules, default_zone, now_us, [store_id], as_of_us)
+        if as_of_us is None and last_us > rules.latest_us(now_us):
+            found = replace(found, moment=replace(found.moment, future=future_polls_of_store(last_us)))
+        as_of_us = found.moment.as_of_us
+        first_us, last_us = (first_us if first_us <= as_of_us else -1), min(last_us, as_of_us)
+        plan = schedule.of(database, connection, default_zone, [store_id], as_of_us)
+        return StoreDetail(
+            found,
+            plan.zone_names[int(plan.parts[0].zone_of[0])],
+            first_us,
+            opening_hours.hours(connection, number, number),
+            opening_hours.special_hours(connection, number, number),
+            store_facts.poll_count(connection, number, first_us, last_us) if first_us >= 0 else 0,
+        )
+
+
+def _date_long_outages(
+    connection: sqlite3.Connection, plan: Schedule, table: Table, as_of_us: int, rules: Rules
+) -> None:
+    """Say of the stores that have been down since before the polls that were read since when they are."""
+    down = table["status_now"] == STATUSES.index("down")
+    places = np.flatnonzero(down & (table["since_or_earlier"] > 0))
+    if len(places):
+        # The newest poll of a store that is down is the one that says so.
+        newest_us, read_from_us = table["last_poll_us"][places], max(evidence_from(as_of_us, rules), 0)
+        part = plan.picked(places)
+        table["since_us"][places] = long_runs.starts(connection, plan, part, newest_us, read_from_us, as_of_us, rules)
+        table["since_or_earlier"][places] = 0
+
+
+def find(connection: sqlite3.Connection, store_id: str) -> tuple[int, int, int]:
+    """A store's number, and its first and newest poll (-1: never polled); `NotFound` when there is none of that id."""
+    rows, missing = stores.rows_of(connection, [store_id])
+    if missing:
+        raise NotFound(
+            f"there is no store {show_invisible(store_id)!r}; GET /api/v1/stores and `storemon stores` list those there are",
+            people=f"there is no store “{show_invisible(store_id)}”; perhaps it was removed, or the address is not whole",
+        )
+    return int(rows.number[0]), int(rows.first_poll_us[0]), int(rows.last_poll_us[0])
+
+
+def _columns(table: Table) -> dict[str, Ints]:
+    columns = {
+        "status": table["status_now"],
+        "since": table["since_us"],
+        "since_or_earlier": table["since_or_earlier"],
+        "last_poll": table["last_poll_us"],
+    }
+    for window in LISTED_WINDOWS:
+        found = {name: table[f"{name}_{window.name}"] for name in (*_TIMES, "uptime_low", "uptime_high")}
+        spoken = found["uptime"] + found["downtime"]
+        columns[f"uptime_percent_{window.name}"] = percent_hundredths(found["uptime"], spoken)
+        columns[f"uptime_percent_low_{window.name}"] = percent_hundredths(found["uptime_low"], found["business"])
+        columns[f"uptime_percent_high_{window.name}"] = percent_hundredths(found["uptime_high"], found["business"])
+        columns |= {f"{name}_{window.name}": hundredths(found[name], window.unit_us) for name in _TIMES}
+        little = knows_little(columns[f"unknown_{window.name}"], columns[f"business_{window.name}"])
+        columns[f"little_known_{window.name}"] = little.astype(np.int64)
+    columns["worst"] = _worst(columns)
+    return columns
+
+
+def _worst(columns: dict[str, Ints]) -> Ints:
+    """What a shift manager looks at first, as an ascending number.
+
+    Stores that are down now, then those that are stale; then all others that were ever polled, and at last those that
+    were not. Among each, the lowest uptime of the last day first, then that of the last week; unknown comes last.
+    """
+    rank = np.full(len(STATUSES), 2)
+    rank[STATUSES.index("down")], rank[STATUSES.index("stale")], rank[STATUSES.index("no_data")] = 0, 1, 3
+    day, week = (
+        np.where(percent < 0, _UNKNOWN_LAST, percent)
+        for percent in (columns[f"uptime_percent_{window.name}"] for window in LISTED_WINDOWS)
+    )
+    worst: Ints = (rank[columns["status"]] << 28) | (day << 14) | week
+    return worst
+
+
+def _instant(instant_us: int) -> str | None:
+    return None if instant_us < 0 else instant_text(instant_us)
+
+
+def _decimal(value: int) -> float | None:
+    return None if value < 0 else value / 100

@@ -1,0 +1,188 @@
+"""`storemon export`: loaded into an empty database, its files give the same reports, byte for byte."""
+
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import sql, storemon
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from kill_points import killed_at
+
+from database.test_migrations import OLD, full
+from storemon_flask import settings as settings_
+from storemon_flask.database import export
+from storemon_flask.database.db import Database
+from storemon_flask.errors import DatabaseError
+from storemon_flask.feeds import load, values
+from storemon_flask.settings import Settings
+
+FILES = ["menu_hours.csv", "polls.csv", "special_hours.csv", "stores.csv", "timezones.csv"]
+NOW_US = 1_800_000_000_000_000
+
+
+def loaded(database: Database, *paths: Path) -> Database:
+    load.run(database, load.find(list(paths))[0], load.Terms(NOW_US, 0))
+    return database
+
+
+def test_the_files_of_an_export_are_feeds_and_give_the_same_report(tmp_path: Path, settings: Settings) -> None:
+    first = loaded(Database(settings.database), OLD / "feeds")
+    first.close()
+    done = storemon(settings.home, "export", str(tmp_path / "out"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == FILES
+    assert f"{tmp_path / 'out' / 'polls.csv'}: 634 rows, 0.0 MB\n" in done.stdout
+    other = tmp_path / "other"
+    again = storemon(other, "load-data", "--strict", str(tmp_path / "out"))
+    assert again.returncode == 0, again.stdout
+    texts = [storemon(home, "report", "--columns", "full").stdout for home in (settings.home, other)]
+    assert texts[0] == texts[1]
+    assert texts[0].count("\n") == 11
+    assert sql(other / "instance/storemon.db", "SELECT * FROM poll ORDER BY 1, 2") == sql(
+        settings.database, "SELECT * FROM poll ORDER BY 1, 2"
+    )
+
+
+def is_id(text: str) -> bool:
+    try:
+        values.store_id(text)
+    except values.BadValue:
+        return False
+    return True
+
+
+ids = st.one_of(
+    st.sampled_from(
+        [
+            "=1+1",
+            "\uff1d1+1",
+            "\uff0b",
+            "\uff0d1",
+            "\uff20x",
+            "007",
+            "NA",
+            "nan",
+            'a"b',
+            "a,b",
+            '"',
+            "a  b",
+            "-1",
+            "+",
+            "@x",
+            "'q",
+            "a\u00a0b",
+            "1E5",
+            "ﬃ☃",
+        ]
+    ),
+    st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=12),
+).filter(is_id)
+names = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=8)
+seconds = st.integers(1_704_067_200_000_000, 1_705_500_000_000_000)
+times = st.integers(0, 86_399).map(lambda s: f"{s // 3600}:{s // 60 % 60:02d}:{s % 60:02d}")
+hours = st.tuples(st.integers(0, 6), times, st.one_of(times, st.just("24:00")))
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> dict[str, list[dict[str, object]]]:
+    stores = draw(st.lists(ids, min_size=1, max_size=6, unique=True))
+    some = st.lists(st.sampled_from(stores), max_size=6)
+    return {
+        "polls": [
+            {"store_id": store, "timestamp_utc": instant(draw(seconds)), "status": draw(st.sampled_from(["active", "inactive"]))}
+            for store in [stores[0], *draw(some), *draw(some)]
+        ],
+        "hours": [
+            dict(zip(("store_id", "day", "start_time_local", "end_time_local"), (store, *draw(hours)), strict=True))
+            for store in draw(some)
+        ],
+        "timezones": [
+            {"store_id": store, "timezone_str": draw(st.sampled_from(["Asia/Tokyo", "Europe/Paris"]))} for store in draw(some)
+        ],
+        "stores": [{"store_id": store, "name": draw(names), "group": draw(names)} for store in stores[-2:]],
+    }  # fmt: skip
+
+
+def instant(us: int) -> str:
+    import numpy as np
+
+    return str(np.datetime64(us, "us")).replace("T", " ") + " UTC"
+
+
+@profile(max_examples=20)
+@given(fleets())
+def test_whatever_was_taken_in_comes_out_as_it_was(fleet: dict[str, list[dict[str, object]]]) -> None:
+    import io
+    import json
+    from functools import partial
+
+    from storemon_flask.feeds.sources import Source
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = settings_.load({"STOREMON_HOME": folder})
+        first, second = Database(home.database), Database(Path(folder) / "second.db")
+        for feed, rows in fleet.items():
+            text = json.dumps(rows).encode()
+            source = Source("body", len(text), partial(io.BytesIO, text), form="json", feed=feed)
+            load.run(first, [source], load.Terms(NOW_US, 0))
+        export.run(first, Path(folder) / "out")
+        result = load.run(second, load.find([Path(folder) / "out"])[0], load.Terms(NOW_US, 0))
+        assert (result.failed, result.rejected) == (False, 0)
+        assert full(first, home) == full(second, home)
+        for table in (
+            "SELECT * FROM poll ORDER BY 1, 2",
+            "SELECT store_id, name, group_name FROM store_record ORDER BY 1",
+        ):
+            assert sql(first.path, table) == sql(second.path, table)
+        first.close()
+        second.close()
+
+
+def test_a_folder_that_holds_something_is_left_alone_unless_forced(
+    small_fleet: Path, settings: Settings, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "polls.csv").write_text("mine")
+    (out / "notes.txt").write_text("mine too")
+    refused = storemon(settings.home, "export", str(out))
+    assert (refused.returncode, "is not empty" in refused.stderr) == (1, True)
+    assert (out / "polls.csv").read_text() == "mine"
+    assert storemon(settings.home, "export", str(out), "--force").returncode == 0
+    assert sorted(file.name for file in out.iterdir()) == sorted([*FILES, "notes.txt"])
+    assert (out / "polls.csv").read_text().splitlines()[0] == "store_id,timestamp_utc,status"
+    assert (out / "notes.txt").read_text() == "mine too"
+
+
+def test_an_export_makes_neither_database_nor_folder_where_there_is_no_data(settings: Settings, tmp_path: Path) -> None:
+    settings.home.mkdir()
+    done = storemon(settings.home, "export", str(tmp_path / "out"))
+    assert (done.returncode, "there is no database" in done.stderr) == (1, True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["home"]
+    assert list(settings.home.iterdir()) == []
+
+
+def test_a_killed_export_leaves_whole_files_only(small_fleet: Path, settings: Settings, tmp_path: Path) -> None:
+    code = """
+import pathlib
+from storemon_flask.database import export
+from storemon_flask.database import exporting
+from storemon_flask.database.db import Database
+exporting.zones = stop
+export.run(Database(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]))
+"""
+    out = tmp_path / "out"
+    killed_at(settings.home, code, settings.database, out)
+    assert sorted(file.name for file in out.glob("*.csv")) == ["menu_hours.csv", "polls.csv", "special_hours.csv"]
+    with closing(Database(settings.database)) as database:
+        export.run(database, out, overwrite=True)
+    assert sorted(file.name for file in out.glob("*.csv")) == FILES
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(small_fleet: Path, database: Database, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatabaseError, match=r"cannot be written: Not a directory"):
+        export.run(database, tmp_path / "file" / "out")

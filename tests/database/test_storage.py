@@ -1,0 +1,196 @@
+"""The database file: its schema, and files that are something else."""
+
+import contextlib
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+from conftest import sql, storemon
+from storage_helpers import STEPS, TABLES, names
+from storage_helpers import file as file
+from storage_helpers import opened as opened
+
+from storemon_flask.database import loads
+from storemon_flask.database.db import Database
+from storemon_flask.errors import DatabaseError
+from storemon_flask.settings import Settings
+
+
+def test_the_schema_has_its_tables_its_views_and_strict_types(opened: Database, file: Path) -> None:
+    opened.prepare()
+    assert names(file) == TABLES | {"_sqlite_migrations"}
+    views = sql(file, "SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name")
+    assert [name for (name,) in views] == ["opening_hours", "poll", "special_opening_hours", "store", "store_zone"]
+    strict = {name for name, is_strict in sql(file, "SELECT name, strict FROM pragma_table_list") if is_strict}
+    assert strict == TABLES
+    assert sql(file, "PRAGMA integrity_check") == [("ok",)]
+    assert sql(file, "PRAGMA journal_mode") == [("wal",)]
+    assert sql(file, "PRAGMA page_size") == [(16_384,)]
+    assert sql(file, "SELECT * FROM data_version") == [(1, 0, 0, None)]
+
+
+def test_preparing_twice_changes_nothing(opened: Database, file: Path) -> None:
+    opened.prepare()
+    before = sql(file, "SELECT * FROM sqlite_master")
+    again = Database(file)
+    again.prepare()
+    again.close()
+    assert sql(file, "SELECT * FROM sqlite_master") == before
+    assert sql(file, "SELECT migration_set, name FROM _sqlite_migrations") == [("storemon", name) for name in STEPS]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO report (id, state, as_of_us, columns, requested_us) VALUES ('x', 'sleeping', 0, 'classic', 0)",
+        "INSERT INTO report (id, state, as_of_us, columns, requested_us, progress) VALUES ('x', 'running', 0, '', 0, 2)",
+        "INSERT INTO hours VALUES (1, -1000000, 7, 0, 60)",
+        "INSERT INTO hours VALUES (1, -1000000, 0, 86400, 60)",
+        "INSERT INTO special_hours VALUES (1, 19000, -1, 60)",
+        "INSERT INTO data_version VALUES (2, 0, 0, NULL)",
+        "INSERT INTO load_file VALUES (1, 1, 'f', 'polls', '', 0, 2, 1, 0, 0, 0, 0, '{}', '[]', '')",
+    ],
+)
+def test_the_tables_refuse_what_cannot_be(opened: Database, statement: str) -> None:
+    with opened.write() as connection:
+        connection.execute("INSERT INTO store_record (number, store_id) VALUES (1, 's')")
+        connection.execute("INSERT INTO load (id, started_us) VALUES (1, 0)")
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
+            connection.execute(statement)
+
+
+def test_hours_need_their_store(opened: Database) -> None:
+    with opened.write() as connection, pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        connection.execute("INSERT INTO hours VALUES (99, -1000000, 0, 0, 60)")
+
+
+@pytest.mark.usefixtures("small_fleet")
+def test_the_view_shows_the_polls_to_any_sqlite_shell(settings: Settings) -> None:
+    assert sql(settings.database, "SELECT store_id, timestamp_utc, status FROM poll ORDER BY 1, 2") == [
+        ("=cmd|x", "2024-10-14 11:30:00.000000Z", "active"),
+        ("=cmd|x", "2024-10-14 12:00:00.000000Z", "active"),
+        ("worked", "2024-10-14 10:14:00.000000Z", "active"),
+        ("worked", "2024-10-14 11:15:00.000000Z", "inactive"),
+    ]
+
+
+def test_an_empty_file_becomes_a_database(opened: Database, file: Path) -> None:
+    file.touch()
+    with opened.write() as connection:
+        assert loads.begin(connection, 1) == 1
+    assert names(file) >= TABLES
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+    database = Database(tmp_path / "a" / "b c" / "q?%20#.db")
+    database.prepare()
+    database.close()
+    assert [path.name for path in (tmp_path / "a" / "b c").iterdir()] == ["q?%20#.db"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DatabaseError) as caught:
+        Database(tmp_path / "file" / "below" / "x.db").prepare()
+    assert caught.value.message == f"{tmp_path / 'file' / 'below'} cannot be made: Not a directory"
+
+
+def test_reading_makes_no_database(opened: Database, file: Path) -> None:
+    with pytest.raises(DatabaseError) as caught, opened.read():
+        pass
+    assert caught.value.message == f"there is no database at {file}; run `storemon load-data` to make it"
+    assert list(file.parent.iterdir()) == []
+
+
+def refusal(file: Path) -> str:
+    """The sentence both doors refuse that file with."""
+    sentences = []
+    for door in ("read", "write"):
+        database = Database(file)
+        try:
+            with pytest.raises(DatabaseError) as caught, getattr(database, door)():
+                pass
+        finally:
+            database.close()
+        sentences.append(caught.value.message)
+    assert sentences[0] == sentences[1]
+    return sentences[0]
+
+
+def foreign(file: Path, script: str) -> bytes:
+    """Another program's database; its bytes."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.executescript(script)
+    return file.read_bytes()
+
+
+def test_another_programs_database_is_refused(file: Path) -> None:
+    foreign(file, "CREATE TABLE customer (name TEXT); INSERT INTO customer VALUES ('Ada');")
+    assert refusal(file) == f"{file} is another program's database; set STOREMON_DATABASE to another path"
+    assert names(file) == {"customer"}
+
+
+def test_another_programs_database_is_not_changed_by_a_byte(file: Path) -> None:
+    before = foreign(file, "CREATE TABLE customer (name TEXT); INSERT INTO customer VALUES ('Ada');")
+    refusal(file)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == hashlib.sha256(before).hexdigest()
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("table", ["customer", "store"])
+def test_a_database_that_another_program_makes_with_sqlite_utils_is_refused(file: Path, table: str) -> None:
+    foreign(
+        file,
+        f"CREATE TABLE {table} (name TEXT);"
+        "CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT, PRIMARY KEY (migration_set, name));"
+        "INSERT INTO _sqlite_migrations VALUES ('theirs', 'm001', '2024-01-01');",
+    )
+    assert refusal(file) == f"{file} is another program's database; set STOREMON_DATABASE to another path"
+    assert names(file) == {table, "_sqlite_migrations"}
+
+
+def test_a_database_of_a_newer_storemon_is_refused_and_names_the_step(opened: Database, file: Path) -> None:
+    opened.prepare()
+    sql(file, "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('storemon', 'm999_x', '2030')")
+    sentence = refusal(file)
+    assert sentence.startswith(f"{file} was made by a newer storemon (it has m999_x); ")
+
+
+@pytest.mark.parametrize("content", [b"store_id,timestamp_utc,status\n" * 100, b"SQLite format 3\x00", b"\x00" * 5000])
+def test_a_file_that_is_no_database_is_refused_and_kept(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    assert refusal(file) == (
+        f"{file} is not an SQLite database; set STOREMON_DATABASE to another path or move the file away"
+    )
+    assert file.read_bytes() == content
+
+
+def test_a_folder_is_refused_as_one(file: Path) -> None:
+    file.mkdir()
+    assert refusal(file) == f"{file} is a folder; STOREMON_DATABASE names a file, such as {file / 'storemon.db'}"
+    assert list(file.iterdir()) == []
+
+
+def test_a_damaged_database_is_a_sentence(opened: Database, file: Path) -> None:
+    opened.prepare()
+    opened.close()
+    data = bytearray(file.read_bytes())
+    data[16_384:] = b"\xa5" * (len(data) - 16_384)
+    file.write_bytes(bytes(data))
+    database = Database(file)
+    with pytest.raises(DatabaseError) as caught, database.read() as connection:
+        connection.execute("SELECT * FROM report").fetchall()
+    database.close()
+    assert caught.value.message == f"{file} is damaged; restore it from a backup"
+
+
+def test_a_database_cut_short_is_a_sentence_on_the_command_line(settings: Settings, small_fleet: Path) -> None:
+    settings_file = settings.database
+    sql(settings_file, "PRAGMA wal_checkpoint(TRUNCATE)")
+    settings_file.write_bytes(settings_file.read_bytes()[: 16_384 * 2])
+    for suffix in ("-wal", "-shm"):
+        settings_file.with_name(settings_file.name + suffix).unlink(missing_ok=True)
+    done = storemon(settings.home, "report")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"Error: {settings_file} is damaged; restore it from a backup\n"

@@ -1,0 +1,222 @@
+"""One engine behind every door: the same fleet as files, pushes, JSON, lines, gzip and zip gives the same bytes and
+rejects.
+"""
+
+import csv
+import gzip
+import io
+import json
+import shutil
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from werkzeug.test import TestResponse
+
+from storemon_flask import create_app
+from storemon_flask import settings as settings_
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import load
+from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.settings import Settings
+
+COLUMNS = {
+    "polls": ("store_id", "timestamp_utc", "status"),
+    "hours": ("store_id", "dayOfWeek", "start_time_local", "end_time_local", "valid_from"),
+    "special_hours": ("store_id", "date", "start_time_local", "end_time_local"),
+    "timezones": ("store_id", "timezone_str", "valid_from"),
+    "stores": ("store_id", "name", "group"),
+}
+Rows = list[tuple[str, ...]]
+Fleet = dict[str, Rows]
+
+ids = st.sampled_from(
+    ["a", "b", "NYC/12", "=1+1", " é ", "007", "NA", 'q"u,o', "x" * 200, "", "8.1E+018", "x" * 201, "a\tb"]
+)
+instants = st.builds(
+    "2024-{:02d}-{:02d}{}{:02d}:{:02d}:{:02d}{}".format,
+    st.sampled_from([10, 10, 10, 11, 3]), st.integers(1, 14), st.sampled_from([" ", "T"]), st.integers(0, 23),
+    st.integers(0, 59), st.integers(0, 59), st.sampled_from(["", " UTC", "Z", ".5 UTC", ".123456789", "+05:30", "-0800"]),
+)  # fmt: skip
+statuses = st.sampled_from(["active", "inactive", " Active", "INACTIVE ", "up", ""])
+bad_instants = st.sampled_from(["", "yesterday", "2999-01-01 00:00:00", "2024-02-30 10:00", "1969-12-31 23:59:59"])
+times = st.sampled_from(
+    ["00:00", "9:00", "09:30", "12:00:00", "17:45", "23:59", "23:59:59", "24:00", "25:00", "noon", ""]
+)
+days = st.sampled_from([*"0123456", *"0123456", "7", "-1", "1.0", "Mon", ""])
+dates = st.sampled_from(["", "", "2024-10-03", " 2024-10-10 ", "2024-02-30", "10/03/2024", "2200-01-01"])
+zones = st.sampled_from(["America/New_York", "Asia/Tokyo", "UTC", " Europe/Paris ", "Mars/Phobos", "", "utc+3"])
+names = st.one_of(
+    st.sampled_from(["", "Alpha", "Beta, Inc.", '"q"', "=1+1", "x" * 200, "x" * 201, "a\x07b"]),
+    st.text("aé ,\"'", max_size=9),
+)
+
+
+def cell_fits(row: tuple[str, ...]) -> bool:
+    """A lone empty field would be a blank line, which is no row in CSV."""
+    return any(cell.strip() for cell in row)
+
+
+def rows(*cells: st.SearchStrategy[str]) -> st.SearchStrategy[Rows]:
+    return st.lists(st.tuples(*cells).filter(cell_fits), max_size=25)
+
+
+fleets = st.fixed_dictionaries(
+    {
+        "polls": rows(ids, st.one_of(instants, instants, instants, bad_instants), statuses).map(
+            lambda found: [*found, ("a", "2024-10-14 12:00:00 UTC", "active")]
+        ),
+        # A file with a day 7 and no day 0 is refused as a whole.
+        "hours": rows(ids, days, times, times, dates).map(lambda found: [*found, ("z", "0", "9:00", "10:00", "")]),
+        "special_hours": rows(ids, dates, times, times),
+        "timezones": rows(ids, zones, dates),
+        "stores": rows(ids, names, names),
+    }
+)
+
+
+def as_csv(feed: str, found: Rows) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS[feed], *found])
+    return text.getvalue().encode()
+
+
+def as_objects(feed: str, found: Rows) -> list[dict[str, Any]]:
+    return [dict(zip(COLUMNS[feed], row, strict=True)) for row in found]
+
+
+class Door:
+    """A home of its own, what was rejected on the way in, and the report that comes out."""
+
+    def __init__(self, home: Settings, client: FlaskClient) -> None:
+        self.home = home
+        self.client = client
+        self.rejected: Counter[tuple[str, str]] = Counter()
+
+    def count(self, feed: str, reasons: dict[str, int]) -> None:
+        for reason, found in reasons.items():
+            self.rejected[feed, reason] += found
+
+    def answered(self, answer: TestResponse) -> None:
+        assert answer.status_code == 200, answer.text
+        for file in answer.json.get("files", [answer.json]):
+            assert file["error"] is None
+            self.count(file["feed"], file["reasons"])
+
+    def push(self, feed: str, body: bytes, kind: str, **headers: str) -> None:
+        self.answered(
+            self.client.post(
+                f"/api/v1/feeds/{feed}",
+                data=body,
+                content_type=kind,
+                headers=headers,
+                # The client leaves it out when there is nothing.
+                environ_overrides={"CONTENT_LENGTH": str(len(body))},
+            )
+        )
+
+    def report(self) -> bytes:
+        triggered = self.client.post("/trigger_report", json={"columns": "full", "as_of": "2024-10-14T12:00:00Z"})
+        assert triggered.status_code == 202, triggered.text
+        return self.client.get(f"/get_report?report_id={triggered.json['report_id']}", buffered=True).data
+
+
+def by_files(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+    folder = door.home.home / "data"
+    folder.mkdir()
+    for feed, found in fleet.items():
+        (folder / f"{feed}.csv").write_bytes(as_csv(feed, found))
+    with closing(Database(door.home.database)) as database:
+        result = load.run(database, load.find([folder])[0], load.Terms(1_740_000_000_000_000, 0))
+    assert not result.failed
+    for summary in result.files:
+        door.count(summary.feed, summary.reasons)
+
+
+def by_pushes(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+    for feed, found in fleet.items():
+        at = turn = 0
+        while at < len(found):
+            # The hours of one request are one replacement set; a zone without a date replaces those with one that came
+            # before.
+            whole = feed in ("hours", "special_hours", "timezones")
+            size = len(found) if whole else sizes[turn % len(sizes)]
+            door.push(feed, as_csv(feed, found[at : at + size]), "text/csv")
+            at, turn = at + size, turn + 1
+
+
+def by_json(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+    for feed, found in fleet.items():
+        door.push(feed, json.dumps(as_objects(feed, found), indent=sizes[0] % 3 or None).encode(), "application/json")
+
+
+def by_lines(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+    for feed, found in fleet.items():
+        lines = (json.dumps(row, ensure_ascii=sizes[0] % 2 == 0) for row in as_objects(feed, found))
+        door.push(feed, "\n".join(lines).encode(), "application/x-ndjson")
+
+
+def by_gzip(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+    for feed, found in fleet.items():
+        if sizes[0] % 2:
+            door.push(feed, gzip.compress(as_csv(feed, found)), "application/gzip")
+        else:
+            packed = gzip.compress(json.dumps(as_objects(feed, found)).encode())
+            door.push(feed, packed, "application/json", Content_Encoding="gzip")
+
+
+def by_zip(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
+        for feed, found in fleet.items():
+            members.writestr(f"export/{feed}.csv", as_csv(feed, found))
+    sent = {"file": (io.BytesIO(archive.getvalue()), "export.zip")}
+    door.answered(door.client.post("/api/v1/feeds", data=sent, content_type="multipart/form-data"))
+
+
+DOORS: tuple[Callable[[Door, Fleet, list[int]], None], ...] = (by_files, by_pushes, by_json, by_lines, by_gzip, by_zip)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, made once."""
+    file = tmp_path_factory.mktemp("empty") / "storemon.db"
+    with closing(Database(file)) as database:
+        database.prepare()
+    return file
+
+
+@contextmanager
+def home(empty: Path) -> Iterator[Door]:
+    with tempfile.TemporaryDirectory() as folder:
+        found = settings_.load({"STOREMON_HOME": folder})
+        found.database.parent.mkdir()
+        shutil.copy(empty, found.database)
+        app = create_app(found, InlineExecutor())
+        try:
+            yield Door(found, app.test_client())
+        finally:
+            app.extensions["storemon"].database.close()
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(fleets, st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_every_door_gives_the_same_report_and_the_same_rejects(empty: Path, fleet: Fleet, sizes: list[int]) -> None:
+    reports, rejects = {}, {}
+    for enter in DOORS:
+        with home(empty) as door:
+            enter(door, fleet, sizes)
+            reports[enter.__name__] = door.report()
+            rejects[enter.__name__] = door.rejected
+    assert len(reports["by_files"].splitlines()) >= 2
+    for name in reports:
+        assert reports[name] == reports["by_files"], name
+        assert rejects[name] == rejects["by_files"], name

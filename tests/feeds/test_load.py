@@ -1,0 +1,259 @@
+"""Loading real files of polls into a real database: counts, and what wins."""
+
+import itertools
+import random
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ingest_helpers import POLLS, ROADS, counts, csv, feeds, load, put, query, us
+from load_helpers import database as database
+from load_helpers import file as file
+from load_helpers import many, polls, version_of
+from load_helpers import small_blocks as small_blocks
+
+from storemon_flask.database import staging
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import values
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_every_row_of_a_polls_file_is_new_changed_unchanged_repeated_or_rejected(
+    database: Database, file: Callable[..., Path], road: str
+) -> None:
+    first = file("a.csv", POLLS, "s1,2023-01-22 10:00:00,active", "s1,2023-01-22 11:00:00,active")
+    (summary,) = load(database, first, road=road).files
+    assert counts(summary) == (2, 2, 0, 0, 0, 0)
+    second = file(
+        "b.csv",
+        POLLS,
+        "s1,2023-01-22 10:00:00,active",
+        "s1,2023-01-22 11:00:00,inactive",
+        "s1,2023-01-22 12:00:00,active",
+        "s1,2023-01-22T12:00:00Z,inactive",
+        "s2,2023-01-22 12:00:00,active",
+        "s2,never,active",
+        "s2,2023-01-22 12:00:00,maybe",
+        "s2,2023-01-22 12:00:01,maybe",
+    )
+    (summary,) = load(database, second, road=road).files
+    assert (summary.file, summary.feed, summary.error) == (str(second), "polls", "")
+    assert counts(summary) == (8, 2, 1, 1, 1, 3)
+    assert summary.reasons == {values.STATUS: 2, values.INSTANT_FORM: 1}
+    assert summary.sha256 == sha256(second.read_bytes()).hexdigest()
+    assert polls(database) == [
+        ("s1", "2023-01-22 10:00:00.000000Z", "active"),
+        ("s1", "2023-01-22 11:00:00.000000Z", "inactive"),
+        ("s1", "2023-01-22 12:00:00.000000Z", "inactive"),
+        ("s2", "2023-01-22 12:00:00.000000Z", "active"),
+    ]
+    assert feeds(database.path)["store"] == [
+        ("s1", us("2023-01-22T10:00:00"), us("2023-01-22T12:00:00")),
+        ("s2", us("2023-01-22T12:00:00"), us("2023-01-22T12:00:00")),
+    ]
+
+
+def test_a_microsecond_makes_another_poll(database: Database, file: Callable[..., Path]) -> None:
+    path = file("a.csv", POLLS, "s,2023-01-22 10:00:00.000001,active", "s,2023-01-22 10:00:00.000002,inactive")
+    assert counts(load(database, path).files[0]) == (2, 2, 0, 0, 0, 0)
+    assert polls(database) == [
+        ("s", "2023-01-22 10:00:00.000001Z", "active"),
+        ("s", "2023-01-22 10:00:00.000002Z", "inactive"),
+    ]
+
+
+def test_polls_at_both_edges_of_a_week_stay_where_they_are(database: Database, file: Callable[..., Path]) -> None:
+    stamps = ["1970-01-01 00:00:00.000000", "1970-01-07 23:59:59.999999", "1970-01-08 00:00:00.000000"]
+    load(database, file("a.csv", POLLS, *(f"s,{stamp},active" for stamp in stamps)))
+    assert polls(database) == [("s", f"{stamp}Z", "active") for stamp in stamps]
+    assert query(database.path, "SELECT week, length(polls) FROM poll_week ORDER BY 1") == [(0, 16), (1, 8)]
+
+
+def test_a_poll_ahead_of_the_clock_is_rejected_and_one_within_the_allowance_is_not(
+    database: Database, file: Callable[..., Path]
+) -> None:
+    path = file("a.csv", POLLS, "s,2024-10-14 12:05:00,active", "s,2024-10-14 12:05:00.000001,active")
+    (summary,) = load(database, path, now="2024-10-14T12:00:00").files
+    assert counts(summary) == (2, 1, 0, 0, 0, 1)
+    assert summary.reasons == {values.INSTANT_FUTURE: 1}
+
+
+@pytest.mark.parametrize("status", ["active", "inactive"])
+def test_the_later_row_wins_inside_a_file_across_files_and_across_loads(
+    database: Database, file: Callable[..., Path], status: str
+) -> None:
+    other = {"active": "inactive", "inactive": "active"}[status]
+    at = "2023-01-22 10:00:00"
+    load(database, file("a.csv", POLLS, f"s,{at},{other}", f"s,{at},{status}"))
+    assert polls(database) == [("s", f"{at}.000000Z", status)]
+    one, two = file("b.csv", POLLS, f"s,{at},{status}"), file("c.csv", POLLS, f"s,{at},{other}")
+    result = load(database, one, two)
+    assert [counts(summary) for summary in result.files] == [(1, 0, 0, 1, 0, 0), (1, 0, 1, 0, 0, 0)]
+    assert polls(database) == [("s", f"{at}.000000Z", other)]
+    load(database, one)
+    assert polls(database) == [("s", f"{at}.000000Z", status)]
+
+
+def test_the_same_file_again_changes_nothing_and_loading_a_then_b_then_a_leaves_a(
+    database: Database, file: Callable[..., Path]
+) -> None:
+    a = file("a.csv", POLLS, "s,2023-01-22 10:00:00,active", "s,2023-01-22 11:00:00,active")
+    b = file("b.csv", POLLS, "s,2023-01-22 10:00:00,inactive", "s,2023-01-22 11:00:00,active")
+    load(database, a)
+    before, version = feeds(database.path), version_of(database)
+    assert counts(load(database, a).files[0]) == (2, 0, 0, 2, 0, 0)
+    assert version_of(database) == version
+    assert counts(load(database, b).files[0]) == (2, 0, 1, 1, 0, 0)
+    assert feeds(database.path) != before
+    assert version_of(database) == version + 1
+    assert counts(load(database, a).files[0]) == (2, 0, 1, 1, 0, 0)
+    assert feeds(database.path) == before
+
+
+def _expected(rows: list[str]) -> list[tuple[str, str, str]]:
+    latest = {tuple(row.split(",")[:2]): row.split(",")[2] for row in rows}
+    return sorted((store, at.replace(" UTC", "Z"), status) for (store, at), status in latest.items())
+
+
+@pytest.mark.parametrize(
+    ("run_rows", "stores_per_cell"), [(1, 1), (1, 2048), (300, 3), (300, 64), (1 << 20, 1), (1 << 20, 2048)]
+)
+@pytest.mark.usefixtures("small_blocks")
+def test_staging_in_runs_and_cells_of_any_size_leaves_the_same_polls_and_counts(
+    database: Database,
+    file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    run_rows: int,
+    stores_per_cell: int,
+) -> None:
+    monkeypatch.setattr(staging, "RUN_ROWS", run_rows)
+    monkeypatch.setattr(staging, "STORES_PER_CELL", stores_per_cell)
+    rows = many(random.Random(7), 3000)
+    distinct = len(_expected(rows))
+    (first,) = load(database, file("a.csv", POLLS, *rows)).files
+    assert counts(first) == (3000, distinct, 0, 0, 3000 - distinct, 0)
+    assert polls(database) == _expected(rows)
+    more = many(random.Random(8), 1000)
+    old, new = _by_key(_expected(rows)), _by_key(_expected(more))
+    (second,) = load(database, file("b.csv", POLLS, *more)).files
+    changed = sum(key in old and old[key] != status for key, status in new.items())
+    unchanged = sum(key in old and old[key] == status for key, status in new.items())
+    fresh = sum(key not in old for key in new)
+    assert min(changed, unchanged, fresh) > 10
+    assert counts(second) == (1000, fresh, changed, unchanged, 1000 - len(new), 0)
+    assert polls(database) == _expected(rows + more)
+
+
+def _by_key(rows: list[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
+    return {(store, at): status for store, at, status in rows}
+
+
+def test_the_later_row_wins_across_staging_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "RUN_ROWS", 2)
+    monkeypatch.setattr(staging, "STORES_PER_CELL", 1)
+    rows = [("a", 5, 1), ("b", 5, 1), ("a", 5, 0), ("c", 9, 1), ("b", 5, 0), ("a", 5, 1), ("b", 7, 1)]
+    with closing(staging.StagedPolls(tmp_path)) as staged:
+        for store_id, at, active in rows:
+            staged.add([store_id], np.array([0]), np.array([at]), np.array([active], dtype=bool))
+        found = [
+            (staged.ids[key >> staging.STORE_SHIFT], week, (key & staging.IN_WEEK) >> 1, key & 1)
+            for week, keys in staged.cells()
+            for key in keys.tolist()
+        ]
+        assert sorted(found) == [("a", 0, 5, 1), ("b", 0, 5, 0), ("b", 0, 7, 1), ("c", 0, 9, 1)]
+        assert staged.repeated == 3
+
+
+_small_rows = st.lists(
+    st.tuples(
+        st.sampled_from(["s1", "s2", "s3"]),
+        st.sampled_from(["01 10:00:00", "01 11:00:00", "08 10:00:00", "20 10:00:00.000001"]),
+        st.sampled_from(["active", "inactive", "broken"]),
+    ).map(lambda row: f"{row[0]},2023-02-{row[1]},{row[2]}"),
+    min_size=1,
+    max_size=24,
+)
+
+
+_numbers = itertools.count()
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(_small_rows, st.lists(st.integers(0, 24), max_size=3), st.lists(st.integers(0, 24), max_size=3), st.data())
+def test_two_databases_loaded_in_different_splits_are_equal(
+    tmp_path: Path, rows: list[str], cuts: list[int], other_cuts: list[int], data: st.DataObject
+) -> None:
+    folder = tmp_path / str(next(_numbers))
+    found = []
+    for number, places in enumerate((cuts, other_cuts)):
+        edges = [0, *sorted(min(place, len(rows)) for place in places), len(rows)]
+        parts = [rows[a:b] for a, b in itertools.pairwise(edges)]
+        paths = [put(folder / f"{number}" / f"{n}.csv", csv(POLLS, *part)) for n, part in enumerate(parts)]
+        with closing(Database(folder / f"{number}.db")) as database:
+            if data.draw(st.booleans()):
+                load(database, *paths)
+            else:
+                for path in paths:
+                    load(database, path)
+            found.append(feeds(database.path))
+            assert query(database.path, "SELECT sum(row_count), sum(rejected_count) FROM load_file") == [
+                (len(rows), sum(row.endswith("broken") for row in rows))
+            ]
+    assert found[0] == found[1]
+
+
+def test_every_road_of_the_setting_loads_the_same(tmp_path: Path, file: Callable[..., Path]) -> None:
+    rows = many(random.Random(3), 2000)
+    rows[100:100] = ['"s1",2023-01-01 00:00:00,active', "s1,never,active", "007,2023-01-01 00:00:00,inactive"]
+    path = file("a.csv", POLLS, *rows)
+    found, summaries = [], []
+    for road in ROADS:
+        with closing(Database(tmp_path / f"{road}.db")) as database:
+            summaries.append(counts(load(database, path, road=road).files[0]))
+            found.append(feeds(database.path))
+    assert found[0] == found[1] == found[2]
+    assert summaries[0] == summaries[1] == summaries[2]
+    assert summaries[0][0] == 2003
+    assert summaries[0][5] == 1
+
+
+def test_the_view_poll_says_what_was_loaded_in_any_sqlite_shell(database: Database, file: Callable[..., Path]) -> None:
+    rows = [
+        "NYC/12,2023-01-22 12:09:39.388884 UTC,active",
+        '"a ""b"", c",2023-01-22 12:09:39 UTC,inactive',
+        "店,1970-01-01 00:00:00.000001 UTC,active",
+        "店,2023-12-31 23:59:59.999999 UTC,inactive",
+    ]
+    load(database, file("a.csv", POLLS, *rows))
+    expected = [
+        ("NYC/12", "2023-01-22 12:09:39.388884Z", "active"),
+        ('a "b", c', "2023-01-22 12:09:39.000000Z", "inactive"),
+        ("店", "1970-01-01 00:00:00.000001Z", "active"),
+        ("店", "2023-12-31 23:59:59.999999Z", "inactive"),
+    ]
+    assert polls(database) == expected
+    shell = shutil.which("sqlite3")
+    if shell is None:
+        pytest.skip("no sqlite3 shell on PATH: the view was read with Python's SQLite only")
+    told = subprocess.run(
+        [
+            shell,
+            "-readonly",
+            "-separator",
+            "|",
+            database.path,
+            "SELECT store_id, timestamp_utc, status FROM poll ORDER BY 1, 2",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert told.stdout.splitlines() == ["|".join(row) for row in expected]

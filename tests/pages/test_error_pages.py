@@ -1,0 +1,110 @@
+"""Errors as pages: a sentence for people, and a link to the place it concerns. Programs keep their own."""
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+from conftest import sql
+from flask.testing import FlaskClient
+from report_page_helpers import BROWSER, asked
+
+from storemon_flask.reports.worker import Runner
+
+ID = "0" * 32
+REPORT = "There is no such report; perhaps the address is not whole."
+# What only programs and command lines have.
+_OF_PROGRAMS = re.compile(r"\b(GET|POST|trigger|api/v1|report_id|storemon [a-z]|STOREMON_|allow(s|ed) are)\b|`")
+
+
+def told(client: FlaskClient, path: str, status: int) -> tuple[str, list[tuple[str, str]]]:
+    """The sentence of the error that a browser sees, and where it leads."""
+    answer = client.get(path, headers=BROWSER)
+    assert (answer.status_code, answer.mimetype) == (status, "text/html"), answer.text
+    found = re.search(r'<section class="message">.*?<p>(.*?)</p>(.*)</section>', answer.text, re.DOTALL)
+    assert found, answer.text
+    links = re.findall(r'<a class="button[^"]*" href="([^"]*)">([^<]*)</a>', found[2])
+    sentence = html.unescape(found[1])
+    assert not _OF_PROGRAMS.search(sentence), sentence
+    return sentence, [(html.unescape(address), words) for address, words in links]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence", "links"),
+    [
+        ("/stores/nowhere", 404, "There is no store “nowhere”; perhaps it was removed, or the address is not whole.", [("/", "All stores")]),
+        (f"/reports/{ID}", 404, REPORT, [("/reports", "Reports")]),
+        (f"/reports/{ID}/changes?against=x", 404, REPORT, [("/reports", "Reports")]),
+        (f"/reports/{ID}/changes", 404, REPORT, [("/reports", "Reports")]),
+        ("/reports?again=x", 404, REPORT, [("/reports", "Reports")]),
+        ("/reports?before=x", 400, "The address names no page of reports.", [("/reports", "Reports")]),
+        ("/get_report", 400, "The address names no report.", [("/reports", "Reports")]),
+        ("/get_report?report_id=x", 404, REPORT, [("/reports", "Reports")]),
+        ("/data/loads/77", 404, "There is no load 77; perhaps the address is not whole.", [("/data", "Data")]),
+        ("/reports/x/delete", 405, "This address is for a button or a program, and has nothing to look at.", [("/reports", "Reports")]),
+        ("/nothing", 404, "There is nothing at /nothing; the pages are Now, Reports, Data and Docs.", [("/", "All stores")]),
+    ],
+)  # fmt: skip
+def test_an_error_speaks_to_people_and_leads_on(
+    client: FlaskClient, small_fleet: Path, path: str, status: int, sentence: str, links: list[tuple[str, str]]
+) -> None:
+    assert told(client, path, status) == (sentence, links)
+    assert client.get(links[0][0]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("/stores/nowhere", "there is no store 'nowhere'; GET /api/v1/stores and `storemon stores` list those there are"),
+        (f"/reports/{ID}", "there is no report of that id; POST /trigger_report makes one and answers its id"),
+        ("/get_report", "name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered"),
+        ("/data/loads/77", "there is no load 77; GET /api/v1/loads lists those there are"),
+        ("/nothing", "there is nothing at /nothing; try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"),
+    ],
+)  # fmt: skip
+def test_a_program_keeps_its_sentence(client: FlaskClient, small_fleet: Path, path: str, detail: str) -> None:
+    answer = client.get(path)
+    assert (answer.mimetype, answer.json["detail"]) == ("application/problem+json", detail)
+    assert sorted(answer.json) == ["detail", "status", "title", "type"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "sentence"),
+    [
+        (None, "The report was deleted; you can ask for a new one."),
+        ("old", "The report was deleted because it was older than reports are kept here; you can ask for a new one."),
+        (
+            "lost",
+            "The report's file was no longer in its folder when the server started; you can ask for a new report.",
+        ),
+    ],
+)
+def test_a_report_that_is_gone_leads_to_reports(
+    client: FlaskClient, runner: Runner, small_fleet: Path, gone: str | None, sentence: str
+) -> None:
+    location = asked(client)
+    sql(runner.settings.database, "UPDATE report SET state = 'deleted', gone = ?", gone)
+    assert told(client, location, 410) == (sentence, [("/reports", "Reports")])
+
+
+def test_changes_since_no_report_lead_back_to_the_report(
+    client: FlaskClient, runner: Runner, small_fleet: Path
+) -> None:
+    location, other, outages = asked(client), asked(client, columns="full"), asked(client, kind="outages")
+    for query in ("", "?against="):
+        answer = client.get(f"{location}/changes{query}", headers=BROWSER)
+        assert (answer.status_code, answer.headers["Location"]) == (302, location)
+    back = [(location, "The report"), ("/reports", "Reports")]
+    assert told(client, f"{location}/changes?against=x", 404) == (REPORT, back)
+    sentence = "The two reports have no column of figures in common, so there is nothing to compare."
+    assert told(client, f"{location}/changes?against={outages[9:]}", 422) == (sentence, back)
+    sql(runner.settings.database, "UPDATE report SET state = 'running' WHERE id = ?", other[9:])
+    sentence = "One of the two reports is not complete; compare them when it is."
+    assert told(client, f"{location}/changes?against={other[9:]}", 409) == (sentence, back)
+
+
+def test_a_column_that_is_not_there_leads_back_to_the_table(client: FlaskClient, small_fleet: Path) -> None:
+    location = asked(client)
+    sentence, links = told(client, f"{location}?sort=colour", 422)
+    assert sentence == "The report has no column 'colour'; sort by one that it has."
+    assert links == [(location, "The same page as it usually is"), ("/reports", "Reports")]

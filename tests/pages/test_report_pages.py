@@ -1,0 +1,308 @@
+"""`/reports` as it comes without a script: ask, look, be told what is wrong."""
+
+import html
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import FORMULA_ID, NEWEST, NO_POLLS, QUOTED_ID
+from flask.testing import FlaskClient
+from job_helpers import Queue
+from report_page_helpers import BROWSER, ask, asked, cells, the_csv
+
+from storemon_flask import clock, create_app
+from storemon_flask.database.db import Database
+from storemon_flask.feeds import load
+from storemon_flask.reports import table
+from storemon_flask.reports.worker import Runner
+from storemon_flask.settings import Settings
+
+
+def test_a_plain_form_asks_and_leads_to_the_numbers_of_the_csv(client: FlaskClient, small_fleet: Path) -> None:
+    location = asked(client)
+    page = client.get(location).text
+    found, expected = cells(page), the_csv(client, location)
+    assert [row[1:] for row in found[1:]] == [row[1:] for row in expected[1:]]
+    assert [row[0] for row in found[1:]] == [FORMULA_ID, QUOTED_ID, "silent", "worked"]
+    assert found[0][:2] == ["store", "uptime last hour min"]
+    assert f'datetime="{NEWEST}"' in page
+    assert "Rows 1 to 4 of 4" in page
+
+
+def test_a_store_of_which_nothing_is_known_is_never_shown_as_up_all_the_time(
+    client: FlaskClient, small_fleet: Path
+) -> None:
+    page = client.get(asked(client)).text
+    # One store is up for the whole last hour and day; of its week only half an hour is known.
+    assert re.findall(r'<td class="up">([^<]*)</td>', page) == ["60.00", "24.00"]
+    assert '<span class="up">up all the time, nothing unknown</span>' in page
+    assert "a report of all columns tells" in page
+    worked = client.get(asked(client, stores="worked")).text
+    assert ('class="down"' in worked, 'class="up"' in worked) == (True, False)
+    full = client.get(asked(client, stores="silent", columns="full")).text
+    assert ('class="unknown"' in full, 'class="up"' in full) == (True, False)
+    assert "a report of all columns tells" not in full
+
+
+def test_all_columns_are_there_with_the_names_in_front(client: FlaskClient, small_fleet: Path) -> None:
+    location = asked(client, columns="full")
+    found, expected = cells(client.get(location).text), the_csv(client, location)
+    # No store of this fleet has a name or a group.
+    assert [cell.split()[0] for cell in found[0][:3]] == ["store", "status", "uptime"]
+    worked = dict(zip(expected[0], expected[-1], strict=True))
+    assert (worked.pop("name"), worked.pop("group")) == ("", "")
+    assert len(found[0]) == len(worked)
+    assert sorted(found[-1]) == sorted(
+        {**worked, "status_now": "– Closed", "last_poll_utc": "Mon 2024-10-14 11:15 UTC"}.values()
+    )
+
+
+def test_rows_are_sorted_filtered_and_paged_by_the_server(client: FlaskClient, small_fleet: Path) -> None:
+    location = asked(client)
+    by_downtime = client.get(location, query_string={"sort": "downtime_last_day", "order": "desc"}).text
+    assert cells(by_downtime)[1][0] == "worked"
+    assert 'aria-sort="descending"' in by_downtime
+    second = client.get(location, query_string={"limit": 3, "page": 2}).text
+    assert ("Rows 4 to 4 of 4" in second, [row[0] for row in cells(second)[1:]]) == (True, ["worked"])
+    filtered = client.get(location, query_string={"q": "nyc/12"}).text
+    assert [row[0] for row in cells(filtered)[1:]] == [QUOTED_ID]
+    none = client.get(location, query_string={"q": "<b>nobody</b>"}).text
+    assert "No row has “<bdi>&lt;b&gt;nobody&lt;/b&gt;</bdi>” in it." in none
+
+
+def test_the_size_of_a_page_that_was_asked_for_is_the_one_that_is_chosen(
+    client: FlaskClient, small_fleet: Path
+) -> None:
+    page = client.get(f"{asked(client)}?limit=3").text
+    options = page[page.index('<select id="limit"') : page.index("</select>")]
+    assert re.findall(r"<option( selected)?>(\d+)", options) == [
+        (" selected", "3"), ("", "25"), ("", "50"), ("", "100"), ("", "250"),
+    ]  # fmt: skip
+    usual = client.get(asked(client)).text
+    assert re.findall(r"<option selected>(\d+)", usual) == ["100"]
+    # More than fit on a small page are as many as do.
+    most = client.get(asked(client) + "?limit=500").text
+    assert re.findall(r"<option( selected)?>(\d+)", most)[-1] == (" selected", "281")
+
+
+def test_the_filter_names_the_texts_that_the_report_has(client: FlaskClient, small_fleet: Path) -> None:
+    def placeholder(**form: str) -> str:
+        found = re.search(r'id="q"[^>]* placeholder="([^"]*)"', client.get(asked(client, **form)).text)
+        assert found
+        return html.unescape(found[1])
+
+    assert placeholder() == "store"
+    assert placeholder(columns="full") == "store, status, time zone"
+    client.post("/api/v1/feeds/stores", json=[{"store_id": "worked", "name": "Bea", "group": "North"}])
+    assert placeholder(columns="full") == "store, name, group, status, time zone"
+    assert placeholder(by="day") == "store, name, group, period"
+    assert placeholder(stores="silent") == "store"
+    assert placeholder(kind="outages") == "store, name, group, time zone"
+
+
+def test_a_table_of_ids_says_what_stores_are_called_and_finds_them_by_that(
+    client: FlaskClient, small_fleet: Path
+) -> None:
+    location = asked(client)
+    before = the_csv(client, location)
+    client.post(
+        "/api/v1/feeds/stores",
+        json=[
+            {"store_id": "worked", "name": "<Bea>", "group": "North"},
+            {"store_id": "silent", "name": "", "group": "South"},
+        ],
+    )
+    page = client.get(location).text
+    assert re.findall(r'<small class="called">(.*?)</small>', page) == [
+        "<bdi>South</bdi>", "<bdi>&lt;Bea&gt;</bdi> · <bdi>North</bdi>",
+    ]  # fmt: skip
+    assert [row[0] for row in cells(client.get(f"{location}?q=%3CBEA").text)[1:]] == ["worked"]
+    assert [row[0] for row in cells(client.get(f"{location}?q=south").text)[1:]] == ["silent"]
+    # What is handed over stays as it was.
+    assert the_csv(client, location) == before
+    # Where the report has names of its own, those are shown.
+    assert "called" not in client.get(asked(client, columns="full")).text
+
+
+@pytest.mark.parametrize(
+    ("as_of", "words"),
+    [
+        ("", None),
+        ("2024-10-14T12:00:00Z", None),
+        ("2024-10-14T11:00:00Z", None),
+        (
+            "2024-10-14T14:00:00Z",
+            "The as-of lies 2 h after the newest poll there is, that of 2024-10-14 12:00 UTC: no poll tells",
+        ),
+    ],
+)
+def test_an_as_of_after_the_newest_poll_is_warned_of(
+    client: FlaskClient, small_fleet: Path, as_of: str, words: str | None
+) -> None:
+    page = client.get(asked(client, as_of=as_of)).text
+    assert (words in page) if words else ("The as-of lies" not in page)
+
+
+def test_an_as_of_after_the_newest_poll_is_warned_of_beside_a_poll_of_years_ahead(
+    client: FlaskClient, small_fleet: Path, database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "ahead.csv").write_text("store_id,timestamp_utc,status\nworked,2150-01-01 00:00:00 UTC,active\n")
+    load.run(database, load.find([tmp_path / "ahead.csv"])[0], load.Terms(clock.LATEST_US, 0))
+    for as_of, words in (
+        ("", None),
+        ("2024-10-14T11:00:00Z", None),
+        ("2024-10-14T14:00:00Z", "lies 2 h after the newest poll there is, that of 2024-10-14 12:00 UTC"),
+        ("2150-01-01T00:00:00Z", None),
+        ("2150-01-01T01:00:00Z", "lies 1 h after the newest poll there is, that of 2150-01-01 00:00 UTC"),
+    ):
+        page = client.get(asked(client, as_of=as_of)).text
+        assert (words in page) if words else ("The as-of lies" not in page), as_of
+
+
+def test_where_every_poll_is_in_the_future_the_form_says_so(
+    client: FlaskClient, runner: Runner, small_fleet: Path
+) -> None:
+    runner._clock = lambda: 60_000_000
+    page = ask(client).text
+    assert "Every poll is later than 1970-01-01 00:06 UTC, the latest that the server&#39;s clock allows" in page
+
+
+def test_the_form_says_in_which_zone_an_as_of_is_read(client: FlaskClient) -> None:
+    assert '<label for="as_of">As of <small>(UTC, or with an offset)</small></label>' in client.get("/reports").text
+
+
+def test_an_id_is_told_whole_on_hover_however_long_it_is(client: FlaskClient, small_fleet: Path) -> None:
+    assert '<th scope="row"><bdi title="worked">' in client.get(asked(client)).text
+
+
+@pytest.mark.parametrize(
+    "query", ["page=x", "page=-3", "page=99999999999999999999", "limit=0", "limit=abc", "order=up"]
+)
+def test_a_view_that_makes_no_sense_is_still_a_page(client: FlaskClient, small_fleet: Path, query: str) -> None:
+    assert client.get(f"{asked(client)}?{query}").status_code == 200
+
+
+def test_what_is_too_long_to_be_sorted_offers_no_sorting(
+    client: FlaskClient, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = asked(client)
+    assert client.get(location).text.count("sort=") == 7
+    monkeypatch.setattr(table, "MOST_SORTED", 3)
+    page = client.get(location).text
+    assert "sort=" not in page
+    assert "Rows 1 to 4 of 4. So many are not sorted here: filter them first." in page
+    assert client.get(f"{location}?q=worked").text.count("sort=") == 7
+
+
+def test_a_column_that_is_not_there_is_said_on_a_page(client: FlaskClient, small_fleet: Path) -> None:
+    answer = client.get(f"{asked(client)}?sort=<script>", headers=BROWSER)
+    assert (answer.status_code, answer.mimetype) == (422, "text/html")
+    assert "has no column &#39;&lt;script&gt;&#39;" in answer.text
+
+
+OUTAGES = {"kind": "outages"}
+MANY = "\n".join(f"nobody-{number:02d}" for number in range(12))
+
+
+@pytest.mark.parametrize(
+    ("form", "field", "sentence"),
+    [
+        ({"as_of": "yesterday"}, "as_of", "“yesterday” is no date or instant: write one such as 2024-10-14 or 2024-10-14 23:55."),
+        ({"as_of": "2300-01-01"}, "as_of", "“2300-01-01” does not lie between 1970-01-01 and 2200-01-01."),
+        ({"from0": "2024-10-02", "to0": "2024-10-01"}, "to0", "The end must come after the beginning."),
+        ({"from2": "2024-10-02"}, "to2", "Until when? Write a date such as 2024-10-01, or"),
+        ({"to2": "2024-10-02", "window": "last_day"}, "from2", "Since when? Write a date such as 2024-10-01, or"),
+        ({"from1": "noon", "to1": "2024-10-02"}, "from1", "“noon” is neither of the two: write a date such as"),
+        ({"from1": "2024-10-01", "to1": "2024-10-02T09:00Z"}, "to1", "One end is a date and the other an instant"),
+        ({"from1": "2022-10-01", "to1": "2024-10-02"}, "to1", "A window is at most 400 days long."),
+        ({"from1": "2024-10-01", "to1": "2030-10-02"}, "to1", "A window is at most 400 days long."),
+        ({"from1": "2024-11-01", "to1": "2024-11-02"}, "to1", "It ends after the as-of, and nothing is known of later."),
+        ({"from0": "2024-10-01", "to0": "2024-10-02", "name0": "x" * 101}, "name0", "A name has 1 to 100 characters"),
+        ({"from0": "2024-10-01", "to0": "2024-10-02", "from2": "2024-10-01", "to2": "2024-10-02"}, "name2",
+         "Two windows are called “2024-10-01_2024-10-02”: give this one another name."),
+        ({"by": "day", "window": ["last_day", "last_week"]}, "windows", "These are 2 windows: choose one, which is cut into days."),
+        ({**OUTAGES, "window": ["last_day", "last_week"]}, "windows", "choose one, in which outages are looked for."),
+        ({"shortest_minutes": "ten", **OUTAGES}, "shortest_minutes", "“ten” is no number of minutes from 0 to 576,000"),
+        ({"shortest_minutes": "-5", **OUTAGES}, "shortest_minutes", "“-5” is no number of minutes from 0 to 576,000"),
+        ({"shortest_minutes": "5"}, "shortest_minutes",
+         "Only outages have a shortest length: choose “outages, one a row” at “Of”, or leave this empty."),
+        ({"by": "decade"}, "by", "“decade” is not among what there is to choose"),
+        ({"stores": "worked\nnobody\nelse"}, "stores", "There is no store “nobody” or “else”."),
+        ({"stores": MANY}, "stores", "“nobody-08”, “nobody-09” and 2 more."),
+        ({"groups": "<b>"}, "groups", "No store is in “<b>”."),
+        ({"zones": ["Mars", "UTC", "Venus"]}, "zones", "No store is in “Mars” or “Venus”."),
+        ({**OUTAGES, "totals": "1"}, "totals", "Outages have no totals: take the tick away, or choose"),
+        ({**OUTAGES, "by": "day"}, "by", "Outages come one a row: choose “store” here, or choose"),
+        ({**OUTAGES, "method": "previous"}, "method", "Outages are those of the nearest poll: choose that here"),
+        ({"columns": "all"}, "columns", "“all” is not among what there is to choose"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_at_its_input_in_words_and_what_was_typed_stays(
+    client: FlaskClient, small_fleet: Path, form: dict[str, str], field: str, sentence: str
+) -> None:
+    answer = ask(client, **form)
+    assert answer.status_code == 422
+    assert re.findall(r'<p class="wrong" id="wrong-([^"]*)">', answer.text) == [field], answer.text
+    wrong = re.search(rf'<p class="wrong" id="wrong-{field}">(.*?)</p>', answer.text, re.DOTALL)
+    assert wrong
+    assert sentence in html.unescape(wrong[1])
+    invalid = re.findall(r'<[^>]* aria-invalid="true"[^>]*>', answer.text)
+    assert invalid
+    assert all(re.search(rf'aria-describedby="([^"]* )?wrong-{field}"', one) for one in invalid)
+    if field != "windows":
+        assert all(re.search(rf' name="{field}"', one) and not one.startswith("<fieldset") for one in invalid)
+    # The banner leads there, by the words of the label.
+    link = re.search(rf'<li><a href="#{field}">([^<]*)</a></li>', answer.text)
+    assert link
+    assert "Not asked for yet: see what is marked below." in answer.text
+    assert answer.text.count(f' id="{field}"') == 1
+    plain = html.unescape(re.sub(r"<[^>]+>", "", answer.text))
+    assert plain.casefold().count(link[1].casefold()) >= 2
+    # Nothing of the names that programs use.
+    assert not re.search(r"shortest_minutes|as_of|windows\[|must be|the fields allowed|Must be one of", plain)
+    for typed in form.values():
+        assert html.escape(typed.splitlines()[0] if isinstance(typed, str) else typed[0]) in answer.text
+    assert client.get("/api/v1/reports").json["reports"] == []
+
+
+def test_a_window_that_the_form_does_not_have_is_said_at_the_windows(client: FlaskClient, small_fleet: Path) -> None:
+    answer = ask(client, window="last_year")
+    assert '<p class="wrong" id="wrong-windows">One of them is not among what there is to choose.</p>' in answer.text
+
+
+def test_too_many_rows_are_said_at_the_periods(settings: Settings, small_fleet: Path) -> None:
+    app = create_app(replace(settings, max_report_rows=20), Queue())
+    answer = ask(app.test_client(), by="day")
+    assert answer.status_code == 422
+    sentence = (
+        "The report would have 32 rows, more than are made here: take longer periods, a shorter window or fewer stores."
+    )
+    assert f'<p class="wrong" id="wrong-by">{sentence}</p>' in answer.text
+    app.extensions["storemon"].database.close()
+
+
+def test_a_program_is_told_as_ever_in_the_names_of_its_fields(client: FlaskClient, small_fleet: Path) -> None:
+    asked_for = {"windows": ["last_day", {"from": "2024-10-02"}]}
+    told = client.post("/trigger_report", json=asked_for).json
+    sentence = "is missing; it must be a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"
+    assert (told["detail"], told["errors"]) == (f"windows[1].to {sentence}", {"windows[1].to": [sentence]})
+    assert sorted(told) == ["detail", "errors", "status", "title", "type"]
+
+
+def test_without_polls_the_page_says_what_to_do(client: FlaskClient) -> None:
+    page = client.get("/reports")
+    assert (page.status_code, "There are no polls yet" in page.text, 'href="/data"' in page.text) == (200, True, True)
+    answer = ask(client)
+    assert (answer.status_code, "storemon load-data" in answer.text) == (409, False)
+    assert "There are no polls yet, so there is nothing to report of; load some first." in answer.text
+    assert client.post("/trigger_report").json["detail"] == NO_POLLS
+
+
+def test_another_site_may_not_ask_or_delete(client: FlaskClient, small_fleet: Path) -> None:
+    location = asked(client)
+    evil = {"Origin": "https://evil.example", **BROWSER}
+    for address in ("/reports", f"{location}/delete"):
+        answer = client.post(address, data={}, headers=evil)
+        assert (answer.status_code, "A page of another site" in answer.text) == (403, True)
+    assert len(client.get("/api/v1/reports").json["reports"]) == 1

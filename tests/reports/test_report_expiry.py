@@ -1,0 +1,201 @@
+"""How long reports are kept, and what becomes of them then; the alarm that tells the time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Server, sql, wait_until
+from job_helpers import Clock, files, row
+from keeping_helpers import clock as clock
+from keeping_helpers import file_of
+from keeping_helpers import runner as runner
+
+from storemon_flask.database.db import Database
+from storemon_flask.errors import Gone, NotFound
+from storemon_flask.model import DAY_US
+from storemon_flask.reports import report_keeping, report_store
+from storemon_flask.reports.alarm import Alarm
+from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.report import Asked
+from storemon_flask.reports.worker import Runner
+from storemon_flask.settings import Settings
+
+
+def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
+    runner: Runner, settings: Settings, database: Database, clock: Clock
+) -> None:
+    old = runner.submit(Asked())
+    runner.recover()
+    clock.turn(3600)
+    new = runner.submit(Asked())
+    clock.turn(90 * 86_400 - 3600)
+    runner.tick()
+    # To the microsecond: it is not older than 90 days yet.
+    assert row(settings, old, "state") == ("complete",)
+    clock.turn(3600)
+    runner.tick()
+    assert row(settings, old, "state", "gone", "deleted_us") == ("deleted", "old", clock.now_us)
+    assert row(settings, new, "state") == ("complete",)
+    assert files(settings) == [f"report_{new}.csv"]
+    with pytest.raises(Gone, match="older than STOREMON_KEEP_REPORTS_DAYS allows; trigger a new one"):
+        report_store.get(database, old)
+
+
+def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    forever = Runner(database, replace(settings, keep_reports_days=0), InlineExecutor(), clock=clock, steady=clock)
+    report_id = forever.submit(Asked())
+    clock.turn(36_500 * 86_400)
+    forever.recover()
+    assert row(settings, report_id, "state") == ("complete",)
+    Runner(database, replace(settings, keep_reports_days=1), InlineExecutor(), clock=clock, steady=clock).recover()
+    assert row(settings, report_id, "state") == ("deleted",)
+    assert files(settings) == []
+
+
+def test_what_is_on_its_way_is_never_too_old(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    report_store.add(database, "ab" * 16, Asked(1), "UTC", 10**6, 1)
+    assert report_keeping.expire(database, settings.reports_dir, clock.now_us, clock.now_us) == 0
+    assert row(settings, "ab" * 16, "state") == ("pending",)
+
+
+def test_many_old_reports_go_in_parts(
+    runner: Runner, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [runner.submit(Asked(number)) for number in range(7)]
+    monkeypatch.setattr(report_keeping, "_CHUNK", 3)
+    now_us = runner._clock() + DAY_US
+    assert report_keeping.expire(database, settings.reports_dir, now_us, now_us) == 7
+    assert {row(settings, report_id, "state") for report_id in ids} == {("deleted",)}
+    assert files(settings) == []
+
+
+def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_then_unknown(
+    runner: Runner, settings: Settings, database: Database, clock: Clock
+) -> None:
+    first, kept = runner.submit(Asked()), runner.submit(Asked(1))
+    sharing = "ab" * 16
+    columns = "(id, state, as_of_us, columns, requested_us, finished_us, shares)"
+    sql(settings.database, f"INSERT INTO report {columns} VALUES (?, 'complete', 1, 'x', 1, 1, ?)", sharing, first)
+    runner.delete(first)
+    runner.recover()
+    assert row(settings, sharing, "state", "gone") == ("deleted", "old")
+    # It could not be removed when its report was deleted.
+    file_of(settings, first).write_text("x")
+    clock.turn(4 * 90 * 86_400)
+    runner.tick()
+    with pytest.raises(Gone):
+        report_store.get(database, first)
+    clock.turn(3600)
+    runner.tick()
+    for report_id in (first, sharing):
+        with pytest.raises(NotFound):
+            report_store.get(database, report_id)
+    assert files(settings) == []
+    # That one was deleted a moment ago.
+    assert row(settings, kept, "state", "gone") == ("deleted", "old")
+
+
+def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Runner, settings: Settings) -> None:
+    windows = [{"from": "2024-10-14T00:00:00Z", "to": "2024-10-14T06:00:00Z", "name": "a name that says much"}]
+    report_id = runner.submit(Asked(shape={"windows": windows}, stores=["worked"]))
+    runner.delete(report_id)
+    (kept,) = sql(settings.database, "SELECT * FROM report WHERE id = ?", report_id)
+    assert "much" not in repr(kept)
+    assert "worked" not in repr(kept)
+    assert sql(settings.database, "SELECT * FROM report_text") == []
+
+
+def test_forgetting_a_report_leaves_a_file_that_another_lost_and_that_came_back(
+    runner: Runner, settings: Settings, database: Database
+) -> None:
+    first, sharing = runner.submit(Asked()), "ab" * 16
+    columns = "(id, state, as_of_us, columns, requested_us, finished_us, shares)"
+    sql(settings.database, f"INSERT INTO report {columns} VALUES (?, 'complete', 1, 'x', 1, 1, ?)", sharing, first)
+    runner.delete(first)
+    file, away = file_of(settings, first), settings.home / "away"
+    file.rename(away)
+    report_keeping.tidy(database, settings.reports_dir, runner._clock())
+    assert row(settings, sharing, "state", "gone") == ("deleted", "lost")
+    away.rename(file)
+    assert report_keeping.forget(database, settings.reports_dir, runner._clock() + DAY_US) == 2
+    assert files(settings) == [file.name]
+
+
+def test_the_alarm_is_set_again_when_keeping_goes_wrong(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_for: list[float] = []
+
+    class Noted(Alarm):
+        def set(self, ring: Callable[[], None], delay_s: float) -> None:
+            set_for.append(delay_s)
+
+    def broken(*arguments: object) -> int:
+        raise RuntimeError("not foreseen")
+
+    runner = Runner(database, settings, InlineExecutor(), Noted(), clock, clock)
+    monkeypatch.setattr(report_keeping, "expire", broken)
+    with pytest.raises(RuntimeError, match="not foreseen"):
+        runner.recover()
+    assert set_for == [3600.0]
+
+
+def test_a_file_that_cannot_be_removed_goes_at_the_next_start(
+    runner: Runner, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_id = runner.submit(Asked())
+
+    def refuse(file: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as denied:
+        denied.setattr(Path, "unlink", refuse)
+        runner.delete(report_id)
+    assert "cannot be removed, the next start tries again: Permission denied" in caplog.text
+    assert row(settings, report_id, "state") == ("deleted",)
+    assert files(settings) == [f"report_{report_id}.csv"]
+    runner.recover()
+    assert files(settings) == []
+
+
+def test_an_alarm_rings_at_the_earliest_time_again_and_again_and_never_after_it_is_stopped() -> None:
+    rung: list[int] = []
+    alarm = Alarm()
+
+    def ring() -> None:
+        rung.append(1)
+        if len(rung) == 1:
+            raise RuntimeError("said in the log, and the next one rings all the same")
+
+    alarm.set(ring, 3600)
+    alarm.set(ring, 0.01)
+    wait_until(lambda: len(rung) == 1, "the first ring")
+    alarm.set(ring, 0)
+    wait_until(lambda: len(rung) == 2, "the second ring")
+    alarm.stop()
+    alarm.set(ring, 0)
+    assert alarm._thread is not None
+    assert not alarm._thread.is_alive()
+    assert len(rung) == 2
+
+
+def test_a_real_server_deletes_and_forgets(serve: Callable[..., Server], small_fleet: Path, settings: Settings) -> None:
+    from conftest import http
+
+    server = serve()
+    first = server.trigger()
+    assert server.wait_for(first).status == 200
+    second = server.trigger(b'{"columns": "full"}')
+    server.wait_for(second)
+    assert http(f"{server.url}/api/v1/reports/{first}", "DELETE").status == 204
+    assert server.get(f"/get_report?report_id={first}").status == 410
+    server.end()
+    sql(settings.database, "UPDATE report SET finished_us = finished_us - ?", 2 * DAY_US)
+    again = serve(STOREMON_KEEP_REPORTS_DAYS="1")
+    assert again.get(f"/get_report?report_id={second}").status == 410
+    assert files(settings) == []

@@ -1,0 +1,268 @@
+"""Finished reports take no more room than STOREMON_MAX_REPORTS_MB allows, nor more rows than there may be; a full disk
+begins none.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import sql
+from flask import Flask
+from job_helpers import Clock, Queue, files, row
+
+from storemon_flask import create_app
+from storemon_flask.database import tombstones
+from storemon_flask.database.db import Database
+from storemon_flask.errors import DiskFull, Gone, NotFound, QueueFull
+from storemon_flask.model import SECOND_US
+from storemon_flask.reports import keeping, report_keeping, report_store, retries
+from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.report import Asked
+from storemon_flask.reports.worker import Runner
+from storemon_flask.settings import Settings
+
+AS_OF_US = 1_728_907_200_000_000
+# The test's reports have one block each, of the 244 that a megabyte has.
+BLOCKS = 1_000_000 // 4096
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make_runner(small_fleet: Path, settings: Settings, database: Database, clock: Clock) -> Callable[..., Runner]:
+    def made(**changes: int) -> Runner:
+        return Runner(database, replace(settings, **changes), InlineExecutor(), clock=clock, steady=clock)
+
+    return made
+
+
+@pytest.fixture
+def fleet_of_many(small_fleet: Path, database: Database, settings: Settings) -> Database:
+    """A fleet of more than a thousand stores with long ids."""
+    rows = "".join(f"{number:036d},active,2024-10-14 12:00:00 UTC\n" for number in range(1_000))
+    client = create_app(settings).test_client()
+    answer = client.post("/api/v1/feeds/polls", data="store_id,status,timestamp_utc\n" + rows)
+    assert answer.json["new"] == 1_000
+    return database
+
+
+def database_bytes(settings: Settings) -> int:
+    """Bytes of the pages that are in use."""
+    [(pages, page_bytes)] = sql(
+        settings.database,
+        "SELECT page_count - freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+    )
+    return int(pages * page_bytes)
+
+
+def trigger(runner: Runner, clock: Clock, count: int) -> list[str]:
+    """The ids of so many different reports, a second apart."""
+    ids = []
+    for number in range(count):
+        clock.turn(1)
+        ids.append(runner.submit(Asked(AS_OF_US + number * SECOND_US)))
+    return ids
+
+
+def test_the_oldest_reports_make_room_for_new_ones(
+    make_runner: Callable[..., Runner], settings: Settings, database: Database, clock: Clock
+) -> None:
+    runner = make_runner(max_reports_mb=1)
+    ids = trigger(runner, clock, BLOCKS)
+    assert len(files(settings)) == BLOCKS
+    ids += trigger(runner, clock, 1)
+    # Down to 95 % of the room.
+    left = 950_000 // 4096
+    assert files(settings) == sorted(f"report_{report_id}.csv" for report_id in ids[-left:])
+    assert row(settings, ids[0], "state", "gone", "deleted_us") == ("deleted", "room", clock.now_us)
+    assert row(settings, ids[-left], "state") == ("complete",)
+    assert runner.meters.deleted_for_room() == BLOCKS + 1 - left
+    with pytest.raises(Gone, match="deleted to make room: STOREMON_MAX_REPORTS_MB; trigger a new one"):
+        report_store.get(database, ids[0])
+
+
+def test_there_is_no_limit_with_0_and_a_lower_one_holds_after_a_restart(
+    make_runner: Callable[..., Runner], settings: Settings, clock: Clock
+) -> None:
+    ids = trigger(make_runner(max_reports_mb=0), clock, BLOCKS + 20)
+    assert len(files(settings)) == BLOCKS + 20
+    ids += trigger(make_runner(max_reports_mb=1), clock, 1)
+    assert len(files(settings)) == 950_000 // 4096
+    assert row(settings, ids[-1], "state") == ("complete",)
+
+
+def test_the_report_just_completed_stays_however_large_and_shared_files_count_once(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    queue = Queue()
+    runner = Runner(database, replace(settings, max_reports_mb=1), queue, clock=clock, steady=clock)
+    first = [runner.submit(Asked()) for _ in range(BLOCKS + 5)]
+    queue.run_all()
+    assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
+    runner._room.note_complete(first[0], 2_000_000, clock())
+    assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
+    with database.write() as connection:
+        connection.execute("UPDATE report SET byte_count = 2000000")
+    runner = Runner(database, runner.settings, queue, clock=clock, steady=clock)
+    clock.turn(1)
+    last = runner.submit(Asked(AS_OF_US))
+    queue.run_all()
+    assert {row(settings, report_id, "gone") for report_id in first} == {("room",)}
+    assert files(settings) == [f"report_{last}.csv"]
+
+
+def test_rows_are_bounded_tombstones_first(
+    make_runner: Callable[..., Runner], settings: Settings, database: Database, clock: Clock
+) -> None:
+    runner = make_runner()
+    runner._room = keeping.RoomKeeper(database, settings, runner.meters, most_rows=40)
+    ids = trigger(runner, clock, 40)
+    runner.delete(ids[5])
+    ids += trigger(runner, clock, 1)
+    assert sql(settings.database, "SELECT count(*) FROM report")[0][0] <= 40
+    with pytest.raises(NotFound):
+        report_store.get(database, ids[5])
+    ids += trigger(runner, clock, 200)
+    assert sql(settings.database, "SELECT count(*) FROM report")[0][0] <= 40
+    assert row(settings, ids[-1], "state") == ("complete",)
+
+
+def test_equal_reports_that_wait_are_bounded(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    runner = Runner(database, settings, Queue(), clock=clock, steady=clock)
+    runner._room = keeping.RoomKeeper(database, settings, runner.meters, most_rows=10)
+    for _ in range(10):
+        runner.submit(Asked())
+    with pytest.raises(QueueFull, match="10 reports wait or are kept, and there may be 10"):
+        runner.submit(Asked())
+    assert sql(settings.database, "SELECT count(*) FROM report") == [(10,)]
+
+
+def test_no_report_is_begun_on_a_full_disk(small_fleet: Path, settings: Settings) -> None:
+    app: Flask = create_app(replace(settings, min_free_mb=10**9))
+    client = app.test_client()
+    for answer in (client.post("/trigger_report"), client.get("/api/v1/reports/latest.csv")):
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "60"
+        assert answer.json["type"] == "urn:storemon:problem:disk-full"
+        assert (
+            "MB free, less than the 1,000,000,000 of STOREMON_MIN_FREE_MB; reports are made again"
+            in answer.json["detail"]
+        )
+    assert sql(settings.database, "SELECT count(*) FROM report") == [(0,)]
+
+
+def test_a_report_on_its_way_waits_for_room(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    queue = Queue()
+    runner = Runner(database, settings, queue, clock=clock, steady=clock)
+    report_id = runner.submit(Asked())
+    runner.settings = replace(settings, min_free_mb=10**9)
+    queue.run_all()
+    state, error = row(settings, report_id, "state", "last_error")
+    assert state == "pending"
+    assert "STOREMON_MIN_FREE_MB" in error
+    assert files(settings) == []
+    runner.settings = settings
+    clock.turn(retries.wait_us(1) / SECOND_US)
+    runner.tick()
+    queue.run_all()
+    assert row(settings, report_id, "state") == ("complete",)
+
+
+def test_disk_full_is_a_passing_fault(settings: Settings) -> None:
+    from storemon_flask.database import readiness
+
+    with pytest.raises(DiskFull) as raised:
+        readiness.require_room(replace(settings, min_free_mb=10**9))
+    assert retries.passes(raised.value)
+
+
+def test_what_equal_reports_ask_is_stored_once(fleet_of_many: Database, settings: Settings, clock: Clock) -> None:
+    queue = Queue()
+    runner = Runner(fleet_of_many, settings, queue, clock=clock, steady=clock)
+    names = [f"{number:036d}" for number in range(200)]
+    first = runner.submit(Asked(stores=names[::-1]))
+    size = database_bytes(settings)
+    others = [runner.submit(Asked(stores=names)) for _ in range(1_500)]
+    assert (database_bytes(settings) - size) / 1_500 < 500
+    queue.run_all()
+    assert (database_bytes(settings) - size) / 1_500 < 500
+    texts = "SELECT count(*) FROM report_text WHERE store_count = 200"
+    assert sql(settings.database, texts) == [(1,)]
+    # One that is computed by itself has the same text.
+    alone = runner.submit(Asked(stores=names))
+    queue.run_all()
+    assert row(settings, alone, "shares") == (None,)
+    assert sql(settings.database, texts) == [(1,)]
+    for report_id in (first, others[-1], alone):
+        assert report_store.get(fleet_of_many, report_id).stores == names
+    listed = report_store.newest(fleet_of_many, None, 3)
+    assert [one.stores for one in listed] == [names[:10]] * 3
+    assert [one.stores_asked for one in listed] == [200] * 3
+    runner.delete(first)
+    assert sql(settings.database, texts) == [(1,)]
+    report_keeping.expire(fleet_of_many, settings.reports_dir, clock() + 1, clock())
+    assert sql(settings.database, "SELECT count(*) FROM report_text") == [(0,)]
+
+
+def test_a_list_of_reports_does_not_read_what_they_asked(
+    fleet_of_many: Database, settings: Settings, clock: Clock
+) -> None:
+    runner = Runner(fleet_of_many, settings, Queue(), clock=clock, steady=clock)
+    for _ in range(3):
+        runner.submit(Asked(stores=[f"{number:036d}" for number in range(1_000)]))
+    # Whoever reads this fails.
+    sql(settings.database, "UPDATE report_text SET large = 'no JSON'")
+    assert [one.stores_asked for one in report_store.newest(fleet_of_many, None, 3)] == [1000] * 3
+
+
+def test_whether_an_as_of_was_asked_is_of_each_report(
+    fleet_of_many: Database, settings: Settings, clock: Clock
+) -> None:
+    queue = Queue()
+    runner = Runner(fleet_of_many, settings, queue, clock=clock, steady=clock)
+    names = [f"{number:036d}" for number in range(1_000)]
+    newest = runner.submit(Asked(stores=names, shape={"totals": True}))
+    as_of_us = report_store.get(fleet_of_many, newest).as_of_us
+    asked = runner.submit(Asked(as_of_us, stores=names, shape={"totals": True}))
+    queue.run_all()
+    rows = [report_store.get(fleet_of_many, report_id) for report_id in (newest, asked)]
+    assert [(one.shares, one.as_of_asked, one.shape) for one in rows] == [
+        (None, False, {"totals": True}),
+        (newest, True, {"totals": True}),
+    ]
+
+
+def test_the_lists_of_reports_that_wait_are_bounded(
+    fleet_of_many: Database, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_store, "MOST_WAITING_BYTES", 100_000)
+    runner = Runner(fleet_of_many, settings, Queue(), clock=clock, steady=clock)
+    names = [f"{number:036d}" for number in range(1_000)]
+    for number in range(3):
+        runner.submit(Asked(stores=names[number:]))
+    with pytest.raises(QueueFull, match="the reports that wait ask for 0 MB of names of stores"):
+        runner.submit(Asked(stores=names[4:]))
+    # An equal one adds nothing.
+    runner.submit(Asked(stores=names[2:]))
+
+
+def test_rows_of_reports_made_room_for_take_their_texts_along(
+    fleet_of_many: Database, settings: Settings, clock: Clock
+) -> None:
+    runner = Runner(fleet_of_many, replace(settings, max_reports_mb=1), InlineExecutor(), clock=clock, steady=clock)
+    names = [f"{number:036d}" for number in range(1_000)]
+    for number in range(30):
+        clock.turn(1)
+        newest = runner.submit(Asked(stores=names[number:]))
+    with fleet_of_many.read() as connection:
+        assert tombstones.bytes_taken(connection) <= 1_000_000
+    assert sum(file.stat().st_size for file in settings.reports_dir.iterdir()) < 1_000_000
+    assert row(settings, newest, "state") == ("complete",)

@@ -1,0 +1,242 @@
+"""What is said of reports: how they were made, lists, differences, workbooks, outages."""
+
+import io
+import json
+import random
+from decimal import Decimal
+from pathlib import Path
+
+import openpyxl
+import pytest
+from conftest import sql, storemon
+from flask.testing import FlaskClient
+from shapes_helpers import asked, rows_of
+from shapes_helpers import fleet as fleet
+
+from storemon_flask.database.db import Database
+from storemon_flask.errors import DataError, Unprocessable
+from storemon_flask.reports import diff as report_diff
+from storemon_flask.reports import report_store, report_words, xlsx
+from storemon_flask.reports.diff import Diff, ReportFile
+from storemon_flask.settings import Settings
+
+AS_OF = "2024-10-14T23:24:54.433110Z"
+
+
+def test_a_report_says_how_it_was_made(fleet: Database, client: FlaskClient) -> None:
+    report_id = client.post("/trigger_report", json={"by": "week", "totals": True, "groups": ["North"]}).json[
+        "report_id"
+    ]
+    found = client.get(f"/api/v1/reports/{report_id}").json
+    assert found["status"] == "Complete"
+    assert found["shape"] == {"by": "week", "totals": True, "groups": ["North"]}
+    method = found["method"]
+    assert {name: method[name] for name in ("as_of", "method", "windows", "by", "groups", "stores", "reach_hours")} == {
+        "as_of": AS_OF, "method": "nearest", "windows": ["last_30_days"], "by": "week", "groups": ["North"], "stores": 10,
+        "reach_hours": 24.0,
+    }  # fmt: skip
+    assert method["polls"] > 1000
+    assert client.get("/api/v1/reports").json["reports"][0] == found
+    assert client.get(f"/get_report?report_id={report_id}&format=json").json["method"] == method
+
+
+def test_reports_are_listed_a_page_at_a_time(fleet: Database, client: FlaskClient) -> None:
+    ids = [client.post("/trigger_report").json["report_id"] for _ in range(5)]
+    seen: list[str] = []
+    query = "?limit=2"
+    while True:
+        page = client.get(f"/api/v1/reports{query}").json
+        seen += [row["report_id"] for row in page["reports"]]
+        if page["next"] is None:
+            break
+        query = f"?limit=2&cursor={page['next']}"
+    assert sorted(seen) == sorted(ids)
+    assert len(seen) == 5
+
+
+def test_a_list_has_the_first_stores_of_each_report_and_how_many_there_are(
+    fleet: Database, client: FlaskClient, settings: Settings
+) -> None:
+    listed, many = report_store.LISTED_STORES, 14_000
+    asked = [None, ["a", "b", "c"], [f"{number:036d}" for number in range(listed)], [f"{n:036d}" for n in range(many)]]
+    for place, stores in enumerate(asked):
+        report_id = client.post("/trigger_report").json["report_id"]
+        sql(
+            settings.database,
+            "UPDATE report SET stores = ?, requested_us = ?, altered_ids = ?, outcome_text = NULL WHERE id = ?",
+            stores and json.dumps(stores), place, json.dumps({"store_id": {str(n): "=x" for n in range(many)}}), report_id,
+        )  # fmt: skip
+    answer = client.get("/api/v1/reports")
+    rows = answer.json["reports"][::-1]
+    assert [row["stores"] for row in rows] == [stores and stores[:listed] for stores in asked]
+    assert [row["stores_asked"] for row in rows] == [None, 3, listed, many]
+    assert len(answer.data) < 10_000
+    one = client.get(f"/api/v1/reports/{rows[-1]['report_id']}").json
+    assert one == {**rows[-1], "stores": asked[-1]}
+    assert [row.altered for row in report_store.newest(fleet, None, 10)] == [{}] * 4
+    assert [report_words.asked(row) for row in report_store.newest(fleet, None, 10)][::-1] == [
+        f"The last hour, day and week, {stores}"
+        for stores in ("every store", "a, b and c", f"{listed} named stores", "14,000 named stores")
+    ]
+
+
+def test_a_report_differs_from_itself_in_nothing_and_after_one_poll_in_one_store(
+    fleet: Database, client: FlaskClient, settings: Settings
+) -> None:
+    first, again = (client.post("/trigger_report").json["report_id"] for _ in range(2))
+    same = client.get(f"/api/v1/reports/{again}/diff?against={first}").json
+    assert (same["total"], same["changes"]) == (0, [])
+    (store_id, at, status), *_ = sql(
+        settings.database,
+        "SELECT store_id, timestamp_utc, status FROM poll WHERE timestamp_utc > '2024-10-14 15' ORDER BY 2 LIMIT 1",
+    )
+    other = "inactive" if status == "active" else "active"
+    pushed = client.post("/api/v1/feeds/polls", json={"store_id": store_id, "timestamp_utc": at, "status": other})
+    assert pushed.json["changed"] == 1
+    after = client.post("/trigger_report").json["report_id"]
+    found = client.get(f"/api/v1/reports/{after}/diff?against={first}").json
+    assert {change["store_id"] for change in found["changes"]} == {store_id}
+    hours = [abs(change["change"]) / (60 if change["column"].endswith("hour") else 1) for change in found["changes"]]
+    assert hours == sorted(hours, reverse=True)
+    assert sum(change["change"] for change in found["changes"] if change["column"].endswith("week")) == pytest.approx(0)
+
+
+def test_a_workbook_has_ids_as_text_and_the_sums_of_the_csv(fleet: Database, client: FlaskClient) -> None:
+    fleet.close()
+    client.post(
+        "/api/v1/feeds/polls",
+        json={"store_id": "9007199254740993123", "timestamp_utc": "2024-10-14 12:00:00", "status": "active"},
+    )
+    report_id = client.post("/trigger_report", json={"columns": "full", "totals": True}).json["report_id"]
+    text = client.get(f"/get_report?report_id={report_id}").text
+    answer = client.get(f"/get_report?report_id={report_id}&format=xlsx")
+    assert answer.headers["Content-Disposition"] == f"attachment; filename=report_{report_id}.xlsx"
+    book = openpyxl.load_workbook(io.BytesIO(answer.data))
+    header, *rows = book["report"].iter_rows(values_only=True)
+    assert list(header) == text.splitlines()[0].split(",")
+    ids = [row[1] for row in rows if row[0] == "store"]
+    assert "9007199254740993123" in ids
+    assert all(isinstance(store_id, str) for store_id in ids)
+    assert "=East" in {row[header.index("group")] for row in rows}
+    for column in ("uptime_last_week", "downtime_last_day", "business_last_hour"):
+        place = header.index(column)
+        expected = sum(Decimal(row[column]) for row in rows_of(text))
+        assert sum(Decimal(str(row[place])) for row in rows) == expected
+    method = dict(row[:2] for row in book["method"].iter_rows(values_only=True))
+    assert method["as_of"] == AS_OF
+    assert method["stores"] == "41"
+
+
+def test_outages_are_those_of_each_stores_timeline(fleet: Database, client: FlaskClient) -> None:
+    rows = rows_of(asked(client, kind="outages"))
+    assert len(rows) > 20
+    by_store: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_store.setdefault(row["store_id"], []).append(row)
+    for store_id in sorted(by_store)[:10]:
+        timeline = client.get(f"/api/v1/stores/{store_id}/timeline").json
+        assert [row["start"] for row in by_store[store_id]] == [outage["start"] for outage in timeline["outages"]]
+        assert [row["end"] for row in by_store[store_id]] == [outage["end"] for outage in timeline["outages"]]
+    long = rows_of(asked(client, kind="outages", shortest_minutes=90))
+    assert long == [row for row in rows if Decimal(row["down_minutes"]) >= 90]
+    assert 0 < len(long) < len(rows)
+
+
+def test_outages_and_differences_in_the_terminal(fleet: Database, settings: Settings, tmp_path: Path) -> None:
+    fleet.close()
+    done = storemon(settings.home, "outages", "--shortest", "90")
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["store", "start", "(UTC)", "end", "(UTC)", "down", "polls"]
+    assert done.stderr == f"as of {AS_OF}: {len(lines) - 1} outages\n"
+    for name, as_of in (("a", "2024-10-14T12:00:00Z"), ("b", AS_OF)):
+        assert storemon(settings.home, "report", "--as-of", as_of, "-o", str(tmp_path / f"{name}.csv")).returncode == 0
+    same = storemon(settings.home, "diff", str(tmp_path / "a.csv"), str(tmp_path / "a.csv"))
+    assert (same.stdout, same.stderr) == ("", "0 cells of 0 stores differ\n")
+    other = storemon(settings.home, "diff", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--limit", "3")
+    assert len(other.stdout.splitlines()) == 4
+    assert "more; --limit shows them" in other.stderr
+    absent = storemon(settings.home, "diff", str(tmp_path / "a.csv"), "today.csv")
+    assert (absent.returncode, absent.stderr) == (1, "Error: 'today.csv' is neither a file nor the id of a report\n")
+
+
+def test_a_poll_long_after_the_window_still_speaks_for_it(settings: Settings, tmp_path: Path) -> None:
+    polls = tmp_path / "polls.csv"
+    stamps = {"2024-09-30 00:00:00": "active", "2024-10-14 00:00:00": "inactive", "2024-10-20 00:00:00": "active"}
+    polls.write_text(
+        "store_id,timestamp_utc,status\n" + "".join(f"s,{stamp},{status}\n" for stamp, status in stamps.items())
+    )
+    assert storemon(settings.home, "load-data", str(polls)).returncode == 0
+    window = "w=2024-10-07T00:00:00Z..2024-10-08T00:00:00Z"
+    done = storemon(settings.home, "report", "--window", window, STOREMON_REACH_HOURS="168")
+    # The poll of the 14th is nearer from the 7th on, and a week away.
+    assert done.stdout == "store_id,uptime_w,downtime_w\ns,0.00,24.00\n"
+
+
+def test_files_that_are_no_reports_are_told_in_a_sentence(settings: Settings, tmp_path: Path) -> None:
+    head = "store_id,uptime_last_day\n"
+    for name, text in {
+        "a": head + "s,1.00\n",
+        "junk": head + "s,one\n",
+        "other": "x,y\n1,2\n",
+        "wide": head + "s,1.00,9\n",
+    }.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+
+    def diff(one: str, other: str) -> tuple[int, str]:
+        done = storemon(settings.home, "diff", str(tmp_path / f"{one}.csv"), str(tmp_path / f"{other}.csv"))
+        return done.returncode, done.stderr
+
+    assert diff("a", "junk") == (1, "Error: line 2 has a cell that is no number; this is no report\n")
+    assert diff("a", "other")[1].startswith("Error: the two reports have no column of numbers in common")
+    assert diff("a", "wide") == (0, "0 cells of 0 stores differ\n")
+
+
+def compared(before: str, after: str, limit: int = 1000) -> Diff:
+    return report_diff.compare(ReportFile(io.StringIO(before), {}), ReportFile(io.StringIO(after), {}), limit)
+
+
+@pytest.mark.parametrize("at_once", [400_000, 18, 6])
+def test_reports_in_any_order_are_compared_by_their_rows(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Of two orders, sorted at once or in pieces; the last of two rows of one store counts."""
+    monkeypatch.setattr(report_diff, "_SORTED_CELLS", at_once)
+    head = "kind,store_id,group,uptime_hours\n"
+    before = [f"store,s{number},g,{number}.00\n" for number in range(40)] + ["group,,g,5.00\n", "total,,,7.00\n"]
+    after = [f"store,s{number},g,{2 * number}.00\n" for number in range(3, 43)] + ["total,,,7.0\n", "store,s9,g,9.00\n"]
+    random.Random(1).shuffle(before)
+    found = compared(head + "".join(before), head + "".join(after), 4)
+    # 3 stores gone, 3 new, 36 others twice as long up, and a group is gone.
+    assert (found.total, found.stores) == (3 + 3 + 36 + 1, 42)
+    assert [(change.row, change.before, change.after) for change in found.changes] == [
+        ({"kind": "store", "store_id": "s42", "group": "g"}, None, Decimal(84)),
+        ({"kind": "store", "store_id": "s41", "group": "g"}, None, Decimal(82)),
+        ({"kind": "store", "store_id": "s40", "group": "g"}, None, Decimal(80)),
+        ({"kind": "store", "store_id": "s39", "group": "g"}, Decimal(39), Decimal(78)),
+    ]
+
+
+def test_a_line_that_is_no_csv_and_a_number_that_is_none_make_no_report() -> None:
+    head = "store_id,uptime_last_day\n"
+    with pytest.raises(DataError, match="line 2 has a cell that is no number"):
+        compared(head + "a,NaN\n", head)
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        compared(head + "a" * 200_000 + ",1\n", head)
+
+
+def test_two_outages_of_one_store_are_told_apart() -> None:
+    head = "store_id,start,down_minutes\n"
+    before = head + "s,2024-10-01T00:00:00Z,10.00\ns,2024-10-02T00:00:00Z,20.00\n"
+    (change,) = compared(before, before.replace("10.00", "15.00")).changes
+    assert (change.row["start"], change.before, change.after) == (
+        "2024-10-01T00:00:00Z",
+        Decimal("10.00"),
+        Decimal("15.00"),
+    )
+
+
+def test_a_report_longer_than_a_sheet_is_refused_and_not_cut(tmp_path: Path) -> None:
+    file = tmp_path / "report.csv"
+    file.write_text("store_id\ns\n")
+    with pytest.raises(Unprocessable, match="at most 1,048,576 rows"):
+        xlsx.write(file, 1 << 20, {}, {})
+    with xlsx.write(file, 1, {}, {}) as book:
+        assert book.read(2) == b"PK"

@@ -1,0 +1,170 @@
+"""Reports of other shapes: what may be asked, the same from every door, and that parts add up to wholes."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from conftest import load_folder, storemon
+from flask.testing import FlaskClient
+from shapes_helpers import asked, rows_of
+from shapes_helpers import fleet as fleet
+
+from storemon_flask.database.db import Database
+from storemon_flask.model import DAY_US
+from storemon_flask.reports import shapes
+from storemon_flask.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"by": "year"}, "by is 'year'; it must be hour, day, week, month"),
+        ({"method": "last"}, "method is 'last'; it must be nearest, previous"),
+        ({"totals": "yes"}, "totals is 'yes'; it must be true or false"),
+        ({"kind": "x"}, "kind is 'x'; it must be times, outages"),
+        ({"windows": ["last_year"]}, "windows[0] is 'last_year'; it must be last_hour, last_day, last_week, last_30_days, or an object with from and to"),
+        ({"windows": [7]}, "windows[0] is 7; it must be last_hour, last_day, last_week, last_30_days, or an object with from and to"),
+        ({"windows": [{"from": "2024-10-02", "to": "2024-10-01"}]}, "windows[0] runs from '2024-10-02' to '2024-10-01'; it must be an end after its start"),
+        ({"windows": [{"from": "2024-10-02"}]}, "windows[0].to is missing; it must be a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"),
+        ({"windows": [{"from": "2024-10-02", "to": "2024-10-03T00:00:00Z"}]}, "windows[0] mixes a date with an instant; it must be two dates, or two instants with an offset"),
+        ({"windows": [{"from": "0001-01-01", "to": "0001-02-01"}]}, "windows[0].from is '0001-01-01'; it must be between 1970-01-01 and 2200-01-01"),
+        ({"windows": [{"from": "2199-12-31T00:00:00Z", "to": "9999-12-31T00:00:00Z"}], "by": "day"}, "windows[0].to is '9999-12-31T00:00:00Z'; it must be between 1970-01-01 and 2200-01-01"),
+        ({"windows": [{"from": "2022-10-02", "to": "2024-10-01"}]}, "windows[0] is 730 days long; it must be at most 400 days"),
+        ({"windows": [{"from": "2024-10-01", "to": "2024-10-02", "zone": "x"}]}, "windows[0].zone is not a field of a window; it must be from, to and name"),
+        ({"windows": [{"from": "2024-10-01T00:00:00", "to": "2024-10-02T00:00:00Z"}]}, "windows[0].from is '2024-10-01T00:00:00'; it must be a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"),
+        ({"windows": [{"from": "2024-10-01", "to": "2024-10-02", "name": "a\nb"}]}, "windows[0].name is 'a\\nb'; it must be 1 to 100 printable characters"),
+        ({"windows": ["last_day", "last_day"]}, "windows names 'last_day' twice; it must be a name of its own for each window"),
+        ({"windows": ["last_day", "last_week"], "by": "day"}, "windows has 2 entries; it must be one window with `by`, which is cut into days"),
+        ({"windows": [{"from": "2024-10-14", "to": "2024-10-20"}], "by": "day"}, None),
+        ({"windows": [{"from": "2024-10-20T00:00:00Z", "to": "2024-10-21T00:00:00Z"}]}, "windows[0] '2024-10-20T00:00:00Z_2024-10-21T00:00:00Z' ends after the as-of; it must be a window that ends by the as-of"),
+        ({"groups": ["West"]}, "groups: no store is in 'West'"),
+        ({"zones": ["Mars/Base"]}, "zones: no store is in 'Mars/Base'"),
+        ({"groups": []}, "groups is []; it must be a list of at least one text"),
+        ({"kind": "outages", "by": "day"}, "by does not go with outages; it must be left out"),
+        ({"kind": "outages", "shortest_minutes": -1}, "shortest_minutes is -1; it must be a number of minutes from 0 to 576000"),
+        ({"shortest_minutes": 5}, "shortest_minutes is of outages; it must be left out without kind outages"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_named_with_what_can(
+    fleet: Database, client: FlaskClient, body: dict[str, object], sentence: str | None
+) -> None:
+    answer = client.post("/trigger_report", json=body)
+    if sentence is None:
+        assert answer.status_code == 202
+        return
+    assert (answer.status_code, answer.json["detail"]) == (422, sentence)
+    assert list(answer.json["errors"]) == [sentence.split(" ")[0].rstrip(":")]
+
+
+@pytest.mark.parametrize("body", [{}, {"method": "nearest"}, {"totals": False}, {"kind": "times"}])
+def test_the_classic_report_is_none_of_these(body: dict[str, object]) -> None:
+    assert shapes.read(body) is None
+
+
+def test_a_report_too_long_says_how_long_it_would_be(fleet: Database, settings: Settings) -> None:
+    fleet.close()
+    done = storemon(settings.home, "report", "--by", "hour", STOREMON_MAX_REPORT_ROWS="100")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: the report would have 1,000 rows, more than the 100 of STOREMON_MAX_REPORT_ROWS; ask for fewer stores, a "
+        "shorter window or longer periods\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        ({"by": "day"}, ["--by", "day"]),
+        ({"by": "hour", "columns": "full"}, ["--by", "hour", "--columns", "full"]),
+        (
+            {"windows": [{"from": "2024-10-01", "to": "2024-10-08", "name": "first"}, "last_day"], "totals": True},
+            ["--window", "first=2024-10-01..2024-10-08", "--window", "last_day", "--totals"],
+        ),
+        (
+            {"method": "previous", "groups": ["North", "=East"]},
+            ["--method", "previous", "--group", "North", "--group", "=East"],
+        ),
+    ],
+)
+def test_both_doors_give_the_same_bytes(
+    fleet: Database, client: FlaskClient, settings: Settings, body: dict[str, object], options: list[str]
+) -> None:
+    text = asked(client, **body)
+    fleet.close()
+    done = storemon(settings.home, "report", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == text
+
+
+def test_the_classic_windows_by_name_have_the_classic_numbers(fleet: Database, client: FlaskClient) -> None:
+    windows = ["last_hour", "last_day", "last_week"]
+    assert asked(client, windows=windows) == asked(client)
+    full, shaped = (rows_of(asked(client, columns="full", **more)) for more in ({}, {"windows": windows}))
+    for one, other in zip(full, shaped, strict=True):
+        assert {name: one[name] for name in other} == other
+
+
+def test_days_add_up_to_their_week_and_hours_to_their_day(fleet: Database, settings: Settings) -> None:
+    from storemon_flask.database import schedule
+    from storemon_flask.reports import report, shaped
+
+    def sums(**body: object) -> dict[int, dict[str, int]]:
+        with fleet.read() as connection:
+            shape = shapes.read(body)
+            assert shape is not None
+            as_of_us = report.ask(fleet, report.Asked(), "America/Chicago", 10**9, connection).as_of_us
+            plan = schedule.of(fleet, connection, "America/Chicago", None, as_of_us)
+            rows, _ = shaped.compute(connection, plan, shape, as_of_us, settings.rules, lambda part: None)
+        found: dict[int, dict[str, int]] = {}
+        for at, place in enumerate(rows["place"].tolist()):
+            mine = found.setdefault(place, dict.fromkeys(("uptime", "downtime", "unknown", "business", "measured"), 0))
+            for name in mine:
+                mine[name] += int(rows[name][at])
+        return found
+
+    whole = sums(windows=["last_30_days"])
+    assert len(whole) == 40
+    assert sum(one["uptime"] for one in whole.values()) > 40 * DAY_US
+    for by in ("hour", "day", "week", "month"):
+        assert sums(windows=["last_30_days"], by=by) == whole
+    for one in whole.values():
+        assert one["uptime"] + one["downtime"] + one["unknown"] == one["business"]
+
+
+def test_totals_are_the_sums_of_their_stores(fleet: Database, client: FlaskClient) -> None:
+    rows = rows_of(asked(client, by="day", totals=True, columns="full"))
+    kinds = [row["kind"] for row in rows]
+    assert kinds == sorted(kinds, key=["store", "group", "fleet"].index)
+    assert {row["group"] for row in rows if row["kind"] == "group"} == {"North", "South", "'=East"}
+    stores = [row for row in rows if row["kind"] == "store"]
+    for total in (row for row in rows if row["kind"] != "store"):
+        mine = [
+            row
+            for row in stores
+            if row["period"] == total["period"] and (total["kind"] == "fleet" or row["group"] == total["group"])
+        ]
+        assert mine
+        for column in ("uptime_hours", "downtime_hours", "business_hours", "measured_hours"):
+            exact = sum(Decimal(row[column]) for row in mine)
+            # Each cell is rounded by itself.
+            assert abs(Decimal(total[column]) - exact) <= Decimal("0.005") * (len(mine) + 1)
+
+
+def test_a_poll_speaks_forward_only_by_the_method_previous(
+    database: Database, client: FlaskClient, tmp_path: Path
+) -> None:
+    folder = tmp_path / "feeds"
+    folder.mkdir()
+    (folder / "polls.csv").write_text(
+        "store_id,timestamp_utc,status\nworked,2024-10-14 10:14:00 UTC,active\nworked,2024-10-14 11:15:00 UTC,inactive\n"
+    )
+    (folder / "hours.csv").write_text("store_id,day,start_time_local,end_time_local\nworked,0,09:00,12:00\n")
+    (folder / "zones.csv").write_text("store_id,timezone_str\nworked,UTC\n")
+    load_folder(database, folder)
+    window = {"from": "2024-10-14T09:00:00Z", "to": "2024-10-14T11:15:00Z", "name": "w"}
+    (nearest,) = rows_of(asked(client, windows=[window], columns="full"))
+    (previous,) = rows_of(asked(client, windows=[window], columns="full", method="previous"))
+    # To 10:44:30 the first poll is the nearest; before 10:14 nobody has spoken yet.
+    assert (nearest["uptime_w"], nearest["downtime_w"], nearest["unknown_w"]) == ("1.74", "0.51", "0.00")
+    assert (previous["uptime_w"], previous["downtime_w"], previous["unknown_w"]) == ("1.02", "0.00", "1.23")
+    assert (nearest["measured_w"], previous["measured_w"]) == ("1.02", "1.02")

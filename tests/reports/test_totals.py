@@ -1,0 +1,288 @@
+"""Totals of groups and of the fleet, and percentages of them, however large the fleet is: held against Python's
+integers.
+"""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import load_folder, storemon
+from hypothesis import Phase, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from shapes_helpers import fleet as fleet
+
+from storemon_flask.database import schedule, staging
+from storemon_flask.database.db import Database
+from storemon_flask.errors import DataError
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Fleet, Hours, Polls, Rules
+from storemon_flask.reports import report as reports
+from storemon_flask.reports import report_text, shaped, shaped_text, shapes
+from storemon_flask.reports.report_text import StoreColumns
+from storemon_flask.settings import Settings
+from storemon_flask.uptime import measures, openings
+from storemon_flask.uptime.periods import MEASURES
+from storemon_flask.uptime.zones import block_size
+
+_NONE = np.empty(0, dtype=np.int64)
+
+
+def percent(part: int, whole: int) -> str:
+    """100 x part / whole, rounded half up, by Python's integers."""
+    return "" if whole == 0 else cell((20_000 * part + whole) // (2 * whole))
+
+
+def amount(value_us: int, unit_us: int) -> str:
+    return cell((2 * 100 * value_us + unit_us) // (2 * unit_us))
+
+
+def cell(hundredths: int) -> str:
+    return f"{hundredths // 100}.{hundredths % 100:02d}"
+
+
+def expected_total(rows: list[dict[str, int]], unit_us: int) -> list[str]:
+    """The cells of a total row of all columns: percentages and amounts of the sums of the rows of stores."""
+    sums = {name: sum(row[name] for row in rows) for name in MEASURES}
+    assert sums["uptime"] + sums["downtime"] + sums["unknown"] == sums["business"]
+    assert sums["uptime_low"] <= sums["uptime"] <= sums["uptime_high"]
+    known = sums["uptime"] + sums["downtime"]
+    return [
+        percent(sums["uptime"], known) if name == "uptime_percent" else amount(sums[name], unit_us)
+        for name in ("uptime", "downtime", "unknown", "business", "uptime_percent", "measured", "uptime_low", "uptime_high")
+    ]  # fmt: skip
+
+
+def check_totals(text: str, shape: shapes.Shape, rows: shaped.Rows, groups: list[str]) -> int:
+    """Hold every total row of a report against the rows of its stores; how many there were."""
+    header, *lines = csv.reader(io.StringIO(text, newline=""))
+    across = 1 if shape.by else len(shape.windows)
+    begin = header.index("group") + 1 + (3 if shape.by else 0)
+    stores = [line for line in lines if line[0] == "store"]
+    columns = {name: rows[name].reshape(-1, across).tolist() for name in MEASURES}
+    place = rows["place"].reshape(-1, across)[:, 0].tolist()
+    at: dict[tuple[str, str, str], list[int]] = {}
+    for number, line in enumerate(stores):
+        group = groups[place[number]]
+        period = line[header.index("period")] if shape.by in ("day", "week", "month") else ""
+        if shape.by == "hour":
+            # An hour is one instant in every zone.
+            period = report_text.instant_text(int(rows["local_us"][number] - rows["offset_s"][number] * 1_000_000))
+        at.setdefault(("fleet", "", period), []).append(number)
+        if group:
+            at.setdefault(("group", group, period), []).append(number)
+    totals = lines[len(stores) :]
+    assert len(totals) == len(at)
+    for line, (kind, group, period) in zip(
+        totals, sorted(at, key=lambda key: (key[0] == "fleet", key[1], key[2])), strict=True
+    ):
+        assert line[:2] == [kind, ""]
+        assert line[header.index("group")] == report_text.safe_cell(group)
+        for window in range(across):
+            mine = [{name: columns[name][number][window] for name in MEASURES} for number in at[kind, group, period]]
+            minutes = shape.by == "hour" or shape.windows[window].name == "last_hour"
+            cells = [line[begin + measure * across + window] for measure in range(8)]
+            assert cells == expected_total(mine, MINUTE_US if minutes else HOUR_US), (kind, group, period, window)
+    return len(totals)
+
+
+SHAPES: list[dict[str, Any]] = [
+    {"windows": ["last_hour", "last_day", "last_week"]},
+    {"windows": [{"from": "2023-10-01", "to": "2024-10-14"}, "last_30_days"]},
+    {"by": "hour", "windows": ["last_day"]},
+    {"by": "day", "windows": [{"from": "2024-09-20", "to": "2024-10-13"}]},
+    {"by": "week", "windows": ["last_30_days"]},
+    {"by": "month", "windows": [{"from": "2024-01-01", "to": "2024-10-13"}], "method": "previous"},
+]
+
+
+@pytest.mark.parametrize("groups", [None, ["North", "=East"]])
+@pytest.mark.parametrize("asked", SHAPES)
+def test_every_total_is_that_of_its_stores_rows(
+    fleet: Database, settings: Settings, asked: dict[str, Any], groups: list[str] | None
+) -> None:
+    shape = shapes.read({**asked, "totals": True, "groups": groups})
+    assert shape is not None
+    with fleet.read() as connection:
+        question = reports.ask(
+            fleet, reports.Asked(shape={**asked, "groups": groups}), "America/Chicago", 10**9, connection
+        )
+        everyone = schedule.of(fleet, connection, "America/Chicago", None, question.as_of_us)
+        ids = [i for i, group in zip(everyone.ids, everyone.groups, strict=True) if groups is None or group in groups]
+        plan = schedule.of(fleet, connection, "America/Chicago", ids, question.as_of_us)
+        rows, _ = shaped.compute(connection, plan, shape, question.as_of_us, settings.rules, lambda part: None)
+        text = shaped_text.render(shape, plan.columns, plan.groups, rows, "full")
+    assert check_totals(text.csv, shape, rows, plan.groups) >= (len(groups) if groups else 4)
+
+
+@pytest.mark.parametrize(
+    ("zone", "by", "first", "last", "period"),
+    [
+        ("Asia/Beirut", "day", "2024-03-30", "2024-04-01", "2024-03-31"),
+        ("Africa/Cairo", "day", "2024-04-25", "2024-04-27", "2024-04-26"),
+        # A Monday and a first of a month without a midnight.
+        ("Asia/Tehran", "week", "2021-03-14", "2021-04-02", "2021-03-22"),
+        ("America/Asuncion", "month", "2023-09-20", "2023-10-10", "2023-10"),
+    ],
+)
+def test_a_date_without_a_midnight_is_one_period_with_that_date_elsewhere(
+    database: Database, settings: Settings, tmp_path: Path, zone: str, by: str, first: str, last: str, period: str
+) -> None:
+    (tmp_path / "polls.csv").write_text(f"store_id,timestamp_utc,status\na,{first}T12:00Z,active\n")
+    (tmp_path / "zones.csv").write_text(f"store_id,timezone_str\na,{zone}\nb,Europe/London\n")
+    (tmp_path / "stores.csv").write_text("store_id,name,group\na,A,North\nb,B,North\n")
+    load_folder(database, tmp_path)
+    shape = {"by": by, "windows": [{"from": first, "to": last}], "totals": True}
+    asked = reports.Asked(int(np.datetime64(f"{last}T23:00", "us").astype(np.int64)), "full", None, shape)
+    question = reports.ask(database, asked, "America/Chicago", 10**6)
+    text = reports.compute(database, question, settings.rules, "America/Chicago").csv
+    rows = [row for row in csv.DictReader(io.StringIO(text)) if row["period"] == period]
+    assert [row["kind"] for row in rows] == ["store", "store", "group", "fleet"]
+    assert float(rows[2]["business_hours"]) == sum(float(row["business_hours"]) for row in rows[:2])
+    assert rows[2]["business_hours"] == rows[3]["business_hours"]
+
+
+def made_rows(seed: int, stores: int, days: int, windows: int) -> shaped.Rows:
+    """Rows of stores that are open for nearly all of so many days: measures of the largest size, which add up."""
+    chance = np.random.default_rng(seed)
+    size = stores * windows
+    business = days * DAY_US - chance.integers(0, HOUR_US, size)
+    unknown = chance.integers(0, business // 10)
+    downtime = chance.integers(0, (business - unknown) // chance.integers(1, 1000))
+    uptime = business - unknown - downtime
+    low = uptime - chance.integers(0, uptime)
+    return {
+        "place": np.repeat(np.arange(stores), windows),
+        "start_us": np.zeros(size, dtype=np.int64),
+        "local_us": np.zeros(size, dtype=np.int64),
+        "offset_s": np.zeros(size, dtype=np.int64),
+        "end_us": np.full(size, days * DAY_US),
+        "uptime": uptime,
+        "downtime": downtime,
+        "unknown": unknown,
+        "business": business,
+        "measured": low,
+        "uptime_low": low,
+        "uptime_high": uptime + unknown,
+    }
+
+
+def made_columns(stores: int) -> StoreColumns:
+    ids = [f"S{number:07d}" for number in range(stores)]
+    return report_text.store_columns(ids, ["UTC"] * stores, [""] * stores, [""] * stores)
+
+
+# Nothing is gained by a smaller seed.
+@hypothesis_settings(max_examples=3, phases=[Phase.generate])
+@given(seed=st.integers(0, 2**32), groups=st.integers(1, 40))
+def test_totals_of_14000_stores_over_400_days_are_exact(seed: int, groups: int) -> None:
+    windows = [{"from": "2023-01-01", "to": "2024-02-05", "name": name} for name in ("one", "two")]
+    shape = shapes.read({"windows": windows, "totals": True})
+    assert shape is not None
+    rows = made_rows(seed, 14_000, 400, 2)
+    names = [f"G{number % groups}" for number in range(14_000)]
+    text = shaped_text.render(shape, made_columns(14_000), names, rows, "full")
+    assert check_totals(text.csv, shape, rows, names) == groups + 1
+    business = rows["business"][::2]
+    assert sum(business.tolist()) > 13_990 * 400 * DAY_US
+
+
+def test_totals_in_python_integers_are_those_in_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = shapes.read({"windows": ["last_day", "last_week"], "totals": True})
+    assert shape is not None
+    rows, names = made_rows(7, 200, 400, 2), ["G", ""] * 100
+    narrow = shaped_text.render(shape, made_columns(200), names, rows, "full")
+    monkeypatch.setattr(shaped_text, "TOO_LARGE", 1)
+    assert shaped_text.render(shape, made_columns(200), names, rows, "full") == narrow
+
+
+@pytest.mark.slow
+def test_totals_that_leave_64_bits_are_exact() -> None:
+    stores = 280_000
+    shape = shapes.read({"windows": [{"from": "2023-01-01", "to": "2024-02-05", "name": "w"}], "totals": True})
+    assert shape is not None
+    rows = made_rows(7, stores, 400, 1)
+    text = shaped_text.render(shape, made_columns(stores), ["G"] * stores, rows, "full")
+    assert sum(rows["business"].tolist()) > 1 << 63
+    assert check_totals(text.csv, shape, rows, ["G"] * stores) == 2
+
+
+WHOLES = st.one_of(st.integers(0, 400 * DAY_US), st.integers(0, (1 << 62) - 1))
+
+
+@given(rows=st.lists(st.tuples(WHOLES, st.integers(0, 10_000), st.integers(-2, 2)), min_size=1, max_size=8))
+def test_a_percentage_is_exact_up_to_the_largest_integers(rows: list[tuple[int, int, int]]) -> None:
+    pairs = [(min(max(whole * share // 10_000 + more, 0), whole), whole) for whole, share, more in rows]
+    part, whole = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
+    exact = [percent(*pair) for pair in pairs]
+    assert report_text.decimals(report_text.percent_hundredths(part, whole)) == exact
+    # Where 64 bits do not do, sums come as Python integers.
+    wide = report_text.percent_hundredths(part.astype(object) << 20, whole.astype(object) << 20)
+    assert report_text.decimals(wide) == exact
+
+
+def test_the_percentage_of_800_stores_in_a_week(settings: Settings, tmp_path: Path) -> None:
+    end = datetime(2024, 11, 27, tzinfo=UTC)
+    stamps = [f"{end - timedelta(hours=12 * step):%Y-%m-%d %H:%M:%S} UTC" for step in range(15)]
+    lines = [f"S{store:04d},{stamp},active" for store in range(800) for stamp in stamps]
+    (tmp_path / "polls.csv").write_text("\n".join(["store_id,timestamp_utc,status", *lines]) + "\n")
+    loaded = storemon(settings.home, "load-data", str(tmp_path / "polls.csv"))
+    assert loaded.returncode == 0, loaded.stderr
+    done = storemon(settings.home, "report", "--window", "last_week", "--columns", "full", "--totals")
+    assert done.stdout.splitlines()[-1] == ("fleet,,,,,134400.00,0.00,0.00,134400.00,100.00,0.00,0.00,134400.00"), (
+        done.stderr
+    )
+    without = storemon(settings.home, "report", "--window", "last_week", "--totals")
+    assert without.stdout.splitlines()[-1] == "fleet,,,134400.00,0.00"
+
+
+def fleet_of(stores: int, instants_us: list[int], zones: tuple[str, ...] = ("Etc/UTC",)) -> Fleet:
+    """That many stores without hours, each polled active at those instants."""
+    polls = Polls(
+        np.repeat(np.arange(stores), len(instants_us)),
+        np.tile(np.array(instants_us, dtype=np.int64), stores),
+        np.ones(stores * len(instants_us), dtype=bool),
+    )
+    last = np.full(stores, instants_us[-1])
+    return Fleet(stores, polls, Hours(*[_NONE] * 6), np.arange(stores) % len(zones), zones, last)
+
+
+def test_polls_of_1970_and_of_2199_in_one_large_fleet() -> None:
+    as_of = 7_258_118_400_000_000 - HOUR_US
+    table = measures.compute(fleet_of(14_000, [5, as_of - 2 * DAY_US]), as_of, Rules())
+    assert set(table["uptime_last_week"].tolist()) == {2 * DAY_US}
+    assert set(table["unknown_last_week"].tolist()) == {5 * DAY_US}
+    assert set(table["uptime_last_day"].tolist()) == {0}
+
+
+def test_openings_use_the_zones_of_their_stores_only() -> None:
+    """A fleet whose stores moved has as many zone histories as stores; those of 230 years would not fit on one line."""
+    names = tuple(f"America/Chicago {1970 + n // 365}-01-{n % 28 + 1:02d} America/Denver" for n in range(3_000))
+    one = fleet_of(1, [5], names)
+    found = openings.build(one, 0, 7_258_118_400_000_000)
+    assert len(found) == 1
+    assert found.end_us[0] - found.start_us[0] > 229 * 365 * DAY_US
+
+
+def test_what_does_not_fit_into_64_bits_is_an_error_and_no_number() -> None:
+    assert block_size(1, 0, 7_258_118_400_000_000) == 7_258_118_400_000_001
+    assert block_size(266_000, 0, 400 * DAY_US) == 400 * DAY_US + 1
+    with pytest.raises(OverflowError, match="5,000 stores or zones over 84,006 days do not fit"):
+        block_size(5_000, 0, 7_258_118_400_000_000)
+    with pytest.raises(OverflowError):
+        openings.build(fleet_of(5_000, [5]), 0, 7_258_118_400_000_000)
+
+
+def test_a_file_of_too_many_stores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ((staging.MOST_STORES - 1) << staging.STORE_SHIFT | staging.IN_WEEK) == (1 << 63) - 1
+    assert 2 * WEEK_US <= staging.IN_WEEK
+    monkeypatch.setattr(staging, "MOST_STORES", 3)
+    staged = staging.StagedPolls(tmp_path)
+    ids = ["a", "b", "c", "d"]
+    staged.add(ids, np.array([0, 1, 2]), np.array([1, 2, 3]), np.ones(3, dtype=bool))
+    with pytest.raises(DataError, match="names more than 3 stores"):
+        staged.add(ids, np.array([3]), np.array([4]), np.ones(1, dtype=bool))
+    staged.close()

@@ -1,0 +1,128 @@
+"""Workbooks while they are made: where their files are, and that nothing of them stays."""
+
+import io
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import openpyxl
+import pytest
+from conftest import Server, storemon, wait_until
+
+from storemon_flask.database.db import Database
+from storemon_flask.errors import NoTemporaryRoom
+from storemon_flask.reports import report_keeping, report_text, xlsx
+from storemon_flask.settings import Settings
+
+HEADER = "store_id,uptime_last_hour,uptime_last_day\n"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
+
+
+def test_a_kill_leaves_nothing_in_the_systems_folder_and_the_next_start_removes_the_rest(
+    serve: Callable[..., Server], small_fleet: Path, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    database.close()
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    server = serve(TMPDIR=str(temporary))
+    report_id = server.trigger()
+    assert server.wait_for(report_id).status == 200
+    file = settings.reports_dir / f"report_{report_id}.csv"
+    whole = file.read_bytes()
+    # Long enough to be killed in the middle of it.
+    file.write_bytes(whole + b"".join(b"s%d,1,1,1,1,1,1\n" % number for number in range(400_000)))
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as peer:
+        request = f"GET /get_report?report_id={report_id}&format=xlsx HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        peer.sendall(request.encode())
+        wait_until(
+            lambda: [one for one in settings.reports_dir.glob(".workbook_*/*") if one.stat().st_size], "a sheet's rows"
+        )
+        server.end(signal.SIGKILL)
+    assert names(temporary) == []
+    file.write_bytes(whole)
+    assert [one for one in names(settings.reports_dir) if "/" in one]
+    done = storemon(settings.home, "check")
+    assert done.returncode == 0, done.stdout
+    assert "0 orphans" in done.stdout
+    serve(TMPDIR=str(temporary))
+    assert names(settings.reports_dir) == [file.name]
+    assert names(temporary) == []
+
+
+def test_a_start_removes_the_folders_of_workbooks_alone(tmp_path: Path) -> None:
+    begun = tmp_path / ".workbook_k3_x9zab"
+    begun.mkdir()
+    (begun / "tmp1").write_text("x")
+    (tmp_path / ".workbook_empty_01").mkdir()
+    others = [".workbook_mine", ".workbook_file1234", "tmp1"]
+    for name in (".workbook_mine/kept", ".workbook_file1234", "tmp1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("x")
+    (tmp_path / ".workbook_link1234").symlink_to(tmp_path / "elsewhere")
+    assert report_keeping.sweep(tmp_path) == 1
+    kept = [*others, ".workbook_mine/kept", "elsewhere", "elsewhere/kept", ".workbook_link1234"]
+    assert names(tmp_path) == sorted(kept)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_full_disk_keeps_nobody_from_a_workbook_if_there_is_room_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    reports, temporary = tmp_path / "reports", tmp_path / "tmp"
+    for folder in (reports, temporary):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    file = reports / "report.csv"
+    file.write_text(HEADER + "a,1.00,2.00\n")
+    mkstemp, places = tempfile.mkstemp, []
+
+    def on_a_full_disk(dir: str) -> tuple[int, str]:
+        places.append(Path(dir).parent.name)
+        handle, name = mkstemp(dir=dir)
+        if not (elsewhere and Path(dir).parent == temporary):
+            Path(name).unlink()
+            Path(name).symlink_to("/dev/full")
+        return handle, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
+    if elsewhere:
+        with xlsx.write(file, 1, {}, {"kind": "times"}) as book:
+            found = openpyxl.load_workbook(io.BytesIO(book.read()))
+        assert list(found["report"].values) == [tuple(HEADER.strip().split(",")), ("a", 1, 2)]
+        assert list(found["method"].values) == [("kind", "times")]
+    else:
+        with pytest.raises(NoTemporaryRoom, match=f"{temporary}, is full, so no workbook can be made; "):
+            xlsx.write(file, 1, {}, {})
+    assert set(places) == {"reports", "tmp"}
+    assert (names(reports), names(temporary)) == (["report.csv"], [])
+
+
+def test_nothing_stays_of_a_workbook_that_could_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def rows(*arguments: object) -> Iterator[dict[str, str]]:
+        yield {"store_id": "a"}
+        seen.append(names(tmp_path))
+        raise ValueError("no report")
+
+    (tmp_path / "report.csv").write_text(HEADER)
+    monkeypatch.setattr(report_text, "text_rows", rows)
+    with pytest.raises(ValueError, match="no report"):
+        xlsx.write(tmp_path / "report.csv", 3, {}, {})
+    ((folder, sheet, report),) = seen
+    assert sheet.startswith(folder + "/")
+    assert names(tmp_path) == [report] == ["report.csv"]
+
+
+def test_a_report_that_is_gone_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"report\.csv"):
+        xlsx.write(tmp_path / "report.csv", 3, {}, {})

@@ -1,0 +1,311 @@
+"""`.env`: what a line may be, and that nothing in it that was meant as a key counts as none."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+from cli_helpers import Run
+from cli_helpers import home as home
+from cli_helpers import run as run
+from conftest import STOREMON, environment, storemon
+from ingest_helpers import put
+
+from storemon_flask import settings
+from storemon_flask.errors import SettingsError
+
+SECRET = "correct-horse:battery"
+UNREADABLE = (
+    "this line cannot be read; it must be NAME=value. A value in quotes ends with the same quote, on the same line, with nothing "
+    "but a comment (# ...) after it"
+)
+ALLOWED = "16 to 1000 printable ASCII characters without blanks, or none"
+
+
+def load(home: Path, **environ: str) -> settings.Settings:
+    return settings.load({"STOREMON_HOME": str(home), **environ})
+
+
+def refusal(home: Path, text: str | bytes, **environ: str) -> str:
+    """Why the settings are refused with that `.env`; fails when the secret is in the traceback."""
+    put(home / ".env", text)
+    with pytest.raises(SettingsError) as bad:
+        load(home, **environ)
+    assert "horse" not in "".join(traceback.format_exception(bad.value))
+    return bad.value.message.removeprefix(f"{home / '.env'}, ")
+
+
+READABLE = {
+    "plain": f"STOREMON_API_KEY={SECRET}",
+    "last line with its end": f"# a comment\n\nSTOREMON_API_KEY={SECRET}\n",
+    "carriage returns": f"STOREMON_PORT=1\r\nSTOREMON_API_KEY={SECRET}\r\n",
+    "byte order mark": f"\ufeffSTOREMON_API_KEY={SECRET}\n",
+    "export": f"export STOREMON_API_KEY={SECRET}\n",
+    "blanks around": f"  STOREMON_API_KEY  =  {SECRET}  \n",
+    "comment behind": f"STOREMON_API_KEY={SECRET} # ours\n",
+    "single quotes": f"STOREMON_API_KEY='{SECRET}'\n",
+    "double quotes and a comment": f'STOREMON_API_KEY="{SECRET}" # ours\n',
+    "a variable": f"BATTERY={SECRET}\nSTOREMON_API_KEY=${{BATTERY}}\n",
+    "a default": f"STOREMON_API_KEY=${{NOT_SET:-{SECRET}}}\n",
+    "the value of another program on two lines": f'PEM="a\nb"\nSTOREMON_API_KEY={SECRET}\n',
+    "another program's names": f"a.b-c=1\nA=\nA=\nSTOREMON_API_KEY={SECRET}\n",
+}
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_a_line_that_can_be_read_gives_the_key(home: Path, name: str) -> None:
+    put(home / ".env", READABLE[name])
+    assert load(home).api_key == settings.Secret(SECRET)
+
+
+def test_quotes_keep_what_is_written_and_escapes_stand_for_signs(home: Path) -> None:
+    put(home / ".env", 'STOREMON_API_KEY="a quote \\" is no blank#"'.replace(" ", "_"))
+    assert load(home).api_key.value == 'a_quote_"_is_no_blank#'
+    put(home / ".env", "STOREMON_REPORTS_DIR='with blanks # and a sign'\n")
+    assert load(home).reports_dir == home / "with blanks # and a sign"
+
+
+LINES = {
+    "no value": "STOREMON_API_KEY",
+    "no value, exported": "export STOREMON_API_KEY",
+    "no value, and a comment": "STOREMON_API_KEY # later",
+    "double quote open": f'STOREMON_API_KEY="{SECRET}',
+    "single quote open": f"STOREMON_API_KEY='{SECRET}",
+    "quote of another kind": f"STOREMON_API_KEY=\"{SECRET}'",
+    "quote escaped": f'STOREMON_API_KEY="{SECRET}\\"',
+    "quote open before another setting's": f'STOREMON_API_KEY="{SECRET}\nSTOREMON_HOST="',
+    "quote of another name open, over the key": f'NAME="a\nSTOREMON_API_KEY={SECRET}\nB="',
+    "two values": f"STOREMON_API_KEY='{SECRET}' 'more'",
+    "text behind a quote": f'STOREMON_API_KEY="{SECRET}"more',
+    "a colon": f"STOREMON_API_KEY: {SECRET}",
+    "a colon without a blank": f"STOREMON_API_KEY:{SECRET}",
+    "a colon, and signs of equality at the end": f"STOREMON_API_KEY:{SECRET}==",
+    "another word before": f"set STOREMON_API_KEY={SECRET}",
+    "another shell": f"$env:STOREMON_API_KEY={SECRET}",
+    "a list": f"- STOREMON_API_KEY={SECRET}",
+    "quotes around the name": f'"STOREMON_API_KEY"={SECRET}',
+    "an invisible sign before the name": f"\u200bSTOREMON_API_KEY={SECRET}",
+    "full-width letters": f"\uff33TOREMON_API_KEY={SECRET}",
+    "no name": f"={SECRET}",
+    "a value alone": SECRET,
+    "another program's line": "SOMETHING",
+    "another program's quote": 'SOMETHING="',
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_that_cannot_be_read_stops_the_start_and_is_named_by_its_number(home: Path, name: str) -> None:
+    for before, number in (("", 1), ("\n\n# a comment\r\n\n", 5), ("A='x\ny'\n\n", 4)):
+        for after in ("", "\n", f"\nOTHER={SECRET}\n"):
+            assert refusal(home, before + LINES[name] + after) == f"line {number}: {UNREADABLE}"
+
+
+EMPTY = [
+    "STOREMON_API_KEY=",
+    "STOREMON_API_KEY=''",
+    'STOREMON_API_KEY=""',
+    "STOREMON_API_KEY =   ",
+    "STOREMON_API_KEY=${NOT_SET:-}",
+]
+
+
+@pytest.mark.parametrize("line", EMPTY)
+def test_an_empty_key_is_no_way_to_say_that_there_is_none(home: Path, line: str) -> None:
+    assert refusal(home, f"A=1\n{line}\n") == f"line 2: STOREMON_API_KEY is empty; it must be {ALLOWED}"
+
+
+@pytest.mark.parametrize("text", ["", " ", "None", "NONE", "null", "false", "none ", f"{SECRET}\r", "0"])
+def test_only_none_says_none(home: Path, text: str) -> None:
+    with pytest.raises(SettingsError) as bad:
+        load(home, STOREMON_API_KEY=text)
+    shown = f"has {len(text)} characters that are not shown" if text else "is empty"
+    assert bad.value.message == f"STOREMON_API_KEY {shown}; it must be {ALLOWED}"
+    put(home / ".env", f"STOREMON_API_KEY={SECRET}\n")
+    assert not load(home, STOREMON_API_KEY="none").api_key
+
+
+def test_nothing_is_the_default_of_no_setting(home: Path) -> None:
+    for knob in settings.KNOBS:
+        with pytest.raises(SettingsError) as bad:
+            load(home, **{knob.name: ""})
+        assert bad.value.message == f"{knob.name} is empty; it must be {knob.allowed}"
+        assert refusal(home, f"{knob.name}=\n") == f"line 1: {bad.value.message}"
+        (home / ".env").unlink()
+    with pytest.raises(SettingsError, match="STOREMON_HOME is empty; it must be a path, or not be set"):
+        settings.load({"STOREMON_HOME": ""})
+
+
+def test_a_wrong_value_is_named_with_its_line(home: Path) -> None:
+    assert refusal(home, "\nSTOREMON_PORT=eighty\n") == (
+        "line 2: STOREMON_PORT is 'eighty'; it must be a whole number from 0 (any free port) to 65535"
+    )
+
+
+def test_a_name_that_is_there_twice_is_refused_whatever_its_values(home: Path) -> None:
+    for second in (f"STOREMON_API_KEY={SECRET}", "STOREMON_API_KEY=none", "export STOREMON_API_KEY='x'"):
+        assert refusal(home, f"STOREMON_API_KEY={SECRET}\n\n{second}\n") == (
+            f"line 3: STOREMON_API_KEY is there twice ({home / '.env'}, line 1); remove one of the lines"
+        )
+
+
+def test_a_variable_that_is_not_set_leaves_no_half_a_key(home: Path) -> None:
+    said = "line 1: the value of STOREMON_API_KEY names a variable (${...}) that is not set; set it, or write the value itself"
+    assert refusal(home, f"STOREMON_API_KEY={SECRET}${{MORE}}\n") == said
+    assert load(home, MORE="more").api_key.value == f"{SECRET}more"
+
+
+MISSPELT = [
+    "STOREMON_APIKEY",
+    "STOREMON_API_KEYS",
+    "STOREMON_KEY",
+    "STOREMON_API_KEY_FILE",
+    "STOREMON_API_TOKEN",
+    "STOREMON_MASTER_PASSWORD",
+    "storemon_api_key",
+    "Storemon_Api_Key",
+    "STORE_MON_API_KEY",
+    "STORMON_API_KEY",
+    "STOREMAN_API_KEY",
+    f"STOREMON_API_KEY{'a1b2' * 8}",
+]
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_name_that_looks_like_the_keys_stops_the_start_where_no_key_is_set(home: Path, name: str) -> None:
+    rest = (
+        "and STOREMON_API_KEY is not set; if that is what you mean, write its name so "
+        "(STOREMON_API_KEY=none says that there is no key)"
+    )
+    with pytest.raises(SettingsError) as bad:
+        load(home, **{name: SECRET})
+    assert bad.value.message == f"{name} is no setting, {rest}"
+    # What a name is may be a piece of the key: it is not repeated.
+    assert refusal(home, f"\n{name}={SECRET}\n") == f"line 2: the name is no setting, {rest}"
+    for key in (SECRET, "none"):
+        assert str(load(home, STOREMON_API_KEY=key).api_key) == str(settings.Secret("" if key == "none" else key))
+    sentences = settings.unknown(home, {"STOREMON_API_KEY": SECRET})
+    assert sentences == [f"{home / '.env'}, line 2: the name is no setting; did you mean STOREMON_API_KEY?"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["API_KEY", "STORE_API_KEY", "STOREMON_PROT", "STORAGE_KEY", "STRIPE_API_KEY", "STOREMON_NOTHING"],
+)
+def test_names_of_other_things_stop_nothing(home: Path, name: str) -> None:
+    assert not load(home, **{name: "anything"}).api_key
+
+
+def test_small_letters_are_no_setting_and_are_said(home: Path) -> None:
+    put(home / ".env", "storemon_port=1234\nSTOREMON_HOME=/elsewhere\n")
+    assert settings.unknown(home, {"Storemon_Host": "x"}) == [
+        "Storemon_Host is no setting; did you mean STOREMON_HOST?",
+        "storemon_port is no setting; did you mean STOREMON_PORT?",
+        f"{home / '.env'}, line 2: STOREMON_HOME says where .env is, so it counts in the environment only",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (f"STOREMON_API_KEY={SECRET}\n".encode("utf-16"), "line 1 is not UTF-8 text"),
+        (f"STOREMON_API_KEY={SECRET}\n".encode("utf-16-le"), "line 1 is not UTF-8 text"),
+        (f"STOREMON_API_KEY={SECRET}\n".encode("utf-32-be"), "line 1 is not UTF-8 text"),
+        (b"A=1\n# K\xe4se\nSTOREMON_PORT=1\n", "line 2 is not UTF-8 text"),
+        (f"A=1\x0bSTOREMON_API_KEY={SECRET}\n".encode(), "line 1 is not UTF-8 text"),
+        (f"A=1\nB=2\u2028STOREMON_API_KEY={SECRET}\n".encode(), "line 2 is not UTF-8 text"),
+    ],
+)
+def test_what_is_no_utf_8_text_is_refused(home: Path, data: bytes, reason: str) -> None:
+    assert refusal(home, data) == (
+        f"{home / '.env'} cannot be read: {reason}; it must be a UTF-8 text file of lines NAME=value that this user may read, "
+        "or not be there"
+    )
+
+
+def test_what_is_no_file_is_refused_and_no_file_is_none(home: Path) -> None:
+    path = home / ".env"
+
+    def reason() -> str:
+        with pytest.raises(SettingsError) as bad:
+            load(home)
+        return bad.value.message.removeprefix(f"{path} cannot be read: ").split(";")[0]
+
+    assert not load(home).api_key
+    path.mkdir()
+    assert reason() == "it is no file"
+    path.rmdir()
+    path.symlink_to(home / "nowhere")
+    assert reason() == "it is a link to a file that does not exist"
+    path.unlink()
+    path.symlink_to(path)
+    assert reason() == os.strerror(40)
+    path.unlink()
+    # Opening it would wait for somebody who writes.
+    os.mkfifo(path)
+    assert reason() == "it is no file"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_refused(home: Path) -> None:
+    put(home / ".env", f"STOREMON_API_KEY={SECRET}\n").chmod(0)
+    with pytest.raises(SettingsError, match="cannot be read: Permission denied; it must be"):
+        load(home)
+
+
+PROGRAMS = {
+    "storemon": [*STOREMON, "info"],
+    "serve": [*STOREMON, "serve", "--port", "0"],
+    "flask": [sys.executable, "-m", "flask", "--app", "storemon_flask", "info"],
+    "wsgi.py": [sys.executable, str(Path(__file__).parent.parent.parent / "wsgi.py")],
+    "import wsgi": [sys.executable, "-c", "import wsgi"],
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("line", ["STOREMON_API_KEY=", f'STOREMON_API_KEY="{SECRET}'])
+def test_every_program_stops_at_the_same_line(home: Path, program: str, line: str) -> None:
+    import subprocess
+
+    put(home / ".env", f"A=1\n{line}\n")
+    done = subprocess.run(
+        PROGRAMS[program],
+        env=environment(home, PYTHONPATH=str(Path(__file__).parent.parent.parent)),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    # Flask reads the file of the working folder itself and hands the empty value on.
+    where = "" if program == "flask" and line.endswith("=") else f"{home / '.env'}, line 2: "
+    said = f"STOREMON_API_KEY is empty; it must be {ALLOWED}" if line.endswith("=") else UNREADABLE
+    assert done.returncode not in (0, None)
+    assert f"{where}{said}\n" in done.stderr
+    assert "horse" not in done.stdout + done.stderr
+    assert [file.name for file in home.iterdir()] == [".env"]
+
+
+def test_no_sentence_of_a_command_repeats_the_key(run: Run, home: Path) -> None:
+    put(home / ".env", f"STOREMON_API_KEY:{SECRET}==\n")
+    done = run("info")
+    assert (done.code, done.out, done.err) == (1, "", f"Error: {home / '.env'}, line 1: {UNREADABLE}\n")
+    json = storemon(home, "serve", STOREMON_LOG_FORMAT="json")
+    assert (json.returncode, json.stdout) == (1, "")
+    assert json.stderr.startswith("{")
+    assert "horse" not in json.stderr
+
+
+def test_a_dotenv_file_that_nobody_reads_is_said(home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    environ = {"STOREMON_HOME": str(other)}
+    assert settings.unknown(other, environ) == []
+    put(home / ".env", "DATABASE_URL=x\n")
+    assert settings.unknown(other, environ) == []
+    put(home / ".env", f"STOREMON_API_KEY={SECRET}\n")
+    said = f"{home / '.env'} is not read; STOREMON_HOME says that settings are in {other / '.env'}"
+    assert settings.unknown(other, environ) == [said]
+    assert settings.unknown(home, {}) == []
+    (other / ".env").symlink_to(home / ".env")
+    assert settings.unknown(other, environ) == []

@@ -1,0 +1,337 @@
+"""The list of stores: its numbers, filters, orders and pages."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from conftest import FORMULA_ID, NEWEST, QUOTED_ID, load_folder
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from store_list_helpers import NOW, YEAR_LATER, ZONE
+
+from storemon_flask import clock
+from storemon_flask.errors import NotFound, Unprocessable
+from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
+from storemon_flask.reports import report, report_text
+from storemon_flask.reports.report import Question
+from storemon_flask.reports.report_text import hundredths, percent_hundredths
+from storemon_flask.stores import store_list, store_pages, timeline
+from storemon_flask.stores.live import Moment
+from storemon_flask.stores.store_list import Snapshot
+from storemon_flask.stores.store_pages import SORTS, STATUS_ORDER, Wanted
+from storemon_flask.uptime.status import STATUSES
+
+
+def made(database, settings, now_us=NOW, store_ids=None):
+    return store_list.snapshot(database, settings.rules, ZONE, now_us, store_ids)
+
+
+def listed(found, **wanted):
+    page = store_pages.page(found, Wanted(**wanted))
+    return [found.ids[place] for place in page.places]
+
+
+def records(found):
+    return {store_id: found.record(place) for place, store_id in enumerate(found.ids)}
+
+
+def test_a_store_is_told_with_everything(database, settings, small_fleet):
+    one = records(made(database, settings))["worked"]
+    assert one == {
+        "store_id": "worked",
+        "name": None,
+        "group": None,
+        "timezone": "UTC",
+        "status": "closed",
+        "status_text": "closed for 0 min",
+        "since": NEWEST,
+        "since_or_earlier": False,
+        "for_seconds": 0,
+        "last_poll": "2024-10-14T11:15:00.000000Z",
+        "uptime_percent_last_day": 58.06,
+        "uptime_percent_low_last_day": 0.0,
+        "uptime_percent_high_last_day": 100.0,
+        "uptime_last_day": 1.74,
+        "downtime_last_day": 1.26,
+        "unknown_last_day": 0.0,
+        "business_last_day": 3.0,
+        "little_known_last_day": False,
+        "uptime_percent_last_week": 58.06,
+        "uptime_percent_low_last_week": 0.0,
+        "uptime_percent_high_last_week": 100.0,
+        "uptime_last_week": 1.74,
+        "downtime_last_week": 1.26,
+        "unknown_last_week": 0.0,
+        "business_last_week": 3.0,
+        "little_known_last_week": False,
+    }
+
+
+def test_what_is_not_known_is_none_and_not_nought(database, settings, small_fleet):
+    silent = records(made(database, settings))["silent"]
+    assert (silent["status"], silent["since"], silent["last_poll"]) == ("no_data", None, None)
+    assert silent["uptime_percent_last_day"] is None
+    assert (silent["unknown_last_day"], silent["business_last_day"]) == (24.0, 24.0)
+    assert (silent["uptime_percent_low_last_day"], silent["uptime_percent_high_last_day"]) == (0.0, 100.0)
+    never_open = records(made(database, settings, NOW - HOUR_US * 4))[QUOTED_ID]
+    assert never_open["uptime_percent_low_last_day"] is None
+
+
+def test_live_views_are_of_the_clock_while_the_newest_poll_is_younger_than_a_day(database, settings, small_fleet):
+    young = made(database, settings, NOW + DAY_US - 1)
+    assert (young.moment.as_of_us, young.moment.notice) == (NOW + DAY_US - 1, None)
+    assert records(young)[FORMULA_ID]["status"] == "stale"
+    old = made(database, settings, NOW + DAY_US)
+    assert (old.moment.as_of_us, old.moment.data_are_old) == (NOW, True)
+    assert old.moment.notice == f"the newest poll is 24 h old; everything here is as of that poll, {NEWEST}"
+    assert records(old)[FORMULA_ID]["status"] == "up"
+    assert "365 days old" in str(made(database, settings, YEAR_LATER).moment.notice)
+
+
+def test_the_list_the_full_report_and_the_timelines_say_the_same(database, settings, tmp_path):
+    random = np.random.default_rng(5)
+    rows = ["store_id,timestamp_utc,status"]
+    for store in range(40):
+        for instant in random.integers(NOW - 9 * DAY_US, NOW, size=int(random.integers(0, 260))).tolist():
+            moment = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=instant)).strftime(
+                "%Y-%m-%d %H:%M:%S.%f"
+            )
+            rows.append(f"s{store},{moment} UTC,{'active' if random.random() < 0.8 else 'inactive'}")
+    hours = ["store_id,day,start_time_local,end_time_local"]
+    hours += [f"s{store},{day},09:00,23:59" for store in range(30) for day in range(7) if (store + day) % 5]
+    (tmp_path / "feeds").mkdir()
+    (tmp_path / "feeds" / "polls.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "feeds" / "hours.csv").write_text("\n".join(hours) + "\n")
+    load_folder(database, tmp_path / "feeds")
+
+    text = report.compute(database, Question(NOW, "full"), settings.rules, ZONE).csv
+    reported = {row["store_id"]: row for row in csv.DictReader(io.StringIO(text))}
+    found = made(database, settings, NOW)
+    assert found.moment.as_of_us == NOW
+    assert len(reported) == len(found.ids) >= 38
+    for store_id, one in records(found).items():
+        row = reported[store_id]
+        assert one["status"] == row["status_now"]
+        assert (one["last_poll"] or "") == row["last_poll_utc"]
+        for window, length_us in (("last_day", DAY_US), ("last_week", WEEK_US)):
+            for name in ("uptime", "downtime", "unknown", "business", "uptime_percent"):
+                cell = row[f"{name}_{window}"]
+                assert one[f"{name}_{window}"] == (float(cell) if cell else None)
+            told = timeline.of_store(database, store_id, NOW - length_us, None, settings.rules, ZONE, NOW)
+            for name, value in told.sums.items():
+                assert hundredths(np.array([value]), HOUR_US)[0] / 100 == float(row[f"{name}_{window}"])
+            for side in ("low", "high"):
+                expected = percent_hundredths(
+                    np.array([told.sums[f"uptime_{side}"]]), np.array([told.sums["business"]])
+                )[0]
+                assert one[f"uptime_percent_{side}_{window}"] == (expected / 100 if expected >= 0 else None)
+            assert sum(told.outages.down_us.tolist()) >= told.sums["downtime"]
+        alone = store_list.detail(database, store_id, settings.rules, ZONE, NOW)
+        assert alone.snapshot.record(0) == one
+
+
+def test_one_store_with_its_hours_and_polls(database, settings, small_fleet):
+    one = store_list.detail(database, "worked", settings.rules, ZONE, NOW)
+    assert (one.first_poll_us, one.polls) == (clock.read("2024-10-14T10:14:00Z"), 2)
+    assert (one.hours.day.tolist(), one.hours.start_s.tolist(), one.hours.end_s.tolist()) == ([0], [32_400], [43_200])
+    silent = store_list.detail(database, "silent", settings.rules, ZONE, NOW)
+    assert (silent.first_poll_us, silent.polls, len(silent.hours)) == (-1, 0, 0)
+    with pytest.raises(NotFound, match="there is no store 'nobody'"):
+        store_list.detail(database, "nobody", settings.rules, ZONE, NOW)
+
+
+def invented(stores, day=None, status=None, names=None, groups=None, seed=1):
+    """A snapshot out of nothing, with many ties."""
+    random = np.random.default_rng(seed)
+    columns = {name: random.integers(-1, 4, stores) for name in store_list.HUNDREDTHS}
+    columns |= {"status": random.integers(0, 6, stores) if status is None else np.array(status)}
+    columns |= {name: random.integers(-1, 5, stores) for name in ("since", "last_poll")}
+    columns |= {"since_or_earlier": np.zeros(stores, dtype=np.int64)}
+    columns |= {name: random.integers(0, 2, stores) for name in store_list.LITTLE_KNOWN}
+    if day is not None:
+        columns["uptime_percent_last_day"] = np.array(day)
+        columns["little_known_last_day"] = np.zeros(stores, dtype=np.int64)
+    columns["worst"] = store_list._worst(columns)
+    ids = [f"s{place * 7 % max(stores, 1)}-{place}" for place in range(stores)]
+    names = names or [("", "Annex", "bar")[place % 3] for place in range(stores)]
+    groups = groups or [("", "North", "South", "West")[place % 4] for place in range(stores)]
+    return Snapshot(
+        Moment(NOW, None), NOW, 1, ids, names, groups, (["Etc/UTC", "Asia/Tokyo"] * stores)[:stores], columns
+    )
+
+
+def test_worst_first_is_what_a_shift_manager_looks_at_first():
+    words = ["up", "down", "stale", "closed", "no_data", "down", "waiting", "up"]
+    day = [5000, 9000, 10_000, 2000, -1, 8000, -1, 10_000]
+    found = invented(8, day, [STATUSES.index(word) for word in words])
+    assert [words[found.ids.index(one)] for one in listed(found)] == [
+        *("down", "down", "stale", "closed", "up", "up", "waiting", "no_data")
+    ]
+    assert found.columns["uptime_percent_last_day"][[found.ids.index(one) for one in listed(found)]].tolist() == [
+        *(8000, 9000, 10_000, 2000, 5000, 10_000, -1, -1)
+    ]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sort", SORTS)
+def test_every_sort_is_that_of_the_values_with_ties_by_id_and_nothing_last(sort, descending):
+    found = invented(60)
+
+    def value(place):
+        if sort == "worst":
+            return int(found.columns["worst"][place])
+        if sort == "status":
+            return STATUS_ORDER.index(STATUSES[int(found.columns["status"][place])])
+        return found.record(place)[sort]
+
+    places = sorted(range(60), key=lambda place: found.ids[place])
+    # `reverse` keeps the order of ties, by id.
+    some = sorted((p for p in places if value(p) is not None), key=value, reverse=descending)
+    if "percent" in sort:
+        window = sort[-len("last_week") :].strip("_")
+        assert {bool(found.record(p)[f"little_known_{window}"]) for p in some} == {False, True}
+        some.sort(key=lambda p: found.record(p)[f"little_known_{window}"])
+    expected = some + [p for p in places if value(p) is None]
+    assert listed(found, sort=sort, descending=descending) == [found.ids[p] for p in expected]
+
+
+@hypothesis_settings(max_examples=200)
+@given(
+    st.integers(0, 40),
+    st.sampled_from(SORTS),
+    st.booleans(),
+    st.integers(1, 12),
+    st.sets(st.sampled_from(STATUS_ORDER)),
+    st.sampled_from([None, "", "s1", "ANNEX", "nothing like it"]),
+    st.sampled_from([None, "North", "", "East"]),
+)
+def test_the_pages_are_the_list(stores, sort, descending, limit, statuses, text, group):
+    found = invented(stores)
+    wanted = {"statuses": sorted(statuses), "text": text, "group": group, "sort": sort, "descending": descending}
+    whole = store_pages.page(found, Wanted(**wanted, limit=None))
+    expected = {
+        place
+        for place in range(stores)
+        if (not statuses or found.record(place)["status"] in statuses)
+        and (not text or text.lower() in found.ids[place] or text.lower() in found.names[place].lower())
+        and (group is None or found.groups[place] == group)
+    }
+    assert set(whole.places) == expected
+    assert (whole.total, whole.next) == (len(expected), None)
+    assert sum(whole.counts[word] for word in statuses or STATUS_ORDER) == len(expected)
+    places, cursor = [], None
+    while True:
+        page = store_pages.page(found, Wanted(**wanted, limit=limit, cursor=cursor))
+        assert (page.total, page.counts) == (whole.total, whole.counts)
+        assert len(page.places) <= limit
+        places += page.places
+        cursor = page.next
+        if cursor is None:
+            break
+    assert places == whole.places
+
+
+def test_a_cursor_survives_a_new_snapshot():
+    day = [100, 200, 300, 400, 500]
+    found = invented(5, day, [2] * 5)
+    first = store_pages.page(found, Wanted(sort="uptime_percent_last_day", limit=2))
+    assert [day[p] for p in first.places] == [100, 200]
+    # The store that the cursor names has got better, and the one after it is gone.
+    later = invented(5, [100, 9000, 150, 400, 500], [2] * 5)
+    second = store_pages.page(later, Wanted(sort="uptime_percent_last_day", limit=9, cursor=first.next))
+    assert [int(later.columns["uptime_percent_last_day"][p]) for p in second.places] == [400, 500, 9000]
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *("!", "AAAA", "é", "=", ".", "...", "worst.asc.1", "worst.asc.1.A", "worst.asc.1.AA.", "worst.asc.x.AA"),
+        *(
+            "worst.asc.-1.AA",
+            "worst.asc.1.5.AA",
+            "worst.up.1.AA",
+            "colour.asc.1.AA",
+            "worst.asc.01.AA",
+            "name.asc.A.AA",
+        ),
+        *("worst.asc." + "1" * 19 + ".AA", "worst.asc.٣.AA", "worst.asc.1.AA\nworst", "W" * 10_000, "name.asc.A=.AA"),
+    ],
+)
+def test_a_broken_cursor_is_said(cursor):
+    with pytest.raises(Unprocessable, match="cursor is broken; give the `next` of the page before"):
+        store_pages.page(invented(9), Wanted(cursor=cursor))
+
+
+@hypothesis_settings(max_examples=300)
+@given(st.from_regex(store_pages.CURSOR))
+def test_whatever_fits_the_description_is_a_cursor(cursor):
+    page = store_pages.page(invented(9), Wanted(cursor=cursor))
+    assert page.total == 9
+    assert len(page.places) == 9 or cursor.strip()
+
+
+def test_a_cursor_brings_its_sort_and_order_with_it():
+    found = invented(9)
+    names = {"sort": "name", "descending": True}
+    first = store_pages.page(found, Wanted(**names, limit=4))
+    rest = store_pages.page(found, Wanted(sort="worst", cursor=first.next))
+    assert [found.ids[place] for place in first.places + rest.places] == listed(found, **names)
+
+
+def test_who_is_known_little_about_is_never_the_best(database, settings, tmp_path):
+    """A store up whenever it was looked at, for 21 of 168 hours, and one known for nearly all of them, with an outage."""
+    rows = [f"little,2024-10-14 {hour:02d}:00:00,active" for hour in range(9, 12)]
+    rows += [
+        f"enough,2024-10-{7 + at // 24:02d} {at % 24:02d}:00:00,{'inactive' if at == 60 else 'active'}"
+        for at in range(168)
+        if at % 24 < 12 or at < 145
+    ]
+    rows += ["last,2024-10-14 12:00:00,inactive"]
+    (tmp_path / "feeds").mkdir()
+    (tmp_path / "feeds" / "polls.csv").write_text("\n".join(["store_id,timestamp_utc,status", *rows]) + "\n")
+    hours = [f"last,{day},12:00,12:01" for day in range(7)] + ["last,0,13:00,15:00"]
+    (tmp_path / "feeds" / "hours.csv").write_text(
+        "\n".join(["store_id,day,start_time_local,end_time_local", *hours]) + "\n"
+    )
+    (tmp_path / "feeds" / "zones.csv").write_text("store_id,timezone\nlittle,UTC\nenough,UTC\nlast,UTC\n")
+    load_folder(database, tmp_path / "feeds")
+    found = made(database, settings)
+    told = records(found)
+    assert (told["little"]["uptime_percent_last_week"], told["little"]["little_known_last_week"]) == (100.0, True)
+    assert told["enough"]["uptime_percent_last_week"] < 100
+    assert told["enough"]["little_known_last_week"] is False
+    for name in ("uptime_percent", "uptime_percent_high", "uptime_percent_low"):
+        for descending in (False, True):
+            order = listed(found, sort=f"{name}_last_week", descending=descending)
+            assert order[0] == "enough", (name, descending)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "business", "text"),
+    [
+        (0, 0, ""),
+        (0, 16_800, ""),
+        (1_680, 16_800, ""),
+        (1_681, 16_800, "of 151.19 h known"),
+        (14_700, 16_800, "of 21 h known"),
+        (14_750, 16_800, "of 20.5 h known"),
+        (16_799, 16_800, "of 0.01 h known"),
+        (16_800, 16_800, "of under 0.01 h known"),
+        (1, 1, "of under 0.01 h known"),
+    ],
+)
+def test_a_percentage_knows_little_when_more_than_a_tenth_is_unknown(unknown, business, text):
+    assert report_text.known_text(unknown, business) == text
+    assert report_text.knows_little(unknown, business) is bool(text)
+    assert report_text.knows_little(np.array([unknown]), np.array([business])).tolist() == [bool(text)]
+
+
+def test_zone_and_text_filter():
+    found = invented(6)
+    assert listed(found, timezone="Etc/UTC", sort="store_id") == sorted(found.ids[::2])
+    assert listed(found, timezone="Mars/Base") == []
+    assert listed(found, text="aNNex", sort="store_id") == sorted(one for p, one in enumerate(found.ids) if p % 3 == 1)
+    assert listed(found, text="\n") == []

@@ -1,0 +1,243 @@
+"""Any stretches of time and calendar periods against the brute force, to the microsecond, by both methods."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from brute_calendar import calendar as brute_calendar
+from brute_force import measures as brute_force
+from brute_force import report as brute_report
+from fleets import compute, fleet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, Polls, Rules
+from storemon_flask.uptime import calendar, evidence, measures, openings, periods
+from storemon_flask.uptime.calendar import UNITS
+from storemon_flask.uptime.periods import MEASURES, Periods
+from uptime.test_calendar import anywhere, listed
+from uptime.test_core_properties import cases
+
+NAMES = ("a", "b", "c")
+MONDAY = 1_728_864_000_000_000  # 2024-10-14T00:00:00Z
+METHODS = st.sampled_from(["nearest", "previous"])
+
+
+def measured(case, asked, method="nearest"):
+    """The measures of each (store, start, end), from no more polls and openings than the rules say can matter."""
+    polls, hours, zones, as_of, reach, gap = case
+    rules = Rules(reach, gap, method)
+    _, made = fleet(polls, hours, everyone(zones), as_of)
+    first = min([as_of, *(start for _, start, _ in asked)]) - rules.farthest_us
+    near = made.polls.instant_us >= first
+    heard = Polls(made.polls.store[near], made.polls.instant_us[near], made.polls.active[near])
+    opened = openings.build(made, first // DAY_US * DAY_US, (as_of // DAY_US + 1) * DAY_US)
+    rows = np.array([(NAMES.index(store), start, end) for store, start, end in asked], dtype=np.int64).reshape(-1, 3)
+    found = periods.measure(opened, evidence.gather(heard, opened, rules), Periods(*rows.T), as_of)
+    assert tuple(found) == MEASURES
+    columns = [found[name].tolist() for name in MEASURES]
+    return [dict(zip(MEASURES, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def literally(case, asked, method="nearest"):
+    polls, hours, zones, as_of, reach, gap = case
+    rules = {"reach_us": reach, "max_gap_us": gap, "method": method}
+    return brute_force(polls, hours, everyone(zones), as_of, asked, **rules)
+
+
+def everyone(zones):
+    """A zone for each of three stores, so that every one of them exists, with polls or without."""
+    return {name: zones.get(name, "America/Chicago") for name in NAMES}
+
+
+def added(rows):
+    return {name: sum(row[name] for row in rows) for name in MEASURES}
+
+
+@st.composite
+def busy(draw):
+    """A case in which stores were also polled again and again, at distances around those that the rules speak of."""
+    polls, hours, zones, as_of, reach, gap = draw(cases())
+    steps = st.sampled_from([10 * MINUTE_US, HOUR_US, gap, gap + 1, reach, 2 * reach, 2 * reach + 1])
+    words = st.lists(st.booleans(), min_size=2, max_size=12)
+    for name, step, said in draw(st.lists(st.tuples(st.sampled_from(NAMES), steps, words), max_size=4)):
+        first = draw(anywhere(as_of - 8 * DAY_US, as_of))
+        polls = [*polls, *((name, first + place * step, up) for place, up in enumerate(said))]
+    return polls, hours, zones, as_of, reach, gap
+
+
+def edges(case):
+    """Where a period may begin or end: anywhere around the as-of, on half hours, on polls, at the as-of."""
+    polls, _, _, as_of, _, _ = case
+    return st.one_of(
+        anywhere(as_of - 9 * DAY_US, as_of + 2 * DAY_US),
+        st.integers(-9 * 48, 2 * 48).map(lambda half: (as_of // HOUR_US) * HOUR_US + half * HOUR_US // 2),
+        st.sampled_from([as_of, *(instant for _, instant, _ in polls)]),
+    )
+
+
+def stretches(case):
+    """Stores and stretches in any order; they overlap, repeat, are empty or reversed, and may end after the as-of."""
+    return st.lists(st.tuples(st.sampled_from(NAMES), edges(case), edges(case)), max_size=12)
+
+
+@settings(max_examples=300)
+@given(busy(), METHODS, st.data())
+def test_any_stretch_of_any_store_is_what_the_brute_force_says(case, method, data):
+    asked = data.draw(stretches(case))
+    assert measured(case, asked, method) == literally(case, asked, method)
+
+
+@settings(max_examples=200)
+@given(busy(), METHODS, st.data())
+def test_the_parts_are_the_whole_and_the_bounds_hold(case, method, data):
+    for row in measured(case, data.draw(stretches(case)), method):
+        assert row["uptime"] + row["downtime"] + row["unknown"] == row["business"]
+        assert 0 <= row["uptime_low"] <= row["uptime"] <= row["uptime_high"] <= row["business"]
+        assert min(row["downtime"], row["unknown"]) >= 0
+        assert row["measured"] <= row["uptime"] + row["downtime"]
+
+
+@settings(max_examples=100)
+@given(busy(), st.data())
+def test_what_is_measured_and_certain_does_not_depend_on_the_method(case, data):
+    asked = data.draw(stretches(case))
+    for nearest, previous in zip(measured(case, asked), measured(case, asked, "previous"), strict=True):
+        for name in ("business", "measured", "uptime_low", "uptime_high"):
+            assert nearest[name] == previous[name]
+
+
+@settings(max_examples=150)
+@given(busy(), METHODS, st.data())
+def test_windows_that_tile_a_range_sum_to_it(case, method, data):
+    cuts = sorted(data.draw(st.lists(edges(case), min_size=2, max_size=20)))
+    for store in NAMES:
+        tiles = [(store, start, end) for start, end in pairwise(cuts)]
+        [whole] = measured(case, [(store, cuts[0], cuts[-1])], method)
+        assert added(measured(case, tiles, method)) == whole
+
+
+@settings(max_examples=100)
+@given(busy(), METHODS, st.data(), st.randoms())
+def test_periods_may_come_in_any_order(case, method, data, random):
+    asked = data.draw(stretches(case))
+    order = list(range(len(asked)))
+    random.shuffle(order)
+    found = measured(case, asked, method)
+    assert measured(case, [asked[place] for place in order], method) == [found[place] for place in order]
+
+
+@settings(max_examples=150)
+@given(busy(), METHODS)
+def test_the_classic_windows_are_the_columns_of_a_report(case, method):
+    polls, hours, zones, as_of, reach, gap = case
+    table = compute(polls, hours, everyone(zones), as_of, Rules(reach, gap, method))
+    assert table == brute_report(polls, hours, everyone(zones), as_of, reach_us=reach, max_gap_us=gap, method=method)
+    for window in measures.CLASSIC_WINDOWS:
+        rows = measured(case, [(store, as_of - window.length_us, as_of) for store in NAMES], method)
+        for store, row in zip(NAMES, rows, strict=True):
+            assert row == {name: table[store][f"{name}_{window.name}"] for name in MEASURES}
+
+
+# Examples
+
+MONDAY_9_TO_12 = [("a", 0, "09:00", "12:00")]
+PREVIOUS = Rules(method="previous")
+
+
+def at(hour, minute=0, day=0):
+    return MONDAY + day * DAY_US + hour * HOUR_US + minute * MINUTE_US
+
+
+def minutes(polls, first, last, as_of=MONDAY + DAY_US, rules=PREVIOUS, hours=MONDAY_9_TO_12):
+    """Uptime, downtime, unknown, measured, uptime_low and uptime_high of a stretch of store `a`, in minutes."""
+    case = (polls, hours, {"a": "UTC"}, as_of, rules.reach_us, rules.max_gap_us)
+    [row] = measured(case, [("a", first, last)], rules.method)
+    names = ("uptime", "downtime", "unknown", "measured", "uptime_low", "uptime_high")
+    return [row[name] / MINUTE_US for name in names]
+
+
+def test_the_worked_example_of_the_contract_by_both_methods():
+    polls = [("a", at(10, 14), True), ("a", at(11, 15), False)]
+    assert minutes(polls, at(0), at(24), rules=Rules()) == [104.5, 75.5, 0, 61, 0, 180]
+    assert minutes(polls, at(0), at(24)) == [61, 45, 74, 61, 0, 180]
+
+
+def test_the_previous_poll_speaks_for_twice_the_reach_at_most():
+    polls = [("a", at(9, 10), True), ("a", at(11, 30), False)]
+    assert minutes(polls, at(9), at(12), rules=Rules(30 * MINUTE_US, HOUR_US, "previous")) == [60, 30, 90, 0, 0, 180]
+    assert minutes(polls, at(9), at(12), rules=Rules(70 * MINUTE_US, HOUR_US, "previous")) == [140, 30, 10, 0, 0, 180]
+
+
+def test_the_previous_poll_speaks_for_a_stretch_that_begins_more_than_a_reach_after_it():
+    polls = [("a", at(9), False)]
+    assert minutes(polls, at(10, 30), at(12), rules=Rules(HOUR_US, HOUR_US, "previous")) == [0, 30, 60, 0, 0, 90]
+
+
+def test_the_previous_poll_of_another_opening_does_not_speak():
+    hours = [("a", 0, "09:00", "12:00"), ("a", 0, "13:00", "14:00")]
+    polls = [("a", at(9), True), ("a", at(12), False), ("a", at(13, 30), False)]
+    assert minutes(polls, at(9), at(14), hours=hours) == [180, 30, 30, 0, 0, 240]
+
+
+def test_a_stretch_begins_with_what_was_said_before_it_and_ends_with_the_as_of():
+    polls = [("a", at(9, 30), True), ("a", at(10, 30), True), ("a", at(11, 30), False)]
+    assert minutes(polls, at(10), at(12), as_of=at(11)) == [60, 0, 0, 30, 30, 60]
+    assert minutes(polls, at(10), at(12), as_of=at(11, 40)) == [90, 10, 0, 90, 30, 100]
+    assert minutes(polls, at(10), at(12), as_of=at(10)) == [0, 0, 0, 0, 0, 0]
+    assert minutes(polls, at(11), at(10)) == [0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("method", ["nearest", "previous"])
+def test_nothing_in_is_nothing_out(method):
+    case = ([], [], {}, MONDAY, 24 * HOUR_US, 150 * MINUTE_US)
+    assert measured(case, [], method) == []
+    [row] = measured(case, [("b", MONDAY - HOUR_US, MONDAY)], method)
+    silent = {"unknown": HOUR_US, "business": HOUR_US, "uptime_high": HOUR_US}
+    assert row == dict.fromkeys(MEASURES, 0) | silent
+    # A store that is always closed: one row of hours, on another day.
+    [row] = measured((([], [("b", 0, "9:00", "10:00")]) + case[2:]), [("b", MONDAY - 3 * HOUR_US, MONDAY)], method)
+    assert row == dict.fromkeys(MEASURES, 0)
+
+
+def test_a_stretch_far_longer_than_the_openings_of_many_stores_is_what_lies_in_it():
+    stores = np.array([0, 262_143], dtype=np.int64)
+    opened = openings.Openings(stores, np.full(2, at(9)), np.full(2, at(12)))
+    polls = Polls(stores, np.array([at(10), at(11)]), np.array([True, False]))
+    spoken = evidence.gather(polls, opened, Rules())
+    century = Periods(stores, np.full(2, 0), np.full(2, 2**52))
+    found = periods.measure(opened, spoken, century, 2**52)
+    assert found["business"].tolist() == [3 * HOUR_US, 3 * HOUR_US]
+    assert found["uptime"].tolist() == [3 * HOUR_US, 0]
+    assert found["downtime"].tolist() == [0, 3 * HOUR_US]
+
+
+# Calendar periods
+
+
+@settings(max_examples=120)
+@given(busy(), METHODS, st.sampled_from(UNITS), st.data())
+def test_every_measure_of_every_calendar_period_is_what_the_brute_force_says(case, method, unit, data):
+    first = data.draw(edges(case))
+    last = data.draw(anywhere(first, first + {"hour": DAY_US, "day": 9 * DAY_US}.get(unit, 40 * DAY_US)))
+    zones = everyone(case[2])
+    asked = [(name, a, b) for name in NAMES for a, b, *_ in brute_calendar(zones[name], unit, first, last)]
+    found = [(name, a, b) for name in NAMES for a, b, *_ in listed(calendar.spans(zones[name], unit, first, last))]
+    assert found == asked
+    assert measured(case, found, method) == literally(case, asked, method)
+
+
+@settings(max_examples=100)
+@given(busy(), METHODS, st.sampled_from([("hour", "day"), ("day", "week"), ("day", "month")]), st.data())
+def test_hours_sum_to_their_day_and_days_to_their_week_and_month(case, method, units, data):
+    first = data.draw(edges(case))
+    last = data.draw(anywhere(first, first + (3 if units[0] == "hour" else 40) * DAY_US))
+    for name, zone in everyone(case[2]).items():
+        small, large = (listed(calendar.spans(zone, unit, first, last)) for unit in units)
+        rows = list(zip(small, measured(case, [(name, a, b) for a, b, *_ in small], method), strict=True))
+        for (start, end, *_), whole in zip(
+            large, measured(case, [(name, a, b) for a, b, *_ in large], method), strict=True
+        ):
+            inside = [(span, row) for span, row in rows if start <= span[0] < end]
+            assert sum(span[1] - span[0] for span, _ in inside) == end - start
+            assert added([row for _, row in inside]) == whole

@@ -1,0 +1,215 @@
+"""Who may ask: every route with every key and without one."""
+
+from base64 import b64encode
+from collections.abc import Iterator
+
+import pytest
+from api.test_problems import problem
+from flask import Flask
+from flask.testing import FlaskClient
+from guard_helpers import MASTER, bearer
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import AnyConverter, IntegerConverter, Rule
+from werkzeug.test import TestResponse
+
+from storemon_flask import create_app
+from storemon_flask.database import access_keys
+from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.settings import Settings
+from storemon_flask.web import contract, guard
+
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+
+
+WRONG = "sm_" + "0" * 56
+
+
+@pytest.fixture
+def by_scope(app: Flask) -> dict[str, str]:
+    """A key of each scope, in the app's database."""
+    database = app.extensions["storemon"].database
+    return {scope: access_keys.add(database, scope, "", 1) for scope in access_keys.SCOPES}
+
+
+def basic(user: str, key: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + b64encode(f"{user}:{key}".encode()).decode()}
+
+
+def path_of(rule: Rule) -> str:
+    """An address of that rule, with something for each of its arguments."""
+    values: dict[str, object] = {}
+    for name, kind in rule._converters.items():
+        one_of = sorted(kind.items)[0] if isinstance(kind, AnyConverter) else "NYC/12"
+        values[name] = 1 if isinstance(kind, IntegerConverter) else one_of
+    built = rule.build(values, append_unknown=False)
+    assert built is not None, rule
+    return str(built[1])
+
+
+def needs_a_key(answer: TestResponse, head: bool = False) -> bool:
+    """Whether it is a whole 401, one that makes a browser ask."""
+    if answer.status_code != 401:
+        return False
+    assert answer.headers.getlist("WWW-Authenticate") == [
+        'Bearer realm="storemon"',
+        'Basic realm="storemon", charset="UTF-8"',
+    ]
+    if not head:
+        assert problem(answer, 401)["type"] == "urn:storemon:problem:unauthorized"
+    return True
+
+
+def scope_of(app: Flask, path: str, method: str) -> str | None:
+    """What the registry says the route behind that address needs; `read` where it says nothing."""
+    try:
+        rule, _ = app.url_map.bind("localhost").match(path, method, return_rule=True)
+    except HTTPException:
+        return "read"
+    if rule.rule in ("/healthz", "/readyz"):
+        return None
+    if (method, rule.endpoint) in contract.PAGES:
+        return contract.PAGES[method, rule.endpoint]
+    found = contract.OPERATIONS.get(("GET" if method == "HEAD" else method, rule.endpoint))
+    return "read" if found is None or found.scope is None else found.scope
+
+
+def test_every_method_of_every_route_asks_for_the_key_it_needs(
+    app: Flask, client: FlaskClient, by_scope: dict[str, str]
+) -> None:
+    asked = {"open": 0, "read": 0, "write": 0, "admin": 0}
+    for path in sorted({path_of(rule) for rule in app.url_map.iter_rules()}):
+        for method in METHODS:
+            needed = scope_of(app, path, method)
+            bare = client.open(path, method=method)
+            asked[needed or "open"] += 1
+            if needed is None:
+                assert bare.status_code == 200
+                assert client.open(path, method=method, headers=bearer(WRONG)).status_code == 200
+                continue
+            for refused in (bare, client.open(path, method=method, headers=bearer(WRONG))):
+                assert needs_a_key(refused, method == "HEAD"), (method, path)
+            for scope, key in by_scope.items():
+                enough = access_keys.SCOPES.index(scope) >= access_keys.SCOPES.index(needed)
+                for headers in (bearer(key), basic("anybody", key)):
+                    answer = client.open(path, method=method, headers=headers)
+                    if enough:
+                        assert answer.status_code not in (401, 403), (method, path, scope)
+                        assert answer.status_code < 500, (method, path, answer.data)
+                    else:
+                        assert answer.status_code == 403, (method, path, scope)
+                        if method != "HEAD":
+                            assert f"needs a key of scope {needed}; " in problem(answer, 403)["detail"]
+    assert asked["open"] == 6
+    assert asked["read"] > 30
+    assert asked["write"] >= 5
+    assert asked["admin"] >= 1
+
+
+def test_nothing_but_the_health_check_is_open() -> None:
+    opened = {found.rule for found in contract.OPERATIONS.values() if found.scope is None}
+    assert opened == {"/healthz", "/readyz"}
+
+
+@pytest.mark.parametrize("needed", access_keys.SCOPES)
+def test_an_operation_says_which_scope_it_needs(
+    app: Flask, client: FlaskClient, by_scope: dict[str, str], monkeypatch: pytest.MonkeyPatch, needed: contract.Scope
+) -> None:
+    endpoint = "classic.trigger_report"
+    told = contract.Operation("POST", "/trigger_report", endpoint, needed, "reports", "A report.", {})
+    monkeypatch.setitem(contract.OPERATIONS, ("POST", endpoint), told)
+    for place, scope in enumerate(access_keys.SCOPES):
+        answer = client.post("/trigger_report", headers=bearer(by_scope[scope]))
+        assert answer.status_code == (409 if place >= access_keys.SCOPES.index(needed) else 403)
+        # The same path's OPTIONS changes nothing.
+        assert client.options("/trigger_report", headers=bearer(by_scope["read"])).status_code == 200
+
+
+def test_paths_that_are_not_there_are_not_told_to_strangers(client: FlaskClient, by_scope: dict[str, str]) -> None:
+    for path in ("/nothing", "/static/x.css", "/get_report/", "/%ff", "/trigger_report/../x"):
+        for method in METHODS:
+            assert needs_a_key(client.open(path, method=method), method == "HEAD"), (method, path)
+    assert client.get("/nothing", headers=bearer(by_scope["read"])).status_code == 404
+
+
+MALFORMED = {
+    "empty": "",
+    "another scheme": 'Digest username="x"',
+    "no key": "Bearer",
+    "blank key": "Bearer    ",
+    "two keys": f"Bearer {MASTER}, Bearer {MASTER}",
+    "the key alone": MASTER,
+    "bad base64": "Basic !!!!",
+    "base64 with rubbish": f"Basic {b64encode(f'u:{MASTER}'.encode()).decode()}%",
+    "cut base64": "Basic dXNlcjp4e",
+    "no colon": f"Basic {b64encode(MASTER.replace(':', '').encode()).decode()}",
+    "not UTF-8": f"Basic {b64encode(b'u:' + bytes(range(128, 256))).decode()}",
+    "nothing after the colon": f"Basic {b64encode(b'user:').decode()}",
+    "zeros": f"Basic {b64encode(bytes(30)).decode()}",
+    "other letters": "Bearer \xe4\xf6\xfc\xff",
+    "100 KB": "Bearer " + "x" * 100_000,
+    "100 KB of base64": "Basic " + "QUFB" * 25_000,
+    "the key and 100 KB": f"Bearer {MASTER}{' ' * 100_000}",
+}
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+    """A client of an app whose settings have a key, and whose database has another."""
+    from storemon_flask import settings as settings_
+
+    home = tmp_path_factory.mktemp("locked")
+    app = create_app(settings_.load({"STOREMON_HOME": str(home), "STOREMON_API_KEY": MASTER}), InlineExecutor())
+    access_keys.add(app.extensions["storemon"].database, "read", "", 1)
+    yield app.test_client()
+    app.extensions["storemon"].database.close()
+
+
+@pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED)
+def test_a_header_that_is_no_key_is_a_401(locked: FlaskClient, header: str) -> None:
+    assert needs_a_key(locked.get("/get_report", headers={"Authorization": header}))
+
+
+@given(header=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=80), scheme=st.booleans())
+def test_any_other_header_is_a_401_too(locked: FlaskClient, header: str, scheme: bool) -> None:
+    for text in (header, f"Bearer {header}", f"Basic {header}", "Basic " + b64encode(header.encode()).decode()):
+        assert needs_a_key(locked.get("/get_report", headers={"Authorization": text}))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"Bearer {MASTER}",
+        f"bearer   {MASTER} ",
+        basic("", MASTER)["Authorization"],
+        basic("J\N{LATIN SMALL LETTER O WITH DIAERESIS}rg", MASTER)["Authorization"].replace("Basic", "BASIC"),
+    ],
+)
+def test_the_key_of_the_settings_opens_everything(locked: FlaskClient, header: str) -> None:
+    assert locked.get("/get_report", headers={"Authorization": header}).status_code == 400
+    assert locked.post("/trigger_report", headers={"Authorization": header}).status_code == 409
+
+
+def test_without_a_key_anywhere_nothing_is_asked_and_no_database_made(client: FlaskClient, settings: Settings) -> None:
+    for headers in ({}, bearer(WRONG), {"Authorization": "Basic !!!"}):
+        assert client.get("/get_report", headers=headers).status_code == 400
+    assert not settings.database.exists()
+
+
+def test_a_database_that_cannot_be_read_opens_nothing(client: FlaskClient, settings: Settings) -> None:
+    settings.database.parent.mkdir(parents=True)
+    settings.database.write_bytes(b"no database at all\n" * 1000)
+    assert client.get("/nothing").status_code == 503
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_database_taken_away_does_not_open_a_server_that_asked_for_a_key(
+    app: Flask, client: FlaskClient, settings: Settings, by_scope: dict[str, str]
+) -> None:
+    guard.listens(app, settings, keyed=True)
+    assert client.get("/nothing").status_code == 401
+    app.extensions["storemon"].database.close()
+    settings.database.unlink()
+    assert needs_a_key(client.get("/nothing"))
+    assert needs_a_key(client.get("/nothing", headers=bearer(by_scope["admin"])))
