@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -55,8 +56,10 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
         file = home / "reports" / f"report_{triggered['report_id']}.csv"
         _print_rows(text)
         click.echo("")
-        _say(f"The whole report: {file}")
-        if keep_serving:
+        _say(f"The whole report: {_shown(file)}")
+        if not keep_serving:
+            click.echo(f"To look at its pages:\n  STOREMON_HOME={_shown(home)} {_program()} serve --open")
+        else:
             # Whoever reads the line may answer it with a signal at once.
             try:
                 click.echo(f"Still serving {url}  (Ctrl-C stops)")
@@ -64,6 +67,19 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
                     time.sleep(3600)
             except KeyboardInterrupt:
                 click.echo("")
+
+
+def _shown(path: Path) -> str:
+    """Return the path relative to the working directory where it lies below it, quoted for a shell where it must be."""
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def _program() -> str:
+    """Return what to type for `storemon`, also where it is not on the path."""
+    if getattr(sys, "frozen", False):
+        return _shown(Path(sys.executable))
+    script = Path(sys.executable).with_name("storemon")
+    return _shown(script) if script.is_file() else f"{_shown(Path(sys.executable))} -m storemon_flask"
 
 
 def _say(sentence: str) -> None:

@@ -152,6 +152,11 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing_running(tmp_path: Path) -> 
     home = tmp_path / "instance" / "demo"
     (report,) = (home / "reports").iterdir()
     assert f"The whole report: {report}" in output
+    command = output.splitlines()[-1].strip()
+    assert output.splitlines()[-2] == "To look at its pages:"
+    setting, program, *arguments = command.split()
+    assert (setting, arguments) == (f"STOREMON_HOME={home}", ["serve", "--open"])
+    assert Path.cwd() / program == Path(sys.executable).with_name("storemon")
     assert (
         len(report.read_text().splitlines())
         == sql(home / "instance" / "storemon.db", "SELECT count(*) FROM store_record")[0][0] + 1
