@@ -12,7 +12,6 @@ import stat
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -160,7 +159,6 @@ KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_MAX_PENDING_REPORTS", "max_pending_reports", "1000", "reports", "a whole number from 1 to 1000000", _whole(1, 1_000_000), "different reports that may wait to be computed; equal ones count as one"),
     Knob("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days", "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500), "finished reports are deleted after this long; 0 keeps them for ever"),
     Knob("STOREMON_MAX_REPORTS_MB", "max_reports_mb", "10000", "MB", "a whole number of megabytes from 0 (no limit) to 1000000000", _whole(0, 1_000_000_000), "when the files of finished reports are larger together, the oldest reports are deleted; 0 sets no limit"),
-    Knob("STOREMON_CSV_ROAD", "csv_road", "bytes", "word", "bytes, pandas or rows", _one_of("bytes", "pandas", "rows"), "how plain blocks of the polls feed are read; bytes is the fastest, the numbers are the same"),
     Knob("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone", "the name of an IANA time zone, such as America/Chicago", _zone, "the zone of a store that has none"),
 )  # fmt: skip
 
@@ -192,7 +190,6 @@ class Settings:
     max_pending_reports: int
     keep_reports_days: int
     max_reports_mb: int
-    csv_road: str
     default_timezone: str
 
     @property
@@ -243,10 +240,6 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(
             f"STOREMON_MAX_GAP_MINUTES is {settings.max_gap_us / MINUTE_US:g}; it must be at most twice "
             f"STOREMON_REACH_HOURS, that is {2 * settings.reach_us / MINUTE_US:g} minutes"
-        )
-    if settings.csv_road == "pandas" and find_spec("pandas") is None:
-        raise SettingsError(
-            "STOREMON_CSV_ROAD is pandas, which the single file leaves out; it must be bytes or rows, which give the same numbers"
         )
     return settings
 

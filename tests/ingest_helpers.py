@@ -16,12 +16,15 @@ from typing import Any
 from storemon_flask.database.db import Database
 from storemon_flask.feeds import load as load_service
 from storemon_flask.feeds import polls
-from storemon_flask.feeds.blocks import BLOCK_BYTES, BlockReader
+from storemon_flask.feeds.blocks import BLOCK_BYTES, Block, BlockReader
+from storemon_flask.feeds.headers import Header
 from storemon_flask.feeds.load import LoadResult
+from storemon_flask.feeds.records import Record
 from storemon_flask.feeds.rejects import RejectLog
 from storemon_flask.model import FileSummary
 
-ROADS = ("bytes", "pandas", "rows")
+# By the fast reader, and by the exact one.
+READERS = (False, True)
 POLLS = "store_id,timestamp_utc,status"
 HOURS = "store_id,dayOfWeek,start_time_local,end_time_local"
 ZONES = "store_id,timezone_str"
@@ -61,7 +64,7 @@ def read_polls(
     data: bytes,
     block_bytes: int = BLOCK_BYTES,
     *,
-    road: str = "bytes",
+    exact: bool = False,
     sizes: Iterable[int] = (),
     latest: str = NOW,
 ) -> tuple[list[PollRow], list[RejectRow], int]:
@@ -72,12 +75,20 @@ def read_polls(
     log = RejectLog()
     rows: list[PollRow] = []
     count = 0
-    for block in polls.read(reader, header, us(latest), log, road):
+    batches = (_in_order(block, header) for block in reader)
+    read = polls.read_records(batches, us(latest), log) if exact else polls.read(reader, header, us(latest), log)
+    for block in read:
         places, instants, actives = block.store.tolist(), block.instant_us.tolist(), block.active.tolist()
         rows += [(block.ids[place], at, active) for place, at, active in zip(places, instants, actives, strict=True)]
         count += block.rows
     assert sum(log.reasons.values()) == len(log.kept)
     return rows, [(reject.line, reject.reason, reject.text) for reject in log.kept], count
+
+
+def _in_order(block: Block, header: Header) -> list[Record]:
+    """The records of a block as the exact reader divides them, with the feed's fields in order."""
+    records = list(block.records(header))
+    return [one if one.problem else one._replace(fields=[one.fields[at] for at in header.columns]) for one in records]
 
 
 def csv(header: str, *rows: str, end: str = "\n") -> bytes:
@@ -101,12 +112,10 @@ def gz(data: bytes) -> bytes:
     return gzip.compress(data, 1)
 
 
-def load(
-    database: Database, *paths: Path, now: str = NOW, road: str = "bytes", atomic: bool = False, **options: Any
-) -> LoadResult:
+def load(database: Database, *paths: Path, now: str = NOW, atomic: bool = False, **options: Any) -> LoadResult:
     """Load as the command does, at a clock of our own; every summary's counts must add up."""
     found, _ = load_service.find(list(paths))
-    result = load_service.run(database, found, load_service.Terms(us(now), SKEW_US, road, atomic), **options)
+    result = load_service.run(database, found, load_service.Terms(us(now), SKEW_US, atomic), **options)
     for summary in result.files:
         c = summary.counts
         assert c.rows == c.new + c.changed + c.unchanged + c.repeated + c.rejected

@@ -32,7 +32,6 @@ def one_load() -> Iterator[Callable[[int, str], Terms]]:
         return Terms(
             now_us,
             settings.max_clock_skew_us,
-            settings.csv_road,
             bool(atomic),
             settings.default_timezone,
             days == "iso",

@@ -70,7 +70,6 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
                 load.Terms(
                     time.time_ns() // 1000,
                     settings.max_clock_skew_us,
-                    settings.csv_road,
                     default_zone=settings.default_timezone,
                     iso_days=days == "iso",
                     check=check,

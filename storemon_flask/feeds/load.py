@@ -39,7 +39,6 @@ class Terms:
 
     now_us: int
     max_skew_us: int
-    road: str = "bytes"
     atomic: bool = False
     default_zone: str = "America/Chicago"
     iso_days: bool | None = False
@@ -258,7 +257,7 @@ class _Loading:
             if source.feed not in ("", header.feed):
                 raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
             if header.feed == "polls":
-                return self._polls(summary, log, poll_feed.read(reader, header, latest_us, log, self.terms.road, check))
+                return self._polls(summary, log, poll_feed.read(reader, header, latest_us, log, check))
             rows = tables.read(reader, header, log, spoiled, days, check)
         else:
             summary.feed = source.feed

@@ -1,12 +1,5 @@
-"""The polls feed: blocks of text to columns, by whichever road the block allows.
+"""The polls feed: a file's blocks, or JSON rows, to columns of polls."""
 
-`bytes` (ingest.byte_road) and `pandas` read plain blocks, `rows` (ingest.records) reads every block. A block is plain
-when all roads must agree on it (ingest.plain) and its rows have one width. What a fast road does not read for certain
-it hands to the row-exact one, row by row. Tests hold every road against that one.
-"""
-
-import codecs
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,15 +52,14 @@ def read(
     header: Header,
     latest_us: int,
     log: RejectLog,
-    road: str = "bytes",
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[PollBlock]:
     """The polls of a file, a block at a time, in order; what cannot be used goes to `log`.
 
-    `latest_us` is the newest instant a poll may have. `road` is `bytes`, `pandas` or `rows`, the last for every block.
-    `check` is called now and then, from several threads; what it raises ends the reading.
+    `latest_us` is the newest instant a poll may have. `check` is called now and then, from several threads; what it
+    raises ends the reading.
     """
-    parser = _Parser(header, latest_us, log, road, check)
+    parser = _Parser(header, latest_us, log, check)
     pending: deque[Future[list[_Read]]] = deque()
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
     try:
@@ -89,7 +81,7 @@ def read_records(
     batches: Iterable[list[Record]], latest_us: int, log: RejectLog, check: Callable[[], None] = lambda: None
 ) -> Iterator[PollBlock]:
     """The same of rows that come as records with the feed's fields in order."""
-    parser = _Parser(Header("polls", 3, (0, 1, 2)), latest_us, log, "rows", check)
+    parser = _Parser(Header("polls", 3, (0, 1, 2)), latest_us, log, check)
     for batch in batches:
         yield from _logged([parser.rows(batch)], log)
 
@@ -103,12 +95,11 @@ def _logged(found: list[_Read], log: RejectLog) -> Iterator[PollBlock]:
 class _Parser:
     """Reads blocks of one file; its plain reading may run in several threads at once."""
 
-    def __init__(self, header: Header, latest_us: int, log: RejectLog, road: str, check: Callable[[], None]) -> None:
+    def __init__(self, header: Header, latest_us: int, log: RejectLog, check: Callable[[], None]) -> None:
         """Of `log` it asks only how many rejects may still be kept: the text of others is not made."""
         self._header = header
         self._log = log
         self._latest_us = latest_us
-        self._road = road
         self._check = check
         self._ids = DistinctTexts(values.store_id, check)
         self._words = DistinctTexts(values.status, check)
@@ -116,13 +107,12 @@ class _Parser:
     def block(self, block: Block) -> list[_Read]:
         """A block, by the fast reader as far as it can."""
         self._check()
-        if self._road == "rows" or block.problem or block.one:
+        if block.problem or block.one:
             return [self.rows(block.records(self._header))]
         table = plain.as_it_stands(block, self._header)
         if table is None:
             return [self._finished(self._columns(part)) for part in plain.cleaned(block, self._header)]
-        found = self._by_pandas(table) if self._road == "pandas" else None
-        return [self._finished(found or self._columns(table))]
+        return [self._finished(self._columns(table))]
 
     def rows(self, found: Iterable[Record]) -> _Read:
         """Records one by one."""
@@ -180,39 +170,6 @@ class _Parser:
             # Another spelling than the usual one: a column at a time still, and only the rest row by row.
             instant[unread], read[unread] = timestamps.read_column(found.texts(unread, instant_at, timestamps.WIDTH))
         return _Columns(table, store, status, instant, read, self._ids, self._words)
-
-    def _by_pandas(self, table: Table) -> "_Columns | None":
-        """None for a block that pandas would read in another way."""
-        import pandas as pd
-
-        width, data = self._header.width, table.block.data
-        if data.startswith(codecs.BOM_UTF8):
-            # pandas would take it for the start of a file.
-            return None
-        id_at, instant_at, status_at = self._header.columns
-        # Columns that nobody asked for are read as one byte each and dropped.
-        kinds: dict[int, Any] = dict.fromkeys(range(width), "S1")
-        kinds |= {id_at: object, status_at: object, instant_at: f"S{timestamps.WIDTH}"}
-        try:
-            frame = pd.read_csv(
-                io.BytesIO(data),
-                header=None,
-                names=list(range(width)),
-                dtype=kinds,
-                index_col=False,
-                na_filter=False,
-                quoting=3,
-                skip_blank_lines=False,
-                engine="c",
-                low_memory=False,
-            )
-        except pd.errors.ParserError:
-            return None
-        ids, store = _factorized(pd.factorize(frame[id_at].to_numpy()), values.store_id)
-        words, status = _factorized(pd.factorize(frame[status_at].to_numpy()), values.status)
-        texts = frame[instant_at].to_numpy()
-        instant, read = timestamps.read_column(texts)
-        return _Columns(table, store, status, instant, read, ids, words)
 
     def _finished(self, columns: "_Columns") -> _Read:
         """What became of the rows of a table, of which a fast reader read the columns."""
@@ -298,31 +255,6 @@ class _Columns(NamedTuple):
     read: Bools
     ids: Texts
     words: Texts
-
-
-class _Factorized:
-    """The distinct texts of a column of one block, each read once."""
-
-    def __init__(self, texts: Any, read: Callable[[str], Any]) -> None:
-        self.values: list[Any] = []
-        for text in texts:
-            try:
-                self.values.append(read(text))
-            except BadValue as bad:
-                self.values.append(bad)
-        self.bad = np.array([isinstance(value, BadValue) for value in self.values], dtype=bool)
-        self.true = np.array([value is True for value in self.values], dtype=bool)
-
-    def code_of(self, value: Any) -> int:
-        """The code of a value that a doubtful row turned out to have."""
-        self.values.append(value)
-        return len(self.values) - 1
-
-
-def _factorized(factorized: tuple[Any, Any], read: Callable[[str], Any]) -> tuple[_Factorized, Ints]:
-    """A column's distinct texts and a code per row."""
-    codes, texts = factorized
-    return _Factorized(texts, read), codes.astype(np.int64)
 
 
 def _columns(codes: dict[str, int], store: list[int], instant: list[int], active: list[bool], rows: int) -> PollBlock:

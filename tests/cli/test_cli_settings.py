@@ -42,7 +42,6 @@ BAD_SETTINGS = {
     "STOREMON_CONNECTION_TIMEOUT_SECONDS": ["0", "1.5", "3601", "a minute"],
     "STOREMON_MIN_FREE_MB": ["-1", "1.5", "1000000001", "1 GB"],
     "STOREMON_LOG_FORMAT": ["xml", "JSON", " "],
-    "STOREMON_CSV_ROAD": ["duckdb", "BYTES"],
     "STOREMON_DEFAULT_TIMEZONE": ["CST", "America/Gotham", "../UTC"],
 }
 

@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from ingest_helpers import POLLS, ROADS, Cut, read_polls, us
+from ingest_helpers import POLLS, READERS, Cut, read_polls, us
 
 from storemon_flask.errors import DataError
 from storemon_flask.feeds import headers, records, tables, values
@@ -154,9 +154,9 @@ def test_a_valid_file_loses_no_poll_and_gains_none(
         lines.append(text)
         expected.append((store_id.strip(), us("2023-01-22T12:00:00") + number, True))
     data = (end.join(lines) + end).encode()
-    for road in ROADS:
+    for exact in READERS:
         for size in (block_bytes, 1 << 20):
-            assert read_polls(data, size, road=road, sizes=cuts) == (expected, [], len(rows))
+            assert read_polls(data, size, exact=exact, sizes=cuts) == (expected, [], len(rows))
 
 
 @settings(max_examples=200)
@@ -187,9 +187,9 @@ def test_a_field_with_line_breaks_never_becomes_polls_of_stores_that_do_not_exis
     inner = "ghost,2023-01-22 12:00:00 UTC,active\n" * 2000
     data = f'{POLLS},note\ns1,2023-01-22 12:00:00 UTC,active,{_quoted(inner)}\ns2,2023-01-22 12:00:00 UTC,maybe,""\n'.encode()
     noon = us("2023-01-22T12:00:00")
-    for road in ROADS:
+    for exact in READERS:
         for block_bytes in (1000, 1 << 16, 1 << 22):
-            accepted, rejected, count = read_polls(data, block_bytes, road=road)
+            accepted, rejected, count = read_polls(data, block_bytes, exact=exact)
             assert accepted == [("s1", noon, True)]
             assert rejected == [(2003, values.STATUS, 's2,2023-01-22 12:00:00 UTC,maybe,""')]
             assert count == 2
@@ -198,9 +198,9 @@ def test_a_field_with_line_breaks_never_becomes_polls_of_stores_that_do_not_exis
 def test_the_rest_of_a_file_behind_a_quote_that_is_never_closed_is_one_reject() -> None:
     rest = "s2,2023-01-22 12:00:00 UTC,active\n" * 5000
     data = f'{POLLS}\ns1,2023-01-22 12:00:00 UTC,active\n"s2,2023-01-22 12:00:00 UTC,active\n{rest}'.encode()
-    for road in ROADS:
+    for exact in READERS:
         for block_bytes in (100, 1 << 16, 1 << 22):
-            accepted, rejected, count = read_polls(data, block_bytes, road=road)
+            accepted, rejected, count = read_polls(data, block_bytes, exact=exact)
             assert [row[0] for row in accepted] == ["s1"]
             assert [(line, reason, len(text)) for line, reason, text in rejected] == [(3, records.UNCLOSED, 1000)]
             assert count == 2
@@ -213,12 +213,11 @@ def test_a_few_quoted_rows_do_not_send_the_others_to_the_slow_reader(monkeypatch
     rows[50] = 's1,2023-01-22 12:00:00 UTC,maybe,5"6'
     rows[150] = ' "s1",2023-01-22 12:00:00 UTC,maybe,x'
     data = "\n".join([f"{POLLS},note", *rows]).encode()
-    expected = read_polls(data, road="rows")
+    expected = read_polls(data, exact=True)
     assert [row[:2] for row in expected[1]] == [(53, values.STATUS), (154, values.STATUS)]
     assert len(expected[0]) == 2998
     monkeypatch.setattr(records, "split", None)
-    for road in ("bytes", "pandas"):
-        assert read_polls(data, road=road) == expected
+    assert read_polls(data) == expected
 
 
 def _header(data: bytes, block_bytes: int = 1 << 20) -> tuple[Header, list[Row]]:

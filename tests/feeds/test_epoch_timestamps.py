@@ -9,7 +9,7 @@ from feed_helpers import POLLS, push
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_helpers import ROADS, read_polls, us
+from ingest_helpers import READERS, read_polls, us
 
 from storemon_flask.feeds import timestamps, values
 from storemon_flask.feeds.values import BadValue
@@ -97,10 +97,10 @@ def test_numbers_are_exact_to_the_microsecond(texts: list[str]) -> None:
 def test_every_reader_of_csv_takes_numbers_among_other_spellings() -> None:
     texts = [*GOOD, *BAD, "2024-10-15 13:46:40 UTC"] * 40
     data = "\n".join([POLLS.strip(), *(f'"s",{text if "," not in text else "x"},active' for text in texts)]).encode()
-    expected = read_polls(data, road="rows", latest="2024-12-01T00:00:00")
+    expected = read_polls(data, exact=True, latest="2024-12-01T00:00:00")
     assert len(expected[0]) == 40 * (len(GOOD) - 1 + 1)
-    for road in ROADS:
-        assert read_polls(data, road=road, latest="2024-12-01T00:00:00") == expected
+    for exact in READERS:
+        assert read_polls(data, exact=exact, latest="2024-12-01T00:00:00") == expected
 
 
 def test_json_numbers_and_texts_are_timestamps_exactly(client: FlaskClient) -> None:

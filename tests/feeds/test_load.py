@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingest_helpers import POLLS, ROADS, counts, csv, feeds, load, put, query, us
+from ingest_helpers import POLLS, counts, csv, feeds, load, put, query, us
 from load_helpers import database as database
 from load_helpers import file as file
 from load_helpers import many, polls, version_of
@@ -24,12 +24,11 @@ from storemon_flask.database.db import Database
 from storemon_flask.feeds import values
 
 
-@pytest.mark.parametrize("road", ROADS)
 def test_every_row_of_a_polls_file_is_new_changed_unchanged_repeated_or_rejected(
-    database: Database, file: Callable[..., Path], road: str
+    database: Database, file: Callable[..., Path]
 ) -> None:
     first = file("a.csv", POLLS, "s1,2023-01-22 10:00:00,active", "s1,2023-01-22 11:00:00,active")
-    (summary,) = load(database, first, road=road).files
+    (summary,) = load(database, first).files
     assert counts(summary) == (2, 2, 0, 0, 0, 0)
     second = file(
         "b.csv",
@@ -43,7 +42,7 @@ def test_every_row_of_a_polls_file_is_new_changed_unchanged_repeated_or_rejected
         "s2,2023-01-22 12:00:00,maybe",
         "s2,2023-01-22 12:00:01,maybe",
     )
-    (summary,) = load(database, second, road=road).files
+    (summary,) = load(database, second).files
     assert (summary.file, summary.feed, summary.error) == (str(second), "polls", "")
     assert counts(summary) == (8, 2, 1, 1, 1, 3)
     assert summary.reasons == {values.STATUS: 2, values.INSTANT_FORM: 1}
@@ -207,21 +206,6 @@ def test_two_databases_loaded_in_different_splits_are_equal(
                 (len(rows), sum(row.endswith("broken") for row in rows))
             ]
     assert found[0] == found[1]
-
-
-def test_every_road_of_the_setting_loads_the_same(tmp_path: Path, file: Callable[..., Path]) -> None:
-    rows = many(random.Random(3), 2000)
-    rows[100:100] = ['"s1",2023-01-01 00:00:00,active', "s1,never,active", "007,2023-01-01 00:00:00,inactive"]
-    path = file("a.csv", POLLS, *rows)
-    found, summaries = [], []
-    for road in ROADS:
-        with closing(Database(tmp_path / f"{road}.db")) as database:
-            summaries.append(counts(load(database, path, road=road).files[0]))
-            found.append(feeds(database.path))
-    assert found[0] == found[1] == found[2]
-    assert summaries[0] == summaries[1] == summaries[2]
-    assert summaries[0][0] == 2003
-    assert summaries[0][5] == 1
 
 
 def test_the_view_poll_says_what_was_loaded_in_any_sqlite_shell(database: Database, file: Callable[..., Path]) -> None:

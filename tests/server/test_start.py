@@ -1,6 +1,5 @@
 """How a start goes: what it imports, without what it works too, what a double click means, whose licences it tells."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -12,8 +11,6 @@ from conftest import ROOT, STOREMON, environment, storemon, wait_until
 from flask import Flask
 
 from storemon_flask import __main__, server, version
-from storemon_flask import settings as settings_
-from storemon_flask.errors import SettingsError
 from storemon_flask.settings import Settings
 
 FRAMES = ("pandas", "xlsxwriter", "openpyxl")
@@ -199,24 +196,14 @@ def test_info_tells_which_program_it_is(tmp_path: Path) -> None:
     assert version.build() == ""
 
 
-def test_the_road_that_the_single_file_lacks_ends_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(settings_, "find_spec", lambda name: None if name == "pandas" else find(name))
-    with pytest.raises(SettingsError, match=r"STOREMON_CSV_ROAD is pandas.*bytes or rows"):
-        settings_.load({"STOREMON_HOME": str(tmp_path), "STOREMON_CSV_ROAD": "pandas"})
-    assert settings_.load({"STOREMON_HOME": str(tmp_path), "STOREMON_CSV_ROAD": "rows"}).csv_road == "rows"
-
-
-def test_only_one_road_needs_pandas() -> None:
+def test_nothing_imports_pandas() -> None:
     """The single file leaves pandas out."""
     using = [
         str(path.relative_to(ROOT / "storemon_flask"))
         for path in (ROOT / "storemon_flask").rglob("*.py")
         if re.search(r"^\s*(import|from) pandas\b", path.read_text("utf-8"), re.MULTILINE)
     ]
-    assert using == ["feeds/polls.py"]
+    assert using == []
 
 
 def test_the_build_pins_every_package_that_storemon_asks_for() -> None:

@@ -16,10 +16,10 @@ CASES = sorted(folder.name for folder in GOLDEN.iterdir())
 NOW_US = 1_800_000_000_000_000
 
 
-def full_report(folder: Path, database: Database, road: str) -> dict[str, dict[str, str]]:
+def full_report(folder: Path, database: Database) -> dict[str, dict[str, str]]:
     from storemon_flask import settings
 
-    result = load.run(database, load.find([folder])[0], load.Terms(NOW_US, 0, road))
+    result = load.run(database, load.find([folder])[0], load.Terms(NOW_US, 0))
     # expected.csv is no feed, and is named as such.
     assert [summary.file for summary in result.files if summary.error] == ["expected.csv"]
     rules = settings.load({}).rules
@@ -29,11 +29,10 @@ def full_report(folder: Path, database: Database, road: str) -> dict[str, dict[s
     return {row["store_id"]: row for row in csv.DictReader(io.StringIO(text.csv))}
 
 
-@pytest.mark.parametrize("road", ["bytes", "pandas", "rows"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_golden_case_is_met_to_the_hundredth(case, road, tmp_path):
+def test_a_golden_case_is_met_to_the_hundredth(case, tmp_path):
     database = Database(tmp_path / "storemon.db")
-    found = full_report(GOLDEN / case, database, road)
+    found = full_report(GOLDEN / case, database)
     database.close()
     with (GOLDEN / case / "expected.csv").open() as stream:
         expected = list(csv.DictReader(stream))
