@@ -11,8 +11,8 @@ from flask import Blueprint, Response, json, jsonify, request, send_file, url_fo
 
 from storemon_flask.api import bodies, report_schemas
 from storemon_flask.errors import BadRequest, Unprocessable
-from storemon_flask.reports import report_store, report_text, xlsx
-from storemon_flask.reports.report_store import ReportRow
+from storemon_flask.reports import queue, report_text, xlsx
+from storemon_flask.reports.queue import ReportRow
 from storemon_flask.web import answers, watching
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
@@ -67,7 +67,7 @@ def get_report() -> Response:
         )
     row = wait_for(request.args.get("report_id"), wait_s)
     if row.state == "failed":
-        raise report_store.failed(row)
+        raise queue.failed(row)
     if row.state != "complete":
         return _running(row)
     return send_report(row, form)
@@ -110,12 +110,12 @@ def _tried(row: ReportRow) -> dict[str, object]:
 
 def send_report(row: ReportRow, form: str) -> Response:
     """A complete report as `csv`, `json` or `xlsx`; `Gone` when its file is not there."""
-    file = report_store.file_of(row, runner().settings.reports_dir)
+    file = queue.file_of(row, runner().settings.reports_dir)
     try:
         return _sent(row, file, form)
     except FileNotFoundError:
         # Deleted this moment.
-        raise report_store.gone(file) from None
+        raise queue.gone(file) from None
 
 
 def _sent(row: ReportRow, file: Path, form: str) -> Response:

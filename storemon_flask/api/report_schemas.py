@@ -6,7 +6,7 @@ from marshmallow import fields, validate
 
 from storemon_flask.api import bodies
 from storemon_flask.api.schemas import FEW_HEARD, Closed, Component
-from storemon_flask.reports.report_store import LISTED_STORES
+from storemon_flask.reports.queue import LISTED_STORES
 from storemon_flask.reports.report_text import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
 from storemon_flask.reports.xlsx import MIME
 from storemon_flask.web.contract import JSON, Answer

@@ -10,9 +10,9 @@ from storemon_flask.api import bodies, classic, report_schemas
 from storemon_flask.api.schemas import Closed
 from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import report_store, report_text
+from storemon_flask.reports import queue, report_text
 from storemon_flask.reports.diff import Diff
-from storemon_flask.reports.report_store import ReportRow
+from storemon_flask.reports.queue import ReportRow
 from storemon_flask.web import answers, guard
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import Answer, operation
@@ -60,7 +60,7 @@ def reports(query: dict[str, Any]) -> Response:
     if query["cursor"]:
         at, report_id = query["cursor"].split(".")
         before = int(at), report_id
-    found = report_store.newest(runner().database, before, query["limit"] + 1)
+    found = queue.newest(runner().database, before, query["limit"] + 1)
     page = found[: query["limit"]]
     more = f"{page[-1].requested_us}.{page[-1].id}" if len(found) > len(page) else None
     return jsonify(reports=[_json(row) for row in page], next=more)
@@ -82,7 +82,7 @@ def latest_report(query: dict[str, Any]) -> Response:
     report_id = runner().latest(bodies.asked_by_address(query), query["max_age"] * SECOND_US)
     row = classic.wait_for(report_id, classic.LONGEST_WAIT_S)
     if row.state == "failed":
-        raise report_store.failed(row)
+        raise queue.failed(row)
     if row.state != "complete":
         raise NotComplete("the report is being computed; ask again in some seconds, for the same address")
     return classic.send_report(row, "csv")
@@ -98,7 +98,7 @@ def latest_report(query: dict[str, Any]) -> Response:
 )  # fmt: skip
 def one_report(report_id: str) -> Response:
     """Show how a report stands, what was asked, and by which method it was made."""
-    return jsonify(_json(report_store.get(runner().database, report_id)))
+    return jsonify(_json(queue.get(runner().database, report_id)))
 
 
 @operation(
@@ -151,9 +151,9 @@ def diff(report_id: str, query: dict[str, Any]) -> Response:
 def compare(before_id: str, after_id: str, limit: int) -> Diff:
     """Compare two reports (`report_store.diff`); two large ones take one of the places for large answers."""
     found = runner()
-    large = report_store.bytes_of(found.database, before_id, after_id) > answers.SMALL_BYTES
+    large = queue.bytes_of(found.database, before_id, after_id) > answers.SMALL_BYTES
     with found.places.for_an_answer() if large else nullcontext():
-        return report_store.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
+        return queue.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
 
 
 def _json(row: ReportRow) -> dict[str, Any]:

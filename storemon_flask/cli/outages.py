@@ -110,10 +110,10 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
     Example:
       storemon diff monday.csv today.csv
     """
-    from storemon_flask.reports import report_store
+    from storemon_flask.reports import queue
 
     settings = door(ctx).settings
-    found = report_store.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
+    found = queue.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
     rows = [["store", "period", "column", "before", "after", "change"]]
     for change in found.changes:
         whose = change.row.get("store_id") or change.row.get("group") or change.row.get("kind", "")

@@ -6,7 +6,7 @@ from typing import Any, Final
 from werkzeug.datastructures import MultiDict
 
 from storemon_flask.reports import report_text
-from storemon_flask.reports.report_store import ReportRow
+from storemon_flask.reports.queue import ReportRow
 
 # Windows from and to that an empty form has room for.
 _ROOM: Final = 3

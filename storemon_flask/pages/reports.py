@@ -16,9 +16,9 @@ from storemon_flask.api.reports import compare
 from storemon_flask.clock import duration_text
 from storemon_flask.errors import BadRequest, Busy, StoremonError
 from storemon_flask.pages import errors, report_form, report_wrong, words
-from storemon_flask.reports import report_store, report_text, report_words, shapes
+from storemon_flask.reports import queue, report_text, report_words, shapes
 from storemon_flask.reports import table as report_rows
-from storemon_flask.reports.report_store import ReportRow
+from storemon_flask.reports.queue import ReportRow
 from storemon_flask.reports.table import View
 from storemon_flask.stores import data_page, detail, store_names
 from storemon_flask.web import contract
@@ -41,7 +41,7 @@ _MOST_PAGES: Final = 10**9
 def reports() -> ResponseReturnValue:
     """The page: a form that asks for one, and those that were asked for."""
     again = request.args.get("again")
-    form = report_form.typed(report_store.get(runner().database, again)) if again else MultiDict()
+    form = report_form.typed(queue.get(runner().database, again)) if again else MultiDict()
     return _reports(form)
 
 
@@ -59,7 +59,7 @@ def ask() -> ResponseReturnValue:
 def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) -> ResponseReturnValue:
     found = runner()
     before = None if error else _before(request.args.get("before"))
-    rows = report_store.newest(found.database, before, _PER_PAGE + 1)
+    rows = queue.newest(found.database, before, _PER_PAGE + 1)
     older = f"{rows[_PER_PAGE - 1].requested_us}.{rows[_PER_PAGE - 1].id}" if len(rows) > _PER_PAGE else None
     wrong = report_wrong.told(form, error) if error else []
     page = render_template(
@@ -94,11 +94,11 @@ def _before(text: str | None) -> tuple[int, str] | None:
 def report(report_id: str) -> ResponseReturnValue:
     """One report: how far it is, why it failed, or its table."""
     found = runner()
-    row = report_store.get(found.database, report_id)
+    row = queue.get(found.database, report_id)
     view, table = _view(), None
     named: dict[str, tuple[str, str]] = {}
     if row.state == "complete":
-        file = report_store.file_of(row, found.settings.reports_dir)
+        file = queue.file_of(row, found.settings.reports_dir)
         # Where the report knows stores by their ids alone, the page says what they are called now.
         nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
         also = store_names.matching(found.database, view.text) if nameless and view.text else frozenset()
@@ -123,7 +123,7 @@ def report(report_id: str) -> ResponseReturnValue:
         silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
         store_link=lambda cells: _store_link(row)(dict(zip(names, cells, strict=True))),
         moment=_moment,
-        others=[other for other in report_store.newest(found.database, None, _OTHERS) if _comparable(other, row)],
+        others=[other for other in queue.newest(found.database, None, _OTHERS) if _comparable(other, row)],
     )
 
 
@@ -139,12 +139,12 @@ def changes(report_id: str) -> ResponseReturnValue:
     """What changed since another report, the largest change first."""
     found = runner()
     against = request.args.get("against", "")
-    row, address = report_store.get(found.database, report_id), url_for("report_pages.report", report_id=report_id)
+    row, address = queue.get(found.database, report_id), url_for("report_pages.report", report_id=report_id)
     if not against:
         # The other one is chosen on the report's page.
         return redirect(address)
     errors.lead_back(address, "The report")
-    other = report_store.get(found.database, against)
+    other = queue.get(found.database, against)
     compared = compare(other.id, row.id, _CHANGES)
     return render_template(
         "changes.html", row=row, other=other, asked=report_words.asked, total=compared.total,

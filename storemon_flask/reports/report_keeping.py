@@ -12,7 +12,7 @@ from typing import Final
 
 from storemon_flask.database import reports, tombstones
 from storemon_flask.database.db import Database
-from storemon_flask.reports import report_store, xlsx
+from storemon_flask.reports import queue, xlsx
 
 log = logging.getLogger("storemon.reports")
 _REPORT: Final = re.compile(r"report_([0-9a-f]{32})\.csv")
@@ -87,7 +87,7 @@ def _missing(states: Mapping[str, tuple[str, str]], folder: Path) -> list[str]:
     return sorted(
         report_id
         for report_id, (state, job) in states.items()
-        if state == "complete" and not report_store.path(folder, job).is_file()
+        if state == "complete" and not queue.path(folder, job).is_file()
     )
 
 
@@ -132,7 +132,7 @@ def tidy(database: Database, folder: Path, now_us: int) -> Tidied:
                 lost += tombstones.lose(connection, report_id, now_us)
     with database.read() as connection:
         # Somebody put another file in a lost one's place; it is not ours.
-        theirs = {report_store.path(folder, job) for _, job, _ in tombstones.lost(connection)}
+        theirs = {queue.path(folder, job) for _, job, _ in tombstones.lost(connection)}
     removed = sum(remove(file) for file in found.orphans if file not in theirs)
     return Tidied(removed, lost, regained, len(found.strangers))
 
@@ -140,7 +140,7 @@ def tidy(database: Database, folder: Path, now_us: int) -> Tidied:
 def _regain(database: Database, folder: Path) -> int:
     with database.read() as connection:
         lost = tombstones.lost(connection)
-    back = [report_id for report_id, job, sha256 in lost if _sha256(report_store.path(folder, job)) == sha256]
+    back = [report_id for report_id, job, sha256 in lost if _sha256(queue.path(folder, job)) == sha256]
     if back:
         with database.write() as connection:
             return sum(tombstones.regain(connection, report_id) for report_id in back)
@@ -161,16 +161,16 @@ def delete(database: Database, folder: Path, report_id: str, now_us: int) -> str
     Returns the job when it was on its way and nobody else waits for it, so that it need not go on. Errors as
     `report_store.get`; `Gone` for a deleted one.
     """
-    report_store.get(database, report_id)
+    queue.get(database, report_id)
     with database.write() as connection:
         # It may have ended, been deleted or been joined by others since.
-        row = report_store.present(reports.find(connection, report_id))
+        row = queue.present(reports.find(connection, report_id))
         tombstones.delete(connection, report_id, now_us)
         wanted = tombstones.wanted(connection, row.job)
     if wanted:
         return None
     # After the commit: a file may outlive its report for a moment, a report never its file.
-    remove(report_store.path(folder, row.job))
+    remove(queue.path(folder, row.job))
     return row.job if row.state in ("pending", "running") else None
 
 
@@ -181,7 +181,7 @@ def expire(database: Database, folder: Path, before_us: int, now_us: int) -> int
         with database.write() as connection:
             count, jobs = tombstones.expire(connection, before_us, now_us, _CHUNK)
         for job in jobs:
-            remove(report_store.path(folder, job))
+            remove(queue.path(folder, job))
         gone += count
         if count < _CHUNK:
             break
@@ -220,7 +220,7 @@ def make_room(
         with database.write() as connection:
             gone += tombstones.make_room(connection, chunk, now_us)
         for job in chunk:
-            remove(report_store.path(folder, job))
+            remove(queue.path(folder, job))
     if rows > left_rows:
         rows -= _forget_oldest(database, folder, rows - left_rows, now_us)
     return Room(size, rows, gone)
@@ -246,7 +246,7 @@ def forget(database: Database, folder: Path, before_us: int) -> int:
         # One that could not be removed when its report was deleted. Where one was lost there may be a file that is not
         # ours; the report that the file is named for goes last, after those that share it.
         for job in {job for report_id, job, _ in found if report_id == job} - lost:
-            remove(report_store.path(folder, job))
+            remove(queue.path(folder, job))
         gone += len(found)
         if not found:
             break

@@ -8,7 +8,7 @@ from storemon_flask import clock
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import MINUTE_US
 from storemon_flask.reports import shapes
-from storemon_flask.reports.report_store import ReportRow
+from storemon_flask.reports.queue import ReportRow
 from storemon_flask.reports.shapes import Shape, Window
 
 # More names than these are counted instead.

@@ -20,13 +20,13 @@ from storemon_flask.database.db import Database
 from storemon_flask.errors import Busy, DatabaseError, StoremonError, out_of_memory
 from storemon_flask.meters import Meters
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import keeping, report_keeping, report_store, retries, shapes
+from storemon_flask.reports import keeping, queue, report_keeping, shapes
 from storemon_flask.reports import report as report_service
 from storemon_flask.reports.agenda import Agenda
 from storemon_flask.reports.alarm import Alarm
 from storemon_flask.reports.endings import Endings
+from storemon_flask.reports.queue import ReportRow
 from storemon_flask.reports.report import Asked, Question
-from storemon_flask.reports.report_store import ReportRow
 from storemon_flask.reports.wanted import Unwanted, Wanted
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Places
@@ -107,7 +107,7 @@ class Runner:
         report_id, settings = secrets.token_hex(16), self.settings
         readiness.require_room(settings)
         self._room.expect_report(self._clock())
-        return report_id, report_store.add(
+        return report_id, queue.add(
             self.database,
             report_id,
             asked,
@@ -140,7 +140,7 @@ class Runner:
 
     def _known(self, asked: Asked, max_age_us: int) -> ReportRow | None:
         settings = self.settings
-        return report_store.latest(
+        return queue.latest(
             self.database,
             settings.reports_dir,
             asked,
@@ -157,7 +157,7 @@ class Runner:
 
         Errors as `report_store.get`.
         """
-        row = report_store.get(self.database, report_id)
+        row = queue.get(self.database, report_id)
         if wait_s <= 0 or row.ended:
             return row
         end = time.monotonic() + wait_s
@@ -165,7 +165,7 @@ class Runner:
             with self.places.for_a_wait(), self._endings.expected(row.id, row.job) as ended:
                 while True:
                     # It may have ended before anybody knew that it is waited for.
-                    row = report_store.get(self.database, report_id)
+                    row = queue.get(self.database, report_id)
                     left_s = end - time.monotonic()
                     if row.ended or left_s <= 0 or self._endings.stopped or unwanted():
                         return row
@@ -207,7 +207,7 @@ class Runner:
         the server that holds the lock: anybody else would take reports away from it.
         """
         now_us = self._clock()
-        jobs, failed = report_store.recover(self.database, now_us, MOST_DEATHS, DIED, died)
+        jobs, failed = queue.recover(self.database, now_us, MOST_DEATHS, DIED, died)
         for job in failed:
             log.error("report %s failed: %s", job, DIED)
             self.meters.job("failed", None)
@@ -219,7 +219,7 @@ class Runner:
                 self._hand_over(job)
             else:
                 # Not later than the longest wait, whatever the clock was when that was written.
-                self._later.add(job, steady_us + min(next_try_us - now_us, retries.wait_us(retries.MOST_TRIES)))
+                self._later.add(job, steady_us + min(next_try_us - now_us, queue.wait_us(queue.MOST_TRIES)))
         self.tick()
         return sum(count for _, _, count in jobs)
 
@@ -297,7 +297,7 @@ class Runner:
     def _run(self, job: str) -> str | None:
         """What became of it (`meters.OUTCOMES`); None when it was not begun."""
         try:
-            row = report_store.claim(self.database, job, self._clock())
+            row = queue.claim(self.database, job, self._clock())
         except Exception as error:
             # It is pending still, and nobody else would come back for it.
             log.warning("report %s cannot begin yet: %s", job, error)
@@ -309,7 +309,7 @@ class Runner:
         try:
             done = self._compute(row)
         except _Stopping:
-            self._record(lambda: report_store.put_back(self.database, job))
+            self._record(lambda: queue.put_back(self.database, job))
             log.info("report %s put back: the server is stopping", job)
             return "put_back"
         except Unwanted:
@@ -317,7 +317,7 @@ class Runner:
             return "deleted"
         except Exception as error:
             return self._failed(row, error)
-        if self._record(lambda: report_store.complete(self.database, job, self._clock(), done)):
+        if self._record(lambda: queue.complete(self.database, job, self._clock(), done)):
             log.info("report %s complete: %d stores in %.3f s", job, done.rows, time.monotonic() - started)
             self._make_room(job, done.bytes + len(json.dumps(row.stores)))
             return "complete"
@@ -335,19 +335,19 @@ class Runner:
     def _failed(self, row: ReportRow, error: Exception) -> str:
         """Put the job off until its next try, or say that it failed; what became of it."""
         job = row.job
-        sentence = retries.sentence(error)
+        sentence = queue.sentence(error)
         known = isinstance(error, StoremonError) or out_of_memory(error) is not None
-        if retries.passes(error) and row.tries < retries.MOST_TRIES:
-            wait_us = retries.wait_us(row.tries)
-            if not self._record(lambda: report_store.put_off(self.database, job, sentence, self._clock() + wait_us)):
+        if queue.passes(error) and row.tries < queue.MOST_TRIES:
+            wait_us = queue.wait_us(row.tries)
+            if not self._record(lambda: queue.put_off(self.database, job, sentence, self._clock() + wait_us)):
                 return "deleted"
             after_s = wait_us // SECOND_US
             log.warning("report %s is tried again in %d s: %s", job, after_s, sentence, exc_info=not known)
             self._again(job, wait_us)
             return "put_off"
-        if retries.passes(error):
+        if queue.passes(error):
             sentence = f"{sentence} (tried {row.tries} times)"
-        if not self._record(lambda: report_store.fail(self.database, job, self._clock(), sentence)):
+        if not self._record(lambda: queue.fail(self.database, job, self._clock(), sentence)):
             return "deleted"
         log.log(logging.WARNING if known else logging.ERROR, "report %s failed: %s", job, sentence, exc_info=not known)
         return "failed"
@@ -359,7 +359,7 @@ class Runner:
             try:
                 return say()
             except Exception as error:
-                passes = isinstance(error, DatabaseError) or retries.passes(error)
+                passes = isinstance(error, DatabaseError) or queue.passes(error)
                 if not passes or self._stopping.wait(delay):
                     raise
                 log.warning("an outcome cannot be recorded yet: %s", error)
@@ -382,12 +382,12 @@ class Runner:
         settings = self.settings
         text = report_service.compute(self.database, question, settings.rules, settings.default_timezone, progress)
         readiness.require_room(settings)
-        report_store.make_folder(settings.reports_dir)
+        queue.make_folder(settings.reports_dir)
         return report_service.write(text, self.path(row.job))
 
     def _advance(self, job: str, part: float) -> None:
         try:
-            wanted = report_store.advance(self.database, job, part)
+            wanted = queue.advance(self.database, job, part)
         except DatabaseError as error:
             # A report is worth more than the word of how far it is.
             log.debug("progress of report %s not told: %s", job, error.message)
@@ -397,4 +397,4 @@ class Runner:
 
     def path(self, job: str) -> Path:
         """Where the file of that job is, or will be. Ids come from the database, never from a request."""
-        return report_store.path(self.settings.reports_dir, job)
+        return queue.path(self.settings.reports_dir, job)

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from storemon_flask.reports import report_store
+from storemon_flask.reports import queue
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
@@ -29,7 +29,7 @@ def report_id(client: FlaskClient) -> str:
 @pytest.fixture
 def waiting_id(runner: Runner) -> str:
     """A report that nobody computes yet."""
-    report_store.add(runner.database, "ab" * 16, Asked(), "America/Chicago", 10**6, time.time_ns() // 1000)
+    queue.add(runner.database, "ab" * 16, Asked(), "America/Chicago", 10**6, time.time_ns() // 1000)
     return "ab" * 16
 
 
@@ -57,8 +57,8 @@ def test_a_pending_report_is_running_at_progress_zero(client: FlaskClient, waiti
 def test_a_running_report_says_how_far_it_is(
     client: FlaskClient, runner: Runner, waiting_id: str, form: str | None
 ) -> None:
-    assert report_store.claim(runner.database, waiting_id, 2) is not None
-    report_store.advance(runner.database, waiting_id, 0.25)
+    assert queue.claim(runner.database, waiting_id, 2) is not None
+    queue.advance(runner.database, waiting_id, 0.25)
     answer = get(client, waiting_id, form)
     assert answer.status_code == 202
     assert answer.json == {"report_id": waiting_id, "status": "Running", "progress": 0.25}
@@ -207,8 +207,8 @@ def test_a_report_whose_file_was_removed_is_a_410_that_names_the_file(
 def test_a_failed_report_is_a_409_with_the_reason(
     client: FlaskClient, runner: Runner, waiting_id: str, form: str
 ) -> None:
-    report_store.claim(runner.database, waiting_id, 2)
-    report_store.fail(runner.database, waiting_id, 3, "the disk is full")
+    queue.claim(runner.database, waiting_id, 2)
+    queue.fail(runner.database, waiting_id, 3, "the disk is full")
     answer = get(client, waiting_id, form)
     detail = "the report failed and will not come: the disk is full; trigger a new one"
     assert refused(answer, 409) == detail

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
 from storemon_flask.api import bodies, classic
-from storemon_flask.reports import report_store
+from storemon_flask.reports import queue
 from storemon_flask.settings import Settings
 from storemon_flask.web import problems
 
@@ -141,7 +141,7 @@ def test_a_report_file_that_vanishes_while_it_is_answered_is_no_traceback(
     def removed_just_after_the_look(row: object, folder: Path) -> Path:
         return folder / "gone.csv"
 
-    monkeypatch.setattr(report_store, "file_of", removed_just_after_the_look)
+    monkeypatch.setattr(queue, "file_of", removed_just_after_the_look)
     for form in ("csv", "json"):
         answer = client.get(f"{where}&format={form}")
         assert answer.content_type == "application/problem+json"

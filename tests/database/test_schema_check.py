@@ -15,7 +15,7 @@ from storemon_flask.database import check
 from storemon_flask.database import copies as stored_copies
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DatabaseError
-from storemon_flask.reports import report_store
+from storemon_flask.reports import queue
 from storemon_flask.settings import Settings
 
 KEY_COMES_BACK = "CREATE TRIGGER back AFTER UPDATE ON data_version BEGIN UPDATE api_key SET revoked_us = NULL; END"
@@ -112,7 +112,7 @@ def test_reading_ends_when_the_time_of_a_file_of_its_size_is_over(
 @pytest.mark.parametrize("report_id", ["../../etc/passwd", "/etc/passwd", "a" * 31, "A" * 32, "0" * 32 + "\n"])
 def test_an_id_that_storemon_does_not_make_names_no_file(tmp_path: Path, report_id: str) -> None:
     with pytest.raises(DatabaseError, match="is no id that storemon makes"):
-        report_store.path(tmp_path, report_id)
+        queue.path(tmp_path, report_id)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 from job_helpers import Queue
 
 from storemon_flask import create_app
-from storemon_flask.reports import report_store
+from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import worker as runner_
 from storemon_flask.reports.endings import Endings
 from storemon_flask.reports.worker import Runner

@@ -26,7 +26,9 @@ from storemon_flask.database import polls
 from storemon_flask.database.connections import Connections
 from storemon_flask.database.db import Database
 from storemon_flask.errors import OutOfMemory
-from storemon_flask.reports import computing, report_store, retries
+from storemon_flask.reports import computing
+from storemon_flask.reports import queue as report_store
+from storemon_flask.reports import queue as retries
 from storemon_flask.reports.alarm import Alarm
 from storemon_flask.reports.daily import daily
 from storemon_flask.reports.report import Asked

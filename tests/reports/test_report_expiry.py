@@ -14,7 +14,7 @@ from keeping_helpers import runner as runner
 from storemon_flask.database.db import Database
 from storemon_flask.errors import Gone, NotFound
 from storemon_flask.model import DAY_US
-from storemon_flask.reports import report_keeping, report_store
+from storemon_flask.reports import queue, report_keeping
 from storemon_flask.reports.alarm import Alarm
 from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.reports.report import Asked
@@ -39,7 +39,7 @@ def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
     assert row(settings, new, "state") == ("complete",)
     assert files(settings) == [f"report_{new}.csv"]
     with pytest.raises(Gone, match="older than STOREMON_KEEP_REPORTS_DAYS allows; trigger a new one"):
-        report_store.get(database, old)
+        queue.get(database, old)
 
 
 def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
@@ -58,7 +58,7 @@ def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
 def test_what_is_on_its_way_is_never_too_old(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    report_store.add(database, "ab" * 16, Asked(1), "UTC", 10**6, 1)
+    queue.add(database, "ab" * 16, Asked(1), "UTC", 10**6, 1)
     assert report_keeping.expire(database, settings.reports_dir, clock.now_us, clock.now_us) == 0
     assert row(settings, "ab" * 16, "state") == ("pending",)
 
@@ -89,12 +89,12 @@ def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_the
     clock.turn(4 * 90 * 86_400)
     runner.tick()
     with pytest.raises(Gone):
-        report_store.get(database, first)
+        queue.get(database, first)
     clock.turn(3600)
     runner.tick()
     for report_id in (first, sharing):
         with pytest.raises(NotFound):
-            report_store.get(database, report_id)
+            queue.get(database, report_id)
     assert files(settings) == []
     # That one was deleted a moment ago.
     assert row(settings, kept, "state", "gone") == ("deleted", "old")

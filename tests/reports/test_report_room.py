@@ -16,7 +16,9 @@ from storemon_flask.database import tombstones
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DiskFull, Gone, NotFound, QueueFull
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import keeping, report_keeping, report_store, retries
+from storemon_flask.reports import keeping, report_keeping
+from storemon_flask.reports import queue as report_store
+from storemon_flask.reports import queue as retries
 from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import Runner

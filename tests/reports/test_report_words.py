@@ -9,7 +9,7 @@ from werkzeug.datastructures import MultiDict
 from storemon_flask.model import HOUR_US
 from storemon_flask.pages import report_form
 from storemon_flask.reports import report_words, table
-from storemon_flask.reports.report_store import ReportRow
+from storemon_flask.reports.queue import ReportRow
 
 
 def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, columns: str = "classic") -> ReportRow:

@@ -16,7 +16,7 @@ from shapes_helpers import fleet as fleet
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DataError, Unprocessable
 from storemon_flask.reports import diff as report_diff
-from storemon_flask.reports import report_store, report_words, xlsx
+from storemon_flask.reports import queue, report_words, xlsx
 from storemon_flask.reports.diff import Diff, ReportFile
 from storemon_flask.settings import Settings
 
@@ -57,7 +57,7 @@ def test_reports_are_listed_a_page_at_a_time(fleet: Database, client: FlaskClien
 def test_a_list_has_the_first_stores_of_each_report_and_how_many_there_are(
     fleet: Database, client: FlaskClient, settings: Settings
 ) -> None:
-    listed, many = report_store.LISTED_STORES, 14_000
+    listed, many = queue.LISTED_STORES, 14_000
     asked = [None, ["a", "b", "c"], [f"{number:036d}" for number in range(listed)], [f"{n:036d}" for n in range(many)]]
     for place, stores in enumerate(asked):
         report_id = client.post("/trigger_report").json["report_id"]
@@ -73,8 +73,8 @@ def test_a_list_has_the_first_stores_of_each_report_and_how_many_there_are(
     assert len(answer.data) < 10_000
     one = client.get(f"/api/v1/reports/{rows[-1]['report_id']}").json
     assert one == {**rows[-1], "stores": asked[-1]}
-    assert [row.altered for row in report_store.newest(fleet, None, 10)] == [{}] * 4
-    assert [report_words.asked(row) for row in report_store.newest(fleet, None, 10)][::-1] == [
+    assert [row.altered for row in queue.newest(fleet, None, 10)] == [{}] * 4
+    assert [report_words.asked(row) for row in queue.newest(fleet, None, 10)][::-1] == [
         f"The last hour, day and week, {stores}"
         for stores in ("every store", "a, b and c", f"{listed} named stores", "14,000 named stores")
     ]

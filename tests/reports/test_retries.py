@@ -17,7 +17,7 @@ from storemon_flask.database import polls
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DatabaseError, ReportFailed
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import retries
+from storemon_flask.reports import queue as retries
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings

@@ -15,7 +15,7 @@ from retry_helpers import runner as runner
 
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DatabaseError
-from storemon_flask.reports import report_store
+from storemon_flask.reports import queue as report_store
 from storemon_flask.reports.agenda import Agenda
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import DIED, Runner

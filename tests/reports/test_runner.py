@@ -17,8 +17,8 @@ from runner_helpers import waiting as waiting
 from storemon_flask.database import polls, schedule
 from storemon_flask.database.db import Database
 from storemon_flask.errors import NoPolls
+from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import report as report_service
-from storemon_flask.reports import report_store
 from storemon_flask.reports import worker as runner_
 from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.reports.report import Asked

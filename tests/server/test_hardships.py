@@ -20,7 +20,7 @@ from ingest_helpers import HOURS, POLLS, csv, load, put, put_zip, query
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import values
-from storemon_flask.reports import report_store
+from storemon_flask.reports import queue
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
@@ -164,7 +164,7 @@ def test_pushes_and_triggers_together_leave_room_for_everybody_else(
 def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
     runner: Runner, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete, refused = report_store.complete, threading.Event()
+    complete, refused = queue.complete, threading.Event()
 
     def full_disk_once(*arguments: object) -> None:
         if not refused.is_set():
@@ -172,26 +172,26 @@ def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
             raise DatabaseError("the disk is full")
         complete(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(report_store, "complete", full_disk_once)
+    monkeypatch.setattr(queue, "complete", full_disk_once)
     report_id = runner.submit(Asked())
     assert refused.is_set()
-    assert report_store.get(runner.database, report_id).state == "complete"
+    assert queue.get(runner.database, report_id).state == "complete"
 
 
 def test_a_report_that_is_put_back_waits_for_the_lock_even_while_the_server_stops(
     runner: Runner, small_fleet: Path, settings: Settings
 ) -> None:
     database = runner.database
-    report_store.add(database, "aa", Asked(), "America/Chicago", 10**6, time.time_ns() // 1000)
-    assert report_store.claim(database, "aa", 2) is not None
+    queue.add(database, "aa", Asked(), "America/Chicago", 10**6, time.time_ns() // 1000)
+    assert queue.claim(database, "aa", 2) is not None
     database.stop_waiting()
     with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
         timer = threading.Timer(1.0, other.rollback)
         timer.start()
-        report_store.put_back(database, "aa")
+        queue.put_back(database, "aa")
         timer.join()
-    row = report_store.get(database, "aa")
+    row = queue.get(database, "aa")
     assert (row.state, row.attempts) == ("pending", 0)
 
 

@@ -19,7 +19,7 @@ from storemon_flask import create_app
 from storemon_flask import slots as places_
 from storemon_flask.database import loads
 from storemon_flask.errors import Unprocessable
-from storemon_flask.reports import report_store, xlsx
+from storemon_flask.reports import queue, xlsx
 from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.web import answers
@@ -163,7 +163,7 @@ def test_what_goes_wrong_holds_no_place(
 
     monkeypatch.setattr(xlsx, "write", refuse)
     assert client.get(paths["xlsx"], buffered=True).status_code == 422
-    monkeypatch.setattr(report_store, "file_of", lambda row, folder: folder / "gone.csv")
+    monkeypatch.setattr(queue, "file_of", lambda row, folder: folder / "gone.csv")
     assert client.get(paths["json"], buffered=True).status_code == 410
     assert client.get("/api/v1/loads/99/rejects").status_code == 404
     assert places(app) == 2
