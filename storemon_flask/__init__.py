@@ -22,7 +22,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
 
     from storemon_flask import settings as settings_
     from storemon_flask.database.db import Database
-    from storemon_flask.reports import executors
+    from storemon_flask.reports import worker
     from storemon_flask.reports.alarm import Alarm
     from storemon_flask.reports.worker import Runner
     from storemon_flask.server import commands
@@ -41,7 +41,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     # What computes at once does nothing later by itself.
     alarm = Alarm() if executor is None else None
     app.extensions["storemon"] = Runner(
-        Database(settings.database), settings, executor or executors.thread(settings.report_workers), alarm
+        Database(settings.database), settings, executor or worker.thread(settings.report_workers), alarm
     )
     _register(app, settings)
     for command in commands():

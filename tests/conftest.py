@@ -26,8 +26,7 @@ from storemon_flask import create_app
 from storemon_flask import settings as settings_
 from storemon_flask.database.db import Database
 from storemon_flask.feeds import load
-from storemon_flask.reports.executors import InlineExecutor
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 from storemon_flask.stores import snapshots
 

@@ -6,8 +6,7 @@ import pytest
 from job_helpers import Clock
 
 from storemon_flask.database.db import Database
-from storemon_flask.reports.executors import InlineExecutor
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
 

@@ -15,7 +15,7 @@ from storemon_flask.database import checks, copies, files, migrations, prune, pr
 from storemon_flask.database.db import sentences
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load_notes
-from storemon_flask.reports import report_keeping
+from storemon_flask.reports import retention
 from storemon_flask.reports.report_text import instant_text
 from storemon_flask.settings import Settings
 
@@ -170,7 +170,7 @@ def _reports(settings: Settings, checked: Checked) -> None:
     checked.parts.append(part)
     try:
         with sentences(settings.database):
-            found = report_keeping.consistency(
+            found = retention.consistency(
                 partial(copies.looking, settings.database, additions=True), settings.reports_dir
             )
     except (DatabaseError, sqlite3.DatabaseError) as error:

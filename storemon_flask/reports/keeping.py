@@ -10,7 +10,7 @@ from storemon_flask.database.db import Database
 from storemon_flask.errors import DatabaseError, QueueFull
 from storemon_flask.meters import Meters
 from storemon_flask.model import DAY_US, HOUR_US
-from storemon_flask.reports import report_keeping
+from storemon_flask.reports import retention
 from storemon_flask.settings import Settings
 
 log = logging.getLogger("storemon.jobs")
@@ -62,9 +62,7 @@ class RoomKeeper:
             return
         # A report larger than all of the room stays until the next one is complete.
         most_bytes = None if newest is None else self._most_bytes
-        room = report_keeping.make_room(
-            self._database, self._settings.reports_dir, most_bytes, most_rows, newest, now_us
-        )
+        room = retention.make_room(self._database, self._settings.reports_dir, most_bytes, most_rows, newest, now_us)
         self._bytes, self._rows = room.bytes, room.rows
         self._meters.made_room(room.deleted)
         if room.deleted:
@@ -75,8 +73,8 @@ def tidy(database: Database, settings: Settings, now_us: int) -> None:
     """The reports folder and the rows agree again (`report_keeping.tidy`); a folder that cannot be listed is only said."""
     folder = settings.reports_dir
     try:
-        report_keeping.sweep(folder)
-        found = report_keeping.tidy(database, folder, now_us)
+        retention.sweep(folder)
+        found = retention.tidy(database, folder, now_us)
     except OSError as error:
         log.warning("the reports folder %s cannot be looked through: %s", folder, error.strerror or error)
         return
@@ -97,8 +95,8 @@ def expire(database: Database, settings: Settings, now_us: int) -> None:
     if not days:
         return
     try:
-        gone = report_keeping.expire(database, settings.reports_dir, now_us - days * DAY_US, now_us)
-        report_keeping.forget(database, settings.reports_dir, now_us - _TOMBSTONE_TIMES * days * DAY_US)
+        gone = retention.expire(database, settings.reports_dir, now_us - days * DAY_US, now_us)
+        retention.forget(database, settings.reports_dir, now_us - _TOMBSTONE_TIMES * days * DAY_US)
     except DatabaseError as error:
         log.warning("old reports cannot be deleted now: %s", error.message)
         return

@@ -3,16 +3,20 @@ after a crash.
 
 Equal reports that wait or run share a job (storage.reports); what is handed about here are ids of jobs.
 """
+# DOC Requests that wait for a report to end: each is woken by whoever ends it, and all of them when the server stops.
+# DOC Where jobs run: in a pool of threads, or at once in the caller's (which makes tests simple).
+# DOC Which of the jobs that run now are wanted no more.
 
 import json
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from storemon_flask import logs
 from storemon_flask.database import readiness
@@ -20,14 +24,12 @@ from storemon_flask.database.db import Database
 from storemon_flask.errors import Busy, DatabaseError, StoremonError, out_of_memory
 from storemon_flask.meters import Meters
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import keeping, queue, report_keeping, shapes
+from storemon_flask.reports import keeping, queue, retention, shapes
 from storemon_flask.reports import report as report_service
 from storemon_flask.reports.agenda import Agenda
 from storemon_flask.reports.alarm import Alarm
-from storemon_flask.reports.endings import Endings
 from storemon_flask.reports.queue import ReportRow
 from storemon_flask.reports.report import Asked, Question
-from storemon_flask.reports.wanted import Unwanted, Wanted
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Places
 from storemon_flask.stores import snapshots
@@ -189,7 +191,7 @@ class Runner:
         As long as others share it, the job and the file stay. Errors as `report_store.get`.
         """
         with self.places.for_a_change():
-            job = report_keeping.delete(self.database, self.settings.reports_dir, report_id, self._clock())
+            job = retention.delete(self.database, self.settings.reports_dir, report_id, self._clock())
         if job is not None:
             self._wanted.drop(job)
         self._endings.tell(report_id)
@@ -321,7 +323,7 @@ class Runner:
             log.info("report %s complete: %d stores in %.3f s", job, done.rows, time.monotonic() - started)
             self._make_room(job, done.bytes + len(json.dumps(row.stores)))
             return "complete"
-        report_keeping.remove(self.path(job))
+        retention.remove(self.path(job))
         log.info("report %s was deleted before it was complete", job)
         return "deleted"
 
@@ -398,3 +400,107 @@ class Runner:
     def path(self, job: str) -> Path:
         """Where the file of that job is, or will be. Ids come from the database, never from a request."""
         return queue.path(self.settings.reports_dir, job)
+
+
+class Endings:
+    """Events by the names (of reports and of jobs) whose end sets them. Safe to share between threads; keeps nothing of
+    names that nobody waits for."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._events: dict[str, set[threading.Event]] = {}
+        self._stopped = threading.Event()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the server stops, so that nothing is to be waited for any more."""
+        return self._stopped.is_set()
+
+    @contextmanager
+    def expected(self, *names: str) -> Iterator[threading.Event]:
+        """An event that is set when one of these ends, or the server stops, while the context lasts."""
+        event = threading.Event()
+        # A report that shares no job bears its name.
+        different = set(names)
+        with self._guard:
+            for name in different:
+                self._events.setdefault(name, set()).add(event)
+        if self.stopped:
+            event.set()
+        try:
+            yield event
+        finally:
+            with self._guard:
+                for name in different:
+                    self._events[name].discard(event)
+                    if not self._events[name]:
+                        del self._events[name]
+
+    def tell(self, name: str) -> None:
+        """Wake whoever waits for this to end; its end must be in the database by now."""
+        with self._guard:
+            for event in self._events.get(name, ()):
+                event.set()
+
+    def stop(self) -> None:
+        """Wake everybody, also who comes later.
+
+        A signal handler may call this: it takes no lock that its thread may hold.
+        """
+        self._stopped.set()
+        # Copies: other threads may come and go meanwhile.
+        for events in list(self._events.values()):
+            for event in list(events):
+                event.set()
+
+
+def thread(workers: int) -> Executor:
+    """A pool of `workers` threads; none is started before the first job."""
+    return ThreadPoolExecutor(max_workers=workers, thread_name_prefix="report")
+
+
+class InlineExecutor(Executor):
+    """Runs each job to its end before `submit` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future that is already done."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class Unwanted(Exception):
+    """Every report of the job was deleted."""
+
+
+class Wanted:
+    """Safe to share between threads; keeps nothing of jobs that do not run."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._running: dict[str, bool] = {}
+
+    @contextmanager
+    def running(self, job: str) -> Iterator[None]:
+        """The job runs meanwhile."""
+        with self._guard:
+            self._running[job] = True
+        try:
+            yield
+        finally:
+            with self._guard:
+                del self._running[job]
+
+    def drop(self, job: str) -> None:
+        """Nobody wants the job any more; nothing when it does not run."""
+        with self._guard:
+            if job in self._running:
+                self._running[job] = False
+
+    def check(self, job: str) -> None:
+        """`Unwanted` when nobody wants the running job any more."""
+        if not self._running[job]:
+            raise Unwanted

@@ -236,8 +236,8 @@ def test_of_many_who_delete_one_succeeds(client: FlaskClient, queue: Queue, sett
 def test_deletions_that_race_with_completions_leave_no_orphan_and_no_lie(
     small_fleet: Path, settings: Settings, database: Database
 ) -> None:
-    from storemon_flask.reports.executors import thread
     from storemon_flask.reports.report import Asked
+    from storemon_flask.reports.worker import thread
 
     runner = Runner(database, settings, thread(2))
     deleted: list[str] = []

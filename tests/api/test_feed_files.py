@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 
 from storemon_flask import create_app
 from storemon_flask import settings as settings_
-from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 
 

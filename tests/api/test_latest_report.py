@@ -19,8 +19,7 @@ from storemon_flask import create_app
 from storemon_flask.api import classic
 from storemon_flask.database.db import Database
 from storemon_flask.model import HOUR_US
-from storemon_flask.reports.executors import InlineExecutor
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
 PATH = "/api/v1/reports/latest.csv"

@@ -18,7 +18,7 @@ import pytest
 from conftest import SMALL_FLEET
 
 from storemon_flask import __main__, create_app
-from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import load
 
 pytestmark = pytest.mark.slow

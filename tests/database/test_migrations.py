@@ -19,8 +19,8 @@ from storemon_flask.database.db import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load
 from storemon_flask.reports import report
-from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.reports.report import Asked
+from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 
 OLD = Path(__file__).parent.resolve().parent / "old_databases"

@@ -23,9 +23,9 @@ from storemon_flask.errors import NoPolls, OnlyFuturePolls
 from storemon_flask.feeds import load
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
 from storemon_flask.reports import report
-from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.report_text import instant_text
+from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.stores import live, store_list, timeline
 

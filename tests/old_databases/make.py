@@ -38,7 +38,7 @@ database.close()
 """
 REPORT = """
 from storemon_flask import create_app, settings
-from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.worker import InlineExecutor
 app = create_app(settings.load(), InlineExecutor())
 answer = app.test_client().post("/trigger_report", json={"columns": "full"})
 assert answer.status_code == 202, answer.data

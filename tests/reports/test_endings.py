@@ -21,8 +21,7 @@ from job_helpers import Queue
 from storemon_flask import create_app
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import worker as runner_
-from storemon_flask.reports.endings import Endings
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Endings, Runner
 from storemon_flask.settings import Settings
 
 # Longer than anything here takes, and no longer than a test should hang.

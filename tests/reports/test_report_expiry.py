@@ -14,11 +14,10 @@ from keeping_helpers import runner as runner
 from storemon_flask.database.db import Database
 from storemon_flask.errors import Gone, NotFound
 from storemon_flask.model import DAY_US
-from storemon_flask.reports import queue, report_keeping
+from storemon_flask.reports import queue, retention
 from storemon_flask.reports.alarm import Alarm
-from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
 
@@ -59,7 +58,7 @@ def test_what_is_on_its_way_is_never_too_old(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
     queue.add(database, "ab" * 16, Asked(1), "UTC", 10**6, 1)
-    assert report_keeping.expire(database, settings.reports_dir, clock.now_us, clock.now_us) == 0
+    assert retention.expire(database, settings.reports_dir, clock.now_us, clock.now_us) == 0
     assert row(settings, "ab" * 16, "state") == ("pending",)
 
 
@@ -67,9 +66,9 @@ def test_many_old_reports_go_in_parts(
     runner: Runner, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [runner.submit(Asked(number)) for number in range(7)]
-    monkeypatch.setattr(report_keeping, "_CHUNK", 3)
+    monkeypatch.setattr(retention, "_CHUNK", 3)
     now_us = runner._clock() + DAY_US
-    assert report_keeping.expire(database, settings.reports_dir, now_us, now_us) == 7
+    assert retention.expire(database, settings.reports_dir, now_us, now_us) == 7
     assert {row(settings, report_id, "state") for report_id in ids} == {("deleted",)}
     assert files(settings) == []
 
@@ -119,10 +118,10 @@ def test_forgetting_a_report_leaves_a_file_that_another_lost_and_that_came_back(
     runner.delete(first)
     file, away = file_of(settings, first), settings.home / "away"
     file.rename(away)
-    report_keeping.tidy(database, settings.reports_dir, runner._clock())
+    retention.tidy(database, settings.reports_dir, runner._clock())
     assert row(settings, sharing, "state", "gone") == ("deleted", "lost")
     away.rename(file)
-    assert report_keeping.forget(database, settings.reports_dir, runner._clock() + DAY_US) == 2
+    assert retention.forget(database, settings.reports_dir, runner._clock() + DAY_US) == 2
     assert files(settings) == [file.name]
 
 
@@ -139,7 +138,7 @@ def test_the_alarm_is_set_again_when_keeping_goes_wrong(
         raise RuntimeError("not foreseen")
 
     runner = Runner(database, settings, InlineExecutor(), Noted(), clock, clock)
-    monkeypatch.setattr(report_keeping, "expire", broken)
+    monkeypatch.setattr(retention, "expire", broken)
     with pytest.raises(RuntimeError, match="not foreseen"):
         runner.recover()
     assert set_for == [3600.0]

@@ -14,9 +14,9 @@ from keeping_helpers import runner as runner
 
 from storemon_flask.database import reports
 from storemon_flask.database.db import Database
-from storemon_flask.reports import report_keeping
+from storemon_flask.reports import retention
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.report_keeping import Differences
+from storemon_flask.reports.retention import Differences
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
@@ -32,7 +32,7 @@ def test_what_differs_is_told_and_nothing_is_changed(runner: Runner, settings: S
     for other in (stranger, settings.reports_dir / "report_mine.csv", settings.reports_dir / "notes.txt"):
         other.write_text("x")
     before = files(settings)
-    assert report_keeping.consistency(database.read, settings.reports_dir) == Differences(
+    assert retention.consistency(database.read, settings.reports_dir) == Differences(
         sorted([file_of(settings, deleted), file_of(settings, failed)]), [stranger], [missing]
     )
     assert files(settings) == before
@@ -51,18 +51,18 @@ def test_a_shared_file_is_everybodys_until_the_last_one_goes(
         second,
         first,
     )
-    assert report_keeping.consistency(database.read, settings.reports_dir) == AGREE
+    assert retention.consistency(database.read, settings.reports_dir) == AGREE
     runner.delete(first)
-    assert report_keeping.consistency(database.read, settings.reports_dir) == AGREE
+    assert retention.consistency(database.read, settings.reports_dir) == AGREE
     runner.delete(second)
-    assert (files(settings), report_keeping.consistency(database.read, settings.reports_dir)) == ([], AGREE)
+    assert (files(settings), retention.consistency(database.read, settings.reports_dir)) == ([], AGREE)
 
 
 def test_without_a_database_or_a_folder_nothing_differs(database: Database, settings: Settings) -> None:
-    assert report_keeping.tidy(database, settings.reports_dir, 1) == report_keeping.Tidied(0, 0, 0, 0)
+    assert retention.tidy(database, settings.reports_dir, 1) == retention.Tidied(0, 0, 0, 0)
     assert not settings.database.exists()
     database.prepare()
-    assert report_keeping.consistency(database.read, settings.reports_dir) == AGREE
+    assert retention.consistency(database.read, settings.reports_dir) == AGREE
 
 
 def test_a_report_that_is_deleted_while_differences_are_looked_for_is_not_missing(
@@ -83,7 +83,7 @@ def test_a_report_that_is_deleted_while_differences_are_looked_for_is_not_missin
         return rows
 
     monkeypatch.setattr(reports, "states", watched)
-    assert report_keeping.consistency(database.read, settings.reports_dir) == Differences([], [], [missing])
+    assert retention.consistency(database.read, settings.reports_dir) == Differences([], [], [missing])
     assert read == [2, 2]
 
 

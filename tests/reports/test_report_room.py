@@ -16,12 +16,11 @@ from storemon_flask.database import tombstones
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DiskFull, Gone, NotFound, QueueFull
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import keeping, report_keeping
+from storemon_flask.reports import keeping, retention
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import queue as retries
-from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
 AS_OF_US = 1_728_907_200_000_000
@@ -210,7 +209,7 @@ def test_what_equal_reports_ask_is_stored_once(fleet_of_many: Database, settings
     assert [one.stores_asked for one in listed] == [200] * 3
     runner.delete(first)
     assert sql(settings.database, texts) == [(1,)]
-    report_keeping.expire(fleet_of_many, settings.reports_dir, clock() + 1, clock())
+    retention.expire(fleet_of_many, settings.reports_dir, clock() + 1, clock())
     assert sql(settings.database, "SELECT count(*) FROM report_text") == [(0,)]
 
 

@@ -20,9 +20,8 @@ from storemon_flask.errors import NoPolls
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import report as report_service
 from storemon_flask.reports import worker as runner_
-from storemon_flask.reports.executors import InlineExecutor
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
 

@@ -20,10 +20,9 @@ from storemon_flask import create_app
 from storemon_flask.database import polls
 from storemon_flask.database.db import Database
 from storemon_flask.reports import queue as report_store
-from storemon_flask.reports.executors import InlineExecutor, thread
 from storemon_flask.reports.queue import MOST_TRIES
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.worker import DIED, Runner
+from storemon_flask.reports.worker import DIED, InlineExecutor, Runner, thread
 from storemon_flask.settings import Settings
 
 

@@ -18,9 +18,8 @@ from storemon_flask.database.db import Database
 from storemon_flask.errors import QueueFull
 from storemon_flask.model import HOUR_US
 from storemon_flask.reports import queue as report_store
-from storemon_flask.reports.executors import thread
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Runner, thread
 from storemon_flask.settings import Settings
 
 

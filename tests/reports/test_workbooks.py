@@ -13,7 +13,7 @@ from conftest import Server, storemon, wait_until
 
 from storemon_flask.database.db import Database
 from storemon_flask.errors import NoTemporaryRoom
-from storemon_flask.reports import report_keeping, report_text, xlsx
+from storemon_flask.reports import report_text, retention, xlsx
 from storemon_flask.settings import Settings
 
 HEADER = "store_id,uptime_last_hour,uptime_last_day\n"
@@ -67,7 +67,7 @@ def test_a_start_removes_the_folders_of_workbooks_alone(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "kept").write_text("x")
     (tmp_path / ".workbook_link1234").symlink_to(tmp_path / "elsewhere")
-    assert report_keeping.sweep(tmp_path) == 1
+    assert retention.sweep(tmp_path) == 1
     kept = [*others, ".workbook_mine/kept", "elsewhere", "elsewhere/kept", ".workbook_link1234"]
     assert names(tmp_path) == sorted(kept)
 

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
 from storemon_flask.database import access_keys
-from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.web import contract, guard
 

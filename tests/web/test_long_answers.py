@@ -20,7 +20,7 @@ from storemon_flask import slots as places_
 from storemon_flask.database import loads
 from storemon_flask.errors import Unprocessable
 from storemon_flask.reports import queue, xlsx
-from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.web import answers
 

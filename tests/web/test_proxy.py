@@ -18,7 +18,7 @@ from nginx_helpers import needs_nginx, nginx_before
 
 from storemon_flask import create_app
 from storemon_flask.errors import SettingsError
-from storemon_flask.reports.executors import InlineExecutor
+from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings, load
 from storemon_flask.web import guard, proxy
 
