@@ -1,5 +1,4 @@
 """The rows and files of reports, for the jobs that make them and the doors that serve them."""
-# DOC Which failures pass by themselves, and how long to wait before the next try.
 
 import base64
 import errno

@@ -3,9 +3,6 @@ after a crash.
 
 Equal reports that wait or run share a job (storage.reports); what is handed about here are ids of jobs.
 """
-# DOC Requests that wait for a report to end: each is woken by whoever ends it, and all of them when the server stops.
-# DOC Where jobs run: in a pool of threads, or at once in the caller's (which makes tests simple).
-# DOC Which of the jobs that run now are wanted no more.
 
 import json
 import logging
