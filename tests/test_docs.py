@@ -63,11 +63,15 @@ def test_readme_says_how_else_to_run_it(text: str) -> None:
     assert text in README
 
 
-def test_readme_names_only_make_targets_that_exist_and_all_that_matter() -> None:
+def test_only_make_targets_that_exist_are_named_and_all_that_matter() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", README, re.MULTILINE))
-    assert named <= targets
-    assert {"demo", "run", "test", "test-slow", "check"} <= named
+    contributing = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    in_readme, in_contributing = (
+        set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.MULTILINE)) for text in (README, contributing)
+    )
+    assert in_readme | in_contributing <= targets
+    assert {"demo", "run", "test"} <= in_readme
+    assert {"test", "test-slow", "check", "bench", "screenshots", "binary"} <= in_contributing
 
 
 @pytest.mark.parametrize("feed", COLUMNS)

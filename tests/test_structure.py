@@ -1,4 +1,4 @@
-"""The shape of the code, and that the README names what there is."""
+"""Who may import whom, where SQL is, and what the repository holds."""
 
 import re
 import subprocess
@@ -9,7 +9,6 @@ import pytest
 from conftest import ROOT
 
 from storemon_flask.server import commands
-from storemon_flask.settings import KNOBS
 
 PACKAGE = ROOT / "storemon_flask"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -46,26 +45,6 @@ def test_sql_has_no_numbered_placeholders() -> None:
     """With a sequence of values Python 3.12.0 and 3.12.1 warn of them, and warnings are errors here."""
     numbered = re.compile(r"\?\d")
     assert [path.name for path in (PACKAGE / "database").glob("*.py") if numbered.search(path.read_text("utf-8"))] == []
-
-
-@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
-def test_the_readme_names_every_setting_and_its_default(knob: object) -> None:
-    lines = [line for line in readme().splitlines() if knob.name in line]  # type: ignore[attr-defined]
-    assert any(knob.default in line for line in lines), lines  # type: ignore[attr-defined]
-
-
-def test_the_readme_names_the_home_setting() -> None:
-    assert "STOREMON_HOME" in readme()
-
-
-def test_the_readme_names_no_setting_that_does_not_exist() -> None:
-    known = {knob.name for knob in KNOBS} | {"STOREMON_HOME"}
-    assert set(re.findall(r"STOREMON_[A-Z_]+[A-Z]", readme())) == known
-
-
-@pytest.mark.parametrize("command", [command.name for command in commands()])
-def test_the_readme_names_every_command(command: str) -> None:
-    assert f"storemon {command}" in readme()
 
 
 @pytest.mark.parametrize("words", ["make demo", "make test", "POST", "/trigger_report", "/get_report"])
