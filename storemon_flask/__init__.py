@@ -19,6 +19,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     Starts no thread and touches no report: a command that imports it must not. `SettingsError` for a wrong setting.
     """
     from flask import Flask
+    from prometheus_client import CollectorRegistry
 
     from storemon_flask import settings as settings_
     from storemon_flask.database.db import Database
@@ -26,6 +27,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.reports.alarm import Alarm
     from storemon_flask.reports.worker import Runner
     from storemon_flask.server import commands
+    from storemon_flask.web.metrics import Metrics
 
     _make_streams_tolerant_below_flask()
     settings = settings or settings_.load()
@@ -40,9 +42,10 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     app.json.sort_keys = False  # type: ignore[attr-defined]
     # What computes at once does nothing later by itself.
     alarm = Alarm() if executor is None else None
-    app.extensions["storemon"] = Runner(
-        Database(settings.database), settings, executor or worker.thread(settings.report_workers), alarm
-    )
+    database, registry = Database(settings.database), CollectorRegistry()
+    executor = executor or worker.thread(settings.report_workers)
+    app.extensions["storemon"] = Runner(database, settings, executor, alarm, registry=registry)
+    app.extensions["storemon.metrics"] = Metrics(database, settings, registry)
     _register(app, settings)
     for command in commands():
         app.cli.add_command(command)
@@ -68,7 +71,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
     from storemon_flask import pages
     from storemon_flask.api import classic, feeds, loads, openapi, ops, reports, store_changes, stores
     from storemon_flask.pages import docs
-    from storemon_flask.web import guard, paths, problems, proxy, watching
+    from storemon_flask.web import guard, metrics, paths, problems, proxy
 
     app.url_map.converters["store"] = paths.StoreId
     app.url_map.converters["report"] = paths.ReportId
@@ -77,6 +80,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
         classic.blueprint,
         feeds.blueprint,
         loads.blueprint,
+        ops.blueprint,
         reports.blueprint,
         stores.blueprint,
         store_changes.blueprint,
@@ -84,10 +88,9 @@ def _register(app: "Flask", settings: "Settings") -> None:
         docs.blueprint,
     ):
         app.register_blueprint(blueprint)
-    ops.register(app, app.extensions["storemon"])
     pages.register(app)
     problems.register(app)
     guard.register(app, settings)
-    watching.register(app, app.extensions["storemon"].meters)
+    metrics.register(app, app.extensions["storemon.metrics"])
     # Outermost: what is watched is the client's request.
     proxy.register(app, settings)

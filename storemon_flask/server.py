@@ -84,7 +84,6 @@ def serve(
 
     Finishes the report that is running, or puts it back for the next start, before it returns.
     """
-    from storemon_flask.api import ops
     from storemon_flask.database.lock import server_lock
     from storemon_flask.feeds import memory
     from storemon_flask.web import guard
@@ -98,7 +97,7 @@ def serve(
         server = _guarded(app, settings, insecure)
         try:
             runner.database.prepare()
-            ops.begin(app)
+            app.extensions["storemon.metrics"].data.begin()
             again = runner.recover(died=not in_order)
             if again:
                 log.info("%d unfinished report(s) of the last run are computed now", again)
@@ -233,14 +232,16 @@ def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
             "choose another with --port (0 takes a free one) or STOREMON_PORT"
         ) from None
     listening: list[Any] = [one for one in sockets.values() if isinstance(one, BaseWSGIServer)]
-    meters = app.extensions["storemon"].meters
-    meters.gauges["connections"] = lambda: sum(len(one.active_channels) for one in listening)
-    meters.gauges["requests_waiting"] = lambda: len(listening[0].task_dispatcher.queue)
+    metrics = app.extensions["storemon.metrics"]
+    metrics.watch_server(
+        connections=lambda: sum(len(one.active_channels) for one in listening),
+        waiting=lambda: len(listening[0].task_dispatcher.queue),
+    )
     patience = Patience()
     for one in listening:
         patience.give(one)
         one.channel_class = Channel
-        one.meters = meters
+        one.metrics = metrics
         one.trusted_networks = settings.trusted_networks
         tend_steadily(one)
     # A name may stand for several addresses; what counts is what was bound.

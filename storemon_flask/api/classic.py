@@ -13,7 +13,7 @@ from storemon_flask.api import bodies, report_schemas
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.reports import queue, report_text, xlsx
 from storemon_flask.reports.queue import ReportRow
-from storemon_flask.web import answers, watching
+from storemon_flask.web import answers, metrics
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
 
@@ -77,7 +77,7 @@ def wait_for(report_id: str | None, wait_s: float) -> ReportRow:
     """The report once it has ended, or as it is after `wait_s` (`Runner.wait_for`), for as long as the client is there."""
     began = time.monotonic()
     row = runner().wait_for(report_id, wait_s, request.environ.get("waitress.client_disconnected", lambda: False))
-    request.environ[watching.WAITED] = time.monotonic() - began
+    request.environ[metrics.WAITED] = time.monotonic() - began
     return row
 
 

@@ -5,13 +5,12 @@ import threading
 import time
 from typing import Final
 
-from flask import Blueprint, Flask, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app, jsonify
 from marshmallow import fields, validate
 
 from storemon_flask.api.schemas import Closed
 from storemon_flask.database import readiness
 from storemon_flask.reports.worker import Runner
-from storemon_flask.web import vitals
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import Answer, operation
 from storemon_flask.web.problems import problem
@@ -22,7 +21,7 @@ log = logging.getLogger("storemon.web")
 # Anybody may ask, and each check takes the write lock for a moment: a flood of questions gets one answer a second.
 KEPT_S: Final = 1.0
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
-_STATE: Final = "storemon.ops"
+_CHECK: Final = "storemon.ready_check"
 
 
 class ReadySchema(Closed):
@@ -37,30 +36,30 @@ class ReadySchema(Closed):
     )
 
 
-class _State:
-    """What one app remembers between questions."""
+class ReadyCheck:
+    """The checks of one application, kept for a second."""
 
-    def __init__(self, found: Runner) -> None:
-        self.lock = threading.Lock()
-        self.checked: tuple[float, dict[str, str]] | None = None
-        self.watcher = vitals.Watcher(found.database, found.settings)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._checks: dict[str, str] | None = None
+        self._checked_s = 0.0
+
+    def read(self, runner: Runner) -> dict[str, str]:
+        """Return `ok` or what is wrong, by check; the log says what changed since the last time."""
+        with self._lock:
+            if self._checks is None or time.monotonic() - self._checked_s > KEPT_S:
+                checks = readiness.check(runner.database, runner.settings, runner.takes_work())
+                if self._checks != checks:
+                    wrong = _wrong(checks)
+                    if wrong:
+                        log.warning("not ready: %s", wrong)
+                    else:
+                        log.info("ready")
+                self._checks, self._checked_s = checks, time.monotonic()
+            return self._checks
 
 
-def register(app: Flask, found: Runner) -> None:
-    """The app's routes for those who run it. What is loaded from now on counts in its metrics."""
-    app.register_blueprint(blueprint)
-    app.extensions[_STATE] = _State(found)
-
-
-def begin(app: Flask) -> None:
-    """What is in the database now is none of what its metrics count."""
-    state: _State = app.extensions[_STATE]
-    state.watcher.begin()
-
-
-def _state() -> _State:
-    found: _State = current_app.extensions[_STATE]
-    return found
+blueprint.record(lambda state: state.app.extensions.update({_CHECK: ReadyCheck()}))
 
 
 @operation(
@@ -73,31 +72,15 @@ def readyz() -> Response:
 
     The answer is kept for a second. A busy database is ready.
     """
-    found, state = runner(), _state()
-    with state.lock:
-        if state.checked is None or time.monotonic() - state.checked[0] > KEPT_S:
-            checks = readiness.check(found.database, found.settings, found.takes_work())
-            if state.checked is None or state.checked[1] != checks:
-                _tell(checks)
-            state.checked = time.monotonic(), checks
-        checks = state.checked[1]
+    checks = current_app.extensions[_CHECK].read(runner())
     wrong = _wrong(checks)
     if wrong:
-        return problem(503, "not-ready", "Not ready", "; ".join(wrong), checks=checks)
+        return problem(503, "not-ready", "Not ready", wrong, checks=checks)
     return jsonify(status="ready", checks=checks)
 
 
-def _wrong(checks: dict[str, str]) -> list[str]:
-    return [sentence for sentence in checks.values() if sentence != readiness.OK]
-
-
-def _tell(checks: dict[str, str]) -> None:
-    """Say in the log what changed since the last time."""
-    wrong = _wrong(checks)
-    if wrong:
-        log.warning("not ready: %s", "; ".join(wrong))
-    else:
-        log.info("ready")
+def _wrong(checks: dict[str, str]) -> str:
+    return "; ".join(sentence for sentence in checks.values() if sentence != readiness.OK)
 
 
 @operation(
@@ -106,11 +89,6 @@ def _tell(checks: dict[str, str]) -> None:
 )  # fmt: skip
 def metrics() -> Response:
     """Show the service's metrics, for Prometheus."""
-    # A fifth of a second that the start of the server need not pay.
-    from storemon_flask.web import exposition
-
-    now_us = time.time_ns() // 1000
-    body = exposition.text(runner().meters, _state().watcher.read(), now_us)
-    answer = Response(body, content_type=_METRICS)
+    answer = Response(current_app.extensions["storemon.metrics"].text(), content_type=_METRICS)
     answer.headers["Cache-Control"] = "no-store"
     return answer

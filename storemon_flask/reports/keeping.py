@@ -8,9 +8,9 @@ from typing import Final
 
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DatabaseError, QueueFull
-from storemon_flask.meters import Meters
 from storemon_flask.model import DAY_US, HOUR_US
 from storemon_flask.reports import retention
+from storemon_flask.reports.metrics import ReportMetrics
 from storemon_flask.settings import Settings
 
 log = logging.getLogger("storemon.jobs")
@@ -28,10 +28,12 @@ class RoomKeeper:
     It adds up what comes; what is really there is only looked up when that sum is too large, and before the first.
     """
 
-    def __init__(self, database: Database, settings: Settings, meters: Meters, most_rows: int = MOST_ROWS) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, metrics: ReportMetrics, most_rows: int = MOST_ROWS
+    ) -> None:
         self._database = database
         self._settings = settings
-        self._meters = meters
+        self._metrics = metrics
         self._most_rows = most_rows
         self._most_bytes = settings.max_reports_mb * 1_000_000 or None
         self._lock = threading.Lock()
@@ -64,7 +66,7 @@ class RoomKeeper:
         most_bytes = None if newest is None else self._most_bytes
         room = retention.make_room(self._database, self._settings.reports_dir, most_bytes, most_rows, newest, now_us)
         self._bytes, self._rows = room.bytes, room.rows
-        self._meters.made_room(room.deleted)
+        self._metrics.count_deleted(room.deleted)
         if room.deleted:
             log.info("%d report(s) deleted to make room: STOREMON_MAX_REPORTS_MB", room.deleted)
 

@@ -15,16 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from prometheus_client import CollectorRegistry
+
 from storemon_flask import logs
 from storemon_flask.database import readiness
 from storemon_flask.database.db import Database
 from storemon_flask.errors import Busy, DatabaseError, StoremonError, out_of_memory
-from storemon_flask.meters import Meters
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import keeping, queue, retention, shapes
 from storemon_flask.reports import report as report_service
 from storemon_flask.reports.agenda import Agenda
 from storemon_flask.reports.alarm import Alarm
+from storemon_flask.reports.metrics import ReportMetrics
 from storemon_flask.reports.queue import ReportRow
 from storemon_flask.reports.report import Asked, Question
 from storemon_flask.settings import Settings
@@ -73,6 +75,7 @@ class Runner:
         alarm: Alarm | None = None,
         clock: Callable[[], int] = _now_us,
         steady: Callable[[], int] = _steady_us,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         self.database = database
         self.settings = settings
@@ -86,9 +89,10 @@ class Runner:
         self._adding_latest = threading.Lock()
         self._stopping = threading.Event()
         self._ended = False
-        self.meters = Meters()
+        self.registry = registry or CollectorRegistry()
+        self.metrics = ReportMetrics(self.registry)
         self.places = Places(settings.http_threads)
-        self._room = keeping.RoomKeeper(database, settings, self.meters)
+        self._room = keeping.RoomKeeper(database, settings, self.metrics)
 
     def submit(self, asked: Asked) -> str:
         """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor.
@@ -209,7 +213,7 @@ class Runner:
         jobs, failed = queue.recover(self.database, now_us, MOST_DEATHS, DIED, died)
         for job in failed:
             log.error("report %s failed: %s", job, DIED)
-            self.meters.job("failed", None)
+            self.metrics.count_job("failed", None)
         keeping.tidy(self.database, self.settings, now_us)
         steady_us = self._steady()
         self._later.add(_KEEPING, steady_us)
@@ -289,12 +293,12 @@ class Runner:
             self._endings.tell(job)
             if outcome is not None:
                 seconds = time.monotonic() - started
-                self.meters.job(outcome, seconds)
+                self.metrics.count_job(outcome, seconds)
                 told = {"event": "job", "outcome": outcome, "ms": round(seconds * 1000, 1)}
                 log.debug("job of report %s: %s", job, outcome, extra=told)
 
     def _run(self, job: str) -> str | None:
-        """What became of it (`meters.OUTCOMES`); None when it was not begun."""
+        """What became of it (`metrics.OUTCOMES`); None when it was not begun."""
         try:
             row = queue.claim(self.database, job, self._clock())
         except Exception as error:

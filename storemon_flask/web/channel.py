@@ -17,7 +17,7 @@ from waitress.utilities import Error
 from storemon_flask import logs
 from storemon_flask.database import temporary
 from storemon_flask.errors import NoTemporaryRoom, OutOfMemory, out_of_memory
-from storemon_flask.web import guard, problems, proxy, watching
+from storemon_flask.web import guard, metrics, problems, proxy
 
 # How long a client that was refused in the middle of its body may go on sending, for nothing, before it is cut off.
 _LINGER_S: Final = 5.0
@@ -41,7 +41,7 @@ def tend(server: Any, now_s: float) -> None:
             continue
         reason = channel.too_slow(now_s, server.adj.channel_timeout)
         if reason:
-            server.meters.dropped(reason)
+            server.metrics.count_dropped(reason)
             log.info("a connection from %s is closed: its client is too slow (%s)", channel.addr[0], reason)
         idle = not channel.requests and not channel.total_outbufs_len
         if reason or (idle and channel.last_activity < now_s - server.adj.channel_timeout):
@@ -136,8 +136,8 @@ class ProblemTask(ErrorTask):
         # What was read of the headers, under the names that an environment gives them.
         if isinstance(error, _NoMemory):
             answer.headers["Retry-After"] = str(OutOfMemory.retry_after_s)
-        mine = watching.request_id(getattr(self.request, "headers", {}).get("X_REQUEST_ID"))
-        answer.headers[watching.HEADER] = mine
+        mine = metrics.request_id(getattr(self.request, "headers", {}).get("X_REQUEST_ID"))
+        answer.headers[metrics.REQUEST_ID_HEADER] = mine
         # Waitress answers before there is an environment; what it has read of the request may be nothing at all.
         told = {"REQUEST_METHOD": getattr(self.request, "command", ""), "PATH_INFO": getattr(self.request, "path", "")}
         server: Any = self.channel.server
@@ -146,7 +146,7 @@ class ProblemTask(ErrorTask):
             forwarded_for = getattr(self.request, "headers", {}).get("X_FORWARDED_FOR", "")
             told["REMOTE_ADDR"] = proxy.client_address(peer, forwarded_for, server.trusted_networks)
         with logs.marked(request_id=mine):
-            watching.told(server.meters, told, error.code, time.monotonic() - self._began_s, answer.content_length)
+            metrics.record(server.metrics, told, error.code, time.monotonic() - self._began_s, answer.content_length)
         self.status = answer.status
         self.response_headers.extend(answer.headers.to_wsgi_list())
         self.set_close_on_finish()

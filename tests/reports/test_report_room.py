@@ -81,7 +81,7 @@ def test_the_oldest_reports_make_room_for_new_ones(
     assert files(settings) == sorted(f"report_{report_id}.csv" for report_id in ids[-left:])
     assert row(settings, ids[0], "state", "gone", "deleted_us") == ("deleted", "room", clock.now_us)
     assert row(settings, ids[-left], "state") == ("complete",)
-    assert runner.meters.deleted_for_room() == BLOCKS + 1 - left
+    assert runner.registry.get_sample_value("storemon_reports_deleted_for_room_total") == BLOCKS + 1 - left
     with pytest.raises(Gone, match="deleted to make room: STOREMON_MAX_REPORTS_MB; trigger a new one"):
         report_store.get(database, ids[0])
 
@@ -120,7 +120,7 @@ def test_rows_are_bounded_tombstones_first(
     make_runner: Callable[..., Runner], settings: Settings, database: Database, clock: Clock
 ) -> None:
     runner = make_runner()
-    runner._room = keeping.RoomKeeper(database, settings, runner.meters, most_rows=40)
+    runner._room = keeping.RoomKeeper(database, settings, runner.metrics, most_rows=40)
     ids = trigger(runner, clock, 40)
     runner.delete(ids[5])
     ids += trigger(runner, clock, 1)
@@ -136,7 +136,7 @@ def test_equal_reports_that_wait_are_bounded(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
     runner = Runner(database, settings, Queue(), clock=clock, steady=clock)
-    runner._room = keeping.RoomKeeper(database, settings, runner.meters, most_rows=10)
+    runner._room = keeping.RoomKeeper(database, settings, runner.metrics, most_rows=10)
     for _ in range(10):
         runner.submit(Asked())
     with pytest.raises(QueueFull, match="10 reports wait or are kept, and there may be 10"):

@@ -13,7 +13,6 @@ import waitress.server
 from conftest import Server, wait_until
 from waitress.adjustments import Adjustments
 
-from storemon_flask.meters import Meters
 from storemon_flask.web import channel
 from storemon_flask.web.channel import Channel
 
@@ -53,7 +52,10 @@ def test_an_idle_connection_is_closed_after_its_time_and_no_other_whatever_the_c
     limits: Any = Adjustments(channel_timeout=TIMEOUT_S, cleanup_interval=1)
     asked: list[float] = []
     server: Any = SimpleNamespace(
-        adj=limits, active_channels={}, meters=Meters(), readable=lambda: asked.append(clocks.steady_s) or True
+        adj=limits,
+        active_channels={},
+        metrics=SimpleNamespace(count_dropped=len),
+        readable=lambda: asked.append(clocks.steady_s) or True,
     )
     channel.tend_steadily(server)
     ours, theirs = socket.socketpair()

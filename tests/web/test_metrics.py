@@ -14,15 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from storemon_flask.database.db import Database
 from storemon_flask.feeds import load
 from storemon_flask.settings import Settings
-from storemon_flask.web import vitals
-from storemon_flask.web.vitals import OUTCOMES, Watcher
+from storemon_flask.web import metrics
+from storemon_flask.web.metrics import OUTCOMES, DataCollector
 
 HEAD = "store_id,timestamp_utc,status\n"
 FEEDS = ("polls", "hours", "timezones", "special_hours", "stores", "none")
 
 
 class Pushes:
-    """Loads of polls that were never sent before, by one who is not the watcher."""
+    """Loads of polls that were never sent before, by one who is not the collector."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.database = Database(settings.database)
@@ -50,102 +50,117 @@ def pushes(settings: Settings, tmp_path: Path) -> Iterator[Pushes]:
         yield made
 
 
-def begun(database: Database, settings: Settings) -> Watcher:
-    found = Watcher(database, settings)
+def begun(database: Database, settings: Settings) -> DataCollector:
+    found = DataCollector(database, settings)
     found.begin()
     return found
 
 
-def new(watcher: Watcher) -> int:
-    return watcher.read().rows["polls", "new"]
+Rows = dict[tuple[str, str], float]
+
+
+def scrape(collector: DataCollector) -> tuple[Rows, float]:
+    """The rows that came in, by feed and outcome; and the polls that are stored."""
+    samples = [one for family in collector.collect() for one in family.samples]
+    rows = {
+        (one.labels["feed"], one.labels["outcome"]): one.value
+        for one in samples
+        if one.name == "storemon_loaded_rows_total"
+    }
+    (polls,) = (one.value for one in samples if one.name == "storemon_polls")
+    return rows, polls
+
+
+def new(collector: DataCollector) -> float:
+    return scrape(collector)[0]["polls", "new"]
 
 
 def test_what_was_there_before_is_not_counted_and_all_begins_at_nought(
     settings: Settings, database: Database, pushes: Pushes
 ) -> None:
     pushes.push(10)
-    watcher = begun(database, settings)
+    collector = begun(database, settings)
     pushes.push(7)
-    found = watcher.read()
+    rows, polls = scrape(collector)
     nought = {(feed, outcome): 0 for feed in FEEDS for outcome in OUTCOMES}
-    assert found.rows == {**nought, ("polls", "new"): 7}
-    assert found.polls == 17
-    assert new(watcher) == 7
+    assert rows == {**nought, ("polls", "new"): 7}
+    assert polls == 17
+    assert new(collector) == 7
     assert new(begun(database, settings)) == 0
 
 
 def test_numbers_that_are_given_again_after_a_prune_are_counted(
     settings: Settings, database: Database, pushes: Pushes
 ) -> None:
-    watcher = begun(database, settings)
+    collector = begun(database, settings)
     for _ in range(3):
         pushes.push(10)
-    assert new(watcher) == 30
+    assert new(collector) == 30
     pushes.prune_all()
     for _ in range(4):
         pushes.push(7)
     # Numbers 1 to 3 were given twice, and nobody looked in between.
-    assert new(watcher) == 58
+    assert new(collector) == 58
     pushes.prune_all()
-    assert new(watcher) == 58
+    assert new(collector) == 58
     pushes.push(1)
-    assert new(watcher) == 59
+    assert new(collector) == 59
 
 
 def test_a_prune_of_the_newest_files_alone_hides_none(settings: Settings, database: Database, pushes: Pushes) -> None:
     pushes.push(10)
-    watcher = begun(database, settings)
+    collector = begun(database, settings)
     pushes.push(1)
     pushes.push(2)
-    assert new(watcher) == 3
+    assert new(collector) == 3
     with pushes.database.write() as connection:
         # A long load that began first ends last: its file has the highest number, and is the first to go.
         connection.execute("DELETE FROM load_file WHERE id = 3")
     pushes.push(4)
-    assert new(watcher) == 7
+    assert new(collector) == 7
 
 
 def test_the_clock_may_be_set_back_while_files_are_pruned(
     settings: Settings, database: Database, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pushes.push(10)
-    watcher = begun(database, settings)
+    collector = begun(database, settings)
     now_ns = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now_ns - 3_600 * 10**9)
     pushes.push(5)
-    assert new(watcher) == 5
+    assert new(collector) == 5
 
 
 def test_no_more_than_some_files_are_remembered(
     settings: Settings, database: Database, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vitals, "_REMEMBERED", 2)
-    watcher = begun(database, settings)
+    monkeypatch.setattr(metrics, "_REMEMBERED_FILES", 2)
+    collector = begun(database, settings)
     for _ in range(5):
         pushes.push(1)
-    assert new(watcher) == 5
+    assert new(collector) == 5
     with pushes.database.write() as connection:
         connection.execute("DELETE FROM load_file WHERE id > 2")
     pushes.push(3)
-    assert new(watcher) == 8
-    assert new(watcher) == 8
+    assert new(collector) == 8
+    assert new(collector) == 8
 
 
 def test_a_restored_backup_turns_no_counter_back(settings: Settings, database: Database, pushes: Pushes) -> None:
     pushes.push(4)
-    watcher = begun(database, settings)
+    collector = begun(database, settings)
     kept = settings.home / "kept.db"
     with closing(sqlite3.connect(settings.database)) as source, closing(sqlite3.connect(kept)) as target:
         source.backup(target)
     pushes.push(1)
-    found = watcher.read()
-    assert (found.rows["polls", "new"], found.polls) == (1, 5)
+    rows, polls = scrape(collector)
+    assert (rows["polls", "new"], polls) == (1, 5)
     with closing(sqlite3.connect(kept)) as source, closing(sqlite3.connect(settings.database)) as target:
         source.backup(target)
-    found = watcher.read()
-    assert (found.rows["polls", "new"], found.polls) == (1, 4)
+    rows, polls = scrape(collector)
+    assert (rows["polls", "new"], polls) == (1, 4)
     pushes.push(2)
-    assert new(watcher) == 3
+    assert new(collector) == 3
 
 
 def test_another_database_in_its_place_did_not_come_in(
@@ -155,17 +170,17 @@ def test_another_database_in_its_place_did_not_come_in(
     other.push(3)
     other.database.close()
     pushes.push(9)
-    watcher = begun(database, settings)
-    assert new(watcher) == 0
+    collector = begun(database, settings)
+    assert new(collector) == 0
     pushes.database.close()
     database.close()
     for suffix in ("-wal", "-shm"):
         settings.database.with_name(settings.database.name + suffix).unlink(missing_ok=True)
     (tmp_path / "other.db").replace(settings.database)
-    found = watcher.read()
-    assert (found.rows["polls", "new"], found.polls) == (0, 3)
+    rows, polls = scrape(collector)
+    assert (rows["polls", "new"], polls) == (0, 3)
     pushes.push(3)
-    assert new(watcher) == 3
+    assert new(collector) == 3
 
 
 def test_a_database_that_could_not_be_read_at_the_start_does_not_come_in_later(
@@ -175,11 +190,11 @@ def test_a_database_that_could_not_be_read_at_the_start_does_not_come_in_later(
     pushes.database.close()
     whole = settings.database.read_bytes()
     settings.database.write_bytes(b"this is no database at all" * 100)
-    watcher = begun(database, settings)
+    collector = begun(database, settings)
     settings.database.write_bytes(whole)
-    assert new(watcher) == 0
+    assert new(collector) == 0
     pushes.push(2)
-    assert new(watcher) == 2
+    assert new(collector) == 2
 
 
 def test_a_server_counts_pushes_and_what_a_command_loads_beside_it_and_begins_anew(
