@@ -13,10 +13,10 @@ from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
 EARLIEST_US: Final = 0
 LATEST_US: Final = 7_258_118_400_000_000  # 2200-01-01
 _BLANK_BEFORE_OFFSET = re.compile(r"(:[0-9.]+) +([+-])")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read(text: str) -> int:
+def parse_timestamp(text: str) -> int:
     """Microseconds since 1970 UTC of any ISO 8601 spelling; without a zone it means UTC. `ValueError` says what is
     allowed.
 
@@ -31,10 +31,25 @@ def read(text: str) -> int:
         moment = isoparse(cleaned)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        since: timedelta = moment - _EPOCH
+        since: timedelta = moment - EPOCH
         return since // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is not an instant such as 2024-10-14T23:55:18Z") from None
+
+
+def utc_datetime(timestamp_us: int) -> datetime:
+    """Return the timestamp as a `datetime` in UTC."""
+    return EPOCH + timedelta(microseconds=timestamp_us)
+
+
+def timestamp_text(timestamp_us: int) -> str:
+    """Return the timestamp in RFC 3339 with six digits and `Z`, as programs read it."""
+    return f"{utc_datetime(timestamp_us):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def minute_text(timestamp_us: int) -> str:
+    """Return the timestamp to the minute, as people read it: `2024-10-14 23:55 UTC`."""
+    return f"{utc_datetime(timestamp_us):%Y-%m-%d %H:%M} UTC"
 
 
 def check_as_of(as_of_us: int) -> None:
@@ -63,12 +78,12 @@ def duration_text(length_us: int, at_least: bool = False) -> str:
     return f"{large} {small}".rstrip()
 
 
-_FIRST_DAY: Final = date(1970, 1, 1)
+FIRST_DAY: Final = date(1970, 1, 1)
 
 
 def date_text(day: int) -> str:
     """A local date, given in days since 1970-01-01, as `YYYY-MM-DD`."""
-    return (_FIRST_DAY + timedelta(days=day)).isoformat()
+    return (FIRST_DAY + timedelta(days=day)).isoformat()
 
 
 def time_text(second: int) -> str:

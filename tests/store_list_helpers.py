@@ -5,7 +5,7 @@ from conftest import NEWEST
 from storemon_flask import clock
 from storemon_flask.model import DAY_US
 
-NOW = clock.read(NEWEST)
+NOW = clock.parse_timestamp(NEWEST)
 
 
 YEAR_LATER = NOW + 365 * DAY_US

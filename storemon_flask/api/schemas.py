@@ -34,7 +34,7 @@ class Instant(fields.Field[int]):
         if not isinstance(value, str):
             raise ValidationError("must be text such as 2024-10-14T23:55:18Z")
         try:
-            return clock.read(value)
+            return clock.parse_timestamp(value)
         except ValueError as error:
             raise ValidationError(str(error)) from None
 

@@ -67,6 +67,6 @@ def instant(ctx: click.Context, param: click.Parameter, value: str | None) -> in
     if value is None:
         return None
     try:
-        return clock.read(value)
+        return clock.parse_timestamp(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None

@@ -79,7 +79,7 @@ def _sentence(form: "MultiDict[str, str]", error: StoremonError, name: str, mess
     typed = form.get(name, "").strip()[:100]
     if name == "as_of":
         try:
-            clock.read(typed)
+            clock.parse_timestamp(typed)
         except ValueError:
             return f"“{typed}” is no date or instant: write one such as 2024-10-14 or 2024-10-14 23:55."
         return f"“{typed}” does not lie between 1970-01-01 and 2200-01-01."

@@ -176,7 +176,7 @@ def _moment(cell: str, zone: str) -> str | None:
     if not cell.endswith("Z") or zone not in zonedata.names():
         return None
     try:
-        return words.local_text(clock.read(cell), zone)
+        return words.local_text(clock.parse_timestamp(cell), zone)
     except ValueError:
         return None
 
@@ -212,7 +212,7 @@ def _link_bytes(row: ReportRow) -> int:
 def _day_of_outage(cells: Mapping[str, str]) -> str:
     """The local day on which an outage ended, or was going on: a store's page up to it lists the outage."""
     zone = cells["timezone"] if cells["timezone"] in zonedata.names() else "Etc/UTC"
-    return f"{words.wall_clock(clock.read(cells['end']) - 1, zone):%Y-%m-%d}"
+    return f"{words.wall_clock(clock.parse_timestamp(cells['end']) - 1, zone):%Y-%m-%d}"
 
 
 def _comparable(other: ReportRow, row: ReportRow) -> bool:

@@ -78,7 +78,7 @@ def window_words(name: str) -> str:
     first, _, end = name.partition("_")
     try:
         if not (len(first) == len(end) == len("2024-10-01")):
-            edges = [clock.read(edge) for edge in (first, end)]
+            edges = [clock.parse_timestamp(edge) for edge in (first, end)]
             return " to ".join(f"{_EPOCH + timedelta(microseconds=edge):%Y-%m-%d %H:%M}" for edge in edges) + " UTC"
         return _days(date.fromisoformat(first), date.fromisoformat(end) - timedelta(days=1))
     except (ValueError, OverflowError):

@@ -193,7 +193,7 @@ def _edge_of_text(field: str, value: Any, allowed: str) -> tuple[int, bool]:
             return (date.fromisoformat(value) - _EPOCH).days * DAY_US, True
         if not _WITH_OFFSET.search(value):
             raise ValueError
-        return clock.read(value), False
+        return clock.parse_timestamp(value), False
     except ValueError:
         raise _wrong(field, f"is {value[:100]!r}", allowed, "instant") from None
 

@@ -255,7 +255,7 @@ def _known(column: Column, cells: Mapping[str, str], suffixes: Sequence[str], wi
 def _period_us(cells: Mapping[str, str]) -> int:
     """How long the row's period is; 0 when it has none."""
     try:
-        return clock.read(cells["period_end"]) - clock.read(cells["period_start"])
+        return clock.parse_timestamp(cells["period_end"]) - clock.parse_timestamp(cells["period_start"])
     except (KeyError, ValueError):
         return 0
 

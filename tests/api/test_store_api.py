@@ -68,12 +68,12 @@ def test_a_list_of_a_fleet_that_is_polled_now_is_of_now(database, client, tmp_pa
     load_folder(database, tmp_path / "feeds")
     before = time.time_ns() // 1000
     answer = stores(client)
-    assert before <= clock.read(answer["as_of"]) <= time.time_ns() // 1000
+    assert before <= clock.parse_timestamp(answer["as_of"]) <= time.time_ns() // 1000
     assert (answer["data_are_old"], answer["notice"]) == (False, None)
     assert [(one["store_id"], one["status"]) for one in answer["stores"]] == [
         *(("off", "down"), ("gone", "stale"), ("on", "up"))
     ]
-    gone_since = clock.read(answer["stores"][1]["since"]) / 1e6
+    gone_since = clock.parse_timestamp(answer["stores"][1]["since"]) / 1e6
     assert gone_since == int((now - 3 * HOUR).timestamp())
     assert answer["stores"][1]["status_text"] == "no poll for 3 h"
 

@@ -7,7 +7,7 @@ from conftest import sql, storemon
 from flask.testing import FlaskClient
 from ingest_helpers import POLLS, csv, put
 
-from storemon_flask.clock import read as instant
+from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database.db import Database
 from storemon_flask.settings import Settings
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storemon_flask import settings as settings_
-from storemon_flask.clock import read as instant
+from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import export
 from storemon_flask.database.db import Database
 from storemon_flask.feeds import load

@@ -29,7 +29,7 @@ from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.stores import live, store_list, timeline
 
-NOON_US = clock.read("2024-10-14T12:00Z")
+NOON_US = clock.parse_timestamp("2024-10-14T12:00Z")
 ZONE = "UTC"
 NEVER_US = 1 << 61
 
@@ -242,7 +242,7 @@ def test_every_way_to_ask_has_the_same_as_of(
     settings: Settings,
     run: Run,  # noqa: F811
 ) -> None:
-    put([("a", NOON_US), ("b", clock.read("2150-01-01"))])
+    put([("a", NOON_US), ("b", clock.parse_timestamp("2150-01-01"))])
     database.close()
     app = create_app(settings, InlineExecutor())
     client: FlaskClient = app.test_client()

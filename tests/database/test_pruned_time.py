@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from uptime.test_core_properties import cases
 
-from storemon_flask.clock import read as instant
+from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import check, prune, pruning
 from storemon_flask.database.db import Database
 from storemon_flask.feeds import load

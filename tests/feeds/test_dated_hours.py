@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from storemon_flask.clock import read as instant
+from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database.db import Database
 from storemon_flask.feeds import load
 from storemon_flask.model import FileSummary

@@ -466,7 +466,7 @@ def test_polls_rejected_by_a_clock_that_was_behind_can_be_loaded_when_it_is_righ
             "set it and load them again"
         ],
     )
-    right = load.run(database, found, load.Terms(clock.read("2024-10-15"), 300_000_000))
+    right = load.run(database, found, load.Terms(clock.parse_timestamp("2024-10-15"), 300_000_000))
     assert (right.rejected, right.files[0].counts.new) == (0, 3)
     assert not any("clock" in note for note in right.notes)
 
@@ -474,7 +474,7 @@ def test_polls_rejected_by_a_clock_that_was_behind_can_be_loaded_when_it_is_righ
 def test_a_load_for_a_store_that_has_polls_in_the_future_says_so(
     tmp_path: Path, settings: Settings, database: Database
 ) -> None:
-    noon = clock.read("2024-10-14T12:00")
+    noon = clock.parse_timestamp("2024-10-14T12:00")
 
     def loaded(now_us: int, text: str) -> list[str]:
         put(tmp_path / "feeds" / "polls.csv", text)

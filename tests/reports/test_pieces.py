@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import load_folder
 
-from storemon_flask.clock import read as instant
+from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import polls, stores
 from storemon_flask.database.db import Database
 from storemon_flask.model import DAY_US

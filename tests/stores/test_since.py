@@ -18,7 +18,7 @@ from storemon_flask.clock import duration_text
 from storemon_flask.database import prune
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, Rules
 
-NEWEST_US = clock.read("2024-11-14T16:20:00Z")  # a Thursday, after clocks changed in Europe and America
+NEWEST_US = clock.parse_timestamp("2024-11-14T16:20:00Z")  # a Thursday, after clocks changed in Europe and America
 REACH_US, MAX_GAP_US = Rules().reach_us, Rules().max_gap_us
 HOURS = {
     "always": [],
@@ -118,7 +118,7 @@ def brute_run(polls, hours, zone, as_of, known_from):
 
 
 def times(part):
-    return [clock.read(one) for one in re.findall(r'<time datetime="([^"]+)"', part)]
+    return [clock.parse_timestamp(one) for one in re.findall(r'<time datetime="([^"]+)"', part)]
 
 
 def listed_on_page(client):
@@ -147,13 +147,13 @@ def ongoing_on_page(body):
 def reported(client, **body):
     report_id = client.post("/trigger_report", json={"kind": "outages", **body}).json["report_id"]
     rows = list(csv.DictReader(io.StringIO(client.get(f"/get_report?report_id={report_id}").text)))
-    return {row["store_id"]: clock.read(row["start"]) for row in rows if row["ongoing"] == "yes"}
+    return {row["store_id"]: clock.parse_timestamp(row["start"]) for row in rows if row["ongoing"] == "yes"}
 
 
 def assert_one_value(client, stores, known_from=0):
     """All that name the start of the outage that goes on name the one that a loop over all polls finds; how many did."""
     answer = client.get("/api/v1/stores?limit=1000").json
-    as_of = clock.read(answer["as_of"])
+    as_of = clock.parse_timestamp(answer["as_of"])
     assert as_of == NEWEST_US
     on_page, in_report = listed_on_page(client), reported(client)
     in_last_hour = reported(client, windows=["last_hour"])

@@ -135,7 +135,7 @@ def test_the_list_the_full_report_and_the_timelines_say_the_same(database, setti
 
 def test_one_store_with_its_hours_and_polls(database, settings, small_fleet):
     one = store_list.detail(database, "worked", settings.rules, ZONE, NOW)
-    assert (one.first_poll_us, one.polls) == (clock.read("2024-10-14T10:14:00Z"), 2)
+    assert (one.first_poll_us, one.polls) == (clock.parse_timestamp("2024-10-14T10:14:00Z"), 2)
     assert (one.hours.day.tolist(), one.hours.start_s.tolist(), one.hours.end_s.tolist()) == ([0], [32_400], [43_200])
     silent = store_list.detail(database, "silent", settings.rules, ZONE, NOW)
     assert (silent.first_poll_us, silent.polls, len(silent.hours)) == (-1, 0, 0)

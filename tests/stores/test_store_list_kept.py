@@ -19,7 +19,7 @@ from storemon_flask.model import DAY_US, SECOND_US
 from storemon_flask.slots import Places
 from storemon_flask.stores import snapshots, store_list
 
-NOW_NEWEST = clock.read("2024-10-14T12:00Z")
+NOW_NEWEST = clock.parse_timestamp("2024-10-14T12:00Z")
 
 
 def current(database, settings, now_us=NOW, slot=nullcontext):
@@ -62,7 +62,7 @@ def test_when_the_clock_reaches_a_poll_of_the_future_the_list_is_of_it(database,
     assert "1 store has polls in the future (worked)" in first.moment.future
     again = current(database, settings, later + DAY_US)
     assert (again.columns, again.moment.as_of_us, again.moment.age) == (first.columns, NOW_NEWEST, "61 days")
-    come = clock.read("2025-01-10T09:56Z")
+    come = clock.parse_timestamp("2025-01-10T09:56Z")
     reached = current(database, settings, come)
     assert (reached.moment.as_of_us, reached.moment.data_are_old, reached.moment.future) == (come, False, None)
     # And back, when the clock is set right again.

@@ -1,8 +1,8 @@
-"""Lengths of time in words."""
+"""Timestamps and lengths of time as text, and timestamps that people type."""
 
 import pytest
 
-from storemon_flask.clock import duration_text
+from storemon_flask.clock import duration_text, minute_text, parse_timestamp, timestamp_text
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
 
 
@@ -33,3 +33,11 @@ def test_a_length_of_time_is_rounded_down_to_its_two_largest_units(length_us: in
 )
 def test_a_length_of_time_that_may_be_longer_says_so(length_us: int, text: str) -> None:
     assert duration_text(length_us, at_least=True) == text
+
+
+def test_timestamps_are_written_for_programs_and_for_people() -> None:
+    timestamp_us = 1_728_949_718_123_456
+    assert timestamp_text(timestamp_us) == "2024-10-14T23:48:38.123456Z"
+    assert timestamp_text(0) == "1970-01-01T00:00:00.000000Z"
+    assert minute_text(timestamp_us) == "2024-10-14 23:48 UTC"
+    assert parse_timestamp(timestamp_text(timestamp_us)) == timestamp_us
