@@ -4,10 +4,11 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+import numpy as np
 from dateutil.parser import isoparse
 
 from storemon_flask.errors import Unprocessable
-from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, Ints
 
 # A future as-of is allowed (it asks how it stands if nothing more comes), one that no calendar here covers is not.
 EARLIEST_US: Final = 0
@@ -50,6 +51,12 @@ def timestamp_text(timestamp_us: int) -> str:
 def minute_text(timestamp_us: int) -> str:
     """Return the timestamp to the minute, as people read it: `2024-10-14 23:55 UTC`."""
     return f"{utc_datetime(timestamp_us):%Y-%m-%d %H:%M} UTC"
+
+
+def timestamp_texts(timestamps_us: Ints) -> list[str]:
+    """Return the same as `timestamp_text` for each of many timestamps."""
+    texts: list[str] = np.datetime_as_string(timestamps_us.astype("datetime64[us]"), timezone="UTC").tolist()
+    return texts
 
 
 def check_as_of(as_of_us: int) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from flask import Blueprint, Response, json, jsonify, request, send_file, url_for
 
 from storemon_flask.api import bodies, report_schemas
+from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.reports import queue, report_text, xlsx
 from storemon_flask.reports.queue import ReportRow
@@ -104,7 +105,7 @@ def _tried(row: ReportRow) -> dict[str, object]:
     """What is said of a report on its way that failed before."""
     if row.last_error is None:
         return {}
-    next_try = None if row.next_try_us is None else report_text.instant_text(row.next_try_us)
+    next_try = None if row.next_try_us is None else timestamp_text(row.next_try_us)
     return {"attempts": row.attempts, "last_error": row.last_error, "next_try": next_try}
 
 
@@ -162,7 +163,7 @@ def _book(row: ReportRow, file: Path) -> answers.UnsentFile:
 
 def _headed(answer: Response, row: ReportRow) -> Response:
     answer.headers["X-Report-Status"] = "Complete"
-    answer.headers["X-Report-As-Of"] = report_text.instant_text(row.as_of_us)
+    answer.headers["X-Report-As-Of"] = timestamp_text(row.as_of_us)
     note = (row.method or {}).get("note")
     if note:
         answer.headers["X-Report-Note"] = note
@@ -182,7 +183,7 @@ def _json(row: ReportRow, lines: Iterable[str]) -> Iterator[str]:
     head = {
         "report_id": row.id,
         "status": "Complete",
-        "as_of": report_text.instant_text(row.as_of_us),
+        "as_of": timestamp_text(row.as_of_us),
         "method": row.method,
     }
     yield json.dumps(head)[:-1] + ', "rows": ['

@@ -15,8 +15,8 @@ from storemon_flask.api.schemas import (
     counts_json,
     row_counts_json,
 )
+from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import NotFound
-from storemon_flask.reports import report_text
 from storemon_flask.stores import catalogue
 from storemon_flask.stores.catalogue import LoadSummary
 from storemon_flask.web import answers
@@ -97,7 +97,7 @@ def _rejects_json(load: int) -> Iterator[str]:
 def _json(load: LoadSummary) -> dict[str, Any]:
     return {
         "load_id": load.id,
-        "started": report_text.instant_text(load.started_us),
+        "started": timestamp_text(load.started_us),
         "notes": load.notes,
         "file": load.first_file,
         "file_count": load.file_count,

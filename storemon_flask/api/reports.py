@@ -8,9 +8,10 @@ from marshmallow import fields, validate
 
 from storemon_flask.api import bodies, classic, report_schemas
 from storemon_flask.api.schemas import Closed
+from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import queue, report_text
+from storemon_flask.reports import queue
 from storemon_flask.reports.diff import Diff
 from storemon_flask.reports.queue import ReportRow
 from storemon_flask.web import answers, guard
@@ -160,7 +161,7 @@ def _json(row: ReportRow) -> dict[str, Any]:
     """As `ReportSchema`, or as `ListedSchema` for a row of a list."""
 
     def text(instant_us: int | None) -> str | None:
-        return None if instant_us is None else report_text.instant_text(instant_us)
+        return None if instant_us is None else timestamp_text(instant_us)
 
     return {
         "report_id": row.id,

@@ -15,9 +15,8 @@ from storemon_flask.api.store_schemas import (
     TimelineQuery,
     TimelineSchema,
 )
-from storemon_flask.clock import date_text, time_text
+from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.model import CLOSED, UNDATED, Ints
-from storemon_flask.reports.report_text import instant_text
 from storemon_flask.stores import snapshots, store_list, store_pages, timeline
 from storemon_flask.stores.live import Moment
 from storemon_flask.stores.store_list import StoreDetail
@@ -110,7 +109,7 @@ def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
 
 def _moment(moment: Moment) -> dict[str, Any]:
     return {
-        "as_of": instant_text(moment.as_of_us),
+        "as_of": timestamp_text(moment.as_of_us),
         "data_are_old": moment.data_are_old,
         "notice": moment.notice,
         "note": moment.notes,
@@ -122,7 +121,7 @@ def _detail(found: StoreDetail) -> dict[str, Any]:
     return {
         **found.snapshot.record(0),
         **_moment(found.snapshot.moment),
-        "first_poll": None if found.first_poll_us < 0 else instant_text(found.first_poll_us),
+        "first_poll": None if found.first_poll_us < 0 else timestamp_text(found.first_poll_us),
         "polls": found.polls,
         "always_open": not len(hours),
         "hours": _rows(
@@ -155,29 +154,29 @@ def _timeline(found: StoreTimeline) -> dict[str, Any]:
         "store_id": found.store_id,
         "timezone": found.zone,
         **_moment(found.moment),
-        "from": instant_text(found.from_us),
-        "to": instant_text(found.to_us),
+        "from": timestamp_text(found.from_us),
+        "to": timestamp_text(found.to_us),
         "openings": _Rows(
-            {"start": (openings.start_us, instant_text), "end": (openings.end_us, instant_text)},
+            {"start": (openings.start_us, timestamp_text), "end": (openings.end_us, timestamp_text)},
         ),
         "stretches": _Rows(
             {
-                "start": (stretches.start_us, instant_text),
-                "end": (stretches.end_us, instant_text),
+                "start": (stretches.start_us, timestamp_text),
+                "end": (stretches.end_us, timestamp_text),
                 "state": (stretches.state, STATES.__getitem__),
                 "known": (stretches.known, KNOWN.__getitem__),
             }
         ),
         "polls": _Rows(
             {
-                "at": (polls.instant_us, instant_text),
+                "at": (polls.instant_us, timestamp_text),
                 "status": (polls.active, ("inactive", "active").__getitem__),
                 "counts": (found.in_hours, bool),
             }
         ),
         "outages": _Rows(
             {
-                **{name: (getattr(outages, f"{name}_us"), instant_text) for name in names},
+                **{name: (getattr(outages, f"{name}_us"), timestamp_text) for name in names},
                 "down_us": (outages.down_us, int),
                 "polls": (outages.polls, int),
                 "ongoing": (outages.ongoing, bool),

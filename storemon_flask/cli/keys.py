@@ -85,9 +85,9 @@ def revoke(ctx: click.Context, prefix: str) -> None:
 
 
 def _instant(us: int | None) -> str:
-    from storemon_flask.reports.report_text import instant_text
+    from storemon_flask.clock import timestamp_text
 
-    return "no" if us is None else instant_text(us)
+    return "no" if us is None else timestamp_text(us)
 
 
 def _now_us() -> int:

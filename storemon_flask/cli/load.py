@@ -189,7 +189,7 @@ def loads(ctx: click.Context, limit: int) -> None:
       storemon loads
       storemon loads --limit 500 | grep polls
     """
-    from storemon_flask.reports import report_text
+    from storemon_flask.clock import timestamp_text
     from storemon_flask.stores import catalogue
 
     database = open_database(ctx)
@@ -200,7 +200,7 @@ def loads(ctx: click.Context, limit: int) -> None:
     rows = [["load", "started (UTC)", "file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected"]]
     after: list[list[str]] = []
     for load in listed:
-        started = report_text.instant_text(load.started_us)[:19].replace("T", " ")
+        started = timestamp_text(load.started_us)[:19].replace("T", " ")
         for summary in files[load.id]:
             c = summary.counts
             numbers = (c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected)

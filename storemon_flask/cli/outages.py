@@ -51,7 +51,7 @@ def outages(
       storemon outages --shortest 60
       storemon outages --window 2024-10-01..2024-10-15 --group North -o outages.csv
     """
-    from storemon_flask.clock import duration_text
+    from storemon_flask.clock import duration_text, timestamp_text
     from storemon_flask.model import MINUTE_US
     from storemon_flask.reports import report as report_service
     from storemon_flask.reports import report_text
@@ -72,7 +72,7 @@ def outages(
         database, asked, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
     )
     text = report_service.compute(database, question, settings.rules, settings.default_timezone)
-    as_of = report_text.instant_text(question.as_of_us)
+    as_of = timestamp_text(question.as_of_us)
     if output is not None:
         written = write_csv(text, output)
         say(f"as of {as_of}: {text.rows:,} outages{written}", err=True)

@@ -68,8 +68,8 @@ def report(
       storemon report --by day --window 2024-10-01..2024-10-15 --totals
       storemon report --window last_30_days --group North --method previous
     """
+    from storemon_flask.clock import timestamp_text
     from storemon_flask.reports import report as report_service
-    from storemon_flask.reports import report_text
 
     settings = door(ctx).settings
     database = open_database(ctx)
@@ -80,7 +80,7 @@ def report(
         database, asked, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
     )
     text = report_service.compute(database, question, settings.rules, settings.default_timezone)
-    as_of = report_text.instant_text(question.as_of_us)
+    as_of = timestamp_text(question.as_of_us)
     what = "stores" if question.shape is None else "rows"
     written = write_csv(text, output or STANDARD_OUTPUT)
     say(f"as of {as_of}: {text.rows:,} {what}{written}", err=True)

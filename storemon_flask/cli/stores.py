@@ -133,9 +133,9 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
     return [made[0], *shown]
 
 
-def _minute(instant_text: Any) -> str:
+def _minute(timestamp_text: Any) -> str:
     """An instant as answers have it, to the minute, as people read it."""
-    return str(instant_text)[:16].replace("T", " ") if instant_text else ""
+    return str(timestamp_text)[:16].replace("T", " ") if timestamp_text else ""
 
 
 def _beside(made: list[str], texts: list[str], longest: int) -> list[str]:
@@ -245,7 +245,7 @@ def _numbers(snapshot: "Snapshot") -> list[str]:
 
 def _known(one: dict[str, Any], window: str) -> str:
     """Of how much the percentage of a window is, where that is little and there is one."""
-    from storemon_flask.reports.report_text import known_text
+    from storemon_flask.formatting import known_text
 
     if one[f"uptime_percent_{window}"] is None:
         return ""
@@ -268,9 +268,9 @@ def _one_of(option: str, word: str, words: tuple[str, ...]) -> None:
 
 
 def _say_moment(moment: "Moment") -> None:
-    from storemon_flask.reports.report_text import instant_text
+    from storemon_flask.clock import timestamp_text
 
-    say(f"as of {instant_text(moment.as_of_us)}" if moment.notice is None else f"Note: {moment.notice}", err=True)
+    say(f"as of {timestamp_text(moment.as_of_us)}" if moment.notice is None else f"Note: {moment.notice}", err=True)
     say_note(moment.notes)
 
 

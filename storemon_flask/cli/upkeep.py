@@ -248,10 +248,10 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
     Example:
       storemon export feeds/ && STOREMON_HOME=elsewhere storemon load-data feeds/
     """
+    from storemon_flask.clock import timestamp_text
     from storemon_flask.database import export as service
     from storemon_flask.database import newest
     from storemon_flask.database import prune as prune_service
-    from storemon_flask.reports import report_text
 
     database = open_database(ctx)
     with progress_bar(service.look(database), "exporting") as bar:
@@ -262,7 +262,7 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
     if complete_from is not None:
         click.echo(
             f"{prune_service.completeness(complete_from)}; where these files are loaded, "
-            f"run `storemon prune --before {report_text.instant_text(complete_from)}` for the same reports"
+            f"run `storemon prune --before {timestamp_text(complete_from)}` for the same reports"
         )
     future = newest.future_polls(
         newest.look(database, door(ctx).settings.rules.latest_us(time.time_ns() // 1000)).ahead

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask import zonedata
+from storemon_flask.clock import timestamp_text
 from storemon_flask.database import checks, copies, files, migrations, prune, pruning, schema_check, stores
 from storemon_flask.database.db import sentences
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load_notes
 from storemon_flask.reports import retention
-from storemon_flask.reports.report_text import instant_text
 from storemon_flask.settings import Settings
 
 # Told what is looked at, and the share of all that is done since it was told last.
@@ -116,7 +116,7 @@ def _pruned(connection: sqlite3.Connection) -> list[str]:
     if left:
         notes.append(
             f"{left:,} older polls are stored and count for nothing; "
-            f"`storemon prune --before {instant_text(complete_from_us)}` takes them out"
+            f"`storemon prune --before {timestamp_text(complete_from_us)}` takes them out"
         )
     return notes
 

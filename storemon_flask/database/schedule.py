@@ -13,8 +13,6 @@ from storemon_flask.database import opening_hours, stores
 from storemon_flask.database.db import Database
 from storemon_flask.database.stores import StoreRows
 from storemon_flask.model import DAY_US, Fleet, Hours, Ints, Polls, Rules, SpecialHours
-from storemon_flask.reports import report_text
-from storemon_flask.reports.report_text import StoreColumns
 from storemon_flask.uptime import measures as calculation
 from storemon_flask.uptime import zones as zone_histories
 from storemon_flask.uptime.openings import Openings
@@ -56,7 +54,7 @@ class Part:
 class Schedule:
     """The stores of a report, in parts, with the openings worked out last.
 
-    `zone_names` are names or histories (`core.zones`); `zone_of_store` and `columns` have the names at the as-of, the
+    `zone_names` are names or histories (`core.zones`); `zone_of_store` has the names at the as-of, the
     same at every as-of in `[since_us, until_us)`.
     """
 
@@ -68,7 +66,6 @@ class Schedule:
     ids: list[str]
     names: list[str]
     groups: list[str]
-    columns: StoreColumns
     # What is made of the texts above when it is first asked for, such as orders of the stores.
     kept: dict[object, object] = field(default_factory=dict)
     _opened: dict[int, tuple[tuple[object, ...], Openings]] = field(default_factory=dict)
@@ -161,7 +158,6 @@ def _read(connection: sqlite3.Connection, rows: StoreRows, default_zone: str, as
         rows.ids,
         rows.names,
         rows.groups,
-        report_text.store_columns(rows.ids, zone_of_store, rows.names, rows.groups),
     )
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from storemon_flask.formatting import known_text, knows_little
 from storemon_flask.pages import words
-from storemon_flask.reports.report_text import known_text, knows_little
 from storemon_flask.stores.store_list import LISTED_WINDOWS, PERCENTAGES, Snapshot
 from storemon_flask.stores.week_strip import Day
 from storemon_flask.uptime.status import STATUSES

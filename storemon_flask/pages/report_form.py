@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
-from storemon_flask.reports import report_text
+from storemon_flask.clock import timestamp_text
 from storemon_flask.reports.queue import ReportRow
 
 # Windows from and to that an empty form has room for.
@@ -61,7 +61,7 @@ def typed(row: ReportRow) -> "MultiDict[str, str]":
     asked = row.shape or {}
     form: MultiDict[str, str] = MultiDict()
     if row.as_of_asked:
-        form["as_of"] = report_text.instant_text(row.as_of_us).replace(".000000", "")
+        form["as_of"] = timestamp_text(row.as_of_us).replace(".000000", "")
     form["columns"] = row.columns
     for name in ("kind", "method", "by", "shortest_minutes"):
         if asked.get(name) is not None:

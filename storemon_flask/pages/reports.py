@@ -13,10 +13,10 @@ from werkzeug.datastructures import MultiDict
 from storemon_flask import clock, zonedata
 from storemon_flask.api import bodies
 from storemon_flask.api.reports import compare
-from storemon_flask.clock import duration_text
+from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.errors import BadRequest, Busy, StoremonError
 from storemon_flask.pages import errors, report_form, report_wrong, words
-from storemon_flask.reports import queue, report_text, report_words, shapes
+from storemon_flask.reports import queue, report_words, shapes
 from storemon_flask.reports import table as report_rows
 from storemon_flask.reports.queue import ReportRow
 from storemon_flask.reports.table import View
@@ -184,7 +184,7 @@ def _moment(cell: str, zone: str) -> str | None:
 def _store_link(row: ReportRow) -> Callable[[Mapping[str, str]], str]:
     """The address of the page of a store that says what the report says of it: of a row of cells by column name."""
     asked = row.shape or {}
-    query: dict[str, Any] = {"as_of": report_text.instant_text(row.as_of_us).replace(".000000Z", "Z")}
+    query: dict[str, Any] = {"as_of": timestamp_text(row.as_of_us).replace(".000000Z", "Z")}
     if asked.get("method") not in (None, "nearest"):
         query["method"] = asked["method"]
     windows = asked.get("windows") or []
@@ -204,7 +204,7 @@ def _store_link(row: ReportRow) -> Callable[[Mapping[str, str]], str]:
 
 def _link_bytes(row: ReportRow) -> int:
     """About how many bytes the windows take in a link to a store."""
-    end = report_text.instant_text(row.as_of_us)
+    end = timestamp_text(row.as_of_us)
     link = str(escape(_store_link(row)({"store_id": "", "period_start": end, "period_end": end})))
     return sum(len(part) for part in link.split("&amp;")[1:])
 

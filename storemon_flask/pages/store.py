@@ -12,11 +12,11 @@ from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
 from storemon_flask.api.schemas import Closed, Instant, Whole
-from storemon_flask.clock import date_text, time_text
+from storemon_flask.clock import date_text, time_text, timestamp_text
+from storemon_flask.formatting import decimals, hundredths
 from storemon_flask.model import CLOSED, MINUTE_US, UNDATED
 from storemon_flask.pages import queries, store_chart, words
-from storemon_flask.reports import report_text, report_words, shapes
-from storemon_flask.reports.report_text import instant_text
+from storemon_flask.reports import report_words, shapes
 from storemon_flask.reports.shapes import Shape
 from storemon_flask.stores import detail as store_story
 from storemon_flask.stores.detail import Numbers, Question, Story
@@ -98,11 +98,11 @@ def _page(store_id: str, question: Question, query: dict[str, Any], now_us: int)
         special=_special(story.detail),
         first_zone=first_zone,
         moves=[(name, date_text(day)) for day, name in moves],
-        shown_from=instant_text(story.days[0].start_us),
-        shown_to=instant_text(min(story.days[-1].end_us, snapshot.moment.as_of_us)),
+        shown_from=timestamp_text(story.days[0].start_us),
+        shown_to=timestamp_text(min(story.days[-1].end_us, snapshot.moment.as_of_us)),
         numbers=[_figures(numbers) for numbers in story.numbers],
         method=question.shape.method if question.shape else rules.method,
-        asked_as_of=None if question.as_of_us is None else instant_text(question.as_of_us),
+        asked_as_of=None if question.as_of_us is None else timestamp_text(question.as_of_us),
         rules=rules,
         query=query,
         choices=DAYS,
@@ -143,10 +143,7 @@ def _figures(numbers: Numbers) -> dict[str, Any]:
     sums = numbers.sums
     business = sums["business"]
     minutes = numbers.unit_us == MINUTE_US
-    cells = {
-        name: report_text.decimals(report_text.hundredths(np.array([sums[name]]), numbers.unit_us))[0]
-        for name in _AMOUNTS
-    }
+    cells = {name: decimals(hundredths(np.array([sums[name]]), numbers.unit_us))[0] for name in _AMOUNTS}
     return {
         "name": report_words.window_words(numbers.name),
         "unit": "min" if minutes else "h",
@@ -165,7 +162,7 @@ def _outages(outages: Outages) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         dict(zip((*names, "down_us", "polls", "ongoing"), row, strict=True)) for row in zip(*columns, strict=True)
     ]
-    minutes = report_text.decimals(report_text.hundredths(outages.down_us, MINUTE_US))
+    minutes = decimals(hundredths(outages.down_us, MINUTE_US))
     return [{**row, "down_minutes": text} for row, text in zip(rows, minutes, strict=True)][::-1]
 
 

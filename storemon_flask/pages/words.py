@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from storemon_flask import zonedata
 from storemon_flask.characters import escaped
-from storemon_flask.clock import duration_text
+from storemon_flask.clock import duration_text, timestamp_text
+from storemon_flask.formatting import hundredths, known_text, percent_hundredths
 from storemon_flask.model import HOUR_US
-from storemon_flask.reports.report_text import hundredths, instant_text, known_text, percent_hundredths
 from storemon_flask.uptime import zones
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -81,13 +81,16 @@ def utc_minute(instant_us: int) -> str:
 def local_time(instant_us: int, zone: str, ago: bool = False) -> Markup:
     """A `<time>` in the zone with its abbreviation, UTC on hover; with `ago` a script adds how long ago that is."""
     return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
-        instant_text(instant_us), utc_text(instant_us), Markup(" data-ago" if ago else ""), local_text(instant_us, zone)
+        timestamp_text(instant_us),
+        utc_text(instant_us),
+        Markup(" data-ago" if ago else ""),
+        local_text(instant_us, zone),
     )
 
 
 def utc_time(instant_us: int) -> Markup:
     """A `<time>` in UTC, for what belongs to no store; a script adds how long ago that is."""
-    return Markup('<time datetime="{}" data-ago>{}</time>').format(instant_text(instant_us), utc_text(instant_us))
+    return Markup('<time datetime="{}" data-ago>{}</time>').format(timestamp_text(instant_us), utc_text(instant_us))
 
 
 def hours(hundredths: int) -> str:

@@ -6,8 +6,10 @@ from typing import Final
 
 import numpy as np
 
+from storemon_flask.clock import timestamp_text
 from storemon_flask.database import poll_reading
 from storemon_flask.database.schedule import NO_POLLS, Schedule
+from storemon_flask.formatting import decimals, hundredths
 from storemon_flask.model import DAY_US, MINUTE_US, Ints, Rules
 from storemon_flask.reports import long_runs, report_text
 from storemon_flask.reports.computing import Progress
@@ -56,12 +58,12 @@ def compute(
             inside = (mine.start_us < end[mine.store]) & (mine.end_us > begin[mine.store])
             mine = mine.picked(inside & (mine.down_us >= shape.shortest_us))
             found.append(mine.with_store(mine.store + place))
-        progress((place + len(part.number)) / max(len(plan.columns.order), 1))
+        progress((place + len(part.number)) / max(len(report_text.columns_of(plan).order), 1))
     return _render(plan, found), read
 
 
 def _render(plan: Schedule, parts: list[Outages]) -> ReportText:
-    stores = plan.columns
+    stores = report_text.columns_of(plan)
     rank = np.empty(len(stores.order), dtype=np.int64)
     rank[stores.order] = np.arange(len(stores.order))
     rows = {
@@ -92,12 +94,12 @@ def _render(plan: Schedule, parts: list[Outages]) -> ReportText:
 def _cells(stores: StoreColumns, line: list[int], rows: dict[str, Ints]) -> list[list[str]]:
     texts = [[stores.cells[name][row] for row in line] for name in COLUMNS[:4]]
     instants = {
-        name: [report_text.instant_text(instant) for instant in rows[f"{name}_us"].tolist()]
+        name: [timestamp_text(instant) for instant in rows[f"{name}_us"].tolist()]
         for name in ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
     }
     return [
         *texts, instants["start"], instants["end"],
-        report_text.decimals(report_text.hundredths(rows["down_us"], MINUTE_US)),
+        decimals(hundredths(rows["down_us"], MINUTE_US)),
         *(instants[name] for name in COLUMNS[7:11]),
         [str(count) for count in rows["polls"].tolist()],
         ["yes" if ongoing else "no" for ongoing in rows["ongoing"].tolist()],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storemon_flask import clock, zonedata
+from storemon_flask.clock import timestamp_text
 from storemon_flask.database import few_heard, files, schedule, stores
 from storemon_flask.database.db import Database
 from storemon_flask.database.few_heard import minute_text
@@ -156,13 +157,13 @@ def compute(
         if shape is None:
             table = computing.table(connection, plan, question.as_of_us, rules, question.columns, told)
             polls = int(table["polls_heard"].sum())
-            text = report_text.render(plan.columns, table, question.columns)
+            text = report_text.render(report_text.columns_of(plan), table, question.columns)
         elif shape.kind == "outages":
             text, polls = outages.compute(connection, plan, shape, question.as_of_us, rules, told)
         else:
             rules = replace(rules, method=shape.method)
             rows, polls = shaped.compute(connection, plan, shape, question.as_of_us, rules, told)
-            text = shaped_text.render(shape, plan.columns, plan.groups, rows, question.columns)
+            text = shaped_text.render(shape, report_text.columns_of(plan), plan.groups, rows, question.columns)
         note = few_heard.sentence(connection, question.as_of_us)
     return replace(text, method={**_method(question, rules, default_zone, version, len(plan.ids), polls), "note": note})
 
@@ -173,7 +174,7 @@ def _method(
     """How a report was made, for whoever doubts it: what was asked, by which rules, of which data."""
     shape = question.shape
     return {
-        "as_of": report_text.instant_text(question.as_of_us),
+        "as_of": timestamp_text(question.as_of_us),
         "kind": shape.kind if shape else "times",
         "columns": question.columns,
         "method": rules.method,

@@ -1,15 +1,16 @@
 """A report's table as CSV text and as JSON rows (SPEC 4). Cells are made from integers, rounded half up, once."""
 
 import csv
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, overload
+from typing import Any, Final
 
 import numpy as np
 
-from storemon_flask.model import TOO_LARGE, Bools, Ints
+from storemon_flask.clock import timestamp_texts
+from storemon_flask.database.schedule import Schedule
+from storemon_flask.formatting import csv_cells, decimals, hundredths, percent_hundredths, safe_cell
+from storemon_flask.model import Ints
 from storemon_flask.uptime.measures import CLASSIC_WINDOWS, Table
 from storemon_flask.uptime.status import STATUSES
 
@@ -36,12 +37,6 @@ FULL_COLUMNS: Final = (
 COLUMNS: Final = {"classic": CLASSIC_COLUMNS, "full": FULL_COLUMNS}
 
 _AMOUNTS: Final = ("uptime_", "downtime_", "unknown_", "business_", "measured_", "down_minutes")
-
-# A spreadsheet runs a cell that begins so, some also one that begins with the full-width form of such a sign; a plain
-# number does no harm.
-_FORMULA: Final = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
-_PLAIN_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-
 
 # Per column, by row number from 0, the texts that the CSV shows with a `'` in front.
 Altered = dict[str, dict[int, str]]
@@ -84,6 +79,15 @@ def store_columns(
     return StoreColumns(np.array(order, dtype=np.int64), cells, altered)
 
 
+def columns_of(plan: Schedule) -> StoreColumns:
+    """Return the cells of the schedule's stores, made once for each schedule."""
+    known = plan.kept.get(StoreColumns)
+    if not isinstance(known, StoreColumns):
+        known = store_columns(plan.ids, plan.zone_of_store, plan.names, plan.groups)
+        plan.kept[StoreColumns] = known
+    return known
+
+
 def render(stores: StoreColumns, table: Table, columns: str) -> ReportText:
     """The table as CSV; `table` is in the order of the stores."""
     names = COLUMNS[columns]
@@ -122,64 +126,12 @@ def is_number(column: str) -> bool:
     return is_amount(column) or column.startswith(("uptime_percent", "polls"))
 
 
-def hundredths(values: Ints, unit_us: int) -> Ints:
-    """Microseconds as hundredths of the unit, half up; 64 bits hold the sums of 266,000 stores always open for 400
-    days, and larger ones come as Python integers (`shaped_text`)."""
-    step = unit_us // 100
-    rounded: Ints = (values + step // 2) // step
-    return rounded
-
-
-# Above this (128,102 hours) 20,000 x part + whole leaves 64 bits.
-_WIDEST: Final = (TOO_LARGE - 1) // 20_001
-
-
-def percent_hundredths(part: Ints, whole: Ints) -> Ints:
-    """100 x part / whole in hundredths, half up; -1 where the whole is 0. No part is more than its whole."""
-    safe = np.maximum(whole, 1)
-    percent: Ints = np.where(whole > 0, (20_000 * part + safe) // (2 * safe), -1)
-    # The product above has wrapped round in the rows of large fleets, which are few: totals of at least 14 stores.
-    for row in np.flatnonzero(whole > _WIDEST).tolist():
-        percent[row] = (20_000 * int(part[row]) + int(whole[row])) // (2 * int(whole[row]))
-    return percent
-
-
-# A percentage of which more than this part of the business time is unknown says so wherever it is shown.
-_MOST_UNKNOWN: Final = 10
-
-
-@overload
-def knows_little(unknown: int, business: int) -> bool: ...
-@overload
-def knows_little(unknown: Ints, business: Ints) -> Bools: ...
-def knows_little(unknown: Any, business: Any) -> Any:
-    """Whether so much of the business time is unknown, more than a tenth, that a percentage of the rest says little.
-
-    Both are hundredths of one unit, as they are printed: so every view decides alike, and a reader can see why.
-    """
-    return _MOST_UNKNOWN * unknown > business
-
-
-def known_text(unknown: int, business: int, unit: str = "h") -> str:
-    """What stands beside a percentage that knows little, such as `of 21 h known`; nothing where it knows enough."""
-    if not knows_little(unknown, business):
-        return ""
-    known = business - unknown
-    amount = f"{known // 100}.{known % 100:02d}".rstrip("0").rstrip(".") if known > 0 else "under 0.01"
-    return f"of {amount} {unit} known"
-
-
-def instant_text(instant_us: int) -> str:
-    """RFC 3339 with six digits and `Z`."""
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=instant_us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
-
-
 def _column(name: str, table: Table, take: Ints) -> list[str]:
     if name == "polls_last_week":
         return [str(count) for count in table["polls_last_week"][take].tolist()]
     if name == "last_poll_utc":
-        return [instant_text(at) if at >= 0 else "" for at in table["last_poll_us"][take].tolist()]
+        last = table["last_poll_us"][take]
+        return [text if at >= 0 else "" for at, text in zip(last.tolist(), timestamp_texts(last), strict=True)]
     if name == "status_now":
         return [STATUSES[code] for code in table["status_now"][take].tolist()]
     window = next(window for window in CLASSIC_WINDOWS if name.endswith(window.name))
@@ -187,33 +139,6 @@ def _column(name: str, table: Table, take: Ints) -> list[str]:
         uptime, downtime = table[f"uptime_{window.name}"], table[f"downtime_{window.name}"]
         return decimals(percent_hundredths(uptime, uptime + downtime)[take])
     return decimals(hundredths(table[name][take], window.unit_us))
-
-
-def decimals(values: Ints) -> list[str]:
-    """Hundredths as text with two decimals; negative means an empty cell."""
-    # A column has few distinct values (a week has 16,801 hundredths of an hour): each is written once.
-    distinct, place = np.unique(values, return_inverse=True)
-    texts = [f"{value // 100}.{value % 100:02d}" if value >= 0 else "" for value in distinct.tolist()]
-    return [texts[i] for i in place.tolist()]
-
-
-def safe_cell(text: str) -> str:
-    """The text as a spreadsheet may see it: one that it would run as a formula gets a leading `'`."""
-    if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text):
-        return "'" + text
-    return text
-
-
-def csv_cells(texts: list[str]) -> list[str]:
-    """Each text as one CSV cell, quoted where it must be."""
-    return [f'"{text.replace(chr(34), chr(34) * 2)}"' if _must_quote(text) else text for text in texts]
-
-
-_SPECIAL: Final = re.compile(r'[",\r\n]')
-
-
-def _must_quote(text: str) -> bool:
-    return _SPECIAL.search(text) is not None
 
 
 def _json_kind(name: str) -> Callable[[str], object]:

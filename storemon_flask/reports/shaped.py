@@ -10,6 +10,7 @@ from storemon_flask.database import poll_reading
 from storemon_flask.database.schedule import NO_POLLS, Part, Schedule
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, Ints, Rules
+from storemon_flask.reports import report_text
 from storemon_flask.reports.computing import Progress
 from storemon_flask.reports.shapes import Shape, Window
 from storemon_flask.uptime import calendar, evidence, openings
@@ -48,13 +49,13 @@ def compute(
     """
     spans = _spans_of_zones(plan, shape, as_of_us)
     edges = [found for found in spans if len(found[0])]
-    if not edges or not plan.columns.order.size:
+    if not edges or not report_text.columns_of(plan).order.size:
         return dict.fromkeys(("place", *_EDGES, *calculation.MEASURES), _NOTHING), 0
     first_us = min(int(found[0].min()) for found in edges)
     last_us = min(max(int(found[1].max()) for found in edges), as_of_us)
     parts = []
     done = read = 0
-    total = len(plan.columns.order)
+    total = len(report_text.columns_of(plan).order)
     for place, part in small_parts(plan, max(1, _STORE_DAYS * DAY_US // (last_us - first_us + DAY_US))):
         rows, heard = _part(connection, plan, part, place, spans, first_us, last_us, as_of_us, rules)
         parts.append(rows)
@@ -63,7 +64,7 @@ def compute(
         progress(done / total)
     found = {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
     rank = np.empty(total, dtype=np.int64)
-    rank[plan.columns.order] = np.arange(total)
+    rank[report_text.columns_of(plan).order] = np.arange(total)
     order = np.lexsort((found["start_us"], found["window"], rank[found["place"]]))
     return {name: values[order] for name, values in found.items()}, read
 

@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 
+from storemon_flask.clock import timestamp_text
+from storemon_flask.formatting import csv_cells, decimals, hundredths, percent_hundredths, safe_cell
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US, TOO_LARGE, Ints
-from storemon_flask.reports import report_text
 from storemon_flask.reports.report_text import Altered, ReportText, StoreColumns
 from storemon_flask.reports.shaped import Rows
 from storemon_flask.reports.shapes import Shape, Window
@@ -43,11 +44,11 @@ def render(shape: Shape, stores: StoreColumns, groups: Sequence[str], rows: Rows
         cells = [column + [""] * len(kinds) for column in cells]
         cells.insert(0, ["store"] * len(line) + kinds)
         if full:
-            shown = [report_text.safe_cell(name) for name in names]
-            cells[-1][len(line) :] = report_text.csv_cells(shown)
+            shown = [safe_cell(name) for name in names]
+            cells[-1][len(line) :] = csv_cells(shown)
         else:
             header.append("group")
-            cells.append([""] * len(line) + report_text.csv_cells([report_text.safe_cell(name) for name in names]))
+            cells.append([""] * len(line) + csv_cells([safe_cell(name) for name in names]))
         altered = _with_group_names(altered, names, len(line))
         for name, column in period_cells.items():
             column += labels if name == "period" else [""] * len(kinds)
@@ -56,9 +57,9 @@ def render(shape: Shape, stores: StoreColumns, groups: Sequence[str], rows: Rows
     for measure in _FULL if full else _CLASSIC:
         for place in range(across):
             name, unit_us = _column(shape, measure, place)
-            header.append(report_text.safe_cell(name))
+            header.append(safe_cell(name))
             cells.append([cell for part in parts for cell in _figures(measure, part, place, unit_us)])
-    head = ",".join(report_text.csv_cells(header))
+    head = ",".join(csv_cells(header))
     lines = [head, *map(",".join, zip(*cells, strict=True)), ""]
     return ReportText("\n".join(lines), len(lines) - 2, altered)
 
@@ -107,7 +108,7 @@ def period_label(by: str, local_us: int, offset_s: int) -> str:
 
 def _instants(values: Ints) -> list[str]:
     distinct, place = np.unique(values, return_inverse=True)
-    texts = [report_text.instant_text(instant) for instant in distinct.tolist()]
+    texts = [timestamp_text(instant) for instant in distinct.tolist()]
     return [texts[row] for row in place.tolist()]
 
 
@@ -153,12 +154,12 @@ def _sums(values: Ints, row: Ints, size: int) -> Ints:
 def _total_label(shape: Shape, period_cells: dict[str, list[str]], row: int, start_us: int) -> str:
     """A period of several zones, named: a date is the same in each, an hour is told in UTC."""
     if shape.by == "hour":
-        return report_text.instant_text(start_us)
+        return timestamp_text(start_us)
     return period_cells["period"][row] if period_cells else ""
 
 
 def _with_group_names(altered: Altered, names: list[str], begin: int) -> Altered:
-    changed = {begin + row: name for row, name in enumerate(names) if report_text.safe_cell(name) != name}
+    changed = {begin + row: name for row, name in enumerate(names) if safe_cell(name) != name}
     return {**altered, "group": {**altered.get("group", {}), **changed}} if changed else altered
 
 
@@ -180,5 +181,5 @@ def _column(shape: Shape, measure: str, place: int) -> tuple[str, int]:
 def _figures(measure: str, body: Rows, place: int, unit_us: int) -> list[str]:
     if measure == "uptime_percent":
         uptime, downtime = body["uptime"][:, place], body["downtime"][:, place]
-        return report_text.decimals(report_text.percent_hundredths(uptime, uptime + downtime))
-    return report_text.decimals(report_text.hundredths(body[measure][:, place], unit_us))
+        return decimals(percent_hundredths(uptime, uptime + downtime))
+    return decimals(hundredths(body[measure][:, place], unit_us))

@@ -10,6 +10,7 @@ from typing import Final
 
 from storemon_flask import clock
 from storemon_flask.errors import Gone, Unprocessable
+from storemon_flask.formatting import known_text, knows_little
 from storemon_flask.model import HOUR_US, MINUTE_US
 from storemon_flask.reports import report_text, report_words
 from storemon_flask.reports.report_text import Altered
@@ -213,7 +214,7 @@ def known_note(column: Column, cells: Mapping[str, str]) -> str:
         unknown, business = (_hundredths(cells.get(f"{measure}{suffix}", "")) for measure in ("unknown", "business"))
         if unknown is not None and business is not None:
             minutes = suffix in ("_minutes", "_last_hour")
-            return report_text.known_text(unknown, business, "min" if minutes else "h")
+            return known_text(unknown, business, "min" if minutes else "h")
     return ""
 
 
@@ -227,7 +228,7 @@ def _little(columns: Sequence[Column], by: int) -> Callable[[Sequence[str]], boo
 
     def little(cells: Sequence[str]) -> bool:
         unknown, business = (_hundredths(cells[place]) for place in both if place is not None)
-        return unknown is not None and business is not None and report_text.knows_little(unknown, business)
+        return unknown is not None and business is not None and knows_little(unknown, business)
 
     return little
 

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from storemon_flask import zonedata
+from storemon_flask.clock import timestamp_text
 from storemon_flask.database import loads, polls, prune, reports, stores
 from storemon_flask.database.db import Database as Database
 from storemon_flask.database.loads import LoadRow as LoadRow
@@ -19,8 +20,8 @@ from storemon_flask.database.loads import LoadSummary as LoadSummary
 from storemon_flask.database.newest import future_polls, newest_poll
 from storemon_flask.database.start_warnings import start_warnings
 from storemon_flask.errors import DatabaseError, NotFound
+from storemon_flask.formatting import safe_cell
 from storemon_flask.model import FileSummary
-from storemon_flask.reports import report_text
 from storemon_flask.settings import KNOBS, Settings
 from storemon_flask.version import VERSION, build, single_file
 
@@ -65,7 +66,7 @@ def rejects_csv(database: Database, load: int | None) -> Generator[str, None, No
     line_of = io.StringIO(newline="")
     writer = csv.writer(line_of, lineterminator="\n")
     for row in chain([("load", "file", "line", "reason", "text")], rows):
-        writer.writerow([report_text.safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
+        writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
         yield line_of.getvalue()
         line_of.seek(0)
         line_of.truncate()
@@ -118,7 +119,7 @@ def _counts(database: Database, latest_us: int) -> list[tuple[str, str]]:
             found = [
                 ("stores", f"{len(rows.ids):,}"),
                 ("polls", f"{polls.count(connection):,}"),
-                ("newest poll", "none" if newest.poll_us is None else report_text.instant_text(newest.poll_us)),
+                ("newest poll", "none" if newest.poll_us is None else timestamp_text(newest.poll_us)),
                 *([("future polls", future)] if future else []),
                 *([("polls pruned", prune.completeness(complete_from))] if complete_from is not None else []),
                 ("data version", str(stores.data_version(connection))),

@@ -4,12 +4,11 @@ import sqlite3
 from dataclasses import dataclass, replace
 
 from storemon_flask import clock
-from storemon_flask.clock import duration_text
+from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.database import few_heard
 from storemon_flask.database.db import Database
 from storemon_flask.database.newest import Newest, future_polls, newest_poll
 from storemon_flask.model import DAY_US, Rules
-from storemon_flask.reports import report_text
 
 # A feed that has been silent for this long is not a feed but a file.
 OLD_US = DAY_US
@@ -58,7 +57,7 @@ def moment_of(newest: Newest, now_us: int) -> Moment:
     age = duration_text(now_us - newest_us)
     return Moment(
         newest_us,
-        f"the newest poll is {age} old; everything here is as of that poll, {report_text.instant_text(newest_us)}",
+        f"the newest poll is {age} old; everything here is as of that poll, {timestamp_text(newest_us)}",
         age,
         future=future,
     )

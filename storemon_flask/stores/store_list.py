@@ -7,16 +7,16 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.clock import duration_text
+from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.database import opening_hours, schedule, store_facts, stores
 from storemon_flask.database.db import Database
 from storemon_flask.database.newest import future_polls_of_store
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import NotFound
 from storemon_flask.feeds.values import show_invisible
+from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
 from storemon_flask.model import SECOND_US, Hours, Ints, Rules, SpecialHours
 from storemon_flask.reports import computing, long_runs
-from storemon_flask.reports.report_text import hundredths, instant_text, knows_little, percent_hundredths
 from storemon_flask.stores import live
 from storemon_flask.stores.live import Moment
 from storemon_flask.uptime.measures import LISTED_WINDOWS as LISTED_WINDOWS
@@ -215,7 +215,7 @@ def _worst(columns: dict[str, Ints]) -> Ints:
 
 
 def _instant(instant_us: int) -> str | None:
-    return None if instant_us < 0 else instant_text(instant_us)
+    return None if instant_us < 0 else timestamp_text(instant_us)
 
 
 def _decimal(value: int) -> float | None:

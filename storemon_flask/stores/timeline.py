@@ -8,12 +8,12 @@ from typing import Final
 
 import numpy as np
 
+from storemon_flask.clock import timestamp_text
 from storemon_flask.database import poll_reading, polls, schedule
 from storemon_flask.database.db import Database
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, WEEK_US, Bools, Polls, Rules
 from storemon_flask.reports import long_runs
-from storemon_flask.reports.report_text import instant_text
 from storemon_flask.stores import live, store_list
 from storemon_flask.stores.live import Moment
 from storemon_flask.uptime import evidence, openings, timeline
@@ -112,7 +112,9 @@ def _range(from_us: int | None, to_us: int | None, as_of_us: int) -> tuple[int, 
     if from_us is None:
         from_us = max(to_us - DEFAULT_US, 0)
     if from_us >= to_us:
-        raise _wrong("from", f"from must lie before to, and before the newest that is known, {instant_text(as_of_us)}")
+        raise _wrong(
+            "from", f"from must lie before to, and before the newest that is known, {timestamp_text(as_of_us)}"
+        )
     if to_us - from_us > MOST_US:
         raise _wrong("from", "from must lie at most 31 days before to; ask for a longer time in pieces")
     return from_us, to_us
@@ -124,7 +126,7 @@ def _refuse_many(connection: sqlite3.Connection, number: int, from_us: int, to_u
     if count > most:
         raise _wrong(
             "from",
-            f"the store has {count:,} polls from {instant_text(from_us)} to {instant_text(to_us)}, and one answer has at most {most:,}; "
+            f"the store has {count:,} polls from {timestamp_text(from_us)} to {timestamp_text(to_us)}, and one answer has at most {most:,}; "
             "ask for fewer days, or for a report of its outages",
         )
 

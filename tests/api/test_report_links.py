@@ -10,8 +10,8 @@ from shapes_helpers import asked, rows_of
 from shapes_helpers import fleet as fleet
 
 from storemon_flask.database.db import Database
+from storemon_flask.formatting import known_text
 from storemon_flask.reports import report_words
-from storemon_flask.reports.report_text import known_text
 
 AMOUNTS = ("uptime", "downtime", "unknown", "business", "measured")
 BROWSER = {"Accept": "text/html"}

@@ -14,7 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from storemon_flask.reports.report_text import known_text
+from storemon_flask.formatting import known_text
 from storemon_flask.settings import Settings
 
 # Slow machines; nothing waits for this long when all is well.

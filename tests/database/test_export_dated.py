@@ -46,10 +46,10 @@ def write(folder: Path, feeds: dict[str, list[tuple[object, ...]]]) -> None:
 
 
 def _text(instant_us: object) -> str:
-    from storemon_flask.reports.report_text import instant_text
+    from storemon_flask.clock import timestamp_text
 
     assert isinstance(instant_us, int)
-    return instant_text(instant_us)
+    return timestamp_text(instant_us)
 
 
 def reports(database: Database) -> list[str]:

@@ -16,6 +16,7 @@ from conftest import load_folder, sql
 from flask.testing import FlaskClient
 
 from storemon_flask import clock, create_app
+from storemon_flask.clock import timestamp_text
 from storemon_flask.database import newest, retention
 from storemon_flask.database import polls as polls_storage
 from storemon_flask.database.db import Database
@@ -24,7 +25,6 @@ from storemon_flask.feeds import load
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
 from storemon_flask.reports import report
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.report_text import instant_text
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.stores import live, store_list, timeline
@@ -37,7 +37,7 @@ NEVER_US = 1 << 61
 def put_polls(database: Database, folder: Path, rows: list[tuple[str, int]]) -> None:
     """Store polls at those instants, as a server did whose clock was ahead of all of them."""
     folder.mkdir(exist_ok=True)
-    lines = "".join(f"{store_id},{instant_text(at)},active\n" for store_id, at in rows)
+    lines = "".join(f"{store_id},{timestamp_text(at)},active\n" for store_id, at in rows)
     (folder / "polls.csv").write_text(f"store_id,timestamp_utc,status\n{lines}")
     result = load.run(database, load.find([folder / "polls.csv"])[0], load.Terms(clock.LATEST_US, 0))
     assert result.rejected == 0
@@ -209,7 +209,7 @@ def test_the_page_of_a_store_counts_polls_up_to_its_as_of(
     assert (found.polls, found.first_poll_us, found.snapshot.record(0)["last_poll"]) == (
         1,
         NOON_US,
-        instant_text(NOON_US),
+        timestamp_text(NOON_US),
     )
     said = "this store has polls in the future, the last of them of 2024-10-15 12:00 UTC; they count for nothing before their time."
     assert str(found.snapshot.moment.future).startswith(said)
@@ -246,7 +246,7 @@ def test_every_way_to_ask_has_the_same_as_of(
     database.close()
     app = create_app(settings, InlineExecutor())
     client: FlaskClient = app.test_client()
-    noon = instant_text(NOON_US)
+    noon = timestamp_text(NOON_US)
     for path in ("/api/v1/stores", "/api/v1/stores/a", "/api/v1/stores/b/timeline"):
         answer = client.get(path).json
         assert (answer["as_of"], answer["data_are_old"]) == (noon, True), path

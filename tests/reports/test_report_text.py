@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storemon_flask.clock import timestamp_text
+from storemon_flask.formatting import hundredths, percent_hundredths
 from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US
 from storemon_flask.reports import report_text
 from storemon_flask.reports.report_text import ReportText
@@ -53,18 +55,18 @@ def cells(text: ReportText) -> list[list[str]]:
     ],
 )
 def test_a_cell_is_rounded_half_up_from_the_integers(microseconds: int, unit: int, text: int) -> None:
-    assert report_text.hundredths(np.array([microseconds]), unit).tolist() == [text]
+    assert hundredths(np.array([microseconds]), unit).tolist() == [text]
 
 
 @given(st.integers(0, WEEK_US), st.sampled_from([MINUTE_US, HOUR_US]))
 def test_rounding_is_that_of_decimal_arithmetic(microseconds: int, unit: int) -> None:
     exact = (Decimal(microseconds) / unit).quantize(Decimal("0.01"), ROUND_HALF_UP)
-    assert Decimal(int(report_text.hundredths(np.array([microseconds]), unit)[0])) / 100 == exact
+    assert Decimal(int(hundredths(np.array([microseconds]), unit)[0])) / 100 == exact
 
 
 @given(st.integers(0, WEEK_US), st.integers(0, WEEK_US))
 def test_a_percent_is_rounded_half_up_once(up: int, down: int) -> None:
-    found = int(report_text.percent_hundredths(np.array([up]), np.array([up + down]))[0])
+    found = int(percent_hundredths(np.array([up]), np.array([up + down]))[0])
     if up + down == 0:
         assert found == -1
     else:
@@ -171,4 +173,4 @@ def test_json_rows_give_back_ids_as_they_are_and_null_for_empty_cells() -> None:
     ],
 )
 def test_an_instant_has_six_digits_and_a_z(instant_us: int, text: str) -> None:
-    assert report_text.instant_text(instant_us) == text
+    assert timestamp_text(instant_us) == text

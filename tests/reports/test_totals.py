@@ -16,9 +16,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from shapes_helpers import fleet as fleet
 
+from storemon_flask.clock import timestamp_text
 from storemon_flask.database import schedule, staging
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DataError
+from storemon_flask.formatting import decimals, percent_hundredths, safe_cell
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Fleet, Hours, Polls, Rules
 from storemon_flask.reports import report as reports
 from storemon_flask.reports import report_text, shaped, shaped_text, shapes
@@ -70,7 +72,7 @@ def check_totals(text: str, shape: shapes.Shape, rows: shaped.Rows, groups: list
         period = line[header.index("period")] if shape.by in ("day", "week", "month") else ""
         if shape.by == "hour":
             # An hour is one instant in every zone.
-            period = report_text.instant_text(int(rows["local_us"][number] - rows["offset_s"][number] * 1_000_000))
+            period = timestamp_text(int(rows["local_us"][number] - rows["offset_s"][number] * 1_000_000))
         at.setdefault(("fleet", "", period), []).append(number)
         if group:
             at.setdefault(("group", group, period), []).append(number)
@@ -80,7 +82,7 @@ def check_totals(text: str, shape: shapes.Shape, rows: shaped.Rows, groups: list
         totals, sorted(at, key=lambda key: (key[0] == "fleet", key[1], key[2])), strict=True
     ):
         assert line[:2] == [kind, ""]
-        assert line[header.index("group")] == report_text.safe_cell(group)
+        assert line[header.index("group")] == safe_cell(group)
         for window in range(across):
             mine = [{name: columns[name][number][window] for name in MEASURES} for number in at[kind, group, period]]
             minutes = shape.by == "hour" or shape.windows[window].name == "last_hour"
@@ -114,7 +116,7 @@ def test_every_total_is_that_of_its_stores_rows(
         ids = [i for i, group in zip(everyone.ids, everyone.groups, strict=True) if groups is None or group in groups]
         plan = schedule.of(fleet, connection, "America/Chicago", ids, question.as_of_us)
         rows, _ = shaped.compute(connection, plan, shape, question.as_of_us, settings.rules, lambda part: None)
-        text = shaped_text.render(shape, plan.columns, plan.groups, rows, "full")
+        text = shaped_text.render(shape, report_text.columns_of(plan), plan.groups, rows, "full")
     assert check_totals(text.csv, shape, rows, plan.groups) >= (len(groups) if groups else 4)
 
 
@@ -218,10 +220,10 @@ def test_a_percentage_is_exact_up_to_the_largest_integers(rows: list[tuple[int, 
     pairs = [(min(max(whole * share // 10_000 + more, 0), whole), whole) for whole, share, more in rows]
     part, whole = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
     exact = [percent(*pair) for pair in pairs]
-    assert report_text.decimals(report_text.percent_hundredths(part, whole)) == exact
+    assert decimals(percent_hundredths(part, whole)) == exact
     # Where 64 bits do not do, sums come as Python integers.
-    wide = report_text.percent_hundredths(part.astype(object) << 20, whole.astype(object) << 20)
-    assert report_text.decimals(wide) == exact
+    wide = percent_hundredths(part.astype(object) << 20, whole.astype(object) << 20)
+    assert decimals(wide) == exact
 
 
 def test_the_percentage_of_800_stores_in_a_week(settings: Settings, tmp_path: Path) -> None:

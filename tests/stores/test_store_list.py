@@ -14,10 +14,10 @@ from store_list_helpers import NOW, YEAR_LATER, ZONE
 
 from storemon_flask import clock
 from storemon_flask.errors import NotFound, Unprocessable
+from storemon_flask.formatting import hundredths, known_text, knows_little, percent_hundredths
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
-from storemon_flask.reports import report, report_text
+from storemon_flask.reports import report
 from storemon_flask.reports.report import Question
-from storemon_flask.reports.report_text import hundredths, percent_hundredths
 from storemon_flask.stores import store_list, store_pages, timeline
 from storemon_flask.stores.live import Moment
 from storemon_flask.stores.store_list import Snapshot
@@ -324,9 +324,9 @@ def test_who_is_known_little_about_is_never_the_best(database, settings, tmp_pat
     ],
 )
 def test_a_percentage_knows_little_when_more_than_a_tenth_is_unknown(unknown, business, text):
-    assert report_text.known_text(unknown, business) == text
-    assert report_text.knows_little(unknown, business) is bool(text)
-    assert report_text.knows_little(np.array([unknown]), np.array([business])).tolist() == [bool(text)]
+    assert known_text(unknown, business) == text
+    assert knows_little(unknown, business) is bool(text)
+    assert knows_little(np.array([unknown]), np.array([business])).tolist() == [bool(text)]
 
 
 def test_zone_and_text_filter():

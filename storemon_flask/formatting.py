@@ -1,0 +1,90 @@
+"""Numbers as decimals and percentages, and texts as CSV cells that no spreadsheet runs (SPEC 4)."""
+
+import re
+from functools import lru_cache
+from typing import Any, Final, overload
+
+import numpy as np
+
+from storemon_flask.model import TOO_LARGE, Bools, Ints
+
+# Hundredths up to this have their texts ready: a week has 16,801 of an hour, a percentage 10,001.
+_MOST_READY: Final = 16_800
+# Above this (128,102 hours) 20,000 x part + whole leaves 64 bits.
+_WIDEST: Final = (TOO_LARGE - 1) // 20_001
+# A percentage of which more than this share (a tenth) of the business time is unknown says so wherever it is shown.
+_MOST_UNKNOWN: Final = 10
+# A spreadsheet runs a cell that begins so, some also one that begins with the full-width form of such a sign; a plain number
+# does no harm.
+_FORMULA: Final = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
+_PLAIN_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_MUST_QUOTE: Final = re.compile(r'[",\r\n]')
+
+
+def hundredths(values: Ints, unit_us: int) -> Ints:
+    """Return microseconds as hundredths of the unit, rounded half up.
+
+    64 bits hold the sums of 266,000 stores always open for 400 days; larger ones come as Python integers (`reports.csv`).
+    """
+    step = unit_us // 100
+    rounded: Ints = (values + step // 2) // step
+    return rounded
+
+
+def percent_hundredths(part: Ints, whole: Ints) -> Ints:
+    """Return 100 x part / whole in hundredths, rounded half up; -1 where the whole is 0. No part is more than its whole."""
+    safe = np.maximum(whole, 1)
+    percent: Ints = np.where(whole > 0, (20_000 * part + safe) // (2 * safe), -1)
+    # The product above has wrapped round in the rows of large fleets, which are few: totals of at least 14 stores.
+    for row in np.flatnonzero(whole > _WIDEST).tolist():
+        percent[row] = (20_000 * int(part[row]) + int(whole[row])) // (2 * int(whole[row]))
+    return percent
+
+
+def decimals(values: Ints) -> list[str]:
+    """Return hundredths as texts with two decimals; an empty one for -1."""
+    ready = _ready()
+    return [ready[value] if value <= _MOST_READY else _decimal(value) for value in values.tolist()]
+
+
+@lru_cache(maxsize=1)
+def _ready() -> list[str]:
+    # At the end is what index -1 finds.
+    return [*map(_decimal, range(_MOST_READY + 1)), ""]
+
+
+def _decimal(value: int) -> str:
+    return f"{value // 100}.{value % 100:02d}"
+
+
+@overload
+def knows_little(unknown: int, business: int) -> bool: ...
+@overload
+def knows_little(unknown: Ints, business: Ints) -> Bools: ...
+def knows_little(unknown: Any, business: Any) -> Any:
+    """Return whether so much of the business time is unknown, more than a tenth, that a percentage of the rest says little.
+
+    Both are hundredths of one unit, as they are printed: so every view decides alike, and a reader can see why.
+    """
+    return _MOST_UNKNOWN * unknown > business
+
+
+def known_text(unknown: int, business: int, unit: str = "h") -> str:
+    """Return what stands beside a percentage that knows little, such as `of 21 h known`; nothing where it knows enough."""
+    if not knows_little(unknown, business):
+        return ""
+    known = business - unknown
+    amount = _decimal(known).rstrip("0").rstrip(".") if known > 0 else "under 0.01"
+    return f"of {amount} {unit} known"
+
+
+def safe_cell(text: str) -> str:
+    """Return the text as a spreadsheet may see it: one that it would run as a formula gets a leading `'`."""
+    if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text):
+        return "'" + text
+    return text
+
+
+def csv_cells(texts: list[str]) -> list[str]:
+    """Return each text as one CSV cell, quoted where it must be."""
+    return [f'"{text.replace(chr(34), chr(34) * 2)}"' if _MUST_QUOTE.search(text) else text for text in texts]
