@@ -8,7 +8,7 @@ from storemon_flask import create_app, logs
 from storemon_flask.cli.terminal import make_streams_tolerant
 from storemon_flask.server import serve
 from storemon_flask.settings import log_format
-from storemon_flask.web.guard import warn
+from storemon_flask.web.authentication import warn
 
 if __name__ == "__main__":
     make_streams_tolerant()

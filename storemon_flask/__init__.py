@@ -71,7 +71,8 @@ def _register(app: "Flask", settings: "Settings") -> None:
     from storemon_flask import pages
     from storemon_flask.api import classic, feeds, loads, openapi, ops, reports, store_changes, stores
     from storemon_flask.pages import docs
-    from storemon_flask.web import guard, metrics, paths, problems, proxy
+    from storemon_flask.web import app as paths
+    from storemon_flask.web import authentication, metrics, problems, proxy
 
     app.url_map.converters["store"] = paths.StoreId
     app.url_map.converters["report"] = paths.ReportId
@@ -90,7 +91,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
         app.register_blueprint(blueprint)
     pages.register(app)
     problems.register(app)
-    guard.register(app, settings)
+    authentication.register(app, settings)
     metrics.register(app, app.extensions["storemon.metrics"])
     # Outermost: what is watched is the client's request.
     proxy.register(app, settings)

@@ -86,14 +86,14 @@ def serve(
     """
     from storemon_flask.database.lock import server_lock
     from storemon_flask.feeds import memory
-    from storemon_flask.web import guard
+    from storemon_flask.web import authentication
 
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
     logs.to_stderr(settings.log_format)
     memory.one_arena()
     with _signals_interrupt(runner.stop_waiting), server_lock(settings.database) as in_order:
-        guard.warn(app, host_is_judged=True)
+        authentication.warn(app, host_is_judged=True)
         server = _guarded(app, settings, insecure)
         try:
             runner.database.prepare()
@@ -170,7 +170,7 @@ def _guarded(app: "Flask", settings: "Settings", insecure: bool) -> Any:
     `StoremonError` when other machines could call without one and that was not asked for, and as `_listening`.
     """
     from storemon_flask.database import access_keys, start_warnings
-    from storemon_flask.web import guard
+    from storemon_flask.web import authentication
 
     database = app.extensions["storemon"].database
     server, exposed = _listening(app, settings)
@@ -185,7 +185,7 @@ def _guarded(app: "Flask", settings: "Settings", insecure: bool) -> Any:
         server.close()
         database.close()
         raise
-    guard.listens(app, settings, keyed)
+    authentication.listens(app, settings, keyed)
     return server
 
 

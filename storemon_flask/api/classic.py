@@ -9,7 +9,7 @@ from typing import Final
 
 from flask import Blueprint, Response, json, jsonify, request, send_file, url_for
 
-from storemon_flask.api import bodies, report_schemas
+from storemon_flask.api import schemas
 from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.reports import queue, report_text, xlsx
@@ -26,8 +26,8 @@ _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 @operation(
-    blueprint, "POST", "/trigger_report", scope="read", tag="reports", body={JSON: bodies.TriggerSchema()},
-    answers=report_schemas.TRIGGERED, checked=False,
+    blueprint, "POST", "/trigger_report", scope="read", tag="reports", body={JSON: schemas.TriggerSchema()},
+    answers=schemas.TRIGGERED, checked=False,
 )  # fmt: skip
 def trigger_report() -> tuple[Response, int, dict[str, str]]:
     """Trigger a report and get its id; without a body it is of every store, as of the newest poll that is not in the
@@ -41,14 +41,14 @@ def trigger_report() -> tuple[Response, int, dict[str, str]]:
         raise Unprocessable(
             f"{named}: put it into a JSON body; the address takes nothing", errors={"query": list(request.args)}
         )
-    report_id = runner().submit(bodies.asked(bodies.load(bodies.TriggerSchema(), request)))
+    report_id = runner().submit(schemas.asked(schemas.load(schemas.TriggerSchema(), request)))
     location = url_for("classic.get_report", report_id=report_id)
     return jsonify(report_id=report_id, status="Running"), 202, {"Location": location}
 
 
 @operation(
-    blueprint, "GET", "/get_report", scope="read", tag="reports", query=report_schemas.ReportQuery(),
-    answers=report_schemas.FETCHED, checked=False,
+    blueprint, "GET", "/get_report", scope="read", tag="reports", query=schemas.ReportQuery(),
+    answers=schemas.FETCHED, checked=False,
 )  # fmt: skip
 def get_report() -> Response:
     """Fetch a report: its CSV, its rows as JSON or a workbook once it is complete; until then its state, with 202.
@@ -172,7 +172,7 @@ def _headed(answer: Response, row: ReportRow) -> Response:
 
 @operation(
     blueprint, "GET", "/healthz", scope=None, tag="service",
-    answers={200: Answer("it answers", report_schemas.HealthSchema())}, checked=False,
+    answers={200: Answer("it answers", schemas.HealthSchema())}, checked=False,
 )  # fmt: skip
 def healthz() -> Response:
     """Say that the process answers."""

@@ -12,10 +12,10 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Blueprint, Response, current_app, request
 from marshmallow import Schema, fields
 
-from storemon_flask.api import bodies, feed_bodies, report_schemas
+from storemon_flask.api import feed_bodies, schemas
 from storemon_flask.api.schemas import Component, Instant, ProblemSchema
 from storemon_flask.version import VERSION
-from storemon_flask.web import guard
+from storemon_flask.web import authentication
 from storemon_flask.web.contract import JSON, OPERATIONS, Answer, Operation, operation
 
 blueprint = Blueprint("openapi", __name__)
@@ -73,7 +73,7 @@ _LINKS: Final = {
 )  # fmt: skip
 def openapi_json() -> Response:
     """Describe this interface, as OpenAPI 3.1."""
-    text = _text(guard.keyed(), frozenset(current_app.view_functions))
+    text = _text(authentication.keyed(), frozenset(current_app.view_functions))
     answer = Response(text, content_type=JSON)
     answer.headers["Cache-Control"] = "no-cache"
     answer.set_etag(hashlib.sha256(text.encode()).hexdigest())
@@ -83,7 +83,7 @@ def openapi_json() -> Response:
 
 def current() -> dict[str, Any]:
     """The document of the app that answers, as a structure."""
-    found: dict[str, Any] = json.loads(_text(guard.keyed(), frozenset(current_app.view_functions)))
+    found: dict[str, Any] = json.loads(_text(authentication.keyed(), frozenset(current_app.view_functions)))
     return found
 
 
@@ -119,9 +119,9 @@ def document(keyed: bool, endpoints: frozenset[str]) -> dict[str, Any]:
     for feed in feed_bodies.FEEDS:
         spec.components.schema(feed_bodies.row_name(feed), feed_bodies.row(feed))
     for component, schema in (
-        ("ShapedRow", report_schemas.SHAPED_ROW_COMPONENT),
+        ("ShapedRow", schemas.SHAPED_ROW_COMPONENT),
         ("Upload", feed_bodies.UPLOAD_COMPONENT),
-        ("Window", bodies.WINDOW_COMPONENT),
+        ("Window", schemas.WINDOW_COMPONENT),
     ):
         spec.components.schema(component, schema)
     known = [one for one in OPERATIONS.values() if one.endpoint in endpoints]

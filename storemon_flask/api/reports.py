@@ -6,7 +6,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify
 from marshmallow import fields, validate
 
-from storemon_flask.api import bodies, classic, report_schemas
+from storemon_flask.api import classic, schemas
 from storemon_flask.api.schemas import Closed
 from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import NotComplete
@@ -14,7 +14,7 @@ from storemon_flask.model import SECOND_US
 from storemon_flask.reports import queue
 from storemon_flask.reports.diff import Diff
 from storemon_flask.reports.queue import ReportRow
-from storemon_flask.web import answers, guard
+from storemon_flask.web import answers, authentication
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import Answer, operation
 
@@ -53,7 +53,7 @@ class DiffQuery(Closed):
 
 @operation(
     blueprint, "GET", "/api/v1/reports", scope="read", tag="reports", query=PageQuery(),
-    answers={200: Answer("the newest first", report_schemas.ReportsSchema())},
+    answers={200: Answer("the newest first", schemas.ReportsSchema())},
 )  # fmt: skip
 def reports(query: dict[str, Any]) -> Response:
     """List the reports that were asked for, the newest first; of the stores one was asked for, the first few."""
@@ -68,8 +68,8 @@ def reports(query: dict[str, Any]) -> Response:
 
 
 @operation(
-    blueprint, "GET", "/api/v1/reports/latest.csv", scope="read", tag="reports", query=bodies.LatestQuery(),
-    answers=report_schemas.LATEST,
+    blueprint, "GET", "/api/v1/reports/latest.csv", scope="read", tag="reports", query=schemas.LatestQuery(),
+    answers=schemas.LATEST,
 )  # fmt: skip
 def latest_report(query: dict[str, Any]) -> Response:
     """Answer the newest report of this kind as CSV, computed first when none is fresh enough: an address for
@@ -79,8 +79,8 @@ def latest_report(query: dict[str, Any]) -> Response:
     to be computed, the call waits for it, up to 60 seconds, and answers 503 then; the same address asked again goes on
     waiting.
     """
-    guard.refuse_embedding()
-    report_id = runner().latest(bodies.asked_by_address(query), query["max_age"] * SECOND_US)
+    authentication.refuse_embedding()
+    report_id = runner().latest(schemas.asked_by_address(query), query["max_age"] * SECOND_US)
     row = classic.wait_for(report_id, classic.LONGEST_WAIT_S)
     if row.state == "failed":
         raise queue.failed(row)
@@ -92,7 +92,7 @@ def latest_report(query: dict[str, Any]) -> Response:
 @operation(
     blueprint, "GET", "/api/v1/reports/<report:report_id>", scope="read", tag="reports",
     answers={
-        200: Answer("the report, without its rows", report_schemas.ReportSchema()),
+        200: Answer("the report, without its rows", schemas.ReportSchema()),
         404: Answer("no report of that id"),
         410: Answer("it was deleted"),
     },
@@ -119,7 +119,7 @@ def delete_report(report_id: str) -> Response:
 @operation(
     blueprint, "GET", "/api/v1/reports/<report:report_id>/diff", scope="read", tag="reports", query=DiffQuery(),
     answers={
-        200: Answer("the largest change first", report_schemas.DiffSchema()),
+        200: Answer("the largest change first", schemas.DiffSchema()),
         404: Answer("no report of that id"),
         409: Answer("one of the two is not complete"),
         410: Answer("one was deleted, or its file removed"),

@@ -6,7 +6,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 from marshmallow import ValidationError, fields, validate
 
-from storemon_flask.api import bodies
+from storemon_flask.api import schemas
 from storemon_flask.api.loading import REJECTS_SHOWN, one_load
 from storemon_flask.api.schemas import Closed, LoadedSchema, Whole, pushed_json
 from storemon_flask.stores import edit
@@ -109,7 +109,7 @@ _CHANGED: Final = {
 )  # fmt: skip
 def put_hours(store_id: str) -> Response:
     """Set a store's weekly hours, replacing those it had; with `valid_from`, those it had from that date on."""
-    asked = bodies.load(HoursSchema(), request)
+    asked = schemas.load(HoursSchema(), request)
     dated = {name: asked[name] for name in ("valid_from",) if name in asked}
     return _put("hours", store_id, [{**row, **dated} for row in asked["hours"]])
 
@@ -120,7 +120,7 @@ def put_hours(store_id: str) -> Response:
 )  # fmt: skip
 def put_timezone(store_id: str) -> Response:
     """Set a store's time zone, for ever or from a date on."""
-    return _put("timezones", store_id, [bodies.load(TimezoneSchema(), request)])
+    return _put("timezones", store_id, [schemas.load(TimezoneSchema(), request)])
 
 
 @operation(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, json, jsonify
 
-from storemon_flask.api.store_schemas import (
+from storemon_flask.api.schemas import (
     StoreDetailSchema,
     StoreQuery,
     StoresQuery,

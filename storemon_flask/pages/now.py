@@ -16,7 +16,7 @@ from storemon_flask.stores.store_list import Snapshot
 from storemon_flask.stores.store_pages import SORTS, Wanted
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
-from storemon_flask.web import guard
+from storemon_flask.web import authentication
 from storemon_flask.web.app import runner
 
 blueprint = Blueprint("now", __name__)
@@ -67,10 +67,10 @@ def now() -> ResponseReturnValue:
     query = queries.parameters(NowQuery())
     app = runner()
     if not app.database.exists():
-        return render_template("first_run.html", keyed=guard.keyed())
+        return render_template("first_run.html", keyed=authentication.keyed())
     found = snapshots.current(app.database, app.settings.rules, app.settings.default_timezone, app.places.for_a_list)
     if not found.ids:
-        return render_template("first_run.html", keyed=guard.keyed())
+        return render_template("first_run.html", keyed=authentication.keyed())
     answer = make_response("")
     answer.set_etag(_tag(found), weak=True)
     answer.headers["Cache-Control"] = "no-cache"

@@ -11,7 +11,7 @@ from markupsafe import escape
 from werkzeug.datastructures import MultiDict
 
 from storemon_flask import clock, zonedata
-from storemon_flask.api import bodies
+from storemon_flask.api import schemas
 from storemon_flask.api.reports import compare
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.errors import BadRequest, Busy, StoremonError
@@ -50,7 +50,7 @@ def ask() -> ResponseReturnValue:
     """Ask for a report; the browser is sent to its page. What is wrong is said at the form, with what was typed."""
     form = request.form
     try:
-        report_id = runner().submit(bodies.asked(bodies.checked(bodies.TriggerSchema(), report_form.body(form))))
+        report_id = runner().submit(schemas.asked(schemas.checked(schemas.TriggerSchema(), report_form.body(form))))
     except StoremonError as error:
         return _reports(form, error)
     return redirect(url_for("report_pages.report", report_id=report_id), 303)

@@ -1,11 +1,70 @@
-"""What every view gets from the app it belongs to."""
+"""What the views share: the application's runner, and ids in paths (any text, percent-encoded as one segment)."""
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from flask import current_app
+from werkzeug.routing import BaseConverter
 
 from storemon_flask.reports.worker import Runner
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 def runner() -> Runner:
     """The app's runner, which has its settings and its database."""
     found: Runner = current_app.extensions["storemon"]
     return found
+
+
+# `.` and `..` mean folders, percent-encoded or not, and whoever follows an address folds them away: they are written
+# with a tilde before them, and so, that each id has one address, is what looks like that.
+_DOTS = re.compile(r"~*\.\.?")
+
+
+class StoreId(BaseConverter):
+    """One segment, decoded once more: `KeepSegments` has kept its slashes and percent signs encoded."""
+
+    regex = "[^/]+"
+
+    def to_python(self, value: str) -> str:
+        """The id."""
+        store_id = unquote(value)
+        return store_id[1:] if store_id.startswith("~") and _DOTS.fullmatch(store_id) else store_id
+
+    def to_url(self, value: Any) -> str:
+        """The segment that names an id."""
+        store_id = str(value)
+        return quote(f"~{store_id}" if _DOTS.fullmatch(store_id) else store_id, safe="")
+
+
+class ReportId(BaseConverter):
+    """One segment; not that of the newest report, which has an address of its own."""
+
+    regex = r"(?!latest\.csv$)[^/]+"
+
+
+class KeepSegments:
+    """WSGI decodes the whole path, so that an encoded slash looks like a real one.
+
+    This keeps `%2F` and `%25` as they came.
+    """
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Hand the request on with a path whose segments can still be told apart."""
+        raw = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+        path = raw.partition("?")[0]
+        prefix = quote(environ.get("SCRIPT_NAME", ""))
+        if path.startswith(prefix + "/"):
+            kept = path[len(prefix) :].replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
+            environ["PATH_INFO"] = unquote_to_bytes(kept).decode("latin-1")
+        else:
+            # A server that does not tell: slashes are lost, percent signs must not be.
+            environ["PATH_INFO"] = environ.get("PATH_INFO", "").replace("%", "%25")
+        return self._app(environ, start_response)

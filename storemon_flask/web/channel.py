@@ -17,7 +17,7 @@ from waitress.utilities import Error
 from storemon_flask import logs
 from storemon_flask.database import temporary
 from storemon_flask.errors import NoTemporaryRoom, OutOfMemory, out_of_memory
-from storemon_flask.web import guard, metrics, problems, proxy
+from storemon_flask.web import authentication, metrics, problems, proxy
 
 # How long a client that was refused in the middle of its body may go on sending, for nothing, before it is cut off.
 _LINGER_S: Final = 5.0
@@ -132,7 +132,7 @@ class ProblemTask(ErrorTask):
         if no_memory is not None:
             error = _NoMemory(no_memory.message)
         kind = getattr(error, "kind", error.reason.lower().replace(" ", "-"))
-        answer = guard.secure(problems.problem(error.code, kind, error.reason, self._detail(error)))
+        answer = authentication.secure(problems.problem(error.code, kind, error.reason, self._detail(error)))
         # What was read of the headers, under the names that an environment gives them.
         if isinstance(error, _NoMemory):
             answer.headers["Retry-After"] = str(OutOfMemory.retry_after_s)

@@ -10,7 +10,7 @@ from conftest import FORMULA_ID, NEWEST, QUOTED_ID, STORE_IDS, load_folder
 from flask import url_for
 
 from storemon_flask import clock
-from storemon_flask.api.store_schemas import StoreDetailSchema, StoresSchema, TimelineSchema
+from storemon_flask.api.schemas import StoreDetailSchema, StoresSchema, TimelineSchema
 from storemon_flask.database import polls
 from storemon_flask.stores import timeline as timelines
 from storemon_flask.web.contract import OPERATIONS

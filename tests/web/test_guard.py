@@ -18,7 +18,7 @@ from storemon_flask import create_app
 from storemon_flask.database import access_keys
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
-from storemon_flask.web import contract, guard
+from storemon_flask.web import authentication, contract
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
@@ -207,7 +207,7 @@ def test_a_database_that_cannot_be_read_opens_nothing(client: FlaskClient, setti
 def test_a_database_taken_away_does_not_open_a_server_that_asked_for_a_key(
     app: Flask, client: FlaskClient, settings: Settings, by_scope: dict[str, str]
 ) -> None:
-    guard.listens(app, settings, keyed=True)
+    authentication.listens(app, settings, keyed=True)
     assert client.get("/nothing").status_code == 401
     app.extensions["storemon"].database.close()
     settings.database.unlink()

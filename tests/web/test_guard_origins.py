@@ -12,11 +12,11 @@ from guard_helpers import HEADERS, bearer
 
 from storemon_flask.database import access_keys
 from storemon_flask.settings import Settings
-from storemon_flask.web import guard
+from storemon_flask.web import authentication
 
 
 def hosts(settings: Settings, keyed: bool, **changed: str) -> list[str] | None:
-    return guard.trusted_hosts(replace(settings, **changed), keyed)
+    return authentication.trusted_hosts(replace(settings, **changed), keyed)
 
 
 def test_which_names_a_server_answers_to(settings: Settings) -> None:
@@ -70,12 +70,12 @@ def test_a_foreign_host_is_a_400_that_names_it_and_the_setting(client: FlaskClie
 
 
 def test_trusted_names_may_be_many_and_may_be_a_domain(app: Flask, client: FlaskClient, settings: Settings) -> None:
-    guard.listens(app, replace(settings, trusted_hosts="a.example,.b.example,[fd00::5]"), keyed=False)
+    authentication.listens(app, replace(settings, trusted_hosts="a.example,.b.example,[fd00::5]"), keyed=False)
     for host in ("a.example", "b.example", "x.B.example:8080", "[FD00::5]:1"):
         assert client.get("/openapi.json", headers={"Host": host}).status_code == 200, host
     for host in ("localhost", "x.a.example", "xb.example", "[fd00::6]"):
         assert client.get("/openapi.json", headers={"Host": host}).status_code == 400, host
-    guard.listens(app, replace(settings, trusted_hosts="*"), keyed=False)
+    authentication.listens(app, replace(settings, trusted_hosts="*"), keyed=False)
     assert client.get("/openapi.json", headers={"Host": "anything.at.all"}).status_code == 200
     # Any name is not no name.
     assert client.get("/openapi.json", headers={"Host": "not a name"}).status_code == 400
