@@ -14,7 +14,7 @@ TABLES = {
 }  # fmt: skip
 
 
-STEPS = [step.__name__ for step in schema.STEPS]
+MIGRATIONS = [migration.__name__ for migration in schema.MIGRATIONS]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import checks, copies, files, migrations, prune, pruning, schema_check, stores
+from storemon_flask.database import checks, copies, files, prune, pruning, schema, stores
 from storemon_flask.database.db import sentences
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load_notes
@@ -63,12 +63,7 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
     path = settings.database
     files.refuse_second_name(path)
     with sentences(path), copies.looking(path, additions=True) as connection:
-        checked.notes += [f"{path} {sentence}" for sentence in schema_check.additions(connection)]
-        due = migrations.pending(connection)
-        if due:
-            checked.notes.append(
-                f"the schema is older than this program ({due[0]} is due); it is brought up to date when used"
-            )
+        checked.notes += [f"{path} {sentence}" for sentence in schema.additions(connection)]
         for name, share, look in _parts(connection):
             part = Part(name)
             checked.parts.append(part)
@@ -80,8 +75,8 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
                 part.problem(getattr(error, "message", None) or f"{path}: {error}")
             progress(name, share)
     _reports(settings, checked)
-    if not checked.problems and not due:
-        # Of data that are damaged, or of an older schema, there is nothing to be said beyond that.
+    if not checked.problems:
+        # Of data that are damaged there is nothing to be said beyond that.
         with sentences(path), copies.looking(path, additions=True) as connection:
             checked.notes += _pruned(connection)
             latest_us = settings.rules.latest_us(time.time_ns() // 1000)
@@ -97,7 +92,7 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
 
 
 def _readable_by_others(database: Path) -> list[str]:
-    """Say when other users of the machine can read the database: of an older version, or copied by hand."""
+    """Say when other users of the machine can read the database: copied by hand, for one."""
     mode = database.stat().st_mode
     if os.name != "posix" or not mode & stat.S_IROTH or not database.parent.stat().st_mode & stat.S_IXOTH:
         return []

@@ -55,8 +55,7 @@ def polls(connection: sqlite3.Connection, problem: Said, seen: Callable[[int], N
     Returns (weeks, polls). `seen` is told of weeks as they are done.
     """
     number_of = {
-        int(number): place
-        for place, (number,) in enumerate(connection.execute(f"SELECT number FROM {_stores(connection)}"))
+        int(number): place for place, (number,) in enumerate(connection.execute("SELECT number FROM store_record"))
     }
     first, last = np.full(len(number_of), _NEVER), np.full(len(number_of), -1)
     weeks = count = 0
@@ -66,7 +65,7 @@ def polls(connection: sqlite3.Connection, problem: Said, seen: Callable[[int], N
         count += _instants(whole, number_of, first, last, problem)
         seen(len(rows))
     spans = connection.execute(
-        f"SELECT number, store_id, coalesce(first_poll_us, ?), coalesce(last_poll_us, -1) FROM {_stores(connection)}",
+        "SELECT number, store_id, coalesce(first_poll_us, ?), coalesce(last_poll_us, -1) FROM store_record",
         [int(_NEVER)],
     )
     for number, store_id, said_first, said_last in spans:
@@ -77,14 +76,6 @@ def polls(connection: sqlite3.Connection, problem: Said, seen: Callable[[int], N
                 f"they reach from {_text(first[place])} to {_text(last[place])}"
             )
     return weeks, count
-
-
-def _stores(connection: sqlite3.Connection) -> str:
-    """The name of the table of stores, which older schemas call `store`: a check migrates nothing."""
-    renamed = connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store_record'"
-    ).fetchone()
-    return "store_record" if renamed else "store"
 
 
 def values(connection: sqlite3.Connection, problem: Said) -> int:
@@ -195,9 +186,7 @@ def hours(connection: sqlite3.Connection, problem: Said) -> int:
 
 
 def special_hours(connection: sqlite3.Connection, problem: Said) -> int:
-    """No date of a store is both closed all day and not; how many rows. A database of an older schema has none."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'special_hours'").fetchone():
-        return 0
+    """No date of a store is both closed all day and not; how many rows."""
     for store, date in connection.execute(
         "SELECT store, date FROM special_hours GROUP BY store, date HAVING min(start_s) = -1 AND max(start_s) > -1"
     ):
@@ -208,7 +197,7 @@ def special_hours(connection: sqlite3.Connection, problem: Said) -> int:
 def zones(connection: sqlite3.Connection, known: frozenset[str], problem: Said) -> int:
     """Every zone is one of those known; how many stores have one."""
     for store_id, name in connection.execute(
-        f"SELECT store_id, timezone.name FROM timezone JOIN {_stores(connection)} ON number = store"
+        "SELECT store_id, timezone.name FROM timezone JOIN store_record ON number = store"
     ):
         if name not in known:
             problem(f"store {store_id!r} has the time zone {name!r}, which is not known here")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from storemon_flask.database import files, migrations, schema_check
+from storemon_flask.database import files, schema
 from storemon_flask.errors import DatabaseError
 
 # Told how many of how many pages are copied.
@@ -47,7 +47,7 @@ def quiet(done: int, pages: int) -> None:
 
 @contextmanager
 def looking(path: Path, additions: bool = False) -> Iterator[sqlite3.Connection]:
-    """A read-only connection in one transaction, of whatever schema the file has: nothing is migrated.
+    """A read-only connection in one transaction; nothing is migrated.
 
     `DatabaseError` when there is no file, it is no database of storemon's, of a newer one, has triggers or a changed
     schema, or takes much longer to read than its size explains. `additions`: tables, views and indexes that somebody
@@ -62,13 +62,13 @@ def looking(path: Path, additions: bool = False) -> Iterator[sqlite3.Connection]
             connection.execute(f"PRAGMA {pragma}")
         try:
             connection.execute("BEGIN")
-            migrations.pending(connection)
+            schema.pending(connection)
             if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
                 raise DatabaseError(f"{path} is empty; it is no database of storemon's")
             if additions:
-                schema_check.refuse_dangerous(connection)
+                schema.refuse_dangerous(connection)
             else:
-                schema_check.refuse_foreign(connection)
+                schema.refuse_foreign(connection)
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
                 raise
@@ -157,24 +157,6 @@ def backup(path: Path, target: Path, progress: PageProgress = quiet) -> Sums:
             copy(source, temporary, progress)
         verified(temporary, expected)
     return expected
-
-
-def before_step(path: Path, step: str) -> None:
-    """A verified copy beside the database, named for the step that is about to change it; `DatabaseError` when there
-    cannot be one.
-    """
-    kept = files.beside(path, f".before-{step}")
-    for temporary in kept.parent.glob(f".{kept.name}.*.tmp"):
-        # Of a process that was killed here: this one has the lock.
-        files.remove(temporary)
-    try:
-        backup(path, kept)
-    except (sqlite3.OperationalError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatabaseError(
-            f"{path} has an older schema, and the copy {kept} that is made before it is changed cannot be written: {reason}; "
-            "nothing was changed. Make room (or set STOREMON_DATABASE to a copy on a larger disk), then start again"
-        ) from error
 
 
 def _room_for(source: sqlite3.Connection, folder: Path) -> None:

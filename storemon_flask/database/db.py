@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
-from storemon_flask.database import copies, files, migrations, schema_check
+from storemon_flask.database import files, schema
 from storemon_flask.database.connections import Connections, Identity, Kind
 from storemon_flask.database.line import Line
 from storemon_flask.errors import DatabaseError, out_of_memory
@@ -124,13 +124,9 @@ class Database:
                 else:
                     self._create()
                 with self._connection("writer", "rwc") as connection:
-                    migrations.bring_up_to_date(connection, self._begin, self._keep_copy)
+                    schema.bring_up_to_date(connection, self._begin)
             self._known = self.identity()
             self._migrated = True
-
-    def _keep_copy(self, step: str) -> None:
-        """The database as it is before that step of the schema, in a file beside it."""
-        copies.before_step(self.path, step)
 
     def try_to_write(self) -> None:
         """Return when the database could be written now, or another is writing it; `DatabaseError` says why not.
@@ -211,8 +207,8 @@ class Database:
         """Look at the file before anything is written to it: another program's database must not change by a byte."""
         connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         try:
-            migrations.pending(connection)
-            schema_check.refuse_dangerous(connection)
+            schema.pending(connection)
+            schema.refuse_dangerous(connection)
         finally:
             connection.close()
 
@@ -255,8 +251,8 @@ class Database:
         return found.st_dev, found.st_ino
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
-        due = migrations.pending(connection)
-        schema_check.refuse_dangerous(connection)
+        due = schema.pending(connection)
+        schema.refuse_dangerous(connection)
         if due:
             self.prepare()
         self._known = self.identity()

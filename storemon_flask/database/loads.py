@@ -152,7 +152,7 @@ def newest(connection: sqlite3.Connection, before: int | None, limit: int) -> li
 
 
 def find(connection: sqlite3.Connection, load: int) -> LoadRow | None:
-    """The load of that number, with its first 1,000 files: earlier versions took more."""
+    """The load of that number, with its files."""
     row = connection.execute(_SUMMARIES.format(which="id = :load"), {"load": load, "limit": 1}).fetchone()
     return None if row is None else LoadRow(*_summary(row), files(connection, load, MOST_FILES))
 

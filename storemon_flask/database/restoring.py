@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask import zonedata
-from storemon_flask.database import checks, copies, files, migrations
+from storemon_flask.database import checks, copies, files, schema
 from storemon_flask.database.copies import PageProgress, Sums
 from storemon_flask.errors import DatabaseError
 
@@ -39,7 +39,7 @@ def staged(backup: Path, temporary: Path, progress: PageProgress) -> Sums:
         # Here, and not on the read-only connection above, SQLite looks at what the tables allow in their columns.
         for fault in copies.faults(made, 1):
             _refuse(backup, fault)
-        migrations.bring_up_to_date(made, _begin)
+        schema.bring_up_to_date(made, _begin)
         checks.polls(made, partial(_refuse, backup), lambda weeks: None)
         checks.hours(made, partial(_refuse, backup))
         checks.special_hours(made, partial(_refuse, backup))
@@ -102,7 +102,7 @@ def _alone(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _refuse_another_programs(present: sqlite3.Connection, path: Path) -> None:
-    if migrations.is_of_another_program(present):
+    if schema.is_of_another_program(present):
         raise DatabaseError(f"{path} is another program's database; set STOREMON_DATABASE to another path")
 
 
@@ -112,7 +112,7 @@ def _number_after(present: sqlite3.Connection, temporary: Path) -> None:
         try:
             version, schedule = present.execute("SELECT version, schedule FROM data_version").fetchone()
         except (sqlite3.DatabaseError, TypeError):
-            # A damaged one, or one of the first schema: far enough from any number it can have had.
+            # A damaged one, or one from before the first release: far enough from any number it can have had.
             version = schedule = 1 << 40
         made.execute(
             "UPDATE data_version SET version = max(version, ?) + 1, schedule = max(schedule, ?) + 1",

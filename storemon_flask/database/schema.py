@@ -1,46 +1,70 @@
-"""The schema, step by step. A step is never changed once it has been released: a new one is added below it."""
+"""The schema, its migrations (the first release is migration 1), and the comparison of a file's schema with it."""
 
-from collections.abc import Callable
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import cache
 from typing import TYPE_CHECKING, Final
+
+from storemon_flask.errors import DatabaseError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
 _TABLES: Final = """
-CREATE TABLE store (
+-- The view `store` shows these rows in readable units.
+CREATE TABLE store_record (
     number INTEGER PRIMARY KEY,
     store_id TEXT NOT NULL UNIQUE,
     first_poll_us INTEGER,
-    last_poll_us INTEGER
+    last_poll_us INTEGER,
+    name TEXT NOT NULL DEFAULT '',
+    group_name TEXT NOT NULL DEFAULT ''
 ) STRICT;
 
 -- Polls in packed weeks: one row per week and store, `polls` an array of big-endian 64-bit integers, ascending,
--- each instant_us * 2 + (1 when active). Weeks count from 1970-01-01 UTC. The view `poll` unpacks them.
+-- each timestamp_us * 2 + (1 when active). Weeks count from 1970-01-01 UTC. The view `poll` unpacks them.
 CREATE TABLE poll_week (
     week INTEGER NOT NULL,
-    store INTEGER NOT NULL REFERENCES store (number),
+    store INTEGER NOT NULL REFERENCES store_record (number),
     polls BLOB NOT NULL,
     PRIMARY KEY (week, store)
 ) STRICT, WITHOUT ROWID;
 
--- Weekly hours as written, seconds after local midnight; day 0 is Monday.
+-- Weekly hours, seconds after local midnight; day 0 is Monday. They hold from a local date, in days since 1970-01-01,
+-- until the store's next version; -1000000: no date.
 CREATE TABLE hours (
-    store INTEGER NOT NULL REFERENCES store (number),
+    store INTEGER NOT NULL REFERENCES store_record (number),
+    valid_from INTEGER NOT NULL,
     day INTEGER NOT NULL CHECK (day BETWEEN 0 AND 6),
     start_s INTEGER NOT NULL CHECK (start_s BETWEEN 0 AND 86399),
     end_s INTEGER NOT NULL CHECK (end_s BETWEEN 0 AND 86400),
-    PRIMARY KEY (store, day, start_s, end_s)
+    PRIMARY KEY (store, valid_from, day, start_s, end_s)
+) STRICT, WITHOUT ROWID;
+
+-- What replaces the weekly hours on one local date; -1 and -1: closed all day.
+CREATE TABLE special_hours (
+    store INTEGER NOT NULL REFERENCES store_record (number),
+    date INTEGER NOT NULL,
+    start_s INTEGER NOT NULL CHECK (start_s BETWEEN -1 AND 86399),
+    end_s INTEGER NOT NULL CHECK (end_s BETWEEN -1 AND 86400),
+    PRIMARY KEY (store, date, start_s, end_s),
+    CHECK ((start_s = -1) = (end_s = -1))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE timezone (
-    store INTEGER PRIMARY KEY REFERENCES store (number),
-    name TEXT NOT NULL
-) STRICT;
+    store INTEGER NOT NULL REFERENCES store_record (number),
+    valid_from INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (store, valid_from)
+) STRICT, WITHOUT ROWID;
 
--- One row per load-data or push, one per file of it.
+-- One row per load-data or push, one per file of it. `notes` are of the load as a whole; those of a file are its own.
 CREATE TABLE load (
     id INTEGER PRIMARY KEY,
-    started_us INTEGER NOT NULL
+    started_us INTEGER NOT NULL,
+    notes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(notes))
 ) STRICT;
 
 CREATE TABLE load_file (
@@ -64,6 +88,9 @@ CREATE TABLE load_file (
 
 CREATE INDEX load_file_load ON load_file (load);
 
+-- When something of each feed was last loaded.
+CREATE INDEX load_file_newest ON load_file (feed, loaded_us) WHERE error = '';
+
 CREATE TABLE reject (
     load_file INTEGER NOT NULL REFERENCES load_file (id),
     line INTEGER NOT NULL,
@@ -72,6 +99,18 @@ CREATE TABLE reject (
 ) STRICT;
 
 CREATE INDEX reject_load_file ON reject (load_file);
+
+-- What reports were asked (shape, stores) and what came of them (method, altered_ids), where that is long: each text
+-- once, however many reports have it. What every list reads stands before what may be long.
+CREATE TABLE report_text (
+    number INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,
+    byte_count INTEGER NOT NULL,
+    store_count INTEGER,
+    first_stores TEXT,
+    small TEXT,
+    large TEXT
+) STRICT;
 
 CREATE TABLE report (
     id TEXT PRIMARY KEY,
@@ -88,38 +127,57 @@ CREATE TABLE report (
     row_count INTEGER,
     byte_count INTEGER,
     sha256 TEXT,
-    altered_ids TEXT CHECK (altered_ids IS NULL OR json_valid(altered_ids))
+    altered_ids TEXT CHECK (altered_ids IS NULL OR json_valid(altered_ids)),
+    shape TEXT CHECK (shape IS NULL OR json_valid(shape)),
+    method TEXT CHECK (method IS NULL OR json_valid(method)),
+    -- The report whose computation and file this one shares; NULL for one that was the first to ask. The file bears the
+    -- first one's id, also when that one is deleted.
+    shares TEXT REFERENCES report (id),
+    -- What was asked, as a hash, and the version of the data it was asked of: equal ones may share.
+    question TEXT,
+    data_version INTEGER,
+    -- What went wrong at the last try that failed, and when the next one is due.
+    last_error TEXT,
+    next_try_us INTEGER,
+    -- How often the server died while it computed this.
+    died INTEGER NOT NULL DEFAULT 0,
+    -- Of a deleted one: when, and why it is gone.
+    deleted_us INTEGER,
+    gone TEXT CHECK (gone IN ('asked', 'old', 'lost', 'room')),
+    -- The same for reports that were asked for alike, whatever the newest poll was then.
+    request_digest TEXT,
+    -- Where these are given, the columns that they stand for are NULL (but for whether an as-of was asked for, in
+    -- `shape`).
+    asked_text INTEGER REFERENCES report_text (number),
+    outcome_text INTEGER REFERENCES report_text (number)
 ) STRICT;
 
 CREATE INDEX report_state ON report (state);
 
--- Counts up with every change of the feeds: equal numbers mean equal data.
+CREATE INDEX report_shares ON report (shares) WHERE shares IS NOT NULL;
+
+CREATE INDEX report_question ON report (question, data_version) WHERE state IN ('pending', 'running');
+
+CREATE INDEX report_newest ON report (requested_us, id) WHERE state <> 'deleted';
+
+CREATE INDEX report_request ON report (request_digest, finished_us) WHERE request_digest IS NOT NULL;
+
+CREATE INDEX report_asked ON report (asked_text) WHERE asked_text IS NOT NULL;
+
+CREATE INDEX report_outcome ON report (outcome_text) WHERE outcome_text IS NOT NULL;
+
+-- `version` counts up with every change of the feeds, `schedule` with those of stores, hours and zones: equal numbers
+-- mean equal data. Polls before `complete_from_us` were pruned: nothing is known of that time. NULL: none were pruned.
 CREATE TABLE data_version (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    version INTEGER NOT NULL
+    version INTEGER NOT NULL,
+    schedule INTEGER NOT NULL DEFAULT 0,
+    complete_from_us INTEGER
 ) STRICT;
 
-INSERT INTO data_version VALUES (1, 0);
-"""
+INSERT INTO data_version (id, version) VALUES (1, 0);
 
-
-def m001_first_schema(db: "Database") -> None:
-    """Feeds, loads with rejects, reports."""
-    for statement in _statements(_TABLES):
-        db.execute(statement)
-
-
-def m002_schedule_version(db: "Database") -> None:
-    """A second version number, of stores, hours and zones alone: polls come every hour, those hardly ever change."""
-    db.execute("ALTER TABLE data_version ADD COLUMN schedule INTEGER NOT NULL DEFAULT 0")
-
-
-_NAMES_AND_KEYS = """
-ALTER TABLE store ADD COLUMN name TEXT NOT NULL DEFAULT '';
-
-ALTER TABLE store ADD COLUMN group_name TEXT NOT NULL DEFAULT '';
-
--- Keys for the HTTP interface: what is kept cannot be turned back into the key.
+-- Keys for the HTTP interface: what is stored cannot be turned back into the key.
 CREATE TABLE api_key (
     id INTEGER PRIMARY KEY,
     prefix TEXT NOT NULL UNIQUE,
@@ -138,184 +196,13 @@ CREATE TABLE secret (
 """
 
 
-def m003_names_and_keys(db: "Database") -> None:
-    """A store's name and group; keys for the HTTP interface."""
-    for statement in _statements(_NAMES_AND_KEYS):
-        db.execute(statement)
-
-
-def m004_shapes_of_reports(db: "Database") -> None:
-    """What a report of another shape was asked, as it was asked; and by what method a finished one was made."""
-    for column in ("shape", "method"):
-        db.execute(f"ALTER TABLE report ADD COLUMN {column} TEXT CHECK ({column} IS NULL OR json_valid({column}))")
-
-
-def m004a_one_table_of_reports(db: "Database") -> None:
-    """The table of reports as it was meant: two states of this program made others under the same steps' names.
-
-    The first refused reports of all stores (`json_valid(NULL)` is 0 for some SQLites), the other had no column
-    `method`.
-    """
-    (made,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'report'").fetchone()
-    columns = [name for _, name, *_ in db.execute("PRAGMA table_info(report)")]
-    if "method" in columns and "stores IS NULL" in made:
-        return
-    db.execute("ALTER TABLE report RENAME TO report_before")
-    db.execute("DROP INDEX report_state")
-    for statement in _statements(_TABLES):
-        if "CREATE TABLE report (" in statement or "INDEX report_state" in statement:
-            db.execute(statement)
-    m004_shapes_of_reports(db)
-    kept = ", ".join(columns)
-    db.execute(f"INSERT INTO report ({kept}) SELECT {kept} FROM report_before ORDER BY rowid")
-    db.execute("DROP TABLE report_before")
-
-
-_DATED_HOURS: Final = """
--- Weekly hours hold from a local date, in days since 1970-01-01, until the store's next version; -1000000: no date.
-CREATE TABLE dated_hours (
-    store INTEGER NOT NULL REFERENCES store (number),
-    valid_from INTEGER NOT NULL,
-    day INTEGER NOT NULL CHECK (day BETWEEN 0 AND 6),
-    start_s INTEGER NOT NULL CHECK (start_s BETWEEN 0 AND 86399),
-    end_s INTEGER NOT NULL CHECK (end_s BETWEEN 0 AND 86400),
-    PRIMARY KEY (store, valid_from, day, start_s, end_s)
-) STRICT, WITHOUT ROWID;
-
-INSERT INTO dated_hours SELECT store, -1000000, day, start_s, end_s FROM hours;
-
-DROP TABLE hours;
-
-ALTER TABLE dated_hours RENAME TO hours;
-
-CREATE TABLE dated_timezone (
-    store INTEGER NOT NULL REFERENCES store (number),
-    valid_from INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    PRIMARY KEY (store, valid_from)
-) STRICT, WITHOUT ROWID;
-
-INSERT INTO dated_timezone SELECT store, -1000000, name FROM timezone;
-
-DROP TABLE timezone;
-
-ALTER TABLE dated_timezone RENAME TO timezone;
-
--- What replaces the weekly hours on one local date; -1 and -1: closed all day.
-CREATE TABLE special_hours (
-    store INTEGER NOT NULL REFERENCES store (number),
-    date INTEGER NOT NULL,
-    start_s INTEGER NOT NULL CHECK (start_s BETWEEN -1 AND 86399),
-    end_s INTEGER NOT NULL CHECK (end_s BETWEEN -1 AND 86400),
-    PRIMARY KEY (store, date, start_s, end_s),
-    CHECK ((start_s = -1) = (end_s = -1))
-) STRICT, WITHOUT ROWID;
-"""
-
-
-def m005_dated_hours(db: "Database") -> None:
-    """Hours and zones from a date on; special hours."""
-    for statement in _statements(_DATED_HOURS):
-        db.execute(statement)
-
-
-_LIFE_OF_REPORTS = """
--- The report whose computation and file this one shares; NULL for one that was the first to ask. The file bears the first
--- one's id, also when that one is deleted.
-ALTER TABLE report ADD COLUMN shares TEXT REFERENCES report (id);
-
--- What was asked, as a hash, and the version of the data it was asked of: equal ones may share.
-ALTER TABLE report ADD COLUMN question TEXT;
-
-ALTER TABLE report ADD COLUMN data_version INTEGER;
-
--- What went wrong at the last try that failed, and when the next one is due.
-ALTER TABLE report ADD COLUMN last_error TEXT;
-
-ALTER TABLE report ADD COLUMN next_try_us INTEGER;
-
--- How often the server died while it computed this.
-ALTER TABLE report ADD COLUMN died INTEGER NOT NULL DEFAULT 0;
-
--- Of a deleted one: when, and why it is gone.
-ALTER TABLE report ADD COLUMN deleted_us INTEGER;
-
-ALTER TABLE report ADD COLUMN gone TEXT CHECK (gone IN ('asked', 'old', 'lost'));
-
-UPDATE report SET died = attempts - 1 WHERE state = 'running' AND attempts > 1;
-
-CREATE INDEX report_shares ON report (shares) WHERE shares IS NOT NULL;
-
-CREATE INDEX report_question ON report (question, data_version) WHERE state IN ('pending', 'running');
-
-CREATE INDEX report_newest ON report (requested_us, id) WHERE state <> 'deleted';
-"""
-
-
-def m006_life_of_reports(db: "Database") -> None:
-    """Tries, shared computations and tombstones of reports."""
-    for statement in _statements(_LIFE_OF_REPORTS):
-        db.execute(statement)
-
-
-_COMPLETENESS_AND_NOTES = """
--- The view `store` shows these rows in readable units.
-ALTER TABLE store RENAME TO store_record;
-
--- What a load as a whole had to say (about feeds that do not meet, a newest poll that jumped); those of a file are its own.
-ALTER TABLE load ADD COLUMN notes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(notes));
-
--- Polls before this instant were pruned: nothing is known of the time before it. NULL: none ever were.
-ALTER TABLE data_version ADD COLUMN complete_from_us INTEGER;
-
--- The same for reports that were asked for alike, whatever the newest poll was then. NULL: of before this was remembered.
-ALTER TABLE report ADD COLUMN request_digest TEXT;
-
--- What reports were asked (shape, stores) and what came of them (method, altered_ids), where that is long: each text once, however
--- many reports have it. What every list reads stands before what may be long.
-CREATE TABLE report_text (
-    number INTEGER PRIMARY KEY,
-    digest TEXT NOT NULL UNIQUE,
-    byte_count INTEGER NOT NULL,
-    store_count INTEGER,
-    first_stores TEXT,
-    small TEXT,
-    large TEXT
-) STRICT;
-
--- Where these are given, the columns that they stand for are NULL (but for whether an as-of was asked for, in `shape`).
-ALTER TABLE report ADD COLUMN asked_text INTEGER REFERENCES report_text (number);
-
-ALTER TABLE report ADD COLUMN outcome_text INTEGER REFERENCES report_text (number);
-
-CREATE INDEX report_asked ON report (asked_text) WHERE asked_text IS NOT NULL;
-
-CREATE INDEX report_outcome ON report (outcome_text) WHERE outcome_text IS NOT NULL;
-
--- Why a deleted report is gone has one more reason: `room`.
-ALTER TABLE report RENAME COLUMN gone TO gone_before;
-
-ALTER TABLE report ADD COLUMN gone TEXT CHECK (gone IN ('asked', 'old', 'lost', 'room'));
-
-UPDATE report SET gone = gone_before;
-
-ALTER TABLE report DROP COLUMN gone_before;
-
--- When something of each feed was last loaded.
-CREATE INDEX load_file_newest ON load_file (feed, loaded_us) WHERE error = '';
-
-CREATE INDEX report_request ON report (request_digest, finished_us) WHERE request_digest IS NOT NULL;
-"""
-
-
 def _zeros(count: str) -> str:
     # SQLite has no series of integers in every build: the keys of a list of zeros are one.
     return f"json_each('[0' || replace(hex(zeroblob({count} - 1)), '00', ',0') || ']')"
 
 
 def _poll_view() -> str:
-    """The SQL of the view `poll`, which unpacks the weeks with functions of SQLite 3.37, so that every shell can read
-    it.
+    """Return the SQL of the view `poll`, which unpacks the weeks with functions of SQLite 3.37: any shell can read it.
 
     Days come first, so that a condition on `day` limits the weeks that are read, and a poll is matched with its day as
     hexadecimal text, so that only polls of that day are decoded. SQLite has no function from hexadecimal to integer
@@ -385,7 +272,7 @@ def _timestamp(us: str) -> str:
 
 
 def _readable_views() -> tuple[str, ...]:
-    """Stores, hours and zones in units that people read, under the same rules as the view `poll`."""
+    """Return the views of stores, hours and zones in units that people read, under the rules of the view `poll`."""
     return (
         f"""
         CREATE VIEW store AS
@@ -416,29 +303,163 @@ def _readable_views() -> tuple[str, ...]:
     )
 
 
-def m007_completeness_and_notes(db: "Database") -> None:
-    """How far back the polls are complete; what a load had to say; which reports were asked for alike; views for
-    analysts.
-    """
-    db.execute("DROP VIEW IF EXISTS poll")
-    for statement in _statements(_COMPLETENESS_AND_NOTES):
-        db.execute(statement)
+def m001_first_release(db: "Database") -> None:
+    """The schema of the first release."""
+    # `executescript` would commit the transaction that the migration runs in.
+    for statement in _TABLES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
     for view in (_poll_view(), *_readable_views()):
         db.execute(view)
 
 
-def _statements(script: str) -> list[str]:
-    # `executescript` would commit the transaction the migration runs in.
-    return [part for part in (piece.strip() for piece in script.split(";\n")) if part]
-
-
-STEPS: Final[tuple[Callable[["Database"], None], ...]] = (
-    m001_first_schema,
-    m002_schedule_version,
-    m003_names_and_keys,
-    m004_shapes_of_reports,
-    m004a_one_table_of_reports,
-    m005_dated_hours,
-    m006_life_of_reports,
-    m007_completeness_and_notes,
+# A released migration is never changed: a new one is added below it.
+MIGRATIONS: Final[tuple[Callable[["Database"], None], ...]] = (m001_first_release,)
+_MIGRATION_SET: Final = "storemon"
+_MIGRATIONS_TABLE: Final = "_sqlite_migrations"
+# As sqlite-utils makes it.
+_MIGRATIONS_SQL: Final = (
+    f"CREATE TABLE {_MIGRATIONS_TABLE} (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT, applied_at TEXT)",
+    f"CREATE UNIQUE INDEX idx_{_MIGRATIONS_TABLE}_migration_set_name ON {_MIGRATIONS_TABLE} (migration_set, name)",
 )
+# Made by SQLite itself, for AUTOINCREMENT and ANALYZE.
+_OF_SQLITE: Final = frozenset({"sqlite_sequence", "sqlite_stat1", "sqlite_stat4"})
+
+# Type, name, name of the table it belongs to, and SQL without what SQLite's versions write differently.
+_Entry = tuple[str, str, str, str]
+
+
+def pending(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of the migrations still to be applied, oldest first.
+
+    `DatabaseError` for a file of another program, of a newer storemon, or of one before the first release.
+    """
+    names = [migration.__name__ for migration in MIGRATIONS]
+    applied = _applied(connection)
+    if applied is None:
+        return names
+    if not applied:
+        raise DatabaseError(f"{_path(connection)} is another program's database; set STOREMON_DATABASE to another path")
+    if names[0] not in applied:
+        raise DatabaseError(
+            f"{_path(connection)} was made by a storemon from before the first release, and this one does not read it; "
+            "to carry it over, run `storemon export FOLDER` with the old version, move the file away, and run "
+            "`storemon load-data FOLDER` with this one"
+        )
+    unknown = sorted(applied - set(names))
+    if unknown:
+        raise DatabaseError(
+            f"{_path(connection)} was made by a newer storemon (it has {unknown[-1]}); "
+            "install that version, or set STOREMON_DATABASE to another path"
+        )
+    return [name for name in names if name not in applied]
+
+
+def is_of_another_program(connection: sqlite3.Connection) -> bool:
+    """Return whether the file has tables, and no migration of storemon made them."""
+    return _applied(connection) == set()
+
+
+def bring_up_to_date(connection: sqlite3.Connection, begin: Callable[[sqlite3.Connection], None]) -> None:
+    """Apply all pending migrations or none: one that fails leaves the schema as it was. `begin` takes the write lock."""
+    if not pending(connection):
+        return
+    # Imported only here: it takes longer than most commands.
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+    migrations = Migrations(_MIGRATION_SET)
+    for migration in MIGRATIONS:
+        migrations()(migration)
+    # The lock first: two processes may both have found the same migrations pending. The second then finds none.
+    begin(connection)
+    try:
+        if pending(connection):
+            migrations.apply(Database(connection, execute_plugins=False))
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def refuse_foreign(connection: sqlite3.Connection) -> None:
+    """Raise `DatabaseError` when the schema has anything that this program does not make: for files from elsewhere."""
+    for sentence in (*_dangers(connection), *additions(connection)):
+        raise DatabaseError(f"{_path(connection)} {sentence}")
+
+
+def refuse_dangerous(connection: sqlite3.Connection) -> None:
+    """Raise `DatabaseError` for a trigger or a changed table, view or index of storemon's: for the database in use."""
+    for sentence in _dangers(connection):
+        raise DatabaseError(f"{_path(connection)} {sentence}")
+
+
+def additions(connection: sqlite3.Connection) -> list[str]:
+    """Return sentences about tables, views and indexes that somebody added and this program never reads."""
+    expected = _expected(frozenset(_applied(connection) or ()))
+    return [
+        f'has the {kind} {name!r}, which is not storemon\'s; take it out (`DROP {kind.upper()} "{name}"`)'
+        for kind, name, _, _ in _entries(connection)
+        if kind != "trigger" and name not in expected and name not in _OF_SQLITE
+    ]
+
+
+def _dangers(connection: sqlite3.Connection) -> Iterator[str]:
+    expected = _expected(frozenset(_applied(connection) or ()))
+    present = set()
+    for entry in _entries(connection):
+        kind, name, _, _ = entry
+        if kind == "trigger":
+            yield (
+                f"has the trigger {name!r}, which is not storemon's and could change what is stored; "
+                f'look at what it did, then take it out (`DROP TRIGGER "{name}"`), or use another backup'
+            )
+        elif name in present:
+            yield f"has {name!r} twice; use another backup"
+        elif name in expected and entry != expected[name]:
+            yield f"has the {kind} {name!r} in another form than storemon makes it; use another backup"
+        elif name.startswith("sqlite_") and name not in expected and (name not in _OF_SQLITE or kind != "table"):
+            yield f"has the {kind} {name!r}, which SQLite does not make here; use another backup"
+        present.add(name)
+    for name in sorted(set(expected) - present):
+        yield f"has no {expected[name][0]} {name!r}, which every database of storemon's has; use another backup"
+
+
+def _entries(connection: sqlite3.Connection) -> list[_Entry]:
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    return [(str(kind), str(name), str(table), _plain(sql)) for kind, name, table, sql in rows]
+
+
+def _plain(sql: object) -> str:
+    """Return the statement without quotes around names and with single spaces."""
+    if not isinstance(sql, str):
+        return ""
+    return re.sub(r"\s*([(),])\s*", r"\1", re.sub(r"\s+", " ", sql.replace('"', ""))).strip()
+
+
+def _applied(connection: sqlite3.Connection) -> set[str] | None:
+    """Return the migrations that made the file, none for another program's; None for a file without a table."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return None
+    if _MIGRATIONS_TABLE not in tables:
+        return set()
+    rows = connection.execute(f"SELECT name FROM {_MIGRATIONS_TABLE} WHERE migration_set = ?", [_MIGRATION_SET])
+    return {name for (name,) in rows}
+
+
+@cache
+def _expected(applied: frozenset[str]) -> dict[str, _Entry]:
+    """Return what those migrations make, by name."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for migration in MIGRATIONS:
+            if migration.__name__ in applied:
+                # Migrations only execute statements: sqlite_utils, which is slow to import, is not needed for that.
+                migration(connection)  # type: ignore[arg-type]
+        for statement in _MIGRATIONS_SQL if applied else ():
+            connection.execute(statement)
+        return {entry[1]: entry for entry in _entries(connection)}
+
+
+def _path(connection: sqlite3.Connection) -> str:
+    return next((file for _, name, file in connection.execute("PRAGMA database_list") if name == "main"), "")

@@ -79,7 +79,9 @@ def test_a_file_that_is_no_backup_is_replaced_only_by_force(
         if kind == "damaged backup":
             target.write_bytes(target.read_bytes()[:20_000])
         else:
-            sql(target, "UPDATE _sqlite_migrations SET name = 'm999_of_the_future' WHERE name LIKE 'm007%'")
+            sql(
+                target, "INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('storemon', 'm999_of_the_future')"
+            )
     before = target.read_bytes()
     done = storemon(settings.home, "backup", str(target))
     assert (done.returncode, done.stdout) == (1, "")

@@ -11,16 +11,23 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from kill_points import killed_at
 
-from database.test_migrations import OLD, full
 from storemon_flask import settings as settings_
 from storemon_flask.database import export
 from storemon_flask.database.db import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load, values
+from storemon_flask.reports import report
+from storemon_flask.reports.report import Asked
 from storemon_flask.settings import Settings
 
+FEEDS = Path(__file__).parent / "export_feeds"
 FILES = ["menu_hours.csv", "polls.csv", "special_hours.csv", "stores.csv", "timezones.csv"]
 NOW_US = 1_800_000_000_000_000
+
+
+def full(database: Database, settings: Settings) -> str:
+    question = report.ask(database, Asked(columns="full"), settings.default_timezone, settings.max_report_rows)
+    return report.compute(database, question, settings.rules, settings.default_timezone).csv
 
 
 def loaded(database: Database, *paths: Path) -> Database:
@@ -29,7 +36,7 @@ def loaded(database: Database, *paths: Path) -> Database:
 
 
 def test_the_files_of_an_export_are_feeds_and_give_the_same_report(tmp_path: Path, settings: Settings) -> None:
-    first = loaded(Database(settings.database), OLD / "feeds")
+    first = loaded(Database(settings.database), FEEDS)
     first.close()
     done = storemon(settings.home, "export", str(tmp_path / "out"))
     assert (done.returncode, done.stderr) == (0, "")

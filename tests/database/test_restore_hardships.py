@@ -33,6 +33,8 @@ def spoiled(backup: Path, how: str) -> None:
             backup,
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('storemon', 'm999_later', '')",
         )
+    elif how == "unreleased":
+        sql(backup, "UPDATE _sqlite_migrations SET name = 'm001_first_schema'")
     elif how == "empty":
         backup.write_bytes(b"")
     elif how == "cut":
@@ -50,6 +52,7 @@ def spoiled(backup: Path, how: str) -> None:
         ("no database", "is no backup: it is not an SQLite database\n"),
         ("another program's", "is another program's database"),
         ("newer", "was made by a newer storemon (it has m999_later)"),
+        ("unreleased", "was made by a storemon from before the first release, and this one does not read it; to carry"),
         ("empty", "is empty"),
         ("cut", "is damaged"),
         ("a zeroed page", "is damaged"),

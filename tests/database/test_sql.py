@@ -113,8 +113,8 @@ def test_poll_shows_what_was_packed(polls: dict[tuple[str, int], bool]) -> None:
     for (store, us), active in sorted(polls.items()):
         weeks.setdefault((us // (7 * DAY_US), store), []).append(2 * us + active)
     with closing(sqlite3.connect(":memory:")) as connection:
-        for step in schema.STEPS:
-            step(sqlite_utils.Database(connection))
+        for migration in schema.MIGRATIONS:
+            migration(sqlite_utils.Database(connection))
         connection.executemany(
             "INSERT INTO store_record (number, store_id) VALUES (?, ?)", [(ord(s), s) for s in "abc"]
         )
@@ -137,8 +137,8 @@ def test_poll_shows_what_was_packed(polls: dict[tuple[str, int], bool]) -> None:
 def test_a_condition_on_day_or_store_unpacks_no_other_weeks(tmp_path: Path) -> None:
     """Work is counted in SQLite's own steps: a day of a year must not cost a tenth of the year."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        for step in schema.STEPS:
-            step(sqlite_utils.Database(connection))
+        for migration in schema.MIGRATIONS:
+            migration(sqlite_utils.Database(connection))
         connection.executemany(
             "INSERT INTO store_record (number, store_id) VALUES (?, ?)", [(n, f"s{n}") for n in range(20)]
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import sql, storemon
-from storage_helpers import STEPS, TABLES, names
+from storage_helpers import MIGRATIONS, TABLES, names
 from storage_helpers import file as file
 from storage_helpers import opened as opened
 
@@ -37,7 +37,9 @@ def test_preparing_twice_changes_nothing(opened: Database, file: Path) -> None:
     again.prepare()
     again.close()
     assert sql(file, "SELECT * FROM sqlite_master") == before
-    assert sql(file, "SELECT migration_set, name FROM _sqlite_migrations") == [("storemon", name) for name in STEPS]
+    assert sql(file, "SELECT migration_set, name FROM _sqlite_migrations") == [
+        ("storemon", name) for name in MIGRATIONS
+    ]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +157,18 @@ def test_a_database_of_a_newer_storemon_is_refused_and_names_the_step(opened: Da
     sql(file, "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('storemon', 'm999_x', '2030')")
     sentence = refusal(file)
     assert sentence.startswith(f"{file} was made by a newer storemon (it has m999_x); ")
+
+
+def test_a_database_from_before_the_first_release_is_refused_with_the_way_over(opened: Database, file: Path) -> None:
+    opened.prepare()
+    sql(file, "UPDATE _sqlite_migrations SET name = 'm007_completeness_and_notes'")
+    before = file.read_bytes()
+    assert refusal(file) == (
+        f"{file} was made by a storemon from before the first release, and this one does not read it; to carry it over, "
+        "run `storemon export FOLDER` with the old version, move the file away, and run `storemon load-data FOLDER` "
+        "with this one"
+    )
+    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"store_id,timestamp_utc,status\n" * 100, b"SQLite format 3\x00", b"\x00" * 5000])

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from conftest import environment, sql
-from storage_helpers import STEPS, TABLES, names
+from storage_helpers import MIGRATIONS, TABLES, names
 from storage_helpers import file as file
 from storage_helpers import opened as opened
 
-from storemon_flask.database import migrations, schema
+from storemon_flask.database import schema
 from storemon_flask.database.db import Database
 from storemon_flask.settings import Settings
 
@@ -28,8 +28,7 @@ def m999_one_more_table(made: Any) -> None:
 
 
 def with_step(monkeypatch: pytest.MonkeyPatch, step: Any) -> None:
-    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, step))
-    monkeypatch.setattr(migrations, "_NAMES", (*migrations._NAMES, step.__name__))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
 
 
 def test_a_migration_that_fails_leaves_the_old_schema_and_data(
@@ -46,7 +45,7 @@ def test_a_migration_that_fails_leaves_the_old_schema_and_data(
         sql(settings.database, "SELECT * FROM sqlite_master"),
         sql(settings.database, "SELECT * FROM poll"),
     )
-    assert [name for (name,) in sql(settings.database, "SELECT name FROM _sqlite_migrations")] == STEPS
+    assert [name for (name,) in sql(settings.database, "SELECT name FROM _sqlite_migrations")] == MIGRATIONS
 
 
 def test_a_first_migration_that_fails_leaves_an_empty_file_that_works_later(
@@ -112,4 +111,4 @@ for line in sys.stdin:
     assert said == ["ready\n"] * 4 + ["done\n"] * 40
     for made in files:
         assert sql(made, "SELECT id FROM load") == [(1,), (2,), (3,), (4,)]
-        assert [name for (name,) in sql(made, "SELECT name FROM _sqlite_migrations")] == STEPS
+        assert [name for (name,) in sql(made, "SELECT name FROM _sqlite_migrations")] == MIGRATIONS

@@ -8,7 +8,6 @@ so that every poll tells which batch it is of while all batches share stores and
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,38 +160,8 @@ def read(database: Path) -> "closing[sqlite3.Connection]":
 def left_over(home: Path) -> list[str]:
     """Files in the home that nobody ought to have left once everything has ended in good order."""
     expected = {"storemon.db", "storemon.db.server-lock"}
-    beside = [path.name for path in (home / "instance").iterdir() if ".db.before-" not in path.name]
+    beside = [path.name for path in (home / "instance").iterdir()]
     odd = [name for name in beside if name not in expected]
     reports = home / "reports"
     odd += [path.name for path in reports.iterdir() if not path.name.startswith("report_")] if reports.exists() else []
     return sorted(odd)
-
-
-def make_old(database: Path, steps: Iterable[object], ledger: Ledger, batches: int) -> None:
-    """A database as an older version left it: only those steps of the schema, and so many batches in its packed weeks."""
-    from sqlite_utils import Database
-    from sqlite_utils.migrations import Migrations
-
-    done = Migrations("storemon")
-    for step in steps:
-        done()(step)
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("PRAGMA page_size = 16384")
-        connection.execute("PRAGMA journal_mode = WAL")
-        done.apply(Database(connection, execute_plugins=False))
-        numbers = [ledger.next() for _ in range(batches)]
-        ledger.acknowledged.update(numbers)
-        seconds = np.sort(np.concatenate([ledger.shape.instants_s(number) for number in numbers]))
-        weeks = seconds * 1_000_000 // WEEK_US
-        connection.execute("BEGIN IMMEDIATE")
-        for store in range(ledger.shape.stores):
-            span = (store + 1, f"s{store}", int(seconds[0]) * 1_000_000, int(seconds[-1]) * 1_000_000)
-            connection.execute(
-                "INSERT INTO store (number, store_id, first_poll_us, last_poll_us) VALUES (?, ?, ?, ?)", span
-            )
-            packed = seconds * 2_000_000 + active(seconds % HOUR_S, np.array(store), seconds)
-            for week in np.unique(weeks).tolist():
-                blob = packed[weeks == week].astype(">i8").tobytes()
-                connection.execute("INSERT INTO poll_week VALUES (?, ?, ?)", (week, store + 1, blob))
-        connection.execute("COMMIT")

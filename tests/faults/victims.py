@@ -3,7 +3,6 @@
 import http.client
 import json
 import random
-import shutil
 import threading
 import time
 from collections import Counter
@@ -18,11 +17,8 @@ from accounting import Ledger, Shape
 from forks import Forked, ForkServer
 from killing import being_written, kill
 
-from storemon_flask.database import schema
-
 AIM_S = 2.0
 CLIENTS = 3
-OLD_BATCHES = 20
 
 
 @dataclass
@@ -201,40 +197,6 @@ def whole_or_old(ground: Ground) -> None:
         file.unlink()
 
 
-def old_schema(ground: Ground) -> None:
-    """Nothing yet: every turn brings its own database."""
-
-
-def migrate(ground: Ground, turn: int) -> None:
-    """A database of an older schema, brought up to date by the first command that meets it."""
-    steps = 1 + turn % (len(schema.STEPS) - 1)
-    template = ground.home.parent / f"old{steps}"
-    file = template / "instance" / "storemon.db"
-    ground.ledger = Ledger(ground.ledger.shape)
-    if template.exists():
-        ground.ledger.acknowledged = {ground.ledger.next() for _ in range(OLD_BATCHES)}
-    else:
-        accounting.make_old(file, schema.STEPS[:steps], ground.ledger, OLD_BATCHES)
-    shutil.rmtree(ground.home, ignore_errors=True)
-    shutil.copytree(template, ground.home)
-    batch, feed = ground.feed()
-    done = ground.command(turn, "load-data", str(feed))
-    if done.returncode == 0:
-        ground.ledger.acknowledged.add(batch)
-    with accounting.read(ground.database) as connection:
-        made = [name for (name,) in connection.execute("SELECT name FROM _sqlite_migrations ORDER BY name")]
-    names = [step.__name__ for step in schema.STEPS]
-    assert made in (names[:steps], names), "a migration was made in part"
-    ground.seen["the old schema left"] += made != names
-    # What is kept of before the change is whole as soon as it has its name.
-    for kept in ground.database.parent.glob("storemon.db.before-*"):
-        with accounting.read(kept) as connection:
-            accounting.account(
-                connection, Ledger(ground.ledger.shape, set(range(OLD_BATCHES)), set(range(OLD_BATCHES)))
-            )
-        ground.seen["copies of before, whole"] += 1
-
-
 def weeks_of_polls(ground: Ground) -> None:
     """Half a year of polls."""
     ground.loaded(4)
@@ -270,7 +232,6 @@ VICTIMS = (
     Victim("push", "serve", 60, Shape(20, 5), nothing, push),
     Victim("report", "serve", 60, Shape(400, 300), some_polls, trigger, turns_a_home=15),
     Victim("report in a file", "report", 40, Shape(400, 300), some_polls, report_file, whole_or_old),
-    Victim("migration", "load-data", 40, Shape(100, 150), old_schema, migrate),
     Victim("prune", "prune", 40, Shape(100, 350, 12), weeks_of_polls, prune),
     Victim("backup", "backup", 40, Shape(300, 300), weeks_of_polls, backup, backup_is_whole),
 )

@@ -3,7 +3,6 @@ an old database.
 """
 
 import ctypes
-import gzip
 import os
 import re
 import shutil
@@ -15,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Server, environment, http, sql, storemon, wait_until
+from conftest import Server, environment, http, storemon, wait_until
 
-from storemon_flask.database import schema
 from storemon_flask.version import VERSION
 
 pytestmark = pytest.mark.slow
@@ -26,9 +24,6 @@ CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 # All that the file takes from the machine: libc, and the zlib with which it unpacks itself.
 LOADER = "ld-linux-x86-64.so.2"
 LIBC = ("libz.so.1", LOADER, "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
-OLD = ROOT / "tests" / "old_databases"
-TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
-STEPS = "SELECT name FROM _sqlite_migrations"
 LARGEST_MB = 38
 
 
@@ -272,30 +267,3 @@ def test_double_clicked_it_serves(single_file: Path, tmp_path: Path) -> None:
     finally:
         process.terminate()
         assert process.wait(30) == 0
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in OLD.glob("*.db.gz")))
-def test_it_copies_an_old_database_before_it_changes_it(single_file: Path, tmp_path: Path, name: str) -> None:
-    old = gzip.decompress((OLD / name).read_bytes())
-    homes = [tmp_path / "by the file", tmp_path / "by the package"]
-    for home in homes:
-        (home / "instance").mkdir(parents=True)
-        (home / "instance" / "storemon.db").write_bytes(old)
-    file = homes[0] / "instance" / "storemon.db"
-    made = {table for (table,) in sql(file, TABLES)}
-    polls = sql(file, "SELECT * FROM poll_week ORDER BY 1, 2")
-    done = run_file(single_file, homes[0], "report", "--columns", "full")
-    by_package = storemon(homes[1], "report", "--columns", "full")
-    assert (done.returncode, done.stdout, done.stderr) == (0, by_package.stdout, by_package.stderr)
-    assert len(done.stdout.splitlines()) == (11 if name >= "m003" else 10)
-    (kept,) = file.parent.glob("storemon.db.before-*")
-    had = {step for (step,) in sql(kept, STEPS)}
-    assert kept.name == "storemon.db.before-" + next(step.__name__ for step in schema.STEPS if step.__name__ not in had)
-    assert ({table for (table,) in sql(kept, TABLES)}, sql(kept, "SELECT * FROM poll_week ORDER BY 1, 2")) == (
-        made,
-        polls,
-    )
-    steps = sql(file, STEPS)
-    assert had < {step for (step,) in steps}
-    assert run_file(single_file, homes[0], "restore", str(kept), "--yes").returncode == 0
-    assert sql(file, STEPS) == steps
