@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import processes
 from storemon_flask import settings as settings_
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load as load_service
 from storemon_flask.reports import report as report_service
 

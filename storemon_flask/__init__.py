@@ -22,7 +22,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from prometheus_client import CollectorRegistry
 
     from storemon_flask import settings as settings_
-    from storemon_flask.database.db import Database
+    from storemon_flask.database.connections import Database
     from storemon_flask.reports import worker
     from storemon_flask.reports.alarm import Alarm
     from storemon_flask.reports.worker import Runner

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load as load_service
 from storemon_flask.feeds import polls
 from storemon_flask.feeds.blocks import BLOCK_BYTES, Block, BlockReader

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from job_helpers import Clock
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 

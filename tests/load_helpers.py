@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ingest_helpers import csv, put, query
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds.blocks import BlockReader
 
 

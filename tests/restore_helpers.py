@@ -7,7 +7,7 @@ from conftest import load_folder
 from database.test_backup import dump
 
 from storemon_flask.database import backup as copies
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 NOW_US = 1_730_000_000_000_000

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from job_helpers import Clock, Queue
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import sql
 from job_helpers import Queue
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 

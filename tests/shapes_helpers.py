@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from ingest_helpers import us
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 
 ROOT = Path(__file__).resolve().parent.parent

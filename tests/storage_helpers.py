@@ -7,7 +7,7 @@ import pytest
 from conftest import sql
 
 from storemon_flask.database import schema
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 
 TABLES = {
     "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "report_text", "data_version", "api_key", "secret",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.reports import report
 from storemon_flask.settings import load as load_settings

@@ -11,7 +11,7 @@ from brute_openings import openings  # the only part that is taken from there
 
 traces = pytest.importorskip("traces")
 
-from storemon_flask.database.db import Database  # noqa: E402
+from storemon_flask.database.connections import Database  # noqa: E402
 from storemon_flask.feeds import load  # noqa: E402
 from storemon_flask.reports import report  # noqa: E402
 from storemon_flask.settings import load as load_settings  # noqa: E402

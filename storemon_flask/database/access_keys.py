@@ -5,7 +5,7 @@ import secrets
 from typing import Final
 
 from storemon_flask.database import keys
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.keys import KeyRow as KeyRow
 from storemon_flask.errors import Forbidden, NotFound, Unauthorized, Unprocessable
 from storemon_flask.settings import Secret

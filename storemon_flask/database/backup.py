@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from storemon_flask.database import copies, files, restoring
+from storemon_flask.database.connections import explained_errors
 from storemon_flask.database.copies import PageProgress, quiet
 from storemon_flask.database.copies import Sums as Sums
-from storemon_flask.database.db import sentences
 from storemon_flask.errors import DatabaseError
 
 
@@ -44,7 +44,7 @@ def backup(database: Path, target: Path, progress: PageProgress = quiet, *, forc
         raise DatabaseError(f"{target} is no regular file; name a file")
     if not force:
         _check_replaceable(target)
-    with sentences(database), _written(target):
+    with explained_errors(database), _written(target):
         held = copies.backup(database, target.resolve(), progress)
     return Copied(held, target.stat().st_size)
 
@@ -66,7 +66,7 @@ def _check_replaceable(target: Path) -> None:
 
 def look(backup_file: Path) -> Sums:
     """What a backup holds, at a glance; `DatabaseError` when it is none, or one of a newer storemon."""
-    with sentences(backup_file, backup=True), copies.looking(backup_file) as connection:
+    with explained_errors(backup_file, backup=True), copies.looking(backup_file) as connection:
         return copies.sums(connection)
 
 
@@ -83,9 +83,9 @@ def restore(database: Path, backup_file: Path, now_us: int, progress: PageProgre
         temporary = files.beside(database.with_name(f".{database.name}"), ".restoring.tmp")
         files.remove(temporary)
         try:
-            with sentences(backup_file, backup=True):
+            with explained_errors(backup_file, backup=True):
                 sums = restoring.staged(backup_file, temporary, progress)
-            with sentences(database):
+            with explained_errors(database):
                 there = restoring.swap(database, temporary, kept, progress)
         finally:
             files.remove(temporary)

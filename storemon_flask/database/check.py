@@ -13,7 +13,7 @@ from typing import Final
 from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import checks, copies, files, prune, pruning, schema, stores
-from storemon_flask.database.db import sentences
+from storemon_flask.database.connections import explained_errors
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load_notes
 from storemon_flask.reports import retention
@@ -62,14 +62,14 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
     checked = Checked([], [])
     path = settings.database
     files.refuse_second_name(path)
-    with sentences(path), copies.looking(path, additions=True) as connection:
+    with explained_errors(path), copies.looking(path, additions=True) as connection:
         checked.notes += [f"{path} {sentence}" for sentence in schema.additions(connection)]
         for name, share, look in _parts(connection):
             part = Part(name)
             checked.parts.append(part)
             progress(name, 0)
             try:
-                with sentences(path):
+                with explained_errors(path):
                     part.amount = look(part, partial(progress, name))
             except (DatabaseError, sqlite3.DatabaseError) as error:
                 part.problem(getattr(error, "message", None) or f"{path}: {error}")
@@ -77,7 +77,7 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
     _reports(settings, checked)
     if not checked.problems:
         # Of data that are damaged there is nothing to be said beyond that.
-        with sentences(path), copies.looking(path, additions=True) as connection:
+        with explained_errors(path), copies.looking(path, additions=True) as connection:
             checked.notes += _pruned(connection)
             latest_us = settings.rules.latest_us(time.time_ns() // 1000)
             checked.notes += load_notes.present(connection, settings.default_timezone, latest_us)
@@ -164,7 +164,7 @@ def _reports(settings: Settings, checked: Checked) -> None:
     part = Part("reports and their files")
     checked.parts.append(part)
     try:
-        with sentences(settings.database):
+        with explained_errors(settings.database):
             found = retention.consistency(
                 partial(copies.looking, settings.database, additions=True), settings.reports_dir
             )

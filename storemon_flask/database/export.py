@@ -14,7 +14,7 @@ import numpy as np
 
 from storemon_flask import clock
 from storemon_flask.database import exporting, files
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds.headers import COLUMNS
 from storemon_flask.model import CLOSED, UNDATED

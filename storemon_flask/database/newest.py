@@ -5,7 +5,7 @@ import threading
 from weakref import WeakKeyDictionary
 
 from storemon_flask.database import polls, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.few_heard import minute_text
 from storemon_flask.database.polls import Newest as Newest
 from storemon_flask.database.stores import Ahead

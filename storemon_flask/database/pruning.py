@@ -10,7 +10,7 @@ import numpy as np
 
 from storemon_flask.database import polls as polls_storage
 from storemon_flask.database import stores
-from storemon_flask.database.db import BUSY_TIMEOUT_S, sentences
+from storemon_flask.database.connections import BUSY_TIMEOUT_S, explained_errors
 from storemon_flask.model import WEEK_US
 
 _PACKED: Final = np.dtype(">i8")
@@ -167,7 +167,7 @@ def vacuum(path: Path) -> None:
     """
     uri = f"{path.absolute().as_uri()}?mode=rw"
     with (
-        sentences(path),
+        explained_errors(path),
         closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)) as connection,
     ):
         connection.execute("VACUUM")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.database import temporary
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, DiskFull
 from storemon_flask.settings import Settings
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from storemon_flask.database import prune
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.newest import newest_poll
 from storemon_flask.database.prune import Pruned
 from storemon_flask.model import DAY_US

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from storemon_flask.database import opening_hours, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.stores import StoreRows
 from storemon_flask.model import DAY_US, Fleet, Hours, Ints, Polls, Rules, SpecialHours
 from storemon_flask.uptime import measures as calculation

@@ -5,7 +5,7 @@ import time
 
 from storemon_flask import zonedata
 from storemon_flask.database import access_keys
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.settings import Settings, unknown
 

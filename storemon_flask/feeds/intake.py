@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import IO, Any
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import BadRequest
 from storemon_flask.feeds import load, uploads
 from storemon_flask.feeds.load import LoadResult, Terms

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from storemon_flask.database import loads, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
 from storemon_flask.feeds import json_rows, load_feeds, memory, sources, tables, uploads, version_rows
 from storemon_flask.feeds import polls as poll_feed
@@ -190,7 +190,7 @@ class _Loading:
         self.on_file(summary)
 
     def _write(self, large: bool = False) -> AbstractContextManager[sqlite3.Connection]:
-        return self.database.write(aside=self.aside if large else None, check=self.terms.check)
+        return self.database.write(checkpoint_in=self.aside if large else None, check=self.terms.check)
 
     def _file(self, source: Source, summary: FileSummary, log: RejectLog) -> None:
         digest = Digest()

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import Final
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, QueueFull
 from storemon_flask.model import DAY_US, HOUR_US
 from storemon_flask.reports import retention

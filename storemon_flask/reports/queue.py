@@ -13,7 +13,7 @@ from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.database import files, report_texts, reports, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.report_row import LISTED_STORES as LISTED_STORES
 from storemon_flask.database.report_row import ReportRow as ReportRow
 from storemon_flask.errors import (
@@ -286,7 +286,7 @@ def advance(database: Database, job: str, progress: float) -> bool:
 
 def complete(database: Database, job: str, now_us: int, done: Finished) -> int:
     """The job's file is in its place: say so. Returns of how many reports; of none when they were deleted meanwhile."""
-    with database.write(last_word=True) as connection:
+    with database.write(even_stopping=True) as connection:
         return reports.complete(
             connection, job, now_us, done.rows, done.bytes, done.sha256, done.altered, done.method
         )  # fmt: skip
@@ -294,19 +294,19 @@ def complete(database: Database, job: str, now_us: int, done: Finished) -> int:
 
 def fail(database: Database, job: str, now_us: int, sentence: str) -> bool:
     """The job's reports will not come; why. False when nobody waits for them."""
-    with database.write(last_word=True) as connection:
+    with database.write(even_stopping=True) as connection:
         return reports.fail(connection, job, now_us, sentence)
 
 
 def put_off(database: Database, job: str, sentence: str, next_try_us: int) -> bool:
     """The job failed for now, and why; it is tried again at that instant. False when nobody waits for it."""
-    with database.write(last_word=True) as connection:
+    with database.write(even_stopping=True) as connection:
         return reports.put_off(connection, job, sentence, next_try_us)
 
 
 def put_back(database: Database, job: str) -> bool:
     """The job was stopped in good order and waits for the next server. False when nobody waits for it."""
-    with database.write(last_word=True) as connection:
+    with database.write(even_stopping=True) as connection:
         return reports.put_back(connection, job)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from storemon_flask import clock, zonedata
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import few_heard, files, schedule, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.few_heard import minute_text
 from storemon_flask.database.newest import newest_poll
 from storemon_flask.database.schedule import Schedule

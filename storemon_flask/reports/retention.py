@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.database import reports, tombstones
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.reports import queue, xlsx
 
 log = logging.getLogger("storemon.reports")

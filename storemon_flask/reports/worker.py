@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from storemon_flask import logs
 from storemon_flask.database import readiness
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import Busy, DatabaseError, StoremonError, out_of_memory
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import keeping, queue, retention, shapes

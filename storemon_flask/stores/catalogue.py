@@ -14,7 +14,7 @@ from pathlib import Path
 from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import loads, polls, prune, reports, stores
-from storemon_flask.database.db import Database as Database
+from storemon_flask.database.connections import Database as Database
 from storemon_flask.database.loads import LoadRow as LoadRow
 from storemon_flask.database.loads import LoadSummary as LoadSummary
 from storemon_flask.database.newest import future_polls, newest_poll

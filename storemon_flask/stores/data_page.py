@@ -5,7 +5,7 @@ from typing import Final
 
 from storemon_flask.database import feed_counts, schedule
 from storemon_flask.database import newest as newest_service
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.newest import Newest
 from storemon_flask.stores import catalogue
 

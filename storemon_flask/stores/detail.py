@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from storemon_flask.database import schedule, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Rules

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from storemon_flask.database import opening_hours, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.feeds import load, values
 from storemon_flask.feeds.load import LoadResult, Terms

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from storemon_flask import clock
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.database import few_heard
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.newest import Newest, future_polls, newest_poll
 from storemon_flask.model import DAY_US, Rules
 

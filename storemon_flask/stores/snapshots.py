@@ -14,8 +14,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from storemon_flask.database import stores
-from storemon_flask.database.connections import Identity
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database, Identity
 from storemon_flask.database.newest import Newest, newest_poll
 from storemon_flask.errors import Busy, OutOfMemory, lack_of_memory
 from storemon_flask.model import SECOND_US, Rules

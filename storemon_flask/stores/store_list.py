@@ -9,7 +9,7 @@ import numpy as np
 
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.database import opening_hours, schedule, store_facts, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.newest import future_polls_of_store
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import NotFound

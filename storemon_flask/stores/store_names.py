@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from storemon_flask.database import stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 
 
 def of(database: Database, ids: Sequence[str]) -> dict[str, tuple[str, str]]:

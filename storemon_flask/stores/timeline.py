@@ -10,7 +10,7 @@ import numpy as np
 
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import poll_reading, polls, schedule
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, WEEK_US, Bools, Polls, Rules
 from storemon_flask.reports import long_runs

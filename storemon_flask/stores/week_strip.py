@@ -8,7 +8,7 @@ from typing import Final, cast
 import numpy as np
 
 from storemon_flask.database import polls, schedule
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.schedule import Part, Schedule
 from storemon_flask.model import DAY_US, Rules
 from storemon_flask.stores.store_list import Snapshot

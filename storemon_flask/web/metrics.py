@@ -31,7 +31,7 @@ from prometheus_client.registry import Collector
 
 from storemon_flask import logs
 from storemon_flask.database import loads, polls, reports, stores, tombstones
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.newest import newest_poll
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds.headers import FEEDS

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
 from storemon_flask.database import polls
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import report as report_service
 from storemon_flask.reports.worker import Runner

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
 from storemon_flask.api import classic
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.model import HOUR_US
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings

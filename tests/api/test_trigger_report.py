@@ -227,7 +227,7 @@ def test_a_body_nested_without_end_is_refused(client: FlaskClient, body: bytes) 
 def test_a_report_never_changes_whatever_is_loaded_later(client: FlaskClient, small_fleet: Path) -> None:
     from conftest import load_folder
 
-    from storemon_flask.database.db import Database
+    from storemon_flask.database.connections import Database
 
     where = client.post("/trigger_report").headers["Location"]
     (small_fleet / "polls.csv").write_text(

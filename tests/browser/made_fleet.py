@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 
 HOSTILE = ("<script>alert(1)</script>", "مطعم السلام", "🍕/..?#&", "x" * 200)

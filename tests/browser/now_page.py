@@ -8,7 +8,7 @@ import pytest
 from made_fleet import live
 from playwright.sync_api import Page
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 
 
 @pytest.fixture

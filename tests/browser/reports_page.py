@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from watching import serve_copy
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.settings import Settings
 

@@ -9,7 +9,7 @@ import pytest
 from made_fleet import clocks_back
 from watching import serve_copy
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 # In New York, as of 2024-11-03 15:00 EST; open 08:00 to 20:00, off since 10:30.

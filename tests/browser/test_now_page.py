@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from watching import browser as browser
 from watching import no_violation, nothing_sticks_out, percentage_of, watched
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 
 COLUMNS = {"last day": "last_day", "last week": "last_week"}
 

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from watching import browser as browser
 from watching import no_violation, nothing_sticks_out, see_it_back, watched
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 

@@ -17,7 +17,7 @@ from reports_page import server as server
 from watching import LOOKS, no_violation, nothing_sticks_out, watched
 from watching import browser as browser
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 

@@ -17,7 +17,7 @@ from store_page import turned_back as turned_back
 from watching import browser as browser
 from watching import no_violation, nothing_sticks_out, percentage_of, watched
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 
 NUMBERS = ("uptime", "downtime", "unknown", "business", "measured")
 

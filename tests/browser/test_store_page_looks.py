@@ -15,7 +15,7 @@ from store_page import turned_back as turned_back
 from watching import browser as browser
 from watching import serve_copy, watched
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 # Where the thing `one` begins and ends, in pixels.

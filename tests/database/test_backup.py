@@ -15,7 +15,7 @@ from kill_points import killed_at
 
 from storemon_flask.database import backup, loads
 from storemon_flask.database import copies as stored_copies
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.settings import Settings
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import Server, http, sql, storemon
 
 from storemon_flask.database import check, checks
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.model import WEEK_US
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import Runner

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from ingest_helpers import POLLS, csv, put
 
 from storemon_flask.clock import parse_timestamp as instant
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 # Stores are numbered as they come: `worked` has the polls of 10:14 and 11:15.

@@ -13,7 +13,7 @@ from kill_points import killed_at
 
 from storemon_flask import settings as settings_
 from storemon_flask.database import export
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load, values
 from storemon_flask.reports import report
@@ -177,7 +177,7 @@ def test_a_killed_export_leaves_whole_files_only(small_fleet: Path, settings: Se
 import pathlib
 from storemon_flask.database import export
 from storemon_flask.database import exporting
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 exporting.zones = stop
 export.run(Database(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]))
 """

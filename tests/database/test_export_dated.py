@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from storemon_flask import settings as settings_
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import export
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.feeds.headers import COLUMNS
 from storemon_flask.reports import report

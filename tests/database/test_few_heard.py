@@ -17,7 +17,7 @@ from ingest_helpers import put, us
 
 from storemon_flask.database import few_heard
 from storemon_flask.database import polls as polls_table
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.few_heard import Silence
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
 from storemon_flask.settings import Settings

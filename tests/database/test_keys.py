@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from storemon_flask import settings as settings_
 from storemon_flask.database import access_keys
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, Forbidden, NotFound, SettingsError, Unauthorized, Unprocessable
 from storemon_flask.settings import Secret, Settings
 from storemon_flask.stores import catalogue

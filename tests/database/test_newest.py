@@ -19,7 +19,7 @@ from storemon_flask import clock, create_app
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import newest, retention
 from storemon_flask.database import polls as polls_storage
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoPolls, OnlyFuturePolls
 from storemon_flask.feeds import load
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US

@@ -17,7 +17,7 @@ from kill_points import killed_at
 
 from storemon_flask import settings as settings_
 from storemon_flask.database import check, loads, prune, retention
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
 from storemon_flask.feeds import load
 from storemon_flask.model import DAY_US, HOUR_US
@@ -176,7 +176,7 @@ def test_a_killed_prune_has_done_a_part_and_the_next_does_the_rest(
 import pathlib
 from storemon_flask.database import prune
 from storemon_flask.database import pruning
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 {point}
 prune.run(Database(pathlib.Path(sys.argv[1])), {CUT_US}, {NOW_US})
 """
@@ -358,7 +358,7 @@ def test_a_killed_prune_of_the_future_has_done_a_part_and_the_next_does_the_rest
 import pathlib
 from storemon_flask.database import prune
 from storemon_flask.database import pruning
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 prune._next = stop
 prune._FEWEST = 0.25
 prune.run_ahead(Database(pathlib.Path(sys.argv[1])), lambda: {NOW_US})

@@ -17,7 +17,7 @@ from uptime.test_core_properties import cases
 
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import check, prune, pruning
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Rules
 from storemon_flask.reports import report

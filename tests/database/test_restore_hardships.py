@@ -17,7 +17,7 @@ from restore_helpers import backup as backup
 from database.test_backup import dump
 from storemon_flask.database import backup as copies
 from storemon_flask.database import stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.settings import Settings
 

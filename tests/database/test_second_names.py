@@ -10,7 +10,7 @@ import pytest
 from conftest import STOREMON, Server, environment, http, storemon
 
 from storemon_flask.database import files
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.settings import Settings
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from load_helpers import file as file
 
 from storemon_flask.database import schema
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 
 PAGE = (Path(__file__).parent.resolve().parent.parent / "docs" / "sql.md").read_text("utf-8")

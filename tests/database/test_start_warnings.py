@@ -11,7 +11,7 @@ from conftest import ROOT, STOREMON, Server, environment, http, storemon, wait_u
 
 from storemon_flask import settings as settings_
 from storemon_flask.database import access_keys
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.start_warnings import start_warnings
 from storemon_flask.settings import Settings
 

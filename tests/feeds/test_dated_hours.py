@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from storemon_flask.clock import parse_timestamp as instant
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.model import FileSummary
 from storemon_flask.reports import report

@@ -23,7 +23,7 @@ from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
 from storemon_flask import settings as settings_
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings

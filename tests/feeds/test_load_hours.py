@@ -12,7 +12,7 @@ from load_helpers import file as file
 from load_helpers import small_blocks as small_blocks
 from load_helpers import version_of
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import hours_set, values
 from storemon_flask.feeds.blocks import BlockReader
 

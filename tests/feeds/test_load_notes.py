@@ -21,7 +21,7 @@ from ingest_helpers import put, put_zip
 from storemon_flask import clock
 from storemon_flask.database import matching
 from storemon_flask.database import stores as stores_table
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, load_notes, records, values
 from storemon_flask.settings import Settings
 

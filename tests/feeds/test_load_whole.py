@@ -14,7 +14,7 @@ from load_helpers import file as file
 from load_helpers import many, polls, version_of
 from load_helpers import small_blocks as small_blocks
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import Stopped
 from storemon_flask.feeds import load as load_service
 from storemon_flask.feeds import rejects, values

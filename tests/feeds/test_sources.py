@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ingest_helpers import HOURS, POLLS, ZONES, counts, csv, gz, load, put, put_zip, query
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError
 from storemon_flask.feeds import sources
 from storemon_flask.feeds.sources import PassedOver, Source, Unreadable

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingest_helpers import POLLS, csv, load, put, query, read_polls
 from json_helpers import read
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import polls, values
 from storemon_flask.feeds.rejects import RejectLog
 

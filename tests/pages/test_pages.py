@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from pages.test_docs_page import Page
 from storemon_flask.database import access_keys
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 
 STATIC = ROOT / "storemon_flask" / "pages" / "static"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}

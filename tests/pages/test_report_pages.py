@@ -12,7 +12,7 @@ from job_helpers import Queue
 from report_page_helpers import BROWSER, ask, asked, cells, the_csv
 
 from storemon_flask import clock, create_app
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.reports import table
 from storemon_flask.reports.worker import Runner

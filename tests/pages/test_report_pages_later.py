@@ -15,7 +15,7 @@ from report_page_helpers import BROWSER, ask, asked, cells, the_csv
 
 from storemon_flask import create_app
 from storemon_flask.database import access_keys
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 

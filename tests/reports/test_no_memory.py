@@ -23,8 +23,7 @@ from retry_helpers import queue as queue
 from storemon_flask import cli, errors
 from storemon_flask.cli.door import Door
 from storemon_flask.database import polls
-from storemon_flask.database.connections import Connections
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Connections, Database
 from storemon_flask.errors import OutOfMemory
 from storemon_flask.reports import computing
 from storemon_flask.reports import queue as report_store
@@ -280,7 +279,7 @@ def test_a_daily_task_without_memory_is_done_the_next_time(caplog: pytest.LogCap
 
 
 def test_what_is_committed_is_no_failure_when_the_log_cannot_be_moved(database: Database, small_fleet: Path) -> None:
-    with database.write(aside=SimpleNamespace(submit=no_thread)) as connection:  # type: ignore[arg-type]
+    with database.write(checkpoint_in=SimpleNamespace(submit=no_thread)) as connection:  # type: ignore[arg-type]
         connection.execute("UPDATE store_record SET name = 'kept' WHERE store_id = 'worked'")
     assert sql(database.path, "SELECT name FROM store_record WHERE store_id = 'worked'") == [("kept",)]
 
@@ -292,14 +291,14 @@ def test_a_connection_whose_rollback_failed_is_not_used_again(tmp_path: Path) ->
         opened.append(sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False))
         return opened[-1]
 
-    with connections.used("writer", open_one) as connection:
+    with connections.used("reader", open_one) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        with connections.used("writer", open_one) as inner:
+        with connections.used("reader", open_one) as inner:
             assert inner is connection
-    with connections.used("writer", open_one) as connection:
+    with connections.used("reader", open_one) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
-    with connections.used("writer", open_one) as connection:
+    with connections.used("reader", open_one) as connection:
         assert not connection.in_transaction
     connections.close()
     assert len(opened) == 2

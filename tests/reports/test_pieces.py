@@ -9,7 +9,7 @@ from conftest import load_folder
 
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import polls, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.model import DAY_US
 from storemon_flask.reports import computing, report
 from storemon_flask.settings import Settings

@@ -11,7 +11,7 @@ from keeping_helpers import clock as clock
 from keeping_helpers import file_of
 from keeping_helpers import runner as runner
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import Gone, NotFound
 from storemon_flask.model import DAY_US
 from storemon_flask.reports import queue, retention

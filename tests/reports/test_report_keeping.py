@@ -13,7 +13,7 @@ from keeping_helpers import file_of
 from keeping_helpers import runner as runner
 
 from storemon_flask.database import reports
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.reports import retention
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.retention import Differences

@@ -13,7 +13,7 @@ from job_helpers import Clock, Queue, files, row
 
 from storemon_flask import create_app
 from storemon_flask.database import tombstones
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DiskFull, Gone, NotFound, QueueFull
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import keeping, retention

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from shapes_helpers import asked, rows_of
 from shapes_helpers import fleet as fleet
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError, Unprocessable
 from storemon_flask.reports import diff as report_diff
 from storemon_flask.reports import queue, report_words, xlsx

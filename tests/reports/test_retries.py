@@ -14,7 +14,7 @@ from retry_helpers import queue as queue
 from retry_helpers import runner as runner
 
 from storemon_flask.database import polls
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, ReportFailed
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import queue as retries

@@ -13,7 +13,7 @@ from retry_helpers import full_disk
 from retry_helpers import queue as queue
 from retry_helpers import runner as runner
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports.agenda import Agenda

@@ -15,7 +15,7 @@ from runner_helpers import state
 from runner_helpers import waiting as waiting
 
 from storemon_flask.database import polls, schedule
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoPolls
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import report as report_service

@@ -18,7 +18,7 @@ from runner_helpers import waiting as waiting
 
 from storemon_flask import create_app
 from storemon_flask.database import polls
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports.queue import MOST_TRIES
 from storemon_flask.reports.report import Asked

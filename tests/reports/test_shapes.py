@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from shapes_helpers import asked, rows_of
 from shapes_helpers import fleet as fleet
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.model import DAY_US
 from storemon_flask.reports import shapes
 from storemon_flask.settings import Settings

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from job_helpers import Queue, files, row
 
 from storemon_flask import create_app
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import QueueFull
 from storemon_flask.model import HOUR_US
 from storemon_flask.reports import queue as report_store

@@ -18,7 +18,7 @@ from shapes_helpers import fleet as fleet
 
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import schedule, staging
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError
 from storemon_flask.formatting import decimals, percent_hundredths, safe_cell
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Fleet, Hours, Polls, Rules

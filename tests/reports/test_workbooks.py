@@ -11,7 +11,7 @@ import openpyxl
 import pytest
 from conftest import Server, storemon, wait_until
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoTemporaryRoom
 from storemon_flask.reports import report_text, retention, xlsx
 from storemon_flask.settings import Settings

@@ -17,7 +17,7 @@ import pytest
 from conftest import STOREMON, Server, environment, http, storemon, wait_until
 from ingest_helpers import HOURS, POLLS, csv, load, put, put_zip, query
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import values
 from storemon_flask.reports import queue

@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from storemon_flask.database import schedule
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.model import Rules
 from storemon_flask.stores import store_list, week_strip
 

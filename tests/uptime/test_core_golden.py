@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fleets import compute
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.reports import report
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import Server, http, storemon
 from prometheus_client.parser import text_string_to_metric_families
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.settings import Settings
 from storemon_flask.web import metrics

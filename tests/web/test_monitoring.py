@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from storemon_flask import clock, create_app, logs
 from storemon_flask.api import ops
 from storemon_flask.database import polls, readiness
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.settings import Settings
 from storemon_flask.stores import snapshots

@@ -6,7 +6,7 @@ import sys
 
 from conftest import environment, http, wait_until
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import Server, http, wait_until
 
-from storemon_flask.database.db import Database
+from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load
 from storemon_flask.settings import Settings
 

@@ -2,18 +2,20 @@
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import load_folder, sql, storemon
+from conftest import ROOT, Server, load_folder, sql, storemon
 from storage_helpers import file as file
 from storage_helpers import opened as opened
 
-from storemon_flask.database import db, loads, polls, stores
-from storemon_flask.database.db import Database
+from storemon_flask.database import connections, loads, polls, stores
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, Stopped
 from storemon_flask.settings import Settings
 from storemon_flask.stores import catalogue
@@ -36,7 +38,7 @@ def test_a_write_waits_for_another_writer_and_never_says_locked(opened: Database
 
 
 def test_a_writer_that_waits_in_vain_says_so_in_a_sentence(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(db, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.05)
     database = Database(file)
     database.prepare()
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
@@ -147,6 +149,15 @@ def test_info_counts_what_there_is(small_fleet: Path, settings: Settings, databa
     assert ("loads", "1, 0 rows rejected") in found
 
 
+def test_a_write_inside_a_write_raises_at_once(database: Database) -> None:
+    with database.write() as connection:
+        loads.begin(connection, 1)
+        with pytest.raises(RuntimeError, match="a write inside a write of the same thread"), database.write():
+            pass
+        loads.begin(connection, 2)
+    assert sql(database.path, "SELECT id FROM load") == [(1,), (2,)]
+
+
 def test_writers_have_their_turns_in_the_order_they_came(database: Database) -> None:
     """A lock that anybody may take next lets one of many wait for seconds."""
     order: list[int] = []
@@ -186,7 +197,7 @@ def test_whoever_gives_up_waiting_keeps_nobody_waiting(database: Database) -> No
         for thread in threads:
             thread.join()
     assert refused == ["the server is stopping; send the request again when it is back"] * 3
-    with database.write(last_word=True) as connection:
+    with database.write(even_stopping=True) as connection:
         connection.execute("SELECT 1")
 
 
@@ -223,3 +234,119 @@ def test_a_writer_that_is_not_wanted_any_more_does_not_wait_for_its_turn(databas
 
     with database.write(), ThreadPoolExecutor(1) as pool:
         pool.submit(write).result(10)
+
+
+def beside(file: Path) -> set[str]:
+    return {path.name for path in file.parent.iterdir()} - {file.name, f"{file.name}.server-lock"}
+
+
+def test_whoever_read_before_it_wrote_leaves_no_log_behind(
+    small_fleet: Path, database: Database, settings: Settings
+) -> None:
+    database.close()
+    with database.read() as connection:
+        connection.execute("SELECT count(*) FROM store_record").fetchone()
+    with database.write() as connection:
+        connection.execute("INSERT INTO load (started_us) VALUES (7)")
+    database.close()
+    assert beside(settings.database) == set()
+    assert sql(settings.database, "SELECT count(*) FROM load WHERE started_us = 7") == [(1,)]
+
+
+def test_a_server_that_stops_in_good_order_leaves_no_log_behind(server: Server, settings: Settings) -> None:
+    server.wait_for(server.trigger())
+    assert server.end() == 0
+    assert beside(settings.database) == set()
+    assert sql(settings.database, "SELECT state FROM report") == [("complete",)]
+
+
+def test_who_reads_while_the_database_is_closed_reads_to_the_end(small_fleet: Path, database: Database) -> None:
+    reading, closed = threading.Event(), threading.Event()
+    found: list[object] = []
+
+    def read() -> None:
+        with database.read() as connection:
+            reading.set()
+            assert closed.wait(30)
+            found.append(connection.execute("SELECT count(*) FROM store_record").fetchone())
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            connection.execute("SELECT 1")
+        found.append("closed")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert reading.wait(30)
+    database.close()
+    closed.set()
+    thread.join(30)
+    assert found == [(4,), "closed"]
+    assert beside(database.path) == set()
+
+
+def test_a_write_that_began_before_the_close_is_committed(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute("INSERT INTO load (started_us) VALUES (7)")
+        database.close()
+        connection.execute("INSERT INTO load (started_us) VALUES (8)")
+    assert sql(database.path, "SELECT started_us FROM load ORDER BY 1") == [(7,), (8,)]
+    assert beside(database.path) == set()
+
+
+def test_a_reader_keeps_its_file_when_another_takes_its_place(
+    small_fleet: Path, database: Database, tmp_path: Path
+) -> None:
+    other = Database(tmp_path / "other.db")
+    other.prepare()
+    other.close()
+    database.close()
+    with database.read() as connection:
+        assert connection.execute("SELECT count(*) FROM store_record").fetchone() == (4,)
+        other.path.replace(database.path)
+        with database.read() as inner:
+            assert inner.execute("SELECT count(*) FROM store_record").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM store_record").fetchone() == (4,)
+    with database.read() as connection:
+        assert connection.execute("SELECT count(*) FROM store_record").fetchone() == (0,)
+
+
+READERS = """
+import sys, threading, time
+from pathlib import Path
+from storemon_flask.database.connections import Database
+
+database, wrong, done = Database(Path(sys.argv[1])), set(), threading.Event()
+database.prepare()
+
+def read():
+    while not done.is_set():
+        try:
+            with database.read() as connection:
+                rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000) SELECT sum(i) FROM n"
+                assert connection.execute(rows).fetchone() == (40504500,)
+        except BaseException as error:
+            wrong.add(repr(error))
+
+threads = [threading.Thread(target=read) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for _ in range(300):
+    time.sleep(0.003)
+    database.close()
+done.set()
+for thread in threads:
+    thread.join()
+print(sorted(wrong))
+"""
+
+
+def test_closing_again_and_again_beside_readers_crashes_nothing(tmp_path: Path) -> None:
+    # In a process of its own: what went wrong here once was a segmentation fault.
+    done = subprocess.run(
+        [sys.executable, "-c", READERS, str(tmp_path / "storemon.db")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
