@@ -16,10 +16,9 @@ from typing import Any
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load as load_service
 from storemon_flask.feeds import polls
-from storemon_flask.feeds.blocks import BLOCK_BYTES, Block, BlockReader
+from storemon_flask.feeds.csv_exact import BLOCK_BYTES, Block, BlockReader, Record
 from storemon_flask.feeds.headers import Header
 from storemon_flask.feeds.load import LoadResult
-from storemon_flask.feeds.records import Record
 from storemon_flask.feeds.rejects import RejectLog
 from storemon_flask.model import FileSummary
 
@@ -78,11 +77,11 @@ def read_polls(
     batches = (_in_order(block, header) for block in reader)
     read = polls.read_records(batches, us(latest), log) if exact else polls.read(reader, header, us(latest), log)
     for block in read:
-        places, instants, actives = block.store.tolist(), block.instant_us.tolist(), block.active.tolist()
+        places, instants, actives = block.store.tolist(), block.timestamp_us.tolist(), block.active.tolist()
         rows += [(block.ids[place], at, active) for place, at, active in zip(places, instants, actives, strict=True)]
         count += block.rows
-    assert sum(log.reasons.values()) == len(log.kept)
-    return rows, [(reject.line, reject.reason, reject.text) for reject in log.kept], count
+    assert sum(log.reasons.values()) == len(log.rejects)
+    return rows, [(reject.line, reject.reason, reject.text) for reject in log.rejects], count
 
 
 def _in_order(block: Block, header: Header) -> list[Record]:

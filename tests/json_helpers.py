@@ -8,7 +8,7 @@ from ingest_helpers import Cut
 
 from storemon_flask.errors import NotJson
 from storemon_flask.feeds import json_rows
-from storemon_flask.feeds.records import Record
+from storemon_flask.feeds.csv_exact import Record
 
 
 def read(data: bytes, form: str = "json", feed: str = "polls", sizes: Iterable[int] = ()) -> list[Record]:

@@ -9,7 +9,7 @@ import pytest
 from ingest_helpers import csv, put, query
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds.blocks import BlockReader
+from storemon_flask.feeds.csv_exact import BlockReader
 
 
 @pytest.fixture

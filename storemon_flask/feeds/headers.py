@@ -1,44 +1,48 @@
 """Which feed a file is: decided by its header, never by its name."""
 
+import csv
 from dataclasses import dataclass
 from typing import Final
 
 from storemon_flask.errors import DataError
-from storemon_flask.feeds.records import read_fields
 from storemon_flask.feeds.values import remove_invisible
 
-# Per feed its fields in order, each with the spellings accepted (lower case, without blanks and underscores).
-FEEDS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
-    "polls": (("storeid",), ("timestamputc",), ("status",)),
-    "hours": (("storeid",), ("dayofweek", "day"), ("starttimelocal",), ("endtimelocal",), ("validfrom",)),
-    "timezones": (("storeid",), ("timezonestr", "timezone"), ("validfrom",)),
-    "special_hours": (("storeid",), ("date",), ("starttimelocal",), ("endtimelocal",)),
-    "stores": (("storeid",), ("name", "storename"), ("group", "groupname")),
-}
-# The same columns as people write them.
+
+class Column:
+    """A column of a feed: its name, in any case, with or without blanks and underscores, or another name."""
+
+    def __init__(self, name: str, *others: str, optional: bool = False) -> None:
+        self.name = name
+        self.spellings = frozenset({spelled(name), *others})
+        self.optional = optional
+
+
+def spelled(name: str) -> str:
+    """Return a column's name in lower case, without blanks, underscores and invisible characters."""
+    return remove_invisible(name).strip().lower().replace(" ", "").replace("_", "")
+
+
+# Per feed its columns in order.
+FEEDS: Final[dict[str, tuple[Column, ...]]] = {
+    "polls": (Column("store_id"), Column("timestamp_utc"), Column("status")),
+    "hours": (
+        Column("store_id"), Column("dayOfWeek", "day"), Column("start_time_local"), Column("end_time_local"),
+        Column("valid_from", optional=True),
+    ),
+    "timezones": (Column("store_id"), Column("timezone_str", "timezone"), Column("valid_from", optional=True)),
+    "special_hours": (Column("store_id"), Column("date"), Column("start_time_local"), Column("end_time_local")),
+    "stores": (Column("store_id"), Column("name", "storename"), Column("group", "groupname", optional=True)),
+}  # fmt: skip
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    "polls": ("store_id", "timestamp_utc", "status"),
-    "hours": ("store_id", "dayOfWeek", "start_time_local", "end_time_local", "valid_from"),
-    "timezones": ("store_id", "timezone_str", "valid_from"),
-    "special_hours": ("store_id", "date", "start_time_local", "end_time_local"),
-    "stores": ("store_id", "name", "group"),
-}
-# Columns that a feed can do without.
-OPTIONAL: Final[dict[str, frozenset[str]]] = {
-    "hours": frozenset({"valid_from"}),
-    "timezones": frozenset({"valid_from"}),
-    "stores": frozenset({"group"}),
+    feed: tuple(column.name for column in columns) for feed, columns in FEEDS.items()
 }
 _EXPECTED: Final = "; ".join(
-    f"{feed}: {', '.join(f'[{name}]' if name in OPTIONAL.get(feed, ()) else name for name in names)}"
-    for feed, names in COLUMNS.items()
+    f"{feed}: {', '.join(f'[{column.name}]' if column.optional else column.name for column in columns)}"
+    for feed, columns in FEEDS.items()
 )
-# Every accepted spelling of a column, as people write it.
-_KNOWN: Final[dict[str, str]] = {
-    spelling: name
-    for feed, fields in FEEDS.items()
-    for spellings, name in zip(fields, COLUMNS[feed], strict=True)
-    for spelling in spellings
+# The column of every accepted spelling.
+_NAME_OF: Final = {
+    spelling: column.name for columns in FEEDS.values() for column in columns for spelling in column.spellings
 }
 # To look at millions of columns takes seconds, and a zip can have a thousand such files.
 MAX_COLUMNS: Final = 1_000
@@ -47,7 +51,7 @@ _DELIMITERS: Final = {";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A recognised header: the feed, how many columns a row has, and where each field of the feed stands.
+    """A recognised header: the feed, how many columns a row has, and where each column of the feed stands.
 
     -1 stands for an optional column that the file does not have.
     """
@@ -58,27 +62,25 @@ class Header:
 
 
 def recognise(line: str) -> Header:
-    """The feed whose columns the header line has; `DataError` when it fits none, or two.
+    """Return the feed whose columns the header line has; `DataError` when it fits none, or two.
 
-    The sentence has no text of the line, which may be that of any file: sentences are stored, shown and logged.
+    The message has no text of the line, which may be that of any file: messages are stored, shown and logged.
     """
     if line.count(",") >= MAX_COLUMNS:
         raise DataError(
             f"the header has more than {MAX_COLUMNS:,} columns, which no feed has; expected one of {_EXPECTED}"
         )
-    names = _names(line)
-    spellings_found = [spelled(name) for name in names]
+    spellings = [spelled(name) for name in _names(line)]
+    known = [(index, spelling) for index, spelling in enumerate(spellings) if spelling in _NAME_OF]
     fits = []
-    known = [(i, name) for i, name in enumerate(spellings_found) if name in _KNOWN]
-    for feed, fields in FEEDS.items():
-        columns = [[i for i, name in known if name in spellings] for spellings in fields]
-        optional = OPTIONAL.get(feed, frozenset())
-        if all(found or name in optional for found, name in zip(columns, COLUMNS[feed], strict=True)):
-            twice = next((found for found in columns if len(found) > 1), None)
+    for feed, columns in FEEDS.items():
+        indexes = [[index for index, spelling in known if spelling in column.spellings] for column in columns]
+        if all(found or column.optional for found, column in zip(indexes, columns, strict=True)):
+            twice = next((found for found in indexes if len(found) > 1), None)
             if twice:
-                which = ", ".join(dict.fromkeys(spellings_found[i] for i in twice))
+                which = ", ".join(dict.fromkeys(spellings[index] for index in twice))
                 raise DataError(f"the header names one column of {feed} twice ({which}); remove one of them")
-            fits.append(Header(feed, len(names), tuple(found[0] if found else -1 for found in columns)))
+            fits.append(Header(feed, len(spellings), tuple(found[0] if found else -1 for found in indexes)))
     if len(fits) == 2 and fits[-1].feed == "stores":
         # An export of polls may name its stores too.
         fits.pop()
@@ -86,28 +88,22 @@ def recognise(line: str) -> Header:
         return fits[0]
     if fits:
         raise DataError(
-            f"the header fits {'two' if len(fits) == 2 else len(fits)} feeds, {' and '.join(fit.feed for fit in fits)}; expected one of {_EXPECTED}"
+            f"the header fits {'two' if len(fits) == 2 else len(fits)} feeds, "
+            f"{' and '.join(fit.feed for fit in fits)}; expected one of {_EXPECTED}"
         )
+    names = ", ".join(dict.fromkeys(_NAME_OF[spelling] for _, spelling in known)) or "none"
+    count = "1 column" if len(spellings) == 1 else f"{len(spellings):,} columns"
     raise DataError(
-        f"the header fits no feed: {_columns_found(spellings_found)}{_delimiter_hint(line)}; expected one of {_EXPECTED}"
+        f"the header fits no feed: it has {count}, of which storemon knows {names}{_delimiter_hint(line)}; "
+        f"expected one of {_EXPECTED}"
     )
 
 
-def spelled(name: str) -> str:
-    """A column's name as `FEEDS` spells it."""
-    return remove_invisible(name).strip().lower().replace(" ", "").replace("_", "")
-
-
 def _names(line: str) -> list[str]:
-    fields = read_fields(line.encode(), len(line), range(len(line)))
-    return line.split(",") if fields is None else fields
-
-
-def _columns_found(spellings: list[str]) -> str:
-    """How many columns there are, and which of them belong to some feed."""
-    known = list(dict.fromkeys(_KNOWN[spelling] for spelling in spellings if spelling in _KNOWN))
-    count = "1 column" if len(spellings) == 1 else f"{len(spellings):,} columns"
-    return f"it has {count}, of which storemon knows {', '.join(known) or 'none'}"
+    try:
+        return next(csv.reader([line], strict=True), [""])
+    except csv.Error:
+        return line.split(",")
 
 
 def _delimiter_hint(line: str) -> str:

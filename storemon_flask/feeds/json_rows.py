@@ -1,8 +1,8 @@
 """Feeds as JSON: one object or a list of them, or one object a line (NDJSON); to the same records as CSV, in bounded
 memory.
 
-An object's keys are the feed's columns in any spelling that a CSV header may have; other keys are nobody's business.
-Numbers keep the digits they were sent with: a 19-digit id must not pass through a float.
+An object's keys are the feed's columns in any spelling that a CSV header may have; other keys are ignored. Numbers keep
+the digits they were sent with: a 19-digit id must not pass through a float.
 """
 
 import codecs
@@ -12,24 +12,24 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final
 
 from storemon_flask.errors import NotJson
-from storemon_flask.feeds import headers, records
-from storemon_flask.feeds.records import Record
+from storemon_flask.feeds import headers
+from storemon_flask.feeds.csv_exact import NOT_UTF8, Record
 from storemon_flask.feeds.rejects import TEXT_CHARACTERS
 
 # One row is at most this many characters; a feed's row takes about a hundred.
 MAX_ROW_CHARACTERS: Final = 64 << 10
-_PIECE_BYTES: Final = 256 << 10
+_CHUNK_BYTES: Final = 256 << 10
 # A batch ends at either of these: rows may be long.
 _BATCH_ROWS: Final = 5000
 _BATCH_CHARACTERS: Final = 4 << 20
 # The longest UTF-8 of one character has four bytes.
 _MAX_LINE_BYTES: Final = 4 * MAX_ROW_CHARACTERS
-# So many different keys are remembered: a feed has three or four, and what else may come has no end.
-_KEYS_KNOWN: Final = 1000
+# So many different keys are remembered: a feed has three or four, and others may come without end.
+_MOST_KEYS: Final = 1000
 _BLANK: Final = " \t\r\n"
-# What may stand behind a number or a word, and what begins a value that says itself where it ends.
+# What may stand behind a number or a word, and what begins a value that has an end of its own.
 _ENDS: Final = (*_BLANK, ",", "]")
-_CLOSED: Final = ("{", "[", '"')
+_BRACKETED: Final = ("{", "[", '"')
 _NOT_BLANK: Final = re.compile(r"[^ \t\r\n]")
 _PAIR: Final = re.compile(r'"([^"\\]{1,100})"[ \t]*:[ \t]*("(?:[^"\\]|\\.)*"|[-+.0-9A-Za-z]+)')
 
@@ -43,9 +43,9 @@ _SHORT_ELEMENTS: Final = re.compile(
     r"|\[\]|\[\[\]\]|\{\}|true|false|null)"
     r"[ \t\r\n]*+,){1,5000}"
 )
-# Lines of up to so many bytes are read once each, as long as they are few.
+# Equal lines of up to so many bytes are read once, as long as there are few of them.
 _SHORT_LINE: Final = 8
-_SHORT_LINES_KNOWN: Final = 4096
+_MOST_SHORT_LINES: Final = 4096
 
 NOT_AN_OBJECT: Final = "row is not a JSON object"
 NOT_JSON: Final = "row is not JSON"
@@ -73,16 +73,16 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def read(stream: BinaryIO, form: str, feed: str, on_bytes: Callable[[bytes], None]) -> Iterator[list[Record]]:
-    """The rows of a `json` or `ndjson` stream in batches; a record's `line` is the row's number, or in NDJSON its line.
+    """Return the rows of a `json` or `ndjson` stream in batches; a record's `line` is the row's number, or in NDJSON
+    its line.
 
-    `on_bytes` is told everything that is read. `NotJson` when a `json` stream is no object and no list of them.
+    `on_bytes` gets everything that is read. `NotJson` when a `json` stream is no object and no list of them.
     """
-    shaper = _Shaper(feed)
-    found = _lines(stream, on_bytes) if form == "ndjson" else _elements(stream, on_bytes)
+    objects = _Objects(feed)
     batch: list[Record] = []
     characters = 0
-    for line, value, text, problem in found:
-        batch.append(shaper.broken(line, text, problem) if problem else shaper.record(line, value, text))
+    for line, value, text, problem in (_lines if form == "ndjson" else _elements)(stream, on_bytes):
+        batch.append(objects.unreadable(line, text, problem) if problem else objects.record(line, value, text))
         characters += len(text)
         if len(batch) == _BATCH_ROWS or characters > _BATCH_CHARACTERS:
             yield batch
@@ -91,23 +91,22 @@ def read(stream: BinaryIO, form: str, feed: str, on_bytes: Callable[[bytes], Non
     yield batch
 
 
-class _Shaper:
+class _Objects:
     """Turns objects into records with the feed's fields in order."""
 
     def __init__(self, feed: str) -> None:
-        self._names = headers.COLUMNS[feed]
-        self._place = {spelling: place for place, found in enumerate(headers.FEEDS[feed]) for spelling in found}
-        self._optional = headers.OPTIONAL.get(feed, frozenset())
-        self._known: dict[str, int | None] = {}
+        self._columns = headers.FEEDS[feed]
+        self._indexes = {spelling: i for i, column in enumerate(self._columns) for spelling in column.spellings}
+        self._index_of_key: dict[str, int | None] = {}
 
-    def broken(self, line: int, text: str, problem: str) -> Record:
-        """A row that cannot be read; of its fields it has the store's, where its text still names that."""
-        fields = [self._whose(text), *[""] * (len(self._names) - 1)]
+    def unreadable(self, line: int, text: str, problem: str) -> Record:
+        """Return a row that cannot be read; of its fields it has the store's, where its text still names that."""
+        fields = [self._store_in(text), *[""] * (len(self._columns) - 1)]
         return Record(line, fields, text[:TEXT_CHARACTERS], problem)
 
-    def _whose(self, text: str) -> str:
+    def _store_in(self, text: str) -> str:
         for pair in _PAIR.finditer(text):
-            if self._place.get(headers.spelled(pair[1])) == 0:
+            if self._indexes.get(headers.spelled(pair[1])) == 0:
                 try:
                     return _id_text(_DECODER.decode(pair[2]))[0]
                 except ValueError:
@@ -115,28 +114,34 @@ class _Shaper:
         return ""
 
     def record(self, line: int, value: Any, text: str) -> Record:
-        """The row; with a problem when it is no object, or lacks a column, or has one twice, or nested."""
+        """Return a row; with a problem when it is no object, or lacks a column, or has one twice, or nested."""
         if not isinstance(value, _Object):
-            return Record(line, [""] * len(self._names), text[:TEXT_CHARACTERS], NOT_AN_OBJECT)
-        fields: list[str | None] = [None] * len(self._names)
+            return Record(line, [""] * len(self._columns), text[:TEXT_CHARACTERS], NOT_AN_OBJECT)
+        fields: list[str | None] = [None] * len(self._columns)
         problem = ""
-        for key, found in value:
-            place = self._known.get(key, -1)
-            if place == -1:
-                place = self._place.get(headers.spelled(key))
-                if len(self._known) < _KEYS_KNOWN:
-                    self._known[key] = place
-            if place is None:
+        for key, field in value:
+            index = self._index(key)
+            if index is None:
                 continue
-            if fields[place] is not None:
-                problem = problem or f"{self._names[place]} is given twice"
-            fields[place], wrong = _text(found) if place else _id_text(found)
-            problem = problem or (wrong and f"{self._names[place]} is {wrong}")
-        for place, name in enumerate(self._names):
-            if fields[place] is None and name not in self._optional:
-                problem = problem or f"{name} is missing"
-        # A row with a problem still says whose it was meant to be, as far as it does.
+            name = self._columns[index].name
+            if fields[index] is not None:
+                problem = problem or f"{name} is given twice"
+            fields[index], wrong = _text(field) if index else _id_text(field)
+            problem = problem or (wrong and f"{name} is {wrong}")
+        for column, text_of_field in zip(self._columns, fields, strict=True):
+            if text_of_field is None and not column.optional:
+                problem = problem or f"{column.name} is missing"
+        # A row with a problem still names the store it was meant for, as far as it does.
         return Record(line, [field or "" for field in fields], text[:TEXT_CHARACTERS], problem)
+
+    def _index(self, key: str) -> int | None:
+        """The column of a key; None for a key of no column."""
+        index = self._index_of_key.get(key, -1)
+        if index == -1:
+            index = self._indexes.get(headers.spelled(key))
+            if len(self._index_of_key) < _MOST_KEYS:
+                self._index_of_key[key] = index
+        return index
 
 
 def _text(value: Any) -> tuple[str, str]:
@@ -166,49 +171,49 @@ def _is_text(value: str) -> bool:
     return True
 
 
-_Found = tuple[int, Any, str, str]
+_Row = tuple[int, Any, str, str]
 
 
-def _lines(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Found]:
+def _lines(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Row]:
     """(line, value, text, problem) of every line that is not blank."""
-    held, line, skipping = b"", 0, False
-    known: dict[bytes, _Found] = {}
+    rest, line, skipping = b"", 0, False
+    known: dict[bytes, _Row] = {}
     while True:
-        piece = stream.read(_PIECE_BYTES)
-        on_bytes(piece)
-        parts = (held + piece).split(b"\n")
-        held = parts.pop() if piece else b""
-        for part in parts:
+        chunk = stream.read(_CHUNK_BYTES)
+        on_bytes(chunk)
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop() if chunk else b""
+        for raw in lines:
             line += 1
             if line == 1:
-                part = part.removeprefix(codecs.BOM_UTF8)
+                raw = raw.removeprefix(codecs.BOM_UTF8)
             if skipping:
                 skipping = False
-            elif part in known:
-                yield (line, *known[part][1:])
-            elif part.strip():
-                found = _line(line, part.rstrip(b"\r"))
-                if len(part) <= _SHORT_LINE and len(known) < _SHORT_LINES_KNOWN:
-                    known[part] = found
-                yield found
-        if len(held) > _MAX_LINE_BYTES:
+            elif raw in known:
+                yield (line, *known[raw][1:])
+            elif raw.strip():
+                row = _line(line, raw.rstrip(b"\r"))
+                if len(raw) <= _SHORT_LINE and len(known) < _MOST_SHORT_LINES:
+                    known[raw] = row
+                yield row
+        if len(rest) > _MAX_LINE_BYTES:
             if not skipping:
-                yield line + 1, None, held.decode("utf-8", "replace"), _LONG
-            held, skipping = b"", True
-        if not piece:
+                yield line + 1, None, rest.decode("utf-8", "replace"), _LONG
+            rest, skipping = b"", True
+        if not chunk:
             return
 
 
 _LONG: Final = f"row is longer than {MAX_ROW_CHARACTERS:,} characters"
 
 
-def _line(line: int, raw: bytes) -> _Found:
+def _line(line: int, raw: bytes) -> _Row:
     if len(raw) > _MAX_LINE_BYTES:
         return line, None, raw.decode("utf-8", "replace"), _LONG
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        return line, None, raw.decode("utf-8", "replace"), records.NOT_UTF8
+        return line, None, raw.decode("utf-8", "replace"), NOT_UTF8
     if len(text) > MAX_ROW_CHARACTERS:
         return line, None, text, _LONG
     try:
@@ -224,7 +229,7 @@ def _line(line: int, raw: bytes) -> _Found:
 
 
 def is_object(line: bytes) -> bool:
-    """Whether a line is a JSON object by itself, as a row of NDJSON is."""
+    """Return whether a line is a JSON object by itself, as a row of NDJSON is."""
     _, value, _, problem = _line(1, line.rstrip(b"\r"))
     return not problem and isinstance(value, _Object)
 
@@ -234,9 +239,7 @@ def _may_be_too_deep(text: str) -> bool:
 
 
 def _is_too_deep(text: str, at: int) -> bool:
-    """Whether more than `MAX_DEPTH` lists and objects are open at once in the value that begins there, as far as it
-    goes.
-    """
+    """Whether more than `MAX_DEPTH` lists and objects are open at once in the value that begins there."""
     depth = 0
     if text[at : at + 1] not in ("[", "{"):
         return False
@@ -255,7 +258,7 @@ def _too_deep(number: int) -> str:
     return f"row {number} is nested too deeply (more than {MAX_DEPTH} levels)"
 
 
-def _elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Found]:
+def _elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Row]:
     """(number, value, text, "") of a lone object, or of each element of a list."""
     text = _Text(stream, on_bytes)
     start = text.next()
@@ -294,27 +297,27 @@ def _elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_
 
 
 class _Text:
-    """The stream's text, a piece at a time, with a place in it."""
+    """The stream's text, a chunk at a time, with a position in it."""
 
     def __init__(self, stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> None:
         self._stream = stream
         self._on_bytes = on_bytes
         self._decode = codecs.getincrementaldecoder("utf-8-sig")()
-        self._held = ""
+        self._rest = ""
         self._at = 0
         self._ended = False
-        # Where what is held begins: its line, and how many characters of that line were before it.
+        # Where the rest begins: its line, and how many characters of that line were before it.
         self._line = 1
         self._column = 0
 
     def next(self) -> str:
-        """The next letter that is not blank; nothing at the end."""
+        """Return the next letter that is not blank; nothing at the end."""
         while True:
-            found = _NOT_BLANK.search(self._held, self._at)
-            if found:
-                self._at = found.start()
-                return found[0]
-            self._at = len(self._held)
+            letter = _NOT_BLANK.search(self._rest, self._at)
+            if letter:
+                self._at = letter.start()
+                return letter[0]
+            self._at = len(self._rest)
             if self._ended:
                 return ""
             self._more()
@@ -324,63 +327,61 @@ class _Text:
         self._at += 1
 
     def short_elements(self) -> list[str]:
-        """The next elements of a list that are short and no rows, with the comma behind the last; none when there are
-        none here.
-        """
-        found = _SHORT_ELEMENTS.match(self._held, self._at)
-        if found is None:
+        """Return the next elements of a list that are short and no rows, and pass the comma behind the last."""
+        elements = _SHORT_ELEMENTS.match(self._rest, self._at)
+        if elements is None:
             return []
-        self._at = found.end()
-        return [element.strip(_BLANK) for element in found[0][:-1].split(",")]
+        self._at = elements.end()
+        return [element.strip(_BLANK) for element in elements[0][:-1].split(",")]
 
     def where(self, ahead: int = 0) -> str:
-        """Where the stream's text is, or is `ahead` characters later, for a person who looks for it in the file."""
-        lines, column = self._counted(self._at + ahead)
+        """Return line and column of the position, or of `ahead` characters later."""
+        lines, column = self._line_and_column(self._at + ahead)
         return f"line {self._line + lines}, column {column + 1}"
 
-    def _counted(self, at: int) -> tuple[int, int]:
-        """How many lines end in what is held up to there, and how many characters of the line are before it."""
-        lines = self._held.count("\n", 0, at)
-        return lines, at - self._held.rfind("\n", 0, at) - 1 if lines else self._column + at
+    def _line_and_column(self, at: int) -> tuple[int, int]:
+        """How many lines end in the rest up to there, and how many characters of the line are before it."""
+        lines = self._rest.count("\n", 0, at)
+        return lines, at - self._rest.rfind("\n", 0, at) - 1 if lines else self._column + at
 
     def value(self, number: int) -> tuple[Any, str]:
-        """The JSON value that begins here, and its text."""
+        """Return the JSON value that begins here, and its text."""
         while True:
             try:
-                found, end = _DECODER.raw_decode(self._held, self._at)
+                value, end = _DECODER.raw_decode(self._rest, self._at)
                 # `1` may be the beginning of `1.5`.
-                if self._ended or self._held[end : end + 1] in _ENDS or self._held[self._at] in _CLOSED:
-                    text = self._held[self._at : end]
+                if self._ended or self._rest[end : end + 1] in _ENDS or self._rest[self._at] in _BRACKETED:
+                    text = self._rest[self._at : end]
                     if _may_be_too_deep(text) and _is_too_deep(text, 0):
                         raise _not_json(_too_deep(number))
                     if len(text) <= MAX_ROW_CHARACTERS:
                         self._at = end
-                        return found, text
+                        return value, text
             except RecursionError:
                 raise _not_json(_too_deep(number)) from None
             except ValueError as error:
-                if _is_too_deep(self._held, self._at):
+                if _is_too_deep(self._rest, self._at):
                     raise _not_json(_too_deep(number)) from None
                 if self._ended:
                     raise _not_json(f"row {number}: {self._why(error)}") from None
-            if len(self._held) - self._at > MAX_ROW_CHARACTERS:
+            if len(self._rest) - self._at > MAX_ROW_CHARACTERS:
                 raise _not_json(f"row {number} is no JSON, or longer than {MAX_ROW_CHARACTERS:,} characters")
             self._more()
 
     def _why(self, error: ValueError) -> str:
-        """What the decoder says, with the place in the whole text: it has counted from what is held."""
+        """The decoder's message, with the position in the whole text: it has counted from the rest."""
         if not isinstance(error, json.JSONDecodeError):
             return f"{error} ({self.where()})"
         return f"{error.msg} ({self.where(error.pos - self._at)})"
 
     def _more(self) -> None:
-        piece = self._stream.read(_PIECE_BYTES)
-        self._on_bytes(piece)
-        self._ended = not piece
-        lines, self._column = self._counted(self._at)
+        chunk = self._stream.read(_CHUNK_BYTES)
+        self._on_bytes(chunk)
+        self._ended = not chunk
+        lines, self._column = self._line_and_column(self._at)
         self._line += lines
         try:
-            self._held = self._held[self._at :] + self._decode.decode(piece, final=self._ended)
+            self._rest = self._rest[self._at :] + self._decode.decode(chunk, final=self._ended)
         except UnicodeDecodeError:
             raise _not_json("it is not UTF-8 text") from None
         self._at = 0

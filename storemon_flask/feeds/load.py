@@ -16,7 +16,7 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
 from storemon_flask.feeds import json_rows, load_feeds, memory, sources, tables, uploads, version_rows
 from storemon_flask.feeds import polls as poll_feed
-from storemon_flask.feeds.blocks import BlockReader
+from storemon_flask.feeds.csv_exact import BlockReader
 from storemon_flask.feeds.hours_set import HoursSet
 from storemon_flask.feeds.load_feeds import Staged
 from storemon_flask.feeds.load_notes import LoadNotes
@@ -161,7 +161,7 @@ class _Loading:
                     with lack_of_memory(f"loading {source.name}", _LESS):
                         self._file(source, summary, log)
                 except DataError as error:
-                    log.forget()
+                    log.clear()
                     self._failed(summary, error)
             if self.terms.atomic:
                 self._all_or_nothing()
@@ -359,6 +359,6 @@ class _Loading:
         load = self.result.load or loads.begin(connection, self.terms.now_us)
         if log is not None:
             summary.reasons = dict(log.reasons.most_common())
-            summary.rejects = log.kept
+            summary.rejects = log.rejects
         loads.add_file(connection, load, time.time_ns() // 1000, summary)
         self.result.load = load

@@ -50,7 +50,7 @@ class Polls:
         self._staged = StagedPolls(folder)
         try:
             for block in blocks:
-                self._staged.add(block.ids, block.store, block.instant_us, block.active)
+                self._staged.add(block.ids, block.store, block.timestamp_us, block.active)
                 self._rows += block.rows
         except BaseException:
             self._staged.close()

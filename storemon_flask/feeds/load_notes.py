@@ -18,7 +18,7 @@ from storemon_flask.feeds.hours_set import HoursSet
 from storemon_flask.feeds.load_feeds import Facts, Polls, Staged
 from storemon_flask.feeds.lookalikes import named_stores, shown, some
 from storemon_flask.feeds.sources import PassedOver
-from storemon_flask.feeds.values import INSTANT_FUTURE
+from storemon_flask.feeds.values import TIMESTAMP_FUTURE
 from storemon_flask.model import DAY_US, WEEK_US, Ints
 
 _EXAMPLES: Final = 3
@@ -94,7 +94,7 @@ class LoadNotes:
     def add_poll_rows(self, rows: int, reasons: Mapping[str, int]) -> None:
         """A file of polls was read: how many rows it has, and why how many of them were rejected."""
         self._poll_rows += rows
-        self._poll_rows_ahead += reasons.get(INSTANT_FUTURE, 0)
+        self._poll_rows_ahead += reasons.get(TIMESTAMP_FUTURE, 0)
 
     def add_hours(self, feed: str, hours: HoursSet) -> None:
         """The same of the files of one replacement set."""

@@ -1,9 +1,8 @@
-"""The small feeds, hours, special hours, time zones and names: a few rows a store, whole in memory, as codes of
-distinct texts.
-"""
+"""The small feeds, hours, special hours, time zones and names: whole in memory, as codes of distinct texts."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -11,17 +10,15 @@ from typing import Any, Final
 import numpy as np
 
 from storemon_flask.errors import DataError
-from storemon_flask.feeds import plain, records, values
-from storemon_flask.feeds.blocks import Block, BlockReader
-from storemon_flask.feeds.byte_road import DistinctTexts
+from storemon_flask.feeds import csv_exact, csv_fast, values
+from storemon_flask.feeds.csv_exact import Block, BlockReader, Record, checked
+from storemon_flask.feeds.csv_fast import DistinctTexts, Table
 from storemon_flask.feeds.headers import Header
-from storemon_flask.feeds.plain import Table
-from storemon_flask.feeds.records import Record
-from storemon_flask.feeds.rejects import Reasons, RejectLog, Rejects
+from storemon_flask.feeds.rejects import Reasons, RejectLog
 from storemon_flask.feeds.values import BadValue, DaysOfWeek
 from storemon_flask.model import Ints
 
-# The validator of each field, in the order of `feeds.FEEDS`; the first is the store's.
+# The validator of each field, in the order of `headers.FEEDS`; the first is the store's.
 _READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
     "hours": (
         values.store_id,
@@ -35,11 +32,9 @@ _READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
     "special_hours": (values.store_id, values.local_date, values.special_time, partial(values.special_time, end=True)),
     "stores": (values.store_id, values.name, values.name),
 }
-
-
 # Where the readers of hours have that of the day.
 _DAY: Final = 1
-_WORTH_PACKING: Final = 2 << 20
+_WORTH_COMPRESSING: Final = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ def read(
     days: DaysOfWeek,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Rows]:
-    """The good rows of a file of a small feed, a block at a time; the others go to `log`.
+    """Return the good rows of a file of a small feed, a block at a time; the others go to `log`.
 
     A store of which a row was rejected, where the row still names it, is added to `spoiled`. `DataError`, at the end,
     when `days` finds that the days of the week are numbered in another way. `check` is called now and then; what it
@@ -72,7 +67,7 @@ def read(
     feed = _Feed(header, log, spoiled, days, check)
     for block in reader:
         yield from feed.block(block)
-    _check(days)
+    _check_days(days)
 
 
 def read_records(
@@ -83,15 +78,15 @@ def read_records(
     days: DaysOfWeek,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Rows]:
-    """The same of rows that come as records with the feed's fields in order."""
-    fields = len(_READERS[feed])
-    found = _Feed(Header(feed, fields, tuple(range(fields))), log, spoiled, days, check)
+    """Return the good rows of records with the feed's fields in order, a batch at a time."""
+    width = len(_READERS[feed])
+    parser = _Feed(Header(feed, width, tuple(range(width))), log, spoiled, days, check)
     for batch in batches:
-        yield found.exact(batch)
-    _check(days)
+        yield parser.records(batch)
+    _check_days(days)
 
 
-def _check(days: DaysOfWeek) -> None:
+def _check_days(days: DaysOfWeek) -> None:
     if days.from_one:
         raise DataError(values.DAYS_FROM_ONE)
 
@@ -114,93 +109,83 @@ class _Feed:
         self._spoiled = spoiled
 
     def block(self, block: Block) -> Iterator[Rows]:
-        """The good rows of a block, a part at a time."""
-        if block.problem or block.one:
-            yield self.exact(block.records(self._header))
+        """Return the good rows of a block, by the fast reader as far as it can."""
+        tables = csv_fast.tables(block, self._header)
+        if tables is None:
+            yield self.records(block.records(self._header))
             return
-        table = plain.as_it_stands(block, self._header)
-        for part in plain.cleaned(block, self._header) if table is None else (table,):
-            yield self._read(part)
+        for table in tables:
+            yield self._table(table)
 
-    def _read(self, table: Table) -> Rows:
-        """The good rows of a table; those that are not certain are read one by one."""
-        self._check()
-        self._spoil(table)
-        found = table.fields
-        codes = [
-            column.codes(found, at) if at >= 0 else np.full(len(found), column.code_of(read("")))
-            for column, at, read in zip(self._columns, self._at, self._readers, strict=True)
-        ]
-        certain = np.all([code >= 0 for code in codes], axis=0)
-        certain[table.exact] = False
-        reasons = Reasons(len(found))
-        for column, code in zip(self._columns, codes, strict=True):
-            reasons.of_codes(certain & reasons.none & column.bad[code], code, column)
-        ids, stores = self._columns[0], codes[0]
-        for code in np.unique(stores[certain & ~reasons.none & ~ids.bad[stores]]).tolist():
-            self._spoiled.add(ids.values[code])
-        for row in records.checked(np.flatnonzero(~certain).tolist(), self._check):
-            read = self._row(table.record(row, self._header))
-            if isinstance(read, str):
-                reasons.give(row, read)
-                continue
-            for code, value in zip(codes, read, strict=True):
-                code[row] = value
-        bad = np.flatnonzero(~reasons.none)
-        rejects = Rejects(
-            table.lines(bad),
-            reasons.code[bad],
-            reasons.texts,
-            lambda number: records.text_of(table.raw(int(bad[number]))),
-        )
-        self._log.add_all(table.rejects.merged(rejects).counted(self._log.room))
-        good = reasons.none
-        start, stop = (found.start[:, 0], found.end[:, -1]) if table.rows is None else table.rows[:2]
-        return Rows(
-            [column.values for column in self._columns],
-            [code[good] for code in codes],
-            table.lines(np.flatnonzero(good)),
-            _texts(found.data, start[good], stop[good]),
-        )
-
-    def _spoil(self, table: Table) -> None:
-        """Add the stores of which a row has the wrong shape, as far as it names them."""
-        if table.rejected is None:
-            return
-        data, at = table.block.data, self._at[0]
-        seen: set[bytes] = set()
-        spans = zip(table.rejected.start.tolist(), table.rejected.stop.tolist(), strict=True)
-        for start, stop in records.checked(spans, self._check):
-            row = data[start:stop]
-            # The fields up to the store's say all; of a row with quotes, all of it.
-            key = row if table.block.quoted else b",".join(row.split(b",", at + 1)[: at + 1])
-            if key not in seen:
-                seen.add(key)
-                self._row(records.parse(row, 0, self._header.width, self._header.columns))
-
-    def exact(self, found_records: Iterable[Record]) -> Rows:
-        """The records one by one."""
+    def records(self, records: Iterable[Record]) -> Rows:
+        """Return the good rows among records, read one by one."""
         rows: list[list[int]] = []
         lines: list[int] = []
         texts: list[str] = []
-        for record in records.checked(found_records, self._check):
-            row = self._row(record)
-            if isinstance(row, str):
-                self._log.add(record.line, row, record.text)
+        for record in checked(records, self._check):
+            try:
+                rows.append(self._row(record))
+            except BadValue as bad:
+                self._log.add(record.line, str(bad), record.text)
                 continue
-            rows.append(row)
             lines.append(record.line)
             texts.append(record.text)
-        table = np.array(rows, dtype=np.int64).reshape(len(rows), len(self._columns))
+        codes = np.array(rows, dtype=np.int64).reshape(len(rows), len(self._columns))
         return Rows(
-            [column.values for column in self._columns],
-            list(table.T),
-            np.array(lines, dtype=np.int64),
-            _packed(texts),
+            [column.values for column in self._columns], list(codes.T), np.array(lines, np.int64), _compressed(texts)
         )
 
-    def _row(self, record: Record) -> list[int] | str:
-        """The codes of a row's values; the reason, when the row has a problem or one of them is bad."""
+    def _table(self, table: Table) -> Rows:
+        """The good rows of a table a column at a time, and one by one only where that is not certain."""
+        self._check()
+        self._spoil_malformed(table)
+        fields = table.fields
+        codes = [
+            column.codes(fields, at) if at >= 0 else np.full(len(fields), column.code_of(read("")))
+            for column, at, read in zip(self._columns, self._at, self._readers, strict=True)
+        ]
+        certain = np.all([code >= 0 for code in codes], axis=0)
+        certain[table.exact_rows] = False
+        reasons = Reasons(len(fields))
+        for column, code in zip(self._columns, codes, strict=True):
+            reasons.give_bad(certain & reasons.none, column, code)
+        ids, stores = self._columns[0], codes[0]
+        for code in np.unique(stores[certain & ~reasons.none & ~ids.bad[stores]]).tolist():
+            self._spoiled.add(ids.values[code])
+        for row in checked(np.flatnonzero(~certain).tolist(), self._check):
+            try:
+                values_of_row = self._row(table.record(row, self._header))
+            except BadValue as bad:
+                reasons.give(row, str(bad))
+                continue
+            for column_codes, value in zip(codes, values_of_row, strict=True):
+                column_codes[row] = value
+        table.rejects(reasons).add_to(self._log)
+        good = reasons.none
+        rows = table.rows.where(good)
+        return Rows(
+            [column.values for column in self._columns],
+            [code[good] for code in codes],
+            rows.line,
+            _texts(table.block.data, rows.start, rows.stop),
+        )
+
+    def _spoil_malformed(self, table: Table) -> None:
+        """Add the stores of malformed rows, as far as these name them."""
+        data, at = table.block.data, self._at[0]
+        seen: set[bytes] = set()
+        spans = zip(table.malformed.start.tolist(), table.malformed.stop.tolist(), strict=True)
+        for start, stop in checked(spans, self._check):
+            row = data[start:stop]
+            # The fields up to the store's say all; of a row with quotes, all of it.
+            key = row if len(table.block.edges) else b",".join(row.split(b",", at + 1)[: at + 1])
+            if key not in seen:
+                seen.add(key)
+                with suppress(BadValue):
+                    self._row(csv_exact.parse(row, 0, self._header.width, self._header.columns))
+
+    def _row(self, record: Record) -> list[int]:
+        """The codes of a row's values; `BadValue`, and the store is spoiled, when one of them is bad."""
         read: list[Any] = []
         fields, problem = record.fields, record.problem
         if self._days is not None and not problem:
@@ -218,32 +203,29 @@ class _Feed:
         except BadValue as bad:
             if read and "\ufffd" not in read[0]:
                 self._spoiled.add(read[0])
-            return problem or str(bad)
+            raise BadValue(problem or str(bad)) from None
         return [column.code_of(value) for column, value in zip(self._columns, read, strict=True)]
 
 
-def _packed(texts: list[str]) -> Callable[[list[int]], list[str]]:
-    """Those texts, packed as a set of hours holds all its rows. No good row has a NUL in it."""
-    packed = zlib.compress("\0".join(texts).encode(), 1)
+def _compressed(texts: list[str]) -> Callable[[list[int]], list[str]]:
+    """Those texts, compressed as a set of hours holds all its rows. No good row has a NUL in it."""
+    compressed = zlib.compress("\0".join(texts).encode(), 1)
 
-    def unpacked(rows: list[int]) -> list[str]:
-        found = zlib.decompress(packed).decode().split("\0")
+    def chosen(rows: list[int]) -> list[str]:
+        found = zlib.decompress(compressed).decode().split("\0")
         return [found[row] for row in rows]
 
-    return unpacked
+    return chosen
 
 
 def _texts(data: bytes, first: Ints, last: Ints) -> Callable[[list[int]], list[str]]:
-    """What stands from `first` to `last` of each row asked for.
-
-    A set of hours holds all its blocks: large ones are packed.
-    """
-    packed = zlib.compress(data, 1) if len(data) > _WORTH_PACKING else b""
+    """What stands from `first` to `last` of rows. A set of hours holds all its blocks: large ones are compressed."""
+    compressed = zlib.compress(data, 1) if len(data) > _WORTH_COMPRESSING else b""
 
     def texts(rows: list[int]) -> list[str]:
-        text = zlib.decompress(packed) if packed else data
+        text = zlib.decompress(compressed) if compressed else data
         return [text[first[row] : last[row]].decode("utf-8") for row in rows]
 
-    if packed:
+    if compressed:
         del data
     return texts

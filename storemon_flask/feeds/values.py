@@ -37,14 +37,14 @@ ID_ERROR = (
     "export the file again without opening it"
 )
 ID_INVISIBLE = "store_id contains an invisible character ({}); remove it"
-INSTANT_FORM = "timestamp_utc is not a date and time (YYYY-MM-DD HH:MM:SS[.ffffff] [UTC])"
-INSTANT_NUMBER = (
+TIMESTAMP_FORM = "timestamp_utc is not a date and time (YYYY-MM-DD HH:MM:SS[.ffffff] [UTC])"
+TIMESTAMP_NUMBER = (
     "timestamp_utc is a number, but not of seconds, milliseconds or microseconds since 1970 "
     "(9 or 10 digits are seconds, 12 or 13 milliseconds, 15 or 16 microseconds; no exponent)"
 )
-INSTANT_RANGE = "timestamp_utc is a date or time that does not exist"
-INSTANT_EARLY = "timestamp_utc is before 1970"
-INSTANT_FUTURE = "timestamp_utc is ahead of this machine's clock (STOREMON_MAX_CLOCK_SKEW_MINUTES)"
+TIMESTAMP_RANGE = "timestamp_utc is a date or time that does not exist"
+TIMESTAMP_EARLY = "timestamp_utc is before 1970"
+TIMESTAMP_FUTURE = "timestamp_utc is ahead of this machine's clock (STOREMON_MAX_CLOCK_SKEW_MINUTES)"
 STATUS = "status is neither active nor inactive"
 DAY = "day of week is not a whole number from 0 (Monday) to 6 (Sunday)"
 DAY_ISO = "day of week is not a whole number from 1 (Monday) to 7 (Sunday), as days=iso has it"
@@ -171,7 +171,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:E[+-]?[0-9]+)?", re.IGNORECASE
 _EPOCH_NUMBER = re.compile(r"([1-9][0-9]{8,15})(?:\.([0-9]+))?")
 
 
-def instant(text: str) -> int:
+def timestamp_us(text: str) -> int:
     """Microseconds since 1970 UTC of a timestamp; digits beyond the sixth are cut, a missing zone means UTC."""
     cleaned = text.strip()
     match = _INSTANT.fullmatch(cleaned)
@@ -179,7 +179,7 @@ def instant(text: str) -> int:
         return _epoch_number(cleaned)
     year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = match.groups()
     if int(off_minutes or 0) > 59:
-        raise BadValue(INSTANT_RANGE)
+        raise BadValue(TIMESTAMP_RANGE)
     micros = int((fraction or "0")[:6].ljust(6, "0"))
     shift = timedelta(hours=int(off_hours or 0), minutes=int(off_minutes or 0)) * (-1 if sign == "-" else 1)
     try:
@@ -187,23 +187,23 @@ def instant(text: str) -> int:
             int(year), int(month), int(day), int(hour), int(minute), int(second or 0), micros, timezone(shift)
         )
     except ValueError:
-        raise BadValue(INSTANT_RANGE) from None
+        raise BadValue(TIMESTAMP_RANGE) from None
     microseconds = (moment - _EPOCH) // _MICROSECOND
     if microseconds < 0:
-        raise BadValue(INSTANT_EARLY)
+        raise BadValue(TIMESTAMP_EARLY)
     return microseconds
 
 
 def _epoch_number(text: str) -> int:
     """Microseconds since 1970 of a number of seconds, milliseconds or microseconds since then."""
     if not _NUMBER.fullmatch(text):
-        raise BadValue(INSTANT_FORM)
+        raise BadValue(TIMESTAMP_FORM)
     if text.startswith("-"):
-        raise BadValue(INSTANT_EARLY)
+        raise BadValue(TIMESTAMP_EARLY)
     match = _EPOCH_NUMBER.fullmatch(text)
     unit_us = EPOCH_UNITS_US.get(len(match[1])) if match else None
     if match is None or unit_us is None:
-        raise BadValue(INSTANT_NUMBER)
+        raise BadValue(TIMESTAMP_NUMBER)
     fraction = (match[2] or "").ljust(6, "0")[: len(str(unit_us)) - 1]
     return int(match[1]) * unit_us + int(fraction or "0")
 

@@ -11,7 +11,7 @@ from cli_helpers import home as home
 from cli_helpers import run as run
 from ingest_helpers import HOURS, POLLS, ZONES, csv, gz, put, put_zip, query
 
-from storemon_flask.feeds import records, values
+from storemon_flask.feeds import csv_exact, values
 
 
 def test_load_data_without_a_path_loads_the_data_folder_and_says_what_became_of_every_row(
@@ -153,9 +153,9 @@ def test_a_line_of_thirty_megabytes_is_one_rejected_row(run: Run, home: Path) ->
     done = run("load-data", path)
     assert done.code == 0
     assert line(done, str(path)) == ["polls", "3", "2", "0", "0", "0", "1"]
-    assert f"    1 rejected: {records.TOO_LONG}\n" in done.out
+    assert f"    1 rejected: {csv_exact.TOO_LONG}\n" in done.out
     (_, row) = csv_module.reader(io.StringIO(run("rejects").out))
-    assert row == ["1", str(path), "3", records.TOO_LONG, "x" * 1000]
+    assert row == ["1", str(path), "3", csv_exact.TOO_LONG, "x" * 1000]
 
 
 def test_stores_with_rejected_hours_are_one_note(run: Run, home: Path) -> None:
@@ -174,11 +174,11 @@ def test_rejects_are_listed_as_csv_for_one_load_or_for_all(run: Run, home: Path)
     run("load-data", b)
     header = "load,file,line,reason,text\n"
     rows = [
-        f'1,{a},2,{values.INSTANT_FORM},"s,never,""a """"b"""""""\n',
-        f'1,{a},4,{values.INSTANT_FORM},"s,é\tx,active"\n',
+        f'1,{a},2,{values.TIMESTAMP_FORM},"s,never,""a """"b"""""""\n',
+        f'1,{a},4,{values.TIMESTAMP_FORM},"s,é\tx,active"\n',
         f'2,{b},2,{values.ZONE},"s,Mars"\n',
     ]
-    rows = [row.replace(values.INSTANT_FORM, _cell(values.INSTANT_FORM)) for row in rows]
+    rows = [row.replace(values.TIMESTAMP_FORM, _cell(values.TIMESTAMP_FORM)) for row in rows]
     assert run("rejects") == Done(0, header + "".join(rows), "")
     assert run("rejects", "--load", 1).out == header + rows[0] + rows[1]
     assert run("rejects", "--load", 2).out == header + rows[2]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ingest_helpers import POLLS, Cut
 
 from storemon_flask.errors import DataError
-from storemon_flask.feeds import blocks, plain, records
-from storemon_flask.feeds.blocks import BlockReader
+from storemon_flask.feeds import csv_exact
+from storemon_flask.feeds.csv_exact import BlockReader
 from storemon_flask.feeds.headers import Header
 
 HEAD = f"{POLLS}\n".encode()
@@ -82,7 +82,7 @@ def test_everything_read_is_told_in_order() -> None:
         ("store_id,timestamp_utc,status\n".encode("utf-16-le"), "NUL bytes"),
         (b"store_id,timestamp_utc,stat\xff\n", "not UTF-8"),
         (b"PK\3\4\0\0\0\n", "NUL bytes"),
-        (b"x" * (blocks.MAX_HEADER_BYTES + 5), "no end within 1,048,576 bytes"),
+        (b"x" * (csv_exact.MAX_HEADER_BYTES + 5), "no end within 1,048,576 bytes"),
     ],
 )
 @pytest.mark.parametrize("block_bytes", [1 << 16, 1 << 22])
@@ -108,8 +108,7 @@ LIMIT = 3_000_000
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> int:
     """A limit of a record that is quickly passed."""
-    for module in (blocks, records, plain):
-        monkeypatch.setattr(module, "MAX_RECORD_BYTES", LIMIT)
+    monkeypatch.setattr(csv_exact, "MAX_RECORD_BYTES", LIMIT)
     return LIMIT
 
 
@@ -119,10 +118,10 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> int:
 def test_a_record_too_long_is_rejected_alone(limit: int, block_bytes: int, end: bytes, filler: bytes) -> None:
     long = filler * (limit // len(filler) + 1)
     data = HEAD + b"a,b,c" + end + long + end + b"d,e,f" + end + b"g,h,i" + end
-    lines = 1 + records.count_lines(long)
+    lines = 1 + csv_exact.count_lines(long)
     assert list(_rows(_reader(data, block_bytes))) == [
         (2, ["a", "b", "c"], "a,b,c", ""),
-        (3, [], long[:1000].decode(), records.TOO_LONG),
+        (3, [], long[:1000].decode(), csv_exact.TOO_LONG),
         (3 + lines, ["d", "e", "f"], "d,e,f", ""),
         (4 + lines, ["g", "h", "i"], "g,h,i", ""),
     ]
@@ -136,7 +135,7 @@ def test_the_limit_of_a_record_is_the_same_wherever_a_read_ends(
 ) -> None:
     longest = b"a,b," + quote + b"c" * (limit - 4 - 2 * len(quote) + spare) + quote
     data = HEAD + longest + end + b"d,e,f" + end
-    problem = records.TOO_LONG if spare else ""
+    problem = csv_exact.TOO_LONG if spare else ""
     for more in (0, 1, 2):
         found = list(_rows(_reader(data, 1 << 20, [len(HEAD), len(longest) - 1, 1 + more, 1 << 20])))
         assert [(line, bad) for line, _, _, bad in found] == [(2, problem), (3, "")]
@@ -188,7 +187,7 @@ def test_24_megabytes_of_anything_are_read_once_and_never_held(filler: bytes, op
     assert peak < 96 << 20
     assert seconds < 60
     if opening and not closing:
-        assert problems == {"": 1, records.UNCLOSED: 1}
+        assert problems == {"": 1, csv_exact.UNCLOSED: 1}
     else:
         assert sum(problems.values()) == 3
         assert last == ["d", "e", "f"]
@@ -216,7 +215,6 @@ def test_the_records_do_not_depend_on_where_blocks_end(text: bytes, block_bytes:
 def test_the_records_do_not_depend_on_where_blocks_end_when_the_limit_is_met_often(
     monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], block_bytes: int, cuts: list[int]
 ) -> None:
-    for module in (blocks, records, plain):
-        monkeypatch.setattr(module, "MAX_RECORD_BYTES", 40)
+    monkeypatch.setattr(csv_exact, "MAX_RECORD_BYTES", 40)
     data = HEAD + b"".join(pieces)
     assert list(_rows(_reader(data, block_bytes, cuts))) == _whole(data)

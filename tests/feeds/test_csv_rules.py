@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ingest_helpers import POLLS, READERS, Cut, read_polls, us
 
 from storemon_flask.errors import DataError
-from storemon_flask.feeds import headers, records, tables, values
-from storemon_flask.feeds.blocks import BlockReader
+from storemon_flask.feeds import csv_exact, headers, tables, values
+from storemon_flask.feeds.csv_exact import BlockReader
 from storemon_flask.feeds.headers import Header
 from storemon_flask.feeds.rejects import RejectLog
 from storemon_flask.feeds.values import BadValue
@@ -34,7 +34,7 @@ def by_csv(data: bytes, width: int = 3) -> list[Row]:
         whole = "".join(raw).encode("utf-8", "surrogateescape").rstrip(b"\r\n")
         if whole.strip():
             problem = _problem(raw, whole, len(fields), width)
-            if problem == records.UNCLOSED:
+            if problem == csv_exact.UNCLOSED:
                 whole = "".join(raw).encode("utf-8", "surrogateescape")
             rows.append((line, [] if problem else fields, whole.decode("utf-8", "replace")[:1000], problem))
     return rows
@@ -45,17 +45,17 @@ def _problem(raw: list[str], whole: bytes, count: int, width: int) -> str:
         next(csv.reader(raw, strict=True))
         quoting = ""
     except csv.Error as error:
-        quoting = records.UNCLOSED if "unexpected end" in str(error) else records.QUOTING
-    if quoting == records.UNCLOSED or _open_at_the_end(raw):
-        return records.UNCLOSED
+        quoting = csv_exact.UNCLOSED if "unexpected end" in str(error) else csv_exact.QUOTING
+    if quoting == csv_exact.UNCLOSED or _open_at_the_end(raw):
+        return csv_exact.UNCLOSED
     if b"\0" in whole:
-        return records.NUL
+        return csv_exact.NUL
     if b"\xef" not in whole and b"\xff" in whole:
-        return records.NOT_UTF8
+        return csv_exact.NOT_UTF8
     if count > width and quoting:
         # Both are true; which is named depends on which comes first.
         return "either"
-    return quoting or ("" if count == width else records.FIELDS_FEW if count < width else records.FIELDS_MANY)
+    return quoting or ("" if count == width else csv_exact.FIELDS_FEW if count < width else csv_exact.FIELDS_MANY)
 
 
 def _open_at_the_end(raw: list[str]) -> bool:
@@ -76,7 +76,7 @@ def by_blocks(data: bytes, block_bytes: int, cuts: Iterable[int] = (), width: in
 
 
 def same(found: list[Row], expected: list[Row]) -> None:
-    quoting = (records.QUOTING, records.FIELDS_MANY)
+    quoting = (csv_exact.QUOTING, csv_exact.FIELDS_MANY)
     assert [row[:3] for row in found] == [row[:3] for row in expected]
     for row, book in zip(found, expected, strict=True):
         assert row[3] == book[3] or (book[3] == "either" and row[3] in quoting)
@@ -180,7 +180,7 @@ def test_names_with_quotes_are_those_of_the_csv_module(
         except BadValue as error:
             bad.append((line, str(error), text))
     assert found == good
-    assert [(reject.line, reject.reason, reject.text) for reject in log.kept] == bad
+    assert [(reject.line, reject.reason, reject.text) for reject in log.rejects] == bad
 
 
 def test_a_field_with_line_breaks_never_becomes_polls_of_stores_that_do_not_exist() -> None:
@@ -202,7 +202,7 @@ def test_the_rest_of_a_file_behind_a_quote_that_is_never_closed_is_one_reject() 
         for block_bytes in (100, 1 << 16, 1 << 22):
             accepted, rejected, count = read_polls(data, block_bytes, exact=exact)
             assert [row[0] for row in accepted] == ["s1"]
-            assert [(line, reason, len(text)) for line, reason, text in rejected] == [(3, records.UNCLOSED, 1000)]
+            assert [(line, reason, len(text)) for line, reason, text in rejected] == [(3, csv_exact.UNCLOSED, 1000)]
             assert count == 2
 
 
@@ -216,7 +216,7 @@ def test_a_few_quoted_rows_do_not_send_the_others_to_the_slow_reader(monkeypatch
     expected = read_polls(data, exact=True)
     assert [row[:2] for row in expected[1]] == [(53, values.STATUS), (154, values.STATUS)]
     assert len(expected[0]) == 2998
-    monkeypatch.setattr(records, "split", None)
+    monkeypatch.setattr(csv_exact, "split", None)
     assert read_polls(data) == expected
 
 

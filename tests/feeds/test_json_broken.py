@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 from json_helpers import read, refused
 
-from storemon_flask.feeds import json_rows, records, values
+from storemon_flask.feeds import csv_exact, json_rows, values
 from storemon_flask.feeds.json_rows import MAX_ROW_CHARACTERS, NOT_AN_OBJECT, NOT_JSON, TOO_DEEP
 
 LONG = f"row is longer than {MAX_ROW_CHARACTERS:,} characters"
@@ -61,7 +61,7 @@ def test_a_broken_line_is_a_rejected_row_and_the_others_stay(sizes: tuple[int, .
             found = read(b"\n".join((row, bad, row)), "ndjson", sizes=sizes)
             assert [record.fields for record in found if not record.problem] == [GOOD_FIELDS] * 2
             problems = [(record.line, record.problem) for record in found if record.problem]
-            expected = records.NOT_UTF8 if b"\xff" in bad else NOT_JSON
+            expected = csv_exact.NOT_UTF8 if b"\xff" in bad else NOT_JSON
             assert problems == ([(2, expected)] if bad else [])
             assert [record.line for record in found if not record.problem] == [1, 3]
 
@@ -185,7 +185,7 @@ def test_a_broken_line_still_says_whose_it_was() -> None:
     (record,) = read(b'{"store_id": 12, "day":}', "ndjson", "hours")
     assert (record.problem, record.fields[0]) == (NOT_JSON, "12")
     (record,) = read(b'{"store_id": "A", "x": "\xff"}', "ndjson", "hours")
-    assert (record.problem, record.fields[0]) == (records.NOT_UTF8, "A")
+    assert (record.problem, record.fields[0]) == (csv_exact.NOT_UTF8, "A")
 
 
 READER = """
@@ -256,12 +256,12 @@ def test_50_megabytes_of_anything_take_little_memory(
 
 def test_keys_without_end_are_not_remembered() -> None:
     rows = ",".join(f'{{"key {number}":1}}' for number in range(3000))
-    shaper = json_rows._Shaper("polls")
+    objects = json_rows._Objects("polls")
     for number, record in enumerate(read(f"[{rows}]".encode()), start=1):
         assert (record.line, record.problem) == (number, "store_id is missing")
     for number in range(3000):
-        shaper.record(number, json_rows._DECODER.decode(f'{{"key {number}":1}}'), "")
-    assert len(shaper._known) == 1000
+        objects.record(number, json_rows._DECODER.decode(f'{{"key {number}":1}}'), "")
+    assert len(objects._index_of_key) == 1000
 
 
 def test_long_spellings_of_short_values_are_not_kept() -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from json_helpers import read, refused
 
 from storemon_flask.feeds import headers
+from storemon_flask.feeds.csv_exact import Record
 from storemon_flask.feeds.json_rows import NOT_AN_OBJECT, NOT_JSON
-from storemon_flask.feeds.records import Record
 
 
 class Number(str):
@@ -35,17 +35,17 @@ def by_the_book(text: str, feed: str) -> list[tuple[list[str], str]]:
             continue
         said: list[list[Any]] = [[] for _ in headers.COLUMNS[feed]]
         for key, value in row:
-            for place, spellings in enumerate(headers.FEEDS[feed]):
-                if key.strip().lower().replace(" ", "").replace("_", "") in spellings:
+            for place, column in enumerate(headers.FEEDS[feed]):
+                if key.strip().lower().replace(" ", "").replace("_", "") in column.spellings:
                     said[place].append(value)
         problems = [
             f"{headers.COLUMNS[feed][place]} is given twice" for place, given in enumerate(said) if len(given) > 1
         ]
         missing = []
-        for name, found_here in zip(headers.COLUMNS[feed], said, strict=True):
-            problems += [problem for value in found_here if (problem := wrong(name, value))]
-            if not found_here and name not in headers.OPTIONAL.get(feed, ()):
-                missing.append(f"{name} is missing")
+        for column, found_here in zip(headers.FEEDS[feed], said, strict=True):
+            problems += [problem for value in found_here if (problem := wrong(column.name, value))]
+            if not found_here and not column.optional:
+                missing.append(f"{column.name} is missing")
         fields = [as_text(one[-1]) if one else "" for one in said]
         if said[0] and isinstance(said[0][-1], (Real, bool)):
             fields[0] = ""

@@ -45,7 +45,7 @@ def test_every_row_of_a_polls_file_is_new_changed_unchanged_repeated_or_rejected
     (summary,) = load(database, second).files
     assert (summary.file, summary.feed, summary.error) == (str(second), "polls", "")
     assert counts(summary) == (8, 2, 1, 1, 1, 3)
-    assert summary.reasons == {values.STATUS: 2, values.INSTANT_FORM: 1}
+    assert summary.reasons == {values.STATUS: 2, values.TIMESTAMP_FORM: 1}
     assert summary.sha256 == sha256(second.read_bytes()).hexdigest()
     assert polls(database) == [
         ("s1", "2023-01-22 10:00:00.000000Z", "active"),
@@ -81,7 +81,7 @@ def test_a_poll_ahead_of_the_clock_is_rejected_and_one_within_the_allowance_is_n
     path = file("a.csv", POLLS, "s,2024-10-14 12:05:00,active", "s,2024-10-14 12:05:00.000001,active")
     (summary,) = load(database, path, now="2024-10-14T12:00:00").files
     assert counts(summary) == (2, 1, 0, 0, 0, 1)
-    assert summary.reasons == {values.INSTANT_FUTURE: 1}
+    assert summary.reasons == {values.TIMESTAMP_FUTURE: 1}
 
 
 @pytest.mark.parametrize("status", ["active", "inactive"])

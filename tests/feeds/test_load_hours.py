@@ -14,7 +14,7 @@ from load_helpers import version_of
 
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import hours_set, values
-from storemon_flask.feeds.blocks import BlockReader
+from storemon_flask.feeds.csv_exact import BlockReader
 
 HOURS_SQL = "SELECT day, start_s, end_s FROM hours JOIN store_record ON store_record.number = hours.store WHERE store_id = ? ORDER BY 1, 2, 3"
 

@@ -31,7 +31,7 @@ def _kept(database: Database, load_number: int) -> int:
 def test_the_first_ten_thousand_rejects_of_a_load_are_kept_and_every_one_is_counted(
     database: Database, file: Callable[..., Path]
 ) -> None:
-    assert rejects.KEPT_PER_LOAD == 10_000
+    assert rejects.MAX_REJECTS_PER_LOAD == 10_000
     one = file("a.csv", POLLS, *(f"s,never {n},active" for n in range(7_000)))
     two = file("b.csv", ZONES, *(f"s,Nowhere/{n}" for n in range(2_500)))
     three = file("c.csv", POLLS, *(f"s,never {n},active" for n in range(4_000)), "s,2023-01-01 00:00:00,active")

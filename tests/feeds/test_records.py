@@ -2,12 +2,12 @@
 
 import pytest
 
-from storemon_flask.feeds import records
-from storemon_flask.feeds.records import Record
+from storemon_flask.feeds import csv_exact
+from storemon_flask.feeds.csv_exact import Record
 
 
 def _split(data: bytes, *, first_line: int = 1) -> list[Record]:
-    return list(records.split(data, first_line, 3, (0, 1, 2)))
+    return list(csv_exact.split(data, first_line, 3, (0, 1, 2)))
 
 
 GOOD = {
@@ -41,16 +41,16 @@ def test_rows_come_out_with_their_line_and_fields(data: bytes, expected: list[tu
 
 
 BAD = {
-    "too few fields": (b"a,b\nd,e,f\n", 1, "a,b", records.FIELDS_FEW),
-    "too many fields": (b"a,b,c,d\nd,e,f\n", 1, "a,b,c,d", records.FIELDS_MANY),
-    "too few fields in quotes": (b'"a,b,c"\nd,e,f\n', 1, '"a,b,c"', records.FIELDS_FEW),
-    "a NUL": (b"a\0,b,c\r\nd,e,f\n", 1, "a\0,b,c", records.NUL),
-    "invalid UTF-8": (b"a\xff,b,c\nd,e,f\n", 1, "a\ufffd,b,c", records.NOT_UTF8),
-    "half a character": (b"a\xc3,b,c\nd,e,f\n", 1, "a\ufffd,b,c", records.NOT_UTF8),
-    "a surrogate": (b"\xed\xa0\x80,b,c\nd,e,f\n", 1, "\ufffd\ufffd\ufffd,b,c", records.NOT_UTF8),
-    "a NUL inside a quoted line break": (b'"a\n\0",b,c\nd,e,f\n', 1, '"a\n\0",b,c', records.NUL),
-    "invalid UTF-8 inside a quoted line break": (b'"a\n\xff",b,c\nd,e,f\n', 1, '"a\n\ufffd",b,c', records.NOT_UTF8),
-    "text behind a closing quote": (b'"a"x,b,c\nd,e,f\n', 1, '"a"x,b,c', records.QUOTING),
+    "too few fields": (b"a,b\nd,e,f\n", 1, "a,b", csv_exact.FIELDS_FEW),
+    "too many fields": (b"a,b,c,d\nd,e,f\n", 1, "a,b,c,d", csv_exact.FIELDS_MANY),
+    "too few fields in quotes": (b'"a,b,c"\nd,e,f\n', 1, '"a,b,c"', csv_exact.FIELDS_FEW),
+    "a NUL": (b"a\0,b,c\r\nd,e,f\n", 1, "a\0,b,c", csv_exact.NUL),
+    "invalid UTF-8": (b"a\xff,b,c\nd,e,f\n", 1, "a\ufffd,b,c", csv_exact.NOT_UTF8),
+    "half a character": (b"a\xc3,b,c\nd,e,f\n", 1, "a\ufffd,b,c", csv_exact.NOT_UTF8),
+    "a surrogate": (b"\xed\xa0\x80,b,c\nd,e,f\n", 1, "\ufffd\ufffd\ufffd,b,c", csv_exact.NOT_UTF8),
+    "a NUL inside a quoted line break": (b'"a\n\0",b,c\nd,e,f\n', 1, '"a\n\0",b,c', csv_exact.NUL),
+    "invalid UTF-8 inside a quoted line break": (b'"a\n\xff",b,c\nd,e,f\n', 1, '"a\n\ufffd",b,c', csv_exact.NOT_UTF8),
+    "text behind a closing quote": (b'"a"x,b,c\nd,e,f\n', 1, '"a"x,b,c', csv_exact.QUOTING),
 }
 
 
@@ -65,23 +65,26 @@ def test_a_row_that_cannot_be_read_says_why_and_the_next_one_is_read(
 
 def test_a_row_may_be_as_long_as_the_limit_says_and_not_one_byte_more() -> None:
     for quote in (b"", b'"'):
-        longest = b"a,b," + quote + b"c" * (records.MAX_RECORD_BYTES - 4 - 2 * len(quote)) + quote
+        longest = b"a,b," + quote + b"c" * (csv_exact.MAX_RECORD_BYTES - 4 - 2 * len(quote)) + quote
         (record,) = _split(longest + b"\r\n")
         assert (record.problem, record.fields[2], len(record.text)) == ("", longest[4:].strip(b'"').decode(), 1000)
         (record,) = _split(longest.replace(b"a", b"ab") + b"\n")
-        assert (record.problem, record.text) == (records.TOO_LONG, longest[:1000].replace(b"a", b"ab")[:1000].decode())
+        assert (record.problem, record.text) == (
+            csv_exact.TOO_LONG,
+            longest[:1000].replace(b"a", b"ab")[:1000].decode(),
+        )
 
 
 def test_of_a_large_record_only_the_columns_of_the_feed_are_decoded() -> None:
     raw = b'a,"' + b"\n" * 70_000 + b'","""b"""'
-    assert records.parse(raw, 1, 3, (0, 2)).fields == ["a", "", '"b"']
-    assert records.parse(raw, 1, 3, (0, 1)).fields == ["a", "\n" * 70_000, ""]
+    assert csv_exact.parse(raw, 1, 3, (0, 2)).fields == ["a", "", '"b"']
+    assert csv_exact.parse(raw, 1, 3, (0, 1)).fields == ["a", "\n" * 70_000, ""]
 
 
 def test_more_fields_than_the_header_has_are_not_all_taken_apart() -> None:
     for raw in (b"," * 100_000, b'"",' * 100_000):
-        record = records.parse(raw, 1, 3, (0, 1, 2))
-        assert (record.fields, record.problem) == ([""] * 4, records.FIELDS_MANY)
+        record = csv_exact.parse(raw, 1, 3, (0, 1, 2))
+        assert (record.fields, record.problem) == ([""] * 4, csv_exact.FIELDS_MANY)
 
 
 def test_line_numbers_go_on_from_the_first_line_of_the_block() -> None:
@@ -93,4 +96,4 @@ def test_line_numbers_go_on_from_the_first_line_of_the_block() -> None:
     [(b"", 0), (b"a", 0), (b"a\n", 1), (b"a\r\n", 1), (b"a\r", 1), (b"\n\r\n\r", 3), (b"\r\r\n\n", 3), (b"\n\r", 2)],
 )
 def test_every_kind_of_line_break_is_counted_once(data: bytes, lines: int) -> None:
-    assert records.count_lines(data) == lines
+    assert csv_exact.count_lines(data) == lines

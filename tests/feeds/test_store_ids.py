@@ -52,7 +52,7 @@ def test_every_reader_reads_the_same_ids(ids: list[str]) -> None:
         log = RejectLog()
         blocks = list(polls.read_records([read(text.encode(), form)], 1 << 60, log))
         assert [block.ids[code] for block in blocks for code in block.store.tolist()] == expected[0]
-        assert [reject.reason for reject in log.kept] == expected[1]
+        assert [reject.reason for reject in log.rejects] == expected[1]
 
 
 def test_one_store_under_five_spellings_is_one_store(tmp_path: Path) -> None:

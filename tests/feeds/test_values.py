@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 from tzlocal.windows_tz import win_tz
-from value_helpers import BAD_INSTANTS, GOOD_INSTANTS
+from value_helpers import BAD_TIMESTAMPS, GOOD_TIMESTAMPS
 
 from storemon_flask import zonedata
 from storemon_flask.feeds import values
@@ -145,15 +145,15 @@ def test_what_cannot_be_a_store_id_says_why(text: str, reason: str) -> None:
     assert str(bad.value) == reason
 
 
-@pytest.mark.parametrize(("text", "expected"), GOOD_INSTANTS.items())
+@pytest.mark.parametrize(("text", "expected"), GOOD_TIMESTAMPS.items())
 def test_every_accepted_spelling_of_a_timestamp_is_the_same_microsecond(text: str, expected: int) -> None:
-    assert values.instant(text) == expected
+    assert values.timestamp_us(text) == expected
 
 
-@pytest.mark.parametrize(("text", "reason"), BAD_INSTANTS.items())
+@pytest.mark.parametrize(("text", "reason"), BAD_TIMESTAMPS.items())
 def test_what_is_no_timestamp_says_why(text: str, reason: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.instant(text)
+        values.timestamp_us(text)
     assert str(bad.value) == reason
 
 
@@ -291,7 +291,7 @@ def test_no_two_zones_differ_only_in_case() -> None:
 
 def test_no_reason_contains_the_value_so_that_rejects_can_be_counted_by_reason() -> None:
     with pytest.raises(BadValue) as one:
-        values.instant("2023-02-30 10:00:00")
+        values.timestamp_us("2023-02-30 10:00:00")
     with pytest.raises(BadValue) as other:
-        values.instant("2023-02-31 10:00:00")
+        values.timestamp_us("2023-02-31 10:00:00")
     assert str(one.value) == str(other.value)

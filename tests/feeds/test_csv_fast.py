@@ -1,4 +1,4 @@
-"""The fast roads against the row-exact one: the same rows and the same rejects, on every kind of dirt, however cut."""
+"""The fast reader against the exact one: the same rows and the same rejects, on every kind of dirt, however cut."""
 
 import random
 import sys
@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ingest_helpers import POLLS, READERS, PollRow, RejectRow, read_polls, us
 
-from storemon_flask.feeds import blocks, byte_road, plain, records, values
+from storemon_flask.feeds import csv_exact, csv_fast, values
 
 AT = "2023-01-22 12:09:39.388884 UTC"
 GOOD = [f"s{number % 3},2023-01-22 1{number}:00:00.{number:06d} UTC,{'in' * (number % 2)}active" for number in range(8)]
@@ -91,7 +91,7 @@ DIRT: dict[str, bytes] = {
 
 @pytest.mark.parametrize(("bom", "end"), [(b"", b"\n"), (b"\xef\xbb\xbf", b"\r\n")], ids=["LF", "BOM-CRLF"])
 @pytest.mark.parametrize("dirt", DIRT.values(), ids=DIRT)
-def test_every_road_reads_dirt_alike_wherever_it_stands_and_wherever_blocks_end(
+def test_both_readers_read_dirt_alike_wherever_it_stands_and_wherever_blocks_end(
     dirt: bytes, bom: bytes, end: bytes
 ) -> None:
     good = [row.encode() for row in GOOD]
@@ -130,9 +130,9 @@ def test_rejects_carry_their_line_their_reason_and_their_text() -> None:
         assert rejected == [
             (3, values.ID_SPREADSHEET, rows[1]),
             (4, values.STATUS, rows[2]),
-            (5, values.INSTANT_FORM, rows[3]),
+            (5, values.TIMESTAMP_FORM, rows[3]),
             (6, values.ID_EMPTY, rows[4]),
-            (8, values.INSTANT_FUTURE, rows[6]),
+            (8, values.TIMESTAMP_FUTURE, rows[6]),
             (10, values.STATUS, rows[8][:1000]),
         ]
 
@@ -170,15 +170,14 @@ def test_columns_may_stand_anywhere_between_columns_nobody_asked_for(header: str
 
 @pytest.mark.parametrize("where", [0, 3, 8])
 def test_a_row_too_long_is_one_reject_for_every_reader(where: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (blocks, records, plain):
-        monkeypatch.setattr(module, "MAX_RECORD_BYTES", 1 << 20)
+    monkeypatch.setattr(csv_exact, "MAX_RECORD_BYTES", 1 << 20)
     rows = list(GOOD)
-    rows.insert(where, "s1," + "9" * (records.MAX_RECORD_BYTES + 10) + ",active")
+    rows.insert(where, "s1," + "9" * (csv_exact.MAX_RECORD_BYTES + 10) + ",active")
     data = "\n".join([POLLS, *rows]).encode()
-    for block_bytes in (1 << 18, 1 << 20, 1 << 22):
+    for block_bytes in (1 << 16, 1 << 18, 1 << 19):
         for accepted, rejected, count in _all(data, block_bytes):
             assert len(accepted) == 8
-            assert rejected == [(where + 2, records.TOO_LONG, rows[where][:1000])]
+            assert rejected == [(where + 2, csv_exact.TOO_LONG, rows[where][:1000])]
             assert count == 9
 
 
@@ -213,8 +212,8 @@ def test_two_threads_that_meet_new_ids_at_once_do_not_trip_over_each_other() -> 
 
 
 def _with_the_hash_of(text: bytes) -> bytes:
-    """Another id of sixteen bytes that the byte road gives the same hash: its first word is solved for."""
-    multiplier, odd, full = int(byte_road._MULTIPLIER), int(byte_road._ODD[1]), (1 << 64) - 1
+    """Another id of sixteen bytes that the fast reader gives the same hash: its first word is solved for."""
+    multiplier, odd, full = int(csv_fast._MULTIPLIERS[0]), int(csv_fast._MULTIPLIERS[1]), (1 << 64) - 1
 
     def second(word: int) -> int:
         return (word ^ (word >> 31)) * odd & full
@@ -234,7 +233,7 @@ def test_two_ids_with_one_hash_are_never_mixed_up() -> None:
     one = b"store-0123456789"
     other = _with_the_hash_of(one)
     words = np.array([list(np.frombuffer(text, "<u8")) for text in (one, other)], dtype=np.uint64)
-    hashes = byte_road._hash([words[:, 0].copy(), words[:, 1].copy()])
+    hashes = csv_fast._hash([words[:, 0].copy(), words[:, 1].copy()])
     assert hashes[0] == hashes[1]
     ids = [one.decode(), other.decode()]
     assert ids[0] != ids[1]
@@ -283,7 +282,7 @@ _ends = st.sampled_from([b"\n", b"\n", b"\n", b"\r\n", b"\r"])
 @settings(max_examples=100)
 @given(st.lists(st.tuples(_rows, _ends), max_size=10), st.integers(1, 300), st.lists(st.integers(1, 200), max_size=4))
 @example([("\ufeffs1,2023-01-22 12:00:00,active".encode(), b"\n")], 4096, [])
-def test_rows_and_rejects_depend_neither_on_the_road_nor_on_the_cut(
+def test_rows_and_rejects_depend_neither_on_the_reader_nor_on_the_cut(
     lines: list[tuple[bytes, bytes]], block_bytes: int, sizes: list[int]
 ) -> None:
     data = POLLS.encode() + b"\n" + b"".join(row + end for row, end in lines)
@@ -298,7 +297,7 @@ def test_rows_and_rejects_depend_neither_on_the_road_nor_on_the_cut(
 @given(st.lists(st.tuples(_ids, _instants, _statuses), min_size=1, max_size=20), st.sampled_from(["\n", "\r\n"]))
 def test_rows_without_dirt_between_them_are_read_alike(rows: list[tuple[str, str, str]], end: str) -> None:
     clean = [[field.translate({ord(c): None for c in '",\r\n\0'}) for field in row] for row in rows]
-    # The byte road leaves a block's last rows to the row-exact one; two good ones make it read all of these.
+    # The fast reader leaves a block's last rows to the exact one; two good ones make it read all of these.
     data = end.join([POLLS, *map(",".join, clean), *GOOD[:2]]).encode()
     fast, exact = _all(data)
     assert fast == exact

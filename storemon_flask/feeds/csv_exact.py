@@ -1,0 +1,473 @@
+"""The exact CSV reader: a file's bytes as blocks of whole records, and records divided as the csv module does.
+
+A quote opens a quoted field only as a field's first byte; anywhere else in a field it is an ordinary character. Within
+a quoted field two quotes are one, and commas and line breaks are text. Where csv's strict mode raises, at text between
+a closing quote and the next comma, the record is rejected; it ends where csv's lenient mode would end it. `\\r\\n`,
+`\\n` and a lone `\\r` each end a line. Everything here takes time in proportion to its input, and bounded memory.
+
+`csv_fast.tables` decides which blocks are read here whole; of all others, only the rows that the fast reader is not
+certain of.
+"""
+
+import codecs
+import re
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storemon_flask.errors import DataError
+from storemon_flask.feeds.headers import Header, recognise
+from storemon_flask.feeds.rejects import TEXT_CHARACTERS
+from storemon_flask.model import Bools, Ints
+
+# A block is at most two reads long: no block of several records has one that is too long.
+BLOCK_BYTES: Final = 4 << 20
+MAX_HEADER_BYTES: Final = 1 << 20
+# A longer record is rejected, and never held whole.
+MAX_RECORD_BYTES: Final = 16 << 20
+# The columns that no feed reads are not decoded in a record of this size.
+_LARGE: Final = 64 << 10
+_STRETCH: Final = 1 << 20
+_BREAK_BYTES: Final = len("\r\n")
+# The start of a record that is too long to hold. A character has at most four bytes.
+_START_BYTES: Final = 4 * TEXT_CHARACTERS + 4
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+TOO_LONG: Final = f"row is longer than {MAX_RECORD_BYTES >> 20} MiB"
+UNCLOSED: Final = "a quote opens a field and is never closed; the rest of the file is this one row"
+NUL: Final = "row contains a NUL byte"
+NOT_UTF8: Final = "row is not UTF-8 text"
+QUOTING: Final = "quotes do not match"
+FIELDS_FEW: Final = "row has fewer fields than the header"
+FIELDS_MANY: Final = "row has more fields than the header"
+
+# A quoted field from its opening quote on; the group is empty when its closing quote is missing.
+_QUOTED: Final = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:""[^"]*+)*+("?)')
+# One field: what is quoted, what wrongly follows its closing quote, or what is not quoted.
+_FIELD: Final = re.compile(rb'(?:^|,)(?:"([^"]*+(?:""[^"]*+)*+)"([^,]*+)|([^,]*+))', re.DOTALL)
+# What puts the reader of a record into each state of an `EndFinder`.
+_AHEAD: Final = {",": b"", "x": b"x", "q": b'"', '"': b'"x"'}
+_LF, _CR, _QUOTE, _COMMA = b'\n\r",'
+
+# This many rows take some milliseconds one by one, at the worst a tenth of a second.
+_ROWS_PER_CHECK: Final = 1000
+_Item = TypeVar("_Item")
+
+
+class Record(NamedTuple):
+    """One row: the line it begins on, its fields, and the first 1,000 characters of its text; `problem` says why it
+    cannot be used.
+
+    A row with a problem has no fields, or, when only their number is wrong, those it has up to one too many.
+    """
+
+    line: int
+    fields: list[str]
+    text: str
+    problem: str = ""
+
+
+def no_ints() -> Ints:
+    """Return an empty array."""
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole records of a file; `line` is the number of the first line. `last`: the file ends with it.
+
+    `edges` says where quoted fields begin and end; `one`, that it is one record longer than a block. With a `problem`
+    it stands for one record that cannot be held, of which `data` is the start.
+    """
+
+    line: int
+    data: bytes
+    last: bool
+    one: bool = False
+    problem: str = ""
+    edges: Ints = field(default_factory=no_ints, compare=False)
+
+    def records(self, header: Header) -> Iterator[Record]:
+        """Return the records one by one."""
+        if self.problem:
+            return iter((Record(self.line, [], text_of(self.data), self.problem),))
+        return split(self.data, self.line, header.width, header.columns, self.edges, one=self.one)
+
+
+class BlockReader:
+    """Reads the header, then the blocks after it."""
+
+    def __init__(self, stream: BinaryIO, on_bytes: Callable[[bytes], None], block_bytes: int = BLOCK_BYTES) -> None:
+        """`on_bytes` gets everything that is read, in order (for the hash and the progress bar)."""
+        self._stream = stream
+        self._on_bytes = on_bytes
+        self._size = block_bytes
+        # What was read and begins with a record.
+        self._rest = b""
+        self._ended = False
+        self._line = 1
+
+    def header(self) -> Header:
+        """Return the file's header; `DataError` when the file is empty, not text, or no feed."""
+        while len(self._rest) < len(codecs.BOM_UTF8) and not self._ended:
+            self._rest += self._read()
+        if self._rest.startswith(_UTF16):
+            raise DataError("the file is UTF-16, not UTF-8; save it as CSV UTF-8")
+        self._rest = self._rest.removeprefix(codecs.BOM_UTF8)
+        while True:
+            self._skip_blank_lines()
+            raw = self._header_line()
+            if b"\0" in raw:
+                raise DataError("its first line contains NUL bytes; this is no CSV (UTF-16, or a binary file?)")
+            if raw.strip():
+                return recognise(_decoded(raw))
+            if not self._rest and self._ended:
+                raise DataError("the file is empty")
+
+    def _skip_blank_lines(self) -> None:
+        """Go on to the first line that is not blank. One by one, a megabyte took an hour."""
+        while True:
+            blank = len(self._rest) - len(self._rest.lstrip())
+            whole = blank == len(self._rest)
+            # A return at the very end may be half of a line break.
+            end = max(blank - 1, 0) if whole and not self._ended else blank
+            stop = max(self._rest.rfind(b"\n", 0, blank), self._rest.rfind(b"\r", 0, end)) + 1
+            self._line += count_lines(self._rest[:stop])
+            self._rest = self._rest[stop:]
+            if not whole or self._ended or (self._rest and not stop):
+                return
+            self._rest += self._read()
+
+    def _header_line(self) -> bytes:
+        """The next record with its line break, of those among which the header is."""
+        finder, raw, stop = EndFinder(), b"", -1
+        chunk = self._rest or self._read()
+        while chunk and stop < 0:
+            stop = finder.find(chunk)
+            raw += chunk if stop < 0 else chunk[:stop]
+            self._rest = b"" if stop < 0 else chunk[stop:]
+            if len(raw) >= MAX_HEADER_BYTES:
+                raise DataError(
+                    f"its first line has no end within {MAX_HEADER_BYTES:,} bytes; this is no CSV with a header"
+                )
+            chunk = b"" if stop >= 0 else self._read()
+        if finder.open:
+            raise DataError("a quote in its first line is never closed; this is no CSV with a header")
+        self._line += count_lines(raw)
+        return raw
+
+    def __iter__(self) -> Iterator[Block]:
+        while True:
+            chunk = b""
+            while not self._ended and len(self._rest) + len(chunk) < self._size:
+                self._rest += chunk
+                chunk = self._read()
+            if b'"' in chunk or b'"' in self._rest:
+                yield self._quoted(self._rest + chunk)
+            elif cut := _after_last_break(chunk):
+                # The usual case, in one copy.
+                data, self._rest = b"".join((self._rest, memoryview(chunk)[:cut])), chunk[cut:]
+                yield self._block(data)
+            elif self._rest or chunk:
+                yield self._unbroken(self._rest + chunk)
+            if self._ended and not self._rest:
+                return
+
+    def _unbroken(self, data: bytes) -> Block:
+        """The next block of data without a quote, the last chunk of which has no line break."""
+        cut = len(data) if self._ended else _after_last_break(data)
+        if not cut:
+            return self._long(data)
+        self._rest = data[cut:]
+        return self._block(data[:cut])
+
+    def _quoted(self, data: bytes) -> Block:
+        """The next block of data with quotes."""
+        edges = quote_edges(data)
+        whole = self._ended and not len(edges) % 2
+        cut = len(data) if whole else last_end(data, edges)
+        if not cut:
+            return self._long(data)
+        self._rest = data[cut:]
+        return self._block(data[:cut], edges[: int(edges.searchsorted(cut))])
+
+    def _block(self, data: bytes, edges: Ints | None = None) -> Block:
+        line = self._line
+        self._line += count_lines(data)
+        last = self._ended and not self._rest
+        return Block(line, data, last, edges=no_ints() if edges is None else edges)
+
+    def _long(self, chunk: bytes) -> Block:
+        """One record that goes on behind this chunk: whole, or its start when it is too long to hold."""
+        finder, line, size, returned = EndFinder(), self._line, 0, False
+        chunks: list[bytes] = []
+        stop = -1
+        while chunk and stop < 0:
+            stop = finder.find(chunk)
+            inside = chunk if stop < 0 else chunk[:stop]
+            self._rest = b"" if stop < 0 else chunk[stop:]
+            self._line += count_lines(inside) - (returned and inside.startswith(b"\n"))
+            returned = inside.endswith(b"\r")
+            size += len(inside)
+            chunks.append(inside)
+            if size - MAX_RECORD_BYTES > _BREAK_BYTES:
+                chunks = [b"".join(chunks)[:_START_BYTES]]
+            chunk = b"" if stop >= 0 else self._read()
+        data = b"".join(chunks)
+        last = self._ended and not self._rest
+        if finder.open:
+            return Block(line, data[:_START_BYTES], last, problem=UNCLOSED)
+        if size - MAX_RECORD_BYTES > _BREAK_BYTES or len(data.rstrip(b"\r\n")) > MAX_RECORD_BYTES:
+            start = data[:_START_BYTES] if size > _START_BYTES else data.rstrip(b"\r\n")
+            return Block(line, start, last, problem=TOO_LONG)
+        return Block(line, data, last, one=True)
+
+    def _read(self) -> bytes:
+        """The next chunk of the file; empty once it has ended."""
+        chunk = self._stream.read(self._size)
+        if chunk:
+            self._on_bytes(chunk)
+        else:
+            self._ended = True
+        return chunk
+
+
+def _after_last_break(data: bytes) -> int:
+    """Where the last whole line ends; 0 when there is none. A return at the very end may be half of `\\r\\n`."""
+    return max(data.rfind(b"\n"), data.rfind(b"\r", 0, max(len(data) - 1, 0))) + 1
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise DataError("the header is not UTF-8 text; save the file as CSV UTF-8") from None
+
+
+def split(
+    data: bytes, line: int, width: int, columns: Container[int], edges: Ints | None = None, *, one: bool = False
+) -> Iterator[Record]:
+    """Return the records of bytes that begin with a record and end with one, the first on `line`. Blank lines are no
+    rows.
+
+    `columns` are those a feed reads; `edges` are the `quote_edges`, if they are known. `one`: it is one record, however
+    long.
+    """
+    start = 0
+    ordinary = b"\0" not in data and data.isascii() and len(data) <= MAX_RECORD_BYTES
+    for stop in [len(data)] if one else _stops(data, quote_edges(data) if edges is None else edges):
+        raw = data[start:stop].rstrip(b"\r\n")
+        start = stop
+        if raw.strip():
+            yield parse(raw, line, width, columns, ordinary=ordinary)
+        line += 1 if b'"' not in raw else 1 + _count_breaks(raw)
+
+
+def checked(items: Iterable[_Item], check: Callable[[], None]) -> Iterator[_Item]:
+    """Return the items, most often rows; `check` is called before every thousandth and raises when the reading is to
+    end.
+    """
+    for number, item in enumerate(items):
+        if not number % _ROWS_PER_CHECK:
+            check()
+        yield item
+
+
+def parse(raw: bytes, line: int, width: int, columns: Container[int], *, ordinary: bool = False) -> Record:
+    """Return one record, given without its line break. `ordinary`: it is known to be text, and not too long."""
+    problem = "" if ordinary else _problem(raw)
+    if problem:
+        return Record(line, [], text_of(raw), problem)
+    if b'"' not in raw and len(raw) <= _LARGE:
+        text = raw.decode("utf-8")
+        return _with_width(line, text.split(",", width), text[:TEXT_CHARACTERS], width)
+    fields = _read_fields(raw, width, columns)
+    if fields is None:
+        return Record(line, [], text_of(raw), QUOTING)
+    return _with_width(line, fields, text_of(raw), width)
+
+
+def _read_fields(raw: bytes, width: int, columns: Container[int]) -> list[str] | None:
+    """The fields of a record, at most one more than `width`; None when text follows a closing quote.
+
+    In a large record those that are not of `columns` are left empty.
+    """
+    fields: list[str] = []
+    large = len(raw) > _LARGE
+    for match in _FIELD.finditer(raw):
+        if match.end(2) > match.start(2):
+            return None
+        if large and len(fields) not in columns:
+            fields.append("")
+        else:
+            quoted = match[1]
+            fields.append((match[3] if quoted is None else quoted.replace(b'""', b'"')).decode("utf-8"))
+        if len(fields) > width:
+            break
+    return fields
+
+
+def _with_width(line: int, fields: list[str], text: str, width: int) -> Record:
+    if len(fields) == width:
+        return Record(line, fields, text)
+    return Record(line, fields, text, FIELDS_FEW if len(fields) < width else FIELDS_MANY)
+
+
+def _problem(raw: bytes) -> str:
+    if len(raw) > MAX_RECORD_BYTES:
+        return TOO_LONG
+    if b"\0" in raw:
+        return NUL
+    return "" if is_utf8(raw) else NOT_UTF8
+
+
+def quote_edges(data: bytes) -> Ints:
+    """Return the positions of opening and closing quotes in turn; of an odd number the last is open.
+
+    Between the two quotes of a doubled one the field may count as closed: no other byte stands there.
+    """
+    if b'"' not in data:
+        return no_ints()
+    array = np.frombuffer(data, dtype=np.uint8)
+    quotes = np.flatnonzero(array == _QUOTE)
+    before = array[np.maximum(quotes[::2] - 1, 0)]
+    # When each that would open a field may do so, or is the second of a doubled one, then every quote opens or closes.
+    if (is_separator(before) | (before == _QUOTE)).all():
+        return quotes
+    return np.fromiter(_edges_one_by_one(data), dtype=np.int64)
+
+
+def _edges_one_by_one(data: bytes) -> Iterator[int]:
+    for match in _QUOTED.finditer(data):
+        yield match.start()
+        if match.end(1) > match.start(1):
+            yield match.start(1)
+
+
+def last_end(data: bytes, edges: Ints) -> int:
+    """Return where the last whole record ends; 0 when there is none."""
+    high, size = len(data), _LARGE
+    while high:
+        low = max(high - size, 0)
+        ends = _ends_between(data, edges, low, high)
+        if len(ends) and ends[-1] == len(data) and data.endswith(b"\r"):
+            ends = ends[:-1]
+        if len(ends):
+            return int(ends[-1])
+        high, size = low, _STRETCH
+    return 0
+
+
+def record_ends(data: bytes, edges: Ints) -> Iterator[Ints]:
+    """Return where records end, behind each line break that is not in quotes, a stretch of the data at a time."""
+    for at in range(0, len(data), _STRETCH):
+        yield _ends_between(data, edges, at, at + _STRETCH)
+
+
+def _ends_between(data: bytes, edges: Ints, low: int, high: int) -> Ints:
+    array = np.frombuffer(data, dtype=np.uint8)
+    stretch = array[low:high]
+    breaks = stretch == _LF
+    if data.find(b"\r", low, high) >= 0:
+        # A return before a newline is half of a break.
+        returns = np.flatnonzero(stretch == _CR)
+        breaks[returns[(array[np.minimum(returns + low + 1, len(data) - 1)] != _LF)]] = True
+    positions = np.flatnonzero(breaks) + low
+    if len(edges):
+        positions = positions[np.searchsorted(edges, positions) % 2 == 0]
+    return positions + 1
+
+
+def _stops(data: bytes, edges: Ints) -> Iterator[int]:
+    stop = 0
+    for ends in record_ends(data, edges):
+        for stop in ends.tolist():
+            yield stop
+    if stop < len(data):
+        yield len(data)
+
+
+class EndFinder:
+    """Finds the end of one record in chunks of bytes given in order."""
+
+    def __init__(self) -> None:
+        # What stands before the next chunk: `"` is a quote within a quoted field, which closes it or is half of a
+        # doubled one; `q` anything else within one; `,` the start of a field, `\r` a return that may be half of a
+        # break, `x` anything else.
+        self._before = ","
+
+    @property
+    def open(self) -> bool:
+        """Whether the record would go on: its last field is in quotes."""
+        return self._before == "q"
+
+    def find(self, chunk: bytes) -> int:
+        """Return where the record ends, 0 when it ended with the chunk before; -1 when it goes on."""
+        if not chunk:
+            return -1
+        if self._before == "\r":
+            self._before = ","
+            return int(chunk[0] == _LF)
+        ahead = _AHEAD[self._before]
+        data = ahead + chunk
+        edges = quote_edges(data)
+        for ends in record_ends(data, edges):
+            if len(ends):
+                if ends[0] == len(data) and data.endswith(b"\r"):
+                    break
+                self._before = ","
+                return int(ends[0]) - len(ahead)
+        if len(edges) % 2:
+            self._before = "q"
+        elif len(edges) and edges[-1] == len(data) - 1:
+            self._before = '"'
+        else:
+            self._before = {",": ",", "\r": "\r"}.get(chr(data[-1]), "x")
+        return -1
+
+
+def count(data: bytes, byte: bytes) -> int:
+    """Return how often the byte stands in the data; five times faster than `bytes.count` where it stands often."""
+    return int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord(byte)))
+
+
+def count_lines(data: bytes) -> int:
+    """Return how many lines end in the data; `\\r\\n`, `\\n` and a lone `\\r` each end one."""
+    lines = count(data, b"\n")
+    return lines if b"\r" not in data else lines + count(data, b"\r") - data.count(b"\r\n")
+
+
+def _count_breaks(raw: bytes) -> int:
+    """The same of one record, most often a short one."""
+    if len(raw) > _LARGE:
+        return count_lines(raw)
+    return raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n")
+
+
+def is_separator(array: NDArray[np.uint8]) -> Bools:
+    """Return which of the bytes are a comma, a newline or a return."""
+    separators: Bools = (array == _COMMA) | (array == _LF) | (array == _CR)
+    return separators
+
+
+def is_utf8(data: bytes) -> bool:
+    """Return whether the bytes are UTF-8 text."""
+    if data.isascii():
+        return True
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        # What is decoded at once may take four times as much memory.
+        for at in range(0, len(data), _STRETCH):
+            decoder.decode(data[at : at + _STRETCH], final=at + _STRETCH >= len(data))
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def text_of(raw: bytes) -> str:
+    """Return the first 1,000 characters of a row as they can be shown."""
+    # The last character may be cut here, and is not among the thousand.
+    return raw[:_START_BYTES].decode("utf-8", "replace")[:TEXT_CHARACTERS]

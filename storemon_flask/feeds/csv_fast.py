@@ -1,0 +1,677 @@
+"""The fast CSV reader: the fields of a block by arithmetic on its bytes, for all rows at once.
+
+No row becomes a Python object. A block is one array of bytes; its fields are gathered as 64-bit words (bytes i to i +
+7, little-endian) from wherever a field begins.
+
+1. Rows and fields. Commas and line breaks are found by comparison. Where every `width`-th of them is a newline and no
+   other is, row r's field k lies between two known positions. Any other block is read in parts of a megabyte: quotes,
+   blank lines and rows that are malformed (number of fields, quotes, bytes) are found by counting, so that a file of
+   bad rows takes little longer than a good one.
+2. Distinct texts. A column such as the store id has few different texts. Each field's words are hashed, the hash is
+   looked up in a table of the texts read so far, and the words are compared with those of the text found, so that two
+   texts with one hash are never mixed up. A new text is read once, by the function of `values` for it.
+3. Timestamps. Four words hold the spelling that nearly every export has; they become numbers four digits at a time.
+   Other spellings are made to look like it.
+
+What cannot be read so for certain (a long field, a doubled quote, the last rows of a block, whose words would reach
+beyond its end) is left to the exact reader (`csv_exact`), a row at a time.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storemon_flask.feeds import csv_exact
+from storemon_flask.feeds.csv_exact import Block, Record, checked, no_ints
+from storemon_flask.feeds.headers import Header
+from storemon_flask.feeds.rejects import Reasons, Rejects
+from storemon_flask.feeds.values import EPOCH_UNITS_US, BadValue
+from storemon_flask.model import DAY_US, Bools, Ints
+
+Bytes = NDArray[np.uint8]
+Halves = NDArray[np.uint32]
+Words = NDArray[np.uint64]
+
+# A field of up to this many words is looked up as a distinct text; a longer one is left to the exact reader.
+_MOST_WORDS: Final = 5
+_LONGEST: Final = 8 * _MOST_WORDS
+# Bytes beyond a row's end that its words may touch.
+_OVERHANG: Final = _LONGEST + 8
+_STRETCH: Final = 1 << 20
+# A good row of any feed has more bytes.
+_SHORTEST_ROW: Final = 8
+# What can be wrong with a row before its fields are read; a later one takes precedence.
+_PROBLEMS: Final = [
+    "", csv_exact.FIELDS_FEW, csv_exact.FIELDS_MANY, csv_exact.QUOTING, csv_exact.NOT_UTF8, csv_exact.NUL,
+]  # fmt: skip
+_FEW, _MANY, _QUOTING, _NOT_UTF8, _NUL = range(1, len(_PROBLEMS))
+_LF, _CR, _COMMA, _QUOTE, _BLANK = b'\n\r," '
+_ZERO: Final = ord("0")
+# _MASKS[n] keeps the first n bytes of a word.
+_MASKS: Final = np.array([(1 << (8 * size)) - 1 for size in range(9)], dtype=np.uint64)
+
+
+class Fields:
+    """Where the fields of rows stand: `start[r, k]` to `end[r, k]` are the bytes of a field."""
+
+    def __init__(self, data: bytes, start: Ints, end: Ints) -> None:
+        self.data = data
+        self.start = start
+        self.end = end
+        # The rows whose words all lie within the block.
+        self.safe = int(np.searchsorted(end[:, -1], len(data) - _OVERHANG)) if len(end) else 0
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def of_rows(self, rows: Ints) -> "Fields":
+        """Return the fields of some of the rows."""
+        return Fields(self.data, self.start[rows], self.end[rows])
+
+    def field(self, row: int, column: int) -> str:
+        """Return one field's text."""
+        return self.data[self.start[row, column] : self.end[row, column]].decode("utf-8")
+
+    def timestamps(self, column: int) -> tuple[Ints, Bools]:
+        """Return each row's timestamp in microseconds UTC, and whether it was read."""
+        timestamp_us = np.zeros(len(self), dtype=np.int64)
+        read = np.zeros(len(self), dtype=bool)
+        if self.safe:
+            start, end = self.start[: self.safe, column], self.end[: self.safe, column]
+            timestamp_us[: self.safe], read[: self.safe] = _read_timestamps(self.words, start, end)
+        return timestamp_us, read
+
+    def words(self, start: Ints, count: int) -> Words:
+        """Return `count` little-endian words from each byte of `start` on, as an array of `count` x rows.
+
+        Gathered as opaque items of 8 x `count` bytes that overlap: one copy a row, eight times faster than word by
+        word.
+        """
+        size = 8 * count
+        items = np.ndarray((len(self.data) - size + 1,), np.dtype(f"V{size}"), self.data, strides=(1,))
+        return np.ascontiguousarray(items[start].view("<u8").reshape(-1, count).T)
+
+
+class Rows(NamedTuple):
+    """Where rows stand in a block, without their line breaks, and on which lines."""
+
+    start: Ints
+    stop: Ints
+    line: Ints
+
+    def where(self, chosen: Bools) -> "Rows":
+        """Return some of them."""
+        return Rows(self.start[chosen], self.stop[chosen], self.line[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of a block with their fields found, and the malformed rows between them.
+
+    `exact_rows` are those whose fields only the exact reader can read: a quote stands for a character in them.
+    """
+
+    block: Block
+    fields: Fields
+    rows: Rows
+    exact_rows: Ints
+    malformed: Rows
+    malformed_rejects: Rejects
+
+    def record(self, row: int, header: Header) -> Record:
+        """Return a row as the exact reader reads it."""
+        raw = self.block.data[self.rows.start[row] : self.rows.stop[row]]
+        return csv_exact.parse(raw, int(self.rows.line[row]), header.width, header.columns)
+
+    def rejects(self, reasons: Reasons) -> Rejects:
+        """Return the malformed rows and those with a reason, in the order in which they stand."""
+        bad = reasons.code >= 0
+        rejects = _rejects(self.block.data, self.rows.where(bad), reasons.code[bad], reasons.texts)
+        return self.malformed_rejects.merged(rejects)
+
+
+def tables(block: Block, header: Header) -> Iterable[Table] | None:
+    """Return a block's rows with their fields found; None for a record longer than a block: the exact reader reads it."""
+    if block.problem or block.one:
+        return None
+    table = _regular(block, header.width)
+    return _irregular(block, header.width) if table is None else (table,)
+
+
+def _regular(block: Block, width: int) -> Table | None:
+    """A block of UTF-8 text without quoted fields, each of whose lines has `width` fields; None for any other."""
+    data = block.data
+    if len(block.edges) or b"\0" in data:
+        return None
+    if b"\r" in data and csv_exact.count(data, b"\r") != data.count(b"\r\n"):
+        return None
+    if csv_exact.count(data, b"\n") * _SHORTEST_ROW > len(data):
+        # So many rows are read in parts, for their memory; they are not good ones.
+        return None
+    fields = _divide(data, width) if csv_exact.is_utf8(data) else None
+    if fields is None:
+        return None
+    rows = Rows(fields.start[:, 0], fields.end[:, -1], np.arange(block.line, block.line + len(fields)))
+    malformed = rows.where(np.zeros(len(fields), dtype=bool))
+    return Table(block, fields, rows, no_ints(), malformed, _rejects(data, malformed, no_ints(), []))
+
+
+def _divide(data: bytes, width: int) -> Fields | None:
+    """The fields of a block; None when a row has more or fewer than `width`, or a line is blank.
+
+    The block holds no quoted field and no NUL, and a return only before a newline.
+    """
+    array = np.frombuffer(data, dtype=np.uint8)
+    separators, newlines = _separators(array)
+    closed = data.endswith(b"\n")
+    if not closed:
+        separators, newlines = np.append(separators, len(data)), newlines + 1
+    rows, rest = divmod(len(separators), width)
+    if rest or rows != newlines:
+        return None
+    end = separators.reshape(rows, width)
+    # As many newlines as rows, and one at the end of each: so everything between is a comma.
+    if not (array[end[: rows if closed else rows - 1, -1]] == _LF).all():
+        return None
+    start = np.empty_like(end)
+    start[0, 0] = 0
+    start[1:, 0] = end[:-1, -1] + 1
+    start[:, 1:] = end[:, :-1] + 1
+    if b"\r" in data:
+        end[:, -1] -= array[end[:, -1] - 1] == _CR
+    return Fields(data, start, end)
+
+
+def _separators(array: Bytes) -> tuple[Ints, int]:
+    """Where the commas and newlines are, and how many newlines.
+
+    A stretch at a time, so that what is compared stays in the processor's cache.
+    """
+    positions = []
+    newlines = 0
+    for at in range(0, len(array), _STRETCH):
+        stretch = array[at : at + _STRETCH]
+        marks = stretch == _LF
+        newlines += int(np.count_nonzero(marks))
+        marks |= stretch == _COMMA
+        positions.append(np.flatnonzero(marks) + at)
+    return np.concatenate(positions), newlines
+
+
+def _irregular(block: Block, width: int) -> Iterator[Table]:
+    """Any block, in parts of about a megabyte: the well-formed rows of each, and what is wrong with the others."""
+    for part in _stretches(block):
+        array = np.frombuffer(part.data, dtype=np.uint8)
+        rows = _rows(part, array)
+        is_comma = _outside_quotes(array == _COMMA, part.edges)
+        problem = _problems(part, array, rows, _counted(is_comma), width)
+        malformed, rows = rows.where(problem > 0), rows.where(problem == 0)
+        rejects = _rejects(part.data, malformed, problem[problem > 0], _PROBLEMS)
+        fields, exact_rows = _fields(part, array, rows, np.flatnonzero(is_comma), width)
+        yield Table(part, fields, rows, exact_rows, malformed, rejects)
+
+
+def _stretches(block: Block) -> Iterator[Block]:
+    data, edges = block.data, block.edges
+    at, line = 0, block.line
+    cuts = [int(ends[-1]) for ends in csv_exact.record_ends(data, edges) if len(ends)]
+    for cut in (*cuts, len(data)):
+        if cut > at:
+            first, last = np.searchsorted(edges, (at, cut))
+            stretch = data[at:cut]
+            yield Block(line, stretch, False, edges=edges[first:last] - at)
+            line += csv_exact.count_lines(stretch)
+            at = cut
+
+
+def _rows(block: Block, array: Bytes) -> Rows:
+    """The rows that are no blank lines."""
+    data = block.data
+    ends = np.concatenate([*csv_exact.record_ends(data, block.edges), no_ints()])
+    if not len(ends) or ends[-1] < len(data):
+        ends = np.append(ends, len(data))
+    start = np.concatenate([[0], ends[:-1]])
+    stop = ends - ((array[ends - 1] == _LF) | (array[ends - 1] == _CR))
+    stop -= (stop > start) & (stop < ends) & (array[ends - 1] == _LF) & (array[np.maximum(stop - 1, 0)] == _CR)
+    blank = stop == start
+    # Where a row begins with a blank, it may be all of it.
+    if ((array[start] == _BLANK) | (array[start] < _BLANK))[~blank].any():
+        ink = _counted((array > _BLANK) | (array < 9) | ((array > 13) & (array < _BLANK)))
+        blank = ink[stop] == ink[start]
+    breaks = ends if not len(block.edges) else np.concatenate([*csv_exact.record_ends(data, no_ints())])
+    line = block.line + np.searchsorted(breaks, start, side="right")
+    return Rows(start, stop, line).where(~blank)
+
+
+def _problems(block: Block, array: Bytes, rows: Rows, commas: NDArray[np.int32], width: int) -> Ints:
+    """What is wrong with each row: an index of `_PROBLEMS`, 0 for nothing."""
+    fields = commas[rows.stop] - commas[rows.start] + 1
+    problem = np.where(fields < width, _FEW, np.where(fields > width, _MANY, 0))
+    problem[_rows_with(_misplaced_quotes(block, array, rows, commas, width), rows)] = _QUOTING
+    if not csv_exact.is_utf8(block.data):
+        problem[_rows_with(_bytes_of_no_text(block.data), rows)] = _NOT_UTF8
+    if b"\0" in block.data:
+        problem[_rows_with(np.flatnonzero(array == 0), rows)] = _NUL
+    return problem
+
+
+def _misplaced_quotes(block: Block, array: Bytes, rows: Rows, commas: NDArray[np.int32], width: int) -> Ints:
+    """The closing quotes followed by text, in the fields of a row that are looked at: one more than there should be."""
+    closes = block.edges[1::2]
+    following = array[np.minimum(closes + 1, len(array) - 1)]
+    closes = closes[(closes < len(array) - 1) & ~csv_exact.is_separator(following) & (following != _QUOTE)]
+    if not len(closes) or not len(rows.start):
+        return no_ints()
+    row = np.searchsorted(rows.start, closes, side="right") - 1
+    misplaced: Ints = closes[commas[closes] - commas[rows.start[np.maximum(row, 0)]] <= width]
+    return misplaced
+
+
+def _bytes_of_no_text(data: bytes) -> Ints:
+    """Where bytes stand that are not UTF-8."""
+    # Each of them becomes a surrogate of its own; 1, 2, 3 or 4 bytes make any other character.
+    characters = np.frombuffer(
+        data.decode("utf-8", "surrogateescape").encode("utf-32-le", "surrogatepass"), dtype="<u4"
+    )
+    bad = (characters & 0xFFFFFF80) == 0xDC80
+    size = np.ones(len(characters), dtype=np.int32)
+    for first in (0x80, 0x800, 0x10000):
+        size += characters >= first
+    size[bad] = 1
+    positions: Ints = np.cumsum(size, dtype=np.int32)[bad].astype(np.int64) - 1
+    return positions
+
+
+def _rows_with(positions: Ints, rows: Rows) -> Ints:
+    """The rows in which those positions lie."""
+    if not len(rows.start):
+        return no_ints()
+    row = np.searchsorted(rows.start, positions, side="right") - 1
+    inside: Ints = row[(row >= 0) & (positions < rows.stop[np.maximum(row, 0)])]
+    return inside
+
+
+def _fields(block: Block, array: Bytes, rows: Rows, commas: Ints, width: int) -> tuple[Fields, Ints]:
+    """The fields of those rows, without the quotes around them, and the rows in which a quote stands for a character."""
+    marks = np.zeros(len(array) + 1, dtype=np.int8)
+    marks[rows.start] = 1
+    marks[rows.stop] = -1
+    within = np.cumsum(marks, dtype=np.int8).view(bool)
+    commas = commas[within[commas]].reshape(len(rows.start), width - 1)
+    start = np.column_stack([rows.start, commas + 1])
+    end = np.column_stack([commas, rows.stop])
+    exact = np.zeros(len(start), dtype=bool)
+    if len(block.edges):
+        opens = np.zeros(len(array) + 1, dtype=bool)
+        opens[block.edges[::2]] = True
+        quoted = opens[start]
+        quotes = _counted(array == _QUOTE)
+        # More quotes than those around it: two stand for one.
+        exact = (quoted & (quotes[end] - quotes[start] != 2)).any(axis=1)
+        start += quoted
+        end -= quoted
+    return Fields(block.data, start, end), np.flatnonzero(exact)
+
+
+def _outside_quotes(marks: Bools, edges: Ints) -> Bools:
+    """Those of the bytes that do not stand within quotes."""
+    if len(edges):
+        positions = np.flatnonzero(marks)
+        marks[positions[np.searchsorted(edges, positions) % 2 == 1]] = False
+    return marks
+
+
+def _counted(marks: Bools) -> NDArray[np.int32]:
+    """How many marks there are before each position, and in all."""
+    counts = np.zeros(len(marks) + 1, dtype=np.int32)
+    np.cumsum(marks, out=counts[1:])
+    return counts
+
+
+def _rejects(data: bytes, rows: Rows, reason: Ints, reasons: list[str]) -> Rejects:
+    def text(number: int) -> str:
+        return csv_exact.text_of(data[rows.start[number] : rows.stop[number]])
+
+    return Rejects(rows.line, reason, reasons, text)
+
+
+# Odd, and of this process alone: who knew them could send texts that all share a slot, and looking them up would take
+# quadratic time.
+_MULTIPLIERS: Final = np.array([secrets.randbits(64) | 1 for _ in range(_MOST_WORDS)], dtype=np.uint64)
+_NO_CODE: Final = -1
+_FEWEST_BITS: Final = 10
+_FEW_TEXTS: Final = 8
+
+
+class _Slots(NamedTuple):
+    """A hash table with 2^bits slots of codes, and each code's words and hash."""
+
+    bits: int
+    codes: Ints
+    words: Words
+    hashes: Words
+
+
+class DistinctTexts:
+    """The distinct texts of one column of a file, each read once. Safe to share between threads.
+
+    `values[code]` is what the validator made of the text, or the `BadValue` it raised; `bad[code]` says which, and
+    `true[code]` which are True. They only ever grow, so a code keeps its meaning.
+    """
+
+    def __init__(self, read: Callable[[str], Any], check: Callable[[], None] = lambda: None) -> None:
+        """`check` is called now and then while new texts are read, and may raise."""
+        self._read = read
+        self._check = check
+        self._lock = threading.Lock()
+        self._codes: dict[Any, int] = {}
+        self.values: list[Any] = []
+        self.bad = np.zeros(256, dtype=bool)
+        self.true = np.zeros(256, dtype=bool)
+        self._slots = _Slots(
+            _FEWEST_BITS,
+            np.full(1 << _FEWEST_BITS, _NO_CODE, dtype=np.int64),
+            np.zeros((_MOST_WORDS, 256), dtype=np.uint64),
+            np.zeros(256, dtype=np.uint64),
+        )
+
+    def codes(self, fields: Fields, column: int) -> Ints:
+        """Return a code for each row, an index of `values`; -1 where the field is left to the exact reader."""
+        start, end = fields.start[: fields.safe, column], fields.end[: fields.safe, column]
+        codes = np.full(len(fields), _NO_CODE, dtype=np.int64)
+        if not len(start):
+            return codes
+        words = _masked_words(fields, start, end - start)
+        few = self._one_of_few(words[0]) if len(words) == 1 else None
+        if few is not None:
+            codes[: fields.safe] = few
+            return codes
+        hashes = _hash(words)
+        known = self._look_up(hashes, words)
+        new = np.flatnonzero(known == _NO_CODE)
+        if len(new):
+            with self._lock:
+                self._learn(fields, column, new, hashes, words)
+                known[new] = self._look_up(hashes[new], [word[new] for word in words])
+        known[end - start > _LONGEST] = _NO_CODE
+        codes[: fields.safe] = known
+        return codes
+
+    def code_of(self, value: Any) -> int:
+        """Return the code of a value that the exact reader read."""
+        with self._lock:
+            if value not in self._codes:
+                self._codes[value] = int(self._append([value])[0])
+            return self._codes[value]
+
+    def _one_of_few(self, word: Words) -> Ints | None:
+        """The codes by comparison with each text: for a column with few texts so far, and none of them new."""
+        slots = self._slots
+        learned = slots.codes[slots.codes != _NO_CODE].tolist() if slots.bits == _FEWEST_BITS else []
+        if not 0 < len(learned) <= _FEW_TEXTS or slots.words[1:, learned].any():
+            return None
+        codes = np.full(len(word), _NO_CODE, dtype=np.int64)
+        for code in learned:
+            np.copyto(codes, code, where=word == slots.words[0, code])
+        return codes if codes.min() >= 0 else None
+
+    def _look_up(self, hashes: Words, words: list[Words]) -> Ints:
+        # Taken once, together: another thread may add to these slots, or put larger ones in their place.
+        slots = self._slots
+        codes = _codes_with(hashes, slots)
+        differs = np.zeros(len(codes), dtype=np.uint64)
+        for number, known in enumerate(slots.words):
+            if number < len(words):
+                differs |= known[codes] ^ words[number]
+            elif known.any():
+                differs |= known[codes]
+        codes[differs != 0] = _NO_CODE
+        return codes
+
+    def _learn(self, fields: Fields, column: int, rows: Ints, hashes: Words, words: list[Words]) -> None:
+        """Put the texts of these rows into the table; of two with one hash only the first is ever found."""
+        distinct, first = np.unique(hashes[rows], return_index=True)
+        new = np.sort(first[_codes_with(distinct, self._slots) == _NO_CODE])
+        rows = rows[new]
+        rows = rows[fields.end[rows, column] - fields.start[rows, column] <= _LONGEST]
+        if not len(rows):
+            return
+        values: list[Any] = []
+        for row in checked(rows.tolist(), self._check):
+            try:
+                values.append(self._read(fields.field(row, column)))
+            except BadValue as bad:
+                values.append(bad)
+        codes = self._append(values)
+        bits, slots, known, known_hashes = self._slots
+        known[: len(words), codes] = [word[rows] for word in words]
+        known_hashes[codes] = hashes[rows]
+        if 4 * len(self.values) > len(slots):
+            while 4 * len(self.values) > 1 << bits:
+                bits += 1
+            codes = np.concatenate([slots[slots != _NO_CODE], codes])
+            slots = np.full(1 << bits, _NO_CODE, dtype=np.int64)
+        # The slots come last, so that whoever finds a code finds all of it.
+        _fill(slots, bits, known_hashes[codes], codes)
+        self._slots = _Slots(bits, slots, known, known_hashes)
+
+    def _append(self, values: list[Any]) -> Ints:
+        """The codes of new values, with room for them in the table."""
+        first, stop = len(self.values), len(self.values) + len(values)
+        bits, slots, known, known_hashes = self._slots
+        room = len(known_hashes)
+        if stop > room:
+            more = max(room, stop - room)
+            # The slots are copied too: those that go with the smaller arrays must never name a code beyond them.
+            self.bad = np.concatenate([self.bad, np.zeros(more, dtype=bool)])
+            self.true = np.concatenate([self.true, np.zeros(more, dtype=bool)])
+            self._slots = _Slots(
+                bits,
+                slots.copy(),
+                np.concatenate([known, np.zeros((len(known), more), dtype=np.uint64)], axis=1),
+                np.concatenate([known_hashes, np.zeros(more, dtype=np.uint64)]),
+            )
+        self.bad[first:stop] = [isinstance(value, BadValue) for value in values]
+        self.true[first:stop] = [value is True for value in values]
+        self.values += values
+        return np.arange(first, stop)
+
+
+def _codes_with(hashes: Words, slots: _Slots) -> Ints:
+    """The code of the text with each hash; `_NO_CODE` where there is none."""
+    slot = (hashes >> np.uint64(64 - slots.bits)).astype(np.int64)
+    codes = slots.codes[slot]
+    wrong = np.flatnonzero((codes != _NO_CODE) & (slots.hashes[codes] != hashes))
+    while len(wrong):
+        slot[wrong] = (slot[wrong] + 1) & (len(slots.codes) - 1)
+        codes[wrong] = slots.codes[slot[wrong]]
+        wrong = wrong[(codes[wrong] != _NO_CODE) & (slots.hashes[codes[wrong]] != hashes[wrong])]
+    return codes
+
+
+def _fill(slots: Ints, bits: int, hashes: Words, codes: Ints) -> None:
+    """Put each code into the first free slot from that of its hash on."""
+    slot = (hashes >> np.uint64(64 - bits)).astype(np.int64)
+    while len(codes):
+        free = slots[slot] == _NO_CODE
+        slots[slot[free]] = codes[free]
+        # Those whose slot was taken, or went to another of the same hash, try the next one.
+        left = slots[slot] != codes
+        slot, codes = (slot[left] + 1) & (len(slots) - 1), codes[left]
+
+
+def _masked_words(fields: Fields, start: Ints, length: Ints) -> list[Words]:
+    """The fields' words, zero beyond a field's end; as many as the longest field (of those read) needs."""
+    shortest, longest = int(length.min()), min(int(length.max()), _LONGEST)
+    words = list(fields.words(start, max(1, (longest + 7) // 8)))
+    for number, word in enumerate(words):
+        if shortest < 8 * number + 8:
+            if shortest == longest:
+                word &= _MASKS[longest - 8 * number]
+            else:
+                word &= _MASKS[np.clip(length - 8 * number, 0, 8)]
+    return words
+
+
+def _hash(words: list[Words]) -> Words:
+    """A hash of the words; words of zeros at the end change nothing, so that it does not depend on the longest field."""
+    hashes: Words = words[0] * _MULTIPLIERS[0]
+    for word, multiplier in zip(words[1:], _MULTIPLIERS[1:], strict=False):
+        hashes ^= (word ^ (word >> np.uint64(31))) * multiplier
+    hashes ^= hashes >> np.uint64(32)
+    hashes *= _MULTIPLIERS[0]
+    return hashes
+
+
+def _half(text: bytes) -> np.uint32:
+    """Four bytes as a little-endian half word."""
+    return np.uint32(int.from_bytes(text, "little"))
+
+
+# `YYYY-MM-DD HH:MM:SS.ffffff UTC` as eight half words. XOR with a template leaves a digit's value where the template
+# has a zero, and 0 where a separator is as it must be; the bits of the second mask must be clear in d, and in d + the
+# third: 6 where a digit is, so that a value above 9 shows in the byte's high half.
+_TEMPLATES: Final = [
+    (_half(template), np.uint32(bad), _half(bytes(6 * (letter == _ZERO) for letter in template)))
+    for template, bad in (
+        (b"0000", 0xF0F0F0F0), (b"-00-", 0xFFF0F0FF), (b"00 0", 0xF0FFF0F0), (b"0:00", 0xF0F0FFF0),
+        (b":00.", 0xFFF0F0FF), (b"0000", 0xF0F0F0F0), (b"00 U", 0xFFFFF0F0), (b"TC\0\0", 0x0000FFFF),
+    )
+]  # fmt: skip
+_USUAL: Final = len("2023-01-22 12:09:39.388884 UTC")
+_SECONDS: Final = len("2023-01-22 12:09:39")
+_MOST_DIGITS: Final = 12
+_LONGEST_ZONE: Final = len("+00:00")
+_EIGHT_ZEROS, _EIGHT_SIXES, _HIGH_HALVES = (
+    np.uint64(int.from_bytes(byte * 8, "little")) for byte in (b"0", b"\6", b"\xf0")
+)
+_FIRST_YEAR, _LAST_YEAR = 1970, 2199
+# By how many digits a number since 1970 has before its point, how many behind it make microseconds; -1 for no unit.
+_DECIMALS: Final = np.full(_LONGEST, -1)
+_DECIMALS[list(EPOCH_UNITS_US)] = [len(str(unit_us)) - 1 for unit_us in EPOCH_UNITS_US.values()]
+
+
+def _read_timestamps(words: Callable[[Ints, int], Words], start: Ints, end: Ints) -> tuple[Ints, Bools]:
+    """Timestamps of the texts from `start` to `end`, and which of them were read; the others' mean nothing.
+
+    Reads `YYYY-MM-DD HH:MM:SS[.ffffff] UTC` with other fractions, `T` between, and the zone `Z`, `+00:00` or none; and
+    numbers since 1970. Whole columns of the first take arithmetic on half words only, of which a processor takes twice
+    as many at once; no digit is looked at alone.
+    """
+    length = end - start
+    halves = words(start, 4).view("<u4")
+    digits = [halves[number // 2, number % 2 :: 2] ^ template for number, (template, _, _) in enumerate(_TEMPLATES)]
+    read: Bools = (length == _USUAL) & _are_timestamps(digits)
+    others = np.flatnonzero(~read)
+    numbers = no_ints()
+    if len(others):
+        # A number still has a digit where a date has its first `-`.
+        is_number = ((digits[1][others] & 255) ^ (ord("-") ^ _ZERO)) < 10
+        numbers, others = others[is_number], others[~is_number]
+        others = others[(length[others] >= _SECONDS) & (length[others] <= _SECONDS + 1 + _MOST_DIGITS + _LONGEST_ZONE)]
+        other_digits = [half[others] for half in digits]
+        read[others] = _make_usual(words, other_digits, start[others], end[others]) & _are_timestamps(other_digits)
+        for half, other in zip(digits, other_digits, strict=True):
+            half[others] = other
+
+    year, month, day = _four(digits[0]), _pair(digits[1], 1), _pair(digits[2], 0)
+    # A month of 17, or a day of 40, would look up a date of another year or month.
+    read &= (year >= _FIRST_YEAR) & (year <= _LAST_YEAR) & (month <= 12) & (day <= 31)
+    date = ((year - np.uint32(_FIRST_YEAR)) * np.uint32(512) + month * np.uint32(32) + day).astype(np.int64)
+    date[~read] = 0
+    day_us = _day_table()[date]
+    hour = (digits[2] >> np.uint32(24)) * np.uint32(10) + (digits[3] & np.uint32(255))
+    minute, second = _pair(digits[3], 2), _pair(digits[4], 1)
+    read &= (day_us >= 0) & (hour < 24) & (minute < 60) & (second < 60)
+    timestamp_us = ((hour * np.uint32(60) + minute) * np.uint32(60) + second).astype(np.int64)
+    timestamp_us *= 1_000_000
+    timestamp_us += day_us
+    timestamp_us += _four(digits[5]) * np.uint32(100) + _pair(digits[6], 0)
+    if len(numbers):
+        timestamp_us[numbers], read[numbers] = _read_numbers(words(start[numbers], _MOST_WORDS), length[numbers])
+    return timestamp_us, read
+
+
+def _are_timestamps(digits: list[Halves]) -> Bools:
+    """Where there are digits and separators as in the templates."""
+    bad = np.zeros(len(digits[0]), dtype=np.uint32)
+    for half, (_, mask, six) in zip(digits, _TEMPLATES, strict=True):
+        bad |= (half | (half + six)) & mask
+    fits: Bools = bad == 0
+    return fits
+
+
+def _make_usual(words: Callable[[Ints, int], Words], digits: list[Halves], start: Ints, end: Ints) -> Bools:
+    """Make timestamps of other spellings look like the usual one; return where that can be done."""
+    last = words(end - 8, 1)[0]
+    zone = np.zeros(len(end), dtype=np.int64)
+    for suffix in (b"Z", b" UTC", b"+00:00"):
+        shift = np.uint64(8 * (8 - len(suffix)))
+        zone[(last >> shift) == np.uint64(int.from_bytes(suffix, "little"))] = len(suffix)
+    size = end - start - zone
+    given = np.maximum(size - (_SECONDS + 1), 0)
+    # What stands beyond the sixth digit of a fraction is cut.
+    more = _MASKS[np.clip(given - 6, 0, _MOST_DIGITS - 6)]
+    beyond = (words(start + _SECONDS + 7, 1)[0] ^ _EIGHT_ZEROS) & more
+    fits: Bools = (beyond | (beyond + (_EIGHT_SIXES & more))) & _HIGH_HALVES == 0
+    fits &= (size == _SECONDS) | ((given > 0) & (given <= _MOST_DIGITS))
+    digits[2][digits[2] & 0x00FF0000 == (ord("T") ^ _BLANK) << 16] &= 0xFF00FFFF
+    # Without a fraction, what stands where its point would is the zone, or nothing of the field.
+    digits[4][given == 0] &= 0x00FFFFFF
+    digits[5] &= _MASKS[np.minimum(given, 4)].astype(np.uint32)
+    digits[6] &= _MASKS[np.clip(given - 4, 0, 2)].astype(np.uint32)
+    digits[7][:] = 0
+    return fits
+
+
+def _read_numbers(words: Words, length: Ints) -> tuple[Ints, Bools]:
+    """Numbers since 1970 in microseconds, and which of them were read: `values.EPOCH_UNITS_US` has their units."""
+    digits = np.ascontiguousarray(words.T).view(np.uint8) - np.uint8(_ZERO)
+    is_digit = (digits < 10) & (np.arange(_LONGEST) < length[:, None])
+    whole = is_digit.argmin(axis=1)
+    decimals = _DECIMALS[whole]
+    rows = np.arange(len(length))
+    has_point = (digits[rows, whole] == ord(".") - _ZERO + 256) & (length > whole + 1)
+    read: Bools = (decimals >= 0) & (digits[:, 0] > 0) & (length < _LONGEST)
+    read &= is_digit.sum(axis=1) + has_point == length
+    number = np.zeros(len(length), dtype=np.int64)
+    for place in range(max(EPOCH_UNITS_US)):
+        number = np.where(place < whole, number * 10 + digits[:, place], number)
+    for place in range(6):
+        at = np.minimum(whole + 1 + place, _LONGEST - 1)
+        digit = np.where(is_digit[rows, at], digits[rows, at], 0)
+        number = np.where(place < decimals, number * 10 + digit, number)
+    return number, read
+
+
+def _pair(digits: Halves, position: int) -> Halves:
+    """The number that the digits in bytes `position` and `position + 1` make."""
+    pairs = digits * np.uint32(10) + (digits >> np.uint32(8))
+    number: Halves = (pairs >> np.uint32(8 * position)) & np.uint32(255)
+    return number
+
+
+def _four(digits: Halves) -> Halves:
+    """The number that four digits make: two pairs at once, then a hundred times the first plus the second."""
+    pairs = (digits * np.uint32(10) + (digits >> np.uint32(8))) & np.uint32(0x00FF00FF)
+    number: Halves = (pairs * np.uint32(100 << 16 | 1)) >> np.uint32(16)
+    return number
+
+
+@lru_cache(maxsize=1)
+def _day_table() -> Ints:
+    """A day's first microsecond by (year - 1970) * 512 + month * 32 + day; -1 for a date that does not exist."""
+    table = np.full((_LAST_YEAR - _FIRST_YEAR + 1) * 512, -1, dtype=np.int64)
+    dates = np.arange(np.datetime64(f"{_FIRST_YEAR}-01-01"), np.datetime64(f"{_LAST_YEAR + 1}-01-01"))
+    months = dates.astype("datetime64[M]")
+    years = dates.astype("datetime64[Y]")
+    month = (months - years.astype("datetime64[M]")).astype(np.int64) + 1
+    day = (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
+    table[years.astype(np.int64) * 512 + month * 32 + day] = np.arange(len(dates)) * DAY_US
+    return table
