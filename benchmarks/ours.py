@@ -17,6 +17,7 @@ from benchmarks import processes
 from storemon_flask import settings as settings_
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load as load_service
+from storemon_flask.feeds import sources
 from storemon_flask.reports import report as report_service
 
 FEEDS = ("store_status.csv", "menu_hours.csv", "timezones.csv")
@@ -38,9 +39,9 @@ def load(fleet: Path, home: Path, again: bool = False) -> float:
 def loaded(fleet: Path, home: Path) -> load_service.LoadResult:
     """What loading a fleet's three files says."""
     settings = settings_.load({"STOREMON_HOME": str(home)})
-    found, _ = load_service.find([fleet / name for name in FEEDS if (fleet / name).exists()])
-    return load_service.run(
-        Database(settings.database), found, load_service.Terms(time.time_ns() // 1000, settings.max_clock_skew_us)
+    found = sources.find_sources([fleet / name for name in FEEDS if (fleet / name).exists()])
+    return load_service.load_sources(
+        Database(settings.database), found, load_service.LoadOptions(time.time_ns() // 1000, settings.max_clock_skew_us)
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -40,3 +41,39 @@ def _shown_character(character: str) -> str:
     if unicodedata.category(character) in _CATEGORIES or _INVISIBLE.fullmatch(character):
         return character.encode("unicode_escape", "backslashreplace").decode("ascii")
     return character
+
+
+def remove_invisible(text: str) -> str:
+    """Return the text without its invisible characters."""
+    return text if text.isascii() else _INVISIBLE.sub("", text)
+
+
+def show_invisible(text: str) -> str:
+    """Return the text for a message, with each invisible character as its number: `1001<U+200B>`."""
+    return text if text.isascii() else _INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+
+
+# So many stores are named where more have the same said of them.
+_STORES_NAMED: Final = 5
+
+
+def quote_id(store_id: str) -> str:
+    """Return the id for a sentence: what cannot be seen is written as its number, and a long id is cut."""
+    text = store_id if len(store_id) <= 60 else store_id[:59] + "…"
+    text = re.sub(r"\s{2,}|[^\S ]", lambda blanks: "".join(f"<U+{ord(blank):04X}>" for blank in blanks[0]), text)
+    text = "".join(letter if letter.isprintable() else f"<U+{ord(letter):04X}>" for letter in text)
+    text = show_invisible(text)
+    return f'"{text}"' if " " in text or "," in text else text
+
+
+def list_ids(ids: Iterable[str], total: int) -> str:
+    """Return those ids as examples of `total`: `a`, `a and b`, `a, b and 198 more`."""
+    names = [quote_id(store_id) for store_id in ids]
+    if total > len(names):
+        return f"{', '.join(names)} and {total - len(names):,} more"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def list_stores(ids: Sequence[str]) -> str:
+    """Return those stores, five of them by their ids: `store a`, `stores a and b`, `stores a, b, c, d, e and 12 more`."""
+    return f"{'store' if len(ids) == 1 else 'stores'} {list_ids(ids[:_STORES_NAMED], len(ids))}"

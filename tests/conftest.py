@@ -25,7 +25,7 @@ from werkzeug.test import TestResponse
 from storemon_flask import create_app
 from storemon_flask import settings as settings_
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 from storemon_flask.stores import snapshots
@@ -128,8 +128,8 @@ def small_fleet(database: Database, tmp_path: Path) -> Path:
 
 
 def load_folder(database: Database, folder: Path) -> None:
-    found, _ = load.find([folder])
-    result = load.run(database, found, load.Terms(time.time_ns() // 1000, 300_000_000))
+    found = sources.find_sources([folder])
+    result = load.load_sources(database, found, load.LoadOptions(time.time_ns() // 1000, 300_000_000))
     assert (result.failed, result.rejected) == (False, 0)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load as load_service
-from storemon_flask.feeds import polls
+from storemon_flask.feeds import polls, sources
 from storemon_flask.feeds.csv_exact import BLOCK_BYTES, Block, BlockReader, Record
 from storemon_flask.feeds.headers import Header
 from storemon_flask.feeds.load import LoadResult
@@ -113,8 +113,8 @@ def gz(data: bytes) -> bytes:
 
 def load(database: Database, *paths: Path, now: str = NOW, atomic: bool = False, **options: Any) -> LoadResult:
     """Load as the command does, at a clock of our own; every summary's counts must add up."""
-    found, _ = load_service.find(list(paths))
-    result = load_service.run(database, found, load_service.Terms(us(now), SKEW_US, atomic), **options)
+    found = sources.find_sources(list(paths))
+    result = load_service.load_sources(database, found, load_service.LoadOptions(us(now), SKEW_US, atomic), **options)
     for summary in result.files:
         c = summary.counts
         assert c.rows == c.new + c.changed + c.unchanged + c.repeated + c.rejected

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from ingest_helpers import us
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,7 +51,7 @@ def fleet(database: Database, tmp_path: Path) -> Database:
         NAMES + "".join(f"{store_id},Store {n},{groups[n % 4]}\n" for n, store_id in enumerate(ids))
     )
     # The sample has bad rows on purpose.
-    load.run(database, load.find([folder])[0], load.Terms(us("2024-10-15T00:00:00"), 0))
+    load.load_sources(database, sources.find_sources([folder]), load.LoadOptions(us("2024-10-15T00:00:00"), 0))
     return database
 
 

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from storemon_flask.characters import escaped, escaped_lines
+from storemon_flask.characters import escaped, escaped_lines, show_invisible
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ def test_every_control_and_format_character_is_escaped() -> None:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             assert escaped(character).isascii(), hex(number)
             assert escaped(character).isprintable(), hex(number)
+
+
+def test_invisible_characters_are_shown_in_messages() -> None:
+    assert show_invisible("10\u00ad01\u200b") == "10<U+00AD>01<U+200B>"
+    assert show_invisible("caf\u00e9 1") == "caf\u00e9 1"

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from storemon_flask import create_app, settings
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.feeds.headers import COLUMNS
 from storemon_flask.reports.report_text import FULL_COLUMNS
 from storemon_flask.reports.worker import InlineExecutor
@@ -30,10 +30,10 @@ def sample_app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     app = _app(tmp_path_factory.mktemp("sample"))
     runner = app.extensions["storemon"]
     # Past the sample's newest poll, and before the polls it has from the future on purpose.
-    load.run(
+    load.load_sources(
         catalogue.database(runner.settings),
-        load.find([ROOT / "storemon_flask" / "sample"])[0],
-        load.Terms(1_729_000_000_000_000, runner.settings.max_clock_skew_us),
+        sources.find_sources([ROOT / "storemon_flask" / "sample"]),
+        load.LoadOptions(1_729_000_000_000_000, runner.settings.max_clock_skew_us),
     )
     return app
 
@@ -128,9 +128,9 @@ def test_the_worked_example_gives_the_numbers_on_the_page(tmp_path: Path) -> Non
     for text, name in files:
         (tmp_path / name).write_text(text.replace("\\n", "\n"))
     app = _app(tmp_path)
-    found, _ = load.find([tmp_path / "data"])
+    found = sources.find_sources([tmp_path / "data"])
     database = app.extensions["storemon"].database
-    load.run(database, found, load.Terms(1_729_000_000_000_000, 0))
+    load.load_sources(database, found, load.LoadOptions(1_729_000_000_000_000, 0))
     client = app.test_client()
     at = client.post("/trigger_report", data='{"as_of": "2023-01-23T12:00Z", "columns": "full"}').headers["Location"]
     (row,) = client.get(f"{at}&format=json", buffered=True).json["rows"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.reports import report
 from storemon_flask.settings import load as load_settings
 
@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_sample_gives_the_report_in_docs_byte_for_byte(tmp_path):
     database = Database(tmp_path / "storemon.db")
-    result = load.run(
-        database, load.find([ROOT / "storemon_flask" / "sample"])[0], load.Terms(1_790_000_000_000_000, 0)
+    result = load.load_sources(
+        database, sources.find_sources([ROOT / "storemon_flask" / "sample"]), load.LoadOptions(1_790_000_000_000_000, 0)
     )
     text = report.compute(
         database,

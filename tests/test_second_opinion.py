@@ -12,7 +12,7 @@ from brute_openings import openings  # the only part that is taken from there
 traces = pytest.importorskip("traces")
 
 from storemon_flask.database.connections import Database  # noqa: E402
-from storemon_flask.feeds import load  # noqa: E402
+from storemon_flask.feeds import load, sources  # noqa: E402
 from storemon_flask.reports import report  # noqa: E402
 from storemon_flask.settings import load as load_settings  # noqa: E402
 
@@ -24,7 +24,7 @@ REACH = timedelta(hours=24)
 
 def test_fifty_stores_have_the_uptime_and_downtime_that_traces_finds(tmp_path):
     database = Database(tmp_path / "storemon.db")
-    load.run(database, load.find([SAMPLE])[0], load.Terms(1_790_000_000_000_000, 0))
+    load.load_sources(database, sources.find_sources([SAMPLE]), load.LoadOptions(1_790_000_000_000_000, 0))
     question = report.ask(database, report.Asked(columns="full"), "America/Chicago", 10**9)
     text = report.compute(database, question, load_settings({}).rules, "America/Chicago")
     database.close()

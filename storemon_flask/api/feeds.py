@@ -1,19 +1,21 @@
-"""Data in: feeds pushed as CSV, JSON or files."""
+"""Feeds pushed as CSV, JSON or files, and what openapi.json says about their bodies."""
 
-from collections.abc import Collection
-from contextlib import closing
+import io
+import json
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from typing import IO, Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 from marshmallow import fields, validate
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from storemon_flask.api.loading import REJECTS_SHOWN, one_load, stop_reading_when_unwanted
 from storemon_flask.api.schemas import Closed, LoadedSchema, LoadSchema, Whole, file_json, pushed_json, reject_json
 from storemon_flask.database import temporary
-from storemon_flask.errors import BadRequest, Unprocessable, UnsupportedMediaType
-from storemon_flask.feeds import intake
-from storemon_flask.feeds.load import LoadResult
+from storemon_flask.errors import BadRequest, Stopped, Unprocessable, UnsupportedMediaType
+from storemon_flask.feeds import sources
+from storemon_flask.feeds.load import LoadOptions, LoadResult, load_options, load_sources
 from storemon_flask.model import FileSummary
 from storemon_flask.web.app import runner
 from storemon_flask.web.contract import JSON, Answer, operation
@@ -63,18 +65,15 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     Rows that cannot be used are listed in the answer, with their reasons, and the others are stored. Pushing the same
     again changes nothing.
     """
-    label, packed = _label()
-    with one_load() as terms:
-        result = intake.body(
-            runner().database,
-            request.stream,
-            request.content_length or 0,
-            label,
-            feed,
-            packed,
-            terms(query["atomic"], query["days"]),
-            runner().settings.max_body_bytes,
+    media_type, gzipped = _media_type()
+    app = runner()
+    with one_load(query["atomic"], query["days"]) as options:
+        source = sources.body_source(
+            request.stream, request.content_length or 0, media_type, feed, gzipped, app.settings.max_body_bytes
         )
+        result = load_sources(app.database, [source], options)
+    if result.error is not None:
+        raise result.error
     (summary,) = result.files
     if result.refused:
         raise _refusal(result.load, summary.error, [summary])
@@ -117,47 +116,51 @@ def upload(query: dict[str, Any]) -> Response:
     return jsonify(load_id=result.load, notes=result.notes, files=files)
 
 
-def load_uploaded(atomic: int, days: str, also: Collection[str] = ()) -> LoadResult:
-    """What became of the files of the request's form, loaded. Errors as `uploaded`, `BadRequest` when it holds nothing,
-    `Busy` when too much is being loaded.
+def load_uploaded(atomic: int, days: str, other_fields: Collection[str] = ()) -> LoadResult:
+    """Load the files of the request's form. Errors as `uploaded`, `BadRequest` when there is no file, `Busy` when too much
+    is being loaded.
     """
     # Uploaded files are closed with the request, whatever becomes of them.
     with closing(request):
-        found = uploaded(also)
-        with one_load() as terms:
-            return intake.files(runner().database, found, terms(atomic, days), runner().settings.max_body_bytes)
+        files = uploaded(other_fields)
+        with one_load(atomic, days) as options:
+            items = sources.upload_sources(files, runner().settings.max_body_bytes)
+            if not items:
+                raise BadRequest(
+                    "no file was sent; send one or more as multipart/form-data, as `curl -F file=@polls.csv` does"
+                )
+            return load_sources(runner().database, items, options)
 
 
-def _label() -> tuple[str, bool]:
-    """The media type of the body, and whether its headers say that it is gzipped."""
-    kind, packing = request.mimetype, request.headers.get("Content-Encoding", "identity").strip().lower()
-    if packing not in ("identity", "gzip", "x-gzip"):
-        raise UnsupportedMediaType(f"Content-Encoding is {packing!r}; it must be gzip, or left out")
+def _media_type() -> tuple[str, bool]:
+    """Return the media type of the body, and whether its headers say that it is gzipped."""
+    media_type, encoding = request.mimetype, request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise UnsupportedMediaType(f"Content-Encoding is {encoding!r}; it must be gzip, or left out")
     if request.content_length is None and not request.environ.get("wsgi.input_terminated"):
         raise BadRequest("the request has no Content-Length, so it has no body; send the feed as the body")
-    packed = packing != "identity" or kind in ("application/gzip", "application/x-gzip")
-    if kind.startswith("multipart/"):
+    gzipped = encoding != "identity" or media_type in ("application/gzip", "application/x-gzip")
+    if media_type.startswith("multipart/"):
         raise UnsupportedMediaType(
-            f"Content-Type is {kind}; send one feed as the body itself (`curl --data-binary @polls.csv`), or files to /api/v1/feeds"
+            f"Content-Type is {media_type}; send one feed as the body itself (`curl --data-binary @polls.csv`), or files to /api/v1/feeds"
         )
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMediaType(f"the charset is {charset}; it must be utf-8")
-    return kind, packed
+    return media_type, gzipped
 
 
-def uploaded(also: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
-    """Names and streams of the files of the request's form. `Unprocessable` when it holds anything else but fields
-    named in `also`, `NoTemporaryRoom` when there is none for them, `Stopped` when the server stops meanwhile.
+def uploaded(other_fields: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
+    """Return names and streams of the files of the request's form. `Unprocessable` when it holds anything else but
+    `other_fields`, `NoTemporaryRoom` when there is none for the files, `Stopped` when the server stops meanwhile.
     """
-    stop_reading_when_unwanted()
+    request.environ["wsgi.input"] = _CheckedInput(request.environ["wsgi.input"], _check())
     try:
-        found = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
+        files = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
     except RequestEntityTooLarge:
         if (request.content_length or 0) > (request.max_content_length or 0):
             raise
-        # What is no file is held in memory, so there may not be much of it. That there are too many files is the same
-        # error.
+        # What is no file is held in memory, so there may not be much of it. Too many files are the same error.
         raise Unprocessable(
             "the form has more than 1,000 files, or a long field that is no file; send files only, at most 1,000 of them",
             errors={"form": ["more than 1,000 files, or too much that is no file"]},
@@ -165,13 +168,13 @@ def uploaded(also: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
     except OSError as error:
         # The files of a form are taken out of its body, into the same folder.
         raise temporary.no_room(error, "nothing of this was stored") from error
-    others = [name for name in request.form if name not in also]
+    others = [name for name in request.form if name not in other_fields]
     if others:
-        raise Unprocessable(_FILES_ONLY.format(", ".join(others)), errors={name: ["not a file"] for name in others})
-    return found
-
-
-_FILES_ONLY: Final = "{}: not a file; send files only, at most 1,000 of them"
+        raise Unprocessable(
+            f"{', '.join(others)}: not a file; send files only, at most 1,000 of them",
+            errors={name: ["not a file"] for name in others},
+        )
+    return files
 
 
 def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:
@@ -182,3 +185,170 @@ def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:
         rejected=sum(summary.counts.rejected for summary in files),
         rejects=rejects[:REJECTS_SHOWN],
     )
+
+
+# An answer lists so many rejected rows; the others are asked for by the load's number.
+REJECTS_SHOWN: Final = 100
+# The client's connection is looked at this often, and not before: who sends a small feed may close his side with it.
+_CLIENT_EVERY_S: Final = 1.0
+
+
+@contextmanager
+def one_load(atomic: int = 0, days: str = "0-6") -> Iterator[LoadOptions]:
+    """Hold a slot for one more load, and give its options; `Busy` when there is none."""
+    check = _check()
+    with runner().places.for_a_load():
+        yield load_options(runner().settings, check, atomic=bool(atomic), days=days)
+
+
+def _check() -> Callable[[], None]:
+    """Return a function to call now and then, from any thread: it raises `Stopped` once the server stops or the client of
+    this request is gone.
+    """
+    database = runner().database
+    is_gone: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
+    due_s = time.monotonic() + _CLIENT_EVERY_S
+
+    def check() -> None:
+        nonlocal due_s
+        if database.stopping:
+            raise Stopped("the server is stopping; send the request again when it is back")
+        now_s = time.monotonic()
+        if now_s >= due_s:
+            due_s = now_s + _CLIENT_EVERY_S
+            if is_gone():
+                due_s = now_s
+                raise Stopped("the client closed the connection before the answer")
+
+    return check
+
+
+class _CheckedInput(io.RawIOBase):
+    """A request's stream that calls `check` before each read."""
+
+    def __init__(self, stream: Any, check: Callable[[], None]) -> None:
+        self._stream = stream
+        self._check = check
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            self._check()
+        except Stopped as error:
+            raise Stopped(f"{error.message}; nothing of this was stored") from error
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+# The bodies say what to send. A row that is not as they say does not make a request wrong: the answer lists it, or reads
+# it all the same.
+
+# What generators of clients know a file by.
+BINARY: Final = {"type": "string", "format": "binary"}
+
+_STORE_ID: Final = (
+    "store_id",
+    "any text of 1 to 200 characters without control or invisible characters, or a whole number, kept to the digit",
+)
+_COLUMNS: Final = {
+    "polls": (
+        _STORE_ID,
+        (
+            "timestamp_utc",
+            "the instant, as 2024-10-14 11:15:00.123456 UTC or RFC 3339; UTC where it names no offset; or seconds, milliseconds or microseconds since 1970",
+        ),
+        ("status", "active or inactive"),
+    ),
+    "hours": (
+        _STORE_ID,
+        ("day", "0 Monday to 6 Sunday; with days=iso 1 Monday to 7 Sunday"),
+        ("start_time_local", "H:MM, HH:MM or HH:MM:SS"),
+        ("end_time_local", "the same; 24:00 is the end of the day, and an end before the start is on the next day"),
+        ("valid_from", "may be left out; the local date (YYYY-MM-DD) from which on the row holds"),
+    ),
+    "timezones": (
+        _STORE_ID,
+        ("timezone_str", "the name of an IANA zone"),
+        ("valid_from", "may be left out; the local date (YYYY-MM-DD) from which on it holds"),
+    ),
+    "special_hours": (
+        _STORE_ID,
+        ("date", "the local date, as 2024-12-25"),
+        ("start_time_local", "H:MM, HH:MM or HH:MM:SS; empty, with the end, when the store is closed all day"),
+        ("end_time_local", "the same; 24:00 is the end of the day, and an end before the start is on the next day"),
+    ),
+    "stores": (_STORE_ID, ("name", "what people call it; may be empty"), ("group", "may be left out")),
+}
+_EXAMPLES: Final = {
+    "polls": ("store-1", "2024-10-14 11:15:00 UTC", "active"),
+    "hours": ("store-1", 0, "09:00", "17:30", "2024-10-14"),
+    "timezones": ("store-1", "America/New_York", ""),
+    "special_hours": ("store-1", "2024-12-24", "09:00", "14:00"),
+    "stores": ("store-1", "Broadway 12", "New York"),
+}
+FEEDS: Final = tuple(_COLUMNS)
+FEED_DESCRIPTIONS: Final = {
+    "polls": "observations of stores; one of the same store and instant replaces the earlier one.",
+    "hours": "weekly business hours; they replace those of the stores that are named.",
+    "special_hours": "hours of single dates, instead of the weekly ones; they replace those of the same store and date.",
+    "timezones": "the time zones of stores; they replace those of the stores that are named.",
+    "stores": "names and groups; they replace those of the stores that are named.",
+}
+_TYPES: Final[dict[str, Any]] = {"day": "integer", "timestamp_utc": ["string", "number"]}
+_OPTIONAL: Final = ("valid_from", "group")
+
+
+def row_schema(feed: str) -> dict[str, Any]:
+    """Return the schema of one row as JSON."""
+    properties = {name: {"type": _TYPES.get(name, "string"), "description": about} for name, about in _COLUMNS[feed]}
+    return {
+        "type": "object",
+        "description": "One row. Columns may be spelled as in a CSV header; others are ignored. A row that cannot be used "
+        "is listed in the answer.",
+        "properties": properties,
+        "required": [name for name in properties if name not in _OPTIONAL],
+    }
+
+
+def feed_bodies(feed: str) -> dict[str, Any]:
+    """Return what a feed may be sent as, by media type; the row's schema is in the components, under `row_name`."""
+    names = [name for name, _ in _COLUMNS[feed]]
+    example = dict(zip(names, _EXAMPLES[feed], strict=True))
+    csv = ",".join(names) + "\n" + ",".join(map(str, _EXAMPLES[feed])) + "\n"
+    reference = {"$ref": f"#/components/schemas/{row_name(feed)}"}
+    listed = {"type": "array", "description": "rows", "items": reference}
+    header = "CSV in UTF-8 with a header: " + ", ".join(f"`{name}` ({about})" for name, about in _COLUMNS[feed])
+    return {
+        JSON: {"schema": {"anyOf": [listed, reference]}, "example": [example]},
+        "text/csv": {"schema": {"type": "string", "description": header}, "example": csv},
+        "application/x-ndjson": {
+            "schema": {"type": "string", "description": f"one {row_name(feed)} a line"},
+            "example": json.dumps(example) + "\n",
+        },
+        "application/gzip": {"schema": {**BINARY, "description": "the CSV, gzipped"}},
+    }
+
+
+def row_name(feed: str) -> str:
+    """Return the name of the row's schema."""
+    return f"{''.join(word.capitalize() for word in feed.split('_'))}FeedRow"
+
+
+UPLOAD_BODY: Final[dict[str, Any]] = {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/Upload"}}}
+UPLOAD_COMPONENT: Final = {
+    "type": "object",
+    "description": "Files to load.",
+    "properties": {
+        "file": {
+            "type": "array",
+            "minItems": 1,
+            "items": BINARY,
+            "description": "CSV files, plain or gzipped, and zips of them; each is recognised by its header",
+        }
+    },
+    "required": ["file"],
+    "additionalProperties": False,
+}

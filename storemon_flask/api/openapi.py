@@ -12,7 +12,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Blueprint, Response, current_app, request
 from marshmallow import Schema, fields
 
-from storemon_flask.api import feed_bodies, schemas
+from storemon_flask.api import feeds, schemas
 from storemon_flask.api.schemas import Component, Instant, ProblemSchema
 from storemon_flask.version import VERSION
 from storemon_flask.web import authentication
@@ -63,7 +63,7 @@ _LINKS: Final = {
     ("trigger_report", 202): _REPORT,
     ("one_store", 200): _STORE,
     ("upload", 200): _LOAD,
-    **{(f"push_{feed}", 200): _LOAD for feed in feed_bodies.FEEDS},
+    **{(f"push_{feed}", 200): _LOAD for feed in feeds.FEEDS},
 }
 
 
@@ -116,11 +116,11 @@ def document(keyed: bool, endpoints: frozenset[str]) -> dict[str, Any]:
         "basic", {"type": "http", "scheme": "basic", "description": "any user name, the key as the password"}
     )
     marshmallow.converter.add_attribute_function(_reference)  # type: ignore[no-untyped-call]
-    for feed in feed_bodies.FEEDS:
-        spec.components.schema(feed_bodies.row_name(feed), feed_bodies.row(feed))
+    for feed in feeds.FEEDS:
+        spec.components.schema(feeds.row_name(feed), feeds.row_schema(feed))
     for component, schema in (
         ("ShapedRow", schemas.SHAPED_ROW_COMPONENT),
-        ("Upload", feed_bodies.UPLOAD_COMPONENT),
+        ("Upload", feeds.UPLOAD_COMPONENT),
         ("Window", schemas.WINDOW_COMPONENT),
     ):
         spec.components.schema(component, schema)
@@ -179,7 +179,7 @@ def _description(one: Operation, feed: str) -> str:
     scope = (
         f"It needs a key of scope `{one.scope}` where the server asks for keys." if one.scope else "It needs no key."
     )
-    about = one.about if not feed else f"{one.about} The feed is `{feed}`: {feed_bodies.ABOUT[feed]}".strip()
+    about = one.about if not feed else f"{one.about} The feed is `{feed}`: {feeds.FEED_DESCRIPTIONS[feed]}".strip()
     return f"{about} {scope}".strip()
 
 
@@ -216,9 +216,9 @@ def _query_parameters(schema: Schema | None, marshmallow: MarshmallowPlugin) -> 
 
 def _body(body: Any, feed: str) -> dict[str, Any]:
     if feed:
-        return {"description": "the rows", "required": True, "content": feed_bodies.bodies(feed)}
+        return {"description": "the rows", "required": True, "content": feeds.feed_bodies(feed)}
     if "multipart/form-data" in body:
-        return {"description": "the files", "required": True, "content": feed_bodies.FILES}
+        return {"description": "the files", "required": True, "content": feeds.UPLOAD_BODY}
     content = {kind: {"schema": schema} for kind, schema in body.items()}
     required = any(field.required for schema in body.values() for field in schema.fields.values())
     about = " ".join(next(iter(body.values())).__doc__.split())
@@ -274,4 +274,4 @@ def _content(status: int, answer: Answer) -> dict[str, Any]:
 
 def _file(kind: str) -> dict[str, Any]:
     """The schema of an answer that is no JSON: text, or bytes."""
-    return {"type": "string"} if kind.startswith("text/") else dict(feed_bodies.BINARY)
+    return {"type": "string"} if kind.startswith("text/") else dict(feeds.BINARY)

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 from marshmallow import ValidationError, fields, validate
 
 from storemon_flask.api import schemas
-from storemon_flask.api.loading import REJECTS_SHOWN, one_load
+from storemon_flask.api.feeds import REJECTS_SHOWN, one_load
 from storemon_flask.api.schemas import Closed, LoadedSchema, Whole, pushed_json
 from storemon_flask.stores import edit
 from storemon_flask.web.app import runner
@@ -168,6 +168,6 @@ def delete_store(store_id: str) -> tuple[str, int]:
 
 
 def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> Response:
-    with one_load() as terms:
-        result = edit.put(runner().database, feed, store_id, rows, terms(1, "0-6").now_us)
+    with one_load() as options:
+        result = edit.put(runner().database, feed, store_id, rows, options)
     return jsonify(pushed_json(result.load, result.files[0], result.notes, REJECTS_SHOWN))

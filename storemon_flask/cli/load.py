@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,10 +41,13 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
       storemon load-data
       storemon load-data exports/ "Menu hours.csv" polls.zip
     """
-    from storemon_flask.feeds import load
+    from storemon_flask.feeds.load import load_options, load_sources
+    from storemon_flask.feeds.sources import Source, find_sources
 
     settings = door(ctx).settings
-    found, size = load.find(list(paths) or [settings.data_dir], settings.max_body_bytes)
+    items = find_sources(list(paths) or [settings.data_dir], settings.max_body_bytes)
+    sources = [item for item in items if isinstance(item, Source)]
+    size = sum(source.size for source in sources)
     done: list[FileSummary] = []
     interrupted = threading.Event()
 
@@ -59,24 +61,13 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
         progress_bar(size, "loading", hidden=size < _WORTH_A_BAR) as bar,
     ):
 
-        def progress(name: str, part: int) -> None:
+        def progress(name: str, more: int) -> None:
             relabel(bar, f"loading {name}")
-            bar.update(part)
+            bar.update(more)
 
         try:
-            result = load.run(
-                open_database(ctx),
-                found,
-                load.Terms(
-                    time.time_ns() // 1000,
-                    settings.max_clock_skew_us,
-                    default_zone=settings.default_timezone,
-                    iso_days=days == "iso",
-                    check=check,
-                ),
-                progress=progress,
-                on_file=done.append,
-            )
+            options = load_options(settings, check, days=days)
+            result = load_sources(open_database(ctx), items, options, progress=progress, on_file=done.append)
         except KeyboardInterrupt:
             bar.finish()
             click.echo("", err=True)
@@ -85,9 +76,9 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
         except StoremonError:
             bar.finish()
             _print_summary(done)
-            names = {summary.file for summary in done}
-            left = [source.name for source in load.readable(found) if source.name not in names]
             if done:
+                names = {summary.file for summary in done}
+                left = [source.name for source in sources if source.name not in names]
                 say(f"Not loaded: {', '.join(left)}", err=True)
             raise
     _print_summary(result.files)

@@ -80,7 +80,7 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
         with explained_errors(path), copies.looking(path, additions=True) as connection:
             checked.notes += _pruned(connection)
             latest_us = settings.rules.latest_us(time.time_ns() // 1000)
-            checked.notes += load_notes.present(connection, settings.default_timezone, latest_us)
+            checked.notes += load_notes.data_notes(connection, settings.default_timezone, latest_us)
     checked.notes += _readable_by_others(path)
     left = files.leftovers(path)
     if left:

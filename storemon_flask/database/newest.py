@@ -4,12 +4,12 @@ import sqlite3
 import threading
 from weakref import WeakKeyDictionary
 
+from storemon_flask.characters import list_ids
 from storemon_flask.database import polls, stores
 from storemon_flask.database.connections import Database
 from storemon_flask.database.few_heard import minute_text
 from storemon_flask.database.polls import Newest as Newest
 from storemon_flask.database.stores import Ahead
-from storemon_flask.feeds.lookalikes import some
 
 _known: "WeakKeyDictionary[Database, tuple[tuple[object, ...], Newest]]" = WeakKeyDictionary()
 _lock = threading.Lock()
@@ -40,7 +40,7 @@ def future_polls(ahead: Ahead) -> str | None:
     if not ahead:
         return None
     who = "1 store has" if ahead.count == 1 else f"{ahead.count:,} stores have"
-    return _in_the_future(who, f" ({some(ahead.ids, ahead.count)})", ahead.last_us)
+    return _in_the_future(who, f" ({list_ids(ahead.ids, ahead.count)})", ahead.last_us)
 
 
 def future_polls_of_store(last_us: int) -> str:

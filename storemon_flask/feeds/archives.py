@@ -304,7 +304,7 @@ class _Member(Unpacked):
 
 
 def open_member(
-    file: BinaryIO,
+    open_file: Callable[[], BinaryIO],
     entry: zipfile.ZipInfo,
     name: str,
     *,
@@ -316,6 +316,7 @@ def open_member(
 
     `allowance` is what may come out of it. `packed_allowance` counts what comes out of a .gz member as gzip.
     """
+    file = open_file()
     try:
         if entry.flag_bits & _ENCRYPTED:
             raise DataError(f"{name} is encrypted; unpack it first")

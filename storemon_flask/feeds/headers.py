@@ -4,8 +4,8 @@ import csv
 from dataclasses import dataclass
 from typing import Final
 
+from storemon_flask.characters import remove_invisible
 from storemon_flask.errors import DataError
-from storemon_flask.feeds.values import remove_invisible
 
 
 class Column:

@@ -1,41 +1,46 @@
-"""Loading: find what there is, recognise each feed by its header, stage it, apply it in one transaction with its
-summary.
-"""
+"""A load: each file is recognised, read and staged outside the write lock, and stored in one transaction with its summary."""
 
-import sqlite3
+import hashlib
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, Protocol
 
-from storemon_flask.database import loads, stores
-from storemon_flask.database.connections import Database
+from storemon_flask.clock import minute_text
+from storemon_flask.database import loads, opening_hours, polls, stores
+from storemon_flask.database.connections import Connection, Database
+from storemon_flask.database.staging import StagedPolls
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
-from storemon_flask.feeds import json_rows, load_feeds, memory, sources, tables, uploads, version_rows
+from storemon_flask.feeds import json_rows, memory, sources, tables
 from storemon_flask.feeds import polls as poll_feed
 from storemon_flask.feeds.csv_exact import BlockReader
-from storemon_flask.feeds.hours_set import HoursSet
-from storemon_flask.feeds.load_feeds import Staged
+from storemon_flask.feeds.hours import SPECIAL, WEEKLY, HoursSet
 from storemon_flask.feeds.load_notes import LoadNotes
 from storemon_flask.feeds.polls import PollBlock
-from storemon_flask.feeds.reading import ByteShare, Digest
 from storemon_flask.feeds.rejects import RejectLog, Room
-from storemon_flask.feeds.sources import Found, PassedOver, Source
+from storemon_flask.feeds.sources import LoadItem, Skipped, Source
+from storemon_flask.feeds.tables import Rows
 from storemon_flask.feeds.values import DaysOfWeek
-from storemon_flask.model import Counts, FileSummary, Progress
+from storemon_flask.model import UNDATED, Counts, FileSummary, Hours, Progress
+from storemon_flask.settings import Settings
 
 # So many files are named of which a sentence says the same.
-_NAMED: Final = 5
+_FILES_NAMED: Final = 5
+# More polls than this make a commit whose log is worth moving aside.
+_LARGE_ROWS: Final = 200_000
+_OUT_OF_MEMORY: Final = (
+    "what was not stored yet is not stored; load it again later, in smaller files, or give storemon more memory"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """How a load is to be done. `atomic`: everything or nothing; `default_zone`: the one of stores that have none;
-    `iso_days`: hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt). `check` is called now and
-    then, from several threads, and raises when the load is to be given up."""
+class LoadOptions:
+    """How a load is done. `atomic`: everything or nothing; `default_zone`: the one of stores that have none; `iso_days`:
+    hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt). `check` is called now and then, from several
+    threads, and raises when the load is to be given up."""
 
     now_us: int
     max_skew_us: int
@@ -46,14 +51,28 @@ class Terms:
 
     @property
     def latest_us(self) -> int:
-        """The latest instant that a poll may have; later ones are in the future."""
+        """The latest timestamp that a poll may have; later ones are in the future."""
         return self.now_us + self.max_skew_us
+
+
+def load_options(
+    settings: Settings, check: Callable[[], None], *, atomic: bool = False, days: str = "0-6"
+) -> LoadOptions:
+    """Return the options of a load that begins now; `days` (0-6 or iso) is how hours files number the days of the week."""
+    return LoadOptions(
+        time.time_ns() // 1000,
+        settings.max_clock_skew_us,
+        atomic=atomic,
+        default_zone=settings.default_timezone,
+        iso_days=days == "iso",
+        check=check,
+    )
 
 
 @dataclass(slots=True)
 class LoadResult:
-    """What a load did: its number (0: nothing was stored), a summary per file, the first file's error, whether it was
-    refused, and what there is to say of the load as a whole."""
+    """What a load did: its number (0: nothing was stored), a summary per file, the first file's error, whether it was refused,
+    and notes about the load as a whole."""
 
     load: int = 0
     files: list[FileSummary] = field(default_factory=list)
@@ -68,49 +87,30 @@ class LoadResult:
 
     @property
     def rejected(self) -> int:
-        """Rows rejected, over all files."""
+        """How many rows of all files were rejected."""
         return sum(summary.counts.rejected for summary in self.files)
 
 
-def find(paths: list[Path], most_bytes: int | None = None) -> tuple[list[Found], int]:
-    """What there is to load and how many bytes of it there are on disk.
-
-    `most_bytes` may come out of each compressed file.
-    """
-    found = sources.find(paths, most_bytes)
-    return found, sum(source.size for source in readable(found))
-
-
-def readable(found: list[Found]) -> list[Source]:
-    """What of it can be read, as far as is known."""
-    return [source for source in found if isinstance(source, Source)]
-
-
-def run(
+def load_sources(
     database: Database,
-    found: list[Found],
-    terms: Terms,
+    items: list[LoadItem],
+    options: LoadOptions,
     *,
     progress: Progress = lambda name, part: None,
     on_file: Callable[[FileSummary], None] = lambda summary: None,
 ) -> LoadResult:
-    """Load everything found. One bad file does not keep the others from loading, unless the load is to be atomic.
+    """Load everything. One bad file does not keep the others from loading, unless the load is to be atomic.
 
-    `progress(name, bytes)` is told of bytes read from disk; `on_file` of each file when it is in (hours files at the
-    end, together). Rows that cannot be used are kept with their reasons. `DatabaseError` when nothing can be stored,
-    `OutOfMemory`, and what `terms.check` raises; of a `Stopped` the sentence ends with what was stored before.
+    `progress(name, bytes)` gets the bytes read from disk; `on_file` each file when it is in (hours files at the end, together).
+    Rows that cannot be used are stored with their reasons. `DatabaseError` when nothing can be stored, `OutOfMemory`, and what
+    `options.check` raises; the sentence of a `Stopped` ends with what was stored before.
     """
     if database.exists():
         # Find out now whether it can be used, not after the files have been read.
         database.prepare()
     # Polls are moved from the log into the file while the next files are read.
-    with lack_of_memory("this load", _LESS), ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as aside:
-        return _Loading(database, terms, progress, on_file, aside, found).all()
-
-
-_LESS: Final = (
-    "what was not stored yet is not stored; load it again later, in smaller files, or give storemon more memory"
-)
+    with lack_of_memory("this load", _OUT_OF_MEMORY), ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as aside:
+        return _Loading(database, items, options, progress, on_file, aside).run()
 
 
 class _Loading:
@@ -119,55 +119,40 @@ class _Loading:
     def __init__(
         self,
         database: Database,
-        terms: Terms,
+        items: list[LoadItem],
+        options: LoadOptions,
         progress: Progress,
         on_file: Callable[[FileSummary], None],
         aside: Executor,
-        found: list[Found],
     ) -> None:
         self.database = database
-        self.terms = terms
+        self.options = options
         self.progress = progress
         self.on_file = on_file
-        self.stored: list[str] = []
         self.aside = aside
+        self.items = [item for item in items if not isinstance(item, Skipped)]
+        skipped = [item for item in items if isinstance(item, Skipped)]
         self.result = LoadResult()
-        self.hours = HoursSet(version_rows.WEEKLY)
-        self.special_hours = HoursSet(version_rows.SPECIAL)
-        self.unusable: list[FileSummary] = []
-        self.room = Room()
-        self.waiting: list[Staged] = []
-        self.found = [source for source in found if not isinstance(source, PassedOver)]
-        self.notes = LoadNotes(
-            terms.default_zone,
-            [one for one in found if isinstance(one, PassedOver)],
-            len(self.found),
-            terms.now_us,
-            terms.latest_us,
-        )
+        self.notes = LoadNotes(options.default_zone, skipped, len(self.items), options.now_us, options.latest_us)
         self.noted = False
+        self.room = Room()
+        self.stored: list[str] = []
+        self.unreadable: list[FileSummary] = []
+        # Of an atomic load, what is read and waits for the others.
+        self.waiting: list[StagedFile] = []
+        # Weekly and special hours always wait: they are one replacement set.
+        self.hours = {"hours": HoursSet(WEEKLY), "special_hours": HoursSet(SPECIAL)}
 
-    def all(self) -> LoadResult:
-        """Every file in turn, then the hours files together, then what could not be used."""
+    def run(self) -> LoadResult:
+        """Load every file in turn, then the hours files together; then record what could not be read."""
         try:
-            for source in self.found:
-                summary = FileSummary(source.name)
-                self.result.files.append(summary)
-                if not isinstance(source, Source):
-                    self._failed(summary, DataError(source.sentence))
-                    continue
-                log = RejectLog(self.room)
-                try:
-                    with lack_of_memory(f"loading {source.name}", _LESS):
-                        self._file(source, summary, log)
-                except DataError as error:
-                    log.clear()
-                    self._failed(summary, error)
-            if self.terms.atomic:
-                self._all_or_nothing()
-            else:
-                self._apply_hours()
-            self._record_unusable()
+            for item in self.items:
+                self._load_item(item)
+            if self.options.atomic:
+                self._store_all_or_nothing()
+            elif self._hours_files:
+                self._store_hours()
+            self._record_unreadable()
             if not self.noted:
                 # Nothing was stored, and there is no database to remember that in.
                 self.result.notes = self.notes.of_files()
@@ -178,187 +163,385 @@ class _Loading:
                 staged.close()
         return self.result
 
-    def _what_is_stored(self) -> str:
-        if not self.stored:
-            return "nothing of this was stored"
-        more = f" and {len(self.stored) - _NAMED:,} more" if len(self.stored) > _NAMED else ""
-        return f"stored before: {', '.join(self.stored[:_NAMED])}{more}; nothing of the other files was"
+    def _load_item(self, item: LoadItem) -> None:
+        summary = FileSummary(item.name)
+        self.result.files.append(summary)
+        log = RejectLog(self.room)
+        try:
+            if not isinstance(item, Source):
+                raise DataError(item.reason)
+            with lack_of_memory(f"loading {item.name}", _OUT_OF_MEMORY):
+                staged = self._read(item, summary, log)
+                if staged is not None and self.options.atomic:
+                    self.waiting.append(staged)
+                elif staged is not None:
+                    self._store(staged, last=item is self.items[-1])
+        except DataError as error:
+            log.clear()
+            self.result.error = self.result.error or error
+            summary.error = error.message
+            summary.counts = Counts()
+            self.unreadable.append(summary)
+            self.on_file(summary)
 
-    def _done(self, summary: FileSummary) -> None:
-        """A file is in."""
-        self.stored.append(summary.file)
-        self.on_file(summary)
-
-    def _write(self, large: bool = False) -> AbstractContextManager[sqlite3.Connection]:
-        return self.database.write(checkpoint_in=self.aside if large else None, check=self.terms.check)
-
-    def _file(self, source: Source, summary: FileSummary, log: RejectLog) -> None:
-        digest = Digest()
-        counted = ByteShare(source, self.progress)
+    def _read(self, source: Source, summary: FileSummary, log: RejectLog) -> "StagedFile | None":
+        """The file, read to its end; None when it is one of hours, which wait for each other."""
+        checksum = _Checksum()
+        position = _DiskPosition(source, self.progress)
 
         def on_bytes(data: bytes) -> None:
-            self.terms.check()
-            digest.update(data)
-            counted.read(len(data))
+            self.options.check()
+            checksum.update(data)
+            position.advance(len(data))
 
-        with closing(digest), sources.opened(source) as stream:
-            counted.stream = stream
-            staged = self._staged(source, stream, on_bytes, summary, log)
-            summary.sha256 = digest.hexdigest()
-        counted.done()
-        if staged is None:
-            return
-        if self.terms.atomic:
-            self.waiting.append(staged)
-            return
-        with closing(staged), self._write(staged.large) as connection:
-            if staged.large:
-                memory.give_back()
-            self._apply(connection, staged)
-            self._record(connection, summary, log)
-            if source is self.found[-1] and not self._hours_files and not self.unusable:
-                self._note(connection)
-        if staged.large:
-            memory.give_back()
-        self._done(summary)
+        with closing(checksum), sources.open_source(source) as stream:
+            position.stream = stream
+            staged = self._parse(source, stream, on_bytes, summary, log)
+            summary.sha256 = checksum.hexdigest()
+        position.finish()
+        return staged
 
-    def _apply(self, connection: sqlite3.Connection, staged: Staged) -> None:
-        with self.notes.watching(connection, staged.summary.feed):
-            staged.apply(connection)
-        self.notes.add(staged)
-
-    def _note(self, connection: sqlite3.Connection) -> None:
-        """What there is to say of the load as a whole, in the last transaction of it."""
-        self.noted = True
-        self.result.notes = self.notes.of_files() if self.result.refused else self.notes.build(connection)
-        if self.result.notes:
-            loads.set_notes(connection, self.result.load, self.result.notes)
-
-    def _staged(
+    def _parse(
         self,
         source: Source,
         stream: BinaryIO,
         on_bytes: Callable[[bytes], None],
         summary: FileSummary,
         log: RejectLog,
-    ) -> Staged | None:
-        """The file, read to its end; None when it is one of the hours, which wait for each other."""
-        latest_us, check = self.terms.latest_us, self.terms.check
-        spoiled: set[str] = set()
-        days = DaysOfWeek(self.terms.iso_days)
-        form = source.form
-        if not form:
-            stream, form, note = uploads.recognise_form(stream, source.label, source.allowance)
+    ) -> "StagedFile | None":
+        latest_us, check = self.options.latest_us, self.options.check
+        rejected_stores: set[str] = set()
+        days = DaysOfWeek(self.options.iso_days)
+        format = source.format
+        if not format:
+            stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)
             summary.notes += [note] if note else []
-        if form == "csv":
+        if format == "csv":
             reader = BlockReader(stream, on_bytes)
             header = reader.header()
             summary.feed = header.feed
             if source.feed not in ("", header.feed):
                 raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
             if header.feed == "polls":
-                return self._polls(summary, log, poll_feed.read(reader, header, latest_us, log, check))
-            rows = tables.read(reader, header, log, spoiled, days, check)
+                return self._stage_polls(summary, log, poll_feed.read(reader, header, latest_us, log, check))
+            rows = tables.read(reader, header, log, rejected_stores, days, check)
         else:
             summary.feed = source.feed
-            batches = json_rows.read(stream, form, source.feed, on_bytes)
+            batches = json_rows.read(stream, format, source.feed, on_bytes)
             if source.feed == "polls":
-                return self._polls(summary, log, poll_feed.read_records(batches, latest_us, log, check))
-            rows = tables.read_records(source.feed, batches, log, spoiled, days, check)
-        if summary.feed == "timezones":
-            return load_feeds.zones(summary, log, rows, spoiled)
-        if summary.feed == "stores":
-            return load_feeds.names(summary, log, rows, spoiled)
-        (self.hours if summary.feed == "hours" else self.special_hours).add(summary, log, rows, spoiled)
-        if summary.feed == "hours" and days.without_first:
+                return self._stage_polls(summary, log, poll_feed.read_records(batches, latest_us, log, check))
+            rows = tables.read_records(source.feed, batches, log, rejected_stores, days, check)
+        if summary.feed in ("timezones", "stores"):
+            return _StoreValues(summary, log, rows, rejected_stores)
+        self.hours[summary.feed].add(summary, log, rows, rejected_stores)
+        if days.without_first:
             self.notes.without_monday.append(summary.file)
         return None
 
-    def _polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollBlock]) -> Staged:
+    def _stage_polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollBlock]) -> "StagedFile":
         # The folder of the temporary file must be there.
         self.database.prepare()
-        staged = load_feeds.Polls(summary, log, blocks, self.database.path.parent)
-        self.notes.add_poll_rows(staged.fitting + log.count, log.reasons)
+        staged = _Polls(summary, log, blocks, self.database.path.parent)
+        self.notes.add_poll_rows(staged.good_rows + log.count, log.reasons)
         return staged
+
+    def _store(self, staged: "StagedFile", last: bool) -> None:
+        """Store a file in a transaction of its own, with the notes of the load if it is the last one."""
+        with closing(staged), self._write(staged.large) as connection:
+            if staged.large:
+                memory.give_back()
+            self._apply(connection, staged)
+            if last and not self._hours_files and not self.unreadable:
+                self._note(connection)
+        if staged.large:
+            memory.give_back()
+        self._finish(staged.summary)
+
+    def _apply(self, connection: Connection, staged: "StagedFile") -> None:
+        with self.notes.watching(connection, staged.summary.feed):
+            staged.apply(connection)
+        staged.add_to(self.notes)
+        self._record(connection, staged.summary, staged.log)
 
     @property
     def _hours_files(self) -> list[tuple[FileSummary, RejectLog]]:
-        """The files that wait for each other."""
-        return self.hours.files + self.special_hours.files
+        return [file for hours in self.hours.values() for file in hours.files]
 
-    def _apply_hours(self) -> None:
-        if not self._hours_files:
-            return
+    def _store_hours(self) -> None:
         memory.give_back()
         with self._write(large=True) as connection:
-            self._put_hours(connection)
-            if not self.unusable:
+            self._apply_hours(connection)
+            if not self.unreadable:
                 self._note(connection)
         for summary, _ in self._hours_files:
-            self._done(summary)
+            self._finish(summary)
 
-    def _put_hours(self, connection: sqlite3.Connection) -> None:
-        unusable = [summary.file for summary in self.unusable]
-        for feed, hours in (("hours", self.hours), ("special_hours", self.special_hours)):
-            if not hours.files:
-                continue
-            with self.notes.watching(connection, feed):
-                if hours.apply(connection, unusable):
-                    stores.data_changed(connection)
-            self.notes.add_hours(feed, hours)
+    def _apply_hours(self, connection: Connection) -> None:
+        unreadable = [summary.file for summary in self.unreadable]
+        for feed, hours in self.hours.items():
+            if hours.files:
+                with self.notes.watching(connection, feed):
+                    _replace_hours(connection, hours, unreadable)
+                self.notes.add_hours(feed, hours)
         for summary, log in self._hours_files:
             self._record(connection, summary, log)
 
-    def _all_or_nothing(self) -> None:
-        """Apply what waits in one transaction, or say of each file why none of it was."""
-        logs = [(staged.summary, staged.log) for staged in self.waiting] + self._hours_files
-        rejected = sum(log.count for _, log in logs)
-        if not rejected and not self.unusable:
+    def _store_all_or_nothing(self) -> None:
+        """Store what waits in one transaction, or record for each file why nothing of it was stored."""
+        files = [(staged.summary, staged.log) for staged in self.waiting] + self._hours_files
+        rejected = sum(log.count for _, log in files)
+        if rejected or self.unreadable:
+            self._refuse(files, rejected)
+        else:
             with self._write(large=True) as connection:
                 for staged in self.waiting:
                     self._apply(connection, staged)
-                    self._record(connection, staged.summary, staged.log)
-                if self._hours_files:
-                    self._put_hours(connection)
+                self._apply_hours(connection)
                 self._note(connection)
-        else:
-            self.result.refused = True
-            rows = "1 row was" if rejected == 1 else f"{rejected:,} rows were"
-            why = f"{rows} rejected" if rejected else "a file could not be used"
-            fitting = [staged.fitting for staged in self.waiting] + self.hours.fitting + self.special_hours.fitting
-            with self._write() as connection:
-                for (summary, log), good in zip(logs, fitting, strict=True):
-                    summary.error = f"nothing of it was stored: {why}, and the load was to be all or nothing"
-                    summary.counts = Counts(rows=log.count, rejected=log.count)
-                    if good:
-                        which = "1 row that fits was" if good == 1 else f"{good:,} rows that fit were"
-                        summary.notes.append(f"{which} not stored either")
-                    self._record(connection, summary, log)
-                if not self.unusable:
-                    self._note(connection)
-        for summary, _ in logs:
+        for summary, _ in files:
             self.on_file(summary)
 
-    def _failed(self, summary: FileSummary, error: DataError) -> None:
-        self.result.error = self.result.error or error
-        summary.error = error.message
-        summary.counts = Counts()
-        self.unusable.append(summary)
-        self.on_file(summary)
+    def _refuse(self, files: list[tuple[FileSummary, RejectLog]], rejected: int) -> None:
+        self.result.refused = True
+        rows = "1 row was" if rejected == 1 else f"{rejected:,} rows were"
+        reason = f"{rows} rejected" if rejected else "a file could not be used"
+        good_rows = [staged.good_rows for staged in self.waiting]
+        good_rows += [rows for hours in self.hours.values() for rows in hours.good_rows]
+        with self._write() as connection:
+            for (summary, log), good in zip(files, good_rows, strict=True):
+                summary.error = f"nothing of it was stored: {reason}, and the load was to be all or nothing"
+                summary.counts = Counts(rows=log.count, rejected=log.count)
+                if good:
+                    which = "1 row that fits was" if good == 1 else f"{good:,} rows that fit were"
+                    summary.notes.append(f"{which} not stored either")
+                self._record(connection, summary, log)
+            if not self.unreadable:
+                self._note(connection)
 
-    def _record_unusable(self) -> None:
-        """Files that were no feed are remembered with the load; alone, they make no database where there was none."""
-        if self.unusable and self.database.exists():
+    def _record_unreadable(self) -> None:
+        """Record files that were no feed with the load; alone, they make no database where there was none."""
+        if self.unreadable and self.database.exists():
             with self._write() as connection:
-                for summary in self.unusable:
+                for summary in self.unreadable:
                     self._record(connection, summary, None)
                 self._note(connection)
 
-    def _record(self, connection: sqlite3.Connection, summary: FileSummary, log: RejectLog | None) -> None:
-        """The file's row, in the transaction that applies the file; the load's number is known once this is committed."""
-        load = self.result.load or loads.begin(connection, self.terms.now_us)
+    def _record(self, connection: Connection, summary: FileSummary, log: RejectLog | None) -> None:
+        """Add the file's row, in the transaction that applies the file; only its commit makes the load's number known."""
+        load = self.result.load or loads.begin(connection, self.options.now_us)
         if log is not None:
             summary.reasons = dict(log.reasons.most_common())
             summary.rejects = log.rejects
         loads.add_file(connection, load, time.time_ns() // 1000, summary)
         self.result.load = load
+
+    def _note(self, connection: Connection) -> None:
+        """Store the notes of the load as a whole, in the last transaction of it."""
+        self.noted = True
+        self.result.notes = self.notes.of_files() if self.result.refused else self.notes.build(connection)
+        if self.result.notes:
+            loads.set_notes(connection, self.result.load, self.result.notes)
+
+    def _write(self, large: bool = False) -> AbstractContextManager[Connection]:
+        return self.database.write(checkpoint_in=self.aside if large else None, check=self.options.check)
+
+    def _finish(self, summary: FileSummary) -> None:
+        """A file is in."""
+        self.stored.append(summary.file)
+        self.on_file(summary)
+
+    def _what_is_stored(self) -> str:
+        if not self.stored:
+            return "nothing of this was stored"
+        more = f" and {len(self.stored) - _FILES_NAMED:,} more" if len(self.stored) > _FILES_NAMED else ""
+        return f"stored before: {', '.join(self.stored[:_FILES_NAMED])}{more}; nothing of the other files was"
+
+
+class StagedFile(Protocol):
+    """One file, read to its end, that waits to be stored in somebody's transaction."""
+
+    summary: FileSummary
+    log: RejectLog
+    large: bool
+
+    @property
+    def good_rows(self) -> int:
+        """How many of its rows are not rejected."""
+
+    def apply(self, connection: Connection) -> None:
+        """Store it, and fill in the summary's counts."""
+
+    def add_to(self, notes: LoadNotes) -> None:
+        """Tell the notes what was stored."""
+
+    def close(self) -> None:
+        """Release its memory and files."""
+
+
+class _Polls:
+    """A file of polls."""
+
+    def __init__(self, summary: FileSummary, log: RejectLog, blocks: Iterable[PollBlock], folder: Path) -> None:
+        """Read everything; `folder` is where what outgrows memory goes."""
+        self.summary = summary
+        self.log = log
+        self._rows = 0
+        self._staged = StagedPolls(folder)
+        try:
+            for block in blocks:
+                self._staged.add(block.ids, block.store, block.timestamp_us, block.active)
+                self._rows += block.rows
+        except BaseException:
+            self._staged.close()
+            raise
+        self.large = self._rows > _LARGE_ROWS
+
+    @property
+    def good_rows(self) -> int:
+        return self._rows - self.log.count
+
+    def apply(self, connection: Connection) -> None:
+        self._applied = polls.apply(connection, self._staged)
+        counts = self.summary.counts = self._applied.counts
+        counts.rows = self._rows
+        counts.repeated = self._staged.repeated
+        counts.rejected = self.log.count
+        if self._applied.complete_from_us is not None and self._applied.too_old:
+            until = minute_text(self._applied.complete_from_us)
+            self.summary.notes.append(
+                f"{self._applied.too_old:,} polls are older than {until}, up to which polls were pruned; "
+                "they count for nothing, and the time before stays unknown"
+            )
+        if counts.new or counts.changed:
+            stores.data_changed(connection)
+
+    def add_to(self, notes: LoadNotes) -> None:
+        notes.add_polls(self._applied)
+
+    def close(self) -> None:
+        self._staged.close()
+
+
+class _StoreValues:
+    """A file of time zones or names, which give values to a store, or to a store from a date on: the last row of a key wins."""
+
+    large = False
+
+    def __init__(self, summary: FileSummary, log: RejectLog, blocks: Iterable[Rows], rejected_stores: set[str]) -> None:
+        """Read everything; reading adds to `rejected_stores` the stores with a rejected row."""
+        self.summary = summary
+        self.log = log
+        self.good_rows = 0
+        self._rejected_stores = rejected_stores
+        self._values: dict[Any, tuple[str, ...]] = {}
+        for store_id, first, second in _rows(blocks):
+            if summary.feed == "timezones":
+                self._values[store_id, second] = (first,)
+            else:
+                self._values[store_id,] = (first, second)
+            self.good_rows += 1
+
+    def apply(self, connection: Connection) -> None:
+        zones = self.summary.feed == "timezones"
+        stored = opening_hours.zones_of if zones else stores.names_of
+        old: Mapping[Any, tuple[str, ...]] = stored(connection, {key[0]: None for key in self._values})
+        changed = {key: values for key, values in self._values.items() if old.get(key) != values}
+        # A zone without a date replaces all that the store had with one.
+        undated = {key[0] for key in self._values if key[-1] == UNDATED}
+        removed = [key for key in old if key[0] in undated and key not in self._values]
+        if zones:
+            opening_hours.replace_zones(connection, changed, removed)
+        else:
+            stores.replace_names(connection, changed)
+        new = sum(not any(old.get(key, ())) for key in changed)
+        self.summary.counts = Counts(
+            rows=self.good_rows + self.log.count,
+            new=new,
+            changed=len(changed) - new,
+            unchanged=len(self._values) - len(changed),
+            repeated=self.good_rows - len(self._values),
+            rejected=self.log.count,
+        )
+        if removed:
+            self.summary.notes.append(f"{len(removed):,} zones that held from a date on were replaced")
+        if changed or removed:
+            stores.data_changed(connection)
+
+    def add_to(self, notes: LoadNotes) -> None:
+        if self.summary.feed == "timezones":
+            notes.add_zones(self._values, self._rejected_stores)
+        notes.add_stores(self.summary.feed, self.summary.file, {key[0] for key in self._values})
+
+    def close(self) -> None:
+        pass
+
+
+def _rows(blocks: Iterable[Rows]) -> Iterator[tuple[Any, ...]]:
+    for block in blocks:
+        for codes in zip(*(column.tolist() for column in block.codes), strict=True):
+            yield tuple(values[code] for values, code in zip(block.values, codes, strict=True))
+
+
+def _replace_hours(connection: Connection, hours: HoursSet, unreadable: list[str]) -> None:
+    """Compare the hours of a load with those stored, and replace those that change."""
+    known, _ = stores.rows_of(connection, hours.store_ids)
+    ids = dict(zip(known.number.tolist(), known.ids, strict=True))
+    read = opening_hours.hours if hours.feed is WEEKLY else opening_hours.special_hours
+    change = hours.compare(ids, read(connection, min(ids), max(ids)) if ids else None, unreadable)
+    if change is None:
+        return
+    if isinstance(change.rows, Hours):
+        opening_hours.replace_hours(connection, change.versions, change.rows)
+    else:
+        opening_hours.replace_special_hours(connection, change.versions, change.rows)
+    stores.data_changed(connection)
+
+
+class _Checksum:
+    """SHA-256 of what is read, computed beside the reading: OpenSSL lets go of the interpreter."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+        self._last: Future[None] | None = None
+
+    def update(self, data: bytes) -> None:
+        """Add the next bytes; waits for the ones before, so that no more than two blocks are held."""
+        if self._last is not None:
+            self._last.result()
+        self._last = self._pool.submit(self._sum.update, data)
+
+    def hexdigest(self) -> str:
+        """Return the sum of everything, once it is read."""
+        self.close()
+        return self._sum.hexdigest()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown()
+
+
+class _DiskPosition:
+    """Reports progress in bytes on disk, also for a compressed file whose decoded bytes are more."""
+
+    def __init__(self, source: Source, progress: Progress) -> None:
+        self._source = source
+        self._progress = progress
+        self._reported = 0
+        self.stream: object = None
+
+    def advance(self, decoded: int) -> None:
+        """So many more bytes have come out of the stream; `TooLarge` when that is more than there may be."""
+        if self._source.allowance is not None:
+            self._source.allowance.take(self._source.name, decoded)
+        at = getattr(self.stream, "consumed", self._reported + decoded)
+        self._report(min(at, self._source.size))
+
+    def finish(self) -> None:
+        """Report what is missing of the source's size: it is read to its end."""
+        self._report(self._source.size)
+
+    def _report(self, at: int) -> None:
+        if at > self._reported:
+            self._progress(self._source.name, at - self._reported)
+            self._reported = at

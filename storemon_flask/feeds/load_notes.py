@@ -1,62 +1,69 @@
-"""What a load changes for other data, in sentences: feeds that do not meet, a newest poll that moves, files in
-conflict.
+"""Notes about what a load changes for other data: feeds that do not meet, a newest poll that moves, files in conflict.
+
+Below them, ids that look alike and are perhaps one store each: pure functions over whole lists of ids.
 """
 
-import sqlite3
-from collections import Counter
+import re
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 from urllib.parse import quote
 
 import numpy as np
 
+from storemon_flask.characters import list_ids, list_stores, quote_id, remove_invisible
+from storemon_flask.clock import minute_text
 from storemon_flask.database import few_heard, matching, opening_hours, polls, store_facts, stores
+from storemon_flask.database.connections import Connection
 from storemon_flask.database.newest import future_polls
-from storemon_flask.feeds import lookalikes
-from storemon_flask.feeds.hours_set import HoursSet
-from storemon_flask.feeds.load_feeds import Facts, Polls, Staged
-from storemon_flask.feeds.lookalikes import named_stores, shown, some
-from storemon_flask.feeds.sources import PassedOver
+from storemon_flask.feeds.hours import HoursSet
+from storemon_flask.feeds.sources import Skipped
 from storemon_flask.feeds.values import TIMESTAMP_FUTURE
 from storemon_flask.model import DAY_US, WEEK_US, Ints
 
 _EXAMPLES: Final = 3
+_FILES_NAMED: Final = 5
 _MOST_GROUPS: Final = 5
 _MOST_LISTED: Final = 50
-_MOST_PASSED_OVER: Final = 8
-# Of more stores than these nobody counts the rows that moved the newest poll.
+_MOST_SKIPPED: Final = 8
+# The rows that moved the newest poll are counted for at most so many stores.
 _FEW_STORES: Final = 20
-# Of more stores than these that were polled for the first time it is not asked first whether one lacks anything.
+# With more stores polled for the first time than these, it is taken for granted that one of them lacks hours or a zone.
 _FEW_FIRST: Final = 500
-_MANY: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
+_NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
 # Names of zones that stay on standard time all year, and the zones of the places that most who write them mean.
 _WITHOUT_DAYLIGHT_SAVING: Final = {"EST": "America/New_York", "MST": "America/Denver"}
-_NAMES: Final = {"hours": "hours", "special_hours": "special hours", "timezones": "time zones", "stores": "names"}
+_FEED_NAMES: Final = {
+    "hours": "hours",
+    "special_hours": "special hours",
+    "timezones": "time zones",
+    "stores": "names",
+}
 
 
 class LoadNotes:
     """Watches a load and builds its notes in the last of its transactions.
 
-    What costs more than a look at what the load itself brought is done only when stores are new or polled for the first
-    time, or hours or zones changed: a live shipper pushes a poll each second, and must neither wait nor hear the same
-    again.
+    What costs more than a look at what the load itself brought is done only when stores are new or polled for the first time,
+    or hours or zones changed: a live shipper pushes a poll each second, and must neither wait nor get the same notes again.
     """
 
-    def __init__(
-        self, default_zone: str, passed_over: Sequence[PassedOver], files: int, now_us: int, latest_us: int
-    ) -> None:
-        """`files` is how many the load has: only several can say something of one store. The machine's clock said
-        `now_us`, and polls after `latest_us` are in the future."""
+    def __init__(self, default_zone: str, skipped: Sequence[Skipped], files: int, now_us: int, latest_us: int) -> None:
+        """`files` is how many the load has; only several can disagree about one store. Polls after `latest_us` are in the future."""
         self._default_zone = default_zone
         self._now_us, self._latest_us = now_us, latest_us
-        # Rows of polls, and how many of them were rejected because they are in the future.
-        self._poll_rows = self._poll_rows_ahead = 0
-        self._passed_over = passed_over
+        self._skipped = skipped
         self._several = files > 1
+        # Rows of polls, and how many of them were rejected because they are in the future.
+        self._poll_rows = self._future_rows = 0
         self._files: dict[str, list[tuple[str, set[str]]]] = {}
-        self._changed: set[str] = set()
+        self._changed_feeds: set[str] = set()
         self._highest_before = -1
+        # Ranges of numbers of new stores: above the first, up to the second.
         self._new: list[tuple[int, int]] = []
         self._applied: list[polls.Applied] = []
         self._zone_rejected: set[str] = set()
@@ -66,8 +73,8 @@ class LoadNotes:
         self.without_monday: list[str] = []
 
     @contextmanager
-    def watching(self, connection: sqlite3.Connection, feed: str) -> Iterator[None]:
-        """Around what applies a file, or the files of one feed, to find out what it changes."""
+    def watching(self, connection: Connection, feed: str) -> Iterator[None]:
+        """Find out what is changed by the block, which applies a file, or the files of one feed."""
         highest, version = stores.highest_number(connection), stores.data_version(connection)
         if self._highest_before < 0:
             self._highest_before = highest
@@ -76,33 +83,37 @@ class LoadNotes:
         if now > highest:
             self._new.append((highest, now))
         if stores.data_version(connection) != version:
-            self._changed.add(feed)
+            self._changed_feeds.add(feed)
 
-    def add(self, staged: Staged) -> None:
-        """What a file that was applied says of which stores."""
-        if isinstance(staged, Polls) and staged.applied is not None:
-            self._applied.append(staged.applied)
-        elif isinstance(staged, Facts):
-            if staged.summary.feed == "timezones":
-                self._zone_rejected |= staged.spoiled
-                self._zone_given |= staged.store_ids
-                for abbreviation, store_ids in self._abbreviated.items():
-                    store_ids |= staged.stores_with(abbreviation)
-            if self._several:
-                self._files.setdefault(staged.summary.feed, []).append((staged.summary.file, staged.store_ids))
+    def add_polls(self, applied: polls.Applied) -> None:
+        """Take note of a file of polls that was applied."""
+        self._applied.append(applied)
 
     def add_poll_rows(self, rows: int, reasons: Mapping[str, int]) -> None:
-        """A file of polls was read: how many rows it has, and why how many of them were rejected."""
+        """Take note of how many rows a file of polls has, and why how many of them were rejected."""
         self._poll_rows += rows
-        self._poll_rows_ahead += reasons.get(TIMESTAMP_FUTURE, 0)
+        self._future_rows += reasons.get(TIMESTAMP_FUTURE, 0)
+
+    def add_zones(self, zones: Mapping[tuple[str, int], tuple[str, ...]], rejected_stores: set[str]) -> None:
+        """Take note of the zones that a file gives, by store and date, and of the stores with a rejected row."""
+        self._zone_rejected |= rejected_stores
+        for (store_id, _), (zone,) in zones.items():
+            self._zone_given.add(store_id)
+            if zone in self._abbreviated:
+                self._abbreviated[zone].add(store_id)
+
+    def add_stores(self, feed: str, file: str, store_ids: set[str]) -> None:
+        """Take note of which stores a file of zones or names is about."""
+        if self._several:
+            self._files.setdefault(feed, []).append((file, store_ids))
 
     def add_hours(self, feed: str, hours: HoursSet) -> None:
-        """The same of the files of one replacement set."""
+        """Take note of which stores the files of one replacement set are about."""
         if len(hours.files) > 1:
             self._files[feed] = hours.stores_by_file()
 
-    def build(self, connection: sqlite3.Connection) -> list[str]:
-        """All sentences, in the transaction that ends the load."""
+    def build(self, connection: Connection) -> list[str]:
+        """Return all notes, in the transaction that ends the load."""
         return [
             *self._newest_moved(connection),
             *self._future_polls(connection),
@@ -116,31 +127,31 @@ class LoadNotes:
         ]
 
     def of_files(self) -> list[str]:
-        """What there is to say of the files alone."""
-        return [*self._clock_behind(), *self._shared(), *_passed_over(self._passed_over)]
+        """Return the notes about the files alone."""
+        return [*self._clock_behind(), *self._shared(), *_skipped(self._skipped)]
 
     def _clock_behind(self) -> Iterator[str]:
         """Half of the polls or more were rejected because they are later than the clock: perhaps that is wrong."""
-        ahead, rows = self._poll_rows_ahead, self._poll_rows
-        if ahead and 2 * ahead >= rows:
-            which = "the poll is" if rows == 1 else f"{ahead:,} of {rows:,} polls {'is' if ahead == 1 else 'are'}"
+        future, rows = self._future_rows, self._poll_rows
+        if future and 2 * future >= rows:
+            which = "the poll is" if rows == 1 else f"{future:,} of {rows:,} polls {'is' if future == 1 else 'are'}"
             yield (
-                f"this machine's clock says {few_heard.minute_text(self._now_us)}; {which} later than that and rejected. "
+                f"this machine's clock says {minute_text(self._now_us)}; {which} later than that and rejected. "
                 "If the clock is wrong, set it and load them again"
             )
 
-    def _future_polls(self, connection: sqlite3.Connection) -> Iterator[str]:
-        """Polls that were stored while the clock was ahead, if one of the load's stores has such."""
+    def _future_polls(self, connection: Connection) -> Iterator[str]:
+        """One of the load's stores has polls that were stored while the clock was ahead."""
         if any(int(one.before_us.max(initial=-1)) > self._latest_us for one in self._applied):
             sentence = future_polls(stores.polled_after(connection, self._latest_us))
             if sentence:
                 yield sentence
 
-    def _newest_moved(self, connection: sqlite3.Connection) -> Iterator[str]:
+    def _newest_moved(self, connection: Connection) -> Iterator[str]:
         """The newest poll of all moved by more than a day, because of few stores."""
         if not self._applied:
             return
-        number, before, newest = self._touched()
+        number, before, newest = self._polled()
         # Polls in the future are not the newest one.
         before = np.where(before > self._latest_us, -1, before)
         after_us = int(newest.max(initial=-1))
@@ -154,20 +165,19 @@ class LoadNotes:
             return
         movers = np.sort(number[newest > before_us])
         silent = int(((last > before_us - WEEK_US) & (last <= before_us)).sum())
-        if 2 * len(movers) > silent:
-            return
-        yield _moved(connection, movers, before_us, after_us)
+        if 2 * len(movers) <= silent:
+            yield _movers(connection, movers, before_us, after_us)
 
-    def _touched(self) -> tuple[Ints, Ints, Ints]:
+    def _polled(self) -> tuple[Ints, Ints, Ints]:
         """Each polled store of the load: number, newest poll before the load (-1: none), newest poll in it."""
-        number, first, place = np.unique(
+        number, first, index = np.unique(
             np.concatenate([one.number for one in self._applied]), return_index=True, return_inverse=True
         )
         newest = np.full(len(number), -1)
-        np.maximum.at(newest, place, np.concatenate([one.newest_us for one in self._applied]))
+        np.maximum.at(newest, index, np.concatenate([one.newest_us for one in self._applied]))
         return number, np.concatenate([one.before_us for one in self._applied])[first], newest
 
-    def _new_stores(self, connection: sqlite3.Connection) -> Iterator[str]:
+    def _new_stores(self, connection: Connection) -> Iterator[str]:
         total = sum(last - before for before, last in self._new)
         if total:
             ids = [
@@ -175,28 +185,32 @@ class LoadNotes:
                 for before, last in self._new[:_EXAMPLES]
                 for store_id in matching.ids_above(connection, before, min(_EXAMPLES, last - before))
             ]
-            names = some(ids[:_EXAMPLES], total)
+            names = list_ids(ids[:_EXAMPLES], total)
             yield f"{'1 store is' if total == 1 else f'{total:,} stores are'} new in this load: {names}"
 
-    def _unmatched(self, connection: sqlite3.Connection) -> Iterator[str]:
+    def _unmatched(self, connection: Connection) -> Iterator[str]:
         lacking = self._lacking(connection)
-        without_hours = "hours" in self._changed or "hours" in lacking
-        without_zone = "timezones" in self._changed or "timezones" in lacking
-        without_polls = without_hours and matching.any_polls(connection) and matching.any_hours(connection)
-        asked = {"hours": without_hours, "timezones": without_zone, "polls": without_polls}
-        yield from unmatched(
-            connection, self._default_zone, self._highest_before, [feed for feed, ask in asked.items() if ask]
-        )
+        hours = "hours" in self._changed_feeds or "hours" in lacking
+        feeds = [
+            *(["hours"] if hours else []),
+            *(["timezones"] if "timezones" in self._changed_feeds or "timezones" in lacking else []),
+            *(["polls"] if hours and matching.any_polls(connection) and matching.any_hours(connection) else []),
+        ]
+        yield from _unmatched(connection, self._default_zone, self._highest_before, feeds)
 
-    def _lacking(self, connection: sqlite3.Connection) -> set[str]:
+    def _lacking(self, connection: Connection) -> set[str]:
         """Which of hours and zones a store lacks that was polled for the first time in this load."""
         if not self._applied:
             return set()
-        number, before, _ = self._touched()
-        fresh = number[before < 0].tolist()
-        if len(fresh) > _FEW_FIRST:
+        number, before, _ = self._polled()
+        first_polled = number[before < 0].tolist()
+        if len(first_polled) > _FEW_FIRST:
             return {"hours", "timezones"}
-        return {feed for feed in ("hours", "timezones") if fresh and matching.any_without(connection, feed, fresh)}
+        return {
+            feed
+            for feed in ("hours", "timezones")
+            if first_polled and matching.any_without(connection, feed, first_polled)
+        }
 
     def _abbreviated_zones(self) -> Iterator[str]:
         """Zones that exist, and are seldom those that are meant."""
@@ -204,21 +218,19 @@ class LoadNotes:
             if store_ids:
                 have = "has" if len(store_ids) == 1 else "have"
                 yield (
-                    f"{named_stores(sorted(store_ids))} {have} the time zone {abbreviation}, which knows no daylight saving time; "
+                    f"{list_stores(sorted(store_ids))} {have} the time zone {abbreviation}, which knows no daylight saving time; "
                     f"{_WITHOUT_DAYLIGHT_SAVING[abbreviation]} does"
                 )
 
     def _without_monday(self) -> Iterator[str]:
         """Hours files whose days may be numbered from 1 and not, as they were read, from 0."""
-        files = self.without_monday
-        if files:
-            which = ", ".join(files[:5]) + (f" and {len(files) - 5:,} more" if len(files) > 5 else "")
+        if self.without_monday:
             yield (
-                f"no store has hours on day 0 (Monday) in {which}; if 1 means Monday and 7 Sunday there, load it again with --days iso "
-                "(over HTTP with ?days=iso)"
+                f"no store has hours on day 0 (Monday) in {_list_files(self.without_monday)}; if 1 means Monday and 7 Sunday there, "
+                "load it again with --days iso (over HTTP with ?days=iso)"
             )
 
-    def _rejected_zones(self, connection: sqlite3.Connection) -> Iterator[str]:
+    def _rejected_zones(self, connection: Connection) -> Iterator[str]:
         """In which zone the stores count whose time zone row was rejected."""
         zones: dict[str, list[str]] = {store_id: [] for store_id in sorted(self._zone_rejected)}
         for (store_id, _), (name,) in sorted(opening_hours.zones_of(connection, zones).items()):
@@ -228,39 +240,37 @@ class LoadNotes:
         earlier = [store_id for store_id, names in zones.items() if names and store_id not in self._zone_given]
         if default:
             count = "counts" if len(default) == 1 else "count"
-            yield f"{_zone_rows(default)}: {named_stores(default)} {count} in {self._default_zone}, the default"
+            yield f"{_zone_rows(default)}: {list_stores(default)} {count} in {self._default_zone}, the default"
         for store_ids, one, several in (
             (earlier, "keeps the zone it had", "keep the zones they had"),
             (given, "counts in the zone of its other row", "count in the zones of their other rows"),
         ):
             if store_ids:
                 names = list(dict.fromkeys(", then ".join(zones[store_id]) for store_id in store_ids))
-                which = names[0] if len(names) == 1 else some(names[:_EXAMPLES], len(names))
+                which = names[0] if len(names) == 1 else list_ids(names[:_EXAMPLES], len(names))
                 what = one if len(store_ids) == 1 else several
-                yield f"{_zone_rows(store_ids)}: {named_stores(store_ids)} {what}, {which}"
+                yield f"{_zone_rows(store_ids)}: {list_stores(store_ids)} {what}, {which}"
 
-    def _alike(self, connection: sqlite3.Connection) -> Iterator[str]:
+    def _alike(self, connection: Connection) -> Iterator[str]:
         """Stores that look alike, of which one at least is new."""
         if not self._new:
             return
-        ids = matching.ids(connection)
         new = {
             store_id for before, last in self._new for store_id in matching.ids_above(connection, before, last - before)
         }
-        yield from alike(connection, ids, lambda group: not new.isdisjoint(group), _MOST_GROUPS)
+        yield from _alike(connection, lambda group: not new.isdisjoint(group), _MOST_GROUPS)
 
     def _shared(self) -> Iterator[str]:
-        """Files of this load that say something of the same stores."""
+        """Files of this load that are about the same stores."""
         for feed, files in self._files.items():
             count = Counter(store_id for _, store_ids in files for store_id in store_ids)
             shared = {store_id for store_id, times in count.items() if times > 1}
             if not shared:
                 continue
             names = [name for name, store_ids in files if not shared.isdisjoint(store_ids)]
-            which = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
             whose = "1 store" if len(shared) == 1 else f"{len(shared):,} stores"
             yield (
-                f"{_NAMES[feed]} of {whose} come from {_MANY.get(len(names), f'{len(names):,}')} files: {which}; "
+                f"{_FEED_NAMES[feed]} of {whose} come from {_NUMBERS.get(len(names), f'{len(names):,}')} files: {_list_files(names)}; "
                 + (
                     "their rows are put together, so leave the older file out if the newer one is to replace it"
                     if "hours" in feed
@@ -269,9 +279,8 @@ class LoadNotes:
             )
 
 
-def present(connection: sqlite3.Connection, default_zone: str, latest_us: int) -> list[str]:
-    """What there is to say of the feeds as they are now, whichever load brought them; polls after `latest_us` are in
-    the future. Any schema has what this reads."""
+def data_notes(connection: Connection, default_zone: str, latest_us: int) -> list[str]:
+    """Return the notes about the data as they are now, whichever load brought them; polls after `latest_us` are in the future."""
     feeds = ["hours", "timezones"] if matching.any_polls(connection) else []
     if feeds and matching.any_hours(connection):
         feeds.append("polls")
@@ -279,24 +288,22 @@ def present(connection: sqlite3.Connection, default_zone: str, latest_us: int) -
     few = None if newest.poll_us is None else few_heard.sentence(connection, newest.poll_us)
     return [
         *filter(None, (few, future_polls(newest.ahead))),
-        *unmatched(connection, default_zone, 0, feeds),
-        *alike(connection, matching.ids(connection), lambda group: True, _MOST_LISTED),
+        *_unmatched(connection, default_zone, 0, feeds),
+        *_alike(connection, lambda group: True, _MOST_LISTED),
     ]
 
 
-def unmatched(
-    connection: sqlite3.Connection, default_zone: str, newer_than: int, feeds: Sequence[str]
-) -> Iterator[str]:
+def _unmatched(connection: Connection, default_zone: str, newer_than: int, feeds: Sequence[str]) -> Iterator[str]:
     """How many polled stores have no hours or no zone, and how many stores with hours have no polls, with examples.
 
-    Of stores with a number above `newer_than` the examples are taken first.
+    Stores with a number above `newer_than` are the first examples.
     """
     for feed in feeds:
         count = matching.without(connection, feed)
         if not count:
             continue
         one = count == 1
-        names = some(matching.examples_without(connection, feed, min(_EXAMPLES, count), newer_than), count)
+        names = list_ids(matching.examples_without(connection, feed, min(_EXAMPLES, count), newer_than), count)
         if feed == "polls":
             yield f"{'1 store' if one else f'{count:,} stores'} with hours {'has' if one else 'have'} no polls: {names}"
             continue
@@ -308,31 +315,30 @@ def unmatched(
         yield f"{polled} {what}: {names}"
 
 
-def alike(
-    connection: sqlite3.Connection, ids: Sequence[str], chosen: Callable[[Sequence[str]], bool], most: int
-) -> Iterator[str]:
-    """Sentences about stores that look alike, of the chosen groups; at most so many, and how many more there are."""
-    keys = lookalikes.keys_of(ids)
-    said = [
-        f"{some(group.ids[:_EXAMPLES], len(group.ids))} look alike: they differ only in {_joined(group.differences)}"
-        for group in lookalikes.alike(ids, keys)
+def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most: int) -> Iterator[str]:
+    """Sentences about the chosen groups of stores that look alike; at most so many, and how many more there are."""
+    ids = matching.ids(connection)
+    keys = keys_of(ids)
+    sentences = [
+        f"{list_ids(group.ids[:_EXAMPLES], len(group.ids))} look alike: they differ only in {_joined(group.differences)}"
+        for group in alike_ids(ids, keys)
         if chosen(group.ids)
     ]
-    doubtful = [found for found in lookalikes.rounded(ids, keys) if chosen((found.store_id, *found.originals))]
-    feeds = matching.feeds_of(connection, [one for found in doubtful for one in (found.store_id, *found.originals)])
-    for found in doubtful:
-        own = feeds[found.store_id]
+    rounded = [one for one in rounded_ids(ids, keys) if chosen((one.store_id, *one.originals))]
+    feeds = matching.feeds_of(connection, [store_id for one in rounded for store_id in (one.store_id, *one.originals)])
+    for one in rounded:
+        own = feeds[one.store_id]
         # Real ids may end in zeros: of one store, two feeds have two ids.
-        originals = [one for one in found.originals if _complement(own, feeds[one])]
+        originals = [store_id for store_id in one.originals if _complement(own, feeds[store_id])]
         if originals:
             begin = "begins" if len(originals) == 1 else "begin"
-            said.append(
-                f"{shown(found.store_id)} looks like a number rounded by a spreadsheet (15 significant digits, then zeros); "
-                f"{some(originals[:_EXAMPLES], len(originals))} {begin} as it does"
+            sentences.append(
+                f"{quote_id(one.store_id)} looks like a number rounded by a spreadsheet (15 significant digits, then zeros); "
+                f"{list_ids(originals[:_EXAMPLES], len(originals))} {begin} as it does"
             )
-    yield from said[:most]
-    if len(said) > most:
-        left = len(said) - most
+    yield from sentences[:most]
+    left = len(sentences) - most
+    if left > 0:
         yield f"{'1 more group of stores looks' if left == 1 else f'{left:,} more groups of stores look'} alike"
 
 
@@ -342,31 +348,36 @@ def _complement(one: Sequence[int], other: Sequence[int]) -> bool:
     return (1, 0) in pairs and (0, 1) in pairs
 
 
-def _moved(connection: sqlite3.Connection, movers: Ints, before_us: int, after_us: int) -> str:
+def _movers(connection: Connection, movers: Ints, before_us: int, after_us: int) -> str:
     days = (after_us - before_us) // DAY_US
-    found = movers.tolist()
-    names = stores.ids_of(connection, found[:_EXAMPLES])
-    whose = f"{'1 store' if len(found) == 1 else f'{len(found):,} stores'} ({some(names, len(found))})"
-    if len(found) <= _FEW_STORES:
+    numbers = movers.tolist()
+    names = stores.ids_of(connection, numbers[:_EXAMPLES])
+    whose = f"{'1 store' if len(numbers) == 1 else f'{len(numbers):,} stores'} ({list_ids(names, len(numbers))})"
+    if len(numbers) <= _FEW_STORES:
         week_end = (before_us // WEEK_US + 1) * WEEK_US
         rows = len(polls.read(connection, movers, before_us + 1, min(week_end - 1, after_us)))
         if after_us >= week_end:
-            rows += sum(store_facts.poll_count(connection, number, week_end, after_us) for number in found)
+            rows += sum(store_facts.poll_count(connection, number, week_end, after_us) for number in numbers)
         whose = f"{'1 row' if rows == 1 else f'{rows:,} rows'} of {whose}"
-    which, what = (quote(names[0], safe=""), "that store") if len(found) == 1 else ("ID", "such a store")
+    which, what = (quote(names[0], safe=""), "that store") if len(numbers) == 1 else ("ID", "such a store")
     return (
-        f"the newest poll moved by {days:,} {'day' if days == 1 else 'days'}, from {few_heard.minute_text(before_us)} to "
-        f"{few_heard.minute_text(after_us)}, because of {whose}; reports and lists without an as-of speak of that "
+        f"the newest poll moved by {days:,} {'day' if days == 1 else 'days'}, from {minute_text(before_us)} to "
+        f"{minute_text(after_us)}, because of {whose}; reports and lists without an as-of speak of that "
         f"instant now. If it is a mistake, DELETE /api/v1/stores/{which} removes {what} with all its data"
     )
 
 
-def _passed_over(items: Sequence[PassedOver]) -> Iterator[str]:
-    for item in items[:_MOST_PASSED_OVER]:
+def _skipped(items: Sequence[Skipped]) -> Iterator[str]:
+    for item in items[:_MOST_SKIPPED]:
         yield f"passed over: {item.name} ({item.reason})"
-    left = len(items) - _MOST_PASSED_OVER
+    left = len(items) - _MOST_SKIPPED
     if left > 0:
         yield f"passed over: {'1 more file' if left == 1 else f'{left:,} more files'}"
+
+
+def _list_files(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FILES_NAMED:,} more" if len(names) > _FILES_NAMED else ""
+    return ", ".join(names[:_FILES_NAMED]) + more
 
 
 def _zone_rows(store_ids: Sequence[str]) -> str:
@@ -375,3 +386,97 @@ def _zone_rows(store_ids: Sequence[str]) -> str:
 
 def _joined(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+_BLANKS: Final = re.compile(r"[^\S\n]+")
+_ZEROS: Final = re.compile(r"^0+(?=[0-9])", re.MULTILINE)
+_POINT_ZERO: Final = re.compile(r"^([0-9]+)\.0+$", re.MULTILINE)
+# So many significant digits does a spreadsheet keep of a number; what comes from JavaScript has up to two more.
+_DIGITS: Final = 15
+_ROUNDED: Final = re.compile(rf"[1-9][0-9]{{{_DIGITS - 1}}}[0-9]{{0,2}}0+")
+
+
+def _unicode_form(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+
+
+# What is taken away before ids are compared, and how that is called. Each step works on one id a line.
+_STEPS: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
+    ("the Unicode form of characters", _unicode_form),
+    ("invisible characters", remove_invisible),
+    ("case", str.casefold),
+    ("blanks", lambda text: _BLANKS.sub("", text)),
+    ("leading zeros", lambda text: _ZEROS.sub("", text)),
+    ("a trailing .0", lambda text: _POINT_ZERO.sub(r"\1", text)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Ids that differ in nothing but what the words of `differences` name."""
+
+    ids: tuple[str, ...]
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """An id that looks like a rounded number, and the ids that it may stand for."""
+
+    store_id: str
+    originals: tuple[str, ...]
+
+
+def keys_of(ids: Sequence[str], leave_out: str = "") -> list[str]:
+    """What is left of each id when everything is taken away in which ids that look alike may differ (but `leave_out`)."""
+    text = "\n".join(ids)
+    for name, step in _STEPS:
+        if name != leave_out:
+            text = step(text)
+    return text.split("\n")
+
+
+def alike_ids(ids: Sequence[str], keys: Sequence[str]) -> list[Alike]:
+    """The groups of distinct ids (with their `keys_of`) that look alike, in the order of their first ids."""
+    if len(set(keys)) == len(keys):
+        return []
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key, store_id in zip(keys, ids, strict=True):
+        groups[key].append(store_id)
+    return [Alike(tuple(group), _differences(group)) for group in groups.values() if len(group) > 1]
+
+
+def rounded_ids(ids: Sequence[str], keys: Sequence[str]) -> list[Rounded]:
+    """The ids (with their `keys_of`) of 16 digits or more that are zeros from the 16th (or the 18th) on, with the ids that begin
+    as they do and become them when they are read as numbers."""
+    candidates = {key for key in keys if key[-1:] == "0" and len(key) > _DIGITS and _ROUNDED.fullmatch(key)}
+    if not candidates:
+        return []
+    # Rounding changes the digits before it by one at most.
+    beginnings = {str(int(key[:_DIGITS]) - step) for key in candidates for step in (0, 1)}
+    originals: dict[str, list[str]] = defaultdict(list)
+    id_of: dict[str, str] = {}
+    for key, store_id in zip(keys, ids, strict=True):
+        if key[:_DIGITS] not in beginnings:
+            continue
+        if key in candidates:
+            id_of[key] = store_id
+        if len(key) > _DIGITS and key.isdecimal():
+            for rounded in (_roundings(key) - {key}) & candidates:
+                originals[rounded].append(store_id)
+    return [Rounded(store_id, tuple(originals[key])) for key, store_id in id_of.items() if key in originals]
+
+
+def _differences(group: list[str]) -> tuple[str, ...]:
+    """What tells the ids apart: every step without which they differ; of steps that each would do, the last."""
+    needed = tuple(name for name, _ in _STEPS if len(set(keys_of(group, leave_out=name))) > 1)
+    enough = [name for name, step in _STEPS if len({step(store_id) for store_id in group}) == 1]
+    return needed or tuple(enough[-1:]) or ("how they are written",)
+
+
+def _roundings(digits: str) -> set[str]:
+    """What software that reads a number makes of those digits: cut to 15 significant ones, rounded to 15, or a double."""
+    zeros = len(digits) - _DIGITS
+    cut = int(digits[:_DIGITS])
+    up = cut + (digits[_DIGITS] >= "5")
+    return {f"{cut}{'0' * zeros}", f"{up}{'0' * zeros}", f"{Decimal(repr(float(digits))):f}"}

@@ -1,5 +1,6 @@
-"""Finding what to load: files, folders, `.gz` and `.zip`, as named streams of bytes."""
+"""What a load reads: files, folders, `.gz`, `.zip`, request bodies and uploads, each CSV as a named stream of bytes."""
 
+import io
 import os
 import re
 import stat
@@ -10,70 +11,92 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import IO, Any, BinaryIO, Final, cast
 
 from storemon_flask.errors import DataError, TooLarge
-from storemon_flask.feeds import archives
+from storemon_flask.feeds import archives, headers, json_rows
 from storemon_flask.feeds.archives import Allowance, Gunzip, ZipLists
 
 # Each file of a load has a row in the database, and lists of a load show all of them.
 MAX_FILES: Final = 1_000
-_ENDINGS: Final = (".csv", ".csv.gz", ".zip")
+_FILE_ENDINGS: Final = (".csv", ".csv.gz", ".zip")
 _MEMBER_ENDINGS: Final = (".csv", ".csv.gz")
 _MOST_FILES: Final = (
     f"one load takes at most {MAX_FILES:,}; load them in several parts, or join files of one feed: a file may have any number "
     "of rows"
 )
-# Nobody expects these to be read, so nobody need be told that they were not.
+# Nobody expects these to be read, so they are skipped without a note.
 _NEVER_DATA: Final = re.compile(
     r"(readme|licen[cs]e|copying|changelog)(\.[a-z]+)?|thumbs\.db|desktop\.ini", re.IGNORECASE
 )
-_WHY_NOT: Final = (
+_REASONS: Final = (
     ((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"), "a workbook; save it as CSV"),
     ((".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), "an archive of another kind; unpack it first"),
     ((".zip",), "a zip inside a zip; unpack it first"),
     ((".json", ".jsonl", ".ndjson"), "JSON is taken over HTTP only"),
 )
 # A file that every workbook of Excel, and one that every workbook of LibreOffice has: they are zips, too.
-_WORKBOOK_PARTS: Final = ("[Content_Types].xml", "content.xml")
+_WORKBOOK_FILES: Final = ("[Content_Types].xml", "content.xml")
 _LINK_OUT: Final = "a link that leads out of the folder; copy the file there, or name it itself"
 # What browsers and file managers add to the name of a second copy: " (1)", " - Copy", " copy 2", " (another copy)".
 _COPY_MARK: Final = r" ?\(\d{1,4}\)| - copy| copy(?: \d{1,4})?| \((?:another |\d{1,4}(?:st|nd|rd|th) )?copy\)"
 _LONGEST_NAME: Final = 255
 _COPY: Final = re.compile(rf"(?P<before>.+?)(?P<marks>(?:{_COPY_MARK}){{1,4}})(?P<ending>(?:\.[^./]*)*)", re.IGNORECASE)
 
+_GZIP: Final = b"\x1f\x8b"
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+# A file that is gzipped may be sent gzipped once more.
+_MOST_LAYERS: Final = 2
+# How much of a body is looked at before it is known what it is.
+_AHEAD_BYTES: Final = 1 << 20
+_BUFFER_BYTES: Final = 1 << 18
+# Blanks, and the bytes of a byte order mark.
+_BLANK: Final = b"\xef\xbb\xbf \t\r\n"
+_JSON_LIST: Final = re.compile(rb"[\xef\xbb\xbf \t\r\n]*\[\s*[\[{\]]")
+_MEDIA_TYPES: Final = {
+    "text/csv": "csv",
+    "application/csv": "csv",
+    "application/json": "json",
+    "text/json": "json",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    "application/jsonlines": "ndjson",
+    "application/x-jsonlines": "ndjson",
+}
+_FORMAT_NAMES: Final = {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"}
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One CSV to read: the name shown, the bytes it takes on disk (for progress), and how to open it.
+    """One CSV or JSON to read: the name shown, the bytes it takes on disk (for progress), and how to open it.
 
-    `path` is the longer name, for when two files of a load have the same. `form` is csv, json or ndjson, or empty: then
-    the content shows it, whatever `label`, its media type, says. `feed` says which feed it must be, and for JSON, which
-    it is. `allowance` is what may come out of it, shared with others where they have one limit (None: as much as there
-    is).
+    `path` is the longer name, for when two files of a load have the same. `format` is csv, json or ndjson, or empty: then the
+    content shows it, whatever its `media_type`. `feed` says which feed it must be, and for JSON, which it is. `allowance` is
+    how much may come out of it, shared with others where they have one limit (None: as much as there is).
     """
 
     name: str
     size: int
     open: Callable[[], BinaryIO]
     path: str = ""
-    form: str = "csv"
+    format: str = "csv"
     feed: str = ""
-    label: str = ""
+    media_type: str = ""
     allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Something that was named or found and cannot be read, with the sentence that says why."""
+    """Something that was named, or is there, and cannot be read; `reason` is a sentence."""
 
     name: str
-    sentence: str
+    reason: str
     path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class PassedOver:
+class Skipped:
     """Something in a folder or a zip that is not read, and why."""
 
     name: str
@@ -81,30 +104,30 @@ class PassedOver:
     path: str = ""
 
 
-Found = Source | Unreadable | PassedOver
+LoadItem = Source | Unreadable | Skipped
 
 
-class Finding:
-    """Collects what is found for one load, within the limits on how much of it there may be."""
+class _Items:
+    """The items of one load, within the limits on how many files and how long zip lists there may be."""
 
     def __init__(self, allowance: Callable[[], Allowance | None]) -> None:
         """`allowance` gives that of the next compressed file: its own, or the one that all share."""
         self.allowance = allowance
-        self.found: list[Found] = []
+        self.all: list[LoadItem] = []
         self.zip_lists = ZipLists()
         self._files = 0
 
-    def add(self, found: Iterable[Found]) -> None:
-        """More of it; `TooLarge` when that is too much."""
-        for one in found:
-            self.found.append(one)
-            self._files += not isinstance(one, PassedOver)
+    def add(self, items: Iterable[LoadItem]) -> None:
+        """Add more; `TooLarge` when these are too many."""
+        for item in items:
+            self.all.append(item)
+            self._files += not isinstance(item, Skipped)
             if self._files > MAX_FILES:
                 raise TooLarge(f"there are more than {MAX_FILES:,} files, those in zips among them, and {_MOST_FILES}")
 
 
-def find(paths: list[Path], most_bytes: int | None = None) -> list[Found]:
-    """The sources of files and folders, in the order given; a folder's in name order, not recursively.
+def find_sources(paths: list[Path], most_bytes: int | None = None) -> list[LoadItem]:
+    """Return what files and folders hold, in the order given; a folder's files in name order, not recursively.
 
     `most_bytes` may come out of each compressed file (None: as many as there are); of a zip, out of all its members.
     """
@@ -113,19 +136,48 @@ def find(paths: list[Path], most_bytes: int | None = None) -> list[Found]:
         remedy = "of one compressed file; set it higher, or unpack the file first"
         return None if most_bytes is None else Allowance(most_bytes, remedy)
 
-    finding = Finding(allowance)
+    items = _Items(allowance)
     for path in paths:
         try:
-            finding.add(_folder(path, finding) if path.is_dir() else _file(path, None, finding))
+            items.add(_folder(path, items) if path.is_dir() else _file(path, None, items))
         except OSError as error:
-            finding.add([Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}")])
-    names = Counter(source.name for source in finding.found)
-    return [source if names[source.name] == 1 else replace(source, name=source.path) for source in finding.found]
+            items.add([Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}")])
+    names = Counter(item.name for item in items.all)
+    return [item if names[item.name] == 1 else replace(item, name=item.path) for item in items.all]
+
+
+def body_source(stream: Any, size: int, media_type: str, feed: str, gzipped: bool, most_bytes: int) -> Source:
+    """Return a request's body as a source; its format is detected when it is read. At most `most_bytes` may come out of it."""
+    body: BinaryIO = io.BufferedReader(_Body(stream), _BUFFER_BYTES)
+    opener = partial(gunzip if gzipped else _same, body)
+    allowance = _request_allowance(most_bytes)
+    return Source("body", size, opener, format="", feed=feed, media_type=media_type, allowance=allowance)
+
+
+def upload_sources(uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int) -> list[LoadItem]:
+    """Return what uploaded files hold; each is (the name it came with, a stream that can go back to its start).
+
+    The second of one name is shown as `name (2)`. At most `most_bytes` may come out of all of them.
+    """
+    allowance = _request_allowance(most_bytes)
+    items = _Items(lambda: allowance)
+    sent = list(uploads)
+    shown = _number_names(_base_name(name) or f"file {number}" for number, (name, _) in enumerate(sent, start=1))
+    for name, (_, stream) in zip(shown, sent, strict=True):
+        start = stream.read(4)
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        if start in _ZIP:
+            items.add(_members(name, name, partial(_same, stream), items, closes=False))
+        else:
+            opener = partial(gunzip, cast(BinaryIO, stream)) if start.startswith(_GZIP) else partial(_same, stream)
+            items.add([Source(name, size, opener, allowance=allowance)])
+    return items.all
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[BinaryIO]:
-    """The source's bytes; what goes wrong while reading is a `DataError` with a sentence."""
+def open_source(source: Source) -> Iterator[BinaryIO]:
+    """Give the source's bytes; what goes wrong while they are read is a `DataError` with a sentence."""
     if source.allowance is not None:
         # Others may have used it up.
         source.allowance.check(source.name, 0)
@@ -138,70 +190,65 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         raise DataError(f"{source.name} cannot be read: {error.strerror or error}") from error
 
 
+# Files and folders
+
+
 def copy_order(name: str) -> tuple[str, list[int], str]:
     """A key that sorts names as text, but `hours (1).csv`, `hours (10).csv` and `hours - Copy.csv` after `hours.csv`."""
     folder, slash, last = name.rpartition("/")
     # No file of a disk has a longer name, and one in a zip may have 65,535 letters, which take minutes to match.
     copy = _COPY.fullmatch(last) if len(last) <= _LONGEST_NAME else None
     if copy is None:
-        return _unpacked(name), [], name
+        return _without_gz(name), [], name
     numbers = []
     for mark in re.findall(_COPY_MARK, copy["marks"], re.IGNORECASE):
         digits = re.search(r"\d+", mark)
         numbers.append(int(digits[0]) if digits else 2 if "another" in mark.lower() else 1)
-    return _unpacked(f"{folder}{slash}{copy['before']}{copy['ending']}"), numbers, name
+    return _without_gz(f"{folder}{slash}{copy['before']}{copy['ending']}"), numbers, name
 
 
-def _unpacked(name: str) -> str:
+def _without_gz(name: str) -> str:
     return name[:-3] if name.lower().endswith(".gz") else name
 
 
-def _folder(folder: Path, finding: Finding) -> list[Found]:
+def _folder(folder: Path, items: _Items) -> list[LoadItem]:
     names, others = [], []
-    inside = _Inside(folder)
+    root = os.path.realpath(folder)
     for entry in os.scandir(folder):
         if entry.name.startswith("."):
             continue
-        if entry.is_symlink() and not inside.holds(entry.path):
+        if entry.is_symlink() and not _is_inside(root, entry.path):
             others.append((entry.name, _LINK_OUT))
-        elif entry.name.lower().endswith(_ENDINGS) and Path(entry.path).is_file():
+        elif entry.name.lower().endswith(_FILE_ENDINGS) and Path(entry.path).is_file():
             names.append(entry.name)
         elif not _NEVER_DATA.fullmatch(entry.name):
-            others.append((entry.name, _why_not(entry)))
-    found: list[Found] = [
-        source for name in sorted(names, key=copy_order) for source in _file(folder / name, inside, finding)
-    ]
+            others.append((entry.name, _reason(entry)))
+    sources = [source for name in sorted(names, key=copy_order) for source in _file(folder / name, root, items)]
     if not names:
-        found.append(Unreadable(str(folder), f"{folder} holds no file named *.csv, *.csv.gz or *.zip"))
-    return found + [
-        PassedOver(printable(_text(name)), reason, printable(_text(str(folder / name))))
+        sources.append(Unreadable(str(folder), f"{folder} holds no file named *.csv, *.csv.gz or *.zip"))
+    return sources + [
+        Skipped(printable(_text(name)), reason, printable(_text(str(folder / name))))
         for name, reason in sorted(others, key=lambda other: copy_order(other[0]))
     ]
 
 
-class _Inside:
-    """A folder that was named, for links in it: who may put files there may not choose which others are read."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = os.path.realpath(folder)
-
-    def holds(self, path: str) -> bool:
-        """Whether the path, with all links followed, is in the folder or below it."""
-        return os.path.realpath(path).startswith(os.path.join(self._folder, ""))
+def _is_inside(root: str, path: str) -> bool:
+    """Whether the path, with all links followed, is below the root: who may put files there may not choose which others are read."""
+    return os.path.realpath(path).startswith(os.path.join(root, ""))
 
 
-def _why_not(entry: "os.DirEntry[str]") -> str:
+def _reason(entry: "os.DirEntry[str]") -> str:
     """Why something in a folder is not read."""
     if Path(entry.path).is_dir():
         return "a folder; folders inside a folder are not searched"
     if not Path(entry.path).is_file():
         return "a link that leads nowhere" if entry.is_symlink() else "neither a file nor a folder"
-    return _why_not_named(entry.name, _ENDINGS)
+    return _reason_by_name(entry.name, _FILE_ENDINGS)
 
 
-def _why_not_named(name: str, endings: tuple[str, ...]) -> str:
+def _reason_by_name(name: str, endings: tuple[str, ...]) -> str:
     """Why a file of that name is not read where the names of files must have one of the endings."""
-    for others, reason in _WHY_NOT:
+    for others, reason in _REASONS:
         if name.lower().endswith(others):
             return reason
     *first, last = (f"*{ending}" for ending in endings)
@@ -209,13 +256,13 @@ def _why_not_named(name: str, endings: tuple[str, ...]) -> str:
 
 
 def _text(name: str) -> str:
-    """A file name need not be text; what is shown and kept must be."""
+    """A file name need not be text; what is shown and stored must be."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _file(path: Path, inside: _Inside | None, finding: Finding) -> list[Found]:
-    """What a file holds: one that was named itself, or lies in a folder (`inside`) that was."""
-    name = _text(str(path) if inside is None else path.name)
+def _file(path: Path, root: str | None, items: _Items) -> list[LoadItem]:
+    """What a file holds: one that was named itself, or lies in a folder that was, whose real path is `root`."""
+    name = _text(str(path) if root is None else path.name)
     if not path.exists():
         return [Unreadable(name, f"{path} does not exist")]
     if not path.is_file():
@@ -223,22 +270,22 @@ def _file(path: Path, inside: _Inside | None, finding: Finding) -> list[Found]:
     if not os.access(path, os.R_OK):
         return [Unreadable(name, f"{path} cannot be read: permission denied")]
     size = path.stat().st_size
-    opener = partial(_open, path, inside)
+    opener = partial(_open, path, root)
     if path.name.lower().endswith(".zip"):
-        return members(name, str(path), opener, finding, closes=True)
+        return _members(name, str(path), opener, items, closes=True)
     if path.name.lower().endswith(".gz"):
-        return [Source(name, size, lambda: gunzipped(opener(), closes=True), str(path), allowance=finding.allowance())]
+        return [Source(name, size, lambda: gunzip(opener(), closes=True), str(path), allowance=items.allowance())]
     return [Source(name, size, opener, str(path))]
 
 
-def _open(path: Path, inside: _Inside | None) -> BinaryIO:
-    """The file's bytes. What was a file when the folder was searched may be something else by now."""
+def _open(path: Path, root: str | None) -> BinaryIO:
+    """Open the file. What was a file when the folder was searched may be something else by now."""
     # Opening a pipe would wait for somebody to write into it.
     more_flags, name = getattr(os, "O_NONBLOCK", 0), str(path)
-    if inside is not None:
+    if root is not None:
         name = os.path.realpath(path)
         more_flags |= getattr(os, "O_NOFOLLOW", 0)
-        if not inside.holds(name):
+        if not _is_inside(root, name):
             raise DataError(f"{_text(path.name)} is {_LINK_OUT}")
     stream = open(name, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | more_flags))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
@@ -247,15 +294,15 @@ def _open(path: Path, inside: _Inside | None) -> BinaryIO:
     return stream
 
 
-def members(name: str, path: str, open_file: Callable[[], BinaryIO], finding: Finding, *, closes: bool) -> list[Found]:
-    """The CSVs of a zip, in name order, then what is passed over; what macOS adds and dot files are not mentioned.
+def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _Items, *, closes: bool) -> list[LoadItem]:
+    """The CSVs of a zip, in name order, then what is skipped; what macOS adds and dot files are not mentioned.
 
-    `open_file` gives the zip's bytes, for the list and for each member; `closes`: they are to be closed each time.
-    `name` and `path` are how it is shown, shorter and longer.
+    `open_file` gives the zip's bytes, for the list and for each member; `closes`: they are to be closed each time. `name` and
+    `path` are how it is shown, shorter and longer.
     """
     file = open_file()
     try:
-        entries = finding.zip_lists.read(file)
+        entries = items.zip_lists.read(file)
     except archives.DAMAGED as error:
         return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
     except TooLarge as error:
@@ -263,49 +310,59 @@ def members(name: str, path: str, open_file: Callable[[], BinaryIO], finding: Fi
     finally:
         if closes:
             file.close()
-    inside = sorted(
+    entries = sorted(
         (entry for entry in entries if entry.filename and not entry.is_dir() and not _is_hidden(entry.filename)),
         key=lambda entry: copy_order(entry.filename),
     )
-    feeds = [entry for entry in inside if entry.filename.lower().endswith(_MEMBER_ENDINGS)]
-    if not feeds and any(entry.filename in _WORKBOOK_PARTS for entry in inside):
+    feeds = [entry for entry in entries if entry.filename.lower().endswith(_MEMBER_ENDINGS)]
+    if not feeds and any(entry.filename in _WORKBOOK_FILES for entry in entries):
         return [Unreadable(name, f"{path} is a workbook; save each of its sheets as CSV")]
-    if len(feeds) > MAX_FILES:
+    if not feeds:
+        sources: list[LoadItem] = [Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz")]
+    elif len(feeds) > MAX_FILES:
         return [Unreadable(name, f"{path} holds {len(feeds):,} files, and {_MOST_FILES}")]
-    found: list[Found] = []
-    allowance = finding.allowance()
-    packed_allowance = allowance and allowance.another()
-    for entry, shown in zip(feeds, numbered(printable(entry.filename) for entry in feeds), strict=True):
-        opener = partial(_open_member, open_file, entry, f"{name}/{shown}", closes, allowance, packed_allowance)
-        found.append(Source(f"{name}/{shown}", entry.compress_size, opener, f"{path}/{shown}", allowance=allowance))
-    if not found:
-        found.append(Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz"))
-    return found + [
-        PassedOver(
+    else:
+        sources = [*_member_sources(name, path, open_file, feeds, items.allowance(), closes)]
+    return sources + [
+        Skipped(
             f"{name}/{printable(entry.filename)}",
-            _why_not_named(entry.filename, _MEMBER_ENDINGS),
+            _reason_by_name(entry.filename, _MEMBER_ENDINGS),
             f"{path}/{printable(entry.filename)}",
         )
-        for entry in inside
+        for entry in entries
         if not entry.filename.lower().endswith(_MEMBER_ENDINGS)
         and not _NEVER_DATA.fullmatch(entry.filename.split("/")[-1])
     ]
 
 
-def _open_member(
-    open_file: Callable[[], BinaryIO],
-    entry: zipfile.ZipInfo,
+def _member_sources(
     name: str,
-    closes: bool,
+    path: str,
+    open_file: Callable[[], BinaryIO],
+    entries: list[zipfile.ZipInfo],
     allowance: Allowance | None,
-    packed_allowance: Allowance | None,
-) -> BinaryIO:
-    return archives.open_member(
-        open_file(), entry, name, closes=closes, allowance=allowance, packed_allowance=packed_allowance
-    )
+    closes: bool,
+) -> Iterator[Source]:
+    packed_allowance = allowance and allowance.another()
+    for entry, shown in zip(entries, _number_names(printable(entry.filename) for entry in entries), strict=True):
+        opener = partial(
+            archives.open_member,
+            open_file,
+            entry,
+            f"{name}/{shown}",
+            closes=closes,
+            allowance=allowance,
+            packed_allowance=packed_allowance,
+        )
+        yield Source(f"{name}/{shown}", entry.compress_size, opener, f"{path}/{shown}", allowance=allowance)
 
 
-def numbered(names: Iterable[str]) -> Iterator[str]:
+def _is_hidden(name: str) -> bool:
+    folders = name.split("/")
+    return "__MACOSX" in folders or folders[-1].startswith(".")
+
+
+def _number_names(names: Iterable[str]) -> Iterator[str]:
     """The names, the second of one name as `name (2)`."""
     seen: Counter[str] = Counter()
     for name in names:
@@ -314,19 +371,103 @@ def numbered(names: Iterable[str]) -> Iterator[str]:
 
 
 def printable(name: str) -> str:
-    """A name that somebody else chose, as it can be shown and kept: its first 200 characters, none that steers a
-    terminal.
-    """
+    """A name that somebody else chose, as it can be shown and stored: its first 200 characters, none that steers a terminal."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:200])
 
 
-def gunzipped(
-    stream: BinaryIO, *, closes: bool = False, allowance: Allowance | None = None, name: str = ""
-) -> BinaryIO:
+def gunzip(stream: BinaryIO, *, closes: bool = False, allowance: Allowance | None = None, name: str = "") -> BinaryIO:
     """What comes out of a gzip stream; the arguments are those of `Gunzip`."""
     return cast(BinaryIO, Gunzip(stream, closes=closes, allowance=allowance, name=name))
 
 
-def _is_hidden(name: str) -> bool:
-    parts = name.split("/")
-    return "__MACOSX" in parts or parts[-1].startswith(".")
+# Bodies and uploads
+
+
+class _Body(io.RawIOBase):
+    """A request's stream; `ahead` was read of it before."""
+
+    def __init__(self, stream: Any, ahead: bytes = b"") -> None:
+        self._stream = stream
+        self._ahead = ahead
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._ahead[: len(buffer)] or self._stream.read(len(buffer))
+        self._ahead = self._ahead[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _request_allowance(most_bytes: int) -> Allowance:
+    return Allowance(most_bytes, "for all of a request; send it in parts, or have that setting raised")
+
+
+def detect_format(
+    stream: BinaryIO, media_type: str, allowance: Allowance | None = None, layers: int = _MOST_LAYERS
+) -> tuple[BinaryIO, str, str]:
+    """Return the bytes of a body, unpacked; its format: csv, json or ndjson; and a sentence where its media type says otherwise.
+
+    The content decides: `[` begins a JSON list and `{` an object, or NDJSON when one of the first two lines is an object by
+    itself. Anything else is CSV, unless it is labelled as JSON and its first line is no header. What is gzipped is unpacked, at
+    most `layers` times; `allowance` is how much may come out of it.
+    """
+    ahead = b""
+    while (
+        len(ahead) < _AHEAD_BYTES
+        and (not ahead.strip(_BLANK) or len(ahead) < len(_GZIP))
+        and (piece := stream.read(1024))
+    ):
+        ahead += piece
+    if ahead.startswith(_GZIP):
+        if not layers:
+            # There are files that hold themselves.
+            raise DataError("it is gzipped again and again; unpack it first")
+        body = io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES)
+        counted = allowance and allowance.another()
+        return detect_format(gunzip(body, allowance=counted, name="body"), media_type, allowance, layers - 1)
+    label = _MEDIA_TYPES.get(media_type, "json" if media_type.endswith("+json") else "")
+    start = ahead.lstrip(_BLANK)[:1]
+    format = label or "csv"
+    if start == b"[" and (label != "csv" or _JSON_LIST.match(ahead)):
+        format = "json"
+    elif start == b"{" and label != "ndjson":
+        ahead, lines = _first_lines(stream, ahead, 2)
+        format = "ndjson" if any(json_rows.is_object(line) for line in lines) else "json"
+    elif start and start != b"{" and label in ("json", "ndjson"):
+        ahead, lines = _first_lines(stream, ahead, 1)
+        format = "csv" if _is_header(lines[0]) else label
+    note = ""
+    if label and (label == "csv") != (format == "csv"):
+        note = f"its Content-Type is {media_type}, but it is {_FORMAT_NAMES[format]}, and was read so"
+    return io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES), format, note
+
+
+def _first_lines(stream: BinaryIO, ahead: bytes, count: int) -> tuple[bytes, list[bytes]]:
+    """What was read of the stream, now with its first lines that are not blank; and those lines, as far as they are not too long."""
+    at = len(ahead) - len(ahead.lstrip(_BLANK))
+    while len(ahead) < _AHEAD_BYTES:
+        lines = [line for line in ahead[at:].split(b"\n", 2 * count)[:-1] if line.strip()]
+        if len(lines) >= count or not (piece := stream.read(_BUFFER_BYTES)):
+            break
+        ahead += piece
+    lines = [line for line in ahead[at:].split(b"\n", 2 * count) if line.strip()]
+    return ahead, lines[:count]
+
+
+def _is_header(line: bytes) -> bool:
+    try:
+        headers.recognise(line.decode("utf-8").rstrip("\r"))
+    except (DataError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _same(stream: IO[bytes]) -> BinaryIO:
+    return cast(BinaryIO, stream)
+
+
+def _base_name(name: str) -> str:
+    """The name without folders and without what no name needs, at most 200 characters."""
+    return printable(name.replace("\\", "/").rsplit("/", 1)[-1])

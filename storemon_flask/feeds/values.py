@@ -125,16 +125,6 @@ def cut_ends(text: str) -> str:
     return text
 
 
-def remove_invisible(text: str) -> str:
-    """The text without its invisible characters."""
-    return text if text.isascii() else _INVISIBLE.sub("", text)
-
-
-def show_invisible(text: str) -> str:
-    """The text for a message, with each invisible character as its number: `1001<U+200B>`."""
-    return text if text.isascii() else _INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
-
-
 @_remembered(1 << 16)
 def store_id(text: str) -> str:
     """The id without blanks and invisible characters at its ends: 1 to 200 characters, none of them invisible or a

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storemon_flask import clock, zonedata
+from storemon_flask.characters import show_invisible
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import few_heard, files, schedule, stores
 from storemon_flask.database.connections import Database
@@ -16,7 +17,6 @@ from storemon_flask.database.few_heard import minute_text
 from storemon_flask.database.newest import newest_poll
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
-from storemon_flask.feeds.values import show_invisible
 from storemon_flask.model import HOUR_US, MINUTE_US, Rules
 from storemon_flask.reports import computing, outages, report_text, shaped, shaped_text, shapes
 from storemon_flask.reports.computing import Progress

@@ -2,14 +2,16 @@
 
 import io
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from storemon_flask.characters import show_invisible
 from storemon_flask.database import opening_hours, stores
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NotFound, Unprocessable
-from storemon_flask.feeds import load, values
-from storemon_flask.feeds.load import LoadResult, Terms
+from storemon_flask.feeds import values
+from storemon_flask.feeds.load import LoadOptions, LoadResult, load_sources
 from storemon_flask.feeds.sources import Source
 
 
@@ -25,22 +27,22 @@ def check(database: Database, store_id: str) -> None:
 
 def unknown(store_id: str) -> NotFound:
     """What is said of a store that is not there."""
-    return NotFound(f"there is no store {values.show_invisible(store_id)!r}; GET /api/v1/stores lists those there are")
+    return NotFound(f"there is no store {show_invisible(store_id)!r}; GET /api/v1/stores lists those there are")
 
 
-def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]], now_us: int) -> LoadResult:
+def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]], options: LoadOptions) -> LoadResult:
     """These rows become what `feed` says of the store; all of them, or `Unprocessable` with the reason of each row."""
     check(database, store_id)
     cleaned = values.cut_ends(store_id)
     if cleaned != store_id:
         # Loaded by a version that did not cut these characters off: the rows would become those of another store.
         raise Unprocessable(
-            f"the id {values.show_invisible(store_id)!r} would be read as {cleaned!r}, another store; remove this one and load "
+            f"the id {show_invisible(store_id)!r} would be read as {cleaned!r}, another store; remove this one and load "
             "its data under an id without invisible characters"
         )
     text = json.dumps([{"store_id": store_id, **row} for row in rows]).encode()
-    source = Source("body", len(text), partial(io.BytesIO, text), form="json", feed=feed)
-    result = load.run(database, [source], Terms(now_us, 0, atomic=True, iso_days=None))
+    source = Source("body", len(text), partial(io.BytesIO, text), format="json", feed=feed)
+    result = load_sources(database, [source], replace(options, atomic=True, iso_days=None))
     if result.error is not None:
         raise result.error
     if result.refused:

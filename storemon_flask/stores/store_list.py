@@ -7,13 +7,13 @@ from typing import Final
 
 import numpy as np
 
+from storemon_flask.characters import show_invisible
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.database import opening_hours, schedule, store_facts, stores
 from storemon_flask.database.connections import Database
 from storemon_flask.database.newest import future_polls_of_store
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import NotFound
-from storemon_flask.feeds.values import show_invisible
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
 from storemon_flask.model import SECOND_US, Hours, Ints, Rules, SpecialHours
 from storemon_flask.reports import computing, long_runs

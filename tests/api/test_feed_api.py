@@ -10,7 +10,7 @@ from conftest import sql
 from feed_helpers import BAD, GOOD, HOURS, POLLS, ZONES, counts, problem, push, stored, upload
 from flask.testing import FlaskClient
 
-from storemon_flask.api import feeds, loading
+from storemon_flask.api import feeds
 from storemon_flask.errors import Stopped
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
@@ -262,7 +262,7 @@ def test_a_push_whose_client_is_gone_for_a_second_is_given_up(
     gone = {"waitress.client_disconnected": lambda: True}
     # Who sends little may close his side with it.
     assert push(client, "polls", GOOD["polls"], environ_overrides=gone).status_code == 200
-    monkeypatch.setattr(loading, "_CLIENT_EVERY_S", 0)
+    monkeypatch.setattr(feeds, "_CLIENT_EVERY_S", 0)
     answer = push(client, "timezones", GOOD["timezones"], environ_overrides=gone)
     assert problem(answer, 503) == "the client closed the connection before the answer; nothing of this was stored"
     with pytest.raises(Stopped, match="closed the connection before the answer; nothing of this was stored"):

@@ -10,7 +10,7 @@ from feed_helpers import GOOD, POLLS, counts, problem, push
 from flask.testing import FlaskClient
 from ingest_helpers import Cut
 
-from storemon_flask.feeds import json_rows, uploads
+from storemon_flask.feeds import json_rows, sources
 
 ROWS = [
     {"store_id": "a", "timestamp_utc": "2024-10-14 10:00:00", "status": "active"},
@@ -115,14 +115,14 @@ def test_nothing_is_lost_of_what_is_looked_at(client: FlaskClient) -> None:
         for sizes in ((1,), (700,), ()):
             if sizes == (1,) and len(body) > 100_000:
                 continue
-            stream, _, note = uploads.recognise_form(cast(Any, Cut(body.encode(), sizes)), "")
+            stream, _, note = sources.detect_format(cast(Any, Cut(body.encode(), sizes)), "")
             assert stream.read() == body.encode()
             assert note == ""
 
 
 def test_a_gzip_within_a_gzip_is_told_by_its_bytes() -> None:
     data = gzip.compress(gzip.compress(LINES.encode()))
-    stream, form, _ = uploads.recognise_form(io.BytesIO(data), "application/gzip")
+    stream, form, _ = sources.detect_format(io.BytesIO(data), "application/gzip")
     assert (stream.read(), form) == (LINES.encode(), "ndjson")
 
 

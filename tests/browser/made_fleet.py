@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 
 HOSTILE = ("<script>alert(1)</script>", "مطعم السلام", "🍕/..?#&", "x" * 200)
 ZONES = ("America/New_York", "America/Denver", "Asia/Kolkata", "UTC")
@@ -43,8 +43,8 @@ def write_fleet(folder: Path, stores: int, newest: datetime, hours: int = 49) ->
 
 def load_fleet(database: Database, folder: Path) -> None:
     """What is in the folder becomes the data; the database is closed afterwards."""
-    found, _ = load.find([folder])
-    result = load.run(database, found, load.Terms(time.time_ns() // 1000, 300_000_000))
+    found = sources.find_sources([folder])
+    result = load.load_sources(database, found, load.LoadOptions(time.time_ns() // 1000, 300_000_000))
     assert (result.failed, result.rejected) == (False, 0)
     database.close()
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from watching import serve_copy
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.settings import Settings
 
 STORES = 500
@@ -51,8 +51,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [store_id, f"{HOSTILE[place % 4][:40]} {place}", "North" if place % 2 else "South"]
             for place, store_id in enumerate(ids)
         )
-    found, _ = load.find([folder])
-    result = load.run(database, found, load.Terms(time.time_ns() // 1000, 300_000_000))
+    found = sources.find_sources([folder])
+    result = load.load_sources(database, found, load.LoadOptions(time.time_ns() // 1000, 300_000_000))
     assert (result.failed, result.rejected) == (False, 0)
     database.close()
     return database.path

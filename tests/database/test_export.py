@@ -15,7 +15,7 @@ from storemon_flask import settings as settings_
 from storemon_flask.database import export
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
-from storemon_flask.feeds import load, values
+from storemon_flask.feeds import load, sources, values
 from storemon_flask.reports import report
 from storemon_flask.reports.report import Asked
 from storemon_flask.settings import Settings
@@ -31,7 +31,7 @@ def full(database: Database, settings: Settings) -> str:
 
 
 def loaded(database: Database, *paths: Path) -> Database:
-    load.run(database, load.find(list(paths))[0], load.Terms(NOW_US, 0))
+    load.load_sources(database, sources.find_sources(list(paths)), load.LoadOptions(NOW_US, 0))
     return database
 
 
@@ -134,9 +134,9 @@ def test_whatever_was_taken_in_comes_out_as_it_was(fleet: dict[str, list[dict[st
         for feed, rows in fleet.items():
             text = json.dumps(rows).encode()
             source = Source("body", len(text), partial(io.BytesIO, text), form="json", feed=feed)
-            load.run(first, [source], load.Terms(NOW_US, 0))
+            load.load_sources(first, [source], load.LoadOptions(NOW_US, 0))
         export.run(first, Path(folder) / "out")
-        result = load.run(second, load.find([Path(folder) / "out"])[0], load.Terms(NOW_US, 0))
+        result = load.load_sources(second, sources.find_sources([Path(folder) / "out"]), load.LoadOptions(NOW_US, 0))
         assert (result.failed, result.rejected) == (False, 0)
         assert full(first, home) == full(second, home)
         for table in (

@@ -12,7 +12,7 @@ from storemon_flask import settings as settings_
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import export
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.feeds.headers import COLUMNS
 from storemon_flask.reports import report
 
@@ -75,7 +75,9 @@ def test_what_is_exported_and_loaded_gives_the_same_bytes(feeds):
             assert [one.file.name for one in written] == [
                 "polls.csv", "menu_hours.csv", "special_hours.csv", "timezones.csv", "stores.csv",
             ]  # fmt: skip
-            found = load.run(second, load.find([home / "out"])[0], load.Terms(instant("2025-01-01T00:00Z"), 0))
+            found = load.load_sources(
+                second, sources.find_sources([home / "out"]), load.LoadOptions(instant("2025-01-01T00:00Z"), 0)
+            )
             assert [(summary.error, summary.counts.rejected) for summary in found.files] == [("", 0)] * 5
             assert reports(second) == reports(first)
             again = export.run(second, home / "again")

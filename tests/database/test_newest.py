@@ -21,7 +21,7 @@ from storemon_flask.database import newest, retention
 from storemon_flask.database import polls as polls_storage
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoPolls, OnlyFuturePolls
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
 from storemon_flask.reports import report
 from storemon_flask.reports.report import Asked
@@ -39,7 +39,9 @@ def put_polls(database: Database, folder: Path, rows: list[tuple[str, int]]) -> 
     folder.mkdir(exist_ok=True)
     lines = "".join(f"{store_id},{timestamp_text(at)},active\n" for store_id, at in rows)
     (folder / "polls.csv").write_text(f"store_id,timestamp_utc,status\n{lines}")
-    result = load.run(database, load.find([folder / "polls.csv"])[0], load.Terms(clock.LATEST_US, 0))
+    result = load.load_sources(
+        database, sources.find_sources([folder / "polls.csv"]), load.LoadOptions(clock.LATEST_US, 0)
+    )
     assert result.rejected == 0
 
 

@@ -19,7 +19,7 @@ from storemon_flask import settings as settings_
 from storemon_flask.database import check, loads, prune, retention
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US
 from storemon_flask.reports.daily import daily
 from storemon_flask.settings import Settings
@@ -53,7 +53,7 @@ def fill(database: Database, tmp_path: Path, stores: int) -> Database:
         + "bad,never,active\n"
     )
     (folder / "zones.csv").write_text("store_id,timezone_str\nsilent,UTC\n")
-    load.run(database, load.find([folder])[0], load.Terms(FIRST_US + 50 * DAY_US, 10**18))
+    load.load_sources(database, sources.find_sources([folder]), load.LoadOptions(FIRST_US + 50 * DAY_US, 10**18))
     with database.write() as connection:
         old = loads.begin(connection, FIRST_US)
         connection.execute("UPDATE load_file SET load = ? WHERE feed = 'polls'", [old])
@@ -238,7 +238,7 @@ def put_future(database: Database, tmp_path: Path, *rows: tuple[str, int]) -> No
     file = tmp_path / "future.csv"
     stamps = [(store, time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at // 1_000_000))) for store, at in rows]
     file.write_text("store_id,timestamp_utc,status\n" + "".join(f"{store},{at},active\n" for store, at in stamps))
-    result = load.run(database, load.find([file])[0], load.Terms(max(at for _, at in rows), 0))
+    result = load.load_sources(database, sources.find_sources([file]), load.LoadOptions(max(at for _, at in rows), 0))
     assert (result.rejected, result.failed) == (0, False)
 
 

@@ -18,7 +18,7 @@ from uptime.test_core_properties import cases
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import check, prune, pruning
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Rules
 from storemon_flask.reports import report
 from storemon_flask.reports.report import Asked
@@ -226,7 +226,9 @@ def test_polls_that_come_late_count_for_nothing_and_the_load_says_so(
     prune.run(database, AS_OF - DAY_US, NOW)
     before = rows(database, settings)
     old = sum(at < AS_OF - DAY_US for _, at, _ in polls)
-    result = load.run(database, load.find([tmp_path / "feeds" / "polls.csv"])[0], load.Terms(NOW, 0))
+    result = load.load_sources(
+        database, sources.find_sources([tmp_path / "feeds" / "polls.csv"]), load.LoadOptions(NOW, 0)
+    )
     assert result.files[0].notes == [
         f"{old:,} polls are older than 2024-10-13 12:00 UTC, up to which polls were pruned; "
         "they count for nothing, and the time before stays unknown"

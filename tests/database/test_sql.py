@@ -22,7 +22,7 @@ from load_helpers import file as file
 
 from storemon_flask.database import schema
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 
 PAGE = (Path(__file__).parent.resolve().parent.parent / "docs" / "sql.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -53,7 +53,7 @@ def analysed(tmp_path: Path, file: Callable[..., Path]) -> Path:
         file("zones.csv", "store_id,timezone_str,valid_from", "a,Europe/Berlin,", "a,America/Chicago,2024-07-01"),
         file("names.csv", "store_id,name,group", "a,The Corner,north", "c,Never polled,"),
     ]  # fmt: skip
-    load.run(database, load.find(feeds)[0], load.Terms(1_729_000_000_000_000, 0))
+    load.load_sources(database, sources.find_sources(feeds), load.LoadOptions(1_729_000_000_000_000, 0))
     database.close()
     return tmp_path
 

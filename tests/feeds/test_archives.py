@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from ingest_helpers import POLLS, Cut, csv, put, put_zip
 
 from storemon_flask.errors import DataError, TooLarge
-from storemon_flask.feeds import archives, sources, uploads
+from storemon_flask.feeds import archives, sources
 from storemon_flask.feeds.archives import Allowance, Gunzip
-from storemon_flask.feeds.sources import PassedOver, Source, Unreadable
+from storemon_flask.feeds.sources import Skipped, Source, Unreadable
 
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 POLL = csv(POLLS, "s,2023-01-22 10:00:00,active")
@@ -40,7 +40,7 @@ def member(archive: bytes, number: int = 0, name: str = "a.csv") -> Any:
     """The stream of a zip's member, by its place in the list."""
     file = io.BytesIO(archive)
     entry = archives.ZipLists().read(file)[number]
-    return archives.open_member(file, entry, name, closes=False, allowance=None, packed_allowance=None)
+    return archives.open_member(lambda: file, entry, name, closes=False, allowance=None, packed_allowance=None)
 
 
 def zipped(*members: tuple[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -130,7 +130,7 @@ def test_lzma_takes_no_larger_dictionary_than_its_content() -> None:
 
 def read_by_allowance(source: Source) -> None:
     assert source.allowance is not None
-    with sources.opened(source) as stream:
+    with sources.open_source(source) as stream:
         while piece := stream.read(100_000):
             source.allowance.take(source.name, len(piece))
 
@@ -159,7 +159,7 @@ def test_what_is_asked_for_is_all_that_is_decoded(kind: str) -> None:
 @pytest.mark.parametrize("kind", BOMBS)
 def test_what_comes_out_of_all_members_of_a_zip_counts(tmp_path: Path, kind: str) -> None:
     put(tmp_path / "a.zip", BOMBS[kind](b"0" * 3_000_000))
-    (source,) = sources.find([tmp_path / "a.zip"], 2 * MB)
+    (source,) = sources.find_sources([tmp_path / "a.zip"], 2 * MB)
     assert isinstance(source, Source)
     sentence = "is larger, unpacked, than the 2 MB that STOREMON_MAX_BODY_MB allows of one compressed file; set it higher, or unpack the file first"
     with pytest.raises(TooLarge, match=sentence):
@@ -171,13 +171,13 @@ def test_what_is_decoded_only_to_be_decoded_again_counts_too(tmp_path: Path) -> 
     assert len(thin) > 3 * MB
     path = put_zip(tmp_path / "a.zip", {"a.csv.gz": thin})
     assert path.stat().st_size < 50_000
-    (source,) = sources.find([path], 2 * MB)
+    (source,) = sources.find_sources([path], 2 * MB)
     assert isinstance(source, Source)
-    with sources.opened(source) as stream, pytest.raises(TooLarge, match="larger, unpacked, than the 2 MB"):
+    with sources.open_source(source) as stream, pytest.raises(TooLarge, match="larger, unpacked, than the 2 MB"):
         stream.read()
-    body = uploads.body(io.BytesIO(gzip.compress(thin)), 1, "text/csv", "polls", True, 2 * MB)
-    with sources.opened(body) as stream:
-        inner, _, _ = uploads.recognise_form(stream, "", body.allowance)
+    body = sources.body_source(io.BytesIO(gzip.compress(thin)), 1, "text/csv", "polls", True, 2 * MB)
+    with sources.open_source(body) as stream:
+        inner, _, _ = sources.detect_format(stream, "", body.allowance)
         with pytest.raises(TooLarge, match="body is larger, unpacked, than the 2 MB"):
             inner.read()
 
@@ -196,11 +196,11 @@ def test_what_nothing_comes_out_of_is_not_read_to_its_end(tmp_path: Path, kind: 
         Gunzip(stream).read(1)
     assert stream.tell() < 4_300_000
     path = put(tmp_path / "a.csv.gz", HOLLOW[kind])
-    (source,) = sources.find([path])
+    (source,) = sources.find_sources([path])
     assert isinstance(source, Source)
     with (
         pytest.raises(DataError, match=r"is damaged or cut short \(nothing comes out of 4 MB of it\)"),
-        sources.opened(source) as opened,
+        sources.open_source(source) as opened,
     ):
         opened.read(1)
 
@@ -219,20 +219,20 @@ def test_a_gzip_that_holds_itself_is_not_followed() -> None:
     data = POLL
     for _ in range(2):
         data = gzip.compress(data)
-    assert uploads.recognise_form(io.BytesIO(data), "")[0].read() == POLL
+    assert sources.detect_format(io.BytesIO(data), "")[0].read() == POLL
     with pytest.raises(DataError, match="gzipped again and again; unpack it first"):
-        uploads.recognise_form(io.BytesIO(gzip.compress(data)), "")
+        sources.detect_format(io.BytesIO(gzip.compress(data)), "")
 
 
 def test_each_member_is_read_by_its_entry_also_when_names_are_equal(tmp_path: Path) -> None:
     other = csv(POLLS, "t,2023-01-22 10:00:00,active")
     put(tmp_path / "a.zip", zipped(("a.csv", POLL), ("b.csv", b"b"), ("a.csv", other), ("a.csv", b"")))
-    found = sources.find([tmp_path / "a.zip"])
+    found = sources.find_sources([tmp_path / "a.zip"])
     assert [one.name.rpartition("/")[2] for one in found] == ["a.csv", "a.csv (2)", "a.csv (3)", "b.csv"]
     contents = []
     for one in found:
         assert isinstance(one, Source)
-        with sources.opened(one) as stream:
+        with sources.open_source(one) as stream:
             contents.append(stream.read())
     assert contents == [POLL, other, b"", b"b"]
 
@@ -260,13 +260,13 @@ def test_each_member_is_read_by_its_entry_also_when_names_are_equal(tmp_path: Pa
 def test_a_member_that_says_something_else_of_itself_is_a_sentence(
     tmp_path: Path, archive: bytes, says: str | None
 ) -> None:
-    (source,) = sources.find([put(tmp_path / "a.zip", archive)])
+    (source,) = sources.find_sources([put(tmp_path / "a.zip", archive)])
     assert isinstance(source, Source)
     if says is None:
-        with sources.opened(source) as stream:
+        with sources.open_source(source) as stream:
             assert stream.read() == b""
         return
-    with pytest.raises(DataError) as error, sources.opened(source) as stream:
+    with pytest.raises(DataError) as error, sources.open_source(source) as stream:
         stream.read()
     assert says in error.value.message
     assert source.name in error.value.message
@@ -296,25 +296,27 @@ def test_zips_of_streams_and_of_more_than_four_gigabytes_are_read(tmp_path: Path
         (large.getvalue(), [POLL]),
         (b"#!/bin/sh\n" + large.getvalue() + b"", [POLL]),
     ):
-        found = sources.find([put(tmp_path / "a.zip", data)])
+        found = sources.find_sources([put(tmp_path / "a.zip", data)])
         assert [_content(one) for one in found] == expected
 
 
 def _content(found: Any) -> bytes:
-    with sources.opened(found) as stream:
+    with sources.open_source(found) as stream:
         return cast(bytes, stream.read())
 
 
 def test_a_member_without_a_name_is_none(tmp_path: Path) -> None:
     for name in (b"", b"\0a.csv", b"/", b"."):
-        (found,) = sources.find([put(tmp_path / "a.zip", one_member(0, POLL, zlib.crc32(POLL), len(POLL), name=name))])
+        (found,) = sources.find_sources(
+            [put(tmp_path / "a.zip", one_member(0, POLL, zlib.crc32(POLL), len(POLL), name=name))]
+        )
         assert isinstance(found, Unreadable)
-        assert found.sentence.endswith("holds no file named *.csv or *.csv.gz")
+        assert found.reason.endswith("holds no file named *.csv or *.csv.gz")
 
 
 def test_what_does_not_fit_keeps_no_smaller_file_out() -> None:
     archive = zipped(("a.csv", POLL), ("b.csv", b"x" * 3 * MB), ("c.csv", POLL))
-    first, large, last = uploads.files([("a.zip", io.BytesIO(archive))], 2 * MB)
+    first, large, last = sources.upload_sources([("a.zip", io.BytesIO(archive))], 2 * MB)
     assert (_content(first), _content(last)) == (POLL, POLL)
     with pytest.raises(TooLarge, match=r"a\.zip/b\.csv is larger, unpacked"):
         _content(large)
@@ -329,9 +331,9 @@ def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
     same = bytearray(whole)
     same[second + 42 : second + 46] = struct.pack("<I", 0)
     for data in (both, same):
-        (found,) = sources.find([put(tmp_path / "a.zip", bytes(data))])
+        (found,) = sources.find_sources([put(tmp_path / "a.zip", bytes(data))])
         assert isinstance(found, Unreadable)
-        assert found.sentence.endswith("is not a zip that can be read (its members overlap)")
+        assert found.reason.endswith("is not a zip that can be read (its members overlap)")
 
 
 def test_a_list_that_is_said_to_be_gigabytes_is_not_read(tmp_path: Path) -> None:
@@ -339,11 +341,11 @@ def test_a_list_that_is_said_to_be_gigabytes_is_not_read(tmp_path: Path) -> None
     end = whole.index(b"PK\5\6")
     record = whole[end : end + 22]
     record[12:16] = struct.pack("<I", (5 << 20) - 100)
-    (found,) = sources.find([put(tmp_path / "a.zip", bytes(whole + record))])
+    (found,) = sources.find_sources([put(tmp_path / "a.zip", bytes(whole + record))])
     assert isinstance(found, Unreadable)
     assert (
         "the zips of one load may list at most 10,000 members of any kind, in 4 MB; load them in several parts"
-        in found.sentence
+        in found.reason
     )
 
 
@@ -354,9 +356,9 @@ def test_no_damage_of_a_list_is_more_than_a_sentence(tmp_path: Path, at: int) ->
         for value in (0, 1, 0x7F, 0xFF):
             data = bytearray(whole)
             data[part + at] = value
-            for found in sources.find([put(tmp_path / "a.zip", bytes(data))]):
+            for found in sources.find_sources([put(tmp_path / "a.zip", bytes(data))]):
                 if isinstance(found, Source):
-                    with contextlib.suppress(DataError), sources.opened(found) as stream:
+                    with contextlib.suppress(DataError), sources.open_source(found) as stream:
                         stream.read()
 
 
@@ -365,11 +367,11 @@ def test_a_zip_of_too_many_members_is_a_sentence(tmp_path: Path, ending: str) ->
     count = 1_001 if ending == "csv" else 10_001
     path = put(tmp_path / "a.zip", zipped_names(f"{number}.{ending}" for number in range(count)))
     put(tmp_path / "b.csv", POLL)
-    found = [one for one in sources.find([tmp_path]) if not isinstance(one, PassedOver)]
+    found = [one for one in sources.find_sources([tmp_path]) if not isinstance(one, Skipped)]
     assert [one.name for one in found] == ["a.zip", "b.csv"]
     assert isinstance(found[0], Unreadable)
     assert (
-        found[0].sentence
+        found[0].reason
         == {
             "csv": f"{path} holds 1,001 files, and one load takes at most 1,000; load them in several parts, or join files of one feed: "
             "a file may have any number of rows",
@@ -390,7 +392,7 @@ def zipped_names(names: Any) -> bytes:
 def test_names_that_are_hard_to_sort_take_no_time(tmp_path: Path) -> None:
     names = [" (1)" * 16_000 + "x.csv", " copy" * 12_000 + "x.csv", "h - Copy (2).csv", "h.csv"]
     began = time.process_time()
-    found = sources.find([put(tmp_path / "a.zip", zipped_names(names))])
+    found = sources.find_sources([put(tmp_path / "a.zip", zipped_names(names))])
     assert time.process_time() - began < 2
     assert [one.name.rpartition("/")[2][-20:] for one in found][-2:] == ["h.csv", "h - Copy (2).csv"]
 
@@ -398,19 +400,19 @@ def test_names_that_are_hard_to_sort_take_no_time(tmp_path: Path) -> None:
 def test_all_zips_and_files_of_a_load_count_together(tmp_path: Path) -> None:
     for number in range(4):
         put(tmp_path / f"{number}.zip", zipped_names(f"{number}.csv" for number in range(250)))
-    assert len(sources.find([tmp_path])) == 1_000
+    assert len(sources.find_sources([tmp_path])) == 1_000
     with pytest.raises(
         TooLarge, match="there are more than 1,000 files, those in zips among them, and one load takes at most 1,000"
     ):
-        sources.find([tmp_path, put(tmp_path / "b.csv", POLL)])
+        sources.find_sources([tmp_path, put(tmp_path / "b.csv", POLL)])
     sent = [
         (f"{number}.zip", io.BytesIO(zipped_names(f"{number}.txt" for number in range(4_000)))) for number in range(4)
     ]
-    found = uploads.files(sent, MB)
+    found = sources.upload_sources(sent, MB)
     assert [one.name for one in found if isinstance(one, Unreadable)] == [f"{number}.zip" for number in range(4)]
     last = found[-1]
     assert isinstance(last, Unreadable)
-    assert last.sentence.startswith(
+    assert last.reason.startswith(
         "3.zip: the zips of one load may list at most 10,000 members of any kind, in 4 MB; load them"
     )
 
@@ -424,5 +426,8 @@ def test_an_allowance_that_is_used_up_stays_so() -> None:
         ):
             allowance.take("b", size)
     allowance.another().take("c", 5 * MB)
-    with pytest.raises(TooLarge, match="d is larger"), sources.opened(Source("d", 1, io.BytesIO, allowance=allowance)):
+    with (
+        pytest.raises(TooLarge, match="d is larger"),
+        sources.open_source(Source("d", 1, io.BytesIO, allowance=allowance)),
+    ):
         pass

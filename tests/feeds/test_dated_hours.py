@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.model import FileSummary
 from storemon_flask.reports import report
 from storemon_flask.settings import Settings
@@ -39,7 +39,9 @@ class Home:
         paths = [self.folder / f"{place}.csv" for place in range(len(texts))]
         for path, text in zip(paths, texts, strict=True):
             path.write_text(text)
-        return load.run(self.database, load.find(paths)[0], load.Terms(instant("2025-01-01T00:00Z"), 0)).files
+        return load.load_sources(
+            self.database, sources.find_sources(paths), load.LoadOptions(instant("2025-01-01T00:00Z"), 0)
+        ).files
 
     def counts(self, *texts: str) -> list[tuple[int, int, int, int, int]]:
         """New, changed, unchanged, repeated and rejected rows of each of these files."""

@@ -24,7 +24,7 @@ from werkzeug.test import TestResponse
 from storemon_flask import create_app
 from storemon_flask import settings as settings_
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 
@@ -135,7 +135,7 @@ def by_files(door: Door, fleet: Fleet, sizes: list[int]) -> None:
     for feed, found in fleet.items():
         (folder / f"{feed}.csv").write_bytes(as_csv(feed, found))
     with closing(Database(door.home.database)) as database:
-        result = load.run(database, load.find([folder])[0], load.Terms(1_740_000_000_000_000, 0))
+        result = load.load_sources(database, sources.find_sources([folder]), load.LoadOptions(1_740_000_000_000_000, 0))
     assert not result.failed
     for summary in result.files:
         door.count(summary.feed, summary.reasons)

@@ -22,7 +22,7 @@ from storemon_flask import clock
 from storemon_flask.database import matching
 from storemon_flask.database import stores as stores_table
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import csv_exact, load, load_notes, values
+from storemon_flask.feeds import csv_exact, load, load_notes, sources, values
 from storemon_flask.settings import Settings
 
 CASES = Path(__file__).parent.parent / "cases"
@@ -457,8 +457,8 @@ def test_polls_rejected_by_a_clock_that_was_behind_can_be_loaded_when_it_is_righ
     tmp_path: Path, settings: Settings, database: Database
 ) -> None:
     put(tmp_path / "feeds" / "polls.csv", polls("a", "b", "c"))
-    found = load.find([tmp_path / "feeds"])[0]
-    behind = load.run(database, found, load.Terms(93_000_000, 300_000_000))
+    found = sources.find_sources([tmp_path / "feeds"])
+    behind = load.load_sources(database, found, load.LoadOptions(93_000_000, 300_000_000))
     assert (behind.rejected, behind.notes) == (
         3,
         [
@@ -466,7 +466,7 @@ def test_polls_rejected_by_a_clock_that_was_behind_can_be_loaded_when_it_is_righ
             "set it and load them again"
         ],
     )
-    right = load.run(database, found, load.Terms(clock.parse_timestamp("2024-10-15"), 300_000_000))
+    right = load.load_sources(database, found, load.LoadOptions(clock.parse_timestamp("2024-10-15"), 300_000_000))
     assert (right.rejected, right.files[0].counts.new) == (0, 3)
     assert not any("clock" in note for note in right.notes)
 
@@ -478,7 +478,9 @@ def test_a_load_for_a_store_that_has_polls_in_the_future_says_so(
 
     def loaded(now_us: int, text: str) -> list[str]:
         put(tmp_path / "feeds" / "polls.csv", text)
-        result = load.run(database, load.find([tmp_path / "feeds"])[0], load.Terms(now_us, 300_000_000))
+        result = load.load_sources(
+            database, sources.find_sources([tmp_path / "feeds"]), load.LoadOptions(now_us, 300_000_000)
+        )
         assert result.rejected == 0
         return [note for note in result.notes if "future" in note or "moved" in note]
 

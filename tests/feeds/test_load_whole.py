@@ -17,7 +17,7 @@ from load_helpers import small_blocks as small_blocks
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Stopped
 from storemon_flask.feeds import load as load_service
-from storemon_flask.feeds import rejects, values
+from storemon_flask.feeds import rejects, sources, values
 
 
 def _kept(database: Database, load_number: int) -> int:
@@ -152,7 +152,7 @@ def test_a_load_is_given_up_wherever_it_is_and_leaves_nothing(
     load(database, file("a.csv", POLLS, "s,2023-01-22 10:00:00,active"), file("b.csv", HOURS, "s,0,09:00,17:00"))
     before = feeds(database.path)
     header, row = _BAD_ROWS[rows]
-    found, _ = load_service.find([file("big.csv", header, *(row.format(n=n) for n in range(10_000)))])
+    found = sources.find_sources([file("big.csv", header, *(row.format(n=n) for n in range(10_000)))])
 
     def run(most_checks: int) -> int:
         """How often the load asked whether it is wanted; from so many times on it is not."""
@@ -165,9 +165,9 @@ def test_a_load_is_given_up_wherever_it_is_and_leaves_nothing(
             if asked >= most_checks:
                 raise Stopped("the server is stopping")
 
-        terms = load_service.Terms(us(NOW), SKEW_US, check=check)
+        terms = load_service.LoadOptions(us(NOW), SKEW_US, check=check)
         with pytest.raises(Stopped) as raised:
-            load_service.run(database, found, terms)
+            load_service.load_sources(database, found, terms)
         assert raised.value.message == "the server is stopping; nothing of this was stored"
         return asked
 
@@ -180,7 +180,7 @@ def test_a_load_is_given_up_wherever_it_is_and_leaves_nothing(
 
 def test_a_load_that_is_given_up_says_which_files_are_in(database: Database, file: Callable[..., Path]) -> None:
     files = [file(f"{n}.csv", ZONES, f"s{n},UTC") for n in range(8)]
-    found, _ = load_service.find(files)
+    found = sources.find_sources(files)
     stored = []
 
     def check() -> None:
@@ -188,7 +188,9 @@ def test_a_load_that_is_given_up_says_which_files_are_in(database: Database, fil
             raise Stopped("the server is stopping")
 
     with pytest.raises(Stopped) as raised:
-        load_service.run(database, found, load_service.Terms(us(NOW), SKEW_US, check=check), on_file=stored.append)
+        load_service.load_sources(
+            database, found, load_service.LoadOptions(us(NOW), SKEW_US, check=check), on_file=stored.append
+        )
     first = ", ".join(str(path) for path in files[:5])
     assert raised.value.message == (
         f"the server is stopping; stored before: {first} and 2 more; nothing of the other files was"

@@ -13,7 +13,7 @@ from ingest_helpers import HOURS, POLLS, ZONES, counts, csv, gz, load, put, put_
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError
 from storemon_flask.feeds import sources
-from storemon_flask.feeds.sources import PassedOver, Source, Unreadable
+from storemon_flask.feeds.sources import Skipped, Source, Unreadable
 
 POLL = csv(POLLS, "s,2023-01-22 10:00:00,active")
 ZONE = csv(ZONES, "s,UTC")
@@ -26,33 +26,33 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def _names(*paths: Path) -> list[str]:
-    return [found.name for found in sources.find(list(paths)) if not isinstance(found, PassedOver)]
+    return [found.name for found in sources.find_sources(list(paths)) if not isinstance(found, Skipped)]
 
 
 def _passed_over(*paths: Path) -> list[tuple[str, str]]:
-    return [(found.name, found.reason) for found in sources.find(list(paths)) if isinstance(found, PassedOver)]
+    return [(found.name, found.reason) for found in sources.find_sources(list(paths)) if isinstance(found, Skipped)]
 
 
 def _sentence(path: Path) -> str:
     """Why nothing can be read there."""
-    (found,) = (found for found in sources.find([path]) if not isinstance(found, PassedOver))
+    (found,) = (found for found in sources.find_sources([path]) if not isinstance(found, Skipped))
     assert isinstance(found, Unreadable)
-    return found.sentence
+    return found.reason
 
 
 def _bytes(path: Path) -> list[bytes]:
     found = []
-    for source in sources.find([path]):
-        if isinstance(source, PassedOver):
+    for source in sources.find_sources([path]):
+        if isinstance(source, Skipped):
             continue
         assert isinstance(source, Source)
-        with sources.opened(source) as stream:
+        with sources.open_source(source) as stream:
             found.append(stream.read())
     return found
 
 
 def _read(source: Source) -> list[bytes]:
-    with sources.opened(source) as stream:
+    with sources.open_source(source) as stream:
         return [stream.read()]
 
 
@@ -128,7 +128,9 @@ def test_links_are_read_only_where_they_stay_in_the_folder(tmp_path: Path) -> No
     for named in (folder, tmp_path / "named"):
         assert _names(named) == ["copy.csv", "polls.csv"]
         assert dict(_passed_over(named)) == expected
-        assert [data for source in sources.find([named]) if isinstance(source, Source) for data in _read(source)] == [
+        assert [
+            data for source in sources.find_sources([named]) if isinstance(source, Source) for data in _read(source)
+        ] == [
             POLL,
             POLL,
         ]
@@ -139,7 +141,7 @@ def test_links_are_read_only_where_they_stay_in_the_folder(tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_what_became_a_link_or_a_pipe_since_the_folder_was_searched_is_not_read(tmp_path: Path, kind: str) -> None:
     secret, file = put(tmp_path / "secret.csv", POLL), put(tmp_path / "data" / "polls.csv", POLL)
-    (source,) = sources.find([tmp_path / "data"])
+    (source,) = sources.find_sources([tmp_path / "data"])
     assert isinstance(source, Source)
     file.unlink()
     if kind == "link":
@@ -297,13 +299,13 @@ def _rows(count: int) -> bytes:
 
 
 def _drain(source: Source) -> None:
-    with sources.opened(source) as stream:
+    with sources.open_source(source) as stream:
         while stream.read(1 << 16):
             pass
 
 
 def _read_error(path: Path) -> str:
-    (source,) = sources.find([path])
+    (source,) = sources.find_sources([path])
     assert isinstance(source, Source)
     with pytest.raises(DataError) as bad:
         _drain(source)

@@ -13,7 +13,7 @@ from report_page_helpers import BROWSER, ask, asked, cells, the_csv
 
 from storemon_flask import clock, create_app
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.reports import table
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
@@ -148,7 +148,7 @@ def test_an_as_of_after_the_newest_poll_is_warned_of_beside_a_poll_of_years_ahea
     client: FlaskClient, small_fleet: Path, database: Database, tmp_path: Path
 ) -> None:
     (tmp_path / "ahead.csv").write_text("store_id,timestamp_utc,status\nworked,2150-01-01 00:00:00 UTC,active\n")
-    load.run(database, load.find([tmp_path / "ahead.csv"])[0], load.Terms(clock.LATEST_US, 0))
+    load.load_sources(database, sources.find_sources([tmp_path / "ahead.csv"]), load.LoadOptions(clock.LATEST_US, 0))
     for as_of, words in (
         ("", None),
         ("2024-10-14T11:00:00Z", None),

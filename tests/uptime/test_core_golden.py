@@ -8,7 +8,7 @@ import pytest
 from fleets import compute
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.reports import report
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -19,7 +19,7 @@ NOW_US = 1_800_000_000_000_000
 def full_report(folder: Path, database: Database) -> dict[str, dict[str, str]]:
     from storemon_flask import settings
 
-    result = load.run(database, load.find([folder])[0], load.Terms(NOW_US, 0))
+    result = load.load_sources(database, sources.find_sources([folder]), load.LoadOptions(NOW_US, 0))
     # expected.csv is no feed, and is named as such.
     assert [summary.file for summary in result.files if summary.error] == ["expected.csv"]
     rules = settings.load({}).rules

@@ -12,7 +12,7 @@ from conftest import Server, http, storemon
 from prometheus_client.parser import text_string_to_metric_families
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.settings import Settings
 from storemon_flask.web import metrics
 from storemon_flask.web.metrics import OUTCOMES, DataCollector
@@ -33,8 +33,8 @@ class Pushes:
         stamps = (f"2023-01-25 {at // 60:02d}:{at % 60:02d}:00" for at in range(self._next, self._next + rows))
         self._file.write_text(HEAD + "".join(f"a,{stamp} UTC,active\n" for stamp in stamps))
         self._next += rows
-        found, _ = load.find([self._file])
-        assert load.run(self.database, found, load.Terms(time.time_ns() // 1000, 0)).load
+        found = sources.find_sources([self._file])
+        assert load.load_sources(self.database, found, load.LoadOptions(time.time_ns() // 1000, 0)).load
 
     def prune_all(self) -> None:
         """Every load that there is goes, and no poll."""

@@ -25,7 +25,7 @@ from storemon_flask import clock, create_app, logs
 from storemon_flask.api import ops
 from storemon_flask.database import polls, readiness
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.settings import Settings
 from storemon_flask.stores import snapshots
 
@@ -88,7 +88,7 @@ def test_the_age_of_the_newest_poll_is_never_negative_and_those_in_the_future_ar
         for store, ahead in (("worked", 240), ("silent", 86_400), ("silent", 90_000), ("new", 10**9))
     )
     (tmp_path / "ahead.csv").write_text(f"store_id,timestamp_utc,status\n{rows}")
-    load.run(database, load.find([tmp_path / "ahead.csv"])[0], load.Terms(clock.LATEST_US, 0))
+    load.load_sources(database, sources.find_sources([tmp_path / "ahead.csv"]), load.LoadOptions(clock.LATEST_US, 0))
     found = scrape(client)
     assert value(found, "storemon_stores_with_future_polls") == 2
     assert value(found, "storemon_newest_poll_age_seconds") == 0

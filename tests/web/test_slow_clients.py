@@ -15,7 +15,7 @@ import pytest
 from conftest import Server, http, wait_until
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load
+from storemon_flask.feeds import load, sources
 from storemon_flask.settings import Settings
 
 pytestmark = pytest.mark.slow
@@ -179,7 +179,9 @@ def large_report(serve: Callable[..., Server], settings: Settings, tmp_path: Pat
             for number, hour in enumerate(hours)
         )
     database = Database(settings.database)
-    result = load.run(database, load.find([folder])[0], load.Terms(time.time_ns() // 1000, 300_000_000))
+    result = load.load_sources(
+        database, sources.find_sources([folder]), load.LoadOptions(time.time_ns() // 1000, 300_000_000)
+    )
     assert (result.failed, result.rejected) == (False, 0)
     database.close()
     server = serve(STOREMON_CONNECTION_TIMEOUT_SECONDS="5")
