@@ -133,7 +133,7 @@ def test_whatever_was_taken_in_comes_out_as_it_was(fleet: dict[str, list[dict[st
         first, second = Database(home.database), Database(Path(folder) / "second.db")
         for feed, rows in fleet.items():
             text = json.dumps(rows).encode()
-            source = Source("body", len(text), partial(io.BytesIO, text), form="json", feed=feed)
+            source = Source("body", len(text), partial(io.BytesIO, text), format="json", feed=feed)
             load.load_sources(first, [source], load.LoadOptions(NOW_US, 0))
         export.run(first, Path(folder) / "out")
         result = load.load_sources(second, sources.find_sources([Path(folder) / "out"]), load.LoadOptions(NOW_US, 0))
