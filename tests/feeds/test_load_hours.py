@@ -13,7 +13,7 @@ from load_helpers import small_blocks as small_blocks
 from load_helpers import version_of
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import hours_set, values
+from storemon_flask.feeds import hours, values
 from storemon_flask.feeds.csv_exact import BlockReader
 
 HOURS_SQL = "SELECT day, start_s, end_s FROM hours JOIN store_record ON store_record.number = hours.store WHERE store_id = ? ORDER BY 1, 2, 3"
@@ -102,13 +102,13 @@ def test_a_store_with_a_rejected_row_keeps_the_hours_it_had(
     assert _hours(database, "s") == [(0, 32_400, 61_200)]
     assert _hours(database, "other") == [(2, 36_000, 39_600)]
     assert counts(summary) == (3, 1, 0, 0, 0, 2)
-    assert summary.reasons == {reason: 1, hours_set.KEPT: 1}
+    assert summary.reasons == {reason: 1, hours.STORE_KEEPS_HOURS: 1}
     assert summary.notes == ["an hours row was rejected: store s keeps the hours it had"]
     kept = query(
         database.path,
         "SELECT line, reason, text FROM reject JOIN load_file ON load_file.id = load_file WHERE load = 2 ORDER BY line",
     )
-    assert kept == sorted([(place + 2, reason, bad), (2 if place else 3, hours_set.KEPT, "s,2,10:00,11:00")])
+    assert kept == sorted([(place + 2, reason, bad), (2 if place else 3, hours.STORE_KEEPS_HOURS, "s,2,10:00,11:00")])
 
 
 def test_a_rejected_row_in_one_file_keeps_the_stores_rows_of_the_other_files_out(
