@@ -69,7 +69,7 @@ def _make_streams_tolerant_below_flask() -> None:
 def _register(app: "Flask", settings: "Settings") -> None:
     """The routes, what guards and watches them, and how they refuse."""
     from storemon_flask import pages
-    from storemon_flask.api import classic, feeds, loads, openapi, ops, reports, store_changes, stores
+    from storemon_flask.api import classic, feeds, loads, openapi, ops, reports, stores
     from storemon_flask.pages import docs
     from storemon_flask.web import app as paths
     from storemon_flask.web import authentication, metrics, problems, proxy
@@ -84,7 +84,6 @@ def _register(app: "Flask", settings: "Settings") -> None:
         ops.blueprint,
         reports.blueprint,
         stores.blueprint,
-        store_changes.blueprint,
         openapi.blueprint,
         docs.blueprint,
     ):

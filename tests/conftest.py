@@ -28,7 +28,7 @@ from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
-from storemon_flask.stores import snapshots
+from storemon_flask.stores import list_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 STOREMON = [sys.executable, "-m", "storemon_flask"]
@@ -112,7 +112,7 @@ def database(settings: Settings) -> Iterator[Database]:
     made = Database(settings.database)
     yield made
     # A list of stores that is being made would open a connection again.
-    snapshots.stop(made)
+    list_cache.stop(made)
     made.close()
 
 
@@ -164,7 +164,7 @@ def app(settings: Settings) -> Iterator[Flask]:
     made.test_client_class = WholeAnswers
     made.jinja_env.bytecode_cache = COMPILED
     yield made
-    snapshots.stop(made.extensions["storemon"].database)
+    list_cache.stop(made.extensions["storemon"].database)
     made.extensions["storemon"].database.close()
 
 

@@ -16,7 +16,7 @@ from storemon_flask.reports.report import Asked
 from storemon_flask.reports.report_text import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
 from storemon_flask.reports.shapes import BY, FIELDS, KINDS, LAST, METHODS
 from storemon_flask.reports.xlsx import MIME
-from storemon_flask.stores.store_pages import CURSOR, MOST_PER_PAGE, SORTS
+from storemon_flask.stores.list_pages import CURSOR, MOST_PER_PAGE, SORTS
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web.contract import JSON, Answer, first

@@ -2,7 +2,7 @@
 
 import click
 
-from storemon_flask.cli import keys, load, outages, report, stores, upkeep
+from storemon_flask.cli import keys, load, report, stores, upkeep
 from storemon_flask.cli.door import in_sentences
 
 COMMANDS: tuple[click.Command, ...] = tuple(
@@ -13,8 +13,8 @@ COMMANDS: tuple[click.Command, ...] = tuple(
             load.rejects,
             load.loads,
             report.report,
-            outages.outages,
-            outages.diff,
+            report.outages,
+            report.diff,
             stores.stores,
             stores.store,
             report.info,

@@ -14,7 +14,7 @@ import numpy as np
 from storemon_flask import zonedata
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
 from storemon_flask.model import HOUR_US, Bools, Ints
-from storemon_flask.stores.timeline import StoreTimeline
+from storemon_flask.stores.detail import StoreTimeline
 from storemon_flask.uptime import timeline
 from storemon_flask.uptime.timeline import Stretches
 

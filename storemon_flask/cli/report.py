@@ -1,5 +1,6 @@
-"""`report` and `info`: what comes out."""
+"""The commands `report`, `outages`, `diff` and `info`."""
 
+import io
 import sys
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask.cli.door import door, instant, open_database
-from storemon_flask.cli.terminal import named, say, say_note
+from storemon_flask.cli.terminal import named, say, say_note, table, terminal_width
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -146,3 +147,124 @@ def info(ctx: click.Context, licenses: bool) -> None:
             click.echo(line)
     if not database.exists():
         ctx.exit(1)
+
+
+_SHOWN = 40
+
+
+@click.command("outages")
+@click.option(
+    "--as-of",
+    "as_of_us",
+    callback=instant,
+    metavar="T",
+    help="The instant to look from.  [default: the newest poll that is not in the future]",
+)
+@click.option("--window", metavar="W", help="As of `report`.  [default: last_week]")
+@click.option("--shortest", type=click.FloatRange(0), metavar="MINUTES", help="Leave out those with less time down.")
+@click.option("--store", "stores", multiple=True, metavar="ID", help="Only this store; may be given several times.")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; several times.")
+@click.option("--zone", "zones", multiple=True, metavar="ZONE", help="Only stores in this time zone; several times.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A CSV to write instead, with every column; - is standard output.",
+)
+@click.pass_context
+def outages(
+    ctx: click.Context,
+    as_of_us: int | None,
+    window: str | None,
+    shortest: float | None,
+    stores: tuple[str, ...],
+    groups: tuple[str, ...],
+    zones: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """List outages: from when to when (UTC), how much business time was down, whether it goes on.
+
+    \b
+    Examples:
+      storemon outages --shortest 60
+      storemon outages --window 2024-10-01..2024-10-15 --group North -o outages.csv
+    """
+    from storemon_flask.clock import duration_text, timestamp_text
+    from storemon_flask.model import MINUTE_US
+    from storemon_flask.reports import report as report_service
+    from storemon_flask.reports import report_text
+    from storemon_flask.reports.shapes import window_of_text
+
+    settings = door(ctx).settings
+    database = open_database(ctx)
+    check_output(output)
+    shape: dict[str, object] = {"kind": "outages"}
+    if window:
+        shape["windows"] = [window_of_text(window)]
+    shape |= {name: list(found) for name, found in (("groups", groups), ("zones", zones)) if found}
+    if shortest:
+        shape["shortest_minutes"] = shortest
+    asked = report_service.Asked(as_of_us, stores=stores or None, shape=shape)
+    latest_us = settings.rules.latest_us(time.time_ns() // 1000)
+    question = report_service.ask(
+        database, asked, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
+    )
+    text = report_service.compute(database, question, settings.rules, settings.default_timezone)
+    as_of = timestamp_text(question.as_of_us)
+    if output is not None:
+        written = write_csv(text, output)
+        say(f"as of {as_of}: {text.rows:,} outages{written}", err=True)
+        say_note(text.method["note"])
+        return
+    rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
+    for found in report_text.text_rows(io.StringIO(text.csv, newline=""), text.altered):
+        rows.append(
+            [
+                found["name"] or found["store_id"],
+                _short(found["start"]),
+                _short(found["end"]),
+                duration_text(round(float(found["down_minutes"]) * MINUTE_US)),
+                found["polls"],
+                "goes on" if found["ongoing"] == "yes" else "",
+            ]
+        )
+    for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
+        click.echo(line)
+    click.echo(f"as of {as_of}: {text.rows:,} outages", err=True)
+    say_note(text.method["note"])
+
+
+@click.command("diff")
+@click.argument("before")
+@click.argument("after")
+@click.option(
+    "--limit", type=click.IntRange(1), default=_SHOWN, show_default=True, help="Changes to print at the most."
+)
+@click.pass_context
+def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
+    """Say what changed from report BEFORE to report AFTER, the largest change first. Each is an id, or a CSV file.
+
+    \b
+    Example:
+      storemon diff monday.csv today.csv
+    """
+    from storemon_flask.reports import queue
+
+    settings = door(ctx).settings
+    found = queue.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
+    rows = [["store", "period", "column", "before", "after", "change"]]
+    for change in found.changes:
+        whose = change.row.get("store_id") or change.row.get("group") or change.row.get("kind", "")
+        cells = ["" if value is None else str(value) for value in (change.before, change.after)]
+        rows.append([whose, change.row.get("period", ""), change.column, *cells, f"{change.change:+}"])
+    if found.changes:
+        for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
+            click.echo(line)
+    more = f" ({found.total - limit:,} more; --limit shows them)" if found.total > limit else ""
+    click.echo(f"{found.total:,} cells of {found.stores:,} stores differ{more}", err=True)
+    sys.stdout.flush()
+
+
+def _short(text: str) -> str:
+    """An instant to the minute, as people read it."""
+    return text[:16].replace("T", " ")

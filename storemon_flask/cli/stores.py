@@ -24,8 +24,7 @@ from storemon_flask.cli.terminal import (
 
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
-    from storemon_flask.stores.live import Moment
-    from storemon_flask.stores.store_list import Snapshot
+    from storemon_flask.stores.live_list import Moment, Snapshot
     from storemon_flask.uptime.timeline import Outages
 
 _ENOUGH_FOR_A_NAME: Final = 20
@@ -63,16 +62,16 @@ def stores(
       storemon stores --text corner --sort uptime_percent_last_week
     """
     from storemon_flask.cli import drawing
-    from storemon_flask.stores import store_list, store_pages
+    from storemon_flask.stores import list_pages, live_list
     from storemon_flask.uptime.status import STATUSES
 
-    _one_of("--sort", sort, store_pages.SORTS)
+    _one_of("--sort", sort, list_pages.SORTS)
     for status in statuses:
         _one_of("--status", status, STATUSES)
     settings = door(ctx).settings
-    found = store_list.snapshot(open_database(ctx), settings.rules, settings.default_timezone, time.time_ns() // 1000)
-    page = store_pages.page(
-        found, store_pages.Wanted(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
+    found = live_list.snapshot(open_database(ctx), settings.rules, settings.default_timezone, time.time_ns() // 1000)
+    page = list_pages.page(
+        found, list_pages.Wanted(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
     )
     colour = _coloured()
     for line in lines(found, page.places, terminal_width()):
@@ -159,15 +158,15 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
       storemon store NYC/12 --from 2024-10-01 --to 2024-10-08T00:00-04:00
     """
     from storemon_flask.cli import drawing
-    from storemon_flask.stores import store_list, timeline
+    from storemon_flask.stores import detail, live_list
 
     settings = door(ctx).settings
     database = open_database(ctx)
     now_us = time.time_ns() // 1000
-    found = timeline.of_store(
+    found = detail.of_store(
         database, store_id, from_us, to_us, settings.rules, settings.default_timezone, now_us
     )  # fmt: skip
-    snapshot = store_list.detail(database, store_id, settings.rules, settings.default_timezone, now_us).snapshot
+    snapshot = live_list.detail(database, store_id, settings.rules, settings.default_timezone, now_us).snapshot
     clock = drawing.clock(found.zone, utc)
     colour = _coloured()
     for sentence in _head(snapshot, clock):

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from storemon_flask.api import feeds
 from storemon_flask.clock import duration_text
 from storemon_flask.errors import Busy, StoremonError, Unprocessable
-from storemon_flask.stores import catalogue, data_page
+from storemon_flask.stores import catalogue
 from storemon_flask.web import contract
 from storemon_flask.web.app import runner
 
@@ -56,7 +56,7 @@ def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
     before = request.args.get("before", type=int) if request.method == "GET" else None
     loads = catalogue.newest_loads(found.database, before if before and 0 < before < 1 << 63 else None, _PER_PAGE + 1)
     now_us = time.time_ns() // 1000
-    fresh = data_page.freshness(found.database, found.settings.rules.latest_us(now_us))
+    fresh = catalogue.freshness(found.database, found.settings.rules.latest_us(now_us))
     page = render_template(
         "data.html",
         error=error,
@@ -76,5 +76,5 @@ def load(load: int) -> ResponseReturnValue:
     database = runner().database
     row = catalogue.one_load(database, load)
     return render_template(
-        "load.html", load=row, rejects=data_page.first_rejects(database, load, _REJECTS), most_rejects=_REJECTS
+        "load.html", load=row, rejects=catalogue.first_rejects(database, load, _REJECTS), most_rejects=_REJECTS
     )

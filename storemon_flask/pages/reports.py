@@ -15,13 +15,13 @@ from storemon_flask.api import schemas
 from storemon_flask.api.reports import compare
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.errors import BadRequest, Busy, StoremonError
-from storemon_flask.pages import errors, report_form, report_wrong, words
+from storemon_flask.pages import report_form, report_wrong, words
 from storemon_flask.reports import queue, report_words, shapes
 from storemon_flask.reports import table as report_rows
 from storemon_flask.reports.queue import ReportRow
 from storemon_flask.reports.table import View
-from storemon_flask.stores import data_page, detail, store_names
-from storemon_flask.web import contract
+from storemon_flask.stores import catalogue, detail
+from storemon_flask.web import contract, error_pages
 from storemon_flask.web.app import runner
 
 blueprint = Blueprint("report_pages", __name__)
@@ -69,7 +69,7 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
         wrong={one.field: one for one in wrong},
         choices={"windows": tuple(shapes.LAST), "by": shapes.BY, "methods": shapes.METHODS},
         room=report_form.room(form),
-        places=data_page.places(found.database, found.settings.default_timezone, _latest_us()),
+        places=catalogue.report_choices(found.database, found.settings.default_timezone, _latest_us()),
         rows=rows[:_PER_PAGE],
         asked=report_words.asked,
         before=before,
@@ -101,10 +101,10 @@ def report(report_id: str) -> ResponseReturnValue:
         file = queue.file_of(row, found.settings.reports_dir)
         # Where the report knows stores by their ids alone, the page says what they are called now.
         nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
-        also = store_names.matching(found.database, view.text) if nameless and view.text else frozenset()
+        also = catalogue.ids_matching(found.database, view.text) if nameless and view.text else frozenset()
         table = report_rows.page(file, row.altered, report_words.windows(row), view, also, _link_bytes(row))
         if nameless:
-            named = store_names.of(found.database, table.ids)
+            named = catalogue.names_and_groups(found.database, table.ids)
     names = [column.name for column in table.columns] if table else []
     return render_template(
         "report.html",
@@ -118,7 +118,7 @@ def report(report_id: str) -> ResponseReturnValue:
         names=names,
         named=named,
         searched=_searched(table, named) if table else [],
-        late=_late(row, data_page.newest_poll(found.database, max(row.as_of_us, _latest_us()))),
+        late=_late(row, catalogue.newest_poll_us(found.database, max(row.as_of_us, _latest_us()))),
         # Whether it has uptimes, and nothing that says how much is unknown.
         silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
         store_link=lambda cells: _store_link(row)(dict(zip(names, cells, strict=True))),
@@ -143,7 +143,7 @@ def changes(report_id: str) -> ResponseReturnValue:
     if not against:
         # The other one is chosen on the report's page.
         return redirect(address)
-    errors.lead_back(address, "The report")
+    error_pages.lead_back(address, "The report")
     other = queue.get(found.database, against)
     compared = compare(other.id, row.id, _CHANGES)
     return render_template(

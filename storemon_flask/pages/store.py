@@ -20,7 +20,7 @@ from storemon_flask.reports import report_words, shapes
 from storemon_flask.reports.shapes import Shape
 from storemon_flask.stores import detail as store_story
 from storemon_flask.stores.detail import Numbers, Question, Story
-from storemon_flask.stores.store_list import StoreDetail
+from storemon_flask.stores.live_list import StoreDetail
 from storemon_flask.uptime import zones
 from storemon_flask.uptime.timeline import Outages
 from storemon_flask.version import VERSION
@@ -80,7 +80,9 @@ def _shape(query: dict[str, Any]) -> Shape | None:
 def _page(store_id: str, question: Question, query: dict[str, Any], now_us: int) -> str:
     app = runner()
     rules, default_zone = app.settings.rules, app.settings.default_timezone
-    story = store_story.of(app.database, store_id, question, rules, default_zone, now_us, app.places.for_an_answer)
+    story = store_story.store_story(
+        app.database, store_id, question, rules, default_zone, now_us, app.places.for_an_answer
+    )
     snapshot, outages = story.detail.snapshot, story.timeline.outages
     (_, first_zone), *moves = zones.versions(story.detail.zone)
     return render_template(

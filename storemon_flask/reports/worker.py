@@ -31,7 +31,7 @@ from storemon_flask.reports.queue import ReportRow
 from storemon_flask.reports.report import Asked, Question
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Places
-from storemon_flask.stores import snapshots
+from storemon_flask.stores import list_cache
 
 log = logging.getLogger("storemon.jobs")
 
@@ -265,7 +265,7 @@ class Runner:
             self._executor.shutdown(wait=True, cancel_futures=True)
         finally:
             timer.cancel()
-            snapshots.stop(self.database)
+            list_cache.stop(self.database)
 
     def _hand_over(self, job: str) -> None:
         try:

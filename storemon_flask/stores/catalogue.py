@@ -1,23 +1,26 @@
-"""What there is: the database, its sizes and counts, the rejects, the versions."""
+"""What the database holds: sizes, counts and freshness of feeds, loads and their rejects, names of stores."""
 
 import csv
 import io
 import platform
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import loads, polls, prune, reports, stores
+from storemon_flask.database import feed_counts, loads, polls, prune, reports, schedule, stores
+from storemon_flask.database import newest as newest_service
 from storemon_flask.database.connections import Database as Database
 from storemon_flask.database.loads import LoadRow as LoadRow
 from storemon_flask.database.loads import LoadSummary as LoadSummary
-from storemon_flask.database.newest import future_polls, newest_poll
+from storemon_flask.database.newest import Newest, future_polls, newest_poll
 from storemon_flask.database.start_warnings import start_warnings
 from storemon_flask.errors import DatabaseError, NotFound
 from storemon_flask.formatting import safe_cell
@@ -182,4 +185,109 @@ def no_load(load: int) -> NotFound:
     return NotFound(
         f"there is no load {load}; GET /api/v1/loads lists those there are",
         people=f"there is no load {load}; perhaps the address is not whole",
+    )
+
+
+_FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One feed: `count` rows of it are known, of `stores` stores; when a file of it was last loaded (None: never)."""
+
+    name: str
+    count: int
+    stores: int
+    loaded_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """The feeds in the order they are usually loaded, how many stores there are, the newest poll that is not in the
+    future (None: no poll), and what there is to say of those in the future."""
+
+    feeds: list[Feed]
+    stores: int
+    newest_poll_us: int | None
+    future: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportChoices:
+    """Names that a report can be narrowed down to, and whether there is any poll."""
+
+    groups: list[str]
+    zones: list[str]
+    polled: bool
+
+
+def freshness(database: Database, latest_us: int) -> Freshness:
+    """How much there is and since when; polls after `latest_us` are in the future.
+
+    Without a database there is nothing.
+    """
+    if not database.exists():
+        return Freshness([Feed(name, 0, 0, None) for name in _FEEDS], 0, None)
+    with database.read() as connection:
+        count = feed_counts.counts(connection)
+        loaded = feed_counts.last_loaded(connection)
+        newest = newest_service.newest_poll(database, connection, latest_us)
+    of_feed = {
+        "polls": (count["polls"], count["polled"]),
+        "hours": (count["hours"], count["with_hours"]),
+        "timezones": (count["timezones"], count["timezones"]),
+        "stores": (count["names"], count["names"]),
+        "special_hours": (count["special"], count["with_special"]),
+    }
+    feeds = [Feed(name, *of_feed[name], loaded.get(name)) for name in _FEEDS]
+    return Freshness(feeds, count["stores"], newest.poll_us, newest_service.future_polls(newest.ahead))
+
+
+def newest_poll_us(database: Database, latest_us: int) -> int | None:
+    """The newest poll up to that instant; None without one."""
+    if not database.exists():
+        return None
+    return newest_service.look(database, latest_us).poll_us
+
+
+def report_choices(database: Database, default_zone: str, latest_us: int) -> ReportChoices:
+    """The groups and zones that stores are in at the newest poll up to `latest_us`, by name, and whether there is a
+    poll.
+    """
+    if not database.exists():
+        return ReportChoices([], [], False)
+    with database.read() as connection:
+        newest = newest_service.newest_poll(database, connection, latest_us)
+        plan = schedule.of(database, connection, default_zone, None, newest.poll_us or 0)
+    groups = sorted({group for group in plan.groups if group})
+    return ReportChoices(groups, sorted(set(plan.zone_of_store)), newest != Newest(None))
+
+
+def first_rejects(database: Database, load: int, most: int) -> list[tuple[str, int, str, str]]:
+    """Up to `most` (file, line, reason, text) of the rows of a load that could not be used; `NotFound` without the
+    load.
+    """
+    return [row[1:] for row in rejects(database, load, most)]
+
+
+def names_and_groups(database: Database, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Name and group (empty where there is none) of those of the stores that have one of the two."""
+    if not database.exists():
+        return {}
+    with database.read() as connection:
+        rows, _ = stores.rows_of(connection, ids)
+    found = zip(rows.ids, rows.names, rows.groups, strict=True)
+    return {store_id: (name, group) for store_id, name, group in found if name or group}
+
+
+def ids_matching(database: Database, text: str) -> frozenset[str]:
+    """The ids of the stores with this text in name or group, whatever the case."""
+    if not database.exists():
+        return frozenset()
+    with database.read() as connection:
+        rows = stores.all_rows(connection)
+    wanted = text.casefold()
+    found = zip(rows.ids, rows.names, rows.groups, strict=True)
+    return frozenset(
+        store_id for store_id, name, group in found if wanted in name.casefold() or wanted in group.casefold()
     )

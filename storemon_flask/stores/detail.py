@@ -1,26 +1,164 @@
-"""One store explained: local days with what is known of each, outages, and the numbers of a day, a week and thirty
-days.
-"""
+"""One store in detail: its timeline, local days, outages and the numbers of windows (SPEC 3)."""
 
 import sqlite3
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from storemon_flask.database import schedule, stores
+import numpy as np
+
+from storemon_flask.clock import timestamp_text
+from storemon_flask.database import poll_reading, polls, schedule, stores
 from storemon_flask.database.connections import Database
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import Unprocessable
-from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Rules
-from storemon_flask.reports import shaped, shaped_text, shapes
+from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Polls, Rules
+from storemon_flask.reports import long_runs, shaped, shaped_text, shapes
 from storemon_flask.reports.shapes import Shape
-from storemon_flask.stores import live, store_list
-from storemon_flask.stores import timeline as timelines
-from storemon_flask.stores.store_list import StoreDetail
-from storemon_flask.stores.timeline import Slot, StoreTimeline
-from storemon_flask.uptime import calendar, periods, timeline
+from storemon_flask.stores import live_list
+from storemon_flask.stores.live_list import Moment, StoreDetail
+from storemon_flask.uptime import calendar, evidence, openings, periods, timeline
+from storemon_flask.uptime.openings import Openings
+from storemon_flask.uptime.timeline import Outages, Stretches, Timeline
 from storemon_flask.uptime.zones import changes_of_year
+
+_NOTHING: Final = np.empty(0, dtype=np.int64)
+# Entered while much is computed at once.
+Slot = Callable[[], AbstractContextManager[None]]
+DEFAULT_US: Final = WEEK_US
+MOST_US: Final = 31 * DAY_US
+# The polls of one answer as rows: one a minute for two months.
+MOST_POLLS: Final = 100_000
+# More are computed in a slot.
+_MANY_POLLS: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTimeline:
+    """What is known of one store in `[from_us, to_us)`.
+
+    `polls` are all polls made in the range (`complete_from_us` says from when on they are complete); `in_hours` says
+    which of them count. `sums` are `core.timeline.sums` of the range, in microseconds.
+    """
+
+    store_id: str
+    zone: str
+    moment: Moment
+    from_us: int
+    to_us: int
+    openings: Openings
+    stretches: Stretches
+    outages: Outages
+    polls: Polls
+    in_hours: Bools
+    sums: dict[str, int]
+
+
+def of_store(
+    database: Database,
+    store_id: str,
+    from_us: int | None,
+    to_us: int | None,
+    rules: Rules,
+    default_zone: str,
+    now_us: int,
+    as_of_us: int | None = None,
+    most_polls: int | None = None,
+    slot: Slot = nullcontext,
+) -> StoreTimeline:
+    """The store's timeline, by default of the seven days up to the as-of; an end after the as-of becomes the as-of. The
+    as-of is that of live views unless another is given. `slot()` is entered when there are many polls.
+
+    `NotFound` when there is no such store; `Unprocessable` for a range that is empty, longer than 31 days, begins
+    before 1970, or has more than `most_polls` polls.
+    """
+    with database.read() as connection, ExitStack() as stack:
+        live_list.find(connection, store_id)
+        moment = live_list.find_as_of(database, connection, now_us, rules, as_of_us)
+        from_us, to_us = _range(from_us, to_us, moment.as_of_us)
+        plan = schedule.of(database, connection, default_zone, [store_id], moment.as_of_us)
+        part = plan.parts[0]
+        heard_from_us = max(timeline.heard_from(from_us, rules), 0)
+        count = polls.count_of_store(connection, int(part.number[0]), heard_from_us, moment.as_of_us)
+        if most_polls is not None and count > most_polls:
+            _refuse_many(connection, int(part.number[0]), from_us, to_us, most_polls)
+        if count > _MANY_POLLS:
+            stack.enter_context(slot())
+        days = (heard_from_us // DAY_US * DAY_US, (moment.as_of_us // DAY_US + 1) * DAY_US)
+        opened = openings.build(plan.fleet(part, schedule.NO_POLLS, _NOTHING), *days)
+        heard, _ = poll_reading.read(connection, part.number, heard_from_us, moment.as_of_us, rules, opened)
+        fleet = plan.fleet(part, heard, heard.instant_us[-1:] if len(heard) else np.full(1, -1))
+        found = timeline.of(fleet, from_us, to_us, moment.as_of_us, rules)
+        # The outage that the range begins in is told whole, however long it is.
+        outages, _ = long_runs.whole_outages(
+            connection,
+            plan,
+            part,
+            found.whole_openings,
+            found.evidence,
+            heard_from_us,
+            np.array([from_us], dtype=np.int64),
+            moment.as_of_us,
+            rules,
+        )
+        found = replace(found, outages=outages.picked((outages.start_us < to_us) & (outages.end_us > from_us)))
+        # What was thinned is read again, for the range alone.
+        made = polls.read(connection, part.number, from_us, to_us - 1) if heard.weight is not None else heard
+        return _told(store_id, plan.zone_of_store[0], moment, from_us, to_us, found, made)
+
+
+def _range(from_us: int | None, to_us: int | None, as_of_us: int) -> tuple[int, int]:
+    if from_us is not None and from_us < 0:
+        raise _wrong("from", "from must not lie before 1970-01-01")
+    to_us = as_of_us if to_us is None else min(to_us, as_of_us)
+    if from_us is None:
+        from_us = max(to_us - DEFAULT_US, 0)
+    if from_us >= to_us:
+        raise _wrong(
+            "from", f"from must lie before to, and before the newest that is known, {timestamp_text(as_of_us)}"
+        )
+    if to_us - from_us > MOST_US:
+        raise _wrong("from", "from must lie at most 31 days before to; ask for a longer time in pieces")
+    return from_us, to_us
+
+
+def _refuse_many(connection: sqlite3.Connection, number: int, from_us: int, to_us: int, most: int) -> None:
+    """`Unprocessable` when the range has more polls than that."""
+    count = polls.count_of_store(connection, number, from_us, to_us - 1)
+    if count > most:
+        raise _wrong(
+            "from",
+            f"the store has {count:,} polls from {timestamp_text(from_us)} to {timestamp_text(to_us)}, and one answer has at most {most:,}; "
+            "ask for fewer days, or for a report of its outages",
+        )
+
+
+def _wrong(field: str, sentence: str) -> Unprocessable:
+    return Unprocessable(sentence, errors={field: [sentence]})
+
+
+def _told(
+    store_id: str, zone: str, moment: Moment, from_us: int, to_us: int, found: Timeline, heard: Polls
+) -> StoreTimeline:
+    inside = (heard.instant_us >= from_us) & (heard.instant_us < to_us)
+    made = Polls(heard.store[inside], heard.instant_us[inside], heard.active[inside], heard.complete_from_us)
+    sums = timeline.sums(found.stretches, from_us, to_us, 1)
+    return StoreTimeline(
+        store_id,
+        zone,
+        moment,
+        from_us,
+        to_us,
+        found.openings,
+        found.stretches,
+        found.outages,
+        made,
+        evidence.counting(made, found.whole_openings),
+        {name: int(values[0]) for name, values in sums.items()},
+    )
+
 
 # All the windows that reports know by name, those of the classic report among them.
 WINDOWS: Final = tuple(shapes.LAST)
@@ -87,10 +225,10 @@ class Story:
 def told_by(database: Database, now_us: int, rules: Rules, as_of_us: int | None) -> tuple[object, ...]:
     """What the story of any store depends on besides what was asked: while this is equal, so is the story."""
     with database.read() as connection:
-        return stores.data_version(connection), live.moment(database, connection, now_us, rules, as_of_us)
+        return stores.data_version(connection), live_list.find_as_of(database, connection, now_us, rules, as_of_us)
 
 
-def of(
+def store_story(
     database: Database,
     store_id: str,
     question: Question,
@@ -106,10 +244,10 @@ def of(
     window that ends after the as-of, and more periods than make a table.
     """
     with database.read() as connection:
-        detail = store_list.detail(database, store_id, rules, default_zone, now_us, question.as_of_us)
+        detail = live_list.detail(database, store_id, rules, default_zone, now_us, question.as_of_us)
         as_of_us, zone = detail.snapshot.moment.as_of_us, detail.zone
         spans = _days(zone, question.days, question.until, as_of_us)
-        shown = timelines.of_store(
+        shown = of_store(
             database, store_id, spans[0][0], spans[-1][1], rules, default_zone, now_us, question.as_of_us, None, slot
         )  # fmt: skip
         shape = question.shape or shapes.read({"windows": list(WINDOWS)})
@@ -165,7 +303,7 @@ def _days(zone: str, count: int, until: date | None, as_of_us: int) -> list[tupl
     rows = zip(spans.start_us.tolist(), spans.end_us.tolist(), spans.local_us.tolist(), strict=True)
     found = [row for row in rows if row[2] // DAY_US <= last_us // DAY_US][-count:]
     # Days of a store that moved far to the west are longer; a timeline is not.
-    return [row for row in found if found[-1][1] - row[0] <= timelines.MOST_US]
+    return [row for row in found if found[-1][1] - row[0] <= MOST_US]
 
 
 def _newest(zone: str, as_of_us: int) -> int:

@@ -36,7 +36,7 @@ from storemon_flask.database.newest import newest_poll
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds.headers import FEEDS
 from storemon_flask.settings import Settings
-from storemon_flask.stores import snapshots
+from storemon_flask.stores import list_cache
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
 
@@ -257,7 +257,7 @@ class DataCollector(Collector):
 
     def _stores(self) -> Iterator[Metric]:
         """Yield the stores by status, if a list of them was made already."""
-        snapshot = snapshots.latest(self._database, self._settings.rules, self._settings.default_timezone)
+        snapshot = list_cache.latest(self._database, self._settings.rules, self._settings.default_timezone)
         if snapshot is None:
             return
         by_status = Tally(snapshot.columns["status"].tolist())

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
 from storemon_flask.errors import Busy, StoremonError, out_of_memory
-from storemon_flask.pages.errors import error_page, unslashed, wants_page
+from storemon_flask.web.error_pages import error_page, unslashed, wants_page
 
 _TRY_PAGES: Final = "the pages are Now, Reports, Data and Docs"
 _TRY_CALLS: Final = "try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"

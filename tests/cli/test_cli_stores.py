@@ -12,7 +12,7 @@ from storemon_flask import clock
 from storemon_flask.cli import drawing, terminal
 from storemon_flask.cli.stores import lines
 from storemon_flask.model import HOUR_US
-from storemon_flask.stores import store_list, timeline
+from storemon_flask.stores import detail, live_list
 
 NOW = clock.parse_timestamp(NEWEST)
 ZONE = "America/Chicago"
@@ -148,7 +148,7 @@ def test_percentages_that_know_little_say_so(database, settings, tmp_path):
     (tmp_path / "feeds" / "polls.csv").write_text("\n".join(["store_id,timestamp_utc,status", *rows]) + "\n")
     (tmp_path / "feeds" / "zones.csv").write_text(f"store_id,timezone_str\n{'a' * 36},UTC\n")
     load_folder(database, tmp_path / "feeds")
-    found = store_list.snapshot(database, settings.rules, ZONE, clock.parse_timestamp("2024-10-14T23:30Z"))
+    found = live_list.snapshot(database, settings.rules, ZONE, clock.parse_timestamp("2024-10-14T23:30Z"))
     assert lines(found, [0], 80)[1:] == [
         f"{'a' * 36}  up      35 h  100.00  100.00?",
         "  last poll 2024-10-14 23:30 UTC",
@@ -194,7 +194,7 @@ def changing(database, settings, tmp_path):
 
 
 def picture(database, settings, store_id, first, last):
-    found = timeline.of_store(
+    found = detail.of_store(
         database,
         store_id,
         clock.parse_timestamp(first),
@@ -226,7 +226,7 @@ def test_a_day_may_have_half_an_hour_more_and_a_day_that_was_skipped_is_not_ther
 def test_the_cells_are_the_stretches(changing, settings):
     first, last = clock.parse_timestamp("2023-03-11T05:00Z"), clock.parse_timestamp("2023-03-12T05:00Z")
     (row,) = picture(changing, settings, "a" * 36, "2023-03-11T05:00Z", "2023-03-12T05:00Z")[1:]
-    found = timeline.of_store(changing, "a" * 36, first, last, settings.rules, ZONE, last)
+    found = detail.of_store(changing, "a" * 36, first, last, settings.rules, ZONE, last)
     for place, sign in enumerate(row[15:63]):
         a, b = first + place * HOUR_US // 2, first + (place + 1) * HOUR_US // 2
         touching = (found.stretches.start_us < b) & (found.stretches.end_us > a)
@@ -249,7 +249,7 @@ def test_nothing_is_wider_than_a_terminal_of_80_columns(changing, settings):
 
 
 def test_the_list_is_cut_to_the_width_and_not_otherwise(changing, settings):
-    found = store_list.snapshot(changing, settings.rules, ZONE, NOW)
+    found = live_list.snapshot(changing, settings.rules, ZONE, NOW)
     places = list(range(len(found.ids)))
     assert max(terminal.columns(line) for line in lines(found, places, 80)) <= 80
     assert any(
@@ -267,7 +267,7 @@ def test_cutting(text, most, shown):
 
 
 def test_sums_of_cells_never_hide_an_outage(changing, settings):
-    found = timeline.of_store(
+    found = detail.of_store(
         changing, "a" * 36, *(clock.parse_timestamp(t) for t in ("2023-03-10", "2023-03-13")), settings.rules, ZONE, NOW
     )
     drawn = "".join(drawing.rows(found, drawing.clock("Etc/UTC", utc=True), colour=False))

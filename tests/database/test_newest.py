@@ -27,7 +27,7 @@ from storemon_flask.reports import report
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
-from storemon_flask.stores import live, store_list, timeline
+from storemon_flask.stores import detail, live_list
 
 NOON_US = clock.parse_timestamp("2024-10-14T12:00Z")
 ZONE = "UTC"
@@ -178,14 +178,14 @@ def test_live_views_are_as_if_there_were_no_polls_in_the_future_and_say_that_the
 ) -> None:
     rules = settings.rules
 
-    def moment(now_us: int) -> live.Moment:
+    def moment(now_us: int) -> live_list.Moment:
         with database.read() as connection:
-            return live.moment(database, connection, now_us, rules)
+            return live_list.find_as_of(database, connection, now_us, rules)
 
     put([("a", NOON_US - HOUR_US), ("a", NOON_US), ("b", NOON_US - HOUR_US)])
-    before = store_list.snapshot(database, rules, ZONE, NOON_US)
+    before = live_list.snapshot(database, rules, ZONE, NOON_US)
     put([("b", NOON_US + 30 * DAY_US), ("only", NOON_US + 3 * DAY_US)])
-    after = store_list.snapshot(database, rules, ZONE, NOON_US)
+    after = live_list.snapshot(database, rules, ZONE, NOON_US)
     assert [after.record(place) for place in range(2)] == [before.record(place) for place in range(2)]
     assert (after.record(2)["status"], after.record(2)["last_poll"]) == ("no_data", None)
     said = (
@@ -198,7 +198,7 @@ def test_live_views_are_as_if_there_were_no_polls_in_the_future_and_say_that_the
     assert (old.as_of_us, old.data_are_old) == (NOON_US, True)
     # When its time has come, a poll is as any other.
     assert moment(NOON_US + 3 * DAY_US).future.startswith("1 store has polls in the future (b)")  # type: ignore[union-attr]
-    assert moment(NOON_US + 30 * DAY_US) == live.Moment(
+    assert moment(NOON_US + 30 * DAY_US) == live_list.Moment(
         NOON_US + 30 * DAY_US, None, note=moment(NOON_US + 30 * DAY_US).note
     )
 
@@ -207,7 +207,7 @@ def test_the_page_of_a_store_counts_polls_up_to_its_as_of(
     database: Database, put: Callable[..., None], settings: Settings
 ) -> None:
     put([("a", NOON_US), ("a", NOON_US + DAY_US), ("b", NOON_US + DAY_US)])
-    found = store_list.detail(database, "a", settings.rules, ZONE, NOON_US)
+    found = live_list.detail(database, "a", settings.rules, ZONE, NOON_US)
     assert (found.polls, found.first_poll_us, found.snapshot.record(0)["last_poll"]) == (
         1,
         NOON_US,
@@ -215,13 +215,13 @@ def test_the_page_of_a_store_counts_polls_up_to_its_as_of(
     )
     said = "this store has polls in the future, the last of them of 2024-10-15 12:00 UTC; they count for nothing before their time."
     assert str(found.snapshot.moment.future).startswith(said)
-    only = store_list.detail(database, "b", settings.rules, ZONE, NOON_US)
+    only = live_list.detail(database, "b", settings.rules, ZONE, NOON_US)
     assert str(only.snapshot.moment.future).startswith(said)
     put([("c", NOON_US)])
-    other = store_list.detail(database, "c", settings.rules, ZONE, NOON_US)
+    other = live_list.detail(database, "c", settings.rules, ZONE, NOON_US)
     assert str(other.snapshot.moment.future).startswith("2 stores have polls in the future (a and b)")
     assert (only.polls, only.first_poll_us, only.snapshot.record(0)["for_seconds"]) == (0, -1, None)
-    shown = timeline.of_store(database, "a", None, None, settings.rules, ZONE, NOON_US)
+    shown = detail.of_store(database, "a", None, None, settings.rules, ZONE, NOON_US)
     assert (shown.to_us, len(shown.polls)) == (NOON_US, 0)
 
 
@@ -230,7 +230,7 @@ def test_a_clock_that_is_far_back_fails_nothing(
     database: Database, put: Callable[..., None], settings: Settings, now_us: int
 ) -> None:
     put([("a", NOON_US), ("b", NOON_US + DAY_US)])
-    found = store_list.snapshot(database, settings.rules, ZONE, now_us)
+    found = live_list.snapshot(database, settings.rules, ZONE, now_us)
     assert [found.record(place)["status"] for place in range(2)] == ["no_data", "no_data"]
     assert (found.moment.as_of_us, found.moment.data_are_old) == (now_us, False)
     assert "2 stores have polls in the future" in str(found.moment.future)

@@ -23,7 +23,7 @@ from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Rules
 from storemon_flask.reports import report
 from storemon_flask.reports.report import Asked
 from storemon_flask.settings import Settings
-from storemon_flask.stores import store_list, timeline, week_strip
+from storemon_flask.stores import detail, live_list
 
 AS_OF = instant("2024-10-14T12:00Z")
 NOW = AS_OF + 3 * DAY_US
@@ -122,13 +122,13 @@ def test_every_view_says_unknown_of_pruned_time(
         down[row["store_id"]] += float(row["down_minutes"])
         assert instant(row["start"]) >= cut
         assert instant(row["start_earliest"]) >= cut
-    snapshot = store_list.snapshot(database, settings.rules, ZONE, NOW)
+    snapshot = live_list.snapshot(database, settings.rules, ZONE, NOW)
     assert snapshot.moment.as_of_us == max(at for _, at, _ in polls)
     for place, store in enumerate(stores):
-        seen = timeline.of_store(database, store, AS_OF - WEEK_US, AS_OF, settings.rules, ZONE, NOW)
+        seen = detail.of_store(database, store, AS_OF - WEEK_US, AS_OF, settings.rules, ZONE, NOW)
         as_of = seen.moment.as_of_us
         assert seen.sums == slow(AS_OF - WEEK_US, AS_OF, as_of)[store]
-        days = week_strip.of(database, snapshot, [place], settings.rules, ZONE)[0]
+        days = live_list.of(database, snapshot, [place], settings.rules, ZONE)[0]
         for one in days:
             # New York is four hours behind UTC then.
             start = one.local_us + 4 * HOUR_US
@@ -169,7 +169,7 @@ def test_a_store_is_down_since_the_poll_that_says_so_after_a_prune(
         home = Database(tmp_path / f"{hours}.db")
         put(home, folder, polls, [])
         prune.run(home, cut, NOW)
-        snapshot = store_list.snapshot(home, settings.rules, ZONE, NOW)
+        snapshot = live_list.snapshot(home, settings.rules, ZONE, NOW)
         assert snapshot.columns["since"][0] == cut + 25 * HOUR_US // 2, hours
 
 

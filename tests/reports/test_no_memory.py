@@ -33,7 +33,7 @@ from storemon_flask.reports.daily import daily
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
-from storemon_flask.stores import store_list, timeline
+from storemon_flask.stores import detail, live_list
 from storemon_flask.web.accepting import Patience
 
 Patch = Callable[[Any, str], None]
@@ -111,11 +111,11 @@ def test_sqlite_without_memory_is_no_damaged_disk(database: Database, small_flee
 @pytest.mark.parametrize(
     ("path", "owner", "name"),
     [
-        ("/", store_list, "snapshot"),
-        ("/api/v1/stores", store_list, "snapshot"),
-        ("/stores/worked", timeline, "of_store"),
-        ("/api/v1/stores/worked/timeline", timeline, "of_store"),
-        ("/api/v1/stores/worked", store_list, "detail"),
+        ("/", live_list, "snapshot"),
+        ("/api/v1/stores", live_list, "snapshot"),
+        ("/stores/worked", detail, "of_store"),
+        ("/api/v1/stores/worked/timeline", detail, "of_store"),
+        ("/api/v1/stores/worked", live_list, "detail"),
         ("/reports", report_store, "newest"),
     ],
 )

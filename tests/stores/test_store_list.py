@@ -18,19 +18,18 @@ from storemon_flask.formatting import hundredths, known_text, knows_little, perc
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
 from storemon_flask.reports import report
 from storemon_flask.reports.report import Question
-from storemon_flask.stores import store_list, store_pages, timeline
-from storemon_flask.stores.live import Moment
-from storemon_flask.stores.store_list import Snapshot
-from storemon_flask.stores.store_pages import SORTS, STATUS_ORDER, Wanted
+from storemon_flask.stores import detail, list_pages, live_list
+from storemon_flask.stores.list_pages import SORTS, STATUS_ORDER, Wanted
+from storemon_flask.stores.live_list import Moment, Snapshot
 from storemon_flask.uptime.status import STATUSES
 
 
 def made(database, settings, now_us=NOW, store_ids=None):
-    return store_list.snapshot(database, settings.rules, ZONE, now_us, store_ids)
+    return live_list.snapshot(database, settings.rules, ZONE, now_us, store_ids)
 
 
 def listed(found, **wanted):
-    page = store_pages.page(found, Wanted(**wanted))
+    page = list_pages.page(found, Wanted(**wanted))
     return [found.ids[place] for place in page.places]
 
 
@@ -120,7 +119,7 @@ def test_the_list_the_full_report_and_the_timelines_say_the_same(database, setti
             for name in ("uptime", "downtime", "unknown", "business", "uptime_percent"):
                 cell = row[f"{name}_{window}"]
                 assert one[f"{name}_{window}"] == (float(cell) if cell else None)
-            told = timeline.of_store(database, store_id, NOW - length_us, None, settings.rules, ZONE, NOW)
+            told = detail.of_store(database, store_id, NOW - length_us, None, settings.rules, ZONE, NOW)
             for name, value in told.sums.items():
                 assert hundredths(np.array([value]), HOUR_US)[0] / 100 == float(row[f"{name}_{window}"])
             for side in ("low", "high"):
@@ -129,32 +128,32 @@ def test_the_list_the_full_report_and_the_timelines_say_the_same(database, setti
                 )[0]
                 assert one[f"uptime_percent_{side}_{window}"] == (expected / 100 if expected >= 0 else None)
             assert sum(told.outages.down_us.tolist()) >= told.sums["downtime"]
-        alone = store_list.detail(database, store_id, settings.rules, ZONE, NOW)
+        alone = live_list.detail(database, store_id, settings.rules, ZONE, NOW)
         assert alone.snapshot.record(0) == one
 
 
 def test_one_store_with_its_hours_and_polls(database, settings, small_fleet):
-    one = store_list.detail(database, "worked", settings.rules, ZONE, NOW)
+    one = live_list.detail(database, "worked", settings.rules, ZONE, NOW)
     assert (one.first_poll_us, one.polls) == (clock.parse_timestamp("2024-10-14T10:14:00Z"), 2)
     assert (one.hours.day.tolist(), one.hours.start_s.tolist(), one.hours.end_s.tolist()) == ([0], [32_400], [43_200])
-    silent = store_list.detail(database, "silent", settings.rules, ZONE, NOW)
+    silent = live_list.detail(database, "silent", settings.rules, ZONE, NOW)
     assert (silent.first_poll_us, silent.polls, len(silent.hours)) == (-1, 0, 0)
     with pytest.raises(NotFound, match="there is no store 'nobody'"):
-        store_list.detail(database, "nobody", settings.rules, ZONE, NOW)
+        live_list.detail(database, "nobody", settings.rules, ZONE, NOW)
 
 
 def invented(stores, day=None, status=None, names=None, groups=None, seed=1):
     """A snapshot out of nothing, with many ties."""
     random = np.random.default_rng(seed)
-    columns = {name: random.integers(-1, 4, stores) for name in store_list.HUNDREDTHS}
+    columns = {name: random.integers(-1, 4, stores) for name in live_list.HUNDREDTHS}
     columns |= {"status": random.integers(0, 6, stores) if status is None else np.array(status)}
     columns |= {name: random.integers(-1, 5, stores) for name in ("since", "last_poll")}
     columns |= {"since_or_earlier": np.zeros(stores, dtype=np.int64)}
-    columns |= {name: random.integers(0, 2, stores) for name in store_list.LITTLE_KNOWN}
+    columns |= {name: random.integers(0, 2, stores) for name in live_list.LITTLE_KNOWN}
     if day is not None:
         columns["uptime_percent_last_day"] = np.array(day)
         columns["little_known_last_day"] = np.zeros(stores, dtype=np.int64)
-    columns["worst"] = store_list._worst(columns)
+    columns["worst"] = live_list._worst(columns)
     ids = [f"s{place * 7 % max(stores, 1)}-{place}" for place in range(stores)]
     names = names or [("", "Annex", "bar")[place % 3] for place in range(stores)]
     groups = groups or [("", "North", "South", "West")[place % 4] for place in range(stores)]
@@ -211,7 +210,7 @@ def test_every_sort_is_that_of_the_values_with_ties_by_id_and_nothing_last(sort,
 def test_the_pages_are_the_list(stores, sort, descending, limit, statuses, text, group):
     found = invented(stores)
     wanted = {"statuses": sorted(statuses), "text": text, "group": group, "sort": sort, "descending": descending}
-    whole = store_pages.page(found, Wanted(**wanted, limit=None))
+    whole = list_pages.page(found, Wanted(**wanted, limit=None))
     expected = {
         place
         for place in range(stores)
@@ -224,7 +223,7 @@ def test_the_pages_are_the_list(stores, sort, descending, limit, statuses, text,
     assert sum(whole.counts[word] for word in statuses or STATUS_ORDER) == len(expected)
     places, cursor = [], None
     while True:
-        page = store_pages.page(found, Wanted(**wanted, limit=limit, cursor=cursor))
+        page = list_pages.page(found, Wanted(**wanted, limit=limit, cursor=cursor))
         assert (page.total, page.counts) == (whole.total, whole.counts)
         assert len(page.places) <= limit
         places += page.places
@@ -237,11 +236,11 @@ def test_the_pages_are_the_list(stores, sort, descending, limit, statuses, text,
 def test_a_cursor_survives_a_new_snapshot():
     day = [100, 200, 300, 400, 500]
     found = invented(5, day, [2] * 5)
-    first = store_pages.page(found, Wanted(sort="uptime_percent_last_day", limit=2))
+    first = list_pages.page(found, Wanted(sort="uptime_percent_last_day", limit=2))
     assert [day[p] for p in first.places] == [100, 200]
     # The store that the cursor names has got better, and the one after it is gone.
     later = invented(5, [100, 9000, 150, 400, 500], [2] * 5)
-    second = store_pages.page(later, Wanted(sort="uptime_percent_last_day", limit=9, cursor=first.next))
+    second = list_pages.page(later, Wanted(sort="uptime_percent_last_day", limit=9, cursor=first.next))
     assert [int(later.columns["uptime_percent_last_day"][p]) for p in second.places] == [400, 500, 9000]
 
 
@@ -262,13 +261,13 @@ def test_a_cursor_survives_a_new_snapshot():
 )
 def test_a_broken_cursor_is_said(cursor):
     with pytest.raises(Unprocessable, match="cursor is broken; give the `next` of the page before"):
-        store_pages.page(invented(9), Wanted(cursor=cursor))
+        list_pages.page(invented(9), Wanted(cursor=cursor))
 
 
 @hypothesis_settings(max_examples=300)
-@given(st.from_regex(store_pages.CURSOR))
+@given(st.from_regex(list_pages.CURSOR))
 def test_whatever_fits_the_description_is_a_cursor(cursor):
-    page = store_pages.page(invented(9), Wanted(cursor=cursor))
+    page = list_pages.page(invented(9), Wanted(cursor=cursor))
     assert page.total == 9
     assert len(page.places) == 9 or cursor.strip()
 
@@ -276,8 +275,8 @@ def test_whatever_fits_the_description_is_a_cursor(cursor):
 def test_a_cursor_brings_its_sort_and_order_with_it():
     found = invented(9)
     names = {"sort": "name", "descending": True}
-    first = store_pages.page(found, Wanted(**names, limit=4))
-    rest = store_pages.page(found, Wanted(sort="worst", cursor=first.next))
+    first = list_pages.page(found, Wanted(**names, limit=4))
+    rest = list_pages.page(found, Wanted(sort="worst", cursor=first.next))
     assert [found.ids[place] for place in first.places + rest.places] == listed(found, **names)
 
 

@@ -17,13 +17,13 @@ from storemon_flask import clock
 from storemon_flask.errors import Busy
 from storemon_flask.model import DAY_US, SECOND_US
 from storemon_flask.slots import Places
-from storemon_flask.stores import snapshots, store_list
+from storemon_flask.stores import list_cache, live_list
 
 NOW_NEWEST = clock.parse_timestamp("2024-10-14T12:00Z")
 
 
 def current(database, settings, now_us=NOW, slot=nullcontext):
-    return snapshots.current(database, settings.rules, ZONE, slot, lambda: now_us)
+    return list_cache.current(database, settings.rules, ZONE, slot, lambda: now_us)
 
 
 def add_poll(database, folder: Path, text: str) -> None:
@@ -36,14 +36,14 @@ def add_poll(database, folder: Path, text: str) -> None:
 def counted(monkeypatch):
     """The snapshots that are begun, and what holds them up until it is set."""
     begun, go_on = [], threading.Event()
-    real = store_list.snapshot
+    real = live_list.snapshot
 
     def slow(*arguments):
         begun.append(threading.current_thread())
         assert go_on.wait(30)
         return real(*arguments)
 
-    monkeypatch.setattr(store_list, "snapshot", slow)
+    monkeypatch.setattr(live_list, "snapshot", slow)
     return begun, go_on
 
 
@@ -81,7 +81,7 @@ def test_a_live_list_is_renewed_aside_with_the_clock_until_it_is_a_minute_old(da
     first = current(database, settings)
     later = NOW + 30 * SECOND_US + 1
     assert current(database, settings, later) is first
-    snapshots.wait(database)
+    list_cache.wait(database)
     assert current(database, settings, NOW + 31 * SECOND_US).moment.as_of_us == later
     # Nobody has asked for an hour: what was then is no answer now.
     assert current(database, settings, NOW + 3600 * SECOND_US).moment.as_of_us == NOW + 3600 * SECOND_US
@@ -139,23 +139,23 @@ def test_when_the_server_stops_what_is_there_is_served_and_nothing_is_begun(
     begun, go_on = counted
     go_on.set()
     first = current(database, settings)
-    snapshots.stop(database)
+    list_cache.stop(database)
     assert not begun[0].is_alive()
     assert current(database, settings, NOW + 3600 * SECOND_US) is first
-    assert snapshots.latest(database, settings.rules, ZONE, lambda: NOW) is first
+    assert list_cache.latest(database, settings.rules, ZONE, lambda: NOW) is first
     add_poll(database, tmp_path / "more", "new one,2024-10-14 11:59:00 UTC,inactive")
     with pytest.raises(Busy, match="the server is stopping"):
         current(database, settings)
-    assert snapshots.latest(database, settings.rules, ZONE, lambda: NOW) is first
+    assert list_cache.latest(database, settings.rules, ZONE, lambda: NOW) is first
     assert len(begun) == 1
 
 
 def test_an_error_is_answered_logged_and_does_not_stick(database, settings, small_fleet, monkeypatch, caplog):
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "storemon.stores"):
-        patch.setattr(store_list, "snapshot", lambda *arguments: 1 // 0)
+        patch.setattr(live_list, "snapshot", lambda *arguments: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             current(database, settings)
-        assert snapshots.latest(database, settings.rules, ZONE) is None
+        assert list_cache.latest(database, settings.rules, ZONE) is None
     assert "ZeroDivisionError" in caplog.text
     assert sorted(current(database, settings).ids) == sorted(STORE_IDS)
 
@@ -164,16 +164,16 @@ def test_whoever_counts_stores_waits_for_some_seconds_at_the_most(
     database, settings, small_fleet, tmp_path, counted, monkeypatch
 ):
     begun, go_on = counted
-    monkeypatch.setattr(snapshots, "_COUNTING_PATIENCE_S", 0.1)
-    assert snapshots.latest(database, settings.rules, ZONE, lambda: NOW) is None
+    monkeypatch.setattr(list_cache, "_COUNTING_PATIENCE_S", 0.1)
+    assert list_cache.latest(database, settings.rules, ZONE, lambda: NOW) is None
     go_on.set()
     first = current(database, settings)
     go_on.clear()
     add_poll(database, tmp_path / "more", "new one,2024-10-14 11:59:00 UTC,inactive")
-    assert snapshots.latest(database, settings.rules, ZONE, lambda: NOW) is first
+    assert list_cache.latest(database, settings.rules, ZONE, lambda: NOW) is first
     go_on.set()
-    monkeypatch.setattr(snapshots, "_COUNTING_PATIENCE_S", 30)
-    found = snapshots.latest(database, settings.rules, ZONE, lambda: NOW)
+    monkeypatch.setattr(list_cache, "_COUNTING_PATIENCE_S", 30)
+    found = list_cache.latest(database, settings.rules, ZONE, lambda: NOW)
     assert found is not None
     assert "new one" in found.ids
     assert len(begun) == 2

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
-from storemon_flask.pages.store_ticks import KINDS, MOST_TICKS, MOST_TOLD, Ticks
+from storemon_flask.pages.store_chart import KINDS, MOST_TICKS, MOST_TOLD, Ticks
 from storemon_flask.stores.detail import LocalDay
 
 KIND_OF = {(True, True): "active", (False, True): "inactive", (True, False): "closed", (False, False): "closed"}

@@ -1,27 +1,82 @@
-"""Every store as it is now, for live views: a snapshot with all its columns, and pages of it."""
+"""Compute every store as it is now: the as-of of live views, a snapshot with all columns, and the last seven days."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
+from storemon_flask import clock
 from storemon_flask.characters import show_invisible
 from storemon_flask.clock import duration_text, timestamp_text
-from storemon_flask.database import opening_hours, schedule, store_facts, stores
+from storemon_flask.database import few_heard, opening_hours, polls, schedule, store_facts, stores
 from storemon_flask.database.connections import Database
-from storemon_flask.database.newest import future_polls_of_store
-from storemon_flask.database.schedule import Schedule
+from storemon_flask.database.newest import Newest, future_polls, future_polls_of_store, newest_poll
+from storemon_flask.database.schedule import Part, Schedule
 from storemon_flask.errors import NotFound
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
-from storemon_flask.model import SECOND_US, Hours, Ints, Rules, SpecialHours
+from storemon_flask.model import DAY_US, SECOND_US, Hours, Ints, Rules, SpecialHours
 from storemon_flask.reports import computing, long_runs
-from storemon_flask.stores import live
-from storemon_flask.stores.live import Moment
+from storemon_flask.uptime import calendar, evidence, openings, periods
+from storemon_flask.uptime.calendar import Spans
 from storemon_flask.uptime.measures import LISTED_WINDOWS as LISTED_WINDOWS
 from storemon_flask.uptime.measures import Table, evidence_from
+from storemon_flask.uptime.periods import Periods
 from storemon_flask.uptime.status import STATUSES
+
+# A feed that has been silent for this long is not a feed but a file.
+OLD_US = DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The as-of of a live view; `notice` is the sentence of a banner when that is not the machine's clock, else None,
+    and `age` how old the newest poll then is. `note`: the sentence of `few_heard`, if there is one; `future`: that of
+    `newest.future_polls`."""
+
+    as_of_us: int
+    notice: str | None
+    age: str = ""
+    note: str | None = None
+    future: str | None = None
+
+    @property
+    def data_are_old(self) -> bool:
+        """Whether the newest poll of all is the as-of, because it is a day old or more."""
+        return self.notice is not None
+
+    @property
+    def notes(self) -> str | None:
+        """Both notes, for programs and terminals; None when there are none."""
+        return "; ".join(filter(None, (self.note, self.future))) or None
+
+
+def find_as_of(
+    database: Database, connection: sqlite3.Connection, now_us: int, rules: Rules, as_of_us: int | None = None
+) -> Moment:
+    """The as-of that was asked for; else `now_us` while the newest poll that is not in the future is younger than a
+    day, or there is none; else that poll, and a notice. `Unprocessable` for an as-of outside 1970 to 2200."""
+    if as_of_us is not None:
+        clock.check_as_of(as_of_us)
+        return Moment(as_of_us, None, note=few_heard.sentence(connection, as_of_us))
+    found = as_of_for(newest_poll(database, connection, rules.latest_us(now_us)), now_us)
+    return replace(found, note=few_heard.sentence(connection, found.as_of_us))
+
+
+def as_of_for(newest: Newest, now_us: int) -> Moment:
+    """The same, without the note about few stores, for data that have that newest poll."""
+    newest_us, future = newest.poll_us, future_polls(newest.ahead)
+    if newest_us is None or now_us - newest_us < OLD_US:
+        return Moment(now_us, None, future=future)
+    age = duration_text(now_us - newest_us)
+    return Moment(
+        newest_us,
+        f"the newest poll is {age} old; everything here is as of that poll, {timestamp_text(newest_us)}",
+        age,
+        future=future,
+    )
+
 
 # Per window, in the unit of the window; the percentages need their own rules.
 _TIMES: Final = ("uptime", "downtime", "unknown", "business")
@@ -120,7 +175,7 @@ def snapshot(
     """
     with database.read() as connection:
         version = stores.data_version(connection)
-        moment = live.moment(database, connection, now_us, rules, as_of_us)
+        moment = find_as_of(database, connection, now_us, rules, as_of_us)
         plan = schedule.of(database, connection, default_zone, store_ids, moment.as_of_us)
         table = computing.table(connection, plan, moment.as_of_us, rules, "list")
         _date_long_outages(connection, plan, table, moment.as_of_us, rules)
@@ -220,3 +275,73 @@ def _instant(instant_us: int) -> str | None:
 
 def _decimal(value: int) -> float | None:
     return None if value < 0 else value / 100
+
+
+DAYS: Final = 7
+_NO_POLLS: Final = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A local day up to the as-of, in microseconds of business time; `local_us` is the wall clock at which it begins."""
+
+    local_us: int
+    up_us: int
+    down_us: int
+    unknown_us: int
+
+
+def of(database: Database, found: Snapshot, places: Sequence[int], rules: Rules, default_zone: str) -> list[list[Day]]:
+    """The days of the stores at those places, oldest first; made once for each store of a snapshot.
+
+    A store that was removed after the snapshot was made has none.
+    """
+    made = cast("dict[int, list[Day]]", found.kept.setdefault("week", {}))
+    missing = [place for place in places if place not in made]
+    if missing:
+        by_id = _days(database, [found.ids[place] for place in missing], found.moment.as_of_us, rules, default_zone)
+        made |= {place: by_id.get(found.ids[place], []) for place in missing}
+    return [made[place] for place in places]
+
+
+def _days(
+    database: Database, ids: Sequence[str], as_of_us: int, rules: Rules, default_zone: str
+) -> dict[str, list[Day]]:
+    wanted = set(ids)
+    found: dict[str, list[Day]] = {}
+    with database.read() as connection:
+        # The plan of all stores is kept; one of these alone would read the hours of all that lie between them.
+        plan = schedule.of(database, connection, default_zone, None, as_of_us)
+        places = [place for place, store_id in enumerate(plan.ids) if store_id in wanted]
+        if not places:
+            return found
+        part = plan.picked(np.array(places, dtype=np.int64))
+        first_us = max(as_of_us - (DAYS + 1) * DAY_US, 0)
+        spans = {
+            zone: calendar.spans(plan.zone_names[zone], "day", first_us, as_of_us)
+            for zone in set(part.zone_of.tolist())
+        }
+        for place, day in _of_part(connection, plan, part, spans, as_of_us, rules):
+            found.setdefault(plan.ids[places[place]], []).append(day)
+    return found
+
+
+def _of_part(
+    connection: sqlite3.Connection, plan: Schedule, part: Part, spans: dict[int, Spans], as_of_us: int, rules: Rules
+) -> Iterator[tuple[int, Day]]:
+    """The place of a store in the part, and a day of it; by store, then day."""
+    days = [spans[zone] for zone in part.zone_of.tolist()]
+    store = np.repeat(np.arange(len(days)), [len(span.start_us[-DAYS:]) for span in days])
+    start, end, local = (
+        np.concatenate([getattr(span, name)[-DAYS:] for span in days]) for name in ("start_us", "end_us", "local_us")
+    )
+    from_us = max(int(start.min(initial=as_of_us)) - rules.farthest_us, 0)
+    heard = polls.read(connection, part.number, from_us, as_of_us)
+    opened = openings.build(
+        plan.fleet(part, heard, _NO_POLLS), from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US
+    )
+    spoken = evidence.gather(heard, opened, rules)
+    told = periods.measure(opened, spoken, Periods(store, start, end), as_of_us)
+    columns = (local, told["uptime"], told["downtime"], told["unknown"])
+    for place, *values in zip(store.tolist(), *(column.tolist() for column in columns), strict=True):
+        yield place, Day(*values)

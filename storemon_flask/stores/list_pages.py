@@ -11,7 +11,7 @@ import numpy as np
 
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import Bools, Ints
-from storemon_flask.stores.store_list import HUNDREDTHS, LISTED_WINDOWS, PERCENTAGES, STATUS_ORDER, Snapshot
+from storemon_flask.stores.live_list import HUNDREDTHS, LISTED_WINDOWS, PERCENTAGES, STATUS_ORDER, Snapshot
 from storemon_flask.uptime.status import STATUSES
 
 _TEXTS: Final = ("store_id", "name", "group", "timezone")

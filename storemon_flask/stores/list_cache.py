@@ -18,8 +18,8 @@ from storemon_flask.database.connections import Database, Identity
 from storemon_flask.database.newest import Newest, newest_poll
 from storemon_flask.errors import Busy, OutOfMemory, lack_of_memory
 from storemon_flask.model import SECOND_US, Rules
-from storemon_flask.stores import live, store_list
-from storemon_flask.stores.store_list import Snapshot
+from storemon_flask.stores import live_list
+from storemon_flask.stores.live_list import Snapshot
 
 log = logging.getLogger("storemon.stores")
 # Statuses turn with the clock, too: after this long a live snapshot is renewed aside, and served meanwhile.
@@ -140,7 +140,7 @@ class _Keeper:
             return snapshot
         if snapshot.moment.data_are_old:
             # Nothing turns with the clock but the words that say how old they are.
-            moment = replace(live.moment_of(newest, now_us), note=snapshot.moment.note)
+            moment = replace(live_list.as_of_for(newest, now_us), note=snapshot.moment.note)
             return replace(snapshot, moment=moment) if moment.as_of_us == snapshot.moment.as_of_us else None
         return snapshot if abs(now_us - snapshot.made_us) <= most_age_us else None
 
@@ -179,7 +179,7 @@ class _Keeper:
                 # The transaction begins here. The clock is read after it, so that no poll of a committed load lies
                 # ahead of the as-of because a request had read the clock before that load.
                 stores.data_version(connection)
-                made = store_list.snapshot(database, basis.rules, basis.default_zone, clock())
+                made = live_list.snapshot(database, basis.rules, basis.default_zone, clock())
             self._kept = (basis, made)
             return made
         except OutOfMemory as error:
