@@ -169,13 +169,13 @@ def _guarded(app: "Flask", settings: "Settings", insecure: bool) -> Any:
     Says where other machines reach it without a reverse proxy.
     `StoremonError` when other machines could call without one and that was not asked for, and as `_listening`.
     """
-    from storemon_flask.database import access_keys, start_warnings
+    from storemon_flask.database import keys, start_warnings
     from storemon_flask.web import authentication
 
     database = app.extensions["storemon"].database
     server, exposed = _listening(app, settings)
     try:
-        keyed = access_keys.required(database, settings.api_key)
+        keyed = keys.required(database, settings.api_key)
         if exposed and not keyed:
             _without_a_key(exposed, insecure, settings.log_format)
         if exposed:

@@ -12,7 +12,7 @@ from marshmallow import fields, validate
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from storemon_flask.api.schemas import Closed, LoadedSchema, LoadSchema, Whole, file_json, pushed_json, reject_json
-from storemon_flask.database import temporary
+from storemon_flask.database import files
 from storemon_flask.errors import BadRequest, Stopped, Unprocessable, UnsupportedMediaType
 from storemon_flask.feeds import sources
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_options, load_sources
@@ -156,7 +156,7 @@ def uploaded(other_fields: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
     """
     request.environ["wsgi.input"] = _CheckedInput(request.environ["wsgi.input"], _check())
     try:
-        files = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
+        received = [(file.filename or "", file.stream) for _, file in request.files.items(multi=True)]
     except RequestEntityTooLarge:
         if (request.content_length or 0) > (request.max_content_length or 0):
             raise
@@ -167,14 +167,14 @@ def uploaded(other_fields: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
         ) from None
     except OSError as error:
         # The files of a form are taken out of its body, into the same folder.
-        raise temporary.no_room(error, "nothing of this was stored") from error
+        raise files.no_temporary_room(error, "nothing of this was stored") from error
     others = [name for name in request.form if name not in other_fields]
     if others:
         raise Unprocessable(
             f"{', '.join(others)}: not a file; send files only, at most 1,000 of them",
             errors={name: ["not a file"] for name in others},
         )
-    return files
+    return received
 
 
 def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:

@@ -31,7 +31,7 @@ def add(ctx: click.Context, scope: str, label: str) -> None:
     Example:
       storemon keys add --scope write --label "poller in Lyon"
     """
-    from storemon_flask.database import access_keys as service
+    from storemon_flask.database import keys as service
 
     key = service.add(open_database(ctx), scope, label, _now_us())
     click.echo(key)
@@ -47,7 +47,7 @@ def list_(ctx: click.Context) -> None:
     Example:
       storemon keys list
     """
-    from storemon_flask.database import access_keys as service
+    from storemon_flask.database import keys as service
 
     settings = door(ctx).settings
     rows = [
@@ -71,7 +71,7 @@ def revoke(ctx: click.Context, prefix: str) -> None:
     Example:
       storemon keys revoke sm_1b5e6f0a
     """
-    from storemon_flask.database import access_keys as service
+    from storemon_flask.database import keys as service
 
     settings = door(ctx).settings
     database = open_database(ctx)

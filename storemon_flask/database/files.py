@@ -7,18 +7,20 @@ import errno
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from storemon_flask.errors import DatabaseError
+from storemon_flask.errors import DatabaseError, NoTemporaryRoom
 
 # What SQLite keeps beside a database.
 COMPANIONS: Final = ("-wal", "-shm", "-journal")
 # What stores did, and the digests of keys, are nobody else's business, whatever the umask of the process is.
 PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
@@ -119,3 +121,31 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def temporary_folder() -> Path:
+    """Where they are made; `OSError` when there is no folder that can be written."""
+    return Path(tempfile.gettempdir())
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether that says of a disk that it is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def no_temporary_room(error: OSError, outcome: str) -> NoTemporaryRoom:
+    """What to say when a temporary file could not be made or written, and `outcome` is what that means for the request."""
+    try:
+        place = str(temporary_folder())
+    except OSError:
+        return NoTemporaryRoom(
+            f"no folder for temporary files can be written, so {outcome}; set TMPDIR to one that can"
+        )
+    if is_disk_full(error):
+        return NoTemporaryRoom(
+            f"the folder for temporary files, {place}, is full, so {outcome}; make room there, or start the server with TMPDIR set "
+            "to a folder that has more"
+        )
+    return NoTemporaryRoom(
+        f"the folder for temporary files, {place}, cannot be written ({error.strerror or error}), so {outcome}"
+    )

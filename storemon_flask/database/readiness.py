@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from storemon_flask.database import temporary
+from storemon_flask.database import files
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, DiskFull
 from storemon_flask.settings import Settings
@@ -57,7 +57,7 @@ def _places_of_reports(settings: Settings) -> dict[str, Callable[[], Path]]:
 
 
 def _disk(settings: Settings) -> str:
-    return _shortage(settings, _places_of_reports(settings) | {"temporary files (TMPDIR)": temporary.folder})
+    return _shortage(settings, _places_of_reports(settings) | {"temporary files (TMPDIR)": files.temporary_folder})
 
 
 def _shortage(settings: Settings, folders: dict[str, Callable[[], Path]]) -> str:

@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from storemon_flask.database import opening_hours, stores
+from storemon_flask.database import hours as opening_hours
+from storemon_flask.database import stores
 from storemon_flask.database.connections import Database
 from storemon_flask.database.stores import StoreRows
 from storemon_flask.model import DAY_US, Fleet, Hours, Ints, Polls, Rules, SpecialHours

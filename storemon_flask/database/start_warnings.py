@@ -4,7 +4,7 @@ import ipaddress
 import time
 
 from storemon_flask import zonedata
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.settings import Settings, unknown
@@ -71,7 +71,7 @@ def _is_this_machine(name: str) -> bool:
 
 def _has_key(settings: Settings, database: Database) -> bool:
     try:
-        return access_keys.required(database, settings.api_key)
+        return keys.required(database, settings.api_key)
     except DatabaseError:
         # No server starts with such a database; the sentence about it is more to the point.
         return True

@@ -11,6 +11,14 @@ from storemon_flask.model import WEEK_US, Ints
 
 _CHUNK = 500
 _Key = TypeVar("_Key", int, str)
+_Row = tuple[int, str, int, int, str, str]
+_SELECT = "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1), name, group_name FROM store_record"
+_FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")
+_WITHOUT: Final = {
+    "hours": "last_poll_us IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number)",
+    "timezones": "last_poll_us IS NOT NULL AND NOT EXISTS (SELECT 1 FROM timezone WHERE timezone.store = store_record.number)",
+    "polls": "last_poll_us IS NULL AND EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +254,98 @@ def schedule_changed(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE data_version SET schedule = schedule + 1")
 
 
-_Row = tuple[int, str, int, int, str, str]
-_SELECT = "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1), name, group_name FROM store_record"
+def without(connection: sqlite3.Connection, feed: str) -> int:
+    """How many polled stores have none of `feed` (hours, timezones); how many stores with hours have no polls."""
+    (count,) = connection.execute(f"SELECT count(*) FROM store_record WHERE {_WITHOUT[feed]}").fetchone()
+    return int(count)
+
+
+def examples_without(connection: sqlite3.Connection, feed: str, most: int, newer_than: int) -> list[str]:
+    """The first ids of those stores, those of a number above `newer_than` before all others."""
+    return [
+        store_id
+        for (store_id,) in connection.execute(
+            f"SELECT store_id FROM store_record WHERE {_WITHOUT[feed]} ORDER BY number <= ?, number LIMIT ?",
+            (newer_than, most),
+        )
+    ]
+
+
+def any_without(connection: sqlite3.Connection, feed: str, number: Sequence[int]) -> bool:
+    """Whether one of the stores of those numbers is such a store."""
+    return any(
+        connection.execute(
+            f"SELECT 1 FROM store_record WHERE number IN ({','.join('?' * len(chunk))}) AND {_WITHOUT[feed]} LIMIT 1",
+            chunk,
+        ).fetchone()
+        for chunk in _chunks(number)
+    )
+
+
+def any_polls(connection: sqlite3.Connection) -> bool:
+    """Whether there is a poll at all."""
+    return connection.execute("SELECT 1 FROM poll_week LIMIT 1").fetchone() is not None
+
+
+def any_hours(connection: sqlite3.Connection) -> bool:
+    """Whether a store has hours at all."""
+    return connection.execute("SELECT 1 FROM hours LIMIT 1").fetchone() is not None
+
+
+def ids(connection: sqlite3.Connection) -> list[str]:
+    """The ids of all stores, in order of number."""
+    return [store_id for (store_id,) in connection.execute("SELECT store_id FROM store_record ORDER BY number")]
+
+
+def ids_above(connection: sqlite3.Connection, number: int, most: int) -> list[str]:
+    """The first ids of the stores of a higher number than that, in order of number."""
+    rows = connection.execute(
+        "SELECT store_id FROM store_record WHERE number > ? ORDER BY number LIMIT ?", (number, most)
+    )
+    return [store_id for (store_id,) in rows]
+
+
+def feeds_of(connection: sqlite3.Connection, store_ids: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """Whether each of those stores has polls, hours and a zone."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for chunk in _chunks(store_ids):
+        rows = connection.execute(
+            "SELECT store_id, last_poll_us IS NOT NULL, EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number), "
+            "EXISTS (SELECT 1 FROM timezone WHERE timezone.store = store_record.number) "
+            f"FROM store_record WHERE store_id IN ({','.join('?' * len(chunk))})",
+            chunk,
+        )
+        found |= {store_id: (polls, hours, zone) for store_id, polls, hours, zone in rows}
+    return found
+
+
+def last_loaded(connection: sqlite3.Connection) -> dict[str, int]:
+    """When the newest file of each feed was put in (microseconds), for the feeds that were ever loaded."""
+    # One look into the index for each feed, however many files there were.
+    newest = {
+        feed: connection.execute(
+            "SELECT max(loaded_us) FROM load_file WHERE feed = ? AND error = ''", [feed]
+        ).fetchone()[0]
+        for feed in _FEEDS
+    }
+    return {feed: loaded_us for feed, loaded_us in newest.items() if loaded_us is not None}
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many there are: `polls`, `polled` stores, `hours` rows, stores `with_hours`, `timezones`, `names`, `stores`,
+    `special` rows, stores `with_special`."""
+    found = {
+        "polls": "SELECT coalesce(sum(length(polls)), 0) / 8 FROM poll_week",
+        "polled": "SELECT count(last_poll_us) FROM store_record",
+        "hours": "SELECT count(*) FROM hours",
+        "with_hours": "SELECT count(DISTINCT store) FROM hours",
+        "timezones": "SELECT count(*) FROM timezone",
+        "names": "SELECT count(*) FROM store_record WHERE name <> '' OR group_name <> ''",
+        "stores": "SELECT count(*) FROM store_record",
+        "special": "SELECT count(*) FROM special_hours",
+        "with_special": "SELECT count(DISTINCT store) FROM special_hours",
+    }
+    return {name: int(connection.execute(query).fetchone()[0]) for name, query in found.items()}
 
 
 def _store_rows(rows: Sequence[_Row]) -> StoreRows:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
 from storemon_flask.clock import minute_text
-from storemon_flask.database import loads, opening_hours, polls, stores
+from storemon_flask.database import hours as opening_hours
+from storemon_flask.database import loads, polls, stores
 from storemon_flask.database.connections import Connection, Database
-from storemon_flask.database.staging import StagedPolls
+from storemon_flask.database.polls import StagedPolls
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
 from storemon_flask.feeds import json_rows, memory, sources, tables
 from storemon_flask.feeds import polls as poll_feed

@@ -17,7 +17,8 @@ import numpy as np
 
 from storemon_flask.characters import list_ids, list_stores, quote_id, remove_invisible
 from storemon_flask.clock import minute_text
-from storemon_flask.database import few_heard, matching, opening_hours, polls, store_facts, stores
+from storemon_flask.database import few_heard, polls, stores
+from storemon_flask.database import hours as opening_hours
 from storemon_flask.database.connections import Connection
 from storemon_flask.database.newest import future_polls
 from storemon_flask.feeds.hours import HoursSet
@@ -183,7 +184,7 @@ class LoadNotes:
             ids = [
                 store_id
                 for before, last in self._new[:_EXAMPLES]
-                for store_id in matching.ids_above(connection, before, min(_EXAMPLES, last - before))
+                for store_id in stores.ids_above(connection, before, min(_EXAMPLES, last - before))
             ]
             names = list_ids(ids[:_EXAMPLES], total)
             yield f"{'1 store is' if total == 1 else f'{total:,} stores are'} new in this load: {names}"
@@ -194,7 +195,7 @@ class LoadNotes:
         feeds = [
             *(["hours"] if hours else []),
             *(["timezones"] if "timezones" in self._changed_feeds or "timezones" in lacking else []),
-            *(["polls"] if hours and matching.any_polls(connection) and matching.any_hours(connection) else []),
+            *(["polls"] if hours and stores.any_polls(connection) and stores.any_hours(connection) else []),
         ]
         yield from _unmatched(connection, self._default_zone, self._highest_before, feeds)
 
@@ -209,7 +210,7 @@ class LoadNotes:
         return {
             feed
             for feed in ("hours", "timezones")
-            if first_polled and matching.any_without(connection, feed, first_polled)
+            if first_polled and stores.any_without(connection, feed, first_polled)
         }
 
     def _abbreviated_zones(self) -> Iterator[str]:
@@ -256,7 +257,7 @@ class LoadNotes:
         if not self._new:
             return
         new = {
-            store_id for before, last in self._new for store_id in matching.ids_above(connection, before, last - before)
+            store_id for before, last in self._new for store_id in stores.ids_above(connection, before, last - before)
         }
         yield from _alike(connection, lambda group: not new.isdisjoint(group), _MOST_GROUPS)
 
@@ -281,8 +282,8 @@ class LoadNotes:
 
 def data_notes(connection: Connection, default_zone: str, latest_us: int) -> list[str]:
     """Return the notes about the data as they are now, whichever load brought them; polls after `latest_us` are in the future."""
-    feeds = ["hours", "timezones"] if matching.any_polls(connection) else []
-    if feeds and matching.any_hours(connection):
+    feeds = ["hours", "timezones"] if stores.any_polls(connection) else []
+    if feeds and stores.any_hours(connection):
         feeds.append("polls")
     newest = polls.newest(connection, latest_us)
     few = None if newest.poll_us is None else few_heard.sentence(connection, newest.poll_us)
@@ -299,11 +300,11 @@ def _unmatched(connection: Connection, default_zone: str, newer_than: int, feeds
     Stores with a number above `newer_than` are the first examples.
     """
     for feed in feeds:
-        count = matching.without(connection, feed)
+        count = stores.without(connection, feed)
         if not count:
             continue
         one = count == 1
-        names = list_ids(matching.examples_without(connection, feed, min(_EXAMPLES, count), newer_than), count)
+        names = list_ids(stores.examples_without(connection, feed, min(_EXAMPLES, count), newer_than), count)
         if feed == "polls":
             yield f"{'1 store' if one else f'{count:,} stores'} with hours {'has' if one else 'have'} no polls: {names}"
             continue
@@ -317,7 +318,7 @@ def _unmatched(connection: Connection, default_zone: str, newer_than: int, feeds
 
 def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most: int) -> Iterator[str]:
     """Sentences about the chosen groups of stores that look alike; at most so many, and how many more there are."""
-    ids = matching.ids(connection)
+    ids = stores.ids(connection)
     keys = keys_of(ids)
     sentences = [
         f"{list_ids(group.ids[:_EXAMPLES], len(group.ids))} look alike: they differ only in {_joined(group.differences)}"
@@ -325,7 +326,7 @@ def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most
         if chosen(group.ids)
     ]
     rounded = [one for one in rounded_ids(ids, keys) if chosen((one.store_id, *one.originals))]
-    feeds = matching.feeds_of(connection, [store_id for one in rounded for store_id in (one.store_id, *one.originals)])
+    feeds = stores.feeds_of(connection, [store_id for one in rounded for store_id in (one.store_id, *one.originals)])
     for one in rounded:
         own = feeds[one.store_id]
         # Real ids may end in zeros: of one store, two feeds have two ids.
@@ -357,7 +358,7 @@ def _movers(connection: Connection, movers: Ints, before_us: int, after_us: int)
         week_end = (before_us // WEEK_US + 1) * WEEK_US
         rows = len(polls.read(connection, movers, before_us + 1, min(week_end - 1, after_us)))
         if after_us >= week_end:
-            rows += sum(store_facts.poll_count(connection, number, week_end, after_us) for number in numbers)
+            rows += sum(polls.count_of_store(connection, number, week_end, after_us) for number in numbers)
         whose = f"{'1 row' if rows == 1 else f'{rows:,} rows'} of {whose}"
     which, what = (quote(names[0], safe=""), "that store") if len(numbers) == 1 else ("ID", "such a store")
     return (

@@ -16,7 +16,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import IO, Final, TextIO
 
-from storemon_flask.database import temporary
+from storemon_flask.database import files
 from storemon_flask.errors import DataError, ReportFailed, Unprocessable
 from storemon_flask.reports import report_text
 from storemon_flask.reports.report_text import Altered
@@ -81,9 +81,9 @@ def compare(before: ReportFile, after: ReportFile, limit: int) -> Diff:
             errors={"against": ["no column in common"]},
         )
     found = Diff()
-    with ExitStack() as files:
+    with ExitStack() as stack:
         old, new = (
-            _latest(rows if ordered else _sorted(rows, files))
+            _latest(rows if ordered else _sorted(rows, stack))
             for rows, ordered in ((_rows(before, columns), old_ordered), (_rows(after, columns), new_ordered))
         )
         found.changes = heapq.nsmallest(
@@ -186,8 +186,8 @@ def _reading(report: ReportFile) -> Iterator[None]:
         raise ReportFailed(f"{report.stream.name} cannot be read: {error}") from None
 
 
-def _sorted(rows: Iterator[_Row], files: ExitStack) -> Iterator[_Row]:
-    """The rows in the order of their keys, equal ones as they come; pieces wait in files that `files` closes."""
+def _sorted(rows: Iterator[_Row], stack: ExitStack) -> Iterator[_Row]:
+    """The rows in the order of their keys, equal ones as they come; pieces wait in files that `stack` closes."""
     pieces: list[Iterator[_Row]] = []
     first = next(rows, None)
     size = max(1, _SORTED_CELLS // (len(_KEY) + len(first[1]))) if first else 1
@@ -195,19 +195,19 @@ def _sorted(rows: Iterator[_Row], files: ExitStack) -> Iterator[_Row]:
     while piece:
         piece.sort(key=itemgetter(0))
         following = list(islice(rows, size))
-        pieces.append(_put_aside(piece, files) if following or pieces else iter(piece))
+        pieces.append(_put_aside(piece, stack) if following or pieces else iter(piece))
         piece = following
     return heapq.merge(*pieces, key=itemgetter(0))
 
 
-def _put_aside(rows: list[_Row], files: ExitStack) -> Iterator[_Row]:
+def _put_aside(rows: list[_Row], stack: ExitStack) -> Iterator[_Row]:
     try:
-        file: IO[bytes] = files.enter_context(tempfile.TemporaryFile(dir=temporary.folder()))  # noqa: SIM115
+        file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(dir=files.temporary_folder()))  # noqa: SIM115
         for at in range(0, len(rows), _BATCH):
             pickle.dump(rows[at : at + _BATCH], file, pickle.HIGHEST_PROTOCOL)
         file.seek(0)
     except OSError as error:
-        raise temporary.no_room(error, "the reports cannot be compared") from error
+        raise files.no_temporary_room(error, "the reports cannot be compared") from error
     return _read_back(file, len(rows))
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final
 
-from storemon_flask.database import temporary
+from storemon_flask.database import files
 from storemon_flask.errors import Unprocessable
 from storemon_flask.reports import report_text
 from storemon_flask.reports.report_text import Altered
@@ -40,13 +40,13 @@ def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> 
             # That disk is full, or cannot be written; what is on it is handed out nevertheless.
             lines.seek(0)
         try:
-            return _made(lines, altered, method, temporary.folder())
+            return _made(lines, altered, method, files.temporary_folder())
         except (OSError, XlsxFileError) as error:
             # xlsxwriter wraps what it meets while it puts the archive together.
             why = error if isinstance(error, OSError) else error.args[0]
-            if not temporary.is_full(why):
+            if not files.is_disk_full(why):
                 raise
-            raise temporary.no_room(why, "no workbook can be made") from error
+            raise files.no_temporary_room(why, "no workbook can be made") from error
 
 
 def _made(lines: Iterator[str], altered: Altered, method: dict[str, Any], place: Path) -> IO[bytes]:

@@ -15,7 +15,7 @@ from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import feed_counts, loads, polls, prune, reports, schedule, stores
+from storemon_flask.database import loads, polls, prune, reports, schedule, stores
 from storemon_flask.database import newest as newest_service
 from storemon_flask.database.connections import Database as Database
 from storemon_flask.database.loads import LoadRow as LoadRow
@@ -229,8 +229,8 @@ def freshness(database: Database, latest_us: int) -> Freshness:
     if not database.exists():
         return Freshness([Feed(name, 0, 0, None) for name in _FEEDS], 0, None)
     with database.read() as connection:
-        count = feed_counts.counts(connection)
-        loaded = feed_counts.last_loaded(connection)
+        count = stores.counts(connection)
+        loaded = stores.last_loaded(connection)
         newest = newest_service.newest_poll(database, connection, latest_us)
     of_feed = {
         "polls": (count["polls"], count["polled"]),

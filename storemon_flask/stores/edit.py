@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from storemon_flask.characters import show_invisible
-from storemon_flask.database import opening_hours, stores
+from storemon_flask.database import hours, stores
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.feeds import values
@@ -58,7 +58,7 @@ def remove_hours(database: Database, store_id: str) -> int:
     """The store is open 24x7 again; how many rows of weekly hours it had. `NotFound` when there is no such store."""
     check(database, store_id)
     with database.write() as connection:
-        removed = opening_hours.remove_hours(connection, store_id)
+        removed = hours.remove_hours(connection, store_id)
         if removed:
             stores.data_changed(connection)
     return removed
@@ -75,7 +75,7 @@ def remove_special_hours(database: Database, store_id: str, date: str | None) ->
         raise Unprocessable(f"date is {date!r}: {bad}", errors={"date": [str(bad)]}) from None
     check(database, store_id)
     with database.write() as connection:
-        removed = opening_hours.remove_special_hours(connection, store_id, day)
+        removed = hours.remove_special_hours(connection, store_id, day)
         if removed:
             stores.data_changed(connection)
     return removed

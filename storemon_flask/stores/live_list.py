@@ -10,7 +10,8 @@ import numpy as np
 from storemon_flask import clock
 from storemon_flask.characters import show_invisible
 from storemon_flask.clock import duration_text, timestamp_text
-from storemon_flask.database import few_heard, opening_hours, polls, schedule, store_facts, stores
+from storemon_flask.database import few_heard, polls, schedule, stores
+from storemon_flask.database import hours as opening_hours
 from storemon_flask.database.connections import Database
 from storemon_flask.database.newest import Newest, future_polls, future_polls_of_store, newest_poll
 from storemon_flask.database.schedule import Part, Schedule
@@ -204,7 +205,7 @@ def detail(
             first_us,
             opening_hours.hours(connection, number, number),
             opening_hours.special_hours(connection, number, number),
-            store_facts.poll_count(connection, number, first_us, last_us) if first_us >= 0 else 0,
+            polls.count_of_store(connection, number, first_us, last_us) if first_us >= 0 else 0,
         )
 
 

@@ -13,7 +13,7 @@ from flask import Response, request
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import wrap_file
 
-from storemon_flask.database import temporary
+from storemon_flask.database import files
 from storemon_flask.errors import Busy
 from storemon_flask.slots import Unsent
 from storemon_flask.web.app import runner
@@ -38,7 +38,7 @@ def send_text(pieces: Iterator[str], content_type: str, likely_bytes: int = 0) -
             return Response(head, content_type=content_type)
     places = runner().places
     with places.for_an_answer():
-        file = UnsentFile(places.unsent, tempfile.TemporaryFile(dir=temporary.folder()))  # noqa: SIM115
+        file = UnsentFile(places.unsent, tempfile.TemporaryFile(dir=files.temporary_folder()))  # noqa: SIM115
         try:
             file.write(head)
             while rest:
@@ -98,11 +98,11 @@ class UnsentFile:
         self._unsent.add(len(data))
         self.size += len(data)
         try:
-            if shutil.disk_usage(temporary.folder()).free < runner().settings.min_free_mb * 1_000_000:
+            if shutil.disk_usage(files.temporary_folder()).free < runner().settings.min_free_mb * 1_000_000:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._file.write(data)
         except OSError as error:
-            raise temporary.no_room(error, _OUTCOME) from error
+            raise files.no_temporary_room(error, _OUTCOME) from error
 
     def read(self, size: int = -1) -> bytes:
         """Read as a file does."""

@@ -14,7 +14,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import SecurityError
 
 from storemon_flask import logs
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.database.start_warnings import start_warnings
 from storemon_flask.errors import BadRequest, Forbidden, Unauthorized
 from storemon_flask.reports.worker import Runner
@@ -98,7 +98,7 @@ def _warn_if_nobody_has() -> None:
 def keyed() -> bool:
     """Whether a request needs a key now."""
     runner: Runner = current_app.extensions["storemon"]
-    return current_app.config[_KEY_ALWAYS] or access_keys.required(runner.database, runner.settings.api_key)
+    return current_app.config[_KEY_ALWAYS] or keys.required(runner.database, runner.settings.api_key)
 
 
 def trusted_hosts(settings: Settings, keyed: bool) -> list[str] | None:
@@ -148,7 +148,7 @@ def _admit(needed: Scope) -> None:
     runner: Runner = current_app.extensions["storemon"]
     always = current_app.config[_KEY_ALWAYS]
     try:
-        asked = access_keys.admit(runner.database, runner.settings.api_key, _given_key(), needed, always)
+        asked = keys.admit(runner.database, runner.settings.api_key, _given_key(), needed, always)
     except (Unauthorized, Forbidden):
         current_app.config[_KEY_ALWAYS] = True
         raise

@@ -15,7 +15,7 @@ from waitress.task import ErrorTask
 from waitress.utilities import Error
 
 from storemon_flask import logs
-from storemon_flask.database import temporary
+from storemon_flask.database import files
 from storemon_flask.errors import NoTemporaryRoom, OutOfMemory, out_of_memory
 from storemon_flask.web import authentication, metrics, problems, proxy
 
@@ -103,7 +103,7 @@ class Request(HTTPRequestParser):
             with suppress(OSError):
                 self.body_rcv.getbuf().close()
             self.body_rcv = None
-            self.error = _NoRoom(temporary.no_room(error, "nothing of this was stored").message)
+            self.error = _NoRoom(files.no_temporary_room(error, "nothing of this was stored").message)
         except MemoryError as error:
             self.body_rcv = None
             no_memory = out_of_memory(error, "this request")
@@ -278,7 +278,7 @@ class Channel(HTTPChannel):
             except OSError as error:
                 asked: Any = self.requests[0]
                 outcome = f"the answer to {asked.command} {asked.path} is cut off"
-                log.error("%s", temporary.no_room(error, outcome).message)
+                log.error("%s", files.no_temporary_room(error, outcome).message)
                 for one in self.outbufs:
                     with suppress(OSError):
                         one.close()

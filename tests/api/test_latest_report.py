@@ -272,9 +272,9 @@ def test_a_key_that_may_read_may_ask(settings: Settings, small_fleet: Path) -> N
     locked = app.test_client()
     assert locked.get(PATH).status_code == 401
     added = app.extensions["storemon"].database
-    from storemon_flask.database import access_keys
+    from storemon_flask.database import keys
 
-    read = access_keys.add(added, "read", "sheet", 1)
+    read = keys.add(added, "read", "sheet", 1)
     assert locked.get(PATH, headers={"Authorization": f"Bearer {read}"}, buffered=True).text == SMALL_CSV
     added.close()
 

@@ -11,7 +11,7 @@ from conftest import sql, storemon
 from feed_helpers import POLLS, push, upload
 from flask.testing import FlaskClient
 
-from storemon_flask.database import feed_counts, loads
+from storemon_flask.database import loads, stores
 from storemon_flask.settings import Settings
 
 SUMS = ("rows", "new", "changed", "unchanged", "repeated", "rejected")
@@ -104,7 +104,7 @@ def test_when_a_feed_was_last_loaded_is_looked_up_in_an_index(client: FlaskClien
     with closing(sqlite3.connect(settings.database)) as connection:
         statements: list[str] = []
         connection.set_trace_callback(statements.append)
-        found = feed_counts.last_loaded(connection)
+        found = stores.last_loaded(connection)
         connection.set_trace_callback(None)
         plans: list[Any] = [
             connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in statements

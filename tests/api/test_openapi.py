@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from storemon_flask import create_app
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.reports.report_text import CLASSIC_COLUMNS
 from storemon_flask.settings import Settings
 from storemon_flask.web.contract import OPERATIONS
@@ -212,7 +212,7 @@ def test_security_says_which_scope_and_is_optional_where_no_key_is_needed(
         scope = scopes[view, method.upper()]
         needed = [{"bearer": [scope]}, {"basic": [scope]}]
         assert one["security"] == ([] if path in OPEN else [{}, *needed])
-    key = access_keys.add(app.extensions["storemon"].database, "read", "", 1)
+    key = keys.add(app.extensions["storemon"].database, "read", "", 1)
     locked = client.get("/openapi.json", headers={"Authorization": f"Bearer {key}"}).json
     for path, _, one in operations(locked):
         assert len(one["security"]) == (0 if path in OPEN else 2)
@@ -220,7 +220,7 @@ def test_security_says_which_scope_and_is_optional_where_no_key_is_needed(
 
 
 def test_it_needs_a_key_where_calls_do(app: Flask, client: FlaskClient) -> None:
-    access_keys.add(app.extensions["storemon"].database, "read", "", 1)
+    keys.add(app.extensions["storemon"].database, "read", "", 1)
     assert client.get("/openapi.json").status_code == 401
 
 

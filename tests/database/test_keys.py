@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storemon_flask import settings as settings_
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, Forbidden, NotFound, SettingsError, Unauthorized, Unprocessable
 from storemon_flask.settings import Secret, Settings
@@ -25,33 +25,33 @@ NOW = 1_728_907_200_000_000
 
 def lets_in(database: Database, key: str | None, scope: str, master: Secret = NONE) -> bool:
     try:
-        access_keys.admit(database, master, key, scope)
+        keys.admit(database, master, key, scope)
     except (Unauthorized, Forbidden):
         return False
     return True
 
 
 def test_a_key_is_a_prefix_and_192_random_bits(database: Database) -> None:
-    made = [access_keys.add(database, "read", "", NOW) for _ in range(20)]
+    made = [keys.add(database, "read", "", NOW) for _ in range(20)]
     assert all(re.fullmatch(r"sm_[0-9a-f]{8}[0-9a-f]{48}", key) for key in made)
     assert len({key[:11] for key in made}) == len({key[11:] for key in made}) == 20
-    assert [row.prefix for row in access_keys.rows(database)] == [key[:11] for key in made]
+    assert [row.prefix for row in keys.rows(database)] == [key[:11] for key in made]
 
 
 def test_what_is_listed_is_what_was_said_of_it(database: Database) -> None:
-    first = access_keys.add(database, "read", "Lyon, \N{GREEK SMALL LETTER ALPHA}", NOW)
-    second = access_keys.add(database, "admin", "", NOW + 1)
-    access_keys.revoke(database, first[:11], NOW + 2)
-    assert access_keys.rows(database) == [
-        access_keys.KeyRow(first[:11], "read", "Lyon, \N{GREEK SMALL LETTER ALPHA}", NOW, NOW + 2),
-        access_keys.KeyRow(second[:11], "admin", "", NOW + 1, None),
+    first = keys.add(database, "read", "Lyon, \N{GREEK SMALL LETTER ALPHA}", NOW)
+    second = keys.add(database, "admin", "", NOW + 1)
+    keys.revoke(database, first[:11], NOW + 2)
+    assert keys.rows(database) == [
+        keys.KeyRow(first[:11], "read", "Lyon, \N{GREEK SMALL LETTER ALPHA}", NOW, NOW + 2),
+        keys.KeyRow(second[:11], "admin", "", NOW + 1, None),
     ]
 
 
 def test_neither_a_key_nor_its_secret_part_is_in_any_file_of_the_database(
     database: Database, settings: Settings
 ) -> None:
-    made = [access_keys.add(database, scope, "label-in-clear", NOW) for scope in access_keys.SCOPES]
+    made = [keys.add(database, scope, "label-in-clear", NOW) for scope in keys.SCOPES]
     files = sorted(settings.database.parent.iterdir())
     content = b"".join(file.read_bytes() for file in files)
     assert b"label-in-clear" in content
@@ -61,10 +61,10 @@ def test_neither_a_key_nor_its_secret_part_is_in_any_file_of_the_database(
 
 
 def test_digests_are_made_with_32_bytes_of_this_database_alone(database: Database, tmp_path: Path) -> None:
-    access_keys.add(database, "read", "", NOW)
-    access_keys.add(database, "read", "", NOW)
+    keys.add(database, "read", "", NOW)
+    keys.add(database, "read", "", NOW)
     other = Database(tmp_path / "other.db")
-    access_keys.add(other, "read", "", NOW)
+    keys.add(other, "read", "", NOW)
     other.close()
     (ours,) = sql(database.path, "SELECT value FROM secret")
     (theirs,) = sql(tmp_path / "other.db", "SELECT value FROM secret")
@@ -72,68 +72,68 @@ def test_digests_are_made_with_32_bytes_of_this_database_alone(database: Databas
     assert ours != theirs
 
 
-@pytest.mark.parametrize("has", access_keys.SCOPES)
-@pytest.mark.parametrize("needed", access_keys.SCOPES)
+@pytest.mark.parametrize("has", keys.SCOPES)
+@pytest.mark.parametrize("needed", keys.SCOPES)
 def test_a_scope_allows_what_the_smaller_ones_allow(database: Database, has: str, needed: str) -> None:
-    key = access_keys.add(database, has, "", NOW)
-    allowed = access_keys.SCOPES.index(has) >= access_keys.SCOPES.index(needed)
+    key = keys.add(database, has, "", NOW)
+    allowed = keys.SCOPES.index(has) >= keys.SCOPES.index(needed)
     assert lets_in(database, key, needed) is allowed
     if not allowed:
         with pytest.raises(Forbidden) as refused:
-            access_keys.admit(database, NONE, key, needed)
+            keys.admit(database, NONE, key, needed)
         assert f"needs a key of scope {needed}; the one sent has scope {has}" in refused.value.message
 
 
 def test_without_any_key_everybody_is_let_in_and_no_database_is_made(database: Database) -> None:
     assert lets_in(database, None, "admin")
     assert lets_in(database, "whatever", "admin")
-    assert not access_keys.required(database, NONE)
+    assert not keys.required(database, NONE)
     assert not database.exists()
 
 
 def test_a_server_that_started_with_a_key_does_not_open_when_the_database_is_gone(database: Database) -> None:
     with pytest.raises(Unauthorized):
-        access_keys.admit(database, NONE, None, "read", always=True)
+        keys.admit(database, NONE, None, "read", always=True)
     with pytest.raises(Unauthorized):
-        access_keys.admit(database, NONE, "sm_whatever", "read", always=True)
+        keys.admit(database, NONE, "sm_whatever", "read", always=True)
 
 
 def test_a_revoked_key_is_refused_at_once_and_the_last_one_opens_nothing(database: Database) -> None:
-    first, second = (access_keys.add(database, "write", "", NOW) for _ in range(2))
+    first, second = (keys.add(database, "write", "", NOW) for _ in range(2))
     assert lets_in(database, first, "write")
-    row = access_keys.revoke(database, first[:11], NOW + 1)
+    row = keys.revoke(database, first[:11], NOW + 1)
     assert row.revoked_us == NOW + 1
     assert not lets_in(database, first, "read")
     assert lets_in(database, second, "write")
-    access_keys.revoke(database, second, NOW + 2)
+    keys.revoke(database, second, NOW + 2)
     assert not lets_in(database, second, "read")
     assert not lets_in(database, None, "read")
-    assert access_keys.required(database, NONE)
+    assert keys.required(database, NONE)
     # The first time counts.
-    assert access_keys.revoke(database, first[:11].removeprefix("sm_"), NOW + 3).revoked_us == NOW + 1
+    assert keys.revoke(database, first[:11].removeprefix("sm_"), NOW + 3).revoked_us == NOW + 1
 
 
 def test_revoking_what_is_not_there_changes_nothing(database: Database) -> None:
     with pytest.raises(DatabaseError, match="there is no database"):
-        access_keys.revoke(database, "sm_00000000", NOW)
+        keys.revoke(database, "sm_00000000", NOW)
     assert not database.exists()
-    key = access_keys.add(database, "read", "", NOW)
+    key = keys.add(database, "read", "", NOW)
     for prefix in ("", "sm_", key[:10], "sm_zzzzzzzz", "%"):
         with pytest.raises(NotFound, match="storemon keys list"):
-            access_keys.revoke(database, prefix, NOW)
+            keys.revoke(database, prefix, NOW)
     assert lets_in(database, key, "read")
 
 
 @pytest.mark.parametrize("label", ["x" * 101, "two\nlines", "\x1b[31mred", "tab\there"])
 def test_a_label_is_one_short_line(database: Database, label: str) -> None:
     with pytest.raises(Unprocessable, match="a label is one line"):
-        access_keys.add(database, "read", label, NOW)
+        keys.add(database, "read", label, NOW)
     assert not database.exists()
 
 
 def test_a_scope_that_is_none_is_named(database: Database) -> None:
     with pytest.raises(Unprocessable, match="'root' is no scope; it must be read, write, admin"):
-        access_keys.add(database, "root", "", NOW)
+        keys.add(database, "root", "", NOW)
 
 
 def test_the_key_of_the_settings_allows_everything_and_no_other_does(database: Database) -> None:
@@ -141,7 +141,7 @@ def test_the_key_of_the_settings_allows_everything_and_no_other_does(database: D
     for wrong in (None, "", MASTER.value[:-1], MASTER.value + "x", MASTER.value.upper(), "\N{SNOWMAN}" * 21):
         assert not lets_in(database, wrong, "read", MASTER)
     assert not database.exists()
-    key = access_keys.add(database, "read", "", NOW)
+    key = keys.add(database, "read", "", NOW)
     assert lets_in(database, key, "read", MASTER)
     assert not lets_in(database, key, "write", MASTER)
     assert lets_in(database, MASTER.value, "admin", MASTER)
@@ -152,7 +152,7 @@ def test_the_key_of_the_settings_allows_everything_and_no_other_does(database: D
 @pytest.fixture(scope="module")
 def with_a_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, str]]:
     with closing(Database(tmp_path_factory.mktemp("keys") / "storemon.db")) as database:
-        yield database, access_keys.add(database, "admin", "", NOW)
+        yield database, keys.add(database, "admin", "", NOW)
 
 
 @given(text=st.text() | st.text("sm_0123456789abcdef", max_size=60), at=st.integers(0, 58))
@@ -163,7 +163,7 @@ def test_nothing_but_the_key_itself_is_let_in(with_a_key: tuple[Database, str], 
 
 
 def test_being_let_in_is_one_read_by_an_index(database: Database) -> None:
-    key = access_keys.add(database, "read", "", NOW)
+    key = keys.add(database, "read", "", NOW)
     said: list[str] = []
     with database.read() as connection:
         connection.set_trace_callback(said.append)

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, STOREMON, Server, environment, http, storemon, wait_until
 
 from storemon_flask import settings as settings_
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.database.connections import Database
 from storemon_flask.database.start_warnings import start_warnings
 from storemon_flask.settings import Settings
@@ -65,10 +65,10 @@ def test_letting_other_machines_in_without_a_key_is_said(
     others = [name for name in environ if name != "STOREMON_HOST"]
     assert len(start_warnings(foreign, database, host_is_judged=True)) == (1 if others else 0)
     assert start_warnings(load(settings, STOREMON_API_KEY=KEY, **environ), database) == proxy
-    prefix = access_keys.add(database, "read", "", NOW)
+    prefix = keys.add(database, "read", "", NOW)
     assert start_warnings(foreign, database) == proxy
     # Nobody is let in by a key that was revoked, nor without one.
-    access_keys.revoke(database, prefix, NOW)
+    keys.revoke(database, prefix, NOW)
     assert start_warnings(foreign, database) == proxy
 
 
@@ -147,9 +147,9 @@ def test_revoking_the_last_key_does_not_open_a_running_server(
 ) -> None:
     server = serve(STOREMON_TRUSTED_HOSTS="*")
     assert server.get("/api/v1/stores").status == 200
-    key = access_keys.add(database, "admin", "", NOW)
+    key = keys.add(database, "admin", "", NOW)
     assert server.get("/api/v1/stores").status == 401
-    access_keys.revoke(database, key, NOW)
+    keys.revoke(database, key, NOW)
     assert server.get("/api/v1/stores").status == 401
     assert server.get("/api/v1/stores", Authorization=f"Bearer {key}").status == 401
     database.close()

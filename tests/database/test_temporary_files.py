@@ -12,7 +12,7 @@ from conftest import STOREMON, http
 from flask.testing import FlaskClient
 from server_helpers import Serve
 
-from storemon_flask.database import temporary
+from storemon_flask.database import files
 from storemon_flask.settings import Settings
 
 STORED = "nothing of this was stored"
@@ -39,7 +39,7 @@ def test_a_body_that_cannot_be_kept_is_refused_with_the_reason(serve: Serve, tmp
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_full_is_said_with_what_to_do(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert temporary.no_room(failed(number), STORED).message == (
+    assert files.no_temporary_room(failed(number), STORED).message == (
         f"the folder for temporary files, {tmp_path}, is full, so {STORED}; make room there, or start the server with TMPDIR set "
         "to a folder that has more"
     )
@@ -47,7 +47,7 @@ def test_full_is_said_with_what_to_do(number: int, tmp_path: Path, monkeypatch: 
 
 def test_what_else_is_wrong_with_the_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert temporary.no_room(failed(errno.ENOENT), STORED).message == (
+    assert files.no_temporary_room(failed(errno.ENOENT), STORED).message == (
         f"the folder for temporary files, {tmp_path}, cannot be written (No such file or directory), so {STORED}"
     )
 
@@ -55,7 +55,7 @@ def test_what_else_is_wrong_with_the_folder_is_said(tmp_path: Path, monkeypatch:
         raise failed(errno.ENOENT)
 
     monkeypatch.setattr(tempfile, "gettempdir", none)
-    assert temporary.no_room(failed(errno.ENOENT), STORED).message == (
+    assert files.no_temporary_room(failed(errno.ENOENT), STORED).message == (
         f"no folder for temporary files can be written, so {STORED}; set TMPDIR to one that can"
     )
 

@@ -19,7 +19,7 @@ from load_helpers import file as file
 from load_helpers import many, polls, version_of
 from load_helpers import small_blocks as small_blocks
 
-from storemon_flask.database import staging
+from storemon_flask.database import polls as staging
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import values
 

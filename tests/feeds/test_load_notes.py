@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 from ingest_helpers import put, put_zip
 
 from storemon_flask import clock
-from storemon_flask.database import matching
+from storemon_flask.database import stores
 from storemon_flask.database import stores as stores_table
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import csv_exact, load, load_notes, sources, values
@@ -334,7 +334,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Any:
         "ids_above",
         "feeds_of",
     ):
-        counting(matching, name)
+        counting(stores, name)
     counting(stores_table, "poll_spans")
     yield asked
 

@@ -13,7 +13,7 @@ from conftest import SMALL_FLEET, sql
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.reports.worker import Runner
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
@@ -154,7 +154,7 @@ def test_another_site_may_not_load(client: FlaskClient, runner: Runner) -> None:
 
 
 def test_loading_needs_a_key_that_writes(client: FlaskClient, runner: Runner, small_fleet: Path) -> None:
-    reader, writer = (access_keys.add(runner.database, scope, "", 0) for scope in ("read", "write"))
+    reader, writer = (keys.add(runner.database, scope, "", 0) for scope in ("read", "write"))
     polls = ("polls.csv", SMALL_FLEET["polls.csv"])
     assert put(client, polls).status_code == 401
     assert put(client, polls, Authorization=f"Bearer {reader}").status_code == 403

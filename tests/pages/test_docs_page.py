@@ -11,7 +11,7 @@ from conftest import ROOT
 from flask import Flask
 from flask.testing import FlaskClient
 
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 
 STATIC = ROOT / "storemon_flask" / "pages" / "static"
 VOID = {"meta", "link", "input", "br", "wbr", "hr", "img"}
@@ -142,7 +142,7 @@ def test_light_and_dark_have_every_colour() -> None:
 def test_the_key_is_asked_for_and_never_written_into_the_page(app: Flask, client: FlaskClient, page: Page) -> None:
     (given,) = page.all("input", id="key")
     assert (given["type"], given["autocomplete"]) == ("password", "off")
-    key = access_keys.add(app.extensions["storemon"].database, "read", "", 1)
+    key = keys.add(app.extensions["storemon"].database, "read", "", 1)
     assert client.get("/docs").status_code == 401
     answer = client.get("/docs", headers={"Authorization": f"Bearer {key}"})
     assert answer.status_code == 200

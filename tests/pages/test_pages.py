@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from pages.test_docs_page import Page
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.database.connections import Database
 
 STATIC = ROOT / "storemon_flask" / "pages" / "static"
@@ -168,7 +168,7 @@ def test_an_empty_database_says_what_to_do_next(client: FlaskClient) -> None:
 
 
 def test_where_a_key_is_needed_the_first_command_sends_it(client: FlaskClient, database: Database) -> None:
-    key = access_keys.add(database, "read", "", 1)
+    key = keys.add(database, "read", "", 1)
     found = Page(client.get("/", headers={**BROWSER, "Authorization": f"Bearer {key}"}, buffered=True).text)
     assert "curl -H 'Content-Type: text/csv' -H \"Authorization: Bearer $KEY\" --data-binary" in found.text
 
@@ -311,7 +311,7 @@ def test_dated_and_special_hours_are_told(loaded: FlaskClient) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_pages_need_the_key_that_the_api_needs(app: Flask, loaded: FlaskClient, path: str) -> None:
-    key = access_keys.add(app.extensions["storemon"].database, "read", "", 1)
+    key = keys.add(app.extensions["storemon"].database, "read", "", 1)
     refused = loaded.get(path, headers=BROWSER)
     assert (refused.status_code, refused.mimetype) == (401, "text/html")
     assert 'Basic realm="storemon", charset="UTF-8"' in refused.headers.getlist("WWW-Authenticate")

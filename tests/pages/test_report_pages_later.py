@@ -14,7 +14,7 @@ from job_helpers import Queue
 from report_page_helpers import BROWSER, ask, asked, cells, the_csv
 
 from storemon_flask import create_app
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.database.connections import Database
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
@@ -231,7 +231,7 @@ def test_a_full_queue_is_said_at_the_form(settings: Settings, small_fleet: Path)
 
 
 def test_a_key_that_only_reads_may_ask_but_not_delete(client: FlaskClient, runner: Runner, small_fleet: Path) -> None:
-    key = access_keys.add(runner.database, "read", "", 0)
+    key = keys.add(runner.database, "read", "", 0)
     bearer = {"Authorization": f"Bearer {key}", **BROWSER}
     assert client.post("/reports", headers=BROWSER).status_code == 401
     location = client.post("/reports", headers=bearer).headers["Location"]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from shapes_helpers import fleet as fleet
 
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import schedule, staging
+from storemon_flask.database import polls as staging
+from storemon_flask.database import schedule
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError
 from storemon_flask.formatting import decimals, percent_hundredths, safe_cell

@@ -15,7 +15,7 @@ from werkzeug.routing import AnyConverter, IntegerConverter, Rule
 from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.web import authentication, contract
@@ -30,7 +30,7 @@ WRONG = "sm_" + "0" * 56
 def by_scope(app: Flask) -> dict[str, str]:
     """A key of each scope, in the app's database."""
     database = app.extensions["storemon"].database
-    return {scope: access_keys.add(database, scope, "", 1) for scope in access_keys.SCOPES}
+    return {scope: keys.add(database, scope, "", 1) for scope in keys.SCOPES}
 
 
 def basic(user: str, key: str) -> dict[str, str]:
@@ -91,7 +91,7 @@ def test_every_method_of_every_route_asks_for_the_key_it_needs(
             for refused in (bare, client.open(path, method=method, headers=bearer(WRONG))):
                 assert needs_a_key(refused, method == "HEAD"), (method, path)
             for scope, key in by_scope.items():
-                enough = access_keys.SCOPES.index(scope) >= access_keys.SCOPES.index(needed)
+                enough = keys.SCOPES.index(scope) >= keys.SCOPES.index(needed)
                 for headers in (bearer(key), basic("anybody", key)):
                     answer = client.open(path, method=method, headers=headers)
                     if enough:
@@ -112,16 +112,16 @@ def test_nothing_but_the_health_check_is_open() -> None:
     assert opened == {"/healthz", "/readyz"}
 
 
-@pytest.mark.parametrize("needed", access_keys.SCOPES)
+@pytest.mark.parametrize("needed", keys.SCOPES)
 def test_an_operation_says_which_scope_it_needs(
     app: Flask, client: FlaskClient, by_scope: dict[str, str], monkeypatch: pytest.MonkeyPatch, needed: contract.Scope
 ) -> None:
     endpoint = "classic.trigger_report"
     told = contract.Operation("POST", "/trigger_report", endpoint, needed, "reports", "A report.", {})
     monkeypatch.setitem(contract.OPERATIONS, ("POST", endpoint), told)
-    for place, scope in enumerate(access_keys.SCOPES):
+    for place, scope in enumerate(keys.SCOPES):
         answer = client.post("/trigger_report", headers=bearer(by_scope[scope]))
-        assert answer.status_code == (409 if place >= access_keys.SCOPES.index(needed) else 403)
+        assert answer.status_code == (409 if place >= keys.SCOPES.index(needed) else 403)
         # The same path's OPTIONS changes nothing.
         assert client.options("/trigger_report", headers=bearer(by_scope["read"])).status_code == 200
 
@@ -161,7 +161,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
 
     home = tmp_path_factory.mktemp("locked")
     app = create_app(settings_.load({"STOREMON_HOME": str(home), "STOREMON_API_KEY": MASTER}), InlineExecutor())
-    access_keys.add(app.extensions["storemon"].database, "read", "", 1)
+    keys.add(app.extensions["storemon"].database, "read", "", 1)
     yield app.test_client()
     app.extensions["storemon"].database.close()
 

@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from guard_helpers import HEADERS, bearer
 
-from storemon_flask.database import access_keys
+from storemon_flask.database import keys
 from storemon_flask.settings import Settings
 from storemon_flask.web import authentication
 
@@ -113,7 +113,7 @@ def test_our_own_pages_may_write(client: FlaskClient, origin: str) -> None:
 def test_another_sites_page_may_not_write_and_never_makes_a_browser_ask(
     client: FlaskClient, app: Flask, origin: str
 ) -> None:
-    key = access_keys.add(app.extensions["storemon"].database, "admin", "", 1)
+    key = keys.add(app.extensions["storemon"].database, "admin", "", 1)
     for headers in ({}, bearer(key)):
         for method in ("POST", "PUT", "PATCH", "DELETE", "BREW"):
             answer = client.open("/trigger_report", method=method, headers={**headers, "Origin": origin})
