@@ -3,10 +3,11 @@
 import ipaddress
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,14 +20,19 @@ from storemon_flask.errors import StoremonError
 if TYPE_CHECKING:
     from flask import Flask
 
+    from storemon_flask.database.db import Database
     from storemon_flask.reports.worker import Runner
     from storemon_flask.settings import Settings
 
 log = logging.getLogger("storemon.server")
 # A report takes a second or two at the most; one that takes longer is put back and runs at the next start.
 GRACE_S: Final = 5.0
-# Before each template that is compiled ahead, and before a loop that had no memory begins again.
-_PAUSE_S: Final = 0.1
+# Of Waitress's own limit, 100, senders that trickle would soon have all.
+_MOST_CONNECTIONS: Final = 400
+# A body that is larger than allowed by no more than this is received and thrown away.
+_REFUSED_WHOLE_BYTES: Final = 64_000_000
+# More bytes than there will be.
+_NO_LIMIT: Final = 1 << 62
 
 
 def commands() -> list[click.Command]:
@@ -79,75 +85,43 @@ def serve(
     ready: Callable[[str], object] = lambda url: None,
     insecure: bool = False,
 ) -> None:
-    """Serve until told to stop; `host` and `port` over the settings'. `StoremonError` when the port, the lock or the
-    database cannot be had, or when other machines could call without a key and that was not asked for (`insecure`).
+    """Serve until told to stop; `host` and `port` over the settings'. `StoremonError` when the port, the lock or the database
+    cannot be had, or when other machines could call without a key and that was not asked for (`insecure`).
 
     Finishes the report that is running, or puts it back for the next start, before it returns.
     """
     from storemon_flask.database.lock import server_lock
-    from storemon_flask.feeds import memory
     from storemon_flask.web import authentication
 
     runner: Runner = app.extensions["storemon"]
     settings = runner.settings.with_options(host=host, port=port)
     logs.to_stderr(settings.log_format)
-    memory.one_arena()
-    with _signals_interrupt(runner.stop_waiting), server_lock(settings.database) as in_order:
+    with (
+        _signals_interrupt(runner.stop_waiting),
+        server_lock(settings.database) as in_order,
+        closing(runner.database),
+        _listening_sockets(settings) as sockets,
+    ):
         authentication.warn(app, host_is_judged=True)
-        server = _guarded(app, settings, insecure)
+        authentication.listens(app, settings, _check_exposure(sockets, settings, runner.database, insecure))
         try:
+            server = _waitress(app, sockets, settings)
             runner.database.prepare()
             app.extensions["storemon.metrics"].data.begin()
             again = runner.recover(died=not in_order)
             if again:
                 log.info("%d unfinished report(s) of the last run are computed now", again)
-            url = f"http://{_shown(settings.host)}:{_port(server)}"
+            url = f"http://{_shown(settings.host)}:{sockets[0].getsockname()[1]}"
             logs.announce(settings.log_format, log, f"storemon serves {url}  (Ctrl-C stops)")
             ready(url)
-            with _ready_pages(app), _retention(runner):
-                _run(server)
+            with _retention(runner):
+                server.run()
         except KeyboardInterrupt:
             # Waitress ends its loop on this itself; here it came before or after the loop.
             pass
         finally:
             log.info("stopping: the running report is finished or put back")
-            server.close()
             runner.stop(GRACE_S)
-            runner.database.close()
-
-
-def _run(server: Any) -> None:
-    """Serve until told to stop; a loop that had no memory begins again with the same connections."""
-    while True:
-        try:
-            server.run()
-            return
-        except MemoryError:
-            log.error("the server's loop had no memory; it goes on")
-            time.sleep(_PAUSE_S)
-
-
-@contextmanager
-def _ready_pages(app: "Flask") -> Iterator[None]:
-    """The templates are compiled while nobody asks yet: that was most of what the first page took."""
-    templates = app.jinja_env
-    stopped = threading.Event()
-
-    def compile_all() -> None:
-        names = templates.list_templates()
-        # Whoever waits for the server to be there asks at once, and shares no processor with this.
-        while names and not stopped.wait(_PAUSE_S):
-            # One that cannot be read now (no more files can be opened, no memory) is compiled for whoever asks for it.
-            with suppress(OSError, MemoryError):
-                templates.get_template(names.pop())
-
-    thread = threading.Thread(target=compile_all, name="templates")
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def _retention(runner: "Runner") -> AbstractContextManager[None]:
@@ -163,89 +137,99 @@ def _retention(runner: "Runner") -> AbstractContextManager[None]:
     )
 
 
-def _guarded(app: "Flask", settings: "Settings", insecure: bool) -> Any:
-    """A Waitress server that has its port, and whose app knows where it listens and whether calls need a key.
+def _waitress(app: "Flask", sockets: list[socket.socket], settings: "Settings") -> Any:
+    """Return a Waitress server of that app on those sockets; its threads wait already."""
+    import waitress
 
-    Says where other machines reach it without a reverse proxy.
-    `StoremonError` when other machines could call without one and that was not asked for, and as `_listening`.
-    """
-    from storemon_flask.database import keys, start_warnings
-    from storemon_flask.web import authentication
+    _allow_many_files()
+    return waitress.create_server(  # type: ignore[attr-defined]
+        app,
+        sockets=sockets,
+        threads=settings.http_threads,
+        ident="storemon",
+        # 500 MB are received in 0.8 s; in Waitress's own pieces of 8 KB it takes 2.5 s of the loop that serves everybody.
+        recv_bytes=65_536,
+        # The app refuses a body that is too large, with a reason. A client that is cut off while it sends reads none.
+        max_request_body_size=settings.max_body_bytes + _REFUSED_WHOLE_BYTES,
+        channel_timeout=settings.connection_timeout_s,
+        cleanup_interval=max(1, min(30, settings.connection_timeout_s // 2)),
+        connection_limit=_MOST_CONNECTIONS,
+        # A client is read from while its request is answered, so that the views know when it has left.
+        channel_request_lookahead=1,
+        # No thread waits for a reader: an answer is whole before it is sent, and large ones are files.
+        outbuf_high_watermark=_NO_LIMIT,
+        # That a client has left is nothing to log with a traceback.
+        log_socket_errors=False,
+        # select() fails beyond the 1,024th file.
+        asyncore_use_poll=True,
+        # The app reads the headers of proxies itself (`web.proxy`), to refuse wrong ones as it refuses everything.
+        clear_untrusted_proxy_headers=False,
+    )
 
-    database = app.extensions["storemon"].database
-    server, exposed = _listening(app, settings)
-    try:
-        keyed = keys.required(database, settings.api_key)
-        if exposed and not keyed:
-            _without_a_key(exposed, insecure, settings.log_format)
-        if exposed:
-            for sentence in start_warnings.without_a_proxy(settings, f"it listens on {' and '.join(exposed)}"):
-                log.warning(sentence)
-    except StoremonError:
-        server.close()
-        database.close()
-        raise
-    authentication.listens(app, settings, keyed)
-    return server
 
-
-def _listening(app: "Flask", settings: "Settings") -> tuple[Any, list[str]]:
-    """A Waitress server that has its port, and those of its addresses that other machines can reach.
+@contextmanager
+def _listening_sockets(settings: "Settings") -> Iterator[list[socket.socket]]:
+    """Open a socket for each address of the host (`localhost` may have two), all of one port, and close them at the end.
 
     `StoremonError` when the port cannot be had.
     """
-    import waitress
-    from waitress.server import BaseWSGIServer
+    with ExitStack() as stack:
+        try:
+            sockets = _bind(settings, stack)
+        except (OSError, UnicodeError) as error:
+            raise StoremonError(
+                f"cannot listen on {settings.host} port {settings.port}: {getattr(error, 'strerror', None) or error}; "
+                "choose another with --port (0 takes a free one) or STOREMON_PORT"
+            ) from None
+        yield sockets
 
-    from storemon_flask.web.accepting import Patience, connections
-    from storemon_flask.web.channel import Channel, tend_steadily
 
-    sockets: dict[int, Any] = {}
+def _bind(settings: "Settings", stack: ExitStack) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    host = None if settings.host == "*" else settings.host
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        one = stack.enter_context(socket.socket(family, kind, protocol))
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # The connections inherit it: the system cuts off a client that takes nothing, for Waitress would keep it.
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, settings.connection_timeout_s * 1000)
+        port = sockets[0].getsockname()[1] if sockets else settings.port
+        one.bind((address[0], port, *address[2:]))
+        sockets.append(one)
+    return sockets
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit of open files to the hard one: a connection may take three, a thread eight."""
     try:
-        server = waitress.create_server(  # type: ignore[attr-defined]
-            app,
-            map=sockets,
-            host=settings.host,
-            port=settings.port,
-            threads=settings.http_threads,
-            ident="storemon",
-            # 500 MB come in in 0.8 s; in Waitress's own pieces of 8 KB it takes 2.5 s of the loop that serves
-            # everybody.
-            recv_bytes=65_536,
-            # Waitress refuses a body of just this size.
-            max_request_body_size=settings.max_body_bytes + 1,
-            # Whoever stops sending in the middle is let go after a while; until then he holds a connection and no
-            # thread.
-            channel_timeout=settings.connection_timeout_s,
-            cleanup_interval=max(1, min(30, settings.connection_timeout_s // 2)),
-            # So that a hundred of those (Waitress's own limit) shut nobody out.
-            connection_limit=connections(settings),
-            # select() fails beyond the 1,024th file.
-            asyncore_use_poll=True,
-            # What proxies say is read by the app (`web.proxy`), which refuses it in the shape of every other refusal.
-            clear_untrusted_proxy_headers=False,
-        )
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise StoremonError(
-            f"cannot listen on {settings.host} port {settings.port}: {reason}; "
-            "choose another with --port (0 takes a free one) or STOREMON_PORT"
-        ) from None
-    listening: list[Any] = [one for one in sockets.values() if isinstance(one, BaseWSGIServer)]
-    metrics = app.extensions["storemon.metrics"]
-    metrics.watch_server(
-        connections=lambda: sum(len(one.active_channels) for one in listening),
-        waiting=lambda: len(listening[0].task_dispatcher.queue),
-    )
-    patience = Patience()
-    for one in listening:
-        patience.give(one)
-        one.channel_class = Channel
-        one.metrics = metrics
-        one.trusted_networks = settings.trusted_networks
-        tend_steadily(one)
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _check_exposure(sockets: list[socket.socket], settings: "Settings", database: "Database", insecure: bool) -> bool:
+    """Return whether calls need a key; warn when other machines reach the sockets without a reverse proxy.
+
+    `StoremonError` when they could call without a key and that was not asked for.
+    """
+    from storemon_flask.database import keys, start_warnings
+
     # A name may stand for several addresses; what counts is what was bound.
-    return server, [one.effective_host for one in listening if not _is_loopback(one.effective_host)]
+    exposed = [host for host in (one.getsockname()[0] for one in sockets) if not _is_loopback(host)]
+    keyed = keys.required(database, settings.api_key)
+    if exposed and not keyed:
+        _without_a_key(exposed, insecure, settings.log_format)
+    if exposed:
+        for sentence in start_warnings.without_a_proxy(settings, f"it listens on {' and '.join(exposed)}"):
+            log.warning(sentence)
+    return keyed
 
 
 def _is_loopback(address: str) -> bool:
@@ -283,12 +267,6 @@ def _signals_interrupt(stop_waiting: Callable[[], None]) -> Iterator[None]:
             yield
         finally:
             signal.signal(signal.SIGHUP, before)
-
-
-def _port(server: Any) -> int:
-    # Two addresses for one name (localhost) make a group of servers.
-    ports = getattr(server, "effective_listen", None)
-    return int(ports[0][1] if ports else server.effective_port)
 
 
 def _shown(host: str) -> str:

@@ -143,8 +143,7 @@ KNOBS: tuple[Knob, ...] = (
     Knob("STOREMON_PORT", "port", "8000", "port", "a whole number from 0 (any free port) to 65535", _whole(0, 65535), "the port the server listens on"),
     Knob("STOREMON_REPORT_WORKERS", "report_workers", "1", "threads", "a whole number from 1 to 64", _whole(1, 64), "reports computed at once"),
     Knob("STOREMON_HTTP_THREADS", "http_threads", "32", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
-    Knob("STOREMON_MAX_CONNECTIONS", "max_connections", "400", "connections", "a whole number from 10 to 100000", _whole(10, 100_000), "connections held at once; more wait until one is closed; fewer are held, and a warning says so, where too few files may be open"),
-    Knob("STOREMON_CONNECTION_TIMEOUT_SECONDS", "connection_timeout_s", "60", "seconds", "a whole number of seconds from 1 to 3600", _whole(1, 3600), "how long a client may be silent, or take for its request beyond what 500 bytes a second allow, before its connection is closed"),
+    Knob("STOREMON_CONNECTION_TIMEOUT_SECONDS", "connection_timeout_s", "60", "seconds", "a whole number of seconds from 1 to 3600", _whole(1, 3600), "how long a client may be silent, or take nothing of an answer that waits for it, before its connection is closed"),
     Knob("STOREMON_MIN_FREE_MB", "min_free_mb", "50", "MB", "a whole number of megabytes from 0 to 1000000000", _whole(0, 1_000_000_000), "with less free on the disk of the database, of the reports or of temporary files, `/readyz` says so; with less for the database or the reports, no report is begun"),
     Knob("STOREMON_LOG_FORMAT", "log_format", "text", "word", "text or json", _one_of("text", "json"), "how the server logs to standard error: lines for people, or one JSON object a line"),
     Knob("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB", "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000), "the largest body of a request, and the most that may come out of what is compressed in it, or out of one compressed file of `load-data`"),
@@ -174,7 +173,6 @@ class Settings:
     port: int
     report_workers: int
     http_threads: int
-    max_connections: int
     connection_timeout_s: int
     min_free_mb: int
     log_format: str

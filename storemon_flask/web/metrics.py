@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,14 +94,6 @@ class Metrics:
             buckets=_REQUEST_BUCKETS_S,
             registry=registry,
         )
-        self._dropped = Counter(
-            "storemon_http_connections_dropped",
-            "Connections closed because their client was too slow.",
-            ("reason",),
-            registry=registry,
-        )
-        for reason in ("request", "reader"):
-            self._dropped.labels(reason)
         build = Gauge("storemon_build_info", "What runs; always 1.", ("version", "python", "sqlite"), registry=registry)
         build.labels(VERSION, platform.python_version(), sqlite3.sqlite_version).set(1)
         self.data = DataCollector(database, settings)
@@ -109,22 +101,10 @@ class Metrics:
         # Memory, processor time and open files of this process, under their usual names.
         ProcessCollector(registry=registry)
 
-    def watch_server(self, connections: Callable[[], float], waiting: Callable[[], float]) -> None:
-        """Add what only a server of ours knows: its open connections and the requests that wait for a thread."""
-        for name, about, read in (
-            ("storemon_http_connections", "Connections that are open.", connections),
-            ("storemon_http_requests_waiting", "Requests that wait for a thread.", waiting),
-        ):
-            Gauge(name, about, registry=self._registry).set_function(read)
-
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered. `route` is the rule, never the path: strangers choose paths."""
         self._requests.labels(method, route, status).inc()
         self._request_seconds.labels(method, route).observe(seconds)
-
-    def count_dropped(self, reason: str) -> None:
-        """Count a connection that was closed because its client was too slow."""
-        self._dropped.labels(reason).inc()
 
     def text(self) -> bytes:
         """Return all metrics in the text format 0.0.4; `DatabaseError` when the database cannot be read."""

@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
-from conftest import Server, http, wait_until
+from conftest import Server, http
 
 from storemon_flask.settings import Settings
 
@@ -84,21 +83,6 @@ def test_readers_of_rejected_rows_that_take_nothing_keep_no_log_and_nobody_waiti
         check_that_others_are_answered(server, ("/healthz", "/api/v1/stores?limit=10", f"{path}csv"), 3)
         assert wal.stat().st_size < 80_000_000
     assert http(f"{server.url}{path}csv").body.count(b"\n") == REJECTS + 1
-
-
-@pytest.mark.parametrize("path", ["/openapi.json", "/api/v1/stores?limit=1000", "/get_report?report_id=REPORT"])
-def test_who_asks_a_thousand_times_and_reads_nothing_holds_neither_threads_nor_files(serve: Serve, path: str) -> None:
-    server = serve()
-    push(server, "".join(f"a-store-of-many-{store:06d},{FIRST_S},active\n" for store in range(20_000)))
-    report = server.trigger(b'{"columns": "full"}')
-    server.wait_for(report)
-    path = path.replace("REPORT", report)
-    assert server.get(path).status == 200
-    with readers_of_nothing(server, path, READERS, 1000):
-        time.sleep(2)
-        check_that_others_are_answered(server, ("/healthz", "/api/v1/loads"), 10)
-        assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 400
-    wait_until(lambda: server.get("/healthz").status == 200, "an answer")
 
 
 def test_twenty_readers_of_a_small_report_are_all_answered(serve: Serve) -> None:

@@ -3,11 +3,8 @@ ever or is cut off.
 """
 
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -161,48 +158,6 @@ def test_a_machine_that_starts_in_1970_says_so_and_loads_the_same_later(
     report = storemon(settings.home, "report", **clock.variables)
     assert (report.returncode, "set the clock, or give an as_of" in report.stderr) == (1, True)
     assert sql(settings.database, "SELECT count(*) FROM poll") == [(50,)]
-
-
-def connect(server: Server) -> socket.socket:
-    host, port = server.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=20)
-
-
-def closed_after_s(peer: socket.socket) -> float:
-    """How long the server keeps that connection open."""
-    began = time.monotonic()
-    with suppress(ConnectionResetError):
-        while peer.recv(65_536):
-            pass
-    return time.monotonic() - began
-
-
-@pytest.mark.parametrize("step_s", [-365 * DAY_S, -DAY_S, -30])
-def test_idle_and_slow_connections_are_closed_after_the_clock_was_set_back(
-    server: Server, clock: WrongClock, step_s: float
-) -> None:
-    with connect(server) as silent, connect(server) as used, connect(server) as begun:
-        used.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b"200 OK" in used.recv(65_536)
-        begun.sendall(b"POST /trigger_report HTTP/1.1\r\nHost: localhost\r\n")
-        clock.set(step_s)
-        for peer in (silent, used, begun):
-            assert closed_after_s(peer) < 2 * TIMEOUT_S + 6
-
-
-def test_a_connection_in_use_is_not_cut_off_by_a_clock_that_is_set_ahead(
-    serve: Callable[..., Server], clock: WrongClock
-) -> None:
-    server = serve(**clock.variables, STOREMON_CONNECTION_TIMEOUT_SECONDS="8")
-    with closing(HTTPConnection(server.url.removeprefix("http://"), timeout=20)) as line:
-        for step in range(8):
-            clock.set(step * DAY_S)
-            time.sleep(0.7)
-            # It would connect again by itself.
-            assert step == 0 or line.sock is not None
-            line.request("GET", "/healthz")
-            assert line.getresponse().read() == b'{"status":"ok"}\n'
-    assert server.end() == 0
 
 
 @pytest.mark.parametrize("step_s", [-DAY_S, DAY_S])

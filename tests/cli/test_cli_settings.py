@@ -38,7 +38,6 @@ BAD_SETTINGS = {
     "STOREMON_KEEP_REPORTS_DAYS": ["-1", "1.5", "36501", "a year"],
     "STOREMON_MAX_REPORTS_MB": ["-1", "1.5", "1000000001", "1 GB"],
     "STOREMON_MAX_PENDING_REPORTS": ["0", "1.5", "1000001", "many"],
-    "STOREMON_MAX_CONNECTIONS": ["9", "1.5", "100001", "many"],
     "STOREMON_CONNECTION_TIMEOUT_SECONDS": ["0", "1.5", "3601", "a minute"],
     "STOREMON_MIN_FREE_MB": ["-1", "1.5", "1000000001", "1 GB"],
     "STOREMON_LOG_FORMAT": ["xml", "JSON", " "],

@@ -34,7 +34,6 @@ from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 from storemon_flask.stores import detail, live_list
-from storemon_flask.web.accepting import Patience
 
 Patch = Callable[[Any, str], None]
 PAGE = {"Accept": "text/html"}
@@ -302,15 +301,3 @@ def test_a_connection_whose_rollback_failed_is_not_used_again(tmp_path: Path) ->
         assert not connection.in_transaction
     connections.close()
     assert len(opened) == 2
-
-
-def test_a_listening_socket_stays_open_when_a_connection_could_not_be_taken(caplog: pytest.LogCaptureFixture) -> None:
-    server = SimpleNamespace(accept=no_memory, readable=lambda: True, handle_error=lambda: pytest.fail("closed"))
-    patience = Patience()
-    patience.give(server)
-    try:
-        server.accept()
-    except MemoryError:
-        server.handle_error()
-    assert caplog.messages[0].startswith("a connection is closed: there is not enough memory for a connection; ")
-    assert not server.readable()

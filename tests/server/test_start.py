@@ -3,14 +3,12 @@
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, STOREMON, environment, storemon, wait_until
-from flask import Flask
+from conftest import ROOT, STOREMON, environment, storemon
 
-from storemon_flask import __main__, server, version
+from storemon_flask import __main__, version
 from storemon_flask.settings import Settings
 
 FRAMES = ("pandas", "xlsxwriter", "openpyxl")
@@ -99,24 +97,6 @@ print("sqlite_utils" in sys.modules, [name for name in {FRAMES!r} if name in sys
 import pandas  # Kept away for a moment only.
 """
     assert python(program, tmp_path) == "True []\n"
-
-
-def test_pages_are_made_ready_while_nobody_asks(app: Flask) -> None:
-    def compiled() -> set[str]:
-        return {name for _, name in app.jinja_env.cache}
-
-    names = set(app.jinja_env.list_templates())
-    assert (len(names) > 10, compiled()) == (True, set())
-    with server._ready_pages(app):
-        wait_until(lambda: compiled() == names, "every template to be compiled")
-
-
-def test_what_is_made_ready_does_not_keep_a_server_that_ends(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_PAUSE_S", 3600.0)
-    with server._ready_pages(app):
-        assert "templates" in {thread.name for thread in threading.enumerate()}
-    assert "templates" not in {thread.name for thread in threading.enumerate()}
-    assert list(app.jinja_env.cache) == []
 
 
 def test_everything_imports_and_locks_without_what_only_unix_has(tmp_path: Path) -> None:

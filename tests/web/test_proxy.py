@@ -122,18 +122,13 @@ def test_the_log_of_a_server_names_the_client(serve: Callable[..., Server]) -> N
     server = serve(STOREMON_LOG_FORMAT="json", STOREMON_TRUSTED_PROXY="127.0.0.1")
     assert http(f"{server.url}/healthz", X_Forwarded_For="6.6.6.6, 192.0.2.7").status == 200
     assert http(f"{server.url}/healthz", X_Forwarded_For='"').status == 400
-    # Refused by the server itself, before the app is asked.
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as peer:
-        peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.8\r\nContent-Length: many\r\n\r\n")
-        assert peer.recv(100).startswith(b"HTTP/1.1 400")
 
     def remotes() -> list[str]:
         lines = [json.loads(line) for line in server.log.read_text().splitlines()]
         return [one["remote"] for one in lines if one.get("event") == "request"]
 
-    wait_until(lambda: len(remotes()) == 3, "three lines")
-    assert remotes() == ["192.0.2.7", "127.0.0.1", "192.0.2.8"]
+    wait_until(lambda: len(remotes()) == 2, "two lines")
+    assert remotes() == ["192.0.2.7", "127.0.0.1"]
 
 
 def test_without_the_setting_nobody_is_believed(serve: Callable[..., Server]) -> None:

@@ -2,6 +2,7 @@
 answers the others all the while, in bounded memory."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -78,13 +79,8 @@ def answering(server: Server) -> Iterator[list[float]]:
     assert max(took) < MOST_S
 
 
-def metric(server: Server, name: str) -> float:
-    (line,) = [one for one in server.get("/metrics").body.decode().splitlines() if one.startswith(f"{name} ")]
-    return float(line.split()[1])
-
-
-def dropped(server: Server, reason: str) -> float:
-    return metric(server, f'storemon_http_connections_dropped_total{{reason="{reason}"}}')
+def open_files(server: Server) -> int:
+    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
 
 
 def gone(peer: socket.socket) -> bool:
@@ -118,15 +114,13 @@ def test_two_hundred_half_open_connections_keep_nobody_out_and_are_let_go(
                     b"POST /trigger_report HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
                 )[number % 3]
             )
-        wait_until(lambda: metric(server, "storemon_http_connections") >= 200, "the connections")
         wait_until(lambda: all(gone(peer) for peer in peers), "the end of all connections", 60)
-    assert metric(server, "storemon_http_connections") < 10
     with capsys.disabled():
         print(f"\n200 half-open: at most {more_mb(server, before):.1f} MB more, /healthz at most {max(took):.3f} s")
     assert more_mb(server, before) < 40
 
 
-def test_a_body_without_end_is_cut_off_at_the_limit_or_by_its_slowness(
+def test_a_body_without_end_is_cut_off_at_the_limit(
     serve: Callable[..., Server], small_fleet: Path, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database.close()
@@ -135,31 +129,15 @@ def test_a_body_without_end_is_cut_off_at_the_limit_or_by_its_slowness(
     before = from_now(server)
     head = b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n"
     piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-    with answering(server) as took:
-        with socket.create_connection(place(server), timeout=20) as fast:
-            fast.sendall(head)
-            sent, began = 0, time.monotonic()
-            with suppress(OSError):
-                while time.monotonic() - began < 60:
-                    fast.sendall(piece)
-                    sent += len(piece)
-            # After the limit it may go on for some seconds, for nothing, so that it can read why.
-            assert sent >= 50_000_000
-            assert time.monotonic() - began < 30
-        with socket.create_connection(place(server), timeout=20) as slow:
-            slow.sendall(head)
-            began = time.monotonic()
-
-            def cut_off() -> bool:
-                try:
-                    slow.sendall(b"1\r\nx\r\n")
-                except OSError:
-                    return True
-                return gone(slow)
-
-            wait_until(cut_off, "the end of the slow body", 30)
-            assert 3 <= time.monotonic() - began < 20
-    assert dropped(server, "request") == 1
+    with answering(server) as took, socket.create_connection(place(server), timeout=20) as fast:
+        fast.sendall(head)
+        sent, began = 0, time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - began < 60:
+                fast.sendall(piece)
+                sent += len(piece)
+        assert sent >= 50_000_000
+        assert time.monotonic() - began < 30
     with capsys.disabled():
         print(f"\nendless body: at most {more_mb(server, before):.1f} MB more, /healthz at most {max(took):.3f} s")
     assert more_mb(server, before) < 60
@@ -222,10 +200,8 @@ def test_fifty_slow_readers_of_a_large_report_hold_up_nobody(
         assert (answered == 50) if form == "csv" else (2 <= answered < 50)
         # A reader holds nothing that another needs: the next one is served while they all stay.
         assert server.get(path).status == 200
-        # They do not read on. The workbook is so short that it is on its way whole: such a reader is idle, not slow.
-        if form != "xlsx":
-            wait_until(lambda: dropped(server, "reader") >= answered, "the end of the readers", 60)
-        wait_until(lambda: metric(server, "storemon_http_connections") < 10, "the end of all connections", 60)
+        # They take nothing, and the system cuts them off. The workbook is so short that it is on its way whole.
+        wait_until(lambda: open_files(server) < 50 + (form == "xlsx") * answered, "the end of the readers", 60)
     more = more_mb(server, before)
     with capsys.disabled():
         print(
