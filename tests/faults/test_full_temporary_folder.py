@@ -77,7 +77,7 @@ def test_a_body_that_finds_no_room_is_cut_off_and_the_next_that_does_is_taken(
     twenty_mb = HEADER + 7 * ROWS
     assert len(twenty_mb) > 20_000_000
     before = free(disk)
-    with pytest.raises(OSError, match="reset|closed|pipe|disconnected"):
+    with pytest.raises(OSError, match=r"reset|closed|pipe|disconnected"):
         push(server, twenty_mb)
     wait_until(lambda: free(disk) == before, "the end of what there was of it")
     assert "No space left on device" in server.log.read_text()
