@@ -20,7 +20,7 @@ from storemon_flask.errors import StoremonError
 if TYPE_CHECKING:
     from flask import Flask
 
-    from storemon_flask.database.db import Database
+    from storemon_flask.database.connections import Database
     from storemon_flask.reports.worker import Runner
     from storemon_flask.settings import Settings
 
