@@ -14,7 +14,7 @@ import click
 
 from storemon_flask import cli, logs
 from storemon_flask.cli import door as doors
-from storemon_flask.cli import interrupts
+from storemon_flask.cli import terminal
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _signals_interrupt(stop_waiting: Callable[[], None]) -> Iterator[None]:
 
     SIGHUP does nothing: neither a terminal that is closed nor who expects settings to be read again ends the server.
     """
-    with interrupts.signals_interrupt(stop_waiting):
+    with terminal.signals_interrupt(stop_waiting):
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
             yield
             return

@@ -117,8 +117,8 @@ def upload(query: dict[str, Any]) -> Response:
 
 
 def load_uploaded(atomic: int, days: str, other_fields: Collection[str] = ()) -> LoadResult:
-    """Load the files of the request's form. Errors as `uploaded`, `BadRequest` when there is no file, `Busy` when too much
-    is being loaded.
+    """Load the files of the request's form. Errors as `uploaded`, `BadRequest` when there is no file, `Busy` when too
+    much is being loaded.
     """
     # Uploaded files are closed with the request, whatever becomes of them.
     with closing(request):
@@ -142,7 +142,8 @@ def _media_type() -> tuple[str, bool]:
     gzipped = encoding != "identity" or media_type in ("application/gzip", "application/x-gzip")
     if media_type.startswith("multipart/"):
         raise UnsupportedMediaType(
-            f"Content-Type is {media_type}; send one feed as the body itself (`curl --data-binary @polls.csv`), or files to /api/v1/feeds"
+            f"Content-Type is {media_type}; send one feed as the body itself (`curl --data-binary @polls.csv`), or "
+            "files to /api/v1/feeds"
         )
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
@@ -162,7 +163,8 @@ def uploaded(other_fields: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
             raise
         # What is no file is held in memory, so there may not be much of it. Too many files are the same error.
         raise Unprocessable(
-            "the form has more than 1,000 files, or a long field that is no file; send files only, at most 1,000 of them",
+            "the form has more than 1,000 files, or a long field that is no file; send files only, at most 1,000 of "
+            "them",
             errors={"form": ["more than 1,000 files, or too much that is no file"]},
         ) from None
     except OSError as error:
@@ -202,8 +204,8 @@ def one_load(atomic: int = 0, days: str = "0-6") -> Iterator[LoadOptions]:
 
 
 def _check() -> Callable[[], None]:
-    """Return a function to call now and then, from any thread: it raises `Stopped` once the server stops or the client of
-    this request is gone.
+    """Return a function to call now and then, from any thread: it raises `Stopped` once the server stops or the
+    client of this request is gone.
     """
     database = runner().database
     is_gone: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
@@ -243,8 +245,8 @@ class _CheckedInput(io.RawIOBase):
         return len(data)
 
 
-# The bodies say what to send. A row that is not as they say does not make a request wrong: the answer lists it, or reads
-# it all the same.
+# The bodies say what to send. A row that is not as they say does not make a request wrong: the answer lists it, or
+# reads it all the same.
 
 # What generators of clients know a file by.
 BINARY: Final = {"type": "string", "format": "binary"}
@@ -258,7 +260,8 @@ _COLUMNS: Final = {
         _STORE_ID,
         (
             "timestamp_utc",
-            "the instant, as 2024-10-14 11:15:00.123456 UTC or RFC 3339; UTC where it names no offset; or seconds, milliseconds or microseconds since 1970",
+            "the instant, as 2024-10-14 11:15:00.123456 UTC or RFC 3339; UTC where it names no offset; or seconds, "
+            "milliseconds or microseconds since 1970",
         ),
         ("status", "active or inactive"),
     ),
@@ -293,7 +296,8 @@ FEEDS: Final = tuple(_COLUMNS)
 FEED_DESCRIPTIONS: Final = {
     "polls": "observations of stores; one of the same store and instant replaces the earlier one.",
     "hours": "weekly business hours; they replace those of the stores that are named.",
-    "special_hours": "hours of single dates, instead of the weekly ones; they replace those of the same store and date.",
+    "special_hours": "hours of single dates, instead of the weekly ones; they replace those of the same store and "
+    "date.",
     "timezones": "the time zones of stores; they replace those of the stores that are named.",
     "stores": "names and groups; they replace those of the stores that are named.",
 }
@@ -306,7 +310,8 @@ def row_schema(feed: str) -> dict[str, Any]:
     properties = {name: {"type": _TYPES.get(name, "string"), "description": about} for name, about in _COLUMNS[feed]}
     return {
         "type": "object",
-        "description": "One row. Columns may be spelled as in a CSV header; others are ignored. A row that cannot be used "
+        "description": "One row. Columns may be spelled as in a CSV header; others are ignored. A row that cannot be "
+        "used "
         "is listed in the answer.",
         "properties": properties,
         "required": [name for name in properties if name not in _OPTIONAL],

@@ -4,18 +4,33 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from storemon_flask.characters import escaped
 from storemon_flask.cli.door import door, open_database
-from storemon_flask.cli.interrupts import signals_interrupt
-from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
+from storemon_flask.cli.terminal import (
+    below,
+    progress_bar,
+    relabel,
+    say,
+    signals_interrupt,
+    table,
+    terminal_width,
+    wrapped,
+)
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
     from storemon_flask.model import FileSummary
+
+
+# Of each load `loads` names so many files; the page of a load names all.
+_FILES_LISTED: Final = 20
+# Less than this is read before a bar could be drawn.
+_WORTH_A_BAR: Final = 1 << 20
+_COUNTS: Final = ["rows", "new", "changed", "unchanged", "repeated", "rejected"]
 
 
 @click.command("load-data")
@@ -82,25 +97,24 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
                 say(f"Not loaded: {', '.join(left)}", err=True)
             raise
     _print_summary(result.files)
-    _print_notes(result.notes)
+    if result.notes:
+        click.echo("Notes")
+        for line in wrapped(result.notes):
+            click.echo(line)
     if result.failed and not paths and len(result.files) == 1:
         click.echo(
-            f"Put your CSVs into {escaped(str(settings.data_dir))}, or name files or folders: storemon load-data exports/\n"
+            f"Put your CSVs into {escaped(str(settings.data_dir))}, or name files or folders: storemon load-data "
+            "exports/\n"
             "To see it work on sample data first: storemon demo",
             err=True,
         )
     if result.rejected:
         click.echo(
-            f"`storemon rejects --load {result.load}` lists the {result.rejected:,} rejected {'row' if result.rejected == 1 else 'rows'}."
+            f"`storemon rejects --load {result.load}` lists the {result.rejected:,} rejected "
+            f"{'row' if result.rejected == 1 else 'rows'}."
         )
     if result.failed or (strict and result.rejected):
         ctx.exit(1)
-
-
-# Of each load `loads` names so many files; the page of a load names all.
-_FILES_LISTED = 20
-# Less than this is read before a bar could be drawn.
-_WORTH_A_BAR = 1 << 20
 
 
 def _interrupted(done: list["FileSummary"]) -> str:
@@ -110,40 +124,36 @@ def _interrupted(done: list["FileSummary"]) -> str:
     return f"interrupted; loaded before: {', '.join(loaded)}; nothing of the other files was"
 
 
-def _print_notes(notes: list[str]) -> None:
-    """What the load as a whole had to say."""
-    if notes:
-        click.echo("Notes")
-        for line in wrapped(notes):
-            click.echo(line)
-
-
 def _print_summary(files: list["FileSummary"]) -> None:
-    """The table of a load, with what was rejected and noted below each file."""
+    """Print the table of a load, with what was rejected and noted below each file."""
     good = [summary for summary in files if not summary.error]
+    rows = [[summary.file, summary.feed, *_counts(summary)] for summary in good]
+    texts = [
+        [*(f"{count:,} rejected: {reason}" for reason, count in summary.reasons.items()), *summary.notes]
+        for summary in good
+    ]
     if good:
-        rows = [["file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected"]]
-        for summary in good:
-            c = summary.counts
-            numbers = (c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected)
-            rows.append([summary.file, summary.feed, *(f"{number:,}" for number in numbers)])
-        lines = table(rows, text_columns=2, width=terminal_width(), least={0: 20})
-        click.echo(lines[0])
-        for summary, line in zip(good, lines[1:], strict=True):
-            click.echo(line)
-            for reason, count in summary.reasons.items():
-                _print_below(f"{count:,} rejected: {reason}")
-            for note in summary.notes:
-                _print_below(note)
+        lines_below = [[line for text in own for line in below(text)] for own in texts]
+        _print_table([["file", "feed", *_COUNTS], *rows], lines_below, text_columns=2)
     for summary in files:
         if summary.error:
-            about = "" if summary.file in summary.error else f"{summary.file}: "
-            say(f"Not loaded: {about}{summary.error}", err=True)
+            file = "" if summary.file in summary.error else f"{summary.file}: "
+            say(f"Not loaded: {file}{summary.error}", err=True)
 
 
-def _print_below(text: str) -> None:
-    for line in below(text):
-        click.echo(line)
+def _print_table(rows: list[list[str]], lines_below: list[list[str]], text_columns: int) -> None:
+    """Print a table whose first row is its head; below each other row stand lines of its own."""
+    file_column = rows[0].index("file")
+    head, *lines = table(rows, text_columns=text_columns, width=terminal_width(), least={file_column: 20})
+    click.echo(head)
+    for line, own in zip(lines, lines_below, strict=True):
+        for printed in (line, *own):
+            click.echo(printed)
+
+
+def _counts(summary: "FileSummary") -> list[str]:
+    c = summary.counts
+    return [f"{number:,}" for number in (c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected)]
 
 
 @click.command("rejects")
@@ -188,28 +198,19 @@ def loads(ctx: click.Context, limit: int) -> None:
         raise StoremonError(f"there is no database at {database.path}; run `storemon load-data` to make it")
     listed = catalogue.newest_loads(database, None, limit)[::-1]
     files = catalogue.files_of_loads(database, [load.id for load in listed], _FILES_LISTED)
-    rows = [["load", "started (UTC)", "file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected"]]
-    after: list[list[str]] = []
+    rows = [["load", "started (UTC)", "file", "feed", *_COUNTS]]
+    lines_below: list[list[str]] = []
     for load in listed:
         started = timestamp_text(load.started_us)[:19].replace("T", " ")
         for summary in files[load.id]:
-            c = summary.counts
-            numbers = (c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected)
-            rows.append(
-                [str(load.id), started, summary.file, summary.feed or "none", *(f"{number:,}" for number in numbers)]
-            )
-            after.append(below(f"not loaded: {summary.error}") if summary.error else [])
-        if load.file_count > len(files[load.id]):
-            more = load.file_count - len(files[load.id])
-            after[-1] += below(
-                f"and {more:,} more; of all {load.file_count:,} files: {load.counts.rows:,} rows, {load.counts.rejected:,} rejected, "
-                f"{load.failed_count:,} files not loaded"
+            rows.append([str(load.id), started, summary.file, summary.feed or "none", *_counts(summary)])
+            lines_below.append(below(f"not loaded: {summary.error}") if summary.error else [])
+        more = load.file_count - len(files[load.id])
+        if more > 0:
+            lines_below[-1] += below(
+                f"and {more:,} more; of all {load.file_count:,} files: {load.counts.rows:,} rows, "
+                f"{load.counts.rejected:,} rejected, {load.failed_count:,} files not loaded"
             )
         if files[load.id]:
-            after[-1] += wrapped(load.notes, indent="    ")
-    head, *lines = table(rows, text_columns=4, width=terminal_width(), least={2: 20})
-    click.echo(head)
-    for line, others in zip(lines, after, strict=True):
-        click.echo(line)
-        for other in others:
-            click.echo(other)
+            lines_below[-1] += wrapped(load.notes, indent="    ")
+    _print_table(rows, lines_below, text_columns=4)

@@ -1,4 +1,4 @@
-"""What comes out of compressed files: gzip, and members of zips, by decoders that give no more than is asked for.
+"""The content of gzip files and of members of zips, by decoders that give no more than is asked for.
 
 `zipfile` reads the lists of zips and not their members: it lets bzip2 and LZMA decode all they are given at once, and a
 few kilobytes become gigabytes before anybody can count them.
@@ -28,8 +28,8 @@ MAX_ZIP_LIST_BYTES: Final = 4 << 20
 MAX_IDLE_BYTES: Final = 4 << 20
 # What the largest presets of 7-Zip and xz take. The decoder holds so much of what it has decoded.
 MAX_DICTIONARY_BYTES: Final = 64 << 20
-# Of a gzip member the rest of a piece is copied when it ends, and members may be tiny.
-_PIECE_BYTES: Final = 1 << 14
+# Of a gzip member the rest of a chunk is copied when it ends, and members may be tiny.
+_CHUNK_BYTES: Final = 1 << 14
 _GZIP_ONLY: Final = 16 + zlib.MAX_WBITS
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 _ENCRYPTED: Final = 0x1
@@ -37,7 +37,7 @@ _DEFLATE64: Final = 9
 
 
 class Allowance:
-    """How many bytes may still come out of the sources that share it, unpacked."""
+    """Counts the bytes that may still come out of the sources that share it, unpacked."""
 
     def __init__(self, most_bytes: int, remedy: str) -> None:
         """`remedy` ends the sentence: for what the limit is, and what to do."""
@@ -46,12 +46,12 @@ class Allowance:
         self._remedy = remedy
 
     def take(self, name: str, size: int) -> None:
-        """So many more; `TooLarge` when that is more than there may be: then nothing more may, either."""
+        """Count more bytes; `TooLarge` when these are too many: then nothing more may come, either."""
         self._left = max(self._left - size, -1)
         self.check(name, 0)
 
     def check(self, name: str, size: int) -> None:
-        """`TooLarge` when so many more would be more than there may be."""
+        """Raise `TooLarge` when so many more bytes would be too many."""
         if size > self._left:
             raise TooLarge(
                 f"{name} is larger, unpacked, than the {self._most // 1_000_000:,} MB that STOREMON_MAX_BODY_MB allows "
@@ -59,12 +59,12 @@ class Allowance:
             )
 
     def another(self) -> "Allowance":
-        """As many bytes again, for what is decoded only to be decoded once more."""
+        """Return a new one of the same size, for what is decoded only to be decoded once more."""
         return Allowance(self._most, self._remedy)
 
 
 class _Decoder(Protocol):
-    """What bz2 and lzma have."""
+    """The interface of the decoders of bz2 and lzma."""
 
     @property
     def eof(self) -> bool: ...
@@ -76,7 +76,7 @@ class _Decoder(Protocol):
 
 
 class _Inflate:
-    """zlib with the interface of bz2 and lzma: what it has not taken yet, it keeps."""
+    """zlib with the interface of bz2 and lzma: it holds what it has not decoded yet."""
 
     def __init__(self, window_bits: int) -> None:
         self._decoder = zlib.decompressobj(window_bits)
@@ -104,15 +104,15 @@ class _Copy:
     unused_data = b""
 
     def __init__(self) -> None:
-        self._kept = b""
+        self._rest = b""
 
     @property
     def needs_input(self) -> bool:
-        return not self._kept
+        return not self._rest
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        data = self._kept + data
-        self._kept = data[max_length:]
+        data = self._rest + data
+        self._rest = data[max_length:]
         return data[:max_length]
 
 
@@ -125,46 +125,46 @@ class Unpacked(io.RawIOBase):
         self._idle = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """`size` bytes; fewer at the end, or when very many had to be read for them."""
+        """Return `size` bytes; fewer at the end, or when very many had to be read for them."""
         if size < 0:
             return self.readall()
-        pieces = []
+        chunks = []
         stop = self.consumed + size + MAX_IDLE_BYTES
-        while size > 0 and self.consumed < stop and (piece := self.read_some(size)):
+        while size > 0 and self.consumed < stop and (chunk := self.read_some(size)):
             self._idle = 0
-            pieces.append(piece)
-            size -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            chunks.append(chunk)
+            size -= len(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _count(self, piece: bytes) -> bytes:
-        """What was read of the compressed bytes."""
-        self.consumed += len(piece)
-        self._idle += len(piece)
+    def _count(self, chunk: bytes) -> bytes:
+        """Count what was read of the compressed bytes, and return it."""
+        self.consumed += len(chunk)
+        self._idle += len(chunk)
         if self._idle > MAX_IDLE_BYTES:
             raise zipfile.BadZipFile(f"nothing comes out of {MAX_IDLE_BYTES / 1e6:.0f} MB of it")
-        return piece
+        return chunk
 
     def read_some(self, most: int) -> bytes:
-        """At least one byte and at most so many; none at the end."""
+        """Return at least one byte and at most so many; none at the end."""
         raise NotImplementedError
 
 
 def _decode(decoder: _Decoder, more: Callable[[], bytes], most: int) -> bytes:
-    """Up to `most` bytes of what comes out of the decoder, fed by `more`; none when it has come to its end."""
+    """Return up to `most` bytes of what comes out of the decoder, fed by `more`; none at its end."""
     while not decoder.eof:
-        piece = more() if decoder.needs_input else b""
+        chunk = more() if decoder.needs_input else b""
         try:
-            data = decoder.decompress(piece, most)
+            data = decoder.decompress(chunk, most)
         except (OSError, ValueError) as error:
-            # So bz2 says that the data are damaged.
+            # What bz2 raises for damaged data.
             raise zipfile.BadZipFile(str(error)) from error
         if data:
             return data
-        if not piece and decoder.needs_input and not decoder.eof:
+        if not chunk and decoder.needs_input and not decoder.eof:
             raise EOFError("it ends too early")
     return b""
 
@@ -187,15 +187,15 @@ class Gunzip(Unpacked):
         self._begun = False
 
     def read_some(self, most: int) -> bytes:
-        """At least one byte and at most so many; none at the end."""
+        """Return at least one byte and at most so many; none at the end."""
         while True:
             if self._decoder is None:
                 # Members may be followed by zeros, as tapes need it.
                 while not self._between:
-                    piece = self._more()
-                    if not piece:
+                    chunk = self._more()
+                    if not chunk:
                         return b""
-                    self._between = piece.lstrip(b"\0") if self._begun else piece
+                    self._between = chunk.lstrip(b"\0") if self._begun else chunk
                 self._decoder, self._begun = _Inflate(_GZIP_ONLY), True
             data = _decode(self._decoder, self._more, most)
             if data:
@@ -204,16 +204,16 @@ class Gunzip(Unpacked):
             self._decoder = None
 
     def _more(self) -> bytes:
-        piece, self._between = self._between, b""
-        if piece:
-            return piece
-        piece = self._stream.read(_PIECE_BYTES)
+        chunk, self._between = self._between, b""
+        if chunk:
+            return chunk
+        chunk = self._stream.read(_CHUNK_BYTES)
         if self._allowance is not None:
-            self._allowance.take(self._name, len(piece))
-        return self._count(piece)
+            self._allowance.take(self._name, len(chunk))
+        return self._count(chunk)
 
     def close(self) -> None:
-        """Close the stream, too, if that was asked for."""
+        """Close the stream, too, if `closes` says so."""
         super().close()
         if self._closes:
             self._stream.close()
@@ -260,7 +260,8 @@ class _Member(Unpacked):
         if dictionary > MAX_DICTIONARY_BYTES:
             raise DataError(
                 f"{self._entry.filename[:200]!r} takes {dictionary / 1e6:,.0f} MB of memory to unpack, and at most "
-                f"{MAX_DICTIONARY_BYTES / 1e6:,.0f} MB are allowed; unpack it first, or compress it in the usual way (Deflate)"
+                f"{MAX_DICTIONARY_BYTES / 1e6:,.0f} MB are allowed; unpack it first, or compress it in the usual way "
+                "(Deflate)"
             )
         rest, literal_bits = divmod(start[4], 9)
         filters = [
@@ -278,7 +279,9 @@ class _Member(Unpacked):
             raise zipfile.BadZipFile(str(error)) from error
 
     def read_some(self, most: int) -> bytes:
-        """At least one byte and at most so many; none at the end, where length and checksum are those of the list."""
+        """Return at least one byte and at most so many; none at the end, where length and checksum are those of the
+        list.
+        """
         data = _decode(self._decoder, self._more, min(most, self._left)) if self._left else b""
         self._left -= len(data)
         self._sum = zlib.crc32(data, self._sum)
@@ -288,13 +291,13 @@ class _Member(Unpacked):
             raise zipfile.BadZipFile("its checksum is not that of the list")
         return data
 
-    def _more(self, most: int = 4 * _PIECE_BYTES) -> bytes:
+    def _more(self, most: int = 4 * _CHUNK_BYTES) -> bytes:
         # Others may read the same file between two calls.
         self._file.seek(self._at)
-        piece = self._file.read(min(most, self._packed_left))
-        self._at += len(piece)
-        self._packed_left -= len(piece)
-        return self._count(piece)
+        chunk = self._file.read(min(most, self._packed_left))
+        self._at += len(chunk)
+        self._packed_left -= len(chunk)
+        return self._count(chunk)
 
     def close(self) -> None:
         """Close the zip's file, too, if that was opened for this member."""
@@ -312,9 +315,9 @@ def open_member(
     allowance: Allowance | None,
     packed_allowance: Allowance | None,
 ) -> BinaryIO:
-    """The content of a member, unpacked once more if it is a .gz; `DataError` says why it cannot be read.
+    """Return the content of a member, unpacked once more if it is a .gz; `DataError` says why it cannot be read.
 
-    `allowance` is what may come out of it. `packed_allowance` counts what comes out of a .gz member as gzip.
+    `allowance` is how much may come out of it. `packed_allowance` counts what comes out of a .gz member as gzip.
     """
     file = open_file()
     try:
@@ -324,7 +327,8 @@ def open_member(
             raise DataError(f"{name} is compressed by Deflate64, as Windows does with large files; unpack it first")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
             raise DataError(
-                f"{name} is compressed by method {entry.compress_type}, which is not read; unpack it first, or compress it in "
+                f"{name} is compressed by method {entry.compress_type}, which is not read; unpack it first, or "
+                "compress it in "
                 "the usual way (Deflate)"
             )
         packed = entry.filename.lower().endswith(".gz")
@@ -371,7 +375,8 @@ class _ListView(io.RawIOBase):
 
 
 _TOO_MANY: Final = (
-    f"the zips of one load may list at most {MAX_ZIP_ENTRIES:,} members of any kind, in {MAX_ZIP_LIST_BYTES / 1e6:.0f} MB; load them "
+    f"the zips of one load may list at most {MAX_ZIP_ENTRIES:,} members of any kind, in "
+    f"{MAX_ZIP_LIST_BYTES / 1e6:.0f} MB; load them "
     "in several parts, or without what is no CSV"
 )
 
@@ -384,7 +389,9 @@ class ZipLists:
         self._bytes_left = MAX_ZIP_LIST_BYTES
 
     def read(self, file: IO[bytes]) -> list[zipfile.ZipInfo]:
-        """The entries of a zip, in its own order; `TooLarge` when there are too many, one of `DAMAGED` when it is none."""
+        """Return the entries of a zip, in its own order; `TooLarge` when there are too many, one of `DAMAGED` when it
+        is none.
+        """
         view = _ListView(file, self._bytes_left)
         try:
             with zipfile.ZipFile(cast(IO[bytes], view)) as archive:

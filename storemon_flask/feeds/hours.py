@@ -1,7 +1,9 @@
-"""The hours of one load: one replacement set, however many files it has (SPEC 2), compared with what is stored as whole arrays.
+"""The hours of one load: one replacement set, however many files it has (SPEC 2), compared with what is stored as
+whole arrays.
 
-Hours come in versions, each of one store and one local date: weekly hours from that date on, special hours on that date. A row
-is one integer, version << 37 | weekday << 34 | start << 17 | end, where the version is an index and times are seconds after midnight.
+Hours come in versions, each of one store and one local date: weekly hours from that date on, special hours on that
+date. A row is one integer, version << 37 | weekday << 34 | start << 17 | end, where the version is an index and times
+are seconds after midnight.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,7 +36,9 @@ Version = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class HoursFeed:
-    """Which columns of a feed of hours hold a row's date, weekday (None: the feed has none) and start; its end follows."""
+    """Which columns of a feed of hours hold a row's date, weekday (None: the feed has none) and start; its end
+    follows.
+    """
 
     name: str
     date: int
@@ -48,7 +52,9 @@ SPECIAL: Final = HoursFeed("special hours", date=1, weekday=None, start=2)
 
 @dataclass(frozen=True, slots=True)
 class HoursChange:
-    """The versions whose hours change, and all rows they have from now on; `store` of a row is an index into `versions`."""
+    """The versions whose hours change, and all rows they have from now on; `store` of a row is an index into
+    `versions`.
+    """
 
     versions: list[Version]
     rows: Hours | SpecialHours
@@ -64,7 +70,9 @@ class _Block:
 
 
 class HoursSet:
-    """Gathers the files of a load that are of one feed, weekly or special hours, and compares them with what is stored."""
+    """Gathers the files of a load that are of one feed, weekly or special hours, and compares them with what is
+    stored.
+    """
 
     def __init__(self, feed: HoursFeed) -> None:
         self.files: list[tuple[FileSummary, RejectLog]] = []
@@ -75,7 +83,9 @@ class HoursSet:
         self._versions: dict[Version, int] = {}
 
     def add(self, summary: FileSummary, log: RejectLog, blocks: Iterable[Rows], rejected_stores: set[str]) -> None:
-        """Add one file's good rows and the stores it has bad rows of; nothing is added when reading it fails half-way."""
+        """Add one file's good rows and the stores it has bad rows of; nothing is added when reading it fails
+        half-way.
+        """
         read = [_Block(self._keys_of(rows), rows.line, rows.texts) for rows in blocks]
         self.files.append((summary, log))
         self._blocks.append(read)
@@ -103,9 +113,9 @@ class HoursSet:
     ) -> HoursChange | None:
         """Return what changes, None when nothing does, and fill in the files' summaries.
 
-        `ids` are the set's stores that exist, by number; `stored` are the hours of these, and perhaps of others. Rows without a
-        date replace all versions of their store. `unreadable` names the files of the load that could not be read: they may have
-        held more hours of the same stores.
+        `ids` are the set's stores that exist, by number; `stored` are the hours of these, and perhaps of others. Rows
+        without a date replace all versions of their store. `unreadable` names the files of the load that could not be
+        read: they may have held more hours of the same stores.
         """
         self._reject_impossible()
         old = self._stored_keys(ids, stored)
@@ -219,7 +229,9 @@ class HoursSet:
             summary.notes += self._consequences(keeping, self._stores_of(keys))
 
     def _consequences(self, keeping: set[str], applied: set[str]) -> Iterator[str]:
-        """Sentences about the hours of the stores that have a rejected row: those they had, their other rows, or none."""
+        """Sentences about the hours of the stores that have a rejected row: those they had, their other rows, or
+        none.
+        """
         name = self.feed.name
         none_left = (
             ("had none before and counts as open 24x7", "had none before and count as open 24x7")

@@ -1,4 +1,6 @@
-"""A load: each file is recognised, read and staged outside the write lock, and stored in one transaction with its summary."""
+"""A load: each file is recognised, read and staged outside the write lock, and stored in one transaction with its
+summary.
+"""
 
 import hashlib
 import time
@@ -39,9 +41,10 @@ _OUT_OF_MEMORY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a load is done. `atomic`: everything or nothing; `default_zone`: the one of stores that have none; `iso_days`:
-    hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt). `check` is called now and then, from several
-    threads, and raises when the load is to be given up."""
+    """How a load is done. `atomic`: everything or nothing; `default_zone`: the one of stores that have none;
+    `iso_days`: hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt). `check` is called now and
+    then, from several threads, and raises when the load is to be given up.
+    """
 
     now_us: int
     max_skew_us: int
@@ -59,7 +62,9 @@ class LoadOptions:
 def load_options(
     settings: Settings, check: Callable[[], None], *, atomic: bool = False, days: str = "0-6"
 ) -> LoadOptions:
-    """Return the options of a load that begins now; `days` (0-6 or iso) is how hours files number the days of the week."""
+    """Return the options of a load that begins now; `days` (0-6 or iso) is how hours files number the days of the
+    week.
+    """
     return LoadOptions(
         time.time_ns() // 1000,
         settings.max_clock_skew_us,
@@ -72,8 +77,9 @@ def load_options(
 
 @dataclass(slots=True)
 class LoadResult:
-    """What a load did: its number (0: nothing was stored), a summary per file, the first file's error, whether it was refused,
-    and notes about the load as a whole."""
+    """What a load did: its number (0: nothing was stored), a summary per file, the first file's error, whether it was
+    refused, and notes about the load as a whole.
+    """
 
     load: int = 0
     files: list[FileSummary] = field(default_factory=list)
@@ -102,9 +108,9 @@ def load_sources(
 ) -> LoadResult:
     """Load everything. One bad file does not keep the others from loading, unless the load is to be atomic.
 
-    `progress(name, bytes)` gets the bytes read from disk; `on_file` each file when it is in (hours files at the end, together).
-    Rows that cannot be used are stored with their reasons. `DatabaseError` when nothing can be stored, `OutOfMemory`, and what
-    `options.check` raises; the sentence of a `Stopped` ends with what was stored before.
+    `progress(name, bytes)` gets the bytes read from disk; `on_file` each file when it is in (hours files at the end,
+    together). Rows that cannot be used are stored with their reasons. `DatabaseError` when nothing can be stored,
+    `OutOfMemory`, and what `options.check` raises; the sentence of a `Stopped` ends with what was stored before.
     """
     if database.exists():
         # Find out now whether it can be used, not after the files have been read.
@@ -328,7 +334,9 @@ class _Loading:
                 self._note(connection)
 
     def _record(self, connection: Connection, summary: FileSummary, log: RejectLog | None) -> None:
-        """Add the file's row, in the transaction that applies the file; only its commit makes the load's number known."""
+        """Add the file's row, in the transaction that applies the file; only its commit makes the load's number
+        known.
+        """
         load = self.result.load or loads.begin(connection, self.options.now_us)
         if log is not None:
             summary.reasons = dict(log.reasons.most_common())
@@ -424,7 +432,9 @@ class _Polls:
 
 
 class _StoreValues:
-    """A file of time zones or names, which give values to a store, or to a store from a date on: the last row of a key wins."""
+    """A file of time zones or names, which give values to a store, or to a store from a date on: the last row of a
+    key wins.
+    """
 
     large = False
 

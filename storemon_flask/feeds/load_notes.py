@@ -49,12 +49,15 @@ _FEED_NAMES: Final = {
 class LoadNotes:
     """Watches a load and builds its notes in the last of its transactions.
 
-    What costs more than a look at what the load itself brought is done only when stores are new or polled for the first time,
-    or hours or zones changed: a live shipper pushes a poll each second, and must neither wait nor get the same notes again.
+    What costs more than a look at what the load itself brought is done only when stores are new or polled for the
+    first time, or hours or zones changed: a live shipper pushes a poll each second, and must neither wait nor get the
+    same notes again.
     """
 
     def __init__(self, default_zone: str, skipped: Sequence[Skipped], files: int, now_us: int, latest_us: int) -> None:
-        """`files` is how many the load has; only several can disagree about one store. Polls after `latest_us` are in the future."""
+        """`files` is how many the load has; only several can disagree about one store. Polls after `latest_us` are in
+        the future.
+        """
         self._default_zone = default_zone
         self._now_us, self._latest_us = now_us, latest_us
         self._skipped = skipped
@@ -219,7 +222,8 @@ class LoadNotes:
             if store_ids:
                 have = "has" if len(store_ids) == 1 else "have"
                 yield (
-                    f"{list_stores(sorted(store_ids))} {have} the time zone {abbreviation}, which knows no daylight saving time; "
+                    f"{list_stores(sorted(store_ids))} {have} the time zone {abbreviation}, which knows no daylight "
+                    "saving time; "
                     f"{_WITHOUT_DAYLIGHT_SAVING[abbreviation]} does"
                 )
 
@@ -227,7 +231,8 @@ class LoadNotes:
         """Hours files whose days may be numbered from 1 and not, as they were read, from 0."""
         if self.without_monday:
             yield (
-                f"no store has hours on day 0 (Monday) in {_list_files(self.without_monday)}; if 1 means Monday and 7 Sunday there, "
+                f"no store has hours on day 0 (Monday) in {_list_files(self.without_monday)}; if 1 means Monday and 7 "
+                "Sunday there, "
                 "load it again with --days iso (over HTTP with ?days=iso)"
             )
 
@@ -271,7 +276,8 @@ class LoadNotes:
             names = [name for name, store_ids in files if not shared.isdisjoint(store_ids)]
             whose = "1 store" if len(shared) == 1 else f"{len(shared):,} stores"
             yield (
-                f"{_FEED_NAMES[feed]} of {whose} come from {_NUMBERS.get(len(names), f'{len(names):,}')} files: {_list_files(names)}; "
+                f"{_FEED_NAMES[feed]} of {whose} come from {_NUMBERS.get(len(names), f'{len(names):,}')} files: "
+                f"{_list_files(names)}; "
                 + (
                     "their rows are put together, so leave the older file out if the newer one is to replace it"
                     if "hours" in feed
@@ -281,7 +287,9 @@ class LoadNotes:
 
 
 def data_notes(connection: Connection, default_zone: str, latest_us: int) -> list[str]:
-    """Return the notes about the data as they are now, whichever load brought them; polls after `latest_us` are in the future."""
+    """Return the notes about the data as they are now, whichever load brought them; polls after `latest_us` are in
+    the future.
+    """
     feeds = ["hours", "timezones"] if stores.any_polls(connection) else []
     if feeds and stores.any_hours(connection):
         feeds.append("polls")
@@ -321,7 +329,8 @@ def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most
     ids = stores.ids(connection)
     keys = keys_of(ids)
     sentences = [
-        f"{list_ids(group.ids[:_EXAMPLES], len(group.ids))} look alike: they differ only in {_joined(group.differences)}"
+        f"{list_ids(group.ids[:_EXAMPLES], len(group.ids))} look alike: they differ only in "
+        f"{_joined(group.differences)}"
         for group in alike_ids(ids, keys)
         if chosen(group.ids)
     ]
@@ -334,7 +343,8 @@ def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most
         if originals:
             begin = "begins" if len(originals) == 1 else "begin"
             sentences.append(
-                f"{quote_id(one.store_id)} looks like a number rounded by a spreadsheet (15 significant digits, then zeros); "
+                f"{quote_id(one.store_id)} looks like a number rounded by a spreadsheet (15 significant digits, then "
+                "zeros); "
                 f"{list_ids(originals[:_EXAMPLES], len(originals))} {begin} as it does"
             )
     yield from sentences[:most]
@@ -429,7 +439,9 @@ class Rounded:
 
 
 def keys_of(ids: Sequence[str], leave_out: str = "") -> list[str]:
-    """What is left of each id when everything is taken away in which ids that look alike may differ (but `leave_out`)."""
+    """What is left of each id when everything is taken away in which ids that look alike may differ (but
+    `leave_out`).
+    """
     text = "\n".join(ids)
     for name, step in _STEPS:
         if name != leave_out:
@@ -448,8 +460,9 @@ def alike_ids(ids: Sequence[str], keys: Sequence[str]) -> list[Alike]:
 
 
 def rounded_ids(ids: Sequence[str], keys: Sequence[str]) -> list[Rounded]:
-    """The ids (with their `keys_of`) of 16 digits or more that are zeros from the 16th (or the 18th) on, with the ids that begin
-    as they do and become them when they are read as numbers."""
+    """The ids (with their `keys_of`) of 16 digits or more that are zeros from the 16th (or the 18th) on, with the ids
+    that begin as they do and become them when they are read as numbers.
+    """
     candidates = {key for key in keys if key[-1:] == "0" and len(key) > _DIGITS and _ROUNDED.fullmatch(key)}
     if not candidates:
         return []
@@ -476,7 +489,9 @@ def _differences(group: list[str]) -> tuple[str, ...]:
 
 
 def _roundings(digits: str) -> set[str]:
-    """What software that reads a number makes of those digits: cut to 15 significant ones, rounded to 15, or a double."""
+    """What software that reads a number makes of those digits: cut to 15 significant ones, rounded to 15, or a
+    double.
+    """
     zeros = len(digits) - _DIGITS
     cut = int(digits[:_DIGITS])
     up = cut + (digits[_DIGITS] >= "5")

@@ -22,7 +22,8 @@ MAX_FILES: Final = 1_000
 _FILE_ENDINGS: Final = (".csv", ".csv.gz", ".zip")
 _MEMBER_ENDINGS: Final = (".csv", ".csv.gz")
 _MOST_FILES: Final = (
-    f"one load takes at most {MAX_FILES:,}; load them in several parts, or join files of one feed: a file may have any number "
+    f"one load takes at most {MAX_FILES:,}; load them in several parts, or join files of one feed: a file may have "
+    "any number "
     "of rows"
 )
 # Nobody expects these to be read, so they are skipped without a note.
@@ -71,9 +72,10 @@ _FORMAT_NAMES: Final = {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"}
 class Source:
     """One CSV or JSON to read: the name shown, the bytes it takes on disk (for progress), and how to open it.
 
-    `path` is the longer name, for when two files of a load have the same. `format` is csv, json or ndjson, or empty: then the
-    content shows it, whatever its `media_type`. `feed` says which feed it must be, and for JSON, which it is. `allowance` is
-    how much may come out of it, shared with others where they have one limit (None: as much as there is).
+    `path` is the longer name, for when two files of a load have the same. `format` is csv, json or ndjson, or empty:
+    then the content shows it, whatever its `media_type`. `feed` says which feed it must be, and for JSON, which it
+    is. `allowance` is how much may come out of it, shared with others where they have one limit (None: as much as
+    there is).
     """
 
     name: str
@@ -147,7 +149,9 @@ def find_sources(paths: list[Path], most_bytes: int | None = None) -> list[LoadI
 
 
 def body_source(stream: Any, size: int, media_type: str, feed: str, gzipped: bool, most_bytes: int) -> Source:
-    """Return a request's body as a source; its format is detected when it is read. At most `most_bytes` may come out of it."""
+    """Return a request's body as a source; its format is detected when it is read. At most `most_bytes` may come out
+    of it.
+    """
     body: BinaryIO = io.BufferedReader(_Body(stream), _BUFFER_BYTES)
     opener = partial(gunzip if gzipped else _same, body)
     allowance = _request_allowance(most_bytes)
@@ -233,7 +237,9 @@ def _folder(folder: Path, items: _Items) -> list[LoadItem]:
 
 
 def _is_inside(root: str, path: str) -> bool:
-    """Whether the path, with all links followed, is below the root: who may put files there may not choose which others are read."""
+    """Whether the path, with all links followed, is below the root: who may put files there may not choose which
+    others are read.
+    """
     return os.path.realpath(path).startswith(os.path.join(root, ""))
 
 
@@ -297,8 +303,8 @@ def _open(path: Path, root: str | None) -> BinaryIO:
 def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _Items, *, closes: bool) -> list[LoadItem]:
     """The CSVs of a zip, in name order, then what is skipped; what macOS adds and dot files are not mentioned.
 
-    `open_file` gives the zip's bytes, for the list and for each member; `closes`: they are to be closed each time. `name` and
-    `path` are how it is shown, shorter and longer.
+    `open_file` gives the zip's bytes, for the list and for each member; `closes`: they are to be closed each time.
+    `name` and `path` are how it is shown, shorter and longer.
     """
     file = open_file()
     try:
@@ -371,7 +377,9 @@ def _number_names(names: Iterable[str]) -> Iterator[str]:
 
 
 def printable(name: str) -> str:
-    """A name that somebody else chose, as it can be shown and stored: its first 200 characters, none that steers a terminal."""
+    """A name that somebody else chose, as it can be shown and stored: its first 200 characters, none that steers a
+    terminal.
+    """
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:200])
 
 
@@ -407,11 +415,12 @@ def _request_allowance(most_bytes: int) -> Allowance:
 def detect_format(
     stream: BinaryIO, media_type: str, allowance: Allowance | None = None, layers: int = _MOST_LAYERS
 ) -> tuple[BinaryIO, str, str]:
-    """Return the bytes of a body, unpacked; its format: csv, json or ndjson; and a sentence where its media type says otherwise.
+    """Return the bytes of a body, unpacked; its format: csv, json or ndjson; and a sentence where its media type says
+    otherwise.
 
-    The content decides: `[` begins a JSON list and `{` an object, or NDJSON when one of the first two lines is an object by
-    itself. Anything else is CSV, unless it is labelled as JSON and its first line is no header. What is gzipped is unpacked, at
-    most `layers` times; `allowance` is how much may come out of it.
+    The content decides: `[` begins a JSON list and `{` an object, or NDJSON when one of the first two lines is an
+    object by itself. Anything else is CSV, unless it is labelled as JSON and its first line is no header. What is
+    gzipped is unpacked, at most `layers` times; `allowance` is how much may come out of it.
     """
     ahead = b""
     while (
@@ -445,7 +454,9 @@ def detect_format(
 
 
 def _first_lines(stream: BinaryIO, ahead: bytes, count: int) -> tuple[bytes, list[bytes]]:
-    """What was read of the stream, now with its first lines that are not blank; and those lines, as far as they are not too long."""
+    """What was read of the stream, now with its first lines that are not blank; and those lines, as far as they are
+    not too long.
+    """
     at = len(ahead) - len(ahead.lstrip(_BLANK))
     while len(ahead) < _AHEAD_BYTES:
         lines = [line for line in ahead[at:].split(b"\n", 2 * count)[:-1] if line.strip()]
