@@ -17,7 +17,7 @@ from storemon_flask.database import loads, polls, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.polls import StagedPolls
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
-from storemon_flask.feeds import json_rows, memory, sources, tables
+from storemon_flask.feeds import json_rows, sources, tables
 from storemon_flask.feeds import polls as poll_feed
 from storemon_flask.feeds.csv_exact import BlockReader
 from storemon_flask.feeds.hours import SPECIAL, WEEKLY, HoursSet
@@ -255,13 +255,9 @@ class _Loading:
     def _store(self, staged: "StagedFile", last: bool) -> None:
         """Store a file in a transaction of its own, with the notes of the load if it is the last one."""
         with closing(staged), self._write(staged.large) as connection:
-            if staged.large:
-                memory.give_back()
             self._apply(connection, staged)
             if last and not self._hours_files and not self.unreadable:
                 self._note(connection)
-        if staged.large:
-            memory.give_back()
         self._finish(staged.summary)
 
     def _apply(self, connection: Connection, staged: "StagedFile") -> None:
@@ -275,7 +271,6 @@ class _Loading:
         return [file for hours in self.hours.values() for file in hours.files]
 
     def _store_hours(self) -> None:
-        memory.give_back()
         with self._write(large=True) as connection:
             self._apply_hours(connection)
             if not self.unreadable:
