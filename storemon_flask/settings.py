@@ -1,4 +1,4 @@
-"""Every knob in one table: from it come the values, the checks, `storemon info` and the README's list.
+"""Every setting in one table: from it come the values, the checks, `storemon info` and docs/settings.md.
 
 Option > environment variable > `.env` in the home folder > default. Relative paths start at the home folder.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Knob:
+class Setting:
     """One setting: `read` turns its text into a value or raises ValueError; `allowed` completes "must be ..."."""
 
     name: str
@@ -136,29 +136,28 @@ def _networks(text: str) -> str:
     return ",".join(str(ipaddress.ip_network(part.strip())) for part in text.split(","))
 
 
-KNOBS: tuple[Knob, ...] = (
-    Knob("STOREMON_DATABASE", "database", "instance/storemon.db", "path", "a path", _path, "the SQLite file that holds everything"),
-    Knob("STOREMON_REPORTS_DIR", "reports_dir", "reports", "path", "a path", _path, "where finished reports are kept"),
-    Knob("STOREMON_HOST", "host", "127.0.0.1", "address", "a host name or an address", _host, "the address the server listens on"),
-    Knob("STOREMON_PORT", "port", "8000", "port", "a whole number from 0 (any free port) to 65535", _whole(0, 65535), "the port the server listens on"),
-    Knob("STOREMON_REPORT_WORKERS", "report_workers", "1", "threads", "a whole number from 1 to 64", _whole(1, 64), "reports computed at once"),
-    Knob("STOREMON_HTTP_THREADS", "http_threads", "32", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
-    Knob("STOREMON_CONNECTION_TIMEOUT_SECONDS", "connection_timeout_s", "60", "seconds", "a whole number of seconds from 1 to 3600", _whole(1, 3600), "how long a client may be silent, or take nothing of an answer that waits for it, before its connection is closed"),
-    Knob("STOREMON_MIN_FREE_MB", "min_free_mb", "50", "MB", "a whole number of megabytes from 0 to 1000000000", _whole(0, 1_000_000_000), "with less free on the disk of the database, of the reports or of temporary files, `/readyz` says so; with less for the database or the reports, no report is begun"),
-    Knob("STOREMON_LOG_FORMAT", "log_format", "text", "word", "text or json", _one_of("text", "json"), "how the server logs to standard error: lines for people, or one JSON object a line"),
-    Knob("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB", "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000), "the largest body of a request, and the most that may come out of what is compressed in it, or out of one compressed file of `load-data`"),
-    Knob("STOREMON_API_KEY", "api_key", "none", "key", "16 to 1000 printable ASCII characters without blanks, or none", _secret, "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` and `/readyz` needs a key; never shown", secret=True),
-    Knob("STOREMON_TRUSTED_HOSTS", "trusted_hosts", "auto", "names", "auto, *, or host names and addresses without ports, separated by commas", _trusted, "the names this server may be called by (its `Host`)"),
-    Knob("STOREMON_TRUSTED_PROXY", "trusted_proxy", "none", "addresses", "none, or addresses and networks such as 10.0.0.0/8, separated by commas", _networks, "the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` say who asks, and how; those of anybody else are ignored"),
-    Knob("STOREMON_REACH_HOURS", "reach_us", "24", "hours", "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168), "how far a poll may speak for the time around it"),
-    Knob("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes", "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080), "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
-    Knob("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected, and is not the newest poll when it is there already"),
-    Knob("STOREMON_MAX_REPORT_ROWS", "max_report_rows", "1000000", "rows", "a whole number from 1 to 1000000000", _whole(1, 1_000_000_000), "the longest report that may be asked for"),
-    Knob("STOREMON_KEEP_POLLS_DAYS", "keep_polls_days", "0", "days", "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000), "polls, loads and rejected rows older than so many days before the newest poll that is not in the future are taken out when the server starts and once a day; 0 keeps them for ever"),
-    Knob("STOREMON_MAX_PENDING_REPORTS", "max_pending_reports", "1000", "reports", "a whole number from 1 to 1000000", _whole(1, 1_000_000), "different reports that may wait to be computed; equal ones count as one"),
-    Knob("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days", "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500), "finished reports are deleted after this long; 0 keeps them for ever"),
-    Knob("STOREMON_MAX_REPORTS_MB", "max_reports_mb", "10000", "MB", "a whole number of megabytes from 0 (no limit) to 1000000000", _whole(0, 1_000_000_000), "when the files of finished reports are larger together, the oldest reports are deleted; 0 sets no limit"),
-    Knob("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone", "the name of an IANA time zone, such as America/Chicago", _zone, "the zone of a store that has none"),
+SETTINGS: tuple[Setting, ...] = (
+    Setting("STOREMON_DATABASE", "database", "instance/storemon.db", "path", "a path", _path, "the SQLite file that holds everything"),
+    Setting("STOREMON_REPORTS_DIR", "reports_dir", "reports", "path", "a path", _path, "where finished reports are kept"),
+    Setting("STOREMON_HOST", "host", "127.0.0.1", "address", "a host name or an address", _host, "the address the server listens on"),
+    Setting("STOREMON_PORT", "port", "8000", "port", "a whole number from 0 (any free port) to 65535", _whole(0, 65535), "the port the server listens on"),
+    Setting("STOREMON_REPORT_WORKERS", "report_workers", "1", "threads", "a whole number from 1 to 64", _whole(1, 64), "reports computed at once"),
+    Setting("STOREMON_HTTP_THREADS", "http_threads", "32", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
+    Setting("STOREMON_CONNECTION_TIMEOUT_SECONDS", "connection_timeout_s", "60", "seconds", "a whole number of seconds from 1 to 3600", _whole(1, 3600), "how long a client may be silent, or take nothing of an answer that waits for it, before its connection is closed"),
+    Setting("STOREMON_MIN_FREE_MB", "min_free_mb", "50", "MB", "a whole number of megabytes from 0 to 1000000000", _whole(0, 1_000_000_000), "with less free on the disk of the database, of the reports or of temporary files, `/readyz` says so; with less for the database or the reports, no report is begun"),
+    Setting("STOREMON_LOG_FORMAT", "log_format", "text", "word", "text or json", _one_of("text", "json"), "how the server logs to standard error: lines for people, or one JSON object a line"),
+    Setting("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB", "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000), "the largest body of a request, and the most that may come out of what is compressed in it, or out of one compressed file of `load-data`"),
+    Setting("STOREMON_API_KEY", "api_key", "none", "key", "16 to 1000 printable ASCII characters without blanks, or none", _secret, "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` and `/readyz` needs a key; never shown", secret=True),
+    Setting("STOREMON_TRUSTED_HOSTS", "trusted_hosts", "auto", "names", "auto, *, or host names and addresses without ports, separated by commas", _trusted, "the names this server may be called by (its `Host`)"),
+    Setting("STOREMON_TRUSTED_PROXY", "trusted_proxy", "none", "addresses", "none, or addresses and networks such as 10.0.0.0/8, separated by commas", _networks, "the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` say who asks, and how; those of anybody else are ignored"),
+    Setting("STOREMON_REACH_HOURS", "reach_us", "24", "hours", "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168), "how far a poll may speak for the time around it"),
+    Setting("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes", "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080), "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
+    Setting("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected, and is not the newest poll when it is there already"),
+    Setting("STOREMON_MAX_REPORT_ROWS", "max_report_rows", "1000000", "rows", "a whole number from 1 to 1000000000", _whole(1, 1_000_000_000), "the longest report that may be asked for"),
+    Setting("STOREMON_KEEP_POLLS_DAYS", "keep_polls_days", "0", "days", "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000), "polls, loads and rejected rows older than so many days before the newest poll that is not in the future are taken out when the server starts and once a day; 0 keeps them for ever"),
+    Setting("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days", "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500), "finished reports are deleted after this long; 0 keeps them for ever"),
+    Setting("STOREMON_MAX_REPORTS_MB", "max_reports_mb", "10000", "MB", "a whole number of megabytes from 0 (no limit) to 1000000000", _whole(0, 1_000_000_000), "when the files of finished reports are larger together, the oldest reports are deleted; 0 sets no limit"),
+    Setting("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone", "the name of an IANA time zone, such as America/Chicago", _zone, "the zone of a store that has none"),
 )  # fmt: skip
 
 
@@ -185,10 +184,11 @@ class Settings:
     max_clock_skew_us: int
     max_report_rows: int
     keep_polls_days: int
-    max_pending_reports: int
     keep_reports_days: int
     max_reports_mb: int
     default_timezone: str
+    # No setting: different reports that may wait to be computed.
+    max_pending_reports: int = 1000
 
     @property
     def rules(self) -> Rules:
@@ -228,8 +228,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     lines = _read_dotenv(home / ".env", environ)
     _refuse_a_misspelt_key(lines, environ)
     values: dict[str, Any] = {"home": home}
-    for knob in KNOBS:
-        values[knob.field] = _value(knob, lines, environ)
+    for setting in SETTINGS:
+        values[setting.field] = _value(setting, lines, environ)
     for field in ("database", "reports_dir"):
         values[field] = home / values[field]
     settings = Settings(**values)
@@ -251,22 +251,22 @@ def _home(environ: Mapping[str, str]) -> Path:
     return Path(text).absolute()
 
 
-def _value(knob: Knob, lines: "Mapping[str, DotenvLine]", environ: Mapping[str, str]) -> Any:
-    line = lines.get(knob.name)
-    if knob.name in environ:
-        text, where = environ[knob.name], ""
+def _value(setting: Setting, lines: "Mapping[str, DotenvLine]", environ: Mapping[str, str]) -> Any:
+    line = lines.get(setting.name)
+    if setting.name in environ:
+        text, where = environ[setting.name], ""
     elif line is not None:
         text, where = line.value, f"{line.where}: "
     else:
-        text, where = knob.default, ""
+        text, where = setting.default, ""
     try:
-        return knob.read(text if knob.secret else text.strip())
+        return setting.read(text if setting.secret else text.strip())
     except (ValueError, OverflowError):
-        shown = f"has {len(text)} characters that are not shown" if knob.secret else f"is {text!r}"
+        shown = f"has {len(text)} characters that are not shown" if setting.secret else f"is {text!r}"
         if not text:
             # Nothing is never taken for the default: a variable that was to be filled in and was not is a mistake.
             shown = "is empty"
-        raise SettingsError(f"{where}{knob.name} {shown}; it must be {knob.allowed}") from None
+        raise SettingsError(f"{where}{setting.name} {shown}; it must be {setting.allowed}") from None
 
 
 def log_format(environ: Mapping[str, str] | None = None) -> str:
@@ -284,7 +284,7 @@ def log_format(environ: Mapping[str, str] | None = None) -> str:
 
 _PREFIX: Final = "STOREMON_"
 _KEY: Final = "STOREMON_API_KEY"
-_KNOWN: Final = frozenset(knob.name for knob in KNOBS) | {"STOREMON_HOME"}
+_KNOWN: Final = frozenset(setting.name for setting in SETTINGS) | {"STOREMON_HOME"}
 _WORDS_OF_KEYS: Final = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 

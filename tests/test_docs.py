@@ -17,6 +17,7 @@ from storemon_flask.stores import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text("utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "data" / "README.md", *(ROOT / "docs").rglob("*.md")])
 IMAGES = sorted((ROOT / "docs" / "images").glob("*.svg"))
 
@@ -38,14 +39,17 @@ def sample_app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     return app
 
 
-@pytest.mark.parametrize("knob", settings.KNOBS, ids=lambda knob: knob.name)
-def test_readme_lists_every_setting_with_its_default_and_unit(knob: settings.Knob) -> None:
-    assert f"| `{knob.name}` | `{knob.default}` | {knob.unit} | {knob.help}" in README
+@pytest.mark.parametrize("setting", settings.SETTINGS, ids=lambda setting: setting.name)
+def test_a_page_lists_every_setting_with_its_default_and_unit(setting: settings.Setting) -> None:
+    assert f"| `{setting.name}` | `{setting.default}` | {setting.unit} | {setting.help}" in SETTINGS_PAGE
 
 
-def test_readme_lists_no_setting_that_is_not_there() -> None:
-    known = {knob.name for knob in settings.KNOBS} | {"STOREMON_HOME"}
-    assert set(re.findall(r"\bSTOREMON_[A-Z_]+", README)) == known
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/settings.md", "docs/operations.md", "docs/deploy.md", "docs/monitoring.md"]
+)
+def test_no_page_names_a_setting_that_is_not_there(page: str) -> None:
+    known = {setting.name for setting in settings.SETTINGS} | {"STOREMON_HOME"}
+    assert set(re.findall(r"\bSTOREMON_[A-Z_]+", (ROOT / page).read_text("utf-8"))) <= known
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)

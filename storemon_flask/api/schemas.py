@@ -730,7 +730,7 @@ TRIGGERED: Final = {
     409: Answer("no polls are loaded, or all are in the future, so there is no now"),
     413: Answer("a body of more than 16 MiB"),
     503: Answer(
-        "as many reports wait as may (STOREMON_MAX_PENDING_REPORTS), it is busy, or the database cannot be used",
+        "as many reports wait as may, it is busy, or the database cannot be used",
         headers={"Retry-After": "seconds, when busy"},
     ),
 }
@@ -758,7 +758,7 @@ LATEST: Final = {
         "no polls are loaded, or all are in the future, so there is no now; or the report failed: then `error` says why"
     ),
     503: Answer(
-        "it is not complete yet, as many reports wait as may (STOREMON_MAX_PENDING_REPORTS), or the database cannot be used",
+        "it is not complete yet, as many reports wait as may, or the database cannot be used",
         headers={"Retry-After": "seconds until it is worth asking again"},
     ),
 }

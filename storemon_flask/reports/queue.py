@@ -207,9 +207,7 @@ def add(
         ):
             return False
         if most_waiting is not None and reports.waiting(connection) >= most_waiting:
-            raise QueueFull(
-                f"{most_waiting:,} report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
-            )
+            raise QueueFull(f"{most_waiting:,} report(s) are waiting, as many as may; try again later")
         waiting_bytes = report_texts.waiting_bytes(connection)
         if most_waiting is not None and waiting_bytes >= MOST_WAITING_BYTES:
             raise QueueFull(

@@ -25,7 +25,7 @@ from storemon_flask.database.start_warnings import start_warnings
 from storemon_flask.errors import DatabaseError, NotFound
 from storemon_flask.formatting import safe_cell
 from storemon_flask.model import FileSummary
-from storemon_flask.settings import KNOBS, Settings
+from storemon_flask.settings import SETTINGS, Settings
 from storemon_flask.version import VERSION, build, single_file
 
 
@@ -91,7 +91,7 @@ def info(settings: Settings, database: Database) -> list[tuple[str, str]]:
         ("reports", f"{settings.reports_dir}{_files(settings.reports_dir)}"),
     ]
     rows += _counts(database, settings.rules.latest_us(time.time_ns() // 1000))
-    rows += [(knob.name, _value(settings, knob.field)) for knob in KNOBS if knob.unit != "path"]
+    rows += [(setting.name, _value(settings, setting.field)) for setting in SETTINGS if setting.unit != "path"]
     return rows + [("warning", sentence) for sentence in start_warnings(settings, database)]
 
 

@@ -159,7 +159,7 @@ def test_a_flood_of_refusals_is_a_line_a_minute(
     for passed_s in (0, 1, 2, 3, 60):
         now_s[0] = 1000.0 + passed_s
         assert client.post("/trigger_report", json={"columns": "full"}).status_code == 503
-    sentence = "1 report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later"
+    sentence = "1 report(s) are waiting, as many as may; try again later"
     assert [(record.levelname, record.message) for record in caplog.records if record.name == "storemon.web"] == [
         ("WARNING", f"{count} request(s) refused since this was said last, the newest POST /trigger_report: {sentence}")
         for count in (1, 4)

@@ -37,7 +37,6 @@ BAD_SETTINGS = {
     "STOREMON_KEEP_POLLS_DAYS": ["-1", "1.5", "100001", "a year"],
     "STOREMON_KEEP_REPORTS_DAYS": ["-1", "1.5", "36501", "a year"],
     "STOREMON_MAX_REPORTS_MB": ["-1", "1.5", "1000000001", "1 GB"],
-    "STOREMON_MAX_PENDING_REPORTS": ["0", "1.5", "1000001", "many"],
     "STOREMON_CONNECTION_TIMEOUT_SECONDS": ["0", "1.5", "3601", "a minute"],
     "STOREMON_MIN_FREE_MB": ["-1", "1.5", "1000000001", "1 GB"],
     "STOREMON_LOG_FORMAT": ["xml", "JSON", " "],
@@ -47,12 +46,12 @@ BAD_SETTINGS = {
 
 def test_every_setting_has_wrong_values_to_be_tried() -> None:
     # A secret is not repeated in the sentence; tests/database/test_keys.py has its wrong values.
-    assert set(BAD_SETTINGS) == {knob.name for knob in settings.KNOBS if not knob.secret}
+    assert set(BAD_SETTINGS) == {setting.name for setting in settings.SETTINGS if not setting.secret}
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD_SETTINGS.items() for text in texts])
 def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(home: Path, name: str, text: str) -> None:
-    allowed = next(knob.allowed for knob in settings.KNOBS if knob.name == name)
+    allowed = next(setting.allowed for setting in settings.SETTINGS if setting.name == name)
     with pytest.raises(SettingsError) as bad:
         settings.load({"STOREMON_HOME": str(home), name: text})
     assert bad.value.message == f"{name} is {text!r}; it must be {allowed}"

@@ -225,7 +225,7 @@ def test_a_full_queue_is_said_at_the_form(settings: Settings, small_fleet: Path)
     assert ask(client).status_code == 303
     answer = ask(client, columns="full")
     assert answer.status_code == 503
-    assert "1 report(s) are waiting, the most that STOREMON_MAX_PENDING_REPORTS allows; try again later" in answer.text
+    assert "1 report(s) are waiting, as many as may; try again later" in answer.text
     assert '<option value="full" selected>' in answer.text
     app.extensions["storemon"].database.close()
 

@@ -126,11 +126,11 @@ def test_only_none_says_none(home: Path, text: str) -> None:
 
 
 def test_nothing_is_the_default_of_no_setting(home: Path) -> None:
-    for knob in settings.KNOBS:
+    for setting in settings.SETTINGS:
         with pytest.raises(SettingsError) as bad:
-            load(home, **{knob.name: ""})
-        assert bad.value.message == f"{knob.name} is empty; it must be {knob.allowed}"
-        assert refusal(home, f"{knob.name}=\n") == f"line 1: {bad.value.message}"
+            load(home, **{setting.name: ""})
+        assert bad.value.message == f"{setting.name} is empty; it must be {setting.allowed}"
+        assert refusal(home, f"{setting.name}=\n") == f"line 1: {bad.value.message}"
         (home / ".env").unlink()
     with pytest.raises(SettingsError, match="STOREMON_HOME is empty; it must be a path, or not be set"):
         settings.load({"STOREMON_HOME": ""})
