@@ -371,6 +371,7 @@ class DistinctTexts:
         self._check = check
         self._lock = threading.Lock()
         self._codes: dict[Any, int] = {}
+        self._bad_values: dict[str, BadValue] = {}
         self.values: list[Any] = []
         self.bad = np.zeros(256, dtype=bool)
         self.true = np.zeros(256, dtype=bool)
@@ -447,7 +448,9 @@ class DistinctTexts:
             try:
                 values.append(self._read(fields.field(row, column)))
             except BadValue as bad:
-                values.append(bad)
+                # One for each reason, without its frames: they would cost ten times as much as the reading.
+                values.append(self._bad_values.setdefault(str(bad), bad.with_traceback(None)))
+
         codes = self._append(values)
         bits, slots, known, known_hashes = self._slots
         known[: len(words), codes] = [word[rows] for word in words]
