@@ -1,23 +1,23 @@
-"""What one field may be (SPEC 2). Each reader takes text and returns a value, or raises `BadValue` with the reason.
+"""What one field may be (SPEC 2): each function takes text and returns a value, or raises `BadValue` with the reason.
 
-A reason never contains the value: rejects are counted by reason, and the row's text is kept beside it. At the most it
+A reason never contains the value: rejects are counted by reason, and the row's text is stored beside it. At the most it
 names one of few things that the value stands for.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
 from storemon_flask import zonedata
 from storemon_flask.characters import INVISIBLE
+from storemon_flask.clock import EPOCH
 from storemon_flask.model import CLOSED, UNDATED
 
 MAX_ID_CHARACTERS = 200
-_REMEMBERED_CHARACTERS = 2 * MAX_ID_CHARACTERS
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CACHED_CHARACTERS = 2 * MAX_ID_CHARACTERS
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -49,9 +49,9 @@ STATUS = "status is neither active nor inactive"
 DAY = "day of week is not a whole number from 0 (Monday) to 6 (Sunday)"
 DAY_ISO = "day of week is not a whole number from 1 (Monday) to 7 (Sunday), as days=iso has it"
 DAYS_FROM_ONE = (
-    "its days are numbered from 1: a row has day 7 and none has day 0, while 0 means Monday and 6 Sunday; if 1 means Monday and 7 "
-    "Sunday in it, load it with `storemon load-data --days iso` (over HTTP with ?days=iso, on the page Data with that choice); if 1 "
-    "means Sunday, number its days from 0 (Monday) to 6 (Sunday) first"
+    "its days are numbered from 1: a row has day 7 and none has day 0, while 0 means Monday and 6 Sunday; if 1 means "
+    "Monday and 7 Sunday in it, load it with `storemon load-data --days iso` (over HTTP with ?days=iso, on the page "
+    "Data with that choice); if 1 means Sunday, number its days from 0 (Monday) to 6 (Sunday) first"
 )
 TIME = "start_time_local or end_time_local is not a time of day (H:MM or HH:MM[:SS])"
 VALID_FROM = "valid_from is not a date (YYYY-MM-DD, 1970 to 2199), nor empty"
@@ -79,12 +79,13 @@ _SCIENTIFIC = re.compile(
 # A number wider than its column, and the error values of spreadsheets: in English in any case, and the capitals of
 # another language between # and ! or ? (#BEZUG!, #\u00a1VALOR!, #NOMBRE?).
 _ERROR_VALUE = re.compile(
-    r"#+|#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NULL!|NUM!|ERROR!|SPILL!|CALC!|N/B|N/D|N/DISP|I/T|\u041d/\u0414|NV|GETTING_DATA)"
+    r"#+|#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NULL!|NUM!|ERROR!|SPILL!|CALC!|N/B|N/D|N/DISP|I/T|\u041d/\u0414|NV"
+    r"|GETTING_DATA)"
     r"|ERR:[0-9]{3}",
     re.IGNORECASE,
 )
 _LOCAL_ERROR_VALUE = re.compile(r"#[\u00a1\u00bf]?[^\W\d_][^\W_]*(?:/[^\W_]+)?[!?]")
-_INSTANT = re.compile(
+_TIMESTAMP = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
     r" ?(?:UTC|Z|([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
     re.IGNORECASE,
@@ -96,26 +97,23 @@ _TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]*)?)?")
 _Value = TypeVar("_Value")
 
 
-def _remembered(most: int) -> Callable[[Callable[..., _Value]], Callable[..., _Value]]:
-    """A feed says the same ids and times over and over; each is read once.
+def _cached(size: int) -> Callable[[Callable[..., _Value]], Callable[..., _Value]]:
+    """Remember the values of short texts: a feed has the same ids and times over and over."""
 
-    What is long is not kept: it need not be short.
-    """
+    def decorate(parse: Callable[..., _Value]) -> Callable[..., _Value]:
+        remembered = lru_cache(size)(parse)
 
-    def over(read: Callable[..., _Value]) -> Callable[..., _Value]:
-        known = lru_cache(most)(read)
+        @wraps(parse)
+        def parse_cached(text: str, **options: Any) -> _Value:
+            return (remembered if len(text) <= _CACHED_CHARACTERS else parse)(text, **options)
 
-        @wraps(read)
-        def found(text: str, **options: Any) -> _Value:
-            return known(text, **options) if len(text) <= _REMEMBERED_CHARACTERS else read(text, **options)
+        return parse_cached
 
-        return found
-
-    return over
+    return decorate
 
 
 def cut_ends(text: str) -> str:
-    """The text without blanks and invisible characters at its ends."""
+    """Return the text without blanks and invisible characters at its ends."""
     if text.isascii():
         return text.strip(" \t")
     # Matched from the outside, the second time backwards: searching for the blanks before the end would take quadratic
@@ -125,14 +123,10 @@ def cut_ends(text: str) -> str:
     return text
 
 
-@_remembered(1 << 16)
+@_cached(1 << 16)
 def store_id(text: str) -> str:
-    """The id without blanks and invisible characters at its ends: 1 to 200 characters, none of them invisible or a
-    control.
-    """
-    if not text.strip():
-        raise BadValue(ID_EMPTY)
-    cleaned = cut_ends(text)
+    """Return the id without blanks and invisible characters at its ends: 1 to 200 characters, all of them visible."""
+    cleaned = cut_ends(text) if text.strip() else ""
     if not cleaned:
         raise BadValue(ID_EMPTY)
     if len(cleaned) > MAX_ID_CHARACTERS:
@@ -162,9 +156,9 @@ _EPOCH_NUMBER = re.compile(r"([1-9][0-9]{8,15})(?:\.([0-9]+))?")
 
 
 def timestamp_us(text: str) -> int:
-    """Microseconds since 1970 UTC of a timestamp; digits beyond the sixth are cut, a missing zone means UTC."""
+    """Return a timestamp in microseconds UTC; digits beyond the sixth are cut, a missing zone means UTC."""
     cleaned = text.strip()
-    match = _INSTANT.fullmatch(cleaned)
+    match = _TIMESTAMP.fullmatch(cleaned)
     if match is None:
         return _epoch_number(cleaned)
     year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = match.groups()
@@ -178,10 +172,9 @@ def timestamp_us(text: str) -> int:
         )
     except ValueError:
         raise BadValue(TIMESTAMP_RANGE) from None
-    microseconds = (moment - _EPOCH) // _MICROSECOND
-    if microseconds < 0:
+    if moment < EPOCH:
         raise BadValue(TIMESTAMP_EARLY)
-    return microseconds
+    return (moment - EPOCH) // _MICROSECOND
 
 
 def _epoch_number(text: str) -> int:
@@ -199,7 +192,7 @@ def _epoch_number(text: str) -> int:
 
 
 def status(text: str) -> bool:
-    """True for `active`, False for `inactive`, in any case."""
+    """Return True for `active`, False for `inactive`, in any case."""
     word = text.strip().lower()
     if word not in ("active", "inactive"):
         raise BadValue(STATUS)
@@ -207,8 +200,7 @@ def status(text: str) -> bool:
 
 
 class DaysOfWeek:
-    """Reads the days of one hours file, numbered 0 (Monday) to 6 or, with `iso`, 1 (Monday) to 7; remembers a 0 and a
-    7.
+    """Reads the days of one hours file, numbered 0 (Monday) to 6 or, with `iso`, 1 (Monday) to 7.
 
     None for `iso` is 0 to 6 beyond doubt: nothing is concluded from the days that there are.
     """
@@ -219,7 +211,7 @@ class DaysOfWeek:
         self._any = False
 
     def read(self, text: str) -> int:
-        """0 = Monday to 6 = Sunday."""
+        """Return a day from 0 (Monday) to 6 (Sunday)."""
         self.see(text)
         cleaned = text.strip()
         if len(cleaned) != 1 or cleaned not in ("1234567" if self._iso else "0123456"):
@@ -228,7 +220,7 @@ class DaysOfWeek:
         return int(cleaned) - bool(self._iso)
 
     def see(self, text: str) -> None:
-        """A day that stands in the file, also in a row that is rejected for another reason."""
+        """Remember a day of the file, also of a row that is rejected for another reason."""
         self._seen |= {text.strip()} & {"0", "7"}
 
     @property
@@ -242,9 +234,9 @@ class DaysOfWeek:
         return self._iso is False and self._any and "0" not in self._seen
 
 
-@_remembered(1 << 13)
+@_cached(1 << 13)
 def time_of_day(text: str, *, end: bool = False) -> int:
-    """Seconds after midnight; fractions are ignored. `24:00` is allowed for an end only."""
+    """Return seconds after midnight; fractions are ignored. `24:00` is allowed for an end only."""
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise BadValue(TIME)
@@ -255,17 +247,17 @@ def time_of_day(text: str, *, end: bool = False) -> int:
 
 
 def special_time(text: str, *, end: bool = False) -> int:
-    """The same; `model.CLOSED` where there is none."""
+    """Return seconds after midnight; `model.CLOSED` where there is no time."""
     return time_of_day(text, end=end) if text.strip() else CLOSED
 
 
 def local_date(text: str) -> int:
-    """A local date in days since 1970-01-01."""
+    """Return a local date in days since 1970-01-01."""
     return _days(text, DATE)
 
 
 def valid_from(text: str) -> int:
-    """The same; `model.UNDATED` where there is none."""
+    """Return a local date in days since 1970-01-01; `model.UNDATED` where there is none."""
     return _days(text, VALID_FROM) if text.strip() else UNDATED
 
 
@@ -274,24 +266,24 @@ def _days(text: str, reason: str) -> int:
     if not _DATE.fullmatch(cleaned):
         raise BadValue(reason)
     try:
-        return (date.fromisoformat(cleaned) - _EPOCH.date()).days
+        return (date.fromisoformat(cleaned) - EPOCH.date()).days
     except ValueError:
         raise BadValue(reason) from None
 
 
 def time_zone(text: str) -> str:
-    """The name of an IANA zone that exists, in the spelling that exists."""
+    """Return the name of an IANA zone that exists, in the spelling that exists."""
     cleaned = cut_ends(text)
-    name = zonedata.find(cleaned)
-    if name is None:
+    zone = zonedata.find(cleaned)
+    if zone is None:
         windows = zonedata.of_windows(cleaned)
         raise BadValue(ZONE if windows is None else ZONE_WINDOWS.format(windows))
-    return name
+    return zone
 
 
-@_remembered(1 << 16)
+@_cached(1 << 16)
 def name(text: str) -> str:
-    """A store's name or group with blanks at its ends cut; empty for none."""
+    """Return a store's name or group without blanks at its ends; empty for none."""
     cleaned = text.strip()
     if len(cleaned) > MAX_NAME_CHARACTERS:
         raise BadValue(NAME_LONG)
