@@ -50,7 +50,11 @@ def fleet(
 
 
 def _versions(zone: Zone) -> list[tuple[int, str]]:
-    return [(UNDATED, zone)] if isinstance(zone, str) else sorted((values.valid_from(day), name) for day, name in zone)
+    return (
+        [(UNDATED, zone)]
+        if isinstance(zone, str)
+        else sorted((values.parse_valid_from(day), name) for day, name in zone)
+    )
 
 
 def _weekly(hours: Sequence[HoursRow], number: dict[str, int]) -> Hours:
@@ -58,9 +62,9 @@ def _weekly(hours: Sequence[HoursRow], number: dict[str, int]) -> Hours:
     dates: dict[str, set[int]] = {}
     read = []
     for store, day, start, end, *dated in hours:
-        since = values.valid_from(dated[0] if dated else "")
+        since = values.parse_valid_from(dated[0] if dated else "")
         dates.setdefault(store, set()).add(since)
-        read.append((store, day, values.time_of_day(start), values.time_of_day(end, end=True), since))
+        read.append((store, day, values.parse_time_of_day(start), values.parse_time_of_day(end, end=True), since))
     rows = [
         (number[store], *rest, since, min((date for date in dates[store] if date > since), default=FOREVER))
         for store, *rest, since in read
@@ -70,7 +74,7 @@ def _weekly(hours: Sequence[HoursRow], number: dict[str, int]) -> Hours:
 
 def _special(special: Sequence[SpecialRow], number: dict[str, int]) -> SpecialHours:
     rows = [
-        (number[s], values.local_date(day), values.special_time(start), values.special_time(end, end=True))
+        (number[s], values.parse_date(day), values.parse_special_time(start), values.parse_special_time(end, end=True))
         for s, day, start, end in special
     ]
     return SpecialHours(*np.array(rows, dtype=np.int64).reshape(-1, 4).T)

@@ -87,8 +87,8 @@ class _Parser:
         self._latest_us = latest_us
         self._log = log
         self._check = check
-        self._ids = DistinctTexts(values.store_id, check)
-        self._statuses = DistinctTexts(values.status, check)
+        self._ids = DistinctTexts(values.parse_store_id, check)
+        self._statuses = DistinctTexts(values.parse_status, check)
 
     def block(self, block: Block) -> list[_Result]:
         """Return the polls of a block, by the fast reader as far as it can."""
@@ -122,11 +122,11 @@ class _Parser:
         if record.problem:
             raise BadValue(record.problem)
         id_text, timestamp_text, status_text = (record.fields[at] for at in self._header.columns)
-        store_id = values.store_id(id_text)
-        timestamp_us = values.timestamp_us(timestamp_text)
+        store_id = values.parse_store_id(id_text)
+        timestamp_us = values.parse_timestamp(timestamp_text)
         if timestamp_us > self._latest_us:
             raise BadValue(values.TIMESTAMP_FUTURE)
-        return store_id, timestamp_us, values.status(status_text)
+        return store_id, timestamp_us, values.parse_status(status_text)
 
     def _table(self, table: Table) -> _Result:
         """The polls of a table a column at a time, and one by one only where that is not certain."""
@@ -165,7 +165,7 @@ class _Parser:
 
     def _read_rare_timestamps(self, fields: Fields, timestamp_us: Ints, reasons: Reasons, rows: Ints) -> Bools:
         """Read timestamps that the fast reader did not read, each text once; return where that was possible."""
-        texts = DistinctTexts(values.timestamp_us, self._check)
+        texts = DistinctTexts(values.parse_timestamp, self._check)
         code = texts.codes(fields, self._header.columns[1])
         known = code >= 0
         bad = known & texts.bad[code]

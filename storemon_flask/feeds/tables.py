@@ -21,16 +21,21 @@ from storemon_flask.model import Ints
 # The validator of each field, in the order of `headers.FEEDS`; the first is the store's.
 _READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
     "hours": (
-        values.store_id,
+        values.parse_store_id,
         # In its place comes the `read` of the file's own `DaysOfWeek`.
         values.DaysOfWeek().read,
-        values.time_of_day,
-        partial(values.time_of_day, end=True),
-        values.valid_from,
+        values.parse_time_of_day,
+        partial(values.parse_time_of_day, end=True),
+        values.parse_valid_from,
     ),
-    "timezones": (values.store_id, values.time_zone, values.valid_from),
-    "special_hours": (values.store_id, values.local_date, values.special_time, partial(values.special_time, end=True)),
-    "stores": (values.store_id, values.name, values.name),
+    "timezones": (values.parse_store_id, values.parse_time_zone, values.parse_valid_from),
+    "special_hours": (
+        values.parse_store_id,
+        values.parse_date,
+        values.parse_special_time,
+        partial(values.parse_special_time, end=True),
+    ),
+    "stores": (values.parse_store_id, values.parse_name, values.parse_name),
 }
 # Where the readers of hours have that of the day.
 _DAY: Final = 1

@@ -112,7 +112,7 @@ def _cached(size: int) -> Callable[[Callable[..., _Value]], Callable[..., _Value
     return decorate
 
 
-def cut_ends(text: str) -> str:
+def strip_ends(text: str) -> str:
     """Return the text without blanks and invisible characters at its ends."""
     if text.isascii():
         return text.strip(" \t")
@@ -124,9 +124,9 @@ def cut_ends(text: str) -> str:
 
 
 @_cached(1 << 16)
-def store_id(text: str) -> str:
+def parse_store_id(text: str) -> str:
     """Return the id without blanks and invisible characters at its ends: 1 to 200 characters, all of them visible."""
-    cleaned = cut_ends(text) if text.strip() else ""
+    cleaned = strip_ends(text) if text.strip() else ""
     if not cleaned:
         raise BadValue(ID_EMPTY)
     if len(cleaned) > MAX_ID_CHARACTERS:
@@ -155,7 +155,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:E[+-]?[0-9]+)?", re.IGNORECASE
 _EPOCH_NUMBER = re.compile(r"([1-9][0-9]{8,15})(?:\.([0-9]+))?")
 
 
-def timestamp_us(text: str) -> int:
+def parse_timestamp(text: str) -> int:
     """Return a timestamp in microseconds UTC; digits beyond the sixth are cut, a missing zone means UTC."""
     cleaned = text.strip()
     match = _TIMESTAMP.fullmatch(cleaned)
@@ -191,7 +191,7 @@ def _epoch_number(text: str) -> int:
     return int(match[1]) * unit_us + int(fraction or "0")
 
 
-def status(text: str) -> bool:
+def parse_status(text: str) -> bool:
     """Return True for `active`, False for `inactive`, in any case."""
     word = text.strip().lower()
     if word not in ("active", "inactive"):
@@ -235,7 +235,7 @@ class DaysOfWeek:
 
 
 @_cached(1 << 13)
-def time_of_day(text: str, *, end: bool = False) -> int:
+def parse_time_of_day(text: str, *, end: bool = False) -> int:
     """Return seconds after midnight; fractions are ignored. `24:00` is allowed for an end only."""
     match = _TIME.fullmatch(text.strip())
     if match is None:
@@ -246,17 +246,17 @@ def time_of_day(text: str, *, end: bool = False) -> int:
     return hour * 3600 + minute * 60 + second
 
 
-def special_time(text: str, *, end: bool = False) -> int:
+def parse_special_time(text: str, *, end: bool = False) -> int:
     """Return seconds after midnight; `model.CLOSED` where there is no time."""
-    return time_of_day(text, end=end) if text.strip() else CLOSED
+    return parse_time_of_day(text, end=end) if text.strip() else CLOSED
 
 
-def local_date(text: str) -> int:
+def parse_date(text: str) -> int:
     """Return a local date in days since 1970-01-01."""
     return _days(text, DATE)
 
 
-def valid_from(text: str) -> int:
+def parse_valid_from(text: str) -> int:
     """Return a local date in days since 1970-01-01; `model.UNDATED` where there is none."""
     return _days(text, VALID_FROM) if text.strip() else UNDATED
 
@@ -271,9 +271,9 @@ def _days(text: str, reason: str) -> int:
         raise BadValue(reason) from None
 
 
-def time_zone(text: str) -> str:
+def parse_time_zone(text: str) -> str:
     """Return the name of an IANA zone that exists, in the spelling that exists."""
-    cleaned = cut_ends(text)
+    cleaned = strip_ends(text)
     zone = zonedata.find(cleaned)
     if zone is None:
         windows = zonedata.of_windows(cleaned)
@@ -282,7 +282,7 @@ def time_zone(text: str) -> str:
 
 
 @_cached(1 << 16)
-def name(text: str) -> str:
+def parse_name(text: str) -> str:
     """Return a store's name or group without blanks at its ends; empty for none."""
     cleaned = text.strip()
     if len(cleaned) > MAX_NAME_CHARACTERS:

@@ -33,7 +33,7 @@ def unknown(store_id: str) -> NotFound:
 def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]], options: LoadOptions) -> LoadResult:
     """These rows become what `feed` says of the store; all of them, or `Unprocessable` with the reason of each row."""
     check(database, store_id)
-    cleaned = values.cut_ends(store_id)
+    cleaned = values.strip_ends(store_id)
     if cleaned != store_id:
         # Loaded by a version that did not cut these characters off: the rows would become those of another store.
         raise Unprocessable(
@@ -70,7 +70,7 @@ def remove_special_hours(database: Database, store_id: str, date: str | None) ->
     `NotFound` when there is no such store; `Unprocessable` for what is no date.
     """
     try:
-        day = None if date is None else values.local_date(date)
+        day = None if date is None else values.parse_date(date)
     except values.BadValue as bad:
         raise Unprocessable(f"date is {date!r}: {bad}", errors={"date": [str(bad)]}) from None
     check(database, store_id)

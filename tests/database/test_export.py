@@ -55,7 +55,7 @@ def test_the_files_of_an_export_are_feeds_and_give_the_same_report(tmp_path: Pat
 
 def is_id(text: str) -> bool:
     try:
-        values.store_id(text)
+        values.parse_store_id(text)
     except values.BadValue:
         return False
     return True

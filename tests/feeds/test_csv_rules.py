@@ -176,7 +176,7 @@ def test_names_with_quotes_are_those_of_the_csv_module(
         try:
             if problem:
                 raise BadValue(problem)
-            good.append((line, values.store_id(fields[0]), values.name(fields[1])))
+            good.append((line, values.parse_store_id(fields[0]), values.parse_name(fields[1])))
         except BadValue as error:
             bad.append((line, str(error), text))
     assert found == good

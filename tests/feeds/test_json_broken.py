@@ -269,9 +269,9 @@ def test_long_spellings_of_short_values_are_not_kept() -> None:
     tracemalloc.start()
     try:
         for number in range(50):
-            assert values.store_id(f"{blanks}s{number}") == f"s{number}"
-            assert values.name(f"n{number}{blanks}") == f"n{number}"
-            assert values.time_of_day(f"09:00:00.{'0' * 60_000}{number}") == 32_400
+            assert values.parse_store_id(f"{blanks}s{number}") == f"s{number}"
+            assert values.parse_name(f"n{number}{blanks}") == f"n{number}"
+            assert values.parse_time_of_day(f"09:00:00.{'0' * 60_000}{number}") == 32_400
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

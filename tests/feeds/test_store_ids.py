@@ -28,7 +28,7 @@ def _expected(ids: list[str]) -> tuple[list[str], list[str]]:
     reasons: list[str] = []
     for store_id in ids:
         try:
-            good.append(values.store_id(store_id))
+            good.append(values.parse_store_id(store_id))
         except values.BadValue as bad:
             reasons.append(str(bad))
     return good, reasons

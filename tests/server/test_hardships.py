@@ -198,13 +198,13 @@ def test_a_report_that_is_put_back_waits_for_the_lock_even_while_the_server_stop
 @pytest.mark.parametrize("text", ["2024-10-14 15:14:00+05:75", "2024-10-14 15:14:00+24:00", "2024-10-14 15:14:00-99"])
 def test_an_offset_that_cannot_be_is_not_guessed(text: str) -> None:
     with pytest.raises(values.BadValue, match="does not exist"):
-        values.timestamp_us(text)
+        values.parse_timestamp(text)
 
 
 @pytest.mark.parametrize("text", ["\x1fa\x1f", "a\x85", "\na", "a\tb"])
 def test_a_control_character_at_the_end_of_an_id_is_not_cut_away(text: str) -> None:
     with pytest.raises(values.BadValue, match="control character"):
-        values.store_id(text)
+        values.parse_store_id(text)
 
 
 def test_rejects_are_safe_to_open_in_a_spreadsheet(tmp_path: Path) -> None:

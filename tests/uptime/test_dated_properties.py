@@ -99,7 +99,7 @@ def test_calendar_periods_of_a_store_that_moved_equal_the_brute_force(case, unit
     st.sampled_from(ZONES), st.sampled_from(ZONES), st.dates(datetime(1990, 1, 1).date(), datetime(2035, 1, 1).date())
 )
 def test_a_store_that_moves_has_whole_days_on_both_sides_of_the_midnight(before, after, date):
-    day = values.local_date(date.isoformat())
+    day = values.parse_date(date.isoformat())
     zone = history(before, [(day, after)])
     if before == after:
         assert zone == before
