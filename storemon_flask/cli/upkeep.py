@@ -103,7 +103,7 @@ def check(ctx: click.Context) -> None:
       storemon check
       STOREMON_DATABASE=/mnt/backups/storemon.db storemon check
     """
-    from storemon_flask.database import check as service
+    from storemon_flask.cli import check as service
 
     with progress_bar(1000, "checking") as bar:
 
@@ -197,8 +197,8 @@ def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool,
 
 def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: bool) -> bool:
     """Take out polls in the future and say so; returns as `_prune`."""
+    from storemon_flask.clock import minute_text
     from storemon_flask.database import prune as service
-    from storemon_flask.database.few_heard import minute_text
 
     rules = door(ctx).settings.rules
     now_us = time.time_ns() // 1000

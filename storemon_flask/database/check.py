@@ -1,183 +1,256 @@
-"""Whether everything that is stored is whole: asked of one moment, read-only, also beside a running server."""
+"""What must hold of the rows, asked of one moment and read as a stream: memory does not grow with the polls."""
 
-import os
+import json
+import re
 import sqlite3
-import stat
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Final
 
-from storemon_flask import zonedata
-from storemon_flask.clock import timestamp_text
-from storemon_flask.database import checks, copies, files, prune, pruning, schema, stores
-from storemon_flask.database.connections import explained_errors
-from storemon_flask.errors import DatabaseError
-from storemon_flask.feeds import load_notes
-from storemon_flask.reports import retention
-from storemon_flask.settings import Settings
+import numpy as np
 
-# Told what is looked at, and the share of all that is done since it was told last.
-Progress = Callable[[str, float], None]
-# More of one kind are counted and not kept.
-MOST_PROBLEMS: Final = 20
+from storemon_flask.model import UNDATED, WEEK_US, Ints
 
-
-@dataclass(slots=True)
-class Part:
-    """One thing that was looked at: how much of it there is, how many problems it has, and the first of them."""
-
-    name: str
-    amount: str = ""
-    count: int = 0
-    problems: list[str] = field(default_factory=list)
-
-    def problem(self, sentence: str) -> None:
-        """Count a problem, and keep it if it is one of the first."""
-        self.count += 1
-        if self.count <= MOST_PROBLEMS:
-            self.problems.append(sentence)
-
-
-@dataclass(slots=True)
-class Checked:
-    """What was looked at, and what is worth knowing without being wrong."""
-
-    parts: list[Part]
-    notes: list[str]
-
-    @property
-    def problems(self) -> int:
-        """How many things are wrong."""
-        return sum(part.count for part in self.parts)
+_PACKED: Final = np.dtype(">i8")
+_BATCH_BYTES: Final = 4 << 20
+_NEVER: Final = np.iinfo(np.int64).max
+# Columns of JSON and the form of each: a list of texts, numbers by name, or an object of any content.
+_JSON: Final = {
+    ("load", "notes"): "texts",
+    ("load_file", "reasons"): "counts",
+    ("load_file", "notes"): "texts",
+    ("report", "stores"): "texts",
+    ("report", "altered_ids"): "object",
+    ("report", "shape"): "object",
+    ("report", "method"): "object",
+    ("report_text", "first_stores"): "texts",
+    ("report_text", "small"): "object",
+    ("report_text", "large"): "texts or object",
+}
+# The last instant that Python can write (microseconds, columns whose names end so), and the last date of hours, in 2199
+# (days).
+_LAST_US: Final = 253_402_300_799_999_999
+_LAST_DAY: Final = 84_005
+_DAYS: Final = ("date", "valid_from")
+_REPORT_ID: Final = re.compile("[0-9a-f]{32}")
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+Said = Callable[[str], None]
 
 
-def run(settings: Settings, progress: Progress = lambda name, share: None) -> Checked:
-    """Look at everything.
+def week_count(connection: sqlite3.Connection) -> int:
+    """How many packed weeks there are."""
+    return int(connection.execute("SELECT count(*) FROM poll_week").fetchone()[0])
 
-    What is wrong is in the result; `DatabaseError` only when there is no database of storemon's at all.
+
+def foreign_keys(connection: sqlite3.Connection, problem: Said) -> int:
+    """Rows that name a row that is not there are told; how many tables were looked at."""
+    for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+        problem(f"{table}: row {row} names a {parent.removesuffix('_record')} that is not there")
+    return int(connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
+
+
+def polls(connection: sqlite3.Connection, problem: Said, seen: Callable[[int], None]) -> tuple[int, int]:
+    """Every packed week is whole, ascending and inside its week, and every store's first and newest poll are those it
+    has.
+
+    Returns (weeks, polls). `seen` is told of weeks as they are done.
     """
-    checked = Checked([], [])
-    path = settings.database
-    files.refuse_second_name(path)
-    with explained_errors(path), copies.looking(path, additions=True) as connection:
-        checked.notes += [f"{path} {sentence}" for sentence in schema.additions(connection)]
-        for name, share, look in _parts(connection):
-            part = Part(name)
-            checked.parts.append(part)
-            progress(name, 0)
-            try:
-                with explained_errors(path):
-                    part.amount = look(part, partial(progress, name))
-            except (DatabaseError, sqlite3.DatabaseError) as error:
-                part.problem(getattr(error, "message", None) or f"{path}: {error}")
-            progress(name, share)
-    _reports(settings, checked)
-    if not checked.problems:
-        # Of data that are damaged there is nothing to be said beyond that.
-        with explained_errors(path), copies.looking(path, additions=True) as connection:
-            checked.notes += _pruned(connection)
-            latest_us = settings.rules.latest_us(time.time_ns() // 1000)
-            checked.notes += load_notes.data_notes(connection, settings.default_timezone, latest_us)
-    checked.notes += _readable_by_others(path)
-    left = files.leftovers(path)
-    if left:
-        checked.notes.append(
-            f"{len(left)} temporary file(s) beside the database, such as {left[0].name}: of a command that was killed, "
-            "or that is at work now"
-        )
+    number_of = {
+        int(number): place for place, (number,) in enumerate(connection.execute("SELECT number FROM store_record"))
+    }
+    first, last = np.full(len(number_of), _NEVER), np.full(len(number_of), -1)
+    weeks = count = 0
+    for rows in _batches(connection):
+        whole = [row for row in rows if _is_whole(row, problem)]
+        weeks += len(rows)
+        count += _instants(whole, number_of, first, last, problem)
+        seen(len(rows))
+    spans = connection.execute(
+        "SELECT number, store_id, coalesce(first_poll_us, ?), coalesce(last_poll_us, -1) FROM store_record",
+        [int(_NEVER)],
+    )
+    for number, store_id, said_first, said_last in spans:
+        place = number_of[number]
+        if (said_first, said_last) != (first[place], last[place]):
+            problem(
+                f"store {store_id!r} says that its polls reach from {_text(said_first)} to {_text(said_last)}; "
+                f"they reach from {_text(first[place])} to {_text(last[place])}"
+            )
+    return weeks, count
+
+
+def values(connection: sqlite3.Connection, problem: Said) -> int:
+    """All text is UTF-8, JSON has the form that is read, ids of reports are such, and times can be written; how many
+    rows.
+    """
+    _times(connection, problem)
+    rows = 0
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    connection.text_factory = bytes
+    try:
+        for table in tables:
+            columns = [
+                name.decode()
+                for _, name, kind, *_ in connection.execute(f'PRAGMA table_info("{table}")')
+                if kind == b"TEXT"
+            ]
+            if columns:
+                listed = ", ".join(f'"{column}"' for column in columns)
+                for number, row in enumerate(connection.execute(f'SELECT {listed} FROM "{table}"'), 1):
+                    rows += 1
+                    for column, value in zip(columns, row, strict=True):
+                        fault = _fault(table, column, value)
+                        if fault:
+                            problem(f"{table}: row {number} has in {column} {fault}")
+    finally:
+        connection.text_factory = str
+    return rows
+
+
+def _times(connection: sqlite3.Connection, problem: Said) -> None:
+    for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        for _, column, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
+            if not column.endswith("_us") and column not in _DAYS:
+                continue
+            last, none = (_LAST_US, 0) if column.endswith("_us") else (_LAST_DAY, UNDATED)
+            for (value,) in connection.execute(
+                f'SELECT "{column}" FROM "{table}" WHERE "{column}" NOT BETWEEN 0 AND ? AND "{column}" <> ?',
+                (last, none),
+            ):
+                problem(f"{table}: {column} is {value!r}, which is no time that storemon writes")
+
+
+def _fault(table: str, column: str, value: object) -> str | None:
+    """What is wrong with a value of a text column."""
+    if value is None:
+        return None
+    try:
+        text = value.decode() if isinstance(value, bytes) else ""
+    except UnicodeDecodeError:
+        return "text that is not UTF-8"
+    form = _JSON.get((table, column))
+    if form is not None and not (_has_form(text, form) or (text == "null" and table != "load")):
+        return f"JSON of another form than storemon writes ({text[:60]!r})"
+    if table == "report" and column in ("id", "shares") and _REPORT_ID.fullmatch(text) is None:
+        return f"an id that storemon does not make ({text[:60]!r})"
+    if table == "report" and column == "sha256" and _SHA256.fullmatch(text) is None:
+        return f"no SHA-256 ({text[:60]!r})"
+    return None
+
+
+def _has_form(text: str, form: str) -> bool:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    if form == "texts":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if form == "counts":
+        return isinstance(value, dict) and all(type(one) is int for one in value.values())
+    return isinstance(value, dict) or (form == "texts or object" and _has_form(text, "texts"))
+
+
+def load_counts(connection: sqlite3.Connection, problem: Said) -> int:
+    """The counts of every file of every load add up; how many files."""
+    checked = 0
+    rows = connection.execute(
+        "SELECT load_file.id, load, file, row_count, rejected_count, reasons, "
+        "new_count + changed_count + unchanged_count + repeated_count + rejected_count, "
+        "(SELECT count(*) FROM reject WHERE load_file = load_file.id) FROM load_file ORDER BY load_file.id"
+    )
+    for _, load, file, row_count, rejected, reasons, together, kept in rows:
+        checked += 1
+        if row_count != together:
+            problem(f"load {load}, {file}: {row_count:,} rows, and {together:,} when its counts are added up")
+        if not _has_form(reasons, "counts"):
+            # `values` says so.
+            continue
+        counted = sum(json.loads(reasons).values())
+        if counted != rejected:
+            problem(f"load {load}, {file}: {rejected:,} rows rejected, and {counted:,} when its reasons are added up")
+        if kept > rejected:
+            problem(f"load {load}, {file}: {kept:,} rejected rows are kept of {rejected:,}")
+    for (load,) in connection.execute("SELECT id FROM load WHERE id NOT IN (SELECT load FROM load_file)"):
+        problem(f"load {load} has no file")
     return checked
 
 
-def _readable_by_others(database: Path) -> list[str]:
-    """Say when other users of the machine can read the database: copied by hand, for one."""
-    mode = database.stat().st_mode
-    if os.name != "posix" or not mode & stat.S_IROTH or not database.parent.stat().st_mode & stat.S_IXOTH:
-        return []
-    return [
-        f"every user of this machine can read {database} (mode {stat.S_IMODE(mode):o}); `chmod 600` keeps it to you"
-    ]
+def hours(connection: sqlite3.Connection, problem: Said) -> int:
+    """Days and times of the hours are such; how many rows."""
+    wrong = connection.execute(
+        "SELECT store, day, start_s, end_s FROM hours "
+        "WHERE day NOT BETWEEN 0 AND 6 OR start_s NOT BETWEEN 0 AND 86399 OR end_s NOT BETWEEN 0 AND 86400"
+    )
+    for store, day, start, end in wrong:
+        problem(f"hours of store number {store}: day {day} from second {start} to second {end}")
+    return int(connection.execute("SELECT count(*) FROM hours").fetchone()[0])
 
 
-def _pruned(connection: sqlite3.Connection) -> list[str]:
-    """Say from when on polls are complete, and how many older ones are left that count for nothing."""
-    complete_from_us = stores.complete_from(connection)
-    if complete_from_us is None:
-        return []
-    notes = [prune.completeness(complete_from_us)]
-    left = pruning.count(connection, complete_from_us).polls
-    if left:
-        notes.append(
-            f"{left:,} older polls are stored and count for nothing; "
-            f"`storemon prune --before {timestamp_text(complete_from_us)}` takes them out"
-        )
-    return notes
+def special_hours(connection: sqlite3.Connection, problem: Said) -> int:
+    """No date of a store is both closed all day and not; how many rows."""
+    for store, date in connection.execute(
+        "SELECT store, date FROM special_hours GROUP BY store, date HAVING min(start_s) = -1 AND max(start_s) > -1"
+    ):
+        problem(f"special hours of store number {store}: day {date} after 1970-01-01 is both closed and not")
+    return int(connection.execute("SELECT count(*) FROM special_hours").fetchone()[0])
 
 
-_Look = Callable[[Part, Callable[[float], None]], str]
+def zones(connection: sqlite3.Connection, known: frozenset[str], problem: Said) -> int:
+    """Every zone is one of those known; how many stores have one."""
+    for store_id, name in connection.execute(
+        "SELECT store_id, timezone.name FROM timezone JOIN store_record ON number = store"
+    ):
+        if name not in known:
+            problem(f"store {store_id!r} has the time zone {name!r}, which is not known here")
+    return int(connection.execute("SELECT count(DISTINCT store) FROM timezone").fetchone()[0])
 
 
-def _parts(connection: sqlite3.Connection) -> Iterator[tuple[str, float, _Look]]:
-    """Name, share of the work that is not told of while it is done, and how to look."""
-
-    def pages(part: Part, told: Callable[[float], None]) -> str:
-        for fault in copies.faults(connection, MOST_PROBLEMS):
-            part.problem(fault)
-        return f"{connection.execute('PRAGMA page_count').fetchone()[0]:,} pages"
-
-    def keys(part: Part, told: Callable[[float], None]) -> str:
-        return f"{checks.foreign_keys(connection, part.problem):,} tables"
-
-    def weeks(part: Part, told: Callable[[float], None]) -> str:
-        total = max(1, checks.week_count(connection))
-        found = checks.polls(connection, part.problem, lambda done: told(0.5 * done / total))
-        return f"{found[1]:,} polls in {found[0]:,} weeks"
-
-    def values(part: Part, told: Callable[[float], None]) -> str:
-        return f"{checks.values(connection, part.problem):,} rows"
-
-    def loads(part: Part, told: Callable[[float], None]) -> str:
-        return f"{checks.load_counts(connection, part.problem):,} files"
-
-    def hours(part: Part, told: Callable[[float], None]) -> str:
-        return f"{checks.hours(connection, part.problem):,} rows"
-
-    def special_hours(part: Part, told: Callable[[float], None]) -> str:
-        return f"{checks.special_hours(connection, part.problem):,} rows"
-
-    def zones(part: Part, told: Callable[[float], None]) -> str:
-        return f"{checks.zones(connection, frozenset(zonedata.names()), part.problem):,} stores"
-
-    yield "pages and indexes", 0.35, pages
-    yield "references between tables", 0.05, keys
-    yield "polls and stores' spans", 0.0, weeks
-    yield "counts of loads", 0.05, loads
-    yield "business hours", 0.02, hours
-    yield "special hours", 0.01, special_hours
-    yield "time zones", 0.02, zones
-    yield "texts and their forms", 0.0, values
+def _batches(connection: sqlite3.Connection) -> Iterator[list[tuple[int, int, bytes]]]:
+    rows: list[tuple[int, int, bytes]] = []
+    size = 0
+    for row in connection.execute("SELECT week, store, polls FROM poll_week ORDER BY week, store"):
+        rows.append(row)
+        size += len(row[2]) + 100
+        if size >= _BATCH_BYTES:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
 
 
-def _reports(settings: Settings, checked: Checked) -> None:
-    part = Part("reports and their files")
-    checked.parts.append(part)
-    try:
-        with explained_errors(settings.database):
-            found = retention.consistency(
-                partial(copies.looking, settings.database, additions=True), settings.reports_dir
-            )
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        part.problem(getattr(error, "message", None) or str(error))
-        return
-    except OSError as error:
-        part.problem(f"{settings.reports_dir} cannot be looked through: {error.strerror or error}")
-        return
-    for report_id in found.missing:
-        part.problem(f"report {report_id} is complete, and its file is not in {settings.reports_dir}")
-    for file in found.orphans:
-        part.problem(f"{file} is of a report that was deleted or failed; the next start of a server removes it")
-    for file in found.strangers:
-        part.problem(f"{file} belongs to no report of this database")
-    part.amount = f"{len(found.missing) + len(found.orphans) + len(found.strangers):,} orphans"
+def _is_whole(row: tuple[int, int, bytes], problem: Said) -> bool:
+    week, store, blob = row
+    if len(blob) and len(blob) % _PACKED.itemsize == 0:
+        return True
+    problem(f"week {week} of store number {store} has {len(blob)} bytes; it must be a multiple of 8, and not 0")
+    return False
+
+
+def _instants(
+    rows: list[tuple[int, int, bytes]], number_of: dict[int, int], first: Ints, last: Ints, problem: Said
+) -> int:
+    """Check the instants of whole weeks and take them into the spans; how many."""
+    if not rows:
+        return 0
+    sizes = np.array([len(blob) // _PACKED.itemsize for _, _, blob in rows])
+    instant = np.frombuffer(b"".join(blob for _, _, blob in rows), dtype=_PACKED).astype(np.int64) >> 1
+    ends = np.cumsum(sizes)
+    begins = ends - sizes
+    row_of = np.repeat(np.arange(len(rows)), sizes)
+    week = np.array([row[0] for row in rows], dtype=np.int64)
+    outside = np.unique(row_of[instant // WEEK_US != week[row_of]])
+    falling = np.unique(row_of[1:][(np.diff(instant) <= 0) & (row_of[1:] == row_of[:-1])])
+    for places, what in ((outside, "has polls outside that week"), (falling, "is not in ascending order")):
+        for place in places.tolist():
+            problem(f"week {rows[place][0]} of store number {rows[place][1]} {what}")
+    # A row of no store is the foreign keys' to tell.
+    known = [place for place, (_, store, _) in enumerate(rows) if store in number_of]
+    stores = np.array([number_of[rows[place][1]] for place in known], dtype=np.int64)
+    np.minimum.at(first, stores, np.minimum.reduceat(instant, begins)[known])
+    np.maximum.at(last, stores, np.maximum.reduceat(instant, begins)[known])
+    return len(instant)
+
+
+def _text(instant_us: int) -> str:
+    if not -1 < instant_us < _NEVER:
+        return "never"
+    return str(np.datetime64(int(instant_us), "us"))

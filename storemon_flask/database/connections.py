@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from storemon_flask.database import files, schema
 from storemon_flask.errors import DatabaseError, out_of_memory
@@ -154,6 +154,8 @@ class Database:
         self._known: Identity = None
         self._migrating = threading.Lock()
         self._line = _Line()
+        # What other modules keep of this file, each under its name: what it is valid for, and the value.
+        self.cache: dict[str, tuple[object, Any]] = {}
 
     def exists(self) -> bool:
         """Return whether the file is there; commands that only read ask first and never create it."""

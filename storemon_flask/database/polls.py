@@ -305,7 +305,7 @@ def newest_before(connection: sqlite3.Connection, number: Sequence[int], before_
     return found
 
 
-def count_heard(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> int:
+def count_stores_polled(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> int:
     """How many of the stores `number` (ascending) have a poll in `[first_us, last_us]`."""
     heard: set[int] = set()
     for week in range(last_us // WEEK_US, first_us // WEEK_US - 1, -1):

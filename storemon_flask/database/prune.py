@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from storemon_flask.clock import minute_text
 from storemon_flask.database import pruning, stores
 from storemon_flask.database.connections import Database
-from storemon_flask.database.few_heard import minute_text
 from storemon_flask.database.newest import look as look_for_newest
 from storemon_flask.database.pruning import Pruned as Pruned
 from storemon_flask.errors import DatabaseError, Unprocessable

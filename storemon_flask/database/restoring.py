@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask import zonedata
-from storemon_flask.database import checks, copies, files, schema
+from storemon_flask.database import check, copies, files, schema
 from storemon_flask.database.copies import PageProgress, Sums
 from storemon_flask.errors import DatabaseError
 
@@ -31,7 +31,7 @@ def staged(backup: Path, temporary: Path, progress: PageProgress) -> Sums:
     with copies.looking(backup) as source:
         for fault in copies.faults(source, 1):
             _refuse(backup, fault)
-        checks.values(source, partial(_refuse, backup))
+        check.values(source, partial(_refuse, backup))
         expected = copies.sums(source)
         copies.copy(source, temporary, progress)
     with closing(sqlite3.connect(temporary, isolation_level=None)) as made:
@@ -40,10 +40,10 @@ def staged(backup: Path, temporary: Path, progress: PageProgress) -> Sums:
         for fault in copies.faults(made, 1):
             _refuse(backup, fault)
         schema.bring_up_to_date(made, _begin)
-        checks.polls(made, partial(_refuse, backup), lambda weeks: None)
-        checks.hours(made, partial(_refuse, backup))
-        checks.special_hours(made, partial(_refuse, backup))
-        checks.zones(made, frozenset(zonedata.names()), partial(_refuse, backup))
+        check.polls(made, partial(_refuse, backup), lambda weeks: None)
+        check.hours(made, partial(_refuse, backup))
+        check.special_hours(made, partial(_refuse, backup))
+        check.zones(made, frozenset(zonedata.names()), partial(_refuse, backup))
     copies.verified(temporary, expected)
     return expected
 

@@ -148,7 +148,7 @@ def ids_of(connection: sqlite3.Connection, number: Sequence[int]) -> list[str]:
     return [store_id for (store_id,) in rows]
 
 
-def heard_counts(connection: sqlite3.Connection, since_us: int, until_us: int) -> tuple[int, int, int]:
+def recently_polled_counts(connection: sqlite3.Connection, since_us: int, until_us: int) -> tuple[int, int, int]:
     """How many stores were polled by `until_us`; of them, how many have their newest poll in `[since_us, until_us]`,
     and after.
     """

@@ -17,10 +17,10 @@ import numpy as np
 
 from storemon_flask.characters import list_ids, list_stores, quote_id, remove_invisible
 from storemon_flask.clock import minute_text
-from storemon_flask.database import few_heard, polls, stores
 from storemon_flask.database import hours as opening_hours
+from storemon_flask.database import polls, stores
 from storemon_flask.database.connections import Connection
-from storemon_flask.database.newest import future_polls
+from storemon_flask.database.newest import future_polls, silence_note
 from storemon_flask.feeds.hours import HoursSet
 from storemon_flask.feeds.sources import Skipped
 from storemon_flask.feeds.values import TIMESTAMP_FUTURE
@@ -294,7 +294,7 @@ def data_notes(connection: Connection, default_zone: str, latest_us: int) -> lis
     if feeds and stores.any_hours(connection):
         feeds.append("polls")
     newest = polls.newest(connection, latest_us)
-    few = None if newest.poll_us is None else few_heard.sentence(connection, newest.poll_us)
+    few = None if newest.poll_us is None else silence_note(connection, newest.poll_us)
     return [
         *filter(None, (few, future_polls(newest.ahead))),
         *_unmatched(connection, default_zone, 0, feeds),

@@ -10,11 +10,10 @@ from typing import Any
 
 from storemon_flask import clock, zonedata
 from storemon_flask.characters import show_invisible
-from storemon_flask.clock import timestamp_text
-from storemon_flask.database import few_heard, files, schedule, stores
+from storemon_flask.clock import minute_text, timestamp_text
+from storemon_flask.database import files, schedule, stores
 from storemon_flask.database.connections import Database
-from storemon_flask.database.few_heard import minute_text
-from storemon_flask.database.newest import newest_poll
+from storemon_flask.database.newest import newest_poll, silence_note
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
 from storemon_flask.model import HOUR_US, MINUTE_US, Rules
@@ -164,7 +163,7 @@ def compute(
             rules = replace(rules, method=shape.method)
             rows, polls = shaped.compute(connection, plan, shape, question.as_of_us, rules, told)
             text = shaped_text.render(shape, report_text.columns_of(plan), plan.groups, rows, question.columns)
-        note = few_heard.sentence(connection, question.as_of_us)
+        note = silence_note(connection, question.as_of_us)
     return replace(text, method={**_method(question, rules, default_zone, version, len(plan.ids), polls), "note": note})
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from storemon_flask import clock
 from storemon_flask.characters import show_invisible
 from storemon_flask.clock import duration_text, timestamp_text
-from storemon_flask.database import few_heard, polls, schedule, stores
 from storemon_flask.database import hours as opening_hours
+from storemon_flask.database import polls, schedule, stores
 from storemon_flask.database.connections import Database
-from storemon_flask.database.newest import Newest, future_polls, future_polls_of_store, newest_poll
+from storemon_flask.database.newest import Newest, future_polls, future_polls_of_store, newest_poll, silence_note
 from storemon_flask.database.schedule import Part, Schedule
 from storemon_flask.errors import NotFound
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
@@ -60,9 +60,9 @@ def find_as_of(
     day, or there is none; else that poll, and a notice. `Unprocessable` for an as-of outside 1970 to 2200."""
     if as_of_us is not None:
         clock.check_as_of(as_of_us)
-        return Moment(as_of_us, None, note=few_heard.sentence(connection, as_of_us))
+        return Moment(as_of_us, None, note=silence_note(connection, as_of_us))
     found = as_of_for(newest_poll(database, connection, rules.latest_us(now_us)), now_us)
-    return replace(found, note=few_heard.sentence(connection, found.as_of_us))
+    return replace(found, note=silence_note(connection, found.as_of_us))
 
 
 def as_of_for(newest: Newest, now_us: int) -> Moment:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from conftest import Server, http, sql, storemon
 
-from storemon_flask.database import check, checks
+from storemon_flask.cli import check
+from storemon_flask.database import check as checks
 from storemon_flask.database.connections import Database
 from storemon_flask.model import WEEK_US
 from storemon_flask.reports.report import Asked

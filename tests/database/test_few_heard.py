@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ingest_helpers import put, us
 
-from storemon_flask.database import few_heard
+from storemon_flask.database import newest
 from storemon_flask.database import polls as polls_table
 from storemon_flask.database.connections import Database
-from storemon_flask.database.few_heard import Silence
+from storemon_flask.database.newest import Silence
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
 from storemon_flask.settings import Settings
 
@@ -230,7 +230,7 @@ SPANS = st.lists(
 @given(SPANS)
 def test_it_is_what_its_definition_says(spans: list[tuple[int, int]]) -> None:
     first, last = np.array(spans, dtype=np.int64).reshape(-1, 2).T
-    assert few_heard.silence(first, last, 40 * DAY_US) == by_hand(spans, 40 * DAY_US)
+    assert newest.latest_silence(first, last, 40 * DAY_US) == by_hand(spans, 40 * DAY_US)
 
 
 @given(st.data())
@@ -249,7 +249,7 @@ def test_it_is_a_function_of_the_polls_up_to_the_as_of(data: Any) -> None:
         ]
         load_files(database, put(Path(folder) / "polls.csv", (POLLS + "".join(lines)).encode()))
         with database.read() as connection:
-            said = few_heard.sentence(connection, as_of)
+            said = newest.silence_note(connection, as_of)
     spans: dict[int, list[int]] = {}
     for one, day in rows:
         if us("2024-09-01T00:00:00") + day * DAY_US <= as_of:
@@ -273,10 +273,10 @@ def test_it_costs_one_count_while_a_third_of_the_stores_is_heard(
     )
     database = Database(settings.database)
     with database.read() as connection:
-        assert few_heard.sentence(connection, us("2024-10-14T12:00:00")) is None
+        assert newest.silence_note(connection, us("2024-10-14T12:00:00")) is None
         assert read == []
         # Of an as-of before their newest polls a third of the stores is looked at, and one more.
-        assert few_heard.sentence(connection, us("2024-10-12T18:00:00")) is None
+        assert newest.silence_note(connection, us("2024-10-12T18:00:00")) is None
         assert read == [4]
     database.close()
     assert sql(settings.database, "SELECT count(*) FROM poll") == [(20,)]

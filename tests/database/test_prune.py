@@ -16,7 +16,8 @@ from conftest import STOREMON, Server, environment, sql, storemon, wait_until
 from kill_points import killed_at
 
 from storemon_flask import settings as settings_
-from storemon_flask.database import check, loads, prune, retention
+from storemon_flask.cli import check
+from storemon_flask.database import loads, prune, retention
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
 from storemon_flask.feeds import load, sources

@@ -15,8 +15,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from uptime.test_core_properties import cases
 
+from storemon_flask.cli import check
 from storemon_flask.clock import parse_timestamp as instant
-from storemon_flask.database import check, prune, pruning
+from storemon_flask.database import prune, pruning
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Rules

@@ -18,9 +18,10 @@ from storage_helpers import MIGRATIONS, TABLES, names
 from storage_helpers import file as file
 from storage_helpers import opened as opened
 
+from storemon_flask.cli import check
 from storemon_flask.database import backup as copies
-from storemon_flask.database import check, loads, schema
 from storemon_flask.database import copies as stored_copies
+from storemon_flask.database import loads, schema
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.reports import queue
