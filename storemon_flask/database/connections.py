@@ -156,6 +156,7 @@ class Database:
         self._line = _Line()
         # What other modules keep of this file, each under its name: what it is valid for, and the value.
         self.cache: dict[str, tuple[object, Any]] = {}
+        self.cache_lock = threading.Lock()
 
     def exists(self) -> bool:
         """Return whether the file is there; commands that only read ask first and never create it."""

@@ -34,11 +34,13 @@ def table(
     """
     tables: list[Table] = []
     from_us = max(calculation.evidence_from(as_of_us, rules), 0)
-    for done, part in enumerate(plan.parts, start=1):
+    for done, part in enumerate(plan.batches, start=1):
         opened = plan.openings(part, as_of_us, rules)
         for first, stop, heard in polls.read_in_pieces(connection, part.number, from_us, as_of_us, _POLLS_AT_ONCE):
             piece, open_then = (
-                (part, opened) if stop - first == len(part.number) else (part.some(first, stop), opened.of(first, stop))
+                (part, opened)
+                if stop - first == len(part.number)
+                else (part.slice(first, stop), opened.of(first, stop))
             )
             wanted = columns != "classic" and len(piece.number)
             last = _last_polls(connection, piece.number, heard, as_of_us, from_us) if wanted else _NO_POLLS
@@ -48,7 +50,7 @@ def table(
                 continue
             found = calculation.compute(fleet, as_of_us, rules, open_then, columns == "full")
             tables.append({**found, "polls_heard": np.bincount(heard.store, minlength=fleet.size)})
-        progress(done / len(plan.parts))
+        progress(done / len(plan.batches))
     return {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
 
 

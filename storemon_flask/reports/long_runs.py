@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.database import poll_reading, stores
-from storemon_flask.database.schedule import NO_POLLS, Part, Schedule
+from storemon_flask.database.schedule import NO_POLLS, Batch, Schedule
 from storemon_flask.model import DAY_US, Bools, Ints, Rules
 from storemon_flask.uptime import evidence, openings, timeline
 from storemon_flask.uptime.evidence import Evidence
@@ -41,7 +41,7 @@ class _Reading:
 def starts(
     connection: sqlite3.Connection,
     plan: Schedule,
-    part: Part,
+    part: Batch,
     poll_us: Ints,
     read_from_us: int,
     as_of_us: int,
@@ -60,7 +60,7 @@ def starts(
 def whole_outages(
     connection: sqlite3.Connection,
     plan: Schedule,
-    part: Part,
+    part: Batch,
     opened: Openings,
     spoken: Evidence,
     read_from_us: int,
@@ -79,7 +79,7 @@ def whole_outages(
         return found, 0
     store = spoken.store[cut]
     parts, read = [found.picked(~np.isin(found.store, store))], 0
-    some = part.picked(store)
+    some = part.select(store)
     for reading in _readings(connection, plan, some, spoken.instant_us[cut], read_from_us, as_of_us, rules):
         mine = timeline.outages(reading.openings, reading.evidence, as_of_us)
         read += reading.polls
@@ -103,7 +103,7 @@ def _cut_off(
 def _readings(
     connection: sqlite3.Connection,
     plan: Schedule,
-    part: Part,
+    part: Batch,
     poll_us: Ints,
     read_from_us: int,
     as_of_us: int,
@@ -117,7 +117,7 @@ def _readings(
         places, from_us = np.arange(at, min(at + _STORES_AT_ONCE, len(part.number))), read_from_us
         while len(places):
             from_us = max(as_of_us - _FARTHER * (as_of_us - from_us), 0)
-            some = part.picked(places)
+            some = part.select(places)
             opened = openings.build(
                 plan.fleet(some, NO_POLLS, _NOTHING), from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US
             )

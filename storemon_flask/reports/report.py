@@ -118,7 +118,7 @@ def _check_stores(connection: sqlite3.Connection, wanted: Sequence[str]) -> None
 
 def _plan(database: Database, connection: sqlite3.Connection, question: Question, default_zone: str) -> Schedule:
     """The stores of the report; `Unprocessable` names a group or zone that no store has."""
-    plan = schedule.of(database, connection, default_zone, question.stores, question.as_of_us)
+    plan = schedule.read(database, connection, default_zone, question.stores, question.as_of_us)
     shape = question.shape
     if shape is None or (shape.groups is None and shape.zones is None):
         return plan
@@ -137,7 +137,7 @@ def _plan(database: Database, connection: sqlite3.Connection, question: Question
         for store_id, group, zone in zip(plan.ids, plan.groups, plan.zone_of_store, strict=True)
         if (shape.groups is None or group in shape.groups) and (shape.zones is None or zone in shape.zones)
     ]
-    return schedule.of(database, connection, default_zone, chosen, question.as_of_us)
+    return schedule.read(database, connection, default_zone, chosen, question.as_of_us)
 
 
 def compute(

@@ -81,10 +81,10 @@ def store_columns(
 
 def columns_of(plan: Schedule) -> StoreColumns:
     """Return the cells of the schedule's stores, made once for each schedule."""
-    known = plan.kept.get(StoreColumns)
+    known = plan.derived.get(StoreColumns)
     if not isinstance(known, StoreColumns):
         known = store_columns(plan.ids, plan.zone_of_store, plan.names, plan.groups)
-        plan.kept[StoreColumns] = known
+        plan.derived[StoreColumns] = known
     return known
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.database import poll_reading
-from storemon_flask.database.schedule import NO_POLLS, Part, Schedule
+from storemon_flask.database.schedule import NO_POLLS, Batch, Schedule
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, Ints, Rules
 from storemon_flask.reports import report_text
@@ -35,7 +35,7 @@ def count(plan: Schedule, shape: Shape, as_of_us: int) -> int:
     spans = _spans_of_zones(plan, shape, as_of_us)
     return sum(
         int(np.bincount(part.zone_of, minlength=len(plan.zone_names)).dot([len(found[0]) for found in spans]))
-        for part in plan.parts
+        for part in plan.batches
     )
 
 
@@ -102,19 +102,19 @@ def range_in_zone(window: Window, zone: str, as_of_us: int) -> tuple[int, int]:
     return first, min(last, as_of_us)
 
 
-def small_parts(plan: Schedule, stores: int) -> Iterator[tuple[int, Part]]:
+def small_parts(plan: Schedule, stores: int) -> Iterator[tuple[int, Batch]]:
     """The plan's stores in parts of at most so many, each with the place of its first."""
     begun = 0
-    for part in plan.parts:
+    for part in plan.batches:
         for at in range(0, len(part.number), stores):
-            yield begun + at, part.some(at, at + stores)
+            yield begun + at, part.slice(at, at + stores)
         begun += len(part.number)
 
 
 def _part(
     connection: sqlite3.Connection,
     plan: Schedule,
-    part: Part,
+    part: Batch,
     place: int,
     spans: list[_Spans],
     first_us: int,

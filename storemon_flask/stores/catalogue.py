@@ -258,7 +258,7 @@ def report_choices(database: Database, default_zone: str, latest_us: int) -> Rep
         return ReportChoices([], [], False)
     with database.read() as connection:
         newest = newest_service.newest_poll(database, connection, latest_us)
-        plan = schedule.of(database, connection, default_zone, None, newest.poll_us or 0)
+        plan = schedule.read(database, connection, default_zone, None, newest.poll_us or 0)
     groups = sorted({group for group in plan.groups if group})
     return ReportChoices(groups, sorted(set(plan.zone_of_store)), newest != Newest(None))
 

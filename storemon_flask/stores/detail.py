@@ -78,8 +78,8 @@ def of_store(
         live_list.find(connection, store_id)
         moment = live_list.find_as_of(database, connection, now_us, rules, as_of_us)
         from_us, to_us = _range(from_us, to_us, moment.as_of_us)
-        plan = schedule.of(database, connection, default_zone, [store_id], moment.as_of_us)
-        part = plan.parts[0]
+        plan = schedule.read(database, connection, default_zone, [store_id], moment.as_of_us)
+        part = plan.batches[0]
         heard_from_us = max(timeline.heard_from(from_us, rules), 0)
         count = polls.count_of_store(connection, int(part.number[0]), heard_from_us, moment.as_of_us)
         if most_polls is not None and count > most_polls:
@@ -253,7 +253,7 @@ def store_story(
         shape = question.shape or shapes.read({"windows": list(WINDOWS)})
         assert shape is not None
         numbers_as_of_us = min(as_of_us, spans[-1][1])
-        plan = schedule.of(database, connection, default_zone, [store_id], as_of_us)
+        plan = schedule.read(database, connection, default_zone, [store_id], as_of_us)
         numbers = _numbers(connection, plan, shape, as_of_us, numbers_as_of_us, rules)
     days = [
         LocalDay(start, end, local, _change(zone, start, end), _sums(shown, start, end)) for start, end, local in spans

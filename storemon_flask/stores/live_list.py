@@ -14,7 +14,7 @@ from storemon_flask.database import hours as opening_hours
 from storemon_flask.database import polls, schedule, stores
 from storemon_flask.database.connections import Database
 from storemon_flask.database.newest import Newest, future_polls, future_polls_of_store, newest_poll, silence_note
-from storemon_flask.database.schedule import Part, Schedule
+from storemon_flask.database.schedule import Batch, Schedule
 from storemon_flask.errors import NotFound
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
 from storemon_flask.model import DAY_US, SECOND_US, Hours, Ints, Rules, SpecialHours
@@ -177,11 +177,20 @@ def snapshot(
     with database.read() as connection:
         version = stores.data_version(connection)
         moment = find_as_of(database, connection, now_us, rules, as_of_us)
-        plan = schedule.of(database, connection, default_zone, store_ids, moment.as_of_us)
+        plan = schedule.read(database, connection, default_zone, store_ids, moment.as_of_us)
         table = computing.table(connection, plan, moment.as_of_us, rules, "list")
         _date_long_outages(connection, plan, table, moment.as_of_us, rules)
     return Snapshot(
-        moment, now_us, version, plan.ids, plan.names, plan.groups, plan.zone_of_store, _columns(table), {}, plan.kept
+        moment,
+        now_us,
+        version,
+        plan.ids,
+        plan.names,
+        plan.groups,
+        plan.zone_of_store,
+        _columns(table),
+        {},
+        plan.derived,
     )
 
 
@@ -198,10 +207,10 @@ def detail(
             found = replace(found, moment=replace(found.moment, future=future_polls_of_store(last_us)))
         as_of_us = found.moment.as_of_us
         first_us, last_us = (first_us if first_us <= as_of_us else -1), min(last_us, as_of_us)
-        plan = schedule.of(database, connection, default_zone, [store_id], as_of_us)
+        plan = schedule.read(database, connection, default_zone, [store_id], as_of_us)
         return StoreDetail(
             found,
-            plan.zone_names[int(plan.parts[0].zone_of[0])],
+            plan.zone_names[int(plan.batches[0].zone_of[0])],
             first_us,
             opening_hours.hours(connection, number, number),
             opening_hours.special_hours(connection, number, number),
@@ -218,7 +227,7 @@ def _date_long_outages(
     if len(places):
         # The newest poll of a store that is down is the one that says so.
         newest_us, read_from_us = table["last_poll_us"][places], max(evidence_from(as_of_us, rules), 0)
-        part = plan.picked(places)
+        part = plan.select(places)
         table["since_us"][places] = long_runs.starts(connection, plan, part, newest_us, read_from_us, as_of_us, rules)
         table["since_or_earlier"][places] = 0
 
@@ -312,11 +321,11 @@ def _days(
     found: dict[str, list[Day]] = {}
     with database.read() as connection:
         # The plan of all stores is kept; one of these alone would read the hours of all that lie between them.
-        plan = schedule.of(database, connection, default_zone, None, as_of_us)
+        plan = schedule.read(database, connection, default_zone, None, as_of_us)
         places = [place for place, store_id in enumerate(plan.ids) if store_id in wanted]
         if not places:
             return found
-        part = plan.picked(np.array(places, dtype=np.int64))
+        part = plan.select(np.array(places, dtype=np.int64))
         first_us = max(as_of_us - (DAYS + 1) * DAY_US, 0)
         spans = {
             zone: calendar.spans(plan.zone_names[zone], "day", first_us, as_of_us)
@@ -328,7 +337,7 @@ def _days(
 
 
 def _of_part(
-    connection: sqlite3.Connection, plan: Schedule, part: Part, spans: dict[int, Spans], as_of_us: int, rules: Rules
+    connection: sqlite3.Connection, plan: Schedule, part: Batch, spans: dict[int, Spans], as_of_us: int, rules: Rules
 ) -> Iterator[tuple[int, Day]]:
     """The place of a store in the part, and a day of it; by store, then day."""
     days = [spans[zone] for zone in part.zone_of.tolist()]

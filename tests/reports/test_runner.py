@@ -131,7 +131,7 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
     waiting: Runner, queue: Queue, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Four slices of one store, every step told.
-    monkeypatch.setattr(schedule, "STORES_PER_PART", 1)
+    monkeypatch.setattr(schedule, "STORES_PER_BATCH", 1)
     monkeypatch.setattr(runner_, "_PROGRESS_EVERY_S", 0.0)
     report_id = waiting.submit(Asked())
     seen: list[float] = []
@@ -154,7 +154,7 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
 def test_slices_change_nothing_in_the_bytes(
     waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "STORES_PER_PART", 1)
+    monkeypatch.setattr(schedule, "STORES_PER_BATCH", 1)
     report_id = waiting.submit(Asked())
     queue.run_all()
     assert (settings.reports_dir / f"report_{report_id}.csv").read_text() == SMALL_CSV

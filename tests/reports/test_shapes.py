@@ -113,7 +113,7 @@ def test_days_add_up_to_their_week_and_hours_to_their_day(fleet: Database, setti
             shape = shapes.read(body)
             assert shape is not None
             as_of_us = report.ask(fleet, report.Asked(), "America/Chicago", 10**9, connection).as_of_us
-            plan = schedule.of(fleet, connection, "America/Chicago", None, as_of_us)
+            plan = schedule.read(fleet, connection, "America/Chicago", None, as_of_us)
             rows, _ = shaped.compute(connection, plan, shape, as_of_us, settings.rules, lambda part: None)
         found: dict[int, dict[str, int]] = {}
         for at, place in enumerate(rows["place"].tolist()):

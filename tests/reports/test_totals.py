@@ -113,9 +113,9 @@ def test_every_total_is_that_of_its_stores_rows(
         question = reports.ask(
             fleet, reports.Asked(shape={**asked, "groups": groups}), "America/Chicago", 10**9, connection
         )
-        everyone = schedule.of(fleet, connection, "America/Chicago", None, question.as_of_us)
+        everyone = schedule.read(fleet, connection, "America/Chicago", None, question.as_of_us)
         ids = [i for i, group in zip(everyone.ids, everyone.groups, strict=True) if groups is None or group in groups]
-        plan = schedule.of(fleet, connection, "America/Chicago", ids, question.as_of_us)
+        plan = schedule.read(fleet, connection, "America/Chicago", ids, question.as_of_us)
         rows, _ = shaped.compute(connection, plan, shape, question.as_of_us, settings.rules, lambda part: None)
         text = shaped_text.render(shape, report_text.columns_of(plan), plan.groups, rows, "full")
     assert check_totals(text.csv, shape, rows, plan.groups) >= (len(groups) if groups else 4)
