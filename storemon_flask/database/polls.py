@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,9 @@ import numpy as np
 from storemon_flask.database import stores
 from storemon_flask.database.stores import NOBODY_AHEAD, Ahead
 from storemon_flask.errors import DatabaseError, DataError
-from storemon_flask.model import EVER_US, WEEK_US, Bools, Counts, Ints, Polls
+from storemon_flask.model import EVER_US, WEEK_US, Bools, Counts, Ints, Polls, Rules
+from storemon_flask.uptime import evidence
+from storemon_flask.uptime.openings import Openings
 
 _PACKED = np.dtype(">i8")
 # Up to so many stores of a week are looked up one by one; for more, the stretch of the week between them is read.
@@ -488,3 +490,37 @@ def latest_of(keys: Ints) -> Ints:
     moment = keys >> 1
     latest: Ints = keys[np.append(moment[1:] != moment[:-1], True)]
     return latest
+
+
+# About as many as an hourly fleet has in a part of a report: up to here nothing is left out.
+_POLLS_AT_ONCE: Final = 2_000_000
+
+
+def read_thinned(
+    connection: sqlite3.Connection,
+    number: Ints,
+    first_us: int,
+    last_us: int,
+    rules: Rules,
+    openings: Openings,
+) -> tuple[Polls, int]:
+    """Return the polls as `storage.polls.read`, or those of them that `core.evidence.thinned` leaves; and how many were
+    read.
+
+    `openings` are those of the stores in that time.
+    """
+    batches = read_in_batches(connection, number, first_us, last_us, _POLLS_AT_ONCE)
+    first = next(batches)
+    second = next(batches, None)
+    if second is None:
+        return first, len(first)
+    count, parts = 0, []
+    for batch in chain([first, second], batches):
+        count += len(batch)
+        parts.append(evidence.thinned(batch, openings, rules))
+    store = np.concatenate([part.store for part in parts])
+    instant_us = np.concatenate([part.instant_us for part in parts])
+    order = np.lexsort((instant_us, store))
+    active = np.concatenate([part.active for part in parts])[order]
+    weight = np.concatenate([part.weight for part in parts if part.weight is not None])[order]
+    return Polls(store[order], instant_us[order], active, first.complete_from_us, weight), count

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.database import poll_reading, stores
+from storemon_flask.database import polls, stores
 from storemon_flask.database.schedule import NO_POLLS, Batch, Schedule
 from storemon_flask.model import DAY_US, Bools, Ints, Rules
 from storemon_flask.uptime import evidence, openings, timeline
@@ -121,7 +121,7 @@ def _readings(
             opened = openings.build(
                 plan.fleet(some, NO_POLLS, _NOTHING), from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US
             )
-            heard, count = poll_reading.read(connection, some.number, from_us, as_of_us, rules, opened)
+            heard, count = polls.read_thinned(connection, some.number, from_us, as_of_us, rules, opened)
             spoken = evidence.gather(heard, opened, rules)
             first = _run_of(opened, spoken, poll_us[places])
             may = timeline.may_start_earlier(opened, spoken, first, from_us, rules)

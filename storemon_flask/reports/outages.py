@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import poll_reading
+from storemon_flask.database import polls
 from storemon_flask.database.schedule import NO_POLLS, Schedule
 from storemon_flask.formatting import decimals, hundredths
 from storemon_flask.model import DAY_US, MINUTE_US, Ints, Rules
@@ -46,7 +46,7 @@ def compute(
     for place, part in small_parts(plan, max(1, _STORE_DAYS // days)):
         fleet = plan.fleet(part, NO_POLLS, np.empty(0, dtype=np.int64))
         opened = openings.build(fleet, from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US)
-        heard, count = poll_reading.read(connection, part.number, from_us, as_of_us, rules, opened)
+        heard, count = polls.read_thinned(connection, part.number, from_us, as_of_us, rules, opened)
         read += count
         if last_us > first_us and len(part.number):
             begin, end = (np.array(column, dtype=np.int64)[part.zone_of] for column in zip(*ranges, strict=True))

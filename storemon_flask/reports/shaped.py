@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.database import poll_reading
+from storemon_flask.database import polls
 from storemon_flask.database.schedule import NO_POLLS, Batch, Schedule
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, Ints, Rules
@@ -127,7 +127,7 @@ def _part(
     to_us = min(last_us + 2 * rules.farthest_us, as_of_us)
     fleet = plan.fleet(part, NO_POLLS, _NOTHING)
     opened = openings.build(fleet, from_us // DAY_US * DAY_US, (to_us // DAY_US + 1) * DAY_US)
-    heard, count = poll_reading.read(connection, part.number, from_us, to_us, rules, opened)
+    heard, count = polls.read_thinned(connection, part.number, from_us, to_us, rules, opened)
     spoken = evidence.gather(heard, opened, rules)
     of_zone = [np.flatnonzero(part.zone_of == zone) for zone in range(len(plan.zone_names))]
     store = np.concatenate([np.repeat(mine, len(found[0])) for mine, found in zip(of_zone, spans, strict=True)])

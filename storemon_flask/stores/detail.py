@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import poll_reading, polls, schedule, stores
+from storemon_flask.database import polls, schedule, stores
 from storemon_flask.database.connections import Database
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import Unprocessable
@@ -88,7 +88,7 @@ def of_store(
             stack.enter_context(slot())
         days = (heard_from_us // DAY_US * DAY_US, (moment.as_of_us // DAY_US + 1) * DAY_US)
         opened = openings.build(plan.fleet(part, schedule.NO_POLLS, _NOTHING), *days)
-        heard, _ = poll_reading.read(connection, part.number, heard_from_us, moment.as_of_us, rules, opened)
+        heard, _ = polls.read_thinned(connection, part.number, heard_from_us, moment.as_of_us, rules, opened)
         fleet = plan.fleet(part, heard, heard.instant_us[-1:] if len(heard) else np.full(1, -1))
         found = timeline.of(fleet, from_us, to_us, moment.as_of_us, rules)
         # The outage that the range begins in is told whole, however long it is.

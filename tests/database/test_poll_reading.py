@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storemon_flask.database import poll_reading
+from storemon_flask.database import polls as poll_reading
 from storemon_flask.database.connections import Database
 from storemon_flask.model import DAY_US, FOREVER, HOUR_US, SECOND_US, UNDATED, Fleet, Hours, Polls, Rules, SpecialHours
 from storemon_flask.uptime import evidence, openings, periods, timeline
