@@ -1,7 +1,6 @@
 """Whether everything that is stored is whole: asked of one moment, read-only, also beside a running server."""
 
 import os
-import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Final
 from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import check, copies, files, prune, pruning, schema, stores
-from storemon_flask.database.connections import explained_errors
+from storemon_flask.database.connections import Connection, SqliteError, explained_errors
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load_notes
 from storemon_flask.reports import retention
@@ -71,7 +70,7 @@ def run(settings: Settings, progress: Progress = lambda name, share: None) -> Ch
             try:
                 with explained_errors(path):
                     part.amount = look(part, partial(progress, name))
-            except (DatabaseError, sqlite3.DatabaseError) as error:
+            except (DatabaseError, SqliteError) as error:
                 part.problem(getattr(error, "message", None) or f"{path}: {error}")
             progress(name, share)
     _reports(settings, checked)
@@ -101,7 +100,7 @@ def _readable_by_others(database: Path) -> list[str]:
     ]
 
 
-def _pruned(connection: sqlite3.Connection) -> list[str]:
+def _pruned(connection: Connection) -> list[str]:
     """Say from when on polls are complete, and how many older ones are left that count for nothing."""
     complete_from_us = stores.complete_from(connection)
     if complete_from_us is None:
@@ -119,7 +118,7 @@ def _pruned(connection: sqlite3.Connection) -> list[str]:
 _Look = Callable[[Part, Callable[[float], None]], str]
 
 
-def _parts(connection: sqlite3.Connection) -> Iterator[tuple[str, float, _Look]]:
+def _parts(connection: Connection) -> Iterator[tuple[str, float, _Look]]:
     """Name, share of the work that is not told of while it is done, and how to look."""
 
     def pages(part: Part, told: Callable[[float], None]) -> str:
@@ -168,7 +167,7 @@ def _reports(settings: Settings, checked: Checked) -> None:
             found = retention.consistency(
                 partial(copies.looking, settings.database, additions=True), settings.reports_dir
             )
-    except (DatabaseError, sqlite3.DatabaseError) as error:
+    except (DatabaseError, SqliteError) as error:
         part.problem(getattr(error, "message", None) or str(error))
         return
     except OSError as error:

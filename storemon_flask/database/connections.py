@@ -9,13 +9,15 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from storemon_flask.database import files, schema
 from storemon_flask.errors import DatabaseError, out_of_memory
 
-# For modules that pass a connection on: SQL is written in `database` only.
+# For other packages, which pass connections on: `sqlite3` is imported in `database` only.
 Connection = sqlite3.Connection
+SqliteError = sqlite3.DatabaseError
+SQLITE_VERSION: Final = sqlite3.sqlite_version
 Kind = Literal["reader", "writer"]
 # Which file stands at a path: device and inode; None when there is none.
 Identity = tuple[int, int] | None

@@ -1,12 +1,12 @@
 """The numbers of a fleet at one instant, whoever asks: reports, lists and terminals get them here."""
 
-import sqlite3
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
 from storemon_flask.database import polls, stores
+from storemon_flask.database.connections import Connection
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.model import Ints, Polls, Rules
 from storemon_flask.uptime import measures as calculation
@@ -20,7 +20,7 @@ _NO_POLLS: Final = np.empty(0, dtype=np.int64)
 
 
 def table(
-    connection: sqlite3.Connection,
+    connection: Connection,
     plan: Schedule,
     as_of_us: int,
     rules: Rules,
@@ -54,7 +54,7 @@ def table(
     return {name: np.concatenate([part[name] for part in tables]) for name in tables[0]}
 
 
-def _last_polls(connection: sqlite3.Connection, number: Ints, heard: Polls, as_of_us: int, from_us: int) -> Ints:
+def _last_polls(connection: Connection, number: Ints, heard: Polls, as_of_us: int, from_us: int) -> Ints:
     """Each store's newest poll up to the as-of; -1 for never.
 
     It is that of what was read, or looked up further back.

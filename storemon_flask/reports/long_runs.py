@@ -3,7 +3,6 @@
 A store can be down for months. Every view that names the start of an outage gets it here, so that all name the same.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.database import polls, stores
+from storemon_flask.database.connections import Connection
 from storemon_flask.database.schedule import NO_POLLS, Batch, Schedule
 from storemon_flask.model import DAY_US, Bools, Ints, Rules
 from storemon_flask.uptime import evidence, openings, timeline
@@ -39,7 +39,7 @@ class _Reading:
 
 
 def starts(
-    connection: sqlite3.Connection,
+    connection: Connection,
     plan: Schedule,
     part: Batch,
     poll_us: Ints,
@@ -58,7 +58,7 @@ def starts(
 
 
 def whole_outages(
-    connection: sqlite3.Connection,
+    connection: Connection,
     plan: Schedule,
     part: Batch,
     opened: Openings,
@@ -101,7 +101,7 @@ def _cut_off(
 
 
 def _readings(
-    connection: sqlite3.Connection,
+    connection: Connection,
     plan: Schedule,
     part: Batch,
     poll_us: Ints,

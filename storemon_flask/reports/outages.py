@@ -1,6 +1,5 @@
 """The report of outages: a row for each, with how sure its ends are."""
 
-import sqlite3
 from dataclasses import fields
 from typing import Final
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import polls
+from storemon_flask.database.connections import Connection
 from storemon_flask.database.schedule import NO_POLLS, Schedule
 from storemon_flask.formatting import decimals, hundredths
 from storemon_flask.model import DAY_US, MINUTE_US, Ints, Rules
@@ -28,7 +28,7 @@ _ROWS_AT_ONCE: Final = 20_000
 
 
 def compute(
-    connection: sqlite3.Connection, plan: Schedule, shape: Shape, as_of_us: int, rules: Rules, progress: Progress
+    connection: Connection, plan: Schedule, shape: Shape, as_of_us: int, rules: Rules, progress: Progress
 ) -> tuple[ReportText, int]:
     """Every outage that touches the window and is down for at least the shape's shortest time, by store, then by start;
     and how many polls were read. Each is whole, however long before the window it began.

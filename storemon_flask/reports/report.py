@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from storemon_flask import clock, zonedata
 from storemon_flask.characters import show_invisible
 from storemon_flask.clock import minute_text, timestamp_text
 from storemon_flask.database import files, schedule, stores
-from storemon_flask.database.connections import Database
+from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import newest_poll, silence_note
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
@@ -65,7 +64,7 @@ def ask(
     asked: Asked,
     default_zone: str,
     most_rows: int,
-    at: sqlite3.Connection | None = None,
+    at: Connection | None = None,
     latest_us: int = clock.LATEST_US,
 ) -> Question:
     """The question with its as-of settled: where none was given, the newest poll up to `latest_us` (`Rules.latest_us`
@@ -92,7 +91,7 @@ def ask(
     return question
 
 
-def _default_as_of(database: Database, connection: sqlite3.Connection, latest_us: int) -> int:
+def _default_as_of(database: Database, connection: Connection, latest_us: int) -> int:
     newest = newest_poll(database, connection, latest_us)
     if newest.poll_us is not None:
         return newest.poll_us
@@ -105,7 +104,7 @@ def _default_as_of(database: Database, connection: sqlite3.Connection, latest_us
     )
 
 
-def _check_stores(connection: sqlite3.Connection, wanted: Sequence[str]) -> None:
+def _check_stores(connection: Connection, wanted: Sequence[str]) -> None:
     _, missing = stores.rows_of(connection, wanted)
     if missing:
         missing = [show_invisible(store_id) for store_id in missing]
@@ -116,7 +115,7 @@ def _check_stores(connection: sqlite3.Connection, wanted: Sequence[str]) -> None
         )
 
 
-def _plan(database: Database, connection: sqlite3.Connection, question: Question, default_zone: str) -> Schedule:
+def _plan(database: Database, connection: Connection, question: Question, default_zone: str) -> Schedule:
     """The stores of the report; `Unprocessable` names a group or zone that no store has."""
     plan = schedule.read(database, connection, default_zone, question.stores, question.as_of_us)
     shape = question.shape

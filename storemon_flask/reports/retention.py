@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import re
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.database import reports, tombstones
-from storemon_flask.database.connections import Database
+from storemon_flask.database.connections import Connection, Database
 from storemon_flask.reports import queue, xlsx
 
 log = logging.getLogger("storemon.reports")
@@ -21,7 +20,7 @@ _BEGUN_BOOK: Final = re.compile(re.escape(xlsx.FOLDERS) + "[a-z0-9_]{8}")
 # Rows that are changed under one lock.
 _CHUNK: Final = 500
 # Opens a transaction that reads: `Database.read`, or what reads a database as it is.
-Looking = Callable[[], AbstractContextManager[sqlite3.Connection]]
+Looking = Callable[[], AbstractContextManager[Connection]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """Reports of any shape, computed: periods of stores, measured part by part, put in order, with totals."""
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 
 from storemon_flask.database import polls
+from storemon_flask.database.connections import Connection
 from storemon_flask.database.schedule import NO_POLLS, Batch, Schedule
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, Ints, Rules
@@ -40,7 +40,7 @@ def count(plan: Schedule, shape: Shape, as_of_us: int) -> int:
 
 
 def compute(
-    connection: sqlite3.Connection, plan: Schedule, shape: Shape, as_of_us: int, rules: Rules, progress: Progress
+    connection: Connection, plan: Schedule, shape: Shape, as_of_us: int, rules: Rules, progress: Progress
 ) -> tuple[Rows, int]:
     """Every period of every store of the plan, by store in the plan's row order, then by start; and how many polls were
     read.
@@ -112,7 +112,7 @@ def small_parts(plan: Schedule, stores: int) -> Iterator[tuple[int, Batch]]:
 
 
 def _part(
-    connection: sqlite3.Connection,
+    connection: Connection,
     plan: Schedule,
     part: Batch,
     place: int,

@@ -3,7 +3,6 @@
 import csv
 import io
 import platform
-import sqlite3
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import loads, polls, prune, reports, schedule, stores
 from storemon_flask.database import newest as newest_service
+from storemon_flask.database.connections import SQLITE_VERSION
 from storemon_flask.database.connections import Database as Database
 from storemon_flask.database.loads import LoadRow as LoadRow
 from storemon_flask.database.loads import LoadSummary as LoadSummary
@@ -80,7 +80,7 @@ def info(settings: Settings, database: Database) -> list[tuple[str, str]]:
     rows = [
         ("storemon", VERSION),
         ("program", _program()),
-        ("python", f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}"),
+        ("python", f"{platform.python_version()}, SQLite {SQLITE_VERSION}"),
         (
             "packages",
             ", ".join(_package(name) for name in ("flask", "waitress", "pandas", "numpy", "sqlite-utils")),

@@ -1,6 +1,5 @@
 """One store in detail: its timeline, local days, outages and the numbers of windows (SPEC 3)."""
 
-import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ import numpy as np
 
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import polls, schedule, stores
-from storemon_flask.database.connections import Database
+from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Polls, Rules
@@ -124,7 +123,7 @@ def _range(from_us: int | None, to_us: int | None, as_of_us: int) -> tuple[int, 
     return from_us, to_us
 
 
-def _refuse_many(connection: sqlite3.Connection, number: int, from_us: int, to_us: int, most: int) -> None:
+def _refuse_many(connection: Connection, number: int, from_us: int, to_us: int, most: int) -> None:
     """`Unprocessable` when the range has more polls than that."""
     count = polls.count_of_store(connection, number, from_us, to_us - 1)
     if count > most:
@@ -262,7 +261,7 @@ def store_story(
 
 
 def _numbers(
-    connection: sqlite3.Connection, plan: Schedule, shape: Shape, as_of_us: int, relative_us: int, rules: Rules
+    connection: Connection, plan: Schedule, shape: Shape, as_of_us: int, relative_us: int, rules: Rules
 ) -> list[Numbers]:
     """The rows of a report of that shape about the plan's only store: at `relative_us` for windows up to the as-of, at
     the as-of for those from one instant to another."""

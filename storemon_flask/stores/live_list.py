@@ -1,6 +1,5 @@
 """Compute every store as it is now: the as-of of live views, a snapshot with all columns, and the last seven days."""
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
@@ -12,7 +11,7 @@ from storemon_flask.characters import show_invisible
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.database import hours as opening_hours
 from storemon_flask.database import polls, schedule, stores
-from storemon_flask.database.connections import Database
+from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import Newest, future_polls, future_polls_of_store, newest_poll, silence_note
 from storemon_flask.database.schedule import Batch, Schedule
 from storemon_flask.errors import NotFound
@@ -54,7 +53,7 @@ class Moment:
 
 
 def find_as_of(
-    database: Database, connection: sqlite3.Connection, now_us: int, rules: Rules, as_of_us: int | None = None
+    database: Database, connection: Connection, now_us: int, rules: Rules, as_of_us: int | None = None
 ) -> Moment:
     """The as-of that was asked for; else `now_us` while the newest poll that is not in the future is younger than a
     day, or there is none; else that poll, and a notice. `Unprocessable` for an as-of outside 1970 to 2200."""
@@ -218,9 +217,7 @@ def detail(
         )
 
 
-def _date_long_outages(
-    connection: sqlite3.Connection, plan: Schedule, table: Table, as_of_us: int, rules: Rules
-) -> None:
+def _date_long_outages(connection: Connection, plan: Schedule, table: Table, as_of_us: int, rules: Rules) -> None:
     """Say of the stores that have been down since before the polls that were read since when they are."""
     down = table["status_now"] == STATUSES.index("down")
     places = np.flatnonzero(down & (table["since_or_earlier"] > 0))
@@ -232,7 +229,7 @@ def _date_long_outages(
         table["since_or_earlier"][places] = 0
 
 
-def find(connection: sqlite3.Connection, store_id: str) -> tuple[int, int, int]:
+def find(connection: Connection, store_id: str) -> tuple[int, int, int]:
     """A store's number, and its first and newest poll (-1: never polled); `NotFound` when there is none of that id."""
     rows, missing = stores.rows_of(connection, [store_id])
     if missing:
@@ -337,7 +334,7 @@ def _days(
 
 
 def _of_part(
-    connection: sqlite3.Connection, plan: Schedule, part: Batch, spans: dict[int, Spans], as_of_us: int, rules: Rules
+    connection: Connection, plan: Schedule, part: Batch, spans: dict[int, Spans], as_of_us: int, rules: Rules
 ) -> Iterator[tuple[int, Day]]:
     """The place of a store in the part, and a day of it; by store, then day."""
     days = [spans[zone] for zone in part.zone_of.tolist()]

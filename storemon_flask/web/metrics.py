@@ -6,7 +6,6 @@ import platform
 import re
 import secrets
 import shutil
-import sqlite3
 import threading
 import time
 from collections import Counter as Tally
@@ -31,7 +30,7 @@ from prometheus_client.registry import Collector
 
 from storemon_flask import logs
 from storemon_flask.database import loads, polls, reports, stores, tombstones
-from storemon_flask.database.connections import Database
+from storemon_flask.database.connections import SQLITE_VERSION, Connection, Database
 from storemon_flask.database.newest import newest_poll
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds.headers import FEEDS
@@ -95,7 +94,7 @@ class Metrics:
             registry=registry,
         )
         build = Gauge("storemon_build_info", "What runs; always 1.", ("version", "python", "sqlite"), registry=registry)
-        build.labels(VERSION, platform.python_version(), sqlite3.sqlite_version).set(1)
+        build.labels(VERSION, platform.python_version(), SQLITE_VERSION).set(1)
         self.data = DataCollector(database, settings)
         registry.register(self.data)
         # Memory, processor time and open files of this process, under their usual names.
@@ -175,7 +174,7 @@ class DataCollector(Collector):
         yield from self._rows.collect()
         yield from self._rejects.collect()
 
-    def _read(self, connection: sqlite3.Connection) -> list[Metric]:
+    def _read(self, connection: Connection) -> list[Metric]:
         if self._identity != self._database.identity():
             # Another file stands at the path, with other polls.
             self._identity = self._database.identity()
@@ -187,7 +186,7 @@ class DataCollector(Collector):
         newest = newest_poll(self._database, connection, latest_us)
         return list(_of_database(counts, byte_count, poll_count, newest.poll_us, newest.ahead.count))
 
-    def _count_new_files(self, connection: sqlite3.Connection) -> None:
+    def _count_new_files(self, connection: Connection) -> None:
         """Count the files that came in since the last scrape.
 
         Numbers of pruned files are given again, but only above those that are there: while one that was counted is, new
@@ -219,13 +218,13 @@ class DataCollector(Collector):
         self._reasons.add(reason)
         self._rejects.labels(reason).inc(count)
 
-    def _remember_files(self, connection: sqlite3.Connection) -> None:
+    def _remember_files(self, connection: Connection) -> None:
         self._counted_files.clear()
         self._counted_files.extend(loads.newest_files(connection, _REMEMBERED_FILES))
         self._newest_load_us = max([self._newest_load_us, *(loaded_us for _, loaded_us in self._counted_files)])
         self._last_file = self._counted_files[-1] if self._counted_files else None
 
-    def _count_polls(self, connection: sqlite3.Connection) -> int:
+    def _count_polls(self, connection: Connection) -> int:
         """Return how many polls are stored. Between two counts new ones are added; removed ones are seen at the next."""
         version = stores.data_version(connection)
         if version != self._counted_version and time.monotonic() >= self._count_again_s:
