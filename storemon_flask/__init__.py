@@ -72,7 +72,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
     from storemon_flask.api import classic, feeds, loads, openapi, ops, reports, stores
     from storemon_flask.pages import docs
     from storemon_flask.web import app as paths
-    from storemon_flask.web import authentication, metrics, problems, proxy
+    from storemon_flask.web import authentication, contract, metrics, problems, proxy
 
     app.url_map.converters["store"] = paths.StoreId
     app.url_map.converters["report"] = paths.ReportId
@@ -92,5 +92,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
     problems.register(app)
     authentication.register(app, settings)
     metrics.register(app, app.extensions["storemon.metrics"])
+    app.view_functions["static"] = contract.ScopedView(view=app.view_functions["static"], scope="read")
+    contract.refuse_views_without_scope(app)
     # Outermost: what is watched is the client's request.
     proxy.register(app, settings)

@@ -1,17 +1,14 @@
 """The two endpoints the service is known by, and `/healthz`."""
 
-import math
-import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any
 
-from flask import Blueprint, Response, json, jsonify, request, send_file, url_for
+from flask import Blueprint, Response, json, request, send_file, url_for
 
 from storemon_flask.api import schemas
 from storemon_flask.clock import timestamp_text
-from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.reports import queue, report_text, xlsx
 from storemon_flask.reports.queue import ReportRow
 from storemon_flask.web import answers, metrics
@@ -20,53 +17,35 @@ from storemon_flask.web.contract import JSON, Answer, operation
 
 blueprint = Blueprint("classic", __name__)
 
-LONGEST_WAIT_S: Final = 60
-# Of the many spellings that a float may have, those of JSON that are not negative.
-_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
-
 
 @operation(
-    blueprint, "POST", "/trigger_report", scope="read", tag="reports", body={JSON: schemas.TriggerSchema()},
-    answers=schemas.TRIGGERED, checked=False,
+    blueprint, "POST", "/trigger_report", scope="read", tag="reports", body=schemas.TriggerSchema(),
+    answers=schemas.TRIGGERED,
 )  # fmt: skip
-def trigger_report() -> tuple[Response, int, dict[str, str]]:
+def trigger_report(body: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     """Trigger a report and get its id; without a body it is of every store, as of the newest poll that is not in the
     future.
 
     The body is read as JSON whatever its Content-Type says. Every trigger answers an id of its own; equal reports on
     unchanged data are computed once. `GET /get_report` with that id fetches the report.
     """
-    if request.args:
-        named = ", ".join(request.args)
-        raise Unprocessable(
-            f"{named}: put it into a JSON body; the address takes nothing", errors={"query": list(request.args)}
-        )
-    report_id = runner().submit(schemas.asked(schemas.load(schemas.TriggerSchema(), request)))
+    report_id = runner().submit(schemas.asked(body))
     location = url_for("classic.get_report", report_id=report_id)
-    return jsonify(report_id=report_id, status="Running"), 202, {"Location": location}
+    return {"report_id": report_id, "status": "Running"}, {"Location": location}
 
 
 @operation(
     blueprint, "GET", "/get_report", scope="read", tag="reports", query=schemas.ReportQuery(),
-    answers=schemas.FETCHED, checked=False,
+    answers=schemas.FETCHED,
 )  # fmt: skip
-def get_report() -> Response:
+def get_report(query: dict[str, Any]) -> Response:
     """Fetch a report: its CSV, its rows as JSON or a workbook once it is complete; until then its state, with 202.
 
     Only 200, 206 and 304 are the report. 202 is worth asking again, or waiting for with `wait`; 409 says that it failed
     and will not come.
     """
-    form = request.args.get("format", "csv")
-    if form not in ("csv", "json", "xlsx"):
-        raise BadRequest(f"format is {form!r}; it must be csv, json or xlsx")
-    wait_s = _wait_s(request.args.get("wait", "0"))
-    unknown = [name for name in request.args if name not in ("report_id", "format", "wait")]
-    if unknown and "report_id" in request.args:
-        raise Unprocessable(
-            f"{', '.join(unknown)}: not a parameter of this address (the parameters are report_id, format, wait)",
-            errors={name: ["is not a parameter of this address"] for name in unknown},
-        )
-    row = wait_for(request.args.get("report_id"), wait_s)
+    form = query["format"]
+    row = wait_for(query["report_id"], query["wait"])
     if row.state == "failed":
         raise queue.failed(row)
     if row.state != "complete":
@@ -74,20 +53,12 @@ def get_report() -> Response:
     return send_report(row, form)
 
 
-def wait_for(report_id: str | None, wait_s: float) -> ReportRow:
+def wait_for(report_id: str, wait_s: float) -> ReportRow:
     """The report once it has ended, or as it is after `wait_s` (`Runner.wait_for`), for as long as the client is there."""
     began = time.monotonic()
     row = runner().wait_for(report_id, wait_s, request.environ.get("waitress.client_disconnected", lambda: False))
     request.environ[metrics.WAITED] = time.monotonic() - began
     return row
-
-
-def _wait_s(text: str) -> float:
-    """How many seconds `wait` asks for; `BadRequest` says what it may be."""
-    seconds = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not 0 <= seconds <= LONGEST_WAIT_S:
-        raise BadRequest(f"wait is {text[:100]!r}; it must be a number of seconds from 0 to {LONGEST_WAIT_S}")
-    return seconds
 
 
 def _running(row: ReportRow) -> Response:
@@ -172,11 +143,11 @@ def _headed(answer: Response, row: ReportRow) -> Response:
 
 @operation(
     blueprint, "GET", "/healthz", scope=None, tag="service",
-    answers={200: Answer("it answers", schemas.HealthSchema())}, checked=False,
+    answers={200: Answer("it answers", schemas.HealthSchema())},
 )  # fmt: skip
-def healthz() -> Response:
+def healthz() -> dict[str, str]:
     """Say that the process answers."""
-    return jsonify(status="ok")
+    return {"status": "ok"}
 
 
 def _json(row: ReportRow, lines: Iterable[str]) -> Iterator[str]:

@@ -11,14 +11,14 @@ from flask import Blueprint, Response, jsonify, request
 from marshmallow import fields, validate
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from storemon_flask.api.schemas import Closed, LoadedSchema, LoadSchema, Whole, file_json, pushed_json, reject_json
+from storemon_flask.api.schemas import LoadedSchema, LoadSchema, file_json, pushed_json, reject_json
 from storemon_flask.database import files
 from storemon_flask.errors import BadRequest, Stopped, Unprocessable, UnsupportedMediaType
 from storemon_flask.feeds import sources
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_options, load_sources
 from storemon_flask.model import FileSummary
 from storemon_flask.web.app import runner
-from storemon_flask.web.contract import JSON, Answer, operation
+from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
 
 blueprint = Blueprint("feeds", __name__)
 
@@ -40,7 +40,7 @@ class LoadQuery(Closed):
     )
 
 
-_FEED_BODY: Final = {"text/csv": None, JSON: None, "application/x-ndjson": None, "application/gzip": None}
+_FEED_BODY: Final = ("text/csv", JSON, "application/x-ndjson", "application/gzip")
 _PUSHED: Final = {
     200: Answer("what became of the rows", LoadedSchema()),
     413: Answer("larger than STOREMON_MAX_BODY_MB"),
@@ -87,7 +87,7 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     scope="write",
     tag="feeds",
     query=LoadQuery(),
-    body={"multipart/form-data": None},
+    body=("multipart/form-data",),
     answers={**_PUSHED, 200: Answer("what became of each file", LoadSchema())},
 )
 def upload(query: dict[str, Any]) -> Response:

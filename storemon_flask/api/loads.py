@@ -7,11 +7,9 @@ from flask import Blueprint, Response, json, jsonify
 from marshmallow import fields, validate
 
 from storemon_flask.api.schemas import (
-    Closed,
     LoadsSchema,
     PastLoadSchema,
     RejectsSchema,
-    Whole,
     counts_json,
     row_counts_json,
 )
@@ -21,7 +19,7 @@ from storemon_flask.stores import catalogue
 from storemon_flask.stores.catalogue import LoadSummary
 from storemon_flask.web import answers
 from storemon_flask.web.app import runner
-from storemon_flask.web.contract import JSON, Answer, operation
+from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
 
 blueprint = Blueprint("loads", __name__)
 

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from inspect import cleandoc
 from typing import Any, Final
 
 from apispec import APISpec
@@ -13,12 +13,14 @@ from flask import Blueprint, Response, current_app, request
 from marshmallow import Schema, fields
 
 from storemon_flask.api import feeds, schemas
-from storemon_flask.api.schemas import Component, Instant, ProblemSchema
+from storemon_flask.api.schemas import Component, ProblemSchema
 from storemon_flask.version import VERSION
 from storemon_flask.web import authentication
-from storemon_flask.web.contract import JSON, OPERATIONS, Answer, Operation, operation
+from storemon_flask.web.contract import JSON, Answer, Instant, Operation, operation
 
 blueprint = Blueprint("openapi", __name__)
+_TEXTS: Final = "storemon.openapi"
+blueprint.record(lambda state: state.app.extensions.update({_TEXTS: {}}))
 
 _PROBLEM: Final = "application/problem+json"
 _TAGS: Final = {
@@ -73,7 +75,7 @@ _LINKS: Final = {
 )  # fmt: skip
 def openapi_json() -> Response:
     """Describe this interface, as OpenAPI 3.1."""
-    text = _text(authentication.keyed(), frozenset(current_app.view_functions))
+    text = _text()
     answer = Response(text, content_type=JSON)
     answer.headers["Cache-Control"] = "no-cache"
     answer.set_etag(hashlib.sha256(text.encode()).hexdigest())
@@ -82,18 +84,23 @@ def openapi_json() -> Response:
 
 
 def current() -> dict[str, Any]:
-    """The document of the app that answers, as a structure."""
-    found: dict[str, Any] = json.loads(_text(authentication.keyed(), frozenset(current_app.view_functions)))
+    """Return the document of the current app."""
+    found: dict[str, Any] = json.loads(_text())
     return found
 
 
-@lru_cache(maxsize=8)
-def _text(keyed: bool, endpoints: frozenset[str]) -> str:
-    return json.dumps(document(keyed, endpoints), ensure_ascii=False, indent=1) + "\n"
+def _text() -> str:
+    keyed = authentication.keyed()
+    texts: dict[bool, str] = current_app.extensions[_TEXTS]
+    if keyed not in texts:
+        views = current_app.view_functions.values()
+        found = document(keyed, [view for view in views if isinstance(view, Operation)])
+        texts[keyed] = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+    return texts[keyed]
 
 
-def document(keyed: bool, endpoints: frozenset[str]) -> dict[str, Any]:
-    """OpenAPI 3.1 of the operations with those endpoints; `keyed`: calls need a key."""
+def document(keyed: bool, operations: list[Operation]) -> dict[str, Any]:
+    """Return OpenAPI 3.1 of the operations; `keyed`: calls need a key."""
     named: dict[str, str] = {}
 
     def name(schema: Any) -> str:
@@ -124,8 +131,7 @@ def document(keyed: bool, endpoints: frozenset[str]) -> dict[str, Any]:
         ("Window", schemas.WINDOW_COMPONENT),
     ):
         spec.components.schema(component, schema)
-    known = [one for one in OPERATIONS.values() if one.endpoint in endpoints]
-    for one in sorted(known, key=_place):
+    for one in sorted(operations, key=_place):
         for path, label, feed in _paths(one):
             spec.path(path, operations={one.method.lower(): _operation(one, label, feed, keyed, marshmallow)})
     made: dict[str, Any] = spec.to_dict()
@@ -147,7 +153,7 @@ def _place(one: Operation) -> tuple[int, int, bool]:
 
 def _paths(one: Operation) -> Iterator[tuple[str, str, str]]:
     """(path, operation id, feed) of a rule; one that takes any of several words is as many paths."""
-    view = one.endpoint.rpartition(".")[2]
+    view = one.view.__name__
     choice = next((found for found in _PARAMETER.finditer(one.rule) if found[1] == "any"), None)
     words = [word.strip() for word in choice[2].split(",")] if choice else [""]
     for word in words:
@@ -159,7 +165,7 @@ def _operation(one: Operation, label: str, feed: str, keyed: bool, marshmallow: 
     made: dict[str, Any] = {
         "operationId": label,
         "tags": [one.tag],
-        "summary": one.summary,
+        "summary": " ".join(_docstring(one)[0].split()),
         "description": _description(one, feed),
         "security": _security(one, keyed),
     }
@@ -174,12 +180,20 @@ def _operation(one: Operation, label: str, feed: str, keyed: bool, marshmallow: 
     return made
 
 
+def _docstring(one: Operation) -> tuple[str, str]:
+    """Return the first paragraph of the view's docstring, and the others."""
+    summary, _, rest = cleandoc(one.view.__doc__ or "").partition("\n\n")
+    return summary, rest
+
+
 def _description(one: Operation, feed: str) -> str:
     """What the operation does, and what a key must allow for it."""
     scope = (
         f"It needs a key of scope `{one.scope}` where the server asks for keys." if one.scope else "It needs no key."
     )
-    about = one.about if not feed else f"{one.about} The feed is `{feed}`: {feeds.FEED_DESCRIPTIONS[feed]}".strip()
+    summary, rest = _docstring(one)
+    about = " ".join((rest or summary).split())
+    about = about if not feed else f"{about} The feed is `{feed}`: {feeds.FEED_DESCRIPTIONS[feed]}".strip()
     return f"{about} {scope}".strip()
 
 
@@ -214,15 +228,14 @@ def _query_parameters(schema: Schema | None, marshmallow: MarshmallowPlugin) -> 
         yield made
 
 
-def _body(body: Any, feed: str) -> dict[str, Any]:
+def _body(body: Schema | Sequence[str], feed: str) -> dict[str, Any]:
+    if isinstance(body, Schema):
+        required = any(field.required for field in body.fields.values())
+        about = " ".join((body.__doc__ or "").split())
+        return {"description": about, "required": required, "content": {JSON: {"schema": body}}}
     if feed:
         return {"description": "the rows", "required": True, "content": feeds.feed_bodies(feed)}
-    if "multipart/form-data" in body:
-        return {"description": "the files", "required": True, "content": feeds.UPLOAD_BODY}
-    content = {kind: {"schema": schema} for kind, schema in body.items()}
-    required = any(field.required for schema in body.values() for field in schema.fields.values())
-    about = " ".join(next(iter(body.values())).__doc__.split())
-    return {"description": about, "required": required, "content": content}
+    return {"description": "the files", "required": True, "content": feeds.UPLOAD_BODY}
 
 
 def _answers(one: Operation, label: str) -> dict[str, Any]:

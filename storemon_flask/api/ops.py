@@ -3,16 +3,15 @@
 import logging
 import threading
 import time
-from typing import Final
+from typing import Any, Final
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app
 from marshmallow import fields, validate
 
-from storemon_flask.api.schemas import Closed
 from storemon_flask.database import readiness
 from storemon_flask.reports.worker import Runner
 from storemon_flask.web.app import runner
-from storemon_flask.web.contract import Answer, operation
+from storemon_flask.web.contract import Answer, Closed, operation
 from storemon_flask.web.problems import problem
 
 blueprint = Blueprint("ops", __name__)
@@ -65,9 +64,8 @@ blueprint.record(lambda state: state.app.extensions.update({_CHECK: ReadyCheck()
 @operation(
     blueprint, "GET", "/readyz", scope=None, tag="service",
     answers={200: Answer("it is ready", ReadySchema()), 503: Answer("it is not; `detail` and `checks` say why")},
-    checked=False,
 )  # fmt: skip
-def readyz() -> Response:
+def readyz() -> Response | dict[str, Any]:
     """Say whether the service can do its work: take data, compute reports and keep them.
 
     The answer is kept for a second. A busy database is ready.
@@ -76,7 +74,7 @@ def readyz() -> Response:
     wrong = _wrong(checks)
     if wrong:
         return problem(503, "not-ready", "Not ready", wrong, checks=checks)
-    return jsonify(status="ready", checks=checks)
+    return {"status": "ready", "checks": checks}
 
 
 def _wrong(checks: dict[str, str]) -> str:

@@ -7,7 +7,6 @@ from flask import Blueprint, Response, jsonify
 from marshmallow import fields, validate
 
 from storemon_flask.api import classic, schemas
-from storemon_flask.api.schemas import Closed
 from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
@@ -16,7 +15,7 @@ from storemon_flask.reports.diff import Diff
 from storemon_flask.reports.queue import ReportRow
 from storemon_flask.web import answers, authentication
 from storemon_flask.web.app import runner
-from storemon_flask.web.contract import Answer, operation
+from storemon_flask.web.contract import Answer, Closed, operation
 
 blueprint = Blueprint("reports", __name__)
 
@@ -81,7 +80,7 @@ def latest_report(query: dict[str, Any]) -> Response:
     """
     authentication.refuse_embedding()
     report_id = runner().latest(schemas.asked_by_address(query), query["max_age"] * SECOND_US)
-    row = classic.wait_for(report_id, classic.LONGEST_WAIT_S)
+    row = classic.wait_for(report_id, schemas.MAX_WAIT_S)
     if row.state == "failed":
         raise queue.failed(row)
     if row.state != "complete":
@@ -110,10 +109,9 @@ def one_report(report_id: str) -> Response:
         410: Answer("it was deleted before"),
     },
 )  # fmt: skip
-def delete_report(report_id: str) -> Response:
+def delete_report(report_id: str) -> None:
     """Delete a report, or cancel one that is on its way. Others that were asked the same keep theirs."""
     runner().delete(report_id)
-    return Response(status=204)
 
 
 @operation(

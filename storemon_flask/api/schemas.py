@@ -1,16 +1,15 @@
 """What the operations take and answer, as marshmallow schemas: they validate, serialise and document."""
 
-import json
+import math
 import re
 from dataclasses import asdict
 from typing import Any, Final
 
-from flask import Request
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import ValidationError, fields, pre_load, validate
 
-from storemon_flask import clock
-from storemon_flask.errors import BadRequest, Unprocessable
+from storemon_flask.errors import BadRequest
 from storemon_flask.model import Counts, FileSummary, Reject
+from storemon_flask.reports import queue
 from storemon_flask.reports.queue import LISTED_STORES
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.report_text import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
@@ -19,16 +18,7 @@ from storemon_flask.reports.xlsx import MIME
 from storemon_flask.stores.list_pages import CURSOR, MOST_PER_PAGE, SORTS
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.timeline import KNOWN, STATES
-from storemon_flask.web.contract import JSON, Answer, first
-
-
-class Closed(Schema):
-    """A schema that takes nothing it does not name, and whose documentation says so."""
-
-    class Meta:
-        """Anything else is an error that names the field."""
-
-        unknown = RAISE
+from storemon_flask.web.contract import JSON, Answer, Closed, Instant, Whole
 
 
 class Component(fields.Raw):
@@ -37,32 +27,6 @@ class Component(fields.Raw):
     def __init__(self, component: str, **options: Any) -> None:
         super().__init__(**options)
         self.component = component
-
-
-class Instant(fields.Field[int]):
-    """An instant as ISO 8601 text; microseconds since 1970 UTC."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if not isinstance(value, str):
-            raise ValidationError("must be text such as 2024-10-14T23:55:18Z")
-        try:
-            return clock.parse_timestamp(value)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None
-
-
-class Whole(fields.Integer):
-    """A whole number: what JSON writes as 1 or 1.0, and in an address plain digits. Nothing is rounded."""
-
-    def _validated(self, value: Any) -> int:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, (bool, float)) or (isinstance(value, str) and not _DIGITS.fullmatch(value)):
-            raise self.make_error("invalid", input=value)
-        return super()._validated(value)
-
-
-_DIGITS: Final = re.compile(r"-?[0-9]{1,30}")
 
 
 def _text(about: str, **options: Any) -> fields.String:
@@ -286,10 +250,6 @@ def file_json(summary: FileSummary, most_rejects: int) -> dict[str, Any]:
     return {**counts_json(summary), "rejects": [reject_json(reject) for reject in summary.rejects[:most_rejects]]}
 
 
-# Lists of ids, and nothing larger; it is read into memory.
-LARGEST_BYTES: Final = 16 << 20
-
-
 _EDGE: Final = {"type": "string", "description": "2024-10-01, or 2024-10-01T09:00:00-05:00"}
 WINDOW: Final = [
     {"type": "string", "description": "a window that ends at the as-of", "enum": list(LAST)},
@@ -442,57 +402,54 @@ def asked(body: dict[str, Any]) -> Asked:
     return Asked(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape)
 
 
-def load(schema: Schema, request: Request) -> dict[str, Any]:
-    """The checked body; one that is empty counts as `{}`.
-
-    `BadRequest` when it is not JSON, `Unprocessable` names wrong fields.
-    """
-    request.max_content_length = min(LARGEST_BYTES, request.max_content_length or LARGEST_BYTES)
-    raw = request.get_data(cache=False)
-    try:
-        body = json.loads(raw) if raw.strip() else {}
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON ({error}); send {{}} or nothing for a report of everything") from None
-    if not isinstance(body, dict):
-        raise Unprocessable("the body must be a JSON object, such as {}", errors={"body": ["not an object"]})
-    return checked(schema, body)
-
-
-def checked(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
-    """What the schema makes of the fields; `Unprocessable` names wrong ones and says which there are."""
-    try:
-        loaded: dict[str, Any] = schema.load(body)
-    except ValidationError as error:
-        messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
-        named = "; ".join(f"{field}: {first(message)}" for field, message in messages.items())
-        allowed = ", ".join(schema.fields)
-        raise Unprocessable(f"{named} (the fields allowed are {allowed})", errors=messages) from None
-    return loaded
-
-
 _ID: Final = {"description": "the report's id", "pattern": "^[0-9a-f]{32}$"}
 
 
+# Of the many spellings of a float, those of JSON that are not negative.
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
+MAX_WAIT_S: Final = 60
+
+
+class _WaitSeconds(fields.Float):
+    """A number of seconds up to `MAX_WAIT_S`, as JSON writes numbers."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        seconds = float(value) if _NUMBER.fullmatch(value) else math.nan
+        if not 0 <= seconds <= MAX_WAIT_S:
+            raise ValidationError(f"is {value[:100]!r}; it must be a number of seconds from 0 to {MAX_WAIT_S}")
+        return seconds
+
+
 class ReportQuery(Closed):
-    """Which report, and in which form. The view itself says what is wrong, with 400."""
+    """Which report, and in which form."""
+
+    wrong_value = BadRequest
 
     report_id = fields.String(
-        required=True, metadata={"description": "the id that `POST /trigger_report` answered", "minLength": 1}
+        required=True,
+        metadata={"description": "the id that `POST /trigger_report` answered", "minLength": 1},
     )
     format = fields.String(
         load_default="csv",
-        validate=validate.OneOf(("csv", "json", "xlsx")),
+        validate=validate.OneOf(("csv", "json", "xlsx"), error="is {input!r}; it must be csv, json or xlsx"),
         metadata={"description": "what a complete report is sent as"},
     )
-    wait = fields.Float(
+    wait = _WaitSeconds(
         load_default=0,
         metadata={
-            "description": "seconds to wait for the report to end before its state is answered; it is answered at once when "
-            "a quarter of the server's threads wait",
+            "description": "seconds to wait for the report to end before its state is answered; it is answered at once "
+            "when a quarter of the server's threads wait",
             "minimum": 0,
-            "maximum": 60,
+            "maximum": MAX_WAIT_S,
         },
     )
+
+    @pre_load
+    def require_id(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Say how to name a report, before anything else is said of the address."""
+        if not data.get("report_id"):
+            raise queue.no_id()
+        return data
 
 
 class TriggeredSchema(Closed):
@@ -937,20 +894,24 @@ class StoreQuery(Closed):
     as_of = _ASKED_AS_OF
 
 
-TimelineQuery = Closed.from_dict(
-    {
-        "as_of": _ASKED_AS_OF,
-        "from": Instant(
-            load_default=None,
-            metadata={"description": "7 days before `to` if not given; at most 31 days", "format": "date-time"},
-        ),
-        "to": Instant(
-            load_default=None,
-            metadata={"description": "the as-of if not given, or if later than that", "format": "date-time"},
-        ),
-    },
-    name="TimelineQuery",
-)
+class TimelineQuery(Closed):
+    """Which part of a store's time is looked at."""
+
+    as_of = _ASKED_AS_OF
+
+    class Meta(Closed.Meta):
+        """The range's edges have names that Python keeps for itself."""
+
+        include = {  # noqa: RUF012
+            "from": Instant(
+                load_default=None,
+                metadata={"description": "7 days before `to` if not given; at most 31 days", "format": "date-time"},
+            ),
+            "to": Instant(
+                load_default=None,
+                metadata={"description": "the as-of if not given, or if later than that", "format": "date-time"},
+            ),
+        }
 
 
 class OpeningSchema(Closed):

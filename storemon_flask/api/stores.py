@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask import Blueprint, Response, json, jsonify, request
+from flask import Blueprint, Response, json, jsonify
 from marshmallow import ValidationError, fields, validate
 
-from storemon_flask.api import schemas
 from storemon_flask.api.feeds import REJECTS_SHOWN, one_load
 from storemon_flask.api.schemas import (
-    Closed,
     LoadedSchema,
     StoreDetailSchema,
     StoreQuery,
@@ -20,7 +18,6 @@ from storemon_flask.api.schemas import (
     StoresSchema,
     TimelineQuery,
     TimelineSchema,
-    Whole,
     pushed_json,
 )
 from storemon_flask.clock import date_text, time_text, timestamp_text
@@ -32,7 +29,7 @@ from storemon_flask.stores.live_list import Moment, StoreDetail
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web import answers
 from storemon_flask.web.app import runner
-from storemon_flask.web.contract import JSON, Answer, operation
+from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
 
 blueprint = Blueprint("stores", __name__)
 
@@ -325,33 +322,31 @@ _CHANGED: Final = {
 
 @operation(
     blueprint, "PUT", "/api/v1/stores/<store:store_id>/hours", scope="write", tag="stores",
-    body={JSON: HoursSchema()}, answers=_CHANGED,
+    body=HoursSchema(), answers=_CHANGED,
 )  # fmt: skip
-def put_hours(store_id: str) -> Response:
+def put_hours(store_id: str, body: dict[str, Any]) -> Response:
     """Set a store's weekly hours, replacing those it had; with `valid_from`, those it had from that date on."""
-    asked = schemas.load(HoursSchema(), request)
-    dated = {name: asked[name] for name in ("valid_from",) if name in asked}
-    return _put("hours", store_id, [{**row, **dated} for row in asked["hours"]])
+    dated = {name: body[name] for name in ("valid_from",) if name in body}
+    return _put("hours", store_id, [{**row, **dated} for row in body["hours"]])
 
 
 @operation(
     blueprint, "PUT", "/api/v1/stores/<store:store_id>/timezone", scope="write", tag="stores",
-    body={JSON: TimezoneSchema()}, answers=_CHANGED,
+    body=TimezoneSchema(), answers=_CHANGED,
 )  # fmt: skip
-def put_timezone(store_id: str) -> Response:
+def put_timezone(store_id: str, body: dict[str, Any]) -> Response:
     """Set a store's time zone, for ever or from a date on."""
-    return _put("timezones", store_id, [schemas.load(TimezoneSchema(), request)])
+    return _put("timezones", store_id, [body])
 
 
 @operation(
     blueprint, "DELETE", "/api/v1/stores/<store:store_id>/hours", scope="write", tag="stores",
     answers={204: Answer("open 24x7 now"), 404: Answer("no such store")},
 )  # fmt: skip
-def delete_hours(store_id: str) -> tuple[str, int]:
+def delete_hours(store_id: str) -> None:
     """Remove a store's hours: it counts as open 24x7 again."""
     with one_load():
         edit.remove_hours(runner().database, store_id)
-    return "", 204
 
 
 class SpecialDateQuery(Closed):
@@ -369,22 +364,20 @@ class SpecialDateQuery(Closed):
     query=SpecialDateQuery(),
     answers={204: Answer("the weekly hours hold again"), 404: Answer("no such store"), 422: Answer("no date")},
 )  # fmt: skip
-def delete_special_hours(store_id: str, query: dict[str, Any]) -> tuple[str, int]:
+def delete_special_hours(store_id: str, query: dict[str, Any]) -> None:
     """Remove a store's special hours, of one date or of all."""
     with one_load():
         edit.remove_special_hours(runner().database, store_id, query["date"])
-    return "", 204
 
 
 @operation(
     blueprint, "DELETE", "/api/v1/stores/<store:store_id>", scope="admin", tag="stores",
     answers={204: Answer("gone"), 404: Answer("no such store")},
 )  # fmt: skip
-def delete_store(store_id: str) -> tuple[str, int]:
+def delete_store(store_id: str) -> None:
     """Remove a store with its polls, hours and zone. Finished reports keep their numbers."""
     with one_load():
         edit.remove(runner().database, store_id)
-    return "", 204
 
 
 def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> Response:

@@ -22,7 +22,7 @@ _PER_PAGE: Final = 25
 _REJECTS: Final = 50
 
 
-@blueprint.get("/data")
+@contract.page(blueprint, "GET", "/data", scope="read")
 def data() -> ResponseReturnValue:
     """The page: a place to drop files, what there is of each feed, and what was loaded before."""
     return _data()
@@ -70,7 +70,7 @@ def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
     return page, status
 
 
-@blueprint.get("/data/loads/<int:load>")
+@contract.page(blueprint, "GET", "/data/loads/<int:load>", scope="read")
 def load(load: int) -> ResponseReturnValue:
     """One load: its files, what became of their rows, and the first that could not be used."""
     database = runner().database

@@ -10,6 +10,7 @@ from flask import Blueprint, render_template
 
 from storemon_flask.api import openapi
 from storemon_flask.version import VERSION
+from storemon_flask.web import contract
 
 blueprint = Blueprint("docs", __name__)
 
@@ -17,7 +18,7 @@ blueprint = Blueprint("docs", __name__)
 _FILES: Final = ("multipart/form-data", "application/gzip")
 
 
-@blueprint.get("/docs")
+@contract.page(blueprint, "GET", "/docs", scope="read")
 def docs() -> str:
     """The page."""
     document = openapi.current()

@@ -11,7 +11,6 @@ from flask import Blueprint, make_response, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
-from storemon_flask.api.schemas import Closed, Whole
 from storemon_flask.formatting import known_text, knows_little
 from storemon_flask.pages import queries, words
 from storemon_flask.pages.words import STATUS_WORDS, cut
@@ -20,8 +19,9 @@ from storemon_flask.stores.list_pages import SORTS, Wanted
 from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, Day, Snapshot
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
-from storemon_flask.web import authentication
+from storemon_flask.web import authentication, contract
 from storemon_flask.web.app import runner
+from storemon_flask.web.contract import Closed, Whole
 
 blueprint = Blueprint("now", __name__)
 
@@ -58,14 +58,14 @@ class NowQuery(Closed):
     page = Whole(load_default=1, validate=validate.Range(1, 1_000_000))
 
 
-@blueprint.get("/stores")
+@contract.page(blueprint, "GET", "/stores", scope="read")
 def stores() -> ResponseReturnValue:
     """The same list by its other name."""
     query = request.query_string.decode("ascii", "replace")
     return redirect("/?" + query if query else "/")
 
 
-@blueprint.get("/")
+@contract.page(blueprint, "GET", "/", scope="read")
 def now() -> ResponseReturnValue:
     """The page; nothing but its headers when it is what the browser has already."""
     query = queries.parameters(NowQuery())

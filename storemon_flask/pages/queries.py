@@ -5,17 +5,16 @@ sentence.
 from typing import Any
 
 from flask import request
-from marshmallow import Schema, fields, validate
+from marshmallow import fields, validate
 
-from storemon_flask.api.schemas import Instant
 from storemon_flask.errors import Unprocessable
 from storemon_flask.web import contract
 
 
-def parameters(schema: Schema) -> dict[str, Any]:
+def parameters(schema: contract.Closed) -> dict[str, Any]:
     """The parameters that the page knows, checked; `Unprocessable` says what each that is wrong may be."""
     try:
-        return contract.parameters(schema, others=True)
+        return contract.read_query(schema, ignore_unknown=True)
     except Unprocessable as error:
         named = error.members["errors"]
         assert isinstance(named, dict)
@@ -29,7 +28,7 @@ def _said(name: str) -> str:
     return " and ".join(f"“{name}={value[:100]}”" for value in request.args.getlist(name))
 
 
-def _allowed(schema: Schema, name: str) -> str:
+def _allowed(schema: contract.Closed, name: str) -> str:
     field = schema.fields[name]
     if not isinstance(field, fields.List) and len(request.args.getlist(name)) > 1:
         return f"{name} can be there only once"
@@ -37,7 +36,7 @@ def _allowed(schema: Schema, name: str) -> str:
         field = field.inner
     if isinstance(field, fields.Date):
         return f"{name} is a date such as 2024-10-14"
-    if isinstance(field, Instant):
+    if isinstance(field, contract.Instant):
         return f"{name} is an instant such as 2024-10-14T23:55:18Z"
     for rule in field.validators:
         if isinstance(rule, validate.OneOf):

@@ -37,7 +37,7 @@ _OTHERS: Final = 40
 _MOST_PAGES: Final = 10**9
 
 
-@blueprint.get("/reports")
+@contract.page(blueprint, "GET", "/reports", scope="read")
 def reports() -> ResponseReturnValue:
     """The page: a form that asks for one, and those that were asked for."""
     again = request.args.get("again")
@@ -45,12 +45,14 @@ def reports() -> ResponseReturnValue:
     return _reports(form)
 
 
-@blueprint.post("/reports")
+@contract.page(blueprint, "POST", "/reports", scope="read")
 def ask() -> ResponseReturnValue:
     """Ask for a report; the browser is sent to its page. What is wrong is said at the form, with what was typed."""
     form = request.form
     try:
-        report_id = runner().submit(schemas.asked(schemas.checked(schemas.TriggerSchema(), report_form.body(form))))
+        report_id = runner().submit(
+            schemas.asked(contract.check_fields(schemas.TriggerSchema(), report_form.body(form)))
+        )
     except StoremonError as error:
         return _reports(form, error)
     return redirect(url_for("report_pages.report", report_id=report_id), 303)
@@ -90,7 +92,7 @@ def _before(text: str | None) -> tuple[int, str] | None:
     return int(at), report_id
 
 
-@blueprint.get("/reports/<string:report_id>")
+@contract.page(blueprint, "GET", "/reports/<string:report_id>", scope="read")
 def report(report_id: str) -> ResponseReturnValue:
     """One report: how far it is, why it failed, or its table."""
     found = runner()
@@ -134,7 +136,7 @@ def delete(report_id: str) -> ResponseReturnValue:
     return redirect(url_for("report_pages.reports"), 303)
 
 
-@blueprint.get("/reports/<string:report_id>/changes")
+@contract.page(blueprint, "GET", "/reports/<string:report_id>/changes", scope="read")
 def changes(report_id: str) -> ResponseReturnValue:
     """What changed since another report, the largest change first."""
     found = runner()

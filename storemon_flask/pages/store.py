@@ -11,7 +11,6 @@ from flask import Blueprint, make_response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
-from storemon_flask.api.schemas import Closed, Instant, Whole
 from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.formatting import decimals, hundredths
 from storemon_flask.model import CLOSED, MINUTE_US, UNDATED
@@ -24,7 +23,9 @@ from storemon_flask.stores.live_list import StoreDetail
 from storemon_flask.uptime import zones
 from storemon_flask.uptime.timeline import Outages
 from storemon_flask.version import VERSION
+from storemon_flask.web import contract
 from storemon_flask.web.app import runner
+from storemon_flask.web.contract import Closed, Instant, Whole
 
 blueprint = Blueprint("store", __name__)
 
@@ -47,7 +48,7 @@ class StoreQuery(Closed):
     method = fields.String(load_default=None, validate=validate.OneOf(shapes.METHODS))
 
 
-@blueprint.get("/stores/<store:store_id>")
+@contract.page(blueprint, "GET", "/stores/<store:store_id>", scope="read")
 def store(store_id: str) -> ResponseReturnValue:
     """The page; nothing but its headers when it is what the browser has already."""
     query = queries.parameters(StoreQuery())

@@ -77,15 +77,20 @@ def make_folder(folder: Path) -> None:
 def get(database: Database, report_id: str | None) -> ReportRow:
     """The report of that id; `BadRequest` without one, `NotFound` for an unknown one, `Gone` for a deleted one."""
     if not report_id:
-        raise BadRequest(
-            "name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered",
-            people="the address names no report",
-        )
+        raise no_id()
     row = None
     if database.exists():
         with database.read() as connection:
             row = reports.find(connection, report_id)
     return present(row)
+
+
+def no_id() -> BadRequest:
+    """Return the error of a request that names no report."""
+    return BadRequest(
+        "name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered",
+        people="the address names no report",
+    )
 
 
 def present(row: ReportRow | None) -> ReportRow:

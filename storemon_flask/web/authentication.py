@@ -20,7 +20,7 @@ from storemon_flask.errors import BadRequest, Forbidden, Unauthorized
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 from storemon_flask.web import proxy
-from storemon_flask.web.contract import OPERATIONS, PAGES, Scope
+from storemon_flask.web.contract import Scope, ScopedView
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -157,15 +157,13 @@ def _admit(needed: Scope) -> None:
 
 
 def _needed() -> Scope | None:
-    """The scope that the request needs; None when it is open to everybody."""
-    rule = request.url_rule
-    if rule is None:
+    """Return the scope that the request needs; None when anybody may ask."""
+    if request.url_rule is None:
         return "read"
-    if rule.rule in _OPEN_RULES:
-        return None
-    method = "GET" if request.method == "HEAD" else request.method
-    operation = OPERATIONS.get((method, rule.endpoint))
-    return (operation.scope if operation else PAGES.get((method, rule.endpoint))) or "read"
+    view = current_app.view_functions[request.url_rule.endpoint]
+    if not isinstance(view, ScopedView):
+        raise RuntimeError(f"the view {request.url_rule.endpoint} declares no scope")
+    return "read" if view.scope and request.method == "OPTIONS" else view.scope
 
 
 def _given_key() -> str | None:

@@ -16,7 +16,7 @@ from job_helpers import NOON_US, Clock, Queue
 from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
-from storemon_flask.api import classic
+from storemon_flask.api import schemas
 from storemon_flask.database.connections import Database
 from storemon_flask.model import HOUR_US
 from storemon_flask.reports.worker import InlineExecutor, Runner
@@ -286,7 +286,7 @@ class TestOnItsWay:
 
     @pytest.fixture
     def app(self, settings: Settings, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-        monkeypatch.setattr(classic, "LONGEST_WAIT_S", 0.2)
+        monkeypatch.setattr(schemas, "MAX_WAIT_S", 0.2)
         made = create_app(replace(settings, http_threads=16, max_pending_reports=2), queue)
         yield made
         made.extensions["storemon"].database.close()

@@ -14,10 +14,10 @@ from job_helpers import Queue
 from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
-from storemon_flask.api import classic, schemas
+from storemon_flask.api import classic
 from storemon_flask.reports import queue
 from storemon_flask.settings import Settings
-from storemon_flask.web import problems
+from storemon_flask.web import contract, problems
 
 
 def problem(answer: TestResponse, status: int) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def test_healthz_answers_without_a_database(client: FlaskClient, settings: Setti
 
 
 def test_a_body_too_large_is_a_413(client: FlaskClient) -> None:
-    limit = schemas.LARGEST_BYTES
+    limit = contract.MAX_JSON_BYTES
     assert problem(client.post("/trigger_report", data=b" " * (limit + 1)), 413)["status"] == 413
     # One byte less is read (and is blank, which asks for everything).
     assert problem(client.post("/trigger_report", data=b" " * limit), 409)["status"] == 409

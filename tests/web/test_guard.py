@@ -2,10 +2,11 @@
 
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from api.test_problems import problem
-from flask import Flask
+from flask import Blueprint, Flask
 from flask.testing import FlaskClient
 from guard_helpers import MASTER, bearer
 from hypothesis import given
@@ -15,6 +16,7 @@ from werkzeug.routing import AnyConverter, IntegerConverter, Rule
 from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
+from storemon_flask.api import ops
 from storemon_flask.database import keys
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
@@ -62,17 +64,13 @@ def needs_a_key(answer: TestResponse, head: bool = False) -> bool:
 
 
 def scope_of(app: Flask, path: str, method: str) -> str | None:
-    """What the registry says the route behind that address needs; `read` where it says nothing."""
+    """What the view behind that address declares; `read` where there is none."""
     try:
         rule, _ = app.url_map.bind("localhost").match(path, method, return_rule=True)
     except HTTPException:
         return "read"
-    if rule.rule in ("/healthz", "/readyz"):
-        return None
-    if (method, rule.endpoint) in contract.PAGES:
-        return contract.PAGES[method, rule.endpoint]
-    found = contract.OPERATIONS.get(("GET" if method == "HEAD" else method, rule.endpoint))
-    return "read" if found is None or found.scope is None else found.scope
+    scope = app.view_functions[rule.endpoint].scope
+    return "read" if scope and method == "OPTIONS" else scope
 
 
 def test_every_method_of_every_route_asks_for_the_key_it_needs(
@@ -107,9 +105,25 @@ def test_every_method_of_every_route_asks_for_the_key_it_needs(
     assert asked["admin"] >= 1
 
 
-def test_nothing_but_the_health_check_is_open() -> None:
-    opened = {found.rule for found in contract.OPERATIONS.values() if found.scope is None}
+def test_nothing_but_the_health_check_is_open(app: Flask) -> None:
+    opened = {rule.rule for rule in app.url_map.iter_rules() if app.view_functions[rule.endpoint].scope is None}
     assert opened == {"/healthz", "/readyz"}
+
+
+def test_an_app_with_a_view_that_declares_no_scope_does_not_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undeclared = Blueprint("undeclared", __name__)
+    undeclared.add_url_rule("/undeclared", endpoint="view", view_func=lambda: "")
+    monkeypatch.setattr(ops, "blueprint", undeclared)
+    with pytest.raises(RuntimeError, match=r"declare the scope of undeclared\.view with "):
+        create_app(settings)
+
+
+def test_a_view_that_is_added_later_without_a_scope_answers_nobody(app: Flask, client: FlaskClient) -> None:
+    app.add_url_rule("/undeclared", endpoint="undeclared", view_func=lambda: "secret")
+    answer = client.get("/undeclared")
+    assert (answer.status_code, "secret" in answer.text) == (500, False)
 
 
 @pytest.mark.parametrize("needed", keys.SCOPES)
@@ -117,8 +131,7 @@ def test_an_operation_says_which_scope_it_needs(
     app: Flask, client: FlaskClient, by_scope: dict[str, str], monkeypatch: pytest.MonkeyPatch, needed: contract.Scope
 ) -> None:
     endpoint = "classic.trigger_report"
-    told = contract.Operation("POST", "/trigger_report", endpoint, needed, "reports", "A report.", {})
-    monkeypatch.setitem(contract.OPERATIONS, ("POST", endpoint), told)
+    monkeypatch.setitem(app.view_functions, endpoint, replace(app.view_functions[endpoint], scope=needed))
     for place, scope in enumerate(keys.SCOPES):
         answer = client.post("/trigger_report", headers=bearer(by_scope[scope]))
         assert answer.status_code == (409 if place >= keys.SCOPES.index(needed) else 403)

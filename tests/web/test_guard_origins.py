@@ -3,6 +3,7 @@
 import json
 import socket
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 from api.test_problems import problem
@@ -13,6 +14,7 @@ from guard_helpers import HEADERS, bearer
 from storemon_flask.database import keys
 from storemon_flask.settings import Settings
 from storemon_flask.web import authentication
+from storemon_flask.web.contract import ScopedView
 
 
 def hosts(settings: Settings, keyed: bool, **changed: str) -> list[str] | None:
@@ -185,10 +187,10 @@ def test_every_answer_has_the_headers(client: FlaskClient) -> None:
 def test_an_unexpected_error_has_the_headers_too(
     client: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def explode() -> None:
+    def explode() -> NoReturn:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(app.view_functions, "classic.get_report", explode)
+    monkeypatch.setitem(app.view_functions, "classic.get_report", ScopedView(view=explode, scope="read"))
     answer = client.get("/get_report")
     assert answer.status_code == 500
     assert {header: answer.headers[header] for header in HEADERS} == HEADERS
