@@ -20,7 +20,6 @@ beyond its end) is left to the exact reader (`csv_exact`), a row at a time.
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 from storemon_flask.feeds import csv_exact
 from storemon_flask.feeds.csv_exact import Block, Record, checked, no_ints
 from storemon_flask.feeds.headers import Header
-from storemon_flask.feeds.rejects import Reasons, Rejects
+from storemon_flask.feeds.rejects import RejectLog
 from storemon_flask.feeds.values import EPOCH_UNITS_US, BadValue
 from storemon_flask.model import DAY_US, Bools, Ints
 
@@ -110,34 +109,69 @@ class Rows(NamedTuple):
         return Rows(self.start[chosen], self.stop[chosen], self.line[chosen])
 
 
-@dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of a block with their fields found, and the malformed rows between them.
+    """Rows of a block with their fields found, the malformed rows between them, and why rows are rejected.
 
     `exact_rows` are those whose fields only the exact reader can read: a quote stands for a character in them.
     """
 
-    block: Block
-    fields: Fields
-    rows: Rows
-    exact_rows: Ints
-    malformed: Rows
-    malformed_rejects: Rejects
+    def __init__(
+        self, block: Block, fields: Fields, rows: Rows, exact_rows: Ints, malformed: Rows, problem: Ints
+    ) -> None:
+        """`problem` says what is wrong with each malformed row, as an index of `_PROBLEMS`."""
+        self.block = block
+        self.fields = fields
+        self.rows = rows
+        self.exact_rows = exact_rows
+        self.malformed = malformed
+        self._problem = problem
+        self._reasons = list(_PROBLEMS)
+        self._code = np.zeros(len(fields), dtype=np.int64)
+
+    @property
+    def good(self) -> Bools:
+        """Which rows are not rejected, so far."""
+        good: Bools = self._code == 0
+        return good
 
     def record(self, row: int, header: Header) -> Record:
         """Return a row as the exact reader reads it."""
         raw = self.block.data[self.rows.start[row] : self.rows.stop[row]]
         return csv_exact.parse(raw, int(self.rows.line[row]), header.width, header.columns)
 
-    def rejects(self, reasons: Reasons) -> Rejects:
-        """Return the malformed rows and those with a reason, in the order in which they stand."""
-        bad = reasons.code >= 0
-        rejects = _rejects(self.block.data, self.rows.where(bad), reasons.code[bad], reasons.texts)
-        return self.malformed_rejects.merged(rejects)
+    def reject(self, rows: int | Bools, reason: str) -> None:
+        """Reject these rows for that reason."""
+        self._code[rows] = self._code_of(reason)
+
+    def reject_bad(self, rows: Bools, texts: "DistinctTexts", code: Ints) -> None:
+        """Reject those of these rows whose text in a column is bad: `code` has each row's."""
+        bad = np.flatnonzero(rows & texts.bad[code])
+        self.reject_each(bad, texts, code[bad])
+
+    def reject_each(self, rows: Ints, texts: "DistinctTexts", code: Ints) -> None:
+        """Reject these rows, each for its bad text."""
+        if len(rows):
+            distinct, number = np.unique(code, return_inverse=True)
+            self._code[rows] = np.array([self._code_of(str(texts.values[one])) for one in distinct.tolist()])[number]
+
+    def _code_of(self, reason: str) -> int:
+        if reason not in self._reasons:
+            self._reasons.append(reason)
+        return self._reasons.index(reason)
+
+    def log_rejects(self, log: RejectLog) -> None:
+        """Add the malformed and the rejected rows to a log, in the order in which they stand."""
+        bad = ~self.good
+        start, stop, line = map(np.concatenate, zip(self.malformed, self.rows.where(bad), strict=True))
+        order = np.argsort(line, kind="stable")
+        start, stop = start[order], stop[order]
+        code = np.concatenate([self._problem, self._code[bad]])[order]
+        data = self.block.data
+        log.add_rows(line[order], code, self._reasons, lambda row: csv_exact.text_of(data[start[row] : stop[row]]))
 
 
 def tables(block: Block, header: Header) -> Iterable[Table] | None:
-    """Return a block's rows with their fields found; None for a record longer than a block: the exact reader reads it."""
+    """Return a block's rows with their fields found; None for a record longer than a block, for the exact reader."""
     if block.problem or block.one:
         return None
     table = _regular(block, header.width)
@@ -159,7 +193,7 @@ def _regular(block: Block, width: int) -> Table | None:
         return None
     rows = Rows(fields.start[:, 0], fields.end[:, -1], np.arange(block.line, block.line + len(fields)))
     malformed = rows.where(np.zeros(len(fields), dtype=bool))
-    return Table(block, fields, rows, no_ints(), malformed, _rejects(data, malformed, no_ints(), []))
+    return Table(block, fields, rows, no_ints(), malformed, no_ints())
 
 
 def _divide(data: bytes, width: int) -> Fields | None:
@@ -212,9 +246,8 @@ def _irregular(block: Block, width: int) -> Iterator[Table]:
         is_comma = _outside_quotes(array == _COMMA, part.edges)
         problem = _problems(part, array, rows, _counted(is_comma), width)
         malformed, rows = rows.where(problem > 0), rows.where(problem == 0)
-        rejects = _rejects(part.data, malformed, problem[problem > 0], _PROBLEMS)
         fields, exact_rows = _fields(part, array, rows, np.flatnonzero(is_comma), width)
-        yield Table(part, fields, rows, exact_rows, malformed, rejects)
+        yield Table(part, fields, rows, exact_rows, malformed, problem[problem > 0])
 
 
 def _stretches(block: Block) -> Iterator[Block]:
@@ -298,7 +331,7 @@ def _rows_with(positions: Ints, rows: Rows) -> Ints:
 
 
 def _fields(block: Block, array: Bytes, rows: Rows, commas: Ints, width: int) -> tuple[Fields, Ints]:
-    """The fields of those rows, without the quotes around them, and the rows in which a quote stands for a character."""
+    """The fields of those rows, without quotes around them, and the rows in which a quote stands for a character."""
     marks = np.zeros(len(array) + 1, dtype=np.int8)
     marks[rows.start] = 1
     marks[rows.stop] = -1
@@ -332,13 +365,6 @@ def _counted(marks: Bools) -> NDArray[np.int32]:
     counts = np.zeros(len(marks) + 1, dtype=np.int32)
     np.cumsum(marks, out=counts[1:])
     return counts
-
-
-def _rejects(data: bytes, rows: Rows, reason: Ints, reasons: list[str]) -> Rejects:
-    def text(number: int) -> str:
-        return csv_exact.text_of(data[rows.start[number] : rows.stop[number]])
-
-    return Rejects(rows.line, reason, reasons, text)
 
 
 # Odd, and of this process alone: who knew them could send texts that all share a slot, and looking them up would take
@@ -523,7 +549,7 @@ def _masked_words(fields: Fields, start: Ints, length: Ints) -> list[Words]:
 
 
 def _hash(words: list[Words]) -> Words:
-    """A hash of the words; words of zeros at the end change nothing, so that it does not depend on the longest field."""
+    """A hash of the words, on which words of zeros at the end have no effect: it depends on the field alone."""
     hashes: Words = words[0] * _MULTIPLIERS[0]
     for word, multiplier in zip(words[1:], _MULTIPLIERS[1:], strict=False):
         hashes ^= (word ^ (word >> np.uint64(31))) * multiplier

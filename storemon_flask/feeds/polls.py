@@ -10,9 +10,9 @@ import numpy as np
 
 from storemon_flask.feeds import csv_fast, values
 from storemon_flask.feeds.csv_exact import Block, BlockReader, Record, checked
-from storemon_flask.feeds.csv_fast import DistinctTexts, Fields, Table
+from storemon_flask.feeds.csv_fast import DistinctTexts, Table
 from storemon_flask.feeds.headers import Header
-from storemon_flask.feeds.rejects import Reasons, RejectLog
+from storemon_flask.feeds.rejects import RejectLog
 from storemon_flask.feeds.values import BadValue
 from storemon_flask.model import Bools, Ints
 
@@ -137,39 +137,37 @@ class _Parser:
         timestamp_us, read = fields.timestamps(timestamp_at)
         certain = (store >= 0) & (status >= 0)
         certain[table.exact_rows] = False
-        reasons = Reasons(len(store))
-        reasons.give_bad(certain, ids, store)
+        table.reject_bad(certain, ids, store)
         # Where the id is bad, the rest of the row does not matter.
-        unread = np.flatnonzero(~read & certain & reasons.none)
+        unread = np.flatnonzero(~read & certain & table.good)
         if len(unread):
-            certain[unread] = self._read_rare_timestamps(fields.of_rows(unread), timestamp_us, reasons, unread)
-        reasons.give(certain & reasons.none & (timestamp_us > self._latest_us), values.TIMESTAMP_FUTURE)
-        reasons.give_bad(certain & reasons.none, statuses, status)
+            certain[unread] = self._read_rare_timestamps(table, unread, timestamp_us)
+        table.reject(certain & table.good & (timestamp_us > self._latest_us), values.TIMESTAMP_FUTURE)
+        table.reject_bad(certain & table.good, statuses, status)
         # Of a row that is not certain it means nothing.
         active = statuses.true[status]
         for row in checked(np.flatnonzero(~certain).tolist(), self._check):
             try:
                 store_id, timestamp_us[row], active[row] = self._values(table.record(row, self._header))
             except BadValue as bad:
-                reasons.give(row, str(bad))
+                table.reject(row, str(bad))
             else:
                 store[row] = ids.code_of(store_id)
         log = self._log.part()
-        rejects = table.rejects(reasons)
-        rejects.add_to(log)
+        table.log_rejects(log)
         rows = len(store) + len(table.malformed.line)
-        good = reasons.none
+        good = table.good
         if not good.all():
             store, timestamp_us, active = store[good], timestamp_us[good], active[good]
         return PollBlock(ids.values, store, timestamp_us, active, rows), log
 
-    def _read_rare_timestamps(self, fields: Fields, timestamp_us: Ints, reasons: Reasons, rows: Ints) -> Bools:
+    def _read_rare_timestamps(self, table: Table, rows: Ints, timestamp_us: Ints) -> Bools:
         """Read timestamps that the fast reader did not read, each text once; return where that was possible."""
         texts = DistinctTexts(values.parse_timestamp, self._check)
-        code = texts.codes(fields, self._header.columns[1])
+        code = texts.codes(table.fields.of_rows(rows), self._header.columns[1])
         known = code >= 0
         bad = known & texts.bad[code]
-        reasons.give_each(rows[bad], texts.values, code[bad])
+        table.reject_each(rows[bad], texts, code[bad])
         good = known & ~bad
         numbers = np.array([0 if isinstance(value, BadValue) else value for value in texts.values], dtype=np.int64)
         timestamp_us[rows[good]] = numbers[code[good]]

@@ -14,7 +14,7 @@ from storemon_flask.feeds import csv_exact, csv_fast, values
 from storemon_flask.feeds.csv_exact import Block, BlockReader, Record, checked
 from storemon_flask.feeds.csv_fast import DistinctTexts, Table
 from storemon_flask.feeds.headers import Header
-from storemon_flask.feeds.rejects import Reasons, RejectLog
+from storemon_flask.feeds.rejects import RejectLog
 from storemon_flask.feeds.values import BadValue, DaysOfWeek
 from storemon_flask.model import Ints
 
@@ -151,22 +151,21 @@ class _Feed:
         ]
         certain = np.all([code >= 0 for code in codes], axis=0)
         certain[table.exact_rows] = False
-        reasons = Reasons(len(fields))
         for column, code in zip(self._columns, codes, strict=True):
-            reasons.give_bad(certain & reasons.none, column, code)
+            table.reject_bad(certain & table.good, column, code)
         ids, stores = self._columns[0], codes[0]
-        for code in np.unique(stores[certain & ~reasons.none & ~ids.bad[stores]]).tolist():
+        for code in np.unique(stores[certain & ~table.good & ~ids.bad[stores]]).tolist():
             self._spoiled.add(ids.values[code])
         for row in checked(np.flatnonzero(~certain).tolist(), self._check):
             try:
                 values_of_row = self._row(table.record(row, self._header))
             except BadValue as bad:
-                reasons.give(row, str(bad))
+                table.reject(row, str(bad))
                 continue
             for column_codes, value in zip(codes, values_of_row, strict=True):
                 column_codes[row] = value
-        table.rejects(reasons).add_to(self._log)
-        good = reasons.none
+        table.log_rejects(self._log)
+        good = table.good
         rows = table.rows.where(good)
         return Rows(
             [column.values for column in self._columns],
