@@ -1,16 +1,41 @@
-"""Feeds as JSON and NDJSON: the same records as `json` reads, however the bytes are cut."""
+"""Feeds as JSON and NDJSON: the records that `json` reads, however the bytes are cut; broken text, and bounded memory."""
 
+import io
 import json
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from json_helpers import read, refused
+from ingest_helpers import Cut
 
-from storemon_flask.feeds import headers
+from storemon_flask.errors import NotJson
+from storemon_flask.feeds import csv_exact, headers, json_rows, values
 from storemon_flask.feeds.csv_exact import Record
-from storemon_flask.feeds.json_rows import NOT_AN_OBJECT, NOT_JSON
+from storemon_flask.feeds.json_rows import MAX_ROW_CHARACTERS, NOT_AN_OBJECT, NOT_JSON, TOO_DEEP
+
+
+def read(data: bytes, form: str = "json", feed: str = "polls", sizes: Iterable[int] = ()) -> list[Record]:
+    """All records of a stream that is cut as `sizes` say; everything read must have been told."""
+    told: list[bytes] = []
+    stream: Any = Cut(data, sizes)
+    found = [record for batch in json_rows.read(stream, form, feed, told.append) for record in batch]
+    assert b"".join(told) == data
+    return found
+
+
+def refused(data: bytes, sizes: Iterable[int] = ()) -> str:
+    """The sentence with which a JSON body is refused."""
+    with pytest.raises(NotJson) as error:
+        read(data, sizes=sizes)
+    assert error.value.message.startswith("the body is not a JSON object or a list of them: ")
+    assert error.value.message.endswith("; nothing of it was stored")
+    assert error.value.status == 400
+    return error.value.message
 
 
 class Number(str):
@@ -194,3 +219,276 @@ def test_what_is_no_json_number_is_none(name: str) -> None:
     refused(f'[{{"store_id":{name}}}]'.encode())
     (record,) = read(f'{{"store_id":{name}}}\n'.encode(), "ndjson")
     assert record.problem == NOT_JSON
+
+
+LONG = f"row is longer than {MAX_ROW_CHARACTERS:,} characters"
+
+
+GOOD = '{"store_id":"a","timestamp_utc":"2024-10-14 10:00:00","status":"active"}'
+
+
+GOOD_FIELDS = ["a", "2024-10-14 10:00:00", "active"]
+
+
+DOCUMENT = '[{"store_id":"é","timestamp_utc":1,"status":[{}]},{"a":null}]'.encode()
+
+
+def is_list_of_values(data: bytes) -> bool:
+    """Whether it is JSON that the service takes: an object, or a list."""
+
+    def no_number(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        return isinstance(json.loads(data.decode("utf-8-sig"), parse_constant=no_number), (dict, list))
+    except (ValueError, RecursionError):
+        return False
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (7,)])
+def test_broken_anywhere_it_is_refused_and_nothing_worse(sizes: tuple[int, ...]) -> None:
+    broken = [DOCUMENT[:at] for at in range(len(DOCUMENT))]
+    for byte in (b"\0", b"]", b"}", b'"', b",", b"\xff", b"\\", b"[", b" x "):
+        broken += [DOCUMENT[:at] + byte + DOCUMENT[at:] for at in range(len(DOCUMENT) + 1)]
+        broken += [DOCUMENT[:at] + byte + DOCUMENT[at + 1 :] for at in range(len(DOCUMENT))]
+    broken += [DOCUMENT[:at] + DOCUMENT[at + 1 :] for at in range(len(DOCUMENT))]
+    refusals = 0
+    for data in broken:
+        if is_list_of_values(data):
+            read(data, sizes=sizes)
+        else:
+            refused(data, sizes)
+            refusals += 1
+    assert refusals > 800
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (7,)])
+def test_a_broken_line_is_a_rejected_row_and_the_others_stay(sizes: tuple[int, ...]) -> None:
+    row = GOOD.encode()
+    for at in range(len(row)):
+        for bad in (row[:at], row[:at] + b"\xff" + row[at:], row[:at] + b"\0" + row[at:]):
+            found = read(b"\n".join((row, bad, row)), "ndjson", sizes=sizes)
+            assert [record.fields for record in found if not record.problem] == [GOOD_FIELDS] * 2
+            problems = [(record.line, record.problem) for record in found if record.problem]
+            expected = csv_exact.NOT_UTF8 if b"\xff" in bad else NOT_JSON
+            assert problems == ([(2, expected)] if bad else [])
+            assert [record.line for record in found if not record.problem] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"", "it is empty"),
+        (b" \r\n\t", "it is empty"),
+        (b"\xef\xbb\xbf", "it is empty"),
+        (b'"store_id"', "it begins with neither { nor ["),
+        (b"store_id,timestamp_utc,status\n", "it begins with neither { nor ["),
+        (b"12", "it begins with neither { nor ["),
+        (b"[", "its list has no end"),
+        (b"[{}", "its list has no end"),
+        (b"[{},", "its list has no end"),
+        (b"[{} {}]", "after row 1 comes '{', not , or ]"),
+        (b"[{}}", "after row 1 comes '}', not , or ]"),
+        (b"[{},]", "after row 1 comes a comma and no other row (line 1, column 5)"),
+        (b"[{},\n\n  ]", "after row 1 comes a comma and no other row (line 3, column 3)"),
+        (b"[,{}]", "row 1: Expecting value (line 1, column 2)"),
+        (b"[{},\r\n{},,]", "row 3: Expecting value (line 2, column 4)"),
+        (b"[{}\n\xc3\xa9]", "after row 1 comes '\u00e9', not , or ] (line 2, column 1)"),
+        (b'\xef\xbb\xbf[{"\xc3\xa9":1, 2}]', "(line 1, column 10)"),
+        (b"[NaN]", "row 1: NaN is no JSON (line 1, column 2)"),
+        (b"{}{}", "something follows its end"),
+        (b"[] []", "something follows its end"),
+        (b"[]\0", "something follows its end"),
+        (b"{}\n\xff", "it is not UTF-8 text"),
+        (b"[{}]\xc3", "it is not UTF-8 text"),
+        (b"\xff\xfe[\0]\0", "it is not UTF-8 text"),
+        (b'["\xed\xa0\x80"]', "it is not UTF-8 text"),
+    ],
+)
+def test_the_sentence_says_what_is_wrong(text: bytes, why: str) -> None:
+    for sizes in ((), (1,)):
+        assert why in refused(text, sizes)
+
+
+@pytest.mark.parametrize("between", [",", ",\n", ",\r\n\r\n"])
+@pytest.mark.parametrize("sizes", [(), (1_000,)])
+def test_a_place_is_that_in_the_whole_file(between: str, sizes: tuple[int, ...]) -> None:
+    text = "[" + between.join([GOOD] * 10_000)
+    for end, ahead, why in ((f"{between}]", 1, "comes a comma"), (f'{between}{{"a":}}]', 6, "Expecting value")):
+        whole = text + end
+        at = len(text) + len(between) + ahead
+        line, column = whole.count("\n", 0, at) + 1, at - whole.rfind("\n", 0, at) - 1
+        found = refused(whole.encode(), sizes)
+        assert why in found
+        assert f"(line {line}, column {column})" in found
+
+
+def test_an_empty_list_and_no_lines_are_no_rows() -> None:
+    assert read(b"[]") == read(b" [ \n ] ") == []
+    for text in (b"", b"\n", b" \r\n\t\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"):
+        assert read(text, "ndjson") == []
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row() -> None:
+    expected = read(GOOD.encode(), "ndjson")
+    for sizes in ((), (1,)):
+        assert read(b"\xef\xbb\xbf" + GOOD.encode(), "ndjson", sizes=sizes) == expected
+        assert read(b"\xef\xbb\xbf" + GOOD.encode(), "json", sizes=sizes) == expected
+
+
+def test_blank_lines_count_as_lines_and_are_no_rows() -> None:
+    found = read(f"\r\n{GOOD}\r\n \t\r\n\n  {GOOD}  ".encode(), "ndjson", sizes=(3,))
+    assert [(record.line, record.fields, record.problem) for record in found] == [
+        (2, GOOD_FIELDS, ""),
+        (5, GOOD_FIELDS, ""),
+    ]
+
+
+def test_two_values_on_a_line_are_no_row() -> None:
+    found = read(f"{GOOD} {GOOD}\n{GOOD},\n[{GOOD}]\n7\n".encode(), "ndjson")
+    assert [record.problem for record in found] == [NOT_JSON, NOT_JSON, NOT_AN_OBJECT, NOT_AN_OBJECT]
+
+
+@pytest.mark.parametrize("sizes", [(), (65_537,), (100_000, 3)])
+def test_a_line_over_the_limit_between_good_ones_is_rejected_alone(sizes: tuple[int, ...]) -> None:
+    for length in (MAX_ROW_CHARACTERS + 1, 4 * MAX_ROW_CHARACTERS + 1, 3_000_000):
+        long = '{"x":"' + "y" * (length - 8) + '"}'
+        found = read("\n".join((GOOD, long, GOOD, "", long, long, GOOD)).encode(), "ndjson", sizes=sizes)
+        assert [(record.line, record.problem) for record in found] == [
+            (1, ""), (2, LONG), (3, ""), (5, LONG), (6, LONG), (7, ""),
+        ]  # fmt: skip
+        assert [record.text for record in found if record.problem] == [long[:1000]] * 3
+
+
+def test_the_limit_counts_characters_in_both_forms() -> None:
+    for length, fits in ((MAX_ROW_CHARACTERS, True), (MAX_ROW_CHARACTERS + 1, False)):
+        row = GOOD[:-1] + ',"x":"' + "é" * (length - len(GOOD) - 7) + '"}'
+        assert len(row) == length
+        (record,) = read(row.encode(), "ndjson")
+        assert record.problem == ("" if fits else LONG)
+        if fits:
+            assert read(f"[{row}]".encode()) == [record]
+        else:
+            assert "row 1 is no JSON, or longer than 65,536 characters" in refused(f"[{row}]".encode())
+
+
+def test_depth_is_a_reason_and_no_crash() -> None:
+    for deep in ("[" * 100_000, '{"a":' * 100_000, "[" * 20_000 + "]" * 20_000):
+        assert "too deeply" in refused(f"[{deep}".encode())
+    deep = "[" * 20_000 + "]" * 20_000
+    found = read(f"{GOOD}\n{deep}\n{GOOD}".encode(), "ndjson")
+    assert [record.problem for record in found] == ["", TOO_DEEP, ""]
+
+
+def test_a_broken_line_still_says_whose_it_was() -> None:
+    broken = [
+        '{"store_id":"A","day":0,"start_time_local":"09:00"',
+        '{"day":0,"Store ID" : "A", "x":}',
+        '{"store_id":"\\u0041" "day":0}',
+    ]
+    for line in broken:
+        (record,) = read(line.encode(), "ndjson", "hours")
+        assert (record.problem, record.fields) == (NOT_JSON, ["A", "", "", "", ""])
+    (record,) = read(b'{"store_id": 0012, "day":0}', "ndjson", "hours")
+    assert (record.problem, record.fields[0]) == (NOT_JSON, "")
+    (record,) = read(b'{"store_id": 12, "day":}', "ndjson", "hours")
+    assert (record.problem, record.fields[0]) == (NOT_JSON, "12")
+    (record,) = read(b'{"store_id": "A", "x": "\xff"}', "ndjson", "hours")
+    assert (record.problem, record.fields[0]) == (csv_exact.NOT_UTF8, "A")
+
+
+READER = """
+import io, sys, time
+sys.path.insert(0, "tests")
+from storemon_flask.errors import NotJson
+from storemon_flask.feeds import json_rows, polls
+from storemon_flask.feeds.rejects import RejectLog
+
+class Stream(io.RawIOBase):
+    def __init__(self, head, piece, size):
+        self.left, self.piece, self.head = size, piece, head
+    def read(self, size=-1):
+        found = self.head or (self.piece * (size // len(self.piece)))[: max(self.left, 0)]
+        self.head = b""
+        self.left -= len(found)
+        return found
+
+def peak():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+head, piece, form = (eval(word) for word in sys.argv[1:4])
+before, started, log, rows = peak(), time.perf_counter(), RejectLog(), 0
+try:
+    for block in polls.read_records(json_rows.read(Stream(head, piece, int(sys.argv[4])), form, "polls", lambda data: None), 0, log):
+        rows += block.rows
+    said = "read"
+except NotJson as error:
+    said = error.message
+print(f"{peak() - before:.0f} {time.perf_counter() - started:.2f} {rows} {log.count} {said}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "form", "rows", "said"),
+    [
+        (b"", b"[", "json", 0, "nested too deeply"),
+        (b"", b'{"a":', "json", 0, "nested too deeply"),
+        pytest.param(b"[{}", b",{}", "json", 400_000, "its list has no end", marks=pytest.mark.slow),
+        (b"[", b" ", "json", 0, "its list has no end"),
+        (b"", b" ", "json", 0, "it is empty"),
+        (b'["', b"a", "json", 0, "longer than"),
+        (b"[", b"1", "json", 0, "longer than"),
+        (b"", b"[", "ndjson", 1, "read"),
+        pytest.param(b"", b"{}\n", "ndjson", 400_000, "read", marks=pytest.mark.slow),
+        (b"", b'{"x":"' + b"y" * 60_000 + b'"}\n', "ndjson", 700, "read"),
+        (b"", b'{"x":"' + "\U0001f600".encode() * 5_000 + b'"}\n', "ndjson", 900, "read"),
+    ],
+    ids=lambda value: repr(value[:8]) if isinstance(value, bytes) else str(value),
+)
+def test_50_megabytes_of_anything_take_little_memory(
+    head: bytes, piece: bytes, form: str, rows: int, said: str
+) -> None:
+    # Small rows take some microseconds each; their number alone may not cost memory.
+    size = 3 * rows if rows > 1000 else 50_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", READER, repr(head), repr(piece), repr(form), str(size)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    grown_mb, seconds, found, rejected, sentence = done.stdout.strip().split(" ", 4)
+    assert said in sentence
+    assert int(found) == int(rejected) >= rows
+    assert float(grown_mb) < 100, done.stdout
+    assert float(seconds) < 60, done.stdout
+
+
+def test_keys_without_end_are_not_remembered() -> None:
+    rows = ",".join(f'{{"key {number}":1}}' for number in range(3000))
+    objects = json_rows._Objects("polls")
+    for number, record in enumerate(read(f"[{rows}]".encode()), start=1):
+        assert (record.line, record.problem) == (number, "store_id is missing")
+    for number in range(3000):
+        objects.record(number, json_rows._DECODER.decode(f'{{"key {number}":1}}'), "")
+    assert len(objects._index_of_key) == 1000
+
+
+def test_long_spellings_of_short_values_are_not_kept() -> None:
+    blanks = " " * 60_000
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            assert values.parse_store_id(f"{blanks}s{number}") == f"s{number}"
+            assert values.parse_name(f"n{number}{blanks}") == f"n{number}"
+            assert values.parse_time_of_day(f"09:00:00.{'0' * 60_000}{number}") == 32_400
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
+
+
+def test_batches_are_bounded_by_what_they_hold() -> None:
+    data = "\n".join('{"x":"' + "y" * 50_000 + '"}' for _ in range(300)).encode()
+    sizes = [len(batch) for batch in json_rows.read(io.BytesIO(data), "ndjson", "polls", lambda data: None)]
+    assert sum(sizes) == 300
+    assert max(sizes) < 100

@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from ingest_helpers import POLLS, csv, load, put, query, read_polls
-from json_helpers import read
 
+from feeds.test_json_rows import read
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import polls, values
 from storemon_flask.feeds.rejects import RejectLog
