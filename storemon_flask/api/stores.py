@@ -21,11 +21,12 @@ from storemon_flask.api.schemas import (
     pushed_json,
 )
 from storemon_flask.clock import date_text, time_text, timestamp_text
+from storemon_flask.database.connections import Connection
 from storemon_flask.model import CLOSED, UNDATED, Ints
-from storemon_flask.stores import detail, edit, list_cache, list_pages, live_list
-from storemon_flask.stores.detail import StoreTimeline
+from storemon_flask.stores import detail, edit, list_cache, list_pages
+from storemon_flask.stores.detail import Store, StoreTimeline
 from storemon_flask.stores.list_pages import Wanted
-from storemon_flask.stores.live_list import Moment, StoreDetail
+from storemon_flask.stores.live_list import AsOf
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web import answers
 from storemon_flask.web.app import runner
@@ -63,7 +64,7 @@ def stores(query: dict[str, Any]) -> Response:
     )
     page = list_pages.page(found, wanted)
     head = {
-        **_moment(found.moment),
+        **_as_of_json(found.as_of),
         "total": page.total,
         "counts": page.counts,
         "next": page.next,
@@ -78,10 +79,8 @@ def stores(query: dict[str, Any]) -> Response:
 )  # fmt: skip
 def one_store(store_id: str, query: dict[str, Any]) -> Response:
     """Show one store with its weekly hours, as it is now or was at another instant."""
-    app = runner()
-    rules, default_zone = app.settings.rules, app.settings.default_timezone
-    now_us = time.time_ns() // 1000
-    return jsonify(_detail(live_list.detail(app.database, store_id, rules, default_zone, now_us, query["as_of"])))
+    with runner().database.read() as connection:
+        return jsonify(_detail(_open_store(connection, store_id, query["as_of"])))
 
 
 @operation(
@@ -94,39 +93,34 @@ def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
     The stretches of up, down and unknown time sum to the numbers of a report, exactly.
     """
     app = runner()
-    settings = app.settings
-    now_us = time.time_ns() // 1000
-    found = detail.of_store(
-        app.database,
-        store_id,
-        query["from"],
-        query["to"],
-        settings.rules,
-        settings.default_timezone,
-        now_us,
-        query["as_of"],
-        detail.MOST_POLLS,
-        app.places.for_an_answer,
-    )
+    with app.database.read() as connection:
+        store = _open_store(connection, store_id, query["as_of"])
+        found = detail.build_timeline(store, query["from"], query["to"], detail.MOST_POLLS, app.places.for_an_answer)
     return answers.send_text(_json_text(_timeline(found)), JSON, _POLL_BYTES * len(found.polls))
 
 
-def _moment(moment: Moment) -> dict[str, Any]:
+def _open_store(connection: Connection, store_id: str, as_of_us: int | None) -> Store:
+    app, now_us = runner(), time.time_ns() // 1000
+    rules, default_zone = app.settings.rules, app.settings.default_timezone
+    return detail.open_store(app.database, connection, store_id, rules, default_zone, now_us, as_of_us)
+
+
+def _as_of_json(as_of: AsOf) -> dict[str, Any]:
     return {
-        "as_of": timestamp_text(moment.as_of_us),
-        "data_are_old": moment.data_are_old,
-        "notice": moment.notice,
-        "note": moment.notes,
+        "as_of": timestamp_text(as_of.as_of_us),
+        "data_are_old": as_of.data_are_old,
+        "notice": as_of.notice,
+        "note": as_of.notes,
     }
 
 
-def _detail(found: StoreDetail) -> dict[str, Any]:
-    hours, special = found.hours, found.special
+def _detail(store: Store) -> dict[str, Any]:
+    hours, special = store.part.hours, store.part.special
     return {
-        **found.snapshot.record(0),
-        **_moment(found.snapshot.moment),
-        "first_poll": None if found.first_poll_us < 0 else timestamp_text(found.first_poll_us),
-        "polls": found.polls,
+        **store.snapshot().record(0),
+        **_as_of_json(store.as_of),
+        "first_poll": None if store.first_poll_us < 0 else timestamp_text(store.first_poll_us),
+        "polls": store.poll_count(),
         "always_open": not len(hours),
         "hours": _rows(
             day=hours.day.tolist(),
@@ -155,9 +149,9 @@ def _timeline(found: StoreTimeline) -> dict[str, Any]:
     openings, stretches, polls, outages = found.openings, found.stretches, found.polls, found.outages
     names = ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
     return {
-        "store_id": found.store_id,
-        "timezone": found.zone,
-        **_moment(found.moment),
+        "store_id": found.store.store_id,
+        "timezone": found.store.zone_now,
+        **_as_of_json(found.store.as_of),
         "from": timestamp_text(found.from_us),
         "to": timestamp_text(found.to_us),
         "openings": _Rows(
@@ -186,7 +180,7 @@ def _timeline(found: StoreTimeline) -> dict[str, Any]:
                 "ongoing": (outages.ongoing, bool),
             }
         ),
-        "sums": {f"{name}_us": value for name, value in found.sums.items()},
+        "sums": {f"{name}_us": value for name, value in found.known.measure([(found.from_us, found.to_us)])[0].items()},
     }
 
 

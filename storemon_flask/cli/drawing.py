@@ -62,10 +62,11 @@ def rows(found: StoreTimeline, clock: Clock, colour: bool, width: int | None = N
     changes = any(end - start != 24 * HOUR_US for _, start, end in days)
     gap = " " if width and label_width + cells_width + 17 + 8 * changes > width else "  "
     yield " " * label_width + gap + "".join(f"{hour:<6}" for hour in range(0, 24, 3)).rstrip()
-    for label, start, end in days:
+    shown = [(max(start, found.from_us), min(end, found.to_us)) for _, start, end in days]
+    for (label, start, end), sums in zip(days, found.known.measure(shown), strict=True):
         cells = _cells(found, start, end)
         length = f"{gap}{(end - start) / HOUR_US:g} h" if end - start != 24 * HOUR_US else ""
-        day = timeline.sums(found.stretches, start, end, 1)
+        day = {name: np.array([value]) for name, value in sums.items()}
         percent = int(percent_hundredths(day["uptime"], day["uptime"] + day["downtime"])[0])
         share = f"{percent // 100:3d}.{percent % 100:02d} %" if percent >= 0 else ""
         unknown, business = (int(hundredths(day[name], HOUR_US)[0]) for name in ("unknown", "business"))

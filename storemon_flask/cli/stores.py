@@ -24,7 +24,7 @@ from storemon_flask.cli.terminal import (
 
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
-    from storemon_flask.stores.live_list import Moment, Snapshot
+    from storemon_flask.stores.live_list import AsOf, Snapshot
     from storemon_flask.uptime.timeline import Outages
 
 _ENOUGH_FOR_A_NAME: Final = 20
@@ -78,7 +78,7 @@ def stores(
         echo_coloured(drawing.dimmed(line, colour), colour)
     counts = ", ".join(f"{count:,} {status}" for status, count in page.counts.items() if count)
     shown = f"{len(page.places):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
-    _say_moment(found.moment)
+    _say_as_of(found.as_of)
     click.echo(f"{shown}{f' ({counts})' if counts else ''}", err=True)
 
 
@@ -158,16 +158,16 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
       storemon store NYC/12 --from 2024-10-01 --to 2024-10-08T00:00-04:00
     """
     from storemon_flask.cli import drawing
-    from storemon_flask.stores import detail, live_list
+    from storemon_flask.stores import detail
 
     settings = door(ctx).settings
     database = open_database(ctx)
     now_us = time.time_ns() // 1000
-    found = detail.of_store(
-        database, store_id, from_us, to_us, settings.rules, settings.default_timezone, now_us
-    )  # fmt: skip
-    snapshot = live_list.detail(database, store_id, settings.rules, settings.default_timezone, now_us).snapshot
-    clock = drawing.clock(found.zone, utc)
+    with database.read() as connection:
+        opened = detail.open_store(database, connection, store_id, settings.rules, settings.default_timezone, now_us)
+        found = detail.build_timeline(opened, from_us, to_us)
+        snapshot = opened.snapshot()
+    clock = drawing.clock(opened.zone_now, utc)
     colour = _coloured()
     for sentence in _head(snapshot, clock):
         for line in below(sentence, indent=""):
@@ -181,7 +181,7 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     click.echo()
     for line in _numbers(snapshot):
         echo_coloured(drawing.dimmed(line, colour), colour)
-    _say_moment(snapshot.moment)
+    _say_as_of(snapshot.as_of)
 
 
 def _head(snapshot: "Snapshot", clock: "Clock") -> list[str]:
@@ -266,11 +266,11 @@ def _one_of(option: str, word: str, words: tuple[str, ...]) -> None:
         raise click.BadParameter(f"{word!r} is none of {', '.join(words)}", param_hint=option)
 
 
-def _say_moment(moment: "Moment") -> None:
+def _say_as_of(as_of: "AsOf") -> None:
     from storemon_flask.clock import timestamp_text
 
-    say(f"as of {timestamp_text(moment.as_of_us)}" if moment.notice is None else f"Note: {moment.notice}", err=True)
-    say_note(moment.notes)
+    say(f"as of {timestamp_text(as_of.as_of_us)}" if as_of.notice is None else f"Note: {as_of.notice}", err=True)
+    say_note(as_of.notes)
 
 
 def _coloured() -> bool:

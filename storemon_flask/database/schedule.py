@@ -114,17 +114,18 @@ def read(
     """Return the schedule in the connection's transaction; that of all stores is cached until it changes."""
     if store_ids is not None:
         rows, _ = stores.rows_of(connection, store_ids)
-        return _read(connection, rows, default_zone, as_of_us)
+        return read_stores(connection, rows, default_zone, as_of_us)
     key = (database.identity(), stores.schedule_version(connection), default_zone)
     with database.cache_lock:
         cached: tuple[object, Schedule] | None = database.cache.get("schedule")
         if cached is None or cached[0] != key or not cached[1].since_us <= as_of_us < cached[1].until_us:
-            cached = (key, _read(connection, stores.all_rows(connection), default_zone, as_of_us))
+            cached = (key, read_stores(connection, stores.all_rows(connection), default_zone, as_of_us))
             database.cache["schedule"] = cached
         return cached[1]
 
 
-def _read(connection: Connection, rows: StoreRows, default_zone: str, as_of_us: int) -> Schedule:
+def read_stores(connection: Connection, rows: StoreRows, default_zone: str, as_of_us: int) -> Schedule:
+    """Return the schedule of those stores."""
     number = rows.number
     # Without a store there is still one batch, an empty one, and so a report of no rows.
     first, last = (int(number[0]), int(number[-1])) if len(number) else (0, -1)

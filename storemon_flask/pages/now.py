@@ -84,7 +84,7 @@ def now() -> ResponseReturnValue:
 
 
 def _tag(found: Snapshot) -> str:
-    said = (VERSION, found.made_us, found.data_version, found.moment, request.full_path)
+    said = (VERSION, found.made_us, found.data_version, found.as_of, request.full_path)
     return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
 
 
@@ -108,7 +108,7 @@ def _page(found: Snapshot, query: dict[str, Any]) -> str:
     shown = {**query, "status": statuses}
     return render_template(
         "now.html",
-        moment=found.moment,
+        as_of=found.as_of,
         newest_us=int(found.columns["last_poll"].max()),
         page=page,
         rows=rows(found, page.places, days),

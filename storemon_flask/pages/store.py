@@ -1,4 +1,4 @@
-"""`/stores/ID`: one store, and why its numbers are what they are."""
+"""The page `/stores/ID`: one store in detail."""
 
 import hashlib
 import time
@@ -13,13 +13,11 @@ from marshmallow import fields, validate
 
 from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.formatting import decimals, hundredths
-from storemon_flask.model import CLOSED, MINUTE_US, UNDATED
+from storemon_flask.model import CLOSED, MINUTE_US, UNDATED, Hours, SpecialHours
 from storemon_flask.pages import queries, store_chart, words
 from storemon_flask.reports import report_words, shapes
 from storemon_flask.reports.shapes import Shape
-from storemon_flask.stores import detail as store_story
-from storemon_flask.stores.detail import Numbers, Question, Story
-from storemon_flask.stores.live_list import StoreDetail
+from storemon_flask.stores.detail import MOST_DAYS, DetailQuery, Numbers, StoreDetail, build_detail, open_store
 from storemon_flask.uptime import zones
 from storemon_flask.uptime.timeline import Outages
 from storemon_flask.version import VERSION
@@ -40,7 +38,7 @@ class StoreQuery(Closed):
     """Which days are shown: how many, up to which; at which instant it is judged; and the windows of a report, as its
     command takes them, with the unit they are cut into and the method."""
 
-    days = Whole(load_default=7, validate=validate.Range(1, store_story.MOST_DAYS))
+    days = Whole(load_default=7, validate=validate.Range(1, MOST_DAYS))
     until = fields.Date(load_default=None)
     as_of = Instant(load_default=None)
     window = fields.List(fields.String(), load_default=())
@@ -52,91 +50,84 @@ class StoreQuery(Closed):
 def store(store_id: str) -> ResponseReturnValue:
     """The page; nothing but its headers when it is what the browser has already."""
     query = queries.parameters(StoreQuery())
-    question = Question(query["days"], query["until"], query["as_of"], _shape(query))
+    asked = DetailQuery(query["days"], query["until"], _shape(query))
     app, now_us = runner(), time.time_ns() // 1000
+    rules, default_zone = app.settings.rules, app.settings.default_timezone
     answer = make_response("")
-    said = (
-        VERSION,
-        store_story.told_by(app.database, now_us, app.settings.rules, question.as_of_us),
-        app.settings.rules,
-        app.settings.default_timezone,
-        request.full_path,
-    )
-    answer.set_etag(hashlib.sha256(repr(said).encode()).hexdigest()[:32], weak=True)
     answer.headers["Cache-Control"] = "no-cache"
-    if answer.make_conditional(request).status_code != 304:
-        answer.set_data(_page(store_id, question, query, now_us))
+    with app.database.read() as connection:
+        found = open_store(app.database, connection, store_id, rules, default_zone, now_us, query["as_of"])
+        state = (VERSION, found.data_version, found.as_of, rules, default_zone, request.full_path)
+        answer.set_etag(hashlib.sha256(repr(state).encode()).hexdigest()[:32], weak=True)
+        if answer.make_conditional(request).status_code == 304:
+            return answer
+        detail = build_detail(found, asked, app.places.for_an_answer)
+    answer.set_data(_page(detail, asked, query))
     return answer
 
 
 def _shape(query: dict[str, Any]) -> Shape | None:
-    """The shape of the report whose numbers are asked for; None without one.
-
-    `Unprocessable` says what is wrong about it.
-    """
+    """Return the windows of the report whose numbers are asked for; None without one."""
     windows = [shapes.window_of_text(text) for text in query["window"]]
     return shapes.read({"windows": windows or None, "by": query["by"], "method": query["method"]})
 
 
-def _page(store_id: str, question: Question, query: dict[str, Any], now_us: int) -> str:
-    app = runner()
-    rules, default_zone = app.settings.rules, app.settings.default_timezone
-    story = store_story.store_story(
-        app.database, store_id, question, rules, default_zone, now_us, app.places.for_an_answer
-    )
-    snapshot, outages = story.detail.snapshot, story.timeline.outages
-    (_, first_zone), *moves = zones.versions(story.detail.zone)
+def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any]) -> str:
+    found, snapshot, outages = detail.store, detail.snapshot, detail.timeline.outages
+    (_, first_zone), *moves = zones.versions(found.zone)
     return render_template(
         "store.html",
         store=snapshot.record(0),
         since_us=int(snapshot.columns["since"][0]),
-        last_poll_us=int(snapshot.columns["last_poll"][0]),
-        moment=snapshot.moment,
-        story=story,
-        days=store_chart.days(story),
-        axis=store_chart.hours_across(story),
+        last_poll_us=found.last_poll_us,
+        poll_count=detail.poll_count,
+        as_of=found.as_of,
+        zone=found.zone,
+        detail=detail,
+        days=store_chart.days(detail),
+        axis=store_chart.hours_across(detail),
         outages=_outages(outages.picked(np.arange(max(len(outages) - _MOST_OUTAGES, 0), len(outages)))),
         more_outages=max(len(outages) - _MOST_OUTAGES, 0),
-        weeks=_weeks(story.detail),
-        special=_special(story.detail),
+        weeks=_weeks(found.part.hours),
+        special=_special(found.part.special),
         first_zone=first_zone,
         moves=[(name, date_text(day)) for day, name in moves],
-        shown_from=timestamp_text(story.days[0].start_us),
-        shown_to=timestamp_text(min(story.days[-1].end_us, snapshot.moment.as_of_us)),
-        numbers=[_figures(numbers) for numbers in story.numbers],
-        method=question.shape.method if question.shape else rules.method,
-        asked_as_of=None if question.as_of_us is None else timestamp_text(question.as_of_us),
-        rules=rules,
+        shown_from=timestamp_text(detail.days[0].start_us),
+        shown_to=timestamp_text(min(detail.days[-1].end_us, found.as_of.as_of_us)),
+        numbers=[_figures(numbers) for numbers in detail.numbers],
+        method=asked.shape.method if asked.shape else found.rules.method,
+        asked_as_of=None if query["as_of"] is None else timestamp_text(query["as_of"]),
+        rules=found.rules,
         query=query,
         choices=DAYS,
-        **_around(store_id, story, query),
+        **_around(detail, query),
     )
 
 
-def _around(store_id: str, story: Story, query: dict[str, Any]) -> dict[str, Any]:
+def _around(detail: StoreDetail, query: dict[str, Any]) -> dict[str, Any]:
     """The last day shown, and the addresses of other days: `link(days)`, those before and after (None: there are none)."""
     count, until = query["days"], query["until"]
-    shown = min(until or story.newest, story.newest)
+    shown = min(until or detail.newest, detail.newest)
 
-    # What the page speaks of stays when other days are looked at.
+    # The as-of and the windows stay when other days are looked at.
     kept: dict[str, Any] = {
         name: request.args.getlist(name) for name in ("as_of", "window", "by", "method") if name in request.args
     }
 
     def link(days: int, last: date | None) -> str:
-        when = None if last is None or last >= story.newest else last.isoformat()
+        when = None if last is None or last >= detail.newest else last.isoformat()
         return url_for(
-            "store.store", store_id=store_id, days=None if days == DAYS[1] else days, until=when, **kept
+            "store.store", store_id=detail.store.store_id, days=None if days == DAYS[1] else days, until=when, **kept
         )  # fmt: skip
 
-    earlier, first = shown - timedelta(days=count), story.detail.first_poll_us
-    before = first >= 0 and story.days[0].start_us > first
+    earlier, first = shown - timedelta(days=count), detail.store.first_poll_us
+    before = first >= 0 and detail.days[0].start_us > first
     return {
         "shown": shown,
         "kept": [(name, value) for name, values in kept.items() for value in values],
         "link": lambda days: link(days, until),
         "earlier": link(count, earlier) if before else None,
-        "later": link(count, shown + timedelta(days=count)) if shown < story.newest else None,
+        "later": link(count, shown + timedelta(days=count)) if shown < detail.newest else None,
     }
 
 
@@ -169,9 +160,8 @@ def _outages(outages: Outages) -> list[dict[str, Any]]:
     return [{**row, "down_minutes": text} for row, text in zip(rows, minutes, strict=True)][::-1]
 
 
-def _weeks(detail: StoreDetail) -> list[tuple[str | None, list[tuple[str, list[str]]]]]:
+def _weeks(hours: Hours) -> list[tuple[str | None, list[tuple[str, list[str]]]]]:
     """Weekly hours by the date they hold from (None: from ever on): each weekday with its times."""
-    hours = detail.hours
     rows = sorted(
         zip(*(column.tolist() for column in (hours.from_day, hours.day, hours.start_s, hours.end_s)), strict=True)
     )
@@ -187,9 +177,8 @@ def _weeks(detail: StoreDetail) -> list[tuple[str | None, list[tuple[str, list[s
     return found
 
 
-def _special(detail: StoreDetail) -> list[tuple[str, str]]:
+def _special(special: SpecialHours) -> list[tuple[str, str]]:
     """Dates that have hours of their own, the newest first."""
-    special = detail.special
     rows = zip(special.date.tolist(), special.start_s.tolist(), special.end_s.tolist(), strict=True)
     found = [
         (date_text(day), "closed" if start == CLOSED else f"{time_text(start)}–{time_text(end)}")

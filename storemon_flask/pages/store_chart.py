@@ -11,7 +11,7 @@ import numpy as np
 from storemon_flask.clock import duration_text
 from storemon_flask.model import DAY_US, HOUR_US, Bools, Ints
 from storemon_flask.pages import words
-from storemon_flask.stores.detail import LocalDay, Story
+from storemon_flask.stores.detail import LocalDay, StoreDetail
 from storemon_flask.uptime import zones
 from storemon_flask.uptime.timeline import BETWEEN, DOWN, KNOWN, MEASURED, STATES, UNKNOWN, UP
 
@@ -148,27 +148,27 @@ class ChartDay:
     now: str
 
 
-def days(story: Story) -> list[ChartDay]:
+def days(detail: StoreDetail) -> list[ChartDay]:
     """The rows, the newest day first."""
-    width = max(DAY_US, *(day.end_us - day.start_us for day in story.days))
-    groups, found = _together(story, width), story.timeline
-    ticks = Ticks(story.days, width, found.polls.instant_us, found.polls.active, found.in_hours)
-    return [_day(story, day, width, groups, ticks) for day in reversed(story.days)]
+    width = max(DAY_US, *(day.end_us - day.start_us for day in detail.days))
+    groups, found = _together(detail, width), detail.timeline
+    ticks = Ticks(detail.days, width, found.polls.instant_us, found.polls.active, found.in_hours)
+    return [_day(detail, day, width, groups, ticks) for day in reversed(detail.days)]
 
 
-def hours_across(story: Story) -> list[tuple[int, str]]:
+def hours_across(detail: StoreDetail) -> list[tuple[int, str]]:
     """The hours that are written above the rows, and where."""
-    width = max(DAY_US, *(day.end_us - day.start_us for day in story.days))
+    width = max(DAY_US, *(day.end_us - day.start_us for day in detail.days))
     return [(hour, _percent(hour * HOUR_US, width)) for hour in range(0, 24, 3)]
 
 
-def _day(story: Story, day: LocalDay, width: int, groups: _Groups, ticks: Ticks) -> ChartDay:
-    found = story.timeline
+def _day(detail: StoreDetail, day: LocalDay, width: int, groups: _Groups, ticks: Ticks) -> ChartDay:
+    found = detail.timeline
     percent = words.percent_of(day.sums["uptime"], day.sums["uptime"] + day.sums["downtime"])
     inside = (found.polls.instant_us >= day.start_us) & (found.polls.instant_us < day.end_us)
     label = f"{_EPOCH + timedelta(microseconds=day.local_us):%a %Y-%m-%d}"
     length = (day.end_us - day.start_us) / HOUR_US
-    moved = [turn for turn in zones.turns(story.detail.zone) if day.start_us < turn <= day.end_us]
+    moved = [turn for turn in zones.turns(detail.store.zone) if day.start_us < turn <= day.end_us]
     note = f"{length:g} h: {'another time zone' if moved else 'clocks change'}" if length != 24 else ""
     polled = int(inside.sum())
     told = (
@@ -179,7 +179,7 @@ def _day(story: Story, day: LocalDay, width: int, groups: _Groups, ticks: Ticks)
         )
         or "no business hours"
     )
-    as_of = story.timeline.moment.as_of_us
+    as_of = detail.store.as_of.as_of_us
     return ChartDay(
         key=f"day-{_EPOCH + timedelta(microseconds=day.local_us):%Y-%m-%d}",
         label=label,
@@ -190,8 +190,8 @@ def _day(story: Story, day: LocalDay, width: int, groups: _Groups, ticks: Ticks)
         sums=day.sums,
         wide=_percent(day.end_us - day.start_us, width),
         open=[_mark(start, end, day, width, "open") for start, end in _within(found.openings, day)],
-        stretches=list(_stretches(groups, day, width, story)),
-        polls=list(_ticks(story, day, width, ticks)),
+        stretches=list(_stretches(groups, day, width, detail)),
+        polls=list(_ticks(detail, day, width, ticks)),
         hours=list(hours_of(day, moved[0] if moved else day.change_us, width)),
         change=_percent(day.change_us - day.start_us, width) if day.change_us >= 0 else "",
         now=_percent(as_of - day.start_us, width) if day.start_us < as_of < day.end_us else "",
@@ -209,11 +209,11 @@ def hours_of(day: LocalDay, change_us: int, width: int) -> Iterator[tuple[str, s
             yield "", _percent(at, width)
 
 
-def _together(story: Story, width: int) -> _Groups:
+def _together(detail: StoreDetail, width: int) -> _Groups:
     """Every stretch of the picture in order, each alone while there is room; else those that touch and are short
     together.
     """
-    found = story.timeline.stretches
+    found = detail.timeline.stretches
     groups = _Groups(found.start_us, found.end_us, found.state, found.known, np.arange(len(found)))
     if len(groups) > _MOST_STRETCHES:
         groups = _joined(groups)
@@ -237,8 +237,8 @@ def _joined(groups: _Groups) -> _Groups:
     return _Groups(groups.start_us[first], groups.end_us[last], groups.state[first], how, np.arange(len(first)))
 
 
-def _stretches(groups: _Groups, day: LocalDay, width: int, story: Story) -> Iterator[Mark]:
-    zone, complete_from_us = story.detail.zone, story.timeline.polls.complete_from_us
+def _stretches(groups: _Groups, day: LocalDay, width: int, detail: StoreDetail) -> Iterator[Mark]:
+    zone, complete_from_us = detail.store.zone, detail.timeline.polls.complete_from_us
     for inside in groups.of(day):
         begins = np.maximum(groups.start_us[inside], day.start_us)
         ends = np.minimum(groups.end_us[inside], day.end_us)
@@ -260,15 +260,15 @@ def _stretches(groups: _Groups, day: LocalDay, width: int, story: Story) -> Iter
         yield _mark(start, end, day, width, kind, f"{told} {_utc(start)}–{_utc(end)} UTC" if speaks else "")
 
 
-def _ticks(story: Story, day: LocalDay, width: int, ticks: Ticks) -> Iterator[Mark]:
+def _ticks(detail: StoreDetail, day: LocalDay, width: int, ticks: Ticks) -> Iterator[Mark]:
     """Polls; each with its sentence where each stands by itself."""
-    found, told = story.timeline.polls, ""
+    found, told = detail.timeline.polls, ""
     for tick in ticks.of(day):
         if ticks.apart_us < 0:
             place = int(found.instant_us.searchsorted(tick.first_us))
             word = "active" if found.active[place] else "inactive"
             closed = ", outside business hours: does not count" if tick.kind == "closed" else ""
-            clock = _clock(tick.first_us, story.detail.zone, seconds=True)
+            clock = _clock(tick.first_us, detail.store.zone, seconds=True)
             told = f"Poll {clock}: {word}{closed}. {_utc(tick.first_us)} UTC"
         mark = _mark(tick.first_us, tick.last_us, day, width, tick.kind, told)
         yield mark if tick.last_us > tick.first_us else replace(mark, wide="")

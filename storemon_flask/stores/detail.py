@@ -1,172 +1,292 @@
-"""One store in detail: its timeline, local days, outages and the numbers of windows (SPEC 3)."""
+"""One store in detail: status, timeline, days, outages and numbers, all from the same polls (SPEC 3 and 7)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Final
 
 import numpy as np
 
-from storemon_flask.clock import timestamp_text
+from storemon_flask.characters import show_invisible
+from storemon_flask.clock import EPOCH, timestamp_text, utc_datetime
 from storemon_flask.database import polls, schedule, stores
 from storemon_flask.database.connections import Connection, Database
-from storemon_flask.database.schedule import Schedule
-from storemon_flask.errors import Unprocessable
+from storemon_flask.database.newest import future_polls_of_store
+from storemon_flask.database.schedule import NO_POLLS, Batch, Schedule
+from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Polls, Rules
 from storemon_flask.reports import long_runs, shaped, shaped_text, shapes
 from storemon_flask.reports.shapes import Shape
 from storemon_flask.stores import live_list
-from storemon_flask.stores.live_list import Moment, StoreDetail
+from storemon_flask.stores.live_list import AsOf, Snapshot
 from storemon_flask.uptime import calendar, evidence, openings, periods, timeline
+from storemon_flask.uptime.evidence import Evidence
+from storemon_flask.uptime.measures import evidence_from
 from storemon_flask.uptime.openings import Openings
-from storemon_flask.uptime.timeline import Outages, Stretches, Timeline
+from storemon_flask.uptime.periods import Periods
+from storemon_flask.uptime.timeline import Outages, Stretches
 from storemon_flask.uptime.zones import changes_of_year
 
-_NOTHING: Final = np.empty(0, dtype=np.int64)
 # Entered while much is computed at once.
 Slot = Callable[[], AbstractContextManager[None]]
+# Measures of one window or day, in microseconds (`uptime.periods.MEASURES`).
+Sums = dict[str, int]
 DEFAULT_US: Final = WEEK_US
-MOST_US: Final = 31 * DAY_US
+LONGEST_US: Final = 31 * DAY_US
+MOST_DAYS: Final = 30
 # The polls of one answer as rows: one a minute for two months.
 MOST_POLLS: Final = 100_000
 # More are computed in a slot.
 _MANY_POLLS: Final = 100_000
+# More periods are no table to read.
+_MOST_ROWS: Final = 100
+_NO_INTS: Final = np.empty(0, dtype=np.int64)
+# All windows that reports know by name.
+WINDOWS: Final = tuple(shapes.LAST)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the polls of one store say of its openings, from `from_us` up to an as-of."""
+
+    from_us: int
+    as_of_us: int
+    openings: Openings
+    evidence: Evidence
+
+    def measure(self, spans: Sequence[tuple[int, int]]) -> list[Sums]:
+        """Return the measures of each `[start_us, end_us)`, as a report computes them."""
+        start_us, end_us = np.array(spans, dtype=np.int64).reshape(-1, 2).T
+        asked = Periods(np.zeros(len(spans), dtype=np.int64), start_us, end_us)
+        measures = periods.measure(self.openings, self.evidence, asked, self.as_of_us)
+        return [{name: int(values[row]) for name, values in measures.items()} for row in range(len(spans))]
+
+
+@dataclass(slots=True, eq=False)
+class Store:
+    """One store at an as-of, after which no poll exists; -1 for the first and newest poll of one never polled.
+
+    It reads its polls from `connection` once, as far back as it is asked for: use it within one transaction.
+    """
+
+    connection: Connection
+    rules: Rules
+    as_of: AsOf
+    now_us: int
+    data_version: int
+    schedule: Schedule
+    first_poll_us: int
+    last_poll_us: int
+    _polls: Polls | None = None
+    _polls_from_us: int = 0
+
+    @property
+    def part(self) -> Batch:
+        """Its number, hours and special hours."""
+        return self.schedule.batches[0]
+
+    @property
+    def number(self) -> int:
+        """Its number in the database."""
+        return int(self.part.number[0])
+
+    @property
+    def store_id(self) -> str:
+        """Its id."""
+        return self.schedule.ids[0]
+
+    @property
+    def zone(self) -> str:
+        """Its time zone or the history of it (`uptime.zones`)."""
+        return self.schedule.zone_names[0]
+
+    @property
+    def zone_now(self) -> str:
+        """Its time zone at the as-of."""
+        return self.schedule.zone_of_store[0]
+
+    def poll_count(self, from_us: int = 0) -> int:
+        """Return how many polls it has from `from_us` to the as-of."""
+        first_us = max(self.first_poll_us, from_us)
+        if not 0 <= self.first_poll_us <= self.as_of.as_of_us:
+            return 0
+        return polls.count_of_store(self.connection, self.number, first_us, self.as_of.as_of_us)
+
+    def polls_from(self, from_us: int) -> Polls:
+        """Return its polls from `from_us`, or earlier, to the as-of; without those that only add to others if many."""
+        if self._polls is None or from_us < self._polls_from_us:
+            self._polls = self._read(from_us, self.as_of.as_of_us)
+            self._polls_from_us = from_us
+        return self._polls
+
+    def known(self, from_us: int, as_of_us: int | None = None, method: str | None = None) -> Known:
+        """Return what its polls say from `from_us` up to its as-of, or to an earlier one, as was known then."""
+        from_us, rules = max(from_us, 0), replace(self.rules, method=method or self.rules.method)
+        end_us = self.as_of.as_of_us if as_of_us is None else as_of_us
+        found = self.polls_from(from_us)
+        if end_us < self.as_of.as_of_us and found.weight is not None:
+            # Of those that were left out, one may be the newest up to then.
+            found = self._read(from_us, end_us)
+        inside = slice(*found.instant_us.searchsorted((from_us, end_us + 1)).tolist())
+        weight = None if found.weight is None else found.weight[inside]
+        some = Polls(
+            found.store[inside], found.instant_us[inside], found.active[inside], found.complete_from_us, weight
+        )
+        opened = self._openings(from_us, end_us)
+        return Known(from_us, end_us, opened, evidence.gather(some, opened, rules))
+
+    def snapshot(self) -> Snapshot:
+        """Return its row of the live list."""
+        as_of_us, plan = self.as_of.as_of_us, self.schedule
+        known = self.known(evidence_from(as_of_us, self.rules))
+        last = np.array([self.last_poll_us], dtype=np.int64)
+        columns = live_list.store_columns(
+            self.connection, plan, known.openings, known.evidence, last, as_of_us, self.rules
+        )
+        return Snapshot(
+            self.as_of, self.now_us, self.data_version, plan.ids, plan.names, plan.groups, plan.zone_of_store, columns
+        )
+
+    def _openings(self, from_us: int, to_us: int) -> Openings:
+        fleet = self.schedule.fleet(self.part, NO_POLLS, _NO_INTS)
+        return openings.build(fleet, from_us // DAY_US * DAY_US, (to_us // DAY_US + 1) * DAY_US)
+
+    def _read(self, from_us: int, to_us: int) -> Polls:
+        opened = self._openings(from_us, to_us)
+        return polls.read_thinned(self.connection, self.part.number, from_us, to_us, self.rules, opened)[0]
+
+
+def open_store(
+    database: Database,
+    connection: Connection,
+    store_id: str,
+    rules: Rules,
+    default_zone: str,
+    now_us: int,
+    as_of_us: int | None = None,
+) -> Store:
+    """Return the store as of now, or as of another instant; `NotFound` when there is none of that id."""
+    rows, missing = stores.rows_of(connection, [store_id])
+    if missing:
+        raise NotFound(
+            f"there is no store {show_invisible(store_id)!r}; GET /api/v1/stores and `storemon stores` list those "
+            "there are",
+            people=f"there is no store “{show_invisible(store_id)}”; perhaps it was removed, or the address is not "
+            "complete",
+        )
+    first_us, last_us = int(rows.first_poll_us[0]), int(rows.last_poll_us[0])
+    as_of = live_list.find_as_of(database, connection, now_us, rules, as_of_us)
+    if as_of_us is None and last_us > rules.latest_us(now_us):
+        as_of = replace(as_of, future=future_polls_of_store(last_us))
+    if first_us > as_of.as_of_us:
+        first_us = last_us = -1
+    elif last_us > as_of.as_of_us:
+        number = int(rows.number[0])
+        last_us = polls.newest_before(connection, [number], as_of.as_of_us + 1)[number]
+    plan = schedule.read_stores(connection, rows, default_zone, as_of.as_of_us)
+    return Store(connection, rules, as_of, now_us, stores.data_version(connection), plan, first_us, last_us)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreTimeline:
-    """What is known of one store in `[from_us, to_us)`.
+    """What is known of one store in `[from_us, to_us)`, with every outage that touches it, whole.
 
     `polls` are all polls made in the range (`complete_from_us` says from when on they are complete); `in_hours` says
-    which of them count. `sums` are `core.timeline.sums` of the range, in microseconds.
+    which of them count.
     """
 
-    store_id: str
-    zone: str
-    moment: Moment
+    store: Store
     from_us: int
     to_us: int
+    known: Known
     openings: Openings
     stretches: Stretches
     outages: Outages
     polls: Polls
     in_hours: Bools
-    sums: dict[str, int]
 
 
-def of_store(
-    database: Database,
-    store_id: str,
-    from_us: int | None,
-    to_us: int | None,
-    rules: Rules,
-    default_zone: str,
-    now_us: int,
-    as_of_us: int | None = None,
+def build_timeline(
+    store: Store,
+    from_us: int | None = None,
+    to_us: int | None = None,
     most_polls: int | None = None,
     slot: Slot = nullcontext,
 ) -> StoreTimeline:
-    """The store's timeline, by default of the seven days up to the as-of; an end after the as-of becomes the as-of. The
-    as-of is that of live views unless another is given. `slot()` is entered when there are many polls.
+    """Return the store's timeline, by default of the seven days up to the as-of; an end after that becomes the as-of.
 
-    `NotFound` when there is no such store; `Unprocessable` for a range that is empty, longer than 31 days, begins
-    before 1970, or has more than `most_polls` polls.
+    `slot()` is entered when there are many polls. `Unprocessable` for a range that is empty, longer than 31 days,
+    begins before 1970, or has more than `most_polls` polls.
     """
-    with database.read() as connection, ExitStack() as stack:
-        live_list.find(connection, store_id)
-        moment = live_list.find_as_of(database, connection, now_us, rules, as_of_us)
-        from_us, to_us = _range(from_us, to_us, moment.as_of_us)
-        plan = schedule.read(database, connection, default_zone, [store_id], moment.as_of_us)
-        part = plan.batches[0]
-        heard_from_us = max(timeline.heard_from(from_us, rules), 0)
-        count = polls.count_of_store(connection, int(part.number[0]), heard_from_us, moment.as_of_us)
-        if most_polls is not None and count > most_polls:
-            _refuse_many(connection, int(part.number[0]), from_us, to_us, most_polls)
-        if count > _MANY_POLLS:
-            stack.enter_context(slot())
-        days = (heard_from_us // DAY_US * DAY_US, (moment.as_of_us // DAY_US + 1) * DAY_US)
-        opened = openings.build(plan.fleet(part, schedule.NO_POLLS, _NOTHING), *days)
-        heard, _ = polls.read_thinned(connection, part.number, heard_from_us, moment.as_of_us, rules, opened)
-        fleet = plan.fleet(part, heard, heard.instant_us[-1:] if len(heard) else np.full(1, -1))
-        found = timeline.of(fleet, from_us, to_us, moment.as_of_us, rules)
-        # The outage that the range begins in is told whole, however long it is.
-        outages, _ = long_runs.whole_outages(
-            connection,
-            plan,
-            part,
-            found.whole_openings,
-            found.evidence,
-            heard_from_us,
-            np.array([from_us], dtype=np.int64),
-            moment.as_of_us,
-            rules,
-        )
-        found = replace(found, outages=outages.picked((outages.start_us < to_us) & (outages.end_us > from_us)))
-        # What was thinned is read again, for the range alone.
-        made = polls.read(connection, part.number, from_us, to_us - 1) if heard.weight is not None else heard
-        return _told(store_id, plan.zone_of_store[0], moment, from_us, to_us, found, made)
+    from_us, to_us = _range(from_us, to_us, store.as_of.as_of_us)
+    count = store.poll_count(max(timeline.heard_from(from_us, store.rules), 0))
+    if most_polls is not None and count > most_polls:
+        _refuse_many(store, from_us, to_us, most_polls)
+    with slot() if count > _MANY_POLLS else nullcontext():
+        return _timeline(store, store.known(timeline.heard_from(from_us, store.rules)), from_us, to_us)
+
+
+def _timeline(store: Store, known: Known, from_us: int, to_us: int) -> StoreTimeline:
+    opened, as_of_us = known.openings, store.as_of.as_of_us
+    # The outage that the range begins in is whole, however long it is.
+    outages, _ = long_runs.whole_outages(
+        store.connection,
+        store.schedule,
+        store.part,
+        opened,
+        known.evidence,
+        known.from_us,
+        np.array([from_us], dtype=np.int64),
+        as_of_us,
+        store.rules,
+    )
+    start, end = np.maximum(opened.start_us, from_us), np.minimum(opened.end_us, to_us)
+    inside = end > start
+    read = store.polls_from(known.from_us)
+    if read.weight is not None:
+        # Some were left out: they are read again, for the range alone.
+        read = polls.read(store.connection, store.part.number, from_us, to_us - 1)
+    some = slice(*read.instant_us.searchsorted((from_us, to_us)).tolist())
+    made = Polls(read.store[some], read.instant_us[some], read.active[some], read.complete_from_us)
+    return StoreTimeline(
+        store,
+        from_us,
+        to_us,
+        known,
+        Openings(opened.store[inside], start[inside], end[inside]),
+        timeline.stretches(opened, known.evidence, from_us, to_us),
+        outages.picked((outages.start_us < to_us) & (outages.end_us > from_us)),
+        made,
+        evidence.counting(made, opened),
+    )
 
 
 def _range(from_us: int | None, to_us: int | None, as_of_us: int) -> tuple[int, int]:
     if from_us is not None and from_us < 0:
-        raise _wrong("from", "from must not lie before 1970-01-01")
+        raise _wrong_range("from must not lie before 1970-01-01")
     to_us = as_of_us if to_us is None else min(to_us, as_of_us)
     if from_us is None:
         from_us = max(to_us - DEFAULT_US, 0)
     if from_us >= to_us:
-        raise _wrong(
-            "from", f"from must lie before to, and before the newest that is known, {timestamp_text(as_of_us)}"
-        )
-    if to_us - from_us > MOST_US:
-        raise _wrong("from", "from must lie at most 31 days before to; ask for a longer time in pieces")
+        raise _wrong_range(f"from must lie before to, and before the as-of, {timestamp_text(as_of_us)}")
+    if to_us - from_us > LONGEST_US:
+        raise _wrong_range("from must lie at most 31 days before to; ask for a longer time in several ranges")
     return from_us, to_us
 
 
-def _refuse_many(connection: Connection, number: int, from_us: int, to_us: int, most: int) -> None:
+def _refuse_many(store: Store, from_us: int, to_us: int, most: int) -> None:
     """`Unprocessable` when the range has more polls than that."""
-    count = polls.count_of_store(connection, number, from_us, to_us - 1)
+    count = polls.count_of_store(store.connection, store.number, from_us, to_us - 1)
     if count > most:
-        raise _wrong(
-            "from",
-            f"the store has {count:,} polls from {timestamp_text(from_us)} to {timestamp_text(to_us)}, and one answer has at most {most:,}; "
-            "ask for fewer days, or for a report of its outages",
+        raise _wrong_range(
+            f"the store has {count:,} polls from {timestamp_text(from_us)} to {timestamp_text(to_us)}, and one answer "
+            f"has at most {most:,}; ask for fewer days, or for a report of its outages"
         )
 
 
-def _wrong(field: str, sentence: str) -> Unprocessable:
-    return Unprocessable(sentence, errors={field: [sentence]})
-
-
-def _told(
-    store_id: str, zone: str, moment: Moment, from_us: int, to_us: int, found: Timeline, heard: Polls
-) -> StoreTimeline:
-    inside = (heard.instant_us >= from_us) & (heard.instant_us < to_us)
-    made = Polls(heard.store[inside], heard.instant_us[inside], heard.active[inside], heard.complete_from_us)
-    sums = timeline.sums(found.stretches, from_us, to_us, 1)
-    return StoreTimeline(
-        store_id,
-        zone,
-        moment,
-        from_us,
-        to_us,
-        found.openings,
-        found.stretches,
-        found.outages,
-        made,
-        evidence.counting(made, found.whole_openings),
-        {name: int(values[0]) for name, values in sums.items()},
-    )
-
-
-# All the windows that reports know by name, those of the classic report among them.
-WINDOWS: Final = tuple(shapes.LAST)
-MOST_DAYS: Final = 30
-# More periods are no table to read.
-_MOST_ROWS: Final = 100
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# In microseconds: `core.timeline.sums` of one store.
-Sums = dict[str, int]
+def _wrong_range(sentence: str) -> Unprocessable:
+    return Unprocessable(sentence, errors={"from": [sentence]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +306,7 @@ class LocalDay:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A row of a report about one store: the name of its window or period, the unit that its amounts are printed in,
-    and the amounts in microseconds (`core.periods.MEASURES`)."""
+    """The measures of a window or period: its name, the unit that amounts are printed in, microseconds."""
 
     name: str
     unit_us: int
@@ -195,24 +314,25 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What a store's page is asked: so many local days up to `until` (None: the day of the as-of), an as-of (None: that
-    of live views), and the shape of a report whose numbers it shows (None: `WINDOWS`)."""
+class DetailQuery:
+    """So many local days up to `until` (None: the day of the as-of), and the windows of a report (None: the last hour,
+    day, week and 30 days)."""
 
     days: int
     until: date | None
-    as_of_us: int | None
     shape: Shape | None
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """What there is to say of a store: itself, its timeline on those days (oldest first), and numbers.
+class StoreDetail:
+    """What the page of a store shows: its row of the list, its timeline on those days (oldest first), and numbers.
 
     Numbers of windows up to the as-of (`last_week`) are those at `numbers_as_of_us`: the end of the days, or the as-of.
     """
 
-    detail: StoreDetail
+    store: Store
+    snapshot: Snapshot
+    poll_count: int
     timeline: StoreTimeline
     days: list[LocalDay]
     numbers: list[Numbers]
@@ -221,80 +341,82 @@ class Story:
     newest: date
 
 
-def told_by(database: Database, now_us: int, rules: Rules, as_of_us: int | None) -> tuple[object, ...]:
-    """What the story of any store depends on besides what was asked: while this is equal, so is the story."""
-    with database.read() as connection:
-        return stores.data_version(connection), live_list.find_as_of(database, connection, now_us, rules, as_of_us)
+def build_detail(store: Store, query: DetailQuery, slot: Slot = nullcontext) -> StoreDetail:
+    """Return the store's detail on those days. `slot()` is entered when there are many polls.
 
-
-def store_story(
-    database: Database,
-    store_id: str,
-    question: Question,
-    rules: Rules,
-    default_zone: str,
-    now_us: int,
-    slot: Slot = nullcontext,
-) -> Story:
-    """The story of a store. Days are those up to the day of the as-of, at most. `slot()` is entered when there are many
-    polls.
-
-    `NotFound` when there is no such store; `Unprocessable` for days before 1970, an as-of outside 1970 to 2200, a
-    window that ends after the as-of, and more periods than make a table.
+    `Unprocessable` for days before 1970, a window that ends after the as-of, and more periods than make a table.
     """
-    with database.read() as connection:
-        detail = live_list.detail(database, store_id, rules, default_zone, now_us, question.as_of_us)
-        as_of_us, zone = detail.snapshot.moment.as_of_us, detail.zone
-        spans = _days(zone, question.days, question.until, as_of_us)
-        shown = of_store(
-            database, store_id, spans[0][0], spans[-1][1], rules, default_zone, now_us, question.as_of_us, None, slot
-        )  # fmt: skip
-        shape = question.shape or shapes.read({"windows": list(WINDOWS)})
-        assert shape is not None
-        numbers_as_of_us = min(as_of_us, spans[-1][1])
-        plan = schedule.read(database, connection, default_zone, [store_id], as_of_us)
-        numbers = _numbers(connection, plan, shape, as_of_us, numbers_as_of_us, rules)
-    days = [
-        LocalDay(start, end, local, _change(zone, start, end), _sums(shown, start, end)) for start, end, local in spans
-    ]
-    return Story(detail, shown, days, numbers, numbers_as_of_us, _date(_newest(zone, as_of_us)))
+    as_of_us, zone = store.as_of.as_of_us, store.zone
+    spans = _day_spans(zone, query.days, query.until, as_of_us)
+    first_us, last_us = spans[0][0], spans[-1][1]
+    numbers_as_of_us = min(as_of_us, last_us)
+    rows = _number_rows(query.shape, zone, as_of_us, numbers_as_of_us)
+    earliest_us = min(first_us, *(row.start_us for row in rows)) if rows else first_us
+    with ExitStack() as stack:
+        if store.poll_count(max(earliest_us, 0)) > _MANY_POLLS:
+            stack.enter_context(slot())
+        method = query.shape.method if query.shape else store.rules.method
+        farthest_us = replace(store.rules, method=method).farthest_us
+        reads_from_us = earliest_us - max(farthest_us, store.rules.farthest_us)
+        shown = _timeline(store, store.known(reads_from_us), first_us, min(last_us, as_of_us))
+        numbers = _measure_rows(store, rows, reads_from_us, method)
+        sums = shown.known.measure([span[:2] for span in spans])
+        days = [LocalDay(*span, _clock_change(zone, *span[:2]), one) for span, one in zip(spans, sums, strict=True)]
+        newest = utc_datetime(_newest_day(zone, as_of_us)).date()
+        return StoreDetail(store, store.snapshot(), store.poll_count(), shown, days, numbers, numbers_as_of_us, newest)
 
 
-def _numbers(
-    connection: Connection, plan: Schedule, shape: Shape, as_of_us: int, relative_us: int, rules: Rules
-) -> list[Numbers]:
-    """The rows of a report of that shape about the plan's only store: at `relative_us` for windows up to the as-of, at
-    the as-of for those from one instant to another."""
+@dataclass(frozen=True, slots=True)
+class _NumberRow:
+    """A row of numbers to be measured at an as-of."""
+
+    name: str
+    unit_us: int
+    as_of_us: int
+    start_us: int
+    end_us: int
+
+
+def _number_rows(asked: Shape | None, zone: str, as_of_us: int, relative_us: int) -> list[_NumberRow]:
+    """The rows of a report of those windows about one store: those up to the as-of at `relative_us`."""
+    shape = asked or shapes.read({"windows": list(WINDOWS)})
+    assert shape is not None
     shapes.check_as_of(shape, as_of_us)
-    found: list[Numbers] = []
+    found: list[_NumberRow] = []
     for window in shape.windows:
         at_us = relative_us if window.length_us else as_of_us
-        alone = replace(shape, windows=(window,))
-        count = shaped.count(plan, alone, at_us)
-        if count > _MOST_ROWS:
-            raise Unprocessable(
-                f"the window has {count:,} periods by {shape.by}, and a page shows at most {_MOST_ROWS}; ask for longer ones",
-                errors={"by": ["too many periods"]},
-            )
-        rows, _ = shaped.compute(connection, plan, alone, at_us, replace(rules, method=shape.method), lambda part: None)
-        for row in range(len(rows["start_us"])):
-            name = window.name
-            if shape.by:
-                name = shaped_text.period_label(shape.by, int(rows["local_us"][row]), int(rows["offset_s"][row]))
-            sums = {measure: int(rows[measure][row]) for measure in periods.MEASURES}
-            found.append(Numbers(name, shaped_text.unit_us(shape, window), sums))
+        unit_us = shaped_text.unit_us(shape, window)
+        first_us, last_us = shaped.range_in_zone(window, zone, at_us)
+        if not shape.by:
+            found.append(_NumberRow(window.name, unit_us, at_us, first_us, max(first_us, last_us)))
+        elif last_us > first_us:
+            spans = calendar.spans(zone, shape.by, first_us, last_us)
+            columns = (spans.start_us, spans.end_us, spans.local_us, spans.offset_s)
+            for start, end, local, offset in zip(*(column.tolist() for column in columns), strict=True):
+                found.append(_NumberRow(shaped_text.period_label(shape.by, local, offset), unit_us, at_us, start, end))
+    if shape.by and len(found) > _MOST_ROWS:
+        raise Unprocessable(
+            f"the window has {len(found):,} periods by {shape.by}, and a page shows at most {_MOST_ROWS}; "
+            "ask for longer ones",
+            errors={"by": ["too many periods"]},
+        )
     return found
 
 
-def _sums(found: StoreTimeline, first_us: int, last_us: int) -> Sums:
-    return {name: int(value[0]) for name, value in timeline.sums(found.stretches, first_us, last_us, 1).items()}
+def _measure_rows(store: Store, rows: list[_NumberRow], from_us: int, method: str) -> list[Numbers]:
+    found: dict[_NumberRow, Sums] = {}
+    for as_of_us in {row.as_of_us for row in rows}:
+        some = [row for row in rows if row.as_of_us == as_of_us]
+        sums = store.known(from_us, as_of_us, method).measure([(row.start_us, row.end_us) for row in some])
+        found |= zip(some, sums, strict=True)
+    return [Numbers(row.name, row.unit_us, found[row]) for row in rows]
 
 
-def _days(zone: str, count: int, until: date | None, as_of_us: int) -> list[tuple[int, int, int]]:
-    """Start, end and wall clock at the start of the last `count` local days up to `until`, uncut."""
-    last_us = _newest(zone, as_of_us)
+def _day_spans(zone: str, count: int, until: date | None, as_of_us: int) -> list[tuple[int, int, int]]:
+    """Return start, end and wall clock at the start of the last `count` local days up to `until`, uncut."""
+    last_us = _newest_day(zone, as_of_us)
     if until is not None:
-        last_us = min(last_us, (until - _EPOCH.date()).days * DAY_US)
+        last_us = min(last_us, (until - EPOCH.date()).days * DAY_US)
     if last_us < (count + 2) * DAY_US:
         raise Unprocessable("the days must not lie before 1970-02-01", errors={"until": ["too early"]})
     spans = calendar.spans(zone, "day", last_us - (count + 2) * DAY_US, last_us + 3 * DAY_US)
@@ -302,25 +424,17 @@ def _days(zone: str, count: int, until: date | None, as_of_us: int) -> list[tupl
     rows = zip(spans.start_us.tolist(), spans.end_us.tolist(), spans.local_us.tolist(), strict=True)
     found = [row for row in rows if row[2] // DAY_US <= last_us // DAY_US][-count:]
     # Days of a store that moved far to the west are longer; a timeline is not.
-    return [row for row in found if found[-1][1] - row[0] <= MOST_US]
+    return [row for row in found if found[-1][1] - row[0] <= LONGEST_US]
 
 
-def _newest(zone: str, as_of_us: int) -> int:
-    """The wall clock at which the local day of the as-of begins: the day that has the moment before it."""
+def _newest_day(zone: str, as_of_us: int) -> int:
+    """Return the wall clock at which the local day of the as-of begins: the day that has the time before it."""
     return int(calendar.spans(zone, "day", as_of_us - HOUR_US, as_of_us).local_us[-1])
 
 
-def _change(zone: str, start_us: int, end_us: int) -> int:
-    for year in {_year(start_us), _year(end_us)}:
+def _clock_change(zone: str, start_us: int, end_us: int) -> int:
+    for year in {utc_datetime(start_us).year, utc_datetime(end_us).year}:
         for second, _, _ in changes_of_year(zone, year):
             if start_us < second * SECOND_US < end_us:
                 return second * SECOND_US
     return -1
-
-
-def _year(instant_us: int) -> int:
-    return (_EPOCH + timedelta(microseconds=instant_us)).year
-
-
-def _date(local_us: int) -> date:
-    return (_EPOCH + timedelta(microseconds=local_us)).date()

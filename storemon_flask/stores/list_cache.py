@@ -138,10 +138,10 @@ class _Keeper:
         snapshot = kept[1]
         if self._stopped:
             return snapshot
-        if snapshot.moment.data_are_old:
+        if snapshot.as_of.data_are_old:
             # Nothing turns with the clock but the words that say how old they are.
-            moment = replace(live_list.as_of_for(newest, now_us), note=snapshot.moment.note)
-            return replace(snapshot, moment=moment) if moment.as_of_us == snapshot.moment.as_of_us else None
+            as_of = replace(live_list.as_of_for(newest, now_us), note=snapshot.as_of.note)
+            return replace(snapshot, as_of=as_of) if as_of.as_of_us == snapshot.as_of.as_of_us else None
         return snapshot if abs(now_us - snapshot.made_us) <= most_age_us else None
 
     def _coming(

@@ -7,21 +7,20 @@ from typing import Final, cast
 import numpy as np
 
 from storemon_flask import clock
-from storemon_flask.characters import show_invisible
 from storemon_flask.clock import duration_text, timestamp_text
-from storemon_flask.database import hours as opening_hours
 from storemon_flask.database import polls, schedule, stores
 from storemon_flask.database.connections import Connection, Database
-from storemon_flask.database.newest import Newest, future_polls, future_polls_of_store, newest_poll, silence_note
+from storemon_flask.database.newest import Newest, future_polls, newest_poll, silence_note
 from storemon_flask.database.schedule import Batch, Schedule
-from storemon_flask.errors import NotFound
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
-from storemon_flask.model import DAY_US, SECOND_US, Hours, Ints, Rules, SpecialHours
+from storemon_flask.model import DAY_US, SECOND_US, Ints, Rules
 from storemon_flask.reports import computing, long_runs
 from storemon_flask.uptime import calendar, evidence, openings, periods
 from storemon_flask.uptime.calendar import Spans
+from storemon_flask.uptime.evidence import Evidence
 from storemon_flask.uptime.measures import LISTED_WINDOWS as LISTED_WINDOWS
-from storemon_flask.uptime.measures import Table, evidence_from
+from storemon_flask.uptime.measures import Table, evidence_from, list_table
+from storemon_flask.uptime.openings import Openings
 from storemon_flask.uptime.periods import Periods
 from storemon_flask.uptime.status import STATUSES
 
@@ -30,7 +29,7 @@ OLD_US = DAY_US
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class AsOf:
     """The as-of of a live view; `notice` is the sentence of a banner when that is not the machine's clock, else None,
     and `age` how old the newest poll then is. `note`: the sentence of `few_heard`, if there is one; `future`: that of
     `newest.future_polls`."""
@@ -54,23 +53,23 @@ class Moment:
 
 def find_as_of(
     database: Database, connection: Connection, now_us: int, rules: Rules, as_of_us: int | None = None
-) -> Moment:
+) -> AsOf:
     """The as-of that was asked for; else `now_us` while the newest poll that is not in the future is younger than a
     day, or there is none; else that poll, and a notice. `Unprocessable` for an as-of outside 1970 to 2200."""
     if as_of_us is not None:
         clock.check_as_of(as_of_us)
-        return Moment(as_of_us, None, note=silence_note(connection, as_of_us))
+        return AsOf(as_of_us, None, note=silence_note(connection, as_of_us))
     found = as_of_for(newest_poll(database, connection, rules.latest_us(now_us)), now_us)
     return replace(found, note=silence_note(connection, found.as_of_us))
 
 
-def as_of_for(newest: Newest, now_us: int) -> Moment:
+def as_of_for(newest: Newest, now_us: int) -> AsOf:
     """The same, without the note about few stores, for data that have that newest poll."""
     newest_us, future = newest.poll_us, future_polls(newest.ahead)
     if newest_us is None or now_us - newest_us < OLD_US:
-        return Moment(now_us, None, future=future)
+        return AsOf(now_us, None, future=future)
     age = duration_text(now_us - newest_us)
-    return Moment(
+    return AsOf(
         newest_us,
         f"the newest poll is {age} old; everything here is as of that poll, {timestamp_text(newest_us)}",
         age,
@@ -99,7 +98,7 @@ class Snapshot:
     its percentages know little. -1 where there is nothing to say.
     """
 
-    moment: Moment
+    as_of: AsOf
     made_us: int
     data_version: int
     ids: list[str]
@@ -124,7 +123,7 @@ class Snapshot:
             "status_text": self.status_text(place),
             "since": _instant(since_us),
             "since_or_earlier": bool(columns["since_or_earlier"][place]),
-            "for_seconds": None if since_us < 0 else (self.moment.as_of_us - since_us) // SECOND_US,
+            "for_seconds": None if since_us < 0 else (self.as_of.as_of_us - since_us) // SECOND_US,
             "last_poll": _instant(int(columns["last_poll"][place])),
             **{name: _decimal(int(columns[name][place])) for name in HUNDREDTHS},
             **{name: bool(columns[name][place]) for name in LITTLE_KNOWN},
@@ -146,20 +145,7 @@ class Snapshot:
         since_us = int(self.columns["since"][place])
         if since_us < 0:
             return ""
-        return duration_text(self.moment.as_of_us - since_us, at_least=bool(self.columns["since_or_earlier"][place]))
-
-
-@dataclass(frozen=True, slots=True)
-class StoreDetail:
-    """One store: the snapshot of it alone, its zone or the history of it (`core.zones`), its first poll (-1: never
-    polled), weekly and special hours as written, polls up to the as-of."""
-
-    snapshot: Snapshot
-    zone: str
-    first_poll_us: int
-    hours: Hours
-    special: SpecialHours
-    polls: int
+        return duration_text(self.as_of.as_of_us - since_us, at_least=bool(self.columns["since_or_earlier"][place]))
 
 
 def snapshot(
@@ -167,54 +153,32 @@ def snapshot(
     rules: Rules,
     default_zone: str,
     now_us: int,
-    store_ids: Sequence[str] | None = None,
-    as_of_us: int | None = None,
 ) -> Snapshot:
-    """The stores (all of them, or those of the ids) as of now, or as of another instant, computed from the data of one
-    moment.
-    """
+    """Return all stores as of now, computed from the data of one transaction."""
     with database.read() as connection:
         version = stores.data_version(connection)
-        moment = find_as_of(database, connection, now_us, rules, as_of_us)
-        plan = schedule.read(database, connection, default_zone, store_ids, moment.as_of_us)
-        table = computing.table(connection, plan, moment.as_of_us, rules, "list")
-        _date_long_outages(connection, plan, table, moment.as_of_us, rules)
+        as_of = find_as_of(database, connection, now_us, rules)
+        plan = schedule.read(database, connection, default_zone, None, as_of.as_of_us)
+        table = computing.table(connection, plan, as_of.as_of_us, rules, "list")
+        _date_long_outages(connection, plan, table, as_of.as_of_us, rules)
     return Snapshot(
-        moment,
-        now_us,
-        version,
-        plan.ids,
-        plan.names,
-        plan.groups,
-        plan.zone_of_store,
-        _columns(table),
-        {},
-        plan.derived,
+        as_of, now_us, version, plan.ids, plan.names, plan.groups, plan.zone_of_store, _columns(table), {}, plan.derived
     )
 
 
-def detail(
-    database: Database, store_id: str, rules: Rules, default_zone: str, now_us: int, as_of_us: int | None = None
-) -> StoreDetail:
-    """One store as of now, or as of another instant, after which no poll exists; `NotFound` when there is none of that
-    id.
-    """
-    with database.read() as connection:
-        number, first_us, last_us = find(connection, store_id)
-        found = snapshot(database, rules, default_zone, now_us, [store_id], as_of_us)
-        if as_of_us is None and last_us > rules.latest_us(now_us):
-            found = replace(found, moment=replace(found.moment, future=future_polls_of_store(last_us)))
-        as_of_us = found.moment.as_of_us
-        first_us, last_us = (first_us if first_us <= as_of_us else -1), min(last_us, as_of_us)
-        plan = schedule.read(database, connection, default_zone, [store_id], as_of_us)
-        return StoreDetail(
-            found,
-            plan.zone_names[int(plan.batches[0].zone_of[0])],
-            first_us,
-            opening_hours.hours(connection, number, number),
-            opening_hours.special_hours(connection, number, number),
-            polls.count_of_store(connection, number, first_us, last_us) if first_us >= 0 else 0,
-        )
+def store_columns(
+    connection: Connection,
+    plan: Schedule,
+    openings: Openings,
+    evidence: Evidence,
+    last_poll_us: Ints,
+    as_of_us: int,
+    rules: Rules,
+) -> dict[str, Ints]:
+    """Return the columns of a snapshot of stores whose evidence is known already, from `evidence_from` on."""
+    table = list_table(openings, evidence, last_poll_us, as_of_us, rules)
+    _date_long_outages(connection, plan, table, as_of_us, rules)
+    return _columns(table)
 
 
 def _date_long_outages(connection: Connection, plan: Schedule, table: Table, as_of_us: int, rules: Rules) -> None:
@@ -227,17 +191,6 @@ def _date_long_outages(connection: Connection, plan: Schedule, table: Table, as_
         part = plan.select(places)
         table["since_us"][places] = long_runs.starts(connection, plan, part, newest_us, read_from_us, as_of_us, rules)
         table["since_or_earlier"][places] = 0
-
-
-def find(connection: Connection, store_id: str) -> tuple[int, int, int]:
-    """A store's number, and its first and newest poll (-1: never polled); `NotFound` when there is none of that id."""
-    rows, missing = stores.rows_of(connection, [store_id])
-    if missing:
-        raise NotFound(
-            f"there is no store {show_invisible(store_id)!r}; GET /api/v1/stores and `storemon stores` list those there are",
-            people=f"there is no store “{show_invisible(store_id)}”; perhaps it was removed, or the address is not whole",
-        )
-    return int(rows.number[0]), int(rows.first_poll_us[0]), int(rows.last_poll_us[0])
 
 
 def _columns(table: Table) -> dict[str, Ints]:
@@ -306,7 +259,7 @@ def of(database: Database, found: Snapshot, places: Sequence[int], rules: Rules,
     made = cast("dict[int, list[Day]]", found.kept.setdefault("week", {}))
     missing = [place for place in places if place not in made]
     if missing:
-        by_id = _days(database, [found.ids[place] for place in missing], found.moment.as_of_us, rules, default_zone)
+        by_id = _days(database, [found.ids[place] for place in missing], found.as_of.as_of_us, rules, default_zone)
         made |= {place: by_id.get(found.ids[place], []) for place in missing}
     return [made[place] for place in places]
 

@@ -84,17 +84,23 @@ def compute_list(fleet: Fleet, as_of_us: int, rules: Rules, opened: Openings | N
     if opened is None:
         opened = openings_for(fleet, as_of_us, rules)
     heard = evidence_.gather(fleet.polls, opened, rules)
-    edges = _edges(heard.store, fleet.size)
+    return list_table(opened, heard, fleet.last_poll_us, as_of_us, rules)
+
+
+def list_table(opened: Openings, heard: Evidence, last_poll_us: Ints, as_of_us: int, rules: Rules) -> Table:
+    """Return the table of `compute_list` from openings and evidence that are known already."""
+    size = len(last_poll_us)
+    edges = _edges(heard.store, size)
     table: Table = {}
     for window in LISTED_WINDOWS:
         recent = _touching(heard, as_of_us - window.length_us) if window.length_us < WEEK_US else heard
-        here = edges if recent is heard else _edges(recent.store, fleet.size)
+        here = edges if recent is heard else _edges(recent.store, size)
         table |= _measures(window, as_of_us, opened, recent, here, full=True)
-    now = status.at(as_of_us, fleet.last_poll_us, opened, heard, rules)
+    now = status.at(as_of_us, last_poll_us, opened, heard, rules)
     read_from = evidence_from(as_of_us, rules)
-    begun, earlier = status.since(as_of_us, now, fleet.last_poll_us, opened, heard, rules, read_from)
+    begun, earlier = status.since(as_of_us, now, last_poll_us, opened, heard, rules, read_from)
     return table | {
-        "last_poll_us": fleet.last_poll_us,
+        "last_poll_us": last_poll_us,
         "status_now": now,
         "since_us": begun,
         "since_or_earlier": earlier.astype(np.int64),

@@ -244,7 +244,7 @@ class DataCollector(Collector):
         for index, status in enumerate(STATUSES):
             gauge.add_metric((status,), by_status[index])
         yield gauge
-        as_of_s = snapshot.moment.as_of_us / _US
+        as_of_s = snapshot.as_of.as_of_us / _US
         yield GaugeMetricFamily("storemon_stores_as_of_timestamp_seconds", "As-of of storemon_stores.", value=as_of_s)
 
 

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from conftest import FORMULA_ID, NEWEST, QUOTED_ID, load_folder, storemon
+from store_list_helpers import timeline_of
 from terminal_helpers import coloured_text, terminal_bytes
 
 from storemon_flask import clock
 from storemon_flask.cli import drawing, terminal
 from storemon_flask.cli.stores import lines
 from storemon_flask.model import HOUR_US
-from storemon_flask.stores import detail, live_list
+from storemon_flask.stores import live_list
 
 NOW = clock.parse_timestamp(NEWEST)
 ZONE = "America/Chicago"
@@ -194,16 +195,9 @@ def changing(database, settings, tmp_path):
 
 
 def picture(database, settings, store_id, first, last):
-    found = detail.of_store(
-        database,
-        store_id,
-        clock.parse_timestamp(first),
-        clock.parse_timestamp(last),
-        settings.rules,
-        ZONE,
-        clock.parse_timestamp("2023-04-02"),
-    )
-    return list(drawing.rows(found, drawing.clock(found.zone, utc=False), colour=False))
+    first, last, now = map(clock.parse_timestamp, (first, last, "2023-04-02"))
+    found = timeline_of(database, store_id, first, last, now)
+    return list(drawing.rows(found, drawing.clock(found.store.zone_now, utc=False), colour=False))
 
 
 def test_a_day_has_23_hours_when_the_clocks_go_forward(changing, settings):
@@ -226,7 +220,7 @@ def test_a_day_may_have_half_an_hour_more_and_a_day_that_was_skipped_is_not_ther
 def test_the_cells_are_the_stretches(changing, settings):
     first, last = clock.parse_timestamp("2023-03-11T05:00Z"), clock.parse_timestamp("2023-03-12T05:00Z")
     (row,) = picture(changing, settings, "a" * 36, "2023-03-11T05:00Z", "2023-03-12T05:00Z")[1:]
-    found = detail.of_store(changing, "a" * 36, first, last, settings.rules, ZONE, last)
+    found = timeline_of(changing, "a" * 36, first, last, last)
     for place, sign in enumerate(row[15:63]):
         a, b = first + place * HOUR_US // 2, first + (place + 1) * HOUR_US // 2
         touching = (found.stretches.start_us < b) & (found.stretches.end_us > a)
@@ -267,9 +261,7 @@ def test_cutting(text, most, shown):
 
 
 def test_sums_of_cells_never_hide_an_outage(changing, settings):
-    found = detail.of_store(
-        changing, "a" * 36, *(clock.parse_timestamp(t) for t in ("2023-03-10", "2023-03-13")), settings.rules, ZONE, NOW
-    )
+    found = timeline_of(changing, "a" * 36, *map(clock.parse_timestamp, ("2023-03-10", "2023-03-13")), NOW)
     drawn = "".join(drawing.rows(found, drawing.clock("Etc/UTC", utc=True), colour=False))
     assert drawn.count("X") >= len(found.outages) > 0
     assert np.all(found.outages.down_us > 0)

@@ -14,6 +14,7 @@ import pytest
 from cli_helpers import Run, home, run  # noqa: F401
 from conftest import load_folder, sql
 from flask.testing import FlaskClient
+from store_list_helpers import opened, timeline_of
 
 from storemon_flask import clock, create_app
 from storemon_flask.clock import timestamp_text
@@ -27,7 +28,7 @@ from storemon_flask.reports import report
 from storemon_flask.reports.report import Asked
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
-from storemon_flask.stores import detail, live_list
+from storemon_flask.stores import live_list
 
 NOON_US = clock.parse_timestamp("2024-10-14T12:00Z")
 ZONE = "UTC"
@@ -178,7 +179,7 @@ def test_live_views_are_as_if_there_were_no_polls_in_the_future_and_say_that_the
 ) -> None:
     rules = settings.rules
 
-    def moment(now_us: int) -> live_list.Moment:
+    def moment(now_us: int) -> live_list.AsOf:
         with database.read() as connection:
             return live_list.find_as_of(database, connection, now_us, rules)
 
@@ -192,13 +193,13 @@ def test_live_views_are_as_if_there_were_no_polls_in_the_future_and_say_that_the
         "2 stores have polls in the future (b and only), the last of them of 2024-11-13 12:00 UTC; they count for nothing before "
         "their time. If this machine's clock is right, `storemon prune --future` takes them out"
     )
-    assert (before.moment.future, after.moment.future, after.moment.notes) == (None, said, said)
+    assert (before.as_of.future, after.as_of.future, after.as_of.notes) == (None, said, said)
     # A feed that fell silent is old, though there is a poll of next month.
     old = moment(NOON_US + 2 * DAY_US)
     assert (old.as_of_us, old.data_are_old) == (NOON_US, True)
     # When its time has come, a poll is as any other.
     assert moment(NOON_US + 3 * DAY_US).future.startswith("1 store has polls in the future (b)")  # type: ignore[union-attr]
-    assert moment(NOON_US + 30 * DAY_US) == live_list.Moment(
+    assert moment(NOON_US + 30 * DAY_US) == live_list.AsOf(
         NOON_US + 30 * DAY_US, None, note=moment(NOON_US + 30 * DAY_US).note
     )
 
@@ -207,21 +208,20 @@ def test_the_page_of_a_store_counts_polls_up_to_its_as_of(
     database: Database, put: Callable[..., None], settings: Settings
 ) -> None:
     put([("a", NOON_US), ("a", NOON_US + DAY_US), ("b", NOON_US + DAY_US)])
-    found = live_list.detail(database, "a", settings.rules, ZONE, NOON_US)
-    assert (found.polls, found.first_poll_us, found.snapshot.record(0)["last_poll"]) == (
-        1,
-        NOON_US,
-        timestamp_text(NOON_US),
-    )
+    with opened(database, "a", NOON_US) as found:
+        assert (found.poll_count(), found.first_poll_us) == (1, NOON_US)
+        assert found.snapshot().record(0)["last_poll"] == timestamp_text(NOON_US)
     said = "this store has polls in the future, the last of them of 2024-10-15 12:00 UTC; they count for nothing before their time."
-    assert str(found.snapshot.moment.future).startswith(said)
-    only = live_list.detail(database, "b", settings.rules, ZONE, NOON_US)
-    assert str(only.snapshot.moment.future).startswith(said)
+    assert str(found.as_of.future).startswith(said)
+    with opened(database, "b", NOON_US) as only:
+        assert (only.poll_count(), only.first_poll_us) == (0, -1)
+        assert only.snapshot().record(0)["for_seconds"] is None
+    assert str(only.as_of.future).startswith(said)
     put([("c", NOON_US)])
-    other = live_list.detail(database, "c", settings.rules, ZONE, NOON_US)
-    assert str(other.snapshot.moment.future).startswith("2 stores have polls in the future (a and b)")
-    assert (only.polls, only.first_poll_us, only.snapshot.record(0)["for_seconds"]) == (0, -1, None)
-    shown = detail.of_store(database, "a", None, None, settings.rules, ZONE, NOON_US)
+    with opened(database, "c", NOON_US) as other:
+        pass
+    assert str(other.as_of.future).startswith("2 stores have polls in the future (a and b)")
+    shown = timeline_of(database, "a", now_us=NOON_US)
     assert (shown.to_us, len(shown.polls)) == (NOON_US, 0)
 
 
@@ -232,8 +232,8 @@ def test_a_clock_that_is_far_back_fails_nothing(
     put([("a", NOON_US), ("b", NOON_US + DAY_US)])
     found = live_list.snapshot(database, settings.rules, ZONE, now_us)
     assert [found.record(place)["status"] for place in range(2)] == ["no_data", "no_data"]
-    assert (found.moment.as_of_us, found.moment.data_are_old) == (now_us, False)
-    assert "2 stores have polls in the future" in str(found.moment.future)
+    assert (found.as_of.as_of_us, found.as_of.data_are_old) == (now_us, False)
+    assert "2 stores have polls in the future" in str(found.as_of.future)
     keeping = replace(settings, keep_polls_days=1)
     assert retention.run(database, keeping, now_us).polls == 0
 
@@ -252,7 +252,8 @@ def test_every_way_to_ask_has_the_same_as_of(
     for path in ("/api/v1/stores", "/api/v1/stores/a", "/api/v1/stores/b/timeline"):
         answer = client.get(path).json
         assert (answer["as_of"], answer["data_are_old"]) == (noon, True), path
-        assert "1 store has polls in the future (b), the last of them of 2150-01-01 00:00 UTC" in answer["note"], path
+        who = "this store has polls in the future" if "/b/" in path else "1 store has polls in the future (b)"
+        assert f"{who}, the last of them of 2150-01-01 00:00 UTC" in answer["note"], path
     triggered = client.post("/trigger_report").json["report_id"]
     assert client.get(f"/get_report?report_id={triggered}", buffered=True).headers["X-Report-As-Of"] == noon
     latest = [client.get("/api/v1/reports/latest.csv", buffered=True) for _ in range(3)]

@@ -13,6 +13,7 @@ from fleets import compute
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from store_list_helpers import sums_of, timeline_of
 from uptime.test_core_properties import cases
 
 from storemon_flask.cli import check
@@ -24,7 +25,7 @@ from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Rules
 from storemon_flask.reports import report
 from storemon_flask.reports.report import Asked
 from storemon_flask.settings import Settings
-from storemon_flask.stores import detail, live_list
+from storemon_flask.stores import live_list
 
 AS_OF = instant("2024-10-14T12:00Z")
 NOW = AS_OF + 3 * DAY_US
@@ -124,11 +125,11 @@ def test_every_view_says_unknown_of_pruned_time(
         assert instant(row["start"]) >= cut
         assert instant(row["start_earliest"]) >= cut
     snapshot = live_list.snapshot(database, settings.rules, ZONE, NOW)
-    assert snapshot.moment.as_of_us == max(at for _, at, _ in polls)
+    assert snapshot.as_of.as_of_us == max(at for _, at, _ in polls)
     for place, store in enumerate(stores):
-        seen = detail.of_store(database, store, AS_OF - WEEK_US, AS_OF, settings.rules, ZONE, NOW)
-        as_of = seen.moment.as_of_us
-        assert seen.sums == slow(AS_OF - WEEK_US, AS_OF, as_of)[store]
+        seen = timeline_of(database, store, AS_OF - WEEK_US, AS_OF, NOW, ZONE)
+        as_of = seen.store.as_of.as_of_us
+        assert sums_of(seen) == slow(AS_OF - WEEK_US, AS_OF, as_of)[store]
         days = live_list.of(database, snapshot, [place], settings.rules, ZONE)[0]
         for one in days:
             # New York is four hours behind UTC then.

@@ -1,12 +1,16 @@
 """What the pages Now and a store say besides numbers: on paper, where there is nothing to count, what the words mean."""
 
 import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
 
+from storemon_flask.database.connections import Connection, Database
 from storemon_flask.pages.words import STATUS_MEANINGS, STATUS_WORDS
 
 
@@ -91,3 +95,35 @@ def test_words_are_explained_where_a_finger_can_unfold_them(loaded: FlaskClient,
         assert f"{sign} {word}{STATUS_MEANINGS[status]}" in said
     for word in ("As of", "%", "Low–high", *(["Business h", "Unknown h", "Measured h"] if path != "/" else ["7 days"])):
         assert f"<dt>{word}</dt><dd>" in folded
+
+
+@pytest.mark.parametrize("query", ["", "?days=30", "?until=2024-10-10", "?window=2024-10-01..2024-10-08&by=day"])
+def test_a_page_of_a_store_reads_each_table_once(
+    loaded: FlaskClient, database: Database, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    statements: list[str] = []
+    transactions = 0
+    loaded.get("/stores/worked")
+    real = Database.read
+
+    @contextmanager
+    def traced(self: Database) -> Iterator[Connection]:
+        nonlocal transactions
+        transactions += 1
+        with real(self) as connection:
+            connection.set_trace_callback(statements.append)
+            yield connection
+            connection.set_trace_callback(None)
+
+    monkeypatch.setattr(Database, "read", traced)
+    assert loaded.get("/stores/worked" + query).status_code == 200
+    reads = [sql for sql in statements if sql.startswith(("SELECT", "WITH"))]
+    tables = Counter(table for sql in reads for table in re.findall(r"FROM (hours|special_hours|timezone)\b", sql))
+    assert tables == {"hours": 1, "special_hours": 1, "timezone": 1}
+    assert sum("FROM store_record WHERE store_id IN" in sql for sql in reads) == 1
+    weeks = Counter(sql for sql in reads if sql.startswith("SELECT store, polls FROM poll_week"))
+    # Those at the edges of two counts are looked at again.
+    assert sorted(weeks.values())[-2:] == [1, 3]
+    assert len(reads) <= 20
+    # One transaction is the page's; in the other, keys are looked for.
+    assert transactions == 2

@@ -112,9 +112,9 @@ def test_sqlite_without_memory_is_no_damaged_disk(database: Database, small_flee
     [
         ("/", live_list, "snapshot"),
         ("/api/v1/stores", live_list, "snapshot"),
-        ("/stores/worked", detail, "of_store"),
-        ("/api/v1/stores/worked/timeline", detail, "of_store"),
-        ("/api/v1/stores/worked", live_list, "detail"),
+        ("/stores/worked", detail, "_timeline"),
+        ("/api/v1/stores/worked/timeline", detail, "_timeline"),
+        ("/api/v1/stores/worked", live_list, "store_columns"),
         ("/reports", report_store, "newest"),
     ],
 )

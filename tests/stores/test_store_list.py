@@ -10,7 +10,7 @@ from conftest import FORMULA_ID, NEWEST, QUOTED_ID, load_folder
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from store_list_helpers import NOW, YEAR_LATER, ZONE
+from store_list_helpers import NOW, YEAR_LATER, ZONE, opened, sums_of, timeline_of
 
 from storemon_flask import clock
 from storemon_flask.errors import NotFound, Unprocessable
@@ -18,14 +18,14 @@ from storemon_flask.formatting import hundredths, known_text, knows_little, perc
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
 from storemon_flask.reports import report
 from storemon_flask.reports.report import Question
-from storemon_flask.stores import detail, list_pages, live_list
+from storemon_flask.stores import list_pages, live_list
 from storemon_flask.stores.list_pages import SORTS, STATUS_ORDER, Wanted
-from storemon_flask.stores.live_list import Moment, Snapshot
+from storemon_flask.stores.live_list import AsOf, Snapshot
 from storemon_flask.uptime.status import STATUSES
 
 
-def made(database, settings, now_us=NOW, store_ids=None):
-    return live_list.snapshot(database, settings.rules, ZONE, now_us, store_ids)
+def made(database, settings, now_us=NOW):
+    return live_list.snapshot(database, settings.rules, ZONE, now_us)
 
 
 def listed(found, **wanted):
@@ -81,13 +81,13 @@ def test_what_is_not_known_is_none_and_not_nought(database, settings, small_flee
 
 def test_live_views_are_of_the_clock_while_the_newest_poll_is_younger_than_a_day(database, settings, small_fleet):
     young = made(database, settings, NOW + DAY_US - 1)
-    assert (young.moment.as_of_us, young.moment.notice) == (NOW + DAY_US - 1, None)
+    assert (young.as_of.as_of_us, young.as_of.notice) == (NOW + DAY_US - 1, None)
     assert records(young)[FORMULA_ID]["status"] == "stale"
     old = made(database, settings, NOW + DAY_US)
-    assert (old.moment.as_of_us, old.moment.data_are_old) == (NOW, True)
-    assert old.moment.notice == f"the newest poll is 24 h old; everything here is as of that poll, {NEWEST}"
+    assert (old.as_of.as_of_us, old.as_of.data_are_old) == (NOW, True)
+    assert old.as_of.notice == f"the newest poll is 24 h old; everything here is as of that poll, {NEWEST}"
     assert records(old)[FORMULA_ID]["status"] == "up"
-    assert "365 days old" in str(made(database, settings, YEAR_LATER).moment.notice)
+    assert "365 days old" in str(made(database, settings, YEAR_LATER).as_of.notice)
 
 
 def test_the_list_the_full_report_and_the_timelines_say_the_same(database, settings, tmp_path):
@@ -109,7 +109,7 @@ def test_the_list_the_full_report_and_the_timelines_say_the_same(database, setti
     text = report.compute(database, Question(NOW, "full"), settings.rules, ZONE).csv
     reported = {row["store_id"]: row for row in csv.DictReader(io.StringIO(text))}
     found = made(database, settings, NOW)
-    assert found.moment.as_of_us == NOW
+    assert found.as_of.as_of_us == NOW
     assert len(reported) == len(found.ids) >= 38
     for store_id, one in records(found).items():
         row = reported[store_id]
@@ -119,27 +119,27 @@ def test_the_list_the_full_report_and_the_timelines_say_the_same(database, setti
             for name in ("uptime", "downtime", "unknown", "business", "uptime_percent"):
                 cell = row[f"{name}_{window}"]
                 assert one[f"{name}_{window}"] == (float(cell) if cell else None)
-            told = detail.of_store(database, store_id, NOW - length_us, None, settings.rules, ZONE, NOW)
-            for name, value in told.sums.items():
+            told = timeline_of(database, store_id, NOW - length_us)
+            sums = sums_of(told)
+            for name, value in sums.items():
                 assert hundredths(np.array([value]), HOUR_US)[0] / 100 == float(row[f"{name}_{window}"])
             for side in ("low", "high"):
-                expected = percent_hundredths(
-                    np.array([told.sums[f"uptime_{side}"]]), np.array([told.sums["business"]])
-                )[0]
+                expected = percent_hundredths(np.array([sums[f"uptime_{side}"]]), np.array([sums["business"]]))[0]
                 assert one[f"uptime_percent_{side}_{window}"] == (expected / 100 if expected >= 0 else None)
-            assert sum(told.outages.down_us.tolist()) >= told.sums["downtime"]
-        alone = live_list.detail(database, store_id, settings.rules, ZONE, NOW)
-        assert alone.snapshot.record(0) == one
+            assert sum(told.outages.down_us.tolist()) >= sums["downtime"]
+        with opened(database, store_id) as alone:
+            assert alone.snapshot().record(0) == one
 
 
 def test_one_store_with_its_hours_and_polls(database, settings, small_fleet):
-    one = live_list.detail(database, "worked", settings.rules, ZONE, NOW)
-    assert (one.first_poll_us, one.polls) == (clock.parse_timestamp("2024-10-14T10:14:00Z"), 2)
-    assert (one.hours.day.tolist(), one.hours.start_s.tolist(), one.hours.end_s.tolist()) == ([0], [32_400], [43_200])
-    silent = live_list.detail(database, "silent", settings.rules, ZONE, NOW)
-    assert (silent.first_poll_us, silent.polls, len(silent.hours)) == (-1, 0, 0)
-    with pytest.raises(NotFound, match="there is no store 'nobody'"):
-        live_list.detail(database, "nobody", settings.rules, ZONE, NOW)
+    with opened(database, "worked") as one:
+        assert (one.first_poll_us, one.poll_count()) == (clock.parse_timestamp("2024-10-14T10:14:00Z"), 2)
+        hours = one.part.hours
+    assert (hours.day.tolist(), hours.start_s.tolist(), hours.end_s.tolist()) == ([0], [32_400], [43_200])
+    with opened(database, "silent") as silent:
+        assert (silent.first_poll_us, silent.poll_count(), len(silent.part.hours)) == (-1, 0, 0)
+    with pytest.raises(NotFound, match="there is no store 'nobody'"), opened(database, "nobody"):
+        pass
 
 
 def invented(stores, day=None, status=None, names=None, groups=None, seed=1):
@@ -157,9 +157,7 @@ def invented(stores, day=None, status=None, names=None, groups=None, seed=1):
     ids = [f"s{place * 7 % max(stores, 1)}-{place}" for place in range(stores)]
     names = names or [("", "Annex", "bar")[place % 3] for place in range(stores)]
     groups = groups or [("", "North", "South", "West")[place % 4] for place in range(stores)]
-    return Snapshot(
-        Moment(NOW, None), NOW, 1, ids, names, groups, (["Etc/UTC", "Asia/Tokyo"] * stores)[:stores], columns
-    )
+    return Snapshot(AsOf(NOW, None), NOW, 1, ids, names, groups, (["Etc/UTC", "Asia/Tokyo"] * stores)[:stores], columns)
 
 
 def test_worst_first_is_what_a_shift_manager_looks_at_first():

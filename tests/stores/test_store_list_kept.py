@@ -58,15 +58,15 @@ def test_when_the_clock_reaches_a_poll_of_the_future_the_list_is_of_it(database,
     later = NOW + 60 * DAY_US
     add_poll(database, tmp_path / "more", "worked,2025-01-10 10:00:00 UTC,active")
     first = current(database, settings, later)
-    assert (first.moment.as_of_us, first.moment.data_are_old) == (NOW_NEWEST, True)
-    assert "1 store has polls in the future (worked)" in first.moment.future
+    assert (first.as_of.as_of_us, first.as_of.data_are_old) == (NOW_NEWEST, True)
+    assert "1 store has polls in the future (worked)" in first.as_of.future
     again = current(database, settings, later + DAY_US)
-    assert (again.columns, again.moment.as_of_us, again.moment.age) == (first.columns, NOW_NEWEST, "61 days")
+    assert (again.columns, again.as_of.as_of_us, again.as_of.age) == (first.columns, NOW_NEWEST, "61 days")
     come = clock.parse_timestamp("2025-01-10T09:56Z")
     reached = current(database, settings, come)
-    assert (reached.moment.as_of_us, reached.moment.data_are_old, reached.moment.future) == (come, False, None)
+    assert (reached.as_of.as_of_us, reached.as_of.data_are_old, reached.as_of.future) == (come, False, None)
     # And back, when the clock is set right again.
-    assert current(database, settings, later).moment == first.moment
+    assert current(database, settings, later).as_of == first.as_of
 
 
 def test_a_request_after_a_load_gets_the_load(database, settings, small_fleet, tmp_path):
@@ -82,20 +82,20 @@ def test_a_live_list_is_renewed_aside_with_the_clock_until_it_is_a_minute_old(da
     later = NOW + 30 * SECOND_US + 1
     assert current(database, settings, later) is first
     list_cache.wait(database)
-    assert current(database, settings, NOW + 31 * SECOND_US).moment.as_of_us == later
+    assert current(database, settings, NOW + 31 * SECOND_US).as_of.as_of_us == later
     # Nobody has asked for an hour: what was then is no answer now.
-    assert current(database, settings, NOW + 3600 * SECOND_US).moment.as_of_us == NOW + 3600 * SECOND_US
+    assert current(database, settings, NOW + 3600 * SECOND_US).as_of.as_of_us == NOW + 3600 * SECOND_US
 
 
 def test_a_list_of_old_data_is_not_computed_again_and_says_how_old_they_are(database, settings, small_fleet, counted):
     begun, go_on = counted
     go_on.set()
-    assert current(database, settings, NOW + DAY_US).moment.age == "24 h"
-    assert current(database, settings, YEAR_LATER).moment.age == "365 days"
-    assert current(database, settings, YEAR_LATER).moment.as_of_us == NOW
+    assert current(database, settings, NOW + DAY_US).as_of.age == "24 h"
+    assert current(database, settings, YEAR_LATER).as_of.age == "365 days"
+    assert current(database, settings, YEAR_LATER).as_of.as_of_us == NOW
     assert len(begun) == 1
     # A clock that is set back makes them young again.
-    assert current(database, settings, NOW + DAY_US - 1).moment.as_of_us == NOW + DAY_US - 1
+    assert current(database, settings, NOW + DAY_US - 1).as_of.as_of_us == NOW + DAY_US - 1
 
 
 def test_requests_that_wait_share_a_computation_and_wait_for_two_at_the_most(
