@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: "Settings | None" = None, executor: Executor | None = None) -> "Flask":
-    """The Flask app, wired: settings, database, runner, routes, commands.
+    """Return the Flask app, wired: settings, database, worker, routes, commands.
 
     Starts no thread and touches no report: a command that imports it must not. `SettingsError` for a wrong setting.
     """
@@ -27,6 +27,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.reports.alarm import Alarm
     from storemon_flask.reports.worker import Runner
     from storemon_flask.server import commands
+    from storemon_flask.web.app import Storemon
     from storemon_flask.web.metrics import Metrics
 
     _make_streams_tolerant_below_flask()
@@ -44,8 +45,9 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     alarm = Alarm() if executor is None else None
     database, registry = Database(settings.database), CollectorRegistry()
     executor = executor or worker.thread(settings.report_workers)
-    app.extensions["storemon"] = Runner(database, settings, executor, alarm, registry=registry)
-    app.extensions["storemon.metrics"] = Metrics(database, settings, registry)
+    runner = Runner(database, settings, executor, alarm, registry=registry)
+    metrics = Metrics(database, settings, registry)
+    app.extensions["storemon"] = Storemon(settings, database, runner, runner.places, metrics)
     _register(app, settings)
     for command in commands():
         app.cli.add_command(command)
@@ -91,7 +93,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
     pages.register(app)
     problems.register(app)
     authentication.register(app, settings)
-    metrics.register(app, app.extensions["storemon.metrics"])
+    metrics.register(app, app.extensions["storemon"].metrics)
     app.view_functions["static"] = contract.ScopedView(view=app.view_functions["static"], scope="read")
     contract.refuse_views_without_scope(app)
     # Outermost: what is watched is the client's request.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from storemon_flask.database.connections import Database
-    from storemon_flask.reports.worker import Runner
     from storemon_flask.settings import Settings
+    from storemon_flask.web.app import Storemon
 
 log = logging.getLogger("storemon.server")
 # A report takes a second or two at the most; one that takes longer is put back and runs at the next start.
@@ -93,47 +93,47 @@ def serve(
     from storemon_flask.database.lock import server_lock
     from storemon_flask.web import authentication
 
-    runner: Runner = app.extensions["storemon"]
-    settings = runner.settings.with_options(host=host, port=port)
+    storemon: Storemon = app.extensions["storemon"]
+    settings = storemon.settings.with_options(host=host, port=port)
     logs.to_stderr(settings.log_format)
     with (
-        _signals_interrupt(runner.stop_waiting),
+        _signals_interrupt(storemon.worker.stop_waiting),
         server_lock(settings.database) as in_order,
-        closing(runner.database),
+        closing(storemon.database),
         _listening_sockets(settings) as sockets,
     ):
         authentication.warn(app, host_is_judged=True)
-        authentication.listens(app, settings, _check_exposure(sockets, settings, runner.database, insecure))
+        authentication.listens(app, settings, _check_exposure(sockets, settings, storemon.database, insecure))
         try:
             server = _waitress(app, sockets, settings)
-            runner.database.prepare()
-            app.extensions["storemon.metrics"].data.begin()
-            again = runner.recover(died=not in_order)
+            storemon.database.prepare()
+            storemon.metrics.data.begin()
+            again = storemon.worker.recover(died=not in_order)
             if again:
                 log.info("%d unfinished report(s) of the last run are computed now", again)
             url = f"http://{_shown(settings.host)}:{sockets[0].getsockname()[1]}"
             logs.announce(settings.log_format, log, f"storemon serves {url}  (Ctrl-C stops)")
             ready(url)
-            with _retention(runner):
+            with _retention(storemon):
                 server.run()
         except KeyboardInterrupt:
             # Waitress ends its loop on this itself; here it came before or after the loop.
             pass
         finally:
             log.info("stopping: the running report is finished or put back")
-            runner.stop(GRACE_S)
+            storemon.worker.stop(GRACE_S)
 
 
-def _retention(runner: "Runner") -> AbstractContextManager[None]:
+def _retention(storemon: "Storemon") -> AbstractContextManager[None]:
     """Old polls are taken out now and once a day while the server runs, if they are not kept for ever."""
-    if not runner.settings.keep_polls_days:
+    if not storemon.settings.keep_polls_days:
         return nullcontext()
     from storemon_flask.database import retention
     from storemon_flask.reports.daily import daily
 
     return daily(
         "retention",
-        lambda stopped: retention.run(runner.database, runner.settings, time.time_ns() // 1000, stopped),
+        lambda stopped: retention.run(storemon.database, storemon.settings, time.time_ns() // 1000, stopped),
     )
 
 

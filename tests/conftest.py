@@ -175,7 +175,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def runner(app: Flask) -> Runner:
-    found: Runner = app.extensions["storemon"]
+    found: Runner = app.extensions["storemon"].worker
     return found
 
 

@@ -12,7 +12,7 @@ from storemon_flask.clock import timestamp_text
 from storemon_flask.reports import queue, report_text, xlsx
 from storemon_flask.reports.queue import ReportRow
 from storemon_flask.web import answers, metrics
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, operation
 
 blueprint = Blueprint("classic", __name__)
@@ -29,7 +29,7 @@ def trigger_report(body: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]
     The body is read as JSON whatever its Content-Type says. Every trigger answers an id of its own; equal reports on
     unchanged data are computed once. `GET /get_report` with that id fetches the report.
     """
-    report_id = runner().submit(schemas.asked(body))
+    report_id = storemon().worker.submit(schemas.asked(body))
     location = url_for("classic.get_report", report_id=report_id)
     return {"report_id": report_id, "status": "Running"}, {"Location": location}
 
@@ -56,7 +56,9 @@ def get_report(query: dict[str, Any]) -> Response:
 def wait_for(report_id: str, wait_s: float) -> ReportRow:
     """The report once it has ended, or as it is after `wait_s` (`Runner.wait_for`), for as long as the client is there."""
     began = time.monotonic()
-    row = runner().wait_for(report_id, wait_s, request.environ.get("waitress.client_disconnected", lambda: False))
+    row = storemon().worker.wait_for(
+        report_id, wait_s, request.environ.get("waitress.client_disconnected", lambda: False)
+    )
     request.environ[metrics.WAITED] = time.monotonic() - began
     return row
 
@@ -82,7 +84,7 @@ def _tried(row: ReportRow) -> dict[str, object]:
 
 def send_report(row: ReportRow, form: str) -> Response:
     """A complete report as `csv`, `json` or `xlsx`; `Gone` when its file is not there."""
-    file = queue.file_of(row, runner().settings.reports_dir)
+    file = queue.file_of(row, storemon().settings.reports_dir)
     try:
         return _sent(row, file, form)
     except FileNotFoundError:
@@ -127,7 +129,7 @@ def _a_file(answer: Response, file: Path) -> Response:
 
 
 def _book(row: ReportRow, file: Path) -> answers.UnsentFile:
-    places = runner().places
+    places = storemon().slots
     with places.for_an_answer():
         return answers.UnsentFile(places.unsent, xlsx.write(file, row.row_count or 0, row.altered, row.method or {}))
 

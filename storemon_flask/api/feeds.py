@@ -17,7 +17,7 @@ from storemon_flask.errors import BadRequest, Stopped, Unprocessable, Unsupporte
 from storemon_flask.feeds import sources
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_options, load_sources
 from storemon_flask.model import FileSummary
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
 
 blueprint = Blueprint("feeds", __name__)
@@ -66,7 +66,7 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     again changes nothing.
     """
     media_type, gzipped = _media_type()
-    app = runner()
+    app = storemon()
     with one_load(query["atomic"], query["days"]) as options:
         source = sources.body_source(
             request.stream, request.content_length or 0, media_type, feed, gzipped, app.settings.max_body_bytes
@@ -124,12 +124,12 @@ def load_uploaded(atomic: int, days: str, other_fields: Collection[str] = ()) ->
     with closing(request):
         files = uploaded(other_fields)
         with one_load(atomic, days) as options:
-            items = sources.upload_sources(files, runner().settings.max_body_bytes)
+            items = sources.upload_sources(files, storemon().settings.max_body_bytes)
             if not items:
                 raise BadRequest(
                     "no file was sent; send one or more as multipart/form-data, as `curl -F file=@polls.csv` does"
                 )
-            return load_sources(runner().database, items, options)
+            return load_sources(storemon().database, items, options)
 
 
 def _media_type() -> tuple[str, bool]:
@@ -199,15 +199,15 @@ _CLIENT_EVERY_S: Final = 1.0
 def one_load(atomic: int = 0, days: str = "0-6") -> Iterator[LoadOptions]:
     """Hold a slot for one more load, and give its options; `Busy` when there is none."""
     check = _check()
-    with runner().places.for_a_load():
-        yield load_options(runner().settings, check, atomic=bool(atomic), days=days)
+    with storemon().slots.for_a_load():
+        yield load_options(storemon().settings, check, atomic=bool(atomic), days=days)
 
 
 def _check() -> Callable[[], None]:
     """Return a function to call now and then, from any thread: it raises `Stopped` once the server stops or the
     client of this request is gone.
     """
-    database = runner().database
+    database = storemon().database
     is_gone: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
     due_s = time.monotonic() + _CLIENT_EVERY_S
 

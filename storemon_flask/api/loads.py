@@ -18,7 +18,7 @@ from storemon_flask.errors import NotFound
 from storemon_flask.stores import catalogue
 from storemon_flask.stores.catalogue import LoadSummary
 from storemon_flask.web import answers
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
 
 blueprint = Blueprint("loads", __name__)
@@ -49,7 +49,7 @@ class FormatSchema(Closed):
 )  # fmt: skip
 def loads(query: dict[str, Any]) -> Response:
     """List what was loaded, with the counts of all files of a load together; one load is shown with its files."""
-    found = catalogue.newest_loads(runner().database, query["cursor"], query["limit"] + 1)
+    found = catalogue.newest_loads(storemon().database, query["cursor"], query["limit"] + 1)
     page = found[: query["limit"]]
     more = len(found) > len(page)
     return jsonify(loads=[_json(load) for load in page], next=str(page[-1].id) if more else None)
@@ -61,7 +61,7 @@ def loads(query: dict[str, Any]) -> Response:
 )  # fmt: skip
 def one_load(load: int) -> Response:
     """Show one load with its files."""
-    found = catalogue.one_load(runner().database, load)
+    found = catalogue.one_load(storemon().database, load)
     return jsonify(**_json(found), files=[counts_json(summary) for summary in found.files])
 
 
@@ -71,11 +71,11 @@ def one_load(load: int) -> Response:
 )  # fmt: skip
 def rejects(load: int, query: dict[str, Any]) -> Response:
     """List the rows of a load that could not be used, as JSON or CSV."""
-    catalogue.one_load(runner().database, load)
+    catalogue.one_load(storemon().database, load)
     try:
         if query["format"] == "json":
             return answers.send_text(_rejects_json(load), "application/json")
-        answer = answers.send_text(catalogue.rejects_csv(runner().database, load), "text/csv; charset=utf-8")
+        answer = answers.send_text(catalogue.rejects_csv(storemon().database, load), "text/csv; charset=utf-8")
     except NotFound:
         raise catalogue.no_load(load) from None
     answer.headers["Content-Disposition"] = f"attachment; filename=rejects_{load}.csv"
@@ -83,7 +83,7 @@ def rejects(load: int, query: dict[str, Any]) -> Response:
 
 
 def _rejects_json(load: int) -> Iterator[str]:
-    rows = catalogue.rejects(runner().database, load)
+    rows = catalogue.rejects(storemon().database, load)
     yield f'{{"load_id": {load}, "rejects": ['
     separator = "\n"
     for _, file, line, reason, text in rows:

@@ -9,8 +9,7 @@ from flask import Blueprint, Response, current_app
 from marshmallow import fields, validate
 
 from storemon_flask.database import readiness
-from storemon_flask.reports.worker import Runner
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import Storemon, storemon
 from storemon_flask.web.contract import Answer, Closed, operation
 from storemon_flask.web.problems import problem
 
@@ -43,11 +42,11 @@ class ReadyCheck:
         self._checks: dict[str, str] | None = None
         self._checked_s = 0.0
 
-    def read(self, runner: Runner) -> dict[str, str]:
+    def read(self, storemon: Storemon) -> dict[str, str]:
         """Return `ok` or what is wrong, by check; the log says what changed since the last time."""
         with self._lock:
             if self._checks is None or time.monotonic() - self._checked_s > KEPT_S:
-                checks = readiness.check(runner.database, runner.settings, runner.takes_work())
+                checks = readiness.check(storemon.database, storemon.settings, storemon.worker.takes_work())
                 if self._checks != checks:
                     wrong = _wrong(checks)
                     if wrong:
@@ -70,7 +69,7 @@ def readyz() -> Response | dict[str, Any]:
 
     The answer is kept for a second. A busy database is ready.
     """
-    checks = current_app.extensions[_CHECK].read(runner())
+    checks = current_app.extensions[_CHECK].read(storemon())
     wrong = _wrong(checks)
     if wrong:
         return problem(503, "not-ready", "Not ready", wrong, checks=checks)
@@ -87,6 +86,6 @@ def _wrong(checks: dict[str, str]) -> str:
 )  # fmt: skip
 def metrics() -> Response:
     """Show the service's metrics, for Prometheus."""
-    answer = Response(current_app.extensions["storemon.metrics"].text(), content_type=_METRICS)
+    answer = Response(storemon().metrics.text(), content_type=_METRICS)
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -14,7 +14,7 @@ from storemon_flask.reports import queue
 from storemon_flask.reports.diff import Diff
 from storemon_flask.reports.queue import ReportRow
 from storemon_flask.web import answers, authentication
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import Answer, Closed, operation
 
 blueprint = Blueprint("reports", __name__)
@@ -60,7 +60,7 @@ def reports(query: dict[str, Any]) -> Response:
     if query["cursor"]:
         at, report_id = query["cursor"].split(".")
         before = int(at), report_id
-    found = queue.newest(runner().database, before, query["limit"] + 1)
+    found = queue.newest(storemon().database, before, query["limit"] + 1)
     page = found[: query["limit"]]
     more = f"{page[-1].requested_us}.{page[-1].id}" if len(found) > len(page) else None
     return jsonify(reports=[_json(row) for row in page], next=more)
@@ -79,7 +79,7 @@ def latest_report(query: dict[str, Any]) -> Response:
     waiting.
     """
     authentication.refuse_embedding()
-    report_id = runner().latest(schemas.asked_by_address(query), query["max_age"] * SECOND_US)
+    report_id = storemon().worker.latest(schemas.asked_by_address(query), query["max_age"] * SECOND_US)
     row = classic.wait_for(report_id, schemas.MAX_WAIT_S)
     if row.state == "failed":
         raise queue.failed(row)
@@ -98,7 +98,7 @@ def latest_report(query: dict[str, Any]) -> Response:
 )  # fmt: skip
 def one_report(report_id: str) -> Response:
     """Show how a report stands, what was asked, and by which method it was made."""
-    return jsonify(_json(queue.get(runner().database, report_id)))
+    return jsonify(_json(queue.get(storemon().database, report_id)))
 
 
 @operation(
@@ -111,7 +111,7 @@ def one_report(report_id: str) -> Response:
 )  # fmt: skip
 def delete_report(report_id: str) -> None:
     """Delete a report, or cancel one that is on its way. Others that were asked the same keep theirs."""
-    runner().delete(report_id)
+    storemon().worker.delete(report_id)
 
 
 @operation(
@@ -149,9 +149,9 @@ def diff(report_id: str, query: dict[str, Any]) -> Response:
 
 def compare(before_id: str, after_id: str, limit: int) -> Diff:
     """Compare two reports (`report_store.diff`); two large ones take one of the places for large answers."""
-    found = runner()
+    found = storemon()
     large = queue.bytes_of(found.database, before_id, after_id) > answers.SMALL_BYTES
-    with found.places.for_an_answer() if large else nullcontext():
+    with found.slots.for_an_answer() if large else nullcontext():
         return queue.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
 
 

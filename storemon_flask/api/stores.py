@@ -29,7 +29,7 @@ from storemon_flask.stores.list_pages import Wanted
 from storemon_flask.stores.live_list import AsOf
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web import answers
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
 
 blueprint = Blueprint("stores", __name__)
@@ -50,8 +50,8 @@ def stores(query: dict[str, Any]) -> Response:
     Numbers are as of the machine's clock, or of the newest poll that is not in the future when that is a day old or
     more; `as_of` says which.
     """
-    app = runner()
-    found = list_cache.current(app.database, app.settings.rules, app.settings.default_timezone, app.places.for_a_list)
+    app = storemon()
+    found = list_cache.current(app.database, app.settings.rules, app.settings.default_timezone, app.slots.for_a_list)
     wanted = Wanted(
         statuses=query["status"],
         text=query["q"],
@@ -79,7 +79,7 @@ def stores(query: dict[str, Any]) -> Response:
 )  # fmt: skip
 def one_store(store_id: str, query: dict[str, Any]) -> Response:
     """Show one store with its weekly hours, as it is now or was at another instant."""
-    with runner().database.read() as connection:
+    with storemon().database.read() as connection:
         return jsonify(_detail(_open_store(connection, store_id, query["as_of"])))
 
 
@@ -92,15 +92,15 @@ def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
 
     The stretches of up, down and unknown time sum to the numbers of a report, exactly.
     """
-    app = runner()
+    app = storemon()
     with app.database.read() as connection:
         store = _open_store(connection, store_id, query["as_of"])
-        found = detail.build_timeline(store, query["from"], query["to"], detail.MOST_POLLS, app.places.for_an_answer)
+        found = detail.build_timeline(store, query["from"], query["to"], detail.MOST_POLLS, app.slots.for_an_answer)
     return answers.send_text(_json_text(_timeline(found)), JSON, _POLL_BYTES * len(found.polls))
 
 
 def _open_store(connection: Connection, store_id: str, as_of_us: int | None) -> Store:
-    app, now_us = runner(), time.time_ns() // 1000
+    app, now_us = storemon(), time.time_ns() // 1000
     rules, default_zone = app.settings.rules, app.settings.default_timezone
     return detail.open_store(app.database, connection, store_id, rules, default_zone, now_us, as_of_us)
 
@@ -340,7 +340,7 @@ def put_timezone(store_id: str, body: dict[str, Any]) -> Response:
 def delete_hours(store_id: str) -> None:
     """Remove a store's hours: it counts as open 24x7 again."""
     with one_load():
-        edit.remove_hours(runner().database, store_id)
+        edit.remove_hours(storemon().database, store_id)
 
 
 class SpecialDateQuery(Closed):
@@ -361,7 +361,7 @@ class SpecialDateQuery(Closed):
 def delete_special_hours(store_id: str, query: dict[str, Any]) -> None:
     """Remove a store's special hours, of one date or of all."""
     with one_load():
-        edit.remove_special_hours(runner().database, store_id, query["date"])
+        edit.remove_special_hours(storemon().database, store_id, query["date"])
 
 
 @operation(
@@ -371,10 +371,10 @@ def delete_special_hours(store_id: str, query: dict[str, Any]) -> None:
 def delete_store(store_id: str) -> None:
     """Remove a store with its polls, hours and zone. Finished reports keep their numbers."""
     with one_load():
-        edit.remove(runner().database, store_id)
+        edit.remove(storemon().database, store_id)
 
 
 def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> Response:
     with one_load() as options:
-        result = edit.put(runner().database, feed, store_id, rows, options)
+        result = edit.put(storemon().database, feed, store_id, rows, options)
     return jsonify(pushed_json(result.load, result.files[0], result.notes, REJECTS_SHOWN))

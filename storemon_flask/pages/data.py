@@ -12,7 +12,7 @@ from storemon_flask.clock import duration_text
 from storemon_flask.errors import Busy, StoremonError, Unprocessable
 from storemon_flask.stores import catalogue
 from storemon_flask.web import contract
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 
 blueprint = Blueprint("data_pages", __name__)
 
@@ -52,7 +52,7 @@ def upload() -> ResponseReturnValue:
 
 
 def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
-    found = runner()
+    found = storemon()
     before = request.args.get("before", type=int) if request.method == "GET" else None
     loads = catalogue.newest_loads(found.database, before if before and 0 < before < 1 << 63 else None, _PER_PAGE + 1)
     now_us = time.time_ns() // 1000
@@ -73,7 +73,7 @@ def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
 @contract.page(blueprint, "GET", "/data/loads/<int:load>", scope="read")
 def load(load: int) -> ResponseReturnValue:
     """One load: its files, what became of their rows, and the first that could not be used."""
-    database = runner().database
+    database = storemon().database
     row = catalogue.one_load(database, load)
     return render_template(
         "load.html", load=row, rejects=catalogue.first_rejects(database, load, _REJECTS), most_rejects=_REJECTS

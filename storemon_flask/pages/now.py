@@ -20,7 +20,7 @@ from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, Day, Sn
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
 from storemon_flask.web import authentication, contract
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import Closed, Whole
 
 blueprint = Blueprint("now", __name__)
@@ -69,10 +69,10 @@ def stores() -> ResponseReturnValue:
 def now() -> ResponseReturnValue:
     """The page; nothing but its headers when it is what the browser has already."""
     query = queries.parameters(NowQuery())
-    app = runner()
+    app = storemon()
     if not app.database.exists():
         return render_template("first_run.html", keyed=authentication.keyed())
-    found = list_cache.current(app.database, app.settings.rules, app.settings.default_timezone, app.places.for_a_list)
+    found = list_cache.current(app.database, app.settings.rules, app.settings.default_timezone, app.slots.for_a_list)
     if not found.ids:
         return render_template("first_run.html", keyed=authentication.keyed())
     answer = make_response("")
@@ -89,7 +89,7 @@ def _tag(found: Snapshot) -> str:
 
 
 def _page(found: Snapshot, query: dict[str, Any]) -> str:
-    app = runner()
+    app = storemon()
     statuses = [word for word in query["status"] if word]
     page = list_pages.page(
         found,

@@ -22,7 +22,7 @@ from storemon_flask.reports.queue import ReportRow
 from storemon_flask.reports.table import View
 from storemon_flask.stores import catalogue, detail
 from storemon_flask.web import contract, error_pages
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 
 blueprint = Blueprint("report_pages", __name__)
 
@@ -41,7 +41,7 @@ _MOST_PAGES: Final = 10**9
 def reports() -> ResponseReturnValue:
     """The page: a form that asks for one, and those that were asked for."""
     again = request.args.get("again")
-    form = report_form.typed(queue.get(runner().database, again)) if again else MultiDict()
+    form = report_form.typed(queue.get(storemon().database, again)) if again else MultiDict()
     return _reports(form)
 
 
@@ -50,7 +50,7 @@ def ask() -> ResponseReturnValue:
     """Ask for a report; the browser is sent to its page. What is wrong is said at the form, with what was typed."""
     form = request.form
     try:
-        report_id = runner().submit(
+        report_id = storemon().worker.submit(
             schemas.asked(contract.check_fields(schemas.TriggerSchema(), report_form.body(form)))
         )
     except StoremonError as error:
@@ -59,7 +59,7 @@ def ask() -> ResponseReturnValue:
 
 
 def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) -> ResponseReturnValue:
-    found = runner()
+    found = storemon()
     before = None if error else _before(request.args.get("before"))
     rows = queue.newest(found.database, before, _PER_PAGE + 1)
     older = f"{rows[_PER_PAGE - 1].requested_us}.{rows[_PER_PAGE - 1].id}" if len(rows) > _PER_PAGE else None
@@ -95,7 +95,7 @@ def _before(text: str | None) -> tuple[int, str] | None:
 @contract.page(blueprint, "GET", "/reports/<string:report_id>", scope="read")
 def report(report_id: str) -> ResponseReturnValue:
     """One report: how far it is, why it failed, or its table."""
-    found = runner()
+    found = storemon()
     row = queue.get(found.database, report_id)
     view, table = _view(), None
     named: dict[str, tuple[str, str]] = {}
@@ -132,14 +132,14 @@ def report(report_id: str) -> ResponseReturnValue:
 @contract.page(blueprint, "POST", "/reports/<string:report_id>/delete", scope="write")
 def delete(report_id: str) -> ResponseReturnValue:
     """Delete a report, or cancel one that is on its way; the browser is sent back to the list."""
-    runner().delete(report_id)
+    storemon().worker.delete(report_id)
     return redirect(url_for("report_pages.reports"), 303)
 
 
 @contract.page(blueprint, "GET", "/reports/<string:report_id>/changes", scope="read")
 def changes(report_id: str) -> ResponseReturnValue:
     """What changed since another report, the largest change first."""
-    found = runner()
+    found = storemon()
     against = request.args.get("against", "")
     row, address = queue.get(found.database, report_id), url_for("report_pages.report", report_id=report_id)
     if not against:
@@ -163,7 +163,7 @@ def _searched(table: report_rows.Page, named: dict[str, tuple[str, str]]) -> lis
 
 def _latest_us() -> int:
     """The latest instant of a poll that is not in the future."""
-    return runner().settings.rules.latest_us(time.time_ns() // 1000)
+    return storemon().settings.rules.latest_us(time.time_ns() // 1000)
 
 
 def _late(row: ReportRow, newest_us: int | None) -> tuple[str, int] | None:

@@ -22,7 +22,7 @@ from storemon_flask.uptime import zones
 from storemon_flask.uptime.timeline import Outages
 from storemon_flask.version import VERSION
 from storemon_flask.web import contract
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import Closed, Instant, Whole
 
 blueprint = Blueprint("store", __name__)
@@ -51,7 +51,7 @@ def store(store_id: str) -> ResponseReturnValue:
     """The page; nothing but its headers when it is what the browser has already."""
     query = queries.parameters(StoreQuery())
     asked = DetailQuery(query["days"], query["until"], _shape(query))
-    app, now_us = runner(), time.time_ns() // 1000
+    app, now_us = storemon(), time.time_ns() // 1000
     rules, default_zone = app.settings.rules, app.settings.default_timezone
     answer = make_response("")
     answer.headers["Cache-Control"] = "no-cache"
@@ -61,7 +61,7 @@ def store(store_id: str) -> ResponseReturnValue:
         answer.set_etag(hashlib.sha256(repr(state).encode()).hexdigest()[:32], weak=True)
         if answer.make_conditional(request).status_code == 304:
             return answer
-        detail = build_detail(found, asked, app.places.for_an_answer)
+        detail = build_detail(found, asked, app.slots.for_an_answer)
     answer.set_data(_page(detail, asked, query))
     return answer
 

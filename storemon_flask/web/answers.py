@@ -16,7 +16,7 @@ from werkzeug.wsgi import wrap_file
 from storemon_flask.database import files
 from storemon_flask.errors import Busy
 from storemon_flask.slots import Unsent
-from storemon_flask.web.app import runner
+from storemon_flask.web.app import storemon
 
 # What is not larger is made at once, in memory; about 12,000 stores of a default report as JSON.
 SMALL_BYTES: Final = 1_000_000
@@ -36,7 +36,7 @@ def send_text(pieces: Iterator[str], content_type: str, likely_bytes: int = 0) -
         head, rest = _part(pieces)
         if not rest:
             return Response(head, content_type=content_type)
-    places = runner().places
+    places = storemon().slots
     with places.for_an_answer():
         file = UnsentFile(places.unsent, tempfile.TemporaryFile(dir=files.temporary_folder()))  # noqa: SIM115
         try:
@@ -98,7 +98,7 @@ class UnsentFile:
         self._unsent.add(len(data))
         self.size += len(data)
         try:
-            if shutil.disk_usage(files.temporary_folder()).free < runner().settings.min_free_mb * 1_000_000:
+            if shutil.disk_usage(files.temporary_folder()).free < storemon().settings.min_free_mb * 1_000_000:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._file.write(data)
         except OSError as error:

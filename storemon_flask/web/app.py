@@ -1,22 +1,38 @@
-"""What the views share: the application's runner, and ids in paths (any text, percent-encoded as one segment)."""
+"""What the views share: the application, and ids in paths (any text, percent-encoded as one segment)."""
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from flask import current_app
 from werkzeug.routing import BaseConverter
 
+from storemon_flask.database.connections import Database
 from storemon_flask.reports.worker import Runner
+from storemon_flask.settings import Settings
+from storemon_flask.slots import Places
+from storemon_flask.web.metrics import Metrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-def runner() -> Runner:
-    """The app's runner, which has its settings and its database."""
-    found: Runner = current_app.extensions["storemon"]
+@dataclass(slots=True)
+class Storemon:
+    """One application: what its views, its server and its metrics share. Flask has it as `extensions["storemon"]`."""
+
+    settings: Settings
+    database: Database
+    worker: Runner
+    slots: Places
+    metrics: Metrics
+
+
+def storemon() -> Storemon:
+    """Return the application whose request this is."""
+    found: Storemon = current_app.extensions["storemon"]
     return found
 
 

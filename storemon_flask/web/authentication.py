@@ -17,9 +17,9 @@ from storemon_flask import logs
 from storemon_flask.database import keys
 from storemon_flask.database.start_warnings import start_warnings
 from storemon_flask.errors import BadRequest, Forbidden, Unauthorized
-from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 from storemon_flask.web import proxy
+from storemon_flask.web.app import Storemon, storemon
 from storemon_flask.web.contract import Scope, ScopedView
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def listens(app: Flask, settings: Settings, keyed: bool) -> None:
 def warn(app: Flask, host_is_judged: bool = False) -> None:
     """Log what whoever starts a server should know, as `start_warnings`."""
     app.config[_WARNED] = True
-    runner: Runner = app.extensions["storemon"]
-    logs.to_stderr_where_nobody_listens(runner.settings.log_format)
-    for sentence in start_warnings(runner.settings, runner.database, host_is_judged):
+    found: Storemon = app.extensions["storemon"]
+    logs.to_stderr_where_nobody_listens(found.settings.log_format)
+    for sentence in start_warnings(found.settings, found.database, host_is_judged):
         log.warning(sentence)
 
 
@@ -97,8 +97,7 @@ def _warn_if_nobody_has() -> None:
 
 def keyed() -> bool:
     """Whether a request needs a key now."""
-    runner: Runner = current_app.extensions["storemon"]
-    return current_app.config[_KEY_ALWAYS] or keys.required(runner.database, runner.settings.api_key)
+    return current_app.config[_KEY_ALWAYS] or keys.required(storemon().database, storemon().settings.api_key)
 
 
 def trusted_hosts(settings: Settings, keyed: bool) -> list[str] | None:
@@ -145,10 +144,9 @@ def _check() -> None:
 
 def _admit(needed: Scope) -> None:
     """As `keys.admit`. Once a key was asked for the app never opens, not even when its database is gone."""
-    runner: Runner = current_app.extensions["storemon"]
     always = current_app.config[_KEY_ALWAYS]
     try:
-        asked = keys.admit(runner.database, runner.settings.api_key, _given_key(), needed, always)
+        asked = keys.admit(storemon().database, storemon().settings.api_key, _given_key(), needed, always)
     except (Unauthorized, Forbidden):
         current_app.config[_KEY_ALWAYS] = True
         raise

@@ -155,7 +155,7 @@ def test_of_two_that_share_the_other_keeps_its_file(
     assert client.get(f"/get_report?report_id={other}").text == SMALL_CSV
     # The next start sees nothing amiss either.
     app = client.application
-    app.extensions["storemon"].recover()
+    app.extensions["storemon"].worker.recover()
     assert client.get(f"/get_report?report_id={other}").text == SMALL_CSV
     assert files(settings) == [f"report_{ids[0]}.csv"]
     assert delete(client, other).status_code == 204

@@ -31,7 +31,7 @@ def clock(app: Flask) -> Clock:
     """The clock of the app's runner."""
     # Later than what the tests push.
     found = Clock(NOON_US + HOUR_US)
-    runner: Runner = app.extensions["storemon"]
+    runner: Runner = app.extensions["storemon"].worker
     runner._clock = found
     return found
 
@@ -374,7 +374,7 @@ def test_of_two_that_find_nothing_the_second_finds_what_the_first_has_added(
     client: FlaskClient, app: Flask, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when that is complete before the second gets to adding."""
-    runner: Runner = app.extensions["storemon"]
+    runner: Runner = app.extensions["storemon"].worker
     known = runner._known
     looked: list[str] = []
 

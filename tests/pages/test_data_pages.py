@@ -197,7 +197,7 @@ def test_hostile_file_names_are_text(client: FlaskClient, name: str) -> None:
 
 def sql_name(client: FlaskClient) -> str:
     """The name of the newest load's file, as it was kept."""
-    runner: Runner = client.application.extensions["storemon"]
+    runner: Runner = client.application.extensions["storemon"].worker
     found: str = sql(runner.settings.database, "SELECT file FROM load_file ORDER BY id DESC LIMIT 1")[0][0]
     return found
 

@@ -44,7 +44,7 @@ def app(settings: Settings, small_fleet: Path, queue: Queue, monkeypatch: pytest
 
 @pytest.fixture
 def runner(app: Flask) -> Runner:
-    found: Runner = app.extensions["storemon"]
+    found: Runner = app.extensions["storemon"].worker
     return found
 
 

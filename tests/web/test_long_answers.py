@@ -37,7 +37,7 @@ def app(settings: Settings, small_fleet: Path) -> Iterator[Flask]:
 
 def places(app: Flask) -> int:
     """How many are free."""
-    free: int = app.extensions["storemon"].places._answers._value
+    free: int = app.extensions["storemon"].slots._answers._value
     return free
 
 
@@ -69,7 +69,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def unsent(app: Flask) -> int:
     """How many bytes wait for their readers."""
-    counted = app.extensions["storemon"].places.unsent
+    counted = app.extensions["storemon"].slots.unsent
     return int(counted._most - counted._left)
 
 
@@ -77,7 +77,7 @@ def unsent(app: Flask) -> int:
 def test_a_small_answer_needs_no_place(app: Flask, client: FlaskClient, paths: dict[str, str], form: str) -> None:
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(app.extensions["storemon"].places.for_an_answer())
+            held.enter_context(app.extensions["storemon"].slots.for_an_answer())
         assert client.get(paths[form], buffered=True).status_code == 200
 
 
@@ -88,7 +88,7 @@ def test_beyond_the_places_a_large_answer_is_a_503_and_everything_else_is_answer
 ) -> None:
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(app.extensions["storemon"].places.for_an_answer())
+            held.enter_context(app.extensions["storemon"].slots.for_an_answer())
         answer = client.get(paths[refused], buffered=True)
         assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
         assert (answer.headers["Retry-After"], answer.get_json(force=True)["detail"]) == ("2", BUSY)
@@ -102,7 +102,7 @@ def test_beyond_the_places_a_large_answer_is_a_503_and_everything_else_is_answer
 def test_who_finds_no_place_waits_for_one(app: Flask, client: FlaskClient, paths: dict[str, str]) -> None:
     held = ExitStack()
     for _ in range(2):
-        held.enter_context(app.extensions["storemon"].places.for_an_answer())
+        held.enter_context(app.extensions["storemon"].slots.for_an_answer())
     release = threading.Timer(0.05, held.close)
     release.start()
     assert client.get(paths["json"], buffered=True).status_code == 200
@@ -133,7 +133,7 @@ def test_no_place_is_held_while_an_answer_is_sent_and_its_bytes_count_until_then
 def test_too_many_bytes_that_wait_for_their_readers_are_a_503(
     app: Flask, client: FlaskClient, paths: dict[str, str], form: str
 ) -> None:
-    app.extensions["storemon"].places.unsent = places_.Unsent(len(client.get(paths[form], buffered=True).data) + 10)
+    app.extensions["storemon"].slots.unsent = places_.Unsent(len(client.get(paths[form], buffered=True).data) + 10)
     held = get(client, paths[form])
     answer = client.get(paths[form], buffered=True)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")

@@ -126,7 +126,7 @@ def test_what_becomes_of_a_job_is_counted(
             ids.append(
                 sql(app.extensions["storemon"].settings.database, "SELECT id FROM report ORDER BY rowid DESC")[0][0]
             )
-            app.extensions["storemon"].delete(ids[-1])
+            app.extensions["storemon"].worker.delete(ids[-1])
             return read(*arguments)
 
         with monkeypatch.context() as patched:
