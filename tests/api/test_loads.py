@@ -8,7 +8,8 @@ from contextlib import closing
 from typing import Any
 
 from conftest import sql, storemon
-from feed_helpers import POLLS, push, upload
+from feed_helpers import POLLS, ZONES, counts, problem, push, upload
+from feed_helpers import fleet as fleet
 from flask.testing import FlaskClient
 
 from storemon_flask.database import loads, stores
@@ -112,3 +113,55 @@ def test_when_a_feed_was_last_loaded_is_looked_up_in_an_index(client: FlaskClien
     assert found == {"polls": sql(settings.database, "SELECT loaded_us FROM load_file")[0][0]}
     assert len(plans) == 5
     assert {row[3] for plan in plans for row in plan} == {"SEARCH load_file USING INDEX load_file_newest (feed=?)"}
+
+
+# Loads listed over HTTP, page by page
+
+
+COUNTS = ("rows", "new", "changed", "unchanged", "repeated", "rejected")
+
+
+def test_loads_are_listed_newest_first_page_by_page(client: FlaskClient) -> None:
+    for number in range(7):
+        push(client, "timezones", ZONES + f"s{number},UTC\n" + "bad,x\n" * number)
+    whole = client.get("/api/v1/loads").json
+    assert [load["load_id"] for load in whole["loads"]] == [7, 6, 5, 4, 3, 2, 1]
+    assert whole["next"] is None
+    for load in whole["loads"]:
+        shown = client.get(f"/api/v1/loads/{load['load_id']}").json
+        (file,) = shown.pop("files")
+        assert counts(file) == (load["load_id"], 1, 0, 0, 0, load["load_id"] - 1)
+        assert set(load) == {"load_id", "started", "notes", "file", "file_count", "failed_count", *COUNTS}
+        assert len(load["started"]) == 27
+        assert "rejects" not in file
+        assert shown == load
+        assert [load[name] for name in ("file", "file_count", "failed_count")] == ["body", 1, 0]
+        assert [load[name] for name in COUNTS] == [file[name] for name in COUNTS]
+    pages, cursor = [], ""
+    while cursor is not None:
+        page = client.get(f"/api/v1/loads?limit=3{cursor and '&cursor=' + cursor}").json
+        pages.append([load["load_id"] for load in page["loads"]])
+        cursor = page["next"]
+    assert pages == [[7, 6, 5], [4, 3, 2], [1]]
+    assert client.get("/api/v1/loads?limit=7").json["next"] is None
+    assert client.get("/api/v1/loads?cursor=1").json == {"loads": [], "next": None}
+    assert client.get("/api/v1/loads?cursor=9223372036854775807").json == whole
+    for query in ("limit=0", "limit=1001", "limit=x", "cursor=0", "cursor=9223372036854775808", "cursor=-1", "page=2"):
+        assert query.partition("=")[0] in problem(client.get(f"/api/v1/loads?{query}"), 422)
+
+
+def test_loads_that_never_were(client: FlaskClient, fleet: FlaskClient) -> None:
+    for number in (0, 5, 99, 1 << 63, 10**40):
+        for path in ("", "/rejects", "/rejects?format=csv"):
+            assert f"there is no load {number}" in problem(client.get(f"/api/v1/loads/{number}{path}"), 404)
+    for path in ("-1", "x", "1.0", "1/rejected"):
+        problem(client.get(f"/api/v1/loads/{path}"), 404)
+    assert "format" in problem(client.get("/api/v1/loads/1/rejects?format=xml"), 422)
+    assert client.get("/api/v1/loads/1/rejects").json == {"load_id": 1, "rejects": []}
+    assert client.get("/api/v1/loads/1/rejects?format=csv").text == "load,file,line,reason,text\n"
+
+
+def test_head_has_no_body(fleet: FlaskClient) -> None:
+    for path in ("/api/v1/loads", "/api/v1/loads/1", "/api/v1/loads/1/rejects"):
+        answer = fleet.head(path)
+        assert (answer.status_code, answer.data) == (200, b"")
