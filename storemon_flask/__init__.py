@@ -1,6 +1,6 @@
 """storemon: how long was each store really up during the hours it was meant to be open?"""
 
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from storemon_flask.version import VERSION
@@ -23,8 +23,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
 
     from storemon_flask import settings as settings_
     from storemon_flask.database.connections import Database
-    from storemon_flask.reports import worker
-    from storemon_flask.reports.alarm import Alarm
+    from storemon_flask.reports.scheduler import Scheduler
     from storemon_flask.reports.worker import Runner
     from storemon_flask.server import commands
     from storemon_flask.web.app import Storemon
@@ -41,11 +40,11 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    # What computes at once does nothing later by itself.
-    alarm = Alarm() if executor is None else None
+    # What a test runs itself does nothing later by itself.
+    scheduler = Scheduler(threaded=executor is None)
     database, registry = Database(settings.database), CollectorRegistry()
-    executor = executor or worker.thread(settings.report_workers)
-    runner = Runner(database, settings, executor, alarm, registry=registry)
+    executor = executor or ThreadPoolExecutor(settings.report_workers, thread_name_prefix="report")
+    runner = Runner(database, settings, executor, scheduler, registry=registry)
     metrics = Metrics(database, settings, registry)
     app.extensions["storemon"] = Storemon(settings, database, runner, runner.places, metrics)
     _register(app, settings)

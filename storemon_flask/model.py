@@ -6,7 +6,8 @@ only at the edges. Arrays of one object have one length unless said otherwise.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from enum import StrEnum
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,3 +161,27 @@ class FileSummary:
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str = ""
+
+
+class ReportState(StrEnum):
+    """Where a report stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOutcome:
+    """What came of a report: its file's rows, bytes and SHA-256, the texts that the CSV shows differently, and how it was made.
+
+    `altered` maps columns to row numbers (from 0) to those texts.
+    """
+
+    row_count: int
+    byte_count: int
+    sha256: str
+    altered: dict[str, dict[int, str]]
+    method: dict[str, Any]

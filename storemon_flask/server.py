@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -88,9 +88,11 @@ def serve(
     """Serve until told to stop; `host` and `port` over the settings'. `StoremonError` when the port, the lock or the database
     cannot be had, or when other machines could call without a key and that was not asked for (`insecure`).
 
-    Finishes the report that is running, or puts it back for the next start, before it returns.
+    Finishes the report that is running, or requeues it for the next start, before it returns.
     """
     from storemon_flask.database.lock import server_lock
+    from storemon_flask.model import DAY_US
+    from storemon_flask.stores import list_cache
     from storemon_flask.web import authentication
 
     storemon: Storemon = app.extensions["storemon"]
@@ -114,27 +116,23 @@ def serve(
             url = f"http://{_shown(settings.host)}:{sockets[0].getsockname()[1]}"
             logs.announce(settings.log_format, log, f"storemon serves {url}  (Ctrl-C stops)")
             ready(url)
-            with _retention(storemon):
-                server.run()
+            if settings.keep_polls_days:
+                storemon.worker.scheduler.add("pruning", lambda: _prune(storemon), every_us=DAY_US)
+            server.run()
         except KeyboardInterrupt:
             # Waitress ends its loop on this itself; here it came before or after the loop.
             pass
         finally:
-            log.info("stopping: the running report is finished or put back")
+            log.info("stopping: the running report is finished or requeued")
             storemon.worker.stop(GRACE_S)
+            list_cache.stop(storemon.database)
 
 
-def _retention(storemon: "Storemon") -> AbstractContextManager[None]:
-    """Old polls are taken out now and once a day while the server runs, if they are not kept for ever."""
-    if not storemon.settings.keep_polls_days:
-        return nullcontext()
+def _prune(storemon: "Storemon") -> None:
+    """Take out polls that were kept long enough."""
     from storemon_flask.database import retention
-    from storemon_flask.reports.daily import daily
 
-    return daily(
-        "retention",
-        lambda stopped: retention.run(storemon.database, storemon.settings, time.time_ns() // 1000, stopped),
-    )
+    retention.run(storemon.database, storemon.settings, time.time_ns() // 1000, storemon.worker.scheduler.stopped)
 
 
 def _waitress(app: "Flask", sockets: list[socket.socket], settings: "Settings") -> Any:

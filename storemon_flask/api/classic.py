@@ -10,7 +10,7 @@ from flask import Blueprint, Response, json, request, send_file, url_for
 from storemon_flask.api import schemas
 from storemon_flask.clock import timestamp_text
 from storemon_flask.reports import queue, report_text, xlsx
-from storemon_flask.reports.queue import ReportRow
+from storemon_flask.reports.queue import ReportRecord
 from storemon_flask.web import answers, metrics
 from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, operation
@@ -47,13 +47,13 @@ def get_report(query: dict[str, Any]) -> Response:
     form = query["format"]
     row = wait_for(query["report_id"], query["wait"])
     if row.state == "failed":
-        raise queue.failed(row)
+        raise queue.failure(row)
     if row.state != "complete":
         return _running(row)
     return send_report(row, form)
 
 
-def wait_for(report_id: str, wait_s: float) -> ReportRow:
+def wait_for(report_id: str, wait_s: float) -> ReportRecord:
     """The report once it has ended, or as it is after `wait_s` (`Runner.wait_for`), for as long as the client is there."""
     began = time.monotonic()
     row = storemon().worker.wait_for(
@@ -63,7 +63,7 @@ def wait_for(report_id: str, wait_s: float) -> ReportRow:
     return row
 
 
-def _running(row: ReportRow) -> Response:
+def _running(row: ReportRecord) -> Response:
     """The state of a report on its way, laid out so that no reader of CSV takes it for an empty table.
 
     `pandas.read_csv` reads any 2xx. JSON on one line would be a header without rows; a header of one cell, a row of one
@@ -74,7 +74,7 @@ def _running(row: ReportRow) -> Response:
     return Response(text, 202, {"Retry-After": "1"}, content_type=JSON)
 
 
-def _tried(row: ReportRow) -> dict[str, object]:
+def _tried(row: ReportRecord) -> dict[str, object]:
     """What is said of a report on its way that failed before."""
     if row.last_error is None:
         return {}
@@ -82,17 +82,17 @@ def _tried(row: ReportRow) -> dict[str, object]:
     return {"attempts": row.attempts, "last_error": row.last_error, "next_try": next_try}
 
 
-def send_report(row: ReportRow, form: str) -> Response:
+def send_report(row: ReportRecord, form: str) -> Response:
     """A complete report as `csv`, `json` or `xlsx`; `Gone` when its file is not there."""
     file = queue.file_of(row, storemon().settings.reports_dir)
     try:
         return _sent(row, file, form)
     except FileNotFoundError:
         # Deleted this moment.
-        raise queue.gone(file) from None
+        raise queue.file_missing(file) from None
 
 
-def _sent(row: ReportRow, file: Path, form: str) -> Response:
+def _sent(row: ReportRecord, file: Path, form: str) -> Response:
     if form == "json":
         with file.open(encoding="utf-8", newline="") as lines:
             # JSON names every cell: it is about four times as long.
@@ -128,13 +128,13 @@ def _a_file(answer: Response, file: Path) -> Response:
     return answer
 
 
-def _book(row: ReportRow, file: Path) -> answers.UnsentFile:
+def _book(row: ReportRecord, file: Path) -> answers.UnsentFile:
     places = storemon().slots
     with places.for_an_answer():
         return answers.UnsentFile(places.unsent, xlsx.write(file, row.row_count or 0, row.altered, row.method or {}))
 
 
-def _headed(answer: Response, row: ReportRow) -> Response:
+def _headed(answer: Response, row: ReportRecord) -> Response:
     answer.headers["X-Report-Status"] = "Complete"
     answer.headers["X-Report-As-Of"] = timestamp_text(row.as_of_us)
     note = (row.method or {}).get("note")
@@ -152,7 +152,7 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-def _json(row: ReportRow, lines: Iterable[str]) -> Iterator[str]:
+def _json(row: ReportRecord, lines: Iterable[str]) -> Iterator[str]:
     head = {
         "report_id": row.id,
         "status": "Complete",

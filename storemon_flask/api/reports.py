@@ -12,7 +12,7 @@ from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import queue
 from storemon_flask.reports.diff import Diff
-from storemon_flask.reports.queue import ReportRow
+from storemon_flask.reports.queue import ReportRecord
 from storemon_flask.web import answers, authentication
 from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import Answer, Closed, operation
@@ -82,7 +82,7 @@ def latest_report(query: dict[str, Any]) -> Response:
     report_id = storemon().worker.latest(schemas.asked_by_address(query), query["max_age"] * SECOND_US)
     row = classic.wait_for(report_id, schemas.MAX_WAIT_S)
     if row.state == "failed":
-        raise queue.failed(row)
+        raise queue.failure(row)
     if row.state != "complete":
         raise NotComplete("the report is being computed; ask again in some seconds, for the same address")
     return classic.send_report(row, "csv")
@@ -155,7 +155,7 @@ def compare(before_id: str, after_id: str, limit: int) -> Diff:
         return queue.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
 
 
-def _json(row: ReportRow) -> dict[str, Any]:
+def _json(row: ReportRecord) -> dict[str, Any]:
     """As `ReportSchema`, or as `ListedSchema` for a row of a list."""
 
     def text(instant_us: int | None) -> str | None:

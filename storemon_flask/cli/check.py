@@ -11,11 +11,10 @@ from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import check, copies, files, prune, pruning, schema, stores
+from storemon_flask.database import check, copies, files, prune, pruning, reports, schema, stores
 from storemon_flask.database.connections import Connection, SqliteError, explained_errors
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load_notes
-from storemon_flask.reports import retention
 from storemon_flask.settings import Settings
 
 # Told what is looked at, and the share of all that is done since it was told last.
@@ -164,19 +163,17 @@ def _reports(settings: Settings, checked: Checked) -> None:
     checked.parts.append(part)
     try:
         with explained_errors(settings.database):
-            found = retention.consistency(
-                partial(copies.looking, settings.database, additions=True), settings.reports_dir
-            )
+            looking = partial(copies.looking, settings.database, additions=True)
+            missing = reports.missing_files(looking, settings.reports_dir)
+            unowned = reports.files_of_no_report(looking, settings.reports_dir)
     except (DatabaseError, SqliteError) as error:
         part.problem(getattr(error, "message", None) or str(error))
         return
     except OSError as error:
         part.problem(f"{settings.reports_dir} cannot be looked through: {error.strerror or error}")
         return
-    for report_id in found.missing:
+    for report_id in missing:
         part.problem(f"report {report_id} is complete, and its file is not in {settings.reports_dir}")
-    for file in found.orphans:
-        part.problem(f"{file} is of a report that was deleted or failed; the next start of a server removes it")
-    for file in found.strangers:
-        part.problem(f"{file} belongs to no report of this database")
-    part.amount = f"{len(found.missing) + len(found.orphans) + len(found.strangers):,} orphans"
+    for file in unowned:
+        part.problem(f"{file} belongs to no report of this database; a server removes it within the hour")
+    part.amount = f"{len(missing):,} files missing, {len(unowned):,} of no report"

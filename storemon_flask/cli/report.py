@@ -106,7 +106,7 @@ def write_csv(text: "ReportText", output: Path) -> str:
         sys.stdout.buffer.write(text.csv.encode())
         sys.stdout.flush()
         return ""
-    return f", {report_service.write(text, output).bytes:,} bytes in {output}"
+    return f", {report_service.write(text, output).byte_count:,} bytes in {output}"
 
 
 def _shape(options: dict[str, object]) -> dict[str, Any]:

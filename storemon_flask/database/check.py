@@ -18,10 +18,6 @@ _JSON: Final = {
     ("load", "notes"): "texts",
     ("load_file", "reasons"): "counts",
     ("load_file", "notes"): "texts",
-    ("report", "stores"): "texts",
-    ("report", "altered_ids"): "object",
-    ("report", "shape"): "object",
-    ("report", "method"): "object",
     ("report_text", "first_stores"): "texts",
     ("report_text", "small"): "object",
     ("report_text", "large"): "texts or object",
@@ -130,7 +126,7 @@ def _fault(table: str, column: str, value: object) -> str | None:
     form = _JSON.get((table, column))
     if form is not None and not (_has_form(text, form) or (text == "null" and table != "load")):
         return f"JSON of another form than storemon writes ({text[:60]!r})"
-    if table == "report" and column in ("id", "shares") and _REPORT_ID.fullmatch(text) is None:
+    if table == "report" and column == "id" and _REPORT_ID.fullmatch(text) is None:
         return f"an id that storemon does not make ({text[:60]!r})"
     if table == "report" and column == "sha256" and _SHA256.fullmatch(text) is None:
         return f"no SHA-256 ({text[:60]!r})"

@@ -100,8 +100,8 @@ CREATE TABLE reject (
 
 CREATE INDEX reject_load_file ON reject (load_file);
 
--- What reports were asked (shape, stores) and what came of them (method, altered_ids), where that is long: each text
--- once, however many reports have it. What every list reads stands before what may be long.
+-- What reports ask (shape, stores) and what came of them (method, altered texts): each text once, however many reports
+-- have it. What every list reads stands before what may be long.
 CREATE TABLE report_text (
     number INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,
@@ -116,53 +116,45 @@ CREATE TABLE report (
     id TEXT PRIMARY KEY,
     state TEXT NOT NULL CHECK (state IN ('pending', 'running', 'complete', 'failed', 'deleted')),
     as_of_us INTEGER NOT NULL,
+    -- Whether the as-of was asked for; otherwise it is that of the newest poll of then.
+    as_of_asked INTEGER NOT NULL DEFAULT 0 CHECK (as_of_asked IN (0, 1)),
     columns TEXT NOT NULL,
-    stores TEXT CHECK (stores IS NULL OR json_valid(stores)),
+    query_text INTEGER REFERENCES report_text (number),
+    outcome_text INTEGER REFERENCES report_text (number),
+    -- A hash of all that is asked but the as-of, and the version of the data: where these and the as-of are equal, the
+    -- reports are.
+    query_digest TEXT,
+    data_version INTEGER,
     requested_us INTEGER NOT NULL,
     started_us INTEGER,
     finished_us INTEGER,
+    next_try_us INTEGER,
+    deleted_us INTEGER,
     attempts INTEGER NOT NULL DEFAULT 0,
+    -- How often the server died while it computed this.
+    died INTEGER NOT NULL DEFAULT 0,
     progress REAL NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 1),
     error TEXT,
+    -- What went wrong at the last try that was not the last.
+    last_error TEXT,
     row_count INTEGER,
     byte_count INTEGER,
     sha256 TEXT,
-    altered_ids TEXT CHECK (altered_ids IS NULL OR json_valid(altered_ids)),
-    shape TEXT CHECK (shape IS NULL OR json_valid(shape)),
-    method TEXT CHECK (method IS NULL OR json_valid(method)),
-    -- The report whose computation and file this one shares; NULL for one that was the first to ask. The file bears the
-    -- first one's id, also when that one is deleted.
-    shares TEXT REFERENCES report (id),
-    -- What was asked, as a hash, and the version of the data it was asked of: equal ones may share.
-    question TEXT,
-    data_version INTEGER,
-    -- What went wrong at the last try that failed, and when the next one is due.
-    last_error TEXT,
-    next_try_us INTEGER,
-    -- How often the server died while it computed this.
-    died INTEGER NOT NULL DEFAULT 0,
-    -- Of a deleted one: when, and why it is gone.
-    deleted_us INTEGER,
-    gone TEXT CHECK (gone IN ('asked', 'old', 'lost', 'room')),
-    -- The same for reports that were asked for alike, whatever the newest poll was then.
-    request_digest TEXT,
-    -- Where these are given, the columns that they stand for are NULL (but for whether an as-of was asked for, in
-    -- `shape`).
-    asked_text INTEGER REFERENCES report_text (number),
-    outcome_text INTEGER REFERENCES report_text (number)
+    -- Why a deleted one was deleted.
+    gone TEXT CHECK (gone IN ('asked', 'old', 'room'))
 ) STRICT;
 
 CREATE INDEX report_state ON report (state);
 
-CREATE INDEX report_shares ON report (shares) WHERE shares IS NOT NULL;
-
-CREATE INDEX report_question ON report (question, data_version) WHERE state IN ('pending', 'running');
-
 CREATE INDEX report_newest ON report (requested_us, id) WHERE state <> 'deleted';
 
-CREATE INDEX report_request ON report (request_digest, finished_us) WHERE request_digest IS NOT NULL;
+CREATE INDEX report_waiting ON report (query_digest, as_of_us, query_text) WHERE state = 'pending';
 
-CREATE INDEX report_asked ON report (asked_text) WHERE asked_text IS NOT NULL;
+CREATE INDEX report_equal ON report (query_digest, as_of_us, finished_us) WHERE query_digest IS NOT NULL;
+
+CREATE INDEX report_latest ON report (query_digest, as_of_asked, finished_us) WHERE query_digest IS NOT NULL;
+
+CREATE INDEX report_query ON report (query_text) WHERE query_text IS NOT NULL;
 
 CREATE INDEX report_outcome ON report (outcome_text) WHERE outcome_text IS NOT NULL;
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from werkzeug.datastructures import MultiDict
 
 from storemon_flask.clock import timestamp_text
-from storemon_flask.reports.queue import ReportRow
+from storemon_flask.reports.queue import ReportRecord
 
 # Windows from and to that an empty form has room for.
 _ROOM: Final = 3
@@ -56,7 +56,7 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
     return found
 
 
-def typed(row: ReportRow) -> "MultiDict[str, str]":
+def typed(row: ReportRecord) -> "MultiDict[str, str]":
     """What somebody would type to ask for that report again: of the newest poll, unless it was asked with an as-of."""
     asked = row.shape or {}
     form: MultiDict[str, str] = MultiDict()

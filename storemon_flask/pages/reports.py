@@ -18,7 +18,7 @@ from storemon_flask.errors import BadRequest, Busy, StoremonError
 from storemon_flask.pages import report_form, report_wrong, words
 from storemon_flask.reports import queue, report_words, shapes
 from storemon_flask.reports import table as report_rows
-from storemon_flask.reports.queue import ReportRow
+from storemon_flask.reports.queue import ReportRecord
 from storemon_flask.reports.table import View
 from storemon_flask.stores import catalogue, detail
 from storemon_flask.web import contract, error_pages
@@ -166,7 +166,7 @@ def _latest_us() -> int:
     return storemon().settings.rules.latest_us(time.time_ns() // 1000)
 
 
-def _late(row: ReportRow, newest_us: int | None) -> tuple[str, int] | None:
+def _late(row: ReportRecord, newest_us: int | None) -> tuple[str, int] | None:
     """How much the as-of lies after the newest poll, and the instant of that; None when it does not."""
     if newest_us is None or row.as_of_us <= newest_us:
         return None
@@ -183,7 +183,7 @@ def _moment(cell: str, zone: str) -> str | None:
         return None
 
 
-def _store_link(row: ReportRow) -> Callable[[Mapping[str, str]], str]:
+def _store_link(row: ReportRecord) -> Callable[[Mapping[str, str]], str]:
     """The address of the page of a store that says what the report says of it: of a row of cells by column name."""
     asked = row.shape or {}
     query: dict[str, Any] = {"as_of": timestamp_text(row.as_of_us).replace(".000000Z", "Z")}
@@ -204,7 +204,7 @@ def _store_link(row: ReportRow) -> Callable[[Mapping[str, str]], str]:
     return link
 
 
-def _link_bytes(row: ReportRow) -> int:
+def _link_bytes(row: ReportRecord) -> int:
     """About how many bytes the windows take in a link to a store."""
     end = timestamp_text(row.as_of_us)
     link = str(escape(_store_link(row)({"store_id": "", "period_start": end, "period_end": end})))
@@ -217,7 +217,7 @@ def _day_of_outage(cells: Mapping[str, str]) -> str:
     return f"{words.wall_clock(clock.parse_timestamp(cells['end']) - 1, zone):%Y-%m-%d}"
 
 
-def _comparable(other: ReportRow, row: ReportRow) -> bool:
+def _comparable(other: ReportRecord, row: ReportRecord) -> bool:
     return other.state == "complete" and other.id != row.id and (other.shape or {}) == (row.shape or {})
 
 

@@ -1,10 +1,13 @@
-"""The rows and files of reports, for the jobs that make them and the doors that serve them."""
+"""The queue of reports: submission, the steps of a report's life, its file, and which failures are tried again."""
 
 import base64
 import errno
 import hashlib
 import json
-import re
+import logging
+import os
+import secrets
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -12,14 +15,14 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask import zonedata
-from storemon_flask.database import files, report_texts, reports, stores
-from storemon_flask.database.connections import Database
-from storemon_flask.database.report_row import LISTED_STORES as LISTED_STORES
-from storemon_flask.database.report_row import ReportRow as ReportRow
+from storemon_flask.database import files, reports, stores
+from storemon_flask.database.connections import Connection, Database
+from storemon_flask.database.reports import LISTED_STORES as LISTED_STORES
+from storemon_flask.database.reports import NewReport
+from storemon_flask.database.reports import ReportRecord as ReportRecord
 from storemon_flask.errors import (
     BadRequest,
     Conflict,
-    DatabaseError,
     Gone,
     NotFound,
     QueueFull,
@@ -28,18 +31,18 @@ from storemon_flask.errors import (
     StoremonError,
     out_of_memory,
 )
-from storemon_flask.model import SECOND_US, Rules
+from storemon_flask.model import SECOND_US, ReportOutcome, ReportState
 from storemon_flask.reports import diff as report_diff
 from storemon_flask.reports import report
 from storemon_flask.reports.diff import Diff, ReportFile
-from storemon_flask.reports.report import Asked, Finished, Question
+from storemon_flask.reports.report import Asked
+from storemon_flask.settings import Settings
 from storemon_flask.version import VERSION
 
-# What the different reports that wait were asked, together.
+log = logging.getLogger("storemon.reports")
+
+# What the different reports that wait ask for, together.
 MOST_WAITING_BYTES: Final = 100_000_000
-# What programs are told, and people.
-# What the server makes; an id goes into the name of a file.
-_ID: Final = re.compile("[0-9a-f]{32}")
 _GONE: Final[Mapping[str | None, tuple[str, str]]] = {
     None: ("the report was deleted; trigger a new one", "the report was deleted; you can ask for a new one"),
     "old": (
@@ -50,39 +53,86 @@ _GONE: Final[Mapping[str | None, tuple[str, str]]] = {
         "the report was deleted to make room: STOREMON_MAX_REPORTS_MB; trigger a new one",
         "the report was deleted to make room for newer ones; you can ask for a new one",
     ),
-    "lost": (
-        "the report's file was no longer in the reports folder when the server started; trigger a new report",
-        "the report's file was no longer in its folder when the server started; you can ask for a new report",
-    ),
 }
 
-
-def path(folder: Path, job: str) -> Path:
-    """The file of a job: that of the report of this id, and of those that share it."""
-    if _ID.fullmatch(job) is None:
-        raise DatabaseError(
-            f"the database has a report {job[:100]!r}, which is no id that storemon makes; restore it from a backup"
-        )
-    return folder / f"report_{job}.csv"
-
-
-def make_folder(folder: Path) -> None:
-    """The reports folder, made when it is not there; `ReportFailed` when it cannot be."""
-    try:
-        files.make_folder(folder)
-    except OSError as error:
-        raise ReportFailed(f"the reports folder {folder} cannot be made: {error.strerror or error}") from error
+# With the waits of `retry_wait_us`, the last try is half an hour after the first.
+MOST_TRIES: Final = 8
+_FIRST_WAIT_S: Final = 1
+_LONGEST_WAIT_S: Final = 900
+# Locked, the disk full, an I/O error, too many files open; and a folder or temporary file that somebody removed.
+_TEMPORARY_ERRNOS: Final = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EMFILE, errno.ENFILE,
+        errno.ENOMEM, errno.ENOENT, errno.ESTALE, errno.ETIMEDOUT,
+    }
+)  # fmt: skip
+_TEMPORARY_CODES: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 
 
-def get(database: Database, report_id: str | None) -> ReportRow:
+def submit(database: Database, settings: Settings, asked: Asked, now_us: int) -> str:
+    """Store a pending report and return its id, 128 random bits; its as-of is settled now.
+
+    `QueueFull` when it would be one query too many that waits; other errors as `report.ask`.
+    """
+    with database.write() as connection:
+        new = _settled(database, connection, settings, asked, now_us)
+        count, size = reports.waiting(connection, new.query_digest, new.as_of_us)
+        if count >= settings.max_pending_reports:
+            raise QueueFull(f"{count:,} report(s) are waiting, as many as may; try again later")
+        if size >= MOST_WAITING_BYTES:
+            raise QueueFull(
+                f"the reports that wait ask for {size / 1e6:,.0f} MB of names of stores, groups and windows, and there may be "
+                f"{MOST_WAITING_BYTES / 1e6:,.0f}; try again later"
+            )
+        reports.add(connection, new, now_us)
+    return new.id
+
+
+def latest(database: Database, settings: Settings, asked: Asked, now_us: int, max_age_us: int) -> ReportRecord | None:
+    """The newest complete report that was asked for like this, if it is of the data as they are now or finished at most
+    `max_age_us` ago; else such a one that is on its way; else None. Errors as `report.ask`."""
+    if not database.exists():
+        return None
+    with database.read() as connection:
+        query = _settled(database, connection, settings, asked, now_us)
+        for record in reports.fresh(connection, query, now_us - max_age_us, now_us):
+            if reports.path_of(settings.reports_dir, record.id).is_file():
+                return record
+        return reports.on_its_way(connection, query, now_us - max_age_us, now_us)
+
+
+def _settled(database: Database, connection: Connection, settings: Settings, asked: Asked, now_us: int) -> NewReport:
+    latest_us = settings.rules.latest_us(now_us)
+    question = report.ask(database, asked, settings.default_timezone, settings.max_report_rows, connection, latest_us)
+    wanted = None if question.stores is None else sorted(question.stores)
+    shape = None if question.shape is None else asdict(question.shape)
+    rules = asdict(settings.rules)
+    settled = json.dumps(
+        [VERSION, zonedata.version(), question.columns, wanted, shape, settings.default_timezone, rules]
+    )
+    # 128 bits in 22 letters: it stands in every row and in two indexes.
+    digest = base64.urlsafe_b64encode(hashlib.sha256(settled.encode()).digest()[:16]).decode()[:22]
+    return NewReport(
+        secrets.token_hex(16),
+        question.as_of_us,
+        asked.as_of_us is not None,
+        asked.columns,
+        wanted,
+        dict(asked.shape),
+        digest,
+        stores.data_version(connection),
+    )
+
+
+def get(database: Database, report_id: str | None) -> ReportRecord:
     """The report of that id; `BadRequest` without one, `NotFound` for an unknown one, `Gone` for a deleted one."""
     if not report_id:
         raise no_id()
-    row = None
+    record = None
     if database.exists():
         with database.read() as connection:
-            row = reports.find(connection, report_id)
-    return present(row)
+            record = reports.find(connection, report_id)
+    return _present(record)
 
 
 def no_id() -> BadRequest:
@@ -93,49 +143,30 @@ def no_id() -> BadRequest:
     )
 
 
-def present(row: ReportRow | None) -> ReportRow:
-    """The report found; `NotFound` when there is none, `Gone` for a deleted one."""
-    if row is None:
+def _present(record: ReportRecord | None) -> ReportRecord:
+    if record is None:
         raise NotFound(
             "there is no report of that id; POST /trigger_report makes one and answers its id",
             people="there is no such report; perhaps the address is not whole",
         )
-    if row.state == "deleted":
-        sentence, people = _GONE.get(row.gone) or _GONE[None]
+    if record.state == ReportState.DELETED:
+        sentence, people = _GONE.get(record.gone) or _GONE[None]
         raise Gone(sentence, people=people)
-    return row
+    return record
 
 
-def failed(row: ReportRow) -> ReportHasFailed:
-    """What is said of a report that will not come.
-
-    No success: whoever saves the answer would take it for the report.
-    """
+def failure(record: ReportRecord) -> ReportHasFailed:
+    """The error that a failed report answers. It is no success: whoever saves the answer would take it for the report."""
     return ReportHasFailed(
-        f"the report failed and will not come: {row.error}; trigger a new one",
-        people=f"the report failed and will not come: {row.error}; you can ask for a new one",
-        report_id=row.id,
-        error=row.error,
+        f"the report failed and will not come: {record.error}; trigger a new one",
+        people=f"the report failed and will not come: {record.error}; you can ask for a new one",
+        report_id=record.id,
+        error=record.error,
     )
 
 
-def file_of(row: ReportRow, folder: Path) -> Path:
-    """The file of a complete report; `Gone` when somebody removed it."""
-    file = path(folder, row.job)
-    if not file.is_file():
-        raise gone(file)
-    return file
-
-
-def gone(file: Path) -> Gone:
-    """What is said when a report's file is not there."""
-    what = f"the report's file {file.name} is no longer in the reports folder"
-    return Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report")
-
-
-def newest(database: Database, before: tuple[int, str] | None, limit: int) -> list[ReportRow]:
-    """Up to `limit` reports, the newest first, asked for before (instant, id) if that is given; none without a
-    database.
+def newest(database: Database, before: tuple[int, str] | None, limit: int) -> list[ReportRecord]:
+    """Up to `limit` reports, the newest first, requested before (`requested_us`, id) if that is given; none without a database.
 
     Each has the first `LISTED_STORES` of its stores, and no `altered`: `get` has all.
     """
@@ -143,6 +174,17 @@ def newest(database: Database, before: tuple[int, str] | None, limit: int) -> li
         return []
     with database.read() as connection:
         return reports.newest(connection, before, limit)
+
+
+def delete(database: Database, folder: Path, report_id: str, now_us: int) -> None:
+    """Delete a report in whatever state, and its file. Errors as `get`."""
+    get(database, report_id)
+    with database.write() as connection:
+        # It may have been deleted since.
+        _present(reports.find(connection, report_id))
+        reports.delete(connection, [report_id], "asked", now_us)
+    # After the commit: a file may outlive its report for a moment, a report never its file.
+    remove_file(reports.path_of(folder, report_id))
 
 
 def diff(database: Database, folder: Path, before_id: str, after_id: str, limit: int, files: bool = False) -> Diff:
@@ -167,202 +209,145 @@ def _opened(database: Database, folder: Path, report_id: str, files: bool, opene
         except OSError as error:
             raise ReportFailed(f"{report_id} cannot be read: {error}") from None
     try:
-        row = get(database, report_id)
+        record = get(database, report_id)
     except NotFound:
         if files:
             raise NotFound(f"{report_id!r} is neither a file nor the id of a report") from None
         raise
-    if row.state != "complete":
+    if record.state != ReportState.COMPLETE:
         raise Conflict(
-            f"report {report_id} is {row.state}, not complete; ask again when it is",
+            f"report {report_id} is {record.state}, not complete; ask again when it is",
             people="one of the two reports is not complete; compare them when it is",
         )
-    file = file_of(row, folder)
+    file = file_of(record, folder)
     try:
-        return ReportFile(opened.enter_context(file.open(encoding="utf-8", newline="")), row.altered)
+        return ReportFile(opened.enter_context(file.open(encoding="utf-8", newline="")), record.altered)
     except FileNotFoundError:
-        raise gone(file) from None
+        raise file_missing(file) from None
 
 
-def add(
-    database: Database,
-    report_id: str,
-    asked: Asked,
-    default_zone: str,
-    most_rows: int,
-    now_us: int,
-    rules: Rules | None = None,
-    most_waiting: int | None = None,
-) -> bool:
-    """A pending report, committed; its as-of is settled now. False when it shares the job of an equal one (never
-    without `rules`), so that there is nothing more to do.
+def file_of(record: ReportRecord, folder: Path) -> Path:
+    """The file of a complete report; `Gone` when it is not there."""
+    file = reports.path_of(folder, record.id)
+    if not file.is_file():
+        raise file_missing(file)
+    return file
 
-    `QueueFull` when it would be a job beyond `most_waiting`; other errors as `report.ask`.
+
+def file_missing(file: Path) -> Gone:
+    """The error that a complete report answers whose file is not there."""
+    what = f"the report's file {file.name} is no longer in the reports folder"
+    return Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the reports folder unless it is there; `ReportFailed` when it cannot be."""
+    try:
+        files.make_folder(folder)
+    except OSError as error:
+        raise ReportFailed(f"the reports folder {folder} cannot be made: {error.strerror or error}") from error
+
+
+def remove_file(file: Path) -> bool:
+    """Remove a file; False when it was not there or cannot be removed: retention tries again."""
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        log.warning("%s cannot be removed, and is tried again within the hour: %s", file, error.strerror or error)
+        return False
+    return True
+
+
+def reuse(database: Database, folder: Path, report_id: str) -> tuple[ReportOutcome, bool] | None:
+    """Give a running report the file of an equal one on the same data: its outcome, and whether it takes room of its own.
+
+    None when there is no such report, or no file of it.
     """
-    with database.write() as connection:
-        latest_us = (rules or Rules()).latest_us(now_us)
-        question = report.ask(database, asked, default_zone, most_rows, connection, latest_us)
-        wanted = None if question.stores is None else list(question.stores)
-        shape = dict(asked.shape) or None
-        version = stores.data_version(connection)
-        digest, alike = (None, None) if rules is None else _digests(question, asked, default_zone, rules)
-        as_of_asked = asked.as_of_us is not None
-        if digest is not None and reports.join(
-            connection, report_id, wanted, shape, now_us, digest, version, as_of_asked, alike
-        ):
-            return False
-        if most_waiting is not None and reports.waiting(connection) >= most_waiting:
-            raise QueueFull(f"{most_waiting:,} report(s) are waiting, as many as may; try again later")
-        waiting_bytes = report_texts.waiting_bytes(connection)
-        if most_waiting is not None and waiting_bytes >= MOST_WAITING_BYTES:
-            raise QueueFull(
-                f"the reports that wait ask for {waiting_bytes / 1e6:,.0f} MB of names of stores, groups and windows, and there may be "
-                f"{MOST_WAITING_BYTES / 1e6:,.0f}; try again later"
-            )
-        reports.add(
-            connection,
-            report_id,
-            question.as_of_us,
-            asked.columns,
-            wanted,
-            shape,
-            now_us,
-            digest,
-            version,
-            as_of_asked,
-            alike,
-        )
-        return True
-
-
-def latest(
-    database: Database,
-    folder: Path,
-    asked: Asked,
-    default_zone: str,
-    most_rows: int,
-    rules: Rules,
-    now_us: int,
-    max_age_us: int,
-) -> ReportRow | None:
-    """The newest complete report that was asked for like this, if it is of the data as they are now or finished at most
-    `max_age_us` ago; else one such that is on its way; else None. Errors as `report.ask`."""
-    if not database.exists():
-        return None
     with database.read() as connection:
-        question = report.ask(database, asked, default_zone, most_rows, connection, rules.latest_us(now_us))
-        _, alike = _digests(question, asked, default_zone, rules)
-        version = stores.data_version(connection)
-        as_of_us, since_us = question.as_of_us, now_us - max_age_us
-        for row in reports.fresh(connection, alike, version, as_of_us, since_us, now_us):
-            if path(folder, row.job).is_file():
-                return row
-        return reports.under_way(connection, alike, version, as_of_us, since_us, now_us)
+        equal = reports.equal(connection, report_id)
+    for other in equal:
+        try:
+            copied = _link_or_copy(reports.path_of(folder, other.id), reports.path_of(folder, report_id))
+        except OSError:
+            # That one is gone, or the disk is full: computing says what is wrong with it.
+            continue
+        outcome = ReportOutcome(
+            other.row_count or 0, other.byte_count or 0, other.sha256 or "", other.altered, other.method or {}
+        )
+        return outcome, copied
+    return None
 
 
-def _digests(question: Question, asked: Asked, default_zone: str, rules: Rules) -> tuple[str, str]:
-    """Two hashes: equal for questions that have the same answer on the same data; equal for requests that this program,
-    with its settings and zone data, would answer alike at one time, whatever the newest poll is then."""
-    wanted = None if question.stores is None else sorted(question.stores)
-    shape = None if question.shape is None else asdict(question.shape)
-    settled = json.dumps([question.columns, wanted, shape, default_zone, asdict(rules)])
-    return _hash(question.as_of_us, settled), _hash(asked.as_of_us, VERSION, zonedata.version(), settled)
-
-
-def _hash(*parts: object) -> str:
-    # 128 bits in 22 letters: it stands in every row and in an index.
-    digest = hashlib.sha256("\n".join(map(str, parts)).encode()).digest()
-    return base64.urlsafe_b64encode(digest[:16]).decode()[:22]
-
-
-def claim(database: Database, job: str, now_us: int) -> ReportRow | None:
-    """The job, now running, as one of its reports; None when it is not pending (any more)."""
-    with database.write() as connection:
-        return reports.claim(connection, job, now_us)
-
-
-def advance(database: Database, job: str, progress: float) -> bool:
-    """Say how far a running job is, 0 to 1; False when nobody wants it any more."""
-    with database.write() as connection:
-        return reports.advance(connection, job, progress)
-
-
-def complete(database: Database, job: str, now_us: int, done: Finished) -> int:
-    """The job's file is in its place: say so. Returns of how many reports; of none when they were deleted meanwhile."""
-    with database.write(even_stopping=True) as connection:
-        return reports.complete(
-            connection, job, now_us, done.rows, done.bytes, done.sha256, done.altered, done.method
-        )  # fmt: skip
-
-
-def fail(database: Database, job: str, now_us: int, sentence: str) -> bool:
-    """The job's reports will not come; why. False when nobody waits for them."""
-    with database.write(even_stopping=True) as connection:
-        return reports.fail(connection, job, now_us, sentence)
-
-
-def put_off(database: Database, job: str, sentence: str, next_try_us: int) -> bool:
-    """The job failed for now, and why; it is tried again at that instant. False when nobody waits for it."""
-    with database.write(even_stopping=True) as connection:
-        return reports.put_off(connection, job, sentence, next_try_us)
-
-
-def put_back(database: Database, job: str) -> bool:
-    """The job was stopped in good order and waits for the next server. False when nobody waits for it."""
-    with database.write(even_stopping=True) as connection:
-        return reports.put_back(connection, job)
-
-
-def recover(
-    database: Database, now_us: int, most_deaths: int, sentence: str, died: bool
-) -> tuple[list[tuple[str, int | None, int]], list[str]]:
-    """The jobs to run after a start: (id, when the next try is due or None, how many reports it is for), and those that
-    failed.
-
-    Those under which the server died `most_deaths` times are failed with `sentence`; `died`: it did so just now.
-    """
-    with database.write() as connection:
-        return reports.recover(connection, now_us, most_deaths, sentence, died)
-
-
-# With the waits below, the last try is half an hour after the first.
-MOST_TRIES: Final = 8
-_FIRST_S: Final = 1
-_LONGEST_S: Final = 900
-
-# Locked, the disk full, an I/O error, too many files open; and a folder or temporary file that somebody removed.
-_PASSING_ERRNOS: Final = frozenset(
-    {
-        errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EMFILE, errno.ENFILE,
-        errno.ENOMEM, errno.ENOENT, errno.ESTALE, errno.ETIMEDOUT,
-    }
-)  # fmt: skip
-_PASSING_CODES: Final = (
-    "SQLITE_BUSY",
-    "SQLITE_LOCKED",
-    "SQLITE_FULL",
-    "SQLITE_IOERR",
-    "SQLITE_CANTOPEN",
-)
-
-
-def passes(error: BaseException) -> bool:
-    """Whether the failure may pass by itself: what the system or SQLite said of it, or of what caused it."""
-    if out_of_memory(error) is not None:
+def _link_or_copy(file: Path, final: Path) -> bool:
+    """Give the file a second name; or copy it, where the file system has no links or no more for this file, and return True."""
+    final.unlink(missing_ok=True)
+    try:
+        os.link(file, final)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        with files.replacing(final) as temporary:
+            shutil.copyfile(file, temporary)
         return True
-    found: BaseException | None = error
-    while found is not None:
-        code = getattr(found, "sqlite_errorname", None) or getattr(found, "members", {}).get("sqlite")
-        if code:
-            return str(code).startswith(_PASSING_CODES)
-        if isinstance(found, OSError):
-            return found.errno in _PASSING_ERRNOS
-        found = found.__cause__
+    files.sync_folder(final.parent)
     return False
 
 
-def sentence(error: Exception) -> str:
-    """What is said of a failure to whoever waits for the report."""
+def start(database: Database, report_id: str, now_us: int) -> ReportRecord | None:
+    """The report, now running; None when it was not pending."""
+    with database.write() as connection:
+        return reports.start(connection, report_id, now_us)
+
+
+def advance(database: Database, report_id: str, progress: float) -> bool:
+    """Set how far a running report is, 0 to 1; False when it was deleted."""
+    with database.write() as connection:
+        return reports.advance(connection, report_id, progress)
+
+
+def complete(database: Database, report_id: str, now_us: int, outcome: ReportOutcome) -> bool:
+    """Set a running report, whose file is in its place, complete; False when it was deleted meanwhile."""
+    with database.write(even_stopping=True) as connection:
+        return reports.complete(connection, report_id, now_us, outcome)
+
+
+def fail(database: Database, report_id: str, now_us: int, error: str) -> bool:
+    """Set a running report failed, and why; False when it was deleted."""
+    with database.write(even_stopping=True) as connection:
+        return reports.fail(connection, report_id, now_us, error)
+
+
+def retry_later(database: Database, report_id: str, error: str, next_try_us: int) -> bool:
+    """Set a running report pending until its next try, and why; False when it was deleted."""
+    with database.write(even_stopping=True) as connection:
+        return reports.retry_later(connection, report_id, error, next_try_us)
+
+
+def requeue(database: Database, report_id: str) -> bool:
+    """Set a running report pending, as it was stopped in good order; False when it was deleted."""
+    with database.write(even_stopping=True) as connection:
+        return reports.requeue(connection, report_id)
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Whether the failure may pass by itself: what the system or SQLite said of it, or of what caused it."""
+    if out_of_memory(error) is not None:
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "members", {}).get("sqlite")
+        if code:
+            return str(code).startswith(_TEMPORARY_CODES)
+        if isinstance(cause, OSError):
+            return cause.errno in _TEMPORARY_ERRNOS
+        cause = cause.__cause__
+    return False
+
+
+def error_message(error: Exception) -> str:
+    """What whoever waits for the report is told of a failure."""
     if isinstance(error, StoremonError):
         return error.message
     no_memory = out_of_memory(
@@ -373,8 +358,6 @@ def sentence(error: Exception) -> str:
     return f"unexpected error ({type(error).__name__}); see the log"
 
 
-def wait_us(tries: int) -> int:
-    """How long to wait after so many tries (1 or more), in microseconds: 1 s, and four times as long each time, up to
-    15 min.
-    """
-    return min(_FIRST_S << 2 * min(tries - 1, 20), _LONGEST_S) * SECOND_US
+def retry_wait_us(tries: int) -> int:
+    """How long to wait after so many tries (1 or more): 1 s, and four times as long each time, up to 15 min."""
+    return min(_FIRST_WAIT_S << 2 * min(tries - 1, 20), _LONGEST_WAIT_S) * SECOND_US

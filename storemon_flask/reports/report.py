@@ -15,10 +15,10 @@ from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import newest_poll, silence_note
 from storemon_flask.database.schedule import Schedule
 from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
-from storemon_flask.model import HOUR_US, MINUTE_US, Rules
+from storemon_flask.model import HOUR_US, MINUTE_US, ReportOutcome, Rules
 from storemon_flask.reports import computing, outages, report_text, shaped, shaped_text, shapes
 from storemon_flask.reports.computing import Progress
-from storemon_flask.reports.report_text import Altered, ReportText
+from storemon_flask.reports.report_text import ReportText
 from storemon_flask.reports.shapes import Shape
 from storemon_flask.uptime.measures import CLASSIC_WINDOWS
 from storemon_flask.version import VERSION
@@ -45,18 +45,6 @@ class Question:
     columns: str = "classic"
     stores: tuple[str, ...] | None = None
     shape: Shape | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A report in its file: where, how many rows and bytes, its hash, and the ids its CSV had to write differently."""
-
-    path: Path
-    rows: int
-    bytes: int
-    sha256: str
-    altered: Altered
-    method: dict[str, Any]
 
 
 def ask(
@@ -193,7 +181,7 @@ def _method(
     }
 
 
-def write(text: ReportText, path: Path) -> Finished:
+def write(text: ReportText, path: Path) -> ReportOutcome:
     """The report's file, whole or not at all: a temporary name beside the final one, fsync, rename.
 
     `ReportFailed` with a sentence when the folder cannot be written or the disk is full.
@@ -208,4 +196,4 @@ def write(text: ReportText, path: Path) -> Finished:
                 shutil.copymode(final, temporary)
     except OSError as error:
         raise ReportFailed(f"{path} cannot be written: {error.strerror or error}") from error
-    return Finished(path, text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered, text.method)
+    return ReportOutcome(text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered, text.method)

@@ -8,7 +8,7 @@ from storemon_flask import clock
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import MINUTE_US
 from storemon_flask.reports import shapes
-from storemon_flask.reports.queue import ReportRow
+from storemon_flask.reports.queue import ReportRecord
 from storemon_flask.reports.shapes import Shape, Window
 
 # More names than these are counted instead.
@@ -18,7 +18,7 @@ _CLASSIC: Final = ("last_hour", "last_day", "last_week")
 _BY: Final = {"hour": "hour by hour", "day": "day by day", "week": "week by week", "month": "month by month"}
 
 
-def asked(row: ReportRow) -> str:
+def asked(row: ReportRecord) -> str:
     """What was asked, without the as-of: which times, of which stores, how."""
     try:
         shape = shapes.read(row.shape or {})
@@ -35,7 +35,7 @@ def asked(row: ReportRow) -> str:
     return ", ".join(parts)
 
 
-def windows(row: ReportRow) -> dict[str, int]:
+def windows(row: ReportRecord) -> dict[str, int]:
     """The names of a report's windows and how long each is in microseconds; 0 where stores differ in that, or nobody
     knows.
     """
@@ -94,7 +94,7 @@ def _days(first: date, last: date) -> str:
     return f"{first.day}{month}{year} to {last.day} {last:%B %Y}"
 
 
-def _stores(row: ReportRow, shape: Shape | None) -> str:
+def _stores(row: ReportRecord, shape: Shape | None) -> str:
     found, named, number = [], row.stores, row.stores_asked
     if named is not None and number is not None:
         found.append(_listed(named) if number <= _NAMED else f"{number:,} named stores")

@@ -1,467 +1,54 @@
-"""A report's life as a job: submitted, claimed, computed, written, completed or failed; tried again, and recovered
-after a crash.
+"""The worker: takes reports in, computes them on an executor, tries again, recovers after a crash, and wakes whoever waits for one."""
 
-Equal reports that wait or run share a job (storage.reports); what is handed about here are ids of jobs.
-"""
-
-import json
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
 from storemon_flask import logs
-from storemon_flask.database import readiness
+from storemon_flask.database import readiness, reports
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Busy, DatabaseError, StoremonError, out_of_memory
-from storemon_flask.model import SECOND_US
-from storemon_flask.reports import keeping, queue, retention, shapes
+from storemon_flask.model import HOUR_US, SECOND_US, ReportOutcome
+from storemon_flask.reports import queue, shapes
 from storemon_flask.reports import report as report_service
-from storemon_flask.reports.agenda import Agenda
-from storemon_flask.reports.alarm import Alarm
 from storemon_flask.reports.metrics import ReportMetrics
-from storemon_flask.reports.queue import ReportRow
+from storemon_flask.reports.queue import ReportRecord
 from storemon_flask.reports.report import Asked, Question
+from storemon_flask.reports.retention import Retention
+from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Places
-from storemon_flask.stores import list_cache
 
 log = logging.getLogger("storemon.jobs")
 
 # The first time and once more after the process died under it.
 MOST_DEATHS: Final = 2
 _PROGRESS_EVERY_S: Final = 0.2
-# A job that cannot even be claimed (the database cannot be written) is reached for again after this long.
-_UNCLAIMED_US: Final = 10 * SECOND_US
-_KEEPING: Final = "keeping"
-# Whoever waits for a report looks at its row so often: another process may have the job.
+# A report that cannot even be started (the database cannot be written) is tried again after this long.
+_NOT_STARTED_US: Final = 10 * SECOND_US
+# Whoever waits for a report looks at its row so often: another process may have it.
 _LOOK_EVERY_S: Final = 1.0
 DIED: Final = "the server died twice while it computed this report; see its log, then trigger the report again"
-
-_Said = TypeVar("_Said")
 
 
 class _Stopping(Exception):
     """The server is going down and asks a running report to stop at its next step."""
 
 
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
-def _steady_us() -> int:
-    return time.monotonic_ns() // 1000
-
-
-class Runner:
-    """Takes questions, answers ids, and computes the reports on an executor.
-
-    Without an `alarm` what is due later happens when `tick` is called. `clock` tells the time in microseconds; `steady`
-    is the clock that nobody sets, for waits.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        settings: Settings,
-        executor: Executor,
-        alarm: Alarm | None = None,
-        clock: Callable[[], int] = _now_us,
-        steady: Callable[[], int] = _steady_us,
-        registry: CollectorRegistry | None = None,
-    ) -> None:
-        self.database = database
-        self.settings = settings
-        self._executor = executor
-        self._alarm = alarm
-        self._clock = clock
-        self._steady = steady
-        self._later = Agenda()
-        self._wanted = Wanted()
-        self._endings = Endings()
-        self._adding_latest = threading.Lock()
-        self._stopping = threading.Event()
-        self._ended = False
-        self.registry = registry or CollectorRegistry()
-        self.metrics = ReportMetrics(self.registry)
-        self.places = Places(settings.http_threads)
-        self._room = keeping.RoomKeeper(database, settings, self.metrics)
-
-    def submit(self, asked: Asked) -> str:
-        """The id of a new report: 128 random bits. Its row is committed before it is handed to the executor.
-
-        `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait.
-        """
-        with self.places.for_a_change():
-            report_id, alone = self._add(asked)
-        if alone:
-            self._hand_over(report_id)
-        return report_id
-
-    def _add(self, asked: Asked) -> tuple[str, bool]:
-        """The id of a report whose row is committed, and whether it is to be computed."""
-        report_id, settings = secrets.token_hex(16), self.settings
-        readiness.require_room(settings)
-        self._room.expect_report(self._clock())
-        return report_id, queue.add(
-            self.database,
-            report_id,
-            asked,
-            settings.default_timezone,
-            settings.max_report_rows,
-            self._clock(),
-            settings.rules,
-            settings.max_pending_reports,
-        )
-
-    def latest(self, asked: Asked, max_age_us: int) -> str:
-        """The id of a report that answers this: a fresh one (`report_store.latest`), else one on its way, else a new
-        one.
-
-        Errors as `submit`.
-        """
-        row = self._known(asked, max_age_us)
-        if row is not None:
-            return row.id
-        # One after the other: of two that find nothing, the second must find what the first adds, were it complete by
-        # then.
-        with self.places.for_a_change(), self._adding_latest:
-            row = self._known(asked, max_age_us)
-            if row is not None:
-                return row.id
-            report_id, alone = self._add(asked)
-        if alone:
-            self._hand_over(report_id)
-        return report_id
-
-    def _known(self, asked: Asked, max_age_us: int) -> ReportRow | None:
-        settings = self.settings
-        return queue.latest(
-            self.database,
-            settings.reports_dir,
-            asked,
-            settings.default_timezone,
-            settings.max_report_rows,
-            settings.rules,
-            self._clock(),
-            max_age_us,
-        )
-
-    def wait_for(self, report_id: str | None, wait_s: float, unwanted: Callable[[], bool] = lambda: False) -> ReportRow:
-        """The report once it has ended, or as it is after `wait_s`; at once when as many wait as may, or the server
-        stops, and soon when nobody wants the answer any more.
-
-        Errors as `report_store.get`.
-        """
-        row = queue.get(self.database, report_id)
-        if wait_s <= 0 or row.ended:
-            return row
-        end = time.monotonic() + wait_s
-        try:
-            with self.places.for_a_wait(), self._endings.expected(row.id, row.job) as ended:
-                while True:
-                    # It may have ended before anybody knew that it is waited for.
-                    row = queue.get(self.database, report_id)
-                    left_s = end - time.monotonic()
-                    if row.ended or left_s <= 0 or self._endings.stopped or unwanted():
-                        return row
-                    ended.wait(min(left_s, _LOOK_EVERY_S))
-                    ended.clear()
-        except Busy:
-            return row
-
-    def stop_waiting(self) -> None:
-        """Requests that wait, for a report or for the database, and loads give up now: the server is going down.
-
-        For signal handlers.
-        """
-        self.database.stop_waiting()
-        self._endings.stop()
-
-    def delete(self, report_id: str) -> None:
-        """The report is gone: one that waits is not computed, a running one stops at its next step, a finished one's
-        file goes.
-
-        As long as others share it, the job and the file stay. Errors as `report_store.get`.
-        """
-        with self.places.for_a_change():
-            job = retention.delete(self.database, self.settings.reports_dir, report_id, self._clock())
-        if job is not None:
-            self._wanted.drop(job)
-        self._endings.tell(report_id)
-        log.info("report %s deleted", report_id)
-
-    def takes_work(self) -> bool:
-        """Whether reports that are triggered now will be computed by this process."""
-        return not self._ended
-
-    def recover(self, died: bool = True) -> int:
-        """Run again what was pending or running when the last server went; how many reports that is.
-
-        `died`: it did not end in good order. One that did, and could not put its reports back, counts against none of
-        them. The reports folder is set right, and what was kept long enough is deleted, now and every hour. Only for
-        the server that holds the lock: anybody else would take reports away from it.
-        """
-        now_us = self._clock()
-        jobs, failed = queue.recover(self.database, now_us, MOST_DEATHS, DIED, died)
-        for job in failed:
-            log.error("report %s failed: %s", job, DIED)
-            self.metrics.count_job("failed", None)
-        keeping.tidy(self.database, self.settings, now_us)
-        steady_us = self._steady()
-        self._later.add(_KEEPING, steady_us)
-        for job, next_try_us, _ in jobs:
-            if next_try_us is None or next_try_us <= now_us:
-                self._hand_over(job)
-            else:
-                # Not later than the longest wait, whatever the clock was when that was written.
-                self._later.add(job, steady_us + min(next_try_us - now_us, queue.wait_us(queue.MOST_TRIES)))
-        self.tick()
-        return sum(count for _, _, count in jobs)
-
-    def tick(self) -> None:
-        """Do what is due: next tries, and deleting what was kept long enough; then set the alarm for what comes next."""
-        steady_us = self._steady()
-        due = self._later.due(steady_us)
-        for job in due:
-            if job != _KEEPING:
-                self._hand_over(job)
-        try:
-            if _KEEPING in due:
-                self._later.add(_KEEPING, steady_us + keeping.EVERY_US)
-                keeping.expire(self.database, self.settings, self._clock())
-        finally:
-            # Next tries come whatever becomes of the keeping.
-            self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        wait_us = self._later.wait_us(self._steady())
-        if self._alarm is not None and wait_us is not None:
-            self._alarm.set(self.tick, wait_us / SECOND_US)
-
-    def _again(self, job: str, wait_us: int) -> None:
-        if not self._stopping.is_set():
-            self._later.add(job, self._steady() + wait_us)
-            self._set_alarm()
-
-    def stop(self, grace_s: float) -> None:
-        """Take no more work; give what is running `grace_s` to finish, then put it back to pending."""
-        self._ended = True
-        self._endings.stop()
-        timer = threading.Timer(grace_s, self._stopping.set)
-        timer.daemon = True
-        timer.start()
-        try:
-            if self._alarm is not None:
-                self._alarm.stop()
-            # What is queued stays pending in the database, for the next server.
-            self._executor.shutdown(wait=True, cancel_futures=True)
-        finally:
-            timer.cancel()
-            list_cache.stop(self.database)
-
-    def _hand_over(self, job: str) -> None:
-        try:
-            self._executor.submit(self.run, job)
-        except (RuntimeError, MemoryError) as error:
-            no_memory = out_of_memory(error)
-            if no_memory is None:
-                # The pool is shutting down; the row is pending, and the next server runs it.
-                log.info("report %s waits for the next start", job)
-            else:
-                log.warning("report %s cannot begin yet: %s", job, no_memory.message)
-                self._again(job, _UNCLAIMED_US)
-
-    def run(self, job: str) -> None:
-        """Compute one pending job to its end; every outcome is in the rows of its reports."""
-        started = time.monotonic()
-        outcome: str | None = "unrecorded"
-        with logs.marked(report_id=job):
-            try:
-                with self._wanted.running(job):
-                    outcome = self._run(job)
-            except Exception:
-                # The row could not even be marked failed (say, the disk is full): recovery finds it running.
-                log.exception("report %s could not be recorded", job)
-            self._endings.tell(job)
-            if outcome is not None:
-                seconds = time.monotonic() - started
-                self.metrics.count_job(outcome, seconds)
-                told = {"event": "job", "outcome": outcome, "ms": round(seconds * 1000, 1)}
-                log.debug("job of report %s: %s", job, outcome, extra=told)
-
-    def _run(self, job: str) -> str | None:
-        """What became of it (`metrics.OUTCOMES`); None when it was not begun."""
-        try:
-            row = queue.claim(self.database, job, self._clock())
-        except Exception as error:
-            # It is pending still, and nobody else would come back for it.
-            log.warning("report %s cannot begin yet: %s", job, error)
-            self._again(job, _UNCLAIMED_US)
-            return None
-        if row is None:
-            return None
-        started = time.monotonic()
-        try:
-            done = self._compute(row)
-        except _Stopping:
-            self._record(lambda: queue.put_back(self.database, job))
-            log.info("report %s put back: the server is stopping", job)
-            return "put_back"
-        except Unwanted:
-            log.info("report %s stopped: it was deleted", job)
-            return "deleted"
-        except Exception as error:
-            return self._failed(row, error)
-        if self._record(lambda: queue.complete(self.database, job, self._clock(), done)):
-            log.info("report %s complete: %d stores in %.3f s", job, done.rows, time.monotonic() - started)
-            self._make_room(job, done.bytes + len(json.dumps(row.stores)))
-            return "complete"
-        retention.remove(self.path(job))
-        log.info("report %s was deleted before it was complete", job)
-        return "deleted"
-
-    def _make_room(self, job: str, byte_count: int) -> None:
-        try:
-            self._room.note_complete(job, byte_count, self._clock())
-        except DatabaseError as error:
-            # The report is complete all the same, and the next one tries again.
-            log.warning("older reports cannot be deleted now: %s", error.message)
-
-    def _failed(self, row: ReportRow, error: Exception) -> str:
-        """Put the job off until its next try, or say that it failed; what became of it."""
-        job = row.job
-        sentence = queue.sentence(error)
-        known = isinstance(error, StoremonError) or out_of_memory(error) is not None
-        if queue.passes(error) and row.tries < queue.MOST_TRIES:
-            wait_us = queue.wait_us(row.tries)
-            if not self._record(lambda: queue.put_off(self.database, job, sentence, self._clock() + wait_us)):
-                return "deleted"
-            after_s = wait_us // SECOND_US
-            log.warning("report %s is tried again in %d s: %s", job, after_s, sentence, exc_info=not known)
-            self._again(job, wait_us)
-            return "put_off"
-        if queue.passes(error):
-            sentence = f"{sentence} (tried {row.tries} times)"
-        if not self._record(lambda: queue.fail(self.database, job, self._clock(), sentence)):
-            return "deleted"
-        log.log(logging.WARNING if known else logging.ERROR, "report %s failed: %s", job, sentence, exc_info=not known)
-        return "failed"
-
-    def _record(self, say: Callable[[], _Said]) -> _Said:
-        """Put an outcome into the rows; while that cannot be written (a full disk), try again until it can."""
-        delay = 0.1
-        while True:
-            try:
-                return say()
-            except Exception as error:
-                passes = isinstance(error, DatabaseError) or queue.passes(error)
-                if not passes or self._stopping.wait(delay):
-                    raise
-                log.warning("an outcome cannot be recorded yet: %s", error)
-                delay = min(2 * delay, 30.0)
-
-    def _compute(self, row: ReportRow) -> report_service.Finished:
-        told = time.monotonic()
-
-        def progress(part: float) -> None:
-            nonlocal told
-            if self._stopping.is_set():
-                raise _Stopping
-            self._wanted.check(row.job)
-            if time.monotonic() - told >= _PROGRESS_EVERY_S:
-                self._advance(row.job, part)
-                told = time.monotonic()
-
-        wanted = None if row.stores is None else tuple(row.stores)
-        question = Question(row.as_of_us, row.columns, wanted, shapes.read(row.shape or {}))
-        settings = self.settings
-        text = report_service.compute(self.database, question, settings.rules, settings.default_timezone, progress)
-        readiness.require_room(settings)
-        queue.make_folder(settings.reports_dir)
-        return report_service.write(text, self.path(row.job))
-
-    def _advance(self, job: str, part: float) -> None:
-        try:
-            wanted = queue.advance(self.database, job, part)
-        except DatabaseError as error:
-            # A report is worth more than the word of how far it is.
-            log.debug("progress of report %s not told: %s", job, error.message)
-            return
-        if not wanted:
-            raise Unwanted
-
-    def path(self, job: str) -> Path:
-        """Where the file of that job is, or will be. Ids come from the database, never from a request."""
-        return queue.path(self.settings.reports_dir, job)
-
-
-class Endings:
-    """Events by the names (of reports and of jobs) whose end sets them. Safe to share between threads; keeps nothing of
-    names that nobody waits for."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._events: dict[str, set[threading.Event]] = {}
-        self._stopped = threading.Event()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the server stops, so that nothing is to be waited for any more."""
-        return self._stopped.is_set()
-
-    @contextmanager
-    def expected(self, *names: str) -> Iterator[threading.Event]:
-        """An event that is set when one of these ends, or the server stops, while the context lasts."""
-        event = threading.Event()
-        # A report that shares no job bears its name.
-        different = set(names)
-        with self._guard:
-            for name in different:
-                self._events.setdefault(name, set()).add(event)
-        if self.stopped:
-            event.set()
-        try:
-            yield event
-        finally:
-            with self._guard:
-                for name in different:
-                    self._events[name].discard(event)
-                    if not self._events[name]:
-                        del self._events[name]
-
-    def tell(self, name: str) -> None:
-        """Wake whoever waits for this to end; its end must be in the database by now."""
-        with self._guard:
-            for event in self._events.get(name, ()):
-                event.set()
-
-    def stop(self) -> None:
-        """Wake everybody, also who comes later.
-
-        A signal handler may call this: it takes no lock that its thread may hold.
-        """
-        self._stopped.set()
-        # Copies: other threads may come and go meanwhile.
-        for events in list(self._events.values()):
-            for event in list(events):
-                event.set()
-
-
-def thread(workers: int) -> Executor:
-    """A pool of `workers` threads; none is started before the first job."""
-    return ThreadPoolExecutor(max_workers=workers, thread_name_prefix="report")
+class _Cancelled(Exception):
+    """The report was deleted while it was computed."""
 
 
 class InlineExecutor(Executor):
-    """Runs each job to its end before `submit` returns."""
+    """Runs each report to its end before `submit` returns."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future that is already done."""
@@ -473,35 +60,355 @@ class InlineExecutor(Executor):
         return future
 
 
-class Unwanted(Exception):
-    """Every report of the job was deleted."""
-
-
-class Wanted:
-    """Safe to share between threads; keeps nothing of jobs that do not run."""
+class _Waiters:
+    """Requests that wait for reports. Safe to share between threads; keeps nothing of reports that nobody waits for."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._running: dict[str, bool] = {}
+        self._lock = threading.Lock()
+        self._events: dict[str, set[threading.Event]] = {}
+        self._stopped = threading.Event()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the server stops, so that nothing is to be waited for any more."""
+        return self._stopped.is_set()
 
     @contextmanager
-    def running(self, job: str) -> Iterator[None]:
-        """The job runs meanwhile."""
-        with self._guard:
-            self._running[job] = True
+    def waiting(self, report_id: str) -> Iterator[threading.Event]:
+        """An event that is set when something becomes of the report, or the server stops, while the context lasts."""
+        event = threading.Event()
+        with self._lock:
+            self._events.setdefault(report_id, set()).add(event)
+        if self.stopped:
+            event.set()
         try:
-            yield
+            yield event
         finally:
-            with self._guard:
-                del self._running[job]
+            with self._lock:
+                self._events[report_id].discard(event)
+                if not self._events[report_id]:
+                    del self._events[report_id]
 
-    def drop(self, job: str) -> None:
-        """Nobody wants the job any more; nothing when it does not run."""
-        with self._guard:
-            if job in self._running:
-                self._running[job] = False
+    def wake(self, report_id: str) -> None:
+        """Wake whoever waits for this report; what became of it must be in the database by now."""
+        with self._lock:
+            for event in self._events.get(report_id, ()):
+                event.set()
 
-    def check(self, job: str) -> None:
-        """`Unwanted` when nobody wants the running job any more."""
-        if not self._running[job]:
-            raise Unwanted
+    def stop(self) -> None:
+        """Wake everybody, also who comes later. A signal handler may call this: it takes no lock that its thread may hold."""
+        self._stopped.set()
+        # Copies: other threads may come and go meanwhile.
+        for events in list(self._events.values()):
+            for event in list(events):
+                event.set()
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Runner:
+    """Takes reports in, answers their ids, and computes them on an executor; one scheduler does what comes later.
+
+    `clock` tells the time in microseconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        executor: Executor,
+        scheduler: Scheduler | None = None,
+        clock: Callable[[], int] = _now_us,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self.database = database
+        self.settings = settings
+        self.scheduler = scheduler or Scheduler(threaded=False)
+        self.registry = registry or CollectorRegistry()
+        self.metrics = ReportMetrics(self.registry)
+        self.places = Places(settings.http_threads)
+        self._executor = executor
+        self._clock = clock
+        self._retention = Retention(database, settings, self.metrics)
+        self._waiters = _Waiters()
+        self._adding_latest = threading.Lock()
+        # Of each report that runs, whether it was deleted.
+        self._cancelled: dict[str, threading.Event] = {}
+        self._stopping = threading.Event()
+        self._ended = False
+
+    def submit(self, asked: Asked) -> str:
+        """Store a new report and return its id. It is committed before it is handed to the executor.
+
+        `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait.
+        """
+        with self.places.for_a_change():
+            report_id = self._add(asked)
+        self._hand_over(report_id)
+        return report_id
+
+    def _add(self, asked: Asked) -> str:
+        readiness.require_room(self.settings)
+        self._retention.reserve_row(self._clock())
+        return queue.submit(self.database, self.settings, asked, self._clock())
+
+    def latest(self, asked: Asked, max_age_us: int) -> str:
+        """The id of a report that answers this: a fresh one (`queue.latest`), else one on its way, else a new one.
+
+        Errors as `submit`.
+        """
+        record = self._latest(asked, max_age_us)
+        if record is not None:
+            return record.id
+        # One after the other: of two that find nothing, the second must find what the first adds, were it complete by then.
+        with self.places.for_a_change(), self._adding_latest:
+            record = self._latest(asked, max_age_us)
+            if record is not None:
+                return record.id
+            report_id = self._add(asked)
+        self._hand_over(report_id)
+        return report_id
+
+    def _latest(self, asked: Asked, max_age_us: int) -> ReportRecord | None:
+        return queue.latest(self.database, self.settings, asked, self._clock(), max_age_us)
+
+    def wait_for(
+        self, report_id: str | None, wait_s: float, unwanted: Callable[[], bool] = lambda: False
+    ) -> ReportRecord:
+        """The report once it has ended, or as it is after `wait_s`; at once when as many wait as may, or the server stops, and
+        soon when nobody wants the answer any more.
+
+        Errors as `queue.get`.
+        """
+        record = queue.get(self.database, report_id)
+        if wait_s <= 0 or record.ended:
+            return record
+        end = time.monotonic() + wait_s
+        try:
+            with self.places.for_a_wait(), self._waiters.waiting(record.id) as woken:
+                while True:
+                    # It may have ended before anybody knew that it is waited for.
+                    record = queue.get(self.database, report_id)
+                    left_s = end - time.monotonic()
+                    if record.ended or left_s <= 0 or self._waiters.stopped or unwanted():
+                        return record
+                    woken.wait(min(left_s, _LOOK_EVERY_S))
+                    woken.clear()
+        except Busy:
+            return record
+
+    def stop_waiting(self) -> None:
+        """Requests that wait, for a report or for the database, and loads give up now: the server is going down. For signal handlers."""
+        self.database.stop_waiting()
+        self._waiters.stop()
+
+    def delete(self, report_id: str) -> None:
+        """Delete a report: one that waits is not computed, a running one stops at its next step, a finished one's file goes.
+
+        Errors as `queue.get`.
+        """
+        with self.places.for_a_change():
+            queue.delete(self.database, self.settings.reports_dir, report_id, self._clock())
+        cancelled = self._cancelled.get(report_id)
+        if cancelled is not None:
+            cancelled.set()
+        self._waiters.wake(report_id)
+        log.info("report %s deleted", report_id)
+
+    def takes_work(self) -> bool:
+        """Whether reports that are triggered now will be computed by this process."""
+        return not self._ended
+
+    def recover(self, died: bool = True) -> int:
+        """Run again what was pending or running when the last server went, and return how many reports that is; begin retention.
+
+        `died`: it did not end in good order. One that did, and could not requeue its reports, counts against none of them. Only for
+        the server that holds the lock: anybody else would take reports away from it.
+        """
+        now_us = self._clock()
+        with self.database.write() as connection:
+            pending, failed = reports.recover(connection, now_us, MOST_DEATHS, DIED, died)
+        for report_id in failed:
+            log.error("report %s failed: %s", report_id, DIED)
+            self.metrics.count_job("failed", None)
+        self.scheduler.add("retention", lambda: self._retention.run(self._clock()), every_us=HOUR_US)
+        self.scheduler.run_due()
+        for report_id, next_try_us in pending:
+            if next_try_us is None or next_try_us <= now_us:
+                self._hand_over(report_id)
+            else:
+                # Not later than the longest wait, whatever the clock was when that was written.
+                self._run_later(report_id, min(next_try_us - now_us, queue.retry_wait_us(queue.MOST_TRIES)))
+        return len(pending)
+
+    def stop(self, grace_s: float) -> None:
+        """Take no more work; give what is running `grace_s` to finish, then requeue it."""
+        self._ended = True
+        self._waiters.stop()
+        timer = threading.Timer(grace_s, self._stopping.set)
+        timer.daemon = True
+        timer.start()
+        try:
+            self.scheduler.stop()
+            # What is queued stays pending in the database, for the next server.
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        finally:
+            timer.cancel()
+
+    def _hand_over(self, report_id: str) -> None:
+        try:
+            self._executor.submit(self.run, report_id)
+        except (RuntimeError, MemoryError) as error:
+            no_memory = out_of_memory(error)
+            if no_memory is None:
+                # The pool is shutting down; the row is pending, and the next server runs it.
+                log.info("report %s waits for the next start", report_id)
+            else:
+                log.warning("report %s cannot begin yet: %s", report_id, no_memory.message)
+                self._run_later(report_id, _NOT_STARTED_US)
+
+    def _run_later(self, report_id: str, wait_us: int) -> None:
+        if not self._stopping.is_set():
+            self.scheduler.add(f"report {report_id}", partial(self._hand_over, report_id), wait_us)
+
+    def run(self, report_id: str) -> None:
+        """Compute one pending report to its end; every outcome is in its row."""
+        started = time.monotonic()
+        outcome: str | None = "unrecorded"
+        self._cancelled[report_id] = threading.Event()
+        with logs.marked(report_id=report_id):
+            try:
+                outcome = self._run(report_id)
+            except Exception:
+                # The row could not even be set failed (say, the disk is full): recovery finds it running.
+                log.exception("report %s could not be recorded", report_id)
+            finally:
+                del self._cancelled[report_id]
+            self._waiters.wake(report_id)
+            if outcome is not None:
+                seconds = time.monotonic() - started
+                self.metrics.count_job(outcome, seconds)
+                fields = {"event": "job", "outcome": outcome, "ms": round(seconds * 1000, 1)}
+                log.debug("job of report %s: %s", report_id, outcome, extra=fields)
+
+    def _run(self, report_id: str) -> str | None:
+        """What became of it (`metrics.OUTCOMES`); None when it was not started."""
+        try:
+            record = queue.start(self.database, report_id, self._clock())
+        except Exception as error:
+            # It is pending still, and nobody else would come back for it.
+            log.warning("report %s cannot begin yet: %s", report_id, error)
+            self._run_later(report_id, _NOT_STARTED_US)
+            return None
+        if record is None:
+            return None
+        started = time.monotonic()
+        try:
+            outcome, byte_count = self._outcome(record)
+        except _Stopping:
+            self._record(lambda: queue.requeue(self.database, report_id))
+            log.info("report %s requeued: the server is stopping", report_id)
+            return "put_back"
+        except _Cancelled:
+            log.info("report %s stopped: it was deleted", report_id)
+            return "deleted"
+        except Exception as error:
+            return self._failed(record, error)
+        if self._record(lambda: queue.complete(self.database, report_id, self._clock(), outcome)):
+            log.info(
+                "report %s complete: %d stores in %.3f s", report_id, outcome.row_count, time.monotonic() - started
+            )
+            self._make_room(report_id, byte_count)
+            return "complete"
+        queue.remove_file(self.path(report_id))
+        log.info("report %s was deleted before it was complete", report_id)
+        return "deleted"
+
+    def _make_room(self, report_id: str, byte_count: int) -> None:
+        try:
+            self._retention.add_bytes(report_id, byte_count, self._clock())
+        except DatabaseError as error:
+            # The report is complete all the same, and the next one tries again.
+            log.warning("older reports cannot be deleted now: %s", error.message)
+
+    def _failed(self, record: ReportRecord, error: Exception) -> str:
+        """Put the report off until its next try, or set it failed; what became of it."""
+        report_id = record.id
+        sentence = queue.error_message(error)
+        known = isinstance(error, StoremonError) or out_of_memory(error) is not None
+        temporary = queue.is_temporary(error)
+        if temporary and record.tries < queue.MOST_TRIES:
+            wait_us = queue.retry_wait_us(record.tries)
+            if not self._record(lambda: queue.retry_later(self.database, report_id, sentence, self._clock() + wait_us)):
+                return "deleted"
+            wait_s = wait_us // SECOND_US
+            log.warning("report %s is tried again in %d s: %s", report_id, wait_s, sentence, exc_info=not known)
+            self._run_later(report_id, wait_us)
+            return "put_off"
+        if temporary:
+            sentence = f"{sentence} (tried {record.tries} times)"
+        if not self._record(lambda: queue.fail(self.database, report_id, self._clock(), sentence)):
+            return "deleted"
+        level = logging.WARNING if known else logging.ERROR
+        log.log(level, "report %s failed: %s", report_id, sentence, exc_info=not known)
+        return "failed"
+
+    def _record(self, write: Callable[[], bool]) -> bool:
+        """Write an outcome into the row; while that is impossible (a full disk), try again until it is not."""
+        delay = 0.1
+        while True:
+            try:
+                return write()
+            except Exception as error:
+                temporary = isinstance(error, DatabaseError) or queue.is_temporary(error)
+                if not temporary or self._stopping.wait(delay):
+                    raise
+                log.warning("an outcome cannot be recorded yet: %s", error)
+                delay = min(2 * delay, 30.0)
+
+    def _outcome(self, record: ReportRecord) -> tuple[ReportOutcome, int]:
+        """Make the file of a running report, and return what came of it and how many bytes it takes: few if it is another's, too."""
+        queue.make_folder(self.settings.reports_dir)
+        reused = queue.reuse(self.database, self.settings.reports_dir, record.id)
+        if reused is not None:
+            outcome, copied = reused
+            return outcome, outcome.byte_count if copied else 0
+        outcome = self._compute(record)
+        return outcome, outcome.byte_count + sum(map(len, record.stores or ()))
+
+    def _compute(self, record: ReportRecord) -> ReportOutcome:
+        last = time.monotonic()
+        cancelled = self._cancelled[record.id]
+
+        def progress(part: float) -> None:
+            nonlocal last
+            if self._stopping.is_set():
+                raise _Stopping
+            if cancelled.is_set():
+                raise _Cancelled
+            if time.monotonic() - last >= _PROGRESS_EVERY_S:
+                self._advance(record.id, part)
+                last = time.monotonic()
+
+        wanted = None if record.stores is None else tuple(record.stores)
+        question = Question(record.as_of_us, record.columns, wanted, shapes.read(record.shape or {}))
+        settings = self.settings
+        text = report_service.compute(self.database, question, settings.rules, settings.default_timezone, progress)
+        readiness.require_room(settings)
+        return report_service.write(text, self.path(record.id))
+
+    def _advance(self, report_id: str, part: float) -> None:
+        try:
+            running = queue.advance(self.database, report_id, part)
+        except DatabaseError as error:
+            # A report is worth more than how far it is.
+            log.debug("progress of report %s not recorded: %s", report_id, error.message)
+            return
+        if not running:
+            raise _Cancelled
+
+    def path(self, report_id: str) -> Path:
+        """Where the file of that report is, or will be."""
+        return reports.path_of(self.settings.reports_dir, report_id)

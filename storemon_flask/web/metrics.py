@@ -29,11 +29,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from storemon_flask import logs
-from storemon_flask.database import loads, polls, reports, stores, tombstones
+from storemon_flask.database import loads, polls, reports, stores
 from storemon_flask.database.connections import SQLITE_VERSION, Connection, Database
 from storemon_flask.database.newest import newest_poll
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds.headers import FEEDS
+from storemon_flask.reports import retention
 from storemon_flask.settings import Settings
 from storemon_flask.stores import list_cache
 from storemon_flask.uptime.status import STATUSES
@@ -180,7 +181,10 @@ class DataCollector(Collector):
             self._identity = self._database.identity()
             self._counted_version, self._count_again_s = None, 0.0
         self._count_new_files(connection)
-        counts, byte_count = reports.count_by_state(connection), tombstones.bytes_taken(connection)
+        counts, byte_count = (
+            reports.count_by_state(connection),
+            retention.bytes_taken(connection, self._settings.reports_dir),
+        )
         poll_count = self._count_polls(connection)
         latest_us = self._settings.rules.latest_us(time.time_ns() // 1000)
         newest = newest_poll(self._database, connection, latest_us)
@@ -251,9 +255,7 @@ class DataCollector(Collector):
 def _of_database(
     counts: dict[str, int], report_bytes: int, poll_count: int, newest_us: int | None, stores_ahead: int
 ) -> Iterator[Metric]:
-    by_state = GaugeMetricFamily(
-        "storemon_reports", "Reports by state; equal ones that are pending share a job.", labels=("state",)
-    )
+    by_state = GaugeMetricFamily("storemon_reports", "Reports by state.", labels=("state",))
     for state in _REPORT_STATES:
         by_state.add_metric((state,), counts.get(state, 0))
     yield by_state

@@ -29,8 +29,7 @@ def report_id(client: FlaskClient) -> str:
 @pytest.fixture
 def waiting_id(runner: Runner) -> str:
     """A report that nobody computes yet."""
-    queue.add(runner.database, "ab" * 16, Asked(), "America/Chicago", 10**6, time.time_ns() // 1000)
-    return "ab" * 16
+    return queue.submit(runner.database, runner.settings, Asked(), time.time_ns() // 1000)
 
 
 def get(client: FlaskClient, report_id: str, form: str | None = None, **headers: str) -> TestResponse:
@@ -57,7 +56,7 @@ def test_a_pending_report_is_running_at_progress_zero(client: FlaskClient, waiti
 def test_a_running_report_says_how_far_it_is(
     client: FlaskClient, runner: Runner, waiting_id: str, form: str | None
 ) -> None:
-    assert queue.claim(runner.database, waiting_id, 2) is not None
+    assert queue.start(runner.database, waiting_id, 2) is not None
     queue.advance(runner.database, waiting_id, 0.25)
     answer = get(client, waiting_id, form)
     assert answer.status_code == 202
@@ -207,7 +206,7 @@ def test_a_report_whose_file_was_removed_is_a_410_that_names_the_file(
 def test_a_failed_report_is_a_409_with_the_reason(
     client: FlaskClient, runner: Runner, waiting_id: str, form: str
 ) -> None:
-    queue.claim(runner.database, waiting_id, 2)
+    queue.start(runner.database, waiting_id, 2)
     queue.fail(runner.database, waiting_id, 3, "the disk is full")
     answer = get(client, waiting_id, form)
     detail = "the report failed and will not come: the disk is full; trigger a new one"

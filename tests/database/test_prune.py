@@ -5,7 +5,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -22,7 +21,6 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
 from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US
-from storemon_flask.reports.daily import daily
 from storemon_flask.settings import Settings
 
 FIRST_US = 1_704_067_200_000_000  # 2024-01-01, a Monday
@@ -385,18 +383,3 @@ def test_a_server_takes_old_polls_out_when_it_starts(
     assert sql(settings.database, "SELECT min(timestamp_utc) FROM poll") == [("2024-02-29 23:00:00.000000Z",)]
     assert server.end() == 0
     assert check.run(settings).problems == 0
-
-
-def test_what_is_done_daily_is_done_again_after_a_failure_and_ends_with_the_server() -> None:
-    done, thrice = [], threading.Event()
-
-    def task(stopped: Callable[[], bool]) -> None:
-        done.append(stopped())
-        if len(done) == 3:
-            thrice.set()
-        raise Unprocessable("not today")
-
-    with daily("test", task, every_s=0.01):
-        assert thrice.wait(30)
-    assert not any(thread.name == "test" for thread in threading.enumerate())
-    assert done[0] is False

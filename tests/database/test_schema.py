@@ -21,10 +21,9 @@ from storage_helpers import opened as opened
 from storemon_flask.cli import check
 from storemon_flask.database import backup as copies
 from storemon_flask.database import copies as stored_copies
-from storemon_flask.database import loads, schema
+from storemon_flask.database import loads, reports, schema
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
-from storemon_flask.reports import queue
 from storemon_flask.settings import Settings
 
 
@@ -412,7 +411,7 @@ def test_reading_ends_when_the_time_of_a_file_of_its_size_is_over(
 @pytest.mark.parametrize("report_id", ["../../etc/passwd", "/etc/passwd", "a" * 31, "A" * 32, "0" * 32 + "\n"])
 def test_an_id_that_storemon_does_not_make_names_no_file(tmp_path: Path, report_id: str) -> None:
     with pytest.raises(DatabaseError, match="is no id that storemon makes"):
-        queue.path(tmp_path, report_id)
+        reports.path_of(tmp_path, report_id)
 
 
 @pytest.mark.parametrize(

@@ -138,16 +138,13 @@ def account_of_reports(connection: sqlite3.Connection, ledger: Ledger, folder: P
     """State by id; fails when an id that was answered is unknown, or a complete report has not just the file that it
     says.
     """
-    # Equal requests share the file of the first of them.
-    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(report)")}
-    shared = "coalesce(shares, id)" if "shares" in columns else "id"
-    rows = connection.execute(f"SELECT id, state, sha256, {shared} FROM report").fetchall()
+    rows = connection.execute("SELECT id, state, sha256 FROM report").fetchall()
     states = {report_id: state for report_id, state, *_ in rows}
     lost = ledger.reports - states.keys()
     assert not lost, f"answered and lost: {lost}"
-    for report_id, state, sha256, file in rows:
+    for report_id, state, sha256 in rows:
         if state == "complete":
-            found = hashlib.sha256((folder / f"report_{file}.csv").read_bytes()).hexdigest()
+            found = hashlib.sha256((folder / f"report_{report_id}.csv").read_bytes()).hexdigest()
             assert found == sha256, f"the file of report {report_id} is not the one that was made"
     return states
 

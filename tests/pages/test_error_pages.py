@@ -73,10 +73,6 @@ def test_a_program_keeps_its_sentence(client: FlaskClient, small_fleet: Path, pa
     [
         (None, "The report was deleted; you can ask for a new one."),
         ("old", "The report was deleted because it was older than reports are kept here; you can ask for a new one."),
-        (
-            "lost",
-            "The report's file was no longer in its folder when the server started; you can ask for a new report.",
-        ),
     ],
 )
 def test_a_report_that_is_gone_leads_to_reports(

@@ -1,4 +1,4 @@
-"""Waiting for the end of a report (`jobs.endings`, `Runner.wait_for`, `get_report?wait=`): woken at once, and never too
+"""Waiting for the end of a report (`Runner.wait_for`, `get_report?wait=`): woken at once, and never too
 many.
 """
 
@@ -21,7 +21,7 @@ from job_helpers import Queue
 from storemon_flask import create_app
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import worker as runner_
-from storemon_flask.reports.worker import Endings, Runner
+from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
 # Longer than anything here takes, and no longer than a test should hang.
@@ -92,12 +92,9 @@ def test_it_is_answered_as_soon_as_the_report_is_complete(
     assert waiters(runner) == 0
 
 
-def test_one_that_shares_the_job_of_another_is_woken_with_it(
-    app: Flask, client: FlaskClient, runner: Runner, queue: Queue
-) -> None:
+def test_of_equal_reports_each_is_waited_for(app: Flask, client: FlaskClient, runner: Runner, queue: Queue) -> None:
     first, second = trigger(client), trigger(client)
     requests = [Waiting(app, runner, report_id) for report_id in (first, second)]
-    assert len(queue.jobs) == 1
     queue.run_all()
     assert [request.answer().text for request in requests] == [SMALL_CSV, SMALL_CSV]
 
@@ -113,9 +110,7 @@ def test_it_is_woken_when_the_report_fails(
     assert (answer.status_code, answer.json["title"]) == (409, "Report failed")
 
 
-def test_it_is_woken_when_the_report_is_deleted_though_another_shares_its_job(
-    app: Flask, client: FlaskClient, runner: Runner, queue: Queue
-) -> None:
+def test_it_is_woken_when_the_report_is_deleted(app: Flask, client: FlaskClient, runner: Runner, queue: Queue) -> None:
     first, second = trigger(client), trigger(client)
     gone, kept = Waiting(app, runner, first), Waiting(app, runner, second)
     assert client.delete(f"/api/v1/reports/{first}").status_code == 204
@@ -190,22 +185,22 @@ def test_a_job_that_another_process_ends_is_seen_too(
     monkeypatch.setattr(runner_, "_LOOK_EVERY_S", 0.05)
     report_id = trigger(client)
     waiting = Waiting(app, runner, report_id)
-    report_store.claim(runner.database, report_id, 1)
+    report_store.start(runner.database, report_id, 1)
     report_store.fail(runner.database, report_id, 2, "by somebody else")
     assert waiting.answer().json["error"] == "by somebody else"
 
 
-def test_nothing_is_kept_of_names_that_nobody_waits_for() -> None:
-    endings = Endings()
-    with endings.expected("a", "b") as first, endings.expected("b") as second:
-        endings.tell("a")
+def test_nothing_is_kept_of_reports_that_nobody_waits_for() -> None:
+    waiters = runner_._Waiters()
+    with waiters.waiting("a") as first, waiters.waiting("b") as second:
+        waiters.wake("a")
         assert (first.is_set(), second.is_set()) == (True, False)
-        endings.tell("b")
+        waiters.wake("b")
         assert second.is_set()
-    endings.tell("a")
-    assert endings._events == {}
-    endings.stop()
-    with endings.expected("c") as late:
+    waiters.wake("a")
+    assert waiters._events == {}
+    waiters.stop()
+    with waiters.waiting("c") as late:
         assert late.is_set()
 
 

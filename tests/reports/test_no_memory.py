@@ -28,9 +28,8 @@ from storemon_flask.errors import OutOfMemory
 from storemon_flask.reports import computing
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import queue as retries
-from storemon_flask.reports.alarm import Alarm
-from storemon_flask.reports.daily import daily
 from storemon_flask.reports.report import Asked
+from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 from storemon_flask.stores import detail, live_list
@@ -136,14 +135,14 @@ def test_a_report_that_had_no_memory_is_tried_again(
     small_fleet: Path, database: Database, settings: Settings, queue: Queue, clock: Clock, once: Patch
 ) -> None:
     once(computing, "table")
-    runner = Runner(database, settings, queue, clock=clock, steady=clock)
+    runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
     report_id = runner.submit(Asked())
     queue.run_all()
     state, why = row(settings, report_id, "state", "last_error")
     assert state == "pending"
     assert why.startswith("there is not enough memory for this report")
     clock.turn(2)
-    runner.tick()
+    runner.scheduler.run_due()
     queue.run_all()
     assert row(settings, report_id, "state") == ("complete",)
     assert runner.path(report_id).read_text() == SMALL_CSV
@@ -158,12 +157,12 @@ def test_a_report_that_never_has_memory_fails_with_how_much_it_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(computing, "table", too_large)
-    runner = Runner(database, settings, queue, clock=clock, steady=clock)
+    runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
     report_id = runner.submit(Asked())
     for _ in range(retries.MOST_TRIES):
         queue.run_all()
         clock.turn(1000)
-        runner.tick()
+        runner.scheduler.run_due()
     assert row(settings, report_id, "state", "error") == (
         "failed",
         "there is not enough memory for this report (8,589,934,592.0 MiB more were asked for); ask for fewer stores, days or "
@@ -174,12 +173,12 @@ def test_a_report_that_never_has_memory_fails_with_how_much_it_asked_for(
 def test_a_report_that_gets_no_thread_is_begun_later(
     small_fleet: Path, database: Database, settings: Settings, queue: Queue, clock: Clock, once: Patch
 ) -> None:
-    runner = Runner(database, settings, queue, clock=clock, steady=clock)
+    runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
     once(queue, "submit")
     report_id = runner.submit(Asked())
     assert queue.jobs == []
     clock.turn(10)
-    runner.tick()
+    runner.scheduler.run_due()
     queue.run_all()
     assert row(settings, report_id, "state") == ("complete",)
 
@@ -247,34 +246,6 @@ def test_a_thread_for_a_snapshot_that_cannot_be_started_is_started_for_the_next_
         answer = client.get("/api/v1/stores")
         assert (answer.status_code, answer.json["detail"].split(" for ")[0]) == (503, "there are not enough threads")
     assert client.get("/api/v1/stores").json["total"] == 4
-
-
-def test_an_alarm_whose_thread_could_not_be_started_rings_after_the_next_setting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    alarm, rang = Alarm(), threading.Event()
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", no_thread)
-        with pytest.raises(RuntimeError):
-            alarm.set(rang.set, 0)
-    alarm.set(rang.set, 0)
-    assert rang.wait(10)
-    alarm.stop()
-
-
-def test_a_daily_task_without_memory_is_done_the_next_time(caplog: pytest.LogCaptureFixture) -> None:
-    done = threading.Event()
-    calls = []
-
-    def task(stopped: Callable[[], bool]) -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            raise MemoryError
-        done.set()
-
-    with daily("cleanup", task, every_s=0.01):
-        assert done.wait(10)
-    assert caplog.messages == ["cleanup: there is not enough memory for this; " + errors.TRY_AGAIN]
 
 
 def test_what_is_committed_is_no_failure_when_the_log_cannot_be_moved(database: Database, small_fleet: Path) -> None:

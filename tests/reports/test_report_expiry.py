@@ -1,11 +1,11 @@
-"""How long reports are kept, and what becomes of them then; the alarm that tells the time."""
+"""How long reports are kept, and what becomes of them then."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Server, sql, wait_until
+from conftest import Server, sql
 from job_helpers import Clock, files, row
 from keeping_helpers import clock as clock
 from keeping_helpers import file_of
@@ -15,8 +15,8 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import Gone, NotFound
 from storemon_flask.model import DAY_US
 from storemon_flask.reports import queue, retention
-from storemon_flask.reports.alarm import Alarm
 from storemon_flask.reports.report import Asked
+from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
@@ -29,11 +29,11 @@ def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
     clock.turn(3600)
     new = runner.submit(Asked())
     clock.turn(90 * 86_400 - 3600)
-    runner.tick()
+    runner.scheduler.run_due()
     # To the microsecond: it is not older than 90 days yet.
     assert row(settings, old, "state") == ("complete",)
     clock.turn(3600)
-    runner.tick()
+    runner.scheduler.run_due()
     assert row(settings, old, "state", "gone", "deleted_us") == ("deleted", "old", clock.now_us)
     assert row(settings, new, "state") == ("complete",)
     assert files(settings) == [f"report_{new}.csv"]
@@ -44,12 +44,16 @@ def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
 def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    forever = Runner(database, replace(settings, keep_reports_days=0), InlineExecutor(), clock=clock, steady=clock)
+    forever = Runner(
+        database, replace(settings, keep_reports_days=0), InlineExecutor(), Scheduler(clock, threaded=False), clock
+    )
     report_id = forever.submit(Asked())
     clock.turn(36_500 * 86_400)
     forever.recover()
     assert row(settings, report_id, "state") == ("complete",)
-    Runner(database, replace(settings, keep_reports_days=1), InlineExecutor(), clock=clock, steady=clock).recover()
+    Runner(
+        database, replace(settings, keep_reports_days=1), InlineExecutor(), Scheduler(clock, threaded=False), clock
+    ).recover()
     assert row(settings, report_id, "state") == ("deleted",)
     assert files(settings) == []
 
@@ -57,9 +61,9 @@ def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
 def test_what_is_on_its_way_is_never_too_old(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    queue.add(database, "ab" * 16, Asked(1), "UTC", 10**6, 1)
-    assert retention.expire(database, settings.reports_dir, clock.now_us, clock.now_us) == 0
-    assert row(settings, "ab" * 16, "state") == ("pending",)
+    report_id = queue.submit(database, settings, Asked(1), 1)
+    assert retention.delete_before(database, settings.reports_dir, clock.now_us, clock.now_us) == 0
+    assert row(settings, report_id, "state") == ("pending",)
 
 
 def test_many_old_reports_go_in_parts(
@@ -68,7 +72,7 @@ def test_many_old_reports_go_in_parts(
     ids = [runner.submit(Asked(number)) for number in range(7)]
     monkeypatch.setattr(retention, "_CHUNK", 3)
     now_us = runner._clock() + DAY_US
-    assert retention.expire(database, settings.reports_dir, now_us, now_us) == 7
+    assert retention.delete_before(database, settings.reports_dir, now_us, now_us) == 7
     assert {row(settings, report_id, "state") for report_id in ids} == {("deleted",)}
     assert files(settings) == []
 
@@ -77,23 +81,18 @@ def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_the
     runner: Runner, settings: Settings, database: Database, clock: Clock
 ) -> None:
     first, kept = runner.submit(Asked()), runner.submit(Asked(1))
-    sharing = "ab" * 16
-    columns = "(id, state, as_of_us, columns, requested_us, finished_us, shares)"
-    sql(settings.database, f"INSERT INTO report {columns} VALUES (?, 'complete', 1, 'x', 1, 1, ?)", sharing, first)
     runner.delete(first)
     runner.recover()
-    assert row(settings, sharing, "state", "gone") == ("deleted", "old")
     # It could not be removed when its report was deleted.
     file_of(settings, first).write_text("x")
     clock.turn(4 * 90 * 86_400)
-    runner.tick()
+    runner.scheduler.run_due()
     with pytest.raises(Gone):
         queue.get(database, first)
     clock.turn(3600)
-    runner.tick()
-    for report_id in (first, sharing):
-        with pytest.raises(NotFound):
-            queue.get(database, report_id)
+    runner.scheduler.run_due()
+    with pytest.raises(NotFound):
+        queue.get(database, first)
     assert files(settings) == []
     # That one was deleted a moment ago.
     assert row(settings, kept, "state", "gone") == ("deleted", "old")
@@ -109,41 +108,6 @@ def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Runner, set
     assert sql(settings.database, "SELECT * FROM report_text") == []
 
 
-def test_forgetting_a_report_leaves_a_file_that_another_lost_and_that_came_back(
-    runner: Runner, settings: Settings, database: Database
-) -> None:
-    first, sharing = runner.submit(Asked()), "ab" * 16
-    columns = "(id, state, as_of_us, columns, requested_us, finished_us, shares)"
-    sql(settings.database, f"INSERT INTO report {columns} VALUES (?, 'complete', 1, 'x', 1, 1, ?)", sharing, first)
-    runner.delete(first)
-    file, away = file_of(settings, first), settings.home / "away"
-    file.rename(away)
-    retention.tidy(database, settings.reports_dir, runner._clock())
-    assert row(settings, sharing, "state", "gone") == ("deleted", "lost")
-    away.rename(file)
-    assert retention.forget(database, settings.reports_dir, runner._clock() + DAY_US) == 2
-    assert files(settings) == [file.name]
-
-
-def test_the_alarm_is_set_again_when_keeping_goes_wrong(
-    small_fleet: Path, settings: Settings, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_for: list[float] = []
-
-    class Noted(Alarm):
-        def set(self, ring: Callable[[], None], delay_s: float) -> None:
-            set_for.append(delay_s)
-
-    def broken(*arguments: object) -> int:
-        raise RuntimeError("not foreseen")
-
-    runner = Runner(database, settings, InlineExecutor(), Noted(), clock, clock)
-    monkeypatch.setattr(retention, "expire", broken)
-    with pytest.raises(RuntimeError, match="not foreseen"):
-        runner.recover()
-    assert set_for == [3600.0]
-
-
 def test_a_file_that_cannot_be_removed_goes_at_the_next_start(
     runner: Runner, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -155,32 +119,11 @@ def test_a_file_that_cannot_be_removed_goes_at_the_next_start(
     with monkeypatch.context() as denied:
         denied.setattr(Path, "unlink", refuse)
         runner.delete(report_id)
-    assert "cannot be removed, the next start tries again: Permission denied" in caplog.text
+    assert "cannot be removed, and is tried again within the hour: Permission denied" in caplog.text
     assert row(settings, report_id, "state") == ("deleted",)
     assert files(settings) == [f"report_{report_id}.csv"]
     runner.recover()
     assert files(settings) == []
-
-
-def test_an_alarm_rings_at_the_earliest_time_again_and_again_and_never_after_it_is_stopped() -> None:
-    rung: list[int] = []
-    alarm = Alarm()
-
-    def ring() -> None:
-        rung.append(1)
-        if len(rung) == 1:
-            raise RuntimeError("said in the log, and the next one rings all the same")
-
-    alarm.set(ring, 3600)
-    alarm.set(ring, 0.01)
-    wait_until(lambda: len(rung) == 1, "the first ring")
-    alarm.set(ring, 0)
-    wait_until(lambda: len(rung) == 2, "the second ring")
-    alarm.stop()
-    alarm.set(ring, 0)
-    assert alarm._thread is not None
-    assert not alarm._thread.is_alive()
-    assert len(rung) == 2
 
 
 def test_a_real_server_deletes_and_forgets(serve: Callable[..., Server], small_fleet: Path, settings: Settings) -> None:

@@ -1,11 +1,11 @@
-"""The reports folder against the rows: orphans, strangers, lost and regained files."""
+"""The reports folder against the rows: files of no report, and reports without a file."""
 
 import sqlite3
 from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import SMALL_CSV, sql
+from conftest import sql
 from flask import Flask
 from job_helpers import files, row
 from keeping_helpers import clock as clock
@@ -14,58 +14,42 @@ from keeping_helpers import runner as runner
 
 from storemon_flask.database import reports
 from storemon_flask.database.connections import Database
-from storemon_flask.reports import retention
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.retention import Differences
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
-AGREE = Differences([], [], [])
 
-
-def test_what_differs_is_told_and_nothing_is_changed(runner: Runner, settings: Settings, database: Database) -> None:
+def test_files_of_no_report_and_reports_without_a_file_are_found_and_nothing_is_changed(
+    runner: Runner, settings: Settings, database: Database
+) -> None:
     whole, missing, deleted, failed, waiting = (runner.submit(Asked(number)) for number in range(5))
     file_of(settings, missing).unlink()
     for state, report_id in (("deleted", deleted), ("failed", failed), ("pending", waiting)):
         sql(settings.database, "UPDATE report SET state = ? WHERE id = ?", state, report_id)
-    stranger = file_of(settings, "f" * 32)
-    for other in (stranger, settings.reports_dir / "report_mine.csv", settings.reports_dir / "notes.txt"):
+    unknown = file_of(settings, "f" * 32)
+    for other in (unknown, settings.reports_dir / "report_mine.csv", settings.reports_dir / "notes.txt"):
         other.write_text("x")
     before = files(settings)
-    assert retention.consistency(database.read, settings.reports_dir) == Differences(
-        sorted([file_of(settings, deleted), file_of(settings, failed)]), [stranger], [missing]
-    )
+    of_none = sorted([file_of(settings, deleted), file_of(settings, failed), unknown])
+    assert reports.files_of_no_report(database.read, settings.reports_dir) == of_none
+    assert reports.missing_files(database.read, settings.reports_dir) == [missing]
     assert files(settings) == before
     assert row(settings, missing, "state") == ("complete",)
     assert row(settings, whole, "state") == ("complete",)
 
 
-def test_a_shared_file_is_everybodys_until_the_last_one_goes(
-    runner: Runner, settings: Settings, database: Database
+def test_without_a_database_or_a_folder_there_is_nothing_to_do(
+    runner: Runner, database: Database, settings: Settings
 ) -> None:
-    first = runner.submit(Asked())
-    second = "ab" * 16
-    sql(
-        settings.database,
-        "INSERT INTO report (id, state, as_of_us, columns, requested_us, shares) VALUES (?, 'complete', 1, 'classic', 1, ?)",
-        second,
-        first,
-    )
-    assert retention.consistency(database.read, settings.reports_dir) == AGREE
-    runner.delete(first)
-    assert retention.consistency(database.read, settings.reports_dir) == AGREE
-    runner.delete(second)
-    assert (files(settings), retention.consistency(database.read, settings.reports_dir)) == ([], AGREE)
-
-
-def test_without_a_database_or_a_folder_nothing_differs(database: Database, settings: Settings) -> None:
-    assert retention.tidy(database, settings.reports_dir, 1) == retention.Tidied(0, 0, 0, 0)
+    settings.database.unlink()
+    runner._retention.run(1)
     assert not settings.database.exists()
     database.prepare()
-    assert retention.consistency(database.read, settings.reports_dir) == AGREE
+    assert reports.files_of_no_report(database.read, settings.reports_dir) == []
+    assert reports.missing_files(database.read, settings.reports_dir) == []
 
 
-def test_a_report_that_is_deleted_while_differences_are_looked_for_is_not_missing(
+def test_a_report_that_is_deleted_while_files_are_looked_for_is_not_missing(
     runner: Runner, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deleted, missing = runner.submit(Asked(1)), runner.submit(Asked(2))
@@ -73,7 +57,7 @@ def test_a_report_that_is_deleted_while_differences_are_looked_for_is_not_missin
     states = reports.states
     read: list[int] = []
 
-    def watched(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+    def watched(connection: sqlite3.Connection) -> dict[str, str]:
         rows = states(connection)
         read.append(len(rows))
         if len(read) == 1:
@@ -83,49 +67,46 @@ def test_a_report_that_is_deleted_while_differences_are_looked_for_is_not_missin
         return rows
 
     monkeypatch.setattr(reports, "states", watched)
-    assert retention.consistency(database.read, settings.reports_dir) == Differences([], [], [missing])
+    assert reports.missing_files(database.read, settings.reports_dir) == [missing]
     assert read == [2, 2]
 
 
-def test_a_start_removes_what_is_surely_its_own_and_leaves_the_rest(
+def test_files_of_no_report_are_removed_and_others_stay(
     runner: Runner, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    deleted, failed = runner.submit(Asked(1)), runner.submit(Asked(2))
-    sql(settings.database, "UPDATE report SET state = 'deleted' WHERE id = ?", deleted)
+    deleted, failed, complete = (runner.submit(Asked(number)) for number in range(3))
+    sql(settings.database, "UPDATE report SET state = 'deleted', deleted_us = 1 WHERE id = ?", deleted)
     sql(settings.database, "UPDATE report SET state = 'failed' WHERE id = ?", failed)
-    kept = ["report_mine.csv", f"report_{'f' * 32}.csv", ".report_mine.csv.01234567.tmp"]
-    for name in (*kept, f".report_{deleted}.csv.01234567.tmp"):
+    kept = ["report_mine.csv", ".report_mine.csv.01234567.tmp", f"report_{complete}.csv"]
+    for name in (*kept, f"report_{'f' * 32}.csv", f".report_{deleted}.csv.01234567.tmp"):
         (settings.reports_dir / name).write_text("x")
     assert runner.recover() == 0
     assert files(settings) == sorted(kept)
-    assert "2 file(s) of deleted or failed reports removed" in caplog.text
-    assert "1 file(s) named like reports are of no report of this database; they stay" in caplog.text
+    assert "4 file(s) that belong to no report removed" in caplog.text
 
 
-def test_a_report_without_its_file_is_a_410_with_the_reason_and_comes_back_with_its_file(
-    runner: Runner, settings: Settings, database: Database, app: Flask, tmp_path: Path
+def test_what_a_running_report_has_begun_to_write_stays(runner: Runner, settings: Settings) -> None:
+    running, pending = runner.submit(Asked(1)), runner.submit(Asked(2))
+    sql(settings.database, "UPDATE report SET state = 'running' WHERE id = ?", running)
+    sql(settings.database, "UPDATE report SET state = 'pending' WHERE id = ?", pending)
+    for report_id in (running, pending):
+        (settings.reports_dir / f".report_{report_id}.csv.01234567.tmp").write_text("x")
+    runner._retention.run(runner._clock())
+    # The other is of a try that is over.
+    assert [name for name in files(settings) if name.startswith(".")] == [f".report_{running}.csv.01234567.tmp"]
+
+
+def test_a_complete_report_without_its_file_is_a_410_that_says_so(
+    runner: Runner, settings: Settings, app: Flask
 ) -> None:
     report_id = runner.submit(Asked())
-    aside = file_of(settings, report_id).rename(tmp_path / "aside")
+    file_of(settings, report_id).unlink()
     runner.recover()
-    assert row(settings, report_id, "state", "gone") == ("deleted", "lost")
+    assert row(settings, report_id, "state") == ("complete",)
     answer = app.test_client().get(f"/get_report?report_id={report_id}")
     assert (answer.status_code, answer.get_json(force=True)["detail"]) == (
         410,
-        "the report's file was no longer in the reports folder when the server started; trigger a new report",
-    )
-    # Another file in its place is not it, and not ours to remove.
-    file_of(settings, report_id).write_text("something else")
-    runner.recover()
-    assert row(settings, report_id, "state", "gone") == ("deleted", "lost")
-    assert file_of(settings, report_id).read_text() == "something else"
-    aside.replace(file_of(settings, report_id))
-    runner.recover()
-    assert row(settings, report_id, "state", "gone", "deleted_us") == ("complete", None, None)
-    answer = app.test_client().get(f"/get_report?report_id={report_id}")
-    assert (answer.text, answer.status_code) == (SMALL_CSV, 200)
-    assert (
-        app.test_client().get(f"/get_report?report_id={report_id}&format=json").json["rows"][0]["store_id"] == "=cmd|x"
+        f"the report's file report_{report_id}.csv is no longer in the reports folder; trigger a new report",
     )
 
 
@@ -140,5 +121,5 @@ def test_a_folder_that_cannot_be_listed_does_not_keep_the_server_from_starting(
     with monkeypatch.context() as denied:
         denied.setattr(Path, "iterdir", refuse)
         assert runner.recover() == 0
-    assert "cannot be looked through: Permission denied" in caplog.text
+    assert "cannot be read: Permission denied" in caplog.text
     assert row(settings, report_id, "state") == ("complete",)

@@ -12,14 +12,14 @@ from flask import Flask
 from job_helpers import Clock, Queue, files, row
 
 from storemon_flask import create_app
-from storemon_flask.database import tombstones
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DiskFull, Gone, NotFound, QueueFull
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import keeping, retention
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import queue as retries
+from storemon_flask.reports import retention
 from storemon_flask.reports.report import Asked
+from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
@@ -36,7 +36,7 @@ def clock() -> Clock:
 @pytest.fixture
 def make_runner(small_fleet: Path, settings: Settings, database: Database, clock: Clock) -> Callable[..., Runner]:
     def made(**changes: int) -> Runner:
-        return Runner(database, replace(settings, **changes), InlineExecutor(), clock=clock, steady=clock)
+        return Runner(database, replace(settings, **changes), InlineExecutor(), Scheduler(clock, threaded=False), clock)
 
     return made
 
@@ -63,9 +63,9 @@ def database_bytes(settings: Settings) -> int:
 def trigger(runner: Runner, clock: Clock, count: int) -> list[str]:
     """The ids of so many different reports, a second apart."""
     ids = []
-    for number in range(count):
+    for _ in range(count):
         clock.turn(1)
-        ids.append(runner.submit(Asked(AS_OF_US + number * SECOND_US)))
+        ids.append(runner.submit(Asked(clock.now_us)))
     return ids
 
 
@@ -96,31 +96,32 @@ def test_there_is_no_limit_with_0_and_a_lower_one_holds_after_a_restart(
     assert row(settings, ids[-1], "state") == ("complete",)
 
 
-def test_the_report_just_completed_stays_however_large_and_shared_files_count_once(
+def test_the_report_just_completed_stays_however_large_and_a_file_of_many_names_counts_once(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
     queue = Queue()
-    runner = Runner(database, replace(settings, max_reports_mb=1), queue, clock=clock, steady=clock)
+    runner = Runner(database, replace(settings, max_reports_mb=1), queue, Scheduler(clock, threaded=False), clock)
     first = [runner.submit(Asked()) for _ in range(BLOCKS + 5)]
     queue.run_all()
     assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
-    runner._room.note_complete(first[0], 2_000_000, clock())
+    # All of them have this file.
+    with runner.path(first[0]).open("ab") as file:
+        file.write(b"x" * 2_000_000)
+    runner._retention.add_bytes(first[0], 2_000_000, clock())
     assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
-    with database.write() as connection:
-        connection.execute("UPDATE report SET byte_count = 2000000")
-    runner = Runner(database, runner.settings, queue, clock=clock, steady=clock)
+    runner = Runner(database, runner.settings, queue, Scheduler(clock, threaded=False), clock)
     clock.turn(1)
-    last = runner.submit(Asked(AS_OF_US))
+    last = runner.submit(Asked(AS_OF_US + 1))
     queue.run_all()
     assert {row(settings, report_id, "gone") for report_id in first} == {("room",)}
     assert files(settings) == [f"report_{last}.csv"]
 
 
-def test_rows_are_bounded_tombstones_first(
+def test_rows_are_bounded_and_those_deleted_go_first(
     make_runner: Callable[..., Runner], settings: Settings, database: Database, clock: Clock
 ) -> None:
     runner = make_runner()
-    runner._room = keeping.RoomKeeper(database, settings, runner.metrics, most_rows=40)
+    runner._retention = retention.Retention(database, settings, runner.metrics, most_rows=40)
     ids = trigger(runner, clock, 40)
     runner.delete(ids[5])
     ids += trigger(runner, clock, 1)
@@ -135,8 +136,8 @@ def test_rows_are_bounded_tombstones_first(
 def test_equal_reports_that_wait_are_bounded(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    runner = Runner(database, settings, Queue(), clock=clock, steady=clock)
-    runner._room = keeping.RoomKeeper(database, settings, runner.metrics, most_rows=10)
+    runner = Runner(database, settings, Queue(), Scheduler(clock, threaded=False), clock)
+    runner._retention = retention.Retention(database, settings, runner.metrics, most_rows=10)
     for _ in range(10):
         runner.submit(Asked())
     with pytest.raises(QueueFull, match="10 reports wait or are kept, and there may be 10"):
@@ -162,7 +163,7 @@ def test_a_report_on_its_way_waits_for_room(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
     queue = Queue()
-    runner = Runner(database, settings, queue, clock=clock, steady=clock)
+    runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
     report_id = runner.submit(Asked())
     runner.settings = replace(settings, min_free_mb=10**9)
     queue.run_all()
@@ -171,8 +172,8 @@ def test_a_report_on_its_way_waits_for_room(
     assert "STOREMON_MIN_FREE_MB" in error
     assert files(settings) == []
     runner.settings = settings
-    clock.turn(retries.wait_us(1) / SECOND_US)
-    runner.tick()
+    clock.turn(retries.retry_wait_us(1) / SECOND_US)
+    runner.scheduler.run_due()
     queue.run_all()
     assert row(settings, report_id, "state") == ("complete",)
 
@@ -182,12 +183,12 @@ def test_disk_full_is_a_passing_fault(settings: Settings) -> None:
 
     with pytest.raises(DiskFull) as raised:
         readiness.require_room(replace(settings, min_free_mb=10**9))
-    assert retries.passes(raised.value)
+    assert retries.is_temporary(raised.value)
 
 
 def test_what_equal_reports_ask_is_stored_once(fleet_of_many: Database, settings: Settings, clock: Clock) -> None:
     queue = Queue()
-    runner = Runner(fleet_of_many, settings, queue, clock=clock, steady=clock)
+    runner = Runner(fleet_of_many, settings, queue, Scheduler(clock, threaded=False), clock)
     names = [f"{number:036d}" for number in range(200)]
     first = runner.submit(Asked(stores=names[::-1]))
     size = database_bytes(settings)
@@ -197,10 +198,9 @@ def test_what_equal_reports_ask_is_stored_once(fleet_of_many: Database, settings
     assert (database_bytes(settings) - size) / 1_500 < 500
     texts = "SELECT count(*) FROM report_text WHERE store_count = 200"
     assert sql(settings.database, texts) == [(1,)]
-    # One that is computed by itself has the same text.
+    # One that comes later has the same text.
     alone = runner.submit(Asked(stores=names))
     queue.run_all()
-    assert row(settings, alone, "shares") == (None,)
     assert sql(settings.database, texts) == [(1,)]
     for report_id in (first, others[-1], alone):
         assert report_store.get(fleet_of_many, report_id).stores == names
@@ -209,14 +209,14 @@ def test_what_equal_reports_ask_is_stored_once(fleet_of_many: Database, settings
     assert [one.stores_asked for one in listed] == [200] * 3
     runner.delete(first)
     assert sql(settings.database, texts) == [(1,)]
-    retention.expire(fleet_of_many, settings.reports_dir, clock() + 1, clock())
+    retention.delete_before(fleet_of_many, settings.reports_dir, clock() + 1, clock())
     assert sql(settings.database, "SELECT count(*) FROM report_text") == [(0,)]
 
 
 def test_a_list_of_reports_does_not_read_what_they_asked(
     fleet_of_many: Database, settings: Settings, clock: Clock
 ) -> None:
-    runner = Runner(fleet_of_many, settings, Queue(), clock=clock, steady=clock)
+    runner = Runner(fleet_of_many, settings, Queue(), Scheduler(clock, threaded=False), clock)
     for _ in range(3):
         runner.submit(Asked(stores=[f"{number:036d}" for number in range(1_000)]))
     # Whoever reads this fails.
@@ -228,24 +228,21 @@ def test_whether_an_as_of_was_asked_is_of_each_report(
     fleet_of_many: Database, settings: Settings, clock: Clock
 ) -> None:
     queue = Queue()
-    runner = Runner(fleet_of_many, settings, queue, clock=clock, steady=clock)
+    runner = Runner(fleet_of_many, settings, queue, Scheduler(clock, threaded=False), clock)
     names = [f"{number:036d}" for number in range(1_000)]
     newest = runner.submit(Asked(stores=names, shape={"totals": True}))
     as_of_us = report_store.get(fleet_of_many, newest).as_of_us
     asked = runner.submit(Asked(as_of_us, stores=names, shape={"totals": True}))
     queue.run_all()
     rows = [report_store.get(fleet_of_many, report_id) for report_id in (newest, asked)]
-    assert [(one.shares, one.as_of_asked, one.shape) for one in rows] == [
-        (None, False, {"totals": True}),
-        (newest, True, {"totals": True}),
-    ]
+    assert [(one.as_of_asked, one.shape) for one in rows] == [(False, {"totals": True}), (True, {"totals": True})]
 
 
 def test_the_lists_of_reports_that_wait_are_bounded(
     fleet_of_many: Database, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report_store, "MOST_WAITING_BYTES", 100_000)
-    runner = Runner(fleet_of_many, settings, Queue(), clock=clock, steady=clock)
+    runner = Runner(fleet_of_many, settings, Queue(), Scheduler(clock, threaded=False), clock)
     names = [f"{number:036d}" for number in range(1_000)]
     for number in range(3):
         runner.submit(Asked(stores=names[number:]))
@@ -258,12 +255,14 @@ def test_the_lists_of_reports_that_wait_are_bounded(
 def test_rows_of_reports_made_room_for_take_their_texts_along(
     fleet_of_many: Database, settings: Settings, clock: Clock
 ) -> None:
-    runner = Runner(fleet_of_many, replace(settings, max_reports_mb=1), InlineExecutor(), clock=clock, steady=clock)
+    runner = Runner(
+        fleet_of_many, replace(settings, max_reports_mb=1), InlineExecutor(), Scheduler(clock, threaded=False), clock
+    )
     names = [f"{number:036d}" for number in range(1_000)]
     for number in range(30):
         clock.turn(1)
         newest = runner.submit(Asked(stores=names[number:]))
     with fleet_of_many.read() as connection:
-        assert tombstones.bytes_taken(connection) <= 1_000_000
+        assert retention.bytes_taken(connection, settings.reports_dir) <= 1_000_000
     assert sum(file.stat().st_size for file in settings.reports_dir.iterdir()) < 1_000_000
     assert row(settings, newest, "state") == ("complete",)

@@ -6,16 +6,14 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from storemon_flask.model import HOUR_US
+from storemon_flask.model import HOUR_US, ReportState
 from storemon_flask.pages import report_form
 from storemon_flask.reports import report_words, table
-from storemon_flask.reports.queue import ReportRow
+from storemon_flask.reports.queue import ReportRecord
 
 
-def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, columns: str = "classic") -> ReportRow:
-    return ReportRow(
-        "0" * 32, "complete", 0, columns, stores, 0, 0, 0, 1, 1.0, None, 1, 1, "", {}, shape, None
-    )  # fmt: skip
+def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, columns: str = "classic") -> ReportRecord:
+    return ReportRecord("0" * 32, ReportState.COMPLETE, 0, columns, stores, 0, shape)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +38,7 @@ def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, co
         (row({"kind": "tides"}), "a shape that this version does not know"),
     ],
 )  # fmt: skip
-def test_a_report_says_what_was_asked(asked: ReportRow, words: str) -> None:
+def test_a_report_says_what_was_asked(asked: ReportRecord, words: str) -> None:
     assert report_words.asked(asked) == words
 
 
@@ -53,7 +51,7 @@ def test_a_report_says_what_was_asked(asked: ReportRow, words: str) -> None:
         (row({"kind": "tides"}), {"tide": 0}),
     ],
 )  # fmt: skip
-def test_windows_have_their_lengths_where_stores_do_not_differ(asked: ReportRow, lengths: dict[str, int]) -> None:
+def test_windows_have_their_lengths_where_stores_do_not_differ(asked: ReportRecord, lengths: dict[str, int]) -> None:
     assert report_words.windows(replace(asked, method={"windows": list(lengths)})) == lengths
 
 

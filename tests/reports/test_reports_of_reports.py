@@ -1,7 +1,6 @@
 """What is said of reports: how they were made, lists, differences, workbooks, outages."""
 
 import io
-import json
 import random
 from decimal import Decimal
 from pathlib import Path
@@ -13,8 +12,11 @@ from flask.testing import FlaskClient
 from shapes_helpers import asked, rows_of
 from shapes_helpers import fleet as fleet
 
+from storemon_flask.database import reports
 from storemon_flask.database.connections import Database
+from storemon_flask.database.reports import NewReport
 from storemon_flask.errors import DataError, Unprocessable
+from storemon_flask.model import ReportOutcome
 from storemon_flask.reports import diff as report_diff
 from storemon_flask.reports import queue, report_words, xlsx
 from storemon_flask.reports.diff import Diff, ReportFile
@@ -59,13 +61,13 @@ def test_a_list_has_the_first_stores_of_each_report_and_how_many_there_are(
 ) -> None:
     listed, many = queue.LISTED_STORES, 14_000
     asked = [None, ["a", "b", "c"], [f"{number:036d}" for number in range(listed)], [f"{n:036d}" for n in range(many)]]
-    for place, stores in enumerate(asked):
-        report_id = client.post("/trigger_report").json["report_id"]
-        sql(
-            settings.database,
-            "UPDATE report SET stores = ?, requested_us = ?, altered_ids = ?, outcome_text = NULL WHERE id = ?",
-            stores and json.dumps(stores), place, json.dumps({"store_id": {str(n): "=x" for n in range(many)}}), report_id,
-        )  # fmt: skip
+    outcome = ReportOutcome(4, 100, "f" * 64, {"store_id": dict.fromkeys(range(many), "=x")}, {})
+    for number, stores in enumerate(asked):
+        with fleet.write() as connection:
+            new = NewReport(f"{number:032x}", 0, False, "classic", stores, {}, "", 0)
+            reports.add(connection, new, number)
+            reports.start(connection, new.id, number)
+            assert reports.complete(connection, new.id, number, outcome)
     answer = client.get("/api/v1/reports")
     rows = answer.json["reports"][::-1]
     assert [row["stores"] for row in rows] == [stores and stores[:listed] for stores in asked]

@@ -37,13 +37,13 @@ def sqlite_error(database: Database, code: str) -> DatabaseError:
 @pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EIO", "EAGAIN", "EMFILE", "ENFILE"])
 def test_what_the_system_says_of_a_full_disk_or_a_bad_one_passes(number: str) -> None:
     error = OSError(getattr(errno, number), "x")
-    assert retries.passes(error)
-    assert retries.passes(caused(ReportFailed("cannot be written"), error))
+    assert retries.is_temporary(error)
+    assert retries.is_temporary(caused(ReportFailed("cannot be written"), error))
 
 
 @pytest.mark.parametrize("number", ["EACCES", "EROFS", "ENOTDIR", "EISDIR", "EFBIG", "ENAMETOOLONG"])
 def test_what_only_a_person_can_change_does_not_pass(number: str) -> None:
-    assert not retries.passes(caused(ReportFailed("cannot be written"), OSError(getattr(errno, number), "x")))
+    assert not retries.is_temporary(caused(ReportFailed("cannot be written"), OSError(getattr(errno, number), "x")))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_only_a_person_can_change_does_not_pass(number: str) -> None:
     ],
 )
 def test_what_sqlite_says_decides(database: Database, code: str, passes: bool) -> None:
-    assert retries.passes(sqlite_error(database, code)) is passes
+    assert retries.is_temporary(sqlite_error(database, code)) is passes
 
 
 def test_a_real_lock_passes_and_a_wrong_statement_does_not(settings: Settings, database: Database) -> None:
@@ -73,14 +73,14 @@ def test_a_real_lock_passes_and_a_wrong_statement_does_not(settings: Settings, d
             second.execute("no such statement")
     first.close()
     second.close()
-    assert retries.passes(locked.value)
-    assert not retries.passes(wrong.value)
-    assert not retries.passes(ZeroDivisionError())
+    assert retries.is_temporary(locked.value)
+    assert not retries.is_temporary(wrong.value)
+    assert not retries.is_temporary(ZeroDivisionError())
 
 
 def test_waits_grow_fourfold_up_to_a_quarter_of_an_hour() -> None:
-    assert [retries.wait_us(tries) // SECOND_US for tries in range(1, retries.MOST_TRIES)] == WAITS_S
-    assert retries.wait_us(10_000) == 900 * SECOND_US
+    assert [retries.retry_wait_us(tries) // SECOND_US for tries in range(1, retries.MOST_TRIES)] == WAITS_S
+    assert retries.retry_wait_us(10_000) == 900 * SECOND_US
 
 
 def test_a_report_is_put_off_and_tried_again_when_it_is_due_and_not_before(
@@ -95,10 +95,10 @@ def test_a_report_is_put_off_and_tried_again_when_it_is_due_and_not_before(
     assert row(settings, report_id, *columns) == ("pending", 1, sentence, clock.now_us + SECOND_US, None)
     assert files(settings) == []
     clock.turn(0.999)
-    runner.tick()
+    runner.scheduler.run_due()
     assert queue.jobs == []
     clock.turn(0.001)
-    runner.tick()
+    runner.scheduler.run_due()
     queue.run_all()
     assert row(settings, report_id, *columns) == ("complete", 2, sentence, None, None)
     assert (settings.reports_dir / f"report_{report_id}.csv").read_text() == SMALL_CSV
@@ -113,16 +113,16 @@ def test_after_the_last_try_it_fails_with_the_sentence_and_how_often_it_was_trie
         queue.run_all()
         assert row(settings, report_id, "state", "attempts") == ("pending", tries)
         clock.turn(wait_s - 0.000001)
-        runner.tick()
+        runner.scheduler.run_due()
         assert queue.jobs == []
         clock.turn(0.000001)
-        runner.tick()
+        runner.scheduler.run_due()
     queue.run_all()
     state, attempts, error = row(settings, report_id, "state", "attempts", "error")
     assert (state, attempts) == ("failed", 8)
     assert error.endswith("cannot be written: No space left on device (tried 8 times)")
     clock.turn(10_000)
-    runner.tick()
+    runner.scheduler.run_due()
     assert queue.jobs == []
 
 

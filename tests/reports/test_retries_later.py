@@ -16,8 +16,8 @@ from retry_helpers import runner as runner
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.reports import queue as report_store
-from storemon_flask.reports.agenda import Agenda
 from storemon_flask.reports.report import Asked
+from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import DIED, Runner
 from storemon_flask.settings import Settings
 
@@ -34,11 +34,11 @@ def test_the_next_try_survives_a_restart(
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
         queue.run_all()
-    again = Runner(database, settings, queue, clock=clock, steady=clock)
+    again = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
     assert again.recover() == 1
     assert queue.jobs == []
     clock.turn(1)
-    again.tick()
+    again.scheduler.run_due()
     queue.run_all()
     assert row(settings, report_id, "state", "attempts") == ("complete", 2)
     # Tries that failed are no deaths of the server.
@@ -50,12 +50,12 @@ def test_a_report_tried_often_is_not_taken_for_one_that_kills_the_server(
 ) -> None:
     report_id = runner.submit(Asked())
     for _ in range(3):
-        report_store.claim(database, report_id, 1)
-        report_store.put_off(database, report_id, "the disk is full", 1)
-    report_store.claim(database, report_id, 1)
+        report_store.start(database, report_id, 1)
+        report_store.retry_later(database, report_id, "the disk is full", 1)
+    report_store.start(database, report_id, 1)
     assert runner.recover() == 1
     assert row(settings, report_id, "state", "attempts", "died") == ("pending", 4, 1)
-    report_store.claim(database, report_id, 1)
+    report_store.start(database, report_id, 1)
     assert runner.recover() == 0
     assert row(settings, report_id, "state", "error") == ("failed", DIED)
 
@@ -71,23 +71,23 @@ def test_a_clock_that_is_set_makes_nothing_due_and_holds_up_nothing(
     step_s: int,
 ) -> None:
     steady = Clock(5)
-    runner = Runner(database, settings, queue, clock=clock, steady=steady)
+    runner = Runner(database, settings, queue, Scheduler(steady, threaded=False), clock)
     report_id = runner.submit(Asked())
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
         queue.run_all()
     clock.turn(step_s)
-    runner.tick()
+    runner.scheduler.run_due()
     assert queue.jobs == []
     steady.turn(1)
-    runner.tick()
+    runner.scheduler.run_due()
     assert [job[1] for job in queue.jobs] == [report_id]
     # After a restart nobody knows that it was set back: at most the longest wait.
     queue.jobs.clear()
-    again = Runner(database, settings, queue, clock=clock, steady=steady)
+    again = Runner(database, settings, queue, Scheduler(steady, threaded=False), clock)
     again.recover()
     steady.turn(900)
-    again.tick()
+    again.scheduler.run_due()
     assert [job[1] for job in queue.jobs] == [report_id]
 
 
@@ -100,11 +100,11 @@ def test_a_report_that_cannot_even_be_claimed_is_reached_for_again(
         raise DatabaseError("full", sqlite="SQLITE_FULL")
 
     with monkeypatch.context() as full:
-        full.setattr(report_store, "claim", refuse)
+        full.setattr(report_store, "start", refuse)
         queue.run_all()
     assert row(settings, report_id, "state", "attempts") == ("pending", 0)
     clock.turn(10)
-    runner.tick()
+    runner.scheduler.run_due()
     queue.run_all()
     assert row(settings, report_id, "state", "attempts") == ("complete", 1)
 
@@ -166,15 +166,3 @@ def test_what_is_shown_of_a_report_that_waits_for_its_next_try(
         name: found.json[name] for name in ("attempts", "last_error", "next_try")
     }
     assert one["next_try"] > one["started"]
-
-
-def test_an_agenda_is_in_order_and_each_name_has_one_time() -> None:
-    agenda = Agenda()
-    assert (agenda.due(0), agenda.wait_us(0)) == ([], None)
-    agenda.add("b", 30)
-    agenda.add("a", 20)
-    agenda.add("b", 10)
-    assert agenda.wait_us(4) == 6
-    assert agenda.due(9) == []
-    assert agenda.due(20) == ["b", "a"]
-    assert (agenda.due(99), agenda.wait_us(99)) == ([], None)

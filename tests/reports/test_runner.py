@@ -17,6 +17,7 @@ from runner_helpers import waiting as waiting
 from storemon_flask.database import polls, schedule
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoPolls
+from storemon_flask.model import ReportOutcome
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import report as report_service
 from storemon_flask.reports import worker as runner_
@@ -99,7 +100,7 @@ def test_of_two_runners_that_reach_for_a_report_one_gets_it(
 
         def reach(mine: Database, wanted: str = report_id, start: threading.Barrier = barrier) -> bool:
             start.wait()
-            return report_store.claim(mine, wanted, 1) is not None
+            return report_store.start(mine, wanted, 1) is not None
 
         with ThreadPoolExecutor(2) as pool:
             assert sorted(pool.map(reach, (database, other))) == [False, True]
@@ -107,7 +108,7 @@ def test_of_two_runners_that_reach_for_a_report_one_gets_it(
     other.close()
 
 
-@pytest.mark.parametrize("step", ["complete", "fail", "advance", "put_back"])
+@pytest.mark.parametrize("step", ["complete", "fail", "advance", "requeue"])
 @pytest.mark.parametrize("before", ["pending", "complete", "failed", "deleted"])
 def test_only_a_running_report_can_end_or_advance(
     waiting: Runner, settings: Settings, database: Database, before: str, step: str
@@ -117,13 +118,13 @@ def test_only_a_running_report_can_end_or_advance(
     columns = ("state", "progress", "attempts", "error", "finished_us", "sha256")
     untouched = row(settings, report_id, *columns)
     if step == "complete":
-        report_store.complete(database, report_id, 9, report_service.Finished(Path("x"), 1, 2, "f" * 64, {}, {}))
+        report_store.complete(database, report_id, 9, ReportOutcome(1, 2, "f" * 64, {}, {}))
     elif step == "fail":
         report_store.fail(database, report_id, 9, "why")
     elif step == "advance":
         report_store.advance(database, report_id, 0.5)
     else:
-        report_store.put_back(database, report_id)
+        report_store.requeue(database, report_id)
     assert row(settings, report_id, *columns) == untouched
 
 

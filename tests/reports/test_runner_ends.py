@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from storemon_flask.database.connections import Database
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports.queue import MOST_TRIES
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.worker import DIED, InlineExecutor, Runner, thread
+from storemon_flask.reports.worker import DIED, InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
 
@@ -49,7 +50,7 @@ def test_stopping_lets_a_running_report_finish_within_the_grace(
     at_a_step: tuple[threading.Event, threading.Event],
 ) -> None:
     reached, go_on = at_a_step
-    runner = Runner(database, settings, thread(1))
+    runner = Runner(database, settings, ThreadPoolExecutor(1))
     running, queued = runner.submit(Asked()), runner.submit(Asked(columns="full"))
     assert reached.wait(30)
     threading.Timer(0.1, go_on.set).start()
@@ -66,7 +67,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
     at_a_step: tuple[threading.Event, threading.Event],
 ) -> None:
     reached, go_on = at_a_step
-    runner = Runner(database, settings, thread(1))
+    runner = Runner(database, settings, ThreadPoolExecutor(1))
     running = runner.submit(Asked())
     assert reached.wait(30)
     stopper = threading.Thread(target=runner.stop, args=(0.0,))
@@ -87,7 +88,7 @@ def test_after_a_crash_pending_and_running_reports_run_again_in_order(
     waiting: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
     pending, running, done = (waiting.submit(Asked(stores=stores)) for stores in (["worked"], None, ["silent"]))
-    report_store.claim(database, running, 1)
+    report_store.start(database, running, 1)
     report_store.advance(database, running, 0.5)
     queue.jobs = [job for job in queue.jobs if job[1] == done]
     queue.run_all()
@@ -109,7 +110,7 @@ def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
 ) -> None:
     report_id = waiting.submit(Asked())
     for attempt in (1, 2):
-        report_store.claim(database, report_id, attempt)
+        report_store.start(database, report_id, attempt)
         assert row(settings, report_id, "state", "attempts") == ("running", attempt)
         queue.jobs.clear()
         assert waiting.recover() == (1 if attempt == 1 else 0)
@@ -123,7 +124,7 @@ def test_a_report_that_the_server_killed_twice_is_in_the_log_and_in_the_numbers(
 ) -> None:
     report_id = waiting.submit(Asked())
     for attempt in (1, 2):
-        report_store.claim(database, report_id, attempt)
+        report_store.start(database, report_id, attempt)
         waiting.recover()
     assert [(record.levelname, record.getMessage()) for record in caplog.records if record.levelname == "ERROR"] == [
         ("ERROR", f"report {report_id} failed: {DIED}")
@@ -138,7 +139,7 @@ def test_a_server_that_ended_in_order_and_could_not_put_reports_back_has_not_die
 ) -> None:
     report_id = waiting.submit(Asked())
     for attempt in range(1, 5):
-        report_store.claim(database, report_id, attempt)
+        report_store.start(database, report_id, attempt)
         queue.jobs.clear()
         assert waiting.recover(died=False) == 1
         assert row(settings, report_id, "state", "attempts", "died") == ("pending", 0, 0)
@@ -150,7 +151,7 @@ def test_a_death_takes_no_try_away(
     waiting: Runner, settings: Settings, database: Database, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_id = waiting.submit(Asked())
-    report_store.claim(database, report_id, 1)
+    report_store.start(database, report_id, 1)
     waiting.recover()
     monkeypatch.setattr(os, "fsync", full_disk)
     for _ in range(MOST_TRIES):
@@ -167,14 +168,14 @@ def test_what_is_kept_of_jobs_goes_when_they_end(waiting: Runner, queue: Queue) 
     waiting.delete(ids[0])
     queue.run_all()
     waiting.delete(ids[1])
-    assert waiting._wanted._running == {}
+    assert waiting._cancelled == {}
 
 
 def test_being_put_back_is_not_counted_as_a_try(waiting: Runner, settings: Settings, database: Database) -> None:
     report_id = waiting.submit(Asked())
     for _ in range(5):
-        report_store.claim(database, report_id, 1)
-        report_store.put_back(database, report_id)
+        report_store.start(database, report_id, 1)
+        report_store.requeue(database, report_id)
         assert waiting.recover() == 1
     assert row(settings, report_id, "state", "attempts") == ("pending", 0)
 
@@ -183,11 +184,11 @@ def test_the_progress_a_caller_has_seen_does_not_fall_when_the_report_is_tried_a
     waiting: Runner, settings: Settings, database: Database
 ) -> None:
     report_id = waiting.submit(Asked())
-    report_store.claim(database, report_id, 1)
+    report_store.start(database, report_id, 1)
     report_store.advance(database, report_id, 0.5)
     waiting.recover()
     assert row(settings, report_id, "state", "progress") == ("pending", 0.5)
-    report_store.claim(database, report_id, 2)
+    report_store.start(database, report_id, 2)
     assert row(settings, report_id, "state", "progress") == ("running", 0.5)
 
 
@@ -195,7 +196,7 @@ def test_create_app_starts_no_thread_and_touches_no_report_and_no_file(
     waiting: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
     waiting.submit(Asked())
-    report_store.claim(database, waiting.submit(Asked()), 1)
+    report_store.start(database, waiting.submit(Asked()), 1)
     database.close()
     before, threads = sql(settings.database, "SELECT * FROM report"), set(threading.enumerate())
     files = sorted(settings.home.rglob("*"))

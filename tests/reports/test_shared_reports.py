@@ -1,5 +1,7 @@
-"""Equal reports that wait share one job and one file, never one id; the queue is bounded."""
+"""Equal reports on the same data are computed once, and each has a file and an id of its own; the queue is bounded."""
 
+import errno
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +20,9 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import QueueFull
 from storemon_flask.model import HOUR_US
 from storemon_flask.reports import queue as report_store
+from storemon_flask.reports import report as report_service
 from storemon_flask.reports.report import Asked
-from storemon_flask.reports.worker import Runner, thread
+from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
 
@@ -40,19 +43,34 @@ def client(small_fleet: Path, settings: Settings, queue: Queue) -> Any:
     app.extensions["storemon"].database.close()
 
 
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An entry for each report that is computed."""
+    found: list[int] = []
+    compute = report_service.compute
+
+    def watched(*arguments: Any) -> Any:
+        found.append(1)
+        return compute(*arguments)
+
+    monkeypatch.setattr(report_service, "compute", watched)
+    return found
+
+
 def trigger(client: FlaskClient, **body: Any) -> str:
     found: str = client.post("/trigger_report", json=body).json["report_id"]
     return found
 
 
 def test_equal_reports_are_computed_once_into_one_file_and_answered_each_by_its_own_id(
-    client: FlaskClient, queue: Queue, settings: Settings
+    client: FlaskClient, queue: Queue, settings: Settings, computed: list[int]
 ) -> None:
     ids = [trigger(client) for _ in range(3)]
     assert len(set(ids)) == 3
-    assert [job[1] for job in queue.jobs] == ids[:1]
     queue.run_all()
-    assert files(settings) == [f"report_{ids[0]}.csv"]
+    assert computed == [1]
+    assert files(settings) == sorted(f"report_{report_id}.csv" for report_id in ids)
+    assert len({(settings.reports_dir / name).stat().st_ino for name in files(settings)}) == 1
     tags = set()
     for report_id in ids:
         answer = client.get(f"/get_report?report_id={report_id}", buffered=True)
@@ -80,11 +98,11 @@ def test_equal_reports_are_computed_once_into_one_file_and_answered_each_by_its_
     ],
 )
 def test_what_is_asked_in_other_words_is_equal(
-    client: FlaskClient, queue: Queue, first: dict[str, Any], second: dict[str, Any]
+    client: FlaskClient, queue: Queue, computed: list[int], first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     ids = [trigger(client, **first), trigger(client, **second)]
-    assert len(queue.jobs) == 1
     queue.run_all()
+    assert computed == [1]
     texts = {client.get(f"/get_report?report_id={report_id}", buffered=True).text for report_id in ids}
     assert len(texts) == 1
 
@@ -101,83 +119,137 @@ def test_what_is_asked_in_other_words_is_equal(
         {"totals": True},
     ],
 )
-def test_what_differs_in_anything_is_another_job(client: FlaskClient, queue: Queue, other: dict[str, Any]) -> None:
-    ids = [trigger(client), trigger(client, **other)]
-    assert [job[1] for job in queue.jobs] == ids
+def test_what_differs_in_anything_is_computed_for_itself(
+    client: FlaskClient, queue: Queue, computed: list[int], other: dict[str, Any]
+) -> None:
+    trigger(client)
+    trigger(client, **other)
+    queue.run_all()
+    assert computed == [1, 1]
 
 
 @pytest.mark.parametrize("changed", [{"default_timezone": "UTC"}, {"reach_us": HOUR_US}, {"max_gap_us": HOUR_US}])
-def test_other_rules_are_another_job(
-    runner: Runner, queue: Queue, settings: Settings, database: Database, changed: dict[str, Any]
+def test_by_other_rules_it_is_computed_for_itself(
+    runner: Runner,
+    queue: Queue,
+    settings: Settings,
+    database: Database,
+    computed: list[int],
+    changed: dict[str, Any],
 ) -> None:
-    first = runner.submit(Asked())
-    second = Runner(database, replace(settings, **changed), queue).submit(Asked())
-    assert [job[1] for job in queue.jobs] == [first, second]
+    runner.submit(Asked())
+    Runner(database, replace(settings, **changed), queue).submit(Asked())
+    queue.run_all()
+    assert computed == [1, 1]
 
 
-def test_data_that_changed_are_another_job_and_each_has_its_numbers(
-    runner: Runner, queue: Queue, settings: Settings, database: Database, small_fleet: Path
+def test_on_data_that_changed_it_is_computed_again_and_each_has_its_numbers(
+    runner: Runner, queue: Queue, settings: Settings, database: Database, small_fleet: Path, computed: list[int]
 ) -> None:
     asked = Asked(1_728_907_200_000_000)
     before = runner.submit(asked)
+    queue.run_all()
     (small_fleet / "polls.csv").write_text("store_id,timestamp_utc,status\nworked,2024-10-14 11:30:00 UTC,active\n")
     load_folder(database, small_fleet)
     after, third = runner.submit(asked), runner.submit(asked)
-    assert [job[1] for job in queue.jobs] == [before, after]
-    assert row(settings, third, "shares") == (after,)
+    queue.run_all()
+    assert computed == [1, 1]
+    texts = [runner.path(report_id).read_text() for report_id in (before, after, third)]
+    assert texts[0] != texts[1] == texts[2]
 
 
-def test_a_finished_report_is_not_shared(runner: Runner, queue: Queue, settings: Settings) -> None:
+def test_the_data_are_those_of_the_moment_it_is_started_in(
+    runner: Runner, queue: Queue, database: Database, small_fleet: Path, computed: list[int]
+) -> None:
+    asked = Asked(1_728_907_200_000_000)
+    ids = [runner.submit(asked)]
+    (small_fleet / "polls.csv").write_text("store_id,timestamp_utc,status\nworked,2024-10-14 11:30:00 UTC,active\n")
+    load_folder(database, small_fleet)
+    ids.append(runner.submit(asked))
+    queue.run_all()
+    # Asked for before and after the load, and computed after it.
+    assert computed == [1]
+    assert len({runner.path(report_id).read_text() for report_id in ids}) == 1
+
+
+def test_a_finished_report_gives_its_file_to_an_equal_one(
+    runner: Runner, queue: Queue, settings: Settings, database: Database, computed: list[int]
+) -> None:
     first = runner.submit(Asked())
     queue.run_all()
     second = runner.submit(Asked())
-    assert row(settings, second, "state", "shares") == ("pending", None)
+    assert row(settings, second, "state") == ("pending",)
     queue.run_all()
+    assert computed == [1]
     assert files(settings) == sorted(f"report_{report_id}.csv" for report_id in (first, second))
+    one, other = (report_store.get(database, report_id) for report_id in (first, second))
+    assert (one.sha256, one.row_count, one.altered, one.method) == (
+        other.sha256, other.row_count, other.altered, other.method
+    )  # fmt: skip
+    runner.delete(first)
+    assert runner.path(second).read_text() == SMALL_CSV
 
 
-def test_one_that_joins_a_running_report_is_as_far_as_that_and_ends_with_it(
-    client: FlaskClient, queue: Queue, settings: Settings, database: Database
+def test_one_whose_file_is_gone_gives_none(
+    runner: Runner, queue: Queue, settings: Settings, computed: list[int]
 ) -> None:
-    first = trigger(client)
-    report_store.claim(database, first, 5)
-    report_store.advance(database, first, 0.5)
-    second = trigger(client)
-    for report_id in (first, second):
-        assert client.get(f"/get_report?report_id={report_id}").json["progress"] == 0.5
-    assert row(settings, second, "state", "attempts", "started_us", "shares") == ("running", 1, 5, first)
-    report_store.fail(database, first, 9, "why")
-    assert row(settings, second, "state", "error", "finished_us") == ("failed", "why", 9)
+    first = runner.submit(Asked())
+    queue.run_all()
+    runner.path(first).unlink()
+    second = runner.submit(Asked())
+    queue.run_all()
+    assert computed == [1, 1]
+    assert runner.path(second).read_text() == SMALL_CSV
 
 
-def test_shared_reports_come_back_after_a_crash_as_one_job(
-    runner: Runner, queue: Queue, settings: Settings, database: Database
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK, errno.EXDEV])
+def test_where_a_file_cannot_have_another_name_it_is_copied(
+    runner: Runner,
+    queue: Queue,
+    settings: Settings,
+    computed: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(number, "no links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    ids = [runner.submit(Asked()) for _ in range(3)]
+    queue.run_all()
+    assert computed == [1]
+    assert {runner.path(report_id).read_text() for report_id in ids} == {SMALL_CSV}
+    assert len({runner.path(report_id).stat().st_ino for report_id in ids}) == 3
+    assert len(files(settings)) == 3
+
+
+def test_of_equal_reports_only_that_fails_under_which_the_server_died(
+    runner: Runner, queue: Queue, settings: Settings, database: Database, computed: list[int]
 ) -> None:
     ids = [runner.submit(Asked()) for _ in range(3)]
-    report_store.claim(database, ids[0], 1)
+    report_store.start(database, ids[0], 1)
     queue.jobs.clear()
     again = Runner(database, settings, queue)
     assert again.recover() == 3
-    # Whoever asks now does not share the fate of a job under which the server died.
-    late = [again.submit(Asked()) for _ in range(2)]
-    assert [job[1] for job in queue.jobs] == [ids[0], late[0]]
-    report_store.claim(database, ids[0], 1)
+    report_store.start(database, ids[0], 1)
+    queue.jobs.clear()
     assert again.recover() == 2
-    assert {row(settings, report_id, "state") for report_id in ids} == {("failed",)}
     queue.run_all()
-    assert [row(settings, report_id, "state", "attempts", "died") for report_id in late] == [("complete", 1, 0)] * 2
+    assert row(settings, ids[0], "state", "died") == ("failed", 2)
+    assert [row(settings, report_id, "state", "attempts", "died") for report_id in ids[1:]] == [("complete", 1, 0)] * 2
+    assert computed == [1]
 
 
 def test_one_that_is_asked_for_while_an_equal_one_waits_for_its_next_try_is_computed_at_once(
     runner: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
     first = runner.submit(Asked())
-    report_store.claim(database, first, 1)
-    report_store.put_off(database, first, "the disk is full", 1 << 60)
+    report_store.start(database, first, 1)
+    report_store.retry_later(database, first, "the disk is full", 1 << 60)
     queue.jobs.clear()
     second = runner.submit(Asked())
     queue.run_all()
-    assert row(settings, second, "state", "shares", "last_error") == ("complete", None, None)
+    assert row(settings, second, "state", "last_error") == ("complete", None)
     assert row(settings, first, "state", "attempts", "last_error") == ("pending", 1, "the disk is full")
 
 
@@ -210,7 +282,7 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back(settings: Settings, s
 def test_many_equal_triggers_at_once_all_get_the_same_bytes(
     small_fleet: Path, settings: Settings, database: Database
 ) -> None:
-    runner = Runner(database, settings, thread(2))
+    runner = Runner(database, settings, ThreadPoolExecutor(2))
     start = threading.Barrier(16)
 
     def ask(_: int) -> list[str]:
@@ -221,12 +293,11 @@ def test_many_equal_triggers_at_once_all_get_the_same_bytes(
         ids = [report_id for found in pool.map(ask, range(16)) for report_id in found]
     runner.stop(30)
     # What was queued when it stopped waits for the next server.
-    again = Runner(database, settings, thread(1))
+    again = Runner(database, settings, ThreadPoolExecutor(1))
     again.recover()
     again._executor.shutdown(wait=True)
     assert len(set(ids)) == 320
-    jobs = dict(sql(settings.database, "SELECT id, coalesce(shares, id) FROM report WHERE state = 'complete'"))
-    assert set(jobs) == set(ids)
-    assert files(settings) == sorted(f"report_{job}.csv" for job in set(jobs.values()))
+    assert sql(settings.database, "SELECT count(*) FROM report WHERE state = 'complete'") == [(320,)]
+    assert files(settings) == sorted(f"report_{report_id}.csv" for report_id in ids)
     read: Callable[[str], str] = lambda name: (settings.reports_dir / name).read_text()  # noqa: E731
     assert {read(name) for name in files(settings)} == {SMALL_CSV}

@@ -4,6 +4,7 @@ import io
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,27 +50,32 @@ def test_a_kill_leaves_nothing_in_the_systems_folder_and_the_next_start_removes_
     assert [one for one in names(settings.reports_dir) if "/" in one]
     done = storemon(settings.home, "check")
     assert done.returncode == 0, done.stdout
-    assert "0 orphans" in done.stdout
+    assert "0 of no report" in done.stdout
     serve(TMPDIR=str(temporary))
     assert names(settings.reports_dir) == [file.name]
     assert names(temporary) == []
 
 
-def test_a_start_removes_the_folders_of_workbooks_alone(tmp_path: Path) -> None:
-    begun = tmp_path / ".workbook_k3_x9zab"
+def test_folders_that_a_killed_server_made_for_workbooks_are_removed_and_no_others(
+    tmp_path: Path, database: Database
+) -> None:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    begun = folder / ".workbook_k3_x9zab"
     begun.mkdir()
     (begun / "tmp1").write_text("x")
-    (tmp_path / ".workbook_empty_01").mkdir()
+    (folder / ".workbook_empty_01").mkdir()
     others = [".workbook_mine", ".workbook_file1234", "tmp1"]
     for name in (".workbook_mine/kept", ".workbook_file1234", "tmp1"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("x")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "kept").write_text("x")
-    (tmp_path / ".workbook_link1234").symlink_to(tmp_path / "elsewhere")
-    assert retention.sweep(tmp_path) == 1
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "kept").write_text("x")
+    (folder / ".workbook_link1234").symlink_to(folder / "elsewhere")
+    database.prepare()
+    assert retention.remove_temporary(database.read, folder, time.time() + 60) == 1
     kept = [*others, ".workbook_mine/kept", "elsewhere", "elsewhere/kept", ".workbook_link1234"]
-    assert names(tmp_path) == sorted(kept)
+    assert names(folder) == sorted(kept)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -118,7 +118,7 @@ def test_a_signal_ends_the_server_cleanly_and_nothing_is_left_running(
         pass
     log = server.log.read_text()
     assert "Traceback" not in log
-    assert "stopping: the running report is finished or put back" in log
+    assert "stopping: the running report is finished or requeued" in log
     # The lock is free, nothing says "running", and the write-ahead log is folded into the database.
     assert not settings.database.with_name("storemon.db.server-pid").exists()
     states = dict(sql(settings.database, "SELECT id, state FROM report"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import STOREMON, Server, storemon
 
-STOPPING = "stopping: the running report is finished or put back"
+STOPPING = "stopping: the running report is finished or requeued"
 
 
 def lines(server: Server) -> list[dict[str, Any]]:
