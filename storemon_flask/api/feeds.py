@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from typing import IO, Any, Final
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, request
 from marshmallow import fields, validate
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from storemon_flask.api.schemas import LoadedSchema, LoadSchema, file_json, pushed_json, reject_json
+from storemon_flask.api.schemas import REJECTS_SHOWN, LoadedSchema, LoadSchema, RejectSchema
 from storemon_flask.database import files
 from storemon_flask.errors import BadRequest, Stopped, Unprocessable, UnsupportedMediaType
 from storemon_flask.feeds import sources
@@ -59,7 +59,7 @@ _PUSHED: Final = {
     body=_FEED_BODY,
     answers=_PUSHED,
 )
-def push(feed: str, query: dict[str, Any]) -> Response:
+def push(feed: str, query: dict[str, Any]) -> LoadResult:
     """Push one feed: CSV (also gzip), JSON (an object or a list) or NDJSON.
 
     Rows that cannot be used are listed in the answer, with their reasons, and the others are stored. Pushing the same
@@ -77,7 +77,7 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     (summary,) = result.files
     if result.refused:
         raise _refusal(result.load, summary.error, [summary])
-    return jsonify(pushed_json(result.load, summary, result.notes, REJECTS_SHOWN))
+    return result
 
 
 @operation(
@@ -90,7 +90,7 @@ def push(feed: str, query: dict[str, Any]) -> Response:
     body=("multipart/form-data",),
     answers={**_PUSHED, 200: Answer("what became of each file", LoadSchema())},
 )
-def upload(query: dict[str, Any]) -> Response:
+def upload(query: dict[str, Any]) -> LoadResult:
     """Upload files and zips; the feed of each is recognised by its header.
 
     They are one load: hours and zones of all its files replace earlier ones together.
@@ -112,8 +112,7 @@ def upload(query: dict[str, Any]) -> Response:
             errors={summary.file: [summary.error] for summary in result.files},
             **members,
         )
-    files = [file_json(summary, REJECTS_SHOWN) for summary in result.files]
-    return jsonify(load_id=result.load, notes=result.notes, files=files)
+    return result
 
 
 def load_uploaded(atomic: int, days: str, other_fields: Collection[str] = ()) -> LoadResult:
@@ -180,7 +179,7 @@ def uploaded(other_fields: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
 
 
 def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:
-    rejects = [{"file": summary.file, **reject_json(reject)} for summary in files for reject in summary.rejects]
+    rejects = [{"file": summary.file, **RejectSchema().dump(reject)} for summary in files for reject in summary.rejects]
     return Unprocessable(
         f"{why}; all rejected rows are at /api/v1/loads/{load}/rejects",
         load_id=load,
@@ -189,8 +188,6 @@ def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:
     )
 
 
-# An answer lists so many rejected rows; the others are asked for by the load's number.
-REJECTS_SHOWN: Final = 100
 # The client's connection is looked at this often, and not before: who sends a small feed may close his side with it.
 _CLIENT_EVERY_S: Final = 1.0
 

@@ -3,20 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, Response, json, jsonify
+from flask import Blueprint, Response, json
 from marshmallow import fields, validate
 
 from storemon_flask.api.schemas import (
     LoadsSchema,
     PastLoadSchema,
     RejectsSchema,
-    counts_json,
-    row_counts_json,
 )
-from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import NotFound
 from storemon_flask.stores import catalogue
-from storemon_flask.stores.catalogue import LoadSummary
+from storemon_flask.stores.catalogue import LoadRow
 from storemon_flask.web import answers
 from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
@@ -47,22 +44,21 @@ class FormatSchema(Closed):
     blueprint, "GET", "/api/v1/loads", scope="read", tag="loads", query=PageSchema(),
     answers={200: Answer("the newest loads first", LoadsSchema())},
 )  # fmt: skip
-def loads(query: dict[str, Any]) -> Response:
+def loads(query: dict[str, Any]) -> dict[str, Any]:
     """List what was loaded, with the counts of all files of a load together; one load is shown with its files."""
     found = catalogue.newest_loads(storemon().database, query["cursor"], query["limit"] + 1)
     page = found[: query["limit"]]
     more = len(found) > len(page)
-    return jsonify(loads=[_json(load) for load in page], next=str(page[-1].id) if more else None)
+    return {"page": page, "next": str(page[-1].id) if more else None}
 
 
 @operation(
     blueprint, "GET", "/api/v1/loads/<int:load>", scope="read", tag="loads",
     answers={200: Answer("the load", PastLoadSchema()), 404: Answer("no such load")},
 )  # fmt: skip
-def one_load(load: int) -> Response:
+def one_load(load: int) -> LoadRow:
     """Show one load with its files."""
-    found = catalogue.one_load(storemon().database, load)
-    return jsonify(**_json(found), files=[counts_json(summary) for summary in found.files])
+    return catalogue.one_load(storemon().database, load)
 
 
 @operation(
@@ -90,15 +86,3 @@ def _rejects_json(load: int) -> Iterator[str]:
         yield separator + json.dumps({"file": file, "line": line, "reason": reason, "text": text})
         separator = ",\n"
     yield "\n]}\n"
-
-
-def _json(load: LoadSummary) -> dict[str, Any]:
-    return {
-        "load_id": load.id,
-        "started": timestamp_text(load.started_us),
-        "notes": load.notes,
-        "file": load.first_file,
-        "file_count": load.file_count,
-        "failed_count": load.failed_count,
-        **row_counts_json(load.counts),
-    }

@@ -224,6 +224,7 @@ def _query_parameters(schema: Schema | None, marshmallow: MarshmallowPlugin) -> 
             del told["default"]
         made["schema"] = told
         if isinstance(field, fields.List):
+            made["description"] += "; may be given several times"
             made |= {"style": "form", "explode": True}
         yield made
 

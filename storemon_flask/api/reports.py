@@ -1,13 +1,12 @@
 """Reports that were asked for: the list, how one was made, and what changed from one to another."""
 
 from contextlib import nullcontext
-from typing import Any, Final
+from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 from marshmallow import fields, validate
 
 from storemon_flask.api import classic, schemas
-from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import queue
@@ -18,8 +17,6 @@ from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import Answer, Closed, operation
 
 blueprint = Blueprint("reports", __name__)
-
-_STATES: Final = {"pending": "Running", "running": "Running", "complete": "Complete", "failed": "Failed"}
 
 
 class PageQuery(Closed):
@@ -54,7 +51,7 @@ class DiffQuery(Closed):
     blueprint, "GET", "/api/v1/reports", scope="read", tag="reports", query=PageQuery(),
     answers={200: Answer("the newest first", schemas.ReportsSchema())},
 )  # fmt: skip
-def reports(query: dict[str, Any]) -> Response:
+def reports(query: dict[str, Any]) -> dict[str, Any]:
     """List the reports that were asked for, the newest first; of the stores one was asked for, the first few."""
     before = None
     if query["cursor"]:
@@ -63,7 +60,7 @@ def reports(query: dict[str, Any]) -> Response:
     found = queue.newest(storemon().database, before, query["limit"] + 1)
     page = found[: query["limit"]]
     more = f"{page[-1].requested_us}.{page[-1].id}" if len(found) > len(page) else None
-    return jsonify(reports=[_json(row) for row in page], next=more)
+    return {"reports": page, "next": more}
 
 
 @operation(
@@ -96,9 +93,9 @@ def latest_report(query: dict[str, Any]) -> Response:
         410: Answer("it was deleted"),
     },
 )  # fmt: skip
-def one_report(report_id: str) -> Response:
+def one_report(report_id: str) -> ReportRecord:
     """Show how a report stands, what was asked, and by which method it was made."""
-    return jsonify(_json(queue.get(storemon().database, report_id)))
+    return queue.get(storemon().database, report_id)
 
 
 @operation(
@@ -123,28 +120,24 @@ def delete_report(report_id: str) -> None:
         410: Answer("one was deleted, or its file removed"),
     },
 )  # fmt: skip
-def diff(report_id: str, query: dict[str, Any]) -> Response:
+def diff(report_id: str, query: dict[str, Any]) -> dict[str, Any]:
     """Say what changed since another report: each cell that differs, the largest change first.
 
     Rows are matched by store, kind, group and period; `total` says how many cells differ, also beyond `limit`.
     """
     changed = compare(query["against"], report_id, query["limit"])
-    return jsonify(
-        report_id=report_id,
-        against=query["against"],
-        total=changed.total,
-        changes=[
-            {
-                **{name: change.row.get(name) for name in ("store_id", "kind", "group")},
-                "period": change.row.get("period") or change.row.get("start"),
-                "column": change.column,
-                "before": None if change.before is None else float(change.before),
-                "after": None if change.after is None else float(change.after),
-                "change": float(change.change),
-            }
-            for change in changed.changes
-        ],
-    )
+    changes = [
+        {
+            **{name: change.row.get(name) for name in ("store_id", "kind", "group")},
+            "period": change.row.get("period") or change.row.get("start"),
+            "column": change.column,
+            "before": change.before,
+            "after": change.after,
+            "change": change.change,
+        }
+        for change in changed.changes
+    ]
+    return {"report_id": report_id, "against": query["against"], "total": changed.total, "changes": changes}
 
 
 def compare(before_id: str, after_id: str, limit: int) -> Diff:
@@ -153,32 +146,3 @@ def compare(before_id: str, after_id: str, limit: int) -> Diff:
     large = queue.bytes_of(found.database, before_id, after_id) > answers.SMALL_BYTES
     with found.slots.for_an_answer() if large else nullcontext():
         return queue.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
-
-
-def _json(row: ReportRecord) -> dict[str, Any]:
-    """As `ReportSchema`, or as `ListedSchema` for a row of a list."""
-
-    def text(instant_us: int | None) -> str | None:
-        return None if instant_us is None else timestamp_text(instant_us)
-
-    return {
-        "report_id": row.id,
-        "status": _STATES[row.state],
-        "progress": row.progress,
-        "as_of": text(row.as_of_us),
-        "columns": row.columns,
-        "stores": row.stores,
-        "stores_asked": row.stores_asked,
-        "shape": row.shape,
-        "requested": text(row.requested_us),
-        "started": text(row.started_us),
-        "finished": text(row.finished_us),
-        "attempts": row.attempts,
-        "error": row.error,
-        "last_error": row.last_error,
-        "next_try": text(row.next_try_us),
-        "rows": row.row_count,
-        "bytes": row.byte_count,
-        "sha256": row.sha256,
-        "method": row.method,
-    }

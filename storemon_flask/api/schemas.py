@@ -2,13 +2,14 @@
 
 import math
 import re
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import fields as fields_of
 from typing import Any, Final
 
-from marshmallow import ValidationError, fields, pre_load, validate
+from marshmallow import ValidationError, fields, pre_dump, pre_load, validate
 
 from storemon_flask.errors import BadRequest
-from storemon_flask.model import Counts, FileSummary, Reject
+from storemon_flask.feeds.load import LoadResult
 from storemon_flask.reports import queue
 from storemon_flask.reports.queue import LISTED_STORES
 from storemon_flask.reports.report import Asked
@@ -20,69 +21,142 @@ from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web.contract import JSON, Answer, Closed, Instant, Whole
 
+# An answer lists so many rejected rows; the others are asked for by the load's number.
+REJECTS_SHOWN: Final = 100
+MAX_WAIT_S: Final = 60
+Field = fields.Field[Any]
+
 
 class Component(fields.Raw):
-    """A value that is as a schema of the document's components says, which no schema here does."""
+    """A value that a component of the document describes, and no schema here."""
 
     def __init__(self, component: str, **options: Any) -> None:
         super().__init__(**options)
         self.component = component
 
 
-def _text(about: str, **options: Any) -> fields.String:
-    return fields.String(required=True, metadata={"description": about}, **options)
+class _Stored(fields.Nested):
+    """What the schema describes and the database has as JSON: it is passed on as it is."""
+
+    def _serialize(self, nested_obj: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return nested_obj
 
 
-def _instant(about: str, allow_none: bool = False) -> fields.String:
-    return fields.String(
-        required=True, allow_none=allow_none, metadata={"description": about, "format": "date-time"}
-    )  # fmt: skip
+class _TextOrNull(fields.String):
+    """A text; an empty one is null."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return value or None
 
 
-def _count(about: str) -> fields.Integer:
-    return fields.Integer(required=True, metadata={"description": about, "minimum": 0})
+class _FirstRows(fields.List[Any]):
+    """A list of rejected rows, of which the first are shown."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> list[Any] | None:
+        return super()._serialize(value[:REJECTS_SHOWN], attr, obj, **kwargs)
 
 
-def _flag(about: str) -> fields.Boolean:
-    return fields.Boolean(required=True, metadata={"description": about})
+class _ReportStatus(fields.String):
+    """The state of a report, in the words of the API."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str:
+        return {"complete": "Complete", "failed": "Failed"}.get(value, "Running")
 
 
-def _percent(about: str) -> fields.Float:
-    return fields.Float(
-        required=True, allow_none=True, metadata={"description": about, "minimum": 0, "maximum": 100}
-    )  # fmt: skip
+def _field(
+    kind: Callable[..., Field],
+    about: str,
+    *,
+    null: bool = False,
+    optional: bool = False,
+    attribute: str | None = None,
+    one_of: tuple[str, ...] = (),
+    **metadata: Any,
+) -> Field:
+    """Return a field of an answer; `attribute` is where the value is found when it has another name."""
+    return kind(
+        required=not optional,
+        allow_none=null,
+        attribute=attribute,
+        validate=validate.OneOf(one_of) if one_of else None,
+        metadata={"description": about, **metadata},
+    )
 
 
-def _hours(about: str) -> fields.Float:
-    return fields.Float(required=True, metadata={"description": f"hours {about}", "minimum": 0})
+def _text(about: str, **options: Any) -> Field:
+    return _field(fields.String, about, **options)
 
 
-_LOAD_ID: Final = {"description": "its number; its rejects are at /api/v1/loads/NUMBER/rejects", "minimum": 1}
+def _instant(about: str, **options: Any) -> Field:
+    return _field(Instant, about, **options)
+
+
+def _number(about: str, **options: Any) -> Field:
+    return _field(fields.Float, about, **options)
+
+
+def _integer(about: str, **options: Any) -> Field:
+    return _field(fields.Integer, about, **options)
+
+
+def _count(about: str, **options: Any) -> Field:
+    return _integer(about, minimum=0, **options)
+
+
+def _flag(about: str, **options: Any) -> Field:
+    return _field(fields.Boolean, about, **options)
+
+
+def _percent(about: str) -> Field:
+    return _number(about, null=True, minimum=0, maximum=100)
+
+
+def _hours(about: str) -> Field:
+    return _number(f"hours {about}", minimum=0)
+
+
+def _list(item: Any, about: str, kind: type[fields.List[Any]] = fields.List, **options: Any) -> Field:
+    return _field(
+        lambda **more: kind(fields.Nested(item) if isinstance(item, type) else item, **more), about, **options
+    )
+
+
+def _texts(about: str, **options: Any) -> Field:
+    return _list(fields.String(), about, **options)
+
+
+def _nested(schema: type[Closed], about: str) -> Field:
+    return _field(lambda **options: fields.Nested(schema, **options), about)
+
+
+def _stored(schema: type[Closed], about: str) -> Field:
+    return _field(lambda **options: _Stored(schema, **options), about, null=True)
+
+
+# Problems
 
 
 class RejectSchema(Closed):
     """A row that could not be used."""
 
-    line = fields.Integer(required=True, metadata={"description": "the line it begins on; in JSON the row's number"})
-    reason = fields.String(required=True, metadata={"description": "why it could not be used"})
-    text = fields.String(required=True, metadata={"description": "its first 1,000 characters"})
+    line = _integer("the line it begins on; in JSON the row's number")
+    reason = _text("why it could not be used")
+    text = _text("its first 1,000 characters")
 
 
 class FileRejectSchema(RejectSchema):
     """A rejected row and the file it stands in."""
 
-    file = fields.String(required=True, metadata={"description": "the file's name, or body"})
+    file = _text("the file's name, or body")
 
 
 class ProblemSchema(Closed):
     """RFC 9457: what went wrong and what to do."""
 
-    type = fields.String(
-        required=True, metadata={"description": "what kind of problem, for programs: urn:storemon:problem:..."}
-    )
-    title = fields.String(required=True, metadata={"description": "the kind in words"})
-    status = fields.Integer(required=True, metadata={"description": "the HTTP status"})
-    detail = fields.String(required=True, metadata={"description": "what was wrong, what is allowed, what to do"})
+    type = _text("what kind of problem, for programs: urn:storemon:problem:...")
+    title = _text("the kind in words")
+    status = _integer("the HTTP status")
+    detail = _text("what was wrong, what is allowed, what to do")
     errors = fields.Dict(
         keys=fields.String(),
         values=fields.Raw(metadata={"description": "what is wrong with it"}),
@@ -90,101 +164,80 @@ class ProblemSchema(Closed):
     )
     checks = fields.Dict(
         keys=fields.String(),
-        values=fields.String(metadata={"description": "ok, or what is wrong"}),
+        values=_text("ok, or what is wrong", optional=True),
         metadata={"description": "what was looked at, where the service is not ready"},
     )
-    report_id = fields.String(metadata={"description": "the id of a report that failed"})
-    error = fields.String(metadata={"description": "why that report failed"})
-    load_id = fields.Integer(
-        metadata={"description": "the number of a load of which nothing was stored, where it is remembered"}
-    )
-    rejected = fields.Integer(metadata={"description": "how many rows of it could not be used"})
-    rejects = fields.List(fields.Nested(FileRejectSchema), metadata={"description": "the first 100 of these rows"})
+    report_id = _text("the id of a report that failed", optional=True)
+    error = _text("why that report failed", optional=True)
+    load_id = _integer("the number of a load of which nothing was stored, where it is remembered", optional=True)
+    rejected = _integer("how many rows of it could not be used", optional=True)
+    rejects = _list(FileRejectSchema, "the first 100 of these rows", optional=True)
+
+
+# Loads
+
+_LOAD_ID: Final = "its number; its rejects are at /api/v1/loads/NUMBER/rejects"
+_LOAD_NOTES: Final = "what the load changes for other data, such as polled stores that have no hours"
 
 
 class RowCountsSchema(Closed):
     """What became of rows: rows = new + changed + unchanged + repeated + rejected."""
 
-    rows = _count("rows it has")
-    new = _count("of stores or instants not known before")
-    changed = _count("that replaced something else")
-    unchanged = _count("that said what was known")
-    repeated = _count("that a later row of the same file replaced")
-    rejected = _count("that could not be used")
+    rows = _count("rows it has", attribute="counts.rows")
+    new = _count("of stores or instants not known before", attribute="counts.new")
+    changed = _count("that replaced something else", attribute="counts.changed")
+    unchanged = _count("that said what was known", attribute="counts.unchanged")
+    repeated = _count("that a later row of the same file replaced", attribute="counts.repeated")
+    rejected = _count("that could not be used", attribute="counts.rejected")
 
 
 class CountsSchema(RowCountsSchema):
     """One file and what became of its rows."""
 
-    feed = fields.String(
-        required=True, metadata={"description": "polls, hours, timezones or stores; empty if it is none"}
+    feed = _text("polls, hours, timezones or stores; empty if it is none")
+    reasons = _field(
+        lambda **options: fields.Dict(keys=fields.String(), values=fields.Integer(), **options),
+        "rejected rows by reason",
     )
-    reasons = fields.Dict(
-        required=True,
-        keys=fields.String(),
-        values=fields.Integer(),
-        metadata={"description": "rejected rows by reason"},
-    )
-    notes = fields.List(
-        fields.String(), required=True, metadata={"description": "sentences about what else there is to know"}
-    )
-    file = fields.String(required=True, metadata={"description": "the file's name, or body"})
-    error = fields.String(
-        required=True, allow_none=True, metadata={"description": "why nothing of the file was stored; null if it was"}
-    )
+    notes = _texts("sentences about what else there is to know")
+    file = _text("the file's name, or body")
+    error = _field(_TextOrNull, "why nothing of the file was stored; null if it was", null=True)
 
 
 class LoadFileSchema(CountsSchema):
     """One file, with the first 100 of its rejected rows."""
 
-    rejects = fields.List(
-        fields.Nested(RejectSchema),
-        required=True,
-        metadata={"description": "its first 100 rows that could not be used"},
-    )
+    rejects = _list(RejectSchema, "its first 100 rows that could not be used", _FirstRows)
 
 
 class LoadedSchema(LoadFileSchema):
     """What a push did."""
 
-    load_id = fields.Integer(required=True, metadata=_LOAD_ID)
+    load_id = _integer(_LOAD_ID, minimum=1)
 
-
-FEW_HEARD: Final = (
-    "a sentence when under 5 % of the stores that were polled before have been heard since, so that the as-of is one of few "
-    "stores; else null"
-)
-
-
-NOTE: Final = (
-    "what to know of the as-of: a sentence when under 5 % of the stores that were polled before have been heard since, and one when "
-    "stores have polls in the future, which count for nothing before their time; else null"
-)
-
-
-def _load_notes() -> fields.Field[Any]:
-    return fields.List(
-        fields.String(),
-        required=True,
-        metadata={"description": "what the load changes for other data, such as polled stores that have no hours"},
-    )
+    @pre_dump
+    def merge(self, result: LoadResult, **kwargs: Any) -> dict[str, Any]:
+        """Return the only file of a push, its notes and those of the load as one list."""
+        (summary,) = result.files
+        values = {field.name: getattr(summary, field.name) for field in fields_of(summary)}
+        return {**values, "load_id": result.load, "notes": [*summary.notes, *result.notes]}
 
 
 class LoadSchema(Closed):
     """What an upload did, file by file."""
 
-    load_id = fields.Integer(required=True, metadata=_LOAD_ID)
-    notes = _load_notes()
-    files = fields.List(fields.Nested(LoadFileSchema), required=True, metadata={"description": "file by file"})
+    load_id = _integer(_LOAD_ID, minimum=1, attribute="load")
+    notes = _texts(_LOAD_NOTES)
+    files = _list(LoadFileSchema, "file by file")
 
 
 class ListedLoadSchema(RowCountsSchema):
     """A load of the past, with the rows of all its files together."""
 
-    load_id = fields.Integer(required=True, metadata=_LOAD_ID)
-    started = fields.String(required=True, metadata={"description": "when it began", "format": "date-time"})
-    notes = _load_notes()
-    file = fields.String(required=True, metadata={"description": "the name of its first file, or body"})
+    load_id = _integer(_LOAD_ID, minimum=1, attribute="id")
+    started = _instant("when it began", attribute="started_us")
+    notes = _texts(_LOAD_NOTES)
+    file = _text("the name of its first file, or body", attribute="first_file")
     file_count = _count("how many files it has")
     failed_count = _count("how many of them were not loaded")
 
@@ -192,65 +245,29 @@ class ListedLoadSchema(RowCountsSchema):
 class PastLoadSchema(ListedLoadSchema):
     """One load of the past, with its files."""
 
-    files = fields.List(
-        fields.Nested(CountsSchema), required=True, metadata={"description": "file by file, the first 1,000"}
-    )
+    files = _list(CountsSchema, "file by file, the first 1,000")
 
 
 class LoadsSchema(Closed):
     """Loads, the newest first."""
 
-    found = fields.List(
-        fields.Nested(ListedLoadSchema), required=True, data_key="loads", metadata={"description": "a page of them"}
+    # A schema has a method `loads` already.
+    page = _field(
+        lambda **options: fields.List(fields.Nested(ListedLoadSchema), data_key="loads", **options), "a page of them"
     )
-    next = fields.String(
-        required=True, allow_none=True, metadata={"description": "the cursor of the next page; null at the end"}
-    )
+    next = _text("the cursor of the next page; null at the end", null=True)
 
 
 class RejectsSchema(Closed):
     """The rejected rows of a load, as far as they are kept (the first 10,000)."""
 
-    load_id = fields.Integer(required=True, metadata=_LOAD_ID)
-    rejects = fields.List(
-        fields.Nested(FileRejectSchema), required=True, metadata={"description": "in the order of the files and rows"}
-    )
+    load_id = _integer(_LOAD_ID, minimum=1)
+    rejects = _list(FileRejectSchema, "in the order of the files and rows")
 
 
-def reject_json(reject: Reject) -> dict[str, Any]:
-    """As `RejectSchema`."""
-    return {"line": reject.line, "reason": reject.reason, "text": reject.text}
+# What a report is asked for
 
-
-def row_counts_json(counts: Counts) -> dict[str, int]:
-    """As `RowCountsSchema`."""
-    return asdict(counts)
-
-
-def counts_json(summary: FileSummary) -> dict[str, Any]:
-    """As `CountsSchema`."""
-    return {
-        "file": summary.file,
-        "feed": summary.feed,
-        **row_counts_json(summary.counts),
-        "reasons": summary.reasons,
-        "notes": summary.notes,
-        "error": summary.error or None,
-    }
-
-
-def pushed_json(load_id: int, summary: FileSummary, load_notes: list[str], most_rejects: int) -> dict[str, Any]:
-    """As `LoadedSchema`: a push is one file, so its notes and those of the load are one list."""
-    found = file_json(summary, most_rejects)
-    return {"load_id": load_id, **found, "notes": [*summary.notes, *load_notes]}
-
-
-def file_json(summary: FileSummary, most_rejects: int) -> dict[str, Any]:
-    """As `LoadFileSchema`."""
-    return {**counts_json(summary), "rejects": [reject_json(reject) for reject in summary.rejects[:most_rejects]]}
-
-
-_EDGE: Final = {"type": "string", "description": "2024-10-01, or 2024-10-01T09:00:00-05:00"}
+_EDGE: Final = "2024-10-01, or 2024-10-01T09:00:00-05:00"
 WINDOW: Final = [
     {"type": "string", "description": "a window that ends at the as-of", "enum": list(LAST)},
     {"$ref": "#/components/schemas/Window"},
@@ -259,8 +276,8 @@ WINDOW_COMPONENT: Final = {
     "type": "object",
     "description": "A stretch of time: two instants with an offset, or two local dates, meant in each store's own zone.",
     "properties": {
-        "from": {**_EDGE, "description": f"where it begins: {_EDGE['description']}"},
-        "to": {**_EDGE, "description": f"where it ends, outside it: {_EDGE['description']}"},
+        "from": {"type": "string", "description": f"where it begins: {_EDGE}"},
+        "to": {"type": "string", "description": f"where it ends, outside it: {_EDGE}"},
         "name": {
             "type": "string",
             "description": "what its columns are called after; FROM_TO if left out",
@@ -273,9 +290,9 @@ WINDOW_COMPONENT: Final = {
 }
 
 
-def _chosen(about: str, *words: str) -> fields.Raw:
-    """A field that is one of those words; `services.shapes` says so."""
-    return fields.Raw(metadata={"description": about, "type": "string", "enum": list(words)})
+def _checked_later(about: str, **metadata: Any) -> Field:
+    """Return a field that `reports.shapes` checks, for the command line and the pages too."""
+    return fields.Raw(metadata={"description": about, **metadata})
 
 
 class TriggerSchema(Closed):
@@ -283,7 +300,8 @@ class TriggerSchema(Closed):
 
     as_of = Instant(
         metadata={
-            "description": "the instant to speak at; any ISO 8601 spelling is read; the newest poll that is not in the future if left out"
+            "description": "the instant to speak at; any ISO 8601 spelling is read; the newest poll that is not in the "
+            "future if left out"
         }
     )
     stores = fields.List(
@@ -294,23 +312,22 @@ class TriggerSchema(Closed):
     columns = fields.String(
         validate=validate.OneOf(("classic", "full")), metadata={"description": "which columns; classic if left out"}
     )
-    # What these may be is `services.shapes`' to say, in its own words, for every door.
-    windows = fields.List(
+    windows: Field = fields.List(
         fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": WINDOW}),
         metadata={
             "description": "stretches of time; from and to are instants with an offset, or local dates of each store"
         },
     )
-    kind = _chosen("times, or outages: a row for each outage that touches the window", *KINDS)
-    shortest_minutes = fields.Raw(
-        metadata={
-            "description": "outages with less business time down are left out; with kind outages only",
-            "type": "number",
-            "minimum": 0,
-            "maximum": 576_000,
-        }
+    kind = _checked_later(
+        "times, or outages: a row for each outage that touches the window", type="string", enum=list(KINDS)
     )
-    by = _chosen("a row for each calendar period in the store's own zone", *BY)
+    shortest_minutes = _checked_later(
+        "outages with less business time down are left out; with kind outages only",
+        type="number",
+        minimum=0,
+        maximum=576_000,
+    )
+    by = _checked_later("a row for each calendar period in the store's own zone", type="string", enum=list(BY))
     groups = fields.List(
         fields.String(metadata={"description": "a group that there is"}),
         metadata={"description": "only stores of these groups", "minItems": 1},
@@ -319,76 +336,47 @@ class TriggerSchema(Closed):
         fields.String(metadata={"description": "a zone that a store is in"}),
         metadata={"description": "only stores in these time zones", "minItems": 1},
     )
-    totals = fields.Raw(
-        metadata={"description": "true: rows for each group and for the fleet follow", "type": "boolean"}
+    totals = _checked_later("true: rows for each group and for the fleet follow", type="boolean")
+    method = _checked_later(
+        "which poll speaks for a moment: the nearest, or the previous one", type="string", enum=list(METHODS)
     )
-    method = _chosen("which poll speaks for a moment: the nearest, or the previous one", *METHODS)
 
 
-class LatestQuery(Closed):
-    """The same as parameters of an address, and how old the report may be.
-
-    Lists are given as often as they have entries.
-    """
+class LatestQuery(TriggerSchema):
+    """The same as parameters of an address, and how old the report may be. Lists are given as often as they have entries."""
 
     max_age = Whole(
         load_default=0,
         validate=validate.Range(0, 31_536_000),
         metadata={
-            "description": "how many seconds ago the report may have been finished, when the data have changed since; 0: it "
-            "must be of the data as they are now"
+            "description": "how many seconds ago the report may have been finished, when the data have changed since; 0: "
+            "it must be of the data as they are now"
         },
-    )
-    as_of = Instant(
-        metadata={"description": "the instant to speak at; the newest poll that is not in the future if left out"}
-    )
-    stores = fields.List(
-        fields.String(), metadata={"description": "only these; every store if left out; may be given several times"}
-    )
-    columns = fields.String(
-        validate=validate.OneOf(("classic", "full")), metadata={"description": "which columns; classic if left out"}
     )
     windows = fields.List(
         fields.String(),
         metadata={
             "description": f"{', '.join(LAST)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an "
-            "offset, as `2024-10-01/2024-10-08/first_week`; may be given several times"
+            "offset, as `2024-10-01/2024-10-08/first_week`"
         },
-    )
-    kind = fields.String(
-        validate=validate.OneOf(KINDS),
-        metadata={"description": "times, or outages: a row for each outage that touches the window"},
     )
     shortest_minutes = fields.Float(
         validate=validate.Range(0, 576_000),
         metadata={"description": "outages with less business time down are left out; with kind outages only"},
     )
-    by = fields.String(
-        validate=validate.OneOf(BY), metadata={"description": "a row for each calendar period in the store's own zone"}
-    )
-    groups = fields.List(
-        fields.String(), metadata={"description": "only stores of these groups; may be given several times"}
-    )
-    zones = fields.List(
-        fields.String(), metadata={"description": "only stores in these time zones; may be given several times"}
-    )
     totals = fields.Boolean(
         truthy={"true"}, falsy={"false"}, metadata={"description": "true: rows for each group and for the fleet follow"}
-    )
-    method = fields.String(
-        validate=validate.OneOf(METHODS),
-        metadata={"description": "which poll speaks for a moment: the nearest, or the previous one"},
     )
 
 
 def asked_by_address(query: dict[str, Any]) -> Asked:
-    """The report that the parameters of `LatestQuery` ask for."""
+    """Return the report that the parameters of `LatestQuery` ask for."""
     windows = {"windows": [_window(text) for text in query["windows"]]} if "windows" in query else {}
     return asked({**query, **windows})
 
 
 def _window(text: str) -> object:
-    """A window as a body has it: a name, or an object."""
+    """Return a window as a body has it: a name, or an object."""
     from_text, slash, rest = text.partition("/")
     if not slash:
         return text
@@ -397,17 +385,13 @@ def _window(text: str) -> object:
 
 
 def asked(body: dict[str, Any]) -> Asked:
-    """The report that the fields of `TriggerSchema` ask for."""
+    """Return the report that the fields of `TriggerSchema` ask for."""
     shape: dict[str, Any] = {name: body[name] for name in FIELDS if name in body}
     return Asked(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape)
 
 
-_ID: Final = {"description": "the report's id", "pattern": "^[0-9a-f]{32}$"}
-
-
 # Of the many spellings of a float, those of JSON that are not negative.
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
-MAX_WAIT_S: Final = 60
 
 
 class _WaitSeconds(fields.Float):
@@ -425,10 +409,7 @@ class ReportQuery(Closed):
 
     wrong_value = BadRequest
 
-    report_id = fields.String(
-        required=True,
-        metadata={"description": "the id that `POST /trigger_report` answered", "minLength": 1},
-    )
+    report_id = _text("the id that `POST /trigger_report` answered", minLength=1)
     format = fields.String(
         load_default="csv",
         validate=validate.OneOf(("csv", "json", "xlsx"), error="is {input!r}; it must be csv, json or xlsx"),
@@ -446,94 +427,91 @@ class ReportQuery(Closed):
 
     @pre_load
     def require_id(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Say how to name a report, before anything else is said of the address."""
+        """Say how to name a report before anything else is said of the address."""
         if not data.get("report_id"):
             raise queue.no_id()
         return data
 
 
+# What a report answers
+
+_FEW_POLLED: Final = (
+    "a sentence when under 5 % of the stores that were polled before have been heard since, so that the as-of is one of "
+    "few stores; else null"
+)
+
+
+def _report_id(**options: Any) -> Field:
+    return _text("the report's id", pattern="^[0-9a-f]{32}$", **options)
+
+
 class TriggeredSchema(Closed):
     """A report that is on its way."""
 
-    report_id = fields.String(required=True, metadata=_ID)
-    status = fields.String(
-        required=True, validate=validate.OneOf(("Running",)), metadata={"description": "always Running"}
-    )
+    report_id = _report_id()
+    status = _text("always Running", one_of=("Running",))
 
 
 class RunningSchema(TriggeredSchema):
     """A report that waits or is being computed."""
 
-    progress = fields.Float(
-        required=True, metadata={"description": "how far it is, 0 to 1", "minimum": 0, "maximum": 1}
-    )
-    attempts = fields.Integer(metadata={"description": "how often it was tried; only after a try that failed"})
-    last_error = fields.String(metadata={"description": "what went wrong then; only after a try that failed"})
-    next_try = fields.String(
-        allow_none=True,
-        metadata={
-            "description": "when it is tried again, null while it is tried; only after a try that failed",
-            "format": "date-time",
-        },
+    progress = _number("how far it is, 0 to 1", minimum=0, maximum=1)
+    attempts = _integer("how often it was tried; only after a try that failed", optional=True)
+    last_error = _text("what went wrong then; only after a try that failed", optional=True)
+    next_try = _instant(
+        "when it is tried again, null while it is tried; only after a try that failed", null=True, optional=True
     )
 
 
 class ShapeSchema(Closed):
     """What was asked beyond the classic windows, as it was asked."""
 
-    kind = fields.String(allow_none=True, metadata={"description": "times or outages"})
-    windows = fields.List(
+    kind = _text("times or outages", null=True, optional=True)
+    windows = _list(
         fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": WINDOW}),
-        metadata={"description": "stretches of time"},
+        "stretches of time",
+        optional=True,
     )
-    shortest_minutes = fields.Float(metadata={"description": "outages with less business time down are left out"})
-    by = fields.String(allow_none=True, metadata={"description": "the calendar period of a row"})
-    groups = fields.List(fields.String(), metadata={"description": "only stores of these groups"})
-    zones = fields.List(fields.String(), metadata={"description": "only stores in these time zones"})
-    totals = fields.Boolean(metadata={"description": "whether rows of groups and the fleet follow"})
-    method = fields.String(allow_none=True, metadata={"description": "which poll speaks for a moment"})
+    shortest_minutes = _number("outages with less business time down are left out", optional=True)
+    by = _text("the calendar period of a row", null=True, optional=True)
+    groups = _texts("only stores of these groups", optional=True)
+    zones = _texts("only stores in these time zones", optional=True)
+    totals = _flag("whether rows of groups and the fleet follow", optional=True)
+    method = _text("which poll speaks for a moment", null=True, optional=True)
 
 
 class MethodSchema(Closed):
     """How a finished report was made."""
 
-    as_of = fields.String(required=True, metadata={"description": "the instant it speaks at", "format": "date-time"})
-    kind = fields.String(required=True, metadata={"description": "times or outages"})
-    columns = fields.String(required=True, metadata={"description": "classic or full"})
-    method = fields.String(required=True, metadata={"description": "nearest or previous"})
-    windows = fields.List(fields.String(), required=True, metadata={"description": "the names of its windows"})
-    by = fields.String(
-        required=True, allow_none=True, metadata={"description": "the calendar period of a row; null if none"}
-    )
-    totals = fields.Boolean(required=True, metadata={"description": "whether rows of groups and the fleet follow"})
-    stores_asked = fields.Integer(
-        required=True, allow_none=True, metadata={"description": "how many stores were named; null if none were"}
-    )
-    groups = fields.List(
-        fields.String(), required=True, allow_none=True, metadata={"description": "only stores of these; null if all"}
-    )
-    zones = fields.List(
-        fields.String(), required=True, allow_none=True, metadata={"description": "only stores in these; null if all"}
-    )
-    reach_hours = fields.Float(required=True, metadata={"description": "how far a poll spoke"})
-    max_gap_minutes = fields.Float(required=True, metadata={"description": "the longest gap that counted as measured"})
-    default_timezone = fields.String(required=True, metadata={"description": "the zone of stores that have none"})
-    stores = fields.Integer(required=True, metadata={"description": "stores in it"})
-    polls = fields.Integer(required=True, metadata={"description": "polls read for it"})
-    data_version = fields.Integer(required=True, metadata={"description": "equal numbers are equal data"})
-    tzdata = fields.String(required=True, metadata={"description": "the version of the time zone data"})
-    storemon = fields.String(required=True, metadata={"description": "the version that made it"})
-    note = fields.String(allow_none=True, metadata={"description": FEW_HEARD})
+    as_of = _instant("the instant it speaks at")
+    kind = _text("times or outages")
+    columns = _text("classic or full")
+    method = _text("nearest or previous")
+    windows = _texts("the names of its windows")
+    by = _text("the calendar period of a row; null if none", null=True)
+    totals = _flag("whether rows of groups and the fleet follow")
+    stores_asked = _integer("how many stores were named; null if none were", null=True)
+    groups = _texts("only stores of these; null if all", null=True)
+    zones = _texts("only stores in these; null if all", null=True)
+    reach_hours = _number("how far a poll spoke")
+    max_gap_minutes = _number("the longest gap that counted as measured")
+    default_timezone = _text("the zone of stores that have none")
+    stores = _integer("stores in it")
+    polls = _integer("polls read for it")
+    data_version = _integer("equal numbers are equal data")
+    tzdata = _text("the version of the time zone data")
+    storemon = _text("the version that made it")
+    note = _text(_FEW_POLLED, null=True, optional=True)
 
 
-def _cell(column: str) -> fields.Field[Any]:
-    classic = column in CLASSIC_COLUMNS
-    about: dict[str, Any] = {"description": "as in the CSV" if classic else "as in the CSV; with `columns` full only"}
+def _cell(column: str) -> Field:
     if column == "store_id":
-        return fields.String(required=True, metadata={"description": "the store's id, never altered"})
+        return _text("the store's id, never altered")
+    classic = column in CLASSIC_COLUMNS
+    about = "as in the CSV" if classic else "as in the CSV; with `columns` full only"
     if column in TEXT_COLUMNS:
-        return fields.String(allow_none=True, metadata=about)
-    return fields.Float(required=classic, allow_none=True, metadata={**about, "minimum": 0})
+        return _text(about, null=True, optional=True)
+    return _number(about, null=True, optional=not classic, minimum=0)
 
 
 RowSchema: Final = Closed.from_dict({column: _cell(column) for column in FULL_COLUMNS}, name="ReportRowSchema")
@@ -543,34 +521,18 @@ RowSchema.__doc__ = "One store's row of a report."
 class CompleteSchema(Closed):
     """A finished report's rows."""
 
-    report_id = fields.String(required=True, metadata=_ID)
-    status = fields.String(
-        required=True, validate=validate.OneOf(("Complete",)), metadata={"description": "always Complete"}
-    )
-    as_of = fields.String(
-        required=True, metadata={"description": "the instant it speaks at", "format": "date-time"}
-    )  # fmt: skip
-    method = fields.Nested(
-        MethodSchema,
-        required=True,
-        allow_none=True,
-        metadata={"description": "how it was made; null if that was not kept"},
-    )
-    rows = fields.List(
-        fields.Nested(RowSchema), required=True, metadata={"description": "one per store, sorted by store id"}
-    )
+    report_id = _report_id()
+    status = _text("always Complete", one_of=("Complete",))
+    as_of = _instant("the instant it speaks at")
+    method = _stored(MethodSchema, "how it was made; null if that was not kept")
+    rows = _list(RowSchema, "one per store, sorted by store id")
 
 
 class ShapedSchema(CompleteSchema):
     """A finished report of another shape: its columns are named after its windows, or it has one row for each period or
-    outage.
-    """
+    outage."""
 
-    rows = fields.List(
-        Component("ShapedRow"),
-        required=True,
-        metadata={"description": "as the lines of the CSV"},
-    )
+    rows = _list(Component("ShapedRow"), "as the lines of the CSV")
 
 
 # Its columns are named after what was asked.
@@ -582,97 +544,73 @@ SHAPED_ROW_COMPONENT: Final = {
 }
 
 
-def _maybe(kind: type[fields.Field[Any]], about: str, **more: Any) -> fields.Field[Any]:
-    return kind(required=True, allow_none=True, metadata={"description": about, **more})
-
-
 class ReportSchema(Closed):
     """A report that was asked for, without its rows."""
 
-    report_id = fields.String(required=True, metadata=_ID)
-    status = fields.String(
-        required=True,
-        validate=validate.OneOf(("Running", "Complete", "Failed")),
-        metadata={"description": "how it stands"},
-    )
-    progress = fields.Float(
-        required=True, metadata={"description": "how far it is, 0 to 1", "minimum": 0, "maximum": 1}
-    )
-    as_of = fields.String(required=True, metadata={"description": "the instant it speaks at", "format": "date-time"})
-    columns = fields.String(required=True, metadata={"description": "classic or full"})
-    stores = fields.List(
-        fields.String(), required=True, allow_none=True, metadata={"description": "only these; null if all"}
-    )
-    stores_asked = fields.Integer(
-        required=True, allow_none=True, metadata={"description": "how many stores were named; null if none were"}
-    )
-    shape = fields.Nested(
-        ShapeSchema, required=True, allow_none=True, metadata={"description": "null for the classic windows"}
-    )
-    requested = fields.String(required=True, metadata={"description": "when it was asked for", "format": "date-time"})
-    started = _maybe(fields.String, "when its computation began", format="date-time")
-    finished = _maybe(fields.String, "when it was complete or failed", format="date-time")
-    attempts = fields.Integer(required=True, metadata={"description": "how often it was tried"})
-    error = _maybe(fields.String, "why it failed")
-    last_error = _maybe(fields.String, "what went wrong at the last try that was not the last; null if nothing did")
-    next_try = _maybe(fields.String, "when it is tried again; null if it does not wait for that", format="date-time")
-    rows = _maybe(fields.Integer, "how many rows it has")
-    bytes = _maybe(fields.Integer, "how long its CSV is")
-    sha256 = _maybe(fields.String, "the hash of its CSV")
-    method = fields.Nested(
-        MethodSchema, required=True, allow_none=True, metadata={"description": "how it was made, once it is complete"}
-    )
+    report_id = _report_id(attribute="id")
+    status = _field(_ReportStatus, "how it stands", attribute="state", one_of=("Running", "Complete", "Failed"))
+    progress = _number("how far it is, 0 to 1", minimum=0, maximum=1)
+    as_of = _instant("the instant it speaks at", attribute="as_of_us")
+    columns = _text("classic or full")
+    stores = _texts("only these; null if all", null=True)
+    stores_asked = _integer("how many stores were named; null if none were", null=True)
+    shape = _stored(ShapeSchema, "null for the classic windows")
+    requested = _instant("when it was asked for", attribute="requested_us")
+    started = _instant("when its computation began", attribute="started_us", null=True)
+    finished = _instant("when it was complete or failed", attribute="finished_us", null=True)
+    attempts = _integer("how often it was tried")
+    error = _text("why it failed", null=True)
+    last_error = _text("what went wrong at the last try that was not the last; null if nothing did", null=True)
+    next_try = _instant("when it is tried again; null if it does not wait for that", attribute="next_try_us", null=True)
+    rows = _integer("how many rows it has", attribute="row_count", null=True)
+    bytes = _integer("how long its CSV is", attribute="byte_count", null=True)
+    sha256 = _text("the hash of its CSV", null=True)
+    method = _stored(MethodSchema, "how it was made, once it is complete")
 
 
 class ListedSchema(ReportSchema):
     """A report in a list: of the stores it was asked for it has the first few."""
 
-    stores = fields.List(
-        fields.String(),
-        required=True,
-        allow_none=True,
-        metadata={
-            "description": "only these, the first of them; `stores_asked` says how many there are; null if all",
-            "maxItems": LISTED_STORES,
-        },
+    stores = _texts(
+        "only these, the first of them; `stores_asked` says how many there are; null if all",
+        null=True,
+        maxItems=LISTED_STORES,
     )
 
 
 class ReportsSchema(Closed):
     """Reports, the newest first."""
 
-    reports = fields.List(fields.Nested(ListedSchema), required=True, metadata={"description": "a page of them"})
-    next = _maybe(fields.String, "the cursor of the next page; null at the end")
+    reports = _list(ListedSchema, "a page of them")
+    next = _text("the cursor of the next page; null at the end", null=True)
 
 
 class ChangeSchema(Closed):
     """A cell that differs."""
 
-    store_id = _maybe(fields.String, "the store; null in a row of totals")
-    kind = _maybe(fields.String, "store, group or fleet, where there are totals")
-    group = _maybe(fields.String, "the group of a row of totals")
-    period = _maybe(fields.String, "the calendar period, or the start of an outage, where there are any")
-    column = fields.String(required=True, metadata={"description": "the column that differs"})
-    before = _maybe(fields.Float, "what the earlier report says; null if it has no such row")
-    after = _maybe(fields.Float, "what this report says; null if it has no such row")
-    change = fields.Float(required=True, metadata={"description": "by how much, in the unit of the column"})
+    store_id = _text("the store; null in a row of totals", null=True)
+    kind = _text("store, group or fleet, where there are totals", null=True)
+    group = _text("the group of a row of totals", null=True)
+    period = _text("the calendar period, or the start of an outage, where there are any", null=True)
+    column = _text("the column that differs")
+    before = _number("what the earlier report says; null if it has no such row", null=True)
+    after = _number("what this report says; null if it has no such row", null=True)
+    change = _number("by how much, in the unit of the column")
 
 
 class DiffSchema(Closed):
     """What changed from one report to another."""
 
-    report_id = fields.String(required=True, metadata=_ID)
-    against = fields.String(required=True, metadata=_ID)
-    total = fields.Integer(required=True, metadata={"description": "how many cells differ", "minimum": 0})
-    changes = fields.List(
-        fields.Nested(ChangeSchema), required=True, metadata={"description": "the largest change first"}
-    )
+    report_id = _report_id()
+    against = _report_id()
+    total = _count("how many cells differ")
+    changes = _list(ChangeSchema, "the largest change first")
 
 
 class HealthSchema(Closed):
     """That the process answers."""
 
-    status = fields.String(required=True, validate=validate.OneOf(("ok",)), metadata={"description": "always ok"})
+    status = _text("always ok", one_of=("ok",))
 
 
 _HEADERS: Final = {
@@ -721,24 +659,12 @@ LATEST: Final = {
 }
 
 
-_UP_PERCENT = "100 x uptime / (uptime + downtime); null when nothing is known"
-_LOW_PERCENT = "the least that the percentage of business time can have been, as far as polls can tell"
-_HIGH_PERCENT = "the most that it can have been"
-_LITTLE = "whether more than a tenth of that business time is unknown, so that the percentages say little"
-_STATUS_TEXT = (
-    "the status and for how long, in words: `down for 8 h 42 min`, `up for over 6 days`, `no poll for 39 days`"
-)
-_SINCE = (
-    "since when: up and down, the start of the run of polls, as outages have it; stale, the last poll; waiting, the opening's "
-    "start; closed, the last opening's end; null when that is not known"
-)
-_EARLIER = (
-    "whether it was so earlier already: of a store that is up, no more than the last six whole days (UTC) is looked at"
-)
-_FOR_SECONDS = "whole seconds from `since` to the as-of; null without `since`"
-_NOTICE = "a sentence for a banner when the data are old, else null"
-_AS_OF = "the instant that everything here is judged at"
-_OLD = "whether that is the newest poll that is not in the future, because it is a day old or more, and not the machine's clock"
+# Stores
+
+_UP_PERCENT: Final = "100 x uptime / (uptime + downtime); null when nothing is known"
+_LOW_PERCENT: Final = "the least that the percentage of business time can have been, as far as polls can tell"
+_HIGH_PERCENT: Final = "the most that it can have been"
+_LITTLE: Final = "whether more than a tenth of that business time is unknown, so that the percentages say little"
 
 
 class StoresQuery(Closed):
@@ -747,7 +673,7 @@ class StoresQuery(Closed):
     status = fields.List(
         fields.String(validate=validate.OneOf(STATUSES)),
         load_default=(),
-        metadata={"description": "only stores with one of these statuses; may be given several times"},
+        metadata={"description": "only stores with one of these statuses"},
     )
     q = fields.String(
         load_default=None, metadata={"description": "only stores with this text in id or name, in any case"}
@@ -758,15 +684,16 @@ class StoresQuery(Closed):
         load_default="worst",
         validate=validate.OneOf(SORTS),
         metadata={
-            "description": "worst: stores that are down, then stale ones, then the others, each with the lowest uptime of "
-            "the last day, then week, first; never polled ones last"
+            "description": "worst: stores that are down, then stale ones, then the others, each with the lowest uptime "
+            "of the last day, then week, first; never polled ones last"
         },
     )
     order = fields.String(
         load_default="asc",
         validate=validate.OneOf(("asc", "desc")),
         metadata={
-            "description": "either way ties are by id, percentages that know little come after the others, stores without a value last"
+            "description": "either way ties are by id, percentages that know little come after the others, stores "
+            "without a value last"
         },
     )
     limit = Whole(
@@ -785,17 +712,23 @@ class StoreSchema(Closed):
     """One store as it is now; hours and percentages are those of the full report."""
 
     store_id = _text("its id")
-    name = _text("what people call it; null without a name", allow_none=True)
-    group = _text("its group; null without one", allow_none=True)
+    name = _text("what people call it; null without a name", null=True)
+    group = _text("its group; null without one", null=True)
     timezone = _text("the IANA zone that is used")
-    status = _text("what it is doing now", validate=validate.OneOf(STATUSES))
-    status_text = _text(_STATUS_TEXT)
-    since = _instant(_SINCE, allow_none=True)
-    since_or_earlier = _flag(_EARLIER)
-    for_seconds = fields.Integer(
-        required=True, allow_none=True, metadata={"description": _FOR_SECONDS, "minimum": 0}
-    )  # fmt: skip
-    last_poll = _instant("its newest poll of any kind; null if it was never polled", allow_none=True)
+    status = _text("what it is doing now", one_of=STATUSES)
+    status_text = _text(
+        "the status and for how long, in words: `down for 8 h 42 min`, `up for over 6 days`, `no poll for 39 days`"
+    )
+    since = _instant(
+        "since when: up and down, the start of the run of polls, as outages have it; stale, the last poll; waiting, the "
+        "opening's start; closed, the last opening's end; null when that is not known",
+        null=True,
+    )
+    since_or_earlier = _flag(
+        "whether it was so earlier already: of a store that is up, no more than the last six whole days (UTC) is looked at"
+    )
+    for_seconds = _count("whole seconds from `since` to the as-of; null without `since`", null=True)
+    last_poll = _instant("its newest poll of any kind; null if it was never polled", null=True)
     uptime_percent_last_day = _percent(_UP_PERCENT)
     uptime_percent_low_last_day = _percent(_LOW_PERCENT)
     uptime_percent_high_last_day = _percent(_HIGH_PERCENT)
@@ -825,92 +758,75 @@ class StatusCountsSchema(Closed):
     no_data = _count("never polled")
 
 
-class StoresSchema(Closed):
+class _AsOfSchema(Closed):
+    as_of = _instant("the instant that everything here is judged at")
+    data_are_old = _flag(
+        "whether that is the newest poll that is not in the future, because it is a day old or more, and not the "
+        "machine's clock"
+    )
+    notice = _text("a sentence for a banner when the data are old, else null", null=True)
+    note = _text(
+        "what to know of the as-of: a sentence when under 5 % of the stores that were polled before have been heard "
+        "since, and one when stores have polls in the future, which count for nothing before their time; else null",
+        null=True,
+    )
+
+
+class StoresSchema(_AsOfSchema):
     """A page of stores."""
 
-    as_of = _instant(_AS_OF)
-    data_are_old = _flag(_OLD)
-    notice = _text(_NOTICE, allow_none=True)
-    note = _text(NOTE, allow_none=True)
     total = _count("stores on all pages")
-    counts = fields.Nested(
-        StatusCountsSchema, required=True, metadata={"description": "stores by status, whatever statuses are asked for"}
-    )
-    next = _text("the cursor of the next page; null on the last", allow_none=True)
-    stores = fields.List(fields.Nested(StoreSchema), required=True, metadata={"description": "those of this page"})
+    counts = _nested(StatusCountsSchema, "stores by status, whatever statuses are asked for")
+    next = _text("the cursor of the next page; null on the last", null=True)
+    stores = _list(StoreSchema, "those of this page")
 
 
 class WeeklyHoursSchema(Closed):
     """One row of a store's weekly hours, as it was loaded."""
 
-    day = fields.Integer(
-        required=True, metadata={"description": "0 Monday to 6 Sunday", "minimum": 0, "maximum": 6}
-    )  # fmt: skip
+    day = _count("0 Monday to 6 Sunday", maximum=6)
     start_time_local = _text("when it opens, local time")
     end_time_local = _text("when it closes, local time; at or before the start: on the next day")
-    valid_from = _text(
-        "the local date from which on it holds; null: of every date before the next version", allow_none=True
-    )
+    valid_from = _text("the local date from which on it holds; null: of every date before the next version", null=True)
 
 
 class SpecialHoursSchema(Closed):
     """What replaces a store's weekly hours on one local date."""
 
     date = _text("the local date")
-    start_time_local = _text("when it opens, local time; null: closed all day", allow_none=True)
-    end_time_local = _text("when it closes, local time; null: closed all day", allow_none=True)
+    start_time_local = _text("when it opens, local time; null: closed all day", null=True)
+    end_time_local = _text("when it closes, local time; null: closed all day", null=True)
 
 
-class StoreDetailSchema(StoreSchema):
+class StoreDetailSchema(StoreSchema, _AsOfSchema):
     """One store with all that is known of it."""
 
-    as_of = _instant(_AS_OF)
-    data_are_old = _flag(_OLD)
-    notice = _text(_NOTICE, allow_none=True)
-    note = _text(NOTE, allow_none=True)
-    first_poll = _instant("its oldest poll; null if it was never polled", allow_none=True)
+    first_poll = _instant("its oldest poll; null if it was never polled", null=True)
     polls = _count("all polls of it up to the as-of")
     always_open = _flag("whether it has no hours, and so is open 24x7")
-    hours = fields.List(
-        fields.Nested(WeeklyHoursSchema), required=True, metadata={"description": "its weekly hours, as loaded"}
-    )
-    special_hours = fields.List(
-        fields.Nested(SpecialHoursSchema), required=True, metadata={"description": "its special hours, as loaded"}
-    )
+    hours = _list(WeeklyHoursSchema, "its weekly hours, as loaded")
+    special_hours = _list(SpecialHoursSchema, "its special hours, as loaded")
 
 
-_ASKED_AS_OF = Instant(
-    load_default=None,
-    metadata={
-        "description": "the instant to judge at, after which no poll exists; that of the list if not given",
-        "format": "date-time",
-    },
-)
+def _asked_instant(about: str) -> Instant:
+    return Instant(load_default=None, metadata={"description": about, "format": "date-time"})
 
 
 class StoreQuery(Closed):
     """When one store is looked at."""
 
-    as_of = _ASKED_AS_OF
+    as_of = _asked_instant("the instant to judge at, after which no poll exists; that of the list if not given")
 
 
-class TimelineQuery(Closed):
+class TimelineQuery(StoreQuery):
     """Which part of a store's time is looked at."""
-
-    as_of = _ASKED_AS_OF
 
     class Meta(Closed.Meta):
         """The range's edges have names that Python keeps for itself."""
 
         include = {  # noqa: RUF012
-            "from": Instant(
-                load_default=None,
-                metadata={"description": "7 days before `to` if not given; at most 31 days", "format": "date-time"},
-            ),
-            "to": Instant(
-                load_default=None,
-                metadata={"description": "the as-of if not given, or if later than that", "format": "date-time"},
-            ),
+            "from": _asked_instant("7 days before `to` if not given; at most 31 days"),
+            "to": _asked_instant("the as-of if not given, or if later than that"),
         }
 
 
@@ -924,11 +840,11 @@ class OpeningSchema(Closed):
 class StretchSchema(OpeningSchema):
     """Business time of one state, known in one way."""
 
-    state = _text("up, down or unknown", validate=validate.OneOf(STATES))
+    state = _text("up, down or unknown", one_of=STATES)
     known = _text(
         "measured: between two polls that agree, no further apart than the max gap; between: two such that disagree, up "
         "to their midpoint; extrapolated: by the nearest poll alone; nothing: unknown",
-        validate=validate.OneOf(KNOWN),
+        one_of=KNOWN,
     )
 
 
@@ -936,7 +852,7 @@ class TimelinePollSchema(Closed):
     """One poll."""
 
     at = _instant("when it was made")
-    status = _text("what it said", validate=validate.OneOf(("active", "inactive")))
+    status = _text("what it said", one_of=("active", "inactive"))
     counts = _flag("whether it was made in business hours")
 
 
@@ -966,30 +882,16 @@ class SumsSchema(Closed):
     uptime_high_us = _count("microseconds of business time less what is measured between two inactive polls")
 
 
-class TimelineSchema(Closed):
+class TimelineSchema(_AsOfSchema):
     """Why a store's numbers are what they are."""
 
     store_id = _text("its id")
     timezone = _text("the IANA zone that is used")
-    as_of = _instant(_AS_OF)
-    data_are_old = _flag(_OLD)
-    notice = _text(_NOTICE, allow_none=True)
-    note = _text(NOTE, allow_none=True)
-    openings = fields.List(
-        fields.Nested(OpeningSchema), required=True, metadata={"description": "business time in the range"}
-    )
-    stretches = fields.List(
-        fields.Nested(StretchSchema),
-        required=True,
-        metadata={"description": "the openings, cut where the state changes"},
-    )
-    polls = fields.List(
-        fields.Nested(TimelinePollSchema), required=True, metadata={"description": "every poll in the range"}
-    )
-    outages = fields.List(
-        fields.Nested(OutageSchema), required=True, metadata={"description": "outages that touch the range"}
-    )
-    sums = fields.Nested(SumsSchema, required=True, metadata={"description": "the range in sum"})
+    openings = _list(OpeningSchema, "business time in the range")
+    stretches = _list(StretchSchema, "the openings, cut where the state changes")
+    polls = _list(TimelinePollSchema, "every poll in the range")
+    outages = _list(OutageSchema, "outages that touch the range")
+    sums = _nested(SumsSchema, "the range in sum")
 
     class Meta(Closed.Meta):
         """The range's edges have names that Python keeps for itself."""

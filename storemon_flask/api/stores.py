@@ -9,7 +9,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, json, jsonify
 from marshmallow import ValidationError, fields, validate
 
-from storemon_flask.api.feeds import REJECTS_SHOWN, one_load
+from storemon_flask.api.feeds import one_load
 from storemon_flask.api.schemas import (
     LoadedSchema,
     StoreDetailSchema,
@@ -18,10 +18,10 @@ from storemon_flask.api.schemas import (
     StoresSchema,
     TimelineQuery,
     TimelineSchema,
-    pushed_json,
 )
 from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.database.connections import Connection
+from storemon_flask.feeds.load import LoadResult
 from storemon_flask.model import CLOSED, UNDATED, Ints
 from storemon_flask.stores import detail, edit, list_cache, list_pages
 from storemon_flask.stores.detail import Store, StoreTimeline
@@ -318,7 +318,7 @@ _CHANGED: Final = {
     blueprint, "PUT", "/api/v1/stores/<store:store_id>/hours", scope="write", tag="stores",
     body=HoursSchema(), answers=_CHANGED,
 )  # fmt: skip
-def put_hours(store_id: str, body: dict[str, Any]) -> Response:
+def put_hours(store_id: str, body: dict[str, Any]) -> LoadResult:
     """Set a store's weekly hours, replacing those it had; with `valid_from`, those it had from that date on."""
     dated = {name: body[name] for name in ("valid_from",) if name in body}
     return _put("hours", store_id, [{**row, **dated} for row in body["hours"]])
@@ -328,7 +328,7 @@ def put_hours(store_id: str, body: dict[str, Any]) -> Response:
     blueprint, "PUT", "/api/v1/stores/<store:store_id>/timezone", scope="write", tag="stores",
     body=TimezoneSchema(), answers=_CHANGED,
 )  # fmt: skip
-def put_timezone(store_id: str, body: dict[str, Any]) -> Response:
+def put_timezone(store_id: str, body: dict[str, Any]) -> LoadResult:
     """Set a store's time zone, for ever or from a date on."""
     return _put("timezones", store_id, [body])
 
@@ -374,7 +374,6 @@ def delete_store(store_id: str) -> None:
         edit.remove(storemon().database, store_id)
 
 
-def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> Response:
+def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> LoadResult:
     with one_load() as options:
-        result = edit.put(storemon().database, feed, store_id, rows, options)
-    return jsonify(pushed_json(result.load, result.files[0], result.notes, REJECTS_SHOWN))
+        return edit.put(storemon().database, feed, store_id, rows, options)

@@ -121,12 +121,13 @@ class Operation(ScopedView):
         return read_query(self.query)
 
     def _write(self, result: Any) -> ResponseReturnValue:
-        """Return a response as it is; write anything else as the first success declares. A pair brings headers along."""
+        """Return a response as it is; write anything else as the lowest status declares. A pair brings headers along."""
         if isinstance(result, Response):
             return result
         value, headers = result if isinstance(result, tuple) else (result, {})
-        status, answer = next((status, answer) for status, answer in self.answers.items() if status < 300)
-        response = jsonify(answer.content.dump(value)) if isinstance(answer.content, Schema) else Response()
+        status = min(self.answers)
+        content = self.answers[status].content
+        response = jsonify(content.dump(value)) if isinstance(content, Schema) else Response()
         response.status_code = status
         response.headers.update(headers)
         return response
