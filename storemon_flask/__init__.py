@@ -26,6 +26,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.reports.scheduler import Scheduler
     from storemon_flask.reports.worker import Runner
     from storemon_flask.server import commands
+    from storemon_flask.stores.list_cache import ListCache
     from storemon_flask.web.app import Storemon
     from storemon_flask.web.metrics import Metrics
 
@@ -45,8 +46,9 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     database, registry = Database(settings.database), CollectorRegistry()
     executor = executor or ThreadPoolExecutor(settings.report_workers, thread_name_prefix="report")
     runner = Runner(database, settings, executor, scheduler, registry=registry)
-    metrics = Metrics(database, settings, registry)
-    app.extensions["storemon"] = Storemon(settings, database, runner, runner.places, metrics)
+    list_cache = ListCache(database, settings.rules, settings.default_timezone)
+    metrics = Metrics(database, settings, registry, list_cache)
+    app.extensions["storemon"] = Storemon(settings, database, runner, runner.places, metrics, list_cache)
     _register(app, settings)
     for command in commands():
         app.cli.add_command(command)

@@ -92,7 +92,6 @@ def serve(
     """
     from storemon_flask.database.lock import server_lock
     from storemon_flask.model import DAY_US
-    from storemon_flask.stores import list_cache
     from storemon_flask.web import authentication
 
     storemon: Storemon = app.extensions["storemon"]
@@ -124,8 +123,10 @@ def serve(
             pass
         finally:
             log.info("stopping: the running report is finished or requeued")
-            storemon.worker.stop(GRACE_S)
-            list_cache.stop(storemon.database)
+            try:
+                storemon.worker.stop(GRACE_S)
+            finally:
+                storemon.list_cache.stop()
 
 
 def _prune(storemon: "Storemon") -> None:

@@ -28,7 +28,6 @@ from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
-from storemon_flask.stores import list_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 STOREMON = [sys.executable, "-m", "storemon_flask"]
@@ -111,8 +110,6 @@ def settings(tmp_path: Path) -> Settings:
 def database(settings: Settings) -> Iterator[Database]:
     made = Database(settings.database)
     yield made
-    # A list of stores that is being made would open a connection again.
-    list_cache.stop(made)
     made.close()
 
 
@@ -164,7 +161,8 @@ def app(settings: Settings) -> Iterator[Flask]:
     made.test_client_class = WholeAnswers
     made.jinja_env.bytecode_cache = COMPILED
     yield made
-    list_cache.stop(made.extensions["storemon"].database)
+    # A list of stores that is being computed would open a connection again.
+    made.extensions["storemon"].list_cache.stop()
     made.extensions["storemon"].database.close()
 
 

@@ -23,7 +23,7 @@ from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.database.connections import Connection
 from storemon_flask.feeds.load import LoadResult
 from storemon_flask.model import CLOSED, UNDATED, Ints
-from storemon_flask.stores import detail, edit, list_cache, list_pages
+from storemon_flask.stores import detail, edit, list_pages
 from storemon_flask.stores.detail import Store, StoreTimeline
 from storemon_flask.stores.list_pages import Wanted
 from storemon_flask.stores.live_list import AsOf
@@ -51,7 +51,7 @@ def stores(query: dict[str, Any]) -> Response:
     more; `as_of` says which.
     """
     app = storemon()
-    found = list_cache.current(app.database, app.settings.rules, app.settings.default_timezone, app.slots.for_a_list)
+    found = app.list_cache.current(app.slots.for_a_list)
     wanted = Wanted(
         statuses=query["status"],
         text=query["q"],

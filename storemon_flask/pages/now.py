@@ -14,7 +14,7 @@ from marshmallow import fields, validate
 from storemon_flask.formatting import known_text, knows_little
 from storemon_flask.pages import queries, words
 from storemon_flask.pages.words import STATUS_WORDS, cut
-from storemon_flask.stores import list_cache, list_pages, live_list
+from storemon_flask.stores import list_pages, live_list
 from storemon_flask.stores.list_pages import SORTS, Wanted
 from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, Day, Snapshot
 from storemon_flask.uptime.status import STATUSES
@@ -72,7 +72,7 @@ def now() -> ResponseReturnValue:
     app = storemon()
     if not app.database.exists():
         return render_template("first_run.html", keyed=authentication.keyed())
-    found = list_cache.current(app.database, app.settings.rules, app.settings.default_timezone, app.slots.for_a_list)
+    found = app.list_cache.current(app.slots.for_a_list)
     if not found.ids:
         return render_template("first_run.html", keyed=authentication.keyed())
     answer = make_response("")

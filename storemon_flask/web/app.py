@@ -13,6 +13,7 @@ from storemon_flask.database.connections import Database
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Places
+from storemon_flask.stores.list_cache import ListCache
 from storemon_flask.web.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Storemon:
     worker: Runner
     slots: Places
     metrics: Metrics
+    list_cache: ListCache
 
 
 def storemon() -> Storemon:

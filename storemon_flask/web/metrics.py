@@ -36,7 +36,7 @@ from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds.headers import FEEDS
 from storemon_flask.reports import retention
 from storemon_flask.settings import Settings
-from storemon_flask.stores import list_cache
+from storemon_flask.stores.list_cache import ListCache
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
 
@@ -77,7 +77,9 @@ _REMEMBERED_FILES: Final = 1000
 class Metrics:
     """The metrics of one application, counted from its start. Safe to share between threads."""
 
-    def __init__(self, database: Database, settings: Settings, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, registry: CollectorRegistry, list_cache: ListCache
+    ) -> None:
         # No series that say when each counter began: all began with the process.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry
@@ -96,7 +98,7 @@ class Metrics:
         )
         build = Gauge("storemon_build_info", "What runs; always 1.", ("version", "python", "sqlite"), registry=registry)
         build.labels(VERSION, platform.python_version(), SQLITE_VERSION).set(1)
-        self.data = DataCollector(database, settings)
+        self.data = DataCollector(database, settings, list_cache)
         registry.register(self.data)
         # Memory, processor time and open files of this process, under their usual names.
         ProcessCollector(registry=registry)
@@ -118,9 +120,10 @@ class DataCollector(Collector):
     back.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, list_cache: ListCache) -> None:
         self._database = database
         self._settings = settings
+        self._list_cache = list_cache
         self._lock = threading.Lock()
         self._identity: object = None
         self._rows = Counter(
@@ -240,7 +243,7 @@ class DataCollector(Collector):
 
     def _stores(self) -> Iterator[Metric]:
         """Yield the stores by status, if a list of them was made already."""
-        snapshot = list_cache.latest(self._database, self._settings.rules, self._settings.default_timezone)
+        snapshot = self._list_cache.latest()
         if snapshot is None:
             return
         by_status = Tally(snapshot.columns["status"].tolist())

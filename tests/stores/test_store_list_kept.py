@@ -18,12 +18,22 @@ from storemon_flask.errors import Busy
 from storemon_flask.model import DAY_US, SECOND_US
 from storemon_flask.slots import Places
 from storemon_flask.stores import list_cache, live_list
+from storemon_flask.stores.list_cache import ListCache
 
 NOW_NEWEST = clock.parse_timestamp("2024-10-14T12:00Z")
 
 
-def current(database, settings, now_us=NOW, slot=nullcontext):
-    return list_cache.current(database, settings.rules, ZONE, slot, lambda: now_us)
+@pytest.fixture
+def cache(database, settings):
+    made = ListCache(database, settings.rules, ZONE)
+    made._now_us = lambda: NOW
+    yield made
+    made.stop()
+
+
+def current(cache, now_us=NOW, slot=nullcontext):
+    cache._now_us = lambda: now_us
+    return cache.current(slot)
 
 
 def add_poll(database, folder: Path, text: str) -> None:
@@ -47,67 +57,67 @@ def counted(monkeypatch):
     return begun, go_on
 
 
-def test_the_first_request_computes_and_later_ones_get_the_same(database, settings, small_fleet):
-    first = current(database, settings)
+def test_the_first_request_computes_and_later_ones_get_the_same(cache, small_fleet):
+    first = current(cache)
     assert sorted(first.ids) == sorted(STORE_IDS)
-    assert current(database, settings, NOW + 30 * SECOND_US) is first
+    assert current(cache, NOW + 30 * SECOND_US) is first
 
 
-def test_when_the_clock_reaches_a_poll_of_the_future_the_list_is_of_it(database, settings, small_fleet, tmp_path):
+def test_when_the_clock_reaches_a_poll_of_the_future_the_list_is_of_it(database, cache, small_fleet, tmp_path):
     # The newest poll of all is of 2024-10-14; the data are two months old when somebody's clock is wrong.
     later = NOW + 60 * DAY_US
     add_poll(database, tmp_path / "more", "worked,2025-01-10 10:00:00 UTC,active")
-    first = current(database, settings, later)
+    first = current(cache, later)
     assert (first.as_of.as_of_us, first.as_of.data_are_old) == (NOW_NEWEST, True)
     assert "1 store has polls in the future (worked)" in first.as_of.future
-    again = current(database, settings, later + DAY_US)
+    again = current(cache, later + DAY_US)
     assert (again.columns, again.as_of.as_of_us, again.as_of.age) == (first.columns, NOW_NEWEST, "61 days")
     come = clock.parse_timestamp("2025-01-10T09:56Z")
-    reached = current(database, settings, come)
+    reached = current(cache, come)
     assert (reached.as_of.as_of_us, reached.as_of.data_are_old, reached.as_of.future) == (come, False, None)
     # And back, when the clock is set right again.
-    assert current(database, settings, later).as_of == first.as_of
+    assert current(cache, later).as_of == first.as_of
 
 
-def test_a_request_after_a_load_gets_the_load(database, settings, small_fleet, tmp_path):
-    first = current(database, settings)
+def test_a_request_after_a_load_gets_the_load(database, cache, small_fleet, tmp_path):
+    first = current(cache)
     for number in range(5):
         add_poll(database, tmp_path / "more", f"new {number},2024-10-14 11:59:00 UTC,inactive")
-        assert f"new {number}" in current(database, settings).ids
+        assert f"new {number}" in current(cache).ids
     assert "new 0" not in first.ids
 
 
-def test_a_live_list_is_renewed_aside_with_the_clock_until_it_is_a_minute_old(database, settings, small_fleet):
-    first = current(database, settings)
+def test_a_live_list_is_renewed_aside_with_the_clock_until_it_is_a_minute_old(cache, small_fleet):
+    first = current(cache)
     later = NOW + 30 * SECOND_US + 1
-    assert current(database, settings, later) is first
-    list_cache.wait(database)
-    assert current(database, settings, NOW + 31 * SECOND_US).as_of.as_of_us == later
+    assert current(cache, later) is first
+    cache.wait()
+    assert current(cache, NOW + 31 * SECOND_US).as_of.as_of_us == later
     # Nobody has asked for an hour: what was then is no answer now.
-    assert current(database, settings, NOW + 3600 * SECOND_US).as_of.as_of_us == NOW + 3600 * SECOND_US
+    assert current(cache, NOW + 3600 * SECOND_US).as_of.as_of_us == NOW + 3600 * SECOND_US
 
 
-def test_a_list_of_old_data_is_not_computed_again_and_says_how_old_they_are(database, settings, small_fleet, counted):
+def test_a_list_of_old_data_is_not_computed_again_and_says_how_old_they_are(cache, small_fleet, counted):
     begun, go_on = counted
     go_on.set()
-    assert current(database, settings, NOW + DAY_US).as_of.age == "24 h"
-    assert current(database, settings, YEAR_LATER).as_of.age == "365 days"
-    assert current(database, settings, YEAR_LATER).as_of.as_of_us == NOW
+    assert current(cache, NOW + DAY_US).as_of.age == "24 h"
+    assert current(cache, YEAR_LATER).as_of.age == "365 days"
+    assert current(cache, YEAR_LATER).as_of.as_of_us == NOW
     assert len(begun) == 1
     # A clock that is set back makes them young again.
-    assert current(database, settings, NOW + DAY_US - 1).as_of.as_of_us == NOW + DAY_US - 1
+    assert current(cache, NOW + DAY_US - 1).as_of.as_of_us == NOW + DAY_US - 1
 
 
 def test_requests_that_wait_share_a_computation_and_wait_for_two_at_the_most(
-    database, settings, small_fleet, tmp_path, counted
+    database, cache, small_fleet, tmp_path, counted
 ):
     begun, go_on = counted
     with ThreadPoolExecutor(20) as clients:
-        first = [clients.submit(current, database, settings) for _ in range(10)]
+        first = [clients.submit(current, cache) for _ in range(10)]
         wait_until(lambda: begun, "the computation")
         # Begun before this load, it is no answer to those who ask now; they wait for the next, all for the same.
         add_poll(database, tmp_path / "more", "new one,2024-10-14 11:59:00 UTC,inactive")
-        second = [clients.submit(current, database, settings) for _ in range(10)]
+        second = [clients.submit(current, cache) for _ in range(10)]
         time.sleep(0.2)
         go_on.set()
         assert len({id(one.result()) for one in first}) == 1
@@ -118,62 +128,62 @@ def test_requests_that_wait_share_a_computation_and_wait_for_two_at_the_most(
     assert len(set(begun)) == 1
 
 
-def test_waiting_takes_a_slot_and_an_answer_that_is_there_takes_none(database, settings, small_fleet, counted):
+def test_waiting_takes_a_slot_and_an_answer_that_is_there_takes_none(cache, small_fleet, counted):
     begun, go_on = counted
     places = Places(6)
     with ThreadPoolExecutor(2) as clients:
-        waiting = [clients.submit(current, database, settings, NOW, places.for_a_list) for _ in range(2)]
+        waiting = [clients.submit(current, cache, NOW, places.for_a_list) for _ in range(2)]
         wait_until(lambda: places._lists._value == 0, "both slots to be taken")
         with pytest.raises(Busy, match="too many requests wait for the list of stores"):
-            current(database, settings, NOW, places.for_a_list)
+            current(cache, NOW, places.for_a_list)
         go_on.set()
         assert waiting[0].result() is waiting[1].result()
     with places.for_a_list(), places.for_a_list():
-        assert sorted(current(database, settings, NOW, places.for_a_list).ids) == sorted(STORE_IDS)
+        assert sorted(current(cache, NOW, places.for_a_list).ids) == sorted(STORE_IDS)
     assert len(begun) == 1
 
 
 def test_when_the_server_stops_what_is_there_is_served_and_nothing_is_begun(
-    database, settings, small_fleet, tmp_path, counted
+    database, cache, small_fleet, tmp_path, counted
 ):
     begun, go_on = counted
     go_on.set()
-    first = current(database, settings)
-    list_cache.stop(database)
+    first = current(cache)
+    cache.stop()
     assert not begun[0].is_alive()
-    assert current(database, settings, NOW + 3600 * SECOND_US) is first
-    assert list_cache.latest(database, settings.rules, ZONE, lambda: NOW) is first
+    assert current(cache, NOW + 3600 * SECOND_US) is first
+    assert cache.latest() is first
     add_poll(database, tmp_path / "more", "new one,2024-10-14 11:59:00 UTC,inactive")
     with pytest.raises(Busy, match="the server is stopping"):
-        current(database, settings)
-    assert list_cache.latest(database, settings.rules, ZONE, lambda: NOW) is first
+        current(cache)
+    assert cache.latest() is first
     assert len(begun) == 1
 
 
-def test_an_error_is_answered_logged_and_does_not_stick(database, settings, small_fleet, monkeypatch, caplog):
+def test_an_error_is_answered_logged_and_does_not_stick(cache, small_fleet, monkeypatch, caplog):
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "storemon.stores"):
         patch.setattr(live_list, "snapshot", lambda *arguments: 1 // 0)
         with pytest.raises(ZeroDivisionError):
-            current(database, settings)
-        assert list_cache.latest(database, settings.rules, ZONE) is None
+            current(cache)
+        assert cache.latest() is None
     assert "ZeroDivisionError" in caplog.text
-    assert sorted(current(database, settings).ids) == sorted(STORE_IDS)
+    assert sorted(current(cache).ids) == sorted(STORE_IDS)
 
 
 def test_whoever_counts_stores_waits_for_some_seconds_at_the_most(
-    database, settings, small_fleet, tmp_path, counted, monkeypatch
+    database, cache, small_fleet, tmp_path, counted, monkeypatch
 ):
     begun, go_on = counted
-    monkeypatch.setattr(list_cache, "_COUNTING_PATIENCE_S", 0.1)
-    assert list_cache.latest(database, settings.rules, ZONE, lambda: NOW) is None
+    monkeypatch.setattr(list_cache, "_METRICS_WAIT_S", 0.1)
+    assert cache.latest() is None
     go_on.set()
-    first = current(database, settings)
+    first = current(cache)
     go_on.clear()
     add_poll(database, tmp_path / "more", "new one,2024-10-14 11:59:00 UTC,inactive")
-    assert list_cache.latest(database, settings.rules, ZONE, lambda: NOW) is first
+    assert cache.latest() is first
     go_on.set()
-    monkeypatch.setattr(list_cache, "_COUNTING_PATIENCE_S", 30)
-    found = list_cache.latest(database, settings.rules, ZONE, lambda: NOW)
+    monkeypatch.setattr(list_cache, "_METRICS_WAIT_S", 30)
+    found = cache.latest()
     assert found is not None
     assert "new one" in found.ids
     assert len(begun) == 2

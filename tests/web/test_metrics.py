@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
 from storemon_flask.settings import Settings
+from storemon_flask.stores.list_cache import ListCache
 from storemon_flask.web import metrics
 from storemon_flask.web.metrics import OUTCOMES, DataCollector
 
@@ -51,7 +52,7 @@ def pushes(settings: Settings, tmp_path: Path) -> Iterator[Pushes]:
 
 
 def begun(database: Database, settings: Settings) -> DataCollector:
-    found = DataCollector(database, settings)
+    found = DataCollector(database, settings, ListCache(database, settings.rules, settings.default_timezone))
     found.begin()
     return found
 

@@ -25,7 +25,6 @@ from storemon_flask.database import polls, readiness
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
 from storemon_flask.settings import Settings
-from storemon_flask.stores import list_cache
 
 ROOT = Path(__file__).parent.resolve().parent.parent
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -56,7 +55,7 @@ def test_metrics_say_what_the_database_says(client: FlaskClient, settings: Setti
     more = b"store_id,timestamp_utc,status\nworked,2024-10-14 11:20:00 UTC,active\nworked,noon,active\n"
     assert scrape(client)["storemon_polls", ()] == 4
     assert client.post("/api/v1/feeds/polls", data=more).json["new"] == 1
-    list_cache.wait(app.extensions["storemon"].database)
+    app.extensions["storemon"].list_cache.wait()
     found = scrape(client)
     (stored,) = sql(settings.database, "SELECT sum(length(polls)) / 8 FROM poll_week")[0]
     assert value(found, "storemon_polls") == stored == 5
