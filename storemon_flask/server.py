@@ -131,9 +131,11 @@ def serve(
 
 def _prune(storemon: "Storemon") -> None:
     """Take out polls that were kept long enough."""
-    from storemon_flask.database import retention
+    from storemon_flask.database import prune
 
-    retention.run(storemon.database, storemon.settings, time.time_ns() // 1000, storemon.worker.scheduler.stopped)
+    prune.apply_retention(
+        storemon.database, storemon.settings, time.time_ns() // 1000, storemon.worker.scheduler.stopped
+    )
 
 
 def _waitress(app: "Flask", sockets: list[socket.socket], settings: "Settings") -> Any:

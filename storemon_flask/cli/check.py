@@ -11,7 +11,7 @@ from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import check, copies, files, prune, pruning, reports, schema, stores
+from storemon_flask.database import check, copies, files, polls, prune, reports, schema, stores
 from storemon_flask.database.connections import Connection, SqliteError, explained_errors
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load_notes
@@ -104,8 +104,8 @@ def _pruned(connection: Connection) -> list[str]:
     complete_from_us = stores.complete_from(connection)
     if complete_from_us is None:
         return []
-    notes = [prune.completeness(complete_from_us)]
-    left = pruning.count(connection, complete_from_us).polls
+    notes = [prune.completeness_note(complete_from_us)]
+    left = prune.count_before(connection, complete_from_us).polls
     if left:
         notes.append(
             f"{left:,} older polls are stored and count for nothing; "
@@ -130,7 +130,7 @@ def _parts(connection: Connection) -> Iterator[tuple[str, float, _Look]]:
 
     def weeks(part: Part, told: Callable[[float], None]) -> str:
         total = max(1, check.week_count(connection))
-        found = check.polls(connection, part.problem, lambda done: told(0.5 * done / total))
+        found = polls.check(connection, part.problem, lambda done: told(0.5 * done / total))
         return f"{found[1]:,} polls in {found[0]:,} weeks"
 
     def values(part: Part, told: Callable[[float], None]) -> str:

@@ -179,19 +179,20 @@ def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool,
     """Take out what is older than that instant and say so; returns False when it was only to be said (`dry_run`)."""
     from storemon_flask.database import prune as service
 
-    found = service.look(database, before)
+    with database.read() as connection:
+        found = service.count_before(connection, before)
     if dry_run:
         click.echo(f"would take out {_pruned(found)}; nothing was changed")
-        click.echo(f"afterwards {service.completeness(max(before, service.complete_from(database) or before))}")
+        click.echo(f"afterwards {service.completeness_note(max(before, service.complete_from(database) or before))}")
         return False
     if found.polls or found.loads:
         _agreed(ctx, yes, f"Take out {_pruned(found)}, for good?")
     with _pruning_bar(found) as progress:
-        done = service.run(database, before, time.time_ns() // 1000, progress)
+        done = service.delete_before(database, before, time.time_ns() // 1000, progress)
     click.echo(f"took out {_pruned(done)}")
     complete_from = service.complete_from(database)
     if complete_from is not None:
-        click.echo(service.completeness(complete_from))
+        click.echo(service.completeness_note(complete_from))
     return True
 
 
@@ -203,7 +204,7 @@ def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: 
     rules = door(ctx).settings.rules
     now_us = time.time_ns() // 1000
     latest_us = rules.latest_us(now_us)
-    found, stores = service.look_ahead(database, latest_us)
+    found, stores = service.count_future(database, latest_us)
     polls = f"{found.polls:,} {'poll' if found.polls == 1 else 'polls'} ({found.bytes / 1e6:,.1f} MB)"
     whose = f"{stores:,} {'store' if stores == 1 else 'stores'}"
     later = f"{polls} of {whose} later than {minute_text(latest_us)}"
@@ -213,7 +214,7 @@ def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: 
     if found.polls:
         _agreed(ctx, yes, f"This machine's clock says {minute_text(now_us)}. Take out {later}, for good?")
     with _pruning_bar(found) as progress:
-        done = service.run_ahead(database, lambda: rules.latest_us(time.time_ns() // 1000), progress)
+        done = service.delete_future(database, lambda: rules.latest_us(time.time_ns() // 1000), progress)
     polls = f"{done.polls:,} {'poll' if done.polls == 1 else 'polls'} ({done.bytes / 1e6:,.1f} MB)"
     click.echo(f"took out {polls} of {whose} later than {minute_text(latest_us)}")
     return True
@@ -249,19 +250,19 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
       storemon export feeds/ && STOREMON_HOME=elsewhere storemon load-data feeds/
     """
     from storemon_flask.clock import timestamp_text
-    from storemon_flask.database import export as service
+    from storemon_flask.database import export as export_service
     from storemon_flask.database import newest
     from storemon_flask.database import prune as prune_service
 
     database = open_database(ctx)
-    with progress_bar(service.look(database), "exporting") as bar:
-        done = service.run(database, folder, force, lambda name, rows: bar.update(rows))
+    with progress_bar(export_service.count_rows(database), "exporting") as bar:
+        done = export_service.export(database, folder, force, lambda name, rows: bar.update(rows))
     for file in done:
         say(f"{file.file}: {file.rows:,} rows, {file.bytes / 1e6:,.1f} MB")
     complete_from = prune_service.complete_from(database)
     if complete_from is not None:
         click.echo(
-            f"{prune_service.completeness(complete_from)}; where these files are loaded, "
+            f"{prune_service.completeness_note(complete_from)}; where these files are loaded, "
             f"run `storemon prune --before {timestamp_text(complete_from)}` for the same reports"
         )
     future = newest.future_polls(

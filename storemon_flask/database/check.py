@@ -3,16 +3,11 @@
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
-import numpy as np
+from storemon_flask.model import UNDATED
 
-from storemon_flask.model import UNDATED, WEEK_US, Ints
-
-_PACKED: Final = np.dtype(">i8")
-_BATCH_BYTES: Final = 4 << 20
-_NEVER: Final = np.iinfo(np.int64).max
 # Columns of JSON and the form of each: a list of texts, numbers by name, or an object of any content.
 _JSON: Final = {
     ("load", "notes"): "texts",
@@ -42,36 +37,6 @@ def foreign_keys(connection: sqlite3.Connection, problem: Said) -> int:
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         problem(f"{table}: row {row} names a {parent.removesuffix('_record')} that is not there")
     return int(connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
-
-
-def polls(connection: sqlite3.Connection, problem: Said, seen: Callable[[int], None]) -> tuple[int, int]:
-    """Every packed week is whole, ascending and inside its week, and every store's first and newest poll are those it
-    has.
-
-    Returns (weeks, polls). `seen` is told of weeks as they are done.
-    """
-    number_of = {
-        int(number): place for place, (number,) in enumerate(connection.execute("SELECT number FROM store_record"))
-    }
-    first, last = np.full(len(number_of), _NEVER), np.full(len(number_of), -1)
-    weeks = count = 0
-    for rows in _batches(connection):
-        whole = [row for row in rows if _is_whole(row, problem)]
-        weeks += len(rows)
-        count += _instants(whole, number_of, first, last, problem)
-        seen(len(rows))
-    spans = connection.execute(
-        "SELECT number, store_id, coalesce(first_poll_us, ?), coalesce(last_poll_us, -1) FROM store_record",
-        [int(_NEVER)],
-    )
-    for number, store_id, said_first, said_last in spans:
-        place = number_of[number]
-        if (said_first, said_last) != (first[place], last[place]):
-            problem(
-                f"store {store_id!r} says that its polls reach from {_text(said_first)} to {_text(said_last)}; "
-                f"they reach from {_text(first[place])} to {_text(last[place])}"
-            )
-    return weeks, count
 
 
 def values(connection: sqlite3.Connection, problem: Said) -> int:
@@ -198,55 +163,3 @@ def zones(connection: sqlite3.Connection, known: frozenset[str], problem: Said) 
         if name not in known:
             problem(f"store {store_id!r} has the time zone {name!r}, which is not known here")
     return int(connection.execute("SELECT count(DISTINCT store) FROM timezone").fetchone()[0])
-
-
-def _batches(connection: sqlite3.Connection) -> Iterator[list[tuple[int, int, bytes]]]:
-    rows: list[tuple[int, int, bytes]] = []
-    size = 0
-    for row in connection.execute("SELECT week, store, polls FROM poll_week ORDER BY week, store"):
-        rows.append(row)
-        size += len(row[2]) + 100
-        if size >= _BATCH_BYTES:
-            yield rows
-            rows, size = [], 0
-    if rows:
-        yield rows
-
-
-def _is_whole(row: tuple[int, int, bytes], problem: Said) -> bool:
-    week, store, blob = row
-    if len(blob) and len(blob) % _PACKED.itemsize == 0:
-        return True
-    problem(f"week {week} of store number {store} has {len(blob)} bytes; it must be a multiple of 8, and not 0")
-    return False
-
-
-def _instants(
-    rows: list[tuple[int, int, bytes]], number_of: dict[int, int], first: Ints, last: Ints, problem: Said
-) -> int:
-    """Check the instants of whole weeks and take them into the spans; how many."""
-    if not rows:
-        return 0
-    sizes = np.array([len(blob) // _PACKED.itemsize for _, _, blob in rows])
-    instant = np.frombuffer(b"".join(blob for _, _, blob in rows), dtype=_PACKED).astype(np.int64) >> 1
-    ends = np.cumsum(sizes)
-    begins = ends - sizes
-    row_of = np.repeat(np.arange(len(rows)), sizes)
-    week = np.array([row[0] for row in rows], dtype=np.int64)
-    outside = np.unique(row_of[instant // WEEK_US != week[row_of]])
-    falling = np.unique(row_of[1:][(np.diff(instant) <= 0) & (row_of[1:] == row_of[:-1])])
-    for places, what in ((outside, "has polls outside that week"), (falling, "is not in ascending order")):
-        for place in places.tolist():
-            problem(f"week {rows[place][0]} of store number {rows[place][1]} {what}")
-    # A row of no store is the foreign keys' to tell.
-    known = [place for place, (_, store, _) in enumerate(rows) if store in number_of]
-    stores = np.array([number_of[rows[place][1]] for place in known], dtype=np.int64)
-    np.minimum.at(first, stores, np.minimum.reduceat(instant, begins)[known])
-    np.maximum.at(last, stores, np.maximum.reduceat(instant, begins)[known])
-    return len(instant)
-
-
-def _text(instant_us: int) -> str:
-    if not -1 < instant_us < _NEVER:
-        return "never"
-    return str(np.datetime64(int(instant_us), "us"))

@@ -1,28 +1,26 @@
-"""The feeds as CSV files that `load-data` reads: loaded into an empty database they give the same reports, byte for
-byte.
+"""The feeds as CSV files that `load-data` reads: loaded into an empty database they give the same reports.
 
 What a spreadsheet would run is written as it is (`=1+1` is an id): these files are for storemon, not for a spreadsheet.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 import numpy as np
 
-from storemon_flask import clock
-from storemon_flask.database import exporting, files
-from storemon_flask.database.connections import Database
+from storemon_flask.clock import date_text
+from storemon_flask.database import files, polls
+from storemon_flask.database.connections import Connection, Database, named_rows
 from storemon_flask.errors import DatabaseError
-from storemon_flask.feeds.headers import COLUMNS
 from storemon_flask.model import CLOSED, UNDATED
 
-# Told the name of the file that is written and how many more of its rows are.
+# Called with the name of the file that is written and how many more of its rows are.
 Progress = Callable[[str, int], None]
 # Lines of so many rows, and how many rows that is.
-_Rows = Callable[[sqlite3.Connection, dict[int, str]], Iterator[tuple[str, int]]]
+_Batches = Iterator[tuple[str, int]]
 _LINES_AT_ONCE: Final = 10_000
 
 
@@ -35,19 +33,29 @@ class Exported:
     bytes: int
 
 
-def look(database: Database) -> int:
-    """How many rows there are to write."""
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    """A feed's file, its header and what yields its lines."""
+
+    file: str
+    header: str
+    batches: Callable[[Connection, dict[int, str]], _Batches]
+
+
+def count_rows(database: Database) -> int:
+    """Return how many rows there are to write."""
+    tables = ("hours", "special_hours", "timezone", "store_record")
     with database.read() as connection:
-        return sum(exporting.row_counts(connection).values())
+        counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+        return polls.count(connection) + int(sum(counts))
 
 
-def run(
+def export(
     database: Database, folder: Path, overwrite: bool = False, progress: Progress = lambda name, rows: None
 ) -> list[Exported]:
-    """Write every feed of one moment into `folder`, each file whole or not at all.
+    """Write every feed as of one moment into `folder`, each file whole or not at all.
 
-    `DatabaseError` when there is no database, the folder holds something and may not be overwritten, or cannot be
-    written.
+    `DatabaseError` when there is no database, the folder is not empty and may not be overwritten, or cannot be written.
     """
     try:
         if folder.is_dir() and any(folder.iterdir()) and not overwrite:
@@ -56,94 +64,76 @@ def run(
             )
         with database.read() as connection:
             files.make_folder(folder)
-            ids = {number: _cell(store_id) for number, store_id in exporting.ids(connection).items()}
-            return [
-                _write(folder / name, COLUMNS[feed], rows(connection, ids), progress)
-                for feed, (name, rows) in FILES.items()
-            ]
+            rows = named_rows(connection, "SELECT number, store_id FROM store_record")
+            ids = {row["number"]: _cell(row["store_id"]) for row in rows}
+            return [_write(folder / feed.file, feed.header, feed.batches(connection, ids), progress) for feed in FEEDS]
     except OSError as error:
         raise DatabaseError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
-def _write(file: Path, header: tuple[str, ...], rows: Iterator[tuple[str, int]], progress: Progress) -> Exported:
+def _write(file: Path, header: str, batches: _Batches, progress: Progress) -> Exported:
     count = 0
     with files.replacing(file) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(",".join(header) + "\n")
-            count = _lines(stream, file.name, rows, progress)
+            stream.write(f"{header}\n")
+            for lines, rows in batches:
+                stream.write(lines)
+                count += rows
+                progress(file.name, rows)
         size = temporary.stat().st_size
     return Exported(file, count, size)
 
 
-def _lines(stream: TextIO, name: str, rows: Iterator[tuple[str, int]], progress: Progress) -> int:
-    count = 0
-    for lines, more in rows:
-        stream.write(lines)
-        count += more
-        progress(name, more)
-    return count
-
-
-def _polls(connection: sqlite3.Connection, ids: dict[int, str]) -> Iterator[tuple[str, int]]:
-    for store, instant_us, active in exporting.polls(connection):
-        day = np.datetime_as_string(instant_us.view("datetime64[us]"), unit="us").tolist()
+def _polls(connection: Connection, ids: dict[int, str]) -> _Batches:
+    for store, timestamp_us, active in polls.read_all(connection):
+        times = np.datetime_as_string(timestamp_us.view("datetime64[us]"), unit="us").tolist()
         lines = [
-            f"{ids[number]},{at[:10]} {at[11:]}Z,{'active' if up else 'inactive'}\n"
-            for number, at, up in zip(store.tolist(), day, active.tolist(), strict=True)
+            f"{ids[number]},{time[:10]} {time[11:]}Z,{'active' if is_active else 'inactive'}\n"
+            for number, time, is_active in zip(store.tolist(), times, active.tolist(), strict=True)
         ]
         yield "".join(lines), len(lines)
 
 
-def _hours(connection: sqlite3.Connection, ids: dict[int, str]) -> Iterator[tuple[str, int]]:
+def _hours(connection: Connection, ids: dict[int, str]) -> _Batches:
+    rows = connection.execute("SELECT store, day, start_s, end_s, valid_from FROM hours ORDER BY 1, 5, 2, 3, 4")
     return _batched(
-        f"{ids[store]},{day},{_time(start)},{_time(end)},{_date(since)}\n"
-        for store, day, start, end, since in exporting.hours(connection)
+        f"{ids[store]},{day},{_time(start)},{_time(end)},{_date(valid_from)}\n"
+        for store, day, start, end, valid_from in rows
     )
 
 
-def _special_hours(connection: sqlite3.Connection, ids: dict[int, str]) -> Iterator[tuple[str, int]]:
-    return _batched(
-        f"{ids[store]},{_date(date)},{_time(start)},{_time(end)}\n"
-        for store, date, start, end in exporting.special_hours(connection)
-    )
+def _special_hours(connection: Connection, ids: dict[int, str]) -> _Batches:
+    rows = connection.execute("SELECT store, date, start_s, end_s FROM special_hours ORDER BY 1, 2, 3, 4")
+    return _batched(f"{ids[store]},{_date(date)},{_time(start)},{_time(end)}\n" for store, date, start, end in rows)
 
 
-def _zones(connection: sqlite3.Connection, ids: dict[int, str]) -> Iterator[tuple[str, int]]:
-    return _batched(
-        f"{ids[store]},{_cell(name)},{_date(since)}\n" for store, name, since in exporting.zones(connection)
-    )
+def _zones(connection: Connection, ids: dict[int, str]) -> _Batches:
+    rows = connection.execute("SELECT store, name, valid_from FROM timezone ORDER BY store, valid_from")
+    return _batched(f"{ids[store]},{_cell(name)},{_date(valid_from)}\n" for store, name, valid_from in rows)
 
 
-def _names(connection: sqlite3.Connection, ids: dict[int, str]) -> Iterator[tuple[str, int]]:
+def _names(connection: Connection, ids: dict[int, str]) -> _Batches:
     # Every store has a row: one that is known by nothing else must not be lost.
-    return _batched(
-        f"{ids[store]},{_cell(name)},{_cell(group)}\n" for store, name, group in exporting.names(connection)
-    )
+    rows = connection.execute("SELECT number, name, group_name FROM store_record ORDER BY number")
+    return _batched(f"{ids[store]},{_cell(name)},{_cell(group)}\n" for store, name, group in rows)
 
 
-# Per feed its file and how its rows are written. A feed more is a line more.
-FILES: Final[dict[str, tuple[str, _Rows]]] = {
-    "polls": ("polls.csv", _polls),
-    "hours": ("menu_hours.csv", _hours),
-    "special_hours": ("special_hours.csv", _special_hours),
-    "timezones": ("timezones.csv", _zones),
-    "stores": ("stores.csv", _names),
-}
+FEEDS: Final = (
+    _Feed("polls.csv", "store_id,timestamp_utc,status", _polls),
+    _Feed("menu_hours.csv", "store_id,dayOfWeek,start_time_local,end_time_local,valid_from", _hours),
+    _Feed("special_hours.csv", "store_id,date,start_time_local,end_time_local", _special_hours),
+    _Feed("timezones.csv", "store_id,timezone_str,valid_from", _zones),
+    _Feed("stores.csv", "store_id,name,group", _names),
+)
 
 
-def _batched(lines: Iterator[str]) -> Iterator[tuple[str, int]]:
-    batch: list[str] = []
-    for line in lines:
-        batch.append(line)
-        if len(batch) == _LINES_AT_ONCE:
-            yield "".join(batch), len(batch)
-            batch = []
-    if batch:
+def _batched(lines: Iterator[str]) -> _Batches:
+    while batch := list(islice(lines, _LINES_AT_ONCE)):
         yield "".join(batch), len(batch)
 
 
 def _date(day: int) -> str:
-    return "" if day == UNDATED else clock.date_text(day)
+    return "" if day == UNDATED else date_text(day)
 
 
 def _time(second: int) -> str:
@@ -151,5 +141,5 @@ def _time(second: int) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text as a CSV cell: quoted where it must be."""
+    """Return a text as a CSV cell, quoted where it must be."""
     return '"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"\r\n') else text

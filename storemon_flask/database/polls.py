@@ -1,12 +1,13 @@
-"""Polls as packed weeks: one row per week and store, an array of big-endian integers `instant_us * 2 + active`.
+"""Polls as packed weeks: one row per week and store, an array of big-endian integers `timestamp_us * 2 + active`.
 
 Keyed by week first, so that a report reads neighbouring pages of the few weeks it needs, however long the history is.
+No other module knows this layout.
 """
 
 import sqlite3
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -22,9 +23,14 @@ from storemon_flask.model import EVER_US, WEEK_US, Bools, Counts, Ints, Polls, R
 from storemon_flask.uptime import evidence
 from storemon_flask.uptime.openings import Openings
 
-_PACKED = np.dtype(">i8")
-# Up to so many stores of a week are looked up one by one; for more, the stretch of the week between them is read.
-_FEW_STORES = 64
+_PACKED: Final = np.dtype(">i8")
+POLL_BYTES: Final = _PACKED.itemsize
+# Up to so many stores of a week are looked up one by one; for more, all of the week between them is read.
+_FEW_STORES: Final = 64
+# About as many as an hourly fleet has in a batch of a report: up to here nothing is left out.
+_POLLS_AT_ONCE: Final = 2_000_000
+_BATCH_BYTES: Final = 1 << 20
+_NEVER: Final = np.iinfo(np.int64).max
 RUN_ROWS: Final = 1 << 19
 STORES_PER_CELL: Final = 2048
 _CELLS_AHEAD: Final = 1
@@ -212,133 +218,101 @@ def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Applied:
 
 
 def read(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> Polls:
-    """The polls of the stores `number` (ascending) in `[first_us, last_us]`; `store` is the place in `number`.
+    """Return the polls of the stores `number` (ascending) in `[first_us, last_us]`; `store` is the index in `number`.
 
-    None from before the instant up to which polls were pruned: not all of them are there.
+    None from before the time up to which polls were pruned: not all of them are there.
     """
     complete_from_us = _complete_from(connection)
     first_us = max(first_us, complete_from_us)
     return _polls(_weeks(connection, number, first_us, last_us), number, first_us, last_us, complete_from_us)
 
 
-def read_in_pieces(
+def read_by_stores(
     connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
 ) -> Iterator[tuple[int, int, Polls]]:
-    """The same in pieces of about `most` polls: (place of the first store, place after the last one, their polls).
+    """Yield the same in batches of about `most` polls: (index of the first store, index after the last, their polls).
 
-    The pieces take up all the stores, in order; `store` counts from the piece's first. There is one piece at least, and
+    The batches hold all the stores, in order; `store` counts from the batch's first. There is one batch at least, and
     a store is never cut.
     """
     complete_from_us = _complete_from(connection)
     first_us = max(first_us, complete_from_us)
     rows = _weeks(connection, number, first_us, last_us)
-    place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
-    of_store = np.zeros(len(number), dtype=np.int64)
-    np.add.at(of_store, place, [len(blob) // _PACKED.itemsize for _, blob, _ in rows])
-    piece = np.maximum(np.cumsum(of_store) - 1, 0) // most
-    edges = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(number)]
-    cuts = np.searchsorted(place, edges).tolist()
+    index = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
+    polls_of = np.zeros(len(number), dtype=np.int64)
+    np.add.at(polls_of, index, [len(blob) // POLL_BYTES for _, blob, _ in rows])
+    batch = np.maximum(np.cumsum(polls_of) - 1, 0) // most
+    edges = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(number)]
+    cuts = np.searchsorted(index, edges).tolist()
     for (first, stop), (begin, end) in zip(pairwise(edges), pairwise(cuts), strict=True):
         yield first, stop, _polls(rows[begin:end], number[first:stop], first_us, last_us, complete_from_us)
 
 
-def read_in_batches(
-    connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
-) -> Iterator[Polls]:
-    """The same in batches of about `most` polls or fewer, one at least: each has whole weeks of stores, by store, then
-    by time.
+def read_thinned(
+    connection: sqlite3.Connection,
+    number: Ints,
+    first_us: int,
+    last_us: int,
+    rules: Rules,
+    openings: Openings,
+) -> tuple[Polls, int]:
+    """Return the polls as `read`, of very many those that `evidence.thinned` leaves; and how many were read.
+
+    `openings` are those of the stores in that time.
     """
-    complete_from_us = _complete_from(connection)
-    first_us = max(first_us, complete_from_us)
-    rows: list[tuple[int, bytes, int]] = []
-    size = 0
-    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
-        for store, blob in _rows(connection, week, number):
-            if size + len(blob) > most * _PACKED.itemsize and rows:
-                rows.sort(key=lambda row: row[0])
-                yield _polls(rows, number, first_us, last_us, complete_from_us)
-                rows, size = [], 0
-            rows.append((store, blob, week))
-            size += len(blob)
-    rows.sort(key=lambda row: row[0])
-    yield _polls(rows, number, first_us, last_us, complete_from_us)
-
-
-def _complete_from(connection: sqlite3.Connection) -> int:
-    instant_us = stores.complete_from(connection)
-    return EVER_US if instant_us is None else instant_us
-
-
-def _weeks(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> list[tuple[int, bytes, int]]:
-    """(store number, packed polls, week) of the stores in the weeks that the range touches, by store."""
-    rows = []
-    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
-        rows += [(store, blob, week) for store, blob in _rows(connection, week, number)]
-    rows.sort(key=lambda row: row[0])
-    return rows
-
-
-def _polls(
-    rows: list[tuple[int, bytes, int]], number: Ints, first_us: int, last_us: int, complete_from_us: int
-) -> Polls:
-    sizes, packed = _unpacked(rows)
-    inside = np.flatnonzero((packed >= 2 * first_us) & (packed <= 2 * last_us + 1))
-    picked = packed[inside]
-    place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
-    of_row = np.diff(np.searchsorted(inside, np.cumsum(sizes)), prepend=0)
-    return Polls(np.repeat(place, of_row), picked >> 1, (picked & 1).astype(bool), complete_from_us)
-
-
-def newest_before(connection: sqlite3.Connection, number: Sequence[int], before_us: int) -> dict[int, int]:
-    """The newest poll before `before_us` of each of those stores, each of which must have one."""
-    found: dict[int, int] = {}
-    week = before_us // WEEK_US
-    while len(found) < len(number) and week >= 0:
-        for store in number:
-            if store not in found:
-                row = connection.execute(
-                    "SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, store)
-                ).fetchone()
-                instants = _unpacked([(store, row[0], week)])[1] >> 1 if row else np.empty(0, np.int64)
-                older = instants[instants < before_us]
-                if len(older):
-                    found[store] = int(older[-1])
-        week -= 1
-    return found
+    batches = _read_by_weeks(connection, number, first_us, last_us, _POLLS_AT_ONCE)
+    first = next(batches)
+    second = next(batches, None)
+    if second is None:
+        return first, len(first)
+    count, parts = 0, []
+    for batch in chain([first, second], batches):
+        count += len(batch)
+        parts.append(evidence.thinned(batch, openings, rules))
+    store = np.concatenate([part.store for part in parts])
+    instant_us = np.concatenate([part.instant_us for part in parts])
+    order = np.lexsort((instant_us, store))
+    active = np.concatenate([part.active for part in parts])[order]
+    weight = np.concatenate([part.weight for part in parts if part.weight is not None])[order]
+    return Polls(store[order], instant_us[order], active, first.complete_from_us, weight), count
 
 
 def count_stores_polled(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> int:
-    """How many of the stores `number` (ascending) have a poll in `[first_us, last_us]`."""
-    heard: set[int] = set()
+    """Return how many of the stores `number` (ascending) have a poll in `[first_us, last_us]`."""
+    polled: set[int] = set()
     for week in range(last_us // WEEK_US, first_us // WEEK_US - 1, -1):
-        missing = number[~np.isin(number, list(heard))] if heard else number
+        missing = number[~np.isin(number, list(polled))] if polled else number
         rows = _rows(connection, week, missing) if len(missing) else []
         if not rows:
             continue
-        sizes = np.array([len(blob) // _PACKED.itemsize for _, blob in rows])
+        sizes = np.array([len(blob) // POLL_BYTES for _, blob in rows])
         if not sizes.all():
             raise _damaged()
         packed = np.frombuffer(b"".join([blob for _, blob in rows]), dtype=_PACKED)
         inside = (packed >= 2 * first_us) & (packed <= 2 * last_us + 1)
         any_inside = np.logical_or.reduceat(inside, np.cumsum(sizes) - sizes)
-        heard |= {store for (store, _), found in zip(rows, any_inside.tolist(), strict=True) if found}
-    return len(heard)
+        polled |= {store for (store, _), is_one in zip(rows, any_inside.tolist(), strict=True) if is_one}
+    return len(polled)
 
 
 def newest_up_to(connection: sqlite3.Connection, number: Ints, until_us: int) -> Ints:
-    """The newest poll up to `until_us` of each of the stores `number` (ascending), each of which must have one."""
-    newest = np.full(len(number), -1)
+    """Return the newest stored poll up to `until_us` of each of the stores `number` (ascending); -1 where there is none.
+
+    Polls from before a prune count too, as far as they are there.
+    """
+    newest_us = np.full(len(number), -1)
     week = until_us // WEEK_US
-    while (missing := np.flatnonzero(newest < 0)).size and week >= 0:
-        heard = read(connection, number[missing], max(week * WEEK_US, 0), min((week + 1) * WEEK_US - 1, until_us))
-        ends = np.flatnonzero(np.diff(heard.store, append=-1))
-        newest[missing[heard.store[ends]]] = heard.instant_us[ends]
+    while (missing := np.flatnonzero(newest_us < 0)).size and week >= 0:
+        rows = [(store, blob, week) for store, blob in _rows(connection, week, number[missing])]
+        polls = _polls(rows, number[missing], week * WEEK_US, until_us, 0)
+        ends = np.flatnonzero(np.diff(polls.store, append=-1))
+        newest_us[missing[polls.store[ends]]] = polls.instant_us[ends]
         week -= 1
-    return newest
+    return newest_us
 
 
 def newest(connection: sqlite3.Connection, latest_us: int) -> Newest:
-    """The newest poll of all up to `latest_us`.
+    """Return the newest poll of all up to `latest_us`.
 
     Usually no poll is later, and one look at the stores tells. Of a store that has later polls the week of that instant
     is read, and older weeks only while no other store has a newer poll.
@@ -365,13 +339,13 @@ def newest(connection: sqlite3.Connection, latest_us: int) -> Newest:
 
 
 def count(connection: sqlite3.Connection) -> int:
-    """How many polls there are."""
+    """Return how many polls there are."""
     (packed,) = connection.execute("SELECT coalesce(sum(length(polls)), 0) FROM poll_week").fetchone()
-    return int(packed) // _PACKED.itemsize
+    return int(packed) // POLL_BYTES
 
 
 def count_of_store(connection: sqlite3.Connection, number: int, first_us: int, last_us: int) -> int:
-    """How many polls the store has in `[first_us, last_us]`; whole weeks are counted by their lengths, and not read."""
+    """Return how many polls the store has in `[first_us, last_us]`; whole weeks are counted by their lengths."""
     first, last = first_us // WEEK_US, last_us // WEEK_US
     # Weeks come first in the key: one look-up for each is far less than a walk over all of them.
     (packed,) = connection.execute(
@@ -380,12 +354,176 @@ def count_of_store(connection: sqlite3.Connection, number: int, first_us: int, l
         "WHERE store = :store AND week < :last",
         {"first": first, "last": last, "store": number},
     ).fetchone()
-    total = int(packed) // _PACKED.itemsize
+    total = int(packed) // POLL_BYTES
     for week in {first, last}:
         rows = [(number, blob, week) for _, blob in _rows(connection, week, np.array([number]))]
         instant_us = _unpacked(rows)[1] >> 1
         total += int(np.count_nonzero((instant_us >= first_us) & (instant_us <= last_us)))
     return total
+
+
+def count_before(connection: sqlite3.Connection, before_us: int) -> int:
+    """Return how many polls there are before that time."""
+    week = before_us // WEEK_US
+    (size,) = connection.execute(
+        "SELECT coalesce(sum(length(polls)), 0) FROM poll_week WHERE week < ?", [week]
+    ).fetchone()
+    return int(size) // POLL_BYTES + sum(
+        _polls_before(blob, before_us)
+        for (blob,) in connection.execute("SELECT polls FROM poll_week WHERE week = ?", [week])
+    )
+
+
+def count_after(connection: sqlite3.Connection, after_us: int) -> int:
+    """Return how many polls there are after that time."""
+    week = after_us // WEEK_US
+    (size,) = connection.execute(
+        "SELECT coalesce(sum(length(polls)), 0) FROM poll_week WHERE week > ?", [week]
+    ).fetchone()
+    # Only stores with later polls are read.
+    of_week = "SELECT polls FROM store_record JOIN poll_week ON week = ? AND store = number WHERE last_poll_us > ?"
+    return int(size) // POLL_BYTES + sum(
+        len(blob) // POLL_BYTES - _polls_before(blob, after_us + 1)
+        for (blob,) in connection.execute(of_week, (week, after_us))
+    )
+
+
+def delete_outside(connection: sqlite3.Connection, week: int, store: int, first_us: int, end_us: int) -> int:
+    """Delete the store's polls of that week that are not in `[first_us, end_us)`; return how many those were."""
+    row = connection.execute("SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, store)).fetchone()
+    if row is None:
+        return 0
+    blob: bytes = row[0]
+    rest = blob[_polls_before(blob, first_us) * POLL_BYTES : _polls_before(blob, end_us) * POLL_BYTES]
+    if not rest:
+        connection.execute("DELETE FROM poll_week WHERE week = ? AND store = ?", (week, store))
+    elif len(rest) < len(blob):
+        connection.execute("UPDATE poll_week SET polls = ? WHERE week = ? AND store = ?", (rest, week, store))
+    return (len(blob) - len(rest)) // POLL_BYTES
+
+
+def first_poll_in(connection: sqlite3.Connection, store: int, weeks: Iterable[int]) -> int | None:
+    """Return the store's first poll of those ascending weeks; None when there is none."""
+    for week in weeks:
+        row = connection.execute(
+            "SELECT substr(polls, 1, 8) FROM poll_week WHERE week = ? AND store = ?", (week, store)
+        ).fetchone()
+        if row is not None:
+            return int.from_bytes(row[0], "big") >> 1
+    return None
+
+
+def weeks_from(connection: sqlite3.Connection, week: int) -> list[int]:
+    """Return the weeks from that one on in which any store has polls: a poll may lie a century ahead."""
+    weeks: list[int] = []
+    while True:
+        (next_week,) = connection.execute("SELECT min(week) FROM poll_week WHERE week >= ?", [week]).fetchone()
+        if next_week is None:
+            return weeks
+        weeks.append(next_week)
+        week = next_week + 1
+
+
+def read_all(connection: sqlite3.Connection) -> Iterator[tuple[Ints, Ints, Bools]]:
+    """Yield store numbers, timestamps and `active` of every poll, by week, store and time, about 130,000 at a time."""
+    for rows in _all_rows(connection):
+        sizes, packed = _unpacked(rows)
+        store = np.repeat(np.array([store for store, _, _ in rows], dtype=np.int64), sizes)
+        yield store, packed >> 1, (packed & 1).astype(bool)
+
+
+def check(
+    connection: sqlite3.Connection, report_problem: Callable[[str], None], on_weeks: Callable[[int], None]
+) -> tuple[int, int]:
+    """Report weeks that are not whole, ascending or inside their week, and stores whose first or newest poll is wrong.
+
+    Returns how many weeks and polls there are; `on_weeks` is called with the number of weeks that are done.
+    """
+    spans = connection.execute(
+        "SELECT number, store_id, coalesce(first_poll_us, ?), coalesce(last_poll_us, -1) FROM store_record "
+        "ORDER BY number",
+        [int(_NEVER)],
+    ).fetchall()
+    number = np.array([row[0] for row in spans], dtype=np.int64)
+    first, last = np.full(len(number), _NEVER), np.full(len(number), -1)
+    weeks = count = 0
+    for rows in _all_rows(connection):
+        try:
+            sizes, packed = _unpacked(rows)
+        except sqlite3.DatabaseError:
+            for number_of_row, blob, week in rows:
+                fault = _fault(blob, week)
+                if fault:
+                    report_problem(f"week {week} of store number {number_of_row} {fault}")
+            whole = [row for row in rows if row[1] and len(row[1]) % POLL_BYTES == 0]
+            sizes = np.array([len(blob) // POLL_BYTES for _, blob, _ in whole], dtype=np.int64)
+            packed = np.frombuffer(b"".join([blob for _, blob, _ in whole]), dtype=_PACKED).astype(np.int64)
+        else:
+            whole = rows
+        if whole:
+            store, begins = np.array([row[0] for row in whole], dtype=np.int64), np.cumsum(sizes) - sizes
+            # A row of no store is reported with the references between tables.
+            known = np.isin(store, number)
+            index = np.searchsorted(number, store[known])
+            np.minimum.at(first, index, np.minimum.reduceat(packed, begins)[known] >> 1)
+            np.maximum.at(last, index, np.maximum.reduceat(packed, begins)[known] >> 1)
+        weeks += len(rows)
+        count += len(packed)
+        on_weeks(len(rows))
+    for (_, store_id, first_us, last_us), real_first, real_last in zip(
+        spans, first.tolist(), last.tolist(), strict=True
+    ):
+        if (first_us, last_us) != (real_first, real_last):
+            report_problem(
+                f"store {store_id!r} says that its polls reach from {_time_text(first_us)} to {_time_text(last_us)}; "
+                f"they reach from {_time_text(real_first)} to {_time_text(real_last)}"
+            )
+    return weeks, count
+
+
+def _read_by_weeks(
+    connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
+) -> Iterator[Polls]:
+    """Yield the same in batches of about `most` polls or fewer, one at least: whole weeks, by store, then by time."""
+    complete_from_us = _complete_from(connection)
+    first_us = max(first_us, complete_from_us)
+    rows: list[tuple[int, bytes, int]] = []
+    size = 0
+    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
+        for store, blob in _rows(connection, week, number):
+            if size + len(blob) > most * POLL_BYTES and rows:
+                rows.sort(key=lambda row: row[0])
+                yield _polls(rows, number, first_us, last_us, complete_from_us)
+                rows, size = [], 0
+            rows.append((store, blob, week))
+            size += len(blob)
+    rows.sort(key=lambda row: row[0])
+    yield _polls(rows, number, first_us, last_us, complete_from_us)
+
+
+def _complete_from(connection: sqlite3.Connection) -> int:
+    instant_us = stores.complete_from(connection)
+    return EVER_US if instant_us is None else instant_us
+
+
+def _weeks(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> list[tuple[int, bytes, int]]:
+    """Return (store number, packed polls, week) of the stores in the weeks that the range touches, by store."""
+    rows = []
+    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
+        rows += [(store, blob, week) for store, blob in _rows(connection, week, number)]
+    rows.sort(key=lambda row: row[0])
+    return rows
+
+
+def _polls(
+    rows: list[tuple[int, bytes, int]], number: Ints, first_us: int, last_us: int, complete_from_us: int
+) -> Polls:
+    sizes, packed = _unpacked(rows)
+    inside = np.flatnonzero((packed >= 2 * first_us) & (packed <= 2 * last_us + 1))
+    picked = packed[inside]
+    place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
+    of_row = np.diff(np.searchsorted(inside, np.cumsum(sizes)), prepend=0)
+    return Polls(np.repeat(place, of_row), picked >> 1, (picked & 1).astype(bool), complete_from_us)
 
 
 def _rows(connection: sqlite3.Connection, week: int, number: Ints) -> list[tuple[int, bytes]]:
@@ -402,16 +540,48 @@ def _rows(connection: sqlite3.Connection, week: int, number: Ints) -> list[tuple
     return [row for row in rows if row[0] in wanted]
 
 
-def _unpacked(rows: list[tuple[int, bytes, int]]) -> tuple[Ints, Ints]:
-    """How many polls each of the rows (store, blob, week) has, and all of them, packed; an error of SQLite's kind for a
-    damaged row.
+def _all_rows(connection: sqlite3.Connection) -> Iterator[list[tuple[int, bytes, int]]]:
+    """Yield (store number, packed polls, week) of all rows, about `_BATCH_BYTES` at a time."""
+    rows: list[tuple[int, bytes, int]] = []
+    size = 0
+    for row in connection.execute("SELECT store, polls, week FROM poll_week ORDER BY week, store"):
+        rows.append(row)
+        size += len(row[1])
+        if size >= _BATCH_BYTES:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
 
-    SQLite sees that a page is none, but not what is in the middle of a long row: a page of zeros there would be polls
-    of 1970, which nobody asks for, so that a report would quietly do without them.
+
+def _fault(blob: bytes, week: int) -> str | None:
+    """Return what is wrong with a packed week; None when nothing is."""
+    if not blob or len(blob) % POLL_BYTES:
+        return f"has {len(blob)} bytes; it must be a multiple of 8, and not 0"
+    timestamp_us = np.frombuffer(blob, dtype=_PACKED).astype(np.int64) >> 1
+    if (timestamp_us // WEEK_US != week).any():
+        return "has polls outside that week"
+    return "is not in ascending order" if (np.diff(timestamp_us) <= 0).any() else None
+
+
+def _polls_before(blob: bytes, before_us: int) -> int:
+    """Return how many of a week's polls are before that time."""
+    return int(np.searchsorted(np.frombuffer(blob, dtype=_PACKED).astype(np.int64), before_us * 2))
+
+
+def _time_text(timestamp_us: int) -> str:
+    return str(np.datetime64(timestamp_us, "us")) if -1 < timestamp_us < _NEVER else "never"
+
+
+def _unpacked(rows: list[tuple[int, bytes, int]]) -> tuple[Ints, Ints]:
+    """Return how many polls each of the rows (store, blob, week) has, and all of them, packed.
+
+    An error of SQLite's kind for a damaged row: SQLite does not see what is in the middle of a long row, and a page of
+    zeros there would be polls of 1970, so that a report would quietly do without the real ones.
     """
     lengths = np.array([len(blob) for _, blob, _ in rows], dtype=np.int64)
-    sizes = lengths // _PACKED.itemsize
-    if (sizes * _PACKED.itemsize != lengths).any() or not sizes.all():
+    sizes = lengths // POLL_BYTES
+    if (sizes * POLL_BYTES != lengths).any() or not sizes.all():
         raise _damaged()
     packed = np.frombuffer(b"".join([blob for _, blob, _ in rows]), dtype=_PACKED).astype(np.int64)
     if len(rows):
@@ -433,19 +603,19 @@ def _damaged() -> sqlite3.DatabaseError:
 
 
 def _stored_keys(connection: sqlite3.Connection, week: int, present: Ints, number: Ints) -> Ints:
-    """What the week holds of the stores `present` (places in `number`), as keys by place, ascending."""
+    """Return what the week holds of the stores `present` (indexes in `number`), as keys by index, ascending."""
     stored = _rows(connection, week, np.sort(number[present]))
     if not stored:
         return np.empty(0, dtype=np.int64)
-    place = dict(zip(number[present].tolist(), present.tolist(), strict=True))
-    rows = sorted((place[n], blob, week) for n, blob in stored)
+    index = dict(zip(number[present].tolist(), present.tolist(), strict=True))
+    rows = sorted((index[n], blob, week) for n, blob in stored)
     sizes, packed = _unpacked(rows)
     store = np.repeat(np.array([store for store, _, _ in rows], dtype=np.int64), sizes)
     return (store << STORE_SHIFT) | (packed - 2 * week * WEEK_US)
 
 
 def _merge(keys: Ints, stored: Ints, counts: Counts) -> tuple[Ints, Ints]:
-    """Stored and new keys together, the new ones winning; and the places of the stores that change."""
+    """Return stored and new keys together, the new ones winning; and the indexes of the stores that change."""
     if not len(stored):
         counts.new += len(keys)
         return keys, _distinct(keys >> STORE_SHIFT)
@@ -468,7 +638,7 @@ def _write(connection: sqlite3.Connection, week: int, keys: Ints, dirty: Ints, n
     place = keys >> STORE_SHIFT
     first, stop = np.searchsorted(place, dirty).tolist(), np.searchsorted(place, dirty, side="right").tolist()
     blob = memoryview(((keys & IN_WEEK) + 2 * week * WEEK_US).astype(_PACKED).tobytes())
-    size = _PACKED.itemsize
+    size = POLL_BYTES
     connection.executemany(
         "INSERT INTO poll_week (week, store, polls) VALUES (?, ?, ?) "
         "ON CONFLICT (week, store) DO UPDATE SET polls = excluded.polls",
@@ -490,37 +660,3 @@ def latest_of(keys: Ints) -> Ints:
     moment = keys >> 1
     latest: Ints = keys[np.append(moment[1:] != moment[:-1], True)]
     return latest
-
-
-# About as many as an hourly fleet has in a part of a report: up to here nothing is left out.
-_POLLS_AT_ONCE: Final = 2_000_000
-
-
-def read_thinned(
-    connection: sqlite3.Connection,
-    number: Ints,
-    first_us: int,
-    last_us: int,
-    rules: Rules,
-    openings: Openings,
-) -> tuple[Polls, int]:
-    """Return the polls as `storage.polls.read`, or those of them that `core.evidence.thinned` leaves; and how many were
-    read.
-
-    `openings` are those of the stores in that time.
-    """
-    batches = read_in_batches(connection, number, first_us, last_us, _POLLS_AT_ONCE)
-    first = next(batches)
-    second = next(batches, None)
-    if second is None:
-        return first, len(first)
-    count, parts = 0, []
-    for batch in chain([first, second], batches):
-        count += len(batch)
-        parts.append(evidence.thinned(batch, openings, rules))
-    store = np.concatenate([part.store for part in parts])
-    instant_us = np.concatenate([part.instant_us for part in parts])
-    order = np.lexsort((instant_us, store))
-    active = np.concatenate([part.active for part in parts])[order]
-    weight = np.concatenate([part.weight for part in parts if part.weight is not None])[order]
-    return Polls(store[order], instant_us[order], active, first.complete_from_us, weight), count

@@ -1,25 +1,50 @@
-"""Old polls, rejected rows and loads taken out in short transactions, beside a server that goes on answering and
-storing.
-"""
+"""Old polls, rejected rows and loads deleted in short transactions, beside a server that goes on answering and storing."""
 
-import sqlite3
+import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from storemon_flask.clock import minute_text
-from storemon_flask.database import pruning, stores
-from storemon_flask.database.connections import Database
-from storemon_flask.database.newest import look as look_for_newest
-from storemon_flask.database.pruning import Pruned as Pruned
-from storemon_flask.errors import DatabaseError, Unprocessable
+import numpy as np
 
+from storemon_flask.clock import minute_text
+from storemon_flask.database import polls, stores
+from storemon_flask.database.connections import Connection, Database, connect, explained_errors, named_rows
+from storemon_flask.database.newest import look as look_for_newest
+from storemon_flask.database.newest import newest_poll
+from storemon_flask.errors import DatabaseError, Unprocessable
+from storemon_flask.model import DAY_US, WEEK_US
+from storemon_flask.settings import Settings
+
+log = logging.getLogger("storemon.retention")
 # A transaction takes about so long, whatever the disk: the next one is made smaller or larger.
 _TARGET_S: Final = 0.2
 _FEWEST, _MOST = 50, 20_000
 # SQLite lets others who wait try again every 100 ms: in a shorter pause they might never have their turn.
 _PAUSE_S: Final = 0.12
+_NEVER_US: Final = 1 << 61
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What was (or would be) deleted: polls, rejected rows, loads."""
+
+    polls: int = 0
+    rejects: int = 0
+    loads: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of the polls."""
+        return self.polls * polls.POLL_BYTES
+
+    def __iadd__(self, other: "Pruned") -> "Pruned":
+        self.polls += other.polls
+        self.rejects += other.rejects
+        self.loads += other.loads
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,88 +55,136 @@ class Space:
     free: int
 
 
-def completeness(instant_us: int) -> str:
-    """Say from when on polls are complete, and what that means for the time before."""
-    return f"polls are complete from {minute_text(instant_us)} on; time before it counts as unknown"
+def completeness_note(complete_from_us: int) -> str:
+    """Return from when on polls are complete, and what that means for the time before, as a note."""
+    return f"polls are complete from {minute_text(complete_from_us)} on; time before it counts as unknown"
 
 
 def complete_from(database: Database) -> int | None:
-    """Return the instant before which polls were pruned, microseconds; None when none ever were."""
+    """Return the time before which polls were pruned, microseconds; None when none ever were."""
     with database.read() as connection:
         return stores.complete_from(connection)
 
 
-def look(database: Database, before_us: int) -> Pruned:
-    """What `run` would take out."""
-    with database.read() as connection:
-        return pruning.count(connection, before_us)
+def count_before(connection: Connection, before_us: int) -> Pruned:
+    """Return what `delete_before` would delete."""
+    rejects, loads = connection.execute(
+        "SELECT (SELECT count(*) FROM reject JOIN load_file ON load_file.id = load_file JOIN load ON load.id = load "
+        "WHERE started_us < :before_us), (SELECT count(*) FROM load WHERE started_us < :before_us)",
+        {"before_us": before_us},
+    ).fetchone()
+    return Pruned(polls.count_before(connection, before_us), rejects, loads)
 
 
-def run(
+def delete_before(
     database: Database,
     before_us: int,
     now_us: int,
-    progress: Callable[[Pruned], None] = lambda part: None,
+    progress: Callable[[Pruned], None] = lambda pruned: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Pruned:
-    """Take out what is older than that instant; what was. Stopped or killed, it has done a part, and the next run does
-    the rest.
+    """Delete what is older than that time and return what it was; stopped or killed, the next run does the rest.
 
-    From the first moment on the time before that instant counts as unknown, whatever is still there of its polls.
+    From the first moment on the time before it counts as unknown, whatever is still there of its polls.
 
-    `Unprocessable` for an instant of the future, `DatabaseError` when there is no database.
+    `Unprocessable` for a time in the future, `DatabaseError` when there is no database.
     """
     if before_us > now_us:
         raise Unprocessable(
             "the date lies in the future: everything would be taken out, and what is not loaded yet too"
         )
-    if not database.exists():
-        raise _no_database(database)
-    done = Pruned()
+    _require(database)
     with database.write() as connection:
-        pruning.begin(connection, before_us)
-    done += _store_by_store(database, lambda: before_us, pruning.polls, progress, stopped)
+        # Before the first poll is deleted: some of a store's polls must never count as all of them.
+        complete_from_us = stores.complete_from(connection)
+        if complete_from_us is None or complete_from_us < before_us:
+            connection.execute("UPDATE data_version SET complete_from_us = ?", [before_us])
+            stores.data_changed(connection)
+    pruned = _store_by_store(database, lambda: before_us, _delete_polls_before, progress, stopped)
     size = _MOST // 4
     while not stopped():
         started = time.monotonic()
         with database.write() as connection:
-            rest = pruning.loads(connection, before_us, size)
-        if rest is None:
+            deleted = _delete_loads(connection, before_us, size)
+        if deleted is None:
             break
-        done += rest
-        progress(rest)
-        size = _next(size, time.monotonic() - started)
-    return done
+        pruned += deleted
+        progress(deleted)
+        size = _next_size(size, time.monotonic() - started)
+    return pruned
 
 
-def look_ahead(database: Database, latest_us: int) -> tuple[Pruned, int]:
-    """What `run_ahead` would take out, and of how many stores. Errors as there."""
-    _check_ahead(database, latest_us)
+def count_future(database: Database, latest_us: int) -> tuple[Pruned, int]:
+    """Return what `delete_future` would delete, and of how many stores. Errors as there."""
+    _check_future(database, latest_us)
     with database.read() as connection:
-        return pruning.count_future(connection, latest_us)
+        return Pruned(polls.count_after(connection, latest_us)), stores.polled_after(connection, latest_us).count
 
 
-def run_ahead(
+def delete_future(
     database: Database,
     latest_us: Callable[[], int],
-    progress: Callable[[Pruned], None] = lambda part: None,
+    progress: Callable[[Pruned], None] = lambda pruned: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Pruned:
-    """Take out the polls after that instant (`Rules.latest_us` of now); what was. Stopped or killed, it has done a
-    part.
+    """Delete the polls after that time (`Rules.latest_us` of now) and return what they were; may be stopped or killed.
 
-    The instant is asked for at each step: while this goes on, polls come in that were in the future when it began.
+    The time is asked for at each step: meanwhile polls come in that were in the future when this began.
 
-    `Unprocessable` when no poll is earlier: then it is the clock that is wrong. `DatabaseError` when there is no
-    database.
+    `Unprocessable` when no poll is earlier: then it is the clock that is wrong. `DatabaseError` without a database.
     """
-    _check_ahead(database, latest_us())
-    return _store_by_store(database, latest_us, pruning.future_polls, progress, stopped)
+    _check_future(database, latest_us())
+    return _store_by_store(database, latest_us, _delete_polls_after, progress, stopped)
 
 
-def _check_ahead(database: Database, latest_us: int) -> None:
-    if not database.exists():
-        raise _no_database(database)
+def apply_retention(
+    database: Database, settings: Settings, now_us: int, stopped: Callable[[], bool] = lambda: False
+) -> Pruned:
+    """Delete what is older than STOREMON_KEEP_POLLS_DAYS, if that is set, and log it.
+
+    The days count back from the newest poll that is not in the future, or from now if that is earlier: neither a clock
+    that is set ahead nor a feed that has stopped nor a poll of next year empties the history.
+    """
+    if not settings.keep_polls_days or not database.exists():
+        return Pruned()
+    with database.read() as connection:
+        newest_us = newest_poll(database, connection, settings.rules.latest_us(now_us)).poll_us
+    if newest_us is None:
+        return Pruned()
+    before_us = min(newest_us, now_us) - settings.keep_polls_days * DAY_US
+    pruned = delete_before(database, before_us, now_us, stopped=stopped)
+    if pruned.polls or pruned.loads:
+        log.info(
+            "older than %d days: %d polls, %d rejected rows and %d loads taken out",
+            settings.keep_polls_days,
+            pruned.polls,
+            pruned.rejects,
+            pruned.loads,
+        )
+    return pruned
+
+
+def space(database: Database) -> Space:
+    """Return how large the file is and how much of it is free."""
+    with database.read() as connection:
+        pages, free, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+    return Space(pages * size, free * size)
+
+
+def vacuum(database: Database) -> None:
+    """Write the file anew without its free pages; only for whoever holds the server's lock.
+
+    Needs as much room again, and writers wait meanwhile.
+    """
+    with explained_errors(database.path), closing(connect(database.path, "rw")) as connection:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _check_future(database: Database, latest_us: int) -> None:
+    _require(database)
     newest = look_for_newest(database, latest_us)
     if newest.ahead and newest.poll_us is None:
         raise Unprocessable(
@@ -119,47 +192,117 @@ def _check_ahead(database: Database, latest_us: int) -> None:
         )
 
 
-def _no_database(database: Database) -> DatabaseError:
-    return DatabaseError(f"there is no database at {database.path}; run `storemon load-data` to make it")
+def _require(database: Database) -> None:
+    if not database.exists():
+        raise DatabaseError(f"there is no database at {database.path}; run `storemon load-data` to make it")
 
 
 def _store_by_store(
     database: Database,
-    instant_us: Callable[[], int],
-    take_out: Callable[[sqlite3.Connection, int, int, int], tuple[Pruned, int | None]],
+    time_us: Callable[[], int],
+    delete_some: Callable[[Connection, int, int, int], tuple[int, int | None]],
     progress: Callable[[Pruned], None],
     stopped: Callable[[], bool],
 ) -> Pruned:
-    """Take polls out of some stores after the other, each time in a transaction of its own."""
-    done, size = Pruned(), _FEWEST * 4
+    """Delete polls of some stores after the other, each time in a transaction of its own."""
+    pruned, size = Pruned(), _FEWEST * 4
     store: int | None = 0
     while store is not None and not stopped():
         started = time.monotonic()
         with database.write() as connection:
-            part, store = take_out(connection, instant_us(), store, size)
-        done += part
-        progress(part)
-        size = _next(size, time.monotonic() - started)
-    return done
+            count, store = delete_some(connection, time_us(), store, size)
+        pruned += Pruned(count)
+        progress(Pruned(count))
+        size = _next_size(size, time.monotonic() - started)
+    return pruned
 
 
-def _next(size: int, took_s: float) -> int:
-    """Let others have their turn; the size of the next transaction."""
+def _next_size(size: int, took_s: float) -> int:
+    """Let others have their turn; return the size of the next transaction."""
     time.sleep(max(_PAUSE_S, took_s / 2))
     if took_s > _TARGET_S:
         return max(_FEWEST, size // 2)
     return min(_MOST, size * 2) if took_s < _TARGET_S / 2 else size
 
 
-def space(database: Database) -> Space:
-    """How large the file is and how much of it is free."""
-    with database.read() as connection:
-        return Space(*pruning.free_bytes(connection))
+def _delete_polls_before(
+    connection: Connection, before_us: int, after_store: int, weeks: int
+) -> tuple[int, int | None]:
+    """Delete the old polls of the stores that come next after `after_store`, looking at about `weeks` of their weeks.
 
-
-def vacuum(database: Database) -> None:
-    """Write the file anew without its free pages.
-
-    Writers wait meanwhile, so only for whoever holds the server's lock.
+    Returns how many were deleted and the last store's number; None when no store is left that has such polls.
     """
-    pruning.vacuum(database.path)
+    deleted, looked, last_store = 0, 0, None
+    chosen = named_rows(
+        connection,
+        "SELECT number, first_poll_us, last_poll_us FROM store_record WHERE number > ? AND first_poll_us < ? "
+        "ORDER BY number LIMIT ?",
+        (after_store, before_us, weeks),
+    ).fetchall()
+    for row in chosen:
+        last_store, first_us, last_us = row["number"], row["first_poll_us"], row["last_poll_us"]
+        last_week = min(before_us, last_us) // WEEK_US
+        for week in range(first_us // WEEK_US, last_week + 1):
+            deleted += polls.delete_outside(connection, week, last_store, before_us, _NEVER_US)
+        remaining = range(before_us // WEEK_US, last_us // WEEK_US + 1)
+        new_first_us = polls.first_poll_in(connection, last_store, remaining) if last_us >= before_us else None
+        _set_span(connection, last_store, new_first_us, None if new_first_us is None else last_us)
+        looked += ((last_us if new_first_us is None else new_first_us) - first_us) // WEEK_US + 1
+        if looked >= weeks:
+            break
+    if deleted:
+        stores.data_changed(connection)
+    return deleted, last_store
+
+
+def _delete_polls_after(connection: Connection, latest_us: int, after_store: int, weeks: int) -> tuple[int, int | None]:
+    """Delete the polls after `latest_us` of the stores that come next after `after_store`; otherwise as the one above."""
+    deleted, looked, last_store = 0, 0, None
+    later_weeks = polls.weeks_from(connection, latest_us // WEEK_US)
+    chosen = named_rows(
+        connection,
+        "SELECT number, first_poll_us FROM store_record WHERE number > ? AND last_poll_us > ? ORDER BY number LIMIT ?",
+        (after_store, latest_us, weeks),
+    ).fetchall()
+    for row in chosen:
+        last_store, first_us = row["number"], row["first_poll_us"]
+        for week in later_weeks:
+            deleted += polls.delete_outside(connection, week, last_store, -_NEVER_US, latest_us + 1)
+        if first_us <= latest_us:
+            _set_span(
+                connection,
+                last_store,
+                first_us,
+                int(polls.newest_up_to(connection, np.array([last_store]), latest_us)[0]),
+            )
+        else:
+            _set_span(connection, last_store, None, None)
+        looked += len(later_weeks) + 1
+        if looked >= weeks:
+            break
+    if last_store is not None:
+        stores.data_changed(connection)
+    return deleted, last_store
+
+
+def _set_span(connection: Connection, store: int, first_us: int | None, last_us: int | None) -> None:
+    connection.execute(
+        "UPDATE store_record SET first_poll_us = ?, last_poll_us = ? WHERE number = ?", (first_us, last_us, store)
+    )
+
+
+def _delete_loads(connection: Connection, before_us: int, rows: int) -> Pruned | None:
+    """Delete up to `rows` rejected rows of old loads, or, when none are left, as many loads; None when neither are."""
+    rejects = connection.execute(
+        "DELETE FROM reject WHERE rowid IN (SELECT reject.rowid FROM load JOIN load_file ON load_file.load = load.id "
+        "JOIN reject ON reject.load_file = load_file.id WHERE started_us < ? LIMIT ?)",
+        (before_us, rows),
+    ).rowcount
+    if rejects:
+        return Pruned(rejects=rejects)
+    old = connection.execute("SELECT id FROM load WHERE started_us < ? LIMIT ?", (before_us, rows)).fetchall()
+    if not old:
+        return None
+    connection.executemany("DELETE FROM load_file WHERE load = ?", old)
+    connection.executemany("DELETE FROM load WHERE id = ?", old)
+    return Pruned(loads=len(old))

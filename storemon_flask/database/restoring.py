@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask import zonedata
-from storemon_flask.database import check, copies, files, schema
+from storemon_flask.database import check, copies, files, polls, schema
 from storemon_flask.database.copies import PageProgress, Sums
 from storemon_flask.errors import DatabaseError
 
@@ -40,7 +40,7 @@ def staged(backup: Path, temporary: Path, progress: PageProgress) -> Sums:
         for fault in copies.faults(made, 1):
             _refuse(backup, fault)
         schema.bring_up_to_date(made, _begin)
-        check.polls(made, partial(_refuse, backup), lambda weeks: None)
+        polls.check(made, partial(_refuse, backup), lambda weeks: None)
         check.hours(made, partial(_refuse, backup))
         check.special_hours(made, partial(_refuse, backup))
         check.zones(made, frozenset(zonedata.names()), partial(_refuse, backup))

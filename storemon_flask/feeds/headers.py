@@ -33,9 +33,6 @@ FEEDS: Final[dict[str, tuple[Column, ...]]] = {
     "special_hours": (Column("store_id"), Column("date"), Column("start_time_local"), Column("end_time_local")),
     "stores": (Column("store_id"), Column("name", "storename"), Column("group", "groupname", optional=True)),
 }  # fmt: skip
-COLUMNS: Final[dict[str, tuple[str, ...]]] = {
-    feed: tuple(column.name for column in columns) for feed, columns in FEEDS.items()
-}
 _EXPECTED: Final = "; ".join(
     f"{feed}: {', '.join(f'[{column.name}]' if column.optional else column.name for column in columns)}"
     for feed, columns in FEEDS.items()

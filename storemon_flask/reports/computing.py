@@ -36,7 +36,7 @@ def table(
     from_us = max(calculation.evidence_from(as_of_us, rules), 0)
     for done, part in enumerate(plan.batches, start=1):
         opened = plan.openings(part, as_of_us, rules)
-        for first, stop, heard in polls.read_in_pieces(connection, part.number, from_us, as_of_us, _POLLS_AT_ONCE):
+        for first, stop, heard in polls.read_by_stores(connection, part.number, from_us, as_of_us, _POLLS_AT_ONCE):
             piece, open_then = (
                 (part, opened)
                 if stop - first == len(part.number)
@@ -70,7 +70,5 @@ def _last_polls(connection: Connection, number: Ints, heard: Polls, as_of_us: in
         # Polls of before a prune are not read either.
         before_us = min(max(from_us, heard.complete_from_us), as_of_us + 1)
         older = missing[(first_poll >= 0) & (first_poll < before_us) & (last_poll > as_of_us)]
-        found = polls.newest_before(connection, number[older].tolist(), before_us)
-        for place in older.tolist():
-            last[place] = found[int(number[place])]
+        last[older] = polls.newest_up_to(connection, number[older], before_us - 1)
     return last

@@ -124,7 +124,7 @@ def _counts(database: Database, latest_us: int) -> list[tuple[str, str]]:
                 ("polls", f"{polls.count(connection):,}"),
                 ("newest poll", "none" if newest.poll_us is None else timestamp_text(newest.poll_us)),
                 *([("future polls", future)] if future else []),
-                *([("polls pruned", prune.completeness(complete_from))] if complete_from is not None else []),
+                *([("polls pruned", prune.completeness_note(complete_from))] if complete_from is not None else []),
                 ("data version", str(stores.data_version(connection))),
                 ("loads", f"{number:,}, {rejected:,} rows rejected"),
                 ("reports", ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())) or "none"),

@@ -104,7 +104,7 @@ def test_a_running_report_that_is_deleted_leaves_nothing_at_whatever_step(
 ) -> None:
     report_id = trigger(client)
     module, name = {
-        "compute": (polls, "read_in_pieces"),
+        "compute": (polls, "read_by_stores"),
         "write": (report_service, "write"),
         "complete": (report_store, "complete"),
     }[step]
@@ -137,7 +137,7 @@ def test_of_two_equal_ones_the_other_keeps_its_file(
     client: FlaskClient, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch, when: str, deleted: int
 ) -> None:
     ids = [trigger(client), trigger(client)]
-    read = polls.read_in_pieces
+    read = polls.read_by_stores
     deletions: list[int] = []
 
     def watched(*arguments: Any) -> Any:
@@ -145,7 +145,7 @@ def test_of_two_equal_ones_the_other_keeps_its_file(
             deletions.append(delete(client, ids[deleted]).status_code)
         return read(*arguments)
 
-    monkeypatch.setattr(polls, "read_in_pieces", watched)
+    monkeypatch.setattr(polls, "read_by_stores", watched)
     if when == "waiting":
         assert delete(client, ids[deleted]).status_code == 204
     queue.run_all()

@@ -10,7 +10,7 @@ import pytest
 from conftest import Server, http, sql, storemon
 
 from storemon_flask.cli import check
-from storemon_flask.database import check as checks
+from storemon_flask.database import polls
 from storemon_flask.database.connections import Database
 from storemon_flask.model import WEEK_US
 from storemon_flask.reports.report import Asked
@@ -238,8 +238,10 @@ def test_weeks_are_read_a_batch_at_a_time(small_fleet: Path, database: Database,
     with database.write() as connection:
         number = connection.execute("SELECT number FROM store_record WHERE store_id = 'silent'").fetchone()[0]
         for week in range(150):
-            polls = (np.arange(65_536, dtype=np.int64) + week * WEEK_US) * 2
-            connection.execute("INSERT INTO poll_week VALUES (?, ?, ?)", (week, number, polls.astype(">i8").tobytes()))
+            packed_polls = (np.arange(65_536, dtype=np.int64) + week * WEEK_US) * 2
+            connection.execute(
+                "INSERT INTO poll_week VALUES (?, ?, ?)", (week, number, packed_polls.astype(">i8").tobytes())
+            )
         connection.execute(
             "UPDATE store_record SET first_poll_us = 0, last_poll_us = ? WHERE number = ?",
             (149 * WEEK_US + 65_535, number),
@@ -248,7 +250,7 @@ def test_weeks_are_read_a_batch_at_a_time(small_fleet: Path, database: Database,
     seen: list[int] = []
     with database.read() as connection:
         tracemalloc.start()
-        weeks, count = checks.polls(connection, problems.append, seen.append)
+        weeks, count = polls.check(connection, problems.append, seen.append)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert (weeks, count, problems, sum(seen)) == (152, 150 * 65_536 + 4, [], 152)

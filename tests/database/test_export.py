@@ -135,7 +135,7 @@ def test_whatever_was_taken_in_comes_out_as_it_was(fleet: dict[str, list[dict[st
             text = json.dumps(rows).encode()
             source = Source("body", len(text), partial(io.BytesIO, text), format="json", feed=feed)
             load.load_sources(first, [source], load.LoadOptions(NOW_US, 0))
-        export.run(first, Path(folder) / "out")
+        export.export(first, Path(folder) / "out")
         result = load.load_sources(second, sources.find_sources([Path(folder) / "out"]), load.LoadOptions(NOW_US, 0))
         assert (result.failed, result.rejected) == (False, 0)
         assert full(first, home) == full(second, home)
@@ -174,22 +174,21 @@ def test_an_export_makes_neither_database_nor_folder_where_there_is_no_data(sett
 
 def test_a_killed_export_leaves_whole_files_only(small_fleet: Path, settings: Settings, tmp_path: Path) -> None:
     code = """
-import pathlib
+import dataclasses, pathlib
 from storemon_flask.database import export
-from storemon_flask.database import exporting
 from storemon_flask.database.connections import Database
-exporting.zones = stop
-export.run(Database(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]))
+export.FEEDS = (*export.FEEDS[:3], dataclasses.replace(export.FEEDS[3], batches=stop))
+export.export(Database(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]))
 """
     out = tmp_path / "out"
     killed_at(settings.home, code, settings.database, out)
     assert sorted(file.name for file in out.glob("*.csv")) == ["menu_hours.csv", "polls.csv", "special_hours.csv"]
     with closing(Database(settings.database)) as database:
-        export.run(database, out, overwrite=True)
+        export.export(database, out, overwrite=True)
     assert sorted(file.name for file in out.glob("*.csv")) == FILES
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(small_fleet: Path, database: Database, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatabaseError, match=r"cannot be written: Not a directory"):
-        export.run(database, tmp_path / "file" / "out")
+        export.export(database, tmp_path / "file" / "out")

@@ -12,8 +12,7 @@ from storemon_flask import settings as settings_
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import export
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load, sources
-from storemon_flask.feeds.headers import COLUMNS
+from storemon_flask.feeds import headers, load, sources
 from storemon_flask.reports import report
 
 IDS = st.sampled_from(["007", "NA", "=1+1", "a,b", 'say "no"', "é 店 😀", "-5", "8139926242460185114", "NYC/12", "'x"])
@@ -39,7 +38,7 @@ def write(folder: Path, feeds: dict[str, list[tuple[object, ...]]]) -> None:
     for feed, rows in feeds.items():
         with (folder / f"{feed}.csv").open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
-            writer.writerow(COLUMNS[feed])
+            writer.writerow([column.name for column in headers.FEEDS[feed]])
             for row in rows:
                 at = _text(row[1]) if feed == "polls" else row[1]
                 writer.writerow([row[0], at, *row[2:]])
@@ -71,7 +70,7 @@ def test_what_is_exported_and_loaded_gives_the_same_bytes(feeds):
         first, second = Database(home / "first.db"), Database(home / "second.db")
         try:
             load_folder(first, home / "in")
-            written = export.run(first, home / "out")
+            written = export.export(first, home / "out")
             assert [one.file.name for one in written] == [
                 "polls.csv", "menu_hours.csv", "special_hours.csv", "timezones.csv", "stores.csv",
             ]  # fmt: skip
@@ -80,7 +79,7 @@ def test_what_is_exported_and_loaded_gives_the_same_bytes(feeds):
             )
             assert [(summary.error, summary.counts.rejected) for summary in found.files] == [("", 0)] * 5
             assert reports(second) == reports(first)
-            again = export.run(second, home / "again")
+            again = export.export(second, home / "again")
             for one, other in zip(written, again, strict=True):
                 assert sorted(one.file.read_text().splitlines()) == sorted(other.file.read_text().splitlines())
         finally:

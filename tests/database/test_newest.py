@@ -18,7 +18,7 @@ from store_list_helpers import opened, timeline_of
 
 from storemon_flask import clock, create_app
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import newest, retention
+from storemon_flask.database import newest, prune
 from storemon_flask.database import polls as polls_storage
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoPolls, OnlyFuturePolls
@@ -235,7 +235,7 @@ def test_a_clock_that_is_far_back_fails_nothing(
     assert (found.as_of.as_of_us, found.as_of.data_are_old) == (now_us, False)
     assert "2 stores have polls in the future" in str(found.as_of.future)
     keeping = replace(settings, keep_polls_days=1)
-    assert retention.run(database, keeping, now_us).polls == 0
+    assert prune.apply_retention(database, keeping, now_us).polls == 0
 
 
 def test_every_way_to_ask_has_the_same_as_of(

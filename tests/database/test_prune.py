@@ -16,7 +16,7 @@ from kill_points import killed_at
 
 from storemon_flask import settings as settings_
 from storemon_flask.cli import check
-from storemon_flask.database import loads, prune, retention
+from storemon_flask.database import loads, prune
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
 from storemon_flask.feeds import load, sources
@@ -92,9 +92,9 @@ def test_what_is_older_goes_and_nothing_else(filled: Database, settings: Setting
 
 
 def test_pruning_again_changes_nothing(filled: Database, settings: Settings) -> None:
-    assert prune.run(filled, CUT_US, NOW_US).polls > 0
+    assert prune.delete_before(filled, CUT_US, NOW_US).polls > 0
     data = version(settings.database)
-    again = prune.run(filled, CUT_US, NOW_US)
+    again = prune.delete_before(filled, CUT_US, NOW_US)
     assert (again.polls, again.loads, again.rejects, version(settings.database)) == (0, 0, 0, data)
 
 
@@ -103,8 +103,9 @@ def test_edges(filled: Database, settings: Settings, before_us: int) -> None:
     instants = sql(settings.database, "SELECT timestamp_utc FROM poll")
     cut = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(before_us // 1_000_000)) + f".{before_us % 1_000_000:06d}Z"
     older = sum(at < cut for (at,) in instants)
-    assert prune.look(filled, before_us).polls == older
-    assert prune.run(filled, before_us, NOW_US).polls == older
+    with filled.read() as connection:
+        assert prune.count_before(connection, before_us).polls == older
+    assert prune.delete_before(filled, before_us, NOW_US).polls == older
     assert sql(settings.database, "SELECT count(*) FROM poll") == [(len(instants) - older,)]
     assert check.run(settings).problems == 0
 
@@ -130,7 +131,7 @@ def test_a_script_must_say_yes_and_the_future_is_refused(filled: Database, setti
     assert storemon(settings.home, "prune", "--before", "soon", "--yes").returncode == 2
     assert storemon(settings.home, "prune", "--yes").returncode == 2
     with pytest.raises(Unprocessable):
-        prune.run(filled, NOW_US + 1, NOW_US)
+        prune.delete_before(filled, NOW_US + 1, NOW_US)
     assert polls(settings.database) == before
 
 
@@ -165,7 +166,9 @@ def test_a_server_serves_and_stores_meanwhile_and_vacuum_is_refused(
     assert check.run(settings).problems == 0
 
 
-@pytest.mark.parametrize("point", ["pruning._first_poll = stop", "prune._next = stop", "prune.pruning.loads = stop"])
+@pytest.mark.parametrize(
+    "point", ["polls.first_poll_in = stop", "prune._next_size = stop", "prune._delete_loads = stop"]
+)
 def test_a_killed_prune_has_done_a_part_and_the_next_does_the_rest(
     point: str, filled: Database, settings: Settings
 ) -> None:
@@ -174,15 +177,15 @@ def test_a_killed_prune_has_done_a_part_and_the_next_does_the_rest(
     code = f"""
 import pathlib
 from storemon_flask.database import prune
-from storemon_flask.database import pruning
+from storemon_flask.database import polls
 from storemon_flask.database.connections import Database
 {point}
-prune.run(Database(pathlib.Path(sys.argv[1])), {CUT_US}, {NOW_US})
+prune.delete_before(Database(pathlib.Path(sys.argv[1])), {CUT_US}, {NOW_US})
 """
     killed_at(settings.home, code, settings.database)
     assert check.run(settings).problems == 0
     assert set(polls(settings.database)) >= set(kept)
-    prune.run(filled, CUT_US, NOW_US)
+    prune.delete_before(filled, CUT_US, NOW_US)
     assert polls(settings.database) == kept
 
 
@@ -219,15 +222,15 @@ def keeping(settings: Settings, days: int) -> Settings:
 
 def test_polls_are_kept_for_ever_unless_a_setting_says_otherwise(filled: Database, settings: Settings) -> None:
     before = polls(settings.database)
-    assert retention.run(filled, settings, NOW_US).polls == 0
-    assert retention.run(filled, keeping(settings, 100_000), NOW_US).polls == 0
+    assert prune.apply_retention(filled, settings, NOW_US).polls == 0
+    assert prune.apply_retention(filled, keeping(settings, 100_000), NOW_US).polls == 0
     assert polls(settings.database) == before
 
 
 @pytest.mark.parametrize("now_us", [NOW_US, NOW_US + 36_500 * DAY_US])
 def test_days_count_back_from_the_newest_poll(filled: Database, settings: Settings, now_us: int) -> None:
     """A clock set a hundred years ahead takes no more out than a right one."""
-    retention.run(filled, keeping(settings, 10), now_us)
+    prune.apply_retention(filled, keeping(settings, 10), now_us)
     oldest = sql(settings.database, "SELECT min(timestamp_utc) FROM poll")
     assert oldest == [("2024-02-29 23:00:00.000000Z",)]
 
@@ -247,7 +250,7 @@ def test_days_never_count_back_from_a_poll_in_the_future(
 ) -> None:
     """One poll of 2030 would take out all that there is; the feed may have stopped long ago."""
     put_future(filled, tmp_path, ("s00", FIRST_US + 6 * 365 * DAY_US))
-    retention.run(filled, keeping(settings, 10), now_us)
+    prune.apply_retention(filled, keeping(settings, 10), now_us)
     oldest = sql(settings.database, "SELECT min(timestamp_utc) FROM poll")
     assert oldest == [("2024-02-29 23:00:00.000000Z",)]
     assert check.run(settings).problems == 0
@@ -255,8 +258,8 @@ def test_days_never_count_back_from_a_poll_in_the_future(
 
 def test_where_every_poll_is_in_the_future_none_is_too_old(filled: Database, settings: Settings) -> None:
     before = polls(settings.database)
-    assert retention.run(filled, keeping(settings, 1), FIRST_US - DAY_US).polls == 0
-    assert retention.run(filled, keeping(settings, 1), 0).polls == 0
+    assert prune.apply_retention(filled, keeping(settings, 1), FIRST_US - DAY_US).polls == 0
+    assert prune.apply_retention(filled, keeping(settings, 1), 0).polls == 0
     assert (polls(settings.database), prune.complete_from(filled)) == (before, None)
 
 
@@ -277,9 +280,9 @@ def test_polls_in_the_future_are_taken_out_and_nothing_else(
     # The newest that a clock of now allows stays.
     put_future(filled, tmp_path, *AHEAD, ("s02", NOW_US))
     data = version(settings.database)
-    found, stores = prune.look_ahead(filled, NOW_US)
+    found, stores = prune.count_future(filled, NOW_US)
     assert (found.polls, found.bytes, found.loads, found.rejects, stores) == (4, 32, 0, 0, 3)
-    done = prune.run_ahead(filled, lambda: NOW_US)
+    done = prune.delete_future(filled, lambda: NOW_US)
     assert (done.polls, done.bytes, done.loads, done.rejects) == (4, 32, 0, 0)
     assert version(settings.database) > data
     kept = time.strftime("%Y-%m-%d %H:%M:%S.000000Z", time.gmtime(NOW_US // 1_000_000))
@@ -294,7 +297,7 @@ def test_polls_in_the_future_are_taken_out_and_nothing_else(
     assert prune.complete_from(filled) is None
     assert check.run(settings).problems == 0
     data = version(settings.database)
-    assert (prune.run_ahead(filled, lambda: NOW_US).polls, version(settings.database)) == (0, data)
+    assert (prune.delete_future(filled, lambda: NOW_US).polls, version(settings.database)) == (0, data)
 
 
 def test_prune_future_by_command(filled: Database, settings: Settings, tmp_path: Path) -> None:
@@ -326,9 +329,9 @@ def test_where_every_poll_is_in_the_future_the_clock_is_wrong(filled: Database, 
     before = polls(settings.database)
     said = r"every poll is later than 1970-01-01 00:05 UTC.*clock first"
     with pytest.raises(Unprocessable, match=said):
-        prune.look_ahead(filled, 300_000_000)
+        prune.count_future(filled, 300_000_000)
     with pytest.raises(Unprocessable, match=said):
-        prune.run_ahead(filled, lambda: 300_000_000)
+        prune.delete_future(filled, lambda: 300_000_000)
     assert polls(settings.database) == before
 
 
@@ -339,10 +342,10 @@ def test_polls_whose_time_comes_while_the_future_is_taken_out_stay(
     stores = ("s00", "s01", "s02", "s03")
     put_future(filled, tmp_path, *((store, NOW_US + HOUR_US * at) for at, store in enumerate(stores, start=1)))
     # One store a step, and an hour passes with each.
-    monkeypatch.setattr(prune, "_next", lambda size, took_s: size)
+    monkeypatch.setattr(prune, "_next_size", lambda size, took_s: size)
     monkeypatch.setattr(prune, "_FEWEST", 0.25)
     clock = iter(NOW_US + HOUR_US * step for step in (0, 0, 2, 2, 2, 9))
-    assert prune.run_ahead(filled, lambda: next(clock)).polls == 3
+    assert prune.delete_future(filled, lambda: next(clock)).polls == 3
     assert len(polls(settings.database)) == len(before) + 1
     assert check.run(settings).problems == 0
 
@@ -356,22 +359,22 @@ def test_a_killed_prune_of_the_future_has_done_a_part_and_the_next_does_the_rest
     code = f"""
 import pathlib
 from storemon_flask.database import prune
-from storemon_flask.database import pruning
+from storemon_flask.database import polls
 from storemon_flask.database.connections import Database
-prune._next = stop
+prune._next_size = stop
 prune._FEWEST = 0.25
-prune.run_ahead(Database(pathlib.Path(sys.argv[1])), lambda: {NOW_US})
+prune.delete_future(Database(pathlib.Path(sys.argv[1])), lambda: {NOW_US})
 """
     killed_at(settings.home, code, settings.database)
     assert check.run(settings).problems == 0
     assert len(before) < len(polls(settings.database)) < len(before) + len(AHEAD)
-    prune.run_ahead(filled, lambda: NOW_US)
+    prune.delete_future(filled, lambda: NOW_US)
     assert polls(settings.database) == before
     assert check.run(settings).problems == 0
 
 
 def test_a_clock_set_back_takes_out_less(filled: Database, settings: Settings) -> None:
-    assert retention.run(filled, keeping(settings, 10), FIRST_US + 5 * DAY_US).polls == 0
+    assert prune.apply_retention(filled, keeping(settings, 10), FIRST_US + 5 * DAY_US).polls == 0
 
 
 def test_a_server_takes_old_polls_out_when_it_starts(

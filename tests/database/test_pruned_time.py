@@ -18,7 +18,7 @@ from uptime.test_core_properties import cases
 
 from storemon_flask.cli import check
 from storemon_flask.clock import parse_timestamp as instant
-from storemon_flask.database import prune, pruning
+from storemon_flask.database import prune
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Rules
@@ -98,7 +98,7 @@ def test_every_view_says_unknown_of_pruned_time(
     polls, hours = drawn(seed)
     put(database, tmp_path / "feeds", polls, hours)
     cut = AS_OF - int(np.random.default_rng(seed + 100).integers(6 * HOUR_US, 6 * DAY_US))
-    prune.run(database, cut, NOW)
+    prune.delete_before(database, cut, NOW)
     stores = sorted(ZONES)
 
     def slow(first: int, last: int, as_of: int = AS_OF) -> dict[str, dict[str, int]]:
@@ -153,7 +153,7 @@ def test_an_outage_begins_after_the_prune_where_its_first_poll_says(
     cut = AS_OF - 9 * DAY_US
     polls = [("s0", cut + hour * HOUR_US, hour < 13 or hour > 108) for hour in range(1, 9 * 24 + 1)]
     put(database, tmp_path / "feeds", polls, [])
-    prune.run(database, cut, NOW)
+    prune.delete_before(database, cut, NOW)
     for hour in range(14, 108, 6):
         window = {"from": f"{np.datetime64(cut + hour * HOUR_US, 'us')}Z", "to": "2024-10-14T12:00Z"}
         (row,) = rows(database, settings, kind="outages", windows=[window])
@@ -170,7 +170,7 @@ def test_a_store_is_down_since_the_poll_that_says_so_after_a_prune(
         folder = tmp_path / f"feeds{hours}"
         home = Database(tmp_path / f"{hours}.db")
         put(home, folder, polls, [])
-        prune.run(home, cut, NOW)
+        prune.delete_before(home, cut, NOW)
         snapshot = live_list.snapshot(home, settings.rules, ZONE, NOW)
         assert snapshot.columns["since"][0] == cut + 25 * HOUR_US // 2, hours
 
@@ -181,7 +181,7 @@ def test_known_downtime_does_not_become_uptime(database: Database, settings: Set
     put(database, tmp_path / "feeds", polls, [])
     (before,) = [row for row in rows(database, settings) if row["store_id"] == "s0"]
     assert (before["downtime_last_week"], before["unknown_last_week"]) == ("47.50", "96.00")
-    prune.run(database, AS_OF - 24 * HOUR_US, NOW)
+    prune.delete_before(database, AS_OF - 24 * HOUR_US, NOW)
     (after,) = [row for row in rows(database, settings) if row["store_id"] == "s0"]
     assert (after["uptime_last_week"], after["downtime_last_week"]) == ("24.00", "0.00")
     assert after["unknown_last_week"] == "144.00"
@@ -194,7 +194,7 @@ def test_a_prune_that_ends_early_has_made_all_of_that_time_unknown(
     put(database, tmp_path / "feeds", polls, hours)
     cut = AS_OF - 3 * DAY_US
     with pytest.raises(KeyboardInterrupt):
-        prune.run(database, cut, NOW, stopped=interrupt)
+        prune.delete_before(database, cut, NOW, stopped=interrupt)
     left = sql(settings.database, "SELECT count(*) FROM poll")
     half = rows(database, settings)
     assert check.run(settings).problems == 0
@@ -203,7 +203,7 @@ def test_a_prune_that_ends_early_has_made_all_of_that_time_unknown(
     assert (
         "older polls are stored and count for nothing; `storemon prune --before 2024-10-11T12:00:00.000000Z`" in notes
     )
-    prune.run(database, cut, NOW)
+    prune.delete_before(database, cut, NOW)
     assert sql(settings.database, "SELECT count(*) FROM poll") < left
     assert rows(database, settings) == half
     assert "older polls are stored" not in " ".join(check.run(settings).notes)
@@ -215,8 +215,8 @@ def interrupt() -> bool:
 
 def test_an_earlier_date_does_not_bring_time_back(database: Database, tmp_path: Path) -> None:
     put(database, tmp_path / "feeds", *drawn(8))
-    prune.run(database, AS_OF - DAY_US, NOW)
-    prune.run(database, AS_OF - 3 * DAY_US, NOW)
+    prune.delete_before(database, AS_OF - DAY_US, NOW)
+    prune.delete_before(database, AS_OF - 3 * DAY_US, NOW)
     assert prune.complete_from(database) == AS_OF - DAY_US
 
 
@@ -225,7 +225,7 @@ def test_polls_that_come_late_count_for_nothing_and_the_load_says_so(
 ) -> None:
     polls, hours = drawn(9)
     put(database, tmp_path / "feeds", polls, hours)
-    prune.run(database, AS_OF - DAY_US, NOW)
+    prune.delete_before(database, AS_OF - DAY_US, NOW)
     before = rows(database, settings)
     old = sum(at < AS_OF - DAY_US for _, at, _ in polls)
     result = load.load_sources(
@@ -237,7 +237,7 @@ def test_polls_that_come_late_count_for_nothing_and_the_load_says_so(
     ]
     assert rows(database, settings) == before
     with database.read() as connection:
-        assert pruning.count(connection, AS_OF - DAY_US).polls == old
+        assert prune.count_before(connection, AS_OF - DAY_US).polls == old
 
 
 def test_the_commands_say_from_when_on_polls_are_complete(
@@ -262,14 +262,14 @@ def test_an_export_gives_the_same_reports_once_it_is_pruned_like_its_source(
 ) -> None:
     put(database, tmp_path / "feeds", *drawn(11))
     cut = AS_OF - 2 * DAY_US
-    prune.run(database, cut, NOW)
+    prune.delete_before(database, cut, NOW)
     from storemon_flask.database import export
 
-    export.run(database, tmp_path / "exported")
+    export.export(database, tmp_path / "exported")
     other = Database(tmp_path / "other.db")
     load_folder(other, tmp_path / "exported")
     assert rows(other, settings) != rows(database, settings)
-    prune.run(other, cut, NOW)
+    prune.delete_before(other, cut, NOW)
     assert rows(other, settings) == rows(database, settings)
     other.close()
 
@@ -278,7 +278,7 @@ def test_the_page_of_a_store_says_why_pruned_time_is_unknown(
     database: Database, settings: Settings, tmp_path: Path, serve
 ) -> None:
     put(database, tmp_path / "feeds", *drawn(12))
-    prune.run(database, AS_OF - DAY_US, NOW)
+    prune.delete_before(database, AS_OF - DAY_US, NOW)
     database.close()
     server: Server = serve()
     page = http(server.url + "/stores/s0", Accept="text/html").body.decode()

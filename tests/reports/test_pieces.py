@@ -63,8 +63,8 @@ def test_pieces_take_up_all_stores_in_order_and_cut_none(fleet: Database, most: 
     with fleet.read() as connection:
         number = stores.all_rows(connection).number
         whole = polls.read(connection, number, 0, AS_OF)
-        found = list(polls.read_in_pieces(connection, number, 0, AS_OF, most))
-        nobody = list(polls.read_in_pieces(connection, number[:0], 0, AS_OF, most))
+        found = list(polls.read_by_stores(connection, number, 0, AS_OF, most))
+        nobody = list(polls.read_by_stores(connection, number[:0], 0, AS_OF, most))
     assert [first for first, _, _ in found] == [0, *(stop for _, stop, _ in found[:-1])]
     assert found[-1][1] == len(number) == 40
     # The largest store has 300 polls.

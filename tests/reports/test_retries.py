@@ -140,7 +140,7 @@ def test_what_does_not_pass_fails_at_the_first_try(
     def broken(*arguments: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(polls, "read_in_pieces", broken)
+    monkeypatch.setattr(polls, "read_by_stores", broken)
     report_id = runner.submit(Asked())
     queue.run_all()
     assert row(settings, report_id, "state", "attempts", "error", "last_error") == ("failed", 1, "no", None)

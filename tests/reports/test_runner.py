@@ -192,7 +192,7 @@ def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
 ) -> None:
     first = waiting.submit(Asked())
     with monkeypatch.context() as broken:
-        broken.setattr(polls, "read_in_pieces", lambda *arguments: 1 // 0)
+        broken.setattr(polls, "read_by_stores", lambda *arguments: 1 // 0)
         queue.run_all()
     assert row(settings, first, "state", "error") == ("failed", "unexpected error (ZeroDivisionError); see the log")
     second = waiting.submit(Asked())

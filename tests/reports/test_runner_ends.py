@@ -31,14 +31,14 @@ from storemon_flask.settings import Settings
 def at_a_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
     """(reached, go on): a report stands still before its first step until told to go on."""
     reached, go_on = threading.Event(), threading.Event()
-    read = polls.read_in_pieces
+    read = polls.read_by_stores
 
     def slow(*arguments: Any) -> Any:
         reached.set()
         assert go_on.wait(30)
         return read(*arguments)
 
-    monkeypatch.setattr(polls, "read_in_pieces", slow)
+    monkeypatch.setattr(polls, "read_by_stores", slow)
     yield reached, go_on
     go_on.set()
 

@@ -196,7 +196,7 @@ def test_polls_that_were_pruned_shorten_an_outage_everywhere(client, database, t
     stores = made_fleet(tmp_path / "feeds", 9)
     load_folder(database, tmp_path / "feeds")
     before_us = NEWEST_US - 12 * DAY_US - 7 * HOUR_US
-    prune.run(database, before_us, NEWEST_US)
+    prune.delete_before(database, before_us, NEWEST_US)
     with database.read() as connection:
         (known_from,) = connection.execute("SELECT coalesce(complete_from_us, 0) FROM data_version").fetchone()
     kept = {

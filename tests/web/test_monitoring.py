@@ -109,7 +109,7 @@ def test_the_docs_name_every_metric_and_no_other(server: Server) -> None:
 def test_what_becomes_of_a_job_is_counted(
     client: FlaskClient, app: Flask, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, ids = polls.read_in_pieces, []
+    read, ids = polls.read_by_stores, []
 
     def outcomes() -> dict[str, float]:
         return {
@@ -129,7 +129,7 @@ def test_what_becomes_of_a_job_is_counted(
             return read(*arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(polls, "read_in_pieces", watched)
+            patched.setattr(polls, "read_by_stores", watched)
             assert client.post("/trigger_report").status_code == 202
 
     trigger(OSError(errno.ENOSPC, "full"))
