@@ -182,8 +182,7 @@ def open_store(
     if first_us > as_of.as_of_us:
         first_us = last_us = -1
     elif last_us > as_of.as_of_us:
-        number = int(rows.number[0])
-        last_us = polls.newest_before(connection, [number], as_of.as_of_us + 1)[number]
+        last_us = int(polls.newest_up_to(connection, rows.number, as_of.as_of_us)[0])
     plan = schedule.read_stores(connection, rows, default_zone, as_of.as_of_us)
     return Store(connection, rules, as_of, now_us, stores.data_version(connection), plan, first_us, last_us)
 
