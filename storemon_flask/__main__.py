@@ -8,7 +8,7 @@ import click
 
 from storemon_flask import create_app, logs
 from storemon_flask.characters import escaped
-from storemon_flask.cli.door import Door
+from storemon_flask.cli.command import CommandLine
 from storemon_flask.cli.terminal import make_streams_tolerant
 from storemon_flask.errors import lack_of_memory
 from storemon_flask.server import commands
@@ -39,7 +39,7 @@ def main() -> None:
     status: object = 0
     try:
         with lack_of_memory():
-            status = group.main(_arguments(), obj=Door(None, create_app), standalone_mode=False)
+            status = group.main(_arguments(), obj=CommandLine(None, create_app), standalone_mode=False)
             sys.stdout.flush()
     except click.ClickException as error:
         # What was typed, or a file was called, is one line of the sentence.

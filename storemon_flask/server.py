@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask import cli, logs
-from storemon_flask.cli import door as doors
-from storemon_flask.cli import terminal
+from storemon_flask.cli.command import command, command_line, signals_interrupt
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def commands() -> list[click.Command]:
     return [*cli.COMMANDS, serve_command, demo]
 
 
-@click.command("serve")
+@command("serve")
 @click.option("--host", help="Address to listen on.  [STOREMON_HOST, default 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [STOREMON_PORT, default 8000]")
 @click.option("--insecure", is_flag=True, help="Listen for other machines without a key.")
@@ -58,15 +57,15 @@ def serve_command(ctx: click.Context, host: str | None, port: int | None, insecu
       storemon serve --port 9000
       curl -X POST http://127.0.0.1:9000/trigger_report
     """
-    door = doors.door(ctx)
-    logs.to_stderr(door.settings.log_format)
+    line = command_line(ctx)
+    logs.to_stderr(line.settings.log_format)
     if host is not None and not host.strip():
         raise click.BadParameter("must be a host name or an address", param_hint="--host")
     ready: Callable[[str], object] = _in_a_browser if open_browser else lambda url: None
     try:
-        serve(door.make_app(door.settings), host, port, ready, insecure)
+        serve(line.make_app(line.settings), host, port, ready, insecure)
     except StoremonError as error:
-        if door.settings.log_format != "json":
+        if line.settings.log_format != "json":
             raise
         logs.fail(error.message)
         ctx.exit(error.exit_code)
@@ -259,7 +258,7 @@ def _signals_interrupt(stop_waiting: Callable[[], None]) -> Iterator[None]:
 
     SIGHUP does nothing: neither a terminal that is closed nor who expects settings to be read again ends the server.
     """
-    with terminal.signals_interrupt(stop_waiting):
+    with signals_interrupt(stop_waiting):
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
             yield
             return

@@ -3,27 +3,21 @@
 import click
 
 from storemon_flask.cli import keys, load, report, stores, upkeep
-from storemon_flask.cli.door import in_sentences
 
-COMMANDS: tuple[click.Command, ...] = tuple(
-    map(
-        in_sentences,
-        (
-            load.load_data,
-            load.rejects,
-            load.loads,
-            report.report,
-            report.outages,
-            report.diff,
-            stores.stores,
-            stores.store,
-            report.info,
-            keys.keys,
-            upkeep.backup,
-            upkeep.restore,
-            upkeep.check,
-            upkeep.prune,
-            upkeep.export,
-        ),
-    )
+COMMANDS: tuple[click.Command, ...] = (
+    load.load_data,
+    load.rejects,
+    load.loads,
+    report.report,
+    report.outages,
+    report.diff,
+    stores.stores,
+    stores.store,
+    report.info,
+    keys.keys,
+    upkeep.backup,
+    upkeep.restore,
+    upkeep.check,
+    upkeep.prune,
+    upkeep.export,
 )

@@ -17,7 +17,7 @@ from typing import Final
 
 import click
 
-from storemon_flask.cli import door as doors
+from storemon_flask.cli.command import command, get_settings
 from storemon_flask.cli.terminal import below, progress_bar, table, terminal_width
 from storemon_flask.errors import DataError, StoremonError
 
@@ -25,7 +25,7 @@ _ROWS_SHOWN: Final = 10
 _PATIENCE_S: Final = 120.0
 
 
-@click.command("demo")
+@command("demo")
 @click.option("--keep-serving", is_flag=True, help="Leave the server running until Ctrl-C.")
 @click.pass_context
 def demo(ctx: click.Context, keep_serving: bool) -> None:
@@ -39,7 +39,7 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
     """
     # Its commands, which inherit this, and the log of its server keep what they create to this user.
     os.umask(0o077)
-    home = doors.door(ctx).settings.home / "instance" / "demo"
+    home = get_settings(ctx).home / "instance" / "demo"
     sample = _sample()
     _say(f"1. Loading the sample data of {sample} into {home}")
     environ = _fresh_home(home)

@@ -4,11 +4,11 @@ import time
 
 import click
 
-from storemon_flask.cli.door import door, open_database
+from storemon_flask.cli.command import Group, get_settings, open_database
 from storemon_flask.cli.terminal import table, terminal_width
 
 
-@click.group("keys")
+@click.group("keys", cls=Group)
 def keys() -> None:
     """Add, list and revoke the keys that calls over HTTP need.
 
@@ -49,7 +49,7 @@ def list_(ctx: click.Context) -> None:
     """
     from storemon_flask.database import keys as service
 
-    settings = door(ctx).settings
+    settings = get_settings(ctx)
     rows = [
         [row.prefix, row.scope, _instant(row.created_us), _instant(row.revoked_us), row.label]
         for row in service.rows(open_database(ctx))
@@ -73,7 +73,7 @@ def revoke(ctx: click.Context, prefix: str) -> None:
     """
     from storemon_flask.database import keys as service
 
-    settings = door(ctx).settings
+    settings = get_settings(ctx)
     database = open_database(ctx)
     row = service.revoke(database, prefix, _now_us())
     click.echo(f"{row.prefix} is revoked since {_instant(row.revoked_us)}")

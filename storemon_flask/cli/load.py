@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from storemon_flask.characters import escaped
-from storemon_flask.cli.door import door, open_database
+from storemon_flask.cli.command import command, get_settings, open_database, signals_interrupt
 from storemon_flask.cli.terminal import (
     below,
     progress_bar,
     relabel,
     say,
-    signals_interrupt,
     table,
     terminal_width,
     wrapped,
@@ -33,7 +32,7 @@ _WORTH_A_BAR: Final = 1 << 20
 _COUNTS: Final = ["rows", "new", "changed", "unchanged", "repeated", "rejected"]
 
 
-@click.command("load-data")
+@command("load-data")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--days",
@@ -59,7 +58,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
     from storemon_flask.feeds.load import load_options, load_sources
     from storemon_flask.feeds.sources import Source, find_sources
 
-    settings = door(ctx).settings
+    settings = get_settings(ctx)
     items = find_sources(list(paths) or [settings.data_dir], settings.max_body_bytes)
     sources = [item for item in items if isinstance(item, Source)]
     size = sum(source.size for source in sources)
@@ -156,7 +155,7 @@ def _counts(summary: "FileSummary") -> list[str]:
     return [f"{number:,}" for number in (c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected)]
 
 
-@click.command("rejects")
+@command("rejects")
 @click.option("--load", "load_id", type=int, help="Only those of one load; the load's summary names its number.")
 @click.pass_context
 def rejects(ctx: click.Context, load_id: int | None) -> None:
@@ -179,7 +178,7 @@ def rejects(ctx: click.Context, load_id: int | None) -> None:
         sys.stdout.writelines(lines)
 
 
-@click.command("loads")
+@command("loads")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="The newest so many.")
 @click.pass_context
 def loads(ctx: click.Context, limit: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask.cli.door import door, instant, open_database
+from storemon_flask.cli.command import command, get_settings, open_database, parse_timestamp
 from storemon_flask.cli.terminal import named, say, say_note, table, terminal_width
 from storemon_flask.errors import StoremonError
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from storemon_flask.reports.report_text import ReportText
 
 
-@click.command("report")
+@command("report")
 @click.option(
     "--as-of",
     "as_of_us",
-    callback=instant,
+    callback=parse_timestamp,
     metavar="T",
     help="The instant to report at.  [default: the newest poll that is not in the future]",
 )
@@ -72,7 +72,7 @@ def report(
     from storemon_flask.clock import timestamp_text
     from storemon_flask.reports import report as report_service
 
-    settings = door(ctx).settings
+    settings = get_settings(ctx)
     database = open_database(ctx)
     check_output(output)
     asked = report_service.Asked(as_of_us, columns, stores or None, _shape(shape))
@@ -121,7 +121,7 @@ def _shape(options: dict[str, object]) -> dict[str, Any]:
     return found
 
 
-@click.command("info")
+@command("info")
 @click.option("--licenses", is_flag=True, help="Show the licences of storemon and of all it is made of instead.")
 @click.pass_context
 def info(ctx: click.Context, licenses: bool) -> None:
@@ -133,7 +133,7 @@ def info(ctx: click.Context, licenses: bool) -> None:
     """
     from storemon_flask.stores import catalogue
 
-    settings = door(ctx).settings
+    settings = get_settings(ctx)
     if licenses:
         from storemon_flask.cli import licenses as texts
 
@@ -152,11 +152,11 @@ def info(ctx: click.Context, licenses: bool) -> None:
 _SHOWN = 40
 
 
-@click.command("outages")
+@command("outages")
 @click.option(
     "--as-of",
     "as_of_us",
-    callback=instant,
+    callback=parse_timestamp,
     metavar="T",
     help="The instant to look from.  [default: the newest poll that is not in the future]",
 )
@@ -195,7 +195,7 @@ def outages(
     from storemon_flask.reports import report_text
     from storemon_flask.reports.shapes import window_of_text
 
-    settings = door(ctx).settings
+    settings = get_settings(ctx)
     database = open_database(ctx)
     check_output(output)
     shape: dict[str, object] = {"kind": "outages"}
@@ -234,7 +234,7 @@ def outages(
     say_note(text.method["note"])
 
 
-@click.command("diff")
+@command("diff")
 @click.argument("before")
 @click.argument("after")
 @click.option(
@@ -250,7 +250,7 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
     """
     from storemon_flask.reports import queue
 
-    settings = door(ctx).settings
+    settings = get_settings(ctx)
     found = queue.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
     rows = [["store", "period", "column", "before", "after", "change"]]
     for change in found.changes:

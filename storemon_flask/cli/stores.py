@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask.cli.door import door, instant, open_database
+from storemon_flask.cli.command import command, get_settings, open_database, parse_timestamp
 from storemon_flask.cli.terminal import (
     below,
     columns,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ENOUGH_FOR_A_NAME: Final = 20
 
 
-@click.command("stores")
+@command("stores")
 @click.option(
     "--status", "statuses", multiple=True, metavar="WORD", help="Only this status; may be given several times."
 )
@@ -68,7 +68,7 @@ def stores(
     _one_of("--sort", sort, list_pages.SORTS)
     for status in statuses:
         _one_of("--status", status, STATUSES)
-    settings = door(ctx).settings
+    settings = get_settings(ctx)
     found = live_list.snapshot(open_database(ctx), settings.rules, settings.default_timezone, time.time_ns() // 1000)
     page = list_pages.page(
         found, list_pages.Wanted(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
@@ -141,10 +141,14 @@ def _beside(made: list[str], texts: list[str], longest: int) -> list[str]:
     return [f"{pad(line, longest)}  {text}".rstrip() for line, text in zip(made, texts, strict=True)]
 
 
-@click.command("store")
+@command("store")
 @click.argument("store_id", metavar="ID")
-@click.option("--from", "from_us", callback=instant, metavar="T", help="Where to begin.  [default: 7 days before --to]")
-@click.option("--to", "to_us", callback=instant, metavar="T", help="Where to end.  [default: now, or the newest poll]")
+@click.option(
+    "--from", "from_us", callback=parse_timestamp, metavar="T", help="Where to begin.  [default: 7 days before --to]"
+)
+@click.option(
+    "--to", "to_us", callback=parse_timestamp, metavar="T", help="Where to end.  [default: now, or the newest poll]"
+)
 @click.option("--utc", is_flag=True, help="Show days and times in UTC, not in the store's zone.")
 @click.pass_context
 def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | None, utc: bool) -> None:
@@ -160,7 +164,7 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     from storemon_flask.cli import drawing
     from storemon_flask.stores import detail
 
-    settings = door(ctx).settings
+    settings = get_settings(ctx)
     database = open_database(ctx)
     now_us = time.time_ns() // 1000
     with database.read() as connection:

@@ -8,14 +8,10 @@ import os
 import re
 import select
 import shutil
-import signal
 import sys
-import threading
-import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType, MappingProxyType
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, Literal, TextIO, cast
 
 import click
@@ -329,33 +325,3 @@ def _bar_label(label: str) -> str:
     encoding = sys.stderr.encoding or "ascii"
     shown = shown.encode(encoding, "replace").decode(encoding)
     return cut_middle(shown, _label_room())
-
-
-# A signal to all processes of a group reaches a single file twice: its unpacker passes its own on. That is one signal.
-_ONE_SIGNAL_S: Final = 1.0
-
-
-@contextmanager
-def signals_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and Ctrl-C alike call `stop` and then raise `KeyboardInterrupt` in the main thread; in another thread
-    nothing changes.
-    """
-    last_s = -_ONE_SIGNAL_S
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        nonlocal last_s
-        again, last_s = time.monotonic() - last_s < _ONE_SIGNAL_S, time.monotonic()
-        if again:
-            return
-        stop()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storemon_flask.characters import escaped
-from storemon_flask.cli.door import door, instant, open_database
+from storemon_flask.cli.command import command, get_settings, open_database, parse_timestamp
 from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _held(sums: "Sums") -> str:
     return f"{sums.stores:,} stores, {sums.polls:,} polls"
 
 
-@click.command("backup")
+@command("backup")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace FILE even if it is no storemon database.")
 @click.pass_context
@@ -64,11 +64,11 @@ def backup(ctx: click.Context, file: Path, force: bool) -> None:
     from storemon_flask.database import backup as copies
 
     with _bar("copying") as progress:
-        done = copies.backup(door(ctx).settings.database, file, progress, force=force)
+        done = copies.backup(get_settings(ctx).database, file, progress, force=force)
     say(f"{file}: {done.bytes / 1e6:,.1f} MB, {_held(done.sums)}; opened and verified")
 
 
-@click.command("restore")
+@command("restore")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
@@ -82,7 +82,7 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
     from storemon_flask.database import backup as copies
     from storemon_flask.database.lock import server_lock
 
-    database = door(ctx).settings.database
+    database = get_settings(ctx).database
     found = copies.look(file)
     with server_lock(database):
         _agreed(ctx, yes, f"{file} has {_held(found)}. Put it in the place of {database}?")
@@ -93,7 +93,7 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
         say(f"What was there before is kept in {done.kept}")
 
 
-@click.command("check")
+@command("check")
 @click.pass_context
 def check(ctx: click.Context) -> None:
     """Look whether everything stored is whole; reads only, also beside a server. Exit 1 when something is wrong.
@@ -111,7 +111,7 @@ def check(ctx: click.Context) -> None:
             relabel(bar, f"checking {name}")
             bar.update(round(1000 * share))
 
-        done = service.run(door(ctx).settings, progress)
+        done = service.run(get_settings(ctx), progress)
     rows = [["checked", "amount", "problems"]]
     rows += [[part.name, part.amount or "-", f"{part.count:,}"] for part in done.parts]
     head, *lines = table(rows, text_columns=2, width=terminal_width(), least={0: 20, 1: 12})
@@ -133,8 +133,8 @@ def check(ctx: click.Context) -> None:
     click.echo("all is well")
 
 
-@click.command("prune")
-@click.option("--before", callback=instant, metavar="DATE", help="Older ones: a date or an instant, UTC.")
+@command("prune")
+@click.option("--before", callback=parse_timestamp, metavar="DATE", help="Older ones: a date or an instant, UTC.")
 @click.option("--future", is_flag=True, help="Polls later than this machine's clock instead.")
 @click.option("--dry-run", is_flag=True, help="Say what would be taken out, and change nothing.")
 @click.option("--vacuum", is_flag=True, help="Make the file smaller afterwards. Not while a server runs.")
@@ -201,7 +201,7 @@ def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: 
     from storemon_flask.clock import minute_text
     from storemon_flask.database import prune as service
 
-    rules = door(ctx).settings.rules
+    rules = get_settings(ctx).rules
     now_us = time.time_ns() // 1000
     latest_us = rules.latest_us(now_us)
     found, stores = service.count_future(database, latest_us)
@@ -238,7 +238,7 @@ def _pruned(part: "Pruned") -> str:
     return f"{part.polls:,} polls ({part.bytes / 1e6:,.1f} MB), {part.loads:,} loads and {part.rejects:,} rejected rows"
 
 
-@click.command("export")
+@command("export")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty, over the feeds in it.")
 @click.pass_context
@@ -265,8 +265,6 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
             f"{prune_service.completeness_note(complete_from)}; where these files are loaded, "
             f"run `storemon prune --before {timestamp_text(complete_from)}` for the same reports"
         )
-    future = newest.future_polls(
-        newest.look(database, door(ctx).settings.rules.latest_us(time.time_ns() // 1000)).ahead
-    )
+    future = newest.future_polls(newest.look(database, get_settings(ctx).rules.latest_us(time.time_ns() // 1000)).ahead)
     if future is not None:
         say(f"{future}; where these files are loaded before their time, they are rejected")

@@ -21,7 +21,7 @@ from retry_helpers import clock as clock
 from retry_helpers import queue as queue
 
 from storemon_flask import cli, errors
-from storemon_flask.cli.door import Door
+from storemon_flask.cli.command import CommandLine
 from storemon_flask.database import polls
 from storemon_flask.database.connections import Connections, Database
 from storemon_flask.errors import OutOfMemory
@@ -213,7 +213,7 @@ def test_load_data_without_memory_says_so(
     monkeypatch.setattr(polls, "_write", no_memory)
     file = tmp_path / "more.csv"
     file.write_bytes(POLL)
-    done = CliRunner().invoke(cli.COMMANDS[0], [str(file)], obj=Door(settings, lambda known: Flask("x")))
+    done = CliRunner().invoke(cli.COMMANDS[0], [str(file)], obj=CommandLine(settings, lambda known: Flask("x")))
     assert done.exit_code == 1
     assert "Error: there is not enough memory for loading " in done.output
     assert "Traceback" not in done.output
@@ -221,7 +221,7 @@ def test_load_data_without_memory_says_so(
 
 
 def test_every_command_says_it_in_a_sentence(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Door, "settings", property(no_memory))
+    monkeypatch.setattr(CommandLine, "settings", property(no_memory))
     arguments = {
         "diff": ["a", "b"],
         "store": ["x"],
@@ -233,7 +233,7 @@ def test_every_command_says_it_in_a_sentence(settings: Settings, monkeypatch: py
     for command in cli.COMMANDS:
         name = command.name or ""
         said = ["list"] if name == "keys" else arguments.get(name, [])
-        done = CliRunner().invoke(command, said, obj=Door(settings, lambda known: Flask("x")))
+        done = CliRunner().invoke(command, said, obj=CommandLine(settings, lambda known: Flask("x")))
         assert (name, done.exit_code) == (name, 1), done.output
         assert "Error: there is not enough memory for `storemon " in done.output, name
 

@@ -1,0 +1,119 @@
+"""What every command is made of: settings, database, timestamps, signals, and errors that are sentences."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from storemon_flask import settings as settings_
+from storemon_flask.errors import lack_of_memory
+from storemon_flask.settings import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from storemon_flask.database.connections import Database
+
+
+class Command(click.Command):
+    """A command that says in a sentence that there is not enough memory."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        with lack_of_memory(f"`storemon {self.name}`"):
+            return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """A command with commands below it."""
+
+    command_class = Command
+
+
+command = partial(click.command, cls=Command)
+
+
+@dataclass(slots=True)
+class CommandLine:
+    """The command line that a command was called through: its settings, and how to make the app."""
+
+    known: Settings | None
+    make_app: "Callable[[Settings], Flask]"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force, read when they are first asked for, so that `--help` works whatever they are."""
+        if self.known is None:
+            self.known = settings_.load()
+        return self.known
+
+
+def command_line(ctx: click.Context) -> CommandLine:
+    """Return the command line of `storemon`; below `flask` one that has the app which Flask has loaded."""
+    if isinstance(ctx.obj, CommandLine):
+        return ctx.obj
+    from flask import current_app
+
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return CommandLine(app.extensions["storemon"].settings, lambda settings: app)
+
+
+def get_settings(ctx: click.Context) -> Settings:
+    """Return the settings of the command; `SettingsError` when one is wrong."""
+    return command_line(ctx).settings
+
+
+def open_database(ctx: click.Context) -> "Database":
+    """Return the database of the settings; its connections are closed when the command ends, however it ends."""
+    from storemon_flask.database.connections import Database
+
+    database = Database(get_settings(ctx).database)
+    ctx.call_on_close(database.close)
+    return database
+
+
+def parse_timestamp(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Return the timestamp of an option in microseconds UTC; None when it was not given. A click callback."""
+    from storemon_flask import clock
+
+    try:
+        return None if value is None else clock.parse_timestamp(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+# A signal to all processes of a group reaches a single file twice: its unpacker passes its own on. That is one signal.
+_ONE_SIGNAL_S: Final = 1.0
+
+
+@contextmanager
+def signals_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and Ctrl-C alike call `stop` and then raise `KeyboardInterrupt` in the main thread; in another thread
+    nothing changes.
+    """
+    last_s = -_ONE_SIGNAL_S
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal last_s
+        again, last_s = time.monotonic() - last_s < _ONE_SIGNAL_S, time.monotonic()
+        if again:
+            return
+        stop()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
