@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from storemon_flask.database.connections import Database
+from storemon_flask.feeds import csv_exact, polls, sources
 from storemon_flask.feeds import load as load_service
-from storemon_flask.feeds import polls, sources
 from storemon_flask.feeds.csv_exact import BLOCK_BYTES, Block, BlockReader, Record
 from storemon_flask.feeds.headers import Header
 from storemon_flask.feeds.load import LoadResult
@@ -87,10 +87,26 @@ def read_polls(
     return rows, [(reject.line, reject.reason, reject.text) for reject in log.rejects], count
 
 
+def records_of(block: Block, header: Header) -> Iterator[Record]:
+    """The records of a block, each by the exact reader."""
+    if block.problem or block.one:
+        yield from block.records(header)
+        return
+    start, line = 0, block.line
+    ends = [int(end) for stretch in csv_exact.record_ends(block.data, block.edges) for end in stretch]
+    for stop in dict.fromkeys([*ends, len(block.data)]):
+        raw = block.data[start:stop].rstrip(b"\r\n")
+        if raw.strip():
+            yield csv_exact.parse(raw, line, header)
+        start, line = stop, line + csv_exact.count_lines(raw) + 1
+
+
 def _in_order(block: Block, header: Header) -> list[Record]:
-    """The records of a block as the exact reader divides them, with the feed's fields in order."""
-    records = list(block.records(header))
-    return [one if one.problem else one._replace(fields=[one.fields[at] for at in header.columns]) for one in records]
+    """The same with the feed's fields in order."""
+    return [
+        one if one.problem else one._replace(fields=[one.fields[at] for at in header.columns])
+        for one in records_of(block, header)
+    ]
 
 
 def csv(header: str, *rows: str, end: str = "\n") -> bytes:

@@ -11,7 +11,7 @@ certain of.
 
 import codecs
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, NamedTuple, TypeVar
 
@@ -90,11 +90,12 @@ class Block:
     problem: str = ""
     edges: Ints = field(default_factory=no_ints, compare=False)
 
-    def records(self, header: Header) -> Iterator[Record]:
-        """Return the records one by one."""
+    def records(self, header: Header) -> list[Record]:
+        """Return the only record of a block that is `one` or has a problem; none when it is a blank line."""
         if self.problem:
-            return iter((Record(self.line, [], text_of(self.data), self.problem),))
-        return split(self.data, self.line, header.width, header.columns, self.edges, one=self.one)
+            return [Record(self.line, [], text_of(self.data), self.problem)]
+        raw = self.data.rstrip(b"\r\n")
+        return [parse(raw, self.line, header)] if raw.strip() else []
 
 
 class BlockReader:
@@ -247,25 +248,6 @@ def _decoded(raw: bytes) -> str:
         raise DataError("the header is not UTF-8 text; save the file as CSV UTF-8") from None
 
 
-def split(
-    data: bytes, line: int, width: int, columns: Container[int], edges: Ints | None = None, *, one: bool = False
-) -> Iterator[Record]:
-    """Return the records of bytes that begin with a record and end with one, the first on `line`. Blank lines are no
-    rows.
-
-    `columns` are those a feed reads; `edges` are the `quote_edges`, if they are known. `one`: it is one record, however
-    long.
-    """
-    start = 0
-    ordinary = b"\0" not in data and data.isascii() and len(data) <= MAX_RECORD_BYTES
-    for stop in [len(data)] if one else _stops(data, quote_edges(data) if edges is None else edges):
-        raw = data[start:stop].rstrip(b"\r\n")
-        start = stop
-        if raw.strip():
-            yield parse(raw, line, width, columns, ordinary=ordinary)
-        line += 1 if b'"' not in raw else 1 + _count_breaks(raw)
-
-
 def checked(items: Iterable[_Item], check: Callable[[], None]) -> Iterator[_Item]:
     """Return the items, most often rows; `check` is called before every thousandth and raises when the reading is to
     end.
@@ -276,44 +258,20 @@ def checked(items: Iterable[_Item], check: Callable[[], None]) -> Iterator[_Item
         yield item
 
 
-def parse(raw: bytes, line: int, width: int, columns: Container[int], *, ordinary: bool = False) -> Record:
-    """Return one record, given without its line break. `ordinary`: it is known to be text, and not too long."""
-    problem = "" if ordinary else _problem(raw)
+def parse(raw: bytes, line: int, header: Header) -> Record:
+    """Return one record, given without its line break."""
+    problem = _problem(raw)
     if problem:
         return Record(line, [], text_of(raw), problem)
     if b'"' not in raw and len(raw) <= _LARGE:
-        text = raw.decode("utf-8")
-        return _with_width(line, text.split(",", width), text[:TEXT_CHARACTERS], width)
-    fields = _read_fields(raw, width, columns)
+        fields: list[str] | None = raw.decode("utf-8").split(",", header.width)
+    else:
+        fields = _read_fields(raw, header)
     if fields is None:
         return Record(line, [], text_of(raw), QUOTING)
-    return _with_width(line, fields, text_of(raw), width)
-
-
-def _read_fields(raw: bytes, width: int, columns: Container[int]) -> list[str] | None:
-    """The fields of a record, at most one more than `width`; None when text follows a closing quote.
-
-    In a large record those that are not of `columns` are left empty.
-    """
-    fields: list[str] = []
-    large = len(raw) > _LARGE
-    for match in _FIELD.finditer(raw):
-        if match.end(2) > match.start(2):
-            return None
-        if large and len(fields) not in columns:
-            fields.append("")
-        else:
-            quoted = match[1]
-            fields.append((match[3] if quoted is None else quoted.replace(b'""', b'"')).decode("utf-8"))
-        if len(fields) > width:
-            break
-    return fields
-
-
-def _with_width(line: int, fields: list[str], text: str, width: int) -> Record:
-    if len(fields) == width:
-        return Record(line, fields, text)
-    return Record(line, fields, text, FIELDS_FEW if len(fields) < width else FIELDS_MANY)
+    if len(fields) != header.width:
+        problem = FIELDS_FEW if len(fields) < header.width else FIELDS_MANY
+    return Record(line, fields, text_of(raw), problem)
 
 
 def _problem(raw: bytes) -> str:
@@ -322,6 +280,26 @@ def _problem(raw: bytes) -> str:
     if b"\0" in raw:
         return NUL
     return "" if is_utf8(raw) else NOT_UTF8
+
+
+def _read_fields(raw: bytes, header: Header) -> list[str] | None:
+    """The fields of a record, at most one more than the header has; None when text follows a closing quote.
+
+    In a large record those that no feed reads are left empty.
+    """
+    fields: list[str] = []
+    large = len(raw) > _LARGE
+    for match in _FIELD.finditer(raw):
+        if match.end(2) > match.start(2):
+            return None
+        if large and len(fields) not in header.columns:
+            fields.append("")
+        else:
+            quoted = match[1]
+            fields.append((match[3] if quoted is None else quoted.replace(b'""', b'"')).decode("utf-8"))
+        if len(fields) > header.width:
+            break
+    return fields
 
 
 def quote_edges(data: bytes) -> Ints:
@@ -381,15 +359,6 @@ def _ends_between(data: bytes, edges: Ints, low: int, high: int) -> Ints:
     return positions + 1
 
 
-def _stops(data: bytes, edges: Ints) -> Iterator[int]:
-    stop = 0
-    for ends in record_ends(data, edges):
-        for stop in ends.tolist():
-            yield stop
-    if stop < len(data):
-        yield len(data)
-
-
 class EndFinder:
     """Finds the end of one record in chunks of bytes given in order."""
 
@@ -438,13 +407,6 @@ def count_lines(data: bytes) -> int:
     """Return how many lines end in the data; `\\r\\n`, `\\n` and a lone `\\r` each end one."""
     lines = count(data, b"\n")
     return lines if b"\r" not in data else lines + count(data, b"\r") - data.count(b"\r\n")
-
-
-def _count_breaks(raw: bytes) -> int:
-    """The same of one record, most often a short one."""
-    if len(raw) > _LARGE:
-        return count_lines(raw)
-    return raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n")
 
 
 def is_separator(array: NDArray[np.uint8]) -> Bools:

@@ -137,7 +137,7 @@ class Table:
     def record(self, row: int, header: Header) -> Record:
         """Return a row as the exact reader reads it."""
         raw = self.block.data[self.rows.start[row] : self.rows.stop[row]]
-        return csv_exact.parse(raw, int(self.rows.line[row]), header.width, header.columns)
+        return csv_exact.parse(raw, int(self.rows.line[row]), header)
 
     def reject(self, rows: int | Bools, reason: str) -> None:
         """Reject these rows for that reason."""

@@ -136,9 +136,11 @@ class _Feed:
             lines.append(record.line)
             texts.append(record.text)
         codes = np.array(rows, dtype=np.int64).reshape(len(rows), len(self._columns))
-        return Rows(
-            [column.values for column in self._columns], list(codes.T), np.array(lines, np.int64), _compressed(texts)
-        )
+        data = [text.encode() for text in texts]
+        stop = np.cumsum([len(row) for row in data], dtype=np.int64)
+        start = stop - np.array([len(row) for row in data], dtype=np.int64)
+        values_of_columns = [column.values for column in self._columns]
+        return Rows(values_of_columns, list(codes.T), np.array(lines, np.int64), _texts(b"".join(data), start, stop))
 
     def _table(self, table: Table) -> Rows:
         """The good rows of a table a column at a time, and one by one only where that is not certain."""
@@ -186,7 +188,7 @@ class _Feed:
             if key not in seen:
                 seen.add(key)
                 with suppress(BadValue):
-                    self._row(csv_exact.parse(row, 0, self._header.width, self._header.columns))
+                    self._row(csv_exact.parse(row, 0, self._header))
 
     def _row(self, record: Record) -> list[int]:
         """The codes of a row's values; `BadValue`, and the store is spoiled, when one of them is bad."""
@@ -211,19 +213,8 @@ class _Feed:
         return [column.code_of(value) for column, value in zip(self._columns, read, strict=True)]
 
 
-def _compressed(texts: list[str]) -> Callable[[list[int]], list[str]]:
-    """Those texts, compressed as a set of hours holds all its rows. No good row has a NUL in it."""
-    compressed = zlib.compress("\0".join(texts).encode(), 1)
-
-    def chosen(rows: list[int]) -> list[str]:
-        found = zlib.decompress(compressed).decode().split("\0")
-        return [found[row] for row in rows]
-
-    return chosen
-
-
 def _texts(data: bytes, first: Ints, last: Ints) -> Callable[[list[int]], list[str]]:
-    """What stands from `first` to `last` of rows. A set of hours holds all its blocks: large ones are compressed."""
+    """The texts of rows, each from `first` to `last`. A set of hours holds all its blocks: large ones are compressed."""
     compressed = zlib.compress(data, 1) if len(data) > _WORTH_COMPRESSING else b""
 
     def texts(rows: list[int]) -> list[str]:

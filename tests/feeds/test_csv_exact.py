@@ -12,18 +12,20 @@ from typing import BinaryIO, cast
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from ingest_helpers import POLLS, READERS, Cut, read_polls, us
+from ingest_helpers import POLLS, READERS, Cut, read_polls, records_of, us
 
 from storemon_flask.errors import DataError
 from storemon_flask.feeds import csv_exact, headers, tables, values
-from storemon_flask.feeds.csv_exact import BlockReader, Record
+from storemon_flask.feeds.csv_exact import Block, BlockReader, Record, parse
 from storemon_flask.feeds.headers import Header
 from storemon_flask.feeds.rejects import RejectLog
 from storemon_flask.feeds.values import BadValue
 
+HEADER = Header("polls", 3, (0, 1, 2))
+
 
 def _split(data: bytes, *, first_line: int = 1) -> list[Record]:
-    return list(csv_exact.split(data, first_line, 3, (0, 1, 2)))
+    return list(records_of(Block(first_line, data, True, edges=csv_exact.quote_edges(data)), HEADER))
 
 
 GOOD = {
@@ -93,13 +95,13 @@ def test_a_row_may_be_as_long_as_the_limit_says_and_not_one_byte_more() -> None:
 
 def test_of_a_large_record_only_the_columns_of_the_feed_are_decoded() -> None:
     raw = b'a,"' + b"\n" * 70_000 + b'","""b"""'
-    assert csv_exact.parse(raw, 1, 3, (0, 2)).fields == ["a", "", '"b"']
-    assert csv_exact.parse(raw, 1, 3, (0, 1)).fields == ["a", "\n" * 70_000, ""]
+    assert csv_exact.parse(raw, 1, Header("special", 3, (0, 2))).fields == ["a", "", '"b"']
+    assert csv_exact.parse(raw, 1, Header("special", 3, (0, 1))).fields == ["a", "\n" * 70_000, ""]
 
 
 def test_more_fields_than_the_header_has_are_not_all_taken_apart() -> None:
     for raw in (b"," * 100_000, b'"",' * 100_000):
-        record = csv_exact.parse(raw, 1, 3, (0, 1, 2))
+        record = csv_exact.parse(raw, 1, HEADER)
         assert (record.fields, record.problem) == ([""] * 4, csv_exact.FIELDS_MANY)
 
 
@@ -127,7 +129,7 @@ def _rows(reader: BlockReader) -> Iterator[Row]:
     """Every record behind the header, as the feeds read them."""
     header = reader.header()
     for block in reader:
-        for record in block.records(header):
+        for record in records_of(block, header):
             yield record.line, [] if record.problem else record.fields, record.text, record.problem
 
 
@@ -275,7 +277,7 @@ def test_24_megabytes_of_anything_are_read_once_and_never_held(filler: bytes, op
     started = time.process_time()
     try:
         for block in reader:
-            for record in block.records(header):
+            for record in records_of(block, header):
                 problems[record.problem] += 1
                 last = record.fields
         seconds = time.process_time() - started
@@ -367,7 +369,7 @@ def by_blocks(data: bytes, block_bytes: int, cuts: Iterable[int] = (), width: in
     return [
         (record.line, [] if record.problem else record.fields, record.text, record.problem)
         for block in reader
-        for record in block.records(header)
+        for record in records_of(block, header)
     ]
 
 
@@ -511,8 +513,10 @@ def test_a_few_quoted_rows_do_not_send_the_others_to_the_slow_reader(monkeypatch
     expected = read_polls(data, exact=True)
     assert [row[:2] for row in expected[1]] == [(53, values.STATUS), (154, values.STATUS)]
     assert len(expected[0]) == 2998
-    monkeypatch.setattr(csv_exact, "split", None)
+    read_exactly: list[bytes] = []
+    monkeypatch.setattr(csv_exact, "parse", lambda raw, *rest: read_exactly.append(raw) or parse(raw, *rest))
     assert read_polls(data) == expected
+    assert len(read_exactly) < 70
 
 
 def _header(data: bytes, block_bytes: int = 1 << 20) -> tuple[Header, list[Row]]:
@@ -521,7 +525,7 @@ def _header(data: bytes, block_bytes: int = 1 << 20) -> tuple[Header, list[Row]]
     return header, [
         (record.line, record.fields, record.text, record.problem)
         for block in reader
-        for record in block.records(header)
+        for record in records_of(block, header)
     ]
 
 
@@ -581,5 +585,5 @@ def test_the_stream_is_read_once() -> None:
     stream = Once(data)
     reader = BlockReader(cast(BinaryIO, stream), lambda piece: None, 1 << 16)
     header = reader.header()
-    assert [record.line for block in reader for record in block.records(header)] == [2, 3]
+    assert [record.line for block in reader for record in records_of(block, header)] == [2, 3]
     assert stream.total == len(data)
