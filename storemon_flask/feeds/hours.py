@@ -34,30 +34,8 @@ _CLOSED: Final = _SECONDS
 Version = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class HoursFeed:
-    """Which columns of a feed of hours hold a row's date, weekday (None: the feed has none) and start; its end
-    follows.
-    """
-
-    name: str
-    date: int
-    weekday: int | None
-    start: int
-
-
-WEEKLY: Final = HoursFeed("hours", date=4, weekday=1, start=2)
-SPECIAL: Final = HoursFeed("special hours", date=1, weekday=None, start=2)
-
-
-@dataclass(frozen=True, slots=True)
-class HoursChange:
-    """The versions whose hours change, and all rows they have from now on; `store` of a row is an index into
-    `versions`.
-    """
-
-    versions: list[Version]
-    rows: Hours | SpecialHours
+# The columns of a feed that hold a row's date, weekday (None: it has none) and start; its end follows the start.
+_COLUMNS: Final = {"hours": (4, 1, 2), "special_hours": (1, None, 2)}
 
 
 @dataclass(slots=True)
@@ -74,11 +52,12 @@ class HoursSet:
     stored.
     """
 
-    def __init__(self, feed: HoursFeed) -> None:
+    def __init__(self, feed: str) -> None:
         self.files: list[tuple[FileSummary, RejectLog]] = []
         # The stores of which a row was rejected.
         self.rejected_stores: set[str] = set()
         self.feed = feed
+        self._date, self._weekday, self._start = _COLUMNS[feed]
         self._blocks: list[list[_Block]] = []
         self._versions: dict[Version, int] = {}
 
@@ -110,8 +89,9 @@ class HoursSet:
 
     def compare(
         self, ids: Mapping[int, str], stored: Hours | SpecialHours | None, unreadable: list[str]
-    ) -> HoursChange | None:
-        """Return what changes, None when nothing does, and fill in the files' summaries.
+    ) -> tuple[list[Version], Hours | SpecialHours] | None:
+        """Return the versions that change and all rows they have from now on, and fill in the files' summaries; None
+        when nothing changes. `store` of a row is an index into the versions.
 
         `ids` are the set's stores that exist, by number; `stored` are the hours of these, and perhaps of others. Rows
         without a date replace all versions of their store. `unreadable` names the files of the load that could not be
@@ -135,28 +115,28 @@ class HoursSet:
         if not len(changed):
             return None
         versions = list(self._versions)
-        return self._change([versions[index] for index in changed.tolist()], changed, distinct)
+        return self._rows([versions[index] for index in changed.tolist()], changed, distinct)
 
-    def _change(self, versions: list[Version], indexes: Ints, keys: Ints) -> HoursChange:
-        """The rows among the keys that are of the versions with those ascending indexes."""
+    def _rows(self, versions: list[Version], indexes: Ints, keys: Ints) -> tuple[list[Version], Hours | SpecialHours]:
+        """The versions, whose indexes ascend, with the rows among the keys that are theirs."""
         keys = keys[np.isin(keys >> _VERSION, indexes)]
         version = np.searchsorted(indexes, keys >> _VERSION)
         date = np.array([date for _, date in versions], dtype=np.int64)[version]
         start, end = (keys >> _START) & _SECONDS, keys & _SECONDS
-        if self.feed.weekday is None:
+        if self._weekday is None:
             start, end = (np.where(column == _CLOSED, CLOSED, column) for column in (start, end))
-            return HoursChange(versions, SpecialHours(version, date, start, end))
+            return versions, SpecialHours(version, date, start, end)
         forever = np.full(len(keys), FOREVER)
-        return HoursChange(versions, Hours(version, (keys >> _WEEKDAY) & 7, start, end, date, forever))
+        return versions, Hours(version, (keys >> _WEEKDAY) & 7, start, end, date, forever)
 
     def _keys_of(self, rows: Rows) -> Ints:
         """The rows of a block as integers, in file order."""
-        ids, dates = rows.values[0], rows.values[self.feed.date]
-        codes = rows.codes[0] * len(dates) + rows.codes[self.feed.date]
+        ids, dates = rows.values[0], rows.values[self._date]
+        codes = rows.codes[0] * len(dates) + rows.codes[self._date]
         distinct, row_of = np.unique(codes, return_inverse=True)
         indexes = [self._index_of((ids[code // len(dates)], dates[code % len(dates)])) for code in distinct.tolist()]
-        weekday = 0 if self.feed.weekday is None else _integers(rows, self.feed.weekday)
-        start, end = _integers(rows, self.feed.start), _integers(rows, self.feed.start + 1)
+        weekday = 0 if self._weekday is None else _integers(rows, self._weekday)
+        start, end = _integers(rows, self._start), _integers(rows, self._start + 1)
         return _packed(np.array(indexes, dtype=np.int64)[row_of], weekday, start, end)
 
     def _stored_keys(self, ids: Mapping[int, str], stored: Hours | SpecialHours | None) -> Ints:
@@ -232,10 +212,10 @@ class HoursSet:
         """Sentences about the hours of the stores that have a rejected row: those they had, their other rows, or
         none.
         """
-        name = self.feed.name
+        name, weekly = self.feed.replace("_", " "), self.feed == "hours"
         none_left = (
             ("had none before and counts as open 24x7", "had none before and count as open 24x7")
-            if self.feed is WEEKLY
+            if weekly
             else ("has its weekly hours then", "have their weekly hours then")
         )
         rejected = self.rejected_stores
@@ -246,7 +226,7 @@ class HoursSet:
         ):
             if store_ids:
                 alone = len(store_ids) == 1
-                rows = f"{'an' if self.feed is WEEKLY else 'a'} {name} row was" if alone else f"{name} rows were"
+                rows = f"{'an' if weekly else 'a'} {name} row was" if alone else f"{name} rows were"
                 yield f"{rows} rejected: {list_stores(sorted(store_ids))} {one if alone else several}"
 
 

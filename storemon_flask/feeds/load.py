@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final
 
 from storemon_flask.clock import minute_text
 from storemon_flask.database import hours as opening_hours
@@ -20,7 +20,7 @@ from storemon_flask.errors import DataError, Stopped, lack_of_memory
 from storemon_flask.feeds import json_rows, sources, tables
 from storemon_flask.feeds import polls as poll_feed
 from storemon_flask.feeds.csv_exact import BlockReader
-from storemon_flask.feeds.hours import SPECIAL, WEEKLY, HoursSet
+from storemon_flask.feeds.hours import HoursSet
 from storemon_flask.feeds.load_notes import LoadNotes
 from storemon_flask.feeds.polls import PollBlock
 from storemon_flask.feeds.rejects import RejectLog, Room
@@ -115,50 +115,50 @@ def load_sources(
     if database.exists():
         # Find out now whether it can be used, not after the files have been read.
         database.prepare()
-    # Polls are moved from the log into the file while the next files are read.
-    with lack_of_memory("this load", _OUT_OF_MEMORY), ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as aside:
-        return _Loading(database, items, options, progress, on_file, aside).run()
+    with (
+        lack_of_memory("this load", _OUT_OF_MEMORY),
+        # Polls are moved from the log into the file while the next files are read.
+        ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as checkpoints,
+        # OpenSSL lets go of the interpreter, so that sums are computed beside the reading.
+        ThreadPoolExecutor(1, thread_name_prefix="sha256") as checksums,
+    ):
+        return _Loading(database, items, options, progress, on_file, checkpoints, checksums).run()
 
 
+@dataclass
 class _Loading:
     """One load under way: the state its files share."""
 
-    def __init__(
-        self,
-        database: Database,
-        items: list[LoadItem],
-        options: LoadOptions,
-        progress: Progress,
-        on_file: Callable[[FileSummary], None],
-        aside: Executor,
-    ) -> None:
-        self.database = database
-        self.options = options
-        self.progress = progress
-        self.on_file = on_file
-        self.aside = aside
-        self.items = [item for item in items if not isinstance(item, Skipped)]
-        skipped = [item for item in items if isinstance(item, Skipped)]
-        self.result = LoadResult()
-        self.notes = LoadNotes(options.default_zone, skipped, len(self.items), options.now_us, options.latest_us)
-        self.noted = False
-        self.room = Room()
-        self.stored: list[str] = []
-        self.unreadable: list[FileSummary] = []
-        # Of an atomic load, what is read and waits for the others.
-        self.waiting: list[StagedFile] = []
+    database: Database
+    items: list[LoadItem]
+    options: LoadOptions
+    progress: Progress
+    on_file: Callable[[FileSummary], None]
+    checkpoints: Executor
+    checksums: Executor
+    result: LoadResult = field(default_factory=LoadResult)
+    noted: bool = False
+    room: Room = field(default_factory=Room)
+    stored: list[str] = field(default_factory=list)
+    unreadable: list[FileSummary] = field(default_factory=list)
+    # Of an atomic load, what is read and waits for the others.
+    waiting: list["_Staged"] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        skipped = [item for item in self.items if isinstance(item, Skipped)]
+        self.items = [item for item in self.items if not isinstance(item, Skipped)]
         # Weekly and special hours always wait: they are one replacement set.
-        self.hours = {"hours": HoursSet(WEEKLY), "special_hours": HoursSet(SPECIAL)}
+        self.hours = {feed: HoursSet(feed) for feed in ("hours", "special_hours")}
+        self.notes = LoadNotes(
+            self.options.default_zone, skipped, len(self.items), self.options.now_us, self.options.latest_us
+        )
 
     def run(self) -> LoadResult:
         """Load every file in turn, then the hours files together; then record what could not be read."""
         try:
             for item in self.items:
                 self._load_item(item)
-            if self.options.atomic:
-                self._store_all_or_nothing()
-            elif self._hours_files:
-                self._store_hours()
+            self._store_waiting()
             self._record_unreadable()
             if not self.noted:
                 # Nothing was stored, and there is no database to remember that in.
@@ -191,20 +191,27 @@ class _Loading:
             self.unreadable.append(summary)
             self.on_file(summary)
 
-    def _read(self, source: Source, summary: FileSummary, log: RejectLog) -> "StagedFile | None":
+    def _read(self, source: Source, summary: FileSummary, log: RejectLog) -> "_Staged | None":
         """The file, read to its end; None when it is one of hours, which wait for each other."""
-        checksum = _Checksum()
+        checksum = hashlib.sha256()
         position = _DiskPosition(source, self.progress)
+        pending: Future[None] | None = None
 
         def on_bytes(data: bytes) -> None:
+            nonlocal pending
             self.options.check()
-            checksum.update(data)
+            if pending is not None:
+                # No more than two blocks are held.
+                pending.result()
+            pending = self.checksums.submit(checksum.update, data)
             position.advance(len(data))
 
-        with closing(checksum), sources.open_source(source) as stream:
+        with sources.open_source(source) as stream:
             position.stream = stream
             staged = self._parse(source, stream, on_bytes, summary, log)
-            summary.sha256 = checksum.hexdigest()
+        if pending is not None:
+            pending.result()
+        summary.sha256 = checksum.hexdigest()
         position.finish()
         return staged
 
@@ -215,7 +222,7 @@ class _Loading:
         on_bytes: Callable[[bytes], None],
         summary: FileSummary,
         log: RejectLog,
-    ) -> "StagedFile | None":
+    ) -> "_Staged | None":
         latest_us, check = self.options.latest_us, self.options.check
         rejected_stores: set[str] = set()
         days = DaysOfWeek(self.options.iso_days)
@@ -245,14 +252,14 @@ class _Loading:
             self.notes.without_monday.append(summary.file)
         return None
 
-    def _stage_polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollBlock]) -> "StagedFile":
+    def _stage_polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollBlock]) -> "_Staged":
         # The folder of the temporary file must be there.
         self.database.prepare()
         staged = _Polls(summary, log, blocks, self.database.path.parent)
         self.notes.add_poll_rows(staged.good_rows + log.count, log.reasons)
         return staged
 
-    def _store(self, staged: "StagedFile", last: bool) -> None:
+    def _store(self, staged: "_Staged", last: bool) -> None:
         """Store a file in a transaction of its own, with the notes of the load if it is the last one."""
         with closing(staged), self._write(staged.large) as connection:
             self._apply(connection, staged)
@@ -260,7 +267,7 @@ class _Loading:
                 self._note(connection)
         self._finish(staged.summary)
 
-    def _apply(self, connection: Connection, staged: "StagedFile") -> None:
+    def _apply(self, connection: Connection, staged: "_Staged") -> None:
         with self.notes.watching(connection, staged.summary.feed):
             staged.apply(connection)
         staged.add_to(self.notes)
@@ -269,14 +276,6 @@ class _Loading:
     @property
     def _hours_files(self) -> list[tuple[FileSummary, RejectLog]]:
         return [file for hours in self.hours.values() for file in hours.files]
-
-    def _store_hours(self) -> None:
-        with self._write(large=True) as connection:
-            self._apply_hours(connection)
-            if not self.unreadable:
-                self._note(connection)
-        for summary, _ in self._hours_files:
-            self._finish(summary)
 
     def _apply_hours(self, connection: Connection) -> None:
         unreadable = [summary.file for summary in self.unreadable]
@@ -288,20 +287,23 @@ class _Loading:
         for summary, log in self._hours_files:
             self._record(connection, summary, log)
 
-    def _store_all_or_nothing(self) -> None:
-        """Store what waits in one transaction, or record for each file why nothing of it was stored."""
+    def _store_waiting(self) -> None:
+        """Store what waits in one transaction; of an atomic load in which something is wrong, record that for each
+        file.
+        """
         files = [(staged.summary, staged.log) for staged in self.waiting] + self._hours_files
         rejected = sum(log.count for _, log in files)
-        if rejected or self.unreadable:
+        if self.options.atomic and (rejected or self.unreadable):
             self._refuse(files, rejected)
-        else:
+        elif files:
             with self._write(large=True) as connection:
                 for staged in self.waiting:
                     self._apply(connection, staged)
                 self._apply_hours(connection)
-                self._note(connection)
-        for summary, _ in files:
-            self.on_file(summary)
+                if not self.unreadable:
+                    self._note(connection)
+            for summary, _ in files:
+                self._finish(summary)
 
     def _refuse(self, files: list[tuple[FileSummary, RejectLog]], rejected: int) -> None:
         self.result.refused = True
@@ -319,6 +321,8 @@ class _Loading:
                 self._record(connection, summary, log)
             if not self.unreadable:
                 self._note(connection)
+        for summary, _ in files:
+            self.on_file(summary)
 
     def _record_unreadable(self) -> None:
         """Record files that were no feed with the load; alone, they make no database where there was none."""
@@ -347,7 +351,7 @@ class _Loading:
             loads.set_notes(connection, self.result.load, self.result.notes)
 
     def _write(self, large: bool = False) -> AbstractContextManager[Connection]:
-        return self.database.write(checkpoint_in=self.aside if large else None, check=self.options.check)
+        return self.database.write(checkpoint_in=self.checkpoints if large else None, check=self.options.check)
 
     def _finish(self, summary: FileSummary) -> None:
         """A file is in."""
@@ -361,29 +365,8 @@ class _Loading:
         return f"stored before: {', '.join(self.stored[:_FILES_NAMED])}{more}; nothing of the other files was"
 
 
-class StagedFile(Protocol):
-    """One file, read to its end, that waits to be stored in somebody's transaction."""
-
-    summary: FileSummary
-    log: RejectLog
-    large: bool
-
-    @property
-    def good_rows(self) -> int:
-        """How many of its rows are not rejected."""
-
-    def apply(self, connection: Connection) -> None:
-        """Store it, and fill in the summary's counts."""
-
-    def add_to(self, notes: LoadNotes) -> None:
-        """Tell the notes what was stored."""
-
-    def close(self) -> None:
-        """Release its memory and files."""
-
-
 class _Polls:
-    """A file of polls."""
+    """A file of polls that waits to be stored."""
 
     def __init__(self, summary: FileSummary, log: RejectLog, blocks: Iterable[PollBlock], folder: Path) -> None:
         """Read everything; `folder` is where what outgrows memory goes."""
@@ -492,39 +475,19 @@ def _replace_hours(connection: Connection, hours: HoursSet, unreadable: list[str
     """Compare the hours of a load with those stored, and replace those that change."""
     known, _ = stores.rows_of(connection, hours.store_ids)
     ids = dict(zip(known.number.tolist(), known.ids, strict=True))
-    read = opening_hours.hours if hours.feed is WEEKLY else opening_hours.special_hours
+    read = opening_hours.hours if hours.feed == "hours" else opening_hours.special_hours
     change = hours.compare(ids, read(connection, min(ids), max(ids)) if ids else None, unreadable)
     if change is None:
         return
-    if isinstance(change.rows, Hours):
-        opening_hours.replace_hours(connection, change.versions, change.rows)
+    versions, rows = change
+    if isinstance(rows, Hours):
+        opening_hours.replace_hours(connection, versions, rows)
     else:
-        opening_hours.replace_special_hours(connection, change.versions, change.rows)
+        opening_hours.replace_special_hours(connection, versions, rows)
     stores.data_changed(connection)
 
 
-class _Checksum:
-    """SHA-256 of what is read, computed beside the reading: OpenSSL lets go of the interpreter."""
-
-    def __init__(self) -> None:
-        self._sum = hashlib.sha256()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
-        self._last: Future[None] | None = None
-
-    def update(self, data: bytes) -> None:
-        """Add the next bytes; waits for the ones before, so that no more than two blocks are held."""
-        if self._last is not None:
-            self._last.result()
-        self._last = self._pool.submit(self._sum.update, data)
-
-    def hexdigest(self) -> str:
-        """Return the sum of everything, once it is read."""
-        self.close()
-        return self._sum.hexdigest()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._pool.shutdown()
+_Staged = _Polls | _StoreValues
 
 
 class _DiskPosition:

@@ -8,7 +8,6 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 from urllib.parse import quote
@@ -327,23 +326,21 @@ def _unmatched(connection: Connection, default_zone: str, newer_than: int, feeds
 def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most: int) -> Iterator[str]:
     """Sentences about the chosen groups of stores that look alike; at most so many, and how many more there are."""
     ids = stores.ids(connection)
-    keys = keys_of(ids)
+    keys = _keys(ids)
     sentences = [
-        f"{list_ids(group.ids[:_EXAMPLES], len(group.ids))} look alike: they differ only in "
-        f"{_joined(group.differences)}"
-        for group in alike_ids(ids, keys)
-        if chosen(group.ids)
+        f"{list_ids(group[:_EXAMPLES], len(group))} look alike: they differ only in {_joined(_differences(group))}"
+        for group in _alike_ids(ids, keys)
+        if chosen(group)
     ]
-    rounded = [one for one in rounded_ids(ids, keys) if chosen((one.store_id, *one.originals))]
-    feeds = stores.feeds_of(connection, [store_id for one in rounded for store_id in (one.store_id, *one.originals)])
-    for one in rounded:
-        own = feeds[one.store_id]
+    rounded = [(store_id, others) for store_id, others in _rounded_ids(ids, keys) if chosen([store_id, *others])]
+    feeds = stores.feeds_of(connection, [one for store_id, others in rounded for one in (store_id, *others)])
+    for store_id, others in rounded:
         # Real ids may end in zeros: of one store, two feeds have two ids.
-        originals = [store_id for store_id in one.originals if _complement(own, feeds[store_id])]
+        originals = [other for other in others if _complement(feeds[store_id], feeds[other])]
         if originals:
             begin = "begins" if len(originals) == 1 else "begin"
             sentences.append(
-                f"{quote_id(one.store_id)} looks like a number rounded by a spreadsheet (15 significant digits, then "
+                f"{quote_id(store_id)} looks like a number rounded by a spreadsheet (15 significant digits, then "
                 "zeros); "
                 f"{list_ids(originals[:_EXAMPLES], len(originals))} {begin} as it does"
             )
@@ -422,23 +419,7 @@ _STEPS: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Alike:
-    """Ids that differ in nothing but what the words of `differences` name."""
-
-    ids: tuple[str, ...]
-    differences: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rounded:
-    """An id that looks like a rounded number, and the ids that it may stand for."""
-
-    store_id: str
-    originals: tuple[str, ...]
-
-
-def keys_of(ids: Sequence[str], leave_out: str = "") -> list[str]:
+def _keys(ids: Sequence[str], leave_out: str = "") -> list[str]:
     """What is left of each id when everything is taken away in which ids that look alike may differ (but
     `leave_out`).
     """
@@ -449,19 +430,18 @@ def keys_of(ids: Sequence[str], leave_out: str = "") -> list[str]:
     return text.split("\n")
 
 
-def alike_ids(ids: Sequence[str], keys: Sequence[str]) -> list[Alike]:
-    """The groups of distinct ids (with their `keys_of`) that look alike, in the order of their first ids."""
-    if len(set(keys)) == len(keys):
-        return []
+def _alike_ids(ids: Sequence[str], keys: Sequence[str]) -> list[list[str]]:
+    """The groups of distinct ids that have one key, in the order of their first ids."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for key, store_id in zip(keys, ids, strict=True):
-        groups[key].append(store_id)
-    return [Alike(tuple(group), _differences(group)) for group in groups.values() if len(group) > 1]
+    if len(set(keys)) < len(keys):
+        for key, store_id in zip(keys, ids, strict=True):
+            groups[key].append(store_id)
+    return [group for group in groups.values() if len(group) > 1]
 
 
-def rounded_ids(ids: Sequence[str], keys: Sequence[str]) -> list[Rounded]:
-    """The ids (with their `keys_of`) of 16 digits or more that are zeros from the 16th (or the 18th) on, with the ids
-    that begin as they do and become them when they are read as numbers.
+def _rounded_ids(ids: Sequence[str], keys: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The ids of 16 digits or more that are zeros from the 16th (or the 18th) on, each with the ids that begin as it
+    does and become it when they are read as numbers.
     """
     candidates = {key for key in keys if key[-1:] == "0" and len(key) > _DIGITS and _ROUNDED.fullmatch(key)}
     if not candidates:
@@ -478,21 +458,21 @@ def rounded_ids(ids: Sequence[str], keys: Sequence[str]) -> list[Rounded]:
         if len(key) > _DIGITS and key.isdecimal():
             for rounded in (_roundings(key) - {key}) & candidates:
                 originals[rounded].append(store_id)
-    return [Rounded(store_id, tuple(originals[key])) for key, store_id in id_of.items() if key in originals]
+    return [(store_id, originals[key]) for key, store_id in id_of.items() if key in originals]
 
 
-def _differences(group: list[str]) -> tuple[str, ...]:
+def _differences(group: list[str]) -> list[str]:
     """What tells the ids apart: every step without which they differ; of steps that each would do, the last."""
-    needed = tuple(name for name, _ in _STEPS if len(set(keys_of(group, leave_out=name))) > 1)
+    needed = [name for name, _ in _STEPS if len(set(_keys(group, leave_out=name))) > 1]
     enough = [name for name, step in _STEPS if len({step(store_id) for store_id in group}) == 1]
-    return needed or tuple(enough[-1:]) or ("how they are written",)
+    return needed or enough[-1:] or ["how they are written"]
 
 
 def _roundings(digits: str) -> set[str]:
     """What software that reads a number makes of those digits: cut to 15 significant ones, rounded to 15, or a
     double.
     """
-    zeros = len(digits) - _DIGITS
+    zeros = "0" * (len(digits) - _DIGITS)
     cut = int(digits[:_DIGITS])
     up = cut + (digits[_DIGITS] >= "5")
-    return {f"{cut}{'0' * zeros}", f"{up}{'0' * zeros}", f"{Decimal(repr(float(digits))):f}"}
+    return {f"{cut}{zeros}", f"{up}{zeros}", f"{Decimal(repr(float(digits))):f}"}

@@ -198,7 +198,7 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
 
 
 def copy_order(name: str) -> tuple[str, list[int], str]:
-    """A key that sorts names as text, but `hours (1).csv`, `hours (10).csv` and `hours - Copy.csv` after `hours.csv`."""
+    """A key that sorts names as text, but `hours (1).csv`, `hours (10).csv`, `hours - Copy.csv` after `hours.csv`."""
     folder, slash, last = name.rpartition("/")
     # No file of a disk has a longer name, and one in a zip may have 65,535 letters, which take minutes to match.
     copy = _COPY.fullmatch(last) if len(last) <= _LONGEST_NAME else None
