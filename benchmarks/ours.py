@@ -18,7 +18,8 @@ from storemon_flask import settings as settings_
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load as load_service
 from storemon_flask.feeds import sources
-from storemon_flask.reports import report as report_service
+from storemon_flask.reports import compute
+from storemon_flask.reports.request import ReportRequest
 
 FEEDS = ("store_status.csv", "menu_hours.csv", "timezones.csv")
 
@@ -52,8 +53,8 @@ def answer(home: Path, out: Path) -> None:
     for line in sys.stdin:
         shape = json.loads(line) if line.strip() else {}
         started = time.perf_counter()
-        question = report_service.ask(database, report_service.Asked(shape=shape), settings.default_timezone, 10**9)
-        text = report_service.compute(database, question, settings.rules, settings.default_timezone)
+        question = compute.make_query(database, ReportRequest(fields=shape), settings.default_timezone, 10**9)
+        text = compute.compute(database, question, settings.rules, settings.default_timezone)
         # As DuckDB's COPY does, without the two fsyncs of a finished report: those are in the report over HTTP.
         out.write_text(text.csv)
         _say(time.perf_counter() - started)

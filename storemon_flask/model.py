@@ -40,7 +40,7 @@ class Polls:
     """Polls sorted by store, then instant; no store has two polls at one instant.
 
     Older polls than `complete_from_us` were pruned: there is none among these, and nothing is known of the time before
-    it. Where some were left out (`core.evidence.thinned`), `weight` is how many each stands for: itself and those
+    it. Where some were left out (`uptime.evidence.thin_out`), `weight` is how many each stands for: itself and those
     before it.
     """
 
@@ -53,13 +53,18 @@ class Polls:
     def __len__(self) -> int:
         return len(self.instant_us)
 
+    def pick(self, rows: slice | Bools) -> "Polls":
+        """Return those polls."""
+        weight = None if self.weight is None else self.weight[rows]
+        return Polls(self.store[rows], self.instant_us[rows], self.active[rows], self.complete_from_us, weight)
+
 
 @dataclass(frozen=True, slots=True)
 class Hours:
     """Weekly business hours as written: `day` 0 = Monday, seconds after local midnight, `end_s` up to 86,400.
 
     A row holds on local dates from `from_day` (`UNDATED`: ever) up to, without, `until_day`, at which the store's next
-    version begins. The reading of equal times, `23:59` and ends before starts is the calculation's (core.openings), not
+    version begins. The reading of equal times, `23:59` and ends before starts is the calculation's (uptime.openings), not
     the data's.
     """
 
@@ -110,18 +115,15 @@ def _of_stores(rows: Hours | SpecialHours, first: int, stop: int) -> list[Ints]:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What a calculation needs for `size` stores, numbered 0 to size - 1: their polls, hours and zones.
+    """When `size` stores, numbered 0 to size - 1, are open: their hours and zones.
 
-    `zone_of[i]` indexes `zone_names`, IANA names or histories of them (`core.zones`). `last_poll_us[i]` is the store's
-    newest poll of any kind up to the as-of, which may be older than every poll in `polls`; -1 when it was never polled.
+    `zone_of[i]` indexes `zone_names`, IANA names or histories of them (`uptime.zones`).
     """
 
     size: int
-    polls: Polls
     hours: Hours
     zone_of: Ints
     zone_names: tuple[str, ...]
-    last_poll_us: Ints
     special: SpecialHours = field(default_factory=no_special_hours)
 
 

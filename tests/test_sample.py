@@ -10,7 +10,8 @@ import pytest
 
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
-from storemon_flask.reports import report
+from storemon_flask.reports import compute
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.settings import load as load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -21,9 +22,9 @@ def test_the_sample_gives_the_report_in_docs_byte_for_byte(tmp_path):
     result = load.load_sources(
         database, sources.find_sources([ROOT / "storemon_flask" / "sample"]), load.LoadOptions(1_790_000_000_000_000, 0)
     )
-    text = report.compute(
+    text = compute.compute(
         database,
-        report.ask(database, report.Asked(), "America/Chicago", 10**9),
+        compute.make_query(database, ReportRequest(), "America/Chicago", 10**9),
         load_settings({}).rules,
         "America/Chicago",
     )

@@ -13,7 +13,8 @@ traces = pytest.importorskip("traces")
 
 from storemon_flask.database.connections import Database  # noqa: E402
 from storemon_flask.feeds import load, sources  # noqa: E402
-from storemon_flask.reports import report  # noqa: E402
+from storemon_flask.reports import compute  # noqa: E402
+from storemon_flask.reports.request import ReportRequest  # noqa: E402
 from storemon_flask.settings import load as load_settings  # noqa: E402
 
 SAMPLE = Path(__file__).parent.parent / "storemon_flask" / "sample"
@@ -25,8 +26,8 @@ REACH = timedelta(hours=24)
 def test_fifty_stores_have_the_uptime_and_downtime_that_traces_finds(tmp_path):
     database = Database(tmp_path / "storemon.db")
     load.load_sources(database, sources.find_sources([SAMPLE]), load.LoadOptions(1_790_000_000_000_000, 0))
-    question = report.ask(database, report.Asked(columns="full"), "America/Chicago", 10**9)
-    text = report.compute(database, question, load_settings({}).rules, "America/Chicago")
+    question = compute.make_query(database, ReportRequest(columns="full"), "America/Chicago", 10**9)
+    text = compute.compute(database, question, load_settings({}).rules, "America/Chicago")
     database.close()
     ours = {row["store_id"]: row for row in csv.DictReader(io.StringIO(text.csv))}
     polls, hours, zones = _rows()

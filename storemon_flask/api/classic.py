@@ -9,7 +9,8 @@ from flask import Blueprint, Response, json, request, send_file, url_for
 
 from storemon_flask.api import schemas
 from storemon_flask.clock import timestamp_text
-from storemon_flask.reports import queue, report_text, xlsx
+from storemon_flask.reports import queue, xlsx
+from storemon_flask.reports.csv import json_rows
 from storemon_flask.reports.queue import ReportRecord
 from storemon_flask.web import answers, metrics
 from storemon_flask.web.app import storemon
@@ -161,7 +162,7 @@ def _json(row: ReportRecord, lines: Iterable[str]) -> Iterator[str]:
     }
     yield json.dumps(head)[:-1] + ', "rows": ['
     separator = "\n"
-    for fields in report_text.json_rows(lines, row.altered):
+    for fields in json_rows(lines, row.altered):
         yield separator + json.dumps(fields, sort_keys=False)
         separator = ",\n"
     yield "\n]}\n"

@@ -11,10 +11,9 @@ from marshmallow import ValidationError, fields, pre_dump, pre_load, validate
 from storemon_flask.errors import BadRequest
 from storemon_flask.feeds.load import LoadResult
 from storemon_flask.reports import queue
+from storemon_flask.reports.csv import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
 from storemon_flask.reports.queue import LISTED_STORES
-from storemon_flask.reports.report import Asked
-from storemon_flask.reports.report_text import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
-from storemon_flask.reports.shapes import BY, FIELDS, KINDS, LAST, METHODS
+from storemon_flask.reports.request import FIELDS, KINDS, LAST_WINDOWS, METHODS, UNITS, ReportRequest
 from storemon_flask.reports.xlsx import MIME
 from storemon_flask.stores.list_pages import CURSOR, MOST_PER_PAGE, SORTS
 from storemon_flask.uptime.status import STATUSES
@@ -269,7 +268,7 @@ class RejectsSchema(Closed):
 
 _EDGE: Final = "2024-10-01, or 2024-10-01T09:00:00-05:00"
 WINDOW: Final = [
-    {"type": "string", "description": "a window that ends at the as-of", "enum": list(LAST)},
+    {"type": "string", "description": "a window that ends at the as-of", "enum": list(LAST_WINDOWS)},
     {"$ref": "#/components/schemas/Window"},
 ]
 WINDOW_COMPONENT: Final = {
@@ -291,7 +290,7 @@ WINDOW_COMPONENT: Final = {
 
 
 def _checked_later(about: str, **metadata: Any) -> Field:
-    """Return a field that `reports.shapes` checks, for the command line and the pages too."""
+    """Return a field that `reports.request` checks, for the command line and the pages too."""
     return fields.Raw(metadata={"description": about, **metadata})
 
 
@@ -327,7 +326,7 @@ class TriggerSchema(Closed):
         minimum=0,
         maximum=576_000,
     )
-    by = _checked_later("a row for each calendar period in the store's own zone", type="string", enum=list(BY))
+    by = _checked_later("a row for each calendar period in the store's own zone", type="string", enum=list(UNITS))
     groups = fields.List(
         fields.String(metadata={"description": "a group that there is"}),
         metadata={"description": "only stores of these groups", "minItems": 1},
@@ -356,7 +355,7 @@ class LatestQuery(TriggerSchema):
     windows = fields.List(
         fields.String(),
         metadata={
-            "description": f"{', '.join(LAST)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an "
+            "description": f"{', '.join(LAST_WINDOWS)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an "
             "offset, as `2024-10-01/2024-10-08/first_week`"
         },
     )
@@ -369,7 +368,7 @@ class LatestQuery(TriggerSchema):
     )
 
 
-def asked_by_address(query: dict[str, Any]) -> Asked:
+def asked_by_address(query: dict[str, Any]) -> ReportRequest:
     """Return the report that the parameters of `LatestQuery` ask for."""
     windows = {"windows": [_window(text) for text in query["windows"]]} if "windows" in query else {}
     return asked({**query, **windows})
@@ -384,10 +383,10 @@ def _window(text: str) -> object:
     return {"from": from_text, "to": to_text, **({"name": name} if slash else {})}
 
 
-def asked(body: dict[str, Any]) -> Asked:
+def asked(body: dict[str, Any]) -> ReportRequest:
     """Return the report that the fields of `TriggerSchema` ask for."""
     shape: dict[str, Any] = {name: body[name] for name in FIELDS if name in body}
-    return Asked(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape)
+    return ReportRequest(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape)
 
 
 # Of the many spellings of a float, those of JSON that are not negative.

@@ -146,7 +146,7 @@ def _dates(days: Ints) -> list[str | None]:
 
 def _timeline(found: StoreTimeline) -> dict[str, Any]:
     """As `TimelineSchema`; lists of rows as `_Rows`."""
-    openings, stretches, polls, outages = found.openings, found.stretches, found.polls, found.outages
+    openings, segments, polls, outages = found.openings, found.segments, found.polls, found.outages
     names = ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
     return {
         "store_id": found.store.store_id,
@@ -159,10 +159,10 @@ def _timeline(found: StoreTimeline) -> dict[str, Any]:
         ),
         "stretches": _Rows(
             {
-                "start": (stretches.start_us, timestamp_text),
-                "end": (stretches.end_us, timestamp_text),
-                "state": (stretches.state, STATES.__getitem__),
-                "known": (stretches.known, KNOWN.__getitem__),
+                "start": (segments.start_us, timestamp_text),
+                "end": (segments.end_us, timestamp_text),
+                "state": (segments.state, STATES.__getitem__),
+                "known": (segments.known, KNOWN.__getitem__),
             }
         ),
         "polls": _Rows(

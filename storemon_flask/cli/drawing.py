@@ -16,7 +16,7 @@ from storemon_flask.formatting import hundredths, knows_little, percent_hundredt
 from storemon_flask.model import HOUR_US, Bools, Ints
 from storemon_flask.stores.detail import StoreTimeline
 from storemon_flask.uptime import timeline
-from storemon_flask.uptime.timeline import Stretches
+from storemon_flask.uptime.timeline import Segments
 
 CELL_US: Final = HOUR_US // 2
 LEGEND: Final = "= up  X down  ? unknown  . closed   half an hour a cell, the worst of it shown"
@@ -109,14 +109,14 @@ def _cells(found: StoreTimeline, start: int, end: int) -> str:
     cells = np.where(left < right, _CLOSED, _OUTSIDE)
     # The worst comes last and stays.
     for state, sign in ((timeline.UP, _UP), (timeline.UNKNOWN, _UNKNOWN), (timeline.DOWN, _DOWN)):
-        cells[_touched(found.stretches, state, left, right)] = sign
+        cells[_touched(found.segments, state, left, right)] = sign
     return "".join(cells.tolist())
 
 
-def _touched(stretches: Stretches, state: int, left: Ints, right: Ints) -> Bools:
+def _touched(segments: Segments, state: int, left: Ints, right: Ints) -> Bools:
     """Which of `[left, right)` have some time of that state."""
-    wanted = stretches.state == state
-    start, end = stretches.start_us[wanted], stretches.end_us[wanted]
+    wanted = segments.state == state
+    start, end = segments.start_us[wanted], segments.end_us[wanted]
     if not len(start):
         return np.zeros(len(left), dtype=bool)
     place = np.searchsorted(end, left, side="right")

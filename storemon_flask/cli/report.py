@@ -13,7 +13,7 @@ from storemon_flask.cli.terminal import named, say, say_note, table, terminal_wi
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
-    from storemon_flask.reports.report_text import ReportText
+    from storemon_flask.reports.csv import ReportText
 
 
 @command("report")
@@ -58,7 +58,7 @@ def report(
     columns: str,
     stores: tuple[str, ...],
     output: Path | None,
-    **shape: object,
+    **fields: object,
 ) -> None:
     """Compute the report now, in this process: the same bytes as over HTTP.
 
@@ -70,19 +70,20 @@ def report(
       storemon report --window last_30_days --group North --method previous
     """
     from storemon_flask.clock import timestamp_text
-    from storemon_flask.reports import report as report_service
+    from storemon_flask.reports import compute
+    from storemon_flask.reports.request import ReportRequest
 
     settings = get_settings(ctx)
     database = open_database(ctx)
     check_output(output)
-    asked = report_service.Asked(as_of_us, columns, stores or None, _shape(shape))
+    request = ReportRequest(as_of_us, columns, stores or None, _given(fields))
     latest_us = settings.rules.latest_us(time.time_ns() // 1000)
-    question = report_service.ask(
-        database, asked, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
+    query = compute.make_query(
+        database, request, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
     )
-    text = report_service.compute(database, question, settings.rules, settings.default_timezone)
-    as_of = timestamp_text(question.as_of_us)
-    what = "stores" if question.shape is None else "rows"
+    text = compute.compute(database, query, settings.rules, settings.default_timezone)
+    as_of = timestamp_text(query.as_of_us)
+    what = "stores" if query.is_default else "rows"
     written = write_csv(text, output or STANDARD_OUTPUT)
     say(f"as of {as_of}: {text.rows:,} {what}{written}", err=True)
     say_note(text.method["note"])
@@ -99,19 +100,19 @@ def check_output(output: Path | None) -> None:
 
 def write_csv(text: "ReportText", output: Path) -> str:
     """Write the CSV into a file, or to standard output for `-`; returns what is to be said of the file."""
-    from storemon_flask.reports import report as report_service
+    from storemon_flask.reports.compute import write
 
     if output == STANDARD_OUTPUT:
         # The rows are UTF-8 whatever the terminal speaks.
         sys.stdout.buffer.write(text.csv.encode())
         sys.stdout.flush()
         return ""
-    return f", {report_service.write(text, output).byte_count:,} bytes in {output}"
+    return f", {write(text, output).byte_count:,} bytes in {output}"
 
 
-def _shape(options: dict[str, object]) -> dict[str, Any]:
+def _given(options: dict[str, object]) -> dict[str, Any]:
     """The options as the fields of a request, without those that were not given."""
-    from storemon_flask.reports.shapes import window_of_text
+    from storemon_flask.reports.request import window_of_text
 
     found: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value
@@ -191,33 +192,33 @@ def outages(
     """
     from storemon_flask.clock import duration_text, timestamp_text
     from storemon_flask.model import MINUTE_US
-    from storemon_flask.reports import report as report_service
-    from storemon_flask.reports import report_text
-    from storemon_flask.reports.shapes import window_of_text
+    from storemon_flask.reports import compute
+    from storemon_flask.reports.csv import text_rows
+    from storemon_flask.reports.request import ReportRequest, window_of_text
 
     settings = get_settings(ctx)
     database = open_database(ctx)
     check_output(output)
-    shape: dict[str, object] = {"kind": "outages"}
+    fields: dict[str, object] = {"kind": "outages"}
     if window:
-        shape["windows"] = [window_of_text(window)]
-    shape |= {name: list(found) for name, found in (("groups", groups), ("zones", zones)) if found}
+        fields["windows"] = [window_of_text(window)]
+    fields |= {name: list(found) for name, found in (("groups", groups), ("zones", zones)) if found}
     if shortest:
-        shape["shortest_minutes"] = shortest
-    asked = report_service.Asked(as_of_us, stores=stores or None, shape=shape)
+        fields["shortest_minutes"] = shortest
+    request = ReportRequest(as_of_us, stores=stores or None, fields=fields)
     latest_us = settings.rules.latest_us(time.time_ns() // 1000)
-    question = report_service.ask(
-        database, asked, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
+    query = compute.make_query(
+        database, request, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
     )
-    text = report_service.compute(database, question, settings.rules, settings.default_timezone)
-    as_of = timestamp_text(question.as_of_us)
+    text = compute.compute(database, query, settings.rules, settings.default_timezone)
+    as_of = timestamp_text(query.as_of_us)
     if output is not None:
         written = write_csv(text, output)
         say(f"as of {as_of}: {text.rows:,} outages{written}", err=True)
         say_note(text.method["note"])
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
-    for found in report_text.text_rows(io.StringIO(text.csv, newline=""), text.altered):
+    for found in text_rows(io.StringIO(text.csv, newline=""), text.altered):
         rows.append(
             [
                 found["name"] or found["store_id"],

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -19,16 +19,12 @@ import numpy as np
 from storemon_flask.database import stores
 from storemon_flask.database.stores import NOBODY_AHEAD, Ahead
 from storemon_flask.errors import DatabaseError, DataError
-from storemon_flask.model import EVER_US, WEEK_US, Bools, Counts, Ints, Polls, Rules
-from storemon_flask.uptime import evidence
-from storemon_flask.uptime.openings import Openings
+from storemon_flask.model import EVER_US, WEEK_US, Bools, Counts, Ints, Polls
 
 _PACKED: Final = np.dtype(">i8")
 POLL_BYTES: Final = _PACKED.itemsize
 # Up to so many stores of a week are looked up one by one; for more, all of the week between them is read.
 _FEW_STORES: Final = 64
-# About as many as an hourly fleet has in a batch of a report: up to here nothing is left out.
-_POLLS_AT_ONCE: Final = 2_000_000
 _BATCH_BYTES: Final = 1 << 20
 _NEVER: Final = np.iinfo(np.int64).max
 RUN_ROWS: Final = 1 << 19
@@ -227,54 +223,24 @@ def read(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: i
     return _polls(_weeks(connection, number, first_us, last_us), number, first_us, last_us, complete_from_us)
 
 
-def read_by_stores(
+def read_in_batches(
     connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
-) -> Iterator[tuple[int, int, Polls]]:
-    """Yield the same in batches of about `most` polls: (index of the first store, index after the last, their polls).
-
-    The batches hold all the stores, in order; `store` counts from the batch's first. There is one batch at least, and
-    a store is never cut.
-    """
+) -> Iterator[Polls]:
+    """Yield the same polls in batches of about `most` polls or fewer, one at least: whole weeks, by store, then by time."""
     complete_from_us = _complete_from(connection)
     first_us = max(first_us, complete_from_us)
-    rows = _weeks(connection, number, first_us, last_us)
-    index = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
-    polls_of = np.zeros(len(number), dtype=np.int64)
-    np.add.at(polls_of, index, [len(blob) // POLL_BYTES for _, blob, _ in rows])
-    batch = np.maximum(np.cumsum(polls_of) - 1, 0) // most
-    edges = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(number)]
-    cuts = np.searchsorted(index, edges).tolist()
-    for (first, stop), (begin, end) in zip(pairwise(edges), pairwise(cuts), strict=True):
-        yield first, stop, _polls(rows[begin:end], number[first:stop], first_us, last_us, complete_from_us)
-
-
-def read_thinned(
-    connection: sqlite3.Connection,
-    number: Ints,
-    first_us: int,
-    last_us: int,
-    rules: Rules,
-    openings: Openings,
-) -> tuple[Polls, int]:
-    """Return the polls as `read`, of very many those that `evidence.thinned` leaves; and how many were read.
-
-    `openings` are those of the stores in that time.
-    """
-    batches = _read_by_weeks(connection, number, first_us, last_us, _POLLS_AT_ONCE)
-    first = next(batches)
-    second = next(batches, None)
-    if second is None:
-        return first, len(first)
-    count, parts = 0, []
-    for batch in chain([first, second], batches):
-        count += len(batch)
-        parts.append(evidence.thinned(batch, openings, rules))
-    store = np.concatenate([part.store for part in parts])
-    instant_us = np.concatenate([part.instant_us for part in parts])
-    order = np.lexsort((instant_us, store))
-    active = np.concatenate([part.active for part in parts])[order]
-    weight = np.concatenate([part.weight for part in parts if part.weight is not None])[order]
-    return Polls(store[order], instant_us[order], active, first.complete_from_us, weight), count
+    rows: list[tuple[int, bytes, int]] = []
+    size = 0
+    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
+        for store, blob in _rows(connection, week, number):
+            if size + len(blob) > most * POLL_BYTES and rows:
+                rows.sort(key=lambda row: row[0])
+                yield _polls(rows, number, first_us, last_us, complete_from_us)
+                rows, size = [], 0
+            rows.append((store, blob, week))
+            size += len(blob)
+    rows.sort(key=lambda row: row[0])
+    yield _polls(rows, number, first_us, last_us, complete_from_us)
 
 
 def count_stores_polled(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> int:
@@ -479,26 +445,6 @@ def check(
                 f"they reach from {_time_text(real_first)} to {_time_text(real_last)}"
             )
     return weeks, count
-
-
-def _read_by_weeks(
-    connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
-) -> Iterator[Polls]:
-    """Yield the same in batches of about `most` polls or fewer, one at least: whole weeks, by store, then by time."""
-    complete_from_us = _complete_from(connection)
-    first_us = max(first_us, complete_from_us)
-    rows: list[tuple[int, bytes, int]] = []
-    size = 0
-    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
-        for store, blob in _rows(connection, week, number):
-            if size + len(blob) > most * POLL_BYTES and rows:
-                rows.sort(key=lambda row: row[0])
-                yield _polls(rows, number, first_us, last_us, complete_from_us)
-                rows, size = [], 0
-            rows.append((store, blob, week))
-            size += len(blob)
-    rows.sort(key=lambda row: row[0])
-    yield _polls(rows, number, first_us, last_us, complete_from_us)
 
 
 def _complete_from(connection: sqlite3.Connection) -> int:

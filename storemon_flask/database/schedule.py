@@ -9,16 +9,13 @@ import numpy as np
 from storemon_flask.database import hours, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.stores import StoreRows
-from storemon_flask.model import DAY_US, Fleet, Hours, Ints, Polls, Rules, SpecialHours
-from storemon_flask.uptime import measures, zones
+from storemon_flask.model import DAY_US, Fleet, Hours, Ints, SpecialHours
+from storemon_flask.uptime import openings, zones
 from storemon_flask.uptime.openings import Openings
 
 # Batches of this many stores keep the memory of a report flat and its arrays in the processor's cache.
 STORES_PER_BATCH: Final = 4096
 _EVER_US: Final = 1 << 62
-_NOTHING: Final = np.empty(0, dtype=np.int64)
-# Openings do not depend on polls.
-NO_POLLS: Final = Polls(_NOTHING, _NOTHING, _NOTHING.astype(bool))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,18 +63,17 @@ class Schedule:
     derived: dict[object, object] = field(default_factory=dict)
     _openings: dict[int, tuple[tuple[int, int], Openings]] = field(default_factory=dict)
 
-    def fleet(self, batch: Batch, polls: Polls, last_poll_us: Ints) -> Fleet:
-        """Return the batch's stores as the calculation takes them."""
-        return Fleet(len(batch.number), polls, batch.hours, batch.zone_of, self.zone_names, last_poll_us, batch.special)
-
-    def openings(self, batch: Batch, as_of_us: int, rules: Rules) -> Openings:
-        """Return the batch's openings for a report at `as_of_us`: the last ones, if that was on the same day."""
-        key = (as_of_us // DAY_US, measures.evidence_from(as_of_us, rules) // DAY_US)
+    def openings(self, batch: Batch, from_us: int, to_us: int) -> Openings:
+        """Return the batch's openings on the days of the range; of a batch of the schedule the last ones are cached."""
+        days = (from_us // DAY_US * DAY_US, (to_us // DAY_US + 1) * DAY_US)
         cached = self._openings.get(id(batch))
-        if cached is None or cached[0] != key:
-            cached = (key, measures.openings_for(self.fleet(batch, NO_POLLS, _NOTHING), as_of_us, rules))
-            self._openings[id(batch)] = cached
-        return cached[1]
+        if cached is not None and cached[0] == days:
+            return cached[1]
+        fleet = Fleet(len(batch.number), batch.hours, batch.zone_of, self.zone_names, batch.special)
+        found = openings.build(fleet, *days)
+        if any(batch is one for one in self.batches):
+            self._openings[id(batch)] = (days, found)
+        return found
 
     def select(self, indexes: Ints) -> Batch:
         """Return the stores at those ascending indexes, over all batches, as one batch."""

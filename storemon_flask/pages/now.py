@@ -151,7 +151,7 @@ def _link(query: dict[str, Any]) -> str:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_WINDOWS: Final = tuple(window.name for window in LISTED_WINDOWS)
+_WINDOWS: Final = tuple(LISTED_WINDOWS)
 # Of a day's column in the strip, in pixels.
 _WIDE, _HIGH, _STEP = 10, 20, 13
 

@@ -16,7 +16,8 @@ from storemon_flask.api.reports import compare
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.errors import BadRequest, Busy, StoremonError
 from storemon_flask.pages import report_form, report_wrong, words
-from storemon_flask.reports import queue, report_words, shapes
+from storemon_flask.reports import queue
+from storemon_flask.reports import request as requests
 from storemon_flask.reports import table as report_rows
 from storemon_flask.reports.queue import ReportRecord
 from storemon_flask.reports.table import View
@@ -69,11 +70,11 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
         form=form,
         error=error,
         wrong={one.field: one for one in wrong},
-        choices={"windows": tuple(shapes.LAST), "by": shapes.BY, "methods": shapes.METHODS},
+        choices={"windows": tuple(requests.LAST_WINDOWS), "by": requests.UNITS, "methods": requests.METHODS},
         room=report_form.room(form),
         places=catalogue.report_choices(found.database, found.settings.default_timezone, _latest_us()),
         rows=rows[:_PER_PAGE],
-        asked=report_words.asked,
+        asked=requests.describe,
         before=before,
         older=older,
     )
@@ -104,14 +105,14 @@ def report(report_id: str) -> ResponseReturnValue:
         # Where the report knows stores by their ids alone, the page says what they are called now.
         nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
         also = catalogue.ids_matching(found.database, view.text) if nameless and view.text else frozenset()
-        table = report_rows.page(file, row.altered, report_words.windows(row), view, also, _link_bytes(row))
+        table = report_rows.page(file, row.altered, requests.window_lengths(row), view, also, _link_bytes(row))
         if nameless:
             named = catalogue.names_and_groups(found.database, table.ids)
     names = [column.name for column in table.columns] if table else []
     return render_template(
         "report.html",
         row=row,
-        asked=report_words.asked,
+        asked=requests.describe,
         table=table,
         view=view,
         limits=sorted({table.limit, *(one for one in _LIMITS if one <= table.most)}) if table else [],
@@ -149,8 +150,8 @@ def changes(report_id: str) -> ResponseReturnValue:
     other = queue.get(found.database, against)
     compared = compare(other.id, row.id, _CHANGES)
     return render_template(
-        "changes.html", row=row, other=other, asked=report_words.asked, total=compared.total,
-        changes=compared.changes, store_link=_store_link(row), column=partial(report_rows.column, windows=tuple(report_words.windows(row))),
+        "changes.html", row=row, other=other, asked=requests.describe, total=compared.total,
+        changes=compared.changes, store_link=_store_link(row), column=partial(report_rows.column, windows=tuple(requests.window_lengths(row))),
     )  # fmt: skip
 
 
@@ -191,7 +192,7 @@ def _store_link(row: ReportRecord) -> Callable[[Mapping[str, str]], str]:
         query["method"] = asked["method"]
     windows = asked.get("windows") or []
     if asked.get("kind") != "outages" and any(window not in detail.WINDOWS for window in windows):
-        query["window"] = [shapes.text_of_window(window) for window in windows]
+        query["window"] = [requests.text_of_window(window) for window in windows]
 
     def link(cells: Mapping[str, str]) -> str:
         also: dict[str, Any] = {}

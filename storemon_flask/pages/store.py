@@ -15,8 +15,8 @@ from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.formatting import decimals, hundredths
 from storemon_flask.model import CLOSED, MINUTE_US, UNDATED, Hours, SpecialHours
 from storemon_flask.pages import queries, store_chart, words
-from storemon_flask.reports import report_words, shapes
-from storemon_flask.reports.shapes import Shape
+from storemon_flask.reports import request as requests
+from storemon_flask.reports.request import ReportQuery, ReportRequest
 from storemon_flask.stores.detail import MOST_DAYS, DetailQuery, Numbers, StoreDetail, build_detail, open_store
 from storemon_flask.uptime import zones
 from storemon_flask.uptime.timeline import Outages
@@ -42,15 +42,15 @@ class StoreQuery(Closed):
     until = fields.Date(load_default=None)
     as_of = Instant(load_default=None)
     window = fields.List(fields.String(), load_default=())
-    by = fields.String(load_default=None, validate=validate.OneOf(shapes.BY))
-    method = fields.String(load_default=None, validate=validate.OneOf(shapes.METHODS))
+    by = fields.String(load_default=None, validate=validate.OneOf(requests.UNITS))
+    method = fields.String(load_default=None, validate=validate.OneOf(requests.METHODS))
 
 
 @contract.page(blueprint, "GET", "/stores/<store:store_id>", scope="read")
 def store(store_id: str) -> ResponseReturnValue:
     """The page; nothing but its headers when it is what the browser has already."""
     query = queries.parameters(StoreQuery())
-    asked = DetailQuery(query["days"], query["until"], _shape(query))
+    asked = DetailQuery(query["days"], query["until"], _report_query(query))
     app, now_us = storemon(), time.time_ns() // 1000
     rules, default_zone = app.settings.rules, app.settings.default_timezone
     answer = make_response("")
@@ -66,10 +66,12 @@ def store(store_id: str) -> ResponseReturnValue:
     return answer
 
 
-def _shape(query: dict[str, Any]) -> Shape | None:
+def _report_query(query: dict[str, Any]) -> ReportQuery | None:
     """Return the windows of the report whose numbers are asked for; None without one."""
-    windows = [shapes.window_of_text(text) for text in query["window"]]
-    return shapes.read({"windows": windows or None, "by": query["by"], "method": query["method"]})
+    windows = [requests.window_of_text(text) for text in query["window"]]
+    given = {"windows": windows or None, "by": query["by"], "method": query["method"]}
+    report = requests.check(ReportRequest(fields=given))
+    return None if report.is_default else report
 
 
 def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any]) -> str:
@@ -86,7 +88,7 @@ def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any]) -> str
         detail=detail,
         days=store_chart.days(detail),
         axis=store_chart.hours_across(detail),
-        outages=_outages(outages.picked(np.arange(max(len(outages) - _MOST_OUTAGES, 0), len(outages)))),
+        outages=_outages(outages.pick(np.arange(max(len(outages) - _MOST_OUTAGES, 0), len(outages)))),
         more_outages=max(len(outages) - _MOST_OUTAGES, 0),
         weeks=_weeks(found.part.hours),
         special=_special(found.part.special),
@@ -95,7 +97,7 @@ def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any]) -> str
         shown_from=timestamp_text(detail.days[0].start_us),
         shown_to=timestamp_text(min(detail.days[-1].end_us, found.as_of.as_of_us)),
         numbers=[_figures(numbers) for numbers in detail.numbers],
-        method=asked.shape.method if asked.shape else found.rules.method,
+        method=asked.report.method if asked.report else found.rules.method,
         asked_as_of=None if query["as_of"] is None else timestamp_text(query["as_of"]),
         rules=found.rules,
         query=query,
@@ -139,7 +141,7 @@ def _figures(numbers: Numbers) -> dict[str, Any]:
     minutes = numbers.unit_us == MINUTE_US
     cells = {name: decimals(hundredths(np.array([sums[name]]), numbers.unit_us))[0] for name in _AMOUNTS}
     return {
-        "name": report_words.window_words(numbers.name),
+        "name": requests.window_words(numbers.name),
         "unit": "min" if minutes else "h",
         "cells": list(cells.values()),
         "known": words.known_of(sums, numbers.unit_us),

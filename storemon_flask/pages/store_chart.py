@@ -213,7 +213,7 @@ def _together(detail: StoreDetail, width: int) -> _Groups:
     """Every stretch of the picture in order, each alone while there is room; else those that touch and are short
     together.
     """
-    found = detail.timeline.stretches
+    found = detail.timeline.segments
     groups = _Groups(found.start_us, found.end_us, found.state, found.known, np.arange(len(found)))
     if len(groups) > _MOST_STRETCHES:
         groups = _joined(groups)

@@ -18,8 +18,7 @@ from typing import IO, Final, TextIO
 
 from storemon_flask.database import files
 from storemon_flask.errors import DataError, ReportFailed, Unprocessable
-from storemon_flask.reports import report_text
-from storemon_flask.reports.report_text import Altered
+from storemon_flask.reports.csv import Altered, is_amount, text_rows
 
 _KEY: Final = ("kind", "store_id", "group", "period", "start")
 # Cells that are sorted at once, and rows that are written and read at once.
@@ -164,14 +163,14 @@ def _columns(report: ReportFile) -> list[str]:
     with _reading(report):
         report.stream.seek(0)
         header = next(csv.reader(report.stream), [])
-    return [name for name in dict.fromkeys(header) if report_text.is_amount(name)]
+    return [name for name in dict.fromkeys(header) if is_amount(name)]
 
 
 def _rows(report: ReportFile, columns: Sequence[str]) -> Iterator[_Row]:
     """The keys of all rows, and their cells in those columns, empty where a line is too short."""
     with _reading(report):
         report.stream.seek(0)
-        for row in report_text.text_rows(report.stream, report.altered):
+        for row in text_rows(report.stream, report.altered):
             kind, store_id, *rest = [row.get(name) or "" for name in _KEY]
             yield (store_id, kind, *rest), tuple([row[name] or "" for name in columns])
 

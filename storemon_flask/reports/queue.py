@@ -10,7 +10,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,10 +32,10 @@ from storemon_flask.errors import (
     out_of_memory,
 )
 from storemon_flask.model import SECOND_US, ReportOutcome, ReportState
+from storemon_flask.reports import compute
 from storemon_flask.reports import diff as report_diff
-from storemon_flask.reports import report
 from storemon_flask.reports.diff import Diff, ReportFile
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.settings import Settings
 from storemon_flask.version import VERSION
 
@@ -69,13 +69,13 @@ _TEMPORARY_ERRNOS: Final = frozenset(
 _TEMPORARY_CODES: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 
 
-def submit(database: Database, settings: Settings, asked: Asked, now_us: int) -> str:
+def submit(database: Database, settings: Settings, request: ReportRequest, now_us: int) -> str:
     """Store a pending report and return its id, 128 random bits; its as-of is settled now.
 
-    `QueueFull` when it would be one query too many that waits; other errors as `report.ask`.
+    `QueueFull` when it would be one query too many that waits; other errors as `compute.make_query`.
     """
     with database.write() as connection:
-        new = _settled(database, connection, settings, asked, now_us)
+        new = _settled(database, connection, settings, request, now_us)
         count, size = reports.waiting(connection, new.query_digest, new.as_of_us)
         if count >= settings.max_pending_reports:
             raise QueueFull(f"{count:,} report(s) are waiting, as many as may; try again later")
@@ -88,37 +88,41 @@ def submit(database: Database, settings: Settings, asked: Asked, now_us: int) ->
     return new.id
 
 
-def latest(database: Database, settings: Settings, asked: Asked, now_us: int, max_age_us: int) -> ReportRecord | None:
+def latest(
+    database: Database, settings: Settings, request: ReportRequest, now_us: int, max_age_us: int
+) -> ReportRecord | None:
     """The newest complete report that was asked for like this, if it is of the data as they are now or finished at most
-    `max_age_us` ago; else such a one that is on its way; else None. Errors as `report.ask`."""
+    `max_age_us` ago; else such a one that is on its way; else None. Errors as `compute.make_query`."""
     if not database.exists():
         return None
     with database.read() as connection:
-        query = _settled(database, connection, settings, asked, now_us)
+        query = _settled(database, connection, settings, request, now_us)
         for record in reports.fresh(connection, query, now_us - max_age_us, now_us):
             if reports.path_of(settings.reports_dir, record.id).is_file():
                 return record
         return reports.on_its_way(connection, query, now_us - max_age_us, now_us)
 
 
-def _settled(database: Database, connection: Connection, settings: Settings, asked: Asked, now_us: int) -> NewReport:
+def _settled(
+    database: Database, connection: Connection, settings: Settings, request: ReportRequest, now_us: int
+) -> NewReport:
     latest_us = settings.rules.latest_us(now_us)
-    question = report.ask(database, asked, settings.default_timezone, settings.max_report_rows, connection, latest_us)
-    wanted = None if question.stores is None else sorted(question.stores)
-    shape = None if question.shape is None else asdict(question.shape)
-    rules = asdict(settings.rules)
-    settled = json.dumps(
-        [VERSION, zonedata.version(), question.columns, wanted, shape, settings.default_timezone, rules]
+    checked = compute.make_query(
+        database, request, settings.default_timezone, settings.max_report_rows, connection, latest_us
     )
+    wanted = None if checked.stores is None else sorted(checked.stores)
+    alike = replace(checked, as_of_us=0, stores=None if wanted is None else tuple(wanted))
+    rules = asdict(settings.rules)
+    settled = json.dumps([VERSION, zonedata.version(), asdict(alike), settings.default_timezone, rules])
     # 128 bits in 22 letters: it stands in every row and in two indexes.
     digest = base64.urlsafe_b64encode(hashlib.sha256(settled.encode()).digest()[:16]).decode()[:22]
     return NewReport(
         secrets.token_hex(16),
-        question.as_of_us,
-        asked.as_of_us is not None,
-        asked.columns,
+        checked.as_of_us,
+        request.as_of_us is not None,
+        request.columns,
         wanted,
-        dict(asked.shape),
+        dict(request.fields),
         digest,
         stores.data_version(connection),
     )

@@ -12,8 +12,8 @@ from storemon_flask import clock
 from storemon_flask.errors import Gone, Unprocessable
 from storemon_flask.formatting import known_text, knows_little
 from storemon_flask.model import HOUR_US, MINUTE_US
-from storemon_flask.reports import report_text, report_words
-from storemon_flask.reports.report_text import Altered
+from storemon_flask.reports.csv import Altered, is_number
+from storemon_flask.reports.request import window_words
 
 # Longer reports are shown in their own order: to sort one takes memory for each of its rows.
 MOST_SORTED: Final = 200_000
@@ -271,10 +271,10 @@ def column(name: str, windows: Sequence[str]) -> Column:
         minutes = suffix == "_minutes" or suffix == "_last_hour"
         unit = "%" if measure == "uptime_percent" else "min" if minutes else "h"
         words = measure.removesuffix("_percent").replace("_", " ")
-        window = "" if suffix in ("", "_hours", "_minutes") else report_words.window_words(suffix[1:])
+        window = "" if suffix in ("", "_hours", "_minutes") else window_words(suffix[1:])
         return Column(name, f"{words} {window}".strip(), unit, True, measure, suffix)
     words = _WORDS.get(name, name.replace("_", " "))
-    return Column(name, words, "min" if name == "down_minutes" else "", report_text.is_number(name))
+    return Column(name, words, "min" if name == "down_minutes" else "", is_number(name))
 
 
 def _shown(columns: Sequence[Column], empty: Set[int]) -> list[int]:

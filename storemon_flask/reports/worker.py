@@ -17,11 +17,11 @@ from storemon_flask.database import readiness, reports
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Busy, DatabaseError, StoremonError, out_of_memory
 from storemon_flask.model import HOUR_US, SECOND_US, ReportOutcome
-from storemon_flask.reports import queue, shapes
-from storemon_flask.reports import report as report_service
+from storemon_flask.reports import compute, queue
+from storemon_flask.reports import request as requests
 from storemon_flask.reports.metrics import ReportMetrics
 from storemon_flask.reports.queue import ReportRecord
-from storemon_flask.reports.report import Asked, Question
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.retention import Retention
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.settings import Settings
@@ -139,40 +139,40 @@ class Runner:
         self._stopping = threading.Event()
         self._ended = False
 
-    def submit(self, asked: Asked) -> str:
+    def submit(self, request: ReportRequest) -> str:
         """Store a new report and return its id. It is committed before it is handed to the executor.
 
         `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait.
         """
         with self.places.for_a_change():
-            report_id = self._add(asked)
+            report_id = self._add(request)
         self._hand_over(report_id)
         return report_id
 
-    def _add(self, asked: Asked) -> str:
+    def _add(self, request: ReportRequest) -> str:
         readiness.require_room(self.settings)
         self._retention.reserve_row(self._clock())
-        return queue.submit(self.database, self.settings, asked, self._clock())
+        return queue.submit(self.database, self.settings, request, self._clock())
 
-    def latest(self, asked: Asked, max_age_us: int) -> str:
+    def latest(self, request: ReportRequest, max_age_us: int) -> str:
         """The id of a report that answers this: a fresh one (`queue.latest`), else one on its way, else a new one.
 
         Errors as `submit`.
         """
-        record = self._latest(asked, max_age_us)
+        record = self._latest(request, max_age_us)
         if record is not None:
             return record.id
         # One after the other: of two that find nothing, the second must find what the first adds, were it complete by then.
         with self.places.for_a_change(), self._adding_latest:
-            record = self._latest(asked, max_age_us)
+            record = self._latest(request, max_age_us)
             if record is not None:
                 return record.id
-            report_id = self._add(asked)
+            report_id = self._add(request)
         self._hand_over(report_id)
         return report_id
 
-    def _latest(self, asked: Asked, max_age_us: int) -> ReportRecord | None:
-        return queue.latest(self.database, self.settings, asked, self._clock(), max_age_us)
+    def _latest(self, request: ReportRequest, max_age_us: int) -> ReportRecord | None:
+        return queue.latest(self.database, self.settings, request, self._clock(), max_age_us)
 
     def wait_for(
         self, report_id: str | None, wait_s: float, unwanted: Callable[[], bool] = lambda: False
@@ -392,12 +392,12 @@ class Runner:
                 self._advance(record.id, part)
                 last = time.monotonic()
 
-        wanted = None if record.stores is None else tuple(record.stores)
-        question = Question(record.as_of_us, record.columns, wanted, shapes.read(record.shape or {}))
+        request = ReportRequest(record.as_of_us, record.columns, record.stores, record.shape or {})
+        query = requests.check(request)
         settings = self.settings
-        text = report_service.compute(self.database, question, settings.rules, settings.default_timezone, progress)
+        text = compute.compute(self.database, query, settings.rules, settings.default_timezone, progress)
         readiness.require_room(settings)
-        return report_service.write(text, self.path(record.id))
+        return compute.write(text, self.path(record.id))
 
     def _advance(self, report_id: str, part: float) -> None:
         try:

@@ -11,8 +11,7 @@ from typing import IO, Any, Final
 
 from storemon_flask.database import files
 from storemon_flask.errors import Unprocessable
-from storemon_flask.reports import report_text
-from storemon_flask.reports.report_text import Altered
+from storemon_flask.reports.csv import Altered, is_number, text_rows
 
 MIME: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 # Folders in the reports folder, each while a workbook is made; one that a kill left behind goes at the next start.
@@ -83,8 +82,8 @@ def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict
         for column, name in enumerate(header):
             sheet.set_column(column, column, 38 if name == "store_id" else max(12, len(name) + 2))
             sheet.write_string(0, column, name, bold)
-        numeric = [report_text.is_number(name) for name in header]
-        for row, found in enumerate(report_text.text_rows(chain([first], lines), altered), start=1):
+        numeric = [is_number(name) for name in header]
+        for row, found in enumerate(text_rows(chain([first], lines), altered), start=1):
             for column, value in enumerate(found.values()):
                 if numeric[column] and value:
                     sheet.write_number(row, column, float(value), figure)

@@ -10,27 +10,29 @@ import numpy as np
 
 from storemon_flask.characters import show_invisible
 from storemon_flask.clock import EPOCH, timestamp_text, utc_datetime
-from storemon_flask.database import polls, schedule, stores
+from storemon_flask.database import polls, readings, schedule, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import future_polls_of_store
-from storemon_flask.database.schedule import NO_POLLS, Batch, Schedule
+from storemon_flask.database.readings import Reading
+from storemon_flask.database.schedule import Batch, Schedule
 from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Polls, Rules
-from storemon_flask.reports import long_runs, shaped, shaped_text, shapes
-from storemon_flask.reports.shapes import Shape
+from storemon_flask.reports import request
+from storemon_flask.reports.compute import periods_in_zone
+from storemon_flask.reports.csv import period_label
+from storemon_flask.reports.outages import find_whole
+from storemon_flask.reports.request import ReportQuery, ReportRequest
 from storemon_flask.stores import live_list
 from storemon_flask.stores.live_list import AsOf, Snapshot
-from storemon_flask.uptime import calendar, evidence, openings, periods, timeline
-from storemon_flask.uptime.evidence import Evidence
-from storemon_flask.uptime.measures import evidence_from
+from storemon_flask.uptime import calendar, evidence, timeline
+from storemon_flask.uptime.measures import Periods, measure
 from storemon_flask.uptime.openings import Openings
-from storemon_flask.uptime.periods import Periods
-from storemon_flask.uptime.timeline import Outages, Stretches
+from storemon_flask.uptime.timeline import Outages, Segments
 from storemon_flask.uptime.zones import changes_of_year
 
 # Entered while much is computed at once.
 Slot = Callable[[], AbstractContextManager[None]]
-# Measures of one window or day, in microseconds (`uptime.periods.MEASURES`).
+# Measures of one window or day, in microseconds (`uptime.measures.MEASURES`).
 Sums = dict[str, int]
 DEFAULT_US: Final = WEEK_US
 LONGEST_US: Final = 31 * DAY_US
@@ -41,25 +43,21 @@ MOST_POLLS: Final = 100_000
 _MANY_POLLS: Final = 100_000
 # More periods are no table to read.
 _MOST_ROWS: Final = 100
-_NO_INTS: Final = np.empty(0, dtype=np.int64)
 # All windows that reports know by name.
-WINDOWS: Final = tuple(shapes.LAST)
+WINDOWS: Final = tuple(request.LAST_WINDOWS)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the polls of one store say of its openings, from `from_us` up to an as-of."""
+    """What the polls of one store say of its openings, up to the end of the reading."""
 
-    from_us: int
-    as_of_us: int
-    openings: Openings
-    evidence: Evidence
+    reading: Reading
 
     def measure(self, spans: Sequence[tuple[int, int]]) -> list[Sums]:
         """Return the measures of each `[start_us, end_us)`, as a report computes them."""
         start_us, end_us = np.array(spans, dtype=np.int64).reshape(-1, 2).T
         asked = Periods(np.zeros(len(spans), dtype=np.int64), start_us, end_us)
-        measures = periods.measure(self.openings, self.evidence, asked, self.as_of_us)
+        measures = measure(self.reading.openings, self.reading.evidence, asked, self.reading.to_us)
         return [{name: int(values[row]) for name, values in measures.items()} for row in range(len(spans))]
 
 
@@ -129,32 +127,23 @@ class Store:
             # Of those that were left out, one may be the newest up to then.
             found = self._read(from_us, end_us)
         inside = slice(*found.instant_us.searchsorted((from_us, end_us + 1)).tolist())
-        weight = None if found.weight is None else found.weight[inside]
-        some = Polls(
-            found.store[inside], found.instant_us[inside], found.active[inside], found.complete_from_us, weight
-        )
-        opened = self._openings(from_us, end_us)
-        return Known(from_us, end_us, opened, evidence.gather(some, opened, rules))
+        some = found.pick(inside)
+        opened = self.schedule.openings(self.part, from_us, end_us)
+        gathered = evidence.gather(some, opened, rules)
+        return Known(Reading(0, self.part, from_us, end_us, opened, some, gathered, len(some)))
 
     def snapshot(self) -> Snapshot:
         """Return its row of the live list."""
         as_of_us, plan = self.as_of.as_of_us, self.schedule
-        known = self.known(evidence_from(as_of_us, self.rules))
+        known = self.known(as_of_us - WEEK_US - self.rules.farthest_us)
         last = np.array([self.last_poll_us], dtype=np.int64)
-        columns = live_list.store_columns(
-            self.connection, plan, known.openings, known.evidence, last, as_of_us, self.rules
-        )
+        columns = live_list.store_columns(self.connection, plan, known.reading, last, as_of_us, self.rules)
         return Snapshot(
             self.as_of, self.now_us, self.data_version, plan.ids, plan.names, plan.groups, plan.zone_of_store, columns
         )
 
-    def _openings(self, from_us: int, to_us: int) -> Openings:
-        fleet = self.schedule.fleet(self.part, NO_POLLS, _NO_INTS)
-        return openings.build(fleet, from_us // DAY_US * DAY_US, (to_us // DAY_US + 1) * DAY_US)
-
     def _read(self, from_us: int, to_us: int) -> Polls:
-        opened = self._openings(from_us, to_us)
-        return polls.read_thinned(self.connection, self.part.number, from_us, to_us, self.rules, opened)[0]
+        return readings.read_polls(self.connection, self.schedule, self.part, from_us, to_us, self.rules)[0]
 
 
 def open_store(
@@ -200,7 +189,7 @@ class StoreTimeline:
     to_us: int
     known: Known
     openings: Openings
-    stretches: Stretches
+    segments: Segments
     outages: Outages
     polls: Polls
     in_hours: Bools
@@ -219,45 +208,35 @@ def build_timeline(
     begins before 1970, or has more than `most_polls` polls.
     """
     from_us, to_us = _range(from_us, to_us, store.as_of.as_of_us)
-    count = store.poll_count(max(timeline.heard_from(from_us, store.rules), 0))
+    count = store.poll_count(max(from_us - store.rules.farthest_us, 0))
     if most_polls is not None and count > most_polls:
         _refuse_many(store, from_us, to_us, most_polls)
     with slot() if count > _MANY_POLLS else nullcontext():
-        return _timeline(store, store.known(timeline.heard_from(from_us, store.rules)), from_us, to_us)
+        return _timeline(store, store.known(from_us - store.rules.farthest_us), from_us, to_us)
 
 
 def _timeline(store: Store, known: Known, from_us: int, to_us: int) -> StoreTimeline:
-    opened, as_of_us = known.openings, store.as_of.as_of_us
+    reading = known.reading
     # The outage that the range begins in is whole, however long it is.
-    outages, _ = long_runs.whole_outages(
-        store.connection,
-        store.schedule,
-        store.part,
-        opened,
-        known.evidence,
-        known.from_us,
-        np.array([from_us], dtype=np.int64),
-        as_of_us,
-        store.rules,
+    outages, _ = find_whole(
+        store.connection, store.schedule, reading, np.array([from_us]), store.as_of.as_of_us, store.rules
     )
-    start, end = np.maximum(opened.start_us, from_us), np.minimum(opened.end_us, to_us)
-    inside = end > start
-    read = store.polls_from(known.from_us)
+    read = store.polls_from(reading.from_us)
     if read.weight is not None:
         # Some were left out: they are read again, for the range alone.
         read = polls.read(store.connection, store.part.number, from_us, to_us - 1)
     some = slice(*read.instant_us.searchsorted((from_us, to_us)).tolist())
-    made = Polls(read.store[some], read.instant_us[some], read.active[some], read.complete_from_us)
+    made = read.pick(some)
     return StoreTimeline(
         store,
         from_us,
         to_us,
         known,
-        Openings(opened.store[inside], start[inside], end[inside]),
-        timeline.stretches(opened, known.evidence, from_us, to_us),
-        outages.picked((outages.start_us < to_us) & (outages.end_us > from_us)),
+        reading.openings.cut(from_us, to_us),
+        timeline.find_segments(reading.openings, reading.evidence, from_us, to_us),
+        outages.pick((outages.start_us < to_us) & (outages.end_us > from_us)),
         made,
-        evidence.counting(made, opened),
+        evidence.are_inside(made, reading.openings),
     )
 
 
@@ -319,7 +298,7 @@ class DetailQuery:
 
     days: int
     until: date | None
-    shape: Shape | None
+    report: ReportQuery | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,12 +328,12 @@ def build_detail(store: Store, query: DetailQuery, slot: Slot = nullcontext) -> 
     spans = _day_spans(zone, query.days, query.until, as_of_us)
     first_us, last_us = spans[0][0], spans[-1][1]
     numbers_as_of_us = min(as_of_us, last_us)
-    rows = _number_rows(query.shape, zone, as_of_us, numbers_as_of_us)
+    rows = _number_rows(query.report, zone, as_of_us, numbers_as_of_us)
     earliest_us = min(first_us, *(row.start_us for row in rows)) if rows else first_us
     with ExitStack() as stack:
         if store.poll_count(max(earliest_us, 0)) > _MANY_POLLS:
             stack.enter_context(slot())
-        method = query.shape.method if query.shape else store.rules.method
+        method = query.report.method if query.report else store.rules.method
         farthest_us = replace(store.rules, method=method).farthest_us
         reads_from_us = earliest_us - max(farthest_us, store.rules.farthest_us)
         shown = _timeline(store, store.known(reads_from_us), first_us, min(last_us, as_of_us))
@@ -376,30 +355,24 @@ class _NumberRow:
     end_us: int
 
 
-def _number_rows(asked: Shape | None, zone: str, as_of_us: int, relative_us: int) -> list[_NumberRow]:
-    """The rows of a report of those windows about one store: those up to the as-of at `relative_us`."""
-    shape = asked or shapes.read({"windows": list(WINDOWS)})
-    assert shape is not None
-    shapes.check_as_of(shape, as_of_us)
-    found: list[_NumberRow] = []
-    for window in shape.windows:
+def _number_rows(asked: ReportQuery | None, zone: str, as_of_us: int, relative_us: int) -> list[_NumberRow]:
+    """Return the rows of that report about one store: of windows up to the as-of those at `relative_us`."""
+    query = asked or request.check(ReportRequest(fields={"windows": list(WINDOWS)}))
+    request.check_window_ends(replace(query, as_of_us=as_of_us))
+    rows: list[_NumberRow] = []
+    for window in query.windows:
         at_us = relative_us if window.length_us else as_of_us
-        unit_us = shaped_text.unit_us(shape, window)
-        first_us, last_us = shaped.range_in_zone(window, zone, at_us)
-        if not shape.by:
-            found.append(_NumberRow(window.name, unit_us, at_us, first_us, max(first_us, last_us)))
-        elif last_us > first_us:
-            spans = calendar.spans(zone, shape.by, first_us, last_us)
-            columns = (spans.start_us, spans.end_us, spans.local_us, spans.offset_s)
-            for start, end, local, offset in zip(*(column.tolist() for column in columns), strict=True):
-                found.append(_NumberRow(shaped_text.period_label(shape.by, local, offset), unit_us, at_us, start, end))
-    if shape.by and len(found) > _MOST_ROWS:
+        periods = periods_in_zone(zone, replace(query, windows=(window,), as_of_us=at_us))
+        for start, end, _, local, offset in zip(*(column.tolist() for column in periods), strict=True):
+            name = period_label(query.by, local, offset) if query.by else window.name
+            rows.append(_NumberRow(name, query.unit_us(window), at_us, start, end))
+    if query.by and len(rows) > _MOST_ROWS:
         raise Unprocessable(
-            f"the window has {len(found):,} periods by {shape.by}, and a page shows at most {_MOST_ROWS}; "
+            f"the window has {len(rows):,} periods by {query.by}, and a page shows at most {_MOST_ROWS}; "
             "ask for longer ones",
             errors={"by": ["too many periods"]},
         )
-    return found
+    return rows
 
 
 def _measure_rows(store: Store, rows: list[_NumberRow], from_us: int, method: str) -> list[Numbers]:

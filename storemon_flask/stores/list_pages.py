@@ -18,7 +18,7 @@ _TEXTS: Final = ("store_id", "name", "group", "timezone")
 SORTS: Final = ("worst", *_TEXTS, "status", "since", "last_poll", *HUNDREDTHS)
 MOST_PER_PAGE: Final = 1000
 # The windows of the sorts that are percentages; more than any percentage in hundredths.
-_WINDOW_OF: Final = {f"{name}_{window.name}": window.name for window in LISTED_WINDOWS for name in PERCENTAGES}
+_WINDOW_OF: Final = {f"{name}_{window}": window for window in LISTED_WINDOWS for name in PERCENTAGES}
 _ABOVE_PERCENT: Final = 20_000
 _BASE64: Final = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?"
 # Sort, order, value (nothing where the store has none) and id of a page's last store. Whatever fits is a cursor, so

@@ -8,22 +8,21 @@ import numpy as np
 
 from storemon_flask import clock
 from storemon_flask.clock import duration_text, timestamp_text
-from storemon_flask.database import polls, schedule, stores
+from storemon_flask.database import readings, schedule, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import Newest, future_polls, newest_poll, silence_note
+from storemon_flask.database.readings import Reading
 from storemon_flask.database.schedule import Batch, Schedule
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
-from storemon_flask.model import DAY_US, SECOND_US, Ints, Rules
-from storemon_flask.reports import computing, long_runs
-from storemon_flask.uptime import calendar, evidence, openings, periods
+from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Ints, Rules
+from storemon_flask.reports.outages import find_starts
+from storemon_flask.uptime import calendar, status
 from storemon_flask.uptime.calendar import Spans
-from storemon_flask.uptime.evidence import Evidence
-from storemon_flask.uptime.measures import LISTED_WINDOWS as LISTED_WINDOWS
-from storemon_flask.uptime.measures import Table, evidence_from, list_table
-from storemon_flask.uptime.openings import Openings
-from storemon_flask.uptime.periods import Periods
+from storemon_flask.uptime.measures import MEASURES, Periods, measure
 from storemon_flask.uptime.status import STATUSES
 
+# Windows that end at the as-of, by name; their amounts are in hours.
+LISTED_WINDOWS: Final = {"last_day": DAY_US, "last_week": WEEK_US}
 # A feed that has been silent for this long is not a feed but a file.
 OLD_US = DAY_US
 
@@ -81,9 +80,9 @@ def as_of_for(newest: Newest, now_us: int) -> AsOf:
 _TIMES: Final = ("uptime", "downtime", "unknown", "business")
 PERCENTAGES: Final = ("uptime_percent", "uptime_percent_low", "uptime_percent_high")
 HUNDREDTHS: Final = tuple(
-    f"{name}_{window.name}" for window in LISTED_WINDOWS for name in (*PERCENTAGES, *_TIMES)
+    f"{name}_{window}" for window in LISTED_WINDOWS for name in (*PERCENTAGES, *_TIMES)
 )  # fmt: skip
-LITTLE_KNOWN: Final = tuple(f"little_known_{window.name}" for window in LISTED_WINDOWS)
+LITTLE_KNOWN: Final = tuple(f"little_known_{window}" for window in LISTED_WINDOWS)
 # What needs a person first: known to be off, then not known although open, then what may still come.
 STATUS_ORDER: Final = ("down", "stale", "waiting", "up", "closed", "no_data")
 _UNKNOWN_LAST: Final = 10_001
@@ -159,41 +158,56 @@ def snapshot(
         version = stores.data_version(connection)
         as_of = find_as_of(database, connection, now_us, rules)
         plan = schedule.read(database, connection, default_zone, None, as_of.as_of_us)
-        table = computing.table(connection, plan, as_of.as_of_us, rules, "list")
-        _date_long_outages(connection, plan, table, as_of.as_of_us, rules)
+        table = _table(connection, plan, as_of.as_of_us, rules)
     return Snapshot(
         as_of, now_us, version, plan.ids, plan.names, plan.groups, plan.zone_of_store, _columns(table), {}, plan.derived
     )
 
 
 def store_columns(
-    connection: Connection,
-    plan: Schedule,
-    openings: Openings,
-    evidence: Evidence,
-    last_poll_us: Ints,
-    as_of_us: int,
-    rules: Rules,
+    connection: Connection, plan: Schedule, reading: Reading, last_us: Ints, as_of_us: int, rules: Rules
 ) -> dict[str, Ints]:
-    """Return the columns of a snapshot of stores whose evidence is known already, from `evidence_from` on."""
-    table = list_table(openings, evidence, last_poll_us, as_of_us, rules)
-    _date_long_outages(connection, plan, table, as_of_us, rules)
-    return _columns(table)
+    """Return the columns of a snapshot of the reading's stores, whose newest polls are at `last_us`."""
+    return _columns(_rows(connection, plan, reading, last_us, as_of_us, rules))
 
 
-def _date_long_outages(connection: Connection, plan: Schedule, table: Table, as_of_us: int, rules: Rules) -> None:
-    """Say of the stores that have been down since before the polls that were read since when they are."""
-    down = table["status_now"] == STATUSES.index("down")
-    places = np.flatnonzero(down & (table["since_or_earlier"] > 0))
-    if len(places):
-        # The newest poll of a store that is down is the one that says so.
-        newest_us, read_from_us = table["last_poll_us"][places], max(evidence_from(as_of_us, rules), 0)
-        part = plan.select(places)
-        table["since_us"][places] = long_runs.starts(connection, plan, part, newest_us, read_from_us, as_of_us, rules)
-        table["since_or_earlier"][places] = 0
+def _table(connection: Connection, plan: Schedule, as_of_us: int, rules: Rules) -> dict[str, Ints]:
+    tables = []
+    first_us = as_of_us - max(LISTED_WINDOWS.values())
+    for reading in readings.read_batches(connection, plan, first_us, as_of_us, as_of_us, rules):
+        last_us = readings.last_polls(connection, reading, as_of_us)
+        tables.append(_rows(connection, plan, reading, last_us, as_of_us, rules))
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
-def _columns(table: Table) -> dict[str, Ints]:
+def _rows(
+    connection: Connection, plan: Schedule, reading: Reading, last_us: Ints, as_of_us: int, rules: Rules
+) -> dict[str, Ints]:
+    """Return the measures of `LISTED_WINDOWS`, `last_poll_us`, `status_now`, and `since_us` and `since_or_earlier`
+    (`uptime.status.since`, but of stores that are down always since when), with an entry for each store."""
+    size, opened, evidence = len(reading), reading.openings, reading.evidence
+    lengths = np.array(list(LISTED_WINDOWS.values()))
+    start_us = np.tile(as_of_us - lengths, size)
+    periods = Periods(np.repeat(np.arange(size), len(lengths)), start_us, np.full(len(start_us), as_of_us))
+    measures = measure(opened, evidence, periods, as_of_us)
+    now = status.at(as_of_us, last_us, opened, evidence, rules)
+    since_us, earlier = status.since(as_of_us, now, last_us, opened, evidence, rules, reading.from_us)
+    # A store can be down since before the polls that were read. Its newest poll is one that says so.
+    down = np.flatnonzero(earlier & (now == STATUSES.index("down")))
+    if len(down):
+        some = reading.batch.select(down)
+        since_us[down] = find_starts(connection, plan, some, last_us[down], reading.from_us, as_of_us, rules)
+        earlier[down] = False
+    table = {
+        f"{name}_{window}": measures[name][index :: len(lengths)]
+        for name in MEASURES
+        for index, window in enumerate(LISTED_WINDOWS)
+    }
+    table |= {"last_poll_us": last_us, "status_now": now, "since_us": since_us}
+    return table | {"since_or_earlier": earlier.astype(np.int64)}
+
+
+def _columns(table: dict[str, Ints]) -> dict[str, Ints]:
     columns = {
         "status": table["status_now"],
         "since": table["since_us"],
@@ -201,14 +215,14 @@ def _columns(table: Table) -> dict[str, Ints]:
         "last_poll": table["last_poll_us"],
     }
     for window in LISTED_WINDOWS:
-        found = {name: table[f"{name}_{window.name}"] for name in (*_TIMES, "uptime_low", "uptime_high")}
+        found = {name: table[f"{name}_{window}"] for name in (*_TIMES, "uptime_low", "uptime_high")}
         spoken = found["uptime"] + found["downtime"]
-        columns[f"uptime_percent_{window.name}"] = percent_hundredths(found["uptime"], spoken)
-        columns[f"uptime_percent_low_{window.name}"] = percent_hundredths(found["uptime_low"], found["business"])
-        columns[f"uptime_percent_high_{window.name}"] = percent_hundredths(found["uptime_high"], found["business"])
-        columns |= {f"{name}_{window.name}": hundredths(found[name], window.unit_us) for name in _TIMES}
-        little = knows_little(columns[f"unknown_{window.name}"], columns[f"business_{window.name}"])
-        columns[f"little_known_{window.name}"] = little.astype(np.int64)
+        columns[f"uptime_percent_{window}"] = percent_hundredths(found["uptime"], spoken)
+        columns[f"uptime_percent_low_{window}"] = percent_hundredths(found["uptime_low"], found["business"])
+        columns[f"uptime_percent_high_{window}"] = percent_hundredths(found["uptime_high"], found["business"])
+        columns |= {f"{name}_{window}": hundredths(found[name], HOUR_US) for name in _TIMES}
+        little = knows_little(columns[f"unknown_{window}"], columns[f"business_{window}"])
+        columns[f"little_known_{window}"] = little.astype(np.int64)
     columns["worst"] = _worst(columns)
     return columns
 
@@ -223,7 +237,7 @@ def _worst(columns: dict[str, Ints]) -> Ints:
     rank[STATUSES.index("down")], rank[STATUSES.index("stale")], rank[STATUSES.index("no_data")] = 0, 1, 3
     day, week = (
         np.where(percent < 0, _UNKNOWN_LAST, percent)
-        for percent in (columns[f"uptime_percent_{window.name}"] for window in LISTED_WINDOWS)
+        for percent in (columns[f"uptime_percent_{window}"] for window in LISTED_WINDOWS)
     )
     worst: Ints = (rank[columns["status"]] << 28) | (day << 14) | week
     return worst
@@ -238,7 +252,6 @@ def _decimal(value: int) -> float | None:
 
 
 DAYS: Final = 7
-_NO_POLLS: Final = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,12 +309,8 @@ def _of_part(
         np.concatenate([getattr(span, name)[-DAYS:] for span in days]) for name in ("start_us", "end_us", "local_us")
     )
     from_us = max(int(start.min(initial=as_of_us)) - rules.farthest_us, 0)
-    heard = polls.read(connection, part.number, from_us, as_of_us)
-    opened = openings.build(
-        plan.fleet(part, heard, _NO_POLLS), from_us // DAY_US * DAY_US, (as_of_us // DAY_US + 1) * DAY_US
-    )
-    spoken = evidence.gather(heard, opened, rules)
-    told = periods.measure(opened, spoken, Periods(store, start, end), as_of_us)
-    columns = (local, told["uptime"], told["downtime"], told["unknown"])
+    reading = readings.read(connection, plan, part, from_us, as_of_us, rules)
+    measures = measure(reading.openings, reading.evidence, Periods(store, start, end), as_of_us)
+    columns = (local, measures["uptime"], measures["downtime"], measures["unknown"])
     for place, *values in zip(store.tolist(), *(column.tolist() for column in columns), strict=True):
         yield place, Day(*values)

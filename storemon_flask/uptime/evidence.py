@@ -1,4 +1,4 @@
-"""Which poll speaks for which stretch of business time, and how surely (SPEC 3.2 to 3.5)."""
+"""Which poll decides which business time, and how surely (SPEC 3.2 to 3.5)."""
 
 from dataclasses import dataclass
 
@@ -32,9 +32,15 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.store)
 
+    def count_from(self, first_us: int, size: int) -> Ints:
+        """Return how many polls from that instant on each of `size` stores has."""
+        recent = self.instant_us >= first_us
+        weight = None if self.weight is None else self.weight[recent]
+        return np.bincount(self.store[recent], weight, size).astype(np.int64)
+
 
 def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
-    """The evidence that the polls give for the openings; polls outside every opening of their store are left out.
+    """Return the evidence that the polls give for the openings; polls outside every opening of their store are left out.
 
     The line between two polls of one opening is their midpoint, rounded down to the microsecond; or, by the method
     `previous`, the later poll. Before `polls.complete_from_us` polls are missing: the oldest one there is does not
@@ -65,12 +71,13 @@ def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
     )
 
 
-def thinned(polls: Polls, openings: Openings, rules: Rules) -> Polls:
-    """The polls without those on which nothing depends but their number, which is in `weight`.
+def thin_out(polls: Polls, openings: Openings, rules: Rules, cut_us: int) -> Polls:
+    """Return the polls without those on which nothing depends but their number, which is in `weight`.
 
     Polls outside every opening are left out. So are those between two of the same status and opening that are near
     enough for the time between to be measured: it is of that status, with or without them. Polls that others are
-    thinned with may come before and after these: the first and the last of each store stay.
+    thinned with may come before and after these: the first and the last of each store stay. So do those on both sides
+    of `cut_us`: polls from there on can be counted.
     """
     picked, opening = _polls_inside(polls, openings)
     instant, active = polls.instant_us[picked], polls.active[picked]
@@ -79,21 +86,21 @@ def thinned(polls: Polls, openings: Openings, rules: Rules) -> Polls:
     apart[1:-1] = (opening[1:] != opening[:-1]) | (active[1:] != active[:-1]) | (instant[1:] - instant[:-1] > near_us)
     # Of those that agree, the first and the last of each half of that time stay, so that those left are as near.
     half = instant // max(near_us // 2, 1)
-    apart[1:-1] |= half[1:] != half[:-1]
+    apart[1:-1] |= (half[1:] != half[:-1]) | ((instant[:-1] < cut_us) & (instant[1:] >= cut_us))
     at = np.flatnonzero(apart[1:] | apart[:-1])
     weight = np.diff(at, prepend=-1)
     return Polls(polls.store[picked][at], instant[at], active[at], polls.complete_from_us, weight)
 
 
-def counting(polls: Polls, openings: Openings) -> Bools:
-    """Which of the polls lie inside an opening of their store."""
+def are_inside(polls: Polls, openings: Openings) -> Bools:
+    """Return which of the polls lie inside an opening of their store."""
     inside = np.zeros(len(polls), dtype=bool)
     inside[_polls_inside(polls, openings)[0]] = True
     return inside
 
 
 def _polls_inside(polls: Polls, openings: Openings) -> tuple[Ints, Ints]:
-    """Indices of the polls with `start <= t < end` for an opening of their store, and the indices of those openings."""
+    """Return indices of the polls with `start <= t < end` for an opening of their store, and the indices of those openings."""
     if not len(polls) or not len(openings):
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing

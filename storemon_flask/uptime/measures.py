@@ -1,183 +1,114 @@
-"""Evidence and windows become the table of a report: one row per store, microseconds (SPEC 3.4, 3.5 and 4)."""
+"""How much business time of a period was up, down, unknown and measured (SPEC 3.4 and 3.5)."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from storemon_flask.model import DAY_US, HOUR_US, WEEK_US, Bools, Fleet, Ints, Rules
-from storemon_flask.uptime import evidence as evidence_
-from storemon_flask.uptime import openings as openings_
-from storemon_flask.uptime import status
+from storemon_flask.model import Bools, Ints
 from storemon_flask.uptime.evidence import Evidence
 from storemon_flask.uptime.openings import Openings
+from storemon_flask.uptime.zones import block_size
+
+# In microseconds: uptime + downtime + unknown = business, and uptime_low <= uptime <= uptime_high, exactly.
+MEASURES: Final = ("uptime", "downtime", "unknown", "business", "measured", "uptime_low", "uptime_high")
+# Those that need nothing but the evidence.
+CLASSIC_MEASURES: Final = MEASURES[:2]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The time `[as-of - length, as-of)`, and the unit its numbers are printed in."""
+class Periods:
+    """Periods `[start_us, end_us)` of stores, in any order; they may overlap, touch or repeat."""
 
-    name: str
-    length_us: int
-    unit_us: int
+    store: Ints
+    start_us: Ints
+    end_us: Ints
 
-
-CLASSIC_WINDOWS = (
-    Window("last_hour", HOUR_US, HOUR_US // 60),
-    Window("last_day", DAY_US, HOUR_US),
-    Window("last_week", WEEK_US, HOUR_US),
-)
+    def __len__(self) -> int:
+        return len(self.store)
 
 
-# In microseconds, per window: uptime + downtime + unknown = business, and uptime_low <= uptime <= uptime_high, exactly.
-CLASSIC_MEASURES = ("uptime", "downtime")
-MEASURES = (*CLASSIC_MEASURES, "unknown", "business", "measured", "uptime_low", "uptime_high")
-# What lists of stores show beside the status.
-LISTED_WINDOWS = tuple(window for window in CLASSIC_WINDOWS if window.name != "last_hour")
-# A report before it is text: one entry per store for each `measure_window`, and, when it is full, for
-# `polls_last_week`, `last_poll_us` (-1 for never) and `status_now` (an index into `status.STATUSES`).
-Table = dict[str, Ints]
+def measure(
+    openings: Openings, evidence: Evidence, periods: Periods, as_of_us: int, names: Sequence[str] = MEASURES
+) -> dict[str, Ints]:
+    """Return `MEASURES`, or with those names the `CLASSIC_MEASURES`, of each period. Nothing counts from the as-of on.
 
-
-def evidence_from(as_of_us: int, rules: Rules) -> int:
-    """The earliest instant whose polls can matter to a report at `as_of_us`.
-
-    A moment of the longest window hears no poll further away than the reach. A line drawn against a still older poll
-    would lie where the younger one's reach does not go either; the pair's measured time begins at most a max gap
-    before.
+    Each is a difference of running sums at the period's two edges: the cost does not depend on how long a period is.
     """
-    longest = max(window.length_us for window in CLASSIC_WINDOWS)
-    return as_of_us - longest - rules.farthest_us
-
-
-def openings_for(fleet: Fleet, as_of_us: int, rules: Rules) -> Openings:
-    """The openings that a report at `as_of_us` needs; the same ones for every as-of of one UTC day."""
-    first = evidence_from(as_of_us, rules) // DAY_US * DAY_US
-    return openings_.build(fleet, first, (as_of_us // DAY_US + 1) * DAY_US)
-
-
-def compute(fleet: Fleet, as_of_us: int, rules: Rules, opened: Openings | None = None, full: bool = True) -> Table:
-    """The report of the fleet at `as_of_us`. `fleet.polls` must cover `[evidence_from(...), as_of_us]` and end there.
-
-    `opened` are the openings when they are known already (`openings_for`). Without `full` only the classic measures.
-    """
-    if opened is None:
-        opened = openings_for(fleet, as_of_us, rules)
-    heard = evidence_.gather(fleet.polls, opened, rules)
-    edges = _edges(heard.store, fleet.size)
-    table: Table = {}
-    for window in CLASSIC_WINDOWS:
-        table |= _measures(window, as_of_us, opened, heard, edges, full)
-    if full:
-        recent = (heard.instant_us >= as_of_us - WEEK_US).astype(np.int64)
-        table["polls_last_week"] = _sums(recent, edges)
-        table["last_poll_us"] = fleet.last_poll_us
-        table["status_now"] = status.at(as_of_us, fleet.last_poll_us, opened, heard, rules)
-    return table
-
-
-def compute_list(fleet: Fleet, as_of_us: int, rules: Rules, opened: Openings | None = None) -> Table:
-    """What a list of stores shows at `as_of_us`, from the same polls and by the same rules as a report.
-
-    The measures of `LISTED_WINDOWS`, `last_poll_us`, `status_now`, and `since_us` and `since_or_earlier`
-    (`status.since`).
-    """
-    if opened is None:
-        opened = openings_for(fleet, as_of_us, rules)
-    heard = evidence_.gather(fleet.polls, opened, rules)
-    return list_table(opened, heard, fleet.last_poll_us, as_of_us, rules)
-
-
-def list_table(opened: Openings, heard: Evidence, last_poll_us: Ints, as_of_us: int, rules: Rules) -> Table:
-    """Return the table of `compute_list` from openings and evidence that are known already."""
-    size = len(last_poll_us)
-    edges = _edges(heard.store, size)
-    table: Table = {}
-    for window in LISTED_WINDOWS:
-        recent = _touching(heard, as_of_us - window.length_us) if window.length_us < WEEK_US else heard
-        here = edges if recent is heard else _edges(recent.store, size)
-        table |= _measures(window, as_of_us, opened, recent, here, full=True)
-    now = status.at(as_of_us, last_poll_us, opened, heard, rules)
-    read_from = evidence_from(as_of_us, rules)
-    begun, earlier = status.since(as_of_us, now, last_poll_us, opened, heard, rules, read_from)
-    return table | {
-        "last_poll_us": last_poll_us,
-        "status_now": now,
-        "since_us": begun,
-        "since_or_earlier": earlier.astype(np.int64),
+    edges = _Edges(periods, as_of_us)
+    up = evidence.active
+    decided = _RunningSums(evidence.store, evidence.left_us, evidence.right_us, edges)
+    uptime, known = decided.within(up), decided.within(None)
+    found = {"uptime": uptime, "downtime": known - uptime}
+    if names == CLASSIC_MEASURES:
+        return found
+    instant, followed = evidence.instant_us, evidence.followed[:-1]
+    between = _RunningSums(evidence.store[:-1], instant[:-1], np.where(followed, instant[1:], instant[:-1]), edges)
+    business = _RunningSums(openings.store, openings.start_us, openings.end_us, edges).within(None)
+    return found | {
+        "unknown": business - known,
+        "business": business,
+        "measured": between.within(None),
+        "uptime_low": between.within(up[:-1] & up[1:]),
+        "uptime_high": business - between.within(~(up[:-1] | up[1:])),
     }
 
 
-def _touching(heard: Evidence, first: int) -> Evidence:
-    """The evidence without what ends before `first`: of each store the last polls, and the one from which time is
-    measured on.
+class _Edges:
+    """Where periods begin and end, cut at the as-of, each looked up once.
+
+    Hours and days tile a range: an end is the next one's start. Windows up to the as-of end together.
     """
-    touches = heard.right_us > first
-    touches[:-1] |= heard.instant_us[1:] > first
-    kept = np.flatnonzero(touches)
-    names = ("store", "opening", "instant_us", "active", "left_us", "right_us", "followed")
-    return replace(heard, **{name: getattr(heard, name)[kept] for name in names})
+
+    def __init__(self, periods: Periods, as_of_us: int) -> None:
+        end = np.minimum(periods.end_us, as_of_us)
+        start = np.minimum(periods.start_us, end)
+        same_store = periods.store[1:] == periods.store[:-1]
+        tiled = np.zeros(len(periods), dtype=bool)
+        tiled[:-1] = same_store & (start[1:] == end[:-1])
+        shared = np.zeros(len(periods), dtype=bool)
+        shared[1:] = same_store & (end[1:] == end[:-1]) & ~tiled[:-1]
+        own = ~(tiled | shared)
+        self.store = np.append(periods.store, periods.store[own])
+        self.instant_us = np.append(start, end[own])
+        # One that shares its end follows the period that has it, perhaps with others that share it between them.
+        self._last = np.where(tiled, np.arange(1, len(periods) + 1), len(periods) - 1 + np.cumsum(own))
+
+    def difference(self, running: Ints) -> Ints:
+        """Return how much a sum, known at each edge, grows from the start to the end of each period."""
+        grown: Ints = running[self._last] - running[: len(self._last)]
+        return grown
 
 
-def _measures(window: Window, as_of_us: int, opened: Openings, heard: Evidence, edges: Ints, full: bool) -> Table:
-    """The columns of one window, `edges` being those of the evidence."""
-    first = as_of_us - window.length_us
-    measures = _spoken(first, as_of_us, heard, edges)
-    if full:
-        business = _sums(_within(opened.start_us, opened.end_us, first, as_of_us), _edges(opened.store, len(edges) - 1))
-        measures |= _sureness(first, as_of_us, heard, edges, business)
-        measures["business"] = business
-        measures["unknown"] = business - measures["uptime"] - measures["downtime"]
-    return {f"{name}_{window.name}": values for name, values in measures.items()}
+class _RunningSums:
+    """Running sums, at the edges of periods, of intervals sorted by store and start, disjoint within a store.
 
-
-def _spoken(first: int, last: int, heard: Evidence, edges: Ints) -> dict[str, Ints]:
-    """Uptime and downtime: the stretches of active and inactive polls, cut to the window."""
-    spoken = _within(heard.left_us, heard.right_us, first, last)
-    uptime = _sums(spoken * heard.active, edges)
-    return {"uptime": uptime, "downtime": _sums(spoken, edges) - uptime}
-
-
-def _sureness(first: int, last: int, heard: Evidence, edges: Ints, business: Ints) -> dict[str, Ints]:
-    """What is measured between neighbouring polls, and what that leaves certain of the uptime."""
-    between = np.zeros(len(heard), dtype=np.int64)
-    between[:-1] = _within(heard.instant_us[:-1], heard.instant_us[1:], first, last)
-    between *= heard.followed
-    both_up, both_down = _agreeing(heard)
-    measured, uptime_low = _sums(between, edges), _sums(between * both_up, edges)
-    between *= both_down
-    return {"measured": measured, "uptime_low": uptime_low, "uptime_high": business - _sums(between, edges)}
-
-
-def _agreeing(heard: Evidence) -> tuple[Bools, Bools]:
-    """For each poll: it and the next one are both active; both inactive."""
-    up = heard.active
-    both_up = np.zeros(len(up), dtype=bool)
-    both_down = np.zeros(len(up), dtype=bool)
-    both_up[:-1] = up[:-1] & up[1:]
-    both_down[:-1] = ~(up[:-1] | up[1:])
-    return both_up, both_down
-
-
-def _within(start: Ints, end: Ints, first: int, last: int) -> Ints:
-    """How much of each `[start, end)` lies in `[first, last)`."""
-    length: Ints = np.minimum(end, last)
-    length -= np.maximum(start, first)
-    np.maximum(length, 0, out=length)
-    return length
-
-
-def _edges(store: Ints, size: int) -> Ints:
-    """Where each store's run begins in a column sorted by store; `size + 1` entries."""
-    return np.searchsorted(store, np.arange(size + 1))
-
-
-def _sums(values: Ints, edges: Ints) -> Ints:
-    """The sum of each store's run, in integers (`np.bincount` would go through floats).
-
-    The values are parts of a week: the running sum stays in 64 bits for 15 million stores, and a part has 4,096.
+    Stores are laid one after the other on one line, far enough apart that no interval reaches into the next store's
+    time. What lies before a store is in both of a period's edges and goes out of the difference.
     """
-    total = np.zeros(len(edges) - 1, dtype=np.int64)
-    filled = np.flatnonzero(edges[1:] > edges[:-1])
-    if len(filled):
-        total[filled] = np.add.reduceat(values, edges[filled])
-    return total
+
+    def __init__(self, store: Ints, start: Ints, end: Ints, edges: _Edges) -> None:
+        self._edges = edges
+        self._length = end - start
+        if not len(store):
+            return
+        # The line is as long as the intervals need: with periods of a century it would not fit into 64 bits. No running sum is
+        # longer than the line, as the intervals of a store are disjoint.
+        low, high = int(start.min()), int(end.max())
+        block = block_size(int(max(store[-1], edges.store.max(initial=0))) + 1, low, high)
+        key = store * block + (start - low)
+        at = edges.store * block + (np.clip(edges.instant_us, low, high) - low)
+        index = np.searchsorted(key, at, side="right")
+        self._interval = np.maximum(index - 1, 0)
+        # Before the first interval of all there is nothing: `at` is left of its key.
+        self._inside = np.clip(at - key[self._interval], 0, self._length[self._interval])
+
+    def within(self, chosen: Bools | None) -> Ints:
+        """Return how much of each period the intervals cover, or those chosen of them."""
+        if not len(self._length):
+            return self._edges.difference(np.zeros(len(self._edges.store), dtype=np.int64))
+        length = self._length if chosen is None else self._length * chosen
+        before = np.cumsum(length) - length
+        inside = self._inside if chosen is None else self._inside * chosen[self._interval]
+        return self._edges.difference(before[self._interval] + inside)

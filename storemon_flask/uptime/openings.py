@@ -27,10 +27,11 @@ class Openings:
     def __len__(self) -> int:
         return len(self.store)
 
-    def of(self, first: int, stop: int) -> "Openings":
-        """Those of the stores `first` to `stop - 1`, counted from `first`."""
-        begin, end = np.searchsorted(self.store, [first, stop]).tolist()
-        return Openings(self.store[begin:end] - first, self.start_us[begin:end], self.end_us[begin:end])
+    def cut(self, first_us: int, last_us: int) -> "Openings":
+        """Return those that touch `[first_us, last_us)`, cut to it."""
+        start, end = np.maximum(self.start_us, first_us), np.minimum(self.end_us, last_us)
+        inside = end > start
+        return Openings(self.store[inside], start[inside], end[inside])
 
 
 def row_spans(start_s: Ints, end_s: Ints) -> tuple[Ints, Ints]:

@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.model import DAY_US, Bools, Ints, Rules
-from storemon_flask.uptime import timeline
 from storemon_flask.uptime.evidence import Evidence
 from storemon_flask.uptime.openings import Openings
+from storemon_flask.uptime.timeline import find_runs, may_start_earlier
 
 STATUSES: Final = ("no_data", "closed", "up", "down", "waiting", "stale")
 _NO_DATA, _CLOSED, _UP, _DOWN, _WAITING, _STALE = range(len(STATUSES))
@@ -45,7 +45,7 @@ def since(
 ) -> tuple[Ints, Bools]:
     """For each store since when it has had the status that `at` gives it, and whether that may have been earlier still.
 
-    Up and down: the start of the run of polls (`timeline.run_starts`) that the newest one is of; for up no further back
+    Up and down: the start of the run of polls (`timeline.find_runs`) that the newest one is of; for up no further back
     than `up_known_from`. Waiting: the opening's start. Stale: the last poll. Closed: the end of the last opening. -1
     where that is not known, and for a store never polled. Polls before `read_from_us` are not in the evidence: a run
     that was going on there may have begun earlier.
@@ -65,10 +65,9 @@ def since(
     if len(speaks):
         store = openings.store[speaks]
         newest = np.searchsorted(evidence.opening, speaks, side="right") - 1
-        starts = timeline.run_starts(openings, evidence)
-        first = starts[np.searchsorted(starts, newest, side="right") - 1]
+        first = find_runs(openings, evidence).start_of(newest)
         begun[store] = evidence.left_us[first]
-        earlier[store] = timeline.may_start_earlier(openings, evidence, first, read_from_us, rules)
+        earlier[store] = may_start_earlier(openings, evidence, first, read_from_us, rules)
     long_up = (status == _UP) & (begun < up_known_from(as_of_us))
     begun[long_up] = up_known_from(as_of_us)
     return begun, earlier | long_up

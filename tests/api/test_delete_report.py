@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 from storemon_flask import create_app
 from storemon_flask.database import polls
 from storemon_flask.database.connections import Database
+from storemon_flask.reports import compute
 from storemon_flask.reports import queue as report_store
-from storemon_flask.reports import report as report_service
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
@@ -104,8 +104,8 @@ def test_a_running_report_that_is_deleted_leaves_nothing_at_whatever_step(
 ) -> None:
     report_id = trigger(client)
     module, name = {
-        "compute": (polls, "read_by_stores"),
-        "write": (report_service, "write"),
+        "compute": (polls, "read_in_batches"),
+        "write": (compute, "write"),
         "complete": (report_store, "complete"),
     }[step]
     real = getattr(module, name)
@@ -118,10 +118,10 @@ def test_a_running_report_that_is_deleted_leaves_nothing_at_whatever_step(
         return real(*arguments)
 
     written: list[Any] = []
-    write = report_service.write
-    monkeypatch.setattr(report_service, "write", lambda *arguments: written.append(write(*arguments)) or written[-1])
+    write = compute.write
+    monkeypatch.setattr(compute, "write", lambda *arguments: written.append(write(*arguments)) or written[-1])
     if step == "write":
-        real = report_service.write
+        real = compute.write
     monkeypatch.setattr(module, name, watched)
     queue.run_all()
     assert steps == [step]
@@ -145,7 +145,7 @@ def test_of_two_equal_ones_the_other_keeps_its_file(
             deletions.append(delete(client, ids[deleted]).status_code)
         return read(*arguments)
 
-    monkeypatch.setattr(polls, "read_by_stores", watched)
+    monkeypatch.setattr(polls, "read_in_batches", watched)
     if when == "waiting":
         assert delete(client, ids[deleted]).status_code == 204
     queue.run_all()
@@ -240,14 +240,14 @@ def test_deletions_that_race_with_completions_leave_no_orphan_and_no_lie(
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from storemon_flask.reports.report import Asked
+    from storemon_flask.reports.request import ReportRequest
 
     runner = Runner(database, settings, ThreadPoolExecutor(2))
     deleted: list[str] = []
     kept: list[str] = []
     for number in range(60):
         # Every third pair is equal.
-        asked = [Asked(number + 1), Asked(number + 1 if number % 3 == 0 else number + 1000)]
+        asked = [ReportRequest(number + 1), ReportRequest(number + 1 if number % 3 == 0 else number + 1000)]
         first, second = (runner.submit(one) for one in asked)
         deleter = threading.Thread(target=runner.delete, args=(first,))
         deleter.start()

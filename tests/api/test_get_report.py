@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from storemon_flask.reports import queue
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
@@ -29,7 +29,7 @@ def report_id(client: FlaskClient) -> str:
 @pytest.fixture
 def waiting_id(runner: Runner) -> str:
     """A report that nobody computes yet."""
-    return queue.submit(runner.database, runner.settings, Asked(), time.time_ns() // 1000)
+    return queue.submit(runner.database, runner.settings, ReportRequest(), time.time_ns() // 1000)
 
 
 def get(client: FlaskClient, report_id: str, form: str | None = None, **headers: str) -> TestResponse:

@@ -14,7 +14,7 @@ from openapi_spec_validator import validate
 
 from storemon_flask import create_app
 from storemon_flask.database import keys
-from storemon_flask.reports.report_text import CLASSIC_COLUMNS
+from storemon_flask.reports.csv import CLASSIC_COLUMNS
 from storemon_flask.settings import Settings
 from storemon_flask.web.contract import Operation
 

@@ -11,7 +11,7 @@ from shapes_helpers import fleet as fleet
 
 from storemon_flask.database.connections import Database
 from storemon_flask.formatting import known_text
-from storemon_flask.reports import report_words
+from storemon_flask.reports import request as requests
 
 AMOUNTS = ("uptime", "downtime", "unknown", "business", "measured")
 BROWSER = {"Accept": "text/html"}
@@ -78,7 +78,7 @@ def test_the_link_of_a_report_leads_to_its_numbers(fleet: Database, client: Flas
         shown = numbers(page.text)
         for name in names:
             unit = "min" if name == "last_hour" else "h"
-            percent, _, *amounts = shown[report_words.window_words(name).lower()]
+            percent, _, *amounts = shown[requests.window_words(name).lower()]
             assert [percent, *amounts] == expected(row, f"_{name}", unit, f"uptime_percent_{name}"), (row, name)
 
 
@@ -100,7 +100,7 @@ def test_the_link_of_a_period_leads_to_that_period(fleet: Database, client: Flas
         unit, suffix = ("min", "_minutes") if body["by"] == "hour" else ("h", "_hours")
         ((label, (percent, _, *amounts)),) = shown.items()
         assert [percent, *amounts] == expected(row, suffix, unit, "uptime_percent"), (row, label)
-        assert label == report_words.window_words(row["period"]).lower()
+        assert label == requests.window_words(row["period"]).lower()
 
 
 def test_the_link_of_an_outage_leads_to_that_outage(fleet: Database, client: FlaskClient) -> None:

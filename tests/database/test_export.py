@@ -16,8 +16,8 @@ from storemon_flask.database import export
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load, sources, values
-from storemon_flask.reports import report
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports import compute
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.settings import Settings
 
 FEEDS = Path(__file__).parent / "export_feeds"
@@ -26,8 +26,10 @@ NOW_US = 1_800_000_000_000_000
 
 
 def full(database: Database, settings: Settings) -> str:
-    question = report.ask(database, Asked(columns="full"), settings.default_timezone, settings.max_report_rows)
-    return report.compute(database, question, settings.rules, settings.default_timezone).csv
+    question = compute.make_query(
+        database, ReportRequest(columns="full"), settings.default_timezone, settings.max_report_rows
+    )
+    return compute.compute(database, question, settings.rules, settings.default_timezone).csv
 
 
 def loaded(database: Database, *paths: Path) -> Database:

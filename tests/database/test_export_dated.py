@@ -13,7 +13,8 @@ from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import export
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import headers, load, sources
-from storemon_flask.reports import report
+from storemon_flask.reports import compute
+from storemon_flask.reports.request import ReportRequest
 
 IDS = st.sampled_from(["007", "NA", "=1+1", "a,b", 'say "no"', "é 店 😀", "-5", "8139926242460185114", "NYC/12", "'x"])
 INSTANTS = st.integers(instant("2024-10-01T00:00Z"), instant("2024-10-14T00:00Z"))
@@ -56,8 +57,8 @@ def reports(database: Database) -> list[str]:
     rules, zone = settings_.load({}).rules, "America/Chicago"
     found = []
     for shape in ({}, {"by": "day", "windows": [{"from": "2024-10-01", "to": "2024-10-14"}], "method": "previous"}):
-        question = report.ask(database, report.Asked(None, "full", None, shape), zone, 10**6)
-        found.append(report.compute(database, question, rules, zone).csv)
+        question = compute.make_query(database, ReportRequest(None, "full", None, shape), zone, 10**6)
+        found.append(compute.compute(database, question, rules, zone).csv)
     return found
 
 

@@ -24,8 +24,8 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoPolls, OnlyFuturePolls
 from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
-from storemon_flask.reports import report
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports import compute
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.stores import live_list
@@ -140,7 +140,7 @@ def test_what_is_kept_follows_the_clock_and_the_data(database: Database, put: Ca
 
 def test_the_default_as_of_of_a_report_is_no_poll_of_the_future(database: Database, put: Callable[..., None]) -> None:
     def as_of(latest_us: int, asked_us: int | None = None) -> int:
-        return report.ask(database, Asked(asked_us), ZONE, 10**6, latest_us=latest_us).as_of_us
+        return compute.make_query(database, ReportRequest(asked_us), ZONE, 10**6, latest_us=latest_us).as_of_us
 
     put([("a", NOON_US), ("b", NOON_US + 365 * DAY_US)])
     assert as_of(NOON_US + DAY_US) == NOON_US
@@ -156,7 +156,7 @@ def test_without_a_poll_it_is_still_said_that_there_is_none(database: Database, 
     (tmp_path / "zones" / "zones.csv").write_text("store_id,timezone_str\na,UTC\n")
     load_folder(database, tmp_path / "zones")
     with pytest.raises(NoPolls):
-        report.ask(database, Asked(), ZONE, 10**6, latest_us=NOON_US)
+        compute.make_query(database, ReportRequest(), ZONE, 10**6, latest_us=NOON_US)
 
 
 @pytest.mark.parametrize("ahead_us", [6 * MINUTE_US, DAY_US, 365 * DAY_US])
@@ -165,8 +165,8 @@ def test_a_poll_of_the_future_changes_no_number_of_a_report_before_it(
 ) -> None:
     def text() -> str:
         latest_us = settings.rules.latest_us(NOON_US)
-        question = report.ask(database, Asked(columns="full"), ZONE, 10**6, latest_us=latest_us)
-        return report.compute(database, question, settings.rules, ZONE).csv
+        question = compute.make_query(database, ReportRequest(columns="full"), ZONE, 10**6, latest_us=latest_us)
+        return compute.compute(database, question, settings.rules, ZONE).csv
 
     put([("a", NOON_US - hour * HOUR_US) for hour in range(200)] + [("b", NOON_US - DAY_US)])
     before = text()

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from conftest import load_folder
 from flask.testing import FlaskClient
+from fleets import PolledFleet
 from hypothesis import given
 from hypothesis import strategies as st
+from timeline_helpers import timeline_of
 
-from storemon_flask.database import polls as poll_reading
+from storemon_flask.database import readings
 from storemon_flask.database.connections import Database
-from storemon_flask.model import DAY_US, FOREVER, HOUR_US, SECOND_US, UNDATED, Fleet, Hours, Polls, Rules, SpecialHours
-from storemon_flask.uptime import evidence, openings, periods, timeline
-from storemon_flask.uptime.periods import Periods
+from storemon_flask.model import DAY_US, FOREVER, HOUR_US, SECOND_US, UNDATED, Hours, Polls, Rules, SpecialHours
+from storemon_flask.uptime import evidence, openings
+from storemon_flask.uptime.measures import Periods, measure
 
 START_US = 1_728_864_000 * SECOND_US
 LAST_US = START_US + 2 * DAY_US
@@ -34,7 +36,7 @@ SHAPES = (
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> tuple[Fleet, Rules]:
+def fleets(draw: st.DrawFn) -> tuple[PolledFleet, Rules]:
     size = 2
     columns: list[tuple[int, int, bool]] = []
     for store in range(size):
@@ -53,7 +55,15 @@ def fleets(draw: st.DrawFn) -> tuple[Fleet, Rules]:
     zero = np.zeros(7, dtype=np.int64)
     hours = Hours(zero + 1, day, zero + 9 * 3600, zero + 17 * 3600, zero + UNDATED, zero + FOREVER)
     nothing = np.empty(0, dtype=np.int64)
-    fleet = Fleet(size, polls, hours, np.zeros(size, np.int64), ("UTC",), nothing, SpecialHours(*[nothing] * 4))
+    fleet = PolledFleet(
+        size=size,
+        hours=hours,
+        zone_of=np.zeros(size, np.int64),
+        zone_names=("UTC",),
+        special=SpecialHours(*[nothing] * 4),
+        polls=polls,
+        last_poll_us=nothing,
+    )
     rules = Rules(
         reach_us=draw(st.sampled_from([1, 24])) * HOUR_US,
         max_gap_us=draw(st.sampled_from([1200 * SECOND_US, 9000 * SECOND_US, 5 * HOUR_US])),
@@ -63,26 +73,27 @@ def fleets(draw: st.DrawFn) -> tuple[Fleet, Rules]:
 
 
 @given(fleets(), st.integers(1, 30))
-def test_thinned_polls_say_the_same(made: tuple[Fleet, Rules], size: int) -> None:
+def test_thinned_polls_say_the_same(made: tuple[PolledFleet, Rules], size: int) -> None:
     fleet, rules = made
     opened = openings.build(fleet, START_US - DAY_US, LAST_US + DAY_US)
     pieces = [
-        evidence.thinned(
+        evidence.thin_out(
             Polls(
                 *(column[at : at + size] for column in (fleet.polls.store, fleet.polls.instant_us, fleet.polls.active))
             ),
             opened,
             rules,
+            LAST_US - 5 * HOUR_US,
         )
         for at in range(0, len(fleet.polls), size)
-    ] or [evidence.thinned(fleet.polls, opened, rules)]
+    ] or [evidence.thin_out(fleet.polls, opened, rules, LAST_US)]
     fewer = Polls(
         *(np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("store", "instant_us", "active")),
         weight=np.concatenate([piece.weight for piece in pieces if piece.weight is not None]),
     )
-    whole = timeline.of(fleet, START_US, LAST_US, LAST_US, rules)
-    found = timeline.of(replace(fleet, polls=fewer), START_US, LAST_US, LAST_US, rules)
-    for part in ("stretches", "outages", "openings"):
+    whole = timeline_of(fleet, START_US, LAST_US, LAST_US, rules)
+    found = timeline_of(replace(fleet, polls=fewer), START_US, LAST_US, LAST_US, rules)
+    for part in ("segments", "outages", "openings"):
         for name in getattr(whole, part).__slots__:
             assert np.array_equal(getattr(getattr(found, part), name), getattr(getattr(whole, part), name)), (
                 part,
@@ -92,10 +103,13 @@ def test_thinned_polls_say_the_same(made: tuple[Fleet, Rules], size: int) -> Non
         np.repeat([0, 1], 8), *(np.tile(START_US + np.arange(8) * 5 * HOUR_US + more, 2) for more in (0, 7 * HOUR_US))
     )
     measured, again = (
-        periods.measure(opened, evidence.gather(polls, opened, rules), asked, LAST_US) for polls in (fleet.polls, fewer)
+        measure(opened, evidence.gather(polls, opened, rules), asked, LAST_US) for polls in (fleet.polls, fewer)
     )
     for name, values in measured.items():
         assert np.array_equal(again[name], values), name
+    cut_us = LAST_US - 5 * HOUR_US
+    counts = [evidence.gather(polls, opened, rules).count_from(cut_us, 2).tolist() for polls in (fleet.polls, fewer)]
+    assert counts[0] == counts[1]
 
 
 def test_of_many_that_agree_a_few_are_left() -> None:
@@ -103,7 +117,7 @@ def test_of_many_that_agree_a_few_are_left() -> None:
     zero = np.zeros(len(instant), dtype=np.int64)
     polls = Polls(zero, instant, (np.arange(86_400) % 40_000 > 10).astype(bool))
     always = openings.Openings(zero[:1], np.array([START_US]), np.array([LAST_US]))
-    fewer = evidence.thinned(polls, always, Rules())
+    fewer = evidence.thin_out(polls, always, Rules(), LAST_US)
     assert len(fewer) < 60
     assert fewer.weight is not None
     assert fewer.weight.sum() == 86_400
@@ -134,5 +148,5 @@ def test_answers_are_the_same_however_polls_are_read(
         return [answer.data for answer in found] + reports
 
     whole = answers()
-    monkeypatch.setattr(poll_reading, "_POLLS_AT_ONCE", 100)
+    monkeypatch.setattr(readings, "_POLLS_AT_ONCE", 100)
     assert answers() == whole

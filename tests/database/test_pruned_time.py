@@ -22,8 +22,8 @@ from storemon_flask.database import prune
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Rules
-from storemon_flask.reports import report
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports import compute as reports
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.settings import Settings
 from storemon_flask.stores import live_list
 
@@ -77,13 +77,13 @@ def put(database: Database, folder: Path, polls: list[Poll], hours: list[Hours])
 
 def rows(database: Database, settings: Settings, **asked: object) -> list[dict[str, str]]:
     shape = {name: value for name, value in asked.items() if name not in ("as_of_us", "columns")}
-    question = report.ask(
+    question = reports.make_query(
         database,
-        Asked(int(asked.get("as_of_us", AS_OF)), str(asked.get("columns", "full")), None, shape),  # type: ignore[call-overload]
+        ReportRequest(int(asked.get("as_of_us", AS_OF)), str(asked.get("columns", "full")), None, shape),  # type: ignore[call-overload]
         ZONE,
         10**6,
     )
-    return list(csv.DictReader(io.StringIO(report.compute(database, question, settings.rules, ZONE).csv)))
+    return list(csv.DictReader(io.StringIO(reports.compute(database, question, settings.rules, ZONE).csv)))
 
 
 def cell(value_us: int, unit_us: int) -> str:

@@ -20,9 +20,9 @@ def _import() -> None:
     import waitress
 
     from storemon_flask import __main__, cli, server, web
-    from storemon_flask.reports import report
+    from storemon_flask.reports import compute
 
-    assert all((numpy, sqlite_utils, waitress, __main__, cli, server, web, report))
+    assert all((numpy, sqlite_utils, waitress, __main__, cli, server, web, compute))
 
 
 def _become(asked: dict[str, Any], parent: int) -> None:

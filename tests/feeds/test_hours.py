@@ -19,7 +19,8 @@ from storemon_flask.feeds import hours, sources, values
 from storemon_flask.feeds.csv_exact import BlockReader
 from storemon_flask.feeds.load import LoadOptions, load_sources
 from storemon_flask.model import FileSummary
-from storemon_flask.reports import report
+from storemon_flask.reports import compute
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.settings import Settings
 
 HOURS_SQL = "SELECT day, start_s, end_s FROM hours JOIN store_record ON store_record.number = hours.store WHERE store_id = ? ORDER BY 1, 2, 3"
@@ -254,9 +255,9 @@ class Home:
 
     def report(self, as_of: str = AS_OF, **shape: object) -> list[dict[str, str]]:
         """The rows of a full report."""
-        asked = report.Asked(instant(as_of), "full", shape=shape)
-        question = report.ask(self.database, asked, "America/Chicago", 10**6)
-        text = report.compute(self.database, question, self.settings.rules, "America/Chicago")
+        asked = ReportRequest(instant(as_of), "full", fields=shape)
+        question = compute.make_query(self.database, asked, "America/Chicago", 10**6)
+        text = compute.compute(self.database, question, self.settings.rules, "America/Chicago")
         return list(csv_module.DictReader(io.StringIO(text.csv)))
 
     def business(self, first: str = "2024-10-07", last: str = "2024-10-15", as_of: str = AS_OF) -> list[float]:

@@ -125,7 +125,7 @@ def test_a_try_that_failed_does_not_end_the_wait(
     report_id = trigger(client)
     waiting = Waiting(app, runner, report_id)
     with monkeypatch.context() as full:
-        full.setattr(runner_.report_service, "write", no_space)
+        full.setattr(runner_.compute, "write", no_space)
         queue.run_all()
     assert sql(runner.settings.database, "SELECT state, attempts FROM report") == [("pending", 1)]
     time.sleep(0.1)

@@ -28,7 +28,7 @@ from storemon_flask.errors import OutOfMemory
 from storemon_flask.reports import computing
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import queue as retries
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
@@ -136,7 +136,7 @@ def test_a_report_that_had_no_memory_is_tried_again(
 ) -> None:
     once(computing, "table")
     runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     queue.run_all()
     state, why = row(settings, report_id, "state", "last_error")
     assert state == "pending"
@@ -158,7 +158,7 @@ def test_a_report_that_never_has_memory_fails_with_how_much_it_asked_for(
 ) -> None:
     monkeypatch.setattr(computing, "table", too_large)
     runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     for _ in range(retries.MOST_TRIES):
         queue.run_all()
         clock.turn(1000)
@@ -175,7 +175,7 @@ def test_a_report_that_gets_no_thread_is_begun_later(
 ) -> None:
     runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
     once(queue, "submit")
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     assert queue.jobs == []
     clock.turn(10)
     runner.scheduler.run_due()

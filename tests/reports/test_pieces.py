@@ -8,10 +8,12 @@ import pytest
 from conftest import load_folder
 
 from storemon_flask.clock import parse_timestamp as instant
-from storemon_flask.database import polls, stores
+from storemon_flask.database import polls, readings, stores
 from storemon_flask.database.connections import Database
 from storemon_flask.model import DAY_US
-from storemon_flask.reports import computing, report
+from storemon_flask.reports import compute
+from storemon_flask.reports.csv import ReportText
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.settings import Settings
 
 AS_OF = instant("2024-10-14T12:00Z")
@@ -47,33 +49,15 @@ def fleet(database: Database, tmp_path: Path) -> Database:
 def test_the_report_is_the_same_in_pieces(
     fleet: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    def text(columns: str) -> report.ReportText:
-        question = report.ask(fleet, report.Asked(AS_OF, columns), "America/Chicago", 10**6)
-        return report.compute(fleet, question, settings.rules, "America/Chicago")
+    def text(columns: str) -> ReportText:
+        question = compute.make_query(fleet, ReportRequest(AS_OF, columns), "America/Chicago", 10**6)
+        return compute.compute(fleet, question, settings.rules, "America/Chicago")
 
     whole = {columns: text(columns) for columns in ("classic", "full")}
-    monkeypatch.setattr(computing, "_POLLS_AT_ONCE", most)
+    monkeypatch.setattr(readings, "_POLLS_AT_ONCE", most)
     for columns, found in whole.items():
         assert found.rows == 40
         assert text(columns) == found
-
-
-@pytest.mark.parametrize("most", [1, 7, 301, 10**6])
-def test_pieces_take_up_all_stores_in_order_and_cut_none(fleet: Database, most: int) -> None:
-    with fleet.read() as connection:
-        number = stores.all_rows(connection).number
-        whole = polls.read(connection, number, 0, AS_OF)
-        found = list(polls.read_by_stores(connection, number, 0, AS_OF, most))
-        nobody = list(polls.read_by_stores(connection, number[:0], 0, AS_OF, most))
-    assert [first for first, _, _ in found] == [0, *(stop for _, stop, _ in found[:-1])]
-    assert found[-1][1] == len(number) == 40
-    # The largest store has 300 polls.
-    assert max(len(piece) for _, _, piece in found) < most + 300
-    assert len(found) == 1 if most > len(whole) else len(found) >= 10
-    for name, shift in (("store", 1), ("instant_us", 0), ("active", 0)):
-        joined = np.concatenate([getattr(piece, name) + shift * first for first, _, piece in found])
-        assert joined.tolist() == getattr(whole, name).tolist()
-    assert [(first, stop, len(piece)) for first, stop, piece in nobody] == [(0, 0, 0)]
 
 
 def test_a_range_of_polls_has_those_at_its_ends_and_no_others(fleet: Database) -> None:

@@ -15,7 +15,7 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import Gone, NotFound
 from storemon_flask.model import DAY_US
 from storemon_flask.reports import queue, retention
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
@@ -24,10 +24,10 @@ from storemon_flask.settings import Settings
 def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
     runner: Runner, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    old = runner.submit(Asked())
+    old = runner.submit(ReportRequest())
     runner.recover()
     clock.turn(3600)
-    new = runner.submit(Asked())
+    new = runner.submit(ReportRequest())
     clock.turn(90 * 86_400 - 3600)
     runner.scheduler.run_due()
     # To the microsecond: it is not older than 90 days yet.
@@ -47,7 +47,7 @@ def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
     forever = Runner(
         database, replace(settings, keep_reports_days=0), InlineExecutor(), Scheduler(clock, threaded=False), clock
     )
-    report_id = forever.submit(Asked())
+    report_id = forever.submit(ReportRequest())
     clock.turn(36_500 * 86_400)
     forever.recover()
     assert row(settings, report_id, "state") == ("complete",)
@@ -61,7 +61,7 @@ def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
 def test_what_is_on_its_way_is_never_too_old(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    report_id = queue.submit(database, settings, Asked(1), 1)
+    report_id = queue.submit(database, settings, ReportRequest(1), 1)
     assert retention.delete_before(database, settings.reports_dir, clock.now_us, clock.now_us) == 0
     assert row(settings, report_id, "state") == ("pending",)
 
@@ -69,7 +69,7 @@ def test_what_is_on_its_way_is_never_too_old(
 def test_many_old_reports_go_in_parts(
     runner: Runner, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = [runner.submit(Asked(number)) for number in range(7)]
+    ids = [runner.submit(ReportRequest(number)) for number in range(7)]
     monkeypatch.setattr(retention, "_CHUNK", 3)
     now_us = runner._clock() + DAY_US
     assert retention.delete_before(database, settings.reports_dir, now_us, now_us) == 7
@@ -80,7 +80,7 @@ def test_many_old_reports_go_in_parts(
 def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_then_unknown(
     runner: Runner, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    first, kept = runner.submit(Asked()), runner.submit(Asked(1))
+    first, kept = runner.submit(ReportRequest()), runner.submit(ReportRequest(1))
     runner.delete(first)
     runner.recover()
     # It could not be removed when its report was deleted.
@@ -100,7 +100,7 @@ def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_the
 
 def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Runner, settings: Settings) -> None:
     windows = [{"from": "2024-10-14T00:00:00Z", "to": "2024-10-14T06:00:00Z", "name": "a name that says much"}]
-    report_id = runner.submit(Asked(shape={"windows": windows}, stores=["worked"]))
+    report_id = runner.submit(ReportRequest(fields={"windows": windows}, stores=["worked"]))
     runner.delete(report_id)
     (kept,) = sql(settings.database, "SELECT * FROM report WHERE id = ?", report_id)
     assert "much" not in repr(kept)
@@ -111,7 +111,7 @@ def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Runner, set
 def test_a_file_that_cannot_be_removed_goes_at_the_next_start(
     runner: Runner, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
 
     def refuse(file: Path) -> None:
         raise PermissionError(13, "Permission denied")

@@ -14,7 +14,7 @@ from keeping_helpers import runner as runner
 
 from storemon_flask.database import reports
 from storemon_flask.database.connections import Database
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
@@ -22,7 +22,7 @@ from storemon_flask.settings import Settings
 def test_files_of_no_report_and_reports_without_a_file_are_found_and_nothing_is_changed(
     runner: Runner, settings: Settings, database: Database
 ) -> None:
-    whole, missing, deleted, failed, waiting = (runner.submit(Asked(number)) for number in range(5))
+    whole, missing, deleted, failed, waiting = (runner.submit(ReportRequest(number)) for number in range(5))
     file_of(settings, missing).unlink()
     for state, report_id in (("deleted", deleted), ("failed", failed), ("pending", waiting)):
         sql(settings.database, "UPDATE report SET state = ? WHERE id = ?", state, report_id)
@@ -52,7 +52,7 @@ def test_without_a_database_or_a_folder_there_is_nothing_to_do(
 def test_a_report_that_is_deleted_while_files_are_looked_for_is_not_missing(
     runner: Runner, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deleted, missing = runner.submit(Asked(1)), runner.submit(Asked(2))
+    deleted, missing = runner.submit(ReportRequest(1)), runner.submit(ReportRequest(2))
     file_of(settings, missing).unlink()
     states = reports.states
     read: list[int] = []
@@ -74,7 +74,7 @@ def test_a_report_that_is_deleted_while_files_are_looked_for_is_not_missing(
 def test_files_of_no_report_are_removed_and_others_stay(
     runner: Runner, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    deleted, failed, complete = (runner.submit(Asked(number)) for number in range(3))
+    deleted, failed, complete = (runner.submit(ReportRequest(number)) for number in range(3))
     sql(settings.database, "UPDATE report SET state = 'deleted', deleted_us = 1 WHERE id = ?", deleted)
     sql(settings.database, "UPDATE report SET state = 'failed' WHERE id = ?", failed)
     kept = ["report_mine.csv", ".report_mine.csv.01234567.tmp", f"report_{complete}.csv"]
@@ -86,7 +86,7 @@ def test_files_of_no_report_are_removed_and_others_stay(
 
 
 def test_what_a_running_report_has_begun_to_write_stays(runner: Runner, settings: Settings) -> None:
-    running, pending = runner.submit(Asked(1)), runner.submit(Asked(2))
+    running, pending = runner.submit(ReportRequest(1)), runner.submit(ReportRequest(2))
     sql(settings.database, "UPDATE report SET state = 'running' WHERE id = ?", running)
     sql(settings.database, "UPDATE report SET state = 'pending' WHERE id = ?", pending)
     for report_id in (running, pending):
@@ -99,7 +99,7 @@ def test_what_a_running_report_has_begun_to_write_stays(runner: Runner, settings
 def test_a_complete_report_without_its_file_is_a_410_that_says_so(
     runner: Runner, settings: Settings, app: Flask
 ) -> None:
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     file_of(settings, report_id).unlink()
     runner.recover()
     assert row(settings, report_id, "state") == ("complete",)
@@ -113,7 +113,7 @@ def test_a_complete_report_without_its_file_is_a_410_that_says_so(
 def test_a_folder_that_cannot_be_listed_does_not_keep_the_server_from_starting(
     runner: Runner, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
 
     def refuse(folder: Path) -> None:
         raise PermissionError(13, "Permission denied")

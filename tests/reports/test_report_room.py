@@ -18,7 +18,7 @@ from storemon_flask.model import SECOND_US
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import queue as retries
 from storemon_flask.reports import retention
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
@@ -65,7 +65,7 @@ def trigger(runner: Runner, clock: Clock, count: int) -> list[str]:
     ids = []
     for _ in range(count):
         clock.turn(1)
-        ids.append(runner.submit(Asked(clock.now_us)))
+        ids.append(runner.submit(ReportRequest(clock.now_us)))
     return ids
 
 
@@ -101,7 +101,7 @@ def test_the_report_just_completed_stays_however_large_and_a_file_of_many_names_
 ) -> None:
     queue = Queue()
     runner = Runner(database, replace(settings, max_reports_mb=1), queue, Scheduler(clock, threaded=False), clock)
-    first = [runner.submit(Asked()) for _ in range(BLOCKS + 5)]
+    first = [runner.submit(ReportRequest()) for _ in range(BLOCKS + 5)]
     queue.run_all()
     assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
     # All of them have this file.
@@ -111,7 +111,7 @@ def test_the_report_just_completed_stays_however_large_and_a_file_of_many_names_
     assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
     runner = Runner(database, runner.settings, queue, Scheduler(clock, threaded=False), clock)
     clock.turn(1)
-    last = runner.submit(Asked(AS_OF_US + 1))
+    last = runner.submit(ReportRequest(AS_OF_US + 1))
     queue.run_all()
     assert {row(settings, report_id, "gone") for report_id in first} == {("room",)}
     assert files(settings) == [f"report_{last}.csv"]
@@ -139,9 +139,9 @@ def test_equal_reports_that_wait_are_bounded(
     runner = Runner(database, settings, Queue(), Scheduler(clock, threaded=False), clock)
     runner._retention = retention.Retention(database, settings, runner.metrics, most_rows=10)
     for _ in range(10):
-        runner.submit(Asked())
+        runner.submit(ReportRequest())
     with pytest.raises(QueueFull, match="10 reports wait or are kept, and there may be 10"):
-        runner.submit(Asked())
+        runner.submit(ReportRequest())
     assert sql(settings.database, "SELECT count(*) FROM report") == [(10,)]
 
 
@@ -164,7 +164,7 @@ def test_a_report_on_its_way_waits_for_room(
 ) -> None:
     queue = Queue()
     runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     runner.settings = replace(settings, min_free_mb=10**9)
     queue.run_all()
     state, error = row(settings, report_id, "state", "last_error")
@@ -190,16 +190,16 @@ def test_what_equal_reports_ask_is_stored_once(fleet_of_many: Database, settings
     queue = Queue()
     runner = Runner(fleet_of_many, settings, queue, Scheduler(clock, threaded=False), clock)
     names = [f"{number:036d}" for number in range(200)]
-    first = runner.submit(Asked(stores=names[::-1]))
+    first = runner.submit(ReportRequest(stores=names[::-1]))
     size = database_bytes(settings)
-    others = [runner.submit(Asked(stores=names)) for _ in range(1_500)]
+    others = [runner.submit(ReportRequest(stores=names)) for _ in range(1_500)]
     assert (database_bytes(settings) - size) / 1_500 < 500
     queue.run_all()
     assert (database_bytes(settings) - size) / 1_500 < 500
     texts = "SELECT count(*) FROM report_text WHERE store_count = 200"
     assert sql(settings.database, texts) == [(1,)]
     # One that comes later has the same text.
-    alone = runner.submit(Asked(stores=names))
+    alone = runner.submit(ReportRequest(stores=names))
     queue.run_all()
     assert sql(settings.database, texts) == [(1,)]
     for report_id in (first, others[-1], alone):
@@ -218,7 +218,7 @@ def test_a_list_of_reports_does_not_read_what_they_asked(
 ) -> None:
     runner = Runner(fleet_of_many, settings, Queue(), Scheduler(clock, threaded=False), clock)
     for _ in range(3):
-        runner.submit(Asked(stores=[f"{number:036d}" for number in range(1_000)]))
+        runner.submit(ReportRequest(stores=[f"{number:036d}" for number in range(1_000)]))
     # Whoever reads this fails.
     sql(settings.database, "UPDATE report_text SET large = 'no JSON'")
     assert [one.stores_asked for one in report_store.newest(fleet_of_many, None, 3)] == [1000] * 3
@@ -230,9 +230,9 @@ def test_whether_an_as_of_was_asked_is_of_each_report(
     queue = Queue()
     runner = Runner(fleet_of_many, settings, queue, Scheduler(clock, threaded=False), clock)
     names = [f"{number:036d}" for number in range(1_000)]
-    newest = runner.submit(Asked(stores=names, shape={"totals": True}))
+    newest = runner.submit(ReportRequest(stores=names, fields={"totals": True}))
     as_of_us = report_store.get(fleet_of_many, newest).as_of_us
-    asked = runner.submit(Asked(as_of_us, stores=names, shape={"totals": True}))
+    asked = runner.submit(ReportRequest(as_of_us, stores=names, fields={"totals": True}))
     queue.run_all()
     rows = [report_store.get(fleet_of_many, report_id) for report_id in (newest, asked)]
     assert [(one.as_of_asked, one.shape) for one in rows] == [(False, {"totals": True}), (True, {"totals": True})]
@@ -245,11 +245,11 @@ def test_the_lists_of_reports_that_wait_are_bounded(
     runner = Runner(fleet_of_many, settings, Queue(), Scheduler(clock, threaded=False), clock)
     names = [f"{number:036d}" for number in range(1_000)]
     for number in range(3):
-        runner.submit(Asked(stores=names[number:]))
+        runner.submit(ReportRequest(stores=names[number:]))
     with pytest.raises(QueueFull, match="the reports that wait ask for 0 MB of names of stores"):
-        runner.submit(Asked(stores=names[4:]))
+        runner.submit(ReportRequest(stores=names[4:]))
     # An equal one adds nothing.
-    runner.submit(Asked(stores=names[2:]))
+    runner.submit(ReportRequest(stores=names[2:]))
 
 
 def test_rows_of_reports_made_room_for_take_their_texts_along(
@@ -261,7 +261,7 @@ def test_rows_of_reports_made_room_for_take_their_texts_along(
     names = [f"{number:036d}" for number in range(1_000)]
     for number in range(30):
         clock.turn(1)
-        newest = runner.submit(Asked(stores=names[number:]))
+        newest = runner.submit(ReportRequest(stores=names[number:]))
     with fleet_of_many.read() as connection:
         assert retention.bytes_taken(connection, settings.reports_dir) <= 1_000_000
     assert sum(file.stat().st_size for file in settings.reports_dir.iterdir()) < 1_000_000

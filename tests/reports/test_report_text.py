@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from storemon_flask.clock import timestamp_text
 from storemon_flask.formatting import hundredths, percent_hundredths
 from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US
-from storemon_flask.reports import report_text
-from storemon_flask.reports.report_text import ReportText
-from storemon_flask.uptime.measures import CLASSIC_WINDOWS, MEASURES
+from storemon_flask.reports.csv import FULL_COLUMNS, ReportText, StoreColumns, json_rows, render
+from storemon_flask.reports.request import ReportRequest, check
+from storemon_flask.uptime.measures import MEASURES
 from storemon_flask.uptime.status import STATUSES
 
 
@@ -22,15 +22,17 @@ def rendered(ids: list[str], columns: str = "classic", **tally: int) -> ReportTe
     """A report in which every store has that tally in every window."""
 
     def same(value: int) -> np.ndarray:
-        return np.full(len(ids), value, dtype=np.int64)
+        return np.full(3 * len(ids), value, dtype=np.int64)
 
-    table = {f"{name}_{window.name}": same(tally.get(name, 0)) for name in MEASURES for window in CLASSIC_WINDOWS}
-    table |= {"polls_last_week": same(3), "last_poll_us": same(1), "status_now": same(STATUSES.index("closed"))}
-    return report_text.render(
-        report_text.store_columns(ids, ["Asia/Tokyo"] * len(ids), ["=name"] * len(ids), ["a, b"] * len(ids)),
-        table,
-        columns,
+    size = len(ids)
+    rows = {name: same(tally.get(name, 0)) for name in MEASURES}
+    rows |= {"polls_last_week": same(3), "last_poll_us": same(1), "status_now": same(STATUSES.index("closed"))}
+    query = check(ReportRequest(columns=columns))
+    stores = StoreColumns.of(
+        {"store_id": ids, "timezone": ["Asia/Tokyo"] * size, "name": ["=name"] * size, "group": ["a, b"] * size}
     )
+    order = np.argsort(stores.rank)
+    return render(query, stores, ["a, b"] * size, {"store": np.repeat(order, 3), **rows})
 
 
 def cells(text: ReportText) -> list[list[str]]:
@@ -89,7 +91,7 @@ def test_a_percent_is_rounded_half_up_once(up: int, down: int) -> None:
 )
 def test_a_percent_is_empty_only_when_nothing_is_known(up: int, down: int, text: str) -> None:
     row = cells(rendered(["s"], "full", uptime=up, downtime=down))[0]
-    place = report_text.FULL_COLUMNS.index("uptime_percent_last_hour")
+    place = FULL_COLUMNS.index("uptime_percent_last_hour")
     assert row[place : place + 3] == [text] * 3
 
 
@@ -153,7 +155,7 @@ def test_a_report_of_no_store_is_its_header() -> None:
 def test_json_rows_give_back_ids_as_they_are_and_null_for_empty_cells() -> None:
     ids = ["'=a", "=a", 'q"1', "00", "1e5", "with, comma"]
     text = rendered(ids, "full")
-    rows = list(report_text.json_rows(io.StringIO(text.csv, newline=""), text.altered))
+    rows = list(json_rows(io.StringIO(text.csv, newline=""), text.altered))
     assert [row["store_id"] for row in rows] == sorted(ids)
     assert {row["uptime_percent_last_day"] for row in rows} == {None}
     assert rows[0]["polls_last_week"] == 3

@@ -8,7 +8,8 @@ from werkzeug.datastructures import MultiDict
 
 from storemon_flask.model import HOUR_US, ReportState
 from storemon_flask.pages import report_form
-from storemon_flask.reports import report_words, table
+from storemon_flask.reports import request as requests
+from storemon_flask.reports import table
 from storemon_flask.reports.queue import ReportRecord
 
 
@@ -35,11 +36,11 @@ def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, co
             row({"method": "previous", "zones": ["A", "B", "C", "D", "E"]}),
             "The last hour, the last day and the last week, stores in A, B and C and 2 more, by the previous poll",
         ),
-        (row({"kind": "tides"}), "a shape that this version does not know"),
+        (row({"kind": "tides"}), "a report that this version does not know"),
     ],
 )  # fmt: skip
 def test_a_report_says_what_was_asked(asked: ReportRecord, words: str) -> None:
-    assert report_words.asked(asked) == words
+    assert requests.describe(asked) == words
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_a_report_says_what_was_asked(asked: ReportRecord, words: str) -> None:
     ],
 )  # fmt: skip
 def test_windows_have_their_lengths_where_stores_do_not_differ(asked: ReportRecord, lengths: dict[str, int]) -> None:
-    assert report_words.windows(replace(asked, method={"windows": list(lengths)})) == lengths
+    assert requests.window_lengths(replace(asked, method={"windows": list(lengths)})) == lengths
 
 
 @pytest.mark.parametrize(
@@ -72,12 +73,12 @@ def test_windows_have_their_lengths_where_stores_do_not_differ(asked: ReportReco
     ],
 )
 def test_a_window_without_a_name_is_called_by_its_days(name: str, words: str) -> None:
-    assert report_words.window_words(name) == words
+    assert requests.window_words(name) == words
 
 
 def test_the_days_of_a_window_are_in_what_was_asked_and_over_its_columns() -> None:
     asked = row({"windows": [{"from": "2024-11-02", "to": "2024-11-05"}, "last_day"]})
-    assert report_words.asked(asked) == "2 to 4 November 2024 and the last day, every store"
+    assert requests.describe(asked) == "2 to 4 November 2024 and the last day, every store"
     column = table.column("uptime_2024-11-02_2024-11-05", ["2024-11-02_2024-11-05"])
     assert (column.words, column.unit) == ("uptime 2 to 4 November 2024", "h")
 

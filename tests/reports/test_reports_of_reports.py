@@ -18,7 +18,8 @@ from storemon_flask.database.reports import NewReport
 from storemon_flask.errors import DataError, Unprocessable
 from storemon_flask.model import ReportOutcome
 from storemon_flask.reports import diff as report_diff
-from storemon_flask.reports import queue, report_words, xlsx
+from storemon_flask.reports import queue, xlsx
+from storemon_flask.reports import request as requests
 from storemon_flask.reports.diff import Diff, ReportFile
 from storemon_flask.settings import Settings
 
@@ -76,7 +77,7 @@ def test_a_list_has_the_first_stores_of_each_report_and_how_many_there_are(
     one = client.get(f"/api/v1/reports/{rows[-1]['report_id']}").json
     assert one == {**rows[-1], "stores": asked[-1]}
     assert [row.altered for row in queue.newest(fleet, None, 10)] == [{}] * 4
-    assert [report_words.asked(row) for row in queue.newest(fleet, None, 10)][::-1] == [
+    assert [requests.describe(row) for row in queue.newest(fleet, None, 10)][::-1] == [
         f"The last hour, day and week, {stores}"
         for stores in ("every store", "a, b and c", f"{listed} named stores", "14,000 named stores")
     ]

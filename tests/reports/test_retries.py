@@ -18,7 +18,7 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, ReportFailed
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import queue as retries
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
@@ -86,7 +86,7 @@ def test_waits_grow_fourfold_up_to_a_quarter_of_an_hour() -> None:
 def test_a_report_is_put_off_and_tried_again_when_it_is_due_and_not_before(
     runner: Runner, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     sentence = f"{settings.reports_dir / f'report_{report_id}.csv'} cannot be written: No space left on device"
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
@@ -108,7 +108,7 @@ def test_after_the_last_try_it_fails_with_the_sentence_and_how_often_it_was_trie
     runner: Runner, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", full_disk)
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     for tries, wait_s in enumerate(WAITS_S, 1):
         queue.run_all()
         assert row(settings, report_id, "state", "attempts") == ("pending", tries)
@@ -140,7 +140,7 @@ def test_what_does_not_pass_fails_at_the_first_try(
     def broken(*arguments: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(polls, "read_by_stores", broken)
-    report_id = runner.submit(Asked())
+    monkeypatch.setattr(polls, "read_in_batches", broken)
+    report_id = runner.submit(ReportRequest())
     queue.run_all()
     assert row(settings, report_id, "state", "attempts", "error", "last_error") == ("failed", 1, "no", None)

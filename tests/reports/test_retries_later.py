@@ -16,7 +16,7 @@ from retry_helpers import runner as runner
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.reports import queue as report_store
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import DIED, Runner
 from storemon_flask.settings import Settings
@@ -30,7 +30,7 @@ def test_the_next_try_survives_a_restart(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
         queue.run_all()
@@ -48,7 +48,7 @@ def test_the_next_try_survives_a_restart(
 def test_a_report_tried_often_is_not_taken_for_one_that_kills_the_server(
     runner: Runner, queue: Queue, clock: Clock, settings: Settings, database: Database
 ) -> None:
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     for _ in range(3):
         report_store.start(database, report_id, 1)
         report_store.retry_later(database, report_id, "the disk is full", 1)
@@ -72,7 +72,7 @@ def test_a_clock_that_is_set_makes_nothing_due_and_holds_up_nothing(
 ) -> None:
     steady = Clock(5)
     runner = Runner(database, settings, queue, Scheduler(steady, threaded=False), clock)
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
         queue.run_all()
@@ -94,7 +94,7 @@ def test_a_clock_that_is_set_makes_nothing_due_and_holds_up_nothing(
 def test_a_report_that_cannot_even_be_claimed_is_reached_for_again(
     runner: Runner, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
 
     def refuse(*arguments: Any) -> Any:
         raise DatabaseError("full", sqlite="SQLITE_FULL")
@@ -122,7 +122,7 @@ def test_that_the_progress_cannot_be_told_does_not_fail_a_report(
 
     monkeypatch.setattr(runner_, "_PROGRESS_EVERY_S", 0.0)
     monkeypatch.setattr(report_store, "advance", refuse)
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     queue.run_all()
     assert asked != []
     assert row(settings, report_id, "state", "attempts") == ("complete", 1)
@@ -141,7 +141,7 @@ def test_an_outcome_whose_commit_was_not_seen_is_told_again_and_keeps_the_file(
         return told[-1]
 
     monkeypatch.setattr(report_store, "complete", half)
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     queue.run_all()
     assert told == [1, 1]
     assert row(settings, report_id, "state") == ("complete",)

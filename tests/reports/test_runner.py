@@ -18,10 +18,10 @@ from storemon_flask.database import polls, schedule
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoPolls
 from storemon_flask.model import ReportOutcome
+from storemon_flask.reports import compute
 from storemon_flask.reports import queue as report_store
-from storemon_flask.reports import report as report_service
 from storemon_flask.reports import worker as runner_
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
@@ -29,7 +29,7 @@ from storemon_flask.settings import Settings
 def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
     waiting: Runner, queue: Queue, settings: Settings
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     assert row(settings, report_id, "state", "attempts", "progress", "started_us") == ("pending", 0, 0, None)
     assert not settings.reports_dir.exists()
     queue.run_all()
@@ -51,22 +51,22 @@ def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
 def test_the_row_says_running_while_it_is_computed(
     waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     seen: list[str] = []
-    write = report_service.write
+    write = compute.write
 
     def watched(*arguments: Any) -> Any:
         seen.append(state(settings, report_id))
         return write(*arguments)
 
-    monkeypatch.setattr(report_service, "write", watched)
+    monkeypatch.setattr(compute, "write", watched)
     queue.run_all()
     assert seen == ["running"]
     assert state(settings, report_id) == "complete"
 
 
 def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Runner, queue: Queue, settings: Settings) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     sql(settings.database, "UPDATE store_record SET last_poll_us = last_poll_us + 3600000000")
     queue.run_all()
     assert row(settings, report_id, "as_of_us") == (1_728_907_200_000_000,)
@@ -74,7 +74,7 @@ def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Runner, queu
 
 def test_without_polls_nothing_is_promised(database: Database, settings: Settings, queue: Queue) -> None:
     with pytest.raises(NoPolls, match=NO_POLLS):
-        Runner(database, settings, queue).submit(Asked())
+        Runner(database, settings, queue).submit(ReportRequest())
     assert queue.jobs == []
     assert sql(settings.database, "SELECT count(*) FROM report") == [(0,)]
 
@@ -82,7 +82,7 @@ def test_without_polls_nothing_is_promised(database: Database, settings: Setting
 def test_a_report_is_computed_once_however_often_it_is_handed_over(
     waiting: Runner, queue: Queue, settings: Settings
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     queue.run_all()
     finished = row(settings, report_id, "finished_us", "attempts")
     waiting.run(report_id)
@@ -95,7 +95,7 @@ def test_of_two_runners_that_reach_for_a_report_one_gets_it(
 ) -> None:
     other = Database(settings.database)
     for at_us in range(20):
-        report_id = waiting.submit(Asked(at_us))
+        report_id = waiting.submit(ReportRequest(at_us))
         barrier = threading.Barrier(2)
 
         def reach(mine: Database, wanted: str = report_id, start: threading.Barrier = barrier) -> bool:
@@ -113,7 +113,7 @@ def test_of_two_runners_that_reach_for_a_report_one_gets_it(
 def test_only_a_running_report_can_end_or_advance(
     waiting: Runner, settings: Settings, database: Database, before: str, step: str
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     sql(settings.database, "UPDATE report SET state = ? WHERE id = ?", before, report_id)
     columns = ("state", "progress", "attempts", "error", "finished_us", "sha256")
     untouched = row(settings, report_id, *columns)
@@ -134,7 +134,7 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
     # Four slices of one store, every step told.
     monkeypatch.setattr(schedule, "STORES_PER_BATCH", 1)
     monkeypatch.setattr(runner_, "_PROGRESS_EVERY_S", 0.0)
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     seen: list[float] = []
     advance = report_store.advance
 
@@ -156,7 +156,7 @@ def test_slices_change_nothing_in_the_bytes(
     waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "STORES_PER_BATCH", 1)
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     queue.run_all()
     assert (settings.reports_dir / f"report_{report_id}.csv").read_text() == SMALL_CSV
 
@@ -166,7 +166,7 @@ def test_a_reports_folder_that_cannot_be_made_fails_the_report_with_a_sentence(
 ) -> None:
     (tmp_path / "file").write_text("a regular file")
     folder = tmp_path / "file" / "reports"
-    report_id = Runner(database, replace(settings, reports_dir=folder), InlineExecutor()).submit(Asked())
+    report_id = Runner(database, replace(settings, reports_dir=folder), InlineExecutor()).submit(ReportRequest())
     assert row(settings, report_id, "state", "error", "progress", "sha256") == (
         "failed",
         f"the reports folder {folder} cannot be made: Not a directory",
@@ -178,7 +178,7 @@ def test_a_reports_folder_that_cannot_be_made_fails_the_report_with_a_sentence(
 def test_a_report_that_cannot_be_written_fails_with_a_sentence_and_leaves_no_temporary_file(
     waiting: Runner, queue: Queue, settings: Settings
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     # A folder where the file should go: writing works, the rename does not.
     target = settings.reports_dir / f"report_{report_id}.csv"
     target.mkdir(parents=True)
@@ -190,11 +190,11 @@ def test_a_report_that_cannot_be_written_fails_with_a_sentence_and_leaves_no_tem
 def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
     waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = waiting.submit(Asked())
+    first = waiting.submit(ReportRequest())
     with monkeypatch.context() as broken:
         broken.setattr(polls, "read_by_stores", lambda *arguments: 1 // 0)
         queue.run_all()
     assert row(settings, first, "state", "error") == ("failed", "unexpected error (ZeroDivisionError); see the log")
-    second = waiting.submit(Asked())
+    second = waiting.submit(ReportRequest())
     queue.run_all()
     assert state(settings, second) == "complete"

@@ -22,7 +22,7 @@ from storemon_flask.database import polls
 from storemon_flask.database.connections import Database
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports.queue import MOST_TRIES
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import DIED, InlineExecutor, Runner
 from storemon_flask.settings import Settings
 
@@ -51,7 +51,7 @@ def test_stopping_lets_a_running_report_finish_within_the_grace(
 ) -> None:
     reached, go_on = at_a_step
     runner = Runner(database, settings, ThreadPoolExecutor(1))
-    running, queued = runner.submit(Asked()), runner.submit(Asked(columns="full"))
+    running, queued = runner.submit(ReportRequest()), runner.submit(ReportRequest(columns="full"))
     assert reached.wait(30)
     threading.Timer(0.1, go_on.set).start()
     runner.stop(grace_s=30)
@@ -68,7 +68,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
 ) -> None:
     reached, go_on = at_a_step
     runner = Runner(database, settings, ThreadPoolExecutor(1))
-    running = runner.submit(Asked())
+    running = runner.submit(ReportRequest())
     assert reached.wait(30)
     stopper = threading.Thread(target=runner.stop, args=(0.0,))
     stopper.start()
@@ -78,7 +78,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
     assert row(settings, running, "state", "attempts", "error") == ("pending", 0, None)
     assert not (settings.reports_dir / f"report_{running}.csv").exists()
     # Asked for in the meantime: promised, and left for the next server too.
-    late = runner.submit(Asked())
+    late = runner.submit(ReportRequest())
     assert state(settings, late) == "pending"
     assert Runner(database, settings, InlineExecutor()).recover() == 2
     assert [state(settings, report_id) for report_id in (running, late)] == ["complete", "complete"]
@@ -87,7 +87,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
 def test_after_a_crash_pending_and_running_reports_run_again_in_order(
     waiting: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    pending, running, done = (waiting.submit(Asked(stores=stores)) for stores in (["worked"], None, ["silent"]))
+    pending, running, done = (waiting.submit(ReportRequest(stores=stores)) for stores in (["worked"], None, ["silent"]))
     report_store.start(database, running, 1)
     report_store.advance(database, running, 0.5)
     queue.jobs = [job for job in queue.jobs if job[1] == done]
@@ -108,7 +108,7 @@ def test_after_a_crash_pending_and_running_reports_run_again_in_order(
 def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
     waiting: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     for attempt in (1, 2):
         report_store.start(database, report_id, attempt)
         assert row(settings, report_id, "state", "attempts") == ("running", attempt)
@@ -122,7 +122,7 @@ def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
 def test_a_report_that_the_server_killed_twice_is_in_the_log_and_in_the_numbers(
     waiting: Runner, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     for attempt in (1, 2):
         report_store.start(database, report_id, attempt)
         waiting.recover()
@@ -137,7 +137,7 @@ def test_a_report_that_the_server_killed_twice_is_in_the_log_and_in_the_numbers(
 def test_a_server_that_ended_in_order_and_could_not_put_reports_back_has_not_died(
     waiting: Runner, settings: Settings, database: Database, queue: Queue
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     for attempt in range(1, 5):
         report_store.start(database, report_id, attempt)
         queue.jobs.clear()
@@ -150,7 +150,7 @@ def test_a_server_that_ended_in_order_and_could_not_put_reports_back_has_not_die
 def test_a_death_takes_no_try_away(
     waiting: Runner, settings: Settings, database: Database, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     report_store.start(database, report_id, 1)
     waiting.recover()
     monkeypatch.setattr(os, "fsync", full_disk)
@@ -164,7 +164,7 @@ def test_a_death_takes_no_try_away(
 
 
 def test_what_is_kept_of_jobs_goes_when_they_end(waiting: Runner, queue: Queue) -> None:
-    ids = [waiting.submit(Asked(stores=[store])) for store in ("worked", "silent")]
+    ids = [waiting.submit(ReportRequest(stores=[store])) for store in ("worked", "silent")]
     waiting.delete(ids[0])
     queue.run_all()
     waiting.delete(ids[1])
@@ -172,7 +172,7 @@ def test_what_is_kept_of_jobs_goes_when_they_end(waiting: Runner, queue: Queue) 
 
 
 def test_being_put_back_is_not_counted_as_a_try(waiting: Runner, settings: Settings, database: Database) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     for _ in range(5):
         report_store.start(database, report_id, 1)
         report_store.requeue(database, report_id)
@@ -183,7 +183,7 @@ def test_being_put_back_is_not_counted_as_a_try(waiting: Runner, settings: Setti
 def test_the_progress_a_caller_has_seen_does_not_fall_when_the_report_is_tried_again(
     waiting: Runner, settings: Settings, database: Database
 ) -> None:
-    report_id = waiting.submit(Asked())
+    report_id = waiting.submit(ReportRequest())
     report_store.start(database, report_id, 1)
     report_store.advance(database, report_id, 0.5)
     waiting.recover()
@@ -195,8 +195,8 @@ def test_the_progress_a_caller_has_seen_does_not_fall_when_the_report_is_tried_a
 def test_create_app_starts_no_thread_and_touches_no_report_and_no_file(
     waiting: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    waiting.submit(Asked())
-    report_store.start(database, waiting.submit(Asked()), 1)
+    waiting.submit(ReportRequest())
+    report_store.start(database, waiting.submit(ReportRequest()), 1)
     database.close()
     before, threads = sql(settings.database, "SELECT * FROM report"), set(threading.enumerate())
     files = sorted(settings.home.rglob("*"))

@@ -11,7 +11,7 @@ from shapes_helpers import fleet as fleet
 
 from storemon_flask.database.connections import Database
 from storemon_flask.model import DAY_US
-from storemon_flask.reports import shapes
+from storemon_flask.reports.request import ReportRequest, check
 from storemon_flask.settings import Settings
 
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_asked_is_named_with_what_can(
 
 @pytest.mark.parametrize("body", [{}, {"method": "nearest"}, {"totals": False}, {"kind": "times"}])
 def test_the_classic_report_is_none_of_these(body: dict[str, object]) -> None:
-    assert shapes.read(body) is None
+    assert check(ReportRequest(fields=body)).is_default
 
 
 def test_a_report_too_long_says_how_long_it_would_be(fleet: Database, settings: Settings) -> None:
@@ -106,17 +106,16 @@ def test_the_classic_windows_by_name_have_the_classic_numbers(fleet: Database, c
 
 def test_days_add_up_to_their_week_and_hours_to_their_day(fleet: Database, settings: Settings) -> None:
     from storemon_flask.database import schedule
-    from storemon_flask.reports import report, shaped
+    from storemon_flask.reports import compute
 
     def sums(**body: object) -> dict[int, dict[str, int]]:
         with fleet.read() as connection:
-            shape = shapes.read(body)
-            assert shape is not None
-            as_of_us = report.ask(fleet, report.Asked(), "America/Chicago", 10**9, connection).as_of_us
-            plan = schedule.read(fleet, connection, "America/Chicago", None, as_of_us)
-            rows, _ = shaped.compute(connection, plan, shape, as_of_us, settings.rules, lambda part: None)
+            request = ReportRequest(columns="full", fields=body)
+            query = compute.make_query(fleet, request, "America/Chicago", 10**9, connection)
+            plan = schedule.read(fleet, connection, "America/Chicago", None, query.as_of_us)
+            rows, _ = compute.measure_rows(connection, plan, query, settings.rules, lambda share: None)
         found: dict[int, dict[str, int]] = {}
-        for at, place in enumerate(rows["place"].tolist()):
+        for at, place in enumerate(rows["store"].tolist()):
             mine = found.setdefault(place, dict.fromkeys(("uptime", "downtime", "unknown", "business", "measured"), 0))
             for name in mine:
                 mine[name] += int(rows[name][at])

@@ -19,9 +19,9 @@ from storemon_flask import create_app
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import QueueFull
 from storemon_flask.model import HOUR_US
+from storemon_flask.reports import compute
 from storemon_flask.reports import queue as report_store
-from storemon_flask.reports import report as report_service
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
@@ -47,13 +47,13 @@ def client(small_fleet: Path, settings: Settings, queue: Queue) -> Any:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """An entry for each report that is computed."""
     found: list[int] = []
-    compute = report_service.compute
+    real = compute.compute
 
     def watched(*arguments: Any) -> Any:
         found.append(1)
-        return compute(*arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(report_service, "compute", watched)
+    monkeypatch.setattr(compute, "compute", watched)
     return found
 
 
@@ -137,8 +137,8 @@ def test_by_other_rules_it_is_computed_for_itself(
     computed: list[int],
     changed: dict[str, Any],
 ) -> None:
-    runner.submit(Asked())
-    Runner(database, replace(settings, **changed), queue).submit(Asked())
+    runner.submit(ReportRequest())
+    Runner(database, replace(settings, **changed), queue).submit(ReportRequest())
     queue.run_all()
     assert computed == [1, 1]
 
@@ -146,7 +146,7 @@ def test_by_other_rules_it_is_computed_for_itself(
 def test_on_data_that_changed_it_is_computed_again_and_each_has_its_numbers(
     runner: Runner, queue: Queue, settings: Settings, database: Database, small_fleet: Path, computed: list[int]
 ) -> None:
-    asked = Asked(1_728_907_200_000_000)
+    asked = ReportRequest(1_728_907_200_000_000)
     before = runner.submit(asked)
     queue.run_all()
     (small_fleet / "polls.csv").write_text("store_id,timestamp_utc,status\nworked,2024-10-14 11:30:00 UTC,active\n")
@@ -161,7 +161,7 @@ def test_on_data_that_changed_it_is_computed_again_and_each_has_its_numbers(
 def test_the_data_are_those_of_the_moment_it_is_started_in(
     runner: Runner, queue: Queue, database: Database, small_fleet: Path, computed: list[int]
 ) -> None:
-    asked = Asked(1_728_907_200_000_000)
+    asked = ReportRequest(1_728_907_200_000_000)
     ids = [runner.submit(asked)]
     (small_fleet / "polls.csv").write_text("store_id,timestamp_utc,status\nworked,2024-10-14 11:30:00 UTC,active\n")
     load_folder(database, small_fleet)
@@ -175,9 +175,9 @@ def test_the_data_are_those_of_the_moment_it_is_started_in(
 def test_a_finished_report_gives_its_file_to_an_equal_one(
     runner: Runner, queue: Queue, settings: Settings, database: Database, computed: list[int]
 ) -> None:
-    first = runner.submit(Asked())
+    first = runner.submit(ReportRequest())
     queue.run_all()
-    second = runner.submit(Asked())
+    second = runner.submit(ReportRequest())
     assert row(settings, second, "state") == ("pending",)
     queue.run_all()
     assert computed == [1]
@@ -193,10 +193,10 @@ def test_a_finished_report_gives_its_file_to_an_equal_one(
 def test_one_whose_file_is_gone_gives_none(
     runner: Runner, queue: Queue, settings: Settings, computed: list[int]
 ) -> None:
-    first = runner.submit(Asked())
+    first = runner.submit(ReportRequest())
     queue.run_all()
     runner.path(first).unlink()
-    second = runner.submit(Asked())
+    second = runner.submit(ReportRequest())
     queue.run_all()
     assert computed == [1, 1]
     assert runner.path(second).read_text() == SMALL_CSV
@@ -215,7 +215,7 @@ def test_where_a_file_cannot_have_another_name_it_is_copied(
         raise OSError(number, "no links")
 
     monkeypatch.setattr(os, "link", refuse)
-    ids = [runner.submit(Asked()) for _ in range(3)]
+    ids = [runner.submit(ReportRequest()) for _ in range(3)]
     queue.run_all()
     assert computed == [1]
     assert {runner.path(report_id).read_text() for report_id in ids} == {SMALL_CSV}
@@ -226,7 +226,7 @@ def test_where_a_file_cannot_have_another_name_it_is_copied(
 def test_of_equal_reports_only_that_fails_under_which_the_server_died(
     runner: Runner, queue: Queue, settings: Settings, database: Database, computed: list[int]
 ) -> None:
-    ids = [runner.submit(Asked()) for _ in range(3)]
+    ids = [runner.submit(ReportRequest()) for _ in range(3)]
     report_store.start(database, ids[0], 1)
     queue.jobs.clear()
     again = Runner(database, settings, queue)
@@ -243,11 +243,11 @@ def test_of_equal_reports_only_that_fails_under_which_the_server_died(
 def test_one_that_is_asked_for_while_an_equal_one_waits_for_its_next_try_is_computed_at_once(
     runner: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    first = runner.submit(Asked())
+    first = runner.submit(ReportRequest())
     report_store.start(database, first, 1)
     report_store.retry_later(database, first, "the disk is full", 1 << 60)
     queue.jobs.clear()
-    second = runner.submit(Asked())
+    second = runner.submit(ReportRequest())
     queue.run_all()
     assert row(settings, second, "state", "last_error") == ("complete", None)
     assert row(settings, first, "state", "attempts", "last_error") == ("pending", 1, "the disk is full")
@@ -257,15 +257,15 @@ def test_the_queue_is_bounded_and_an_equal_report_takes_no_place(
     runner: Runner, queue: Queue, settings: Settings, database: Database
 ) -> None:
     small = Runner(database, replace(settings, max_pending_reports=2), queue)
-    small.submit(Asked())
-    small.submit(Asked(columns="full"))
+    small.submit(ReportRequest())
+    small.submit(ReportRequest(columns="full"))
     with pytest.raises(QueueFull, match=r"2 report\(s\) are waiting, as many as may"):
-        small.submit(Asked(stores=["worked"]))
+        small.submit(ReportRequest(stores=["worked"]))
     for _ in range(3):
-        small.submit(Asked())
+        small.submit(ReportRequest())
     assert sql(settings.database, "SELECT count(*) FROM report") == [(5,)]
     queue.run_all()
-    assert row(settings, small.submit(Asked(stores=["worked"])), "state") == ("pending",)
+    assert row(settings, small.submit(ReportRequest(stores=["worked"])), "state") == ("pending",)
 
 
 def test_a_full_queue_is_a_503_that_says_when_to_come_back(settings: Settings, small_fleet: Path, queue: Queue) -> None:
@@ -287,7 +287,7 @@ def test_many_equal_triggers_at_once_all_get_the_same_bytes(
 
     def ask(_: int) -> list[str]:
         start.wait()
-        return [runner.submit(Asked()) for _ in range(20)]
+        return [runner.submit(ReportRequest()) for _ in range(20)]
 
     with ThreadPoolExecutor(16) as pool:
         ids = [report_id for found in pool.map(ask, range(16)) for report_id in found]

@@ -4,6 +4,7 @@ integers.
 
 import csv
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import load_folder, storemon
+from fleets import PolledFleet, report_table
 from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -22,13 +24,14 @@ from storemon_flask.database import schedule
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError
 from storemon_flask.formatting import decimals, percent_hundredths, safe_cell
-from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Fleet, Hours, Polls, Rules
-from storemon_flask.reports import report as reports
-from storemon_flask.reports import report_text, shaped, shaped_text, shapes
-from storemon_flask.reports.report_text import StoreColumns
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Hours, Polls, Rules
+from storemon_flask.reports import compute
+from storemon_flask.reports import csv as report_csv
+from storemon_flask.reports.csv import Rows, StoreColumns, render
+from storemon_flask.reports.request import ReportQuery, ReportRequest, check
 from storemon_flask.settings import Settings
-from storemon_flask.uptime import measures, openings
-from storemon_flask.uptime.periods import MEASURES
+from storemon_flask.uptime import openings
+from storemon_flask.uptime.measures import MEASURES
 from storemon_flask.uptime.zones import block_size
 
 _NONE = np.empty(0, dtype=np.int64)
@@ -59,19 +62,19 @@ def expected_total(rows: list[dict[str, int]], unit_us: int) -> list[str]:
     ]  # fmt: skip
 
 
-def check_totals(text: str, shape: shapes.Shape, rows: shaped.Rows, groups: list[str]) -> int:
+def check_totals(text: str, query: ReportQuery, rows: Rows, groups: list[str]) -> int:
     """Hold every total row of a report against the rows of its stores; how many there were."""
     header, *lines = csv.reader(io.StringIO(text, newline=""))
-    across = 1 if shape.by else len(shape.windows)
-    begin = header.index("group") + 1 + (3 if shape.by else 0)
+    across = 1 if query.by else len(query.windows)
+    begin = header.index("group") + 1 + (3 if query.by else 0)
     stores = [line for line in lines if line[0] == "store"]
     columns = {name: rows[name].reshape(-1, across).tolist() for name in MEASURES}
-    place = rows["place"].reshape(-1, across)[:, 0].tolist()
+    place = rows["store"].reshape(-1, across)[:, 0].tolist()
     at: dict[tuple[str, str, str], list[int]] = {}
     for number, line in enumerate(stores):
         group = groups[place[number]]
-        period = line[header.index("period")] if shape.by in ("day", "week", "month") else ""
-        if shape.by == "hour":
+        period = line[header.index("period")] if query.by in ("day", "week", "month") else ""
+        if query.by == "hour":
             # An hour is one instant in every zone.
             period = timestamp_text(int(rows["local_us"][number] - rows["offset_s"][number] * 1_000_000))
         at.setdefault(("fleet", "", period), []).append(number)
@@ -86,7 +89,7 @@ def check_totals(text: str, shape: shapes.Shape, rows: shaped.Rows, groups: list
         assert line[header.index("group")] == safe_cell(group)
         for window in range(across):
             mine = [{name: columns[name][number][window] for name in MEASURES} for number in at[kind, group, period]]
-            minutes = shape.by == "hour" or shape.windows[window].name == "last_hour"
+            minutes = query.by == "hour" or query.windows[window].name == "last_hour"
             cells = [line[begin + measure * across + window] for measure in range(8)]
             assert cells == expected_total(mine, MINUTE_US if minutes else HOUR_US), (kind, group, period, window)
     return len(totals)
@@ -107,18 +110,16 @@ SHAPES: list[dict[str, Any]] = [
 def test_every_total_is_that_of_its_stores_rows(
     fleet: Database, settings: Settings, asked: dict[str, Any], groups: list[str] | None
 ) -> None:
-    shape = shapes.read({**asked, "totals": True, "groups": groups})
-    assert shape is not None
     with fleet.read() as connection:
-        question = reports.ask(
-            fleet, reports.Asked(shape={**asked, "groups": groups}), "America/Chicago", 10**9, connection
-        )
-        everyone = schedule.read(fleet, connection, "America/Chicago", None, question.as_of_us)
+        request = ReportRequest(columns="full", fields={**asked, "totals": True, "groups": groups})
+        query = compute.make_query(fleet, request, "America/Chicago", 10**9, connection)
+        everyone = schedule.read(fleet, connection, "America/Chicago", None, query.as_of_us)
         ids = [i for i, group in zip(everyone.ids, everyone.groups, strict=True) if groups is None or group in groups]
-        plan = schedule.read(fleet, connection, "America/Chicago", ids, question.as_of_us)
-        rows, _ = shaped.compute(connection, plan, shape, question.as_of_us, settings.rules, lambda part: None)
-        text = shaped_text.render(shape, report_text.columns_of(plan), plan.groups, rows, "full")
-    assert check_totals(text.csv, shape, rows, plan.groups) >= (len(groups) if groups else 4)
+        plan = schedule.read(fleet, connection, "America/Chicago", ids, query.as_of_us)
+        rules = replace(settings.rules, method=query.method)
+        rows, _ = compute.measure_rows(connection, plan, query, rules, lambda share: None)
+        text = render(query, report_csv.store_columns(plan), plan.groups, rows)
+    assert check_totals(text.csv, query, rows, plan.groups) >= (len(groups) if groups else 4)
 
 
 @pytest.mark.parametrize(
@@ -139,16 +140,16 @@ def test_a_date_without_a_midnight_is_one_period_with_that_date_elsewhere(
     (tmp_path / "stores.csv").write_text("store_id,name,group\na,A,North\nb,B,North\n")
     load_folder(database, tmp_path)
     shape = {"by": by, "windows": [{"from": first, "to": last}], "totals": True}
-    asked = reports.Asked(int(np.datetime64(f"{last}T23:00", "us").astype(np.int64)), "full", None, shape)
-    question = reports.ask(database, asked, "America/Chicago", 10**6)
-    text = reports.compute(database, question, settings.rules, "America/Chicago").csv
+    asked = ReportRequest(int(np.datetime64(f"{last}T23:00", "us").astype(np.int64)), "full", None, shape)
+    question = compute.make_query(database, asked, "America/Chicago", 10**6)
+    text = compute.compute(database, question, settings.rules, "America/Chicago").csv
     rows = [row for row in csv.DictReader(io.StringIO(text)) if row["period"] == period]
     assert [row["kind"] for row in rows] == ["store", "store", "group", "fleet"]
     assert float(rows[2]["business_hours"]) == sum(float(row["business_hours"]) for row in rows[:2])
     assert rows[2]["business_hours"] == rows[3]["business_hours"]
 
 
-def made_rows(seed: int, stores: int, days: int, windows: int) -> shaped.Rows:
+def made_rows(seed: int, stores: int, days: int, windows: int) -> Rows:
     """Rows of stores that are open for nearly all of so many days: measures of the largest size, which add up."""
     chance = np.random.default_rng(seed)
     size = stores * windows
@@ -158,7 +159,7 @@ def made_rows(seed: int, stores: int, days: int, windows: int) -> shaped.Rows:
     uptime = business - unknown - downtime
     low = uptime - chance.integers(0, uptime)
     return {
-        "place": np.repeat(np.arange(stores), windows),
+        "store": np.repeat(np.arange(stores), windows),
         "start_us": np.zeros(size, dtype=np.int64),
         "local_us": np.zeros(size, dtype=np.int64),
         "offset_s": np.zeros(size, dtype=np.int64),
@@ -175,7 +176,8 @@ def made_rows(seed: int, stores: int, days: int, windows: int) -> shaped.Rows:
 
 def made_columns(stores: int) -> StoreColumns:
     ids = [f"S{number:07d}" for number in range(stores)]
-    return report_text.store_columns(ids, ["UTC"] * stores, [""] * stores, [""] * stores)
+    nothing = [""] * stores
+    return StoreColumns.of({"store_id": ids, "timezone": ["UTC"] * stores, "name": nothing, "group": nothing})
 
 
 # Nothing is gained by a smaller seed.
@@ -183,34 +185,36 @@ def made_columns(stores: int) -> StoreColumns:
 @given(seed=st.integers(0, 2**32), groups=st.integers(1, 40))
 def test_totals_of_14000_stores_over_400_days_are_exact(seed: int, groups: int) -> None:
     windows = [{"from": "2023-01-01", "to": "2024-02-05", "name": name} for name in ("one", "two")]
-    shape = shapes.read({"windows": windows, "totals": True})
-    assert shape is not None
+    query = check(ReportRequest(columns="full", fields={"windows": windows, "totals": True}))
     rows = made_rows(seed, 14_000, 400, 2)
     names = [f"G{number % groups}" for number in range(14_000)]
-    text = shaped_text.render(shape, made_columns(14_000), names, rows, "full")
-    assert check_totals(text.csv, shape, rows, names) == groups + 1
+    text = render(query, made_columns(14_000), names, rows)
+    assert check_totals(text.csv, query, rows, names) == groups + 1
     business = rows["business"][::2]
     assert sum(business.tolist()) > 13_990 * 400 * DAY_US
 
 
 def test_totals_in_python_integers_are_those_in_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = shapes.read({"windows": ["last_day", "last_week"], "totals": True})
-    assert shape is not None
+    query = check(ReportRequest(columns="full", fields={"windows": ["last_day", "last_week"], "totals": True}))
     rows, names = made_rows(7, 200, 400, 2), ["G", ""] * 100
-    narrow = shaped_text.render(shape, made_columns(200), names, rows, "full")
-    monkeypatch.setattr(shaped_text, "TOO_LARGE", 1)
-    assert shaped_text.render(shape, made_columns(200), names, rows, "full") == narrow
+    narrow = render(query, made_columns(200), names, rows)
+    monkeypatch.setattr(report_csv, "TOO_LARGE", 1)
+    assert render(query, made_columns(200), names, rows) == narrow
 
 
 @pytest.mark.slow
 def test_totals_that_leave_64_bits_are_exact() -> None:
     stores = 280_000
-    shape = shapes.read({"windows": [{"from": "2023-01-01", "to": "2024-02-05", "name": "w"}], "totals": True})
-    assert shape is not None
+    query = check(
+        ReportRequest(
+            columns="full",
+            fields={"windows": [{"from": "2023-01-01", "to": "2024-02-05", "name": "w"}], "totals": True},
+        )
+    )
     rows = made_rows(7, stores, 400, 1)
-    text = shaped_text.render(shape, made_columns(stores), ["G"] * stores, rows, "full")
+    text = render(query, made_columns(stores), ["G"] * stores, rows)
     assert sum(rows["business"].tolist()) > 1 << 63
-    assert check_totals(text.csv, shape, rows, ["G"] * stores) == 2
+    assert check_totals(text.csv, query, rows, ["G"] * stores) == 2
 
 
 WHOLES = st.one_of(st.integers(0, 400 * DAY_US), st.integers(0, (1 << 62) - 1))
@@ -219,11 +223,11 @@ WHOLES = st.one_of(st.integers(0, 400 * DAY_US), st.integers(0, (1 << 62) - 1))
 @given(rows=st.lists(st.tuples(WHOLES, st.integers(0, 10_000), st.integers(-2, 2)), min_size=1, max_size=8))
 def test_a_percentage_is_exact_up_to_the_largest_integers(rows: list[tuple[int, int, int]]) -> None:
     pairs = [(min(max(whole * share // 10_000 + more, 0), whole), whole) for whole, share, more in rows]
-    part, whole = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
+    batch, whole = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
     exact = [percent(*pair) for pair in pairs]
-    assert decimals(percent_hundredths(part, whole)) == exact
+    assert decimals(percent_hundredths(batch, whole)) == exact
     # Where 64 bits do not do, sums come as Python integers.
-    wide = percent_hundredths(part.astype(object) << 20, whole.astype(object) << 20)
+    wide = percent_hundredths(batch.astype(object) << 20, whole.astype(object) << 20)
     assert decimals(wide) == exact
 
 
@@ -242,7 +246,7 @@ def test_the_percentage_of_800_stores_in_a_week(settings: Settings, tmp_path: Pa
     assert without.stdout.splitlines()[-1] == "fleet,,,134400.00,0.00"
 
 
-def fleet_of(stores: int, instants_us: list[int], zones: tuple[str, ...] = ("Etc/UTC",)) -> Fleet:
+def fleet_of(stores: int, instants_us: list[int], zones: tuple[str, ...] = ("Etc/UTC",)) -> PolledFleet:
     """That many stores without hours, each polled active at those instants."""
     polls = Polls(
         np.repeat(np.arange(stores), len(instants_us)),
@@ -250,12 +254,19 @@ def fleet_of(stores: int, instants_us: list[int], zones: tuple[str, ...] = ("Etc
         np.ones(stores * len(instants_us), dtype=bool),
     )
     last = np.full(stores, instants_us[-1])
-    return Fleet(stores, polls, Hours(*[_NONE] * 6), np.arange(stores) % len(zones), zones, last)
+    return PolledFleet(
+        size=stores,
+        hours=Hours(*[_NONE] * 6),
+        zone_of=np.arange(stores) % len(zones),
+        zone_names=zones,
+        polls=polls,
+        last_poll_us=last,
+    )
 
 
 def test_polls_of_1970_and_of_2199_in_one_large_fleet() -> None:
     as_of = 7_258_118_400_000_000 - HOUR_US
-    table = measures.compute(fleet_of(14_000, [5, as_of - 2 * DAY_US]), as_of, Rules())
+    table = report_table(fleet_of(14_000, [5, as_of - 2 * DAY_US]), as_of, Rules())
     assert set(table["uptime_last_week"].tolist()) == {2 * DAY_US}
     assert set(table["unknown_last_week"].tolist()) == {5 * DAY_US}
     assert set(table["uptime_last_day"].tolist()) == {0}

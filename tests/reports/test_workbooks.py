@@ -14,7 +14,7 @@ from conftest import Server, storemon, wait_until
 
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoTemporaryRoom
-from storemon_flask.reports import report_text, retention, xlsx
+from storemon_flask.reports import retention, xlsx
 from storemon_flask.settings import Settings
 
 HEADER = "store_id,uptime_last_hour,uptime_last_day\n"
@@ -121,7 +121,7 @@ def test_nothing_stays_of_a_workbook_that_could_not_be_made(tmp_path: Path, monk
         raise ValueError("no report")
 
     (tmp_path / "report.csv").write_text(HEADER)
-    monkeypatch.setattr(report_text, "text_rows", rows)
+    monkeypatch.setattr(xlsx, "text_rows", rows)
     with pytest.raises(ValueError, match="no report"):
         xlsx.write(tmp_path / "report.csv", 3, {}, {})
     ((folder, sheet, report),) = seen

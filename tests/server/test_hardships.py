@@ -21,7 +21,7 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import values
 from storemon_flask.reports import queue
-from storemon_flask.reports.report import Asked
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
 
@@ -173,7 +173,7 @@ def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
         complete(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(queue, "complete", full_disk_once)
-    report_id = runner.submit(Asked())
+    report_id = runner.submit(ReportRequest())
     assert refused.is_set()
     assert queue.get(runner.database, report_id).state == "complete"
 
@@ -182,7 +182,7 @@ def test_a_report_that_is_put_back_waits_for_the_lock_even_while_the_server_stop
     runner: Runner, small_fleet: Path, settings: Settings
 ) -> None:
     database = runner.database
-    queue.add(database, "aa", Asked(), "America/Chicago", 10**6, time.time_ns() // 1000)
+    queue.add(database, "aa", ReportRequest(), "America/Chicago", 10**6, time.time_ns() // 1000)
     assert queue.claim(database, "aa", 2) is not None
     database.stop_waiting()
     with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None, check_same_thread=False)) as other:

@@ -120,7 +120,7 @@ def test_a_full_disk_fails_the_report_with_a_sentence(serve: Serve, small_fleet:
     # half-way.
     limited = "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
     limited += "sys.argv = ['storemon', 'serve', '--port', '0'];"
-    limited += "import storemon_flask.reports.report as r, storemon_flask.database.connections;"
+    limited += "import storemon_flask.reports.compute as r, storemon_flask.database.connections;"
     limited += "w = r.write\n"
     limited += "def write(*a):\n resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))\n"
     limited += " try: return w(*a)\n"

@@ -16,8 +16,8 @@ from storemon_flask import clock
 from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.formatting import hundredths, known_text, knows_little, percent_hundredths
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
-from storemon_flask.reports import report
-from storemon_flask.reports.report import Question
+from storemon_flask.reports import compute
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.stores import list_pages, live_list
 from storemon_flask.stores.list_pages import SORTS, STATUS_ORDER, Wanted
 from storemon_flask.stores.live_list import AsOf, Snapshot
@@ -106,7 +106,9 @@ def test_the_list_the_full_report_and_the_timelines_say_the_same(database, setti
     (tmp_path / "feeds" / "hours.csv").write_text("\n".join(hours) + "\n")
     load_folder(database, tmp_path / "feeds")
 
-    text = report.compute(database, Question(NOW, "full"), settings.rules, ZONE).csv
+    text = compute.compute(
+        database, compute.make_query(database, ReportRequest(NOW, "full"), ZONE, 10**6), settings.rules, ZONE
+    ).csv
     reported = {row["store_id"]: row for row in csv.DictReader(io.StringIO(text))}
     found = made(database, settings, NOW)
     assert found.as_of.as_of_us == NOW

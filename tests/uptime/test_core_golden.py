@@ -9,7 +9,8 @@ from fleets import compute
 
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
-from storemon_flask.reports import report
+from storemon_flask.reports import compute as reports
+from storemon_flask.reports.request import ReportRequest
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir())
@@ -23,8 +24,11 @@ def full_report(folder: Path, database: Database) -> dict[str, dict[str, str]]:
     # expected.csv is no feed, and is named as such.
     assert [summary.file for summary in result.files if summary.error] == ["expected.csv"]
     rules = settings.load({}).rules
-    text = report.compute(
-        database, report.ask(database, report.Asked(columns="full"), "America/Chicago", 10**9), rules, "America/Chicago"
+    text = reports.compute(
+        database,
+        reports.make_query(database, ReportRequest(columns="full"), "America/Chicago", 10**9),
+        rules,
+        "America/Chicago",
     )
     return {row["store_id"]: row for row in csv.DictReader(io.StringIO(text.csv))}
 

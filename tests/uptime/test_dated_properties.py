@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from storemon_flask.feeds import values
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, Rules
 from storemon_flask.uptime import calendar as core_calendar
-from storemon_flask.uptime import evidence, openings, periods
-from storemon_flask.uptime.periods import Periods
+from storemon_flask.uptime import evidence, openings
+from storemon_flask.uptime.measures import Periods, measure
 from storemon_flask.uptime.zones import history, name_at, turns
 from uptime.test_core_properties import DAYS, ENDS, TIMES
 
@@ -85,7 +85,7 @@ def test_calendar_periods_of_a_store_that_moved_equal_the_brute_force(case, unit
         assert spans.end_us[-1] == as_of
         assert (spans.end_us[:-1] == spans.start_us[1:]).all()
         asked = Periods(spans.start_us * 0 + place, spans.start_us, spans.end_us)
-        found = periods.measure(opened, heard, asked, as_of)
+        found = measure(opened, heard, asked, as_of)
         expected = measures(
             polls, hours, zones, as_of,
             [(store_id, *edges) for edges in zip(spans.start_us.tolist(), spans.end_us.tolist(), strict=True)],

@@ -7,14 +7,14 @@ import pytest
 from brute_calendar import calendar as brute_calendar
 from brute_force import measures as brute_force
 from brute_force import report as brute_report
-from fleets import compute, fleet
+from fleets import DEFAULT_WINDOWS, compute, fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, Polls, Rules
-from storemon_flask.uptime import calendar, evidence, measures, openings, periods
+from storemon_flask.uptime import calendar, evidence, openings
 from storemon_flask.uptime.calendar import UNITS
-from storemon_flask.uptime.periods import MEASURES, Periods
+from storemon_flask.uptime.measures import MEASURES, Periods, measure
 from uptime.test_calendar import anywhere, listed
 from uptime.test_core_properties import cases
 
@@ -33,7 +33,7 @@ def measured(case, asked, method="nearest"):
     heard = Polls(made.polls.store[near], made.polls.instant_us[near], made.polls.active[near])
     opened = openings.build(made, first // DAY_US * DAY_US, (as_of // DAY_US + 1) * DAY_US)
     rows = np.array([(NAMES.index(store), start, end) for store, start, end in asked], dtype=np.int64).reshape(-1, 3)
-    found = periods.measure(opened, evidence.gather(heard, opened, rules), Periods(*rows.T), as_of)
+    found = measure(opened, evidence.gather(heard, opened, rules), Periods(*rows.T), as_of)
     assert tuple(found) == MEASURES
     columns = [found[name].tolist() for name in MEASURES]
     return [dict(zip(MEASURES, values, strict=True)) for values in zip(*columns, strict=True)]
@@ -133,10 +133,10 @@ def test_the_classic_windows_are_the_columns_of_a_report(case, method):
     polls, hours, zones, as_of, reach, gap = case
     table = compute(polls, hours, everyone(zones), as_of, Rules(reach, gap, method))
     assert table == brute_report(polls, hours, everyone(zones), as_of, reach_us=reach, max_gap_us=gap, method=method)
-    for window in measures.CLASSIC_WINDOWS:
-        rows = measured(case, [(store, as_of - window.length_us, as_of) for store in NAMES], method)
+    for window, length_us in DEFAULT_WINDOWS.items():
+        rows = measured(case, [(store, as_of - length_us, as_of) for store in NAMES], method)
         for store, row in zip(NAMES, rows, strict=True):
-            assert row == {name: table[store][f"{name}_{window.name}"] for name in MEASURES}
+            assert row == {name: table[store][f"{name}_{window}"] for name in MEASURES}
 
 
 # Examples
@@ -206,7 +206,7 @@ def test_a_stretch_far_longer_than_the_openings_of_many_stores_is_what_lies_in_i
     polls = Polls(stores, np.array([at(10), at(11)]), np.array([True, False]))
     spoken = evidence.gather(polls, opened, Rules())
     century = Periods(stores, np.full(2, 0), np.full(2, 2**52))
-    found = periods.measure(opened, spoken, century, 2**52)
+    found = measure(opened, spoken, century, 2**52)
     assert found["business"].tolist() == [3 * HOUR_US, 3 * HOUR_US]
     assert found["uptime"].tolist() == [3 * HOUR_US, 0]
     assert found["downtime"].tolist() == [0, 3 * HOUR_US]

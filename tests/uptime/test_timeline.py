@@ -1,12 +1,12 @@
 """Timelines: the worked example, and stretches against the report."""
 
 import pytest
-from fleets import fleet
+from fleets import DEFAULT_WINDOWS, fleet, report_table
 from hypothesis import given, settings
-from timeline_helpers import MONDAY, UTC9, ZONES, at, poll
+from timeline_helpers import MONDAY, UTC9, ZONES, at, poll, sums, timeline_of
 
 from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US, Rules
-from storemon_flask.uptime import measures, timeline
+from storemon_flask.uptime import timeline
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from uptime.test_core_properties import cases
 
@@ -14,12 +14,12 @@ from uptime.test_core_properties import cases
 def of(polls, hours=UTC9, zones=ZONES, first=MONDAY, last=at(0, 7), as_of=None, rules=Rules()):  # noqa: B008
     as_of = last if as_of is None else as_of
     _, made = fleet(polls, hours, zones, as_of)
-    return timeline.of(made, first, last, as_of, rules)
+    return timeline_of(made, first, last, as_of, rules)
 
 
 def shown(found, day=0):
     """(hours since midnight, state, how it is known) of a day's stretches."""
-    s = found.stretches
+    s = found.segments
     return [
         ((a - at(0, day)) / HOUR_US, (b - at(0, day)) / HOUR_US, STATES[state], KNOWN[known])
         for a, b, state, known in zip(*(c.tolist() for c in (s.start_us, s.end_us, s.state, s.known)), strict=True)
@@ -94,7 +94,7 @@ def test_an_outage_that_reaches_the_as_of_is_going_on_and_is_whole_where_it_only
 
 
 def test_without_any_store_or_poll_there_is_nothing_and_no_error():
-    assert len(of([], [], {}).stretches) == 0
+    assert len(of([], [], {}).segments) == 0
     assert [s[2:] for s in shown(of([]), 4)] == [("unknown", "nothing")]
     assert len(of([]).outages) == 0
 
@@ -105,16 +105,16 @@ def test_the_sums_of_the_stretches_are_the_columns_of_the_report(case):
     polls, hours, zones, as_of, reach, gap = case
     rules = Rules(reach, gap)
     _, made = fleet(polls, hours, zones, as_of)
-    table = measures.compute(made, as_of, rules)
-    for window in measures.CLASSIC_WINDOWS:
-        first = as_of - window.length_us
-        found = timeline.of(made, first, as_of, as_of, rules).stretches
-        for name, values in timeline.sums(found, first, as_of, made.size).items():
-            assert values.tolist() == table[f"{name}_{window.name}"].tolist(), (name, window.name)
-    week = timeline.of(made, as_of - WEEK_US, as_of, as_of, rules).stretches
-    for window in measures.CLASSIC_WINDOWS:
-        cut = timeline.sums(week, as_of - window.length_us, as_of, made.size)
-        assert {f"{name}_{window.name}": values.tolist() for name, values in cut.items()}.items() <= {
+    table = report_table(made, as_of, rules)
+    for window, length_us in DEFAULT_WINDOWS.items():
+        first = as_of - length_us
+        found = timeline_of(made, first, as_of, as_of, rules).segments
+        for name, values in sums(found, first, as_of, made.size).items():
+            assert values.tolist() == table[f"{name}_{window}"].tolist(), (name, window)
+    week = timeline_of(made, as_of - WEEK_US, as_of, as_of, rules).segments
+    for window, length_us in DEFAULT_WINDOWS.items():
+        cut = sums(week, as_of - length_us, as_of, made.size)
+        assert {f"{name}_{window}": values.tolist() for name, values in cut.items()}.items() <= {
             name: values.tolist() for name, values in table.items()
         }.items()
 
@@ -124,8 +124,8 @@ def test_the_sums_of_the_stretches_are_the_columns_of_the_report(case):
 def test_the_stretches_are_the_openings_cut_into_unlike_neighbours(case):
     polls, hours, zones, as_of, reach, gap = case
     _, made = fleet(polls, hours, zones, as_of)
-    found = timeline.of(made, as_of - WEEK_US, as_of, as_of, Rules(reach, gap))
-    s, merged = found.stretches, []
+    found = timeline_of(made, as_of - WEEK_US, as_of, as_of, Rules(reach, gap))
+    s, merged = found.segments, []
     for store, start, end, state, known in zip(
         *(c.tolist() for c in (s.store, s.start_us, s.end_us, s.state, s.known)), strict=True
     ):

@@ -2,20 +2,20 @@
 
 import numpy as np
 import pytest
-from fleets import fleet
+from fleets import fleet, openings_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timeline_helpers import UTC9, ZONES, at, poll
+from timeline_helpers import UTC9, ZONES, at, poll, statuses, sums, timeline_of
 
 from storemon_flask.model import DAY_US, Rules
-from storemon_flask.uptime import evidence, measures, status, timeline
+from storemon_flask.uptime import evidence, status, timeline
 from uptime.test_core_properties import cases
 
 
 def slow_outages(made, opened, heard, as_of):
     """Outages poll by poll: (store, first poll, last poll, polls, business time down)."""
     found, run = [], []
-    unknown = timeline.stretches(opened, heard, int(opened.start_us.min()), int(opened.end_us.max()))
+    unknown = timeline.find_segments(opened, heard, int(opened.start_us.min()), int(opened.end_us.max()))
     gaps = [
         (store, a)
         for store, a, state in zip(
@@ -50,9 +50,9 @@ def test_outages_are_the_runs_that_a_loop_over_the_polls_finds(case):
     polls, hours, zones, as_of, reach, gap = case
     rules = Rules(reach, gap)
     _, made = fleet(polls, hours, zones, as_of)
-    opened = measures.openings_for(made, as_of, rules)
+    opened = openings_for(made, as_of, rules)
     heard = evidence.gather(made.polls, opened, rules)
-    o = timeline.outages(opened, heard, as_of)
+    o = timeline.find_outages(opened, heard, as_of)
     mine = [c.tolist() for c in (o.store, o.start_latest_us, o.end_earliest_us, o.polls, o.down_us)]
     assert list(zip(*mine, strict=True)) == (slow_outages(made, opened, heard, as_of) if len(opened) else [])
     assert (o.start_earliest_us <= o.start_us).all()
@@ -60,15 +60,14 @@ def test_outages_are_the_runs_that_a_loop_over_the_polls_finds(case):
     assert (o.end_earliest_us <= o.end_us).all()
     assert (o.end_us <= np.maximum(o.end_latest_us, o.end_us)).all()
     assert (o.end_us <= as_of).all()
-    down = timeline.sums(timeline.stretches(opened, heard, 0, as_of), 0, as_of, made.size)["downtime"]
+    down = sums(timeline.find_segments(opened, heard, 0, as_of), 0, as_of, made.size)["downtime"]
     assert sum(o.down_us.tolist()) == int(down.sum())
 
 
 def now(polls, as_of, hours=UTC9, rules=Rules()):  # noqa: B008
     _, made = fleet(polls, hours, ZONES, as_of)
-    table = measures.compute_list(made, as_of, rules)
-    word = status.STATUSES[int(table["status_now"][0])]
-    return word, int(table["since_us"][0]), bool(table["since_or_earlier"][0])
+    current, since_us, earlier = statuses(made, as_of, rules)
+    return status.STATUSES[int(current[0])], int(since_us[0]), bool(earlier[0])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,7 @@ def slow_since(made, opened, place, as_of, rules, word):
     if word == "waiting":
         return current[0][0]
     # Business time moment by moment backwards, as the stretches have it: the run ends where there is another state.
-    found = timeline.stretches(opened, evidence.gather(made.polls, opened, rules), 0, as_of + 2 * rules.farthest_us)
+    found = timeline.find_segments(opened, evidence.gather(made.polls, opened, rules), 0, as_of + 2 * rules.farthest_us)
     stretches = [
         (int(start), int(end), int(state))
         for store, start, end, state in zip(found.store, found.start_us, found.end_us, found.state, strict=True)
@@ -148,18 +147,18 @@ def test_since_is_what_going_back_in_the_stretches_finds(case):
     polls, hours, zones, as_of, reach, gap = case
     rules = Rules(reach, gap)
     _, made = fleet(polls, hours, zones, as_of)
-    opened = measures.openings_for(made, as_of, rules)
-    table = measures.compute_list(made, as_of, rules, opened)
+    opened = openings_for(made, as_of, rules)
+    current, begun, earlier = statuses(made, as_of, rules)
     for place in range(made.size):
-        word = status.STATUSES[int(table["status_now"][place])]
-        since = int(table["since_us"][place])
+        word = status.STATUSES[int(current[place])]
+        since = int(begun[place])
         if word == "no_data":
             assert since == -1
-        elif word == "up" and table["since_or_earlier"][place]:
+        elif word == "up" and earlier[place]:
             assert slow_since(made, opened, place, as_of, rules, word) <= since
         else:
             assert since == slow_since(made, opened, place, as_of, rules, word)
-        assert word in ("up", "down") or not table["since_or_earlier"][place]
+        assert word in ("up", "down") or not earlier[place]
 
 
 @settings(max_examples=200)
@@ -171,15 +170,15 @@ def test_neighbouring_ranges_add_up_and_say_the_same_of_their_outages(case, firs
     c = as_of - before
     b, a = c - second, c - second - first
 
-    def sums(start, end):
-        found = timeline.of(made, start, end, as_of, rules)
-        return {name: values.tolist() for name, values in timeline.sums(found.stretches, start, end, made.size).items()}
+    def total(start, end):
+        found = timeline_of(made, start, end, as_of, rules)
+        return {name: values.tolist() for name, values in sums(found.segments, start, end, made.size).items()}
 
-    parts, whole = (sums(a, b), sums(b, c)), sums(a, c)
+    parts, whole = (total(a, b), total(b, c)), total(a, c)
     for name, values in whole.items():
         assert values == [x + y for x, y in zip(parts[0][name], parts[1][name], strict=True)], name
     outages = [
         set(zip(o.store.tolist(), o.start_us.tolist(), o.end_us.tolist(), o.down_us.tolist(), strict=True))
-        for o in (timeline.of(made, *span, as_of, rules).outages for span in ((a, b), (b, c), (a, c)))
+        for o in (timeline_of(made, *span, as_of, rules).outages for span in ((a, b), (b, c), (a, c)))
     ]
     assert outages[0] | outages[1] == outages[2]

@@ -1,0 +1,272 @@
+"""A report from the database to its file: read the data of one moment, compute batch by batch, write, rename."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from storemon_flask import clock, zonedata
+from storemon_flask.characters import show_invisible
+from storemon_flask.database import files, readings, schedule, stores
+from storemon_flask.database.connections import Connection, Database
+from storemon_flask.database.newest import newest_poll, silence_note
+from storemon_flask.database.readings import Reading
+from storemon_flask.database.schedule import Schedule
+from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
+from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US, Ints, ReportOutcome, Rules
+from storemon_flask.reports import outages
+from storemon_flask.reports import request as requests
+from storemon_flask.reports.csv import ReportText, Rows, render, store_columns
+from storemon_flask.reports.request import ReportQuery, ReportRequest, Window
+from storemon_flask.uptime import calendar, status
+from storemon_flask.uptime.measures import CLASSIC_MEASURES, MEASURES, Periods, measure
+from storemon_flask.uptime.zones import LocalClock
+from storemon_flask.version import VERSION
+
+# Called with how far a computation is, 0 to 1.
+Progress = Callable[[float], None]
+_EDGES: Final = ("start_us", "end_us", "window", "local_us", "offset_s")
+# Periods, a column for each of `_EDGES`.
+_Periods = tuple[Ints, ...]
+
+
+def make_query(
+    database: Database,
+    request: ReportRequest,
+    default_zone: str,
+    most_rows: int,
+    connection: Connection | None = None,
+    latest_us: int = clock.LATEST_US,
+) -> ReportQuery:
+    """Return the checked query; its as-of, where none was given, is the newest poll up to `latest_us` (`Rules.latest_us`).
+
+    `NoPolls` when there is none, `OnlyFuturePolls` when all are later; `Unprocessable` names unknown stores, an as-of
+    outside 1970 to 2200, a field that is wrong, or that the report would have more than `most_rows` rows.
+    """
+    if connection is None:
+        with database.read() as connection:
+            return make_query(database, request, default_zone, most_rows, connection, latest_us)
+    query = requests.check(request)
+    if request.as_of_us is None:
+        query = replace(query, as_of_us=_default_as_of(database, connection, latest_us))
+    clock.check_as_of(query.as_of_us)
+    if query.stores is not None:
+        _check_stores(connection, query.stores)
+    if query.kind == "times" and not query.is_default:
+        requests.check_window_ends(query)
+        rows = count_rows(_read_schedule(database, connection, query, default_zone), query)
+        if rows > most_rows:
+            raise Unprocessable(
+                f"the report would have {rows:,} rows, more than the {most_rows:,} of STOREMON_MAX_REPORT_ROWS; "
+                "ask for fewer stores, a shorter window or longer periods",
+                rows=rows,
+                errors={"by": [f"{rows:,} rows, at most {most_rows:,}"]},
+            )
+    return query
+
+
+def compute(
+    database: Database, query: ReportQuery, rules: Rules, default_zone: str, progress: Progress = lambda share: None
+) -> ReportText:
+    """Return the report as text. Everything is read in one transaction, so it is the data of one moment."""
+
+    def advance(share: float) -> None:
+        # The last twentieth is for writing.
+        progress(0.95 * share)
+
+    rules = replace(rules, method=query.method)
+    with database.read() as connection:
+        plan = _read_schedule(database, connection, query, default_zone)
+        version = stores.data_version(connection)
+        if query.kind == "outages":
+            ranges = [range_in_zone(query.windows[0], zone, query.as_of_us) for zone in plan.zone_names]
+            text, polls = outages.compute(connection, plan, query, ranges, rules, advance)
+        else:
+            rows, polls = measure_rows(connection, plan, query, rules, advance)
+            text = render(query, store_columns(plan), plan.groups, rows)
+        note = silence_note(connection, query.as_of_us)
+    return replace(text, method={**_method(query, rules, default_zone, version, len(plan.ids), polls), "note": note})
+
+
+def write(text: ReportText, path: Path) -> ReportOutcome:
+    """Write the report's file, whole or not at all: a temporary name beside the final one, fsync, rename.
+
+    `ReportFailed` when the folder cannot be written or the disk is full.
+    """
+    data = text.csv.encode()
+    # Behind a link, the file it leads to is the one to replace.
+    final = path.resolve()
+    try:
+        with files.replacing(final) as temporary:
+            temporary.write_bytes(data)
+            if final.exists():
+                shutil.copymode(final, temporary)
+    except OSError as error:
+        raise ReportFailed(f"{path} cannot be written: {error.strerror or error}") from error
+    return ReportOutcome(text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered, text.method)
+
+
+def count_rows(plan: Schedule, query: ReportQuery) -> int:
+    """Return how many rows of periods the report has, one for each store and period."""
+    per_zone = [len(periods[0]) for periods in _periods_of_zones(plan, query)]
+    return sum(int(np.bincount(batch.zone_of, minlength=len(per_zone)).dot(per_zone)) for batch in plan.batches)
+
+
+def measure_rows(
+    connection: Connection, plan: Schedule, query: ReportQuery, rules: Rules, progress: Progress
+) -> tuple[Rows, int]:
+    """Return every period of every store by id, then by window and start; and how many polls were read.
+
+    The plan and the polls must be of one transaction of the connection.
+    """
+    names = MEASURES if query.full else CLASSIC_MEASURES
+    of_zones = _periods_of_zones(plan, query)
+    some = [periods for periods in of_zones if len(periods[0])]
+    if not some or not plan.ids:
+        nothing = np.empty(0, dtype=np.int64)
+        return dict.fromkeys(("store", *_EDGES, *names, *_STATUS), nothing), 0
+    first_us = min(int(periods[0].min()) for periods in some)
+    last_us = min(max(int(periods[1].max()) for periods in some), query.as_of_us)
+    batches, count = [], 0
+    for reading in readings.read_batches(connection, plan, first_us, last_us, query.as_of_us, rules):
+        rows = _rows(reading, of_zones)
+        periods = Periods(rows["store"], rows["start_us"], rows["end_us"])
+        rows |= measure(reading.openings, reading.evidence, periods, query.as_of_us, names)
+        if query.has_status:
+            found = _status(connection, reading, query.as_of_us, rules)
+            rows |= {name: values[rows["store"]] for name, values in found.items()}
+        rows["store"] = rows["store"] + reading.first
+        batches.append(rows)
+        count += reading.count
+        progress((reading.first + len(reading)) / len(plan.ids))
+    # Rows are by store of the schedule, window and start already.
+    order = np.argsort(store_columns(plan).rank[np.concatenate([rows["store"] for rows in batches])], kind="stable")
+    return {name: np.concatenate([rows[name] for rows in batches])[order] for name in batches[0]}, count
+
+
+_STATUS: Final = ("polls_last_week", "last_poll_us", "status_now")
+
+
+def _status(connection: Connection, reading: Reading, as_of_us: int, rules: Rules) -> dict[str, Ints]:
+    last_us = readings.last_polls(connection, reading, as_of_us)
+    polls = reading.evidence.count_from(as_of_us - WEEK_US, len(reading))
+    now = status.at(as_of_us, last_us, reading.openings, reading.evidence, rules)
+    return dict(zip(_STATUS, (polls, last_us, now), strict=True))
+
+
+def range_in_zone(window: Window, zone: str, as_of_us: int) -> tuple[int, int]:
+    """Return from when to when the window goes in UTC; what lies after the as-of is cut off."""
+    first, last = window.range_at(as_of_us)
+    if window.local:
+        local = LocalClock((zone,), first, last)
+        first, last = local.to_utc(np.array([first, last], dtype=np.int64), np.zeros(2, dtype=np.int64)).tolist()
+    return first, min(last, as_of_us)
+
+
+def _periods_of_zones(plan: Schedule, query: ReportQuery) -> list[_Periods]:
+    """Return the periods of each zone of the plan, by window, then start."""
+    if not query.by and not any(window.local for window in query.windows):
+        return [periods_in_zone(plan.zone_names[0], query)] * len(plan.zone_names) if plan.zone_names else []
+    return [periods_in_zone(zone, query) for zone in plan.zone_names]
+
+
+def periods_in_zone(zone: str, query: ReportQuery) -> _Periods:
+    """Return the periods of one zone, by window, then start: a column for start, end, window, wall clock and offset."""
+    columns: list[tuple[Ints, ...]] = []
+    for index, window in enumerate(query.windows):
+        first, last = range_in_zone(window, zone, query.as_of_us)
+        if query.by:
+            spans = calendar.spans(zone, query.by, first, last)
+            columns.append((spans.start_us, spans.end_us, np.full(len(spans), index), spans.local_us, spans.offset_s))
+        else:
+            columns.append(tuple(np.array([[first], [max(first, last)], [index], [0], [0]], dtype=np.int64)))
+    return tuple(np.concatenate(parts) for parts in zip(*columns, strict=True))
+
+
+def _rows(reading: Reading, of_zones: Sequence[_Periods]) -> Rows:
+    """Return the periods of the reading's stores, by store, window and start."""
+    zone_of = reading.batch.zone_of
+    per_store = np.array([len(periods[0]) for periods in of_zones])[zone_of]
+    store = np.repeat(np.arange(len(reading)), per_store)
+    # The periods of all zones are one after the other; each store takes those of its own zone.
+    begin = np.cumsum([0, *(len(periods[0]) for periods in of_zones[:-1])])[zone_of]
+    index = np.arange(len(store)) + np.repeat(begin - (np.cumsum(per_store) - per_store), per_store)
+    columns = [np.concatenate(parts)[index] for parts in zip(*of_zones, strict=True)]
+    return {"store": store, **dict(zip(_EDGES, columns, strict=True))}
+
+
+def _default_as_of(database: Database, connection: Connection, latest_us: int) -> int:
+    newest = newest_poll(database, connection, latest_us)
+    if newest.poll_us is not None:
+        return newest.poll_us
+    if not newest.ahead:
+        raise NoPolls
+    latest = clock.minute_text(latest_us)
+    raise OnlyFuturePolls(
+        f"every poll is later than {latest}, the latest that this machine's clock allows; set the clock, or give an as_of",
+        people=f"every poll is later than {latest}, the latest that the server's clock allows; its clock seems to be wrong",
+    )
+
+
+def _check_stores(connection: Connection, ids: Sequence[str]) -> None:
+    _, missing = stores.rows_of(connection, ids)
+    if missing:
+        missing = [show_invisible(store_id) for store_id in missing]
+        named = ", ".join(repr(store_id) for store_id in missing[:10])
+        more = f" and {len(missing) - 10:,} more" if len(missing) > 10 else ""
+        raise Unprocessable(
+            f"unknown stores: {named}{more}", errors={"stores": ["unknown: " + s for s in missing[:100]]}
+        )
+
+
+def _read_schedule(database: Database, connection: Connection, query: ReportQuery, default_zone: str) -> Schedule:
+    """Return the stores of the report; `Unprocessable` names a group or zone that no store has."""
+    plan = schedule.read(database, connection, default_zone, query.stores, query.as_of_us)
+    if query.groups is None and query.zones is None:
+        return plan
+    for name, wanted, present in (
+        ("groups", query.groups, plan.groups),
+        ("zones", query.zones, plan.zone_of_store),
+    ):
+        unknown = sorted(set(wanted or ()) - set(present))
+        if unknown:
+            raise Unprocessable(
+                f"{name}: no store is in {', '.join(map(repr, unknown[:10]))}",
+                errors={name: ["unknown: " + one for one in unknown[:100]]},
+            )
+    chosen = [
+        store_id
+        for store_id, group, zone in zip(plan.ids, plan.groups, plan.zone_of_store, strict=True)
+        if (query.groups is None or group in query.groups) and (query.zones is None or zone in query.zones)
+    ]
+    return schedule.read(database, connection, default_zone, chosen, query.as_of_us)
+
+
+def _method(
+    query: ReportQuery, rules: Rules, default_zone: str, data_version: int, store_count: int, poll_count: int
+) -> dict[str, Any]:
+    """Return how a report was made, for whoever doubts it: what was asked, by which rules, of which data."""
+    return {
+        "as_of": clock.timestamp_text(query.as_of_us),
+        "kind": query.kind,
+        "columns": query.columns,
+        "method": rules.method,
+        "windows": [window.name for window in query.windows],
+        "by": query.by,
+        "totals": query.totals,
+        "stores_asked": None if query.stores is None else len(query.stores),
+        "groups": list(query.groups) if query.groups else None,
+        "zones": list(query.zones) if query.zones else None,
+        "reach_hours": rules.reach_us / HOUR_US,
+        "max_gap_minutes": rules.max_gap_us / MINUTE_US,
+        "default_timezone": default_zone,
+        "stores": store_count,
+        "polls": poll_count,
+        "data_version": data_version,
+        "tzdata": zonedata.version(),
+        "storemon": VERSION,
+    }

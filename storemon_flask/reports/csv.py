@@ -1,0 +1,303 @@
+"""A report as CSV, and a finished CSV as rows for JSON and workbooks (SPEC 4). Cells are made from integers, rounded once."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from storemon_flask import clock
+from storemon_flask.database.schedule import Schedule
+from storemon_flask.formatting import csv_cells, decimals, hundredths, percent_hundredths, safe_cell
+from storemon_flask.model import DAY_US, MINUTE_US, SECOND_US, TOO_LARGE, Ints
+from storemon_flask.reports.request import DEFAULT_WINDOWS, ReportQuery
+from storemon_flask.uptime.measures import CLASSIC_MEASURES, MEASURES
+from storemon_flask.uptime.status import STATUSES
+
+_MEASURE_COLUMNS: Final = {
+    "classic": CLASSIC_MEASURES,
+    "full": ("uptime", "downtime", "unknown", "business", "uptime_percent", "measured", "uptime_low", "uptime_high"),
+}
+_STORE_COLUMNS: Final = ("timezone", "name", "group")
+_STATUS_COLUMNS: Final = ("polls_last_week", "last_poll_utc", "status_now")
+# What the default report has.
+CLASSIC_COLUMNS, FULL_COLUMNS = (
+    ("store_id", *(f"{name}_{window}" for name in _MEASURE_COLUMNS[columns] for window in DEFAULT_WINDOWS), *more)
+    for columns, more in (("classic", ()), ("full", (*_STATUS_COLUMNS, *_STORE_COLUMNS)))
+)
+TEXT_COLUMNS: Final = (
+    "store_id", *_STORE_COLUMNS, "last_poll_utc", "status_now", "kind", "period", "period_start", "period_end",
+    "start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest", "ongoing",
+)  # fmt: skip
+_AMOUNTS: Final = ("uptime_", "downtime_", "unknown_", "business_", "measured_", "down_minutes")
+
+# Per column, by row number from 0, the texts that the CSV shows with a `'` in front.
+Altered = dict[str, dict[int, str]]
+# Measured periods, a column each: `store` is the index in the schedule, `window` that in the query; `start_us` and `end_us`;
+# `local_us` the wall clock at which the whole calendar period begins, `offset_s` the zone's there; and measures. Of a report
+# with the status of stores also `last_poll_us` (-1: never), `polls_last_week` and `status_now` (an index into `STATUSES`).
+Rows = dict[str, Ints]
+# A name and its cells.
+Column = tuple[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportText:
+    """A report as CSV, the texts that it shows differently from what they are, and how it was made."""
+
+    csv: str
+    rows: int
+    altered: Altered
+    method: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreColumns:
+    """The cells of stores in the order of a report's rows: `rank` is the row of each store of the schedule."""
+
+    rank: Ints
+    cells: dict[str, list[str]]
+    altered: Altered
+
+    @classmethod
+    def of(cls, texts: Mapping[str, Sequence[str]]) -> "StoreColumns":
+        """Return those columns of texts as cells, rows in code point order of the column `store_id`."""
+        ids = texts["store_id"]
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        cells: dict[str, list[str]] = {}
+        altered: Altered = {}
+        for name, column in texts.items():
+            raw = [column[index] for index in order]
+            safe = [safe_cell(text) for text in raw]
+            altered[name] = {row: text for row, text in enumerate(raw) if text != safe[row]}
+            cells[name] = csv_cells(safe)
+        return cls(rank, cells, altered)
+
+    def pick(self, names: Sequence[str], rows: list[int]) -> list[Column]:
+        """Return those columns with a cell for each of the rows."""
+        return [(name, [self.cells[name][row] for row in rows]) for name in names]
+
+    def pick_altered(self, names: Sequence[str], rows: list[int]) -> Altered:
+        """Return the texts that those columns then show differently."""
+        altered = {
+            name: {line: self.altered[name][row] for line, row in enumerate(rows) if row in self.altered[name]}
+            for name in names
+            if self.altered[name]
+        }
+        return {name: texts for name, texts in altered.items() if texts}
+
+
+def store_columns(plan: Schedule) -> StoreColumns:
+    """Return the cells of the schedule's stores, made once for each schedule."""
+    known = plan.derived.get(StoreColumns)
+    if not isinstance(known, StoreColumns):
+        known = StoreColumns.of(
+            {"store_id": plan.ids, "timezone": plan.zone_of_store, "name": plan.names, "group": plan.groups}
+        )
+        plan.derived[StoreColumns] = known
+    return known
+
+
+def render(query: ReportQuery, stores: StoreColumns, groups: Sequence[str], rows: Rows) -> ReportText:
+    """Return rows as CSV: a line per store, or per store and period; with totals, lines for groups and the fleet below.
+
+    `groups` are the stores' groups in the schedule's order. Times are in hours; those of `last_hour`, and of periods of an hour,
+    in minutes.
+    """
+    # One line has as many windows as stand beside each other.
+    across = 1 if query.by else len(query.windows)
+    body = {name: values.reshape(-1, across) for name, values in rows.items()}
+    lines = stores.rank[body["store"][:, 0]].tolist()
+    names = ("store_id", *(_STORE_COLUMNS if query.full else ()))
+    columns, altered = stores.pick(names, lines), stores.pick_altered(names, lines)
+    periods = _period_columns(query.by, body) if query.by else []
+    parts = [body]
+    if query.totals:
+        totals = _totals(query, body, periods, groups)
+        parts.append(totals.sums)
+        group_cells = csv_cells([safe_cell(name) for name in totals.groups])
+        blank = [""] * len(group_cells)
+        columns = [("kind", ["store"] * len(lines) + totals.kinds)] + [
+            (name, texts + (group_cells if name == "group" else blank)) for name, texts in columns
+        ]
+        columns += [] if query.full else [("group", [""] * len(lines) + group_cells)]
+        periods = [(name, texts + (totals.labels if name == "period" else blank)) for name, texts in periods]
+        changed = {len(lines) + row: name for row, name in enumerate(totals.groups) if safe_cell(name) != name}
+        altered |= {"group": {**altered.get("group", {}), **changed}} if changed else {}
+    measures = [
+        _measure_column(query, measure, index, parts)
+        for measure in _MEASURE_COLUMNS[query.columns]
+        for index in range(across)
+    ]
+    if query.has_status:
+        columns = [columns[0], *measures, *_status_columns(body), *columns[1:]]
+    else:
+        columns = [*columns, *periods, *measures]
+    return csv_text([columns], altered)
+
+
+def csv_text(batches: Iterable[Sequence[Column]], altered: Altered) -> ReportText:
+    """Return batches of rows, at least one, as CSV below the names of their columns."""
+    text: list[str] = []
+    rows = 0
+    for columns in batches:
+        if not text:
+            text.append(",".join(csv_cells([safe_cell(name) for name, _ in columns])) + "\n")
+        lines = [*map(",".join, zip(*(cells for _, cells in columns), strict=True)), ""]
+        rows += len(lines) - 1
+        text.append("\n".join(lines))
+    return ReportText("".join(text), rows, altered)
+
+
+def json_rows(lines: Iterable[str], altered: Altered) -> Iterator[dict[str, object]]:
+    """Yield the rows of a finished CSV for JSON: numbers as numbers, empty cells null, ids and names as they are."""
+    reader = csv.reader(lines)
+    header = next(reader)
+    kinds = [_json_kind(name) for name in header]
+    for row, cells in enumerate(reader):
+        values: dict[str, object] = {
+            name: kind(cell) if cell else None for name, kind, cell in zip(header, kinds, cells, strict=True)
+        }
+        yield values | {column: texts[row] for column, texts in altered.items() if row in texts}
+
+
+def text_rows(lines: Iterable[str], altered: Altered) -> Iterator[dict[str, str]]:
+    """Yield the rows of a finished CSV as texts, ids and names as they are."""
+    for row, cells in enumerate(csv.DictReader(lines)):
+        yield cells | {column: texts[row] for column, texts in altered.items() if row in texts}
+
+
+def is_amount(column: str) -> bool:
+    """Return whether a column holds amounts of time."""
+    return column.startswith(_AMOUNTS) and not column.startswith("uptime_percent")
+
+
+def is_number(column: str) -> bool:
+    """Return whether a column holds numbers."""
+    return is_amount(column) or column.startswith(("uptime_percent", "polls"))
+
+
+def period_label(by: str, local_us: int, offset_s: int) -> str:
+    """Return a period's name: an hour with its offset from UTC, a day or a week by its first date, a month."""
+    wall = clock.utc_datetime(local_us)
+    if by == "hour":
+        sign, minutes = "-" if offset_s < 0 else "+", abs(offset_s) // 60
+        return f"{wall:%Y-%m-%dT%H:%M}{sign}{minutes // 60:02d}:{minutes % 60:02d}"
+    return f"{wall:%Y-%m}" if by == "month" else f"{wall:%Y-%m-%d}"
+
+
+def _json_kind(column: str) -> Callable[[str], object]:
+    return str if column in TEXT_COLUMNS else int if column.startswith("polls") else float
+
+
+def _measure_column(query: ReportQuery, measure: str, index: int, parts: Sequence[Rows]) -> Column:
+    """Return a measure of the window at that index, of all parts of the report."""
+    window = query.windows[index]
+    unit_us = query.unit_us(window)
+    if not query.by:
+        name = f"{measure}_{window.name}"
+    else:
+        name = measure if measure == "uptime_percent" else f"{measure}_{'minutes' if unit_us == MINUTE_US else 'hours'}"
+    cells: list[str] = []
+    for rows in parts:
+        if measure == "uptime_percent":
+            uptime = rows["uptime"][:, index]
+            cells += decimals(percent_hundredths(uptime, uptime + rows["downtime"][:, index]))
+        else:
+            cells += decimals(hundredths(rows[measure][:, index], unit_us))
+    return name, cells
+
+
+def _status_columns(body: Rows) -> list[Column]:
+    polls, last_poll_us, status = (body[name][:, 0] for name in ("polls_last_week", "last_poll_us", "status_now"))
+    texts = clock.timestamp_texts(last_poll_us)
+    cells = (
+        [str(count) for count in polls.tolist()],
+        ["" if at_us < 0 else text for at_us, text in zip(last_poll_us.tolist(), texts, strict=True)],
+        [STATUSES[code] for code in status.tolist()],
+    )
+    return list(zip(_STATUS_COLUMNS, cells, strict=True))
+
+
+def _period_columns(by: str, body: Rows) -> list[Column]:
+    local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
+    # Seconds until 2200 are less than 2^33. Two hours of one night can show the same wall clock, and differ in their offset, which
+    # is less than a day.
+    key = (local // SECOND_US << 18) + offset + DAY_US // SECOND_US
+    _, first, index = np.unique(key, return_index=True, return_inverse=True)
+    labels = [period_label(by, int(local[row]), int(offset[row])) for row in first.tolist()]
+    return [
+        ("period", [labels[number] for number in index.tolist()]),
+        ("period_start", clock.timestamp_texts(body["start_us"][:, 0])),
+        ("period_end", clock.timestamp_texts(body["end_us"][:, 0])),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    """Lines of totals: `group` or `fleet`, which group, the name of the period, and the sums of the measures."""
+
+    kinds: list[str]
+    groups: list[str]
+    labels: list[str]
+    sums: Rows
+
+
+def _totals(query: ReportQuery, body: Rows, periods: Sequence[Column], groups: Sequence[str]) -> _Totals:
+    """Return sums over each group, by name, and over the fleet, for each period."""
+    names = sorted({group for group in groups if group})
+    number = {name: index for index, name in enumerate(names)}
+    # Stores of no group count for the fleet only; that is one more number than there are groups.
+    of_store = np.array([number.get(group, -1) for group in groups], dtype=np.int64)
+    of_line = of_store[body["store"][:, 0]]
+    of_line = np.concatenate([of_line, np.full(len(of_line), len(names), dtype=np.int64)])
+    period = np.tile(_period_numbers(query.by, body), 2)
+    # A number for group and period: a million groups by the 20,000 hours of 400 days, cut twice, are 2e10.
+    count = int(period.max(initial=0)) + 1
+    used = np.flatnonzero(of_line >= 0)
+    distinct, first, index = np.unique((of_line * count + period)[used], return_index=True, return_inverse=True)
+    source = used % len(body["store"])
+    sums: Rows = {name: _exact_sums(body[name][source], index, len(distinct)) for name in MEASURES if name in body}
+    group_of = (distinct // count).tolist()
+    return _Totals(
+        ["fleet" if group == len(names) else "group" for group in group_of],
+        ["" if group == len(names) else names[group] for group in group_of],
+        _total_labels(query.by, body, periods, source[first].tolist()),
+        sums,
+    )
+
+
+def _period_numbers(by: str | None, body: Rows) -> Ints:
+    """Return a number for each line's period, equal where the period is."""
+    local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
+    if not by:
+        return np.zeros(len(local), dtype=np.int64)
+    # A date is one period in every zone, also where its midnight is skipped and it begins at 01:00; an hour is one instant.
+    numbers: Ints = np.unique(local - offset * SECOND_US if by == "hour" else local // DAY_US, return_inverse=True)[1]
+    return numbers
+
+
+def _total_labels(by: str | None, body: Rows, periods: Sequence[Column], rows: list[int]) -> list[str]:
+    """Return names of periods of several zones, each by a row of it: a date is the same in each, an hour is written in UTC."""
+    if by == "hour":
+        return clock.timestamp_texts(body["start_us"][rows, 0])
+    return [periods[0][1][row] for row in rows] if by else []
+
+
+def _exact_sums(values: Ints, row: Ints, size: int) -> Ints:
+    """Return the sum of the values of each row; as Python integers where 64 bits might not hold one."""
+
+    def add(part: Ints) -> Ints:
+        sums = np.zeros((size, *values.shape[1:]), dtype=np.int64)
+        np.add.at(sums, row, part)
+        return sums
+
+    # No sum is larger than that of all values, which is estimated in floats; a half leaves room for their rounding.
+    if values.sum(dtype=np.float64) < TOO_LARGE // 2:
+        return add(values)
+    # A value is less than 2^45 (407 days): its upper 13 and lower 32 bits have sums that fit for two thousand million rows.
+    whole: Ints = add(values >> 32).astype(object) * (1 << 32) + add(values & ((1 << 32) - 1))
+    return whole

@@ -1,0 +1,344 @@
+"""What a report is asked for: read and checked once for HTTP, pages and command line, and described in words."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any, Final
+
+from storemon_flask import clock
+from storemon_flask.database.reports import ReportRecord
+from storemon_flask.errors import Unprocessable
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
+from storemon_flask.uptime.calendar import UNITS as UNITS
+
+LAST_WINDOWS: Final = {"last_hour": HOUR_US, "last_day": DAY_US, "last_week": WEEK_US, "last_30_days": 30 * DAY_US}
+DEFAULT_WINDOWS: Final = ("last_hour", "last_day", "last_week")
+METHODS: Final = ("nearest", "previous")
+KINDS: Final = ("times", "outages")
+COLUMNS: Final = ("classic", "full")
+# The fields of a request besides as-of, columns and stores.
+FIELDS: Final = ("kind", "windows", "by", "groups", "zones", "totals", "method", "shortest_minutes")
+_WINDOW_OF_UNIT: Final = {"hour": "last_day", "day": "last_week", "week": "last_30_days", "month": "last_30_days"}
+_MOST_WINDOWS: Final = 50
+_LONGEST_US: Final = 400 * DAY_US
+_EPOCH: Final = date(1970, 1, 1)
+_DATE_LENGTH: Final = len("2024-10-01")
+_WITH_OFFSET: Final = re.compile(r"([zZ]|UTC|[+-][0-9]{2}(:?[0-9]{2})?)\s*$")
+# A description counts more names than these.
+_NAMED: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window by its name: the last `length_us` before the as-of, or from one instant to another, or from one local date to
+    another in each store's own zone (`local`: then both are midnights of the wall clock, as if it were UTC)."""
+
+    name: str
+    length_us: int = 0
+    from_us: int = 0
+    to_us: int = 0
+    local: bool = False
+
+    def range_at(self, as_of_us: int) -> tuple[int, int]:
+        """Return from when to when the window goes in a report at `as_of_us`."""
+        return (as_of_us - self.length_us, as_of_us) if self.length_us else (self.from_us, self.to_us)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRequest:
+    """A report as it is asked for, unchecked: as-of (None: the newest poll that is not in the future), columns, store ids (None:
+    all), and the other `FIELDS` by name."""
+
+    as_of_us: int | None = None
+    columns: str = "classic"
+    stores: Sequence[str] | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportQuery:
+    """A report request that was checked: one row per store with all windows beside each other, or with `by` one row per store and
+    calendar period; or with the kind `outages` one row per outage that has at least `shortest_us` of business time down.
+
+    `is_default`: no field but as-of, columns and stores was given. Its full columns end with the status of each store.
+    """
+
+    as_of_us: int
+    windows: tuple[Window, ...]
+    columns: str = "classic"
+    stores: tuple[str, ...] | None = None
+    is_default: bool = False
+    kind: str = "times"
+    by: str | None = None
+    method: str = "nearest"
+    totals: bool = False
+    groups: tuple[str, ...] | None = None
+    zones: tuple[str, ...] | None = None
+    shortest_us: int = 0
+
+    @property
+    def has_status(self) -> bool:
+        """Whether the report says of each store what it is at the as-of."""
+        return self.is_default and self.full
+
+    @property
+    def full(self) -> bool:
+        """Whether all columns are asked for."""
+        return self.columns == "full"
+
+    def unit_us(self, window: Window) -> int:
+        """Return the unit in which amounts of the window, or of its periods, are printed."""
+        minutes = self.by == "hour" if self.by else window.name == "last_hour"
+        return MINUTE_US if minutes else HOUR_US
+
+
+def check(request: ReportRequest) -> ReportQuery:
+    """Return the query of a request; its as-of is 1970 where none is given.
+
+    `Unprocessable` names the field, its value and what is allowed. Whether the stores exist is for the database to say.
+    """
+    fields = request.fields
+    usual = {"kind": "times", "method": "nearest", "totals": False}
+    is_default = all(fields.get(name) is None or fields[name] == usual.get(name, ...) for name in FIELDS)
+    kind = _one_of("kind", fields.get("kind"), KINDS) or "times"
+    if kind == "outages":
+        _refuse_fields_of_times(fields)
+    elif fields.get("shortest_minutes") is not None:
+        raise _wrong("shortest_minutes", "is of outages", "left out without kind outages", "kind")
+    by = _one_of("by", fields.get("by"), UNITS)
+    windows = _windows(fields.get("windows"), kind, by)
+    totals = fields.get("totals") or False
+    if not isinstance(totals, bool):
+        raise _wrong("totals", f"is {totals!r}", "true or false")
+    return ReportQuery(
+        request.as_of_us or 0,
+        windows,
+        request.columns,
+        None if request.stores is None else tuple(dict.fromkeys(request.stores)),
+        is_default,
+        kind,
+        by,
+        _one_of("method", fields.get("method"), METHODS) or "nearest",
+        totals,
+        _texts("groups", fields.get("groups")),
+        _texts("zones", fields.get("zones")),
+        _shortest_us(fields.get("shortest_minutes") or 0),
+    )
+
+
+def window_of_text(text: str) -> str | dict[str, str]:
+    """Return a window as a request has it, of `last_week` or `[NAME=]FROM..TO`; `check` says what it may be."""
+    name, _, span = text.rpartition("=")
+    first, dots, last = span.partition("..")
+    if not dots:
+        return text
+    return {"from": first, "to": last, **({"name": name} if name else {})}
+
+
+def text_of_window(window: str | Mapping[str, str]) -> str:
+    """Return the same window as text."""
+    if isinstance(window, str):
+        return window
+    name = f"{window['name']}=" if "name" in window else ""
+    return f"{name}{window['from']}..{window['to']}"
+
+
+def describe(record: ReportRecord) -> str:
+    """Return what a report was asked for in words, without the as-of: which times, of which stores, how."""
+    query = _query_of(record)
+    if query is None:
+        return "a report that this version does not know"
+    parts = ["The last hour, day and week" if query.is_default else _times_text(query), _stores_text(record, query)]
+    parts += ["with totals"] if query.totals else []
+    parts += ["by the previous poll"] if query.method == "previous" else []
+    parts += ["all columns"] if query.full else []
+    return ", ".join(parts)
+
+
+def window_lengths(record: ReportRecord) -> dict[str, int]:
+    """Return the names of a report's windows with their lengths in microseconds; 0 where that is not known or differs by store."""
+    names = (record.method or {}).get("windows") or DEFAULT_WINDOWS
+    query = _query_of(record)
+    # Local dates are as long as the days between them are, which differs where clocks change.
+    lengths = {} if query is None else {
+        window.name: 0 if window.local else window.length_us or window.to_us - window.from_us for window in query.windows
+    }  # fmt: skip
+    return {name: lengths.get(name, 0) for name in names}
+
+
+def window_words(name: str) -> str:
+    """Return a window's name in words: `2 to 4 November 2024` where it has none of its own but its dates, the last of which is
+    outside it. Any other name is as it is."""
+    if name in LAST_WINDOWS:
+        return name.replace("_", " ")
+    first, _, end = name.partition("_")
+    try:
+        if not len(first) == len(end) == _DATE_LENGTH:
+            edges = [clock.utc_datetime(clock.parse_timestamp(edge)) for edge in (first, end)]
+            return " to ".join(f"{edge:%Y-%m-%d %H:%M}" for edge in edges) + " UTC"
+        return _days_text(date.fromisoformat(first), date.fromisoformat(end) - timedelta(days=1))
+    except (ValueError, OverflowError):
+        return name
+
+
+def _refuse_fields_of_times(fields: Mapping[str, Any]) -> None:
+    for name in ("by", "totals", "method"):
+        if fields.get(name) not in (None, False, "nearest"):
+            raise _wrong(name, "does not go with outages", "left out", "kind")
+
+
+def _windows(value: Any, kind: str, by: str | None) -> tuple[Window, ...]:
+    windows = tuple(_window(index, one) for index, one in enumerate(_list("windows", value)))
+    if not windows:
+        usual = "last_week" if kind == "outages" else _WINDOW_OF_UNIT.get(by or "")
+        return tuple(Window(name, LAST_WINDOWS[name]) for name in ((usual,) if usual else DEFAULT_WINDOWS))
+    if len(windows) > 1 and kind == "outages":
+        raise _wrong("windows", f"has {len(windows)} entries", "one window, in which outages are looked for", "one")
+    if len(windows) > _MOST_WINDOWS:
+        raise _wrong("windows", f"has {len(windows)} entries", f"at most {_MOST_WINDOWS}", "many")
+    if len(windows) > 1 and by:
+        raise _wrong("windows", f"has {len(windows)} entries", f"one window with `by`, which is cut into {by}s", "one")
+    names = [window.name for window in windows]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise _wrong("windows", f"names {twice!r} twice", "a name of its own for each window", "twice")
+    return windows
+
+
+def _window(index: int, value: Any) -> Window:
+    field_name = f"windows[{index}]"
+    if isinstance(value, str) and value in LAST_WINDOWS:
+        return Window(value, LAST_WINDOWS[value])
+    if not isinstance(value, dict):
+        raise _wrong(field_name, f"is {value!r}", f"{', '.join(LAST_WINDOWS)}, or an object with from and to")
+    for name in value:
+        if name not in ("from", "to", "name"):
+            raise _wrong(f"{field_name}.{name}", "is not a field of a window", "from, to and name")
+    (from_us, local), (to_us, to_local) = (_edge(f"{field_name}.{edge}", value.get(edge)) for edge in ("from", "to"))
+    if local != to_local:
+        raise _wrong(field_name, "mixes a date with an instant", "two dates, or two instants with an offset", "mixed")
+    if to_us <= from_us:
+        raise _wrong(field_name, f"runs from {value['from']!r} to {value['to']!r}", "an end after its start", "order")
+    if to_us - from_us > _LONGEST_US:
+        raise _wrong(field_name, f"is {(to_us - from_us) / DAY_US:.0f} days long", "at most 400 days", "long")
+    name = value.get("name", f"{value['from']}_{value['to']}")
+    if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
+        raise _wrong(f"{field_name}.name", f"is {name!r}", "1 to 100 printable characters", "name")
+    return Window(name, 0, from_us, to_us, local)
+
+
+def check_window_ends(query: ReportQuery) -> None:
+    """`Unprocessable` when a window ends after the as-of, where nothing is known yet."""
+    for index, window in enumerate(query.windows):
+        # A local date is at most a day ahead of the same date in UTC.
+        if window.range_at(query.as_of_us)[0 if window.local else 1] > query.as_of_us + (DAY_US if window.local else 0):
+            what = f"{window.name!r} ends after the as-of"
+            raise _wrong(f"windows[{index}]", what, "a window that ends by the as-of", "after")
+
+
+def _edge(field_name: str, value: Any) -> tuple[int, bool]:
+    """Return microseconds, and whether the value is a local date."""
+    allowed = "a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"
+    if not isinstance(value, str):
+        raise _wrong(field_name, "is missing" if value is None else f"is {value!r}", allowed, "missing")
+    local = len(value) == _DATE_LENGTH
+    try:
+        if not (local or _WITH_OFFSET.search(value)):
+            raise ValueError
+        edge_us = (date.fromisoformat(value) - _EPOCH).days * DAY_US if local else clock.parse_timestamp(value)
+    except ValueError:
+        raise _wrong(field_name, f"is {value[:100]!r}", allowed, "instant") from None
+    if not clock.EARLIEST_US <= edge_us <= clock.LATEST_US:
+        raise _wrong(field_name, f"is {value[:100]!r}", "between 1970-01-01 and 2200-01-01", "range")
+    return edge_us, local
+
+
+def _shortest_us(minutes: Any) -> int:
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0 <= minutes <= _LONGEST_US / MINUTE_US:
+        raise _wrong("shortest_minutes", f"is {minutes!r}", "a number of minutes from 0 to 576000", "number")
+    return round(minutes * MINUTE_US)
+
+
+def _one_of(field_name: str, value: Any, allowed: Sequence[str]) -> str | None:
+    if value is not None and value not in allowed:
+        raise _wrong(field_name, f"is {value!r}", ", ".join(allowed))
+    chosen: str | None = value
+    return chosen
+
+
+def _texts(field_name: str, value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    texts = _list(field_name, value)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise _wrong(field_name, f"is {value!r}"[:200], "a list of at least one text")
+    return tuple(dict.fromkeys(texts))
+
+
+def _list(field_name: str, value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _wrong(field_name, f"is {value!r}"[:200], "a list")
+    return value
+
+
+def _wrong(field_name: str, what: str, allowed: str, why: str = "choice") -> Unprocessable:
+    sentence = f"{what}; it must be {allowed}"
+    return Unprocessable(f"{field_name} {sentence}", why=why, errors={field_name: [sentence]})
+
+
+def _query_of(record: ReportRecord) -> ReportQuery | None:
+    """Return the query of a report; None when another version made it that knew more."""
+    try:
+        return check(ReportRequest(record.as_of_us, record.columns, None, record.shape or {}))
+    except Unprocessable:
+        return None
+
+
+def _times_text(query: ReportQuery) -> str:
+    windows = _listed([_window_text(window) for window in query.windows])
+    if query.kind == "outages":
+        at_least = f" of at least {query.shortest_us / MINUTE_US:g} minutes" if query.shortest_us else ""
+        return f"Outages{at_least} in {windows}"
+    if query.by:
+        return f"{query.by.capitalize()} by {query.by} in {windows}"
+    return windows[:1].upper() + windows[1:]
+
+
+def _window_text(window: Window) -> str:
+    if window.length_us:
+        return f"the {window.name.replace('_', ' ')}"
+    words = window_words(window.name)
+    return words if words != window.name else f"“{window.name}”"
+
+
+def _days_text(first: date, last: date) -> str:
+    """Return `2 to 4 November 2024`, both days included."""
+    if first == last:
+        return f"{last.day} {last:%B %Y}"
+    month = "" if (first.year, first.month) == (last.year, last.month) else f" {first:%B}"
+    year = "" if first.year == last.year else f" {first.year}"
+    return f"{first.day}{month}{year} to {last.day} {last:%B %Y}"
+
+
+def _stores_text(record: ReportRecord, query: ReportQuery) -> str:
+    texts, ids, count = [], record.stores, record.stores_asked
+    if ids is not None and count is not None:
+        texts.append(_listed(ids) if count <= _NAMED else f"{count:,} named stores")
+    if query.groups is not None:
+        texts.append(f"in the group{'s' if len(query.groups) > 1 else ''} {_some(query.groups)}")
+    if query.zones is not None:
+        texts.append(f"in {_some(query.zones)}")
+    if not texts:
+        return "every store"
+    return ("" if ids is not None else "stores ") + ", ".join(texts)
+
+
+def _some(names: Sequence[str]) -> str:
+    return _listed(names) if len(names) <= _NAMED else f"{_listed(names[:_NAMED])} and {len(names) - _NAMED:,} more"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
