@@ -112,7 +112,7 @@ def test_an_unexpected_error_is_a_500_without_its_traceback_or_text(
     def explode() -> None:
         raise ZeroDivisionError("the secret of the inner part")
 
-    monkeypatch.setattr(classic, "runner", explode)
+    monkeypatch.setattr(classic, "storemon", explode)
     answer = client.open(path, method="GET" if "?" in path else "POST")
     body = problem(answer, 500)
     assert body["type"] == "urn:storemon:problem:internal"
