@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 from typing import IO, BinaryIO, Final, Protocol, cast
 
@@ -58,8 +59,9 @@ class Allowance:
                 f"{self._remedy}"
             )
 
-    def another(self) -> "Allowance":
-        """Return a new one of the same size, for what is decoded only to be decoded once more."""
+    @cached_property
+    def intermediate(self) -> "Allowance":
+        """As many bytes again, for what is decoded only to be decoded once more."""
         return Allowance(self._most, self._remedy)
 
 
@@ -172,13 +174,10 @@ def _decode(decoder: _Decoder, more: Callable[[], bytes], most: int) -> bytes:
 class Gunzip(Unpacked):
     """The content of a gzip stream: of all its members, one after the other."""
 
-    def __init__(
-        self, stream: IO[bytes], *, closes: bool = False, allowance: Allowance | None = None, name: str = ""
-    ) -> None:
-        """`allowance` counts what is read of `stream` where that comes out of a decoder itself; `closes`: with this."""
+    def __init__(self, stream: IO[bytes], allowance: Allowance | None = None, name: str = "") -> None:
+        """`allowance` counts what is read of `stream` where that comes out of a decoder itself."""
         super().__init__()
         self._stream = stream
-        self._closes = closes
         self._allowance = allowance
         self._name = name
         self._decoder: _Decoder | None = None
@@ -213,19 +212,17 @@ class Gunzip(Unpacked):
         return self._count(chunk)
 
     def close(self) -> None:
-        """Close the stream, too, if `closes` says so."""
+        """Close the stream, too."""
         super().close()
-        if self._closes:
-            self._stream.close()
+        self._stream.close()
 
 
 class _Member(Unpacked):
     """The content of one member of a zip, by its entry in the list."""
 
-    def __init__(self, file: BinaryIO, entry: zipfile.ZipInfo, closes: bool) -> None:
+    def __init__(self, file: BinaryIO, entry: zipfile.ZipInfo) -> None:
         super().__init__()
         self._file = file
-        self._closes = closes
         self._entry = entry
         try:
             file.seek(entry.header_offset)
@@ -300,24 +297,17 @@ class _Member(Unpacked):
         return self._count(chunk)
 
     def close(self) -> None:
-        """Close the zip's file, too, if that was opened for this member."""
+        """Close the zip's file, too."""
         super().close()
-        if self._closes:
-            self._file.close()
+        self._file.close()
 
 
 def open_member(
-    open_file: Callable[[], BinaryIO],
-    entry: zipfile.ZipInfo,
-    name: str,
-    *,
-    closes: bool,
-    allowance: Allowance | None,
-    packed_allowance: Allowance | None,
+    open_file: Callable[[], BinaryIO], entry: zipfile.ZipInfo, name: str, allowance: Allowance | None
 ) -> BinaryIO:
     """Return the content of a member, unpacked once more if it is a .gz; `DataError` says why it cannot be read.
 
-    `allowance` is how much may come out of it. `packed_allowance` counts what comes out of a .gz member as gzip.
+    `open_file` gives the zip's bytes, which are closed with the member. `allowance` is how much may come out of it.
     """
     file = open_file()
     try:
@@ -335,13 +325,12 @@ def open_member(
         if not packed and allowance is not None:
             # What it says of itself is the most that is ever taken of it.
             allowance.check(name, entry.file_size)
-        member = _Member(file, entry, closes)
+        member = _Member(file, entry)
     except BaseException:
-        if closes:
-            file.close()
+        file.close()
         raise
     if packed:
-        return cast(BinaryIO, Gunzip(cast(IO[bytes], member), closes=True, allowance=packed_allowance, name=name))
+        return cast(BinaryIO, Gunzip(cast(IO[bytes], member), allowance and allowance.intermediate, name))
     return cast(BinaryIO, member)
 
 

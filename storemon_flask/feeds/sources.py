@@ -4,10 +4,9 @@ import io
 import os
 import re
 import stat
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -172,7 +171,8 @@ def upload_sources(uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int) ->
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         if start in _ZIP:
-            items.add(_members(name, name, partial(_same, stream), items, closes=False))
+            open_file = cast(Callable[[], BinaryIO], partial(_LeftOpen, stream))
+            items.add(_members(name, name, open_file, items))
         else:
             opener = partial(gunzip, cast(BinaryIO, stream)) if start.startswith(_GZIP) else partial(_same, stream)
             items.add([Source(name, size, opener, allowance=allowance)])
@@ -278,9 +278,9 @@ def _file(path: Path, root: str | None, items: _Items) -> list[LoadItem]:
     size = path.stat().st_size
     opener = partial(_open, path, root)
     if path.name.lower().endswith(".zip"):
-        return _members(name, str(path), opener, items, closes=True)
+        return _members(name, str(path), opener, items)
     if path.name.lower().endswith(".gz"):
-        return [Source(name, size, lambda: gunzip(opener(), closes=True), str(path), allowance=items.allowance())]
+        return [Source(name, size, lambda: gunzip(opener()), str(path), allowance=items.allowance())]
     return [Source(name, size, opener, str(path))]
 
 
@@ -300,22 +300,19 @@ def _open(path: Path, root: str | None) -> BinaryIO:
     return stream
 
 
-def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _Items, *, closes: bool) -> list[LoadItem]:
+def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _Items) -> list[LoadItem]:
     """The CSVs of a zip, in name order, then what is skipped; what macOS adds and dot files are not mentioned.
 
-    `open_file` gives the zip's bytes, for the list and for each member; `closes`: they are to be closed each time.
-    `name` and `path` are how it is shown, shorter and longer.
+    `open_file` gives the zip's bytes, for the list and for each member. `name` and `path` are how it is shown,
+    shorter and longer.
     """
-    file = open_file()
     try:
-        entries = items.zip_lists.read(file)
+        with closing(open_file()) as file:
+            entries = items.zip_lists.read(file)
     except archives.DAMAGED as error:
         return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
     except TooLarge as error:
         return [Unreadable(name, f"{path}: {error.message}")]
-    finally:
-        if closes:
-            file.close()
     entries = sorted(
         (entry for entry in entries if entry.filename and not entry.is_dir() and not _is_hidden(entry.filename)),
         key=lambda entry: copy_order(entry.filename),
@@ -328,7 +325,12 @@ def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _It
     elif len(feeds) > MAX_FILES:
         return [Unreadable(name, f"{path} holds {len(feeds):,} files, and {_MOST_FILES}")]
     else:
-        sources = [*_member_sources(name, path, open_file, feeds, items.allowance(), closes)]
+        sources = []
+        allowance = items.allowance()
+        for entry, shown in zip(feeds, _number_names(printable(entry.filename) for entry in feeds), strict=True):
+            opener = partial(archives.open_member, open_file, entry, f"{name}/{shown}", allowance)
+            size = entry.compress_size
+            sources.append(Source(f"{name}/{shown}", size, opener, f"{path}/{shown}", allowance=allowance))
     return sources + [
         Skipped(
             f"{name}/{printable(entry.filename)}",
@@ -339,28 +341,6 @@ def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _It
         if not entry.filename.lower().endswith(_MEMBER_ENDINGS)
         and not _NEVER_DATA.fullmatch(entry.filename.split("/")[-1])
     ]
-
-
-def _member_sources(
-    name: str,
-    path: str,
-    open_file: Callable[[], BinaryIO],
-    entries: list[zipfile.ZipInfo],
-    allowance: Allowance | None,
-    closes: bool,
-) -> Iterator[Source]:
-    packed_allowance = allowance and allowance.another()
-    for entry, shown in zip(entries, _number_names(printable(entry.filename) for entry in entries), strict=True):
-        opener = partial(
-            archives.open_member,
-            open_file,
-            entry,
-            f"{name}/{shown}",
-            closes=closes,
-            allowance=allowance,
-            packed_allowance=packed_allowance,
-        )
-        yield Source(f"{name}/{shown}", entry.compress_size, opener, f"{path}/{shown}", allowance=allowance)
 
 
 def _is_hidden(name: str) -> bool:
@@ -383,12 +363,22 @@ def printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:200])
 
 
-def gunzip(stream: BinaryIO, *, closes: bool = False, allowance: Allowance | None = None, name: str = "") -> BinaryIO:
+def gunzip(stream: BinaryIO, allowance: Allowance | None = None, name: str = "") -> BinaryIO:
     """What comes out of a gzip stream; the arguments are those of `Gunzip`."""
-    return cast(BinaryIO, Gunzip(stream, closes=closes, allowance=allowance, name=name))
+    return cast(BinaryIO, Gunzip(stream, allowance, name))
 
 
 # Bodies and uploads
+
+
+class _LeftOpen:
+    """A zip that was uploaded, for its list and each member in turn: closing it does nothing."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+
+    def close(self) -> None:
+        pass
 
 
 class _Body(io.RawIOBase):
@@ -434,8 +424,8 @@ def detect_format(
             # There are files that hold themselves.
             raise DataError("it is gzipped again and again; unpack it first")
         body = io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES)
-        counted = allowance and allowance.another()
-        return detect_format(gunzip(body, allowance=counted, name="body"), media_type, allowance, layers - 1)
+        unpacked = gunzip(body, allowance and allowance.intermediate, "body")
+        return detect_format(unpacked, media_type, allowance, layers - 1)
     label = _MEDIA_TYPES.get(media_type, "json" if media_type.endswith("+json") else "")
     start = ahead.lstrip(_BLANK)[:1]
     format = label or "csv"
