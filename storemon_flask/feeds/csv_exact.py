@@ -166,27 +166,18 @@ class BlockReader:
             while not self._ended and len(self._rest) + len(chunk) < self._size:
                 self._rest += chunk
                 chunk = self._read()
-            if b'"' in chunk or b'"' in self._rest:
-                yield self._quoted(self._rest + chunk)
-            elif cut := _after_last_break(chunk):
+            quoted = b'"' in chunk or b'"' in self._rest
+            if cut := 0 if quoted else _after_last_break(chunk):
                 # The usual case, in one copy.
                 data, self._rest = b"".join((self._rest, memoryview(chunk)[:cut])), chunk[cut:]
-                yield self._block(data)
+                yield self._block(data, no_ints())
             elif self._rest or chunk:
-                yield self._unbroken(self._rest + chunk)
+                yield self._first_block(self._rest + chunk)
             if self._ended and not self._rest:
                 return
 
-    def _unbroken(self, data: bytes) -> Block:
-        """The next block of data without a quote, the last chunk of which has no line break."""
-        cut = len(data) if self._ended else _after_last_break(data)
-        if not cut:
-            return self._long(data)
-        self._rest = data[cut:]
-        return self._block(data[:cut])
-
-    def _quoted(self, data: bytes) -> Block:
-        """The next block of data with quotes."""
+    def _first_block(self, data: bytes) -> Block:
+        """The whole records that data begin with, which may have quotes; or one that goes on behind them."""
         edges = quote_edges(data)
         whole = self._ended and not len(edges) % 2
         cut = len(data) if whole else last_end(data, edges)
@@ -195,11 +186,10 @@ class BlockReader:
         self._rest = data[cut:]
         return self._block(data[:cut], edges[: int(edges.searchsorted(cut))])
 
-    def _block(self, data: bytes, edges: Ints | None = None) -> Block:
+    def _block(self, data: bytes, edges: Ints) -> Block:
         line = self._line
         self._line += count_lines(data)
-        last = self._ended and not self._rest
-        return Block(line, data, last, edges=no_ints() if edges is None else edges)
+        return Block(line, data, self._ended and not self._rest, edges=edges)
 
     def _long(self, chunk: bytes) -> Block:
         """One record that goes on behind this chunk: whole, or its start when it is too long to hold."""

@@ -42,7 +42,6 @@ _MOST_WORDS: Final = 5
 _LONGEST: Final = 8 * _MOST_WORDS
 # Bytes beyond a row's end that its words may touch.
 _OVERHANG: Final = _LONGEST + 8
-_STRETCH: Final = 1 << 20
 # A good row of any feed has more bytes.
 _SHORTEST_ROW: Final = 8
 # What can be wrong with a row before its fields are read; a later one takes precedence.
@@ -202,7 +201,9 @@ def _divide(data: bytes, width: int) -> Fields | None:
     The block holds no quoted field and no NUL, and a return only before a newline.
     """
     array = np.frombuffer(data, dtype=np.uint8)
-    separators, newlines = _separators(array)
+    is_newline = array == _LF
+    newlines = int(np.count_nonzero(is_newline))
+    separators = np.flatnonzero(is_newline | (array == _COMMA))
     closed = data.endswith(b"\n")
     if not closed:
         separators, newlines = np.append(separators, len(data)), newlines + 1
@@ -220,22 +221,6 @@ def _divide(data: bytes, width: int) -> Fields | None:
     if b"\r" in data:
         end[:, -1] -= array[end[:, -1] - 1] == _CR
     return Fields(data, start, end)
-
-
-def _separators(array: Bytes) -> tuple[Ints, int]:
-    """Where the commas and newlines are, and how many newlines.
-
-    A stretch at a time, so that what is compared stays in the processor's cache.
-    """
-    positions = []
-    newlines = 0
-    for at in range(0, len(array), _STRETCH):
-        stretch = array[at : at + _STRETCH]
-        marks = stretch == _LF
-        newlines += int(np.count_nonzero(marks))
-        marks |= stretch == _COMMA
-        positions.append(np.flatnonzero(marks) + at)
-    return np.concatenate(positions), newlines
 
 
 def _irregular(block: Block, width: int) -> Iterator[Table]:
@@ -372,7 +357,6 @@ def _counted(marks: Bools) -> NDArray[np.int32]:
 _MULTIPLIERS: Final = np.array([secrets.randbits(64) | 1 for _ in range(_MOST_WORDS)], dtype=np.uint64)
 _NO_CODE: Final = -1
 _FEWEST_BITS: Final = 10
-_FEW_TEXTS: Final = 8
 
 
 class _Slots(NamedTuple):
@@ -415,10 +399,6 @@ class DistinctTexts:
         if not len(start):
             return codes
         words = _masked_words(fields, start, end - start)
-        few = self._one_of_few(words[0]) if len(words) == 1 else None
-        if few is not None:
-            codes[: fields.safe] = few
-            return codes
         hashes = _hash(words)
         known = self._look_up(hashes, words)
         new = np.flatnonzero(known == _NO_CODE)
@@ -436,17 +416,6 @@ class DistinctTexts:
             if value not in self._codes:
                 self._codes[value] = int(self._append([value])[0])
             return self._codes[value]
-
-    def _one_of_few(self, word: Words) -> Ints | None:
-        """The codes by comparison with each text: for a column with few texts so far, and none of them new."""
-        slots = self._slots
-        learned = slots.codes[slots.codes != _NO_CODE].tolist() if slots.bits == _FEWEST_BITS else []
-        if not 0 < len(learned) <= _FEW_TEXTS or slots.words[1:, learned].any():
-            return None
-        codes = np.full(len(word), _NO_CODE, dtype=np.int64)
-        for code in learned:
-            np.copyto(codes, code, where=word == slots.words[0, code])
-        return codes if codes.min() >= 0 else None
 
     def _look_up(self, hashes: Words, words: list[Words]) -> Ints:
         # Taken once, together: another thread may add to these slots, or put larger ones in their place.
