@@ -14,8 +14,8 @@ _MOST_READY: Final = 16_800
 _WIDEST: Final = (TOO_LARGE - 1) // 20_001
 # A percentage of which more than this share (a tenth) of the business time is unknown says so wherever it is shown.
 _MOST_UNKNOWN: Final = 10
-# A spreadsheet runs a cell that begins so, some also one that begins with the full-width form of such a sign; a plain number
-# does no harm.
+# A spreadsheet runs a cell that begins so, some also one that begins with the full-width form of such a sign; a plain
+# number does no harm.
 _FORMULA: Final = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 _PLAIN_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _MUST_QUOTE: Final = re.compile(r'[",\r\n]')
@@ -24,7 +24,7 @@ _MUST_QUOTE: Final = re.compile(r'[",\r\n]')
 def hundredths(values: Ints, unit_us: int) -> Ints:
     """Return microseconds as hundredths of the unit, rounded half up.
 
-    64 bits hold the sums of 266,000 stores always open for 400 days; larger ones come as Python integers (`reports.csv`).
+    64 bits hold the sums of 266,000 stores always open for 400 days; larger ones are Python integers (`reports.csv`).
     """
     step = unit_us // 100
     rounded: Ints = (values + step // 2) // step
@@ -32,7 +32,7 @@ def hundredths(values: Ints, unit_us: int) -> Ints:
 
 
 def percent_hundredths(part: Ints, whole: Ints) -> Ints:
-    """Return 100 x part / whole in hundredths, rounded half up; -1 where the whole is 0. No part is more than its whole."""
+    """Return 100 x part / whole in hundredths, half up; -1 where the whole is 0. No part is more than its whole."""
     safe = np.maximum(whole, 1)
     percent: Ints = np.where(whole > 0, (20_000 * part + safe) // (2 * safe), -1)
     # The product above has wrapped round in the rows of large fleets, which are few: totals of at least 14 stores.
@@ -62,7 +62,7 @@ def knows_little(unknown: int, business: int) -> bool: ...
 @overload
 def knows_little(unknown: Ints, business: Ints) -> Bools: ...
 def knows_little(unknown: Any, business: Any) -> Any:
-    """Return whether so much of the business time is unknown, more than a tenth, that a percentage of the rest says little.
+    """Return whether more than a tenth of the business time is unknown, so that a percentage of the rest says little.
 
     Both are hundredths of one unit, as they are printed: so every view decides alike, and a reader can see why.
     """
@@ -70,7 +70,7 @@ def knows_little(unknown: Any, business: Any) -> Any:
 
 
 def known_text(unknown: int, business: int, unit: str = "h") -> str:
-    """Return what stands beside a percentage that knows little, such as `of 21 h known`; nothing where it knows enough."""
+    """Return the note on a percentage that knows little, such as `of 21 h known`; nothing where it knows enough."""
     if not knows_little(unknown, business):
         return ""
     known = business - unknown

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--by", metavar="UNIT", help="hour, day, week or month: a row for each, in the store's own time zone.")
 @click.option("--totals", is_flag=True, help="Rows for each group and for the fleet follow.")
-@click.option("--method", metavar="M", help="nearest or previous: which poll speaks for a moment.  [default: nearest]")
+@click.option("--method", metavar="M", help="nearest or previous: which poll decides a moment.  [default: nearest]")
 @click.option(
     "-o",
     "--output",
@@ -95,15 +95,15 @@ STANDARD_OUTPUT: Final = Path("-")
 def check_output(output: Path | None) -> None:
     """`StoremonError` when `-o` names what cannot be replaced by a file."""
     if output not in (None, STANDARD_OUTPUT) and output.exists() and not output.is_file():
-        raise StoremonError(f"{output} is not a file; leave -o out, or say -o -, to write to standard output")
+        raise StoremonError(f"{output} is not a file; leave -o out, or give -o -, to write to standard output")
 
 
 def write_csv(text: "ReportText", output: Path) -> str:
-    """Write the CSV into a file, or to standard output for `-`; returns what is to be said of the file."""
+    """Write the CSV into a file, or to standard output for `-`; return what to print about the file."""
     from storemon_flask.reports.compute import write
 
     if output == STANDARD_OUTPUT:
-        # The rows are UTF-8 whatever the terminal speaks.
+        # The rows are UTF-8 whatever the terminal's encoding.
         sys.stdout.buffer.write(text.csv.encode())
         sys.stdout.flush()
         return ""
@@ -114,12 +114,12 @@ def _given(options: dict[str, object]) -> dict[str, Any]:
     """The options as the fields of a request, without those that were not given."""
     from storemon_flask.reports.request import window_of_text
 
-    found: dict[str, Any] = {
+    given: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value
     }
-    if "windows" in found:
-        found["windows"] = [window_of_text(text) for text in found["windows"]]
-    return found
+    if "windows" in given:
+        given["windows"] = [window_of_text(text) for text in given["windows"]]
+    return given
 
 
 @command("info")

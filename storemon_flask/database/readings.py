@@ -79,7 +79,7 @@ def read(
 def read_polls(
     connection: Connection, plan: Schedule, batch: Batch, from_us: int, to_us: int, rules: Rules
 ) -> tuple[Polls, int, Ints]:
-    """Return the polls, or of very many those that `evidence.thin_out` leaves; how many there are; each store's newest."""
+    """Return the polls, or of many those that `evidence.thin_out` leaves; how many there are; each store's newest."""
     batches = polls.read_in_batches(connection, batch.number, from_us, to_us, _POLLS_AT_ONCE)
     found, following = next(batches), next(batches, None)
     count, newest_us = len(found), _newest(found, len(batch.number))

@@ -30,6 +30,7 @@ from storemon_flask.version import VERSION
 # Called with how far a computation is, 0 to 1.
 Progress = Callable[[float], None]
 _EDGES: Final = ("start_us", "end_us", "window", "local_us", "offset_s")
+_STATUS: Final = ("polls_last_week", "last_poll_us", "status_now")
 # Periods, a column for each of `_EDGES`.
 _Periods = tuple[Ints, ...]
 
@@ -42,7 +43,7 @@ def make_query(
     connection: Connection | None = None,
     latest_us: int = clock.LATEST_US,
 ) -> ReportQuery:
-    """Return the checked query; its as-of, where none was given, is the newest poll up to `latest_us` (`Rules.latest_us`).
+    """Return the checked query; its as-of, if none was given, is the newest poll up to `latest_us` (`Rules.latest_us`).
 
     `NoPolls` when there is none, `OnlyFuturePolls` when all are later; `Unprocessable` names unknown stores, an as-of
     outside 1970 to 2200, a field that is wrong, or that the report would have more than `most_rows` rows.
@@ -137,8 +138,8 @@ def measure_rows(
         periods = Periods(rows["store"], rows["start_us"], rows["end_us"])
         rows |= measure(reading.openings, reading.evidence, periods, query.as_of_us, names)
         if query.has_status:
-            found = _status(connection, reading, query.as_of_us, rules)
-            rows |= {name: values[rows["store"]] for name, values in found.items()}
+            statuses = _status(connection, reading, query.as_of_us, rules)
+            rows |= {name: values[rows["store"]] for name, values in statuses.items()}
         rows["store"] = rows["store"] + reading.first
         batches.append(rows)
         count += reading.count
@@ -146,9 +147,6 @@ def measure_rows(
     # Rows are by store of the schedule, window and start already.
     order = np.argsort(store_columns(plan).rank[np.concatenate([rows["store"] for rows in batches])], kind="stable")
     return {name: np.concatenate([rows[name] for rows in batches])[order] for name in batches[0]}, count
-
-
-_STATUS: Final = ("polls_last_week", "last_poll_us", "status_now")
 
 
 def _status(connection: Connection, reading: Reading, as_of_us: int, rules: Rules) -> dict[str, Ints]:
@@ -184,7 +182,7 @@ def periods_in_zone(zone: str, query: ReportQuery) -> _Periods:
             columns.append((spans.start_us, spans.end_us, np.full(len(spans), index), spans.local_us, spans.offset_s))
         else:
             columns.append(tuple(np.array([[first], [max(first, last)], [index], [0], [0]], dtype=np.int64)))
-    return tuple(np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return tuple(np.concatenate(some) for some in zip(*columns, strict=True))
 
 
 def _rows(reading: Reading, of_zones: Sequence[_Periods]) -> Rows:
@@ -195,7 +193,7 @@ def _rows(reading: Reading, of_zones: Sequence[_Periods]) -> Rows:
     # The periods of all zones are one after the other; each store takes those of its own zone.
     begin = np.cumsum([0, *(len(periods[0]) for periods in of_zones[:-1])])[zone_of]
     index = np.arange(len(store)) + np.repeat(begin - (np.cumsum(per_store) - per_store), per_store)
-    columns = [np.concatenate(parts)[index] for parts in zip(*of_zones, strict=True)]
+    columns = [np.concatenate(some)[index] for some in zip(*of_zones, strict=True)]
     return {"store": store, **dict(zip(_EDGES, columns, strict=True))}
 
 
@@ -207,8 +205,10 @@ def _default_as_of(database: Database, connection: Connection, latest_us: int) -
         raise NoPolls
     latest = clock.minute_text(latest_us)
     raise OnlyFuturePolls(
-        f"every poll is later than {latest}, the latest that this machine's clock allows; set the clock, or give an as_of",
-        people=f"every poll is later than {latest}, the latest that the server's clock allows; its clock seems to be wrong",
+        f"every poll is later than {latest}, the latest that this machine's clock allows; set the clock, or give an "
+        "as_of",
+        people=f"every poll is later than {latest}, the latest that the server's clock allows; its clock seems to be "
+        "wrong",
     )
 
 
@@ -228,22 +228,22 @@ def _read_schedule(database: Database, connection: Connection, query: ReportQuer
     plan = schedule.read(database, connection, default_zone, query.stores, query.as_of_us)
     if query.groups is None and query.zones is None:
         return plan
-    for name, wanted, present in (
+    for name, chosen, present in (
         ("groups", query.groups, plan.groups),
         ("zones", query.zones, plan.zone_of_store),
     ):
-        unknown = sorted(set(wanted or ()) - set(present))
+        unknown = sorted(set(chosen or ()) - set(present))
         if unknown:
             raise Unprocessable(
                 f"{name}: no store is in {', '.join(map(repr, unknown[:10]))}",
                 errors={name: ["unknown: " + one for one in unknown[:100]]},
             )
-    chosen = [
+    ids = [
         store_id
         for store_id, group, zone in zip(plan.ids, plan.groups, plan.zone_of_store, strict=True)
         if (query.groups is None or group in query.groups) and (query.zones is None or zone in query.zones)
     ]
-    return schedule.read(database, connection, default_zone, chosen, query.as_of_us)
+    return schedule.read(database, connection, default_zone, ids, query.as_of_us)
 
 
 def _method(

@@ -1,4 +1,4 @@
-"""A report as CSV, and a finished CSV as rows for JSON and workbooks (SPEC 4). Cells are made from integers, rounded once."""
+"""A report as CSV, and a finished CSV as rows for JSON and workbooks (SPEC 4). Cells are integers, rounded once."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,9 +34,10 @@ _AMOUNTS: Final = ("uptime_", "downtime_", "unknown_", "business_", "measured_",
 
 # Per column, by row number from 0, the texts that the CSV shows with a `'` in front.
 Altered = dict[str, dict[int, str]]
-# Measured periods, a column each: `store` is the index in the schedule, `window` that in the query; `start_us` and `end_us`;
-# `local_us` the wall clock at which the whole calendar period begins, `offset_s` the zone's there; and measures. Of a report
-# with the status of stores also `last_poll_us` (-1: never), `polls_last_week` and `status_now` (an index into `STATUSES`).
+# Measured periods, a column each: `store` is the index in the schedule, `window` that in the query; `start_us` and
+# `end_us`; `local_us` the wall clock at which the whole calendar period begins, `offset_s` the zone's there; and
+# measures. Of a report with the status of stores also `last_poll_us` (-1: never), `polls_last_week` and `status_now`
+# (an index into `STATUSES`).
 Rows = dict[str, Ints]
 # A name and its cells.
 Column = tuple[str, list[str]]
@@ -104,8 +105,8 @@ def store_columns(plan: Schedule) -> StoreColumns:
 def render(query: ReportQuery, stores: StoreColumns, groups: Sequence[str], rows: Rows) -> ReportText:
     """Return rows as CSV: a line per store, or per store and period; with totals, lines for groups and the fleet below.
 
-    `groups` are the stores' groups in the schedule's order. Times are in hours; those of `last_hour`, and of periods of an hour,
-    in minutes.
+    `groups` are the stores' groups in the schedule's order. Times are in hours; those of `last_hour`, and of periods of
+    an hour, in minutes.
     """
     # One line has as many windows as stand beside each other.
     across = 1 if query.by else len(query.windows)
@@ -114,10 +115,10 @@ def render(query: ReportQuery, stores: StoreColumns, groups: Sequence[str], rows
     names = ("store_id", *(_STORE_COLUMNS if query.full else ()))
     columns, altered = stores.pick(names, lines), stores.pick_altered(names, lines)
     periods = _period_columns(query.by, body) if query.by else []
-    parts = [body]
+    blocks = [body]
     if query.totals:
         totals = _totals(query, body, periods, groups)
-        parts.append(totals.sums)
+        blocks.append(totals.sums)
         group_cells = csv_cells([safe_cell(name) for name in totals.groups])
         blank = [""] * len(group_cells)
         columns = [("kind", ["store"] * len(lines) + totals.kinds)] + [
@@ -128,7 +129,7 @@ def render(query: ReportQuery, stores: StoreColumns, groups: Sequence[str], rows
         changed = {len(lines) + row: name for row, name in enumerate(totals.groups) if safe_cell(name) != name}
         altered |= {"group": {**altered.get("group", {}), **changed}} if changed else {}
     measures = [
-        _measure_column(query, measure, index, parts)
+        _measure_column(query, measure, index, blocks)
         for measure in _MEASURE_COLUMNS[query.columns]
         for index in range(across)
     ]
@@ -193,8 +194,8 @@ def _json_kind(column: str) -> Callable[[str], object]:
     return str if column in TEXT_COLUMNS else int if column.startswith("polls") else float
 
 
-def _measure_column(query: ReportQuery, measure: str, index: int, parts: Sequence[Rows]) -> Column:
-    """Return a measure of the window at that index, of all parts of the report."""
+def _measure_column(query: ReportQuery, measure: str, index: int, blocks: Sequence[Rows]) -> Column:
+    """Return a measure of the window at that index, of rows of stores and of totals."""
     window = query.windows[index]
     unit_us = query.unit_us(window)
     if not query.by:
@@ -202,7 +203,7 @@ def _measure_column(query: ReportQuery, measure: str, index: int, parts: Sequenc
     else:
         name = measure if measure == "uptime_percent" else f"{measure}_{'minutes' if unit_us == MINUTE_US else 'hours'}"
     cells: list[str] = []
-    for rows in parts:
+    for rows in blocks:
         if measure == "uptime_percent":
             uptime = rows["uptime"][:, index]
             cells += decimals(percent_hundredths(uptime, uptime + rows["downtime"][:, index]))
@@ -224,8 +225,8 @@ def _status_columns(body: Rows) -> list[Column]:
 
 def _period_columns(by: str, body: Rows) -> list[Column]:
     local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
-    # Seconds until 2200 are less than 2^33. Two hours of one night can show the same wall clock, and differ in their offset, which
-    # is less than a day.
+    # Seconds until 2200 are less than 2^33. Two hours of one night can show the same wall clock, and differ in their
+    # offset, which is less than a day.
     key = (local // SECOND_US << 18) + offset + DAY_US // SECOND_US
     _, first, index = np.unique(key, return_index=True, return_inverse=True)
     labels = [period_label(by, int(local[row]), int(offset[row])) for row in first.tolist()]
@@ -275,13 +276,13 @@ def _period_numbers(by: str | None, body: Rows) -> Ints:
     local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
     if not by:
         return np.zeros(len(local), dtype=np.int64)
-    # A date is one period in every zone, also where its midnight is skipped and it begins at 01:00; an hour is one instant.
+    # A date is one period in all zones, also where its midnight is skipped and it begins at 01:00; an hour is an instant.
     numbers: Ints = np.unique(local - offset * SECOND_US if by == "hour" else local // DAY_US, return_inverse=True)[1]
     return numbers
 
 
 def _total_labels(by: str | None, body: Rows, periods: Sequence[Column], rows: list[int]) -> list[str]:
-    """Return names of periods of several zones, each by a row of it: a date is the same in each, an hour is written in UTC."""
+    """Return names of periods of several zones, each by a row of it: a date is the same in each, an hour is in UTC."""
     if by == "hour":
         return clock.timestamp_texts(body["start_us"][rows, 0])
     return [periods[0][1][row] for row in rows] if by else []
@@ -290,14 +291,14 @@ def _total_labels(by: str | None, body: Rows, periods: Sequence[Column], rows: l
 def _exact_sums(values: Ints, row: Ints, size: int) -> Ints:
     """Return the sum of the values of each row; as Python integers where 64 bits might not hold one."""
 
-    def add(part: Ints) -> Ints:
+    def add(column: Ints) -> Ints:
         sums = np.zeros((size, *values.shape[1:]), dtype=np.int64)
-        np.add.at(sums, row, part)
+        np.add.at(sums, row, column)
         return sums
 
     # No sum is larger than that of all values, which is estimated in floats; a half leaves room for their rounding.
     if values.sum(dtype=np.float64) < TOO_LARGE // 2:
         return add(values)
-    # A value is less than 2^45 (407 days): its upper 13 and lower 32 bits have sums that fit for two thousand million rows.
+    # A value is less than 2^45 (407 days): its upper 13 and lower 32 bits have sums that fit for 2,000 million rows.
     whole: Ints = add(values >> 32).astype(object) * (1 << 32) + add(values & ((1 << 32) - 1))
     return whole

@@ -50,7 +50,7 @@ def compute(
     )
     some = end > begin
     first_us = int(begin[some].min(initial=as_of_us))
-    found: list[Outages] = []
+    chosen: list[Outages] = []
     count = 0
     for reading in readings.read_batches(connection, plan, first_us, as_of_us, as_of_us, rules):
         count += reading.count
@@ -60,9 +60,9 @@ def compute(
             count += more
             inside = (outages.start_us < end[zone_of][outages.store]) & (outages.end_us > begin[zone_of][outages.store])
             outages = outages.pick(inside & (outages.down_us >= query.shortest_us))
-            found.append(outages.with_store(outages.store + reading.first))
+            chosen.append(outages.with_store(outages.store + reading.first))
         progress((reading.first + len(reading)) / max(len(plan.ids), 1))
-    return _render(plan, timeline.join(found)), count
+    return _render(plan, timeline.join(chosen)), count
 
 
 def find_starts(
@@ -78,10 +78,10 @@ def find_starts(
 
     The runs are those that may have begun before `read_from_us` (`uptime.timeline.may_start_earlier`).
     """
-    found = np.empty(len(batch.number), dtype=np.int64)
+    start_us = np.empty(len(batch.number), dtype=np.int64)
     for run in _whole_runs(connection, plan, batch, poll_us, read_from_us, as_of_us, rules):
-        found[run.index] = run.reading.evidence.left_us[run.first]
-    return found
+        start_us[run.index] = run.reading.evidence.left_us[run.first]
+    return start_us
 
 
 def find_whole(
@@ -91,19 +91,19 @@ def find_whole(
 
     Those that end after the store's `begin_us` are whole, wherever the reading begins.
     """
-    found = timeline.find_outages(reading.openings, reading.evidence, as_of_us)
+    read = timeline.find_outages(reading.openings, reading.evidence, as_of_us)
     cut = _cut_off(reading, begin_us, as_of_us, rules)
     if not len(cut):
-        return found, 0
+        return read, 0
     store = reading.evidence.store[cut]
-    parts, count = [found.pick(~np.isin(found.store, store))], 0
+    whole, count = [read.pick(~np.isin(read.store, store))], 0
     poll_us = reading.evidence.instant_us[cut]
     for run in _whole_runs(connection, plan, reading.batch.select(store), poll_us, reading.from_us, as_of_us, rules):
         outages = timeline.find_outages(run.reading.openings, run.reading.evidence, as_of_us)
         count += run.reading.count
         outages = outages.pick(run.whole[outages.store])
-        parts.append(outages.with_store(store[run.index[outages.store]]))
-    together = timeline.join(parts)
+        whole.append(outages.with_store(store[run.index[outages.store]]))
+    together = timeline.join(whole)
     return together.pick(np.lexsort((together.start_us, together.store))), count
 
 

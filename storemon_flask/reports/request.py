@@ -31,8 +31,8 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window by its name: the last `length_us` before the as-of, or from one instant to another, or from one local date to
-    another in each store's own zone (`local`: then both are midnights of the wall clock, as if it were UTC)."""
+    """A window by its name: the last `length_us` before the as-of, or from one instant to another, or from one local
+    date to another in each store's own zone (`local`: both are midnights of the wall clock, as if it were UTC)."""
 
     name: str
     length_us: int = 0
@@ -47,8 +47,8 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class ReportRequest:
-    """A report as it is asked for, unchecked: as-of (None: the newest poll that is not in the future), columns, store ids (None:
-    all), and the other `FIELDS` by name."""
+    """A report as it is asked for, unchecked: as-of (None: the newest poll that is not in the future), columns, store
+    ids (None: all), and the other `FIELDS` by name."""
 
     as_of_us: int | None = None
     columns: str = "classic"
@@ -58,8 +58,8 @@ class ReportRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReportQuery:
-    """A report request that was checked: one row per store with all windows beside each other, or with `by` one row per store and
-    calendar period; or with the kind `outages` one row per outage that has at least `shortest_us` of business time down.
+    """A checked request: one row per store with all windows beside each other, with `by` one row per store and calendar
+    period, with the kind `outages` one row per outage that has at least `shortest_us` of business time down.
 
     `is_default`: no field but as-of, columns and stores was given. Its full columns end with the status of each store.
     """
@@ -79,12 +79,12 @@ class ReportQuery:
 
     @property
     def has_status(self) -> bool:
-        """Whether the report says of each store what it is at the as-of."""
+        """Whether the report has the status of each store."""
         return self.is_default and self.full
 
     @property
     def full(self) -> bool:
-        """Whether all columns are asked for."""
+        """Whether the report has all columns."""
         return self.columns == "full"
 
     def unit_us(self, window: Window) -> int:
@@ -157,19 +157,18 @@ def describe(record: ReportRecord) -> str:
 
 
 def window_lengths(record: ReportRecord) -> dict[str, int]:
-    """Return the names of a report's windows with their lengths in microseconds; 0 where that is not known or differs by store."""
+    """Return a report's windows with their lengths in microseconds; 0 where that is unknown or differs by store."""
     names = (record.method or {}).get("windows") or DEFAULT_WINDOWS
     query = _query_of(record)
     # Local dates are as long as the days between them are, which differs where clocks change.
-    lengths = {} if query is None else {
-        window.name: 0 if window.local else window.length_us or window.to_us - window.from_us for window in query.windows
-    }  # fmt: skip
+    windows = () if query is None else query.windows
+    lengths = {one.name: 0 if one.local else one.length_us or one.to_us - one.from_us for one in windows}
     return {name: lengths.get(name, 0) for name in names}
 
 
 def window_words(name: str) -> str:
-    """Return a window's name in words: `2 to 4 November 2024` where it has none of its own but its dates, the last of which is
-    outside it. Any other name is as it is."""
+    """Return a window's name in words: `2 to 4 November 2024` where that is its dates, the last of which is outside it.
+    Any other name is as it is."""
     if name in LAST_WINDOWS:
         return name.replace("_", " ")
     first, _, end = name.partition("_")

@@ -53,7 +53,7 @@ class Column:
 
     @property
     def extra(self) -> bool:
-        """Whether it says how sure another column is, or where that comes from: what a sheet of paper has no room for."""
+        """Whether it says how sure another column is, or where that comes from: paper has no room for it."""
         return self.measure in _EXTRA or self.name.startswith(_EXTRA)
 
 

@@ -1,4 +1,4 @@
-"""A finished report as an Excel workbook: ids stay text, numbers are numbers, and a second sheet says how it was made."""
+"""A finished report as an Excel workbook: ids stay text, numbers are numbers, and a second sheet has its method."""
 
 import csv
 import tempfile

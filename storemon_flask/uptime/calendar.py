@@ -1,24 +1,21 @@
-"""Calendar periods in a store's own zone: hours, days, weeks from Monday and months, as stretches of UTC."""
+"""Calendar periods in a store's own zone: hours, days, weeks from Monday and months, as ranges of UTC."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Ints
-from storemon_flask.uptime.zones import LocalClock, changes_of_year, offset_at
+from storemon_flask.uptime.zones import EPOCH_WEEKDAY, LocalClock, changes_of_year, offset_at, year_of
 
 UNITS: Final = ("hour", "day", "week", "month")
-# 1970-01-01 was a Thursday; Monday is 0.
-_EPOCH_WEEKDAY: Final = 3
 # A period that begins before the range may begin this much earlier.
 _LONGEST_US: Final = 32 * DAY_US
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Periods `[start_us, end_us)` one after the other, cut to the range asked for.
+    """Periods `[start_us, end_us)` one after the other, cut to a range.
 
     `local_us` is the wall clock (as if it were UTC) at which each whole period begins, `offset_s` the zone's there.
     """
@@ -33,7 +30,7 @@ class Spans:
 
 
 def spans(zone: str, unit: str, first_us: int, last_us: int) -> Spans:
-    """The calendar periods of a zone that touch `[first_us, last_us)`.
+    """Return the calendar periods of a zone that touch `[first_us, last_us)`.
 
     A day is from one local midnight to the next: 23 or 25 hours where a clock changes, and none at all where a zone
     skipped it. An hour begins when the wall clock shows a full hour, and when it is changed.
@@ -46,16 +43,16 @@ def spans(zone: str, unit: str, first_us: int, last_us: int) -> Spans:
     else:
         start = _dates(zone, unit, first_us, last_us)
     end = np.append(start[1:], start[-1])
-    kept = np.minimum(end, last_us) > np.maximum(start, first_us)
-    start, end = start[kept], end[kept]
-    # Asked of the instant, not of the local date: a day whose midnight is skipped begins at 01:00, by the new offset.
+    inside = np.minimum(end, last_us) > np.maximum(start, first_us)
+    start, end = start[inside], end[inside]
+    # By the instant, not by the local date: a day whose midnight is skipped begins at 01:00, by the new offset.
     offset = offset_s[np.searchsorted(begin_us, start, side="right") - 1]
     return Spans(np.maximum(start, first_us), np.minimum(end, last_us), start + offset * SECOND_US, offset)
 
 
 def _offsets(zone: str, low_us: int, high_us: int) -> tuple[Ints, Ints]:
-    """Where each offset of the zone begins in or around `[low_us, high_us)`, the first at `low_us`; and the offsets."""
-    years = range(_year(low_us), _year(high_us) + 1)
+    """Return where each offset of the zone begins around `[low_us, high_us)`, the first at `low_us`; and the offsets."""
+    years = range(year_of(low_us), year_of(high_us) + 1)
     begin, offset = [low_us], [offset_at(zone, years[0])]
     for year in years:
         for second, _, after in changes_of_year(zone, year):
@@ -68,10 +65,10 @@ def _offsets(zone: str, low_us: int, high_us: int) -> tuple[Ints, Ints]:
 
 
 def _dates(zone: str, unit: str, first_us: int, last_us: int) -> Ints:
-    """Starts of days, weeks or months, from before the range to after it."""
+    """Return the starts of days, weeks or months, from before the range to after it."""
     days = np.arange((first_us - _LONGEST_US) // DAY_US - 1, (last_us + _LONGEST_US) // DAY_US + 2, dtype=np.int64)
     if unit == "week":
-        days = days[(days + _EPOCH_WEEKDAY) % 7 == 0]
+        days = days[(days + EPOCH_WEEKDAY) % 7 == 0]
     elif unit == "month":
         months = days.astype("datetime64[D]").astype("datetime64[M]")
         days = np.unique(months).astype("datetime64[D]").astype(np.int64)[1:]
@@ -80,7 +77,7 @@ def _dates(zone: str, unit: str, first_us: int, last_us: int) -> Ints:
 
 
 def _hours(begin_us: Ints, offset_s: Ints, low_us: int, high_us: int) -> Ints:
-    """Starts of hours in `[low_us, high_us)`: full hours of the wall clock, and the changes of it."""
+    """Return the starts of hours in `[low_us, high_us)`: full hours of the wall clock, and the changes of it."""
     starts = [begin_us[(begin_us >= low_us) & (begin_us < high_us)]]
     until_us = np.append(begin_us[1:], high_us)
     for begin, until, offset in zip(begin_us.tolist(), until_us.tolist(), offset_s.tolist(), strict=True):
@@ -88,10 +85,6 @@ def _hours(begin_us: Ints, offset_s: Ints, low_us: int, high_us: int) -> Ints:
         full = np.arange(-(-(since + shift) // HOUR_US), -(-(until + shift) // HOUR_US), dtype=np.int64)
         starts.append(full * HOUR_US - shift)
     # A change at a full hour is in it twice. `np.unique` takes many times as long.
-    found = np.sort(np.concatenate(starts), kind="stable")
-    starts_once: Ints = found[np.append(True, found[1:] > found[:-1])]
-    return starts_once
-
-
-def _year(instant_us: int) -> int:
-    return datetime.fromtimestamp(instant_us // SECOND_US, UTC).year
+    ordered: Ints = np.sort(np.concatenate(starts), kind="stable")
+    once: Ints = ordered[np.append(True, ordered[1:] > ordered[:-1])]
+    return once

@@ -11,11 +11,11 @@ from storemon_flask.uptime.zones import block_size
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The polls made during an opening, in order of store and instant, each with the stretch it speaks for.
+    """The polls made during an opening, in order of store and instant, each with the time that it decides.
 
-    `[left_us, right_us)` is the part of the opening whose nearest poll this is, no further away than the reach.
-    `followed` says that the next poll is of the same opening and no further away than the max gap: the time between
-    the two is measured. No poll speaks for time before `complete_from_us`, and each stands for `weight` polls
+    `[left_us, right_us)` is the time of the opening whose nearest poll this is, no further away than the reach.
+    `followed`: the next poll is of the same opening and no further away than the max gap: the time between
+    the two is measured. No poll decides time before `complete_from_us`, and each stands for `weight` polls
     (`Polls`).
     """
 
@@ -40,11 +40,11 @@ class Evidence:
 
 
 def gather(polls: Polls, openings: Openings, rules: Rules) -> Evidence:
-    """Return the evidence that the polls give for the openings; polls outside every opening of their store are left out.
+    """Return the evidence that polls give for openings; those outside every opening of their store are left out.
 
     The line between two polls of one opening is their midpoint, rounded down to the microsecond; or, by the method
     `previous`, the later poll. Before `polls.complete_from_us` polls are missing: the oldest one there is does not
-    speak for that time.
+    decide that time.
     """
     picked, opening = _polls_inside(polls, openings)
     instant = polls.instant_us[picked]
@@ -100,7 +100,7 @@ def are_inside(polls: Polls, openings: Openings) -> Bools:
 
 
 def _polls_inside(polls: Polls, openings: Openings) -> tuple[Ints, Ints]:
-    """Return indices of the polls with `start <= t < end` for an opening of their store, and the indices of those openings."""
+    """Return indices of the polls with `start <= t < end` for an opening of their store, and those of the openings."""
     if not len(polls) or not len(openings):
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing

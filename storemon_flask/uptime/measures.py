@@ -40,13 +40,13 @@ def measure(
     up = evidence.active
     decided = _RunningSums(evidence.store, evidence.left_us, evidence.right_us, edges)
     uptime, known = decided.within(up), decided.within(None)
-    found = {"uptime": uptime, "downtime": known - uptime}
+    measures = {"uptime": uptime, "downtime": known - uptime}
     if names == CLASSIC_MEASURES:
-        return found
+        return measures
     instant, followed = evidence.instant_us, evidence.followed[:-1]
     between = _RunningSums(evidence.store[:-1], instant[:-1], np.where(followed, instant[1:], instant[:-1]), edges)
     business = _RunningSums(openings.store, openings.start_us, openings.end_us, edges).within(None)
-    return found | {
+    return measures | {
         "unknown": business - known,
         "business": business,
         "measured": between.within(None),
@@ -93,8 +93,8 @@ class _RunningSums:
         self._length = end - start
         if not len(store):
             return
-        # The line is as long as the intervals need: with periods of a century it would not fit into 64 bits. No running sum is
-        # longer than the line, as the intervals of a store are disjoint.
+        # The line is as long as the intervals need: with periods of a century it would not fit into 64 bits. No running
+        # sum is longer than the line, as the intervals of a store are disjoint.
         low, high = int(start.min()), int(end.max())
         block = block_size(int(max(store[-1], edges.store.max(initial=0))) + 1, low, high)
         key = store * block + (start - low)

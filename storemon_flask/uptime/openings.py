@@ -1,16 +1,14 @@
-"""Weekly hours and zones become openings: contiguous stretches of business time in UTC (SPEC 3.1)."""
+"""Weekly hours and zones become openings: contiguous business time in UTC (SPEC 3.1)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from storemon_flask.model import CLOSED, DAY_US, FOREVER, SECOND_US, UNDATED, Fleet, Hours, Ints
-from storemon_flask.uptime.zones import LocalClock, block_size
+from storemon_flask.uptime.zones import EPOCH_WEEKDAY, LocalClock, block_size
 
 DAY_S = 86_400
 _LAST_MINUTE_S = DAY_S - 60
-# 1970-01-01 was a Thursday: Monday is 0.
-_EPOCH_WEEKDAY = 3
 # A row of a local date can matter to an instant up to two days later (24 h long, ended by the next date, UTC-12), or a
 # day earlier (UTC+14); one more on each side pays for the dates that a zone skips or repeats.
 _DAYS_BEFORE, _DAYS_AFTER = 4, 3
@@ -35,7 +33,7 @@ class Openings:
 
 
 def row_spans(start_s: Ints, end_s: Ints) -> tuple[Ints, Ints]:
-    """Start and end of each row as it is meant, in seconds after the local midnight of its day (end > start).
+    """Return start and end of each row as it is meant, in seconds after the local midnight of its day (end > start).
 
     Equal times are 24 hours; an end in the day's last minute is 24:00; an end before its start is on the next day.
     """
@@ -44,9 +42,9 @@ def row_spans(start_s: Ints, end_s: Ints) -> tuple[Ints, Ints]:
 
 
 def build(fleet: Fleet, first_us: int, last_us: int) -> Openings:
-    """The openings of every store that touch `[first_us, last_us]`.
+    """Return the openings of every store that touch `[first_us, last_us]`.
 
-    One that reaches beyond the range is whole for two days outside it and may be cut there; so ask for a range that is
+    One that reaches beyond the range is whole for two days outside it and may be cut there; so give a range that is
     wider than every instant whose opening's edges matter. A store without any hours is open all the time, and so is one
     before the date from which its first hours hold.
     """
@@ -66,8 +64,8 @@ def build(fleet: Fleet, first_us: int, last_us: int) -> Openings:
 
 
 def _always(fleet: Fleet, days: Ints) -> tuple[Ints, Hours]:
-    """The stores that are open on all of the days, and the hours with rows from midnight to midnight for those that are
-    open all the time on some of them only."""
+    """Return the stores that are open on all of the days, and the hours with rows from midnight to midnight for those
+    that are open all the time on some of them only."""
     hours = fleet.hours
     begins = np.full(fleet.size, FOREVER)
     np.minimum.at(begins, hours.store, hours.from_day)
@@ -88,9 +86,9 @@ _Dated = tuple[Ints, Ints, Ints, Ints]
 
 
 def _weekly(fleet: Fleet, hours: Hours, days: Ints) -> _Dated:
-    """Every hours row on every local date of its weekday on which it holds and which is not a special one of its store."""
+    """Return every hours row on every local date of its weekday on which it holds and its store has no special hours."""
     rows_of = [np.flatnonzero(hours.day == weekday) for weekday in range(7)]
-    per_day = [rows_of[(int(day) + _EPOCH_WEEKDAY) % 7] for day in days]
+    per_day = [rows_of[(int(day) + EPOCH_WEEKDAY) % 7] for day in days]
     row = np.concatenate(per_day)
     day = np.repeat(days, [len(rows) for rows in per_day])
     if (hours.from_day > days[0]).any() or (hours.until_day <= days[-1]).any():
@@ -103,20 +101,20 @@ def _weekly(fleet: Fleet, hours: Hours, days: Ints) -> _Dated:
 
 
 def _special(fleet: Fleet, days: Ints) -> _Dated:
-    """The special rows of those days, without the closed ones."""
+    """Return the special rows of those days, without the closed ones."""
     special = fleet.special
-    wanted = (special.date >= days[0]) & (special.date <= days[-1]) & (special.start_s != CLOSED)
-    return special.store[wanted], special.date[wanted], special.start_s[wanted], special.end_s[wanted]
+    chosen = (special.date >= days[0]) & (special.date <= days[-1]) & (special.start_s != CLOSED)
+    return special.store[chosen], special.date[chosen], special.start_s[chosen], special.end_s[chosen]
 
 
 def _dates(store: Ints, day: Ints) -> Ints:
-    """Store and date as one integer; it fits for 2.3e12 stores."""
+    """Return store and date as one integer; it fits for 2.3e12 stores."""
     key: Ints = store * (4 * FOREVER) + day
     return key
 
 
 def _instants(fleet: Fleet, store: Ints, day: Ints, start_s: Ints, end_s: Ints, days: Ints) -> tuple[Ints, Ints]:
-    """UTC start and end of rows on local dates, each by its store's zone."""
+    """Return UTC start and end of rows on local dates, each by its store's zone."""
     begin_s, stop_s = row_spans(start_s, end_s)
     # Only the zones of these stores: a large fleet whose stores moved has as many histories as stores.
     used, zone_of = np.unique(fleet.zone_of, return_inverse=True)
@@ -128,7 +126,7 @@ def _instants(fleet: Fleet, store: Ints, day: Ints, start_s: Ints, end_s: Ints, 
 
 
 def _merge(store: Ints, start: Ints, end: Ints) -> Openings:
-    """Intervals of the same store that overlap or touch become one; any order in, sorted out."""
+    """Return intervals in any order as openings: those of one store that overlap or touch become one."""
     if not len(store):
         return Openings(store, start, end)
     base = int(start.min())

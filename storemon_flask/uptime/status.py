@@ -14,7 +14,7 @@ _NO_DATA, _CLOSED, _UP, _DOWN, _WAITING, _STALE = range(len(STATUSES))
 
 
 def at(as_of_us: int, last_poll_us: Ints, openings: Openings, evidence: Evidence, rules: Rules) -> Ints:
-    """For each store the index of its status in `STATUSES`, judged at `as_of_us`.
+    """Return for each store the index of its status in `STATUSES`, judged at `as_of_us`.
 
     `last_poll_us` has one entry per store (-1: never polled). `evidence` must hold no poll after the as-of and every
     one of the `max_gap` before it.
@@ -25,12 +25,12 @@ def at(as_of_us: int, last_poll_us: Ints, openings: Openings, evidence: Evidence
     stop = np.searchsorted(evidence.opening, open_now, side="right")
     newest = np.maximum(stop - 1, 0)
     young = as_of_us - openings.start_us[open_now] < rules.max_gap_us
-    word = np.where(young, _WAITING, _STALE)
+    state = np.where(young, _WAITING, _STALE)
     if len(evidence):
         fresh = (stop > 0) & (evidence.opening[newest] == open_now)
         fresh &= as_of_us - evidence.instant_us[newest] < rules.max_gap_us
-        word = np.where(fresh, np.where(evidence.active[newest], _UP, _DOWN), word)
-    status[store] = np.where(status[store] == _NO_DATA, _NO_DATA, word)
+        state = np.where(fresh, np.where(evidence.active[newest], _UP, _DOWN), state)
+    status[store] = np.where(status[store] == _NO_DATA, _NO_DATA, state)
     return status
 
 
@@ -43,7 +43,7 @@ def since(
     rules: Rules,
     read_from_us: int,
 ) -> tuple[Ints, Bools]:
-    """For each store since when it has had the status that `at` gives it, and whether that may have been earlier still.
+    """Return for each store since when it has had the status that `at` gives it, and whether that may have been earlier still.
 
     Up and down: the start of the run of polls (`timeline.find_runs`) that the newest one is of; for up no further back
     than `up_known_from`. Waiting: the opening's start. Stale: the last poll. Closed: the end of the last opening. -1
@@ -61,10 +61,10 @@ def since(
     open_now = np.flatnonzero((openings.start_us <= as_of_us) & (as_of_us < openings.end_us))
     waits = open_now[status[openings.store[open_now]] == _WAITING]
     begun[openings.store[waits]] = openings.start_us[waits]
-    speaks = open_now[np.isin(status[openings.store[open_now]], (_UP, _DOWN))]
-    if len(speaks):
-        store = openings.store[speaks]
-        newest = np.searchsorted(evidence.opening, speaks, side="right") - 1
+    known = open_now[np.isin(status[openings.store[open_now]], (_UP, _DOWN))]
+    if len(known):
+        store = openings.store[known]
+        newest = np.searchsorted(evidence.opening, known, side="right") - 1
         first = find_runs(openings, evidence).start_of(newest)
         begun[store] = evidence.left_us[first]
         earlier[store] = may_start_earlier(openings, evidence, first, read_from_us, rules)
@@ -74,9 +74,9 @@ def since(
 
 
 def up_known_from(as_of_us: int) -> int:
-    """The start of the UTC day six days before that of the as-of: who was up then is up since then or earlier.
+    """Return the start of the UTC day six days before that of the as-of: who was up then is up since then or earlier.
 
-    Most stores are up for months, and to say since when would be to read all their polls. The six days lie within the
+    Most stores are up for months, and since when could only be found by reading all their polls. The six days lie within the
     week that is read, and as whole days they are the same for everybody who asks on one day.
     """
     return (as_of_us // DAY_US - 6) * DAY_US

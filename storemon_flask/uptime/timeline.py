@@ -60,9 +60,9 @@ class Outages:
     """Runs of inactive polls by store, then start. Closed time does not end a run; an active poll and unknown time do.
 
     `[start_us, end_us)` are the edges of its down segments. The outage really began in `[start_earliest_us,
-    start_latest_us]` and ended in `[end_earliest_us, end_latest_us]`: between a poll that says so and the poll before or
+    start_latest_us]` and ended in `[end_earliest_us, end_latest_us]`: between a poll that shows it and the poll before or
     after it, or the edge of the opening or of unknown time where there is none. `down_us` is its business time alone;
-    `polls` how many inactive polls say so; `ongoing` that it had not ended at the as-of, which then is its end.
+    `polls` how many inactive polls show it; `ongoing` that it had not ended at the as-of, which then is its end.
     """
 
     store: Ints
@@ -95,7 +95,7 @@ def find_segments(openings: Openings, evidence: Evidence, first_us: int, last_us
         start, end = np.maximum(start, first_us), np.minimum(end, last_us)
         some = np.flatnonzero(end > start)
         columns.append([column[some] for column in (store, start, end, state, known)])
-    store, start, end, state, known = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    store, start, end, state, known = (np.concatenate(some) for some in zip(*columns, strict=True))
     del columns
     order = np.lexsort((start, store))
     store, start, end, state, known = store[order], start[order], end[order], state[order], known[order]

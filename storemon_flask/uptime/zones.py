@@ -17,15 +17,15 @@ from storemon_flask.model import DAY_US, FOREVER, SECOND_US, TOO_LARGE, UNDATED,
 _DAY_S = 86_400
 # Local times lie within this of the UTC range asked for, and within it of each other's zone block in the merged table.
 _MARGIN_US = 4 * DAY_US
-
-
 _EPOCH = date(1970, 1, 1)
+# 1970-01-01 was a Thursday; Monday is 0.
+EPOCH_WEEKDAY = 3
 
 
 def block_size(rows: int, low_us: int, high_us: int) -> int:
-    """The distance at which that many stores (or zones) lie on one line, each with instants from `low_us` to `high_us`.
+    """Return the distance at which that many stores (or zones) lie on one line, each with instants from `low_us` to `high_us`.
 
-    `OverflowError` when they do not fit into 64 bits. A part of a report has at most 4,096 stores and about 250,000
+    `OverflowError` when they do not fit into 64 bits. A batch of a report has at most 4,096 stores and about 250,000
     store-days (60,000, and the reach on both sides): 2.2e16 of the 9.2e18 there are. One store alone fits with any
     range of dates.
     """
@@ -37,8 +37,13 @@ def block_size(rows: int, low_us: int, high_us: int) -> int:
     return block
 
 
+def year_of(instant_us: int) -> int:
+    """Return the UTC year of an instant."""
+    return datetime.fromtimestamp(instant_us // SECOND_US, UTC).year
+
+
 def history(first: str, then: Iterable[tuple[int, str]]) -> str:
-    """The zone `first`, replaced by others from local dates (days since 1970-01-01, ascending) on; a plain name if by
+    """Return the zone `first`, replaced by others from local dates (days since 1970-01-01, ascending) on; a plain name if by
     none.
     """
     words = [first]
@@ -51,54 +56,54 @@ def history(first: str, then: Iterable[tuple[int, str]]) -> str:
 
 
 def name_at(zone: str, instant_us: int) -> str:
-    """The IANA name that a zone or history has at an instant."""
+    """Return the IANA name that a zone or history has at an instant."""
     return versions(zone)[sum(turn <= instant_us for turn in turns(zone))][1]
 
 
 @lru_cache(maxsize=8192)
 def turns(zone: str) -> tuple[int, ...]:
-    """The instants, in microseconds, at which a history goes from one name to the next; none for a plain name.
+    """Return the instants, in microseconds, at which a history goes from one name to the next; none for a plain name.
 
     That is where the earlier of both clocks shows the midnight that the date begins with. By `LocalClock`'s rule the
     date's own midnight is then the first wall-clock time of the new zone, whichever of the two clocks is ahead.
     """
-    pieces = versions(zone)
-    found = []
-    for (_, before), (day, after) in pairwise(pieces):
+    named = versions(zone)
+    turns_us = []
+    for (_, before), (day, after) in pairwise(named):
         midnight_us = day * DAY_US
         clock = LocalClock((before, after), midnight_us, midnight_us)
         both = clock.to_utc(np.full(2, midnight_us), np.arange(2))
-        found.append(int(both.min()))
-    return tuple(found)
+        turns_us.append(int(both.min()))
+    return tuple(turns_us)
 
 
 @lru_cache(maxsize=8192)
 def changes_of_year(name: str, year: int) -> tuple[tuple[int, int, int], ...]:
-    """The zone's changes of UTC offset in one UTC year: (instant, offset before, offset after), all in seconds."""
-    pieces = versions(name)
-    if len(pieces) == 1:
+    """Return the zone's changes of UTC offset in one UTC year: (instant, offset before, offset after), all in seconds."""
+    named = versions(name)
+    if len(named) == 1:
         return _own_changes(name, year)
     edges = [turn_us // SECOND_US for turn_us in turns(name)]
-    found = []
-    for (_, own), since, until in zip(pieces, [-(1 << 62), *edges], [*edges, 1 << 62], strict=True):
-        found += [change for change in _own_changes(own, year) if since < change[0] < until]
-    for edge, (_, before), (_, after) in zip(edges, pieces[:-1], pieces[1:], strict=True):
+    changes = []
+    for (_, own), since, until in zip(named, [-(1 << 62), *edges], [*edges, 1 << 62], strict=True):
+        changes += [change for change in _own_changes(own, year) if since < change[0] < until]
+    for edge, (_, before), (_, after) in zip(edges, named[:-1], named[1:], strict=True):
         left, right = _offset(before, edge - 1), _offset(after, edge)
         if datetime.fromtimestamp(edge, UTC).year == year and left != right:
-            found.append((edge, left, right))
-    return tuple(sorted(found))
+            changes.append((edge, left, right))
+    return tuple(sorted(changes))
 
 
 @lru_cache(maxsize=8192)
 def offset_at(name: str, year: int) -> int:
-    """The zone's offset from UTC, in seconds, at the beginning of a UTC year."""
+    """Return the zone's offset from UTC, in seconds, at the beginning of a UTC year."""
     second = _new_year(year)
     return _offset(name_at(name, second * SECOND_US), second)
 
 
 @lru_cache(maxsize=8192)
 def versions(zone: str) -> tuple[tuple[int, str], ...]:
-    """The names of a zone or history, each with the local date from which it holds; the first holds ever before."""
+    """Return the names of a zone or history, each with the local date from which it holds; the first holds ever before."""
     first, *rest = zone.split(" ")
     later = ((date.fromisoformat(day) - _EPOCH).days for day in rest[::2])
     return ((UNDATED, first), *zip(later, rest[1::2], strict=True))
@@ -106,13 +111,13 @@ def versions(zone: str) -> tuple[tuple[int, str], ...]:
 
 @lru_cache(maxsize=8192)
 def _own_changes(name: str, year: int) -> tuple[tuple[int, int, int], ...]:
-    """The changes of one IANA zone.
+    """Return the changes of one IANA zone.
 
-    `zoneinfo` keeps its table to itself, so the offset is asked for once a day and each difference is narrowed down by
+    `zoneinfo` keeps its table to itself, so the offset is looked up once a day and each difference is narrowed down by
     bisection. No zone changes twice within a day (the closest pair since 1970 is a week apart; a test asks all of
     them).
     """
-    found = []
+    changes = []
     before = _offset(name, _new_year(year))
     for day in range(_new_year(year), _new_year(year + 1), _DAY_S):
         after = _offset(name, day + _DAY_S)
@@ -121,9 +126,9 @@ def _own_changes(name: str, year: int) -> tuple[tuple[int, int, int], ...]:
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (middle, high) if _offset(name, middle) == before else (low, middle)
-            found.append((high, before, after))
+            changes.append((high, before, after))
             before = after
-    return tuple(found)
+    return tuple(changes)
 
 
 def _offset(name: str, second: int) -> int:
@@ -140,7 +145,7 @@ class LocalClock:
     """Turns local instants (microseconds of wall clock, as if it were UTC) of several zones into UTC instants.
 
     A local time that occurs twice means its first occurrence; one that is skipped is read with the offset before the
-    gap. Both say the same of a change from offset a to b at UTC instant T: the new offset holds from local T + max(a,
+    gap. Both mean the same for a change from offset a to b at UTC instant T: the new offset holds from local T + max(a,
     b) on.
     """
 
@@ -148,7 +153,7 @@ class LocalClock:
         """A table for local times from `first_us` to `last_us`, each at most four days outside that range."""
         self._base = first_us - _MARGIN_US
         self._block = block_size(len(zone_names), self._base, last_us + _MARGIN_US)
-        years = range(_year(first_us - _MARGIN_US), _year(last_us + _MARGIN_US) + 1)
+        years = range(year_of(first_us - _MARGIN_US), year_of(last_us + _MARGIN_US) + 1)
         keys: list[int] = []
         offsets: list[int] = []
         for index, name in enumerate(zone_names):
@@ -166,27 +171,23 @@ class LocalClock:
         self._offsets = np.array(offsets, dtype=np.int64)
 
     def to_utc(self, local_us: Ints, zone: Ints) -> Ints:
-        """UTC instants of the local instants, each in the zone of its index; the same shape as given."""
+        """Return UTC instants of the local instants, each in the zone of its index."""
         row = np.searchsorted(self._keys, zone * self._block + (local_us - self._base), side="right") - 1
         utc: Ints = local_us - self._offsets[row]
         return utc
 
 
 def _local_offsets(zone: str, years: range) -> list[tuple[int, int]]:
-    """From which wall-clock time on (microseconds) which offset (seconds) holds, ascending; the first holds ever
+    """Return from which wall-clock time on (microseconds) which offset (seconds) holds, ascending; the first holds ever
     before.
     """
-    pieces = versions(zone)
-    found: list[tuple[int, int]] = []
-    for (first, name), (until, _) in zip(pieces, [*pieces[1:], (FOREVER, "")], strict=True):
+    named = versions(zone)
+    changes: list[tuple[int, int]] = []
+    for (first, name), (until, _) in zip(named, [*named[1:], (FOREVER, "")], strict=True):
         own = [(UNDATED * DAY_US, offset_at(name, years[0]))]
         for year in years:
             own += [((at + max(before, after)) * SECOND_US, after) for at, before, after in _own_changes(name, year)]
-        held = max(place for place, (local_us, _) in enumerate(own) if local_us <= first * DAY_US)
-        found.append((first * DAY_US, own[held][1]))
-        found += [(local_us, offset_s) for local_us, offset_s in own[held + 1 :] if local_us < until * DAY_US]
-    return found
-
-
-def _year(instant_us: int) -> int:
-    return datetime.fromtimestamp(instant_us // SECOND_US, UTC).year
+        last = max(index for index, (local_us, _) in enumerate(own) if local_us <= first * DAY_US)
+        changes.append((first * DAY_US, own[last][1]))
+        changes += [(local_us, offset_s) for local_us, offset_s in own[last + 1 :] if local_us < until * DAY_US]
+    return changes
