@@ -62,7 +62,10 @@ def timestamp_texts(timestamps_us: Ints) -> list[str]:
 def check_as_of(as_of_us: int) -> None:
     """`Unprocessable` for an as-of outside 1970 to 2200."""
     if not EARLIEST_US <= as_of_us <= LATEST_US:
-        raise Unprocessable("as_of must lie between 1970-01-01 and 2200-01-01", errors={"as_of": ["out of range"]})
+        raise Unprocessable(
+            "as_of must lie between 1970-01-01 and 2200-01-01",
+            errors={"as_of": ["it must be between 1970-01-01 and 2200-01-01"]},
+        )
 
 
 def duration_text(length_us: int, at_least: bool = False) -> str:

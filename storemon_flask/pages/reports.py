@@ -15,7 +15,7 @@ from storemon_flask.api import schemas
 from storemon_flask.api.reports import compare
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.errors import BadRequest, Busy, StoremonError
-from storemon_flask.pages import report_form, report_wrong, words
+from storemon_flask.pages import report_form, words
 from storemon_flask.reports import queue
 from storemon_flask.reports import request as requests
 from storemon_flask.reports import table as report_rows
@@ -42,7 +42,7 @@ _MOST_PAGES: Final = 10**9
 def reports() -> ResponseReturnValue:
     """The page: a form that asks for one, and those that were asked for."""
     again = request.args.get("again")
-    form = report_form.typed(queue.get(storemon().database, again)) if again else MultiDict()
+    form = report_form.filled_in(queue.get(storemon().database, again)) if again else MultiDict()
     return _reports(form)
 
 
@@ -64,14 +64,14 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
     before = None if error else _before(request.args.get("before"))
     rows = queue.newest(found.database, before, _PER_PAGE + 1)
     older = f"{rows[_PER_PAGE - 1].requested_us}.{rows[_PER_PAGE - 1].id}" if len(rows) > _PER_PAGE else None
-    wrong = report_wrong.told(form, error) if error else []
+    wrong = report_form.field_errors(form, error) if error else []
     page = render_template(
         "reports.html",
         form=form,
         error=error,
         wrong={one.field: one for one in wrong},
         choices={"windows": tuple(requests.LAST_WINDOWS), "by": requests.UNITS, "methods": requests.METHODS},
-        room=report_form.room(form),
+        window_rows=report_form.window_rows(form),
         places=catalogue.report_choices(found.database, found.settings.default_timezone, _latest_us()),
         rows=rows[:_PER_PAGE],
         asked=requests.describe,

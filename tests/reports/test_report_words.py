@@ -126,7 +126,7 @@ def test_what_was_asked_can_be_typed_again() -> None:
         "totals": True,
         "method": "previous",
     }
-    form = report_form.typed(row(shape, ["a"], "full"))
+    form = report_form.filled_in(row(shape, ["a"], "full"))
     assert report_form.body(form) == {**shape, "stores": ["a"], "columns": "full"}
     outages = {"kind": "outages", "shortest_minutes": 30.0}
-    assert report_form.body(report_form.typed(row(outages))) == outages
+    assert report_form.body(report_form.filled_in(row(outages))) == outages
