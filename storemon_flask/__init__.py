@@ -72,7 +72,7 @@ def _make_streams_tolerant_below_flask() -> None:
 def _register(app: "Flask", settings: "Settings") -> None:
     """The routes, what guards and watches them, and how they refuse."""
     from storemon_flask import pages
-    from storemon_flask.api import classic, feeds, loads, openapi, ops, reports, stores
+    from storemon_flask.api import feeds, loads, openapi, ops, reports, stores
     from storemon_flask.pages import docs
     from storemon_flask.web import app as paths
     from storemon_flask.web import authentication, contract, metrics, problems, proxy
@@ -81,7 +81,6 @@ def _register(app: "Flask", settings: "Settings") -> None:
     app.url_map.converters["report"] = paths.ReportId
     app.wsgi_app = paths.KeepSegments(app.wsgi_app)  # type: ignore[method-assign]
     for blueprint in (
-        classic.blueprint,
         feeds.blueprint,
         loads.blueprint,
         ops.blueprint,

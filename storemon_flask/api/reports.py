@@ -1,20 +1,25 @@
-"""Reports that were asked for: the list, how one was made, and what changed from one to another."""
+"""Reports: trigger, fetch, list, delete, compare; and `/healthz`."""
 
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, json, request, send_file, url_for
 from marshmallow import fields, validate
 
-from storemon_flask.api import classic, schemas
+from storemon_flask.api import schemas
+from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import queue
+from storemon_flask.reports import queue, xlsx
+from storemon_flask.reports.csv import json_rows
 from storemon_flask.reports.diff import Diff
 from storemon_flask.reports.queue import ReportRecord
-from storemon_flask.web import answers, authentication
+from storemon_flask.web import answers, authentication, metrics
 from storemon_flask.web.app import storemon
-from storemon_flask.web.contract import Answer, Closed, operation
+from storemon_flask.web.contract import JSON, Answer, Closed, operation
 
 blueprint = Blueprint("reports", __name__)
 
@@ -77,12 +82,12 @@ def latest_report(query: dict[str, Any]) -> Response:
     """
     authentication.refuse_embedding()
     report_id = storemon().worker.latest(schemas.asked_by_address(query), query["max_age"] * SECOND_US)
-    row = classic.wait_for(report_id, schemas.MAX_WAIT_S)
+    row = wait_for(report_id, schemas.MAX_WAIT_S)
     if row.state == "failed":
         raise queue.failure(row)
     if row.state != "complete":
         raise NotComplete("the report is being computed; ask again in some seconds, for the same address")
-    return classic.send_report(row, "csv")
+    return send_report(row, "csv")
 
 
 @operation(
@@ -146,3 +151,152 @@ def compare(before_id: str, after_id: str, limit: int) -> Diff:
     large = queue.bytes_of(found.database, before_id, after_id) > answers.SMALL_BYTES
     with found.slots.for_an_answer() if large else nullcontext():
         return queue.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
+
+
+@operation(
+    blueprint, "POST", "/trigger_report", scope="read", tag="reports", body=schemas.TriggerSchema(),
+    answers=schemas.TRIGGERED,
+)  # fmt: skip
+def trigger_report(body: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Trigger a report and get its id; without a body it is of every store, as of the newest poll that is not in the
+    future.
+
+    The body is read as JSON whatever its Content-Type says. Every trigger answers an id of its own; equal reports on
+    unchanged data are computed once. `GET /get_report` with that id fetches the report.
+    """
+    report_id = storemon().worker.submit(schemas.asked(body))
+    location = url_for("reports.get_report", report_id=report_id)
+    return {"report_id": report_id, "status": "Running"}, {"Location": location}
+
+
+@operation(
+    blueprint, "GET", "/get_report", scope="read", tag="reports", query=schemas.ReportQuery(),
+    answers=schemas.FETCHED,
+)  # fmt: skip
+def get_report(query: dict[str, Any]) -> Response:
+    """Fetch a report: its CSV, its rows as JSON or a workbook once it is complete; until then its state, with 202.
+
+    Only 200, 206 and 304 are the report. 202 is worth asking again, or waiting for with `wait`; 409 says that it failed
+    and will not come.
+    """
+    form = query["format"]
+    row = wait_for(query["report_id"], query["wait"])
+    if row.state == "failed":
+        raise queue.failure(row)
+    if row.state != "complete":
+        return _running(row)
+    return send_report(row, form)
+
+
+def wait_for(report_id: str, wait_s: float) -> ReportRecord:
+    """The report once it has ended, or as it is after `wait_s` (`Runner.wait_for`), for as long as the client is there."""
+    began = time.monotonic()
+    row = storemon().worker.wait_for(
+        report_id, wait_s, request.environ.get("waitress.client_disconnected", lambda: False)
+    )
+    request.environ[metrics.WAITED] = time.monotonic() - began
+    return row
+
+
+def _running(row: ReportRecord) -> Response:
+    """The state of a report on its way, laid out so that no reader of CSV takes it for an empty table.
+
+    `pandas.read_csv` reads any 2xx. JSON on one line would be a header without rows; a header of one cell, a row of one
+    and a row of several are an error.
+    """
+    rest = json.dumps({"status": "Running", "progress": row.progress, **_tried(row)}, sort_keys=False)[1:]
+    text = f'{{\n"report_id": "{row.id}"\n, {rest}\n'
+    return Response(text, 202, {"Retry-After": "1"}, content_type=JSON)
+
+
+def _tried(row: ReportRecord) -> dict[str, object]:
+    """What is said of a report on its way that failed before."""
+    if row.last_error is None:
+        return {}
+    next_try = None if row.next_try_us is None else timestamp_text(row.next_try_us)
+    return {"attempts": row.attempts, "last_error": row.last_error, "next_try": next_try}
+
+
+def send_report(row: ReportRecord, form: str) -> Response:
+    """A complete report as `csv`, `json` or `xlsx`; `Gone` when its file is not there."""
+    file = queue.file_of(row, storemon().settings.reports_dir)
+    try:
+        return _sent(row, file, form)
+    except FileNotFoundError:
+        # Deleted this moment.
+        raise queue.file_missing(file) from None
+
+
+def _sent(row: ReportRecord, file: Path, form: str) -> Response:
+    if form == "json":
+        with file.open(encoding="utf-8", newline="") as lines:
+            # JSON names every cell: it is about four times as long.
+            return answers.send_text(_complete_json(row, lines), "application/json", 4 * file.stat().st_size)
+    if form == "xlsx":
+        answer = answers.send_unsent(_book(row, file), xlsx.MIME)
+        answer.headers["Content-Disposition"] = f"attachment; filename=report_{row.id}.xlsx"
+        return _headed(answer, row)
+    answer = send_file(
+        file,
+        mimetype="text/csv",
+        as_attachment=True,
+        # The file may bear the id of an equal report.
+        download_name=f"report_{row.id}.csv",
+        conditional=True,
+        etag=row.sha256 or True,
+    )
+    return _headed(_a_file(answer, file), row)
+
+
+def _a_file(answer: Response, file: Path) -> Response:
+    """A part of a file as what it is: Waitress sends files by itself, and anything else by the thread that made it.
+
+    A reader who takes a part slowly would hold a thread as long as that.
+    """
+    wrapper = request.environ.get("wsgi.file_wrapper")
+    if answer.status_code == 206 and wrapper is not None:
+        part = file.open("rb")
+        part.seek(answer.content_range.start or 0)
+        # It sends as much as Content-Length says.
+        answer.response.close()  # type: ignore[union-attr]
+        answer.response = wrapper(part)
+    return answer
+
+
+def _book(row: ReportRecord, file: Path) -> answers.UnsentFile:
+    places = storemon().slots
+    with places.for_an_answer():
+        return answers.UnsentFile(places.unsent, xlsx.write(file, row.row_count or 0, row.altered, row.method or {}))
+
+
+def _headed(answer: Response, row: ReportRecord) -> Response:
+    answer.headers["X-Report-Status"] = "Complete"
+    answer.headers["X-Report-As-Of"] = timestamp_text(row.as_of_us)
+    note = (row.method or {}).get("note")
+    if note:
+        answer.headers["X-Report-Note"] = note
+    return answer
+
+
+@operation(
+    blueprint, "GET", "/healthz", scope=None, tag="service",
+    answers={200: Answer("it answers", schemas.HealthSchema())},
+)  # fmt: skip
+def healthz() -> dict[str, str]:
+    """Say that the process answers."""
+    return {"status": "ok"}
+
+
+def _complete_json(row: ReportRecord, lines: Iterable[str]) -> Iterator[str]:
+    head = {
+        "report_id": row.id,
+        "status": "Complete",
+        "as_of": timestamp_text(row.as_of_us),
+        "method": row.method,
+    }
+    yield json.dumps(head)[:-1] + ', "rows": ['
+    separator = "\n"
+    for cells in json_rows(lines, row.altered):
+        yield separator + json.dumps(cells, sort_keys=False)
+        separator = ",\n"
+    yield "\n]}\n"

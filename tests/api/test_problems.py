@@ -14,7 +14,7 @@ from job_helpers import Queue
 from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
-from storemon_flask.api import classic
+from storemon_flask.api import reports
 from storemon_flask.reports import queue
 from storemon_flask.settings import Settings
 from storemon_flask.web import contract, problems
@@ -112,7 +112,7 @@ def test_an_unexpected_error_is_a_500_without_its_traceback_or_text(
     def explode() -> None:
         raise ZeroDivisionError("the secret of the inner part")
 
-    monkeypatch.setattr(classic, "storemon", explode)
+    monkeypatch.setattr(reports, "storemon", explode)
     answer = client.open(path, method="GET" if "?" in path else "POST")
     body = problem(answer, 500)
     assert body["type"] == "urn:storemon:problem:internal"

@@ -5,6 +5,7 @@ Before each kill the process is frozen, so that it can be seen what the kill fal
 
 import hashlib
 import http.client
+import itertools
 import random
 import signal
 import sqlite3
@@ -38,6 +39,8 @@ POLLS = 1_000
 FIRST_S = 1_727_740_800  # 2024-10-01
 STEP_S = 600
 AIM_S = 2.0
+# Each a microsecond after the newest poll.
+_NUMBERS = itertools.count(1)
 
 
 def truth(number: int, version: int) -> np.ndarray:
@@ -183,7 +186,10 @@ def test_a_load_killed_at_any_moment_leaves_each_file_whole_or_untouched(
 
 
 class Askers:
-    """Threads that trigger reports as fast as they are answered, and remember every id that was promised."""
+    """Threads that trigger reports as fast as they are answered, and remember every id that was promised.
+
+    Of each three, two name an as-of so little after the newest poll that the numbers are the same: they are computed.
+    """
 
     def __init__(self, server: Server, many: int = 2) -> None:
         self.promised: list[str] = []
@@ -197,7 +203,10 @@ class Askers:
         # The answer is cut off when the server is killed: nothing was promised then.
         with suppress(OSError, http.client.HTTPException):
             while not self._over:
-                self.promised.append(self._server.trigger())
+                number = next(_NUMBERS)
+                as_of = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(FIRST_S + STEP_S * (POLLS - 1)))
+                body = b"" if number % 3 == 0 else f'{{"as_of": "{as_of}.{number:06}Z"}}'.encode()
+                self.promised.append(self._server.trigger(body))
                 time.sleep(0.1)
 
     def stop(self) -> None:

@@ -130,7 +130,7 @@ def test_a_view_that_is_added_later_without_a_scope_answers_nobody(app: Flask, c
 def test_an_operation_says_which_scope_it_needs(
     app: Flask, client: FlaskClient, by_scope: dict[str, str], monkeypatch: pytest.MonkeyPatch, needed: contract.Scope
 ) -> None:
-    endpoint = "classic.trigger_report"
+    endpoint = "reports.trigger_report"
     monkeypatch.setitem(app.view_functions, endpoint, replace(app.view_functions[endpoint], scope=needed))
     for place, scope in enumerate(keys.SCOPES):
         answer = client.post("/trigger_report", headers=bearer(by_scope[scope]))

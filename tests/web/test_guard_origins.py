@@ -190,7 +190,7 @@ def test_an_unexpected_error_has_the_headers_too(
     def explode() -> NoReturn:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(app.view_functions, "classic.get_report", ScopedView(view=explode, scope="read"))
+    monkeypatch.setitem(app.view_functions, "reports.get_report", ScopedView(view=explode, scope="read"))
     answer = client.get("/get_report")
     assert answer.status_code == 500
     assert {header: answer.headers[header] for header in HEADERS} == HEADERS
