@@ -61,10 +61,10 @@ def backup(ctx: click.Context, file: Path, force: bool) -> None:
     Example:
       storemon backup /mnt/backups/storemon-$(date +%F).db
     """
-    from storemon_flask.database import backup as copies
+    from storemon_flask.database import backup as backup_service
 
     with _bar("copying") as progress:
-        done = copies.backup(get_settings(ctx).database, file, progress, force=force)
+        done = backup_service.backup(get_settings(ctx).database, file, progress, force=force)
     say(f"{file}: {done.bytes / 1e6:,.1f} MB, {_held(done.sums)}; opened and verified")
 
 
@@ -79,15 +79,15 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
     Example:
       storemon restore /mnt/backups/storemon-2024-10-14.db
     """
-    from storemon_flask.database import backup as copies
+    from storemon_flask.database import backup as backup_service
     from storemon_flask.database.lock import server_lock
 
     database = get_settings(ctx).database
-    found = copies.look(file)
+    found = backup_service.read_sums(file)
     with server_lock(database):
         _agreed(ctx, yes, f"{file} has {_held(found)}. Put it in the place of {database}?")
         with _bar("restoring") as progress:
-            done = copies.restore(database, file, time.time_ns() // 1000, progress)
+            done = backup_service.restore(database, file, time.time_ns() // 1000, progress)
     say(f"{database}: {_held(done.sums)}")
     if done.kept is not None:
         say(f"What was there before is kept in {done.kept}")
@@ -103,29 +103,35 @@ def check(ctx: click.Context) -> None:
       storemon check
       STOREMON_DATABASE=/mnt/backups/storemon.db storemon check
     """
-    from storemon_flask.cli import check as service
+    from storemon_flask.database.check import check_database
+    from storemon_flask.feeds.load_notes import data_notes
 
+    settings = get_settings(ctx)
     with progress_bar(1000, "checking") as bar:
 
         def progress(name: str, share: float) -> None:
             relabel(bar, f"checking {name}")
             bar.update(round(1000 * share))
 
-        done = service.run(get_settings(ctx), progress)
+        done = check_database(settings, progress)
     rows = [["checked", "amount", "problems"]]
-    rows += [[part.name, part.amount or "-", f"{part.count:,}"] for part in done.parts]
+    rows += [[section.name, section.amount or "-", f"{section.count:,}"] for section in done.sections]
     head, *lines = table(rows, text_columns=2, width=terminal_width(), least={0: 20, 1: 12})
     click.echo(head)
-    for part, line in zip(done.parts, lines, strict=True):
+    for section, line in zip(done.sections, lines, strict=True):
         click.echo(line)
-        for problem in part.problems:
+        for problem in section.problems:
             for problem_line in below(problem):
                 click.echo(problem_line)
-        if part.count > len(part.problems):
-            click.echo(f"    and {part.count - len(part.problems):,} more like these")
-    if done.notes:
+        if section.count > len(section.problems):
+            click.echo(f"    and {section.count - len(section.problems):,} more like these")
+    notes = done.notes
+    if not done.problems:
+        with open_database(ctx).read() as connection:
+            notes += data_notes(connection, settings.default_timezone, settings.rules.latest_us(time.time_ns() // 1000))
+    if notes:
         click.echo("Notes")
-    for line in wrapped(done.notes):
+    for line in wrapped(notes):
         click.echo(line)
     if done.problems:
         click.echo(f"{done.problems:,} problem(s)", err=True)

@@ -1,13 +1,37 @@
-"""What must hold of the rows, asked of one moment and read as a stream: memory does not grow with the polls."""
+"""Whether everything that is stored is whole: read-only, of one moment, also beside a running server.
+
+Rows are read as a stream: memory does not grow with the polls.
+"""
 
 import json
+import os
 import re
-import sqlite3
-from collections.abc import Callable
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Final
 
+from storemon_flask import zonedata
+from storemon_flask.clock import timestamp_text
+from storemon_flask.database import files, polls, prune, reports, schema, stores
+from storemon_flask.database.connections import Connection, SqliteError, connect, explained_errors
+from storemon_flask.errors import DatabaseError
 from storemon_flask.model import UNDATED
+from storemon_flask.settings import Settings
 
+# Called with what is looked at, and the share of all that is done since the last call.
+Progress = Callable[[str, float], None]
+ReportProblem = Callable[[str], None]
+# More of one kind are counted and not kept.
+MOST_PROBLEMS: Final = 20
+# How long one look at a file may take: what a slow disk needs, and an end for a file that is made never to end.
+READ_S: float = 60.0
+_READ_BYTES_PER_S: Final = 10_000_000
+_STEPS_PER_CHECK: Final = 100_000
 # Columns of JSON and the form of each: a list of texts, numbers by name, or an object of any content.
 _JSON: Final = {
     ("load", "notes"): "texts",
@@ -17,33 +41,217 @@ _JSON: Final = {
     ("report_text", "small"): "object",
     ("report_text", "large"): "texts or object",
 }
-# The last instant that Python can write (microseconds, columns whose names end so), and the last date of hours, in 2199
+# The last time that Python can write (microseconds, columns whose names end so), and the last date of hours, in 2199
 # (days).
 _LAST_US: Final = 253_402_300_799_999_999
 _LAST_DAY: Final = 84_005
 _DAYS: Final = ("date", "valid_from")
 _REPORT_ID: Final = re.compile("[0-9a-f]{32}")
 _SHA256: Final = re.compile("[0-9a-f]{64}")
-Said = Callable[[str], None]
 
 
-def week_count(connection: sqlite3.Connection) -> int:
-    """How many packed weeks there are."""
-    return int(connection.execute("SELECT count(*) FROM poll_week").fetchone()[0])
+@dataclass(slots=True)
+class Section:
+    """One thing that was checked: how much of it there is, how many problems it has, and the first of them."""
+
+    name: str
+    amount: str = ""
+    count: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def add_problem(self, problem: str) -> None:
+        """Count a problem, and keep it if it is one of the first."""
+        self.count += 1
+        if self.count <= MOST_PROBLEMS:
+            self.problems.append(problem)
 
 
-def foreign_keys(connection: sqlite3.Connection, problem: Said) -> int:
-    """Rows that name a row that is not there are told; how many tables were looked at."""
+@dataclass(slots=True)
+class Checked:
+    """What was checked, and what is worth knowing without being wrong."""
+
+    sections: list[Section]
+    notes: list[str]
+
+    @property
+    def problems(self) -> int:
+        """Return how many things are wrong."""
+        return sum(section.count for section in self.sections)
+
+
+def check_database(settings: Settings, progress: Progress = lambda name, share: None) -> Checked:
+    """Check everything; `DatabaseError` only when there is no database of storemon's at all."""
+    checked = Checked([], [])
+    path = settings.database
+    files.refuse_second_name(path)
+    with explained_errors(path), open_unchanged(path, additions=True) as connection:
+        checked.notes += [f"{path} {addition}" for addition in schema.additions(connection)]
+        for name, share, check_section in _sections(settings, connection):
+            section = Section(name)
+            checked.sections.append(section)
+            progress(name, 0)
+            try:
+                with explained_errors(path):
+                    section.amount = check_section(section, partial(progress, name))
+            except (DatabaseError, SqliteError) as error:
+                section.add_problem(getattr(error, "message", None) or f"{path}: {error}")
+            progress(name, share)
+        # Of data that are damaged there is nothing to be said beyond that.
+        if not checked.problems:
+            checked.notes += _pruned_notes(connection)
+    checked.notes += _permission_notes(path)
+    left = files.leftovers(path)
+    if left:
+        checked.notes.append(
+            f"{len(left)} temporary file(s) beside the database, such as {left[0].name}: of a command that was killed, "
+            "or that is at work now"
+        )
+    return checked
+
+
+@contextmanager
+def open_unchanged(path: Path, additions: bool = False) -> Iterator[Connection]:
+    """Yield a read-only connection in one transaction; nothing is created or migrated.
+
+    `DatabaseError` when there is no file, it is no database of storemon's, of a newer one, has triggers or a changed
+    schema, or takes much longer to read than its size explains. `additions`: tables, views and indexes that somebody
+    added are allowed.
+    """
+    if path.exists() and not path.is_file():
+        raise DatabaseError(f"{path} is no regular file; name a database file")
+    if not path.is_file():
+        raise DatabaseError(f"there is no database at {path}")
+    with closing(connect(path, "ro")) as connection, _limited(connection, path):
+        for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        try:
+            connection.execute("BEGIN")
+            schema.pending(connection)
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+                raise DatabaseError(f"{path} is empty; it is no database of storemon's")
+            if additions:
+                schema.refuse_dangerous(connection)
+            else:
+                schema.refuse_foreign(connection)
+        except SqliteError as error:
+            if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
+                raise
+            # A column that is not there, or a definition that is no SQL.
+            raise DatabaseError(f"{path} is no database of storemon's, or damaged: {error}") from error
+        yield connection
+
+
+@contextmanager
+def _limited(connection: Connection, path: Path) -> Iterator[None]:
+    """Interrupt statements of the connection when the time is over that a file of this size may take."""
+    seconds = READ_S + path.stat().st_size / _READ_BYTES_PER_S
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_PER_CHECK)
+    try:
+        yield
+    except SqliteError as error:
+        if getattr(error, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
+            raise
+        raise DatabaseError(
+            f"{path} is not read after {seconds:.0f} s, which is much longer than a file of its size takes; "
+            "copy it to a faster disk, or use another backup"
+        ) from error
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def _permission_notes(database: Path) -> list[str]:
+    """Say when other users of the machine can read the database: copied by hand, for one."""
+    mode = database.stat().st_mode
+    if os.name != "posix" or not mode & stat.S_IROTH or not database.parent.stat().st_mode & stat.S_IXOTH:
+        return []
+    return [
+        f"every user of this machine can read {database} (mode {stat.S_IMODE(mode):o}); `chmod 600` keeps it to you"
+    ]
+
+
+def _pruned_notes(connection: Connection) -> list[str]:
+    """Say from when on polls are complete, and how many older ones are left that count for nothing."""
+    complete_from_us = stores.complete_from(connection)
+    if complete_from_us is None:
+        return []
+    notes = [prune.completeness_note(complete_from_us)]
+    left = polls.count_before(connection, complete_from_us)
+    if left:
+        notes.append(
+            f"{left:,} older polls are stored and count for nothing; "
+            f"`storemon prune --before {timestamp_text(complete_from_us)}` takes them out"
+        )
+    return notes
+
+
+_CheckSection = Callable[[Section, Callable[[float], None]], str]
+
+
+def _sections(settings: Settings, connection: Connection) -> Iterator[tuple[str, float, _CheckSection]]:
+    """Yield name, share of the work that is not reported while it is done, and the check, which returns an amount."""
+
+    def pages(section: Section, on_share: Callable[[float], None]) -> str:
+        for fault in page_faults(connection, MOST_PROBLEMS):
+            section.add_problem(fault)
+        return f"{connection.execute('PRAGMA page_count').fetchone()[0]:,} pages"
+
+    def weeks(section: Section, on_share: Callable[[float], None]) -> str:
+        total = max(1, connection.execute("SELECT count(*) FROM poll_week").fetchone()[0])
+        checked = polls.check(connection, section.add_problem, lambda done: on_share(0.5 * done / total))
+        return f"{checked[1]:,} polls in {checked[0]:,} weeks"
+
+    def rows(check: Callable[[Connection, ReportProblem], int], unit: str) -> _CheckSection:
+        return lambda section, on_share: f"{check(connection, section.add_problem):,} {unit}"
+
+    def report_files(section: Section, on_share: Callable[[float], None]) -> str:
+        return _check_report_files(settings, section)
+
+    yield "pages and indexes", 0.35, pages
+    yield "references between tables", 0.05, rows(_check_references, "tables")
+    yield "polls and stores' spans", 0.0, weeks
+    yield "counts of loads", 0.05, rows(_check_load_counts, "files")
+    yield "business hours", 0.02, rows(check_hours, "rows")
+    yield "special hours", 0.01, rows(check_special_hours, "rows")
+    yield "time zones", 0.02, rows(check_zones, "stores")
+    yield "texts and their forms", 0.0, rows(check_values, "rows")
+    yield "reports and their files", 0.0, report_files
+
+
+def _check_report_files(settings: Settings, section: Section) -> str:
+    open_database = partial(open_unchanged, settings.database, additions=True)
+    try:
+        missing = reports.missing_files(open_database, settings.reports_dir)
+        unowned = reports.files_of_no_report(open_database, settings.reports_dir)
+    except OSError as error:
+        section.add_problem(f"{settings.reports_dir} cannot be looked through: {error.strerror or error}")
+        return ""
+    for report_id in missing:
+        section.add_problem(f"report {report_id} is complete, and its file is not in {settings.reports_dir}")
+    for file in unowned:
+        section.add_problem(f"{file} belongs to no report of this database; a server removes it within the hour")
+    return f"{len(missing):,} files missing, {len(unowned):,} of no report"
+
+
+def page_faults(connection: Connection, most: int = 100) -> list[str]:
+    """Return what SQLite finds wrong with the file's pages and indexes.
+
+    On a read-only connection it leaves CHECK constraints out: what they say of the feeds is checked here by itself.
+    """
+    faults = [str(line) for (line,) in connection.execute(f"PRAGMA integrity_check({most})")]
+    return [] if faults == ["ok"] else faults
+
+
+def _check_references(connection: Connection, report_problem: ReportProblem) -> int:
+    """Check that rows name rows that are there; return how many tables there are."""
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        problem(f"{table}: row {row} names a {parent.removesuffix('_record')} that is not there")
+        report_problem(f"{table}: row {row} names a {parent.removesuffix('_record')} that is not there")
     return int(connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
 
 
-def values(connection: sqlite3.Connection, problem: Said) -> int:
-    """All text is UTF-8, JSON has the form that is read, ids of reports are such, and times can be written; how many
-    rows.
-    """
-    _times(connection, problem)
+def check_values(connection: Connection, report_problem: ReportProblem) -> int:
+    """Check that text is UTF-8, JSON has the form that is read, and ids and times are such; return how many rows."""
+    _check_times(connection, report_problem)
     rows = 0
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     connection.text_factory = bytes
@@ -59,15 +267,15 @@ def values(connection: sqlite3.Connection, problem: Said) -> int:
                 for number, row in enumerate(connection.execute(f'SELECT {listed} FROM "{table}"'), 1):
                     rows += 1
                     for column, value in zip(columns, row, strict=True):
-                        fault = _fault(table, column, value)
+                        fault = _text_fault(table, column, value)
                         if fault:
-                            problem(f"{table}: row {number} has in {column} {fault}")
+                            report_problem(f"{table}: row {number} has in {column} {fault}")
     finally:
         connection.text_factory = str
     return rows
 
 
-def _times(connection: sqlite3.Connection, problem: Said) -> None:
+def _check_times(connection: Connection, report_problem: ReportProblem) -> None:
     for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         for _, column, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
             if not column.endswith("_us") and column not in _DAYS:
@@ -77,11 +285,11 @@ def _times(connection: sqlite3.Connection, problem: Said) -> None:
                 f'SELECT "{column}" FROM "{table}" WHERE "{column}" NOT BETWEEN 0 AND ? AND "{column}" <> ?',
                 (last, none),
             ):
-                problem(f"{table}: {column} is {value!r}, which is no time that storemon writes")
+                report_problem(f"{table}: {column} is {value!r}, which is no time that storemon writes")
 
 
-def _fault(table: str, column: str, value: object) -> str | None:
-    """What is wrong with a value of a text column."""
+def _text_fault(table: str, column: str, value: object) -> str | None:
+    """Return what is wrong with a value of a text column; None when nothing is."""
     if value is None:
         return None
     try:
@@ -110,56 +318,59 @@ def _has_form(text: str, form: str) -> bool:
     return isinstance(value, dict) or (form == "texts or object" and _has_form(text, "texts"))
 
 
-def load_counts(connection: sqlite3.Connection, problem: Said) -> int:
-    """The counts of every file of every load add up; how many files."""
-    checked = 0
+def _check_load_counts(connection: Connection, report_problem: ReportProblem) -> int:
+    """Check that the counts of every file of every load add up; return how many files there are."""
+    count = 0
     rows = connection.execute(
         "SELECT load_file.id, load, file, row_count, rejected_count, reasons, "
         "new_count + changed_count + unchanged_count + repeated_count + rejected_count, "
         "(SELECT count(*) FROM reject WHERE load_file = load_file.id) FROM load_file ORDER BY load_file.id"
     )
-    for _, load, file, row_count, rejected, reasons, together, kept in rows:
-        checked += 1
+    for _, load, file, row_count, rejected, reasons, together, stored in rows:
+        count += 1
         if row_count != together:
-            problem(f"load {load}, {file}: {row_count:,} rows, and {together:,} when its counts are added up")
+            report_problem(f"load {load}, {file}: {row_count:,} rows, and {together:,} when its counts are added up")
         if not _has_form(reasons, "counts"):
-            # `values` says so.
+            # `check_values` says so.
             continue
-        counted = sum(json.loads(reasons).values())
-        if counted != rejected:
-            problem(f"load {load}, {file}: {rejected:,} rows rejected, and {counted:,} when its reasons are added up")
-        if kept > rejected:
-            problem(f"load {load}, {file}: {kept:,} rejected rows are kept of {rejected:,}")
+        by_reason = sum(json.loads(reasons).values())
+        if by_reason != rejected:
+            report_problem(
+                f"load {load}, {file}: {rejected:,} rows rejected, and {by_reason:,} when its reasons are added up"
+            )
+        if stored > rejected:
+            report_problem(f"load {load}, {file}: {stored:,} rejected rows are kept of {rejected:,}")
     for (load,) in connection.execute("SELECT id FROM load WHERE id NOT IN (SELECT load FROM load_file)"):
-        problem(f"load {load} has no file")
-    return checked
+        report_problem(f"load {load} has no file")
+    return count
 
 
-def hours(connection: sqlite3.Connection, problem: Said) -> int:
-    """Days and times of the hours are such; how many rows."""
+def check_hours(connection: Connection, report_problem: ReportProblem) -> int:
+    """Check days and times of the hours; return how many rows there are."""
     wrong = connection.execute(
         "SELECT store, day, start_s, end_s FROM hours "
         "WHERE day NOT BETWEEN 0 AND 6 OR start_s NOT BETWEEN 0 AND 86399 OR end_s NOT BETWEEN 0 AND 86400"
     )
     for store, day, start, end in wrong:
-        problem(f"hours of store number {store}: day {day} from second {start} to second {end}")
+        report_problem(f"hours of store number {store}: day {day} from second {start} to second {end}")
     return int(connection.execute("SELECT count(*) FROM hours").fetchone()[0])
 
 
-def special_hours(connection: sqlite3.Connection, problem: Said) -> int:
-    """No date of a store is both closed all day and not; how many rows."""
+def check_special_hours(connection: Connection, report_problem: ReportProblem) -> int:
+    """Check that no date of a store is both closed all day and not; return how many rows there are."""
     for store, date in connection.execute(
         "SELECT store, date FROM special_hours GROUP BY store, date HAVING min(start_s) = -1 AND max(start_s) > -1"
     ):
-        problem(f"special hours of store number {store}: day {date} after 1970-01-01 is both closed and not")
+        report_problem(f"special hours of store number {store}: day {date} after 1970-01-01 is both closed and not")
     return int(connection.execute("SELECT count(*) FROM special_hours").fetchone()[0])
 
 
-def zones(connection: sqlite3.Connection, known: frozenset[str], problem: Said) -> int:
-    """Every zone is one of those known; how many stores have one."""
+def check_zones(connection: Connection, report_problem: ReportProblem) -> int:
+    """Check that every zone is known; return how many stores have one."""
+    known = frozenset(zonedata.names())
     for store_id, name in connection.execute(
         "SELECT store_id, timezone.name FROM timezone JOIN store_record ON number = store"
     ):
         if name not in known:
-            problem(f"store {store_id!r} has the time zone {name!r}, which is not known here")
+            report_problem(f"store {store_id!r} has the time zone {name!r}, which is not known here")
     return int(connection.execute("SELECT count(DISTINCT store) FROM timezone").fetchone()[0])

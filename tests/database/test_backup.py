@@ -14,7 +14,6 @@ from conftest import STOREMON, Server, environment, sql, storemon, wait_until
 from kill_points import killed_at
 
 from storemon_flask.database import backup, loads
-from storemon_flask.database import copies as stored_copies
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.settings import Settings
@@ -197,9 +196,8 @@ def test_a_killed_backup_leaves_the_old_one(small_fleet: Path, settings: Setting
     good = target.read_bytes()
     code = """
 import pathlib
-from storemon_flask.database import copies as stored
 from storemon_flask.database import backup as copies
-stored.verified = stop
+copies._verify = stop
 copies.backup(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 """
     killed_at(settings.home, code, settings.database, target)
@@ -216,7 +214,7 @@ def test_a_backup_is_of_one_moment_while_another_writes(
     with database.write() as connection:
         connection.execute("CREATE TABLE filler (x)")
         connection.executemany("INSERT INTO filler VALUES (zeroblob(10000))", [()] * 400)
-    monkeypatch.setattr(stored_copies, "_PAGES_AT_ONCE", 50)
+    monkeypatch.setattr(backup, "_PAGES_AT_ONCE", 50)
     steps = 0
 
     def writing(done: int, pages: int) -> None:

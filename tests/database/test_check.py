@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from conftest import Server, http, sql, storemon
 
-from storemon_flask.cli import check
-from storemon_flask.database import polls
+from storemon_flask.database import check, polls
 from storemon_flask.database.connections import Database
 from storemon_flask.model import WEEK_US
 from storemon_flask.reports.request import ReportRequest
@@ -32,7 +31,7 @@ PARTS = [
 
 def found(settings: Settings) -> dict[str, list[str]]:
     """The parts that have problems, with those."""
-    return {part.name: part.problems for part in check.run(settings).parts if part.count}
+    return {part.name: part.problems for part in check.check_database(settings).sections if part.count}
 
 
 def test_a_whole_database_is_well_and_stays_as_it_is(small_fleet: Path, database: Database, settings: Settings) -> None:

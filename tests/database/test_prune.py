@@ -15,8 +15,7 @@ from conftest import STOREMON, Server, environment, sql, storemon, wait_until
 from kill_points import killed_at
 
 from storemon_flask import settings as settings_
-from storemon_flask.cli import check
-from storemon_flask.database import loads, prune
+from storemon_flask.database import check, loads, prune
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
 from storemon_flask.feeds import load, sources
@@ -87,7 +86,7 @@ def test_what_is_older_goes_and_nothing_else(filled: Database, settings: Setting
     )
     assert {tuple(row[1:]) for row in spans} == {(None, None)}
     assert version(settings.database) > data
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
     assert [row[0] for row in sql(settings.database, "SELECT feed FROM load_file")] == ["timezones"]
 
 
@@ -107,7 +106,7 @@ def test_edges(filled: Database, settings: Settings, before_us: int) -> None:
         assert prune.count_before(connection, before_us).polls == older
     assert prune.delete_before(filled, before_us, NOW_US).polls == older
     assert sql(settings.database, "SELECT count(*) FROM poll") == [(len(instants) - older,)]
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
 
 
 def test_vacuum_makes_the_file_smaller(filled: Database, settings: Settings) -> None:
@@ -118,7 +117,7 @@ def test_vacuum_makes_the_file_smaller(filled: Database, settings: Settings) -> 
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(" MB, none of it free\n")
     assert settings.database.stat().st_size < size
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
 
 
 def test_a_script_must_say_yes_and_the_future_is_refused(filled: Database, settings: Settings) -> None:
@@ -163,7 +162,7 @@ def test_a_server_serves_and_stores_meanwhile_and_vacuum_is_refused(
     assert pushes > 0
     assert sql(settings.database, "SELECT count(*) FROM poll WHERE store_id = 'pushed'")[0][0] > 0
     assert sql(settings.database, "SELECT count(*) FROM poll WHERE timestamp_utc < '2024-02-07 05:30:00'") == [(0,)]
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
 
 
 @pytest.mark.parametrize(
@@ -183,7 +182,7 @@ from storemon_flask.database.connections import Database
 prune.delete_before(Database(pathlib.Path(sys.argv[1])), {CUT_US}, {NOW_US})
 """
     killed_at(settings.home, code, settings.database)
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
     assert set(polls(settings.database)) >= set(kept)
     prune.delete_before(filled, CUT_US, NOW_US)
     assert polls(settings.database) == kept
@@ -208,7 +207,7 @@ def test_kills_at_random_moments_leave_everything_true(database: Database, tmp_p
         ) as process:
             time.sleep(whole_s * chance.uniform(0.3, 1.2))
             process.send_signal(signal.SIGKILL)
-        assert check.run(settings).problems == 0
+        assert check.check_database(settings).problems == 0
         left = sql(settings.database, "SELECT count(*) FROM poll")[0][0]
         partly += total > left
         newer = sql(settings.database, "SELECT count(*) FROM poll WHERE timestamp_utc >= '2024-02-07 05:30:00'")
@@ -253,7 +252,7 @@ def test_days_never_count_back_from_a_poll_in_the_future(
     prune.apply_retention(filled, keeping(settings, 10), now_us)
     oldest = sql(settings.database, "SELECT min(timestamp_utc) FROM poll")
     assert oldest == [("2024-02-29 23:00:00.000000Z",)]
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
 
 
 def test_where_every_poll_is_in_the_future_none_is_too_old(filled: Database, settings: Settings) -> None:
@@ -295,7 +294,7 @@ def test_polls_in_the_future_are_taken_out_and_nothing_else(
     ]
     # Time before is as known as it was.
     assert prune.complete_from(filled) is None
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
     data = version(settings.database)
     assert (prune.delete_future(filled, lambda: NOW_US).polls, version(settings.database)) == (0, data)
 
@@ -347,7 +346,7 @@ def test_polls_whose_time_comes_while_the_future_is_taken_out_stay(
     clock = iter(NOW_US + HOUR_US * step for step in (0, 0, 2, 2, 2, 9))
     assert prune.delete_future(filled, lambda: next(clock)).polls == 3
     assert len(polls(settings.database)) == len(before) + 1
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
 
 
 def test_a_killed_prune_of_the_future_has_done_a_part_and_the_next_does_the_rest(
@@ -366,11 +365,11 @@ prune._FEWEST = 0.25
 prune.delete_future(Database(pathlib.Path(sys.argv[1])), lambda: {NOW_US})
 """
     killed_at(settings.home, code, settings.database)
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
     assert len(before) < len(polls(settings.database)) < len(before) + len(AHEAD)
     prune.delete_future(filled, lambda: NOW_US)
     assert polls(settings.database) == before
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
 
 
 def test_a_clock_set_back_takes_out_less(filled: Database, settings: Settings) -> None:
@@ -385,4 +384,4 @@ def test_a_server_takes_old_polls_out_when_it_starts(
     wait_until(lambda: b"older than 10 days" in server.log.read_bytes(), "the log to say so")
     assert sql(settings.database, "SELECT min(timestamp_utc) FROM poll") == [("2024-02-29 23:00:00.000000Z",)]
     assert server.end() == 0
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from store_list_helpers import sums_of, timeline_of
 from uptime.test_core_properties import cases
 
-from storemon_flask.cli import check
 from storemon_flask.clock import parse_timestamp as instant
-from storemon_flask.database import prune
+from storemon_flask.database import check, prune
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Rules
@@ -197,8 +196,8 @@ def test_a_prune_that_ends_early_has_made_all_of_that_time_unknown(
         prune.delete_before(database, cut, NOW, stopped=interrupt)
     left = sql(settings.database, "SELECT count(*) FROM poll")
     half = rows(database, settings)
-    assert check.run(settings).problems == 0
-    notes = " ".join(check.run(settings).notes)
+    assert check.check_database(settings).problems == 0
+    notes = " ".join(check.check_database(settings).notes)
     assert "polls are complete from 2024-10-11 12:00 UTC on; time before it counts as unknown" in notes
     assert (
         "older polls are stored and count for nothing; `storemon prune --before 2024-10-11T12:00:00.000000Z`" in notes
@@ -206,7 +205,7 @@ def test_a_prune_that_ends_early_has_made_all_of_that_time_unknown(
     prune.delete_before(database, cut, NOW)
     assert sql(settings.database, "SELECT count(*) FROM poll") < left
     assert rows(database, settings) == half
-    assert "older polls are stored" not in " ".join(check.run(settings).notes)
+    assert "older polls are stored" not in " ".join(check.check_database(settings).notes)
 
 
 def interrupt() -> bool:

@@ -12,7 +12,6 @@ from restore_helpers import backup as backup
 
 from database.test_backup import dump
 from storemon_flask.database import backup as copies
-from storemon_flask.database import restoring
 from storemon_flask.errors import DatabaseError
 from storemon_flask.settings import Settings
 
@@ -86,7 +85,7 @@ def test_a_restore_is_refused_while_a_server_runs(server: Server, settings: Sett
 def test_a_restore_waits_for_other_commands_and_gives_up_in_a_sentence(
     backup: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restoring, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(copies, "PATIENCE_S", 0.3)
     before = dump(settings.database)
     with closing(sqlite3.connect(settings.database)) as other:
         other.execute("SELECT count(*) FROM store_record").fetchone()

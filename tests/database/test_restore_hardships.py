@@ -133,10 +133,10 @@ def test_an_open_database_of_this_process_sees_the_restored_content(
 
 
 POINTS = {
-    "before anything is touched": "restoring.swap = stop",
+    "before anything is touched": "copies._swap = stop",
     "while the old one is kept": "import storemon_flask.database.files as f\n"
     "put = f.put\nf.put = lambda a, b: stop() if 'before-restore' in b.name else put(a, b)",
-    "between keeping and writing": "restoring._number_after = stop",
+    "between keeping and writing": "copies._continue_versions = stop",
     "in the middle of the pages": "import sqlite3\nclass Slow(sqlite3.Connection):\n"
     "    def backup(self, target, **k):\n"
     "        if k.get('pages') == -1: super().backup(target, pages=2, progress=lambda s, left, n: left < n // 2 and stop())\n"
@@ -148,7 +148,6 @@ POINTS = {
 RESTORE = """
 import pathlib
 from storemon_flask.database import backup as copies
-from storemon_flask.database import restoring
 exec(sys.argv[1])
 copies.restore(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), 1_730_000_000_000_000, lambda done, pages: done == pages == 1 and stop())
 """

@@ -18,10 +18,8 @@ from storage_helpers import MIGRATIONS, TABLES, names
 from storage_helpers import file as file
 from storage_helpers import opened as opened
 
-from storemon_flask.cli import check
 from storemon_flask.database import backup as copies
-from storemon_flask.database import copies as stored_copies
-from storemon_flask.database import loads, reports, schema
+from storemon_flask.database import check, loads, reports, schema
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.settings import Settings
@@ -373,7 +371,7 @@ def test_the_database_in_use_is_refused_with_triggers_or_changed_tables(
 ) -> None:
     spoil(settings.database, how)
     with pytest.raises(DatabaseError, match=sentence):
-        check.run(settings)
+        check.check_database(settings)
     with pytest.raises(DatabaseError, match=sentence), Database(settings.database).read():
         pass
     with pytest.raises(DatabaseError, match=sentence), Database(settings.database).write():
@@ -383,7 +381,7 @@ def test_the_database_in_use_is_refused_with_triggers_or_changed_tables(
 @pytest.mark.parametrize("how", ["view", "table", "index"])
 def test_what_somebody_added_to_the_database_in_use_is_a_note(backup: Path, settings: Settings, how: str) -> None:
     spoil(settings.database, how)
-    checked = check.run(settings)
+    checked = check.check_database(settings)
     assert checked.problems == 0
     assert [note for note in checked.notes if f"has the {how} " in note and "not storemon's" in note]
 
@@ -391,18 +389,18 @@ def test_what_somebody_added_to_the_database_in_use_is_a_note(backup: Path, sett
 def test_what_sqlite_makes_for_itself_is_accepted(backup: Path, settings: Settings) -> None:
     sql(backup, "ANALYZE")
     assert copies.restore(settings.database, backup, NOW_US).sums.stores > 0
-    assert check.run(settings).problems == 0
+    assert check.check_database(settings).problems == 0
 
 
 def test_reading_ends_when_the_time_of_a_file_of_its_size_is_over(
     backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored_copies, "READ_S", 0.2)
+    monkeypatch.setattr(check, "READ_S", 0.2)
     begun = time.monotonic()
     endless = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
     with (
         pytest.raises(DatabaseError, match="much longer than a file of its size takes"),
-        stored_copies.looking(backup) as connection,
+        check.open_unchanged(backup) as connection,
     ):
         connection.execute(endless).fetchone()
     assert time.monotonic() - begun < 10
@@ -434,5 +432,5 @@ def test_values_that_storemon_does_not_write_are_named(
     with pytest.raises(DatabaseError, match=sentence):
         copies.restore(settings.database, backup, NOW_US)
     sql(settings.database, statement)
-    part = next(part for part in check.run(settings).parts if part.name == "texts and their forms")
+    part = next(part for part in check.check_database(settings).sections if part.name == "texts and their forms")
     assert any(sentence in problem for problem in part.problems)
