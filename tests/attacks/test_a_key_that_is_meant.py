@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, STOREMON, environment
-from server.test_dotenv import EMPTY, LINES, MISSPELT, SECRET
+from test_settings import EMPTY, LINES, MISSPELT, SECRET
 
 PROGRAMS = {
     "serve": [*STOREMON, "serve", "--port", "0"],
