@@ -11,7 +11,7 @@ import gzip
 import json
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any, Final
 
@@ -57,6 +57,9 @@ def as_it_is(context: Any, value: Any) -> bytes:
     return gzip.compress(text, mtime=0) if context.case.media_type == "application/gzip" else text
 
 
+# The cursor of the first page; others are made by the service alone.
+schemathesis.openapi.format("cursor", st.just(""))
+schemathesis.openapi.format("date", st.dates(date(1970, 1, 1), date(2199, 12, 31)).map(str))
 schemathesis.openapi.format("store-id", st.sampled_from(KNOWN_IDS))
 schemathesis.openapi.format("iana-zone", st.sampled_from(("America/Chicago", "Europe/Berlin", "Asia/Tokyo", "UTC")))
 

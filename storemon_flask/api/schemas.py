@@ -15,7 +15,7 @@ from storemon_flask.reports.csv import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUM
 from storemon_flask.reports.queue import LISTED_STORES
 from storemon_flask.reports.request import FIELDS, KINDS, LAST_WINDOWS, METHODS, UNITS, ReportRequest
 from storemon_flask.reports.xlsx import MIME
-from storemon_flask.stores.list_pages import CURSOR, MOST_PER_PAGE, SORTS
+from storemon_flask.stores.list_pages import MOST_PER_PAGE, SORTS
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web.contract import JSON, Answer, Closed, Instant, Whole
@@ -702,7 +702,7 @@ class StoresQuery(Closed):
         load_default=None,
         metadata={
             "description": "what `next` of the page before said; it brings that page's sort and order with it",
-            "pattern": CURSOR,
+            "format": "cursor",
         },
     )
 

@@ -1,9 +1,9 @@
 """Operations on stores: the list, one store and its timeline, and changes of its hours, zone and existence."""
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 from flask import Blueprint, Response, json, jsonify
@@ -25,7 +25,7 @@ from storemon_flask.feeds.load import LoadResult
 from storemon_flask.model import CLOSED, UNDATED, Ints
 from storemon_flask.stores import detail, edit, list_pages
 from storemon_flask.stores.detail import Store, StoreTimeline
-from storemon_flask.stores.list_pages import Wanted
+from storemon_flask.stores.list_pages import ListQuery
 from storemon_flask.stores.live_list import AsOf
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web import answers
@@ -52,7 +52,7 @@ def stores(query: dict[str, Any]) -> Response:
     """
     app = storemon()
     found = app.list_cache.current(app.slots.for_a_list)
-    wanted = Wanted(
+    asked = ListQuery(
         statuses=query["status"],
         text=query["q"],
         timezone=query["zone"],
@@ -62,14 +62,14 @@ def stores(query: dict[str, Any]) -> Response:
         limit=query["limit"],
         cursor=query["cursor"],
     )
-    page = list_pages.page(found, wanted)
+    page = list_pages.select_page(found, asked)
     head = {
         **_as_of_json(found.as_of),
         "total": page.total,
         "counts": page.counts,
         "next": page.next,
     }
-    listed = ",\n".join(list_pages.json_of(found, page.places))
+    listed = ",\n".join(list_pages.records_json(found, page.indices))
     return Response(f'{json.dumps(head)[:-1]}, "stores": [\n{listed}\n]}}\n', content_type=JSON)
 
 
@@ -240,33 +240,29 @@ def _time_of_day(about: str, pattern: str, example: str) -> fields.String:
     return fields.String(required=True, validate=_SHORT, metadata=metadata)
 
 
-_LEAP: Final = "19(7[26]|8[048]|9[26])|20([02468][048]|[13579][26])|21(0[48]|[2468][048]|[13579][26])"
-# The dates there are from 1970 to 2199.
-DATE: Final = (
-    r"^((19[7-9][0-9]|2[01][0-9]{2})-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
-    rf"|({_LEAP})-02-29)$"
-)
-
-
-def _date(text: str) -> None:
-    # What feeds forgive, blanks around it, is no date in a schema.
-    if not re.fullmatch(DATE, text) or text.endswith("\n"):
+def _check_date(text: str) -> None:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    # Feeds forgive blanks around a date, and Python other spellings of it; a schema does not.
+    if day is None or str(day) != text or not 1970 <= day.year < 2200:
         raise ValidationError("must be a date such as 2024-10-14, from 1970 to 2199")
 
 
 def _valid_from(about: str) -> fields.String:
     return fields.String(
-        validate=_date,
+        validate=_check_date,
         metadata={
             "description": f"the local date from which on {about}; for ever if not given",
-            "pattern": DATE,
+            "format": "date",
             "example": "2024-10-14",
         },
     )
 
 
 class HoursRowSchema(Closed):
-    """One stretch of one weekday, local time."""
+    """Opening hours of one weekday, local time."""
 
     day = Whole(
         required=True, strict=True, metadata={"description": "0 Monday to 6 Sunday", "minimum": 0, "maximum": 6}
@@ -348,8 +344,8 @@ class SpecialDateQuery(Closed):
 
     date = fields.String(
         load_default=None,
-        validate=_date,
-        metadata={"description": "of that local date; of all if not given", "pattern": DATE, "example": "2024-12-25"},
+        validate=_check_date,
+        metadata={"description": "of that local date; of all if not given", "format": "date", "example": "2024-12-25"},
     )
 
 

@@ -69,15 +69,17 @@ def stores(
     for status in statuses:
         _one_of("--status", status, STATUSES)
     settings = get_settings(ctx)
-    found = live_list.snapshot(open_database(ctx), settings.rules, settings.default_timezone, time.time_ns() // 1000)
-    page = list_pages.page(
-        found, list_pages.Wanted(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
+    found = live_list.compute_snapshot(
+        open_database(ctx), settings.rules, settings.default_timezone, time.time_ns() // 1000
+    )
+    page = list_pages.select_page(
+        found, list_pages.ListQuery(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
     )
     colour = _coloured()
-    for line in lines(found, page.places, terminal_width()):
+    for line in lines(found, page.indices, terminal_width()):
         echo_coloured(drawing.dimmed(line, colour), colour)
     counts = ", ".join(f"{count:,} {status}" for status, count in page.counts.items() if count)
-    shown = f"{len(page.places):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
+    shown = f"{len(page.indices):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
     _say_as_of(found.as_of)
     click.echo(f"{shown}{f' ({counts})' if counts else ''}", err=True)
 

@@ -15,7 +15,7 @@ from storemon_flask.formatting import known_text, knows_little
 from storemon_flask.pages import queries, words
 from storemon_flask.pages.words import STATUS_WORDS, cut
 from storemon_flask.stores import list_pages, live_list
-from storemon_flask.stores.list_pages import SORTS, Wanted
+from storemon_flask.stores.list_pages import SORTS, ListQuery
 from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, Day, Snapshot
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
@@ -91,9 +91,9 @@ def _tag(found: Snapshot) -> str:
 def _page(found: Snapshot, query: dict[str, Any]) -> str:
     app = storemon()
     statuses = [word for word in query["status"] if word]
-    page = list_pages.page(
+    page = list_pages.select_page(
         found,
-        Wanted(
+        ListQuery(
             statuses=statuses,
             text=query["q"].strip() or None,
             timezone=query["zone"] or None,
@@ -104,14 +104,14 @@ def _page(found: Snapshot, query: dict[str, Any]) -> str:
             skip=(query["page"] - 1) * PER_PAGE,
         ),
     )
-    days = live_list.of(app.database, found, page.places, app.settings.rules, app.settings.default_timezone)
+    days = live_list.last_days(app.database, found, page.indices, app.settings.rules, app.settings.default_timezone)
     shown = {**query, "status": statuses}
     return render_template(
         "now.html",
         as_of=found.as_of,
         newest_us=int(found.columns["last_poll"].max()),
         page=page,
-        rows=rows(found, page.places, days),
+        rows=rows(found, page.indices, days),
         query=shown,
         number=page.begin // PER_PAGE + 1,
         last=max(page.total - 1, 0) // PER_PAGE + 1,
@@ -139,7 +139,7 @@ def _only(query: dict[str, Any]) -> list[str]:
 
 def _choices(found: Snapshot, name: str) -> list[str] | None:
     """What to choose from; None when that is too much for a list."""
-    choices = list_pages.choices(found, name)
+    choices = list_pages.distinct_texts(found, name)
     return choices if len(choices) <= _MOST_CHOICES else None
 
 

@@ -166,7 +166,7 @@ class ListCache:
                 # The transaction begins here. The clock is read after it, so that no poll of a committed load lies
                 # ahead of the as-of because a request had read the clock before that load.
                 stores.data_version(connection)
-                snapshot = live_list.snapshot(self._database, self._rules, self._default_zone, self._now_us())
+                snapshot = live_list.compute_snapshot(self._database, self._rules, self._default_zone, self._now_us())
             self._cached = (computation.file, snapshot)
             return snapshot
         except OutOfMemory as error:

@@ -17,21 +17,20 @@ from storemon_flask.formatting import hundredths, knows_little, percent_hundredt
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Ints, Rules
 from storemon_flask.reports.outages import find_starts
 from storemon_flask.uptime import calendar, status
-from storemon_flask.uptime.calendar import Spans
 from storemon_flask.uptime.measures import MEASURES, Periods, measure
 from storemon_flask.uptime.status import STATUSES
 
 # Windows that end at the as-of, by name; their amounts are in hours.
 LISTED_WINDOWS: Final = {"last_day": DAY_US, "last_week": WEEK_US}
-# A feed that has been silent for this long is not a feed but a file.
+# Without a poll for this long the data are a file that was loaded once, not a feed.
 OLD_US = DAY_US
 
 
 @dataclass(frozen=True, slots=True)
 class AsOf:
     """The as-of of a live view; `notice` is the sentence of a banner when that is not the machine's clock, else None,
-    and `age` how old the newest poll then is. `note`: the sentence of `few_heard`, if there is one; `future`: that of
-    `newest.future_polls`."""
+    and `age` how old the newest poll then is. `note` says that most stores are silent, `future` that some have polls in
+    the future (`database.newest`); None when that is not so."""
 
     as_of_us: int
     notice: str | None
@@ -53,8 +52,8 @@ class AsOf:
 def find_as_of(
     database: Database, connection: Connection, now_us: int, rules: Rules, as_of_us: int | None = None
 ) -> AsOf:
-    """The as-of that was asked for; else `now_us` while the newest poll that is not in the future is younger than a
-    day, or there is none; else that poll, and a notice. `Unprocessable` for an as-of outside 1970 to 2200."""
+    """Return the as-of that was asked for; else now while the newest poll that is not in the future is younger than a
+    day, or there is none; else that poll, with a notice. `Unprocessable` for an as-of outside 1970 to 2200."""
     if as_of_us is not None:
         clock.check_as_of(as_of_us)
         return AsOf(as_of_us, None, note=silence_note(connection, as_of_us))
@@ -63,7 +62,7 @@ def find_as_of(
 
 
 def as_of_for(newest: Newest, now_us: int) -> AsOf:
-    """The same, without the note about few stores, for data that have that newest poll."""
+    """Return the default as-of of data with that newest poll, without the note about silent stores."""
     newest_us, future = newest.poll_us, future_polls(newest.ahead)
     if newest_us is None or now_us - newest_us < OLD_US:
         return AsOf(now_us, None, future=future)
@@ -76,14 +75,13 @@ def as_of_for(newest: Newest, now_us: int) -> AsOf:
     )
 
 
-# Per window, in the unit of the window; the percentages need their own rules.
 _TIMES: Final = ("uptime", "downtime", "unknown", "business")
 PERCENTAGES: Final = ("uptime_percent", "uptime_percent_low", "uptime_percent_high")
 HUNDREDTHS: Final = tuple(
     f"{name}_{window}" for window in LISTED_WINDOWS for name in (*PERCENTAGES, *_TIMES)
 )  # fmt: skip
 LITTLE_KNOWN: Final = tuple(f"little_known_{window}" for window in LISTED_WINDOWS)
-# What needs a person first: known to be off, then not known although open, then what may still come.
+# The most urgent first: known to be off, then unknown although open, then just opened.
 STATUS_ORDER: Final = ("down", "stale", "waiting", "up", "closed", "no_data")
 _UNKNOWN_LAST: Final = 10_001
 
@@ -105,54 +103,47 @@ class Snapshot:
     groups: list[str]
     zones: list[str]
     columns: dict[str, Ints]
-    # Made when first asked for: orders of the stores, stores as JSON.
-    kept: dict[object, object] = field(default_factory=dict)
-    # The same of what does not change from one snapshot to the next: texts in order, texts to search.
-    kept_of_texts: dict[object, object] = field(default_factory=dict)
+    # Computed when first asked for: orders of the stores, stores as JSON, their last days.
+    derived: dict[object, object] = field(default_factory=dict)
+    # The same for what does not change from one snapshot to the next: texts in order, texts to search.
+    derived_from_texts: dict[object, object] = field(default_factory=dict)
 
-    def record(self, place: int) -> dict[str, object]:
-        """One store as it is told: names to values, instants as text, None where there is nothing to say."""
-        columns, since_us = self.columns, int(self.columns["since"][place])
+    def record(self, index: int) -> dict[str, object]:
+        """Return one store as JSON has it: timestamps as text, None where there is no value."""
+        columns, since_us = self.columns, int(self.columns["since"][index])
         return {
-            "store_id": self.ids[place],
-            "name": self.names[place] or None,
-            "group": self.groups[place] or None,
-            "timezone": self.zones[place],
-            "status": STATUSES[int(columns["status"][place])],
-            "status_text": self.status_text(place),
-            "since": _instant(since_us),
-            "since_or_earlier": bool(columns["since_or_earlier"][place]),
+            "store_id": self.ids[index],
+            "name": self.names[index] or None,
+            "group": self.groups[index] or None,
+            "timezone": self.zones[index],
+            "status": STATUSES[int(columns["status"][index])],
+            "status_text": self.status_text(index),
+            "since": _timestamp(since_us),
+            "since_or_earlier": bool(columns["since_or_earlier"][index]),
             "for_seconds": None if since_us < 0 else (self.as_of.as_of_us - since_us) // SECOND_US,
-            "last_poll": _instant(int(columns["last_poll"][place])),
-            **{name: _decimal(int(columns[name][place])) for name in HUNDREDTHS},
-            **{name: bool(columns[name][place]) for name in LITTLE_KNOWN},
+            "last_poll": _timestamp(int(columns["last_poll"][index])),
+            **{name: _decimal(int(columns[name][index])) for name in HUNDREDTHS},
+            **{name: bool(columns[name][index]) for name in LITTLE_KNOWN},
         }
 
-    def status_text(self, place: int) -> str:
-        """What a store is and for how long, in words: `down for 8 h 42 min`, `up for over 6 days`, `no poll for 39
-        days`.
-        """
-        status, length = STATUSES[int(self.columns["status"][place])], self.duration_text(place)
+    def status_text(self, index: int) -> str:
+        """Return a status in words: `down for 8 h 42 min`, `up for over 6 days`, `no poll for 39 days`."""
+        status, length = STATUSES[int(self.columns["status"][index])], self.duration_text(index)
         if status == "no_data":
             return "never polled"
         if status == "stale":
             return f"no poll for {length}"
         return f"{status} for {length}" if length else status
 
-    def duration_text(self, place: int) -> str:
-        """For how long a store has had its status; empty where that is not known."""
-        since_us = int(self.columns["since"][place])
+    def duration_text(self, index: int) -> str:
+        """Return for how long a store has had its status; empty where that is not known."""
+        since_us = int(self.columns["since"][index])
         if since_us < 0:
             return ""
-        return duration_text(self.as_of.as_of_us - since_us, at_least=bool(self.columns["since_or_earlier"][place]))
+        return duration_text(self.as_of.as_of_us - since_us, at_least=bool(self.columns["since_or_earlier"][index]))
 
 
-def snapshot(
-    database: Database,
-    rules: Rules,
-    default_zone: str,
-    now_us: int,
-) -> Snapshot:
+def compute_snapshot(database: Database, rules: Rules, default_zone: str, now_us: int) -> Snapshot:
     """Return all stores as of now, computed from the data of one transaction."""
     with database.read() as connection:
         version = stores.data_version(connection)
@@ -215,20 +206,19 @@ def _columns(table: dict[str, Ints]) -> dict[str, Ints]:
         "last_poll": table["last_poll_us"],
     }
     for window in LISTED_WINDOWS:
-        found = {name: table[f"{name}_{window}"] for name in (*_TIMES, "uptime_low", "uptime_high")}
-        spoken = found["uptime"] + found["downtime"]
-        columns[f"uptime_percent_{window}"] = percent_hundredths(found["uptime"], spoken)
-        columns[f"uptime_percent_low_{window}"] = percent_hundredths(found["uptime_low"], found["business"])
-        columns[f"uptime_percent_high_{window}"] = percent_hundredths(found["uptime_high"], found["business"])
-        columns |= {f"{name}_{window}": hundredths(found[name], HOUR_US) for name in _TIMES}
+        sums = {name: table[f"{name}_{window}"] for name in (*_TIMES, "uptime_low", "uptime_high")}
+        columns[f"uptime_percent_{window}"] = percent_hundredths(sums["uptime"], sums["uptime"] + sums["downtime"])
+        columns[f"uptime_percent_low_{window}"] = percent_hundredths(sums["uptime_low"], sums["business"])
+        columns[f"uptime_percent_high_{window}"] = percent_hundredths(sums["uptime_high"], sums["business"])
+        columns |= {f"{name}_{window}": hundredths(sums[name], HOUR_US) for name in _TIMES}
         little = knows_little(columns[f"unknown_{window}"], columns[f"business_{window}"])
         columns[f"little_known_{window}"] = little.astype(np.int64)
-    columns["worst"] = _worst(columns)
+    columns["worst"] = _urgency(columns)
     return columns
 
 
-def _worst(columns: dict[str, Ints]) -> Ints:
-    """What a shift manager looks at first, as an ascending number.
+def _urgency(columns: dict[str, Ints]) -> Ints:
+    """Return a number for each store that is lowest for those that need attention first.
 
     Stores that are down now, then those that are stale; then all others that were ever polled, and at last those that
     were not. Among each, the lowest uptime of the last day first, then that of the last week; unknown comes last.
@@ -239,12 +229,12 @@ def _worst(columns: dict[str, Ints]) -> Ints:
         np.where(percent < 0, _UNKNOWN_LAST, percent)
         for percent in (columns[f"uptime_percent_{window}"] for window in LISTED_WINDOWS)
     )
-    worst: Ints = (rank[columns["status"]] << 28) | (day << 14) | week
-    return worst
+    urgency: Ints = (rank[columns["status"]] << 28) | (day << 14) | week
+    return urgency
 
 
-def _instant(instant_us: int) -> str | None:
-    return None if instant_us < 0 else timestamp_text(instant_us)
+def _timestamp(timestamp_us: int) -> str | None:
+    return None if timestamp_us < 0 else timestamp_text(timestamp_us)
 
 
 def _decimal(value: int) -> float | None:
@@ -256,7 +246,7 @@ DAYS: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A local day up to the as-of, in microseconds of business time; `local_us` is the wall clock at which it begins."""
+    """A local day up to the as-of, in microseconds of business time; `local_us` is the wall clock at its start."""
 
     local_us: int
     up_us: int
@@ -264,53 +254,45 @@ class Day:
     unknown_us: int
 
 
-def of(database: Database, found: Snapshot, places: Sequence[int], rules: Rules, default_zone: str) -> list[list[Day]]:
-    """The days of the stores at those places, oldest first; made once for each store of a snapshot.
+def last_days(
+    database: Database, snapshot: Snapshot, indices: Sequence[int], rules: Rules, default_zone: str
+) -> list[list[Day]]:
+    """Return the last seven days of those stores of the snapshot, oldest first; computed once for each store.
 
-    A store that was removed after the snapshot was made has none.
+    A store that was removed after the snapshot was computed has none.
     """
-    made = cast("dict[int, list[Day]]", found.kept.setdefault("week", {}))
-    missing = [place for place in places if place not in made]
+    made = cast("dict[int, list[Day]]", snapshot.derived.setdefault("days", {}))
+    missing = {snapshot.ids[index]: index for index in indices if index not in made}
     if missing:
-        by_id = _days(database, [found.ids[place] for place in missing], found.as_of.as_of_us, rules, default_zone)
-        made |= {place: by_id.get(found.ids[place], []) for place in missing}
-    return [made[place] for place in places]
+        days: dict[int, list[Day]] = {index: [] for index in missing.values()}
+        as_of_us = snapshot.as_of.as_of_us
+        with database.read() as connection:
+            # The schedule of all stores is cached; one of these alone would read the hours of all that lie between.
+            plan = schedule.read(database, connection, default_zone, None, as_of_us)
+            present = [index for index, store_id in enumerate(plan.ids) if store_id in missing]
+            if present:
+                batch = plan.select(np.array(present, dtype=np.int64))
+                for store, day in _measure_days(connection, plan, batch, as_of_us, rules):
+                    days[missing[plan.ids[present[store]]]].append(day)
+        made |= days
+    return [made[index] for index in indices]
 
 
-def _days(
-    database: Database, ids: Sequence[str], as_of_us: int, rules: Rules, default_zone: str
-) -> dict[str, list[Day]]:
-    wanted = set(ids)
-    found: dict[str, list[Day]] = {}
-    with database.read() as connection:
-        # The plan of all stores is kept; one of these alone would read the hours of all that lie between them.
-        plan = schedule.read(database, connection, default_zone, None, as_of_us)
-        places = [place for place, store_id in enumerate(plan.ids) if store_id in wanted]
-        if not places:
-            return found
-        part = plan.select(np.array(places, dtype=np.int64))
-        first_us = max(as_of_us - (DAYS + 1) * DAY_US, 0)
-        spans = {
-            zone: calendar.spans(plan.zone_names[zone], "day", first_us, as_of_us)
-            for zone in set(part.zone_of.tolist())
-        }
-        for place, day in _of_part(connection, plan, part, spans, as_of_us, rules):
-            found.setdefault(plan.ids[places[place]], []).append(day)
-    return found
-
-
-def _of_part(
-    connection: Connection, plan: Schedule, part: Batch, spans: dict[int, Spans], as_of_us: int, rules: Rules
+def _measure_days(
+    connection: Connection, plan: Schedule, batch: Batch, as_of_us: int, rules: Rules
 ) -> Iterator[tuple[int, Day]]:
-    """The place of a store in the part, and a day of it; by store, then day."""
-    days = [spans[zone] for zone in part.zone_of.tolist()]
+    """Yield the index of a store in the batch and a day of it, by store, then day."""
+    first_us = max(as_of_us - (DAYS + 1) * DAY_US, 0)
+    zones = batch.zone_of.tolist()
+    spans = {zone: calendar.spans(plan.zone_names[zone], "day", first_us, as_of_us) for zone in set(zones)}
+    days = [spans[zone] for zone in zones]
     store = np.repeat(np.arange(len(days)), [len(span.start_us[-DAYS:]) for span in days])
     start, end, local = (
         np.concatenate([getattr(span, name)[-DAYS:] for span in days]) for name in ("start_us", "end_us", "local_us")
     )
     from_us = max(int(start.min(initial=as_of_us)) - rules.farthest_us, 0)
-    reading = readings.read(connection, plan, part, from_us, as_of_us, rules)
+    reading = readings.read(connection, plan, batch, from_us, as_of_us, rules)
     measures = measure(reading.openings, reading.evidence, Periods(store, start, end), as_of_us)
     columns = (local, measures["uptime"], measures["downtime"], measures["unknown"])
-    for place, *values in zip(store.tolist(), *(column.tolist() for column in columns), strict=True):
-        yield place, Day(*values)
+    for index, *values in zip(store.tolist(), *(column.tolist() for column in columns), strict=True):
+        yield index, Day(*values)

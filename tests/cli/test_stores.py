@@ -149,7 +149,7 @@ def test_percentages_that_know_little_say_so(database, settings, tmp_path):
     (tmp_path / "feeds" / "polls.csv").write_text("\n".join(["store_id,timestamp_utc,status", *rows]) + "\n")
     (tmp_path / "feeds" / "zones.csv").write_text(f"store_id,timezone_str\n{'a' * 36},UTC\n")
     load_folder(database, tmp_path / "feeds")
-    found = live_list.snapshot(database, settings.rules, ZONE, clock.parse_timestamp("2024-10-14T23:30Z"))
+    found = live_list.compute_snapshot(database, settings.rules, ZONE, clock.parse_timestamp("2024-10-14T23:30Z"))
     assert lines(found, [0], 80)[1:] == [
         f"{'a' * 36}  up      35 h  100.00  100.00?",
         "  last poll 2024-10-14 23:30 UTC",
@@ -243,7 +243,7 @@ def test_nothing_is_wider_than_a_terminal_of_80_columns(changing, settings):
 
 
 def test_the_list_is_cut_to_the_width_and_not_otherwise(changing, settings):
-    found = live_list.snapshot(changing, settings.rules, ZONE, NOW)
+    found = live_list.compute_snapshot(changing, settings.rules, ZONE, NOW)
     places = list(range(len(found.ids)))
     assert max(terminal.columns(line) for line in lines(found, places, 80)) <= 80
     assert any(

@@ -184,9 +184,9 @@ def test_live_views_are_as_if_there_were_no_polls_in_the_future_and_say_that_the
             return live_list.find_as_of(database, connection, now_us, rules)
 
     put([("a", NOON_US - HOUR_US), ("a", NOON_US), ("b", NOON_US - HOUR_US)])
-    before = live_list.snapshot(database, rules, ZONE, NOON_US)
+    before = live_list.compute_snapshot(database, rules, ZONE, NOON_US)
     put([("b", NOON_US + 30 * DAY_US), ("only", NOON_US + 3 * DAY_US)])
-    after = live_list.snapshot(database, rules, ZONE, NOON_US)
+    after = live_list.compute_snapshot(database, rules, ZONE, NOON_US)
     assert [after.record(place) for place in range(2)] == [before.record(place) for place in range(2)]
     assert (after.record(2)["status"], after.record(2)["last_poll"]) == ("no_data", None)
     said = (
@@ -230,7 +230,7 @@ def test_a_clock_that_is_far_back_fails_nothing(
     database: Database, put: Callable[..., None], settings: Settings, now_us: int
 ) -> None:
     put([("a", NOON_US), ("b", NOON_US + DAY_US)])
-    found = live_list.snapshot(database, settings.rules, ZONE, now_us)
+    found = live_list.compute_snapshot(database, settings.rules, ZONE, now_us)
     assert [found.record(place)["status"] for place in range(2)] == ["no_data", "no_data"]
     assert (found.as_of.as_of_us, found.as_of.data_are_old) == (now_us, False)
     assert "2 stores have polls in the future" in str(found.as_of.future)

@@ -123,13 +123,13 @@ def test_every_view_says_unknown_of_pruned_time(
         down[row["store_id"]] += float(row["down_minutes"])
         assert instant(row["start"]) >= cut
         assert instant(row["start_earliest"]) >= cut
-    snapshot = live_list.snapshot(database, settings.rules, ZONE, NOW)
+    snapshot = live_list.compute_snapshot(database, settings.rules, ZONE, NOW)
     assert snapshot.as_of.as_of_us == max(at for _, at, _ in polls)
     for place, store in enumerate(stores):
         seen = timeline_of(database, store, AS_OF - WEEK_US, AS_OF, NOW, ZONE)
         as_of = seen.store.as_of.as_of_us
         assert sums_of(seen) == slow(AS_OF - WEEK_US, AS_OF, as_of)[store]
-        days = live_list.of(database, snapshot, [place], settings.rules, ZONE)[0]
+        days = live_list.last_days(database, snapshot, [place], settings.rules, ZONE)[0]
         for one in days:
             # New York is four hours behind UTC then.
             start = one.local_us + 4 * HOUR_US
@@ -170,7 +170,7 @@ def test_a_store_is_down_since_the_poll_that_says_so_after_a_prune(
         home = Database(tmp_path / f"{hours}.db")
         put(home, folder, polls, [])
         prune.delete_before(home, cut, NOW)
-        snapshot = live_list.snapshot(home, settings.rules, ZONE, NOW)
+        snapshot = live_list.compute_snapshot(home, settings.rules, ZONE, NOW)
         assert snapshot.columns["since"][0] == cut + 25 * HOUR_US // 2, hours
 
 

@@ -109,8 +109,8 @@ def test_sqlite_without_memory_is_no_damaged_disk(database: Database, small_flee
 @pytest.mark.parametrize(
     ("path", "owner", "name"),
     [
-        ("/", live_list, "snapshot"),
-        ("/api/v1/stores", live_list, "snapshot"),
+        ("/", live_list, "compute_snapshot"),
+        ("/api/v1/stores", live_list, "compute_snapshot"),
         ("/stores/worked", detail, "_timeline"),
         ("/api/v1/stores/worked/timeline", detail, "_timeline"),
         ("/api/v1/stores/worked", live_list, "store_columns"),

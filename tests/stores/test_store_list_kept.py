@@ -46,14 +46,14 @@ def add_poll(database, folder: Path, text: str) -> None:
 def counted(monkeypatch):
     """The snapshots that are begun, and what holds them up until it is set."""
     begun, go_on = [], threading.Event()
-    real = live_list.snapshot
+    real = live_list.compute_snapshot
 
     def slow(*arguments):
         begun.append(threading.current_thread())
         assert go_on.wait(30)
         return real(*arguments)
 
-    monkeypatch.setattr(live_list, "snapshot", slow)
+    monkeypatch.setattr(live_list, "compute_snapshot", slow)
     return begun, go_on
 
 
@@ -162,7 +162,7 @@ def test_when_the_server_stops_what_is_there_is_served_and_nothing_is_begun(
 
 def test_an_error_is_answered_logged_and_does_not_stick(cache, small_fleet, monkeypatch, caplog):
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "storemon.stores"):
-        patch.setattr(live_list, "snapshot", lambda *arguments: 1 // 0)
+        patch.setattr(live_list, "compute_snapshot", lambda *arguments: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             current(cache)
         assert cache.latest() is None

@@ -45,9 +45,9 @@ def fleet(database: Database, tmp_path: Path) -> Database:
 
 
 def days_of(database: Database, ids: list[str]) -> dict[str, list[live_list.Day]]:
-    found = live_list.snapshot(database, Rules(), "America/Chicago", int(AS_OF.timestamp()) * 1_000_000)
+    found = live_list.compute_snapshot(database, Rules(), "America/Chicago", int(AS_OF.timestamp()) * 1_000_000)
     places = [found.ids.index(store_id) for store_id in ids]
-    return dict(zip(ids, live_list.of(database, found, places, Rules(), "America/Chicago"), strict=True))
+    return dict(zip(ids, live_list.last_days(database, found, places, Rules(), "America/Chicago"), strict=True))
 
 
 @pytest.mark.parametrize("size", [2, 3, 4096])
@@ -84,9 +84,9 @@ def test_the_longest_day_is_25_hours(fleet: Database) -> None:
 
 
 def test_a_store_removed_since_has_none(fleet: Database, settings: object) -> None:
-    found = live_list.snapshot(fleet, Rules(), "America/Chicago", int(AS_OF.timestamp()) * 1_000_000)
+    found = live_list.compute_snapshot(fleet, Rules(), "America/Chicago", int(AS_OF.timestamp()) * 1_000_000)
     gone = found.ids.index("s03")
     sql(fleet.path, "UPDATE store_record SET store_id = 'elsewhere' WHERE store_id = 's03'")
     sql(fleet.path, "UPDATE data_version SET schedule = schedule + 1")
-    assert live_list.of(fleet, found, [gone], Rules(), "America/Chicago") == [[]]
+    assert live_list.last_days(fleet, found, [gone], Rules(), "America/Chicago") == [[]]
     assert np.array(found.ids).tolist()[gone] == "s03"
