@@ -8,7 +8,7 @@ from storemon_flask import create_app, logs
 from storemon_flask.cli.terminal import make_streams_tolerant
 from storemon_flask.server import serve
 from storemon_flask.settings import log_format
-from storemon_flask.web.authentication import warn
+from storemon_flask.web.authentication import log_start_warnings
 
 if __name__ == "__main__":
     make_streams_tolerant()
@@ -22,6 +22,6 @@ if __name__ == "__main__":
         sys.exit(error.exit_code)
 else:
     app = create_app()
-    warn(app)
+    log_start_warnings(app)
     # A server may make processes of this one; none may share a connection.
     app.extensions["storemon"].database.close()

@@ -102,8 +102,8 @@ def serve(
         closing(storemon.database),
         _listening_sockets(settings) as sockets,
     ):
-        authentication.warn(app, host_is_judged=True)
-        authentication.listens(app, settings, _check_exposure(sockets, settings, storemon.database, insecure))
+        authentication.log_start_warnings(app, host_is_judged=True)
+        authentication.set_address(app, settings, _check_exposure(sockets, settings, storemon.database, insecure))
         try:
             server = _waitress(app, sockets, settings)
             storemon.database.prepare()

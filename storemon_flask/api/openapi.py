@@ -85,12 +85,12 @@ def openapi_json() -> Response:
 
 def current() -> dict[str, Any]:
     """Return the document of the current app."""
-    found: dict[str, Any] = json.loads(_text())
-    return found
+    document: dict[str, Any] = json.loads(_text())
+    return document
 
 
 def _text() -> str:
-    keyed = authentication.keyed()
+    keyed = authentication.needs_key()
     texts: dict[bool, str] = current_app.extensions[_TEXTS]
     if keyed not in texts:
         views = current_app.view_functions.values()

@@ -71,10 +71,10 @@ def now() -> ResponseReturnValue:
     query = queries.parameters(NowQuery())
     app = storemon()
     if not app.database.exists():
-        return render_template("first_run.html", keyed=authentication.keyed())
+        return render_template("first_run.html", keyed=authentication.needs_key())
     found = app.list_cache.current(app.slots.for_a_list)
     if not found.ids:
-        return render_template("first_run.html", keyed=authentication.keyed())
+        return render_template("first_run.html", keyed=authentication.needs_key())
     answer = make_response("")
     answer.set_etag(_tag(found), weak=True)
     answer.headers["Cache-Control"] = "no-cache"

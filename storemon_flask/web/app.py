@@ -38,8 +38,8 @@ def storemon() -> Storemon:
     return found
 
 
-# `.` and `..` mean folders, percent-encoded or not, and whoever follows an address folds them away: they are written
-# with a tilde before them, and so, that each id has one address, is what looks like that.
+# `.` and `..` mean folders, percent-encoded or not, and clients resolve them: they are written with a tilde before them,
+# and so is an id that looks like that already, so that each id has one address.
 _DOTS = re.compile(r"~*\.\.?")
 
 
@@ -49,12 +49,12 @@ class StoreId(BaseConverter):
     regex = "[^/]+"
 
     def to_python(self, value: str) -> str:
-        """The id."""
+        """Return the store id of a segment."""
         store_id = unquote(value)
         return store_id[1:] if store_id.startswith("~") and _DOTS.fullmatch(store_id) else store_id
 
     def to_url(self, value: Any) -> str:
-        """The segment that names an id."""
+        """Return the segment of a store id."""
         store_id = str(value)
         return quote(f"~{store_id}" if _DOTS.fullmatch(store_id) else store_id, safe="")
 
@@ -75,7 +75,7 @@ class KeepSegments:
         self._app = app
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Hand the request on with a path whose segments can still be told apart."""
+        """Pass the request on with a path whose segments can still be told apart."""
         raw = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
         path = raw.partition("?")[0]
         prefix = quote(environ.get("SCRIPT_NAME", ""))
@@ -83,6 +83,6 @@ class KeepSegments:
             kept = path[len(prefix) :].replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
             environ["PATH_INFO"] = unquote_to_bytes(kept).decode("latin-1")
         else:
-            # A server that does not tell: slashes are lost, percent signs must not be.
+            # The server does not pass the raw path on: slashes are lost, percent signs must not be.
             environ["PATH_INFO"] = environ.get("PATH_INFO", "").replace("%", "%25")
         return self._app(environ, start_response)

@@ -1,6 +1,4 @@
-"""One shape for every error: RFC 9457 `application/problem+json`, with a `detail` that says what to do; a page for
-browsers.
-"""
+"""Errors: RFC 9457 `application/problem+json` with a `detail` that says what to do, or a page for a browser."""
 
 import logging
 import threading
@@ -18,7 +16,7 @@ from storemon_flask.web.error_pages import error_page, unslashed, wants_page
 
 _TRY_PAGES: Final = "the pages are Now, Reports, Data and Docs"
 _TRY_CALLS: Final = "try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
-# However many are refused, they do not fill the disk with words about it.
+# Refusals do not fill the disk with lines, however many they are.
 _REFUSALS_EVERY_S: Final = 60.0
 log = logging.getLogger("storemon.web")
 
@@ -32,7 +30,7 @@ def register(app: Flask) -> None:
 
 
 def problem(status: int, kind: str, title: str, detail: str, *, people: str = "", **members: object) -> Response:
-    """The answer itself: a page where a browser asks, with the sentence for people where there is one."""
+    """Return the error as an answer: a page where a browser asks, with the sentence for people where there is one."""
     if wants_page():
         answer = error_page(status, title, people or detail)
         answer.vary.add("Accept")
@@ -47,32 +45,30 @@ def _storemon(refusals: "_Refusals", error: StoremonError) -> Response:
     answer = problem(error.status, error.kind, error.title, error.message, people=error.people, **error.members)
     if isinstance(error, Busy):
         answer.headers["Retry-After"] = str(error.retry_after_s)
-        refusals.told(error)
+        refusals.add(error)
     elif error.status >= 500:
         log.error("%s %s: %s", request.method, request.path, error.message)
     return answer
 
 
 class _Refusals:
-    """Says in the log that requests are refused because too much waits: the first at once, then how many, once a
-    minute.
-    """
+    """Logs requests that are refused because too many wait: the first at once, then their number once a minute."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._unsaid = 0
-        self._said_s: float | None = None
+        self._count = 0
+        self._logged_s: float | None = None
 
-    def told(self, error: Busy) -> None:
-        """One more was refused."""
+    def add(self, error: Busy) -> None:
+        """Count a refusal."""
         with self._lock:
-            self._unsaid += 1
+            self._count += 1
             now_s = time.monotonic()
-            if self._said_s is not None and now_s - self._said_s < _REFUSALS_EVERY_S:
+            if self._logged_s is not None and now_s - self._logged_s < _REFUSALS_EVERY_S:
                 return
-            count, self._unsaid, self._said_s = self._unsaid, 0, now_s
+            count, self._count, self._logged_s = self._count, 0, now_s
         log.warning(
-            "%d request(s) refused since this was said last, the newest %s %s: %s",
+            "%d request(s) refused since the last line about it, the newest %s %s: %s",
             count,
             request.method,
             request.path,

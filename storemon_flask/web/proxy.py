@@ -1,4 +1,4 @@
-"""Behind a proxy: whose request it hands on, as the proxy's own headers say, and as nobody else's do."""
+"""The client behind a trusted proxy, by the headers of that proxy and of nobody else."""
 
 import ipaddress
 import re
@@ -24,10 +24,10 @@ def register(app: Flask, settings: Settings) -> None:
 
 
 def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
-    """The address of the client that `peer` asks for; that of the peer itself unless it is a trusted proxy.
+    """Return the address of the client behind `peer`, which is the peer itself unless it is a trusted proxy.
 
     Each proxy puts the address of its own client to the end of X-Forwarded-For, so the last that is no trusted proxy's
-    is the client's: what stands before that the client may have made up. ValueError when what must be read is no
+    is the client's: the client may have made up those before. `ValueError` when an entry that must be read is no
     address.
     """
     address = peer
@@ -39,33 +39,33 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) ->
 
 def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
     try:
-        found = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(address)
     except ValueError:
         return False
-    found = getattr(found, "ipv4_mapped", None) or found
-    return any(found in network for network in trusted)
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return any(ip in network for network in trusted)
 
 
 def _address(entry: str) -> str:
-    """`192.0.2.1`, `192.0.2.1:8080`, `2001:db8::1` or `[2001:db8::1]:8080`, without the port."""
+    """Return the address of `192.0.2.1`, `192.0.2.1:8080`, `2001:db8::1` or `[2001:db8::1]:8080`."""
     text = entry.strip()
-    found = _BRACKETED.fullmatch(text)
-    if found is not None:
-        text = found[1]
+    bracketed = _BRACKETED.fullmatch(text)
+    if bracketed is not None:
+        text = bracketed[1]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     return str(ipaddress.ip_address(text))
 
 
 class _Unproxied:
-    """Puts the client's address and scheme in the place of the proxy's."""
+    """Replaces the address and scheme of the proxy by those of its client."""
 
     def __init__(self, app: "WSGIApplication", trusted: Sequence[Network]) -> None:
         self._app = app
         self._trusted = trusted
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Hand the request on. What is wrong with a trusted proxy's headers is noted; `guard` refuses it."""
+        """Pass the request on. Wrong headers of a trusted proxy are noted, and `authentication` refuses the request."""
         peer = environ.get("REMOTE_ADDR") or ""
         if _is_trusted(peer, self._trusted):
             try:

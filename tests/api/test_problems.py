@@ -161,7 +161,10 @@ def test_a_flood_of_refusals_is_a_line_a_minute(
         assert client.post("/trigger_report", json={"columns": "full"}).status_code == 503
     sentence = "1 report(s) are waiting, as many as may; try again later"
     assert [(record.levelname, record.message) for record in caplog.records if record.name == "storemon.web"] == [
-        ("WARNING", f"{count} request(s) refused since this was said last, the newest POST /trigger_report: {sentence}")
+        (
+            "WARNING",
+            f"{count} request(s) refused since the last line about it, the newest POST /trigger_report: {sentence}",
+        )
         for count in (1, 4)
     ]
     app.extensions["storemon"].database.close()

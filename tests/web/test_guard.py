@@ -220,7 +220,7 @@ def test_a_database_that_cannot_be_read_opens_nothing(client: FlaskClient, setti
 def test_a_database_taken_away_does_not_open_a_server_that_asked_for_a_key(
     app: Flask, client: FlaskClient, settings: Settings, by_scope: dict[str, str]
 ) -> None:
-    authentication.listens(app, settings, keyed=True)
+    authentication.set_address(app, settings, keyed=True)
     assert client.get("/nothing").status_code == 401
     app.extensions["storemon"].database.close()
     settings.database.unlink()

@@ -72,12 +72,12 @@ def test_a_foreign_host_is_a_400_that_names_it_and_the_setting(client: FlaskClie
 
 
 def test_trusted_names_may_be_many_and_may_be_a_domain(app: Flask, client: FlaskClient, settings: Settings) -> None:
-    authentication.listens(app, replace(settings, trusted_hosts="a.example,.b.example,[fd00::5]"), keyed=False)
+    authentication.set_address(app, replace(settings, trusted_hosts="a.example,.b.example,[fd00::5]"), keyed=False)
     for host in ("a.example", "b.example", "x.B.example:8080", "[FD00::5]:1"):
         assert client.get("/openapi.json", headers={"Host": host}).status_code == 200, host
     for host in ("localhost", "x.a.example", "xb.example", "[fd00::6]"):
         assert client.get("/openapi.json", headers={"Host": host}).status_code == 400, host
-    authentication.listens(app, replace(settings, trusted_hosts="*"), keyed=False)
+    authentication.set_address(app, replace(settings, trusted_hosts="*"), keyed=False)
     assert client.get("/openapi.json", headers={"Host": "anything.at.all"}).status_code == 200
     # Any name is not no name.
     assert client.get("/openapi.json", headers={"Host": "not a name"}).status_code == 400

@@ -21,6 +21,7 @@ from storemon_flask.errors import SettingsError
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings, load
 from storemon_flask.web import authentication, proxy
+from storemon_flask.web.contract import ScopedView
 
 TRUSTED = tuple(ipaddress.ip_network(one) for one in ("127.0.0.1/32", "10.0.0.0/8", "fd00::/8"))
 
@@ -75,9 +76,10 @@ def test_what_is_no_address_is_an_error(text: str) -> None:
 @pytest.fixture
 def proxied(settings: Settings) -> Any:
     app = create_app(replace(settings, trusted_proxy="127.0.0.1/32"), InlineExecutor())
-    app.add_url_rule(
-        "/seen", view_func=lambda: {"remote": proxy_request().remote_addr, "url": proxy_request().host_url}
+    seen = ScopedView(
+        view=lambda: {"remote": proxy_request().remote_addr, "url": proxy_request().host_url}, scope="read"
     )
+    app.add_url_rule("/seen", endpoint="seen", view_func=seen)
     yield app
     app.extensions["storemon"].database.close()
 
@@ -144,7 +146,7 @@ ADDRESSES = ("10.1.2.3", "10.1.2.3:8000", "127.0.0.1:9", "[fd00::6]", "[FD00::6]
 
 @pytest.mark.parametrize("names", ["storemon.example.org", ".example.org", "[fd00::5],b.example"])
 def test_probes_may_ask_by_any_address_and_nothing_else_may(app: Flask, settings: Settings, names: str) -> None:
-    authentication.listens(app, replace(settings, trusted_hosts=names), keyed=False)
+    authentication.set_address(app, replace(settings, trusted_hosts=names), keyed=False)
     client = app.test_client()
     for host in ADDRESSES:
         for path in PROBES:
@@ -180,7 +182,7 @@ def test_probes_of_old_balancers_need_no_name(serve: Callable[..., Server]) -> N
 
 
 def test_metrics_by_address_need_their_key_all_the_same(app: Flask, settings: Settings) -> None:
-    authentication.listens(app, replace(settings, trusted_hosts="storemon.example.org"), keyed=True)
+    authentication.set_address(app, replace(settings, trusted_hosts="storemon.example.org"), keyed=True)
     client = app.test_client()
     assert client.get("/metrics", headers={"Host": "10.1.2.3"}).status_code == 401
     assert client.get("/healthz", headers={"Host": "10.1.2.3"}).status_code == 200
