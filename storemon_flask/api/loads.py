@@ -46,9 +46,9 @@ class FormatSchema(Closed):
 )  # fmt: skip
 def loads(query: dict[str, Any]) -> dict[str, Any]:
     """List what was loaded, with the counts of all files of a load together; one load is shown with its files."""
-    found = catalogue.newest_loads(storemon().database, query["cursor"], query["limit"] + 1)
-    page = found[: query["limit"]]
-    more = len(found) > len(page)
+    newest = catalogue.newest_loads(storemon().database, query["cursor"], query["limit"] + 1)
+    page = newest[: query["limit"]]
+    more = len(newest) > len(page)
     return {"page": page, "next": str(page[-1].id) if more else None}
 
 

@@ -48,7 +48,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
     folders (default: data/).
 
     Each file's feed is recognised by its header. Ctrl-C or SIGTERM ends it; of a file that is not in yet, nothing is
-    stored then. Rows that cannot be used are kept; `storemon rejects` lists them.
+    stored then. Rows that cannot be used are stored apart; `storemon rejects` lists them.
 
     \b
     Examples:

@@ -99,8 +99,8 @@ class HoursSet:
         """
         self._reject_impossible()
         old = self._stored_keys(ids, stored)
-        keeping = self.rejected_stores & self._stores_of(old)
-        self._reject(lambda keys: self._is_of(keys, keeping), STORE_KEEPS_HOURS)
+        keepers = self.rejected_stores & self._stores_of(old)
+        self._reject(lambda keys: self._is_of(keys, keepers), STORE_KEEPS_HOURS)
         per_file = [_accepted(blocks) for blocks in self._blocks]
         keys = np.concatenate(per_file)
         distinct, first = np.unique(keys, return_index=True)
@@ -110,7 +110,7 @@ class HoursSet:
         first_per_file = np.split(is_first, np.cumsum([len(file_keys) for file_keys in per_file])[:-1])
         for (summary, log), file_keys, file_first in zip(self.files, per_file, first_per_file, strict=True):
             _count(summary, log, file_keys, file_first, old)
-        self._note(self.files[-1][0], distinct, keeping, old[~np.isin(old, distinct)], unreadable)
+        self._note(self.files[-1][0], distinct, keepers, old[~np.isin(old, distinct)], unreadable)
         changed = np.unique(np.setxor1d(distinct, old, assume_unique=True) >> _VERSION)
         if not len(changed):
             return None
@@ -196,7 +196,7 @@ class HoursSet:
                     log.add(line, reason, text)
                 block.keys[rows] = -1
 
-    def _note(self, summary: FileSummary, keys: Ints, keeping: set[str], removed: Ints, unreadable: list[str]) -> None:
+    def _note(self, summary: FileSummary, keys: Ints, keepers: set[str], removed: Ints, unreadable: list[str]) -> None:
         if len(removed):
             summary.notes.append(f"{len(removed):,} earlier rows of these stores were replaced")
             if unreadable:
@@ -206,9 +206,9 @@ class HoursSet:
                     f"{'was its week' if len(lost) == 1 else 'were their weeks'} in there?"
                 )
         if self.rejected_stores:
-            summary.notes += self._consequences(keeping, self._stores_of(keys))
+            summary.notes += self._consequences(keepers, self._stores_of(keys))
 
-    def _consequences(self, keeping: set[str], applied: set[str]) -> Iterator[str]:
+    def _consequences(self, keepers: set[str], applied: set[str]) -> Iterator[str]:
         """Sentences about the hours of the stores that have a rejected row: those they had, their other rows, or
         none.
         """
@@ -220,9 +220,9 @@ class HoursSet:
         )
         rejected = self.rejected_stores
         for store_ids, one, several in (
-            (rejected & keeping, f"keeps the {name} it had", f"keep the {name} they had"),
-            (rejected & applied - keeping, "has its other rows only", "have their other rows only"),
-            (rejected - applied - keeping, *none_left),
+            (rejected & keepers, f"keeps the {name} it had", f"keep the {name} they had"),
+            (rejected & applied - keepers, "has its other rows only", "have their other rows only"),
+            (rejected - applied - keepers, *none_left),
         ):
             if store_ids:
                 alone = len(store_ids) == 1

@@ -103,7 +103,7 @@ def load_sources(
     items: list[LoadItem],
     options: LoadOptions,
     *,
-    progress: Progress = lambda name, part: None,
+    progress: Progress = lambda name, more: None,
     on_file: Callable[[FileSummary], None] = lambda summary: None,
 ) -> LoadResult:
     """Load everything. One bad file does not keep the others from loading, unless the load is to be atomic.
@@ -269,8 +269,7 @@ class _Loading:
 
     def _apply(self, connection: Connection, staged: "_Staged") -> None:
         with self.notes.watching(connection, staged.summary.feed):
-            staged.apply(connection)
-        staged.add_to(self.notes)
+            staged.apply(connection, self.notes)
         self._record(connection, staged.summary, staged.log)
 
     @property
@@ -387,23 +386,21 @@ class _Polls:
     def good_rows(self) -> int:
         return self._rows - self.log.count
 
-    def apply(self, connection: Connection) -> None:
-        self._applied = polls.apply(connection, self._staged)
-        counts = self.summary.counts = self._applied.counts
+    def apply(self, connection: Connection, notes: LoadNotes) -> None:
+        applied = polls.apply(connection, self._staged)
+        counts = self.summary.counts = applied.counts
         counts.rows = self._rows
         counts.repeated = self._staged.repeated
         counts.rejected = self.log.count
-        if self._applied.complete_from_us is not None and self._applied.too_old:
-            until = minute_text(self._applied.complete_from_us)
+        if applied.complete_from_us is not None and applied.too_old:
+            until = minute_text(applied.complete_from_us)
             self.summary.notes.append(
-                f"{self._applied.too_old:,} polls are older than {until}, up to which polls were pruned; "
+                f"{applied.too_old:,} polls are older than {until}, up to which polls were pruned; "
                 "they count for nothing, and the time before stays unknown"
             )
         if counts.new or counts.changed:
             stores.data_changed(connection)
-
-    def add_to(self, notes: LoadNotes) -> None:
-        notes.add_polls(self._applied)
+        notes.add_polls(applied)
 
     def close(self) -> None:
         self._staged.close()
@@ -430,7 +427,7 @@ class _StoreValues:
                 self._values[store_id,] = (first, second)
             self.good_rows += 1
 
-    def apply(self, connection: Connection) -> None:
+    def apply(self, connection: Connection, notes: LoadNotes) -> None:
         zones = self.summary.feed == "timezones"
         stored = opening_hours.zones_of if zones else stores.names_of
         old: Mapping[Any, tuple[str, ...]] = stored(connection, {key[0]: None for key in self._values})
@@ -455,9 +452,7 @@ class _StoreValues:
             self.summary.notes.append(f"{len(removed):,} zones that held from a date on were replaced")
         if changed or removed:
             stores.data_changed(connection)
-
-    def add_to(self, notes: LoadNotes) -> None:
-        if self.summary.feed == "timezones":
+        if zones:
             notes.add_zones(self._values, self._rejected_stores)
         notes.add_stores(self.summary.feed, self.summary.file, {key[0] for key in self._values})
 

@@ -35,7 +35,7 @@ _FEW_STORES: Final = 20
 # With more stores polled for the first time than these, it is taken for granted that one of them lacks hours or a zone.
 _FEW_FIRST: Final = 500
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
-# Names of zones that stay on standard time all year, and the zones of the places that most who write them mean.
+# Names of zones that stay on standard time all year, and the zones that most who write them mean.
 _WITHOUT_DAYLIGHT_SAVING: Final = {"EST": "America/New_York", "MST": "America/Denver"}
 _FEED_NAMES: Final = {
     "hours": "hours",

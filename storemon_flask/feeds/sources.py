@@ -416,9 +416,9 @@ def detect_format(
     while (
         len(ahead) < _AHEAD_BYTES
         and (not ahead.strip(_BLANK) or len(ahead) < len(_GZIP))
-        and (piece := stream.read(1024))
+        and (chunk := stream.read(1024))
     ):
-        ahead += piece
+        ahead += chunk
     if ahead.startswith(_GZIP):
         if not layers:
             # There are files that hold themselves.
@@ -450,9 +450,9 @@ def _first_lines(stream: BinaryIO, ahead: bytes, count: int) -> tuple[bytes, lis
     at = len(ahead) - len(ahead.lstrip(_BLANK))
     while len(ahead) < _AHEAD_BYTES:
         lines = [line for line in ahead[at:].split(b"\n", 2 * count)[:-1] if line.strip()]
-        if len(lines) >= count or not (piece := stream.read(_BUFFER_BYTES)):
+        if len(lines) >= count or not (chunk := stream.read(_BUFFER_BYTES)):
             break
-        ahead += piece
+        ahead += chunk
     lines = [line for line in ahead[at:].split(b"\n", 2 * count) if line.strip()]
     return ahead, lines[:count]
 
