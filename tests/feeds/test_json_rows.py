@@ -56,15 +56,15 @@ def by_the_book(text: str, feed: str) -> list[tuple[list[str], str]]:
     found: list[tuple[list[str], str]] = []
     for row in rows:
         if not isinstance(row, tuple):
-            found.append(([""] * len(headers.COLUMNS[feed]), NOT_AN_OBJECT))
+            found.append(([""] * len(headers.FEEDS[feed]), NOT_AN_OBJECT))
             continue
-        said: list[list[Any]] = [[] for _ in headers.COLUMNS[feed]]
+        said: list[list[Any]] = [[] for _ in headers.FEEDS[feed]]
         for key, value in row:
             for place, column in enumerate(headers.FEEDS[feed]):
                 if key.strip().lower().replace(" ", "").replace("_", "") in column.spellings:
                     said[place].append(value)
         problems = [
-            f"{headers.COLUMNS[feed][place]} is given twice" for place, given in enumerate(said) if len(given) > 1
+            f"{headers.FEEDS[feed][place].name} is given twice" for place, given in enumerate(said) if len(given) > 1
         ]
         missing = []
         for column, found_here in zip(headers.FEEDS[feed], said, strict=True):
@@ -156,7 +156,7 @@ rows_of_text = st.lists(st.one_of(objects(), objects(), plain), max_size=6)
 cuts = st.one_of(st.just([1]), st.just([7]), st.lists(st.integers(1, 300), min_size=1, max_size=5), st.just([]))
 
 
-feed_names = st.sampled_from(sorted(headers.COLUMNS))
+feed_names = st.sampled_from(sorted(headers.FEEDS))
 
 
 @given(rows_of_text, cuts, feed_names, st.sampled_from(["", " ", "\n", "\r\n\t "]))
