@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Server, http, storemon
-from guard_helpers import HEAD, MASTER
 
 from storemon_flask.settings import Settings
 
 Serve = Callable[..., Server]
+MASTER = "correct-horse:battery"
+HEAD = b"POST /trigger_report HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 
 
 def raw(server: Server, *pieces: bytes, pause_s: float = 0.0) -> bytes:
