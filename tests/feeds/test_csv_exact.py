@@ -122,7 +122,7 @@ Row = tuple[int, list[str], str, str]
 
 
 def _reader(data: bytes, block_bytes: int = 16, sizes: Iterable[int] = ()) -> BlockReader:
-    return BlockReader(Cut(data, sizes), lambda piece: None, block_bytes)
+    return BlockReader(Cut(data, sizes), lambda chunk: None, block_bytes)
 
 
 def _rows(reader: BlockReader) -> Iterator[Row]:
@@ -152,23 +152,23 @@ def test_the_header_says_where_the_columns_are() -> None:
 def test_blocks_are_whole_lines_numbered_from_their_first() -> None:
     reader = _reader(HEAD + b"a,b,c\nd,e,f\r\ng,h,i\nj", 12)
     reader.header()
-    found = list(reader)
-    assert b"".join(block.data for block in found) == b"a,b,c\nd,e,f\r\ng,h,i\nj"
-    assert len(found) > 1
+    actual = list(reader)
+    assert b"".join(block.data for block in actual) == b"a,b,c\nd,e,f\r\ng,h,i\nj"
+    assert len(actual) > 1
     line = 2
-    for block in found:
+    for block in actual:
         assert (block.line, block.problem) == (line, "")
         assert block.last or block.data.endswith(b"\n")
         line += block.data.count(b"\n")
-    assert [block.last for block in found] == [False] * (len(found) - 1) + [True]
+    assert [block.last for block in actual] == [False] * (len(actual) - 1) + [True]
 
 
 def test_everything_read_is_told_in_order() -> None:
-    told: list[bytes] = []
+    received: list[bytes] = []
     data = b"\xef\xbb\xbf" + HEAD + b"a,b,c\n" * 50 + b"x" * 3000 + b"\nend"
-    reader = BlockReader(Cut(data, [7, 1, 50]), told.append, 64)
+    reader = BlockReader(Cut(data, [7, 1, 50]), received.append, 64)
     assert len(list(_rows(reader))) == 52
-    assert b"".join(told) == data
+    assert b"".join(received) == data
 
 
 @pytest.mark.parametrize(
@@ -237,10 +237,10 @@ def test_the_limit_of_a_record_is_the_same_wherever_a_read_ends(
     data = HEAD + longest + end + b"d,e,f" + end
     problem = csv_exact.TOO_LONG if spare else ""
     for more in (0, 1, 2):
-        found = list(_rows(_reader(data, 1 << 20, [len(HEAD), len(longest) - 1, 1 + more, 1 << 20])))
-        assert [(line, bad) for line, _, _, bad in found] == [(2, problem), (3, "")]
-        found = list(_rows(_reader(data, 1 << 18, [len(HEAD), len(longest) - 1, 1 + more, 1 << 20])))
-        assert [(line, bad) for line, _, _, bad in found] == [(2, problem), (3, "")]
+        actual = list(_rows(_reader(data, 1 << 20, [len(HEAD), len(longest) - 1, 1 + more, 1 << 20])))
+        assert [(line, bad) for line, _, _, bad in actual] == [(2, problem), (3, "")]
+        actual = list(_rows(_reader(data, 1 << 18, [len(HEAD), len(longest) - 1, 1 + more, 1 << 20])))
+        assert [(line, bad) for line, _, _, bad in actual] == [(2, problem), (3, "")]
 
 
 class _Generated(Cut):
@@ -251,14 +251,14 @@ class _Generated(Cut):
         self._filler, self._count, self._tail = filler, count, tail
 
     def read(self, size: int = -1) -> bytes:
-        piece = super().read(size)
-        if piece:
-            return piece
+        chunk = super().read(size)
+        if chunk:
+            return chunk
         if self._count:
             self._count -= 1
             return self._filler
-        piece, self._tail = self._tail, b""
-        return piece
+        chunk, self._tail = self._tail, b""
+        return chunk
 
 
 @pytest.mark.parametrize("filler", [b"z", b'""', b"\xf0\x9f\x8d\x95", b",", b'"",', b"a,b\n"], ids=repr)
@@ -267,9 +267,9 @@ def test_24_megabytes_of_anything_are_read_once_and_never_held(filler: bytes, op
     if not opening and filler == b"a,b\n":
         pytest.skip("these are rows")
     block_bytes = 1 << 20
-    piece = filler * (block_bytes // len(filler))
-    stream = _Generated(HEAD + b"a,b,c\n" + opening, piece, 24, closing + b"\nd,e,f\n")
-    reader = BlockReader(stream, lambda piece: None, block_bytes)
+    chunk = filler * (block_bytes // len(filler))
+    stream = _Generated(HEAD + b"a,b,c\n" + opening, chunk, 24, closing + b"\nd,e,f\n")
+    reader = BlockReader(stream, lambda chunk: None, block_bytes)
     header = reader.header()
     problems: Counter[str] = Counter()
     last = []
@@ -313,10 +313,10 @@ def test_the_records_do_not_depend_on_where_blocks_end(text: bytes, block_bytes:
     st.lists(st.one_of(_pieces, st.integers(30, 60).map(lambda n: b"y" * n)), max_size=40), st.integers(1, 80), _cuts
 )
 def test_the_records_do_not_depend_on_where_blocks_end_when_the_limit_is_met_often(
-    monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], block_bytes: int, cuts: list[int]
+    monkeypatch: pytest.MonkeyPatch, chunks: list[bytes], block_bytes: int, cuts: list[int]
 ) -> None:
     monkeypatch.setattr(csv_exact, "MAX_RECORD_BYTES", 40)
-    data = HEAD + b"".join(pieces)
+    data = HEAD + b"".join(chunks)
     assert list(_rows(_reader(data, block_bytes, cuts))) == _whole(data)
 
 
@@ -365,7 +365,7 @@ def _open_at_the_end(raw: list[str]) -> bool:
 
 def by_blocks(data: bytes, block_bytes: int, cuts: Iterable[int] = (), width: int = 3) -> list[Row]:
     header = Header("polls", width, tuple(range(width)))
-    reader = BlockReader(Cut(data, cuts), lambda piece: None, block_bytes)
+    reader = BlockReader(Cut(data, cuts), lambda chunk: None, block_bytes)
     return [
         (record.line, [] if record.problem else record.fields, record.text, record.problem)
         for block in reader
@@ -373,10 +373,10 @@ def by_blocks(data: bytes, block_bytes: int, cuts: Iterable[int] = (), width: in
     ]
 
 
-def same(found: list[Row], expected: list[Row]) -> None:
+def same(actual: list[Row], expected: list[Row]) -> None:
     quoting = (csv_exact.QUOTING, csv_exact.FIELDS_MANY)
-    assert [row[:3] for row in found] == [row[:3] for row in expected]
-    for row, book in zip(found, expected, strict=True):
+    assert [row[:3] for row in actual] == [row[:3] for row in expected]
+    for row, book in zip(actual, expected, strict=True):
         assert row[3] == book[3] or (book[3] == "either" and row[3] in quoting)
 
 
@@ -462,12 +462,12 @@ def test_names_with_quotes_are_those_of_the_csv_module(
     rows: list[tuple[str, str, str]], end: str, block_bytes: int
 ) -> None:
     data = end.join(["store_id,name", *(_line([first, name], style) for first, name, style in rows)]).encode()
-    reader = BlockReader(Cut(data, ()), lambda piece: None, block_bytes)
+    reader = BlockReader(Cut(data, ()), lambda chunk: None, block_bytes)
     log = RejectLog()
-    found = []
+    actual = []
     for block in tables.read(reader, reader.header(), log, set(), values.DaysOfWeek()):
         codes = zip(block.line.tolist(), *(code.tolist() for code in block.codes), strict=True)
-        found += [(line, block.values[0][store], block.values[1][name]) for line, store, name, _ in codes]
+        actual += [(line, block.values[0][store], block.values[1][name]) for line, store, name, _ in codes]
     good, bad = [], []
     for line, fields, text, problem in by_csv(data, 2)[1:]:
         try:
@@ -476,7 +476,7 @@ def test_names_with_quotes_are_those_of_the_csv_module(
             good.append((line, values.parse_store_id(fields[0]), values.parse_name(fields[1])))
         except BadValue as error:
             bad.append((line, str(error), text))
-    assert found == good
+    assert actual == good
     assert [(reject.line, reject.reason, reject.text) for reject in log.rejects] == bad
 
 
@@ -520,7 +520,7 @@ def test_a_few_quoted_rows_do_not_send_the_others_to_the_slow_reader(monkeypatch
 
 
 def _header(data: bytes, block_bytes: int = 1 << 20) -> tuple[Header, list[Row]]:
-    reader = BlockReader(Cut(data, ()), lambda piece: None, block_bytes)
+    reader = BlockReader(Cut(data, ()), lambda chunk: None, block_bytes)
     header = reader.header()
     return header, [
         (record.line, record.fields, record.text, record.problem)
@@ -577,13 +577,13 @@ def test_the_stream_is_read_once() -> None:
             self.total = 0
 
         def read(self, size: int = -1) -> bytes:
-            piece = self.left.read(size)
-            self.total += len(piece)
-            return piece
+            chunk = self.left.read(size)
+            self.total += len(chunk)
+            return chunk
 
     data = f'{POLLS}\n"{"x" * 300_000}",b,c\nd,e,f\n'.encode()
     stream = Once(data)
-    reader = BlockReader(cast(BinaryIO, stream), lambda piece: None, 1 << 16)
+    reader = BlockReader(cast(BinaryIO, stream), lambda chunk: None, 1 << 16)
     header = reader.header()
     assert [record.line for block in reader for record in records_of(block, header)] == [2, 3]
     assert stream.total == len(data)

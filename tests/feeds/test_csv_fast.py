@@ -116,8 +116,8 @@ def test_both_readers_read_dirt_alike_wherever_it_stands_and_wherever_blocks_end
 def test_clean_rows_are_read_as_they_stand() -> None:
     data = "\n".join([POLLS, *GOOD]).encode()
     expected = [(f"s{number % 3}", us(f"2023-01-22T1{number}:00:00") + number, number % 2 == 0) for number in range(8)]
-    for found in _all(data):
-        assert found == (expected, [], 8)
+    for actual in _all(data):
+        assert actual == (expected, [], 8)
 
 
 def test_rejects_carry_their_line_their_reason_and_their_text() -> None:
@@ -173,8 +173,8 @@ def test_a_byte_order_mark_at_an_end_of_an_id_is_no_part_of_it() -> None:
 )
 def test_columns_may_stand_anywhere_between_columns_nobody_asked_for(header: str, row: str) -> None:
     data = "\n".join([header, *(row.format(at=f"2023-01-22 12:00:0{n} UTC") for n in range(5))]).encode()
-    for found in _all(data):
-        assert found == ([("s1", us(f"2023-01-22T12:00:0{n}"), True) for n in range(5)], [], 5)
+    for actual in _all(data):
+        assert actual == ([("s1", us(f"2023-01-22T12:00:0{n}"), True) for n in range(5)], [], 5)
 
 
 @pytest.mark.parametrize("where", [0, 3, 8])
@@ -209,7 +209,7 @@ def test_two_threads_that_meet_new_ids_at_once_do_not_trip_over_each_other() -> 
     rows = [f"store-{number},2023-01-22 12:00:00 UTC,active" for number in range(9_000)]
     data = "\n".join([POLLS, *rows]).encode()
     before = sys.getswitchinterval()
-    # Threads change places as often as they can, so that one often finds another half-way through a change.
+    # Threads take turns as often as they can, so that one often finds another half-way through a change.
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(20):
@@ -228,10 +228,10 @@ def _with_the_hash_of(text: bytes) -> bytes:
         return (word ^ (word >> 31)) * odd & full
 
     first, last = int.from_bytes(text[:8], "little"), int.from_bytes(text[8:], "little")
-    wanted = (first * multiplier & full) ^ second(last)
+    target = (first * multiplier & full) ^ second(last)
     for number in range(1_000_000):
         tail = b"%08d" % number
-        word = (wanted ^ second(int.from_bytes(tail, "little"))) * pow(multiplier, -1, 1 << 64) & full
+        word = (target ^ second(int.from_bytes(tail, "little"))) * pow(multiplier, -1, 1 << 64) & full
         head = word.to_bytes(8, "little")
         if all(byte > 32 and byte < 127 and byte not in b'",' for byte in head):
             return head + tail
@@ -247,9 +247,9 @@ def test_two_ids_with_one_hash_are_never_mixed_up() -> None:
     ids = [one.decode(), other.decode()]
     assert ids[0] != ids[1]
     rows = [f"{ids[n * n % 3 % 2]},2023-01-22 12:00:{n:02d} UTC,active" for n in range(60)]
-    for found in _all("\n".join([POLLS, *rows, *GOOD]).encode()):
-        assert [row[0] for row in found[0][:60]] == [ids[n * n % 3 % 2] for n in range(60)]
-        assert found[1] == []
+    for actual in _all("\n".join([POLLS, *rows, *GOOD]).encode()):
+        assert [row[0] for row in actual[0][:60]] == [ids[n * n % 3 % 2] for n in range(60)]
+        assert actual[1] == []
 
 
 def test_ids_that_are_all_numbers_stay_text() -> None:
@@ -340,9 +340,9 @@ def test_every_month_and_day_there_is_and_is_not(year):
     assert read_timestamps(texts) == [slowly(text) for text in texts]
 
 
-@pytest.mark.parametrize("place", ["{:02d}:10:10", "10:{:02d}:10", "10:10:{:02d}"])
-def test_every_hour_minute_and_second_there_is_and_is_not(place):
-    texts = [f"2024-02-29 {place.format(number)} UTC" for number in range(100)]
+@pytest.mark.parametrize("index", ["{:02d}:10:10", "10:{:02d}:10", "10:10:{:02d}"])
+def test_every_hour_minute_and_second_there_is_and_is_not(index):
+    texts = [f"2024-02-29 {index.format(number)} UTC" for number in range(100)]
 
     assert read_timestamps(texts) == [slowly(text) for text in texts]
 
@@ -369,9 +369,9 @@ TIMESTAMPS = st.builds(
 def nearly_timestamps(draw):
     text = draw(TIMESTAMPS)
     for _ in range(draw(st.integers(0, 2))):
-        place = draw(st.integers(0, len(text) - 1))
+        index = draw(st.integers(0, len(text) - 1))
         letter = draw(st.characters(codec="utf-8", exclude_characters=',"\r\n\0'))
-        text = text[:place] + letter + text[place + 1 :]
+        text = text[:index] + letter + text[index + 1 :]
     return text
 
 
@@ -407,11 +407,11 @@ def test_the_fast_reader_never_reads_what_is_no_timestamp(text: str) -> None:
 
 def test_the_fast_reader_keeps_the_rows_apart_when_lengths_and_spellings_are_mixed() -> None:
     texts = [*GOOD_TIMESTAMPS, *BAD_TIMESTAMPS] * 3
-    found = read_timestamps(texts)
-    for text, at in zip(texts, found, strict=True):
+    actual = read_timestamps(texts)
+    for text, at in zip(texts, actual, strict=True):
         assert at is None or at == GOOD_TIMESTAMPS[text]
-    assert found.count(EXACT) >= 3 * 3
-    assert found.count(None) >= 3 * len(BAD_TIMESTAMPS)
+    assert actual.count(EXACT) >= 3 * 3
+    assert actual.count(None) >= 3 * len(BAD_TIMESTAMPS)
 
 
 def test_the_fast_reader_answers_an_empty_column() -> None:
@@ -442,9 +442,9 @@ _noise = st.text(st.characters(blacklist_characters="\0", blacklist_categories=(
 
 @given(st.lists(st.one_of(_stamps, _noise), max_size=12))
 def test_what_the_fast_reader_reads_is_what_the_validator_says(texts: list[str]) -> None:
-    for text, found in zip(texts, read_timestamps(texts), strict=True):
-        if found is not None:
-            assert values.parse_timestamp(text) == found
+    for text, actual in zip(texts, read_timestamps(texts), strict=True):
+        if actual is not None:
+            assert values.parse_timestamp(text) == actual
 
 
 @given(

@@ -20,12 +20,12 @@ from storemon_flask.feeds.json_rows import MAX_ROW_CHARACTERS, NOT_AN_OBJECT, NO
 
 
 def read(data: bytes, form: str = "json", feed: str = "polls", sizes: Iterable[int] = ()) -> list[Record]:
-    """All records of a stream that is cut as `sizes` say; everything read must have been told."""
-    told: list[bytes] = []
+    """All records of a stream that is cut as `sizes` say; everything read must have been passed on."""
+    received: list[bytes] = []
     stream: Any = Cut(data, sizes)
-    found = [record for batch in json_rows.read(stream, form, feed, told.append) for record in batch]
-    assert b"".join(told) == data
-    return found
+    actual = [record for batch in json_rows.read(stream, form, feed, received.append) for record in batch]
+    assert b"".join(received) == data
+    return actual
 
 
 def refused(data: bytes, sizes: Iterable[int] = ()) -> str:
@@ -50,32 +50,32 @@ class Real(Number):
     __slots__ = ()
 
 
-def by_the_book(text: str, feed: str) -> list[tuple[list[str], str]]:
+def expected_records(text: str, feed: str) -> list[tuple[list[str], str]]:
     """Fields and problem of every row by a plain `json.loads`; the rules as SPEC 2 says them, not as the reader does."""
     rows = json.loads(text, parse_int=Number, parse_float=Real, object_pairs_hook=tuple)
-    found: list[tuple[list[str], str]] = []
+    actual: list[tuple[list[str], str]] = []
     for row in rows:
         if not isinstance(row, tuple):
-            found.append(([""] * len(headers.FEEDS[feed]), NOT_AN_OBJECT))
+            actual.append(([""] * len(headers.FEEDS[feed]), NOT_AN_OBJECT))
             continue
-        said: list[list[Any]] = [[] for _ in headers.FEEDS[feed]]
+        values: list[list[Any]] = [[] for _ in headers.FEEDS[feed]]
         for key, value in row:
-            for place, column in enumerate(headers.FEEDS[feed]):
+            for index, column in enumerate(headers.FEEDS[feed]):
                 if key.strip().lower().replace(" ", "").replace("_", "") in column.spellings:
-                    said[place].append(value)
+                    values[index].append(value)
         problems = [
-            f"{headers.FEEDS[feed][place].name} is given twice" for place, given in enumerate(said) if len(given) > 1
+            f"{headers.FEEDS[feed][index].name} is given twice" for index, sent in enumerate(values) if len(sent) > 1
         ]
         missing = []
-        for column, found_here in zip(headers.FEEDS[feed], said, strict=True):
-            problems += [problem for value in found_here if (problem := wrong(column.name, value))]
-            if not found_here and not column.optional:
+        for column, sent in zip(headers.FEEDS[feed], values, strict=True):
+            problems += [problem for value in sent if (problem := wrong(column.name, value))]
+            if not sent and not column.optional:
                 missing.append(f"{column.name} is missing")
-        fields = [as_text(one[-1]) if one else "" for one in said]
-        if said[0] and isinstance(said[0][-1], (Real, bool)):
+        fields = [as_text(one[-1]) if one else "" for one in values]
+        if values[0] and isinstance(values[0][-1], (Real, bool)):
             fields[0] = ""
-        found.append((fields, "; ".join(problems or missing[:1])))
-    return found
+        actual.append((fields, "; ".join(problems or missing[:1])))
+    return actual
 
 
 A_REAL = "a number with a fraction or an exponent, which may have lost digits: send ids as text"
@@ -102,10 +102,10 @@ def as_text(value: Any) -> str:
     return "" if any("\ud800" <= letter <= "\udfff" for letter in text) else text
 
 
-def same(found: list[Record], book: list[tuple[list[str], str]]) -> None:
+def same(actual: list[Record], book: list[tuple[list[str], str]]) -> None:
     """The records are those of the book; of a row's problems, the first that is met is named."""
-    assert len(found) == len(book)
-    for number, (record, (fields, problem)) in enumerate(zip(found, book, strict=True), start=1):
+    assert len(actual) == len(book)
+    for number, (record, (fields, problem)) in enumerate(zip(actual, book, strict=True), start=1):
         assert record.line == number
         assert record.fields == fields
         assert record.problem in problem.split("; ")
@@ -133,9 +133,9 @@ plain = st.one_of(texts, numbers, st.sampled_from(["true", "false", "null"]))
 
 any_values = st.one_of(
     plain,
-    st.lists(plain, max_size=3).map(lambda found: f"[{', '.join(found)}]"),
+    st.lists(plain, max_size=3).map(lambda actual: f"[{', '.join(actual)}]"),
     st.lists(st.tuples(keys.map(json.dumps), plain), max_size=2).map(
-        lambda found: "{" + ",".join(f"{key}:{value}" for key, value in found) + "}"
+        lambda actual: "{" + ",".join(f"{key}:{value}" for key, value in actual) + "}"
     ),
 )
 
@@ -167,9 +167,9 @@ def test_json_reads_to_the_records_that_json_itself_sees(
     rows: list[str], sizes: list[int], feed: str, gap: str
 ) -> None:
     text = f"{gap}[{gap}" + f"{gap},{gap}".join(rows) + f"{gap}]{gap}"
-    found = read(text.encode(), "json", feed, sizes)
-    same(found, by_the_book(text, feed))
-    assert [record.text for record in found] == [row[:1000] for row in rows]
+    actual = read(text.encode(), "json", feed, sizes)
+    same(actual, expected_records(text, feed))
+    assert [record.text for record in actual] == [row[:1000] for row in rows]
 
 
 @given(rows_of_text, cuts, feed_names, st.sampled_from(["\n", "\r\n"]), st.booleans())
@@ -267,12 +267,12 @@ def test_a_broken_line_is_a_rejected_row_and_the_others_stay(sizes: tuple[int, .
     row = GOOD.encode()
     for at in range(len(row)):
         for bad in (row[:at], row[:at] + b"\xff" + row[at:], row[:at] + b"\0" + row[at:]):
-            found = read(b"\n".join((row, bad, row)), "ndjson", sizes=sizes)
-            assert [record.fields for record in found if not record.problem] == [GOOD_FIELDS] * 2
-            problems = [(record.line, record.problem) for record in found if record.problem]
+            actual = read(b"\n".join((row, bad, row)), "ndjson", sizes=sizes)
+            assert [record.fields for record in actual if not record.problem] == [GOOD_FIELDS] * 2
+            problems = [(record.line, record.problem) for record in actual if record.problem]
             expected = csv_exact.NOT_UTF8 if b"\xff" in bad else NOT_JSON
             assert problems == ([(2, expected)] if bad else [])
-            assert [record.line for record in found if not record.problem] == [1, 3]
+            assert [record.line for record in actual if not record.problem] == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -318,9 +318,9 @@ def test_a_place_is_that_in_the_whole_file(between: str, sizes: tuple[int, ...])
         whole = text + end
         at = len(text) + len(between) + ahead
         line, column = whole.count("\n", 0, at) + 1, at - whole.rfind("\n", 0, at) - 1
-        found = refused(whole.encode(), sizes)
-        assert why in found
-        assert f"(line {line}, column {column})" in found
+        actual = refused(whole.encode(), sizes)
+        assert why in actual
+        assert f"(line {line}, column {column})" in actual
 
 
 def test_an_empty_list_and_no_lines_are_no_rows() -> None:
@@ -337,27 +337,27 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row() -> None:
 
 
 def test_blank_lines_count_as_lines_and_are_no_rows() -> None:
-    found = read(f"\r\n{GOOD}\r\n \t\r\n\n  {GOOD}  ".encode(), "ndjson", sizes=(3,))
-    assert [(record.line, record.fields, record.problem) for record in found] == [
+    actual = read(f"\r\n{GOOD}\r\n \t\r\n\n  {GOOD}  ".encode(), "ndjson", sizes=(3,))
+    assert [(record.line, record.fields, record.problem) for record in actual] == [
         (2, GOOD_FIELDS, ""),
         (5, GOOD_FIELDS, ""),
     ]
 
 
 def test_two_values_on_a_line_are_no_row() -> None:
-    found = read(f"{GOOD} {GOOD}\n{GOOD},\n[{GOOD}]\n7\n".encode(), "ndjson")
-    assert [record.problem for record in found] == [NOT_JSON, NOT_JSON, NOT_AN_OBJECT, NOT_AN_OBJECT]
+    actual = read(f"{GOOD} {GOOD}\n{GOOD},\n[{GOOD}]\n7\n".encode(), "ndjson")
+    assert [record.problem for record in actual] == [NOT_JSON, NOT_JSON, NOT_AN_OBJECT, NOT_AN_OBJECT]
 
 
 @pytest.mark.parametrize("sizes", [(), (65_537,), (100_000, 3)])
 def test_a_line_over_the_limit_between_good_ones_is_rejected_alone(sizes: tuple[int, ...]) -> None:
     for length in (MAX_ROW_CHARACTERS + 1, 4 * MAX_ROW_CHARACTERS + 1, 3_000_000):
         long = '{"x":"' + "y" * (length - 8) + '"}'
-        found = read("\n".join((GOOD, long, GOOD, "", long, long, GOOD)).encode(), "ndjson", sizes=sizes)
-        assert [(record.line, record.problem) for record in found] == [
+        actual = read("\n".join((GOOD, long, GOOD, "", long, long, GOOD)).encode(), "ndjson", sizes=sizes)
+        assert [(record.line, record.problem) for record in actual] == [
             (1, ""), (2, LONG), (3, ""), (5, LONG), (6, LONG), (7, ""),
         ]  # fmt: skip
-        assert [record.text for record in found if record.problem] == [long[:1000]] * 3
+        assert [record.text for record in actual if record.problem] == [long[:1000]] * 3
 
 
 def test_the_limit_counts_characters_in_both_forms() -> None:
@@ -376,8 +376,8 @@ def test_depth_is_a_reason_and_no_crash() -> None:
     for deep in ("[" * 100_000, '{"a":' * 100_000, "[" * 20_000 + "]" * 20_000):
         assert "too deeply" in refused(f"[{deep}".encode())
     deep = "[" * 20_000 + "]" * 20_000
-    found = read(f"{GOOD}\n{deep}\n{GOOD}".encode(), "ndjson")
-    assert [record.problem for record in found] == ["", TOO_DEEP, ""]
+    actual = read(f"{GOOD}\n{deep}\n{GOOD}".encode(), "ndjson")
+    assert [record.problem for record in actual] == ["", TOO_DEEP, ""]
 
 
 def test_a_broken_line_still_says_whose_it_was() -> None:
@@ -405,32 +405,32 @@ from storemon_flask.feeds import json_rows, polls
 from storemon_flask.feeds.rejects import RejectLog
 
 class Stream(io.RawIOBase):
-    def __init__(self, head, piece, size):
-        self.left, self.piece, self.head = size, piece, head
+    def __init__(self, head, chunk, size):
+        self.left, self.chunk, self.head = size, chunk, head
     def read(self, size=-1):
-        found = self.head or (self.piece * (size // len(self.piece)))[: max(self.left, 0)]
+        actual = self.head or (self.chunk * (size // len(self.chunk)))[: max(self.left, 0)]
         self.head = b""
-        self.left -= len(found)
-        return found
+        self.left -= len(actual)
+        return actual
 
 def peak():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
-head, piece, form = (eval(word) for word in sys.argv[1:4])
+head, chunk, form = (eval(word) for word in sys.argv[1:4])
 before, started, log, rows = peak(), time.perf_counter(), RejectLog(), 0
 try:
-    for block in polls.read_records(json_rows.read(Stream(head, piece, int(sys.argv[4])), form, "polls", lambda data: None), 0, log):
+    for block in polls.read_records(json_rows.read(Stream(head, chunk, int(sys.argv[4])), form, "polls", lambda data: None), 0, log):
         rows += block.rows
-    said = "read"
+    message = "read"
 except NotJson as error:
-    said = error.message
-print(f"{peak() - before:.0f} {time.perf_counter() - started:.2f} {rows} {log.count} {said}")
+    message = error.message
+print(f"{peak() - before:.0f} {time.perf_counter() - started:.2f} {rows} {log.count} {message}")
 """
 
 
 @pytest.mark.parametrize(
-    ("head", "piece", "form", "rows", "said"),
+    ("head", "chunk", "form", "rows", "message"),
     [
         (b"", b"[", "json", 0, "nested too deeply"),
         (b"", b'{"a":', "json", 0, "nested too deeply"),
@@ -447,18 +447,18 @@ print(f"{peak() - before:.0f} {time.perf_counter() - started:.2f} {rows} {log.co
     ids=lambda value: repr(value[:8]) if isinstance(value, bytes) else str(value),
 )
 def test_50_megabytes_of_anything_take_little_memory(
-    head: bytes, piece: bytes, form: str, rows: int, said: str
+    head: bytes, chunk: bytes, form: str, rows: int, message: str
 ) -> None:
     # Small rows take some microseconds each; their number alone may not cost memory.
     size = 3 * rows if rows > 1000 else 50_000_000
     done = subprocess.run(
-        [sys.executable, "-c", READER, repr(head), repr(piece), repr(form), str(size)],
+        [sys.executable, "-c", READER, repr(head), repr(chunk), repr(form), str(size)],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    grown_mb, seconds, found, rejected, sentence = done.stdout.strip().split(" ", 4)
-    assert said in sentence
-    assert int(found) == int(rejected) >= rows
+    grown_mb, seconds, actual, rejected, sentence = done.stdout.strip().split(" ", 4)
+    assert message in sentence
+    assert int(actual) == int(rejected) >= rows
     assert float(grown_mb) < 100, done.stdout
     assert float(seconds) < 60, done.stdout
 
@@ -481,10 +481,10 @@ def test_long_spellings_of_short_values_are_not_kept() -> None:
             assert values.parse_store_id(f"{blanks}s{number}") == f"s{number}"
             assert values.parse_name(f"n{number}{blanks}") == f"n{number}"
             assert values.parse_time_of_day(f"09:00:00.{'0' * 60_000}{number}") == 32_400
-        kept, _ = tracemalloc.get_traced_memory()
+        held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert kept < 1_000_000
+    assert held < 1_000_000
 
 
 def test_batches_are_bounded_by_what_they_hold() -> None:
