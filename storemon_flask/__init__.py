@@ -48,7 +48,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     runner = Runner(database, settings, executor, scheduler, registry=registry)
     list_cache = ListCache(database, settings.rules, settings.default_timezone)
     metrics = Metrics(database, settings, registry, list_cache)
-    app.extensions["storemon"] = Storemon(settings, database, runner, runner.places, metrics, list_cache)
+    app.extensions["storemon"] = Storemon(settings, database, runner, runner.slots, metrics, list_cache)
     _register(app, settings)
     for command in commands():
         app.cli.add_command(command)

@@ -1,4 +1,4 @@
-"""The `storemon` command: the same commands as `flask --app storemon_flask`, without the other."""
+"""The `storemon` command: the same commands as `flask --app storemon_flask`, without Flask's own."""
 
 import os
 import sys
@@ -70,14 +70,14 @@ def _fail(sentence: str, show: Callable[[], None]) -> None:
 
 
 def _arguments() -> list[str]:
-    """What the command line says; for a single file that was double-clicked, `serve --open`."""
-    said = sys.argv[1:]
+    """Return the arguments of the command line; for a single file that was double-clicked, `serve --open`."""
+    given = sys.argv[1:]
     if (
-        said
+        given
         or single_file() is None
         or any(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     ):
-        return said
+        return given
     return ["serve", "--open"]
 
 

@@ -1,6 +1,4 @@
-"""What the server logs, for people (text) or for programs (one JSON object a line), and which request or report it is
-about.
-"""
+"""What the server logs, as text for people or one JSON object a line for programs, with the request or report."""
 
 import json
 import logging
@@ -36,7 +34,7 @@ _marks: ContextVar[dict[str, str]] = ContextVar("storemon_marks", default={})  #
 
 @contextmanager
 def marked(**marks: str) -> Iterator[None]:
-    """Whatever is logged inside, by this thread, carries these marks (`request_id`, `report_id`)."""
+    """Let whatever this thread logs inside carry these marks (`request_id`, `report_id`)."""
     token = _marks.set({**_marks.get(), **marks})
     try:
         yield
@@ -50,8 +48,8 @@ class TextLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as it is read."""
-        line = f"{_instant(record)} {record.levelname} {record.name}: {escaped(record.getMessage())}"
+        """Return the line."""
+        line = f"{_timestamp(record)} {record.levelname} {record.name}: {escaped(record.getMessage())}"
         report_or_request = {name: mark for name, mark in _marks.get().items() if mark not in line}
         if report_or_request and record.levelno > logging.INFO:
             line += "".join(f" {name}={escaped(mark)}" for name, mark in report_or_request.items())
@@ -67,18 +65,18 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a program reads it."""
-        told: dict[str, Any] = {
-            "time": _instant(record),
+        """Return the object."""
+        fields: dict[str, Any] = {
+            "time": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
             **_marks.get(),
         }
-        told |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        fields |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
 
 
 def to_stderr(form: str) -> None:
@@ -95,9 +93,9 @@ def to_stderr(form: str) -> None:
     if form == "json":
         logging.getLogger().handlers = [handler]
         logging.captureWarnings(True)
-        sys.excepthook = _ended
-        threading.excepthook = _thread_ended
-        sys.unraisablehook = _passed_over
+        sys.excepthook = _log_end
+        threading.excepthook = _log_thread_end
+        sys.unraisablehook = _log_unraisable
     # Text is for people: of the requests they see those that changed something, failed or were slow.
     logging.getLogger("storemon").setLevel(logging.DEBUG if form == "json" else logging.INFO)
     logging.getLogger("waitress").setLevel(logging.WARNING)
@@ -106,7 +104,7 @@ def to_stderr(form: str) -> None:
 
 
 def to_stderr_where_nobody_listens(form: str) -> None:
-    """The same lines of what is a warning or worse, below a server of others that has set up no logging of its own.
+    """Log warnings and worse in the same lines below another server that has set up no logging of its own.
 
     Python would write the bare message then, with whatever a request has in its path.
     """
@@ -122,7 +120,7 @@ def _handler(form: str) -> logging.Handler:
 
 
 def announce(form: str, logger: logging.Logger, sentence: str) -> None:
-    """Say on standard output what somebody who starts the server waits for: a line to read, or an object as in the log."""
+    """Print what somebody who starts the server waits for: a line to read, or an object as in the log."""
     if form == "json":
         record = logger.makeRecord(logger.name, logging.INFO, "", 0, sentence, (), None)
         sentence = JsonLines().format(record)
@@ -130,7 +128,7 @@ def announce(form: str, logger: logging.Logger, sentence: str) -> None:
 
 
 def fail(sentence: str) -> None:
-    """The sentence of a server that does not start, as the last line of a log of objects on standard error."""
+    """Print why a server does not start, as the last line of a log of objects on standard error."""
     record = logging.getLogger("storemon.server").makeRecord(
         "storemon.server", logging.ERROR, "", 0, sentence, (), None
     )
@@ -140,21 +138,21 @@ def fail(sentence: str) -> None:
 _log: Final = logging.getLogger("storemon.server")
 
 
-def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     _log.critical("the server ends: %s", kind.__name__, exc_info=(kind, error, trace))
 
 
-def _thread_ended(args: threading.ExceptHookArgs) -> None:
+def _log_thread_end(args: threading.ExceptHookArgs) -> None:
     if args.exc_type is not SystemExit and args.exc_value is not None:
         name = args.thread.name if args.thread else "?"
         _log.error("the thread %s ends", name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
 
 
-def _passed_over(args: "sys.UnraisableHookArgs") -> None:
+def _log_unraisable(args: "sys.UnraisableHookArgs") -> None:
     if args.exc_value is not None:
-        what = args.err_msg or "an error that nobody can be told"
+        what = args.err_msg or "an error that nobody can handle"
         _log.error("%s", what, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
 
 
-def _instant(record: logging.LogRecord) -> str:
+def _timestamp(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"

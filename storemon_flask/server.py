@@ -35,7 +35,7 @@ _NO_LIMIT: Final = 1 << 62
 
 
 def commands() -> list[click.Command]:
-    """Every command, for both command lines."""
+    """Return every command, for both command lines."""
     from storemon_flask.cli.demo import demo
 
     return [*cli.COMMANDS, serve_command, demo]
@@ -147,7 +147,7 @@ def _waitress(app: "Flask", sockets: list[socket.socket], settings: "Settings") 
         sockets=sockets,
         threads=settings.http_threads,
         ident="storemon",
-        # 500 MB are received in 0.8 s; in Waitress's own pieces of 8 KB it takes 2.5 s of the loop that serves everybody.
+        # 500 MB are received in 0.8 s; by Waitress's own 8 KB at once it takes 2.5 s of the loop that serves all.
         recv_bytes=65_536,
         # The app refuses a body that is too large, with a reason. A client that is cut off while it sends reads none.
         max_request_body_size=settings.max_body_bytes + _REFUSED_WHOLE_BYTES,
@@ -169,7 +169,7 @@ def _waitress(app: "Flask", sockets: list[socket.socket], settings: "Settings") 
 
 @contextmanager
 def _listening_sockets(settings: "Settings") -> Iterator[list[socket.socket]]:
-    """Open a socket for each address of the host (`localhost` may have two), all of one port, and close them at the end.
+    """Open a socket for each address of the host (`localhost` may have two), of one port, and close them at the end.
 
     `StoremonError` when the port cannot be had.
     """
@@ -233,8 +233,8 @@ def _check_exposure(sockets: list[socket.socket], settings: "Settings", database
 
 
 def _is_loopback(address: str) -> bool:
-    found = ipaddress.ip_address(address)
-    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+    parsed = ipaddress.ip_address(address)
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
 def _without_a_key(exposed: list[str], insecure: bool, log_format: str) -> None:
@@ -242,8 +242,8 @@ def _without_a_key(exposed: list[str], insecure: bool, log_format: str) -> None:
     where = " and ".join(exposed)
     if not insecure:
         raise StoremonError(
-            f"on {where} everybody who can reach this machine could read and change everything; set STOREMON_API_KEY, or "
-            "run `storemon keys add --scope admin`, then start again (or start with --insecure, if that is meant)"
+            f"on {where} everybody who can reach this machine could read and change everything; set STOREMON_API_KEY, "
+            "or run `storemon keys add --scope admin`, then start again (or start with --insecure, if that is meant)"
         )
     sentence = f"no key is set: everybody who can reach {where} can read and change everything"
     if log_format == "json":

@@ -137,27 +137,69 @@ def _networks(text: str) -> str:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("STOREMON_DATABASE", "database", "instance/storemon.db", "path", "a path", _path, "the SQLite file that holds everything"),
-    Setting("STOREMON_REPORTS_DIR", "reports_dir", "reports", "path", "a path", _path, "where finished reports are kept"),
-    Setting("STOREMON_HOST", "host", "127.0.0.1", "address", "a host name or an address", _host, "the address the server listens on"),
-    Setting("STOREMON_PORT", "port", "8000", "port", "a whole number from 0 (any free port) to 65535", _whole(0, 65535), "the port the server listens on"),
-    Setting("STOREMON_REPORT_WORKERS", "report_workers", "1", "threads", "a whole number from 1 to 64", _whole(1, 64), "reports computed at once"),
-    Setting("STOREMON_HTTP_THREADS", "http_threads", "32", "threads", "a whole number from 1 to 256", _whole(1, 256), "requests answered at once"),
-    Setting("STOREMON_CONNECTION_TIMEOUT_SECONDS", "connection_timeout_s", "60", "seconds", "a whole number of seconds from 1 to 3600", _whole(1, 3600), "how long a client may be silent, or take nothing of an answer that waits for it, before its connection is closed"),
-    Setting("STOREMON_MIN_FREE_MB", "min_free_mb", "50", "MB", "a whole number of megabytes from 0 to 1000000000", _whole(0, 1_000_000_000), "with less free on the disk of the database, of the reports or of temporary files, `/readyz` says so; with less for the database or the reports, no report is begun"),
-    Setting("STOREMON_LOG_FORMAT", "log_format", "text", "word", "text or json", _one_of("text", "json"), "how the server logs to standard error: lines for people, or one JSON object a line"),
-    Setting("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB", "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000), "the largest body of a request, and the most that may come out of what is compressed in it, or out of one compressed file of `load-data`"),
-    Setting("STOREMON_API_KEY", "api_key", "none", "key", "16 to 1000 printable ASCII characters without blanks, or none", _secret, "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` and `/readyz` needs a key; never shown", secret=True),
-    Setting("STOREMON_TRUSTED_HOSTS", "trusted_hosts", "auto", "names", "auto, *, or host names and addresses without ports, separated by commas", _trusted, "the names this server may be called by (its `Host`)"),
-    Setting("STOREMON_TRUSTED_PROXY", "trusted_proxy", "none", "addresses", "none, or addresses and networks such as 10.0.0.0/8, separated by commas", _networks, "the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` say who asks, and how; those of anybody else are ignored"),
-    Setting("STOREMON_REACH_HOURS", "reach_us", "24", "hours", "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168), "how far a poll may speak for the time around it"),
-    Setting("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes", "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080), "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
-    Setting("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes", "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440), "a poll further ahead of this machine's clock is rejected, and is not the newest poll when it is there already"),
-    Setting("STOREMON_MAX_REPORT_ROWS", "max_report_rows", "1000000", "rows", "a whole number from 1 to 1000000000", _whole(1, 1_000_000_000), "the longest report that may be asked for"),
-    Setting("STOREMON_KEEP_POLLS_DAYS", "keep_polls_days", "0", "days", "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000), "polls, loads and rejected rows older than so many days before the newest poll that is not in the future are taken out when the server starts and once a day; 0 keeps them for ever"),
-    Setting("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days", "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500), "finished reports are deleted after this long; 0 keeps them for ever"),
-    Setting("STOREMON_MAX_REPORTS_MB", "max_reports_mb", "10000", "MB", "a whole number of megabytes from 0 (no limit) to 1000000000", _whole(0, 1_000_000_000), "when the files of finished reports are larger together, the oldest reports are deleted; 0 sets no limit"),
-    Setting("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone", "the name of an IANA time zone, such as America/Chicago", _zone, "the zone of a store that has none"),
+    Setting("STOREMON_DATABASE", "database", "instance/storemon.db", "path", "a path", _path,
+        "the SQLite file that holds everything"),
+    Setting("STOREMON_REPORTS_DIR", "reports_dir", "reports", "path", "a path", _path,
+        "where finished reports are kept"),
+    Setting("STOREMON_HOST", "host", "127.0.0.1", "address", "a host name or an address", _host,
+        "the address the server listens on"),
+    Setting("STOREMON_PORT", "port", "8000", "port", "a whole number from 0 (any free port) to 65535", _whole(0, 65535),
+        "the port the server listens on"),
+    Setting("STOREMON_REPORT_WORKERS", "report_workers", "1", "threads", "a whole number from 1 to 64", _whole(1, 64),
+        "reports computed at once"),
+    Setting("STOREMON_HTTP_THREADS", "http_threads", "32", "threads", "a whole number from 1 to 256", _whole(1, 256),
+        "requests answered at once"),
+    Setting("STOREMON_CONNECTION_TIMEOUT_SECONDS", "connection_timeout_s", "60", "seconds",
+        "a whole number of seconds from 1 to 3600", _whole(1, 3600),
+        "how long a client may be silent, or take nothing of an answer that waits for it, before its connection "
+        "is closed"),
+    Setting("STOREMON_MIN_FREE_MB", "min_free_mb", "50", "MB",
+        "a whole number of megabytes from 0 to 1000000000", _whole(0, 1_000_000_000),
+        "with less free on the disk of the database, of the reports or of temporary files, `/readyz` says so; "
+        "with less for the database or the reports, no report is begun"),
+    Setting("STOREMON_LOG_FORMAT", "log_format", "text", "word", "text or json", _one_of("text", "json"),
+        "how the server logs to standard error: lines for people, or one JSON object a line"),
+    Setting("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB",
+        "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000),
+        "the largest body of a request, and the most that may come out of what is compressed in it, or out of one "
+        "compressed file of `load-data`"),
+    Setting("STOREMON_API_KEY", "api_key", "none", "key",
+        "16 to 1000 printable ASCII characters without blanks, or none", _secret,
+        "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` and "
+        "`/readyz` needs a key; never shown", secret=True),
+    Setting("STOREMON_TRUSTED_HOSTS", "trusted_hosts", "auto", "names",
+        "auto, *, or host names and addresses without ports, separated by commas", _trusted,
+        "the names this server may be called by (its `Host`)"),
+    Setting("STOREMON_TRUSTED_PROXY", "trusted_proxy", "none", "addresses",
+        "none, or addresses and networks such as 10.0.0.0/8, separated by commas", _networks,
+        "the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` say who asks, and how; those of anybody else "
+        "are ignored"),
+    Setting("STOREMON_REACH_HOURS", "reach_us", "24", "hours",
+        "a number of hours from 0.01 to 168", _span(HOUR_US, 0.01, 168),
+        "how far a poll may speak for the time around it"),
+    Setting("STOREMON_MAX_GAP_MINUTES", "max_gap_us", "150", "minutes",
+        "a number of minutes from 1 to 10080, at most twice the reach", _span(MINUTE_US, 1, 10080),
+        "the longest gap between two polls that counts as measured, and the age at which a last poll is stale"),
+    Setting("STOREMON_MAX_CLOCK_SKEW_MINUTES", "max_clock_skew_us", "5", "minutes",
+        "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440),
+        "a poll further ahead of this machine's clock is rejected, and is not the newest poll when it is there "
+        "already"),
+    Setting("STOREMON_MAX_REPORT_ROWS", "max_report_rows", "1000000", "rows",
+        "a whole number from 1 to 1000000000", _whole(1, 1_000_000_000),
+        "the longest report that may be asked for"),
+    Setting("STOREMON_KEEP_POLLS_DAYS", "keep_polls_days", "0", "days",
+        "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000),
+        "polls, loads and rejected rows older than so many days before the newest poll that is not in the future "
+        "are taken out when the server starts and once a day; 0 keeps them for ever"),
+    Setting("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days",
+        "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500),
+        "finished reports are deleted after this long; 0 keeps them for ever"),
+    Setting("STOREMON_MAX_REPORTS_MB", "max_reports_mb", "10000", "MB",
+        "a whole number of megabytes from 0 (no limit) to 1000000000", _whole(0, 1_000_000_000),
+        "when the files of finished reports are larger together, the oldest reports are deleted; 0 sets no limit"),
+    Setting("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone",
+        "the name of an IANA time zone, such as America/Chicago", _zone,
+        "the zone of a store that has none"),
 )  # fmt: skip
 
 
@@ -192,33 +234,33 @@ class Settings:
 
     @property
     def rules(self) -> Rules:
-        """What the calculation needs to know of them."""
+        """Return what the calculation needs of them."""
         return Rules(self.reach_us, self.max_gap_us, max_skew_us=self.max_clock_skew_us)
 
     @property
     def trusted_networks(self) -> tuple[Network, ...]:
-        """The addresses of the proxies that are trusted."""
+        """Return the addresses of the proxies that are trusted."""
         if self.trusted_proxy == "none":
             return ()
         return tuple(ipaddress.ip_network(network) for network in self.trusted_proxy.split(","))
 
     @property
     def max_body_bytes(self) -> int:
-        """The largest body of a request."""
+        """Return the bytes of the largest body of a request."""
         return self.max_body_mb * 1_000_000
 
     @property
     def data_dir(self) -> Path:
-        """Where `load-data` looks when it is told no path."""
+        """Return the folder that `load-data` reads when it is given no path."""
         return self.home / "data"
 
     def with_options(self, **options: Any) -> "Settings":
-        """The same settings with the command line's options on top; None means the option was not given."""
+        """Return the settings with the options of the command line, where they are not None."""
         return replace(self, **{name: value for name, value in options.items() if value is not None})
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this machine.
+    """Return the settings of this machine.
 
     `SettingsError` names the variable, its value and what is allowed when one of them is wrong; the file and the line
     when a line of `.env` cannot be read, or when a name looks as if it should have been STOREMON_API_KEY.
@@ -270,7 +312,7 @@ def _value(setting: Setting, lines: "Mapping[str, DotenvLine]", environ: Mapping
 
 
 def log_format(environ: Mapping[str, str] | None = None) -> str:
-    """How the server logs, as far as it is known when another setting is wrong; `text` when this one is."""
+    """Return how the server logs, as far as it is known when another setting is wrong; `text` when this one is."""
     environ = os.environ if environ is None else environ
     text = environ.get("STOREMON_LOG_FORMAT")
     if text is None:

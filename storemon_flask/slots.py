@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from storemon_flask.errors import Busy
@@ -10,7 +10,7 @@ from storemon_flask.errors import Busy
 # Threads share one interpreter, so more of them would not be ready sooner; with eight, /healthz took up to 2 s, with
 # two 0.4 s.
 ANSWERS_AT_ONCE: Final = 2
-# How long a request waits for one of the places for large answers.
+# How long a request waits for a slot for large answers.
 PATIENCE_S: Final = 1.0
 MOST_UNSENT_BYTES: Final = 2_000_000_000
 
@@ -39,8 +39,8 @@ class Unsent:
             self._left += count
 
 
-class Places:
-    """The places among `threads` threads. Who finds none free is told `Busy` at once."""
+class Slots:
+    """Slots for requests that hold one of `threads` threads for long. `Busy` at once when none is free."""
 
     def __init__(self, threads: int) -> None:
         self._all = threading.BoundedSemaphore(max(1, threads - 2))
@@ -50,58 +50,46 @@ class Places:
         # Lists of stores wait for the computation that has the last load, all for one and the same.
         self._lists = threading.BoundedSemaphore(max(1, threads - 4))
         self._answers = threading.BoundedSemaphore(ANSWERS_AT_ONCE)
-        self._answers_asked = threading.BoundedSemaphore(max(1, threads * 3 // 4))
+        self._answers_waiting = threading.BoundedSemaphore(max(1, threads * 3 // 4))
         self.unsent = Unsent()
         # Of fewer than four threads none is held for a report that is not there yet.
         self._waits = threading.BoundedSemaphore(threads // 4)
 
+    def for_change(self) -> AbstractContextManager[None]:
+        """Hold a slot for a trigger or deletion, which waits for the database's lock."""
+        return self._slot(self._changes, "too many requests wait while a load is applied; try again in some seconds")
+
+    def for_load(self) -> AbstractContextManager[None]:
+        """Hold a slot for a load, which waits for the database's lock."""
+        return self._slot(self._loads, "too much is being pushed at once; try again in some seconds")
+
+    def for_list(self) -> AbstractContextManager[None]:
+        """Hold a slot for a request that waits until the list of stores has the last load."""
+        return self._slot(self._lists, "too many requests wait for the list of stores; try again in some seconds")
+
+    def for_wait(self) -> AbstractContextManager[None]:
+        """Hold a slot for a request that waits for a report to end."""
+        return self._slot(self._waits, "too many requests wait for reports; try again in some seconds")
+
     @contextmanager
-    def for_a_change(self) -> Iterator[None]:
-        """A place among the triggers and deletions that wait for the database's lock."""
-        with self._taken(self._changes, "too many requests wait while a load is applied; try again in some seconds"):
+    def for_answer(self) -> Iterator[None]:
+        """Hold a slot for a large answer that is being made, or needs much memory; wait for it for up to a second."""
+        message = "too many large answers are being made; try again in some seconds, or fetch CSV"
+        with self._slot(self._answers_waiting, message), _acquired(self._answers, message, PATIENCE_S):
             yield
 
     @contextmanager
-    def for_a_load(self) -> Iterator[None]:
-        """A place among the loads that wait for the database's lock."""
-        with self._taken(self._loads, "too much is being pushed at once; try again in some seconds"):
-            yield
-
-    @contextmanager
-    def for_a_list(self) -> Iterator[None]:
-        """A place among the requests that wait until the list of stores has the last load."""
-        with self._taken(self._lists, "too many requests wait for the list of stores; try again in some seconds"):
-            yield
-
-    @contextmanager
-    def for_an_answer(self) -> Iterator[None]:
-        """A place among the large answers that are being made, or that need much memory; waits for one for up to a
-        second.
-        """
-        sentence = "too many large answers are being made; try again in some seconds, or fetch CSV"
-        with self._taken(self._answers_asked, sentence), _one(self._answers, sentence, PATIENCE_S):
-            yield
-
-    @contextmanager
-    def for_a_wait(self) -> Iterator[None]:
-        """A place among the requests that wait for a report to end."""
-        with self._taken(self._waits, "too many requests wait for reports; try again in some seconds"):
-            yield
-
-    @contextmanager
-    def _taken(self, places: threading.BoundedSemaphore, sentence: str) -> Iterator[None]:
-        """A place of that kind, and one of all: each kind leaves threads to others, but together they could have them
-        all.
-        """
-        with _one(places, sentence), _one(self._all, "the server is at its limit; try again in some seconds"):
+    def _slot(self, kind: threading.BoundedSemaphore, message: str) -> Iterator[None]:
+        # Each kind leaves threads to others, but together they could have them all.
+        with _acquired(kind, message), _acquired(self._all, "the server is at its limit; try again in some seconds"):
             yield
 
 
 @contextmanager
-def _one(places: threading.BoundedSemaphore, sentence: str, patience_s: float = 0.0) -> Iterator[None]:
-    if not places.acquire(timeout=patience_s):
-        raise Busy(sentence)
+def _acquired(semaphore: threading.BoundedSemaphore, message: str, patience_s: float = 0.0) -> Iterator[None]:
+    if not semaphore.acquire(timeout=patience_s):
+        raise Busy(message)
     try:
         yield
     finally:
-        places.release()
+        semaphore.release()

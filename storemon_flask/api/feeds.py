@@ -196,7 +196,7 @@ _CLIENT_EVERY_S: Final = 1.0
 def one_load(atomic: int = 0, days: str = "0-6") -> Iterator[LoadOptions]:
     """Hold a slot for one more load, and give its options; `Busy` when there is none."""
     check = _check()
-    with storemon().slots.for_a_load():
+    with storemon().slots.for_load():
         yield load_options(storemon().settings, check, atomic=bool(atomic), days=days)
 
 

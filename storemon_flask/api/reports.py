@@ -149,7 +149,7 @@ def compare(before_id: str, after_id: str, limit: int) -> Diff:
     """Compare two reports (`report_store.diff`); two large ones take one of the places for large answers."""
     found = storemon()
     large = queue.bytes_of(found.database, before_id, after_id) > answers.SMALL_BYTES
-    with found.slots.for_an_answer() if large else nullcontext():
+    with found.slots.for_answer() if large else nullcontext():
         return queue.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
 
 
@@ -265,7 +265,7 @@ def _a_file(answer: Response, file: Path) -> Response:
 
 def _book(row: ReportRecord, file: Path) -> answers.UnsentFile:
     places = storemon().slots
-    with places.for_an_answer():
+    with places.for_answer():
         return answers.UnsentFile(places.unsent, xlsx.write(file, row.row_count or 0, row.altered, row.method or {}))
 
 

@@ -51,7 +51,7 @@ def stores(query: dict[str, Any]) -> Response:
     more; `as_of` says which.
     """
     app = storemon()
-    found = app.list_cache.current(app.slots.for_a_list)
+    found = app.list_cache.current(app.slots.for_list)
     asked = ListQuery(
         statuses=query["status"],
         text=query["q"],
@@ -95,7 +95,7 @@ def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
     app = storemon()
     with app.database.read() as connection:
         store = _open_store(connection, store_id, query["as_of"])
-        found = detail.build_timeline(store, query["from"], query["to"], detail.MOST_POLLS, app.slots.for_an_answer)
+        found = detail.build_timeline(store, query["from"], query["to"], detail.MOST_POLLS, app.slots.for_answer)
     return answers.send_text(_json_text(_timeline(found)), JSON, _POLL_BYTES * len(found.polls))
 
 

@@ -31,7 +31,7 @@ class _PipeWriter(io.FileIO):
     """A standard stream whose reader may leave (`| head`): what is written after that goes nowhere, and nothing fails."""
 
     def write(self, data: Any) -> int:
-        """The number of bytes written, or thrown away because nobody reads them."""
+        """Return the number of bytes written, or thrown away because nobody reads them."""
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -61,7 +61,7 @@ class _TerminalWriter(_PipeWriter):
         self.lets_own_signs_through = False
 
     def write(self, data: Any) -> int:
-        """The number of bytes taken, which is all of them."""
+        """Return the number of bytes taken, which is all of them."""
         text = self._decoder.decode(bytes(data))
         if self.lets_own_signs_through:
             parts = _OWN_SIGNS.split(text)
@@ -108,7 +108,7 @@ class OwnSigns:
         self._stream.flush()
 
     def isatty(self) -> bool:
-        """Whether the stream is a terminal."""
+        """Return whether the stream is a terminal."""
         return self._stream.isatty()
 
 
@@ -145,12 +145,12 @@ def _tolerant(stream: TextIO, errors: str) -> TextIO:
 
 
 def terminal_width() -> int | None:
-    """How many columns the terminal has; None when standard output is none, and nothing must be cut."""
+    """Return how many columns the terminal has; None when standard output is none, and nothing must be cut."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal the text takes."""
+    """Return how many columns of a terminal the text takes."""
     return len(text) if text.isascii() else sum(map(_columns_of, text))
 
 
@@ -161,12 +161,12 @@ def _columns_of(character: str) -> Literal[0, 1, 2]:
 
 
 def cut(text: str, most: int) -> str:
-    """The beginning of the text, in at most so many columns."""
+    """Return the beginning of the text, in at most so many columns."""
     return text if columns(text) <= most else _beginning(text, most - 2) + ".."
 
 
 def cut_middle(text: str, most: int) -> str:
-    """The beginning and the end of the text, in at most so many columns: ids and file names often differ at their end."""
+    """Return the beginning and the end of the text, in at most so many columns: ids and file names often differ at their end."""
     if columns(text) <= most:
         return text
     end = _beginning(text[::-1], (most - 2) // 2)[::-1]
@@ -183,7 +183,7 @@ def _beginning(text: str, room: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line of standard output: `escaped`, and what a terminal's encoding lacks is a `?`."""
+    """Return the text for one line of standard output: `escaped`, and what a terminal's encoding lacks is a `?`."""
     text = escaped(text)
     if text.isascii() or terminal_width() is None:
         return text
@@ -221,12 +221,12 @@ def _padded(row: list[str], widths: list[int], text_columns: int) -> Iterable[st
 
 
 def pad(text: str, width: int) -> str:
-    """The text with blanks up to so many columns."""
+    """Return the text with blanks up to so many columns."""
     return text + " " * (width - columns(text))
 
 
 def _in_lines(head: list[str], row: list[str], width: int) -> str:
-    """The row in as few lines as it fits into: its first cell, then each of the others after its column's name."""
+    """Return the row in as few lines as it fits into: its first cell, then each of the others after its column's name."""
     cells = [f"{name} {cell}".strip() for name, cell in zip(head[1:], row[1:], strict=True) if cell]
     return "\n".join(_filled([row[0], *cells], width, "", "    ", "  "))
 
@@ -244,19 +244,19 @@ def wrapped(sentences: Iterable[str], indent: str = "  ") -> list[str]:
 
 
 def say(sentence: str, err: bool = False) -> None:
-    """A sentence on one line, whatever the names in it."""
+    """Print a sentence on one line, whatever the names in it."""
     click.echo(escaped(sentence), err=err)
 
 
 def say_note(note: str | None) -> None:
-    """A sentence beside a command's output, on standard error, if there is one."""
+    """Print a note, if there is one, on standard error."""
     if note:
         width = min(terminal_width() or _PAGE, _PAGE)
         click.echo("\n".join(_filled(printable(f"Note: {note}").split(), width, "", "", " ", whole=True)), err=True)
 
 
 def below(text: str, indent: str = "    ") -> list[str]:
-    """A text below a row of a table: on a terminal as many lines as it needs, elsewhere one. A path stays whole."""
+    """Return the lines of a text below a row of a table: on a terminal as many as it needs, elsewhere one. A path stays whole."""
     width = terminal_width()
     if width is None or columns(indent + printable(text)) <= width:
         return [indent + printable(text)]
@@ -264,7 +264,7 @@ def below(text: str, indent: str = "    ") -> list[str]:
 
 
 def named(name: str, value: str, name_width: int) -> list[str]:
-    """A value beside its name; on a terminal, where it would not fit, in as many lines as it needs."""
+    """Return the lines of a value beside its name; on a terminal, where it would not fit, as many as it needs."""
     line = f"{name:<{name_width}}  {value}"
     width = terminal_width()
     if width is None or columns(printable(line)) <= width:
@@ -292,12 +292,12 @@ def _filled(words: list[str], width: int, first: str, indent: str, gap: str, who
 
 
 def echo_coloured(line: str, colour: bool) -> None:
-    """A line with colours of ours on standard output; the texts of others in it are escaped already."""
+    """Print a line with colours of ours; the texts of others in it are escaped already."""
     click.echo(line, file=cast(TextIO, OwnSigns(sys.stdout)), color=colour)
 
 
 def progress_bar(length: int, label: str, hidden: bool = False) -> Any:
-    """A bar on standard error, hidden where that is no terminal."""
+    """Return a bar on standard error, hidden where that is no terminal."""
     return click.progressbar(
         length=length,
         label=_bar_label(label),
@@ -308,7 +308,7 @@ def progress_bar(length: int, label: str, hidden: bool = False) -> Any:
 
 
 def relabel(bar: Any, label: str) -> None:
-    """Say beside the bar what is done now."""
+    """Show beside the bar what is done now."""
     shown = _bar_label(label)
     # As wide as the widest, so that nothing of an earlier label stays; click would count a wide character as one
     # column.

@@ -1,9 +1,9 @@
-"""`backup`, `restore`, `check`, `prune` and `export`: what keeps the data, and what lets go of them."""
+"""`backup`, `restore`, `check`, `prune` and `export`."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,23 +20,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, told (done, of how many)."""
+def _copy_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar, and give what moves it to (done, of how many)."""
     with progress_bar(1000, label) as bar:
-        at = 0
-
-        def progress(done: int, total: int) -> None:
-            nonlocal at
-            now = 1000 * done // max(1, total)
-            if now > at:
-                bar.update(now - at)
-                at = now
-
-        yield progress
+        yield lambda done, total: bar.update(max(0, 1000 * done // max(1, total) - bar.pos))
 
 
-def _agreed(ctx: click.Context, yes: bool, question: str) -> None:
-    """Go on when that was said, or is said now at a terminal; a script must say `--yes`."""
+def _confirm(ctx: click.Context, yes: bool, question: str) -> None:
+    """Ask at a terminal, unless the answer is `yes` already; `UsageError` in a script, `Abort` for a no."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -44,7 +35,7 @@ def _agreed(ctx: click.Context, yes: bool, question: str) -> None:
     click.confirm(escaped(question), abort=True)
 
 
-def _held(sums: "Sums") -> str:
+def _sums_text(sums: "Sums") -> str:
     return f"{sums.stores:,} stores, {sums.polls:,} polls"
 
 
@@ -63,9 +54,9 @@ def backup(ctx: click.Context, file: Path, force: bool) -> None:
     """
     from storemon_flask.database import backup as backup_service
 
-    with _bar("copying") as progress:
+    with _copy_bar("copying") as progress:
         done = backup_service.backup(get_settings(ctx).database, file, progress, force=force)
-    say(f"{file}: {done.bytes / 1e6:,.1f} MB, {_held(done.sums)}; opened and verified")
+    say(f"{file}: {done.bytes / 1e6:,.1f} MB, {_sums_text(done.sums)}; opened and verified")
 
 
 @command("restore")
@@ -83,12 +74,12 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
     from storemon_flask.database.lock import server_lock
 
     database = get_settings(ctx).database
-    found = backup_service.read_sums(file)
+    sums = backup_service.read_sums(file)
     with server_lock(database):
-        _agreed(ctx, yes, f"{file} has {_held(found)}. Put it in the place of {database}?")
-        with _bar("restoring") as progress:
+        _confirm(ctx, yes, f"{file} has {_sums_text(sums)}. Put it in the place of {database}?")
+        with _copy_bar("restoring") as progress:
             done = backup_service.restore(database, file, time.time_ns() // 1000, progress)
-    say(f"{database}: {_held(done.sums)}")
+    say(f"{database}: {_sums_text(done.sums)}")
     if done.kept is not None:
         say(f"What was there before is kept in {done.kept}")
 
@@ -160,18 +151,15 @@ def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, v
     """
     if (before is not None) == future:
         raise click.UsageError("Say either --before DATE or --future.", ctx)
-    from contextlib import nullcontext
-
     from storemon_flask.database import prune as service
     from storemon_flask.database.lock import server_lock
 
     database = open_database(ctx)
     with server_lock(database.path) if vacuum and database.exists() else nullcontext():
-        pruned = (
-            _prune_future(ctx, database, dry_run, yes)
-            if before is None
-            else _prune(ctx, database, before, dry_run, yes)
-        )
+        if before is None:
+            pruned = _prune_future(ctx, database, dry_run, yes)
+        else:
+            pruned = _prune(ctx, database, before, dry_run, yes)
         if not pruned:
             return
         if vacuum:
@@ -182,20 +170,22 @@ def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, v
 
 
 def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool, yes: bool) -> bool:
-    """Take out what is older than that instant and say so; returns False when it was only to be said (`dry_run`)."""
+    """Delete what is older than that timestamp and say so; return False for a dry run."""
     from storemon_flask.database import prune as service
 
     with database.read() as connection:
-        found = service.count_before(connection, before)
+        old = service.count_before(connection, before)
     if dry_run:
-        click.echo(f"would take out {_pruned(found)}; nothing was changed")
+        click.echo(f"would take out {_pruned_text(old)}; nothing was changed")
         click.echo(f"afterwards {service.completeness_note(max(before, service.complete_from(database) or before))}")
         return False
-    if found.polls or found.loads:
-        _agreed(ctx, yes, f"Take out {_pruned(found)}, for good?")
-    with _pruning_bar(found) as progress:
-        done = service.delete_before(database, before, time.time_ns() // 1000, progress)
-    click.echo(f"took out {_pruned(done)}")
+    if old.polls or old.loads:
+        _confirm(ctx, yes, f"Take out {_pruned_text(old)}, for good?")
+    with progress_bar(_rows(old), "pruning") as bar:
+        deleted = service.delete_before(
+            database, before, time.time_ns() // 1000, lambda deleted: bar.update(_rows(deleted))
+        )
+    click.echo(f"took out {_pruned_text(deleted)}")
     complete_from = service.complete_from(database)
     if complete_from is not None:
         click.echo(service.completeness_note(complete_from))
@@ -203,45 +193,38 @@ def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool,
 
 
 def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: bool) -> bool:
-    """Take out polls in the future and say so; returns as `_prune`."""
+    """Delete polls in the future and say so; return False for a dry run."""
     from storemon_flask.clock import minute_text
     from storemon_flask.database import prune as service
 
     rules = get_settings(ctx).rules
     now_us = time.time_ns() // 1000
     latest_us = rules.latest_us(now_us)
-    found, stores = service.count_future(database, latest_us)
-    polls = f"{found.polls:,} {'poll' if found.polls == 1 else 'polls'} ({found.bytes / 1e6:,.1f} MB)"
-    whose = f"{stores:,} {'store' if stores == 1 else 'stores'}"
-    later = f"{polls} of {whose} later than {minute_text(latest_us)}"
+    future, stores = service.count_future(database, latest_us)
+
+    def later(pruned: "Pruned") -> str:
+        polls = f"{pruned.polls:,} {'poll' if pruned.polls == 1 else 'polls'} ({pruned.bytes / 1e6:,.1f} MB)"
+        return f"{polls} of {stores:,} {'store' if stores == 1 else 'stores'} later than {minute_text(latest_us)}"
+
     if dry_run:
-        click.echo(f"would take out {later}; nothing was changed")
+        click.echo(f"would take out {later(future)}; nothing was changed")
         return False
-    if found.polls:
-        _agreed(ctx, yes, f"This machine's clock says {minute_text(now_us)}. Take out {later}, for good?")
-    with _pruning_bar(found) as progress:
-        done = service.delete_future(database, lambda: rules.latest_us(time.time_ns() // 1000), progress)
-    polls = f"{done.polls:,} {'poll' if done.polls == 1 else 'polls'} ({done.bytes / 1e6:,.1f} MB)"
-    click.echo(f"took out {polls} of {whose} later than {minute_text(latest_us)}")
+    if future.polls:
+        _confirm(ctx, yes, f"This machine's clock says {minute_text(now_us)}. Take out {later(future)}, for good?")
+    with progress_bar(_rows(future), "pruning") as bar:
+        deleted = service.delete_future(
+            database, lambda: rules.latest_us(time.time_ns() // 1000), lambda deleted: bar.update(_rows(deleted))
+        )
+    click.echo(f"took out {later(deleted)}")
     return True
 
 
-@contextmanager
-def _pruning_bar(found: "Pruned") -> Iterator[Callable[["Pruned"], None]]:
-    """A progress bar for taking that out."""
-    with _bar("pruning") as draw:
-        done = 0
-
-        def progress(part: "Pruned") -> None:
-            nonlocal done
-            done += part.polls + part.rejects + part.loads
-            draw(done, found.polls + found.rejects + found.loads)
-
-        yield progress
+def _rows(pruned: "Pruned") -> int:
+    return pruned.polls + pruned.rejects + pruned.loads
 
 
-def _pruned(part: "Pruned") -> str:
-    return f"{part.polls:,} polls ({part.bytes / 1e6:,.1f} MB), {part.loads:,} loads and {part.rejects:,} rejected rows"
+def _pruned_text(pruned: "Pruned") -> str:
+    return f"{pruned.polls:,} polls ({pruned.bytes / 1e6:,.1f} MB), {pruned.loads:,} loads and {pruned.rejects:,} rejected rows"
 
 
 @command("export")

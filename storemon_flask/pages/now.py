@@ -72,7 +72,7 @@ def now() -> ResponseReturnValue:
     app = storemon()
     if not app.database.exists():
         return render_template("first_run.html", keyed=authentication.needs_key())
-    found = app.list_cache.current(app.slots.for_a_list)
+    found = app.list_cache.current(app.slots.for_list)
     if not found.ids:
         return render_template("first_run.html", keyed=authentication.needs_key())
     answer = make_response("")

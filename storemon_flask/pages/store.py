@@ -61,7 +61,7 @@ def store(store_id: str) -> ResponseReturnValue:
         answer.set_etag(hashlib.sha256(repr(state).encode()).hexdigest()[:32], weak=True)
         if answer.make_conditional(request).status_code == 304:
             return answer
-        detail = build_detail(found, asked, app.slots.for_an_answer)
+        detail = build_detail(found, asked, app.slots.for_answer)
     answer.set_data(_page(detail, asked, query))
     return answer
 

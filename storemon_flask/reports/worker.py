@@ -25,7 +25,7 @@ from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.retention import Retention
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.settings import Settings
-from storemon_flask.slots import Places
+from storemon_flask.slots import Slots
 
 log = logging.getLogger("storemon.jobs")
 
@@ -128,7 +128,7 @@ class Runner:
         self.scheduler = scheduler or Scheduler(threaded=False)
         self.registry = registry or CollectorRegistry()
         self.metrics = ReportMetrics(self.registry)
-        self.places = Places(settings.http_threads)
+        self.slots = Slots(settings.http_threads)
         self._executor = executor
         self._clock = clock
         self._retention = Retention(database, settings, self.metrics)
@@ -144,7 +144,7 @@ class Runner:
 
         `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait.
         """
-        with self.places.for_a_change():
+        with self.slots.for_change():
             report_id = self._add(request)
         self._hand_over(report_id)
         return report_id
@@ -163,7 +163,7 @@ class Runner:
         if record is not None:
             return record.id
         # One after the other: of two that find nothing, the second must find what the first adds, were it complete by then.
-        with self.places.for_a_change(), self._adding_latest:
+        with self.slots.for_change(), self._adding_latest:
             record = self._latest(request, max_age_us)
             if record is not None:
                 return record.id
@@ -187,7 +187,7 @@ class Runner:
             return record
         end = time.monotonic() + wait_s
         try:
-            with self.places.for_a_wait(), self._waiters.waiting(record.id) as woken:
+            with self.slots.for_wait(), self._waiters.waiting(record.id) as woken:
                 while True:
                     # It may have ended before anybody knew that it is waited for.
                     record = queue.get(self.database, report_id)
@@ -209,7 +209,7 @@ class Runner:
 
         Errors as `queue.get`.
         """
-        with self.places.for_a_change():
+        with self.slots.for_change():
             queue.delete(self.database, self.settings.reports_dir, report_id, self._clock())
         cancelled = self._cancelled.get(report_id)
         if cancelled is not None:

@@ -1,6 +1,4 @@
-"""Answers that are made whole before they are sent: their readers hold no thread and no transaction, however slow they
-are.
-"""
+"""Answers that are made whole before they are sent: slow readers hold no thread and no transaction."""
 
 import errno
 import os
@@ -23,27 +21,26 @@ SMALL_BYTES: Final = 1_000_000
 _OUTCOME: Final = "this answer cannot be made"
 
 
-def send_text(pieces: Iterator[str], content_type: str, likely_bytes: int = 0) -> Response:
-    """Return the answer that consists of all pieces.
+def send_text(chunks: Iterator[str], content_type: str, likely_bytes: int = 0) -> Response:
+    """Return the answer that consists of these chunks.
 
-    A large one is written to a temporary file, and takes one of the places for large answers while it is made; Waitress
-    sends the file by itself. `Busy` when no place gets free in time or too much waits for its readers,
-    `NoTemporaryRoom` when the disk is full. `likely_bytes`: what is known of its size; one that is likely to be large
-    takes its place before it is begun.
+    A large one is written to a temporary file, and holds a slot for large answers while it is made; Waitress sends the
+    file by itself. `Busy` when no slot gets free in time or too much waits for its readers, `NoTemporaryRoom` when the
+    disk is full. One of `likely_bytes` that is large holds its slot before it is begun.
     """
-    head, rest = b"", True
+    data, more = b"", True
     if likely_bytes <= SMALL_BYTES:
-        head, rest = _part(pieces)
-        if not rest:
-            return Response(head, content_type=content_type)
-    places = storemon().slots
-    with places.for_an_answer():
-        file = UnsentFile(places.unsent, tempfile.TemporaryFile(dir=files.temporary_folder()))  # noqa: SIM115
+        data, more = _next_megabyte(chunks)
+        if not more:
+            return Response(data, content_type=content_type)
+    slots = storemon().slots
+    with slots.for_answer():
+        file = UnsentFile(slots.unsent, tempfile.TemporaryFile(dir=files.temporary_folder()))  # noqa: SIM115
         try:
-            file.write(head)
-            while rest:
-                head, rest = _part(pieces)
-                file.write(head)
+            file.write(data)
+            while more:
+                data, more = _next_megabyte(chunks)
+                file.write(data)
         except BaseException:
             file.close()
             raise
@@ -61,26 +58,21 @@ def send_unsent(file: "UnsentFile", content_type: str) -> Response:
     return answer
 
 
-def _part(pieces: Iterator[str]) -> tuple[bytes, bool]:
-    """The next pieces, of about a megabyte, and whether there may be more; `ClientDisconnected` when nobody waits for
-    them any more.
-    """
-    part, characters = [], 0
-    for piece in pieces:
-        part.append(piece)
-        characters += len(piece)
+def _next_megabyte(chunks: Iterator[str]) -> tuple[bytes, bool]:
+    """Return the next chunks, and whether there may be more; `ClientDisconnected` when the client has left."""
+    texts, characters = [], 0
+    for chunk in chunks:
+        texts.append(chunk)
+        characters += len(chunk)
         if characters >= SMALL_BYTES:
             if request.environ.get("waitress.client_disconnected", lambda: False)():
                 raise ClientDisconnected
-            return "".join(part).encode(), True
-    return "".join(part).encode(), False
+            return "".join(texts).encode(), True
+    return "".join(texts).encode(), False
 
 
 class UnsentFile:
-    """A temporary file whose bytes count as unsent until it is closed.
-
-    Only what Waitress and werkzeug use of a file.
-    """
+    """A temporary file whose bytes count as unsent until it is closed; only what Waitress and werkzeug use of a file."""
 
     def __init__(self, unsent: Unsent, file: IO[bytes]) -> None:
         """`file` may hold something already; `Busy`, and it is closed, when too much waits for its readers."""
@@ -94,7 +86,7 @@ class UnsentFile:
             raise
 
     def write(self, data: bytes) -> None:
-        """Append bytes; `Busy` or `NoTemporaryRoom` when they may not, or cannot, be kept."""
+        """Append bytes; `Busy` when too many wait for their readers, `NoTemporaryRoom` when the disk is full."""
         self._unsent.add(len(data))
         self.size += len(data)
         try:

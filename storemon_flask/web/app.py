@@ -12,7 +12,7 @@ from werkzeug.routing import BaseConverter
 from storemon_flask.database.connections import Database
 from storemon_flask.reports.worker import Runner
 from storemon_flask.settings import Settings
-from storemon_flask.slots import Places
+from storemon_flask.slots import Slots
 from storemon_flask.stores.list_cache import ListCache
 from storemon_flask.web.metrics import Metrics
 
@@ -27,7 +27,7 @@ class Storemon:
     settings: Settings
     database: Database
     worker: Runner
-    slots: Places
+    slots: Slots
     metrics: Metrics
     list_cache: ListCache
 

@@ -299,7 +299,7 @@ def test_a_timeline_of_many_polls_takes_a_place_for_large_answers(small_fleet, c
         entered.append(1)
         yield
 
-    monkeypatch.setattr(runner.places, "for_an_answer", place)
+    monkeypatch.setattr(runner.slots, "for_answer", place)
     assert timeline(client, "worked") == whole
     assert entered == []
     monkeypatch.setattr(timelines, "_MANY_POLLS", 1)

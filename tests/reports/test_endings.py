@@ -54,7 +54,7 @@ def trigger(client: FlaskClient, **body: Any) -> str:
 
 
 def waiters(runner: Runner) -> int:
-    return 2 - runner.places._waits._value
+    return 2 - runner.slots._waits._value
 
 
 class Waiting:

@@ -16,7 +16,7 @@ from store_list_helpers import NOW, YEAR_LATER, ZONE
 from storemon_flask import clock
 from storemon_flask.errors import Busy
 from storemon_flask.model import DAY_US, SECOND_US
-from storemon_flask.slots import Places
+from storemon_flask.slots import Slots
 from storemon_flask.stores import list_cache, live_list
 from storemon_flask.stores.list_cache import ListCache
 
@@ -130,16 +130,16 @@ def test_requests_that_wait_share_a_computation_and_wait_for_two_at_the_most(
 
 def test_waiting_takes_a_slot_and_an_answer_that_is_there_takes_none(cache, small_fleet, counted):
     begun, go_on = counted
-    places = Places(6)
+    places = Slots(6)
     with ThreadPoolExecutor(2) as clients:
-        waiting = [clients.submit(current, cache, NOW, places.for_a_list) for _ in range(2)]
+        waiting = [clients.submit(current, cache, NOW, places.for_list) for _ in range(2)]
         wait_until(lambda: places._lists._value == 0, "both slots to be taken")
         with pytest.raises(Busy, match="too many requests wait for the list of stores"):
-            current(cache, NOW, places.for_a_list)
+            current(cache, NOW, places.for_list)
         go_on.set()
         assert waiting[0].result() is waiting[1].result()
-    with places.for_a_list(), places.for_a_list():
-        assert sorted(current(cache, NOW, places.for_a_list).ids) == sorted(STORE_IDS)
+    with places.for_list(), places.for_list():
+        assert sorted(current(cache, NOW, places.for_list).ids) == sorted(STORE_IDS)
     assert len(begun) == 1
 
 

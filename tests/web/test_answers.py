@@ -84,7 +84,7 @@ def unsent(app: Flask) -> int:
 def test_a_small_answer_needs_no_place(app: Flask, client: FlaskClient, paths: dict[str, str], form: str) -> None:
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(app.extensions["storemon"].slots.for_an_answer())
+            held.enter_context(app.extensions["storemon"].slots.for_answer())
         assert client.get(paths[form], buffered=True).status_code == 200
 
 
@@ -95,7 +95,7 @@ def test_beyond_the_places_a_large_answer_is_a_503_and_everything_else_is_answer
 ) -> None:
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(app.extensions["storemon"].slots.for_an_answer())
+            held.enter_context(app.extensions["storemon"].slots.for_answer())
         answer = client.get(paths[refused], buffered=True)
         assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
         assert (answer.headers["Retry-After"], answer.get_json(force=True)["detail"]) == ("2", BUSY)
@@ -109,7 +109,7 @@ def test_beyond_the_places_a_large_answer_is_a_503_and_everything_else_is_answer
 def test_who_finds_no_place_waits_for_one(app: Flask, client: FlaskClient, paths: dict[str, str]) -> None:
     held = ExitStack()
     for _ in range(2):
-        held.enter_context(app.extensions["storemon"].slots.for_an_answer())
+        held.enter_context(app.extensions["storemon"].slots.for_answer())
     release = threading.Timer(0.05, held.close)
     release.start()
     assert client.get(paths["json"], buffered=True).status_code == 200
