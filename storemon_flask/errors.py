@@ -229,6 +229,7 @@ class ReportHasFailed(ReportFailed):
     status = 409
 
 
+SERVER_STOPPING = "the server is stopping; send the request again when it is back"
 TRY_AGAIN = "try again later, ask for less at once, or give storemon more memory"
 
 

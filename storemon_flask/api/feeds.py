@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from storemon_flask.api.schemas import REJECTS_SHOWN, LoadedSchema, LoadSchema, RejectSchema
 from storemon_flask.database import files
-from storemon_flask.errors import BadRequest, Stopped, Unprocessable, UnsupportedMediaType
+from storemon_flask.errors import SERVER_STOPPING, BadRequest, Stopped, Unprocessable, UnsupportedMediaType
 from storemon_flask.feeds import sources
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_options, load_sources
 from storemon_flask.model import FileSummary
@@ -211,7 +211,7 @@ def _check() -> Callable[[], None]:
     def check() -> None:
         nonlocal due_s
         if database.stopping:
-            raise Stopped("the server is stopping; send the request again when it is back")
+            raise Stopped(SERVER_STOPPING)
         now_s = time.monotonic()
         if now_s >= due_s:
             due_s = now_s + _CLIENT_EVERY_S

@@ -11,7 +11,6 @@ from storemon_flask.api.schemas import (
     PastLoadSchema,
     RejectsSchema,
 )
-from storemon_flask.errors import NotFound
 from storemon_flask.stores import catalogue
 from storemon_flask.stores.catalogue import LoadRow
 from storemon_flask.web import answers
@@ -68,12 +67,9 @@ def one_load(load: int) -> LoadRow:
 def rejects(load: int, query: dict[str, Any]) -> Response:
     """List the rows of a load that could not be used, as JSON or CSV."""
     catalogue.one_load(storemon().database, load)
-    try:
-        if query["format"] == "json":
-            return answers.send_text(_rejects_json(load), "application/json")
-        answer = answers.send_text(catalogue.rejects_csv(storemon().database, load), "text/csv; charset=utf-8")
-    except NotFound:
-        raise catalogue.no_load(load) from None
+    if query["format"] == "json":
+        return answers.send_text(_rejects_json(load), "application/json")
+    answer = answers.send_text(catalogue.rejects_csv(storemon().database, load), "text/csv; charset=utf-8")
     answer.headers["Content-Disposition"] = f"attachment; filename=rejects_{load}.csv"
     return answer
 

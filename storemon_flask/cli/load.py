@@ -193,8 +193,6 @@ def loads(ctx: click.Context, limit: int) -> None:
     from storemon_flask.stores import catalogue
 
     database = open_database(ctx)
-    if not database.exists():
-        raise StoremonError(f"there is no database at {database.path}; run `storemon load-data` to make it")
     listed = catalogue.newest_loads(database, None, limit)[::-1]
     files = catalogue.files_of_loads(database, [load.id for load in listed], _FILES_LISTED)
     rows = [["load", "started (UTC)", "file", "feed", *_COUNTS]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from storemon_flask.database import files, schema
-from storemon_flask.errors import DatabaseError, out_of_memory
+from storemon_flask.errors import SERVER_STOPPING, DatabaseError, out_of_memory
 
 # For other packages, which pass connections on: `sqlite3` is imported in `database` only.
 Connection = sqlite3.Connection
@@ -318,7 +318,7 @@ class Database:
             if check is not None:
                 check()
             if self._stopping.is_set() and time.monotonic() > give_up:
-                raise DatabaseError("the server is stopping; send the request again when it is back")
+                raise DatabaseError(SERVER_STOPPING)
 
     def _refuse_a_folder(self) -> None:
         if self.path.is_dir():

@@ -50,7 +50,7 @@ def rejects(database: Database, load: int | None, limit: int | None = None) -> I
         return _rejects_of_all(database)
     with database.read() as connection:
         if not loads.exists(connection, load):
-            raise NotFound(f"there is no load {load}; `storemon rejects` without --load lists those of every load")
+            raise no_load(load)
         return iter(loads.rejects(connection, load, limit))
 
 
@@ -181,9 +181,9 @@ def one_load(database: Database, load: int) -> LoadRow:
 
 
 def no_load(load: int) -> NotFound:
-    """What is said over HTTP when there is no load of that number."""
+    """Return the error for a load that is not there."""
     return NotFound(
-        f"there is no load {load}; GET /api/v1/loads lists those there are",
+        f"there is no load {load}; `storemon loads` and GET /api/v1/loads list those there are",
         people=f"there is no load {load}; perhaps the address is not whole",
     )
 

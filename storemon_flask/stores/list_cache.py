@@ -12,7 +12,7 @@ from typing import Final
 from storemon_flask.database import stores
 from storemon_flask.database.connections import Database, Identity
 from storemon_flask.database.newest import Newest, newest_poll
-from storemon_flask.errors import Busy, OutOfMemory, lack_of_memory
+from storemon_flask.errors import SERVER_STOPPING, Busy, OutOfMemory, lack_of_memory
 from storemon_flask.model import SECOND_US, Rules
 from storemon_flask.stores import live_list
 from storemon_flask.stores.live_list import Snapshot
@@ -188,4 +188,4 @@ def _result(future: "Future[Snapshot]", timeout_s: float | None) -> Snapshot:
 
 
 def _stopping() -> Busy:
-    return Busy("the server is stopping; send the request again when it is back")
+    return Busy(SERVER_STOPPING)

@@ -58,7 +58,7 @@ def test_an_error_speaks_to_people_and_leads_on(
         ("/stores/nowhere", "there is no store 'nowhere'; GET /api/v1/stores and `storemon stores` list those there are"),
         (f"/reports/{ID}", "there is no report of that id; POST /trigger_report makes one and answers its id"),
         ("/get_report", "name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered"),
-        ("/data/loads/77", "there is no load 77; GET /api/v1/loads lists those there are"),
+        ("/data/loads/77", "there is no load 77; `storemon loads` and GET /api/v1/loads list those there are"),
         ("/nothing", "there is nothing at /nothing; try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"),
     ],
 )  # fmt: skip

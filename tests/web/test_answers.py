@@ -1,4 +1,6 @@
-"""Large answers are made whole before they are sent, parts of reports are the right bytes, and slow clients, without a proxy, hold nobody up."""
+"""Large answers are made whole before they are sent, parts of reports are the right bytes, and slow clients, without
+a proxy, hold nobody up.
+"""
 
 import json
 import os
@@ -228,7 +230,10 @@ def test_rejects_of_a_load_that_is_pruned_before_they_are_read_are_a_404(
     monkeypatch.setattr(loads, "find", found_and_pruned)
     answer = client.get(path, buffered=True)
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
-    assert answer.get_json(force=True)["detail"] == f"there is no load {load}; GET /api/v1/loads lists those there are"
+    assert (
+        answer.get_json(force=True)["detail"]
+        == f"there is no load {load}; `storemon loads` and GET /api/v1/loads list those there are"
+    )
     assert "Content-Disposition" not in answer.headers
     assert places(app) == 2
 
