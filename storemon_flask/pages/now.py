@@ -1,9 +1,7 @@
-"""`/`: every store as it is now, the worst first."""
+"""The page `/`: every store as it is now, the worst first."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -11,7 +9,9 @@ from flask import Blueprint, make_response, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
+from storemon_flask.clock import utc_datetime
 from storemon_flask.formatting import known_text, knows_little
+from storemon_flask.model import HOUR_US, Ints
 from storemon_flask.pages import queries, words
 from storemon_flask.pages.words import STATUS_WORDS, cut
 from storemon_flask.stores import list_pages, live_list
@@ -60,39 +60,39 @@ class NowQuery(Closed):
 
 @contract.page(blueprint, "GET", "/stores", scope="read")
 def stores() -> ResponseReturnValue:
-    """The same list by its other name."""
+    """Redirect to the list."""
     query = request.query_string.decode("ascii", "replace")
     return redirect("/?" + query if query else "/")
 
 
 @contract.page(blueprint, "GET", "/", scope="read")
 def now() -> ResponseReturnValue:
-    """The page; nothing but its headers when it is what the browser has already."""
+    """Return the page; its headers alone when the browser has it already."""
     query = queries.parameters(NowQuery())
     app = storemon()
     if not app.database.exists():
         return render_template("first_run.html", keyed=authentication.needs_key())
-    found = app.list_cache.current(app.slots.for_list)
-    if not found.ids:
+    snapshot = app.list_cache.current(app.slots.for_list)
+    if not snapshot.ids:
         return render_template("first_run.html", keyed=authentication.needs_key())
     answer = make_response("")
-    answer.set_etag(_tag(found), weak=True)
+    answer.set_etag(_tag(snapshot), weak=True)
     answer.headers["Cache-Control"] = "no-cache"
     if answer.make_conditional(request).status_code != 304:
-        answer.set_data(_page(found, query))
+        answer.set_data(_page(snapshot, query))
     return answer
 
 
-def _tag(found: Snapshot) -> str:
-    said = (VERSION, found.made_us, found.data_version, found.as_of, request.full_path)
-    return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+def _tag(snapshot: Snapshot) -> str:
+    state = (VERSION, snapshot.made_us, snapshot.data_version, snapshot.as_of, request.full_path)
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:32]
 
 
-def _page(found: Snapshot, query: dict[str, Any]) -> str:
+def _page(snapshot: Snapshot, query: dict[str, Any]) -> str:
     app = storemon()
     statuses = [word for word in query["status"] if word]
     page = list_pages.select_page(
-        found,
+        snapshot,
         ListQuery(
             statuses=statuses,
             text=query["q"].strip() or None,
@@ -104,20 +104,20 @@ def _page(found: Snapshot, query: dict[str, Any]) -> str:
             skip=(query["page"] - 1) * PER_PAGE,
         ),
     )
-    days = live_list.last_days(app.database, found, page.indices, app.settings.rules, app.settings.default_timezone)
+    days = live_list.last_days(app.database, snapshot, page.indices, app.settings.rules, app.settings.default_timezone)
     shown = {**query, "status": statuses}
     return render_template(
         "now.html",
-        as_of=found.as_of,
-        newest_us=int(found.columns["last_poll"].max()),
+        as_of=snapshot.as_of,
+        newest_us=int(snapshot.columns["last_poll"].max()),
         page=page,
-        rows=rows(found, page.indices, days),
+        rows=_rows(snapshot, page.indices, days),
         query=shown,
         number=page.begin // PER_PAGE + 1,
         last=max(page.total - 1, 0) // PER_PAGE + 1,
         all=sum(page.counts.values()),
-        zones=_choices(found, "timezone"),
-        groups=_choices(found, "group"),
+        zones=_choices(snapshot, "timezone"),
+        groups=_choices(snapshot, "group"),
         sorts=_SORTS if query["sort"] in _SORTS else {**_SORTS, query["sort"]: query["sort"].replace("_", " ")},
         filtered=bool(query["q"].strip() or query["zone"] or query["group"]),
         only=_only(shown),
@@ -126,155 +126,107 @@ def _page(found: Snapshot, query: dict[str, Any]) -> str:
 
 
 def _only(query: dict[str, Any]) -> list[str]:
-    """What the list is kept to, for paper: there the form is not seen."""
+    """Return what the list is filtered by, for paper: there the form is not shown."""
     statuses = ", ".join(STATUS_WORDS[word][0] for word in query["status"])
-    said = (
+    filters = (
         ("name or id has", f"“{cut(query['q'].strip())}”" if query["q"].strip() else ""),
         ("zone", query["zone"]),
         ("group", query["group"]),
         ("status", statuses),
     )
-    return [f"{name} {value}" for name, value in said if value]
+    return [f"{name} {value}" for name, value in filters if value]
 
 
-def _choices(found: Snapshot, name: str) -> list[str] | None:
-    """What to choose from; None when that is too much for a list."""
-    choices = list_pages.distinct_texts(found, name)
+def _choices(snapshot: Snapshot, name: str) -> list[str] | None:
+    """Return the texts to choose from; None when there are too many for a list."""
+    choices = list_pages.distinct_texts(snapshot, name)
     return choices if len(choices) <= _MOST_CHOICES else None
 
 
 def _link(query: dict[str, Any]) -> str:
-    """The address of the list with that query; what is as ever is left out."""
-    usual = {"status": [], "q": "", "zone": "", "group": "", "sort": "worst", "order": "asc", "page": 1}
-    said = {name: value for name, value in query.items() if value != usual[name]}
-    return "/?" + urlencode(said, doseq=True) if said else "/"
+    """Return the address of the list with that query, without defaults."""
+    defaults = {"status": [], "q": "", "zone": "", "group": "", "sort": "worst", "order": "asc", "page": 1}
+    chosen = {name: value for name, value in query.items() if value != defaults[name]}
+    return "/?" + urlencode(chosen, doseq=True) if chosen else "/"
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_WINDOWS: Final = tuple(LISTED_WINDOWS)
-# Of a day's column in the strip, in pixels.
-_WIDE, _HIGH, _STEP = 10, 20, 13
+# A day's column in the sparkline, in pixels.
+_WIDTH, _HEIGHT, _STEP = 10, 20, 13
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """Up, down and unknown time of a window, hundredths of hours, with the percentages; -1 where there is nothing to
-    say.
-
-    `known` says of how much time the percentage is, where that is little.
-    """
-
-    up: int
-    down: int
-    unknown: int
-    percent: int
-    low: int
-    high: int
-    known: str
-
-    @property
-    def business(self) -> int:
-        """All of it."""
-        return self.up + self.down + self.unknown
-
-    @property
-    def parts(self) -> list[tuple[str, str, str]]:
-        """The word of each part that there is, where it begins and how wide it is, in percent of the bar."""
-        found, begun = [], 0
-        for word, length in (("up", self.up), ("unknown", self.unknown), ("down", self.down)):
-            if length:
-                found.append((word, share(begun, self.business), share(length, self.business)))
-            begun += length
-        return found
-
-    @property
-    def told(self) -> str:
-        """The bar in words."""
-        if not self.business:
-            return "no business hours"
-        return f"{words.hours(self.up)} h up, {words.hours(self.down)} h down, {words.hours(self.unknown)} h unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A store in the list."""
-
-    store_id: str
-    name: str
-    group: str
-    zone: str
-    status: str
-    status_text: str
-    since_us: int
-    earlier: bool
-    last_poll_us: int
-    bars: dict[str, Bar]
-    strip: dict[str, str]
-    told: str
-
-
-def rows(found: Snapshot, places: Sequence[int], days: Sequence[Sequence[Day]]) -> list[Row]:
-    """The stores at those places, each with its days."""
-    columns = found.columns
-
-    def bar(window: str, place: int) -> Bar:
-        names = ("uptime", "downtime", "unknown", "business", *PERCENTAGES)
-        up, down, unknown, business, percent, low, high = (int(columns[f"{name}_{window}"][place]) for name in names)
-        return Bar(up, down, unknown, percent, low, high, known_text(unknown, business))
-
+def _rows(snapshot: Snapshot, indices: Sequence[int], days: Sequence[Sequence[Day]]) -> list[dict[str, Any]]:
+    """Return the stores at those indices for the template, each with its days."""
+    columns = snapshot.columns
     return [
-        Row(
-            found.ids[place],
-            found.names[place],
-            found.groups[place],
-            found.zones[place],
-            STATUSES[int(columns["status"][place])],
-            found.status_text(place),
-            int(columns["since"][place]),
-            bool(columns["since_or_earlier"][place]),
-            int(columns["last_poll"][place]),
-            {window: bar(window, place) for window in _WINDOWS},
-            _strip(week),
-            "; ".join(map(_told, week)),
-        )
-        for place, week in zip(places, days, strict=True)
+        {
+            "store_id": snapshot.ids[index],
+            "name": snapshot.names[index],
+            "group": snapshot.groups[index],
+            "zone": snapshot.zones[index],
+            "status": STATUSES[int(columns["status"][index])],
+            "status_text": snapshot.status_text(index),
+            "since_us": int(columns["since"][index]),
+            "earlier": bool(columns["since_or_earlier"][index]),
+            "last_poll_us": int(columns["last_poll"][index]),
+            "bars": {window: _bar(columns, window, index) for window in LISTED_WINDOWS},
+            "sparkline": _sparkline(week),
+            "text": "; ".join(map(_day_text, week)),
+        }
+        for index, week in zip(indices, days, strict=True)
     ]
 
 
-def share(part: int, whole: int) -> str:
-    """A part of a whole as a percentage for a picture."""
-    return f"{100 * part / whole:.2f}".rstrip("0").rstrip(".") + "%" if whole else "0%"
+def _bar(columns: dict[str, Ints], window: str, index: int) -> dict[str, Any]:
+    """Return the segments of a window's bar, with its percentages in hundredths; -1 where there is none.
+
+    `known` says of how much time the percentage is, where that is little.
+    """
+    names = ("uptime", "downtime", "unknown", "business", *PERCENTAGES)
+    up, down, unknown, business, percent, low, high = (int(columns[f"{name}_{window}"][index]) for name in names)
+    # Each is rounded by itself: their sum can be another hundredth than the business time.
+    total, begin, segments = up + down + unknown, 0, []
+    for word, length in (("up", up), ("unknown", unknown), ("down", down)):
+        if length:
+            segments.append((word, words.share(begin, total), words.share(length, total)))
+        begin += length
+    text = f"{words.hours(up)} h up, {words.hours(down)} h down, {words.hours(unknown)} h unknown"
+    return {
+        "segments": segments,
+        "text": text if total else "no business hours",
+        "percent": percent,
+        "low": low,
+        "high": high,
+        "known": known_text(unknown, business),
+    }
 
 
-def _strip(week: Sequence[Day]) -> dict[str, str]:
-    """Paths of the strip: up narrow from below (`little` where the day knows little), unknown above it, down across the
-    whole column from above."""
+def _sparkline(week: Sequence[Day]) -> dict[str, str]:
+    """Return the paths of the sparkline: up narrow from below (`little` where the day knows little), unknown above it,
+    down across the whole column from above."""
     paths = {"up": "", "little": "", "unknown": "", "down": "", "closed": ""}
-    for place, day in enumerate(week):
-        business, x = day.up_us + day.down_us + day.unknown_us, place * _STEP
+    for at, day in enumerate(week):
+        business, x = day.up_us + day.down_us + day.unknown_us, at * _STEP
         if not business:
-            paths["closed"] += f"M{x + 3} {_HIGH - 1}h4v1h-4z"
+            paths["closed"] += f"M{x + 3} {_HEIGHT - 1}h4v1h-4z"
             continue
         # However short: what is down is seen.
-        down = max(round(_HIGH * day.down_us / business), 2) if day.down_us else 0
-        unknown = min(round(_HIGH * day.unknown_us / business), _HIGH - down)
+        down = max(round(_HEIGHT * day.down_us / business), 2) if day.down_us else 0
+        unknown = min(round(_HEIGHT * day.unknown_us / business), _HEIGHT - down)
         if day.unknown_us and not unknown:
-            unknown = min(1, _HIGH - down)
-        up = _HIGH - down - unknown
+            unknown = min(1, _HEIGHT - down)
+        up = _HEIGHT - down - unknown
         if up:
             paths["little" if knows_little(day.unknown_us, business) else "up"] += (
-                f"M{x + 2} {_HIGH - up}h{_WIDE - 4}v{up}h-{_WIDE - 4}z"
+                f"M{x + 2} {_HEIGHT - up}h{_WIDTH - 4}v{up}h-{_WIDTH - 4}z"
             )
         if unknown:
-            paths["unknown"] += f"M{x + 1} {down}h{_WIDE - 2}v{unknown}h-{_WIDE - 2}z"
+            paths["unknown"] += f"M{x + 1} {down}h{_WIDTH - 2}v{unknown}h-{_WIDTH - 2}z"
         if down:
-            paths["down"] += f"M{x} 0h{_WIDE}v{down}h-{_WIDE}z"
+            paths["down"] += f"M{x} 0h{_WIDTH}v{down}h-{_WIDTH}z"
     return {word: path for word, path in paths.items() if path}
 
 
-def _told(day: Day) -> str:
-    date = f"{_EPOCH + timedelta(microseconds=day.local_us):%a %d}"
-    if not day.up_us + day.down_us + day.unknown_us:
-        return f"{date} closed"
-    said = ((day.up_us, "up"), (day.down_us, "down"), (day.unknown_us, "unknown"))
-    return f"{date} " + ", ".join(f"{length / 3.6e9:.1f} h {word}" for length, word in said if length)
+def _day_text(day: Day) -> str:
+    lengths = ((day.up_us, "up"), (day.down_us, "down"), (day.unknown_us, "unknown"))
+    text = ", ".join(f"{length / HOUR_US:.1f} h {word}" for length, word in lengths if length)
+    return f"{utc_datetime(day.local_us):%a %d} {text or 'closed'}"

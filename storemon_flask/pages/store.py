@@ -48,7 +48,7 @@ class StoreQuery(Closed):
 
 @contract.page(blueprint, "GET", "/stores/<store:store_id>", scope="read")
 def store(store_id: str) -> ResponseReturnValue:
-    """The page; nothing but its headers when it is what the browser has already."""
+    """Return the page; its headers alone when the browser has it already."""
     query = queries.parameters(StoreQuery())
     asked = DetailQuery(query["days"], query["until"], _report_query(query))
     app, now_us = storemon(), time.time_ns() // 1000
@@ -86,8 +86,8 @@ def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any]) -> str
         as_of=found.as_of,
         zone=found.zone,
         detail=detail,
-        days=store_chart.days(detail),
-        axis=store_chart.hours_across(detail),
+        days=store_chart.chart_days(detail),
+        axis=store_chart.chart_axis(detail),
         outages=_outages(outages.pick(np.arange(max(len(outages) - _MOST_OUTAGES, 0), len(outages)))),
         more_outages=max(len(outages) - _MOST_OUTAGES, 0),
         weeks=_weeks(found.part.hours),

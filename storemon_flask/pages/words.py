@@ -103,6 +103,11 @@ def percent(hundredths: int) -> str:
     return f"{hours(hundredths)} %" if hundredths >= 0 else "–"
 
 
+def share(part: int, whole: int) -> str:
+    """Return a part of a whole as a percentage for a picture."""
+    return f"{100 * part / whole:.2f}".rstrip("0").rstrip(".") + "%" if whole else "0%"
+
+
 def percent_of(part: int, whole: int) -> int:
     """100 x part / whole in hundredths, half up, as reports round it; -1 where the whole is 0."""
     return int(percent_hundredths(np.array([part]), np.array([whole]))[0])

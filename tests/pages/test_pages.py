@@ -250,7 +250,7 @@ def test_thirty_days_of_many_polls_are_a_small_page_that_hides_no_downtime(
     assert sum("down" in kind or "mixed" in kind for kind in kinds) >= 30
     assert ("older ones are not shown" in found.text) == (30 * 1440 // minutes // len(pattern) > 30)
     together = re.search(
-        r"00:00 CDT–00:00 CDT: \d+ h(?: \d+ min)? up, \d+ .* down, in \d+ stretches too short", found.text
+        r"00:00 CDT–00:00 CDT: \d+ h(?: \d+ min)? up, \d+ .* down, in \d+ segments too short", found.text
     )
     assert bool(together) == (minutes * len(pattern) < 60 or (minutes, pattern) == (60, "10"))
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from storemon_flask.model import DAY_US, HOUR_US
-from storemon_flask.pages.store_chart import hours_of
+from storemon_flask.pages.store_chart import hour_marks
 from storemon_flask.stores.detail import LocalDay
 
 
@@ -38,7 +38,7 @@ def local_day(zone: str, day: date) -> LocalDay:
 def test_every_hour_stands_where_the_stores_own_clock_shows_it(zone: str, day: date, named: list[str]) -> None:
     one = local_day(zone, day)
     for width in (DAY_US, 25 * HOUR_US):
-        found = list(hours_of(one, one.change_us, width))
+        found = list(hour_marks(one, one.change_us, width))
         assert [name for name, _ in found] == named
         for hour, (_, place) in zip((6, 12, 18), found, strict=True):
             instant_us = one.start_us + float(place.rstrip("%")) / 100 * width
@@ -50,4 +50,4 @@ def test_every_hour_stands_where_the_stores_own_clock_shows_it(zone: str, day: d
 
 def test_an_hour_that_the_clocks_skip_stands_where_they_are_changed() -> None:
     day = LocalDay(0, 22 * HOUR_US, 0, 6 * HOUR_US, {})
-    assert list(hours_of(day, 6 * HOUR_US, DAY_US)) == [("06", "25%"), ("12", "41.67%"), ("18", "66.67%")]
+    assert list(hour_marks(day, 6 * HOUR_US, DAY_US)) == [("06", "25%"), ("12", "41.67%"), ("18", "66.67%")]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
-from storemon_flask.pages.store_chart import KINDS, MOST_TICKS, MOST_TOLD, Ticks
+from storemon_flask.pages.store_chart import KINDS, MOST_SINGLE_TICKS, MOST_TICKS, Ticks
 from storemon_flask.stores.detail import LocalDay
 
 KIND_OF = {(True, True): "active", (False, True): "inactive", (True, False): "closed", (False, False): "closed"}
@@ -49,7 +49,7 @@ def test_every_poll_lies_within_a_tick_of_its_kind_and_no_tick_spans_a_gap(
     found = ticks_of(count, polls)
     drawn = 0
     for day in some_days(count):
-        ticks = list(found.of(day))
+        ticks = list(found.in_day(day))
         drawn += len(ticks)
         of_day = [poll for poll in polls if day.start_us <= poll[0] < day.end_us]
         for kind in KINDS:
@@ -62,19 +62,19 @@ def test_every_poll_lies_within_a_tick_of_its_kind_and_no_tick_spans_a_gap(
             assert all(later - at <= found.apart_us for one in inside for at, later in pairwise(one))
             # What is left apart is further apart than what is drawn as one.
             assert all(later[0] - one[-1] > found.apart_us for one, later in pairwise(inside))
-    assert drawn <= (MOST_TICKS if len(polls) > MOST_TOLD else MOST_TOLD)
-    assert (found.apart_us == -1) == (len(polls) <= MOST_TOLD)
+    assert drawn <= (MOST_TICKS if len(polls) > MOST_SINGLE_TICKS else MOST_SINGLE_TICKS)
+    assert (found.apart_us == -1) == (len(polls) <= MOST_SINGLE_TICKS)
 
 
 def test_polls_are_together_no_further_apart_than_it_takes() -> None:
     every_minute = ticks_of(1, [(minute * MINUTE_US, True, True) for minute in range(1440)])
     assert every_minute.apart_us == DAY_US // 400
-    assert [(tick.first_us, tick.last_us) for tick in every_minute.of(some_days(1)[0])] == [(0, 1439 * MINUTE_US)]
+    assert [(tick.first_us, tick.last_us) for tick in every_minute.in_day(some_days(1)[0])] == [(0, 1439 * MINUTE_US)]
     # 30 days of 1,440 half hours, and one hole: 900 ticks cannot show each.
     halves = [(30 * place * MINUTE_US, True, True) for place in range(1440) if place not in (100, 101)]
     found = ticks_of(30, halves)
     assert found.apart_us == 30 * MINUTE_US
-    assert sum(len(list(found.of(day))) for day in some_days(30)) == 31
+    assert sum(len(list(found.in_day(day))) for day in some_days(30)) == 31
 
 
 @pytest.mark.parametrize(("days", "minute"), [(14, 5), (30, 5), (30, 47)])
