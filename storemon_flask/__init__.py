@@ -24,7 +24,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask import settings as settings_
     from storemon_flask.database.connections import Database
     from storemon_flask.reports.scheduler import Scheduler
-    from storemon_flask.reports.worker import Runner
+    from storemon_flask.reports.worker import Worker
     from storemon_flask.server import commands
     from storemon_flask.stores.list_cache import ListCache
     from storemon_flask.web.app import Storemon
@@ -45,7 +45,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     scheduler = Scheduler(threaded=executor is None)
     database, registry = Database(settings.database), CollectorRegistry()
     executor = executor or ThreadPoolExecutor(settings.report_workers, thread_name_prefix="report")
-    runner = Runner(database, settings, executor, scheduler, registry=registry)
+    runner = Worker(database, settings, executor, scheduler, registry=registry)
     list_cache = ListCache(database, settings.rules, settings.default_timezone)
     metrics = Metrics(database, settings, registry, list_cache)
     app.extensions["storemon"] = Storemon(settings, database, runner, runner.slots, metrics, list_cache)

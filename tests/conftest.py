@@ -26,7 +26,7 @@ from storemon_flask import create_app
 from storemon_flask import settings as settings_
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
-from storemon_flask.reports.worker import InlineExecutor, Runner
+from storemon_flask.reports.worker import InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -172,8 +172,8 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def runner(app: Flask) -> Runner:
-    found: Runner = app.extensions["storemon"].worker
+def runner(app: Flask) -> Worker:
+    found: Worker = app.extensions["storemon"].worker
     return found
 
 

@@ -7,7 +7,7 @@ from job_helpers import Clock
 
 from storemon_flask.database.connections import Database
 from storemon_flask.reports.scheduler import Scheduler
-from storemon_flask.reports.worker import InlineExecutor, Runner
+from storemon_flask.reports.worker import InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
 
@@ -17,8 +17,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def runner(small_fleet: Path, database: Database, settings: Settings, clock: Clock) -> Runner:
-    return Runner(database, settings, InlineExecutor(), Scheduler(clock, threaded=False), clock)
+def runner(small_fleet: Path, database: Database, settings: Settings, clock: Clock) -> Worker:
+    return Worker(database, settings, InlineExecutor(), Scheduler(clock, threaded=False), clock)
 
 
 def file_of(settings: Settings, report_id: str) -> Path:

@@ -10,7 +10,7 @@ from job_helpers import Clock, Queue
 
 from storemon_flask.database.connections import Database
 from storemon_flask.reports.scheduler import Scheduler
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 
@@ -25,8 +25,8 @@ def queue() -> Queue:
 
 
 @pytest.fixture
-def runner(small_fleet: Path, database: Database, settings: Settings, queue: Queue, clock: Clock) -> Runner:
-    return Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
+def runner(small_fleet: Path, database: Database, settings: Settings, queue: Queue, clock: Clock) -> Worker:
+    return Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
 
 
 def full_disk(*arguments: Any) -> Any:

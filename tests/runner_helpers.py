@@ -7,7 +7,7 @@ from conftest import sql
 from job_helpers import Queue
 
 from storemon_flask.database.connections import Database
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 
@@ -17,9 +17,9 @@ def queue() -> Queue:
 
 
 @pytest.fixture
-def waiting(small_fleet: Path, database: Database, settings: Settings, queue: Queue) -> Runner:
+def waiting(small_fleet: Path, database: Database, settings: Settings, queue: Queue) -> Worker:
     """A runner whose jobs wait in the queue."""
-    return Runner(database, settings, queue)
+    return Worker(database, settings, queue)
 
 
 def state(settings: Settings, report_id: str) -> str:

@@ -189,7 +189,7 @@ def get_report(query: dict[str, Any]) -> Response:
 
 
 def wait_for(report_id: str, wait_s: float) -> ReportRecord:
-    """The report once it has ended, or as it is after `wait_s` (`Runner.wait_for`), for as long as the client is there."""
+    """The report once it has ended, or as it is after `wait_s` (`Worker.wait_for`), for as long as the client is there."""
     began = time.monotonic()
     row = storemon().worker.wait_for(
         report_id, wait_s, request.environ.get("waitress.client_disconnected", lambda: False)

@@ -108,7 +108,7 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-class Runner:
+class Worker:
     """Takes reports in, answers their ids, and computes them on an executor; one scheduler does what comes later.
 
     `clock` tells the time in microseconds.

@@ -10,7 +10,7 @@ from flask import current_app
 from werkzeug.routing import BaseConverter
 
 from storemon_flask.database.connections import Database
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Slots
 from storemon_flask.stores.list_cache import ListCache
@@ -26,7 +26,7 @@ class Storemon:
 
     settings: Settings
     database: Database
-    worker: Runner
+    worker: Worker
     slots: Slots
     metrics: Metrics
     list_cache: ListCache

@@ -16,7 +16,7 @@ from storemon_flask.database import polls
 from storemon_flask.database.connections import Database
 from storemon_flask.reports import compute
 from storemon_flask.reports import queue as report_store
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 GONE = "the report was deleted; trigger a new one"
@@ -137,7 +137,7 @@ def test_of_two_equal_ones_the_other_keeps_its_file(
     client: FlaskClient, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch, when: str, deleted: int
 ) -> None:
     ids = [trigger(client), trigger(client)]
-    read = polls.read_by_stores
+    read = polls.read_in_batches
     deletions: list[int] = []
 
     def watched(*arguments: Any) -> Any:
@@ -242,7 +242,7 @@ def test_deletions_that_race_with_completions_leave_no_orphan_and_no_lie(
 
     from storemon_flask.reports.request import ReportRequest
 
-    runner = Runner(database, settings, ThreadPoolExecutor(2))
+    runner = Worker(database, settings, ThreadPoolExecutor(2))
     deleted: list[str] = []
     kept: list[str] = []
     for number in range(60):

@@ -26,7 +26,7 @@ from storemon_flask import settings as settings_
 from storemon_flask.api import feeds
 from storemon_flask.errors import Stopped
 from storemon_flask.feeds import json_rows, sources
-from storemon_flask.reports.worker import InlineExecutor, Runner
+from storemon_flask.reports.worker import InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
 
@@ -253,7 +253,7 @@ def test_atomic_over_files_is_all_or_nothing(client: FlaskClient, settings: Sett
 
 
 def test_a_push_ends_with_the_server_and_nothing_of_it_is_stored(
-    client: FlaskClient, runner: Runner, settings: Settings
+    client: FlaskClient, runner: Worker, settings: Settings
 ) -> None:
     push(client, "polls", GOOD["polls"])
     before = stored(settings)

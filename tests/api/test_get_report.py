@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from storemon_flask.reports import queue
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("small_fleet")
@@ -27,7 +27,7 @@ def report_id(client: FlaskClient) -> str:
 
 
 @pytest.fixture
-def waiting_id(runner: Runner) -> str:
+def waiting_id(runner: Worker) -> str:
     """A report that nobody computes yet."""
     return queue.submit(runner.database, runner.settings, ReportRequest(), time.time_ns() // 1000)
 
@@ -54,7 +54,7 @@ def test_a_pending_report_is_running_at_progress_zero(client: FlaskClient, waiti
 
 @pytest.mark.parametrize("form", [None, "csv", "json"])
 def test_a_running_report_says_how_far_it_is(
-    client: FlaskClient, runner: Runner, waiting_id: str, form: str | None
+    client: FlaskClient, runner: Worker, waiting_id: str, form: str | None
 ) -> None:
     assert queue.start(runner.database, waiting_id, 2) is not None
     queue.advance(runner.database, waiting_id, 0.25)
@@ -204,7 +204,7 @@ def test_a_report_whose_file_was_removed_is_a_410_that_names_the_file(
 
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_a_failed_report_is_a_409_with_the_reason(
-    client: FlaskClient, runner: Runner, waiting_id: str, form: str
+    client: FlaskClient, runner: Worker, waiting_id: str, form: str
 ) -> None:
     queue.start(runner.database, waiting_id, 2)
     queue.fail(runner.database, waiting_id, 3, "the disk is full")

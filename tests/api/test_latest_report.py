@@ -19,7 +19,7 @@ from storemon_flask import create_app
 from storemon_flask.api import schemas
 from storemon_flask.database.connections import Database
 from storemon_flask.model import HOUR_US
-from storemon_flask.reports.worker import InlineExecutor, Runner
+from storemon_flask.reports.worker import InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
 PATH = "/api/v1/reports/latest.csv"
@@ -31,7 +31,7 @@ def clock(app: Flask) -> Clock:
     """The clock of the app's runner."""
     # Later than what the tests push.
     found = Clock(NOON_US + HOUR_US)
-    runner: Runner = app.extensions["storemon"].worker
+    runner: Worker = app.extensions["storemon"].worker
     runner._clock = found
     return found
 
@@ -373,7 +373,7 @@ def test_of_two_that_find_nothing_the_second_finds_what_the_first_has_added(
     client: FlaskClient, app: Flask, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when that is complete before the second gets to adding."""
-    runner: Runner = app.extensions["storemon"].worker
+    runner: Worker = app.extensions["storemon"].worker
     known = runner._latest
     looked: list[str] = []
 

@@ -13,7 +13,7 @@ from storemon_flask.database import check, polls
 from storemon_flask.database.connections import Database
 from storemon_flask.model import WEEK_US
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 PARTS = [
@@ -204,7 +204,7 @@ def test_a_reports_folder_that_cannot_be_listed_is_a_problem_and_the_rest_is_loo
     }
 
 
-def test_equal_reports_have_a_file_each(runner: Runner, small_fleet: Path, settings: Settings) -> None:
+def test_equal_reports_have_a_file_each(runner: Worker, small_fleet: Path, settings: Settings) -> None:
     first, second = runner.submit(ReportRequest()), runner.submit(ReportRequest())
     assert found(settings) == {}
     runner.delete(first)

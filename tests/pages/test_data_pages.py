@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from storemon_flask.database import keys
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 BAD_POLLS = """store_id,timestamp_utc,status
@@ -148,12 +148,12 @@ def test_a_file_without_a_row_says_that_nothing_was_stored(client: FlaskClient) 
     assert "nothing was stored" not in page
 
 
-def test_another_site_may_not_load(client: FlaskClient, runner: Runner) -> None:
+def test_another_site_may_not_load(client: FlaskClient, runner: Worker) -> None:
     answer = put(client, ("polls.csv", SMALL_FLEET["polls.csv"]), Origin="https://evil.example")
     assert (answer.status_code, runner.settings.database.exists()) == (403, False)
 
 
-def test_loading_needs_a_key_that_writes(client: FlaskClient, runner: Runner, small_fleet: Path) -> None:
+def test_loading_needs_a_key_that_writes(client: FlaskClient, runner: Worker, small_fleet: Path) -> None:
     reader, writer = (keys.add(runner.database, scope, "", 0) for scope in ("read", "write"))
     polls = ("polls.csv", SMALL_FLEET["polls.csv"])
     assert put(client, polls).status_code == 401
@@ -161,7 +161,7 @@ def test_loading_needs_a_key_that_writes(client: FlaskClient, runner: Runner, sm
     assert put(client, polls, Authorization=f"Bearer {writer}").status_code == 303
 
 
-def test_an_empty_database_gets_a_first_hint(client: FlaskClient, runner: Runner) -> None:
+def test_an_empty_database_gets_a_first_hint(client: FlaskClient, runner: Worker) -> None:
     page = client.get("/data").text
     assert "Nothing is loaded yet." in page
     assert "store_id, timestamp_utc, status" in page
@@ -197,7 +197,7 @@ def test_hostile_file_names_are_text(client: FlaskClient, name: str) -> None:
 
 def sql_name(client: FlaskClient) -> str:
     """The name of the newest load's file, as it was kept."""
-    runner: Runner = client.application.extensions["storemon"].worker
+    runner: Worker = client.application.extensions["storemon"].worker
     found: str = sql(runner.settings.database, "SELECT file FROM load_file ORDER BY id DESC LIMIT 1")[0][0]
     return found
 

@@ -9,7 +9,7 @@ from conftest import sql
 from flask.testing import FlaskClient
 from report_page_helpers import BROWSER, asked
 
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 
 ID = "0" * 32
 REPORT = "There is no such report; perhaps the address is not whole."
@@ -76,7 +76,7 @@ def test_a_program_keeps_its_sentence(client: FlaskClient, small_fleet: Path, pa
     ],
 )
 def test_a_report_that_is_gone_leads_to_reports(
-    client: FlaskClient, runner: Runner, small_fleet: Path, gone: str | None, sentence: str
+    client: FlaskClient, runner: Worker, small_fleet: Path, gone: str | None, sentence: str
 ) -> None:
     location = asked(client)
     sql(runner.settings.database, "UPDATE report SET state = 'deleted', gone = ?", gone)
@@ -84,7 +84,7 @@ def test_a_report_that_is_gone_leads_to_reports(
 
 
 def test_changes_since_no_report_lead_back_to_the_report(
-    client: FlaskClient, runner: Runner, small_fleet: Path
+    client: FlaskClient, runner: Worker, small_fleet: Path
 ) -> None:
     location, other, outages = asked(client), asked(client, columns="full"), asked(client, kind="outages")
     for query in ("", "?against="):

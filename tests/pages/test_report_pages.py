@@ -15,7 +15,7 @@ from storemon_flask import clock, create_app
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
 from storemon_flask.reports import table
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 
@@ -161,7 +161,7 @@ def test_an_as_of_after_the_newest_poll_is_warned_of_beside_a_poll_of_years_ahea
 
 
 def test_where_every_poll_is_in_the_future_the_form_says_so(
-    client: FlaskClient, runner: Runner, small_fleet: Path
+    client: FlaskClient, runner: Worker, small_fleet: Path
 ) -> None:
     runner._clock = lambda: 60_000_000
     page = ask(client).text

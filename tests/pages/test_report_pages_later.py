@@ -16,7 +16,7 @@ from report_page_helpers import BROWSER, ask, asked, cells, the_csv
 from storemon_flask import create_app
 from storemon_flask.database import keys
 from storemon_flask.database.connections import Database
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 HOSTILE = ("<script>alert(1)</script>", "x" * 200, "مطعم السلام", "🍕/..?#&\"'", "=1+1")
@@ -71,7 +71,7 @@ def test_a_report_can_be_asked_for_again(client: FlaskClient, small_fleet: Path)
     ],
 )
 def test_the_as_of_is_asked_for_again_when_it_was_asked_for(
-    client: FlaskClient, runner: Runner, small_fleet: Path, stores: str, shape: dict[str, str], as_of: str, again: str
+    client: FlaskClient, runner: Worker, small_fleet: Path, stores: str, shape: dict[str, str], as_of: str, again: str
 ) -> None:
     location = asked(client, as_of=as_of, stores=stores, **shape)
     page = client.get(location).text
@@ -111,7 +111,7 @@ def test_one_of_many_windows_is_asked_for_again_with_all_of_them(client: FlaskCl
 
 
 def test_one_that_is_on_its_way_refreshes_itself_without_a_script(
-    client: FlaskClient, runner: Runner, small_fleet: Path
+    client: FlaskClient, runner: Worker, small_fleet: Path
 ) -> None:
     location = asked(client)
     report_id = location.rpartition("/")[2]
@@ -122,7 +122,7 @@ def test_one_that_is_on_its_way_refreshes_itself_without_a_script(
     assert 'content="5"' in client.get("/reports").text
 
 
-def test_one_that_failed_says_why(client: FlaskClient, runner: Runner, small_fleet: Path) -> None:
+def test_one_that_failed_says_why(client: FlaskClient, runner: Worker, small_fleet: Path) -> None:
     location = asked(client)
     sql(
         runner.settings.database,
@@ -140,7 +140,7 @@ def test_a_report_that_never_was_is_a_page(client: FlaskClient, small_fleet: Pat
     assert "<script>alert" not in answer.text
 
 
-def test_one_that_is_gone_is_a_page(client: FlaskClient, runner: Runner, small_fleet: Path) -> None:
+def test_one_that_is_gone_is_a_page(client: FlaskClient, runner: Worker, small_fleet: Path) -> None:
     location = asked(client)
     report_id = location.rpartition("/")[2]
     runner.path(report_id).unlink()
@@ -154,7 +154,7 @@ def test_one_that_is_gone_is_a_page(client: FlaskClient, runner: Runner, small_f
 
 
 def test_deleting_leads_back_and_nothing_of_the_report_is_left(
-    client: FlaskClient, runner: Runner, small_fleet: Path
+    client: FlaskClient, runner: Worker, small_fleet: Path
 ) -> None:
     location, other = asked(client), asked(client, columns="full")
     report_id = location.rpartition("/")[2]
@@ -190,7 +190,7 @@ FULL_SHOWN = html.escape(FULL)
 )  # fmt: skip
 def test_tries_are_told_in_words_in_the_list_and_on_the_reports_page(
     client: FlaskClient,
-    runner: Runner,
+    runner: Worker,
     small_fleet: Path,
     state: str,
     attempts: int,
@@ -229,7 +229,7 @@ def test_a_full_queue_is_said_at_the_form(settings: Settings, small_fleet: Path)
     app.extensions["storemon"].database.close()
 
 
-def test_a_key_that_only_reads_may_ask_but_not_delete(client: FlaskClient, runner: Runner, small_fleet: Path) -> None:
+def test_a_key_that_only_reads_may_ask_but_not_delete(client: FlaskClient, runner: Worker, small_fleet: Path) -> None:
     key = keys.add(runner.database, "read", "", 0)
     bearer = {"Authorization": f"Bearer {key}", **BROWSER}
     assert client.post("/reports", headers=BROWSER).status_code == 401

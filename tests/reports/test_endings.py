@@ -1,4 +1,4 @@
-"""Waiting for the end of a report (`Runner.wait_for`, `get_report?wait=`): woken at once, and never too
+"""Waiting for the end of a report (`Worker.wait_for`, `get_report?wait=`): woken at once, and never too
 many.
 """
 
@@ -21,7 +21,7 @@ from job_helpers import Queue
 from storemon_flask import create_app
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import worker as runner_
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 # Longer than anything here takes, and no longer than a test should hang.
@@ -43,8 +43,8 @@ def app(settings: Settings, small_fleet: Path, queue: Queue, monkeypatch: pytest
 
 
 @pytest.fixture
-def runner(app: Flask) -> Runner:
-    found: Runner = app.extensions["storemon"].worker
+def runner(app: Flask) -> Worker:
+    found: Worker = app.extensions["storemon"].worker
     return found
 
 
@@ -53,14 +53,14 @@ def trigger(client: FlaskClient, **body: Any) -> str:
     return found
 
 
-def waiters(runner: Runner) -> int:
+def waiters(runner: Worker) -> int:
     return 2 - runner.slots._waits._value
 
 
 class Waiting:
     """A request that waits in a thread of its own, once it does."""
 
-    def __init__(self, app: Flask, runner: Runner, report_id: str, form: str = "csv", wait: str = "30") -> None:
+    def __init__(self, app: Flask, runner: Worker, report_id: str, form: str = "csv", wait: str = "30") -> None:
         before = waiters(runner)
         self._pool = ThreadPoolExecutor(1)
         self._began = time.monotonic()
@@ -79,7 +79,7 @@ class Waiting:
 
 @pytest.mark.parametrize("form", ["csv", "json", "xlsx"])
 def test_it_is_answered_as_soon_as_the_report_is_complete(
-    app: Flask, client: FlaskClient, runner: Runner, queue: Queue, form: str
+    app: Flask, client: FlaskClient, runner: Worker, queue: Queue, form: str
 ) -> None:
     report_id = trigger(client)
     waiting = Waiting(app, runner, report_id, form)
@@ -92,7 +92,7 @@ def test_it_is_answered_as_soon_as_the_report_is_complete(
     assert waiters(runner) == 0
 
 
-def test_of_equal_reports_each_is_waited_for(app: Flask, client: FlaskClient, runner: Runner, queue: Queue) -> None:
+def test_of_equal_reports_each_is_waited_for(app: Flask, client: FlaskClient, runner: Worker, queue: Queue) -> None:
     first, second = trigger(client), trigger(client)
     requests = [Waiting(app, runner, report_id) for report_id in (first, second)]
     queue.run_all()
@@ -100,7 +100,7 @@ def test_of_equal_reports_each_is_waited_for(app: Flask, client: FlaskClient, ru
 
 
 def test_it_is_woken_when_the_report_fails(
-    app: Flask, client: FlaskClient, runner: Runner, queue: Queue, settings: Settings
+    app: Flask, client: FlaskClient, runner: Worker, queue: Queue, settings: Settings
 ) -> None:
     settings.reports_dir.parent.mkdir(parents=True, exist_ok=True)
     settings.reports_dir.write_text("in the way")
@@ -110,7 +110,7 @@ def test_it_is_woken_when_the_report_fails(
     assert (answer.status_code, answer.json["title"]) == (409, "Report failed")
 
 
-def test_it_is_woken_when_the_report_is_deleted(app: Flask, client: FlaskClient, runner: Runner, queue: Queue) -> None:
+def test_it_is_woken_when_the_report_is_deleted(app: Flask, client: FlaskClient, runner: Worker, queue: Queue) -> None:
     first, second = trigger(client), trigger(client)
     gone, kept = Waiting(app, runner, first), Waiting(app, runner, second)
     assert client.delete(f"/api/v1/reports/{first}").status_code == 204
@@ -120,7 +120,7 @@ def test_it_is_woken_when_the_report_is_deleted(app: Flask, client: FlaskClient,
 
 
 def test_a_try_that_failed_does_not_end_the_wait(
-    app: Flask, client: FlaskClient, runner: Runner, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    app: Flask, client: FlaskClient, runner: Worker, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_id = trigger(client)
     waiting = Waiting(app, runner, report_id)
@@ -138,7 +138,7 @@ def no_space(*arguments: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_after_the_wait_it_is_the_state(client: FlaskClient, runner: Runner) -> None:
+def test_after_the_wait_it_is_the_state(client: FlaskClient, runner: Worker) -> None:
     began = time.monotonic()
     report_id = trigger(client)
     answer = client.get(f"/get_report?report_id={report_id}&wait=0.2")
@@ -149,7 +149,7 @@ def test_after_the_wait_it_is_the_state(client: FlaskClient, runner: Runner) -> 
 
 
 def test_no_more_than_a_quarter_of_the_threads_wait_and_the_next_is_answered_at_once(
-    app: Flask, client: FlaskClient, runner: Runner, queue: Queue
+    app: Flask, client: FlaskClient, runner: Worker, queue: Queue
 ) -> None:
     report_id = trigger(client)
     requests = [Waiting(app, runner, report_id) for _ in range(2)]
@@ -169,7 +169,7 @@ def test_of_fewer_than_four_threads_none_waits(settings: Settings, small_fleet: 
     app.extensions["storemon"].database.close()
 
 
-def test_when_the_server_stops_nobody_waits(app: Flask, client: FlaskClient, runner: Runner) -> None:
+def test_when_the_server_stops_nobody_waits(app: Flask, client: FlaskClient, runner: Worker) -> None:
     report_id = trigger(client)
     waiting = Waiting(app, runner, report_id)
     runner.stop_waiting()
@@ -180,7 +180,7 @@ def test_when_the_server_stops_nobody_waits(app: Flask, client: FlaskClient, run
 
 
 def test_a_job_that_another_process_ends_is_seen_too(
-    app: Flask, client: FlaskClient, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    app: Flask, client: FlaskClient, runner: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner_, "_LOOK_EVERY_S", 0.05)
     report_id = trigger(client)

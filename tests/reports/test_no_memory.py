@@ -30,7 +30,7 @@ from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import queue as retries
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 from storemon_flask.stores import detail, live_list
 
@@ -135,7 +135,7 @@ def test_a_report_that_had_no_memory_is_tried_again(
     small_fleet: Path, database: Database, settings: Settings, queue: Queue, clock: Clock, once: Patch
 ) -> None:
     once(computing, "table")
-    runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
+    runner = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     report_id = runner.submit(ReportRequest())
     queue.run_all()
     state, why = row(settings, report_id, "state", "last_error")
@@ -157,7 +157,7 @@ def test_a_report_that_never_has_memory_fails_with_how_much_it_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(computing, "table", too_large)
-    runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
+    runner = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     report_id = runner.submit(ReportRequest())
     for _ in range(retries.MOST_TRIES):
         queue.run_all()
@@ -173,7 +173,7 @@ def test_a_report_that_never_has_memory_fails_with_how_much_it_asked_for(
 def test_a_report_that_gets_no_thread_is_begun_later(
     small_fleet: Path, database: Database, settings: Settings, queue: Queue, clock: Clock, once: Patch
 ) -> None:
-    runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
+    runner = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     once(queue, "submit")
     report_id = runner.submit(ReportRequest())
     assert queue.jobs == []

@@ -17,12 +17,12 @@ from storemon_flask.model import DAY_US
 from storemon_flask.reports import queue, retention
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
-from storemon_flask.reports.worker import InlineExecutor, Runner
+from storemon_flask.reports.worker import InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
 
 def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
-    runner: Runner, settings: Settings, database: Database, clock: Clock
+    runner: Worker, settings: Settings, database: Database, clock: Clock
 ) -> None:
     old = runner.submit(ReportRequest())
     runner.recover()
@@ -44,14 +44,14 @@ def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
 def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    forever = Runner(
+    forever = Worker(
         database, replace(settings, keep_reports_days=0), InlineExecutor(), Scheduler(clock, threaded=False), clock
     )
     report_id = forever.submit(ReportRequest())
     clock.turn(36_500 * 86_400)
     forever.recover()
     assert row(settings, report_id, "state") == ("complete",)
-    Runner(
+    Worker(
         database, replace(settings, keep_reports_days=1), InlineExecutor(), Scheduler(clock, threaded=False), clock
     ).recover()
     assert row(settings, report_id, "state") == ("deleted",)
@@ -67,7 +67,7 @@ def test_what_is_on_its_way_is_never_too_old(
 
 
 def test_many_old_reports_go_in_parts(
-    runner: Runner, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+    runner: Worker, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [runner.submit(ReportRequest(number)) for number in range(7)]
     monkeypatch.setattr(retention, "_CHUNK", 3)
@@ -78,7 +78,7 @@ def test_many_old_reports_go_in_parts(
 
 
 def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_then_unknown(
-    runner: Runner, settings: Settings, database: Database, clock: Clock
+    runner: Worker, settings: Settings, database: Database, clock: Clock
 ) -> None:
     first, kept = runner.submit(ReportRequest()), runner.submit(ReportRequest(1))
     runner.delete(first)
@@ -98,7 +98,7 @@ def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_the
     assert row(settings, kept, "state", "gone") == ("deleted", "old")
 
 
-def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Runner, settings: Settings) -> None:
+def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Worker, settings: Settings) -> None:
     windows = [{"from": "2024-10-14T00:00:00Z", "to": "2024-10-14T06:00:00Z", "name": "a name that says much"}]
     report_id = runner.submit(ReportRequest(fields={"windows": windows}, stores=["worked"]))
     runner.delete(report_id)
@@ -109,7 +109,7 @@ def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Runner, set
 
 
 def test_a_file_that_cannot_be_removed_goes_at_the_next_start(
-    runner: Runner, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    runner: Worker, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     report_id = runner.submit(ReportRequest())
 

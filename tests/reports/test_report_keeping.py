@@ -15,12 +15,12 @@ from keeping_helpers import runner as runner
 from storemon_flask.database import reports
 from storemon_flask.database.connections import Database
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 
 def test_files_of_no_report_and_reports_without_a_file_are_found_and_nothing_is_changed(
-    runner: Runner, settings: Settings, database: Database
+    runner: Worker, settings: Settings, database: Database
 ) -> None:
     whole, missing, deleted, failed, waiting = (runner.submit(ReportRequest(number)) for number in range(5))
     file_of(settings, missing).unlink()
@@ -39,7 +39,7 @@ def test_files_of_no_report_and_reports_without_a_file_are_found_and_nothing_is_
 
 
 def test_without_a_database_or_a_folder_there_is_nothing_to_do(
-    runner: Runner, database: Database, settings: Settings
+    runner: Worker, database: Database, settings: Settings
 ) -> None:
     settings.database.unlink()
     runner._retention.run(1)
@@ -50,7 +50,7 @@ def test_without_a_database_or_a_folder_there_is_nothing_to_do(
 
 
 def test_a_report_that_is_deleted_while_files_are_looked_for_is_not_missing(
-    runner: Runner, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+    runner: Worker, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deleted, missing = runner.submit(ReportRequest(1)), runner.submit(ReportRequest(2))
     file_of(settings, missing).unlink()
@@ -72,7 +72,7 @@ def test_a_report_that_is_deleted_while_files_are_looked_for_is_not_missing(
 
 
 def test_files_of_no_report_are_removed_and_others_stay(
-    runner: Runner, settings: Settings, caplog: pytest.LogCaptureFixture
+    runner: Worker, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     deleted, failed, complete = (runner.submit(ReportRequest(number)) for number in range(3))
     sql(settings.database, "UPDATE report SET state = 'deleted', deleted_us = 1 WHERE id = ?", deleted)
@@ -85,7 +85,7 @@ def test_files_of_no_report_are_removed_and_others_stay(
     assert "4 file(s) that belong to no report removed" in caplog.text
 
 
-def test_what_a_running_report_has_begun_to_write_stays(runner: Runner, settings: Settings) -> None:
+def test_what_a_running_report_has_begun_to_write_stays(runner: Worker, settings: Settings) -> None:
     running, pending = runner.submit(ReportRequest(1)), runner.submit(ReportRequest(2))
     sql(settings.database, "UPDATE report SET state = 'running' WHERE id = ?", running)
     sql(settings.database, "UPDATE report SET state = 'pending' WHERE id = ?", pending)
@@ -97,7 +97,7 @@ def test_what_a_running_report_has_begun_to_write_stays(runner: Runner, settings
 
 
 def test_a_complete_report_without_its_file_is_a_410_that_says_so(
-    runner: Runner, settings: Settings, app: Flask
+    runner: Worker, settings: Settings, app: Flask
 ) -> None:
     report_id = runner.submit(ReportRequest())
     file_of(settings, report_id).unlink()
@@ -111,7 +111,7 @@ def test_a_complete_report_without_its_file_is_a_410_that_says_so(
 
 
 def test_a_folder_that_cannot_be_listed_does_not_keep_the_server_from_starting(
-    runner: Runner, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    runner: Worker, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     report_id = runner.submit(ReportRequest())
 

@@ -20,7 +20,7 @@ from storemon_flask.reports import queue as retries
 from storemon_flask.reports import retention
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
-from storemon_flask.reports.worker import InlineExecutor, Runner
+from storemon_flask.reports.worker import InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
 AS_OF_US = 1_728_907_200_000_000
@@ -34,9 +34,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def make_runner(small_fleet: Path, settings: Settings, database: Database, clock: Clock) -> Callable[..., Runner]:
-    def made(**changes: int) -> Runner:
-        return Runner(database, replace(settings, **changes), InlineExecutor(), Scheduler(clock, threaded=False), clock)
+def make_runner(small_fleet: Path, settings: Settings, database: Database, clock: Clock) -> Callable[..., Worker]:
+    def made(**changes: int) -> Worker:
+        return Worker(database, replace(settings, **changes), InlineExecutor(), Scheduler(clock, threaded=False), clock)
 
     return made
 
@@ -60,7 +60,7 @@ def database_bytes(settings: Settings) -> int:
     return int(pages * page_bytes)
 
 
-def trigger(runner: Runner, clock: Clock, count: int) -> list[str]:
+def trigger(runner: Worker, clock: Clock, count: int) -> list[str]:
     """The ids of so many different reports, a second apart."""
     ids = []
     for _ in range(count):
@@ -70,7 +70,7 @@ def trigger(runner: Runner, clock: Clock, count: int) -> list[str]:
 
 
 def test_the_oldest_reports_make_room_for_new_ones(
-    make_runner: Callable[..., Runner], settings: Settings, database: Database, clock: Clock
+    make_runner: Callable[..., Worker], settings: Settings, database: Database, clock: Clock
 ) -> None:
     runner = make_runner(max_reports_mb=1)
     ids = trigger(runner, clock, BLOCKS)
@@ -87,7 +87,7 @@ def test_the_oldest_reports_make_room_for_new_ones(
 
 
 def test_there_is_no_limit_with_0_and_a_lower_one_holds_after_a_restart(
-    make_runner: Callable[..., Runner], settings: Settings, clock: Clock
+    make_runner: Callable[..., Worker], settings: Settings, clock: Clock
 ) -> None:
     ids = trigger(make_runner(max_reports_mb=0), clock, BLOCKS + 20)
     assert len(files(settings)) == BLOCKS + 20
@@ -100,7 +100,7 @@ def test_the_report_just_completed_stays_however_large_and_a_file_of_many_names_
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
     queue = Queue()
-    runner = Runner(database, replace(settings, max_reports_mb=1), queue, Scheduler(clock, threaded=False), clock)
+    runner = Worker(database, replace(settings, max_reports_mb=1), queue, Scheduler(clock, threaded=False), clock)
     first = [runner.submit(ReportRequest()) for _ in range(BLOCKS + 5)]
     queue.run_all()
     assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
@@ -109,7 +109,7 @@ def test_the_report_just_completed_stays_however_large_and_a_file_of_many_names_
         file.write(b"x" * 2_000_000)
     runner._retention.add_bytes(first[0], 2_000_000, clock())
     assert {row(settings, report_id, "state") for report_id in first} == {("complete",)}
-    runner = Runner(database, runner.settings, queue, Scheduler(clock, threaded=False), clock)
+    runner = Worker(database, runner.settings, queue, Scheduler(clock, threaded=False), clock)
     clock.turn(1)
     last = runner.submit(ReportRequest(AS_OF_US + 1))
     queue.run_all()
@@ -118,7 +118,7 @@ def test_the_report_just_completed_stays_however_large_and_a_file_of_many_names_
 
 
 def test_rows_are_bounded_and_those_deleted_go_first(
-    make_runner: Callable[..., Runner], settings: Settings, database: Database, clock: Clock
+    make_runner: Callable[..., Worker], settings: Settings, database: Database, clock: Clock
 ) -> None:
     runner = make_runner()
     runner._retention = retention.Retention(database, settings, runner.metrics, most_rows=40)
@@ -136,7 +136,7 @@ def test_rows_are_bounded_and_those_deleted_go_first(
 def test_equal_reports_that_wait_are_bounded(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    runner = Runner(database, settings, Queue(), Scheduler(clock, threaded=False), clock)
+    runner = Worker(database, settings, Queue(), Scheduler(clock, threaded=False), clock)
     runner._retention = retention.Retention(database, settings, runner.metrics, most_rows=10)
     for _ in range(10):
         runner.submit(ReportRequest())
@@ -163,7 +163,7 @@ def test_a_report_on_its_way_waits_for_room(
     small_fleet: Path, settings: Settings, database: Database, clock: Clock
 ) -> None:
     queue = Queue()
-    runner = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
+    runner = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     report_id = runner.submit(ReportRequest())
     runner.settings = replace(settings, min_free_mb=10**9)
     queue.run_all()
@@ -188,7 +188,7 @@ def test_disk_full_is_a_passing_fault(settings: Settings) -> None:
 
 def test_what_equal_reports_ask_is_stored_once(fleet_of_many: Database, settings: Settings, clock: Clock) -> None:
     queue = Queue()
-    runner = Runner(fleet_of_many, settings, queue, Scheduler(clock, threaded=False), clock)
+    runner = Worker(fleet_of_many, settings, queue, Scheduler(clock, threaded=False), clock)
     names = [f"{number:036d}" for number in range(200)]
     first = runner.submit(ReportRequest(stores=names[::-1]))
     size = database_bytes(settings)
@@ -216,7 +216,7 @@ def test_what_equal_reports_ask_is_stored_once(fleet_of_many: Database, settings
 def test_a_list_of_reports_does_not_read_what_they_asked(
     fleet_of_many: Database, settings: Settings, clock: Clock
 ) -> None:
-    runner = Runner(fleet_of_many, settings, Queue(), Scheduler(clock, threaded=False), clock)
+    runner = Worker(fleet_of_many, settings, Queue(), Scheduler(clock, threaded=False), clock)
     for _ in range(3):
         runner.submit(ReportRequest(stores=[f"{number:036d}" for number in range(1_000)]))
     # Whoever reads this fails.
@@ -228,7 +228,7 @@ def test_whether_an_as_of_was_asked_is_of_each_report(
     fleet_of_many: Database, settings: Settings, clock: Clock
 ) -> None:
     queue = Queue()
-    runner = Runner(fleet_of_many, settings, queue, Scheduler(clock, threaded=False), clock)
+    runner = Worker(fleet_of_many, settings, queue, Scheduler(clock, threaded=False), clock)
     names = [f"{number:036d}" for number in range(1_000)]
     newest = runner.submit(ReportRequest(stores=names, fields={"totals": True}))
     as_of_us = report_store.get(fleet_of_many, newest).as_of_us
@@ -242,7 +242,7 @@ def test_the_lists_of_reports_that_wait_are_bounded(
     fleet_of_many: Database, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report_store, "MOST_WAITING_BYTES", 100_000)
-    runner = Runner(fleet_of_many, settings, Queue(), Scheduler(clock, threaded=False), clock)
+    runner = Worker(fleet_of_many, settings, Queue(), Scheduler(clock, threaded=False), clock)
     names = [f"{number:036d}" for number in range(1_000)]
     for number in range(3):
         runner.submit(ReportRequest(stores=names[number:]))
@@ -255,7 +255,7 @@ def test_the_lists_of_reports_that_wait_are_bounded(
 def test_rows_of_reports_made_room_for_take_their_texts_along(
     fleet_of_many: Database, settings: Settings, clock: Clock
 ) -> None:
-    runner = Runner(
+    runner = Worker(
         fleet_of_many, replace(settings, max_reports_mb=1), InlineExecutor(), Scheduler(clock, threaded=False), clock
     )
     names = [f"{number:036d}" for number in range(1_000)]

@@ -19,7 +19,7 @@ from storemon_flask.errors import DatabaseError, ReportFailed
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import queue as retries
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 WAITS_S = [1, 4, 16, 64, 256, 900, 900]
@@ -84,7 +84,7 @@ def test_waits_grow_fourfold_up_to_a_quarter_of_an_hour() -> None:
 
 
 def test_a_report_is_put_off_and_tried_again_when_it_is_due_and_not_before(
-    runner: Runner, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    runner: Worker, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_id = runner.submit(ReportRequest())
     sentence = f"{settings.reports_dir / f'report_{report_id}.csv'} cannot be written: No space left on device"
@@ -105,7 +105,7 @@ def test_a_report_is_put_off_and_tried_again_when_it_is_due_and_not_before(
 
 
 def test_after_the_last_try_it_fails_with_the_sentence_and_how_often_it_was_tried(
-    runner: Runner, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    runner: Worker, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", full_disk)
     report_id = runner.submit(ReportRequest())
@@ -135,7 +135,7 @@ def test_after_the_last_try_it_fails_with_the_sentence_and_how_often_it_was_trie
     ],
 )
 def test_what_does_not_pass_fails_at_the_first_try(
-    runner: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+    runner: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def broken(*arguments: Any) -> Any:
         raise error

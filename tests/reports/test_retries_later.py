@@ -18,12 +18,12 @@ from storemon_flask.errors import DatabaseError
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
-from storemon_flask.reports.worker import DIED, Runner
+from storemon_flask.reports.worker import DIED, Worker
 from storemon_flask.settings import Settings
 
 
 def test_the_next_try_survives_a_restart(
-    runner: Runner,
+    runner: Worker,
     queue: Queue,
     clock: Clock,
     settings: Settings,
@@ -34,7 +34,7 @@ def test_the_next_try_survives_a_restart(
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
         queue.run_all()
-    again = Runner(database, settings, queue, Scheduler(clock, threaded=False), clock)
+    again = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     assert again.recover() == 1
     assert queue.jobs == []
     clock.turn(1)
@@ -46,7 +46,7 @@ def test_the_next_try_survives_a_restart(
 
 
 def test_a_report_tried_often_is_not_taken_for_one_that_kills_the_server(
-    runner: Runner, queue: Queue, clock: Clock, settings: Settings, database: Database
+    runner: Worker, queue: Queue, clock: Clock, settings: Settings, database: Database
 ) -> None:
     report_id = runner.submit(ReportRequest())
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_a_clock_that_is_set_makes_nothing_due_and_holds_up_nothing(
     step_s: int,
 ) -> None:
     steady = Clock(5)
-    runner = Runner(database, settings, queue, Scheduler(steady, threaded=False), clock)
+    runner = Worker(database, settings, queue, Scheduler(steady, threaded=False), clock)
     report_id = runner.submit(ReportRequest())
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
@@ -84,7 +84,7 @@ def test_a_clock_that_is_set_makes_nothing_due_and_holds_up_nothing(
     assert [job[1] for job in queue.jobs] == [report_id]
     # After a restart nobody knows that it was set back: at most the longest wait.
     queue.jobs.clear()
-    again = Runner(database, settings, queue, Scheduler(steady, threaded=False), clock)
+    again = Worker(database, settings, queue, Scheduler(steady, threaded=False), clock)
     again.recover()
     steady.turn(900)
     again.scheduler.run_due()
@@ -92,7 +92,7 @@ def test_a_clock_that_is_set_makes_nothing_due_and_holds_up_nothing(
 
 
 def test_a_report_that_cannot_even_be_claimed_is_reached_for_again(
-    runner: Runner, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    runner: Worker, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_id = runner.submit(ReportRequest())
 
@@ -110,7 +110,7 @@ def test_a_report_that_cannot_even_be_claimed_is_reached_for_again(
 
 
 def test_that_the_progress_cannot_be_told_does_not_fail_a_report(
-    runner: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    runner: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from storemon_flask.reports import worker as runner_
 
@@ -129,7 +129,7 @@ def test_that_the_progress_cannot_be_told_does_not_fail_a_report(
 
 
 def test_an_outcome_whose_commit_was_not_seen_is_told_again_and_keeps_the_file(
-    runner: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    runner: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete: Callable[..., int] = report_store.complete
     told: list[int] = []

@@ -22,12 +22,12 @@ from storemon_flask.reports import compute
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import worker as runner_
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.reports.worker import InlineExecutor, Runner
+from storemon_flask.reports.worker import InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
 
 def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
-    waiting: Runner, queue: Queue, settings: Settings
+    waiting: Worker, queue: Queue, settings: Settings
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     assert row(settings, report_id, "state", "attempts", "progress", "started_us") == ("pending", 0, 0, None)
@@ -49,7 +49,7 @@ def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
 
 
 def test_the_row_says_running_while_it_is_computed(
-    waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    waiting: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     seen: list[str] = []
@@ -65,7 +65,7 @@ def test_the_row_says_running_while_it_is_computed(
     assert state(settings, report_id) == "complete"
 
 
-def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Runner, queue: Queue, settings: Settings) -> None:
+def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Worker, queue: Queue, settings: Settings) -> None:
     report_id = waiting.submit(ReportRequest())
     sql(settings.database, "UPDATE store_record SET last_poll_us = last_poll_us + 3600000000")
     queue.run_all()
@@ -74,13 +74,13 @@ def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Runner, queu
 
 def test_without_polls_nothing_is_promised(database: Database, settings: Settings, queue: Queue) -> None:
     with pytest.raises(NoPolls, match=NO_POLLS):
-        Runner(database, settings, queue).submit(ReportRequest())
+        Worker(database, settings, queue).submit(ReportRequest())
     assert queue.jobs == []
     assert sql(settings.database, "SELECT count(*) FROM report") == [(0,)]
 
 
 def test_a_report_is_computed_once_however_often_it_is_handed_over(
-    waiting: Runner, queue: Queue, settings: Settings
+    waiting: Worker, queue: Queue, settings: Settings
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     queue.run_all()
@@ -91,7 +91,7 @@ def test_a_report_is_computed_once_however_often_it_is_handed_over(
 
 
 def test_of_two_runners_that_reach_for_a_report_one_gets_it(
-    waiting: Runner, settings: Settings, database: Database
+    waiting: Worker, settings: Settings, database: Database
 ) -> None:
     other = Database(settings.database)
     for at_us in range(20):
@@ -111,7 +111,7 @@ def test_of_two_runners_that_reach_for_a_report_one_gets_it(
 @pytest.mark.parametrize("step", ["complete", "fail", "advance", "requeue"])
 @pytest.mark.parametrize("before", ["pending", "complete", "failed", "deleted"])
 def test_only_a_running_report_can_end_or_advance(
-    waiting: Runner, settings: Settings, database: Database, before: str, step: str
+    waiting: Worker, settings: Settings, database: Database, before: str, step: str
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     sql(settings.database, "UPDATE report SET state = ? WHERE id = ?", before, report_id)
@@ -129,7 +129,7 @@ def test_only_a_running_report_can_end_or_advance(
 
 
 def test_progress_never_falls_and_reaches_one_at_the_end(
-    waiting: Runner, queue: Queue, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+    waiting: Worker, queue: Queue, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Four slices of one store, every step told.
     monkeypatch.setattr(schedule, "STORES_PER_BATCH", 1)
@@ -153,7 +153,7 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
 
 
 def test_slices_change_nothing_in_the_bytes(
-    waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    waiting: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "STORES_PER_BATCH", 1)
     report_id = waiting.submit(ReportRequest())
@@ -166,7 +166,7 @@ def test_a_reports_folder_that_cannot_be_made_fails_the_report_with_a_sentence(
 ) -> None:
     (tmp_path / "file").write_text("a regular file")
     folder = tmp_path / "file" / "reports"
-    report_id = Runner(database, replace(settings, reports_dir=folder), InlineExecutor()).submit(ReportRequest())
+    report_id = Worker(database, replace(settings, reports_dir=folder), InlineExecutor()).submit(ReportRequest())
     assert row(settings, report_id, "state", "error", "progress", "sha256") == (
         "failed",
         f"the reports folder {folder} cannot be made: Not a directory",
@@ -176,7 +176,7 @@ def test_a_reports_folder_that_cannot_be_made_fails_the_report_with_a_sentence(
 
 
 def test_a_report_that_cannot_be_written_fails_with_a_sentence_and_leaves_no_temporary_file(
-    waiting: Runner, queue: Queue, settings: Settings
+    waiting: Worker, queue: Queue, settings: Settings
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     # A folder where the file should go: writing works, the rename does not.
@@ -188,11 +188,11 @@ def test_a_report_that_cannot_be_written_fails_with_a_sentence_and_leaves_no_tem
 
 
 def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
-    waiting: Runner, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    waiting: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = waiting.submit(ReportRequest())
     with monkeypatch.context() as broken:
-        broken.setattr(polls, "read_by_stores", lambda *arguments: 1 // 0)
+        broken.setattr(polls, "read_in_batches", lambda *arguments: 1 // 0)
         queue.run_all()
     assert row(settings, first, "state", "error") == ("failed", "unexpected error (ZeroDivisionError); see the log")
     second = waiting.submit(ReportRequest())

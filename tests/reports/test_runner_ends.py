@@ -23,7 +23,7 @@ from storemon_flask.database.connections import Database
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports.queue import MOST_TRIES
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.reports.worker import DIED, InlineExecutor, Runner
+from storemon_flask.reports.worker import DIED, InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
 
@@ -31,14 +31,14 @@ from storemon_flask.settings import Settings
 def at_a_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
     """(reached, go on): a report stands still before its first step until told to go on."""
     reached, go_on = threading.Event(), threading.Event()
-    read = polls.read_by_stores
+    read = polls.read_in_batches
 
     def slow(*arguments: Any) -> Any:
         reached.set()
         assert go_on.wait(30)
         return read(*arguments)
 
-    monkeypatch.setattr(polls, "read_by_stores", slow)
+    monkeypatch.setattr(polls, "read_in_batches", slow)
     yield reached, go_on
     go_on.set()
 
@@ -50,7 +50,7 @@ def test_stopping_lets_a_running_report_finish_within_the_grace(
     at_a_step: tuple[threading.Event, threading.Event],
 ) -> None:
     reached, go_on = at_a_step
-    runner = Runner(database, settings, ThreadPoolExecutor(1))
+    runner = Worker(database, settings, ThreadPoolExecutor(1))
     running, queued = runner.submit(ReportRequest()), runner.submit(ReportRequest(columns="full"))
     assert reached.wait(30)
     threading.Timer(0.1, go_on.set).start()
@@ -67,7 +67,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
     at_a_step: tuple[threading.Event, threading.Event],
 ) -> None:
     reached, go_on = at_a_step
-    runner = Runner(database, settings, ThreadPoolExecutor(1))
+    runner = Worker(database, settings, ThreadPoolExecutor(1))
     running = runner.submit(ReportRequest())
     assert reached.wait(30)
     stopper = threading.Thread(target=runner.stop, args=(0.0,))
@@ -80,12 +80,12 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
     # Asked for in the meantime: promised, and left for the next server too.
     late = runner.submit(ReportRequest())
     assert state(settings, late) == "pending"
-    assert Runner(database, settings, InlineExecutor()).recover() == 2
+    assert Worker(database, settings, InlineExecutor()).recover() == 2
     assert [state(settings, report_id) for report_id in (running, late)] == ["complete", "complete"]
 
 
 def test_after_a_crash_pending_and_running_reports_run_again_in_order(
-    waiting: Runner, queue: Queue, settings: Settings, database: Database
+    waiting: Worker, queue: Queue, settings: Settings, database: Database
 ) -> None:
     pending, running, done = (waiting.submit(ReportRequest(stores=stores)) for stores in (["worked"], None, ["silent"]))
     report_store.start(database, running, 1)
@@ -94,7 +94,7 @@ def test_after_a_crash_pending_and_running_reports_run_again_in_order(
     queue.run_all()
     finished = row(settings, done, "finished_us", "attempts")
 
-    again = Runner(database, settings, queue)
+    again = Worker(database, settings, queue)
     assert again.recover() == 2
     assert [job[1] for job in queue.jobs] == [pending, running]
     assert [state(settings, report_id) for report_id in (pending, running, done)] == ["pending", "pending", "complete"]
@@ -106,7 +106,7 @@ def test_after_a_crash_pending_and_running_reports_run_again_in_order(
 
 
 def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
-    waiting: Runner, queue: Queue, settings: Settings, database: Database
+    waiting: Worker, queue: Queue, settings: Settings, database: Database
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     for attempt in (1, 2):
@@ -120,7 +120,7 @@ def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
 
 
 def test_a_report_that_the_server_killed_twice_is_in_the_log_and_in_the_numbers(
-    waiting: Runner, database: Database, caplog: pytest.LogCaptureFixture
+    waiting: Worker, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     for attempt in (1, 2):
@@ -135,7 +135,7 @@ def test_a_report_that_the_server_killed_twice_is_in_the_log_and_in_the_numbers(
 
 
 def test_a_server_that_ended_in_order_and_could_not_put_reports_back_has_not_died(
-    waiting: Runner, settings: Settings, database: Database, queue: Queue
+    waiting: Worker, settings: Settings, database: Database, queue: Queue
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     for attempt in range(1, 5):
@@ -148,7 +148,7 @@ def test_a_server_that_ended_in_order_and_could_not_put_reports_back_has_not_die
 
 
 def test_a_death_takes_no_try_away(
-    waiting: Runner, settings: Settings, database: Database, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    waiting: Worker, settings: Settings, database: Database, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     report_store.start(database, report_id, 1)
@@ -163,7 +163,7 @@ def test_a_death_takes_no_try_away(
     assert error.endswith(f"(tried {MOST_TRIES} times)")
 
 
-def test_what_is_kept_of_jobs_goes_when_they_end(waiting: Runner, queue: Queue) -> None:
+def test_what_is_kept_of_jobs_goes_when_they_end(waiting: Worker, queue: Queue) -> None:
     ids = [waiting.submit(ReportRequest(stores=[store])) for store in ("worked", "silent")]
     waiting.delete(ids[0])
     queue.run_all()
@@ -171,7 +171,7 @@ def test_what_is_kept_of_jobs_goes_when_they_end(waiting: Runner, queue: Queue) 
     assert waiting._cancelled == {}
 
 
-def test_being_put_back_is_not_counted_as_a_try(waiting: Runner, settings: Settings, database: Database) -> None:
+def test_being_put_back_is_not_counted_as_a_try(waiting: Worker, settings: Settings, database: Database) -> None:
     report_id = waiting.submit(ReportRequest())
     for _ in range(5):
         report_store.start(database, report_id, 1)
@@ -181,7 +181,7 @@ def test_being_put_back_is_not_counted_as_a_try(waiting: Runner, settings: Setti
 
 
 def test_the_progress_a_caller_has_seen_does_not_fall_when_the_report_is_tried_again(
-    waiting: Runner, settings: Settings, database: Database
+    waiting: Worker, settings: Settings, database: Database
 ) -> None:
     report_id = waiting.submit(ReportRequest())
     report_store.start(database, report_id, 1)
@@ -193,7 +193,7 @@ def test_the_progress_a_caller_has_seen_does_not_fall_when_the_report_is_tried_a
 
 
 def test_create_app_starts_no_thread_and_touches_no_report_and_no_file(
-    waiting: Runner, queue: Queue, settings: Settings, database: Database
+    waiting: Worker, queue: Queue, settings: Settings, database: Database
 ) -> None:
     waiting.submit(ReportRequest())
     report_store.start(database, waiting.submit(ReportRequest()), 1)

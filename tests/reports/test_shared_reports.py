@@ -22,7 +22,7 @@ from storemon_flask.model import HOUR_US
 from storemon_flask.reports import compute
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 
@@ -32,8 +32,8 @@ def queue() -> Queue:
 
 
 @pytest.fixture
-def runner(small_fleet: Path, database: Database, settings: Settings, queue: Queue) -> Runner:
-    return Runner(database, settings, queue)
+def runner(small_fleet: Path, database: Database, settings: Settings, queue: Queue) -> Worker:
+    return Worker(database, settings, queue)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_what_differs_in_anything_is_computed_for_itself(
 
 @pytest.mark.parametrize("changed", [{"default_timezone": "UTC"}, {"reach_us": HOUR_US}, {"max_gap_us": HOUR_US}])
 def test_by_other_rules_it_is_computed_for_itself(
-    runner: Runner,
+    runner: Worker,
     queue: Queue,
     settings: Settings,
     database: Database,
@@ -138,13 +138,13 @@ def test_by_other_rules_it_is_computed_for_itself(
     changed: dict[str, Any],
 ) -> None:
     runner.submit(ReportRequest())
-    Runner(database, replace(settings, **changed), queue).submit(ReportRequest())
+    Worker(database, replace(settings, **changed), queue).submit(ReportRequest())
     queue.run_all()
     assert computed == [1, 1]
 
 
 def test_on_data_that_changed_it_is_computed_again_and_each_has_its_numbers(
-    runner: Runner, queue: Queue, settings: Settings, database: Database, small_fleet: Path, computed: list[int]
+    runner: Worker, queue: Queue, settings: Settings, database: Database, small_fleet: Path, computed: list[int]
 ) -> None:
     asked = ReportRequest(1_728_907_200_000_000)
     before = runner.submit(asked)
@@ -159,7 +159,7 @@ def test_on_data_that_changed_it_is_computed_again_and_each_has_its_numbers(
 
 
 def test_the_data_are_those_of_the_moment_it_is_started_in(
-    runner: Runner, queue: Queue, database: Database, small_fleet: Path, computed: list[int]
+    runner: Worker, queue: Queue, database: Database, small_fleet: Path, computed: list[int]
 ) -> None:
     asked = ReportRequest(1_728_907_200_000_000)
     ids = [runner.submit(asked)]
@@ -173,7 +173,7 @@ def test_the_data_are_those_of_the_moment_it_is_started_in(
 
 
 def test_a_finished_report_gives_its_file_to_an_equal_one(
-    runner: Runner, queue: Queue, settings: Settings, database: Database, computed: list[int]
+    runner: Worker, queue: Queue, settings: Settings, database: Database, computed: list[int]
 ) -> None:
     first = runner.submit(ReportRequest())
     queue.run_all()
@@ -191,7 +191,7 @@ def test_a_finished_report_gives_its_file_to_an_equal_one(
 
 
 def test_one_whose_file_is_gone_gives_none(
-    runner: Runner, queue: Queue, settings: Settings, computed: list[int]
+    runner: Worker, queue: Queue, settings: Settings, computed: list[int]
 ) -> None:
     first = runner.submit(ReportRequest())
     queue.run_all()
@@ -204,7 +204,7 @@ def test_one_whose_file_is_gone_gives_none(
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK, errno.EXDEV])
 def test_where_a_file_cannot_have_another_name_it_is_copied(
-    runner: Runner,
+    runner: Worker,
     queue: Queue,
     settings: Settings,
     computed: list[int],
@@ -224,12 +224,12 @@ def test_where_a_file_cannot_have_another_name_it_is_copied(
 
 
 def test_of_equal_reports_only_that_fails_under_which_the_server_died(
-    runner: Runner, queue: Queue, settings: Settings, database: Database, computed: list[int]
+    runner: Worker, queue: Queue, settings: Settings, database: Database, computed: list[int]
 ) -> None:
     ids = [runner.submit(ReportRequest()) for _ in range(3)]
     report_store.start(database, ids[0], 1)
     queue.jobs.clear()
-    again = Runner(database, settings, queue)
+    again = Worker(database, settings, queue)
     assert again.recover() == 3
     report_store.start(database, ids[0], 1)
     queue.jobs.clear()
@@ -241,7 +241,7 @@ def test_of_equal_reports_only_that_fails_under_which_the_server_died(
 
 
 def test_one_that_is_asked_for_while_an_equal_one_waits_for_its_next_try_is_computed_at_once(
-    runner: Runner, queue: Queue, settings: Settings, database: Database
+    runner: Worker, queue: Queue, settings: Settings, database: Database
 ) -> None:
     first = runner.submit(ReportRequest())
     report_store.start(database, first, 1)
@@ -254,9 +254,9 @@ def test_one_that_is_asked_for_while_an_equal_one_waits_for_its_next_try_is_comp
 
 
 def test_the_queue_is_bounded_and_an_equal_report_takes_no_place(
-    runner: Runner, queue: Queue, settings: Settings, database: Database
+    runner: Worker, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    small = Runner(database, replace(settings, max_pending_reports=2), queue)
+    small = Worker(database, replace(settings, max_pending_reports=2), queue)
     small.submit(ReportRequest())
     small.submit(ReportRequest(columns="full"))
     with pytest.raises(QueueFull, match=r"2 report\(s\) are waiting, as many as may"):
@@ -282,7 +282,7 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back(settings: Settings, s
 def test_many_equal_triggers_at_once_all_get_the_same_bytes(
     small_fleet: Path, settings: Settings, database: Database
 ) -> None:
-    runner = Runner(database, settings, ThreadPoolExecutor(2))
+    runner = Worker(database, settings, ThreadPoolExecutor(2))
     start = threading.Barrier(16)
 
     def ask(_: int) -> list[str]:
@@ -293,7 +293,7 @@ def test_many_equal_triggers_at_once_all_get_the_same_bytes(
         ids = [report_id for found in pool.map(ask, range(16)) for report_id in found]
     runner.stop(30)
     # What was queued when it stopped waits for the next server.
-    again = Runner(database, settings, ThreadPoolExecutor(1))
+    again = Worker(database, settings, ThreadPoolExecutor(1))
     again.recover()
     again._executor.shutdown(wait=True)
     assert len(set(ids)) == 320

@@ -22,7 +22,7 @@ from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import values
 from storemon_flask.reports import queue
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.reports.worker import Runner
+from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
 HOURS_SQL = "SELECT day FROM hours JOIN store_record ON number = store WHERE store_id = ? ORDER BY day"
@@ -162,7 +162,7 @@ def test_pushes_and_triggers_together_leave_room_for_everybody_else(
 
 
 def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
-    runner: Runner, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
+    runner: Worker, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete, refused = queue.complete, threading.Event()
 
@@ -179,7 +179,7 @@ def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
 
 
 def test_a_report_that_is_put_back_waits_for_the_lock_even_while_the_server_stops(
-    runner: Runner, small_fleet: Path, settings: Settings
+    runner: Worker, small_fleet: Path, settings: Settings
 ) -> None:
     database = runner.database
     queue.add(database, "aa", ReportRequest(), "America/Chicago", 10**6, time.time_ns() // 1000)
