@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
-from typing import IO, BinaryIO, Final, Protocol, cast
+from typing import IO, BinaryIO, Final, cast
 
 from storemon_flask.errors import DataError, TooLarge
 
@@ -65,18 +65,6 @@ class Allowance:
         return Allowance(self._most, self._remedy)
 
 
-class _Decoder(Protocol):
-    """The interface of the decoders of bz2 and lzma."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
-
-
 class _Inflate:
     """zlib with the interface of bz2 and lzma: it holds what it has not decoded yet."""
 
@@ -99,23 +87,7 @@ class _Inflate:
         return self._decoder.decompress(self._decoder.unconsumed_tail + data, max_length)
 
 
-class _Copy:
-    """A stored member: the decoder that changes nothing."""
-
-    eof = False
-    unused_data = b""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._rest
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        data = self._rest + data
-        self._rest = data[max_length:]
-        return data[:max_length]
+_Decoder = _Inflate | bz2.BZ2Decompressor | lzma.LZMADecompressor
 
 
 class Unpacked(io.RawIOBase):
@@ -238,17 +210,18 @@ class _Member(Unpacked):
         self._sum = 0
         self._decoder = self._make_decoder()
 
-    def _make_decoder(self) -> _Decoder:
+    def _make_decoder(self) -> _Decoder | None:
+        """Return the decoder of the content; None when it is stored as it is."""
         how = self._entry.compress_type
         if how == zipfile.ZIP_STORED:
-            return _Copy()
+            return None
         if how == zipfile.ZIP_DEFLATED:
             return _Inflate(-zlib.MAX_WBITS)
         if how == zipfile.ZIP_BZIP2:
             return bz2.BZ2Decompressor()
         return self._make_lzma_decoder()
 
-    def _make_lzma_decoder(self) -> _Decoder:
+    def _make_lzma_decoder(self) -> lzma.LZMADecompressor:
         start = self._more(9)
         if len(start) < 9 or start[2:4] != b"\5\0" or start[4] >= 9 * 5 * 5:
             raise zipfile.BadZipFile("it does not begin as LZMA does")
@@ -261,17 +234,9 @@ class _Member(Unpacked):
                 "(Deflate)"
             )
         rest, literal_bits = divmod(start[4], 9)
-        filters = [
-            {
-                "id": lzma.FILTER_LZMA1,
-                "dict_size": dictionary,
-                "lc": literal_bits,
-                "lp": rest % 5,
-                "pb": rest // 5,
-            }
-        ]
+        lzma1 = {"id": lzma.FILTER_LZMA1, "dict_size": dictionary, "lc": literal_bits, "lp": rest % 5, "pb": rest // 5}
         try:
-            return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
+            return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[lzma1])
         except _ALSO_DAMAGED as error:
             raise zipfile.BadZipFile(str(error)) from error
 
@@ -279,9 +244,12 @@ class _Member(Unpacked):
         """Return at least one byte and at most so many; none at the end, where length and checksum are those of the
         list.
         """
-        data = _decode(self._decoder, self._more, min(most, self._left)) if self._left else b""
+        most = min(most, self._left)
+        data = self._more(most) if self._decoder is None or not most else _decode(self._decoder, self._more, most)
         self._left -= len(data)
         self._sum = zlib.crc32(data, self._sum)
+        if not data and self._left and self._decoder is None:
+            raise EOFError("it ends too early")
         if not data and self._left:
             raise zipfile.BadZipFile("it is shorter than the list says")
         if not self._left and self._sum != self._entry.CRC:
@@ -318,8 +286,7 @@ def open_member(
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
             raise DataError(
                 f"{name} is compressed by method {entry.compress_type}, which is not read; unpack it first, or "
-                "compress it in "
-                "the usual way (Deflate)"
+                "compress it in the usual way (Deflate)"
             )
         packed = entry.filename.lower().endswith(".gz")
         if not packed and allowance is not None:
@@ -334,39 +301,26 @@ def open_member(
     return cast(BinaryIO, member)
 
 
-class _ListView(io.RawIOBase):
+class _ListView:
     """A zip's file for `zipfile`, which reads the whole list of members at once, however long a zip says that it is."""
 
     def __init__(self, file: IO[bytes], most_bytes: int) -> None:
-        self._file = file
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
         self.bytes_left = most_bytes
 
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         if size < 0:
             # The end of the file, where it says where its list is.
-            return self._file.read(MAX_ZIP_LIST_BYTES)
+            return self._read(MAX_ZIP_LIST_BYTES)
         self.bytes_left -= size
         if self.bytes_left < 0:
             raise TooLarge(_TOO_MANY)
-        return self._file.read(size)
+        return self._read(size)
 
 
 _TOO_MANY: Final = (
     f"the zips of one load may list at most {MAX_ZIP_ENTRIES:,} members of any kind, in "
-    f"{MAX_ZIP_LIST_BYTES / 1e6:.0f} MB; load them "
-    "in several parts, or without what is no CSV"
+    f"{MAX_ZIP_LIST_BYTES / 1e6:.0f} MB; load them in several parts, or without what is no CSV"
 )
 
 
