@@ -105,7 +105,7 @@ def report(report_id: str) -> ResponseReturnValue:
         # Where the report knows stores by their ids alone, the page says what they are called now.
         nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
         also = catalogue.ids_matching(found.database, view.text) if nameless and view.text else frozenset()
-        table = report_rows.page(file, row.altered, requests.window_lengths(row), view, also, _link_bytes(row))
+        table = report_rows.read_table(file, row.altered, requests.window_lengths(row), view, also, _link_bytes(row))
         if nameless:
             named = catalogue.names_and_groups(found.database, table.ids)
     names = [column.name for column in table.columns] if table else []
@@ -116,8 +116,8 @@ def report(report_id: str) -> ResponseReturnValue:
         table=table,
         view=view,
         limits=sorted({table.limit, *(one for one in _LIMITS if one <= table.most)}) if table else [],
-        pages=max(1, -(-table.found // table.limit)) if table else 1,
-        sortable=table is not None and table.found <= report_rows.MOST_SORTED,
+        pages=max(1, -(-table.matching // table.limit)) if table else 1,
+        sortable=table is not None and table.matching <= report_rows.MOST_SORTED,
         names=names,
         named=named,
         searched=_searched(table, named) if table else [],
@@ -151,11 +151,11 @@ def changes(report_id: str) -> ResponseReturnValue:
     compared = compare(other.id, row.id, _CHANGES)
     return render_template(
         "changes.html", row=row, other=other, asked=requests.describe, total=compared.total,
-        changes=compared.changes, store_link=_store_link(row), column=partial(report_rows.column, windows=tuple(requests.window_lengths(row))),
+        changes=compared.changes, store_link=_store_link(row), column=partial(report_rows.describe_column, windows=tuple(requests.window_lengths(row))),
     )  # fmt: skip
 
 
-def _searched(table: report_rows.Page, named: dict[str, tuple[str, str]]) -> list[str]:
+def _searched(table: report_rows.ReportTable, named: dict[str, tuple[str, str]]) -> list[str]:
     """What the filter looks into, in words."""
     words = [column.words for column in table.columns if column.name in _SEARCHED]
     also = [word for place, word in enumerate(("name", "group")) if any(one[place] for one in named.values())]

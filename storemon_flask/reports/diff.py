@@ -1,7 +1,7 @@
 """What changed from one report to another: store by store, cell by cell, the largest change first.
 
 Reports can have a million rows. They are read as streams, by store, in step; one in another order is sorted into
-temporary files first. In memory are the changes that are asked for, and a piece of what is sorted.
+temporary files first. In memory are the changes that are asked for, and a run of what is sorted.
 """
 
 import csv
@@ -27,14 +27,13 @@ _BATCH: Final = 1000
 
 # What rows are matched by: the store first, then the rest of `_KEY`. And the texts of the cells that are compared.
 _Row = tuple[tuple[str, ...], tuple[str, ...]]
+# The same of two reports; None where one has no such row.
+_Pair = tuple[tuple[str, ...], tuple[str, ...] | None, tuple[str, ...] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One cell that differs; None where a report has no such row, or the cell is empty.
-
-    `hours` is how much, for the order.
-    """
+    """One cell that differs; None where a report has no such row, or the cell is empty."""
 
     row: dict[str, str]
     column: str
@@ -71,7 +70,7 @@ def compare(before: ReportFile, after: ReportFile, limit: int) -> Diff:
     by store, and by period, kind and start of an outage if there are any. Percentages are left out: they follow from
     the rest.
     """
-    (old_columns, old_ordered), (new_columns, new_ordered) = _looked_through(before), _looked_through(after)
+    (old_columns, old_ordered), (new_columns, new_ordered) = _look_through(before), _look_through(after)
     columns = [name for name in old_columns if name in new_columns]
     if not columns:
         raise Unprocessable(
@@ -79,72 +78,51 @@ def compare(before: ReportFile, after: ReportFile, limit: int) -> Diff:
             people="the two reports have no column of figures in common, so there is nothing to compare",
             errors={"against": ["no column in common"]},
         )
-    found = Diff()
+    diff = Diff()
     with ExitStack() as stack:
         old, new = (
-            _latest(rows if ordered else _sorted(rows, stack))
+            rows if ordered else _sorted(rows, stack)
             for rows, ordered in ((_rows(before, columns), old_ordered), (_rows(after, columns), new_ordered))
         )
-        found.changes = heapq.nsmallest(
+        diff.changes = heapq.nsmallest(
             limit,
-            _changes(_pairs(old, new), columns, found),
+            _changes(_pairs(old, new), columns, diff),
             key=lambda one: (-abs(_hours(one)), sorted(one.row.items()), columns.index(one.column)),
         )
-    return found
+    return diff
 
 
-def _changes(
-    pairs: Iterator[tuple[tuple[str, ...], tuple[str, ...] | None, tuple[str, ...] | None]],
-    columns: Sequence[str],
-    found: Diff,
-) -> Iterator[Change]:
-    """The cells that differ, which are counted in `found`."""
+def _changes(pairs: Iterator[_Pair], columns: Sequence[str], diff: Diff) -> Iterator[Change]:
+    """Yield the cells that differ, which are counted in `diff`."""
     last_store = ""
-    for key, one, other in pairs:
-        if one == other:
+    for (store_id, kind, *rest), old, new in pairs:
+        if old == new:
             continue
-        for place, column in enumerate(columns):
-            left, right = (None if cells is None else _number(cells[place]) for cells in (one, other))
-            if left == right and one is not None and other is not None:
+        for index, column in enumerate(columns):
+            before, after = (None if cells is None else _number(cells[index]) for cells in (old, new))
+            if before == after and old is not None and new is not None:
                 continue
-            store_id, kind, *rest = key
             row = {name: value for name, value in zip(_KEY, (kind, store_id, *rest), strict=True) if value}
-            found.total += 1
-            found.stores += bool(store_id) and store_id != last_store
+            diff.total += 1
+            diff.stores += bool(store_id) and store_id != last_store
             last_store = store_id
-            yield Change(row, column, left, right)
+            yield Change(row, column, before, after)
 
 
-def _pairs(
-    old: Iterator[_Row], new: Iterator[_Row]
-) -> Iterator[tuple[tuple[str, ...], tuple[str, ...] | None, tuple[str, ...] | None]]:
-    """Key and cells in both of every row of either."""
-    one, other = next(old, None), next(new, None)
-    while one is not None or other is not None:
-        if other is None or (one is not None and one[0] < other[0]):
-            assert one is not None
-            yield one[0], one[1], None
-            one = next(old, None)
-        elif one is None or other[0] < one[0]:
-            yield other[0], None, other[1]
-            other = next(new, None)
-        else:
-            yield one[0], one[1], other[1]
-            one, other = next(old, None), next(new, None)
+def _pairs(old: Iterator[_Row], new: Iterator[_Row]) -> Iterator[_Pair]:
+    """Yield key and cells in both of every row of either; the last row of each key counts."""
+    both = heapq.merge(
+        ((key, 0, cells) for key, cells in old), ((key, 1, cells) for key, cells in new), key=itemgetter(0)
+    )
+    for key, rows in groupby(both, key=itemgetter(0)):
+        cells: list[tuple[str, ...] | None] = [None, None]
+        for _, side, texts in rows:
+            cells[side] = texts
+        yield key, cells[0], cells[1]
 
 
-def _latest(rows: Iterator[_Row]) -> Iterator[_Row]:
-    """The last row of each key."""
-    for _, alike in groupby(rows, key=itemgetter(0)):
-        *_, last = alike
-        yield last
-
-
-def _looked_through(report: ReportFile) -> tuple[list[str], bool]:
-    """The columns of amounts of time, and whether the rows are in the order of their keys.
-
-    Every amount is a number then.
-    """
+def _look_through(report: ReportFile) -> tuple[list[str], bool]:
+    """Return the columns of amounts of time, and whether rows are in the order of their keys; check all amounts."""
     columns = _columns(report)
     last: tuple[str, ...] = ()
     ordered = True
@@ -167,7 +145,7 @@ def _columns(report: ReportFile) -> list[str]:
 
 
 def _rows(report: ReportFile, columns: Sequence[str]) -> Iterator[_Row]:
-    """The keys of all rows, and their cells in those columns, empty where a line is too short."""
+    """Yield the keys of all rows, and their cells in those columns, empty where a line is too short."""
     with _reading(report):
         report.stream.seek(0)
         for row in text_rows(report.stream, report.altered):
@@ -186,20 +164,20 @@ def _reading(report: ReportFile) -> Iterator[None]:
 
 
 def _sorted(rows: Iterator[_Row], stack: ExitStack) -> Iterator[_Row]:
-    """The rows in the order of their keys, equal ones as they come; pieces wait in files that `stack` closes."""
-    pieces: list[Iterator[_Row]] = []
+    """Return the rows in the order of their keys, equal ones as they come; `stack` closes the files they are in."""
+    runs: list[Iterator[_Row]] = []
     first = next(rows, None)
     size = max(1, _SORTED_CELLS // (len(_KEY) + len(first[1]))) if first else 1
-    piece = [] if first is None else [first, *islice(rows, size - 1)]
-    while piece:
-        piece.sort(key=itemgetter(0))
+    run = [] if first is None else [first, *islice(rows, size - 1)]
+    while run:
+        run.sort(key=itemgetter(0))
         following = list(islice(rows, size))
-        pieces.append(_put_aside(piece, stack) if following or pieces else iter(piece))
-        piece = following
-    return heapq.merge(*pieces, key=itemgetter(0))
+        runs.append(_write_run(run, stack) if following or runs else iter(run))
+        run = following
+    return heapq.merge(*runs, key=itemgetter(0))
 
 
-def _put_aside(rows: list[_Row], stack: ExitStack) -> Iterator[_Row]:
+def _write_run(rows: list[_Row], stack: ExitStack) -> Iterator[_Row]:
     try:
         file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(dir=files.temporary_folder()))  # noqa: SIM115
         for at in range(0, len(rows), _BATCH):
@@ -207,10 +185,10 @@ def _put_aside(rows: list[_Row], stack: ExitStack) -> Iterator[_Row]:
         file.seek(0)
     except OSError as error:
         raise files.no_temporary_room(error, "the reports cannot be compared") from error
-    return _read_back(file, len(rows))
+    return _read_run(file, len(rows))
 
 
-def _read_back(file: IO[bytes], count: int) -> Iterator[_Row]:
+def _read_run(file: IO[bytes], count: int) -> Iterator[_Row]:
     for _ in range(0, count, _BATCH):
         yield from pickle.load(file)
 

@@ -59,8 +59,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a report is looked at. `sort` is a column; None is the order of the report. `text` is searched in its texts;
-    `number` is the page, from 1."""
+    """Which page of a report: its `number` from 1, sorted by the column `sort` (None: as the report), of rows that have
+    `text` in one of their texts."""
 
     sort: str | None = None
     descending: bool = False
@@ -70,30 +70,30 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A page of rows, cells as in the CSV but ids and names as they are. `found` rows fit the filter, of `total`."""
+class ReportTable:
+    """A page of rows, cells as in the CSV but ids and names as they are. `matching` rows match the filter, of `total`.
+
+    Beside each cell are its tone and, of a percentage that knows little, of how much it is. `hidden` columns are in the
+    CSV alone. `limit` is the rows of a page, fewer than asked for where the report is wide, and at most `most`; `first`
+    is the first row of this page, from 0.
+    """
 
     columns: list[Column]
     rows: list[list[str]]
-    # What each cell says, beside it.
     tones: list[list[str]]
-    # Beside percentages that know little: of how much they are.
     known: list[list[str]]
     total: int
-    found: int
-    # Columns that are not shown though they say something; they are in the CSV.
+    matching: int
     hidden: int
-    # Rows a page: fewer than asked where the report is wide. `first` of this page, from 0.
     limit: int
     first: int
-    # The most that a page of it holds.
     most: int
 
     @property
     def ids(self) -> list[str]:
         """The stores of the rows, each once."""
-        place = next((place for place, column in enumerate(self.columns) if column.name == "store_id"), None)
-        return [] if place is None else list(dict.fromkeys(cells[place] for cells in self.rows if cells[place]))
+        index = next((index for index, column in enumerate(self.columns) if column.name == "store_id"), None)
+        return [] if index is None else list(dict.fromkeys(cells[index] for cells in self.rows if cells[index]))
 
     @property
     def measures(self) -> set[str]:
@@ -101,46 +101,48 @@ class Page:
         return {column.measure for column in self.columns if column.measure}
 
 
-def page(
+def read_table(
     file: Path,
     altered: Altered,
     windows: Mapping[str, int],
     view: View,
     also: Collection[str] = frozenset(),
     link_bytes: int = 0,
-) -> Page:
-    """The rows asked for, read from the report's CSV; `windows` are the names of its windows, with their lengths in
-    microseconds (0 where that differs from store to store). Rows of the stores `also` fit the filter in any case.
-    `link_bytes` is how much longer than usual the address of a store is that each row has.
+) -> ReportTable:
+    """Return a page of rows of the report's CSV.
 
-    `Unprocessable` for a column that it does not have and for sorting one that is too long, `Gone` when the file went.
+    `windows` are the lengths of its windows in microseconds (0 where that differs from store to store). Rows of the
+    stores `also` match the filter in any case. `link_bytes` is how much longer than usual the address of a store is.
+
+    `Unprocessable` for a column that it does not have and for sorting one that is too long, `Gone` without the file.
     """
-    header = _header(file)
-    columns = [column(name, tuple(windows)) for name in header]
-    names = {place for place, name in enumerate(header) if name in ("name", "group")}
-    said: set[int] = set()
+    rows = _rows(file, altered)
+    header = next(rows)
+    columns = [describe_column(name, tuple(windows)) for name in header]
+    names = {index for index, name in enumerate(header) if name in ("name", "group")}
+    used: set[int] = set()
     store = header.index("store_id") if "store_id" in header else 0
-    texts = [place for place, column in enumerate(columns) if not column.numeric]
+    texts = [index for index, column in enumerate(columns) if not column.numeric]
     most = _most_rows(columns, link_bytes)
     limit = max(1, min(view.limit, most))
     first = (view.number - 1) * limit
-    by = None if view.sort is None else _place(columns, view.sort)
-    wanted = view.text.casefold()
+    by = None if view.sort is None else _index(columns, view.sort)
+    needle = view.text.casefold()
     keys: list[_SortKey] = []
     little = None if by is None else _little(columns, by)
-    kept: list[list[str]] = []
-    total = found = 0
-    for row, cells in enumerate(_rows(file, altered, header)):
+    picked: list[list[str]] = []
+    total = matching = 0
+    for row, cells in enumerate(rows):
         total += 1
         # Totals are of no store: their group is what they are of, even when that is none.
-        if len(said) < len(names):
-            said |= {place for place in names if cells[place] or not cells[0]}
-        if wanted and cells[store] not in also and not any(wanted in cells[place].casefold() for place in texts):
+        if len(used) < len(names):
+            used |= {index for index in names if cells[index] or not cells[0]}
+        if needle and cells[store] not in also and not any(needle in cells[index].casefold() for index in texts):
             continue
-        found += 1
+        matching += 1
         if by is None:
-            if first < found <= first + limit:
-                kept.append(cells)
+            if first < matching <= first + limit:
+                picked.append(cells)
         else:
             if len(keys) == MOST_SORTED:
                 raise Unprocessable(
@@ -150,15 +152,21 @@ def page(
             keys.append((_key(cells[by], columns[by].numeric), little is not None and little(cells), row))
     if by is not None:
         numbers = _in_order(keys, view.descending)[first : first + limit]
-        kept = _picked(_rows(file, altered, header), numbers)
-    order = _shown(columns, names - said)
-    shown = [columns[place] for place in order]
-    named = [dict(zip(header, cells, strict=False)) for cells in kept]
-    tones = [[tone(column, cells, windows) for column in shown] for cells in named]
-    known = [[known_note(column, cells) for column in shown] for cells in named]
-    rows = [[cells[place] for place in order] for cells in kept]
-    return Page(
-        shown, rows, tones, known, total, found, len(columns) - len(names - said) - len(shown), limit, first, most
+        picked = _pick(islice(_rows(file, altered), 1, None), numbers)
+    order = _shown(columns, names - used)
+    shown = [columns[index] for index in order]
+    by_name = [dict(zip(header, cells, strict=False)) for cells in picked]
+    return ReportTable(
+        shown,
+        [[cells[index] for index in order] for cells in picked],
+        [[tone(column, cells, windows) for column in shown] for cells in by_name],
+        [[known_note(column, cells) for column in shown] for cells in by_name],
+        total,
+        matching,
+        len(columns) - len(names - used) - len(shown),
+        limit,
+        first,
+        most,
     )
 
 
@@ -169,7 +177,7 @@ def _most_rows(columns: Sequence[Column], link_bytes: int) -> int:
 
 
 def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -> str:
-    """What a cell says of its row (by column name): `down`, `unknown`, `up`, `little`, or nothing.
+    """Return the tone of a cell of a row (by column name): `down`, `unknown`, `up`, `little`, or nothing.
 
     `little` is a percentage that knows little (`known_note`), whatever it is. `up` needs a proof that nothing is
     unknown: a column that says so, or uptime as long as the window or period is (`windows` as of `page`). That a report
@@ -201,13 +209,13 @@ def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -
 
 
 def _suffixes(column: Column) -> tuple[str, ...]:
-    """How the names of the amounts end that belong to a column: a percentage of a period stands beside hours or
+    """Return how the names of the amounts end that belong to a column: a percentage of a period stands beside hours or
     minutes, that of a window beside amounts of the same window."""
     return (column.suffix,) if column.suffix else ("_hours", "_minutes")
 
 
 def known_note(column: Column, cells: Mapping[str, str]) -> str:
-    """Of how much a percentage is, where that is little; nothing for other cells and where the report does not say."""
+    """Return of how much a percentage is, where that is little; nothing for other cells and where that is unknown."""
     if column.measure != "uptime_percent" or not cells[column.name]:
         return ""
     for suffix in _suffixes(column):
@@ -219,31 +227,31 @@ def known_note(column: Column, cells: Mapping[str, str]) -> str:
 
 
 def _little(columns: Sequence[Column], by: int) -> Callable[[Sequence[str]], bool] | None:
-    """Which rows have a percentage in that column that knows little; None for a column of no percentages."""
-    names = {column.name: place for place, column in enumerate(columns)}
+    """Return which rows have a percentage in that column that knows little; None for a column of no percentages."""
+    names = {column.name: index for index, column in enumerate(columns)}
     pairs = [(names.get(f"unknown{suffix}"), names.get(f"business{suffix}")) for suffix in _suffixes(columns[by])]
     both = next((pair for pair in pairs if None not in pair), None)
     if columns[by].measure != "uptime_percent" or both is None:
         return None
 
     def little(cells: Sequence[str]) -> bool:
-        unknown, business = (_hundredths(cells[place]) for place in both if place is not None)
+        unknown, business = (_hundredths(cells[index]) for index in both if index is not None)
         return unknown is not None and business is not None and knows_little(unknown, business)
 
     return little
 
 
 def _hundredths(cell: str) -> int | None:
-    """A cell of two decimals as an integer; None when it is none."""
+    """Return a cell of two decimals as an integer; None when it is none."""
     value = _key(cell, True)
     return int(value * 100) if isinstance(value, Decimal) and value.is_finite() else None
 
 
 def _known(column: Column, cells: Mapping[str, str], suffixes: Sequence[str], windows: Mapping[str, int]) -> bool:
-    """Whether it is said that none of the row's time is unknown, or follows from its uptime."""
-    said = [cells[f"unknown{suffix}"] for suffix in suffixes if f"unknown{suffix}" in cells]
-    if said:
-        return said == ["0.00"]
+    """Return whether the report shows that none of the row's time is unknown."""
+    unknown = [cells[f"unknown{suffix}"] for suffix in suffixes if f"unknown{suffix}" in cells]
+    if unknown:
+        return unknown == ["0.00"]
     # A sum over several stores may be as long as the window though most of it is unknown.
     if column.measure != "uptime" or cells.get("kind", "store") != "store":
         return False
@@ -254,15 +262,15 @@ def _known(column: Column, cells: Mapping[str, str], suffixes: Sequence[str], wi
 
 
 def _period_us(cells: Mapping[str, str]) -> int:
-    """How long the row's period is; 0 when it has none."""
+    """Return how long the row's period is; 0 when it has none."""
     try:
         return clock.parse_timestamp(cells["period_end"]) - clock.parse_timestamp(cells["period_start"])
     except (KeyError, ValueError):
         return 0
 
 
-def column(name: str, windows: Sequence[str]) -> Column:
-    """What a column is, by its name in the CSV and the names of the report's windows."""
+def describe_column(name: str, windows: Sequence[str]) -> Column:
+    """Return what a column is, by its name in the CSV and the names of the report's windows."""
     # A header that a spreadsheet would run begins with a `'`, but none of a measure's does.
     for measure in _MEASURES:
         suffix = name[len(measure) :]
@@ -278,20 +286,20 @@ def column(name: str, windows: Sequence[str]) -> Column:
 
 
 def _shown(columns: Sequence[Column], empty: Set[int]) -> list[int]:
-    """Places of the columns to show: what a person knows a store by comes first, wherever the CSV has it.
+    """Return indexes of the columns to show: what a person knows a store by comes first, wherever the CSV has it.
 
-    Names and groups that no store has (their places are `empty`) are left out.
+    Names and groups that no store has (their indexes are `empty`) are left out.
     """
     names = [column.name for column in columns]
     first = [names.index(name) for name in _FIRST if name in names]
-    order = first + [place for place in range(len(columns)) if place not in first]
-    return [place for place in order if place not in empty][:MOST_COLUMNS]
+    order = first + [index for index in range(len(columns)) if index not in first]
+    return [index for index in order if index not in empty][:MOST_COLUMNS]
 
 
-def _place(columns: Sequence[Column], name: str) -> int:
-    for place, column in enumerate(columns):
+def _index(columns: Sequence[Column], name: str) -> int:
+    for index, column in enumerate(columns):
         if column.name == name:
-            return place
+            return index
     raise Unprocessable(
         f"the report has no column {name[:100]!r}; sort by one that it has", errors={"sort": ["no such column"]}
     )
@@ -311,46 +319,37 @@ _SortKey = tuple[str | Decimal | None, bool, int]
 
 
 def _in_order(keys: list[_SortKey], descending: bool) -> list[int]:
-    """Row numbers in the order of their keys, equal ones as in the report; whichever way, percentages that know little
-    come after those that know enough, and rows without a key last."""
+    """Return row numbers in the order of their keys, equal ones as in the report.
+
+    Whichever way, percentages that know little come after those that know enough, and rows without a key last.
+    """
     present = [key for key in keys if key[0] is not None]
     present.sort(key=lambda key: key[0], reverse=descending)  # type: ignore[arg-type,return-value]
     present.sort(key=lambda key: key[1])
     return [row for _, _, row in present] + [row for value, _, row in keys if value is None]
 
 
-def _picked(rows: Iterator[list[str]], numbers: Sequence[int]) -> list[list[str]]:
-    wanted = set(numbers)
-    found = {
-        number: cells for number, cells in enumerate(islice(rows, max(wanted, default=-1) + 1)) if number in wanted
+def _pick(rows: Iterator[list[str]], numbers: Sequence[int]) -> list[list[str]]:
+    chosen = set(numbers)
+    picked = {
+        number: cells for number, cells in enumerate(islice(rows, max(chosen, default=-1) + 1)) if number in chosen
     }
-    return [found[number] for number in numbers if number in found]
+    return [picked[number] for number in numbers if number in picked]
 
 
-def _rows(file: Path, altered: Altered, header: Sequence[str]) -> Iterator[list[str]]:
-    """The rows below the header as lists as long as it, ids and names as they are; `Gone` without the file."""
-    true = {header.index(name): texts for name, texts in altered.items() if name in header}
+def _rows(file: Path, altered: Altered) -> Iterator[list[str]]:
+    """Yield the header, then the rows as lists as long as it, ids and names as they are; `Gone` without the file."""
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             rows = csv.reader(stream)
-            next(rows, None)
+            header = next(rows, [])
+            yield header
+            raw = {header.index(name): texts for name, texts in altered.items() if name in header}
             for number, cells in enumerate(rows):
                 cells += [""] * (len(header) - len(cells))
-                for place, texts in true.items():
-                    cells[place] = texts.get(number, cells[place])
+                for index, texts in raw.items():
+                    cells[index] = texts.get(number, cells[index])
                 yield cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(file, error) from None
-
-
-def _header(file: Path) -> list[str]:
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            return next(csv.reader(stream), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(file, error) from None
-
-
-def _unreadable(file: Path, error: Exception) -> Gone:
-    what = f"the report's file {file.name} cannot be read ({error})"
-    return Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report")
+        what = f"the report's file {file.name} cannot be read ({error})"
+        raise Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report") from None

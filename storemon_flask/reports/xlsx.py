@@ -14,7 +14,7 @@ from storemon_flask.errors import Unprocessable
 from storemon_flask.reports.csv import Altered, is_number, text_rows
 
 MIME: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-# Folders in the reports folder, each while a workbook is made; one that a kill left behind goes at the next start.
+# Folders beside the report, each while a workbook is made; one that a kill left behind goes at the next start.
 FOLDERS: Final = ".workbook_"
 _MOST_ROWS: Final = 1 << 20
 # Larger ones are on the disk while they are sent: each connection may hold one.
@@ -22,8 +22,8 @@ _IN_MEMORY: Final = 256 << 10
 
 
 def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
-    """The workbook of a report's CSV, of that many rows, in a temporary file, at its start; row by row, so that it does
-    not grow in memory.
+    """Return the workbook of a report's CSV, of that many rows, in a temporary file, at its start; row by row, so
+    that it does not grow in memory.
 
     `Unprocessable` when the report has more rows than a sheet can; `FileNotFoundError` when its file is not there;
     `NoTemporaryRoom` when there is none for it, neither beside the report nor in the folder for temporary files.
@@ -34,12 +34,12 @@ def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> 
 
     with report.open(encoding="utf-8", newline="") as lines:
         try:
-            return _made(lines, altered, method, report.parent)
+            return _make(lines, altered, method, report.parent)
         except (OSError, XlsxFileError):
             # That disk is full, or cannot be written; what is on it is handed out nevertheless.
             lines.seek(0)
         try:
-            return _made(lines, altered, method, files.temporary_folder())
+            return _make(lines, altered, method, files.temporary_folder())
         except (OSError, XlsxFileError) as error:
             # xlsxwriter wraps what it meets while it puts the archive together.
             why = error if isinstance(error, OSError) else error.args[0]
@@ -48,10 +48,10 @@ def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> 
             raise files.no_temporary_room(why, "no workbook can be made") from error
 
 
-def _made(lines: Iterator[str], altered: Altered, method: dict[str, Any], place: Path) -> IO[bytes]:
-    with tempfile.TemporaryDirectory(prefix=FOLDERS, dir=place, ignore_cleanup_errors=True) as folder:
+def _make(lines: Iterator[str], altered: Altered, method: dict[str, Any], parent: Path) -> IO[bytes]:
+    with tempfile.TemporaryDirectory(prefix=FOLDERS, dir=parent, ignore_cleanup_errors=True) as folder:
         # Open for as long as the answer is sent, and without a name: no kill leaves it behind.
-        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(place))  # noqa: SIM115
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(parent))  # noqa: SIM115
         try:
             _write(file, lines, altered, method, folder)
         except BaseException as error:
@@ -66,7 +66,7 @@ def _made(lines: Iterator[str], altered: Altered, method: dict[str, Any], place:
 
 
 def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], folder: str) -> None:
-    """The workbook into `file`; its sheets have files with names in `folder` until it is whole."""
+    """Write the workbook into `file`; its sheets have files with names in `folder` until it is whole."""
     import xlsxwriter  # type: ignore[import-untyped]
 
     book = xlsxwriter.Workbook(
@@ -83,8 +83,8 @@ def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict
             sheet.set_column(column, column, 38 if name == "store_id" else max(12, len(name) + 2))
             sheet.write_string(0, column, name, bold)
         numeric = [is_number(name) for name in header]
-        for row, found in enumerate(text_rows(chain([first], lines), altered), start=1):
-            for column, value in enumerate(found.values()):
+        for row, texts in enumerate(text_rows(chain([first], lines), altered), start=1):
+            for column, value in enumerate(texts.values()):
                 if numeric[column] and value:
                     sheet.write_number(row, column, float(value), figure)
                 elif value:
@@ -93,7 +93,7 @@ def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict
         about.set_column(0, 1, 30)
         for row, (name, value) in enumerate(method.items()):
             about.write_string(row, 0, name, bold)
-            about.write_string(row, 1, "" if value is None else _shown(value))
+            about.write_string(row, 1, "" if value is None else _method_text(value))
         book.close()
     except BaseException:
         for sheet in book.worksheets():
@@ -102,5 +102,5 @@ def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict
         raise
 
 
-def _shown(value: Any) -> str:
+def _method_text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

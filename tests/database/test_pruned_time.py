@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from store_list_helpers import sums_of, timeline_of
-from uptime.test_core_properties import cases
+from uptime.cases import cases
 
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import check, prune

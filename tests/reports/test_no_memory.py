@@ -22,10 +22,9 @@ from retry_helpers import queue as queue
 
 from storemon_flask import cli, errors
 from storemon_flask.cli.command import CommandLine
-from storemon_flask.database import polls
+from storemon_flask.database import polls, readings
 from storemon_flask.database.connections import Connections, Database
 from storemon_flask.errors import OutOfMemory
-from storemon_flask.reports import computing
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import queue as retries
 from storemon_flask.reports.request import ReportRequest
@@ -134,7 +133,7 @@ def test_a_request_without_memory_is_asked_to_come_again_and_the_next_one_is_ans
 def test_a_report_that_had_no_memory_is_tried_again(
     small_fleet: Path, database: Database, settings: Settings, queue: Queue, clock: Clock, once: Patch
 ) -> None:
-    once(computing, "table")
+    once(readings, "read_batches")
     runner = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     report_id = runner.submit(ReportRequest())
     queue.run_all()
@@ -156,7 +155,7 @@ def test_a_report_that_never_has_memory_fails_with_how_much_it_asked_for(
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(computing, "table", too_large)
+    monkeypatch.setattr(readings, "read_batches", too_large)
     runner = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     report_id = runner.submit(ReportRequest())
     for _ in range(retries.MOST_TRIES):

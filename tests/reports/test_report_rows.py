@@ -10,7 +10,7 @@ from conftest import FORMULA_ID, QUOTED_ID, SMALL_CSV
 from storemon_flask.errors import Gone, Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
 from storemon_flask.reports import table
-from storemon_flask.reports.table import Page, View
+from storemon_flask.reports.table import ReportTable, View
 
 CLASSIC = {"last_hour": HOUR_US, "last_day": DAY_US, "last_week": WEEK_US}
 
@@ -21,10 +21,10 @@ def look(
     view: View = View(),  # noqa: B008
     windows: dict[str, int] = CLASSIC,
     **altered: object,
-) -> Page:
+) -> ReportTable:
     file = tmp_path / "report_1.csv"
     file.write_text(text, "utf-8")
-    return table.page(file, altered, windows, view)  # type: ignore[arg-type]
+    return table.read_table(file, altered, windows, view)  # type: ignore[arg-type]
 
 
 def numbers(count: int) -> str:
@@ -37,7 +37,7 @@ def test_the_cells_are_those_of_the_csv_and_ids_are_as_they_are(tmp_path: Path) 
     lines = list(csv.reader(io.StringIO(SMALL_CSV)))
     assert [cells[1:] for cells in page.rows] == [line[1:] for line in lines[1:]]
     assert [cells[0] for cells in page.rows] == [FORMULA_ID, QUOTED_ID, "silent", "worked"]
-    assert (page.total, page.found, page.hidden) == (4, 4, 0)
+    assert (page.total, page.matching, page.hidden) == (4, 4, 0)
     assert [(column.words, column.unit) for column in page.columns[:4]] == [
         ("store", ""), ("uptime last hour", "min"), ("uptime last day", "h"), ("uptime last week", "h"),
     ]  # fmt: skip
@@ -46,7 +46,7 @@ def test_the_cells_are_those_of_the_csv_and_ids_are_as_they_are(tmp_path: Path) 
 def test_a_page_holds_the_rows_it_was_asked_for(tmp_path: Path) -> None:
     page = look(tmp_path, numbers(250), View(number=11, limit=10))
     assert [cells[0] for cells in page.rows] == [f"s{number}" for number in range(100, 110)]
-    assert (page.total, page.found) == (250, 250)
+    assert (page.total, page.matching) == (250, 250)
     assert look(tmp_path, numbers(250), View(number=250, limit=1)).rows == [["s249", "243.00"]]
     assert look(tmp_path, numbers(250), View(number=1000)).rows == []
 
@@ -69,9 +69,9 @@ def test_texts_are_searched_in_whatever_case_and_as_they_are(tmp_path: Path) -> 
     text = "store_id,name,uptime_last_day\n1,Straße,1.00\n2,'=Plus,1.00\n3,strand,1.00\n"
     assert [cells[0] for cells in look(tmp_path, text, View(text="STRASSE")).rows] == ["1"]
     found = look(tmp_path, text, View(text="'="), name={1: "=Plus"})
-    assert (found.rows, found.found, found.total) == ([], 0, 3)
+    assert (found.rows, found.matching, found.total) == ([], 0, 3)
     assert look(tmp_path, text, View("store_id", True, text="str")).rows[0][0] == "3"
-    assert look(tmp_path, text, View(text="1.00")).found == 0
+    assert look(tmp_path, text, View(text="1.00")).matching == 0
 
 
 def test_what_cannot_be_sorted_by_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_a_window_of_its_own_name_is_in_hours(tmp_path: Path) -> None:
 
 def test_a_file_that_went_or_is_no_text_is_said(tmp_path: Path) -> None:
     with pytest.raises(Gone, match="trigger a new report"):
-        table.page(tmp_path / "report_2.csv", {}, {}, View())
+        table.read_table(tmp_path / "report_2.csv", {}, {}, View())
     (tmp_path / "report_3.csv").write_bytes(b"store_id\n\xff\xfe\n")
     with pytest.raises(Gone, match="cannot be read"):
-        table.page(tmp_path / "report_3.csv", {}, {}, View())
+        table.read_table(tmp_path / "report_3.csv", {}, {}, View())

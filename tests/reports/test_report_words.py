@@ -79,7 +79,7 @@ def test_a_window_without_a_name_is_called_by_its_days(name: str, words: str) ->
 def test_the_days_of_a_window_are_in_what_was_asked_and_over_its_columns() -> None:
     asked = row({"windows": [{"from": "2024-11-02", "to": "2024-11-05"}, "last_day"]})
     assert requests.describe(asked) == "2 to 4 November 2024 and the last day, every store"
-    column = table.column("uptime_2024-11-02_2024-11-05", ["2024-11-02_2024-11-05"])
+    column = table.describe_column("uptime_2024-11-02_2024-11-05", ["2024-11-02_2024-11-05"])
     assert (column.words, column.unit) == ("uptime 2 to 4 November 2024", "h")
 
 

@@ -14,7 +14,7 @@ from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from storemon_flask.uptime import calendar
 from storemon_flask.uptime.calendar import UNITS
 from storemon_flask.uptime.zones import changes_of_year
-from uptime.test_core_properties import DAYS
+from uptime.cases import DAYS
 
 EPOCH = datetime(1970, 1, 1)
 ZONES = sorted(zonedata.names())

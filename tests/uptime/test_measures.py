@@ -1,6 +1,10 @@
-"""Any stretches of time and calendar periods against the brute force, to the microsecond, by both methods."""
+"""The measures of windows and periods against an independent brute force, and the golden cases, to the microsecond."""
 
+import csv
+import io
+from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,15 +12,65 @@ from brute_calendar import calendar as brute_calendar
 from brute_force import measures as brute_force
 from brute_force import report as brute_report
 from fleets import DEFAULT_WINDOWS, compute, fleet
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, Polls, Rules
+from storemon_flask.database.connections import Database
+from storemon_flask.feeds import load, sources
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Polls, Rules
+from storemon_flask.reports import compute as reports
+from storemon_flask.reports.request import ReportRequest
 from storemon_flask.uptime import calendar, evidence, openings
 from storemon_flask.uptime.calendar import UNITS
 from storemon_flask.uptime.measures import MEASURES, Periods, measure
+from uptime.cases import cases
 from uptime.test_calendar import anywhere, listed
-from uptime.test_core_properties import cases
+
+
+@settings(max_examples=400)
+@given(cases())
+def test_every_column_of_every_store_equals_the_brute_report(case):
+    polls, hours, zones, as_of, reach, gap = case
+    assert compute(polls, hours, zones, as_of, Rules(reach, gap)) == brute_report(
+        polls, hours, zones, as_of, reach_us=reach, max_gap_us=gap
+    )
+
+
+@settings(max_examples=200)
+@given(cases())
+def test_the_windows_of_a_report_add_up_and_the_bounds_hold(case):
+    polls, hours, zones, as_of, reach, gap = case
+    for row in compute(polls, hours, zones, as_of, Rules(reach, gap)).values():
+        for window in ("last_hour", "last_day", "last_week"):
+            parts = row[f"uptime_{window}"] + row[f"downtime_{window}"] + row[f"unknown_{window}"]
+            assert parts == row[f"business_{window}"]
+            assert 0 <= row[f"uptime_low_{window}"] <= row[f"uptime_{window}"] <= row[f"uptime_high_{window}"]
+            assert row[f"uptime_high_{window}"] <= row[f"business_{window}"]
+            assert row[f"measured_{window}"] <= row[f"business_{window}"] - row[f"unknown_{window}"]
+
+
+@settings(max_examples=100)
+@given(cases(), st.randoms())
+def test_rows_may_come_in_any_order_when_no_store_and_instant_repeats(case, random):
+    polls, hours, zones, as_of, reach, gap = case
+    once = list({(store, instant): (store, instant, up) for store, instant, up in polls}.values())
+    shuffled, shuffled_hours = list(once), list(hours)
+    random.shuffle(shuffled)
+    random.shuffle(shuffled_hours)
+    rules = Rules(reach, gap)
+    assert compute(shuffled, shuffled_hours, zones, as_of, rules) == compute(once, hours, zones, as_of, rules)
+
+
+@settings(max_examples=100)
+@given(cases())
+@example(([("a", 0, True)], [], {}, WEEK_US, 24 * HOUR_US, 150 * MINUTE_US))
+def test_polls_after_the_as_of_do_not_exist(case):
+    polls, hours, zones, as_of, reach, gap = case
+    before = [row for row in polls if row[1] <= as_of]
+    stores = {store: zones.get(store, "America/Chicago") for store, _, _ in polls} | zones
+    rules = Rules(reach, gap)
+    assert compute(polls, hours, stores, as_of, rules) == compute(before, hours, stores, as_of, rules)
+
 
 NAMES = ("a", "b", "c")
 MONDAY = 1_728_864_000_000_000  # 2024-10-14T00:00:00Z
@@ -241,3 +295,56 @@ def test_hours_sum_to_their_day_and_days_to_their_week_and_month(case, method, u
             inside = [(span, row) for span, row in rows if start <= span[0] < end]
             assert sum(span[1] - span[0] for span, _ in inside) == end - start
             assert added([row for _, row in inside]) == whole
+
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+CASES = sorted(folder.name for folder in GOLDEN.iterdir())
+NOW_US = 1_800_000_000_000_000
+
+
+def full_report(folder: Path, database: Database) -> dict[str, dict[str, str]]:
+    from storemon_flask import settings
+
+    result = load.load_sources(database, sources.find_sources([folder]), load.LoadOptions(NOW_US, 0))
+    # expected.csv is no feed, and is named as such.
+    assert [summary.file for summary in result.files if summary.error] == ["expected.csv"]
+    rules = settings.load({}).rules
+    text = reports.compute(
+        database,
+        reports.make_query(database, ReportRequest(columns="full"), "America/Chicago", 10**9),
+        rules,
+        "America/Chicago",
+    )
+    return {row["store_id"]: row for row in csv.DictReader(io.StringIO(text.csv))}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_golden_case_is_met_to_the_hundredth(case, tmp_path):
+    database = Database(tmp_path / "storemon.db")
+    found = full_report(GOLDEN / case, database)
+    database.close()
+    with (GOLDEN / case / "expected.csv").open() as stream:
+        expected = list(csv.DictReader(stream))
+    assert sorted(found) == sorted(row["store_id"] for row in expected)
+    for row in expected:
+        for column, value in row.items():
+            if column == "store_id":
+                continue
+            assert abs(float(found[row["store_id"]][column]) - float(value)) < 0.0101, (case, row["store_id"], column)
+
+
+def test_the_worked_example_is_exact_to_the_second():
+
+    def instant(text: str) -> int:
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
+
+    polls = [("cafe", instant("2023-01-23 10:14:00"), True), ("cafe", instant("2023-01-23 11:15:00"), False)]
+    found = compute(polls, [("cafe", 0, "09:00", "12:00")], {"cafe": "Etc/UTC"}, instant("2023-01-23 13:00:00"))["cafe"]
+    minute = 60_000_000
+    assert found["uptime_last_day"] == 104.5 * minute
+    assert found["downtime_last_day"] == 75.5 * minute
+    assert found["unknown_last_day"] == 0
+    assert found["measured_last_day"] == 61 * minute
+    assert found["uptime_low_last_day"] == 0
+    assert found["uptime_high_last_day"] == 180 * minute
+    assert found["status_now"] == "closed"

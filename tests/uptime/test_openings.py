@@ -15,7 +15,7 @@ from storemon_flask.uptime import calendar as core_calendar
 from storemon_flask.uptime import evidence, openings
 from storemon_flask.uptime.measures import Periods, measure
 from storemon_flask.uptime.zones import history, name_at, turns
-from uptime.test_core_properties import DAYS, ENDS, TIMES
+from uptime.cases import DAYS, ENDS, TIMES
 
 ZONES = [
     "America/Chicago",

@@ -1,13 +1,10 @@
-"""The calculation against an independent brute force, to the microsecond, over the calendar's worst days."""
+"""Polls, hours and zones to draw, around the calendar's worst days."""
 
 from datetime import UTC, datetime
 
-from brute_force import report as brute_force
-from fleets import compute
-from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US, Rules
+from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US
 
 # Zones with half-hour shifts, odd offsets, a skipped day, midnight changes, and ordinary ones; around their changes.
 DAYS = [
@@ -62,48 +59,3 @@ def cases(draw):
     reach = draw(st.sampled_from([24 * HOUR_US, 6 * HOUR_US, HOUR_US, 72 * HOUR_US, 1_000_001]))
     gap = draw(st.sampled_from([150 * MINUTE_US, 30 * MINUTE_US, 2 * reach, 2_000_001]))
     return polls, hours, zones, as_of, reach, min(gap, 2 * reach)
-
-
-@settings(max_examples=400)
-@given(cases())
-def test_every_column_of_every_store_equals_the_brute_force(case):
-    polls, hours, zones, as_of, reach, gap = case
-    assert compute(polls, hours, zones, as_of, Rules(reach, gap)) == brute_force(
-        polls, hours, zones, as_of, reach_us=reach, max_gap_us=gap
-    )
-
-
-@settings(max_examples=200)
-@given(cases())
-def test_the_parts_are_the_whole_and_the_bounds_hold(case):
-    polls, hours, zones, as_of, reach, gap = case
-    for row in compute(polls, hours, zones, as_of, Rules(reach, gap)).values():
-        for window in ("last_hour", "last_day", "last_week"):
-            parts = row[f"uptime_{window}"] + row[f"downtime_{window}"] + row[f"unknown_{window}"]
-            assert parts == row[f"business_{window}"]
-            assert 0 <= row[f"uptime_low_{window}"] <= row[f"uptime_{window}"] <= row[f"uptime_high_{window}"]
-            assert row[f"uptime_high_{window}"] <= row[f"business_{window}"]
-            assert row[f"measured_{window}"] <= row[f"business_{window}"] - row[f"unknown_{window}"]
-
-
-@settings(max_examples=100)
-@given(cases(), st.randoms())
-def test_rows_may_come_in_any_order_when_no_store_and_instant_repeats(case, random):
-    polls, hours, zones, as_of, reach, gap = case
-    once = list({(store, instant): (store, instant, up) for store, instant, up in polls}.values())
-    shuffled, shuffled_hours = list(once), list(hours)
-    random.shuffle(shuffled)
-    random.shuffle(shuffled_hours)
-    rules = Rules(reach, gap)
-    assert compute(shuffled, shuffled_hours, zones, as_of, rules) == compute(once, hours, zones, as_of, rules)
-
-
-@settings(max_examples=100)
-@given(cases())
-@example(([("a", 0, True)], [], {}, WEEK_US, 24 * HOUR_US, 150 * MINUTE_US))
-def test_polls_after_the_as_of_do_not_exist(case):
-    polls, hours, zones, as_of, reach, gap = case
-    before = [row for row in polls if row[1] <= as_of]
-    stores = {store: zones.get(store, "America/Chicago") for store, _, _ in polls} | zones
-    rules = Rules(reach, gap)
-    assert compute(polls, hours, stores, as_of, rules) == compute(before, hours, stores, as_of, rules)
