@@ -3,6 +3,7 @@ others.
 """
 
 import contextlib
+import gzip
 import socket
 import threading
 import time
@@ -111,10 +112,12 @@ def test_senders_that_trickle_and_readers_that_stall_are_held_by_nginx_alone(
     path = f"/api/v1/loads/{load}/rejects?format=csv"
     whole_bytes = len(server.get(path).body)
     with nginx_before(server, tmp_path / "nginx", AT_ONCE) as port, ExitStack() as stack:
-        readers = [connect(port, stack) for _ in range(READERS)]
-        for line in readers:
-            line.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            assert line.recv(12) == b"HTTP/1.1 200"
+        readers = []
+        for _ in range(READERS):
+            # Not all at first: nginx gives each 10 s for its header.
+            readers.append(connect(port, stack))
+            readers[-1].sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert readers[-1].recv(12) == b"HTTP/1.1 200"
         stalled = time.monotonic()
         with trickling(port, SENDERS) as senders:
             assert slowest_health(port, HEADER_S + 5) <= MOST_HEALTH_S
@@ -133,6 +136,17 @@ def test_senders_that_trickle_and_readers_that_stall_are_held_by_nginx_alone(
             assert count < whole_bytes
         assert http(f"http://127.0.0.1:{port}{path}").body.count(b"xxxxx,") == REJECTS
         assert "Traceback" not in server.log.read_text()
+
+
+def test_answers_are_compressed_and_have_the_id_of_the_request(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve()
+    with nginx_before(server, tmp_path / "nginx") as port:
+        url = f"http://127.0.0.1:{port}"
+        answer = http(f"{url}/openapi.json", Accept_Encoding="gzip")
+        assert gzip.decompress(answer.body) == server.get("/openapi.json").body
+        assert len(answer.headers["X-Request-Id"]) == 32
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert http(f"{url}/healthz", X_Request_Id="mine-7").headers["X-Request-Id"] == "mine-7"
 
 
 # What comes first, and then without end; nginx refuses digits that count and reads the others as long as they come.
