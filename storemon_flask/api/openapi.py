@@ -22,7 +22,6 @@ blueprint = Blueprint("openapi", __name__)
 _TEXTS: Final = "storemon.openapi"
 blueprint.record(lambda state: state.app.extensions.update({_TEXTS: {}}))
 
-_PROBLEM: Final = "application/problem+json"
 _TAGS: Final = {
     "reports": "How long each store was up: trigger a report, fetch it.",
     "stores": "What each store is doing now, and why its numbers are what they are.",
@@ -31,21 +30,22 @@ _TAGS: Final = {
     "service": "The service itself.",
 }
 _ABOUT: Final = (
-    "How long was each store really up during its business hours? Instants are RFC 3339 in UTC with six digits. Errors are "
-    "`application/problem+json` (RFC 9457) whose `detail` says what to do. A parameter or field that is not described is an "
-    "error. A key, where the server asks for one, goes into `Authorization: Bearer KEY`, or is the password of Basic."
+    "How long was each store really up during its business hours? Instants are RFC 3339 in UTC with six digits. Errors "
+    "are `application/problem+json` (RFC 9457) whose `detail` says what to do. A parameter or field that is not "
+    "described is an error. A key, where the server asks for one, goes into `Authorization: Bearer KEY`, or is the "
+    "password of Basic."
 )
-_PARAMETER: Final = re.compile(r"<(?:(\w+)(?:\(([^)]*)\))?:)?(\w+)>")
+_PARAMETER: Final = re.compile(r"<(\w+):(\w+)>")
 _PATH_SCHEMAS: Final = {
     "store": (
         {"type": "string", "minLength": 1},
-        "the store's id, any text, percent-encoded as one segment: `NYC/12` is `NYC%2F12`; `.` and `..`, which clients take for "
-        "folders, have a tilde before them: `~..`",
+        "the store's id, any text, percent-encoded as one segment: `NYC/12` is `NYC%2F12`; `.` and `..`, which clients "
+        "take for folders, have a tilde before them: `~..`",
     ),
     "int": ({"type": "integer", "minimum": 0}, "its number"),
     "report": ({"type": "string", "minLength": 1}, "the id that `POST /trigger_report` answered"),
 }
-_MAY_COME: Final = {
+_COMMON: Final = {
     400: Answer("the request cannot be read, or is for a host that this server does not answer to"),
     401: Answer("a key is needed", headers={"WWW-Authenticate": "Bearer and Basic"}),
     403: Answer("the key's scope is too small, or a page of another site sent this"),
@@ -83,7 +83,7 @@ def openapi_json() -> Response:
     return answer
 
 
-def current() -> dict[str, Any]:
+def read_document() -> dict[str, Any]:
     """Return the document of the current app."""
     document: dict[str, Any] = json.loads(_text())
     return document
@@ -94,22 +94,22 @@ def _text() -> str:
     texts: dict[bool, str] = current_app.extensions[_TEXTS]
     if keyed not in texts:
         views = current_app.view_functions.values()
-        found = document(keyed, [view for view in views if isinstance(view, Operation)])
-        texts[keyed] = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+        document = make_document(keyed, [view for view in views if isinstance(view, Operation)])
+        texts[keyed] = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
     return texts[keyed]
 
 
-def document(keyed: bool, operations: list[Operation]) -> dict[str, Any]:
+def make_document(keyed: bool, operations: list[Operation]) -> dict[str, Any]:
     """Return OpenAPI 3.1 of the operations; `keyed`: calls need a key."""
-    named: dict[str, str] = {}
+    docstrings: dict[str, str] = {}
 
-    def name(schema: Any) -> str:
-        found = schema if isinstance(schema, type) else type(schema)
-        short = found.__name__.removesuffix("Schema")
-        named[short] = found.__doc__ or ""
-        return short
+    def component_name(schema: Any) -> str:
+        kind = schema if isinstance(schema, type) else type(schema)
+        name = kind.__name__.removesuffix("Schema")
+        docstrings[name] = kind.__doc__ or ""
+        return name
 
-    marshmallow = MarshmallowPlugin(schema_name_resolver=name)
+    marshmallow = MarshmallowPlugin(schema_name_resolver=component_name)
     spec = APISpec(
         "storemon", VERSION, "3.1.0", plugins=[marshmallow],
         info={"description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
@@ -125,167 +125,144 @@ def document(keyed: bool, operations: list[Operation]) -> dict[str, Any]:
     marshmallow.converter.add_attribute_function(_reference)  # type: ignore[no-untyped-call]
     for feed in feeds.FEEDS:
         spec.components.schema(feeds.row_name(feed), feeds.row_schema(feed))
-    for component, schema in (
-        ("ShapedRow", schemas.SHAPED_ROW_COMPONENT),
-        ("Upload", feeds.UPLOAD_COMPONENT),
-        ("Window", schemas.WINDOW_COMPONENT),
-    ):
-        spec.components.schema(component, schema)
-    for one in sorted(operations, key=_place):
-        for path, label, feed in _paths(one):
-            spec.path(path, operations={one.method.lower(): _operation(one, label, feed, keyed, marshmallow)})
-    made: dict[str, Any] = spec.to_dict()
-    for short, schema in made["components"]["schemas"].items():
-        if named.get(short) and "description" not in schema:
-            schema["description"] = " ".join(named[short].split())
-    made["components"]["schemas"] = dict(sorted(made["components"]["schemas"].items()))
-    return made
+    spec.components.schema("ShapedRow", schemas.SHAPED_ROW_COMPONENT)
+    spec.components.schema("Upload", feeds.UPLOAD_COMPONENT)
+    spec.components.schema("Window", schemas.WINDOW_COMPONENT)
+    for declared in sorted(operations, key=_order):
+        for path, name, feed in _paths(declared):
+            described = _operation(declared, name, feed, keyed, marshmallow)
+            spec.path(path, operations={declared.method.lower(): described})
+    document: dict[str, Any] = spec.to_dict()
+    components = document["components"]["schemas"]
+    for name, schema in components.items():
+        if name in docstrings:
+            schema.setdefault("description", _line(docstrings[name]))
+    document["components"]["schemas"] = dict(sorted(components.items()))
+    return document
 
 
 def _reference(converter: Any, field: Any, **options: Any) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{field.component}"} if isinstance(field, Component) else {}
 
 
-def _place(one: Operation) -> tuple[int, int, bool]:
-    """By group, wide before narrow, and what removes last."""
-    return [*_TAGS, one.tag].index(one.tag), one.rule.count("/"), one.method == "DELETE"
+def _order(operation: Operation) -> tuple[int, int, bool]:
+    """Return the sort key: by tag, short paths before long ones, and DELETE last."""
+    return list(_TAGS).index(operation.tag), operation.rule.count("/"), operation.method == "DELETE"
 
 
-def _paths(one: Operation) -> Iterator[tuple[str, str, str]]:
-    """(path, operation id, feed) of a rule; one that takes any of several words is as many paths."""
-    view = one.view.__name__
-    choice = next((found for found in _PARAMETER.finditer(one.rule) if found[1] == "any"), None)
-    words = [word.strip() for word in choice[2].split(",")] if choice else [""]
-    for word in words:
-        rule = one.rule.replace(choice[0], word) if choice else one.rule
-        yield _PARAMETER.sub(r"{\3}", rule), f"{view}_{word}" if word else view, word
+def _paths(operation: Operation) -> Iterator[tuple[str, str, str]]:
+    """Yield path, operation id and feed of a rule; one that takes any of several feeds is as many paths."""
+    view = operation.view.__name__
+    choice = re.search(r"<any\(([^)]*)\):\w+>", operation.rule)
+    for feed in choice[1].split(", ") if choice else [""]:
+        rule = operation.rule.replace(choice[0], feed) if choice else operation.rule
+        yield _PARAMETER.sub(r"{\2}", rule), f"{view}_{feed}" if feed else view, feed
 
 
-def _operation(one: Operation, label: str, feed: str, keyed: bool, marshmallow: MarshmallowPlugin) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "operationId": label,
-        "tags": [one.tag],
-        "summary": " ".join(_docstring(one)[0].split()),
-        "description": _description(one, feed),
-        "security": _security(one, keyed),
+def _operation(
+    operation: Operation, name: str, feed: str, keyed: bool, marshmallow: MarshmallowPlugin
+) -> dict[str, Any]:
+    scope = operation.scope
+    parameters = [*_path_parameters(operation.rule), *_query_parameters(operation.query, marshmallow)]
+    summary, _, rest = cleandoc(operation.view.__doc__ or "").partition("\n\n")
+    about = [
+        _line(rest or summary),
+        f"The feed is `{feed}`: {feeds.FEED_DESCRIPTIONS[feed]}" if feed else "",
+        f"It needs a key of scope `{scope}` where the server asks for keys." if scope else "It needs no key.",
+    ]
+    needed: list[dict[str, list[str]]] = [{"bearer": [scope]}, {"basic": [scope]}] if scope else []
+    return {
+        "operationId": name,
+        "tags": [operation.tag],
+        "summary": _line(summary),
+        "description": " ".join(filter(None, about)),
+        "security": needed if keyed or not scope else [{}, *needed],
+        **({"x-scope": scope} if scope else {}),
+        **({"parameters": parameters} if parameters else {}),
+        **({} if operation.body is None else {"requestBody": _body(operation.body, feed)}),
+        "responses": _responses(operation, name),
     }
-    if one.scope is not None:
-        made["x-scope"] = one.scope
-    parameters = [*_path_parameters(one), *_query_parameters(one.query, marshmallow)]
-    if parameters:
-        made["parameters"] = parameters
-    if one.body is not None:
-        made["requestBody"] = _body(one.body, feed)
-    made["responses"] = _answers(one, label)
-    return made
 
 
-def _docstring(one: Operation) -> tuple[str, str]:
-    """Return the first paragraph of the view's docstring, and the others."""
-    summary, _, rest = cleandoc(one.view.__doc__ or "").partition("\n\n")
-    return summary, rest
+def _line(docstring: str) -> str:
+    return " ".join(docstring.split())
 
 
-def _description(one: Operation, feed: str) -> str:
-    """What the operation does, and what a key must allow for it."""
-    scope = (
-        f"It needs a key of scope `{one.scope}` where the server asks for keys." if one.scope else "It needs no key."
-    )
-    summary, rest = _docstring(one)
-    about = " ".join((rest or summary).split())
-    about = about if not feed else f"{about} The feed is `{feed}`: {feeds.FEED_DESCRIPTIONS[feed]}".strip()
-    return f"{about} {scope}".strip()
+def _path_parameters(rule: str) -> Iterator[dict[str, Any]]:
+    for converter, name in _PARAMETER.findall(rule):
+        if converter in _PATH_SCHEMAS:
+            schema, about = _PATH_SCHEMAS[converter]
+            yield {"in": "path", "name": name, "required": True, "description": about, "schema": schema}
 
 
-def _security(one: Operation, keyed: bool) -> list[dict[str, list[str]]]:
-    if one.scope is None:
-        return []
-    needed: list[dict[str, list[str]]] = [{"bearer": [one.scope]}, {"basic": [one.scope]}]
-    return needed if keyed else [{}, *needed]
-
-
-def _path_parameters(one: Operation) -> Iterator[dict[str, Any]]:
-    for found in _PARAMETER.finditer(one.rule):
-        if found[1] != "any":
-            schema, about = _PATH_SCHEMAS[found[1]]
-            yield {"in": "path", "name": found[3], "required": True, "description": about, "schema": schema}
-
-
-def _query_parameters(schema: Schema | None, marshmallow: MarshmallowPlugin) -> Iterator[dict[str, Any]]:
+def _query_parameters(query: Schema | None, marshmallow: MarshmallowPlugin) -> Iterator[dict[str, Any]]:
     assert marshmallow.converter is not None
-    for name, field in ({} if schema is None else schema.fields).items():
-        told = marshmallow.converter.field2property(field)
-        made: dict[str, Any] = {"in": "query", "name": name, "required": field.required}
-        made["description"] = told.pop("description", "")
-        if isinstance(told.get("type"), list):
-            # What is left out is null inside; an address has no null.
-            (told["type"],) = (kind for kind in told["type"] if kind != "null")
-        if told.get("default", ...) in (None, [], ()):
-            del told["default"]
-        made["schema"] = told
+    for name, field in ({} if query is None else query.fields).items():
+        schema = marshmallow.converter.field2property(field)
+        about = schema.pop("description", "")
+        if isinstance(schema.get("type"), list):
+            # A default of None is null in Python; an address has no null.
+            (schema["type"],) = (kind for kind in schema["type"] if kind != "null")
+        if schema.get("default", ...) in (None, [], ()):
+            del schema["default"]
+        parameter = {"in": "query", "name": name, "required": field.required, "description": about, "schema": schema}
         if isinstance(field, fields.List):
-            made["description"] += "; may be given several times"
-            made |= {"style": "form", "explode": True}
-        yield made
+            parameter |= {"description": f"{about}; may be given several times", "style": "form", "explode": True}
+        yield parameter
 
 
 def _body(body: Schema | Sequence[str], feed: str) -> dict[str, Any]:
     if isinstance(body, Schema):
         required = any(field.required for field in body.fields.values())
-        about = " ".join((body.__doc__ or "").split())
-        return {"description": about, "required": required, "content": {JSON: {"schema": body}}}
+        return {"description": _line(body.__doc__ or ""), "required": required, "content": {JSON: {"schema": body}}}
     if feed:
         return {"description": "the rows", "required": True, "content": feeds.feed_bodies(feed)}
     return {"description": "the files", "required": True, "content": feeds.UPLOAD_BODY}
 
 
-def _answers(one: Operation, label: str) -> dict[str, Any]:
-    may_come = {status: answer for status, answer in _MAY_COME.items() if one.scope or status not in (401, 403)}
-    made: dict[str, Any] = {}
-    for status, answer in sorted({**may_come, **one.answers}.items()):
-        told: dict[str, Any] = {"description": answer.about}
-        if answer.headers:
-            told["headers"] = {
-                name: {"description": about, "schema": {"type": "string"}} for name, about in answer.headers.items()
-            }
-        content = _content(status, answer)
-        if content:
-            told["content"] = content
-        links = _LINKS.get((label, status))
-        if links:
-            told["links"] = {
-                target: {
-                    "operationId": target,
-                    "description": "what this answer names can be asked for there",
-                    "parameters": parameters,
-                }
-                for target, parameters in links.items()
-            }
-        made[str(status)] = told
-    return made
+def _responses(operation: Operation, name: str) -> dict[str, Any]:
+    common = {status: answer for status, answer in _COMMON.items() if operation.scope or status not in (401, 403)}
+    return {
+        str(status): _response(status, answer, _LINKS.get((name, status), {}))
+        for status, answer in sorted({**common, **operation.answers}.items())
+    }
+
+
+def _response(status: int, answer: Answer, links: dict[str, dict[str, str]]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": answer.about}
+    if answer.headers:
+        response["headers"] = {
+            name: {"description": about, "schema": {"type": "string"}} for name, about in answer.headers.items()
+        }
+    content = _content(status, answer)
+    if content:
+        response["content"] = {media_type: {"schema": schema} for media_type, schema in content.items()}
+    if links:
+        about = "what this answer names can be asked for there"
+        response["links"] = {
+            target: {"operationId": target, "description": about, "parameters": parameters}
+            for target, parameters in links.items()
+        }
+    return response
 
 
 def _content(status: int, answer: Answer) -> dict[str, Any]:
+    """Return the schema of each media type."""
     if status >= 400:
-        return {_PROBLEM: {"schema": ProblemSchema()}}
-    if answer.content is None:
+        return {"application/problem+json": ProblemSchema()}
+    content = answer.content
+    if content is None:
         return {}
-    if isinstance(answer.content, Schema):
-        return {JSON: {"schema": answer.content}}
-    if isinstance(answer.content, str):
-        return {answer.content: {"schema": _file(answer.content)}}
-    content: dict[str, Any] = {}
-    for kind, schema in answer.content.items():
-        if schema is None:
-            schema_told: Any = {"type": "object"} if kind == JSON else _file(kind)
-        elif isinstance(schema, Schema):
-            schema_told = schema
-        else:
-            schema_told = {"anyOf": list(schema)}
-        content[kind] = {"schema": schema_told}
-    return content
+    if isinstance(content, Schema):
+        return {JSON: content}
+    if isinstance(content, str):
+        content = {content: None}
+    return {media_type: _media_schema(media_type, schema) for media_type, schema in content.items()}
 
 
-def _file(kind: str) -> dict[str, Any]:
-    """The schema of an answer that is no JSON: text, or bytes."""
-    return {"type": "string"} if kind.startswith("text/") else dict(feeds.BINARY)
+def _media_schema(media_type: str, schema: Schema | Sequence[Schema] | None) -> Any:
+    if schema is None:
+        if media_type == JSON:
+            return {"type": "object"}
+        return {"type": "string"} if media_type.startswith("text/") else dict(feeds.BINARY)
+    return schema if isinstance(schema, Schema) else {"anyOf": list(schema)}

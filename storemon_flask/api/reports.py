@@ -81,7 +81,7 @@ def latest_report(query: dict[str, Any]) -> Response:
     waiting.
     """
     authentication.refuse_embedding()
-    report_id = storemon().worker.latest(schemas.asked_by_address(query), query["max_age"] * SECOND_US)
+    report_id = storemon().worker.latest(schemas.request_of_query(query), query["max_age"] * SECOND_US)
     row = wait_for(report_id, schemas.MAX_WAIT_S)
     if row.state == "failed":
         raise queue.failure(row)
@@ -164,7 +164,7 @@ def trigger_report(body: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]
     The body is read as JSON whatever its Content-Type says. Every trigger answers an id of its own; equal reports on
     unchanged data are computed once. `GET /get_report` with that id fetches the report.
     """
-    report_id = storemon().worker.submit(schemas.asked(body))
+    report_id = storemon().worker.submit(schemas.request_of_body(body))
     location = url_for("reports.get_report", report_id=report_id)
     return {"report_id": report_id, "status": "Running"}, {"Location": location}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields as fields_of
 from typing import Any, Final
 
-from marshmallow import ValidationError, fields, pre_dump, pre_load, validate
+from marshmallow import ValidationError, fields, missing, pre_dump, pre_load, validate
 
 from storemon_flask.errors import BadRequest
 from storemon_flask.feeds.load import LoadResult
@@ -35,7 +35,7 @@ class Component(fields.Raw):
 
 
 class _Stored(fields.Nested):
-    """What the schema describes and the database has as JSON: it is passed on as it is."""
+    """JSON of the database: the schema describes it, and it is passed on as it is."""
 
     def _serialize(self, nested_obj: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         return nested_obj
@@ -80,6 +80,20 @@ def _field(
         validate=validate.OneOf(one_of) if one_of else None,
         metadata={"description": about, **metadata},
     )
+
+
+def _given(
+    kind: Callable[..., Field],
+    about: str,
+    *,
+    default: Any = missing,
+    check: Any = None,
+    item: Field | None = None,
+    **metadata: Any,
+) -> Field:
+    """Return an optional field or parameter of a request; `item` is an entry of a list."""
+    items = () if item is None else (item,)
+    return kind(*items, load_default=default, validate=check, metadata={"description": about, **metadata})
 
 
 def _text(about: str, **options: Any) -> Field:
@@ -185,7 +199,7 @@ class RowCountsSchema(Closed):
     rows = _count("rows it has", attribute="counts.rows")
     new = _count("of stores or instants not known before", attribute="counts.new")
     changed = _count("that replaced something else", attribute="counts.changed")
-    unchanged = _count("that said what was known", attribute="counts.unchanged")
+    unchanged = _count("that repeated what was known", attribute="counts.unchanged")
     repeated = _count("that a later row of the same file replaced", attribute="counts.repeated")
     rejected = _count("that could not be used", attribute="counts.rejected")
 
@@ -258,7 +272,7 @@ class LoadsSchema(Closed):
 
 
 class RejectsSchema(Closed):
-    """The rejected rows of a load, as far as they are kept (the first 10,000)."""
+    """The rejected rows of a load, of which the first 10,000 are stored."""
 
     load_id = _integer(_LOAD_ID, minimum=1)
     rejects = _list(FileRejectSchema, "in the order of the files and rows")
@@ -267,13 +281,15 @@ class RejectsSchema(Closed):
 # What a report is asked for
 
 _EDGE: Final = "2024-10-01, or 2024-10-01T09:00:00-05:00"
+_SHORTEST: Final = "outages with less business time down are left out; with kind outages only"
+_TOTALS: Final = "true: rows for each group and for the fleet follow"
 WINDOW: Final = [
     {"type": "string", "description": "a window that ends at the as-of", "enum": list(LAST_WINDOWS)},
     {"$ref": "#/components/schemas/Window"},
 ]
 WINDOW_COMPONENT: Final = {
     "type": "object",
-    "description": "A stretch of time: two instants with an offset, or two local dates, meant in each store's own zone.",
+    "description": "Two instants with an offset, or two local dates, which are read in each store's own zone.",
     "properties": {
         "from": {"type": "string", "description": f"where it begins: {_EDGE}"},
         "to": {"type": "string", "description": f"where it ends, outside it: {_EDGE}"},
@@ -289,89 +305,62 @@ WINDOW_COMPONENT: Final = {
 }
 
 
-def _checked_later(about: str, **metadata: Any) -> Field:
-    """Return a field that `reports.request` checks, for the command line and the pages too."""
-    return fields.Raw(metadata={"description": about, **metadata})
-
-
 class TriggerSchema(Closed):
     """What `POST /trigger_report` takes, every field optional."""
 
-    as_of = Instant(
-        metadata={
-            "description": "the instant to speak at; any ISO 8601 spelling is read; the newest poll that is not in the "
-            "future if left out"
-        }
+    as_of = _given(
+        Instant, "the as-of, in any ISO 8601 spelling; the newest poll that is not in the future if left out"
     )
-    stores = fields.List(
-        fields.String(metadata={"format": "store-id", "description": "the id of a store that there is"}),
-        validate=validate.Length(min=1, error="name at least one store, or leave it out"),
-        metadata={"description": "only these; every store if left out"},
+    stores = _given(
+        fields.List,
+        "only these; every store if left out",
+        item=fields.String(metadata={"format": "store-id", "description": "the id of a store that there is"}),
+        check=validate.Length(min=1, error="name at least one store, or leave it out"),
     )
-    columns = fields.String(
-        validate=validate.OneOf(("classic", "full")), metadata={"description": "which columns; classic if left out"}
+    columns = _given(fields.String, "which columns; classic if left out", check=validate.OneOf(("classic", "full")))
+    # What is Raw is checked by `reports.request`, for the command line and the pages too.
+    windows = _given(
+        fields.List,
+        "stretches of time; from and to are instants with an offset, or local dates of each store",
+        item=fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": WINDOW}),
     )
-    windows: Field = fields.List(
-        fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": WINDOW}),
-        metadata={
-            "description": "stretches of time; from and to are instants with an offset, or local dates of each store"
-        },
+    kind = _given(
+        fields.Raw, "times, or outages: a row for each outage that touches the window", type="string", enum=list(KINDS)
     )
-    kind = _checked_later(
-        "times, or outages: a row for each outage that touches the window", type="string", enum=list(KINDS)
-    )
-    shortest_minutes = _checked_later(
-        "outages with less business time down are left out; with kind outages only",
-        type="number",
-        minimum=0,
-        maximum=576_000,
-    )
-    by = _checked_later("a row for each calendar period in the store's own zone", type="string", enum=list(UNITS))
-    groups = fields.List(
-        fields.String(metadata={"description": "a group that there is"}),
-        metadata={"description": "only stores of these groups", "minItems": 1},
-    )
-    zones = fields.List(
-        fields.String(metadata={"description": "a zone that a store is in"}),
-        metadata={"description": "only stores in these time zones", "minItems": 1},
-    )
-    totals = _checked_later("true: rows for each group and for the fleet follow", type="boolean")
-    method = _checked_later(
-        "which poll speaks for a moment: the nearest, or the previous one", type="string", enum=list(METHODS)
+    shortest_minutes = _given(fields.Raw, _SHORTEST, type="number", minimum=0, maximum=576_000)
+    by = _given(fields.Raw, "a row for each calendar period in the store's own zone", type="string", enum=list(UNITS))
+    groups = _given(fields.List, "only stores of these groups", item=_text("a group that there is"), minItems=1)
+    zones = _given(fields.List, "only stores in these time zones", item=_text("a zone that a store is in"), minItems=1)
+    totals = _given(fields.Raw, _TOTALS, type="boolean")
+    method = _given(
+        fields.Raw, "which poll decides: the nearest, or the previous one", type="string", enum=list(METHODS)
     )
 
 
 class LatestQuery(TriggerSchema):
-    """The same as parameters of an address, and how old the report may be. Lists are given as often as they have entries."""
+    """The same as parameters of an address, and how old the report may be."""
 
-    max_age = Whole(
-        load_default=0,
-        validate=validate.Range(0, 31_536_000),
-        metadata={
-            "description": "how many seconds ago the report may have been finished, when the data have changed since; 0: "
-            "it must be of the data as they are now"
-        },
+    max_age = _given(
+        Whole,
+        "how many seconds ago the report may have been finished, when the data have changed since; 0: it must be of "
+        "the data as they are now",
+        default=0,
+        check=validate.Range(0, 31_536_000),
     )
-    windows = fields.List(
-        fields.String(),
-        metadata={
-            "description": f"{', '.join(LAST_WINDOWS)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an "
-            "offset, as `2024-10-01/2024-10-08/first_week`"
-        },
+    windows = _given(
+        fields.List,
+        f"{', '.join(LAST_WINDOWS)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an offset, "
+        "as `2024-10-01/2024-10-08/first_week`",
+        item=fields.String(),
     )
-    shortest_minutes = fields.Float(
-        validate=validate.Range(0, 576_000),
-        metadata={"description": "outages with less business time down are left out; with kind outages only"},
-    )
-    totals = fields.Boolean(
-        truthy={"true"}, falsy={"false"}, metadata={"description": "true: rows for each group and for the fleet follow"}
-    )
+    shortest_minutes = _given(fields.Float, _SHORTEST, check=validate.Range(0, 576_000))
+    totals = fields.Boolean(truthy={"true"}, falsy={"false"}, metadata={"description": _TOTALS})
 
 
-def asked_by_address(query: dict[str, Any]) -> ReportRequest:
+def request_of_query(query: dict[str, Any]) -> ReportRequest:
     """Return the report that the parameters of `LatestQuery` ask for."""
     windows = {"windows": [_window(text) for text in query["windows"]]} if "windows" in query else {}
-    return asked({**query, **windows})
+    return request_of_body({**query, **windows})
 
 
 def _window(text: str) -> object:
@@ -383,7 +372,7 @@ def _window(text: str) -> object:
     return {"from": from_text, "to": to_text, **({"name": name} if slash else {})}
 
 
-def asked(body: dict[str, Any]) -> ReportRequest:
+def request_of_body(body: dict[str, Any]) -> ReportRequest:
     """Return the report that the fields of `TriggerSchema` ask for."""
     shape: dict[str, Any] = {name: body[name] for name in FIELDS if name in body}
     return ReportRequest(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape)
@@ -409,19 +398,19 @@ class ReportQuery(Closed):
     wrong_value = BadRequest
 
     report_id = _text("the id that `POST /trigger_report` answered", minLength=1)
-    format = fields.String(
-        load_default="csv",
-        validate=validate.OneOf(("csv", "json", "xlsx"), error="is {input!r}; it must be csv, json or xlsx"),
-        metadata={"description": "what a complete report is sent as"},
+    format = _given(
+        fields.String,
+        "what a complete report is sent as",
+        default="csv",
+        check=validate.OneOf(("csv", "json", "xlsx"), error="is {input!r}; it must be csv, json or xlsx"),
     )
-    wait = _WaitSeconds(
-        load_default=0,
-        metadata={
-            "description": "seconds to wait for the report to end before its state is answered; it is answered at once "
-            "when a quarter of the server's threads wait",
-            "minimum": 0,
-            "maximum": MAX_WAIT_S,
-        },
+    wait = _given(
+        _WaitSeconds,
+        "seconds to wait for the report to end before its state is answered; it is answered at once when a quarter of "
+        "the server's threads wait",
+        default=0,
+        minimum=0,
+        maximum=MAX_WAIT_S,
     )
 
     @pre_load
@@ -435,8 +424,8 @@ class ReportQuery(Closed):
 # What a report answers
 
 _FEW_POLLED: Final = (
-    "a sentence when under 5 % of the stores that were polled before have been heard since, so that the as-of is one of "
-    "few stores; else null"
+    "a sentence when under 5 % of the stores that were polled before have been heard since, so that the as-of is one "
+    "of few stores; else null"
 )
 
 
@@ -523,7 +512,7 @@ class CompleteSchema(Closed):
     report_id = _report_id()
     status = _text("always Complete", one_of=("Complete",))
     as_of = _instant("the instant it speaks at")
-    method = _stored(MethodSchema, "how it was made; null if that was not kept")
+    method = _stored(MethodSchema, "how it was made; null if that is not known")
     rows = _list(RowSchema, "one per store, sorted by store id")
 
 
@@ -660,51 +649,56 @@ LATEST: Final = {
 
 # Stores
 
-_UP_PERCENT: Final = "100 x uptime / (uptime + downtime); null when nothing is known"
-_LOW_PERCENT: Final = "the least that the percentage of business time can have been, as far as polls can tell"
-_HIGH_PERCENT: Final = "the most that it can have been"
-_LITTLE: Final = "whether more than a tenth of that business time is unknown, so that the percentages say little"
-
 
 class StoresQuery(Closed):
     """Which stores, in which order."""
 
-    status = fields.List(
-        fields.String(validate=validate.OneOf(STATUSES)),
-        load_default=(),
-        metadata={"description": "only stores with one of these statuses"},
+    status = _given(
+        fields.List,
+        "only stores with one of these statuses",
+        item=fields.String(validate=validate.OneOf(STATUSES)),
+        default=(),
     )
-    q = fields.String(
-        load_default=None, metadata={"description": "only stores with this text in id or name, in any case"}
+    q = _given(fields.String, "only stores with this text in id or name, in any case", default=None)
+    zone = _given(fields.String, "only stores of this time zone", default=None)
+    group = _given(fields.String, "only stores of this group; empty: of none", default=None)
+    sort = _given(
+        fields.String,
+        "worst: stores that are down, then stale ones, then the others, each with the lowest uptime of the last day, "
+        "then week, first; never polled ones last",
+        default="worst",
+        check=validate.OneOf(SORTS),
     )
-    zone = fields.String(load_default=None, metadata={"description": "only stores of this time zone"})
-    group = fields.String(load_default=None, metadata={"description": "only stores of this group; empty: of none"})
-    sort = fields.String(
-        load_default="worst",
-        validate=validate.OneOf(SORTS),
-        metadata={
-            "description": "worst: stores that are down, then stale ones, then the others, each with the lowest uptime "
-            "of the last day, then week, first; never polled ones last"
-        },
+    order = _given(
+        fields.String,
+        "ties are by id, percentages that know little after the others, stores without a value last, either way",
+        default="asc",
+        check=validate.OneOf(("asc", "desc")),
     )
-    order = fields.String(
-        load_default="asc",
-        validate=validate.OneOf(("asc", "desc")),
-        metadata={
-            "description": "either way ties are by id, percentages that know little come after the others, stores "
-            "without a value last"
-        },
+    limit = _given(Whole, "stores a page", default=100, check=validate.Range(1, MOST_PER_PAGE))
+    cursor = _given(
+        fields.String,
+        "what `next` of the page before said; it brings that page's sort and order with it",
+        default=None,
+        format="cursor",
     )
-    limit = Whole(
-        load_default=100, validate=validate.Range(1, MOST_PER_PAGE), metadata={"description": "stores a page"}
-    )
-    cursor = fields.String(
-        load_default=None,
-        metadata={
-            "description": "what `next` of the page before said; it brings that page's sort and order with it",
-            "format": "cursor",
-        },
-    )
+
+
+def _window_fields(window: str) -> dict[str, Field]:
+    """Return what a store's record says of a window, by name."""
+    return {
+        f"{name}_{window}": field
+        for name, field in (
+            ("uptime_percent", _percent("100 x uptime / (uptime + downtime); null when nothing is known")),
+            ("uptime_percent_low", _percent("the least percentage of business time up, as far as polls can tell")),
+            ("uptime_percent_high", _percent("the most that it can have been")),
+            ("uptime", _hours("up")),
+            ("downtime", _hours("down")),
+            ("unknown", _hours("of which nothing is known")),
+            ("business", _hours("of business time")),
+            ("little_known", _flag("whether more than a tenth of it is unknown, so that the percentages say little")),
+        )
+    }
 
 
 class StoreSchema(Closed):
@@ -719,31 +713,20 @@ class StoreSchema(Closed):
         "the status and for how long, in words: `down for 8 h 42 min`, `up for over 6 days`, `no poll for 39 days`"
     )
     since = _instant(
-        "since when: up and down, the start of the run of polls, as outages have it; stale, the last poll; waiting, the "
-        "opening's start; closed, the last opening's end; null when that is not known",
+        "since when: up and down, the start of the run of polls, as outages have it; stale, the last poll; waiting, "
+        "the opening's start; closed, the last opening's end; null when that is not known",
         null=True,
     )
     since_or_earlier = _flag(
-        "whether it was so earlier already: of a store that is up, no more than the last six whole days (UTC) is looked at"
+        "whether it was so earlier already: of a store that is up, only the last six whole days (UTC) are looked at"
     )
     for_seconds = _count("whole seconds from `since` to the as-of; null without `since`", null=True)
     last_poll = _instant("its newest poll of any kind; null if it was never polled", null=True)
-    uptime_percent_last_day = _percent(_UP_PERCENT)
-    uptime_percent_low_last_day = _percent(_LOW_PERCENT)
-    uptime_percent_high_last_day = _percent(_HIGH_PERCENT)
-    uptime_last_day = _hours("up")
-    downtime_last_day = _hours("down")
-    unknown_last_day = _hours("of which nothing is known")
-    business_last_day = _hours("of business time")
-    little_known_last_day = _flag(_LITTLE)
-    uptime_percent_last_week = _percent(_UP_PERCENT)
-    uptime_percent_low_last_week = _percent(_LOW_PERCENT)
-    uptime_percent_high_last_week = _percent(_HIGH_PERCENT)
-    uptime_last_week = _hours("up")
-    downtime_last_week = _hours("down")
-    unknown_last_week = _hours("of which nothing is known")
-    business_last_week = _hours("of business time")
-    little_known_last_week = _flag(_LITTLE)
+
+    class Meta(Closed.Meta):
+        """The same of two windows."""
+
+        include = {**_window_fields("last_day"), **_window_fields("last_week")}  # noqa: RUF012
 
 
 class StatusCountsSchema(Closed):
@@ -807,14 +790,12 @@ class StoreDetailSchema(StoreSchema, _AsOfSchema):
     special_hours = _list(SpecialHoursSchema, "its special hours, as loaded")
 
 
-def _asked_instant(about: str) -> Instant:
-    return Instant(load_default=None, metadata={"description": about, "format": "date-time"})
-
-
 class StoreQuery(Closed):
     """When one store is looked at."""
 
-    as_of = _asked_instant("the instant to judge at, after which no poll exists; that of the list if not given")
+    as_of = _given(
+        Instant, "the instant to judge at, after which no poll exists; that of the list if not given", default=None
+    )
 
 
 class TimelineQuery(StoreQuery):
@@ -824,8 +805,8 @@ class TimelineQuery(StoreQuery):
         """The range's edges have names that Python keeps for itself."""
 
         include = {  # noqa: RUF012
-            "from": _asked_instant("7 days before `to` if not given; at most 31 days"),
-            "to": _asked_instant("the as-of if not given, or if later than that"),
+            "from": _given(Instant, "7 days before `to` if not given; at most 31 days", default=None),
+            "to": _given(Instant, "the as-of if not given, or if later than that", default=None),
         }
 
 
@@ -841,8 +822,8 @@ class StretchSchema(OpeningSchema):
 
     state = _text("up, down or unknown", one_of=STATES)
     known = _text(
-        "measured: between two polls that agree, no further apart than the max gap; between: two such that disagree, up "
-        "to their midpoint; extrapolated: by the nearest poll alone; nothing: unknown",
+        "measured: between two polls that agree, no further apart than the max gap; between: two such that disagree, "
+        "up to their midpoint; extrapolated: by the nearest poll alone; nothing: unknown",
         one_of=KNOWN,
     )
 
@@ -851,7 +832,7 @@ class TimelinePollSchema(Closed):
     """One poll."""
 
     at = _instant("when it was made")
-    status = _text("what it said", one_of=("active", "inactive"))
+    status = _text("its status", one_of=("active", "inactive"))
     counts = _flag("whether it was made in business hours")
 
 

@@ -20,8 +20,8 @@ _FILES: Final = ("multipart/form-data", "application/gzip")
 
 @contract.page(blueprint, "GET", "/docs", scope="read")
 def docs() -> str:
-    """The page."""
-    document = openapi.current()
+    """Return the page."""
+    document = openapi.read_document()
     groups = [
         {**tag, "calls": [one for one in _calls(document) if tag["name"] in one["tags"]]} for tag in document["tags"]
     ]
@@ -30,35 +30,38 @@ def docs() -> str:
 
 def _calls(document: dict[str, Any]) -> list[dict[str, Any]]:
     schemas = document["components"]["schemas"]
-    found = []
-    for path, item in document["paths"].items():
-        for method, one in item.items():
-            content = one.get("requestBody", {}).get("content", {})
-            bodies = [
+    return [
+        {
+            **call,
+            "path": path,
+            "method": method.upper(),
+            "bodies": [
                 {
-                    "type": kind,
-                    "file": kind in _FILES,
-                    "example": "" if kind in _FILES else _shown(told, schemas),
-                    "about": _resolved(told["schema"], schemas).get("description", ""),
+                    "type": media_type,
+                    "file": media_type in _FILES,
+                    "example": "" if media_type in _FILES else _example_text(body, schemas),
+                    "about": _resolved(body["schema"], schemas).get("description", ""),
                 }
-                for kind, told in content.items()
-            ]
-            found.append({**one, "path": path, "method": method.upper(), "bodies": bodies})
-    return found
+                for media_type, body in call.get("requestBody", {}).get("content", {}).items()
+            ],
+        }
+        for path, item in document["paths"].items()
+        for method, call in item.items()
+    ]
 
 
-def _shown(told: dict[str, Any], schemas: dict[str, Any]) -> str:
-    example = told["example"] if "example" in told else _example(told["schema"], schemas)
+def _example_text(body: dict[str, Any], schemas: dict[str, Any]) -> str:
+    example = body["example"] if "example" in body else _example(body["schema"], schemas)
     return example if isinstance(example, str) else json.dumps(example, indent=2, ensure_ascii=False)
 
 
 def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
-    return found
+    resolved: dict[str, Any] = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    return resolved
 
 
 def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
-    """Something that fits: the field's own example, the least number, the fields that must be there."""
+    """Return an example of the schema: the field's own, the least number, the required fields."""
     schema = _resolved(schema, schemas)
     if "example" in schema:
         return schema["example"]

@@ -52,7 +52,7 @@ def ask() -> ResponseReturnValue:
     form = request.form
     try:
         report_id = storemon().worker.submit(
-            schemas.asked(contract.check_fields(schemas.TriggerSchema(), report_form.body(form)))
+            schemas.request_of_body(contract.check_fields(schemas.TriggerSchema(), report_form.body(form)))
         )
     except StoremonError as error:
         return _reports(form, error)

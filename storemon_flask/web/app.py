@@ -34,12 +34,12 @@ class Storemon:
 
 def storemon() -> Storemon:
     """Return the application whose request this is."""
-    found: Storemon = current_app.extensions["storemon"]
-    return found
+    application: Storemon = current_app.extensions["storemon"]
+    return application
 
 
-# `.` and `..` mean folders, percent-encoded or not, and clients resolve them: they are written with a tilde before them,
-# and so is an id that looks like that already, so that each id has one address.
+# `.` and `..` mean folders, percent-encoded or not, and clients resolve them: they are written with a tilde before
+# them, and so is an id that looks like that already, so that each id has one address.
 _DOTS = re.compile(r"~*\.\.?")
 
 
@@ -80,8 +80,8 @@ class KeepSegments:
         path = raw.partition("?")[0]
         prefix = quote(environ.get("SCRIPT_NAME", ""))
         if path.startswith(prefix + "/"):
-            kept = path[len(prefix) :].replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
-            environ["PATH_INFO"] = unquote_to_bytes(kept).decode("latin-1")
+            encoded = path[len(prefix) :].replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
+            environ["PATH_INFO"] = unquote_to_bytes(encoded).decode("latin-1")
         else:
             # The server does not pass the raw path on: slashes are lost, percent signs must not be.
             environ["PATH_INFO"] = environ.get("PATH_INFO", "").replace("%", "%25")

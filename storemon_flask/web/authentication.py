@@ -79,9 +79,9 @@ def set_address(app: Flask, settings: Settings, keyed: bool) -> None:
 def log_start_warnings(app: Flask, host_is_judged: bool = False) -> None:
     """Log the `start_warnings` for whoever starts a server."""
     app.config[_WARNED] = True
-    found: Storemon = app.extensions["storemon"]
-    logs.to_stderr_where_nobody_listens(found.settings.log_format)
-    for sentence in start_warnings(found.settings, found.database, host_is_judged):
+    application: Storemon = app.extensions["storemon"]
+    logs.to_stderr_where_nobody_listens(application.settings.log_format)
+    for sentence in start_warnings(application.settings, application.database, host_is_judged):
         log.warning(sentence)
 
 

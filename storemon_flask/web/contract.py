@@ -121,7 +121,7 @@ class Operation(ScopedView):
         return read_query(self.query)
 
     def _write(self, result: Any) -> ResponseReturnValue:
-        """Return a response as it is; write anything else as the lowest status declares. A pair brings headers along."""
+        """Return a response as it is; write a value, or a value and headers, as the lowest status declares."""
         if isinstance(result, Response):
             return result
         value, headers = result if isinstance(result, tuple) else (result, {})

@@ -42,12 +42,12 @@ def unslashed() -> ResponseReturnValue | None:
 
 
 def lead_back(address: str, words: str) -> None:
-    """Say where the page of an error of this request leads first, where that is nearer than what its address concerns."""
+    """Set where the page of an error of this request links to first."""
     g.back = (address, words)
 
 
 def error_page(status: int, title: str, sentence: str) -> Response:
-    """The error as a page."""
+    """Return the error as a page."""
     page = render_template(
         "error.html", status=status, title=_TITLES.get(status, title), sentence=sentence, links=_links(status)
     )

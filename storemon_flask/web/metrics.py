@@ -150,7 +150,7 @@ class DataCollector(Collector):
         self._count_again_s = 0.0
 
     def begin(self) -> None:
-        """Remember what was loaded before. Without it the clock decides, which may be set back before the first scrape."""
+        """Remember what was loaded before. Without it the clock decides, which may be set back meanwhile."""
         with suppress(DatabaseError), self._lock, self._database.read() as connection:
             self._remember_files(connection)
             self._newest_load_us = max((loaded_us for _, loaded_us in self._counted_files), default=0)
@@ -170,8 +170,8 @@ class DataCollector(Collector):
         yield free
         if self._database.exists():
             with self._lock, self._database.read() as connection:
-                found = self._read(connection)
-            yield from found
+                metrics = self._read(connection)
+            yield from metrics
             yield from self._stores()
         else:
             yield from _of_database({}, 0, 0, None, 0)
@@ -232,7 +232,7 @@ class DataCollector(Collector):
         self._last_file = self._counted_files[-1] if self._counted_files else None
 
     def _count_polls(self, connection: Connection) -> int:
-        """Return how many polls are stored. Between two counts new ones are added; removed ones are seen at the next."""
+        """Return how many polls are stored. New ones are added up; removed ones are seen at the next full count."""
         version = stores.data_version(connection)
         if version != self._counted_version and time.monotonic() >= self._count_again_s:
             began_s = time.monotonic()
@@ -328,7 +328,7 @@ def _note_route(response: Response) -> Response:
 
 
 class _Watched:
-    """The outermost layer of the app. It passes the body on as it is: Waitress sends a file itself only if it sees it."""
+    """The outermost layer of the app. It passes the body on as it is, so that Waitress can send a file itself."""
 
     def __init__(self, app: "WSGIApplication", metrics: Metrics) -> None:
         self._app = app
