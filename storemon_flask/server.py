@@ -219,7 +219,7 @@ def _check_exposure(sockets: list[socket.socket], settings: "Settings", database
 
     `StoremonError` when they could call without a key and that was not asked for.
     """
-    from storemon_flask.database import keys, start_warnings
+    from storemon_flask.database import keys, readiness
 
     # A name may stand for several addresses; what counts is what was bound.
     exposed = [host for host in (one.getsockname()[0] for one in sockets) if not _is_loopback(host)]
@@ -227,7 +227,7 @@ def _check_exposure(sockets: list[socket.socket], settings: "Settings", database
     if exposed and not keyed:
         _without_a_key(exposed, insecure, settings.log_format)
     if exposed:
-        for sentence in start_warnings.without_a_proxy(settings, f"it listens on {' and '.join(exposed)}"):
+        for sentence in readiness.without_a_proxy(settings, f"it listens on {' and '.join(exposed)}"):
             log.warning(sentence)
     return keyed
 

@@ -1,13 +1,13 @@
 """A verified copy of the database, and the way back.
 
-Copies are made by SQLite's backup interface inside one read transaction, not by `VACUUM INTO`: 3.4 million polls (32 MB)
-take 0.04 s against 0.065 s, progress is known, and the source can be counted in the very transaction that is copied, so
-that the counts of a whole copy must be equal. `VACUUM INTO` leaves unused pages out; they cost little here, as later
-loads use them again.
+Copies are made by SQLite's backup interface inside one read transaction, not by `VACUUM INTO`: 3.4 million polls
+(32 MB) take 0.04 s against 0.065 s, progress is known, and the source can be counted in the very transaction that is
+copied, so that the counts of a whole copy must be equal. `VACUUM INTO` leaves unused pages out; they cost little here,
+as later loads use them again.
 
-A restore writes the pages of the backup into the present file through its log: a kill at any point leaves the old content
-or the new one, and no log of the old file can be taken for one of the new, as could happen when a file is renamed over
-another.
+A restore writes the pages of the backup into the present file through its log: a kill at any point leaves the old
+content or the new one, and no log of the old file can be taken for one of the new, as could happen when a file is
+renamed over another.
 """
 
 import errno
@@ -160,7 +160,7 @@ def _sums(connection: Connection) -> Sums:
 
 
 def _copy(source: Connection, target: Path, progress: PageProgress = _no_progress) -> None:
-    """Copy every page of `source`, as its transaction sees it, into the new file `target`, which has no log beside it."""
+    """Copy every page of `source`, in its transaction, into the new file `target`, which gets no log beside it."""
     try:
         files.create(target)
         with closing(connect(target, "rw")) as copy:

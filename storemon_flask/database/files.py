@@ -30,7 +30,7 @@ def create(file: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder, and those above it that are missing, for this user alone; those that are there stay as they are."""
+    """Create a folder, and those above it that are missing, for this user alone; others stay as they are."""
     for path in (*reversed(folder.parents), folder):
         if path.is_dir():
             continue
@@ -59,14 +59,15 @@ def refuse_second_name(database: Path) -> None:
         )
     if _is_mounted_alone(database.resolve()):
         raise DatabaseError(
-            f"{database} is mounted as a single file, so that its log would be kept elsewhere and lost; mount its folder"
+            f"{database} is mounted as a single file, so that its log would be kept elsewhere and lost; "
+            "mount its folder"
         )
 
 
 def _is_mounted_alone(path: Path) -> bool:
-    """Whether a single file is mounted at the path (Linux: `docker run -v FILE:FILE`)."""
+    """Return whether a single file is mounted at the path (Linux: `docker run -v FILE:FILE`)."""
     # proc(5): blanks and backslashes are written as octal numbers.
-    written = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", str(path))
+    written = re.sub(r"[ \t\n\\]", lambda sign: f"\\{ord(sign[0]):03o}", str(path))
     try:
         lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
     except OSError:
@@ -76,7 +77,7 @@ def _is_mounted_alone(path: Path) -> bool:
 
 @contextmanager
 def replacing(final: Path) -> Iterator[Path]:
-    """A temporary path beside `final`; what is written there takes its place at the end, or is removed after an error."""
+    """Yield a temporary path beside `final`, which takes its place at the end, or is removed after an error."""
     temporary = final.with_name(f".{final.name[:200]}.{secrets.token_hex(4)}.tmp")
     create(temporary)
     try:
@@ -87,7 +88,7 @@ def replacing(final: Path) -> Iterator[Path]:
 
 
 def put(temporary: Path, final: Path) -> None:
-    """`temporary` becomes `final`, durably: its content is on the disk before its name is."""
+    """Rename `temporary` to `final`, durably: its content is on the disk before its name is."""
     with temporary.open("rb+") as stream:
         os.fsync(stream.fileno())
     temporary.replace(final)
@@ -102,14 +103,12 @@ def remove(file: Path) -> None:
 
 
 def beside(file: Path, suffix: str) -> Path:
-    """The path with `suffix` at the end of its name."""
+    """Return the path with `suffix` at the end of its name."""
     return file.with_name(file.name + suffix)
 
 
 def leftovers(database: Path) -> list[Path]:
-    """Temporary files beside a database that a killed backup, restore or migration left behind (or that one still
-    writes).
-    """
+    """Return temporary files beside a database that a killed command left behind (or one still writes)."""
     return sorted(database.parent.glob(f".{database.name}*.tmp"))
 
 
@@ -124,28 +123,31 @@ def sync_folder(folder: Path) -> None:
 
 
 def temporary_folder() -> Path:
-    """Where they are made; `OSError` when there is no folder that can be written."""
+    """Return the folder for temporary files (TMPDIR); `OSError` when none can be written.
+
+    What comes in and what is not taken yet waits there, and it may be full.
+    """
     return Path(tempfile.gettempdir())
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether that says of a disk that it is full."""
+    """Return whether the error says of a disk that it is full."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 def no_temporary_room(error: OSError, outcome: str) -> NoTemporaryRoom:
-    """What to say when a temporary file could not be made or written, and `outcome` is what that means for the request."""
+    """Return the error for a temporary file that could not be written; `outcome` is what that means for the request."""
     try:
-        place = str(temporary_folder())
+        folder = temporary_folder()
     except OSError:
         return NoTemporaryRoom(
             f"no folder for temporary files can be written, so {outcome}; set TMPDIR to one that can"
         )
     if is_disk_full(error):
         return NoTemporaryRoom(
-            f"the folder for temporary files, {place}, is full, so {outcome}; make room there, or start the server with TMPDIR set "
-            "to a folder that has more"
+            f"the folder for temporary files, {folder}, is full, so {outcome}; make room there, or start the server "
+            "with TMPDIR set to a folder that has more"
         )
     return NoTemporaryRoom(
-        f"the folder for temporary files, {place}, cannot be written ({error.strerror or error}), so {outcome}"
+        f"the folder for temporary files, {folder}, cannot be written ({error.strerror or error}), so {outcome}"
     )

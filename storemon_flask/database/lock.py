@@ -14,8 +14,10 @@ from storemon_flask.errors import DatabaseError
 
 @contextmanager
 def server_lock(database: Path) -> Iterator[bool]:
-    """Hold the server's lock, and tell whether the last one to hold it ended in good order; `DatabaseError` names the
-    process that has it."""
+    """Hold the server's lock and yield whether its last holder ended in good order.
+
+    `DatabaseError` names the process that has it.
+    """
     # By whatever name it is reached, a database has one lock.
     real = database.resolve()
     file = real.with_name(real.name + ".server-lock")
@@ -26,14 +28,14 @@ def server_lock(database: Path) -> Iterator[bool]:
         lock.acquire(timeout=0)
     except Timeout:
         raise DatabaseError(
-            f"another storemon server{_named(holder)} serves {database}; stop it first, or set STOREMON_DATABASE"
+            f"another storemon server{_holder_text(holder)} serves {database}; stop it first, or set STOREMON_DATABASE"
         ) from None
     except OSError as error:
         raise DatabaseError(f"{file} cannot be locked: {error.strerror or error}") from None
     try:
         # Whoever ends in good order takes it away.
         in_order = not holder.exists()
-        # The lock alone protects; the process id is for the other one's sentence.
+        # The lock alone protects; the process id is for the message.
         with suppress(OSError):
             files.create(holder)
             holder.write_text(f"{os.getpid()}\n")
@@ -44,20 +46,18 @@ def server_lock(database: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _named(holder: Path) -> str:
-    """The process that has the lock, as far as its file names one that lives: a server that just starts may not have
-    said it yet.
-    """
+def _holder_text(holder: Path) -> str:
+    """Return the process that has the lock, if its file names a living one; a server that starts may yet write it."""
     for _ in range(20):
         with suppress(OSError, ValueError):
             number = int(holder.read_text())
-            if _lives(number):
+            if _is_alive(number):
                 return f" (process {number})"
         time.sleep(0.05)
     return ""
 
 
-def _lives(number: int) -> bool:
+def _is_alive(number: int) -> bool:
     try:
         os.kill(number, 0)
     except PermissionError:

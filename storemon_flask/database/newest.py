@@ -34,7 +34,7 @@ class Silence:
 def newest_poll(database: Database, connection: Connection, latest_us: int) -> Newest:
     """Return the newest poll up to `latest_us` (`Rules.latest_us`) in the connection's transaction.
 
-    It is cached until the data change or the clock reaches a later poll; the transaction must not have changed the feeds.
+    It is cached until the data change or the clock reaches a later poll. The transaction must not have changed feeds.
     """
     key = (database.identity(), stores.data_version(connection))
     cached: tuple[object, Newest] | None = database.cache.get("newest poll")

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.database import stores
+from storemon_flask.database.connections import Connection
 from storemon_flask.database.stores import NOBODY_AHEAD, Ahead
 from storemon_flask.errors import DatabaseError, DataError
 from storemon_flask.model import EVER_US, WEEK_US, Bools, Counts, Ints, Polls
@@ -71,8 +72,8 @@ class Newest:
 class StagedPolls:
     """Polls of one file, sorted and waiting, outside the write lock and in bounded memory.
 
-    By store (an index into `ids`) and timestamp; a later row for the same two wins. Rows are gathered into runs; each is
-    sorted, rid of repeats, and spooled (in memory while small, then in a temporary file that disappears with the
+    By store (an index into `ids`) and timestamp; a later row for the same two wins. Rows are gathered into runs; each
+    is sorted, rid of repeats, and spooled (in memory while small, then in a temporary file that disappears with the
     process). The runs are merged one cell at a time: one week of one group of stores.
     """
 
@@ -91,7 +92,7 @@ class StagedPolls:
         self._cells: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def add(self, ids: list[str], store: Ints, instant_us: Ints, active: Bools) -> None:
-        """Rows in file order; `store` indexes `ids`, which may hold ids that no row uses."""
+        """Add rows in file order; `store` indexes `ids`, which may hold ids that no row uses."""
         if not len(store):
             return
         local = self._local_of(ids, store)
@@ -103,7 +104,7 @@ class StagedPolls:
             self._flush()
 
     def _local_of(self, ids: list[str], store: Ints) -> Ints:
-        """The rows' places in `self.ids`. Blocks that share one growing list of ids pay for each of them once."""
+        """Return the rows' indexes in `self.ids`. Blocks that share one growing list of ids pay for each id once."""
         if ids is not self._shared:
             self._shared, self._local = ids, np.empty(0, dtype=np.int64)
         if len(ids) > len(self._local):
@@ -125,7 +126,7 @@ class StagedPolls:
         return local
 
     def cells(self) -> Iterator[tuple[int, Ints]]:
-        """(week, keys) for every week and group of stores that has polls; keys ascending, one per store and instant.
+        """Yield (week, keys) of every week and group of stores that has polls; keys ascending, one per store and instant.
 
         The next cell is put together in another thread while the caller stores this one.
         """
@@ -155,7 +156,7 @@ class StagedPolls:
         return latest
 
     def close(self) -> None:
-        """Forget everything and give the disk back."""
+        """Delete the temporary file."""
         self._spool.close()
 
     def _flush(self) -> None:
@@ -180,14 +181,15 @@ class StagedPolls:
             self._spool.write(keys.tobytes())
         except OSError as error:
             raise DatabaseError(
-                f"the temporary file beside the database cannot grow: {error.strerror or error}; nothing of this was stored"
+                f"the temporary file beside the database cannot grow: {error.strerror or error}; "
+                "nothing of this was stored"
             ) from error
         for group, (first, stop) in enumerate(pairwise(edges)):
             if stop > first:
                 self._cells.setdefault((week, group), []).append((start + first * 8, stop - first))
 
 
-def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Applied:
+def apply(connection: Connection, staged: StagedPolls) -> Applied:
     """Merge staged polls into the weeks. Counts new, changed and unchanged polls; writes only weeks that change."""
     counts = Counts()
     number, before = stores.numbers_and_last_polls(connection, staged.ids)
@@ -213,7 +215,7 @@ def apply(connection: sqlite3.Connection, staged: StagedPolls) -> Applied:
     return Applied(counts, complete_from_us, too_old, number, before, last)
 
 
-def read(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> Polls:
+def read(connection: Connection, number: Ints, first_us: int, last_us: int) -> Polls:
     """Return the polls of the stores `number` (ascending) in `[first_us, last_us]`; `store` is the index in `number`.
 
     None from before the time up to which polls were pruned: not all of them are there.
@@ -223,10 +225,8 @@ def read(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: i
     return _polls(_weeks(connection, number, first_us, last_us), number, first_us, last_us, complete_from_us)
 
 
-def read_in_batches(
-    connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int, most: int
-) -> Iterator[Polls]:
-    """Yield the same polls in batches of about `most` polls or fewer, one at least: whole weeks, by store, then by time."""
+def read_in_batches(connection: Connection, number: Ints, first_us: int, last_us: int, most: int) -> Iterator[Polls]:
+    """Yield the same in batches of about `most` polls, one at least: whole weeks, by store, then by time."""
     complete_from_us = _complete_from(connection)
     first_us = max(first_us, complete_from_us)
     rows: list[tuple[int, bytes, int]] = []
@@ -243,7 +243,7 @@ def read_in_batches(
     yield _polls(rows, number, first_us, last_us, complete_from_us)
 
 
-def count_stores_polled(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> int:
+def count_stores_polled(connection: Connection, number: Ints, first_us: int, last_us: int) -> int:
     """Return how many of the stores `number` (ascending) have a poll in `[first_us, last_us]`."""
     polled: set[int] = set()
     for week in range(last_us // WEEK_US, first_us // WEEK_US - 1, -1):
@@ -261,8 +261,8 @@ def count_stores_polled(connection: sqlite3.Connection, number: Ints, first_us: 
     return len(polled)
 
 
-def newest_up_to(connection: sqlite3.Connection, number: Ints, until_us: int) -> Ints:
-    """Return the newest stored poll up to `until_us` of each of the stores `number` (ascending); -1 where there is none.
+def newest_up_to(connection: Connection, number: Ints, until_us: int) -> Ints:
+    """Return the newest stored poll up to `until_us` of each store of `number` (ascending); -1 where there is none.
 
     Polls from before a prune count too, as far as they are there.
     """
@@ -277,7 +277,7 @@ def newest_up_to(connection: sqlite3.Connection, number: Ints, until_us: int) ->
     return newest_us
 
 
-def newest(connection: sqlite3.Connection, latest_us: int) -> Newest:
+def newest(connection: Connection, latest_us: int) -> Newest:
     """Return the newest poll of all up to `latest_us`.
 
     Usually no poll is later, and one look at the stores tells. Of a store that has later polls the week of that instant
@@ -304,13 +304,13 @@ def newest(connection: sqlite3.Connection, latest_us: int) -> Newest:
     return Newest(None if poll_us < 0 else poll_us, holds_until_us, ahead)
 
 
-def count(connection: sqlite3.Connection) -> int:
+def count(connection: Connection) -> int:
     """Return how many polls there are."""
     (packed,) = connection.execute("SELECT coalesce(sum(length(polls)), 0) FROM poll_week").fetchone()
     return int(packed) // POLL_BYTES
 
 
-def count_of_store(connection: sqlite3.Connection, number: int, first_us: int, last_us: int) -> int:
+def count_of_store(connection: Connection, number: int, first_us: int, last_us: int) -> int:
     """Return how many polls the store has in `[first_us, last_us]`; whole weeks are counted by their lengths."""
     first, last = first_us // WEEK_US, last_us // WEEK_US
     # Weeks come first in the key: one look-up for each is far less than a walk over all of them.
@@ -328,7 +328,7 @@ def count_of_store(connection: sqlite3.Connection, number: int, first_us: int, l
     return total
 
 
-def count_before(connection: sqlite3.Connection, before_us: int) -> int:
+def count_before(connection: Connection, before_us: int) -> int:
     """Return how many polls there are before that time."""
     week = before_us // WEEK_US
     (size,) = connection.execute(
@@ -340,7 +340,7 @@ def count_before(connection: sqlite3.Connection, before_us: int) -> int:
     )
 
 
-def count_after(connection: sqlite3.Connection, after_us: int) -> int:
+def count_after(connection: Connection, after_us: int) -> int:
     """Return how many polls there are after that time."""
     week = after_us // WEEK_US
     (size,) = connection.execute(
@@ -354,7 +354,7 @@ def count_after(connection: sqlite3.Connection, after_us: int) -> int:
     )
 
 
-def delete_outside(connection: sqlite3.Connection, week: int, store: int, first_us: int, end_us: int) -> int:
+def delete_outside(connection: Connection, week: int, store: int, first_us: int, end_us: int) -> int:
     """Delete the store's polls of that week that are not in `[first_us, end_us)`; return how many those were."""
     row = connection.execute("SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, store)).fetchone()
     if row is None:
@@ -368,7 +368,7 @@ def delete_outside(connection: sqlite3.Connection, week: int, store: int, first_
     return (len(blob) - len(rest)) // POLL_BYTES
 
 
-def first_poll_in(connection: sqlite3.Connection, store: int, weeks: Iterable[int]) -> int | None:
+def first_poll_in(connection: Connection, store: int, weeks: Iterable[int]) -> int | None:
     """Return the store's first poll of those ascending weeks; None when there is none."""
     for week in weeks:
         row = connection.execute(
@@ -379,7 +379,7 @@ def first_poll_in(connection: sqlite3.Connection, store: int, weeks: Iterable[in
     return None
 
 
-def weeks_from(connection: sqlite3.Connection, week: int) -> list[int]:
+def weeks_from(connection: Connection, week: int) -> list[int]:
     """Return the weeks from that one on in which any store has polls: a poll may lie a century ahead."""
     weeks: list[int] = []
     while True:
@@ -390,7 +390,7 @@ def weeks_from(connection: sqlite3.Connection, week: int) -> list[int]:
         week = next_week + 1
 
 
-def read_all(connection: sqlite3.Connection) -> Iterator[tuple[Ints, Ints, Bools]]:
+def read_all(connection: Connection) -> Iterator[tuple[Ints, Ints, Bools]]:
     """Yield store numbers, timestamps and `active` of every poll, by week, store and time, about 130,000 at a time."""
     for rows in _all_rows(connection):
         sizes, packed = _unpacked(rows)
@@ -399,7 +399,7 @@ def read_all(connection: sqlite3.Connection) -> Iterator[tuple[Ints, Ints, Bools
 
 
 def check(
-    connection: sqlite3.Connection, report_problem: Callable[[str], None], on_weeks: Callable[[int], None]
+    connection: Connection, report_problem: Callable[[str], None], on_weeks: Callable[[int], None]
 ) -> tuple[int, int]:
     """Report weeks that are not whole, ascending or inside their week, and stores whose first or newest poll is wrong.
 
@@ -447,12 +447,12 @@ def check(
     return weeks, count
 
 
-def _complete_from(connection: sqlite3.Connection) -> int:
+def _complete_from(connection: Connection) -> int:
     instant_us = stores.complete_from(connection)
     return EVER_US if instant_us is None else instant_us
 
 
-def _weeks(connection: sqlite3.Connection, number: Ints, first_us: int, last_us: int) -> list[tuple[int, bytes, int]]:
+def _weeks(connection: Connection, number: Ints, first_us: int, last_us: int) -> list[tuple[int, bytes, int]]:
     """Return (store number, packed polls, week) of the stores in the weeks that the range touches, by store."""
     rows = []
     for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
@@ -472,7 +472,7 @@ def _polls(
     return Polls(np.repeat(place, of_row), picked >> 1, (picked & 1).astype(bool), complete_from_us)
 
 
-def _rows(connection: sqlite3.Connection, week: int, number: Ints) -> list[tuple[int, bytes]]:
+def _rows(connection: Connection, week: int, number: Ints) -> list[tuple[int, bytes]]:
     if len(number) <= _FEW_STORES:
         sql = "SELECT store, polls FROM poll_week WHERE week = ? AND store = ?"
         return [row for store in number.tolist() for row in connection.execute(sql, (week, store))]
@@ -486,7 +486,7 @@ def _rows(connection: sqlite3.Connection, week: int, number: Ints) -> list[tuple
     return [row for row in rows if row[0] in wanted]
 
 
-def _all_rows(connection: sqlite3.Connection) -> Iterator[list[tuple[int, bytes, int]]]:
+def _all_rows(connection: Connection) -> Iterator[list[tuple[int, bytes, int]]]:
     """Yield (store number, packed polls, week) of all rows, about `_BATCH_BYTES` at a time."""
     rows: list[tuple[int, bytes, int]] = []
     size = 0
@@ -548,7 +548,7 @@ def _damaged() -> sqlite3.DatabaseError:
     return error
 
 
-def _stored_keys(connection: sqlite3.Connection, week: int, present: Ints, number: Ints) -> Ints:
+def _stored_keys(connection: Connection, week: int, present: Ints, number: Ints) -> Ints:
     """Return what the week holds of the stores `present` (indexes in `number`), as keys by index, ascending."""
     stored = _rows(connection, week, np.sort(number[present]))
     if not stored:
@@ -580,7 +580,7 @@ def _distinct(ascending: Ints) -> Ints:
     return ascending[np.flatnonzero(np.diff(ascending, prepend=-1))]
 
 
-def _write(connection: sqlite3.Connection, week: int, keys: Ints, dirty: Ints, number: Ints) -> None:
+def _write(connection: Connection, week: int, keys: Ints, dirty: Ints, number: Ints) -> None:
     place = keys >> STORE_SHIFT
     first, stop = np.searchsorted(place, dirty).tolist(), np.searchsorted(place, dirty, side="right").tolist()
     blob = memoryview(((keys & IN_WEEK) + 2 * week * WEEK_US).astype(_PACKED).tobytes())
@@ -596,7 +596,7 @@ def _write(connection: sqlite3.Connection, week: int, keys: Ints, dirty: Ints, n
 
 
 def latest_of(keys: Ints) -> Ints:
-    """The keys ascending, of those that differ in the last bit only (one store and instant) the one given last."""
+    """Return the keys ascending; of those that differ in the last bit only (one store and time) the one given last."""
     ascending = np.sort(keys)
     moment = ascending >> 1
     if not (moment[1:] == moment[:-1]).any():

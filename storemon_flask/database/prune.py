@@ -1,4 +1,4 @@
-"""Old polls, rejected rows and loads deleted in short transactions, beside a server that goes on answering and storing."""
+"""Old polls, rejected rows and loads deleted in short transactions, beside a server that goes on working."""
 
 import logging
 import time
@@ -188,7 +188,8 @@ def _check_future(database: Database, latest_us: int) -> None:
     newest = look_for_newest(database, latest_us)
     if newest.ahead and newest.poll_us is None:
         raise Unprocessable(
-            f"every poll is later than {minute_text(latest_us)}, so nothing would be left; set this machine's clock first"
+            f"every poll is later than {minute_text(latest_us)}, so nothing would be left; "
+            "set this machine's clock first"
         )
 
 
@@ -256,7 +257,7 @@ def _delete_polls_before(
 
 
 def _delete_polls_after(connection: Connection, latest_us: int, after_store: int, weeks: int) -> tuple[int, int | None]:
-    """Delete the polls after `latest_us` of the stores that come next after `after_store`; otherwise as the one above."""
+    """Delete the polls after `latest_us` of the stores that come next; otherwise as `_delete_polls_before`."""
     deleted, looked, last_store = 0, 0, None
     later_weeks = polls.weeks_from(connection, latest_us // WEEK_US)
     chosen = named_rows(

@@ -1,23 +1,26 @@
-"""Whether the service can do its work now: take data in, compute reports, keep them. No answer names a path."""
+"""Whether the service can work now (no answer names a path), and what whoever starts a server should know."""
 
 import errno
+import ipaddress
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from storemon_flask.database import files
+from storemon_flask import zonedata
+from storemon_flask.database import files, keys
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, DiskFull
-from storemon_flask.settings import Settings
+from storemon_flask.settings import Settings, unknown
 
 OK: Final = "ok"
 
 
 def check(database: Database, settings: Settings, takes_work: bool) -> dict[str, str]:
-    """`ok`, or a sentence that says what is wrong, for `database`, `disk`, `reports` and `jobs`. Takes milliseconds."""
+    """Return `ok` or what is wrong for `database`, `disk`, `reports` and `jobs`. Takes milliseconds."""
     return {
         "database": _database(database),
         "disk": _disk(settings),
@@ -27,53 +30,51 @@ def check(database: Database, settings: Settings, takes_work: bool) -> dict[str,
 
 
 def _database(database: Database) -> str:
-    """A database that is not there yet is made by the first load: what counts is whether it can be.
-
-    One whose write lock another has is being written, so it can be written.
-    """
+    # A database that is not there yet is made by the first load: what counts is whether it can be.
     try:
         if not database.exists():
             folder = _nearest(database.path.parent)
             return OK if os.access(folder, os.W_OK | os.X_OK) else "the database is not there and cannot be made"
         database.try_to_write()
     except DatabaseError as error:
-        # "<path> cannot be written; ...": the path is nobody's business who asks without a key.
+        # Without the path at its start: that is nobody's business who asks without a key.
         return f"the database {error.message.removeprefix(str(database.path)).strip()}"
     return OK
 
 
 def require_room(settings: Settings) -> None:
     """Raise `DiskFull` when the disk of the database or of the reports has less free than `STOREMON_MIN_FREE_MB`."""
-    sentence = _shortage(settings, _places_of_reports(settings))
-    if sentence != OK:
+    shortage = _shortage(settings, _report_folders(settings))
+    if shortage != OK:
         raise DiskFull(
-            f"{sentence}; reports are made again when there is more",
+            f"{shortage}; reports are made again when there is more",
             people="the disk of this server is full; try again later",
         ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _places_of_reports(settings: Settings) -> dict[str, Callable[[], Path]]:
+def _report_folders(settings: Settings) -> dict[str, Callable[[], Path]]:
     return {"database": lambda: settings.database.parent, "reports": lambda: settings.reports_dir}
 
 
 def _disk(settings: Settings) -> str:
-    return _shortage(settings, _places_of_reports(settings) | {"temporary files (TMPDIR)": files.temporary_folder})
+    return _shortage(settings, _report_folders(settings) | {"temporary files (TMPDIR)": files.temporary_folder})
 
 
 def _shortage(settings: Settings, folders: dict[str, Callable[[], Path]]) -> str:
-    """`ok`, or which disk has too little room."""
+    """Return `ok`, or which disk has too little room."""
     for name, folder in folders.items():
         try:
             free_mb = shutil.disk_usage(_nearest(folder())).free // 1_000_000
         except OSError as error:
             return f"the disk of the {name} cannot be asked: {error.strerror}"
         if free_mb < settings.min_free_mb:
-            return f"the disk of the {name} has {free_mb:,} MB free, less than the {settings.min_free_mb:,} of STOREMON_MIN_FREE_MB"
+            least_mb = f"{settings.min_free_mb:,} of STOREMON_MIN_FREE_MB"
+            return f"the disk of the {name} has {free_mb:,} MB free, less than the {least_mb}"
     return OK
 
 
 def _reports(folder: Path) -> str:
-    """Whether a file can be made there; a folder that is not there is made with the first report."""
+    """Return `ok` when a file can be made there; a folder that is not there is made with the first report."""
     try:
         if folder.is_dir():
             with tempfile.TemporaryFile(dir=folder):
@@ -87,5 +88,72 @@ def _reports(folder: Path) -> str:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
+    """Return the folder itself, or the nearest one above it that is there."""
     return next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
+
+
+def start_warnings(settings: Settings, database: Database, host_is_judged: bool = False) -> list[str]:
+    """Return the warnings for the start of a server and for `storemon info`; at most one read of the database.
+
+    `storemon serve` judges by itself at which addresses it listens (`host_is_judged`).
+    """
+    warnings = unknown(settings.home)
+    old_zones = zonedata.old_sentence(time.gmtime().tm_year)
+    if old_zones:
+        warnings.append(old_zones)
+    reasons = _strangers(settings, host_is_judged)
+    if reasons and not _has_key(settings, database):
+        warnings.append(
+            f"no key is set, and other machines are let in ({', '.join(reasons)}): everybody who can reach this server "
+            "can read and change everything; set STOREMON_API_KEY, or run `storemon keys add --scope admin`"
+        )
+    if not host_is_judged and not _is_this_machine(settings.host):
+        warnings += without_a_proxy(settings, f"STOREMON_HOST is {settings.host}")
+    return warnings
+
+
+def without_a_proxy(settings: Settings, where: str) -> list[str]:
+    """Return the warning that a reverse proxy belongs in front of a server that other machines reach.
+
+    None where one of them is trusted: a proxy on this machine alone keeps nobody else away. `where` says by what they
+    reach it.
+    """
+    if any(not network.is_loopback for network in settings.trusted_networks):
+        return []
+    return [
+        f"other machines reach this server without a reverse proxy ({where}): put one in front (docs/deploy.md), for "
+        "senders that trickle and readers that stall are its job, and set STOREMON_TRUSTED_PROXY to its address; on "
+        "the same machine let the server listen on 127.0.0.1"
+    ]
+
+
+def _strangers(settings: Settings, host_is_judged: bool) -> list[str]:
+    """Return the settings, with their values, that let requests from other machines in."""
+    names = [] if settings.trusted_hosts == "auto" else settings.trusted_hosts.split(",")
+    reasons = []
+    if any(not _is_this_machine(name) for name in names):
+        reasons.append(f"STOREMON_TRUSTED_HOSTS is {settings.trusted_hosts}")
+    if settings.trusted_proxy != "none":
+        reasons.append(f"STOREMON_TRUSTED_PROXY is {settings.trusted_proxy}")
+    if not host_is_judged and not _is_this_machine(settings.host):
+        reasons.append(f"STOREMON_HOST is {settings.host}")
+    return reasons
+
+
+def _is_this_machine(name: str) -> bool:
+    name = name.lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _has_key(settings: Settings, database: Database) -> bool:
+    try:
+        return keys.required(database, settings.api_key)
+    except DatabaseError:
+        # No server starts with such a database; the message about it is more to the point.
+        return True

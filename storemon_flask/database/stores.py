@@ -1,29 +1,32 @@
 """Stores with their hours and zones, and the number that says whether the feeds have changed."""
 
-import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 
+from storemon_flask.database.connections import Connection
 from storemon_flask.model import WEEK_US, Ints
 
-_CHUNK = 500
-_Key = TypeVar("_Key", int, str)
-_Row = tuple[int, str, int, int, str, str]
-_SELECT = "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1), name, group_name FROM store_record"
+_CHUNK: Final = 500
+_SELECT: Final = (
+    "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1), name, group_name "
+    "FROM store_record"
+)
 _FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")
+_HAS_HOURS: Final = "EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number)"
+_HAS_ZONE: Final = "EXISTS (SELECT 1 FROM timezone WHERE timezone.store = store_record.number)"
 _WITHOUT: Final = {
-    "hours": "last_poll_us IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number)",
-    "timezones": "last_poll_us IS NOT NULL AND NOT EXISTS (SELECT 1 FROM timezone WHERE timezone.store = store_record.number)",
-    "polls": "last_poll_us IS NULL AND EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number)",
+    "hours": f"last_poll_us IS NOT NULL AND NOT {_HAS_HOURS}",
+    "timezones": f"last_poll_us IS NOT NULL AND NOT {_HAS_ZONE}",
+    "polls": f"last_poll_us IS NULL AND {_HAS_HOURS}",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class StoreRows:
-    """Stores in order of number: ids, names and groups (empty where there is none), first and newest poll (-1: never)."""
+    """Stores in order of number; name and group are empty where there is none, first and newest poll -1 for never."""
 
     number: Ints
     ids: list[str]
@@ -35,7 +38,7 @@ class StoreRows:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """Stores that have polls after an instant: how many, the first ids, and the last of those polls (-1: none)."""
+    """Stores that have polls after some time: how many, the first ids, and the last of those polls (-1: none)."""
 
     count: int = 0
     ids: tuple[str, ...] = ()
@@ -48,36 +51,33 @@ class Ahead:
 NOBODY_AHEAD: Final = Ahead()
 
 
-def all_rows(connection: sqlite3.Connection) -> StoreRows:
-    """Every store that an accepted row has named."""
+def all_rows(connection: Connection) -> StoreRows:
+    """Return every store that an accepted row has named."""
     return _store_rows(connection.execute(f"{_SELECT} ORDER BY number").fetchall())
 
 
-def rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> tuple[StoreRows, list[str]]:
-    """The stores of those ids, and the ids that no store has."""
-    rows: list[_Row] = []
+def rows_of(connection: Connection, ids: Sequence[str]) -> tuple[StoreRows, list[str]]:
+    """Return the stores of those ids, and the ids that no store has."""
     # JSON can carry half a surrogate pair, which no text in the database can be.
-    for chunk in _chunks([store_id for store_id in ids if store_id.isascii() or _is_text(store_id)]):
-        marks = ",".join("?" * len(chunk))
-        rows += connection.execute(f"{_SELECT} WHERE store_id IN ({marks})", chunk).fetchall()
-    found = _store_rows(sorted(set(rows)))
-    known = set(found.ids)
-    return found, [store_id for store_id in ids if store_id not in known]
+    texts = [store_id for store_id in ids if store_id.isascii() or _is_text(store_id)]
+    rows = _store_rows(sorted(set(_rows_in(connection, f"{_SELECT} WHERE store_id IN", texts))))
+    known = set(rows.ids)
+    return rows, [store_id for store_id in ids if store_id not in known]
 
 
-def numbers(connection: sqlite3.Connection, ids: Sequence[str]) -> Ints:
-    """The store numbers of those distinct ids, in their order; ids not seen before become stores."""
+def numbers(connection: Connection, ids: Sequence[str]) -> Ints:
+    """Return the store numbers of those distinct ids, in their order; ids not seen before become stores."""
     return numbers_and_last_polls(connection, ids)[0]
 
 
-def numbers_and_last_polls(connection: sqlite3.Connection, ids: Sequence[str]) -> tuple[Ints, Ints]:
-    """The same, and the newest poll of each store so far (-1: never polled)."""
-    found, missing = rows_of(connection, ids)
-    number = dict(zip(found.ids, found.number.tolist(), strict=True))
-    last = dict(zip(found.ids, found.last_poll_us.tolist(), strict=True))
+def numbers_and_last_polls(connection: Connection, ids: Sequence[str]) -> tuple[Ints, Ints]:
+    """Return the same, and the newest poll of each store so far (-1: never polled)."""
+    rows, missing = rows_of(connection, ids)
+    number = dict(zip(rows.ids, rows.number.tolist(), strict=True))
+    last = dict(zip(rows.ids, rows.last_poll_us.tolist(), strict=True))
     if missing:
         highest = highest_number(connection)
-        fresh = {store_id: highest + 1 + place for place, store_id in enumerate(missing)}
+        fresh = {store_id: highest + at for at, store_id in enumerate(missing, 1)}
         connection.executemany("INSERT INTO store_record (store_id, number) VALUES (?, ?)", fresh.items())
         schedule_changed(connection)
         number |= fresh
@@ -87,37 +87,34 @@ def numbers_and_last_polls(connection: sqlite3.Connection, ids: Sequence[str]) -
     )
 
 
-def highest_number(connection: sqlite3.Connection) -> int:
-    """The highest store number; those of new stores lie above it. 0 without a store."""
+def highest_number(connection: Connection) -> int:
+    """Return the highest store number; those of new stores lie above it. 0 without a store."""
     (highest,) = connection.execute("SELECT coalesce(max(number), 0) FROM store_record").fetchone()
     return int(highest)
 
 
-def poll_span(connection: sqlite3.Connection, number: Ints) -> tuple[Ints, Ints]:
-    """First and newest poll of each store of those ascending numbers; -1 where there is none."""
+def poll_span(connection: Connection, number: Ints) -> tuple[Ints, Ints]:
+    """Return first and newest poll of each store of those ascending numbers; -1 where there is none."""
     select = "SELECT number, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1) FROM store_record WHERE number"
     low, high = int(number[0]), int(number[-1])
     if high - low < 8 * len(number):
         rows = connection.execute(f"{select} BETWEEN ? AND ? ORDER BY number", (low, high)).fetchall()
     else:
-        rows = []
-        for chunk in _chunks(number.tolist()):
-            marks = ",".join("?" * len(chunk))
-            rows += connection.execute(f"{select} IN ({marks}) ORDER BY number", chunk).fetchall()
-    found, first_poll_us, last_poll_us = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
-    index = np.searchsorted(found, number)
+        rows = sorted(_rows_in(connection, f"{select} IN", number.tolist()))
+    known, first_poll_us, last_poll_us = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
+    index = np.searchsorted(known, number)
     return first_poll_us[index], last_poll_us[index]
 
 
-def newest_poll(connection: sqlite3.Connection) -> int | None:
-    """The newest poll of all, microseconds; None when there is no poll."""
+def newest_poll(connection: Connection) -> int | None:
+    """Return the newest poll of all, microseconds; None when there is no poll."""
     newest: int | None
     (newest,) = connection.execute("SELECT max(last_poll_us) FROM store_record").fetchone()
     return newest
 
 
-def polled_after(connection: sqlite3.Connection, latest_us: int) -> Ahead:
-    """The stores that have polls after `latest_us`."""
+def polled_after(connection: Connection, latest_us: int) -> Ahead:
+    """Return the stores that have polls after `latest_us`."""
     count, last_us = connection.execute(
         "SELECT count(*), coalesce(max(last_poll_us), -1) FROM store_record WHERE last_poll_us > ?", [latest_us]
     ).fetchone()
@@ -127,10 +124,8 @@ def polled_after(connection: sqlite3.Connection, latest_us: int) -> Ahead:
     return Ahead(count, tuple(store_id for (store_id,) in ids), last_us)
 
 
-def polls_around(connection: sqlite3.Connection, latest_us: int) -> tuple[int | None, int | None]:
-    """The newest poll of all stores without polls after `latest_us`, and the first of all stores without polls up to
-    it.
-    """
+def polls_around(connection: Connection, latest_us: int) -> tuple[int | None, int | None]:
+    """Return the newest poll of the stores with none after `latest_us`, and the first of those with none before."""
     newest_us: int | None
     first_us: int | None
     newest_us, first_us = connection.execute(
@@ -141,17 +136,15 @@ def polls_around(connection: sqlite3.Connection, latest_us: int) -> tuple[int | 
     return newest_us, first_us
 
 
-def ids_of(connection: sqlite3.Connection, number: Sequence[int]) -> list[str]:
-    """The ids of the stores of those numbers, in order of number."""
+def ids_of(connection: Connection, number: Sequence[int]) -> list[str]:
+    """Return the ids of the stores of those numbers, in order of number."""
     marks = ",".join("?" * len(number))
     rows = connection.execute(f"SELECT store_id FROM store_record WHERE number IN ({marks}) ORDER BY number", number)
     return [store_id for (store_id,) in rows]
 
 
-def recently_polled_counts(connection: sqlite3.Connection, since_us: int, until_us: int) -> tuple[int, int, int]:
-    """How many stores were polled by `until_us`; of them, how many have their newest poll in `[since_us, until_us]`,
-    and after.
-    """
+def recently_polled_counts(connection: Connection, since_us: int, until_us: int) -> tuple[int, int, int]:
+    """Return how many stores were polled by `until_us`; whose newest poll is in `[since_us, until_us]`; and after."""
     counts = connection.execute(
         "SELECT count(*), count(CASE WHEN last_poll_us BETWEEN :since AND :until THEN 1 END), "
         "count(CASE WHEN last_poll_us > :until THEN 1 END) FROM store_record WHERE first_poll_us <= :until",
@@ -160,17 +153,18 @@ def recently_polled_counts(connection: sqlite3.Connection, since_us: int, until_
     return int(counts[0]), int(counts[1]), int(counts[2])
 
 
-def numbers_polled_after(connection: sqlite3.Connection, as_of_us: int, most: int) -> Ints:
-    """The lowest numbers, ascending, of stores that were polled by the as-of and after it; at most so many."""
+def numbers_polled_after(connection: Connection, as_of_us: int, most: int) -> Ints:
+    """Return the lowest numbers, ascending, of up to `most` stores that were polled by the as-of and after it."""
     rows = connection.execute(
-        "SELECT number FROM store_record WHERE first_poll_us <= :as_of AND last_poll_us > :as_of ORDER BY number LIMIT :most",
+        "SELECT number FROM store_record WHERE first_poll_us <= :as_of AND last_poll_us > :as_of "
+        "ORDER BY number LIMIT :most",
         {"as_of": as_of_us, "most": most},
     ).fetchall()
     return np.array(rows, dtype=np.int64).reshape(-1)
 
 
-def poll_spans(connection: sqlite3.Connection, until_us: int) -> tuple[Ints, Ints, Ints]:
-    """Number, first and newest poll of each store that was polled by `until_us`, by number."""
+def poll_spans(connection: Connection, until_us: int) -> tuple[Ints, Ints, Ints]:
+    """Return number, first and newest poll of each store that was polled by `until_us`, by number."""
     rows = connection.execute(
         "SELECT number, first_poll_us, last_poll_us FROM store_record WHERE first_poll_us <= ? ORDER BY number",
         [until_us],
@@ -179,148 +173,122 @@ def poll_spans(connection: sqlite3.Connection, until_us: int) -> tuple[Ints, Int
     return number, first, last
 
 
-def names_of(connection: sqlite3.Connection, store_ids: Iterable[str]) -> dict[tuple[str], tuple[str, ...]]:
-    """Name and group of those stores, each empty where there is none."""
+def names_of(connection: Connection, store_ids: Iterable[str]) -> dict[tuple[str], tuple[str, ...]]:
+    """Return name and group of those stores, each empty where there is none."""
     return facts(connection, "SELECT store_id, name, group_name FROM store_record WHERE store_id IN", store_ids, keys=1)
 
 
-def replace_names(connection: sqlite3.Connection, names: dict[tuple[str], tuple[str, ...]]) -> None:
-    """Each store's name and group become those given."""
+def replace_names(connection: Connection, names: dict[tuple[str], tuple[str, ...]]) -> None:
+    """Set each store's name and group."""
     if not names:
         return
     number = numbers(connection, [store_id for (store_id,) in names])
     connection.executemany(
         "UPDATE store_record SET name = ?, group_name = ? WHERE number = ?",
-        [(*said, store) for store, said in zip(number.tolist(), names.values(), strict=True)],
+        [(*name_and_group, store) for store, name_and_group in zip(number.tolist(), names.values(), strict=True)],
     )
     schedule_changed(connection)
 
 
-def facts(
-    connection: sqlite3.Connection, select: str, store_ids: Iterable[str], keys: int
-) -> dict[Any, tuple[str, ...]]:
-    """What `select` says of those stores: its first `keys` columns as a tuple, to the others."""
-    found: dict[Any, tuple[str, ...]] = {}
-    for chunk in _chunks(list(store_ids)):
-        marks = ",".join("?" * len(chunk))
-        found |= {tuple(row[:keys]): tuple(row[keys:]) for row in connection.execute(f"{select} ({marks})", chunk)}
-    return found
+def facts(connection: Connection, select: str, store_ids: Iterable[str], keys: int) -> dict[Any, tuple[str, ...]]:
+    """Return the rows of a query that ends in `store_id IN`: their first `keys` columns, to the others."""
+    return {tuple(row[:keys]): tuple(row[keys:]) for row in _rows_in(connection, select, list(store_ids))}
 
 
-def remove(connection: sqlite3.Connection, store_id: str) -> None:
-    """Forget the store with its hours, its zones and, week by week, its polls."""
+def remove(connection: Connection, store_id: str) -> None:
+    """Delete the store with its hours, its zones and, week by week, its polls."""
     number, first, last = connection.execute(
         "SELECT number, first_poll_us, last_poll_us FROM store_record WHERE store_id = ?", [store_id]
     ).fetchone()
     if first is not None:
         weeks = range(first // WEEK_US, last // WEEK_US + 1)
         connection.executemany("DELETE FROM poll_week WHERE week = ? AND store = ?", [(week, number) for week in weeks])
-    for table, column in (
-        ("hours", "store"),
-        ("special_hours", "store"),
-        ("timezone", "store"),
-        ("store_record", "number"),
-    ):
-        connection.execute(f"DELETE FROM {table} WHERE {column} = ?", [number])
+    for table in ("hours", "special_hours", "timezone"):
+        connection.execute(f"DELETE FROM {table} WHERE store = ?", [number])
+    connection.execute("DELETE FROM store_record WHERE number = ?", [number])
     schedule_changed(connection)
 
 
-def data_version(connection: sqlite3.Connection) -> int:
-    """A number that is the same only while the feeds are the same."""
+def data_version(connection: Connection) -> int:
+    """Return a number that is the same only while the feeds are the same."""
     (version,) = connection.execute("SELECT version FROM data_version").fetchone()
     return int(version)
 
 
-def data_changed(connection: sqlite3.Connection) -> None:
+def data_changed(connection: Connection) -> None:
     """Count the data version up; called in the transaction that changes a feed."""
     connection.execute("UPDATE data_version SET version = version + 1")
 
 
-def complete_from(connection: sqlite3.Connection) -> int | None:
-    """The instant before which polls were pruned, microseconds; None when none ever were."""
-    instant_us: int | None
-    (instant_us,) = connection.execute("SELECT complete_from_us FROM data_version").fetchone()
-    return instant_us
+def complete_from(connection: Connection) -> int | None:
+    """Return the time before which polls were pruned, microseconds; None when none ever were."""
+    timestamp_us: int | None
+    (timestamp_us,) = connection.execute("SELECT complete_from_us FROM data_version").fetchone()
+    return timestamp_us
 
 
-def schedule_version(connection: sqlite3.Connection) -> int:
-    """A number that is the same only while stores, hours and zones are the same."""
+def schedule_version(connection: Connection) -> int:
+    """Return a number that is the same only while stores, hours and zones are the same."""
     (version,) = connection.execute("SELECT schedule FROM data_version").fetchone()
     return int(version)
 
 
-def schedule_changed(connection: sqlite3.Connection) -> None:
+def schedule_changed(connection: Connection) -> None:
     """Count the schedule version up; called in the transaction that changes a store, its hours or its zone."""
     connection.execute("UPDATE data_version SET schedule = schedule + 1")
 
 
-def without(connection: sqlite3.Connection, feed: str) -> int:
-    """How many polled stores have none of `feed` (hours, timezones); how many stores with hours have no polls."""
+def count_without(connection: Connection, feed: str) -> int:
+    """Return how many polled stores lack hours or a zone (`feed`), or how many stores with hours lack polls."""
     (count,) = connection.execute(f"SELECT count(*) FROM store_record WHERE {_WITHOUT[feed]}").fetchone()
     return int(count)
 
 
-def examples_without(connection: sqlite3.Connection, feed: str, most: int, newer_than: int) -> list[str]:
-    """The first ids of those stores, those of a number above `newer_than` before all others."""
-    return [
-        store_id
-        for (store_id,) in connection.execute(
-            f"SELECT store_id FROM store_record WHERE {_WITHOUT[feed]} ORDER BY number <= ?, number LIMIT ?",
-            (newer_than, most),
-        )
-    ]
-
-
-def any_without(connection: sqlite3.Connection, feed: str, number: Sequence[int]) -> bool:
-    """Whether one of the stores of those numbers is such a store."""
-    return any(
-        connection.execute(
-            f"SELECT 1 FROM store_record WHERE number IN ({','.join('?' * len(chunk))}) AND {_WITHOUT[feed]} LIMIT 1",
-            chunk,
-        ).fetchone()
-        for chunk in _chunks(number)
+def examples_without(connection: Connection, feed: str, most: int, newer_than: int) -> list[str]:
+    """Return the first ids of those stores, those of a number above `newer_than` before all others."""
+    rows = connection.execute(
+        f"SELECT store_id FROM store_record WHERE {_WITHOUT[feed]} ORDER BY number <= ?, number LIMIT ?",
+        (newer_than, most),
     )
+    return [store_id for (store_id,) in rows]
 
 
-def any_polls(connection: sqlite3.Connection) -> bool:
-    """Whether there is a poll at all."""
+def any_without(connection: Connection, feed: str, number: Sequence[int]) -> bool:
+    """Return whether one of the stores of those numbers is such a store."""
+    return any(_rows_in(connection, f"SELECT 1 FROM store_record WHERE {_WITHOUT[feed]} AND number IN", number))
+
+
+def any_polls(connection: Connection) -> bool:
+    """Return whether there is a poll at all."""
     return connection.execute("SELECT 1 FROM poll_week LIMIT 1").fetchone() is not None
 
 
-def any_hours(connection: sqlite3.Connection) -> bool:
-    """Whether a store has hours at all."""
+def any_hours(connection: Connection) -> bool:
+    """Return whether a store has hours at all."""
     return connection.execute("SELECT 1 FROM hours LIMIT 1").fetchone() is not None
 
 
-def ids(connection: sqlite3.Connection) -> list[str]:
-    """The ids of all stores, in order of number."""
+def ids(connection: Connection) -> list[str]:
+    """Return the ids of all stores, in order of number."""
     return [store_id for (store_id,) in connection.execute("SELECT store_id FROM store_record ORDER BY number")]
 
 
-def ids_above(connection: sqlite3.Connection, number: int, most: int) -> list[str]:
-    """The first ids of the stores of a higher number than that, in order of number."""
+def ids_above(connection: Connection, number: int, most: int) -> list[str]:
+    """Return the first ids of the stores of a higher number than that, in order of number."""
     rows = connection.execute(
         "SELECT store_id FROM store_record WHERE number > ? ORDER BY number LIMIT ?", (number, most)
     )
     return [store_id for (store_id,) in rows]
 
 
-def feeds_of(connection: sqlite3.Connection, store_ids: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """Whether each of those stores has polls, hours and a zone."""
-    found: dict[str, tuple[int, int, int]] = {}
-    for chunk in _chunks(store_ids):
-        rows = connection.execute(
-            "SELECT store_id, last_poll_us IS NOT NULL, EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number), "
-            "EXISTS (SELECT 1 FROM timezone WHERE timezone.store = store_record.number) "
-            f"FROM store_record WHERE store_id IN ({','.join('?' * len(chunk))})",
-            chunk,
-        )
-        found |= {store_id: (polls, hours, zone) for store_id, polls, hours, zone in rows}
-    return found
+def feeds_of(connection: Connection, store_ids: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """Return whether each of those stores has polls, hours and a zone."""
+    select = f"SELECT store_id, last_poll_us IS NOT NULL, {_HAS_HOURS}, {_HAS_ZONE} FROM store_record WHERE store_id IN"
+    return {store_id: (polls, hours, zone) for store_id, polls, hours, zone in _rows_in(connection, select, store_ids)}
 
 
-def last_loaded(connection: sqlite3.Connection) -> dict[str, int]:
-    """When the newest file of each feed was put in (microseconds), for the feeds that were ever loaded."""
+def last_loaded(connection: Connection) -> dict[str, int]:
+    """Return when the newest file of each feed was loaded (microseconds), for the feeds that ever were."""
     # One look into the index for each feed, however many files there were.
     newest = {
         feed: connection.execute(
@@ -331,11 +299,11 @@ def last_loaded(connection: sqlite3.Connection) -> dict[str, int]:
     return {feed: loaded_us for feed, loaded_us in newest.items() if loaded_us is not None}
 
 
-def counts(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many there are: `polls`, `polled` stores, `hours` rows, stores `with_hours`, `timezones`, `names`, `stores`,
-    `special` rows, stores `with_special`."""
-    found = {
-        "polls": "SELECT coalesce(sum(length(polls)), 0) / 8 FROM poll_week",
+def counts(connection: Connection) -> dict[str, int]:
+    """Return how many there are: `polled` stores, `hours` rows, stores `with_hours`, `timezones`, `names`, `stores`,
+    `special` rows, stores `with_special`.
+    """
+    queries = {
         "polled": "SELECT count(last_poll_us) FROM store_record",
         "hours": "SELECT count(*) FROM hours",
         "with_hours": "SELECT count(DISTINCT store) FROM hours",
@@ -345,10 +313,10 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
         "special": "SELECT count(*) FROM special_hours",
         "with_special": "SELECT count(DISTINCT store) FROM special_hours",
     }
-    return {name: int(connection.execute(query).fetchone()[0]) for name, query in found.items()}
+    return {name: int(connection.execute(query).fetchone()[0]) for name, query in queries.items()}
 
 
-def _store_rows(rows: Sequence[_Row]) -> StoreRows:
+def _store_rows(rows: Sequence[tuple[Any, ...]]) -> StoreRows:
     number, ids, first, last, names, groups = zip(*rows, strict=True) if rows else ((),) * 6
     return StoreRows(
         np.array(number, dtype=np.int64),
@@ -368,5 +336,8 @@ def _is_text(store_id: str) -> bool:
     return True
 
 
-def _chunks(ids: Sequence[_Key]) -> Iterable[Sequence[_Key]]:
-    return (ids[at : at + _CHUNK] for at in range(0, len(ids), _CHUNK))
+def _rows_in(connection: Connection, select: str, values: Sequence[int | str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query that ends in `IN`, for some hundred of the values at a time."""
+    for at in range(0, len(values), _CHUNK):
+        chunk = values[at : at + _CHUNK]
+        yield from connection.execute(f"{select} ({','.join('?' * len(chunk))})", chunk)

@@ -307,7 +307,7 @@ def _unmatched(connection: Connection, default_zone: str, newer_than: int, feeds
     Stores with a number above `newer_than` are the first examples.
     """
     for feed in feeds:
-        count = stores.without(connection, feed)
+        count = stores.count_without(connection, feed)
         if not count:
             continue
         one = count == 1

@@ -21,7 +21,7 @@ from storemon_flask.database.connections import Database as Database
 from storemon_flask.database.loads import LoadRow as LoadRow
 from storemon_flask.database.loads import LoadSummary as LoadSummary
 from storemon_flask.database.newest import Newest, future_polls, newest_poll
-from storemon_flask.database.start_warnings import start_warnings
+from storemon_flask.database.readiness import start_warnings
 from storemon_flask.errors import DatabaseError, NotFound
 from storemon_flask.formatting import safe_cell
 from storemon_flask.model import FileSummary
@@ -233,7 +233,7 @@ def freshness(database: Database, latest_us: int) -> Freshness:
         loaded = stores.last_loaded(connection)
         newest = newest_service.newest_poll(database, connection, latest_us)
     of_feed = {
-        "polls": (count["polls"], count["polled"]),
+        "polls": (polls.count(connection), count["polled"]),
         "hours": (count["hours"], count["with_hours"]),
         "timezones": (count["timezones"], count["timezones"]),
         "stores": (count["names"], count["names"]),

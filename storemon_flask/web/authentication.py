@@ -15,7 +15,7 @@ from werkzeug.exceptions import SecurityError
 
 from storemon_flask import logs
 from storemon_flask.database import keys
-from storemon_flask.database.start_warnings import start_warnings
+from storemon_flask.database.readiness import start_warnings
 from storemon_flask.errors import BadRequest, Forbidden, Unauthorized
 from storemon_flask.settings import Settings
 from storemon_flask.web import proxy

@@ -12,7 +12,7 @@ from conftest import ROOT, STOREMON, Server, environment, http, storemon, wait_u
 from storemon_flask import settings as settings_
 from storemon_flask.database import keys
 from storemon_flask.database.connections import Database
-from storemon_flask.database.start_warnings import start_warnings
+from storemon_flask.database.readiness import start_warnings
 from storemon_flask.settings import Settings
 
 NOW = 1_728_907_200_000_000
