@@ -325,7 +325,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(module, name, lambda *given: (asked.append(name), real(*given))[1])
 
     for name in (
-        "without",
+        "count_without",
         "examples_without",
         "any_without",
         "any_polls",
