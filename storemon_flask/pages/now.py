@@ -12,7 +12,7 @@ from marshmallow import fields, validate
 from storemon_flask.clock import utc_datetime
 from storemon_flask.formatting import known_text, knows_little
 from storemon_flask.model import HOUR_US, Ints
-from storemon_flask.pages import queries, words
+from storemon_flask.pages import words
 from storemon_flask.pages.words import STATUS_WORDS, cut
 from storemon_flask.stores import list_pages, live_list
 from storemon_flask.stores.list_pages import SORTS, ListQuery
@@ -68,7 +68,7 @@ def stores() -> ResponseReturnValue:
 @contract.page(blueprint, "GET", "/", scope="read")
 def now() -> ResponseReturnValue:
     """Return the page; its headers alone when the browser has it already."""
-    query = queries.parameters(NowQuery())
+    query = contract.read_query(NowQuery(), ignore_unknown=True)
     app = storemon()
     if not app.database.exists():
         return render_template("first_run.html", keyed=authentication.needs_key())

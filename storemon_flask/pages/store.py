@@ -14,7 +14,7 @@ from marshmallow import fields, validate
 from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.formatting import decimals, hundredths
 from storemon_flask.model import CLOSED, MINUTE_US, UNDATED, Hours, SpecialHours
-from storemon_flask.pages import queries, store_chart, words
+from storemon_flask.pages import store_chart, words
 from storemon_flask.reports import request as requests
 from storemon_flask.reports.request import ReportQuery, ReportRequest
 from storemon_flask.stores.detail import MOST_DAYS, DetailQuery, Numbers, StoreDetail, build_detail, open_store
@@ -49,7 +49,7 @@ class StoreQuery(Closed):
 @contract.page(blueprint, "GET", "/stores/<store:store_id>", scope="read")
 def store(store_id: str) -> ResponseReturnValue:
     """Return the page; its headers alone when the browser has it already."""
-    query = queries.parameters(StoreQuery())
+    query = contract.read_query(StoreQuery(), ignore_unknown=True)
     asked = DetailQuery(query["days"], query["until"], _report_query(query))
     app, now_us = storemon(), time.time_ns() // 1000
     rules, default_zone = app.settings.rules, app.settings.default_timezone

@@ -202,7 +202,7 @@ def read_query(schema: Closed | None, ignore_unknown: bool = False) -> dict[str,
             errors = error.normalized_messages() | errors  # type: ignore[no-untyped-call]
     if not errors and not unknown:
         return loaded
-    sentence = "; ".join(f"{name} {first_message(message)}" for name, message in (unknown | errors).items())
+    sentence = "; ".join(f"{name} {_predicate(message)}" for name, message in (unknown | errors).items())
     kind = schema.wrong_value if schema is not None and errors else Unprocessable
     if unknown or kind is Unprocessable:
         sentence += f" (the parameters are {', '.join(known)})" if known else " (it takes none)"
@@ -235,6 +235,12 @@ def check_fields(schema: Closed, body: dict[str, Any]) -> dict[str, Any]:
         allowed = ", ".join(schema.fields)
         raise Unprocessable(f"{sentence} (the fields allowed are {allowed})", errors=messages) from None
     return loaded
+
+
+def _predicate(message: Any) -> str:
+    """Return the first message as it follows the name of a parameter."""
+    text = first_message(message)
+    return f"is {text[:1].lower()}{text[1:]}" if text.startswith("Not ") else f"{text[:1].lower()}{text[1:]}"
 
 
 def first_message(message: Any) -> str:

@@ -107,7 +107,7 @@ def test_filters_sorts_and_pages(small_fleet, client):
 @pytest.mark.parametrize(
     ("query", "field", "said"),
     [
-        ({"status": "broken"}, "status", "Must be one of"),
+        ({"status": "broken"}, "status", "status must be one of"),
         ({"sort": "colour"}, "sort", "worst"),
         ({"order": "up"}, "order", "asc"),
         ({"limit": "0"}, "limit", "1"),

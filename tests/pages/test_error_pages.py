@@ -32,7 +32,7 @@ def told(client: FlaskClient, path: str, status: int) -> tuple[str, list[tuple[s
 @pytest.mark.parametrize(
     ("path", "status", "sentence", "links"),
     [
-        ("/stores/nowhere", 404, "There is no store “nowhere”; perhaps it was removed, or the address is not whole.", [("/", "All stores")]),
+        ("/stores/nowhere", 404, "There is no store “nowhere”; perhaps it was removed, or the address is not complete.", [("/", "All stores")]),
         (f"/reports/{ID}", 404, REPORT, [("/reports", "Reports")]),
         (f"/reports/{ID}/changes?against=x", 404, REPORT, [("/reports", "Reports")]),
         (f"/reports/{ID}/changes", 404, REPORT, [("/reports", "Reports")]),

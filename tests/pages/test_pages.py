@@ -111,23 +111,24 @@ def test_stores_is_the_list_by_its_other_name(loaded: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("/?status=off", "The address says “status=off”, but status is one of no_data, closed, up, down, waiting, stale."),
-        ("/?sort=x", "The address says “sort=x”, but sort is one of worst, store_id, name, group,"),
-        ("/?page=0", "The address says “page=0”, but page is a number from 1 to 1,000,000."),
-        ("/?page=x&order=up", "but page is a number from 1 to 1,000,000; the address says “order=up”, but order is one of asc, desc."),
-        ("/?q=a&q=b", "The address says “q=a” and “q=b”, but q can be there only once."),
-        ("/stores/worked?days=31", "The address says “days=31”, but days is a number from 1 to 30."),
-        ("/stores/worked?until=soon", "The address says “until=soon”, but until is a date such as 2024-10-14."),
-        ("/stores/worked?as_of=now", "The address says “as_of=now”, but as_of is an instant such as 2024-10-14T23:55:18Z."),
-        ("/stores/worked?by=year", "The address says “by=year”, but by is one of hour, day, week, month."),
+        ("/?status=off", "Status must be one of: no_data, closed, up, down, waiting, stale (the parameters are"),
+        ("/?sort=x", "Sort must be one of: worst, store_id, name, group,"),
+        ("/?page=0", "Page must be greater than or equal to 1 and less than or equal to 1000000"),
+        ("/?page=x&order=up", "page is not a valid integer"),
+        ("/?page=x&order=up", "rder must be one of: asc, desc"),
+        ("/?q=a&q=b", "Q is given more than once"),
+        ("/stores/worked?days=31", "Days must be greater than or equal to 1 and less than or equal to 30"),
+        ("/stores/worked?until=soon", "Until is not a valid date"),
+        ("/stores/worked?as_of=now", "As_of 'now' is not an instant such as 2024-10-14T23:55:18Z"),
+        ("/stores/worked?by=year", "By must be one of: hour, day, week, month"),
     ],
 )  # fmt: skip
-def test_a_wrong_question_is_answered_with_a_sentence(loaded: FlaskClient, path: str, sentence: str) -> None:
+def test_a_wrong_parameter_is_answered_with_a_sentence(loaded: FlaskClient, path: str, sentence: str) -> None:
     found = page_of(loaded, path, 422)
     assert sentence in re.sub(r"\s+", " ", found.text)
     links = [given["href"] for given in found.all("a") if given.get("class", "").startswith("button")]
     assert links == ["/stores/worked", "/"] if "worked" in path else ["/"]
-    # Programs are told all the names, as ever.
+    # Programs get the same sentence.
     detail = loaded.get(path).json["detail"]
     assert detail.endswith(
         "(the parameters are days, until, as_of, window, by, method)" if "worked" in path else "sort, order, page)"
