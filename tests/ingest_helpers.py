@@ -45,7 +45,7 @@ def us(text: str) -> int:
 
 
 class Cut(io.RawIOBase):
-    """A stream that hands out its bytes in pieces no larger than `sizes` says, over and over."""
+    """A stream that hands out its bytes in chunks no larger than `sizes` says, over and over."""
 
     def __init__(self, data: bytes, sizes: Iterable[int]) -> None:
         self._data = data
@@ -57,9 +57,9 @@ class Cut(io.RawIOBase):
         allowed = self._sizes[self._turn % len(self._sizes)]
         self._turn += 1
         stop = self._at + (allowed if size < 0 else min(size, allowed))
-        piece = self._data[self._at : stop]
-        self._at += len(piece)
-        return piece
+        chunk = self._data[self._at : stop]
+        self._at += len(chunk)
+        return chunk
 
 
 def read_polls(
@@ -71,7 +71,7 @@ def read_polls(
     latest: str = NOW,
 ) -> tuple[list[PollRow], list[RejectRow], int]:
     """The accepted rows of a polls file in file order, its rejects, and how many rows it says it had."""
-    reader = BlockReader(Cut(data, sizes), lambda piece: None, block_bytes)
+    reader = BlockReader(Cut(data, sizes), lambda chunk: None, block_bytes)
     header = reader.header()
     assert header.feed == "polls"
     log = RejectLog()
@@ -80,8 +80,8 @@ def read_polls(
     batches = (_in_order(block, header) for block in reader)
     read = polls.read_records(batches, us(latest), log) if exact else polls.read(reader, header, us(latest), log)
     for block in read:
-        places, instants, actives = block.store.tolist(), block.timestamp_us.tolist(), block.active.tolist()
-        rows += [(block.ids[place], at, active) for place, at, active in zip(places, instants, actives, strict=True)]
+        indexes, instants, actives = block.store.tolist(), block.timestamp_us.tolist(), block.active.tolist()
+        rows += [(block.ids[index], at, active) for index, at, active in zip(indexes, instants, actives, strict=True)]
         count += block.rows
     assert sum(log.reasons.values()) == len(log.rejects)
     return rows, [(reject.line, reject.reason, reject.text) for reject in log.rejects], count
@@ -171,8 +171,8 @@ def feeds(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """This process's environment for a command, with every STOREMON_ variable but ours taken out."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STOREMON_", "FLASK_"))}
-    return {**kept, "STOREMON_HOME": str(home), **more}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("STOREMON_", "FLASK_"))}
+    return {**others, "STOREMON_HOME": str(home), **more}
 
 
 def storemon(home: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":

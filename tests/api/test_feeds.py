@@ -642,7 +642,7 @@ def test_nothing_is_lost_of_what_is_looked_at(client: FlaskClient) -> None:
             assert note == ""
 
 
-def test_a_gzip_within_a_gzip_is_told_by_its_bytes() -> None:
+def test_a_gzip_within_a_gzip_is_recognised_by_its_bytes() -> None:
     data = gzip.compress(gzip.compress(LINES.encode()))
     stream, form, _ = sources.detect_format(io.BytesIO(data), "application/gzip")
     assert (stream.read(), form) == (LINES.encode(), "ndjson")
@@ -669,8 +669,8 @@ def test_depth_is_limited_alike_in_every_form_and_on_every_interpreter(client: F
 
 def raw(url: str, *parts: bytes) -> bytes:
     """What the server answers to these bytes."""
-    place = urlsplit(url)
-    with contextlib.closing(socket.create_connection((place.hostname, place.port), timeout=20)) as line:
+    address = urlsplit(url)
+    with contextlib.closing(socket.create_connection((address.hostname, address.port), timeout=20)) as line:
         for part in parts:
             line.sendall(part)
         found = b""

@@ -61,9 +61,9 @@ def twice(made: zipfile.ZipFile, name: str, data: bytes, how: int) -> None:
 
 def steps(stream: Any, sizes: list[int]) -> bytes:
     found, turn = b"", 0
-    while piece := stream.read(sizes[turn % len(sizes)]):
-        assert len(piece) <= sizes[turn % len(sizes)]
-        found += piece
+    while chunk := stream.read(sizes[turn % len(sizes)]):
+        assert len(chunk) <= sizes[turn % len(sizes)]
+        found += chunk
         turn += 1
     assert stream.read(7) == b""
     return found
@@ -131,8 +131,8 @@ def test_lzma_takes_no_larger_dictionary_than_its_content() -> None:
 def read_by_allowance(source: Source) -> None:
     assert source.allowance is not None
     with sources.open_source(source) as stream:
-        while piece := stream.read(100_000):
-            source.allowance.take(source.name, len(piece))
+        while chunk := stream.read(100_000):
+            source.allowance.take(source.name, len(chunk))
 
 
 BOMBS: dict[str, Callable[[bytes], bytes]] = {
@@ -210,8 +210,8 @@ def test_a_read_of_what_little_comes_out_of_ends_early() -> None:
     thin = (gzip.compress(b"") * 100_000 + gzip.compress(b"\n")) * 6
     stream = Gunzip(io.BytesIO(thin))
     sizes = []
-    while piece := stream.read(1 << 22):
-        sizes.append(len(piece))
+    while chunk := stream.read(1 << 22):
+        sizes.append(len(chunk))
     assert sum(sizes) == 6
     assert len(sizes) > 1
 

@@ -1,4 +1,4 @@
-"""One engine behind every door: the same fleet as files, pushes, JSON, lines, gzip and zip gives the same bytes and
+"""One engine behind every entry: the same fleet as files, pushes, JSON, lines, gzip and zip gives the same bytes and
 rejects.
 """
 
@@ -93,7 +93,7 @@ def as_objects(feed: str, found: Rows) -> list[dict[str, Any]]:
     return [dict(zip(COLUMNS[feed], row, strict=True)) for row in found]
 
 
-class Door:
+class Entry:
     """A home of its own, what was rejected on the way in, and the report that comes out."""
 
     def __init__(self, home: Settings, client: FlaskClient) -> None:
@@ -129,19 +129,19 @@ class Door:
         return self.client.get(f"/get_report?report_id={triggered.json['report_id']}", buffered=True).data
 
 
-def by_files(door: Door, fleet: Fleet, sizes: list[int]) -> None:
-    folder = door.home.home / "data"
+def by_files(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
+    folder = entry.home.home / "data"
     folder.mkdir()
     for feed, found in fleet.items():
         (folder / f"{feed}.csv").write_bytes(as_csv(feed, found))
-    with closing(Database(door.home.database)) as database:
+    with closing(Database(entry.home.database)) as database:
         result = load.load_sources(database, sources.find_sources([folder]), load.LoadOptions(1_740_000_000_000_000, 0))
     assert not result.failed
     for summary in result.files:
-        door.count(summary.feed, summary.reasons)
+        entry.count(summary.feed, summary.reasons)
 
 
-def by_pushes(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+def by_pushes(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     for feed, found in fleet.items():
         at = turn = 0
         while at < len(found):
@@ -149,40 +149,47 @@ def by_pushes(door: Door, fleet: Fleet, sizes: list[int]) -> None:
             # before.
             whole = feed in ("hours", "special_hours", "timezones")
             size = len(found) if whole else sizes[turn % len(sizes)]
-            door.push(feed, as_csv(feed, found[at : at + size]), "text/csv")
+            entry.push(feed, as_csv(feed, found[at : at + size]), "text/csv")
             at, turn = at + size, turn + 1
 
 
-def by_json(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+def by_json(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     for feed, found in fleet.items():
-        door.push(feed, json.dumps(as_objects(feed, found), indent=sizes[0] % 3 or None).encode(), "application/json")
+        entry.push(feed, json.dumps(as_objects(feed, found), indent=sizes[0] % 3 or None).encode(), "application/json")
 
 
-def by_lines(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+def by_lines(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     for feed, found in fleet.items():
         lines = (json.dumps(row, ensure_ascii=sizes[0] % 2 == 0) for row in as_objects(feed, found))
-        door.push(feed, "\n".join(lines).encode(), "application/x-ndjson")
+        entry.push(feed, "\n".join(lines).encode(), "application/x-ndjson")
 
 
-def by_gzip(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+def by_gzip(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     for feed, found in fleet.items():
         if sizes[0] % 2:
-            door.push(feed, gzip.compress(as_csv(feed, found)), "application/gzip")
+            entry.push(feed, gzip.compress(as_csv(feed, found)), "application/gzip")
         else:
             packed = gzip.compress(json.dumps(as_objects(feed, found)).encode())
-            door.push(feed, packed, "application/json", Content_Encoding="gzip")
+            entry.push(feed, packed, "application/json", Content_Encoding="gzip")
 
 
-def by_zip(door: Door, fleet: Fleet, sizes: list[int]) -> None:
+def by_zip(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
         for feed, found in fleet.items():
             members.writestr(f"export/{feed}.csv", as_csv(feed, found))
     sent = {"file": (io.BytesIO(archive.getvalue()), "export.zip")}
-    door.answered(door.client.post("/api/v1/feeds", data=sent, content_type="multipart/form-data"))
+    entry.answered(entry.client.post("/api/v1/feeds", data=sent, content_type="multipart/form-data"))
 
 
-DOORS: tuple[Callable[[Door, Fleet, list[int]], None], ...] = (by_files, by_pushes, by_json, by_lines, by_gzip, by_zip)
+ENTRIES: tuple[Callable[[Entry, Fleet, list[int]], None], ...] = (
+    by_files,
+    by_pushes,
+    by_json,
+    by_lines,
+    by_gzip,
+    by_zip,
+)
 
 
 @pytest.fixture(scope="module")
@@ -195,27 +202,27 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def home(empty: Path) -> Iterator[Door]:
+def home(empty: Path) -> Iterator[Entry]:
     with tempfile.TemporaryDirectory() as folder:
         found = settings_.load({"STOREMON_HOME": folder})
         found.database.parent.mkdir()
         shutil.copy(empty, found.database)
         app = create_app(found, InlineExecutor())
         try:
-            yield Door(found, app.test_client())
+            yield Entry(found, app.test_client())
         finally:
             app.extensions["storemon"].database.close()
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(fleets, st.lists(st.integers(1, 9), min_size=1, max_size=4))
-def test_every_door_gives_the_same_report_and_the_same_rejects(empty: Path, fleet: Fleet, sizes: list[int]) -> None:
+def test_every_entry_gives_the_same_report_and_the_same_rejects(empty: Path, fleet: Fleet, sizes: list[int]) -> None:
     reports, rejects = {}, {}
-    for enter in DOORS:
-        with home(empty) as door:
-            enter(door, fleet, sizes)
-            reports[enter.__name__] = door.report()
-            rejects[enter.__name__] = door.rejected
+    for enter in ENTRIES:
+        with home(empty) as entry:
+            enter(entry, fleet, sizes)
+            reports[enter.__name__] = entry.report()
+            rejects[enter.__name__] = entry.rejected
     assert len(reports["by_files"].splitlines()) >= 2
     for name in reports:
         assert reports[name] == reports["by_files"], name

@@ -98,24 +98,24 @@ BAD_HOURS = {
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_HOURS.values(), ids=BAD_HOURS)
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("index", [0, 1, 2])
 def test_a_store_with_a_rejected_row_keeps_the_hours_it_had(
-    database: Database, file: Callable[..., Path], bad: str, reason: str, place: int
+    database: Database, file: Callable[..., Path], bad: str, reason: str, index: int
 ) -> None:
     load(database, file("a.csv", HOURS, "s,0,09:00,17:00"))
     rows = ["s,2,10:00,11:00", "other,2,10:00,11:00"]
-    rows.insert(place, bad)
+    rows.insert(index, bad)
     (summary,) = load(database, file("b.csv", HOURS, *rows)).files
     assert _hours(database, "s") == [(0, 32_400, 61_200)]
     assert _hours(database, "other") == [(2, 36_000, 39_600)]
     assert counts(summary) == (3, 1, 0, 0, 0, 2)
     assert summary.reasons == {reason: 1, hours.STORE_KEEPS_HOURS: 1}
     assert summary.notes == ["an hours row was rejected: store s keeps the hours it had"]
-    kept = query(
+    stored = query(
         database.path,
         "SELECT line, reason, text FROM reject JOIN load_file ON load_file.id = load_file WHERE load = 2 ORDER BY line",
     )
-    assert kept == sorted([(place + 2, reason, bad), (2 if place else 3, hours.STORE_KEEPS_HOURS, "s,2,10:00,11:00")])
+    assert stored == sorted([(index + 2, reason, bad), (2 if index else 3, hours.STORE_KEEPS_HOURS, "s,2,10:00,11:00")])
 
 
 def test_a_rejected_row_in_one_file_keeps_the_stores_rows_of_the_other_files_out(
@@ -206,8 +206,10 @@ def test_the_small_feeds_read_plain_and_quoted_rows_alike(
         monkeypatch.setattr(BlockReader.__init__, "__defaults__", (block_bytes,))
         with closing(Database(tmp_path / f"{path.stem}-{block_bytes}.db")) as database:
             (summary,) = load(database, path).files
-            told = query(database.path, "SELECT line, reason, replace(text, char(34), '') FROM reject ORDER BY line")
-            found.append((counts(summary), summary.reasons, summary.notes, told, feeds(database.path)))
+            reported = query(
+                database.path, "SELECT line, reason, replace(text, char(34), '') FROM reject ORDER BY line"
+            )
+            found.append((counts(summary), summary.reasons, summary.notes, reported, feeds(database.path)))
     assert found[0][0][0] == 2_000
     assert 50 < found[0][0][5] < 1_500
     assert found[1] == found[0]
@@ -215,7 +217,7 @@ def test_the_small_feeds_read_plain_and_quoted_rows_alike(
     assert found[3] == found[0]
 
 
-# Hours and zones from a date on, and special hours: loaded, replaced, rejected, told, removed
+# Hours and zones from a date on, and special hours: loaded, replaced, rejected, shown, removed
 
 
 # 2024-10-14 was a Monday.
@@ -240,7 +242,7 @@ class Home:
 
     def load(self, *texts: str) -> list[FileSummary]:
         """Load these texts as files, in one command."""
-        paths = [self.folder / f"{place}.csv" for place in range(len(texts))]
+        paths = [self.folder / f"{index}.csv" for index in range(len(texts))]
         for path, text in zip(paths, texts, strict=True):
             path.write_text(text)
         return load_sources(
@@ -394,7 +396,7 @@ def test_a_valid_from_that_is_no_date_is_rejected(home: Home, date: str) -> None
     assert home.business() == [3.0] * 8
 
 
-def test_over_http_they_are_pushed_told_and_removed(home: Home, client: FlaskClient) -> None:
+def test_over_http_they_are_pushed_shown_and_removed(home: Home, client: FlaskClient) -> None:
     for feed, rows in {
         "hours": [{"store_id": "a", "day": 0, "start_time_local": "10:00", "end_time_local": "24:00", "valid_from": "2024-10-14"}],
         "timezones": [{"store_id": "a", "timezone": "America/Denver", "valid_from": "2024-10-14"}],

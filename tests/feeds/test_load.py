@@ -209,8 +209,8 @@ def test_two_databases_loaded_in_different_splits_are_equal(
 ) -> None:
     folder = tmp_path / str(next(_numbers))
     found = []
-    for number, places in enumerate((cuts, other_cuts)):
-        edges = [0, *sorted(min(place, len(rows)) for place in places), len(rows)]
+    for number, indexes in enumerate((cuts, other_cuts)):
+        edges = [0, *sorted(min(index, len(rows)) for index in indexes), len(rows)]
         parts = [rows[a:b] for a, b in itertools.pairwise(edges)]
         paths = [put(folder / f"{number}" / f"{n}.csv", csv(POLLS, *part)) for n, part in enumerate(parts)]
         with closing(Database(folder / f"{number}.db")) as database:
@@ -244,7 +244,7 @@ def test_the_view_poll_says_what_was_loaded_in_any_sqlite_shell(database: Databa
     shell = shutil.which("sqlite3")
     if shell is None:
         pytest.skip("no sqlite3 shell on PATH: the view was read with Python's SQLite only")
-    told = subprocess.run(
+    shell = subprocess.run(
         [
             shell,
             "-readonly",
@@ -258,13 +258,13 @@ def test_the_view_poll_says_what_was_loaded_in_any_sqlite_shell(database: Databa
         check=True,
         timeout=30,
     )
-    assert told.stdout.splitlines() == ["|".join(row) for row in expected]
+    assert shell.stdout.splitlines() == ["|".join(row) for row in expected]
 
 
-# What a load rejects is kept, and nothing of it is seen half-done
+# What a load rejects is stored, and nothing of it is seen half-done
 
 
-def _kept(database: Database, load_number: int) -> int:
+def _stored_rejects(database: Database, load_number: int) -> int:
     return query(
         database.path,
         "SELECT count(*) FROM reject JOIN load_file ON load_file.id = load_file WHERE load = ?",
@@ -272,7 +272,7 @@ def _kept(database: Database, load_number: int) -> int:
     )[0][0]
 
 
-def test_the_first_ten_thousand_rejects_of_a_load_are_kept_and_every_one_is_counted(
+def test_the_first_ten_thousand_rejects_of_a_load_are_stored_and_every_one_is_counted(
     database: Database, file: Callable[..., Path]
 ) -> None:
     assert rejects.MAX_REJECTS_PER_LOAD == 10_000
@@ -288,10 +288,10 @@ def test_the_first_ten_thousand_rejects_of_a_load_are_kept_and_every_one_is_coun
     )
     assert per_file == [(7_000, 7_001), (2_500, 2_501), (500, 501)]
     assert load(database, one).rejected == 7_000
-    assert _kept(database, 2) == 7_000
+    assert _stored_rejects(database, 2) == 7_000
 
 
-def test_no_more_than_ten_thousand_rejects_are_kept_when_hours_are_rejected_at_the_end(
+def test_no_more_than_ten_thousand_rejects_are_stored_when_hours_are_rejected_at_the_end(
     database: Database, file: Callable[..., Path]
 ) -> None:
     load(database, file("0.csv", HOURS, "s,0,09:00,17:00"))
@@ -301,7 +301,7 @@ def test_no_more_than_ten_thousand_rejects_are_kept_when_hours_are_rejected_at_t
     polls = file("b.csv", POLLS, *(f"s,never {n},active" for n in range(9_900)))
     result = load(database, hours, polls)
     assert [summary.counts.rejected for summary in result.files] == [601, 9_900]
-    assert _kept(database, 2) == 10_000
+    assert _stored_rejects(database, 2) == 10_000
 
 
 def test_a_reject_keeps_the_first_thousand_characters_of_its_text(
@@ -448,14 +448,17 @@ def test_a_file_cut_short_leaves_nothing_of_itself_and_the_others_are_loaded(
 ) -> None:
     whole = gz(csv(POLLS, *many(random.Random(2), 20_000)))
     cut = put(tmp_path / "data" / "a.csv.gz", whole[: len(whole) * 3 // 4])
-    told = []
+    reported = []
     result = load(
-        database, cut, file("b.csv", POLLS, "s,2023-01-22 10:00:00,active"), on_file=lambda done: told.append(done.file)
+        database,
+        cut,
+        file("b.csv", POLLS, "s,2023-01-22 10:00:00,active"),
+        on_file=lambda done: reported.append(done.file),
     )
     assert [bool(summary.error) for summary in result.files] == [True, False]
     assert counts(result.files[0]) == (0, 0, 0, 0, 0, 0)
     assert result.failed
-    assert told == [summary.file for summary in result.files]
+    assert reported == [summary.file for summary in result.files]
     assert stored_polls(database) == [("s", "2023-01-22 10:00:00.000000Z", "active")]
     assert query(database.path, "SELECT store_id FROM store_record") == [("s",)]
     assert query(database.path, "SELECT file, error <> '' FROM load_file ORDER BY id") == [
@@ -470,11 +473,11 @@ def test_progress_adds_up_to_the_bytes_on_disk_whatever_the_compression(
     rows = many(random.Random(4), 3_000)
     plain = file("a.csv", POLLS, *rows)
     packed = put(tmp_path / "data" / "b.csv.gz", gz(plain.read_bytes()))
-    told: dict[str, int] = {}
+    reported: dict[str, int] = {}
 
     def progress(name: str, part: int) -> None:
         assert part > 0
-        told[name] = told.get(name, 0) + part
+        reported[name] = reported.get(name, 0) + part
 
     load(database, plain, packed, progress=progress)
-    assert told == {str(plain): plain.stat().st_size, str(packed): packed.stat().st_size}
+    assert reported == {str(plain): plain.stat().st_size, str(packed): packed.stat().st_size}

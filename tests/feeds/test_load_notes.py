@@ -441,7 +441,7 @@ def test_where_most_polls_are_later_than_the_clock_the_load_says_what_the_clock_
     assert words is None or re.fullmatch(CLOCK.format(words), said[0])
 
 
-def test_it_is_said_of_a_load_that_is_refused_as_a_whole_and_of_several_files(client: FlaskClient) -> None:
+def test_the_clock_is_named_of_a_load_that_is_refused_as_a_whole_and_of_several_files(client: FlaskClient) -> None:
     refused = upload(client, ("polls.csv", ahead(1, 2, 3, -1)), query="?atomic=1")
     assert refused.status_code == 422
     upload(client, ("a.csv", ahead(1, 2)), ("b.csv", ahead(-1, -2, -3)))

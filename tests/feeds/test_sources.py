@@ -152,7 +152,7 @@ def test_what_became_a_link_or_a_pipe_since_the_folder_was_searched_is_not_read(
         _read(source)
 
 
-def test_no_text_of_a_file_that_is_no_feed_is_kept(tmp_path: Path, database: Database) -> None:
+def test_no_text_of_a_file_that_is_no_feed_is_stored(tmp_path: Path, database: Database) -> None:
     load(database, put(tmp_path / "good.csv", POLL))
     secrets = (
         b"root:x:0:0\nhunter2,hunter3\n", b"store_id,hunter2\n", b"store_id,timestamp_utc,status,STATUS,hunter2\n",
@@ -167,12 +167,12 @@ def test_no_text_of_a_file_that_is_no_feed_is_kept(tmp_path: Path, database: Dat
         put(tmp_path / "bad" / f"no{number}.zip", secret)
         assert load(database, path).files[0].error
     assert load(database, tmp_path / "bad").failed
-    kept = [
+    stored = [
         row
         for (table,) in query(database.path, "SELECT name FROM sqlite_master WHERE type = 'table'")
         for row in query(database.path, f"SELECT * FROM {table}")
     ]
-    assert [row for row in kept if "hunter" in repr(row) or "root:" in repr(row)] == []
+    assert [row for row in stored if "hunter" in repr(row) or "root:" in repr(row)] == []
     sentence = query(database.path, "SELECT error FROM load_file WHERE file LIKE '%/0.csv'")[0][0]
     assert sentence.startswith(
         "the header fits no feed: it has 1 column, of which storemon knows none; expected one of polls: "
