@@ -50,7 +50,7 @@ def read_batches(
 
     Polls after the range draw the line that ends the last segment in it; they need their openings too.
     """
-    from_us = max(first_us - rules.farthest_us, 0)
+    from_us = first_us - rules.farthest_us
     to_us = min(last_us + 2 * rules.farthest_us, as_of_us)
     size = max(1, _STORE_DAYS * DAY_US // (last_us - first_us + DAY_US))
     first = 0
@@ -80,7 +80,7 @@ def read_polls(
     connection: Connection, plan: Schedule, batch: Batch, from_us: int, to_us: int, rules: Rules
 ) -> tuple[Polls, int, Ints]:
     """Return the polls, or of many those that `evidence.thin_out` leaves; how many there are; each store's newest."""
-    batches = polls.read_in_batches(connection, batch.number, from_us, to_us, _POLLS_AT_ONCE)
+    batches = polls.read_in_batches(connection, batch.number, max(from_us, 0), to_us, _POLLS_AT_ONCE)
     found, following = next(batches), next(batches, None)
     count, newest_us = len(found), _newest(found, len(batch.number))
     if following is None:
