@@ -84,10 +84,10 @@ def serve(
     ready: Callable[[str], object] = lambda url: None,
     insecure: bool = False,
 ) -> None:
-    """Serve until told to stop; `host` and `port` over the settings'. `StoremonError` when the port, the lock or the database
-    cannot be had, or when other machines could call without a key and that was not asked for (`insecure`).
+    """Serve until a signal ends it; `host` and `port` replace those of the settings.
 
-    Finishes the report that is running, or requeues it for the next start, before it returns.
+    `StoremonError` when the port, the lock or the database cannot be had, or when other machines could call without a
+    key and that was not asked for (`insecure`). The report that is running is finished, or left for the next start.
     """
     from storemon_flask.database.lock import server_lock
     from storemon_flask.model import DAY_US

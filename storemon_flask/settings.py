@@ -331,15 +331,13 @@ _WORDS_OF_KEYS: Final = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
 def unknown(home: Path, environ: Mapping[str, str] | None = None) -> list[str]:
-    """A sentence for each name that begins with STOREMON_ and is no setting: a misspelt one would be ignored in
-    silence.
-    """
+    """Return a warning for each name that begins with STOREMON_ and is no setting: it would be ignored in silence."""
     environ = os.environ if environ is None else environ
     lines = _read_dotenv(home / ".env", environ)
     sentences = []
     for name in sorted({*lines, *environ} - _KNOWN):
         if name not in environ and _looks_like_the_key(name):
-            # Where the = is missing, the name is a piece of the key.
+            # Where the = is missing, the name may be a part of the key.
             sentences.append(f"{lines[name].where}: the name is no setting; did you mean {_KEY}?")
         elif _folded(name).startswith(_folded(_PREFIX)):
             from difflib import get_close_matches
@@ -356,7 +354,7 @@ def unknown(home: Path, environ: Mapping[str, str] | None = None) -> list[str]:
 
 
 def _other_dotenv(home: Path) -> list[str]:
-    """A sentence when the working directory has a `.env` with settings of ours that nobody reads."""
+    """Return a warning when the working directory has a `.env` with settings of ours that nobody reads."""
     ours = home / ".env"
     try:
         here = Path.cwd() / ".env"
@@ -371,7 +369,7 @@ def _other_dotenv(home: Path) -> list[str]:
 
 
 def _folded(name: str) -> str:
-    """The name without what is easily mistaken in one: case, signs between words, full-width and invisible characters."""
+    """Return the name without what is easily mistaken: case, signs between words, full-width, invisible characters."""
     return re.sub(r"[^A-Z0-9]", "", unicodedata.normalize("NFKC", name).upper())
 
 
@@ -389,7 +387,7 @@ def _looks_like_the_key(name: str) -> bool:
 
 
 def _refuse_a_misspelt_key(lines: "Mapping[str, DotenvLine]", environ: Mapping[str, str]) -> None:
-    """`SettingsError` when a key seems to be meant and none is set: the server would be open to everybody."""
+    """Raise `SettingsError` when a key seems to be meant and none is set: the server would be open to everybody."""
     if _KEY in environ or _KEY in lines:
         return
     for name in sorted({*lines, *environ}):
@@ -416,10 +414,9 @@ _NEWLINE: Final = re.compile(r"\r\n|\n|\r")
 
 
 def _read_dotenv(path: Path, environ: Mapping[str, str]) -> dict[str, DotenvLine]:
-    """Each name of `.env` with its value. `SettingsError` for the first line that cannot be read: it may have been the
-    key.
+    """Return each name of `.env` with its value; `SettingsError` for the first line that cannot be read.
 
-    No message repeats anything of a line that could not be read.
+    It may have been the key, so no message repeats anything of it.
     """
     text = _dotenv_text(path)
     if text is None:
@@ -432,8 +429,8 @@ def _read_dotenv(path: Path, environ: Mapping[str, str]) -> dict[str, DotenvLine
         where = f"{path}, line {number}"
         if binding.error or (binding.key is not None and not _is_plain(binding)):
             raise SettingsError(
-                f"{where}: this line cannot be read; it must be NAME=value. A value in quotes ends with the same quote, on the "
-                "same line, with nothing but a comment (# ...) after it"
+                f"{where}: this line cannot be read; it must be NAME=value. A value in quotes ends with the same "
+                "quote, on the same line, with nothing but a comment (# ...) after it"
             )
         if binding.key is None or binding.value is None:
             continue
@@ -446,7 +443,7 @@ def _read_dotenv(path: Path, environ: Mapping[str, str]) -> dict[str, DotenvLine
 
 
 def _dotenv_text(path: Path) -> str | None:
-    """The text of the file; None when there is none."""
+    """Return the text of the file; None when there is none."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise _no_dotenv(path, "it is no file")
@@ -473,19 +470,20 @@ def _dotenv_text(path: Path) -> str | None:
 
 def _no_dotenv(path: Path, reason: str) -> SettingsError:
     return SettingsError(
-        f"{path} cannot be read: {reason}; it must be a UTF-8 text file of lines NAME=value that this user may read, or not be there"
+        f"{path} cannot be read: {reason}; it must be a UTF-8 text file of lines NAME=value that this user may read, "
+        "or not be there"
     )
 
 
 def _numbered(bindings: "Iterator[Binding]") -> "Iterator[tuple[int, Binding]]":
-    """Each binding with the number of its line; python-dotenv counts from the blank lines before it."""
+    """Yield each binding with the number of its line; python-dotenv counts from the blank lines before it."""
     for binding in bindings:
         before = binding.original.string[: -len(binding.original.string.lstrip()) or None]
         yield binding.original.line + len(_NEWLINE.findall(before)), binding
 
 
 def _is_plain(binding: "Binding") -> bool:
-    """Whether it has a name and a value, and none that runs on into a line with a setting because its quote stays open."""
+    """Return whether it has a name and a value that does not run on into a line with a setting (an open quote)."""
     name, value = binding.key or "", binding.value
     if value is None or not _DOTENV_NAME.fullmatch(name):
         return False
@@ -494,7 +492,7 @@ def _is_plain(binding: "Binding") -> bool:
 
 
 def _resolved(name: str, value: str, where: str, lines: Mapping[str, DotenvLine], environ: Mapping[str, str]) -> str:
-    """The value with what `${NAME}` and `${NAME:-default}` in it stand for: an earlier line, or the environment."""
+    """Return the value with `${NAME}` and `${NAME:-default}` replaced: by an earlier line, or the environment."""
     if "${" not in value:
         return value
     from dotenv.variables import Variable, parse_variables
@@ -504,6 +502,7 @@ def _resolved(name: str, value: str, where: str, lines: Mapping[str, DotenvLine]
     for atom in atoms:
         if isinstance(atom, Variable) and atom.default is None and atom.name not in known and name in _KNOWN:
             raise SettingsError(
-                f"{where}: the value of {name} names a variable (${{...}}) that is not set; set it, or write the value itself"
+                f"{where}: the value of {name} names a variable (${{...}}) that is not set; set it, or write "
+                "the value itself"
             )
     return "".join(atom.resolve(known) for atom in atoms)

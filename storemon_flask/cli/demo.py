@@ -1,4 +1,4 @@
-"""`storemon demo`: the main job on sample data, through the real commands and the real server, as a user would do it."""
+"""`storemon demo`: the main job on sample data, through the real commands and the real server."""
 
 import csv
 import io
@@ -88,7 +88,7 @@ def _say(sentence: str) -> None:
 
 
 def _sample() -> Path:
-    """Where the sample data are: in the package, however it was installed."""
+    """Return the folder of the sample data: in the package, however it was installed."""
     folder = Path(__file__).resolve().parent.parent / "sample"
     if folder.is_dir():
         return folder
@@ -96,16 +96,17 @@ def _sample() -> Path:
 
 
 def _fresh_home(home: Path) -> dict[str, str]:
-    """An empty home, and the environment that makes the commands use it and nothing of the user's settings."""
+    """Empty the home; return an environment that makes the commands use it, and none of the user's settings."""
     try:
-        shutil.rmtree(home, ignore_errors=False) if home.exists() else None
+        if home.exists():
+            shutil.rmtree(home)
         home.mkdir(parents=True)
     except OSError as error:
         raise StoremonError(
             f"{home} cannot be made anew: {error.strerror or error}; is another demo running?"
         ) from None
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("STOREMON_")}
-    return {**kept, "STOREMON_HOME": str(home)}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("STOREMON_")}
+    return {**environ, "STOREMON_HOME": str(home)}
 
 
 def _storemon() -> list[str]:
@@ -114,7 +115,7 @@ def _storemon() -> list[str]:
 
 @contextmanager
 def _server(environ: dict[str, str]) -> Iterator[str]:
-    """The real server on a free port; its address. Stopped with SIGTERM at the end."""
+    """Run the real server on a free port and give its address."""
     log = Path(environ["STOREMON_HOME"]) / "server.log"
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -136,7 +137,7 @@ def _server(environ: dict[str, str]) -> Iterator[str]:
 
 
 def _get(url: str, data: bytes | None = None) -> tuple[str, str]:
-    """(body, X-Report-Status) of an answer; `StoremonError` with the server's own sentence when it is an error."""
+    """Return (body, X-Report-Status) of an answer; `StoremonError` with the server's own message for an error."""
     import urllib.error
     import urllib.request
 
@@ -152,19 +153,16 @@ def _get(url: str, data: bytes | None = None) -> tuple[str, str]:
 
 
 def _wait_for(url: str) -> str:
-    """The CSV, once it is there; shows progress meanwhile. `StoremonError` when the report failed or never comes."""
-    shown = 0
+    """Show progress, and return the CSV once it is there. `StoremonError` when the report failed or never comes."""
     with progress_bar(100, "   computing") as bar:
         end = time.monotonic() + _PATIENCE_S
         while time.monotonic() < end:
             # Not longer, since the bar shows how far it is. A report that failed is an error.
             body, status = _get(url + "&wait=0.2")
             if status == "Complete":
-                bar.update(100 - shown)
+                bar.update(100 - bar.pos)
                 return body
-            done = int(100 * json.loads(body)["progress"])
-            bar.update(done - shown)
-            shown = done
+            bar.update(int(100 * json.loads(body)["progress"]) - bar.pos)
     raise StoremonError(f"no report came within {_PATIENCE_S:.0f} s; see the server's log")
 
 

@@ -136,9 +136,9 @@ def info(ctx: click.Context, licenses: bool) -> None:
 
     settings = get_settings(ctx)
     if licenses:
-        from storemon_flask.cli import licenses as texts
+        from storemon_flask.cli.licenses import read_licenses
 
-        click.echo(texts.text())
+        click.echo(read_licenses())
         return
     database = open_database(ctx)
     rows: list[tuple[str, Any]] = catalogue.info(settings, database)

@@ -28,7 +28,7 @@ _NOTHING: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 class _PipeWriter(io.FileIO):
-    """A standard stream whose reader may leave (`| head`): what is written after that goes nowhere, and nothing fails."""
+    """A standard stream whose reader may leave (`| head`): what is written after that is thrown away."""
 
     def write(self, data: Any) -> int:
         """Return the number of bytes written, or thrown away because nobody reads them."""
@@ -166,7 +166,7 @@ def cut(text: str, most: int) -> str:
 
 
 def cut_middle(text: str, most: int) -> str:
-    """Return the beginning and the end of the text, in at most so many columns: ids and file names often differ at their end."""
+    """Return the beginning and end of the text, in at most so many columns: ids often differ at the end."""
     if columns(text) <= most:
         return text
     end = _beginning(text[::-1], (most - 2) // 2)[::-1]
@@ -226,7 +226,7 @@ def pad(text: str, width: int) -> str:
 
 
 def _in_lines(head: list[str], row: list[str], width: int) -> str:
-    """Return the row in as few lines as it fits into: its first cell, then each of the others after its column's name."""
+    """Return the row in as few lines as possible: its first cell, then each of the others after its column's name."""
     cells = [f"{name} {cell}".strip() for name, cell in zip(head[1:], row[1:], strict=True) if cell]
     return "\n".join(_filled([row[0], *cells], width, "", "    ", "  "))
 
@@ -256,7 +256,7 @@ def say_note(note: str | None) -> None:
 
 
 def below(text: str, indent: str = "    ") -> list[str]:
-    """Return the lines of a text below a row of a table: on a terminal as many as it needs, elsewhere one. A path stays whole."""
+    """Return the lines of a text below a row: on a terminal as many as it needs, elsewhere one. A path stays whole."""
     width = terminal_width()
     if width is None or columns(indent + printable(text)) <= width:
         return [indent + printable(text)]

@@ -224,7 +224,8 @@ def _rows(pruned: "Pruned") -> int:
 
 
 def _pruned_text(pruned: "Pruned") -> str:
-    return f"{pruned.polls:,} polls ({pruned.bytes / 1e6:,.1f} MB), {pruned.loads:,} loads and {pruned.rejects:,} rejected rows"
+    polls = f"{pruned.polls:,} polls ({pruned.bytes / 1e6:,.1f} MB)"
+    return f"{polls}, {pruned.loads:,} loads and {pruned.rejects:,} rejected rows"
 
 
 @command("export")

@@ -72,7 +72,7 @@ def _next_megabyte(chunks: Iterator[str]) -> tuple[bytes, bool]:
 
 
 class UnsentFile:
-    """A temporary file whose bytes count as unsent until it is closed; only what Waitress and werkzeug use of a file."""
+    """A temporary file whose bytes count as unsent until it is closed; has what Waitress and werkzeug use of a file."""
 
     def __init__(self, unsent: Unsent, file: IO[bytes]) -> None:
         """`file` may hold something already; `Busy`, and it is closed, when too much waits for its readers."""
