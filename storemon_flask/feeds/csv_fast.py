@@ -4,7 +4,7 @@ No row becomes a Python object. A block is one array of bytes; its fields are ga
 7, little-endian) from wherever a field begins.
 
 1. Rows and fields. Commas and line breaks are found by comparison. Where every `width`-th of them is a newline and no
-   other is, row r's field k lies between two known positions. Any other block is read in parts of a megabyte: quotes,
+   other is, row r's field k lies between two known positions. Any other block is read a megabyte at a time: quotes,
    blank lines and rows that are malformed (number of fields, quotes, bytes) are found by counting, so that a file of
    bad rows takes little longer than a good one.
 2. Distinct texts. A column such as the store id has few different texts. Each field's words are hashed, the hash is
@@ -161,6 +161,8 @@ class Table:
     def log_rejects(self, log: RejectLog) -> None:
         """Add the malformed and the rejected rows to a log, in the order in which they stand."""
         bad = ~self.good
+        if not bad.any() and not len(self._problem):
+            return
         start, stop, line = map(np.concatenate, zip(self.malformed, self.rows.where(bad), strict=True))
         order = np.argsort(line, kind="stable")
         start, stop = start[order], stop[order]
@@ -185,7 +187,7 @@ def _regular(block: Block, width: int) -> Table | None:
     if b"\r" in data and csv_exact.count(data, b"\r") != data.count(b"\r\n"):
         return None
     if csv_exact.count(data, b"\n") * _SHORTEST_ROW > len(data):
-        # So many rows are read in parts, for their memory; they are not good ones.
+        # So many rows are read a megabyte at a time, for their memory; they are not good ones.
         return None
     fields = _divide(data, width) if csv_exact.is_utf8(data) else None
     if fields is None:
@@ -224,15 +226,15 @@ def _divide(data: bytes, width: int) -> Fields | None:
 
 
 def _irregular(block: Block, width: int) -> Iterator[Table]:
-    """Any block, in parts of about a megabyte: the well-formed rows of each, and what is wrong with the others."""
-    for part in _stretches(block):
-        array = np.frombuffer(part.data, dtype=np.uint8)
-        rows = _rows(part, array)
-        is_comma = _outside_quotes(array == _COMMA, part.edges)
-        problem = _problems(part, array, rows, _counted(is_comma), width)
+    """Any block, about a megabyte at a time: its well-formed rows, and what is wrong with the others."""
+    for stretch in _stretches(block):
+        array = np.frombuffer(stretch.data, dtype=np.uint8)
+        rows = _rows(stretch, array)
+        is_comma = _outside_quotes(array == _COMMA, stretch.edges)
+        problem = _problems(stretch, array, rows, _counted(is_comma), width)
         malformed, rows = rows.where(problem > 0), rows.where(problem == 0)
-        fields, exact_rows = _fields(part, array, rows, np.flatnonzero(is_comma), width)
-        yield Table(part, fields, rows, exact_rows, malformed, problem[problem > 0])
+        fields, exact_rows = _fields(stretch, array, rows, np.flatnonzero(is_comma), width)
+        yield Table(stretch, fields, rows, exact_rows, malformed, problem[problem > 0])
 
 
 def _stretches(block: Block) -> Iterator[Block]:
@@ -418,7 +420,7 @@ class DistinctTexts:
             return self._codes[value]
 
     def _look_up(self, hashes: Words, words: list[Words]) -> Ints:
-        # Taken once, together: another thread may add to these slots, or put larger ones in their place.
+        # Taken once, together: another thread may add to these slots, or replace them by larger ones.
         slots = self._slots
         codes = _codes_with(hashes, slots)
         differs = np.zeros(len(codes), dtype=np.uint64)
@@ -639,12 +641,12 @@ def _read_numbers(words: Words, length: Ints) -> tuple[Ints, Bools]:
     read: Bools = (decimals >= 0) & (digits[:, 0] > 0) & (length < _LONGEST)
     read &= is_digit.sum(axis=1) + has_point == length
     number = np.zeros(len(length), dtype=np.int64)
-    for place in range(max(EPOCH_UNITS_US)):
-        number = np.where(place < whole, number * 10 + digits[:, place], number)
-    for place in range(6):
-        at = np.minimum(whole + 1 + place, _LONGEST - 1)
+    for position in range(max(EPOCH_UNITS_US)):
+        number = np.where(position < whole, number * 10 + digits[:, position], number)
+    for decimal in range(6):
+        at = np.minimum(whole + 1 + decimal, _LONGEST - 1)
         digit = np.where(is_digit[rows, at], digits[rows, at], 0)
-        number = np.where(place < decimals, number * 10 + digit, number)
+        number = np.where(decimal < decimals, number * 10 + digit, number)
     return number, read
 
 

@@ -72,12 +72,12 @@ def recognise(line: str) -> Header:
     fits = []
     for feed, columns in FEEDS.items():
         indexes = [[index for index, spelling in known if spelling in column.spellings] for column in columns]
-        if all(found or column.optional for found, column in zip(indexes, columns, strict=True)):
-            twice = next((found for found in indexes if len(found) > 1), None)
+        if all(positions or column.optional for positions, column in zip(indexes, columns, strict=True)):
+            twice = next((positions for positions in indexes if len(positions) > 1), None)
             if twice:
                 which = ", ".join(dict.fromkeys(spellings[index] for index in twice))
                 raise DataError(f"the header names one column of {feed} twice ({which}); remove one of them")
-            fits.append(Header(feed, len(spellings), tuple(found[0] if found else -1 for found in indexes)))
+            fits.append(Header(feed, len(spellings), tuple(positions[0] if positions else -1 for positions in indexes)))
     if len(fits) == 2 and fits[-1].feed == "stores":
         # An export of polls may name its stores too.
         fits.pop()

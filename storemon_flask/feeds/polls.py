@@ -104,7 +104,7 @@ class _Parser:
         store: list[int] = []
         timestamp: list[int] = []
         active: list[bool] = []
-        log = self._log.part()
+        log = self._log.for_block()
         for record in checked(records, self._check):
             try:
                 store_id, timestamp_us, is_active = self._values(record)
@@ -153,7 +153,7 @@ class _Parser:
                 table.reject(row, str(bad))
             else:
                 store[row] = ids.code_of(store_id)
-        log = self._log.part()
+        log = self._log.for_block()
         table.log_rejects(log)
         rows = len(store) + len(table.malformed.line)
         good = table.good

@@ -19,7 +19,7 @@ class Room:
 
 
 class RejectLog:
-    """The rejects of one file, or of a part of it: stored in the order they come while there is room."""
+    """The rejects of one file, or of one of its blocks: stored in the order they come while there is room."""
 
     def __init__(self, room: Room | None = None) -> None:
         self.room = room or Room()
@@ -33,15 +33,15 @@ class RejectLog:
             self.room.left -= 1
             self.rejects.append(Reject(line, reason, text[:TEXT_CHARACTERS]))
 
-    def part(self) -> "RejectLog":
-        """Return a log for a part of the file, which may be read in another thread; `add_all` adds it to this one."""
+    def for_block(self) -> "RejectLog":
+        """Return a log for a block, which may be read in another thread; `add_all` adds it to this one."""
         return RejectLog(Room(self.room.left))
 
-    def add_all(self, part: "RejectLog") -> None:
-        """Add the rejects of a part of the file."""
-        for reason, count in part.reasons.items():
+    def add_all(self, other: "RejectLog") -> None:
+        """Add the rejects of a block."""
+        for reason, count in other.reasons.items():
             self.reasons[reason] += count
-        rejects = part.rejects[: self.room.left]
+        rejects = other.rejects[: self.room.left]
         self.room.left -= len(rejects)
         self.rejects += rejects
 

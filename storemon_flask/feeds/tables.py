@@ -22,7 +22,7 @@ from storemon_flask.model import Ints
 _READERS: Final[dict[str, tuple[Callable[[str], Any], ...]]] = {
     "hours": (
         values.parse_store_id,
-        # In its place comes the `read` of the file's own `DaysOfWeek`.
+        # Replaced by the `read` of the file's own `DaysOfWeek`.
         values.DaysOfWeek().read,
         values.parse_time_of_day,
         partial(values.parse_time_of_day, end=True),

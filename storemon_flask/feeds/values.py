@@ -25,7 +25,7 @@ class BadValue(ValueError):
     """A field that cannot be used; the message is the reason."""
 
 
-# Reasons, where more than one place must say the same words.
+# Reasons.
 ID_EMPTY = "store_id is empty"
 ID_LONG = f"store_id is longer than {MAX_ID_CHARACTERS} characters"
 ID_CONTROL = "store_id contains a control character"
@@ -240,7 +240,7 @@ def parse_time_of_day(text: str, *, end: bool = False) -> int:
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise BadValue(TIME)
-    hour, minute, second = (int(part or 0) for part in match.groups())
+    hour, minute, second = (int(number or 0) for number in match.groups())
     if minute > 59 or second > 59 or hour > 24 or (hour == 24 and (minute or second or not end)):
         raise BadValue(TIME)
     return hour * 3600 + minute * 60 + second
