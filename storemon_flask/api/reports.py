@@ -189,7 +189,7 @@ def get_report(query: dict[str, Any]) -> Response:
 
 
 def wait_for(report_id: str, wait_s: float) -> ReportRecord:
-    """The report once it has ended, or as it is after `wait_s` (`Worker.wait_for`), for as long as the client is there."""
+    """Return the report once it has ended, or as it is after `wait_s`; soon when the client hangs up."""
     began = time.monotonic()
     row = storemon().worker.wait_for(
         report_id, wait_s, request.environ.get("waitress.client_disconnected", lambda: False)
@@ -199,7 +199,7 @@ def wait_for(report_id: str, wait_s: float) -> ReportRecord:
 
 
 def _running(row: ReportRecord) -> Response:
-    """The state of a report on its way, laid out so that no reader of CSV takes it for an empty table.
+    """Answer the state of a report on its way, laid out so that no reader of CSV takes it for an empty table.
 
     `pandas.read_csv` reads any 2xx. JSON on one line would be a header without rows; a header of one cell, a row of one
     and a row of several are an error.
@@ -210,7 +210,7 @@ def _running(row: ReportRecord) -> Response:
 
 
 def _tried(row: ReportRecord) -> dict[str, object]:
-    """What is said of a report on its way that failed before."""
+    """Return what a report on its way says of tries that failed."""
     if row.last_error is None:
         return {}
     next_try = None if row.next_try_us is None else timestamp_text(row.next_try_us)
@@ -218,7 +218,7 @@ def _tried(row: ReportRecord) -> dict[str, object]:
 
 
 def send_report(row: ReportRecord, form: str) -> Response:
-    """A complete report as `csv`, `json` or `xlsx`; `Gone` when its file is not there."""
+    """Answer a complete report as `csv`, `json` or `xlsx`; `Gone` when its file is not there."""
     file = queue.file_of(row, storemon().settings.reports_dir)
     try:
         return _sent(row, file, form)

@@ -1,8 +1,8 @@
 """Reports as rows and files: the queue, what each asks, what came of it, and its deletion.
 
-A report is pending, running, complete, failed or deleted. Each step is one UPDATE of a row in the state before, so that of two who
-take the same step one succeeds. The row of a deleted report stays for a time and says why it is gone. What reports ask and how they
-were made stands in `report_text`, each text once, however many reports have it.
+A report is pending, running, complete, failed or deleted. Each step is one UPDATE of a row in the state before, so that
+of two who take the same step one succeeds. The row of a deleted report stays for a time and says why it is gone. What
+reports ask and how they were made stands in `report_text`, each text once, however many reports have it.
 """
 
 import hashlib
@@ -32,14 +32,15 @@ Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
 _ALL: Final = "query.large AS stores, outcome.large AS altered"
 # What grows with the fleet is left out of lists.
 _LISTED: Final = "query.first_stores AS stores, NULL AS altered"
-_SELECT: Final = (
-    "SELECT report.id, report.state, report.as_of_us, report.as_of_asked, report.columns, report.requested_us, report.started_us, "
-    "report.finished_us, report.next_try_us, report.attempts, report.died, report.progress, report.error, report.last_error, "
-    "report.row_count, report.byte_count, report.sha256, report.gone, query.small AS shape, query.store_count AS store_count, "
-    "outcome.small AS method, {texts} FROM {table} "
-    "LEFT JOIN report_text AS query ON query.number = report.query_text "
-    "LEFT JOIN report_text AS outcome ON outcome.number = report.outcome_text "
-)
+_SELECT: Final = """
+SELECT report.id, report.state, report.as_of_us, report.as_of_asked, report.columns, report.requested_us,
+    report.started_us, report.finished_us, report.next_try_us, report.attempts, report.died, report.progress,
+    report.error, report.last_error, report.row_count, report.byte_count, report.sha256, report.gone,
+    query.small AS shape, query.store_count AS store_count, outcome.small AS method, {texts}
+FROM {table}
+LEFT JOIN report_text AS query ON query.number = report.query_text
+LEFT JOIN report_text AS outcome ON outcome.number = report.outcome_text
+"""
 _FINISHED: Final = "state IN ('complete', 'failed')"
 # Another trigger is answered by a report on its way, unless that went wrong before: it need not wait for the next try.
 _WELL: Final = "state IN ('pending', 'running') AND died = 0 AND last_error IS NULL"
@@ -47,7 +48,8 @@ _WELL: Final = "state IN ('pending', 'running') AND died = 0 AND last_error IS N
 
 @dataclass(frozen=True, slots=True)
 class NewReport:
-    """A report to be stored. `query_digest` is equal for queries that have the same answer at one as-of on the same data."""
+    """A report to be stored. `query_digest` is equal for queries that have the same answer at one as-of on the same
+    data."""
 
     id: str
     as_of_us: int
@@ -63,8 +65,8 @@ class NewReport:
 class ReportRecord:
     """A stored report. `stores` None means every store.
 
-    `altered` maps columns to row numbers (from 0) to the texts that the CSV shows differently. In a list (`newest`) it is empty, and
-    `stores` has the first few; `more_stores` says how many there are beyond those.
+    `altered` maps columns to row numbers (from 0) to the texts that the CSV shows differently. In a list (`newest`) it
+    is empty, and `stores` has the first few; `more_stores` says how many there are beyond those.
     """
 
     id: str
@@ -113,8 +115,8 @@ def add(connection: sqlite3.Connection, new: NewReport, now_us: int) -> None:
     # The order of stores means nothing, and each order would be another text.
     ordered = None if new.stores is None else sorted(new.stores)
     connection.execute(
-        "INSERT INTO report (id, state, as_of_us, as_of_asked, columns, query_text, query_digest, data_version, requested_us) "
-        "VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO report (id, state, as_of_us, as_of_asked, columns, query_text, query_digest, data_version, "
+        "requested_us) VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?)",
         (
             new.id,
             new.as_of_us,
@@ -129,7 +131,7 @@ def add(connection: sqlite3.Connection, new: NewReport, now_us: int) -> None:
 
 
 def waiting(connection: sqlite3.Connection, query_digest: str, as_of_us: int) -> tuple[int, int]:
-    """How many other queries wait for their turn or their next try, and how many bytes their texts have."""
+    """Return how many other queries wait for their turn or their next try, and how many bytes their texts have."""
     others = "FROM report WHERE state = 'pending' AND NOT (query_digest = ? AND as_of_us = ?)"
     count, size = connection.execute(
         f"SELECT (SELECT count(*) FROM (SELECT DISTINCT query_digest, as_of_us {others})), "
@@ -140,32 +142,35 @@ def waiting(connection: sqlite3.Connection, query_digest: str, as_of_us: int) ->
 
 
 def find(connection: sqlite3.Connection, report_id: str) -> ReportRecord | None:
-    """The report of that id, or None."""
+    """Return the report of that id, or None."""
     return next(_records(connection, _ALL, "WHERE report.id = ?", [report_id]), None)
 
 
 def equal(connection: sqlite3.Connection, report_id: str) -> list[ReportRecord]:
-    """The newest complete reports with the query and the data of that one, whose files it may have. Several: a file may be gone."""
+    """Return the newest complete reports with the query and the data of that one, whose files it may have. Several: a
+    file may be gone."""
     return list(
         _records(
             connection,
             _ALL,
-            "JOIN report AS this USING (query_digest, as_of_us, data_version) WHERE this.id = ? AND report.state = 'complete' "
-            "ORDER BY report.finished_us DESC LIMIT 3",
+            "JOIN report AS this USING (query_digest, as_of_us, data_version) "
+            "WHERE this.id = ? AND report.state = 'complete' ORDER BY report.finished_us DESC LIMIT 3",
             [report_id],
         )
     )
 
 
 def fresh(connection: sqlite3.Connection, query: NewReport, since_us: int, now_us: int) -> list[ReportRecord]:
-    """Of the few newest complete reports that were asked for like this, those of its data and as-of, or finished at `since_us` or later.
+    """Return of the few newest complete reports that were asked for like this those of its data and as-of, or finished
+    at `since_us` or later.
 
-    The newest first; several because a file may be gone. The as-of moves on unchanged data only where the clock reaches polls that
-    were in the future."""
+    The newest first; several because a file may be gone. The as-of moves on unchanged data only where the clock reaches
+    polls that were in the future.
+    """
     alike = "as_of_asked = 1 AND as_of_us = :as_of_us" if query.as_of_asked else "as_of_asked = 0"
     table = (
-        f"(SELECT * FROM report WHERE query_digest = :digest AND {alike} AND state = 'complete' AND finished_us <= :now_us "
-        "ORDER BY finished_us DESC LIMIT 5) AS report"
+        f"(SELECT * FROM report WHERE query_digest = :digest AND {alike} AND state = 'complete' "
+        "AND finished_us <= :now_us ORDER BY finished_us DESC LIMIT 5) AS report"
     )
     return list(
         _records(
@@ -180,15 +185,17 @@ def fresh(connection: sqlite3.Connection, query: NewReport, since_us: int, now_u
 
 
 def on_its_way(connection: sqlite3.Connection, query: NewReport, since_us: int, now_us: int) -> ReportRecord | None:
-    """The first report that waits or runs and was asked for like this, of its data and as-of or requested at `since_us` or later.
+    """Return the first report that waits or runs and was asked for like this, of its data and as-of or requested at
+    `since_us` or later.
 
-    None when there is none, or only one that went wrong before."""
+    None when there is none, or only one that went wrong before.
+    """
     return next(
         _records(
             connection,
             _ALL,
-            f"WHERE report.query_digest = :digest AND report.as_of_asked = :asked AND report.finished_us IS NULL AND {_WELL} "
-            "AND ((report.data_version = :version AND report.as_of_us = :as_of_us) "
+            f"WHERE report.query_digest = :digest AND report.as_of_asked = :asked AND report.finished_us IS NULL "
+            f"AND {_WELL} AND ((report.data_version = :version AND report.as_of_us = :as_of_us) "
             "OR (report.requested_us BETWEEN :since_us AND :now_us AND (NOT :asked OR report.as_of_us = :as_of_us))) "
             "ORDER BY report.requested_us LIMIT 1",
             _alike(query, since_us, now_us),
@@ -209,7 +216,8 @@ def _alike(query: NewReport, since_us: int, now_us: int) -> dict[str, Any]:
 
 
 def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit: int) -> list[ReportRecord]:
-    """Up to `limit` reports that were not deleted, the newest first; only those requested before (`requested_us`, id), if given.
+    """Return up to `limit` reports that were not deleted, the newest first; only those requested before
+    (`requested_us`, id), if given.
 
     None of them is large, whatever was asked: see `ReportRecord`.
     """
@@ -219,11 +227,11 @@ def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit
 
 
 def start(connection: sqlite3.Connection, report_id: str, now_us: int) -> ReportRecord | None:
-    """Pending becomes running: the report, or None when it was not pending. It is of the data as they are now."""
+    """Pending becomes running: return the report, or None when it was not pending. It is of the data of now."""
     started = _update(
         connection,
-        "UPDATE report SET state = 'running', started_us = ?, attempts = attempts + 1, next_try_us = NULL, data_version = ? "
-        "WHERE id = ? AND state = 'pending'",
+        "UPDATE report SET state = 'running', started_us = ?, attempts = attempts + 1, next_try_us = NULL, "
+        "data_version = ? WHERE id = ? AND state = 'pending'",
         (now_us, stores.data_version(connection), report_id),
     )
     return find(connection, report_id) if started else None
@@ -251,8 +259,8 @@ def complete(
     text = _store_text(connection, outcome.method, outcome.altered)
     _update(
         connection,
-        "UPDATE report SET state = 'complete', finished_us = ?, progress = 1, row_count = ?, byte_count = ?, sha256 = ?, "
-        "outcome_text = ?, error = NULL WHERE id = ? AND state = 'running'",
+        "UPDATE report SET state = 'complete', finished_us = ?, progress = 1, row_count = ?, byte_count = ?, "
+        "sha256 = ?, outcome_text = ?, error = NULL WHERE id = ? AND state = 'running'",
         (now_us, outcome.row_count, outcome.byte_count, outcome.sha256, text, report_id),
     )
     _remove_unused_texts(connection, [text])
@@ -270,7 +278,8 @@ def fail(connection: sqlite3.Connection, report_id: str, now_us: int, error: str
 
 
 def retry_later(connection: sqlite3.Connection, report_id: str, error: str, next_try_us: int) -> bool:
-    """Running becomes pending until the next try; `error` says what went wrong with this one. False when it was deleted."""
+    """Running becomes pending until the next try; `error` says what went wrong with this one. False when it was
+    deleted."""
     return _update(
         connection,
         "UPDATE report SET state = 'pending', last_error = ?, next_try_us = ? WHERE id = ? AND state = 'running'",
@@ -279,7 +288,8 @@ def retry_later(connection: sqlite3.Connection, report_id: str, error: str, next
 
 
 def requeue(connection: sqlite3.Connection, report_id: str) -> bool:
-    """Running becomes pending as if it had not been tried: the server is stopping in good order. False when it was deleted."""
+    """Running becomes pending as if it had not been tried: the server is stopping in good order. False when it was
+    deleted."""
     return _update(
         connection,
         "UPDATE report SET state = 'pending', attempts = attempts - 1 WHERE id = ? AND state = 'running'",
@@ -290,10 +300,11 @@ def requeue(connection: sqlite3.Connection, report_id: str) -> bool:
 def recover(
     connection: sqlite3.Connection, now_us: int, most_deaths: int, error: str, died: bool
 ) -> tuple[list[tuple[str, int | None]], list[str]]:
-    """Reports that the last process was computing become pending again, or failed when it `died` not for the first time.
+    """Reports that the last process was computing become pending again, or failed when it `died` not for the first
+    time.
 
-    Returns all pending reports in the order they were requested in, as (id, when the next try is due), and the ids of those that
-    failed. Only for the one server of a database.
+    Returns all pending reports in the order they were requested in, as (id, when the next try is due), and the ids of
+    those that failed. Only for the one server of a database.
     """
     if died:
         connection.execute("UPDATE report SET died = died + 1 WHERE state = 'running'")
@@ -301,7 +312,8 @@ def recover(
         # It could not requeue them.
         connection.execute("UPDATE report SET attempts = attempts - 1 WHERE state = 'running'")
     failed = connection.execute(
-        "UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE state = 'running' AND died >= ? RETURNING id",
+        "UPDATE report SET state = 'failed', finished_us = ?, error = ? WHERE state = 'running' AND died >= ? "
+        "RETURNING id",
         (now_us, error, most_deaths),
     ).fetchall()
     connection.execute("UPDATE report SET state = 'pending' WHERE state = 'running'")
@@ -312,22 +324,22 @@ def recover(
 
 
 def count(connection: sqlite3.Connection) -> int:
-    """How many rows there are, of deleted reports too."""
+    """Return how many rows there are, of deleted reports too."""
     return int(connection.execute("SELECT count(*) FROM report").fetchone()[0])
 
 
 def count_by_state(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many reports there are in each state."""
+    """Return how many reports there are in each state."""
     return dict(connection.execute("SELECT state, count(*) FROM report GROUP BY state"))
 
 
 def states(connection: sqlite3.Connection) -> dict[str, str]:
-    """The state of every report by its id."""
+    """Return the state of every report by its id."""
     return dict(connection.execute("SELECT id, state FROM report"))
 
 
 def query_bytes(connection: sqlite3.Connection) -> int:
-    """How many bytes the texts have that say what reports ask."""
+    """Return how many bytes the texts of queries have."""
     found = connection.execute(
         "SELECT coalesce(sum(byte_count), 0) FROM report_text WHERE number IN "
         "(SELECT query_text FROM report WHERE query_text IS NOT NULL)"
@@ -336,22 +348,22 @@ def query_bytes(connection: sqlite3.Connection) -> int:
 
 
 def query_uses(connection: sqlite3.Connection) -> dict[int, int]:
-    """How many reports have each of the texts that say what reports ask, by its number."""
+    """Return how many reports have each text of a query, by its number."""
     return dict(
         connection.execute("SELECT query_text, count(*) FROM report WHERE query_text IS NOT NULL GROUP BY query_text")
     )
 
 
 def finished(connection: sqlite3.Connection) -> Iterator[tuple[str, int, int]]:
-    """(id, number and bytes of the text that says what it asks) of every complete or failed report, the oldest first."""
+    """Return (id, number and bytes of the text of its query) of every complete or failed report, the oldest first."""
     return connection.execute(
-        f"SELECT id, query_text, text.byte_count FROM report JOIN report_text AS text ON number = query_text WHERE {_FINISHED} "
-        "ORDER BY finished_us, id"
+        "SELECT id, query_text, text.byte_count FROM report JOIN report_text AS text ON number = query_text "
+        f"WHERE {_FINISHED} ORDER BY finished_us, id"
     )
 
 
 def finished_before(connection: sqlite3.Connection, before_us: int, limit: int) -> list[str]:
-    """The ids of up to `limit` reports that were finished before that."""
+    """Return the ids of up to `limit` reports that were finished before that."""
     rows = connection.execute(
         f"SELECT id FROM report WHERE {_FINISHED} AND finished_us < ? LIMIT ?", (before_us, limit)
     )
@@ -359,7 +371,8 @@ def finished_before(connection: sqlite3.Connection, before_us: int, limit: int) 
 
 
 def delete(connection: sqlite3.Connection, report_ids: Iterable[str], reason: str, now_us: int) -> int:
-    """Delete reports in whatever state, because they are `old`, to make `room`, or as `asked`; how many that was.
+    """Delete reports in whatever state, because they are `old`, to make `room`, or as `asked`, and return how many that
+    was.
 
     Their rows stay, and lose what was asked and how they were made.
     """
@@ -383,7 +396,7 @@ def delete(connection: sqlite3.Connection, report_ids: Iterable[str], reason: st
 
 
 def forget(connection: sqlite3.Connection, before_us: int, limit: int) -> int:
-    """Remove the rows of up to `limit` reports that were deleted before that; how many. They are unknown from then on."""
+    """Remove the rows of up to `limit` reports that were deleted before that, and return how many."""
     return connection.execute(
         "DELETE FROM report WHERE id IN (SELECT id FROM report WHERE state = 'deleted' AND deleted_us < ? LIMIT ?)",
         (before_us, limit),
@@ -391,7 +404,8 @@ def forget(connection: sqlite3.Connection, before_us: int, limit: int) -> int:
 
 
 def oldest_deleted_before(connection: sqlite3.Connection, count: int) -> int | None:
-    """A time before which at least the `count` reports were deleted that were deleted first; None when there are not more."""
+    """Return a time before which at least the `count` reports were deleted that were deleted first; None when there are
+    not more."""
     row = connection.execute(
         "SELECT deleted_us + 1 FROM report WHERE state = 'deleted' ORDER BY deleted_us LIMIT 1 OFFSET ?", [count]
     ).fetchone()
@@ -399,21 +413,22 @@ def oldest_deleted_before(connection: sqlite3.Connection, count: int) -> int | N
 
 
 def path_of(folder: Path, report_id: str) -> Path:
-    """Where the file of that report is, or will be; `DatabaseError` for an id that is none."""
+    """Return where the file of that report is, or will be; `DatabaseError` for an id that is none."""
     if _ID.fullmatch(report_id) is None:
         raise DatabaseError(
-            f"the database has a report {report_id[:100]!r}, which is no id that storemon makes; restore it from a backup"
+            f"the database has a report {report_id[:100]!r}, which is no id that storemon makes; "
+            "restore it from a backup"
         )
     return folder / f"report_{report_id}.csv"
 
 
 def files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(id, file) of every file that is named like a report's; `OSError` when the folder cannot be listed."""
+    """Return (id, file) of every file that is named like a report's; `OSError` when the folder cannot be listed."""
     return named(folder, _FILE)
 
 
 def named(folder: Path, form: re.Pattern[str]) -> Iterator[tuple[str, Path]]:
-    """(id, file) of what is named like that."""
+    """Return (id, file) of what is named like that."""
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = form.fullmatch(file.name)
         if match is not None:
@@ -421,7 +436,8 @@ def named(folder: Path, form: re.Pattern[str]) -> Iterator[tuple[str, Path]]:
 
 
 def files_of_no_report(read: Read, folder: Path) -> list[Path]:
-    """Files named like those of reports that belong to no report of this database; `OSError` when the folder cannot be listed.
+    """Return files named like those of reports that belong to no report of this database; `OSError` when the folder
+    cannot be listed.
 
     Right beside a running server too.
     """
@@ -433,7 +449,7 @@ def files_of_no_report(read: Read, folder: Path) -> list[Path]:
 
 
 def missing_files(read: Read, folder: Path) -> list[str]:
-    """The ids of complete reports whose file is not there."""
+    """Return the ids of complete reports whose file is not there."""
     missing: set[str] | None = None
     # Twice: one may be deleted between the look at the rows and that at the files.
     for _ in range(2):
@@ -483,7 +499,8 @@ def _store_text(
         return int(known[0])
     names = large if isinstance(large, list) else None
     added = connection.execute(
-        "INSERT INTO report_text (digest, byte_count, store_count, first_stores, small, large) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO report_text (digest, byte_count, store_count, first_stores, small, large) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
         (
             digest,
             len((small_text or "").encode()) + len((large_text or "").encode()),

@@ -1,4 +1,5 @@
-"""The form that asks for a report: as the body of a request, filled in again from a report, and what is wrong at its inputs."""
+"""The form that asks for a report: as the body of a request, filled in again from a report, and what is wrong at its
+inputs."""
 
 import re
 from dataclasses import dataclass

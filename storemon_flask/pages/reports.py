@@ -40,7 +40,7 @@ _MOST_PAGES: Final = 10**9
 
 @contract.page(blueprint, "GET", "/reports", scope="read")
 def reports() -> ResponseReturnValue:
-    """The page: a form that asks for one, and those that were asked for."""
+    """Show the form that asks for a report, and the reports there are."""
     again = request.args.get("again")
     form = report_form.filled_in(queue.get(storemon().database, again)) if again else MultiDict()
     return _reports(form)
@@ -48,7 +48,7 @@ def reports() -> ResponseReturnValue:
 
 @contract.page(blueprint, "POST", "/reports", scope="read")
 def ask() -> ResponseReturnValue:
-    """Ask for a report; the browser is sent to its page. What is wrong is said at the form, with what was typed."""
+    """Ask for a report, and send the browser to its page; or show what is wrong at the form, as it was filled in."""
     form = request.form
     try:
         report_id = storemon().worker.submit(
@@ -139,7 +139,7 @@ def delete(report_id: str) -> ResponseReturnValue:
 
 @contract.page(blueprint, "GET", "/reports/<string:report_id>/changes", scope="read")
 def changes(report_id: str) -> ResponseReturnValue:
-    """What changed since another report, the largest change first."""
+    """Show what changed since another report, the largest change first."""
     found = storemon()
     against = request.args.get("against", "")
     row, address = queue.get(found.database, report_id), url_for("report_pages.report", report_id=report_id)
@@ -150,32 +150,38 @@ def changes(report_id: str) -> ResponseReturnValue:
     other = queue.get(found.database, against)
     compared = compare(other.id, row.id, _CHANGES)
     return render_template(
-        "changes.html", row=row, other=other, asked=requests.describe, total=compared.total,
-        changes=compared.changes, store_link=_store_link(row), column=partial(report_rows.describe_column, windows=tuple(requests.window_lengths(row))),
-    )  # fmt: skip
+        "changes.html",
+        row=row,
+        other=other,
+        asked=requests.describe,
+        total=compared.total,
+        changes=compared.changes,
+        store_link=_store_link(row),
+        column=partial(report_rows.describe_column, windows=tuple(requests.window_lengths(row))),
+    )
 
 
 def _searched(table: report_rows.ReportTable, named: dict[str, tuple[str, str]]) -> list[str]:
-    """What the filter looks into, in words."""
+    """Return the names of the columns that the filter looks into."""
     words = [column.words for column in table.columns if column.name in _SEARCHED]
     also = [word for place, word in enumerate(("name", "group")) if any(one[place] for one in named.values())]
     return words[:1] + [word for word in also if word not in words] + words[1:]
 
 
 def _latest_us() -> int:
-    """The latest instant of a poll that is not in the future."""
+    """Return the latest time of a poll that is not in the future."""
     return storemon().settings.rules.latest_us(time.time_ns() // 1000)
 
 
 def _late(row: ReportRecord, newest_us: int | None) -> tuple[str, int] | None:
-    """How much the as-of lies after the newest poll, and the instant of that; None when it does not."""
+    """Return how much the as-of lies after the newest poll, and the instant of that; None when it does not."""
     if newest_us is None or row.as_of_us <= newest_us:
         return None
     return duration_text(row.as_of_us - newest_us), newest_us
 
 
 def _moment(cell: str, zone: str) -> str | None:
-    """The wall clock of a zone at the instant in a cell; None when it is no instant or the zone is not known."""
+    """Return the wall clock of a zone at the instant in a cell; None when it is no instant or the zone is not known."""
     if not cell.endswith("Z") or zone not in zonedata.names():
         return None
     try:
@@ -185,7 +191,7 @@ def _moment(cell: str, zone: str) -> str | None:
 
 
 def _store_link(row: ReportRecord) -> Callable[[Mapping[str, str]], str]:
-    """The address of the page of a store that says what the report says of it: of a row of cells by column name."""
+    """Return what makes the address of a store's page with the same numbers, from a row of cells by column name."""
     asked = row.shape or {}
     query: dict[str, Any] = {"as_of": timestamp_text(row.as_of_us).replace(".000000Z", "Z")}
     if asked.get("method") not in (None, "nearest"):
@@ -206,14 +212,14 @@ def _store_link(row: ReportRecord) -> Callable[[Mapping[str, str]], str]:
 
 
 def _link_bytes(row: ReportRecord) -> int:
-    """About how many bytes the windows take in a link to a store."""
+    """Return about how many bytes the windows take in a link to a store."""
     end = timestamp_text(row.as_of_us)
     link = str(escape(_store_link(row)({"store_id": "", "period_start": end, "period_end": end})))
     return sum(len(part) for part in link.split("&amp;")[1:])
 
 
 def _day_of_outage(cells: Mapping[str, str]) -> str:
-    """The local day on which an outage ended, or was going on: a store's page up to it lists the outage."""
+    """Return the local day on which an outage ended, or was going on: a store's page up to it lists the outage."""
     zone = cells["timezone"] if cells["timezone"] in zonedata.names() else "Etc/UTC"
     return f"{words.wall_clock(clock.parse_timestamp(cells['end']) - 1, zone):%Y-%m-%d}"
 
@@ -223,7 +229,7 @@ def _comparable(other: ReportRecord, row: ReportRecord) -> bool:
 
 
 def _view() -> View:
-    """What the address says of the table; what cannot be read there counts as not said."""
+    """Return what the address asks of the table; what cannot be read there is ignored."""
     given = request.args
     number, limit = (given.get(name, usual, type=int) for name, usual in (("page", 1), ("limit", 100)))
     return View(

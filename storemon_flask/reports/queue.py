@@ -75,14 +75,14 @@ def submit(database: Database, settings: Settings, request: ReportRequest, now_u
     `QueueFull` when it would be one query too many that waits; other errors as `compute.make_query`.
     """
     with database.write() as connection:
-        new = _settled(database, connection, settings, request, now_us)
+        new = _new_report(database, connection, settings, request, now_us)
         count, size = reports.waiting(connection, new.query_digest, new.as_of_us)
         if count >= settings.max_pending_reports:
             raise QueueFull(f"{count:,} report(s) are waiting, as many as may; try again later")
         if size >= MOST_WAITING_BYTES:
             raise QueueFull(
-                f"the reports that wait ask for {size / 1e6:,.0f} MB of names of stores, groups and windows, and there may be "
-                f"{MOST_WAITING_BYTES / 1e6:,.0f}; try again later"
+                f"the reports that wait ask for {size / 1e6:,.0f} MB of names of stores, groups and windows, "
+                f"and there may be {MOST_WAITING_BYTES / 1e6:,.0f}; try again later"
             )
         reports.add(connection, new, now_us)
     return new.id
@@ -91,19 +91,19 @@ def submit(database: Database, settings: Settings, request: ReportRequest, now_u
 def latest(
     database: Database, settings: Settings, request: ReportRequest, now_us: int, max_age_us: int
 ) -> ReportRecord | None:
-    """The newest complete report that was asked for like this, if it is of the data as they are now or finished at most
-    `max_age_us` ago; else such a one that is on its way; else None. Errors as `compute.make_query`."""
+    """Return the newest complete report that was asked for like this, if it is of the data as they are now or finished
+    at most `max_age_us` ago; else such a one that is on its way; else None. Errors as `compute.make_query`."""
     if not database.exists():
         return None
     with database.read() as connection:
-        query = _settled(database, connection, settings, request, now_us)
+        query = _new_report(database, connection, settings, request, now_us)
         for record in reports.fresh(connection, query, now_us - max_age_us, now_us):
             if reports.path_of(settings.reports_dir, record.id).is_file():
                 return record
         return reports.on_its_way(connection, query, now_us - max_age_us, now_us)
 
 
-def _settled(
+def _new_report(
     database: Database, connection: Connection, settings: Settings, request: ReportRequest, now_us: int
 ) -> NewReport:
     latest_us = settings.rules.latest_us(now_us)
@@ -129,7 +129,7 @@ def _settled(
 
 
 def get(database: Database, report_id: str | None) -> ReportRecord:
-    """The report of that id; `BadRequest` without one, `NotFound` for an unknown one, `Gone` for a deleted one."""
+    """Return that report; `BadRequest` without an id, `NotFound` for an unknown one, `Gone` for a deleted one."""
     if not report_id:
         raise no_id()
     record = None
@@ -160,7 +160,7 @@ def _present(record: ReportRecord | None) -> ReportRecord:
 
 
 def failure(record: ReportRecord) -> ReportHasFailed:
-    """The error that a failed report answers. It is no success: whoever saves the answer would take it for the report."""
+    """Return the error that a failed report answers: whoever saves a success would take it for the report."""
     return ReportHasFailed(
         f"the report failed and will not come: {record.error}; trigger a new one",
         people=f"the report failed and will not come: {record.error}; you can ask for a new one",
@@ -170,7 +170,8 @@ def failure(record: ReportRecord) -> ReportHasFailed:
 
 
 def newest(database: Database, before: tuple[int, str] | None, limit: int) -> list[ReportRecord]:
-    """Up to `limit` reports, the newest first, requested before (`requested_us`, id) if that is given; none without a database.
+    """Return up to `limit` reports, the newest first, requested before (`requested_us`, id) if that is given; none
+    without a database.
 
     Each has the first `LISTED_STORES` of its stores, and no `altered`: `get` has all.
     """
@@ -202,7 +203,7 @@ def diff(database: Database, folder: Path, before_id: str, after_id: str, limit:
 
 
 def bytes_of(database: Database, *report_ids: str) -> int:
-    """How many bytes those reports' files have, as far as they are complete."""
+    """Return how many bytes those reports' files have, as far as they are complete."""
     return sum(get(database, report_id).byte_count or 0 for report_id in report_ids)
 
 
@@ -231,7 +232,7 @@ def _opened(database: Database, folder: Path, report_id: str, files: bool, opene
 
 
 def file_of(record: ReportRecord, folder: Path) -> Path:
-    """The file of a complete report; `Gone` when it is not there."""
+    """Return the file of a complete report; `Gone` when it is not there."""
     file = reports.path_of(folder, record.id)
     if not file.is_file():
         raise file_missing(file)
@@ -239,7 +240,7 @@ def file_of(record: ReportRecord, folder: Path) -> Path:
 
 
 def file_missing(file: Path) -> Gone:
-    """The error that a complete report answers whose file is not there."""
+    """Return the error that a complete report answers whose file is not there."""
     what = f"the report's file {file.name} is no longer in the reports folder"
     return Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report")
 
@@ -265,7 +266,8 @@ def remove_file(file: Path) -> bool:
 
 
 def reuse(database: Database, folder: Path, report_id: str) -> tuple[ReportOutcome, bool] | None:
-    """Give a running report the file of an equal one on the same data: its outcome, and whether it takes room of its own.
+    """Give a running report the file of an equal one on the same data: its outcome, and whether it takes room of its
+    own.
 
     None when there is no such report, or no file of it.
     """
@@ -285,7 +287,8 @@ def reuse(database: Database, folder: Path, report_id: str) -> tuple[ReportOutco
 
 
 def _link_or_copy(file: Path, final: Path) -> bool:
-    """Give the file a second name; or copy it, where the file system has no links or no more for this file, and return True."""
+    """Give the file a second name; or copy it, where the file system has no links or no more for this file, and return
+    True."""
     final.unlink(missing_ok=True)
     try:
         os.link(file, final)
@@ -300,7 +303,7 @@ def _link_or_copy(file: Path, final: Path) -> bool:
 
 
 def start(database: Database, report_id: str, now_us: int) -> ReportRecord | None:
-    """The report, now running; None when it was not pending."""
+    """Return the report, now running; None when it was not pending."""
     with database.write() as connection:
         return reports.start(connection, report_id, now_us)
 
@@ -336,7 +339,7 @@ def requeue(database: Database, report_id: str) -> bool:
 
 
 def is_temporary(error: BaseException) -> bool:
-    """Whether the failure may pass by itself: what the system or SQLite said of it, or of what caused it."""
+    """Return whether the failure may pass by itself: what the system or SQLite said of it, or of what caused it."""
     if out_of_memory(error) is not None:
         return True
     cause: BaseException | None = error
@@ -351,7 +354,7 @@ def is_temporary(error: BaseException) -> bool:
 
 
 def error_message(error: Exception) -> str:
-    """What whoever waits for the report is told of a failure."""
+    """Return what a report says of its failure."""
     if isinstance(error, StoremonError):
         return error.message
     no_memory = out_of_memory(
@@ -363,5 +366,5 @@ def error_message(error: Exception) -> str:
 
 
 def retry_wait_us(tries: int) -> int:
-    """How long to wait after so many tries (1 or more): 1 s, and four times as long each time, up to 15 min."""
+    """Return how long to wait after so many tries (1 or more): 1 s, and four times as long each time, up to 15 min."""
     return min(_FIRST_WAIT_S << 2 * min(tries - 1, 20), _LONGEST_WAIT_S) * SECOND_US

@@ -1,4 +1,5 @@
-"""Retention: reports that were kept long enough, or take too much room, are deleted; files that belong to no report are removed."""
+"""Retention: reports that were kept long enough, or take too much room, are deleted; files that belong to no report are
+removed."""
 
 import logging
 import re
@@ -32,7 +33,8 @@ _BLOCK: Final = 4096
 
 
 class Retention:
-    """Holds reports to STOREMON_KEEP_REPORTS_DAYS, STOREMON_MAX_REPORTS_MB and `most_rows`. Safe to share between threads.
+    """Holds reports to STOREMON_KEEP_REPORTS_DAYS, STOREMON_MAX_REPORTS_MB and `most_rows`. Safe to share between
+    threads.
 
     It adds up what comes; what is really there is only looked up every hour and when that sum is too large.
     """
@@ -51,7 +53,8 @@ class Retention:
         self._began_s = time.time()
 
     def run(self, now_us: int) -> None:
-        """Remove files that belong to no report, delete reports that are too old, and forget those that were deleted long ago."""
+        """Remove files that belong to no report, delete reports that are too old, and forget those that were deleted
+        long ago."""
         folder, days = self._settings.reports_dir, self._settings.keep_reports_days
         if not self._database.exists():
             return
@@ -83,7 +86,7 @@ class Retention:
             self._rows += 1
 
     def add_bytes(self, report_id: str, byte_count: int, now_us: int) -> None:
-        """Count what a report that is complete takes, its file and what it asks; older ones go when there is too much."""
+        """Count the file and the query of a report that is complete; older ones go when there is too much."""
         with self._lock:
             if self._bytes is not None:
                 self._bytes += -(-byte_count // _BLOCK) * _BLOCK
@@ -104,7 +107,8 @@ class Retention:
 
 
 def remove_temporary(read: reports.Read, folder: Path, began_s: float) -> int:
-    """Remove what was begun by reports that are not running, and by workbooks before `began_s`; how many files that was."""
+    """Remove what was begun by reports that are not running, and by workbooks before `began_s`; how many files that
+    was."""
     begun = list(reports.named(folder, _TEMPORARY))
     with read() as connection:
         states = reports.states(connection)
@@ -140,17 +144,19 @@ def forget(database: Database, before_us: int) -> int:
 
 
 def bytes_taken(connection: Connection, folder: Path) -> int:
-    """How many bytes the files of reports take, with what they ask; a file of several names counts once."""
+    """Return how many bytes the files of reports take, with what they ask; a file of several names counts once."""
     return sum(dict(_files(folder).values()).values()) + reports.query_bytes(connection)
 
 
 def make_room(
     database: Database, folder: Path, most_bytes: int | None, most_rows: int, newest: str | None, now_us: int
 ) -> tuple[int, int, int]:
-    """Delete the oldest finished reports, but not `newest`, until there are at most `most_bytes` (None: any number) and `most_rows`.
+    """Delete the oldest finished reports, but not `newest`, until there are at most `most_bytes` (None: any number) and
+    `most_rows`.
 
-    The rows of those that were deleted first go before a report does for its row. When there is too much, a twentieth more than need
-    be goes: finding out what is there takes long. Returns bytes and rows that are left, and how many reports were deleted.
+    The rows of those that were deleted first go before a report does for its row. When there is too much, a twentieth
+    more than need be goes: finding out what is there takes long. Returns bytes and rows that are left, and how many
+    reports were deleted.
     """
     with database.read() as connection:
         size, rows = bytes_taken(connection, folder), reports.count(connection)
@@ -182,7 +188,7 @@ def _files(folder: Path) -> dict[str, tuple[object, int]]:
 def _oldest(
     connection: Connection, files: dict[str, tuple[object, int]], newest: str | None, size: int, rows: int
 ) -> tuple[list[str], int]:
-    """The ids of the oldest finished reports that free so many bytes and rows, and how many bytes they free."""
+    """Return the ids of the oldest finished reports that free so many bytes and rows, and how many bytes they free."""
     names = Counter(file for file, _ in files.values())
     uses = Counter(reports.query_uses(connection))
     newest_file, _ = files.get(newest or "", (None, 0))

@@ -24,7 +24,8 @@ class _Task:
 
 
 class Scheduler:
-    """Calls what is due, by a steady clock: setting the machine's makes nothing due and holds nothing up. Safe to share between threads.
+    """Calls what is due, by a steady clock: setting the machine's makes nothing due and holds nothing up. Safe to share
+    between threads.
 
     Its thread starts with the first task. One that is not `threaded` has none: `run_due` does what is due.
     """
@@ -53,7 +54,8 @@ class Scheduler:
         self._changed.set()
 
     def run_due(self) -> None:
-        """Call what is due, one after the other. A failure is logged; what is done periodically is done again all the same."""
+        """Call what is due, one after the other. A failure is logged; what is done periodically is done again all the
+        same."""
         now_us = self._clock()
         with self._lock:
             due = sorted((task.due_us, name) for name, task in self._tasks.items() if task.due_us <= now_us)

@@ -1,4 +1,5 @@
-"""The worker: takes reports in, computes them on an executor, tries again, recovers after a crash, and wakes whoever waits for one."""
+"""The worker: takes reports in, computes them on an executor, tries again, recovers after a crash, and wakes whoever
+waits for one."""
 
 import logging
 import threading
@@ -51,7 +52,7 @@ class InlineExecutor(Executor):
     """Runs each report to its end before `submit` returns."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """A future that is already done."""
+        """Return a future that is already done."""
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -75,7 +76,8 @@ class _Waiters:
 
     @contextmanager
     def waiting(self, report_id: str) -> Iterator[threading.Event]:
-        """An event that is set when something becomes of the report, or the server stops, while the context lasts."""
+        """Yield an event that is set when something becomes of the report, or the server stops, while the context
+        lasts."""
         event = threading.Event()
         with self._lock:
             self._events.setdefault(report_id, set()).add(event)
@@ -96,7 +98,8 @@ class _Waiters:
                 event.set()
 
     def stop(self) -> None:
-        """Wake everybody, also who comes later. A signal handler may call this: it takes no lock that its thread may hold."""
+        """Wake everybody, also who comes later. A signal handler may call this: it takes no lock that its thread may
+        hold."""
         self._stopped.set()
         # Copies: other threads may come and go meanwhile.
         for events in list(self._events.values()):
@@ -155,14 +158,16 @@ class Worker:
         return queue.submit(self.database, self.settings, request, self._clock())
 
     def latest(self, request: ReportRequest, max_age_us: int) -> str:
-        """The id of a report that answers this: a fresh one (`queue.latest`), else one on its way, else a new one.
+        """Return the id of a report that answers this: a fresh one (`queue.latest`), else one on its way, else a new
+        one.
 
         Errors as `submit`.
         """
         record = self._latest(request, max_age_us)
         if record is not None:
             return record.id
-        # One after the other: of two that find nothing, the second must find what the first adds, were it complete by then.
+        # One after the other: of two that find nothing, the second must find what the first adds, were it complete by
+        # then.
         with self.slots.for_change(), self._adding_latest:
             record = self._latest(request, max_age_us)
             if record is not None:
@@ -177,8 +182,8 @@ class Worker:
     def wait_for(
         self, report_id: str | None, wait_s: float, unwanted: Callable[[], bool] = lambda: False
     ) -> ReportRecord:
-        """The report once it has ended, or as it is after `wait_s`; at once when as many wait as may, or the server stops, and
-        soon when nobody wants the answer any more.
+        """Return the report once it has ended, or as it is after `wait_s`; at once when as many wait as may, or the
+        server stops, and soon when nobody wants the answer any more.
 
         Errors as `queue.get`.
         """
@@ -200,12 +205,14 @@ class Worker:
             return record
 
     def stop_waiting(self) -> None:
-        """Requests that wait, for a report or for the database, and loads give up now: the server is going down. For signal handlers."""
+        """Requests that wait, for a report or for the database, and loads give up now: the server is going down. For
+        signal handlers."""
         self.database.stop_waiting()
         self._waiters.stop()
 
     def delete(self, report_id: str) -> None:
-        """Delete a report: one that waits is not computed, a running one stops at its next step, a finished one's file goes.
+        """Delete a report: one that waits is not computed, a running one stops at its next step, a finished one's file
+        goes.
 
         Errors as `queue.get`.
         """
@@ -218,14 +225,15 @@ class Worker:
         log.info("report %s deleted", report_id)
 
     def takes_work(self) -> bool:
-        """Whether reports that are triggered now will be computed by this process."""
+        """Return whether reports that are triggered now will be computed by this process."""
         return not self._ended
 
     def recover(self, died: bool = True) -> int:
-        """Run again what was pending or running when the last server went, and return how many reports that is; begin retention.
+        """Run again what was pending or running when the last server went, and return how many reports that is; begin
+        retention.
 
-        `died`: it did not end in good order. One that did, and could not requeue its reports, counts against none of them. Only for
-        the server that holds the lock: anybody else would take reports away from it.
+        `died`: it did not end in good order. One that did, and could not requeue its reports, counts against none of
+        them. Only for the server that holds the lock: anybody else would take reports away from it.
         """
         now_us = self._clock()
         with self.database.write() as connection:
@@ -294,7 +302,7 @@ class Worker:
                 log.debug("job of report %s: %s", report_id, outcome, extra=fields)
 
     def _run(self, report_id: str) -> str | None:
-        """What became of it (`metrics.OUTCOMES`); None when it was not started."""
+        """Return what became of it (`metrics.OUTCOMES`); None when it was not started."""
         try:
             record = queue.start(self.database, report_id, self._clock())
         except Exception as error:
@@ -369,7 +377,8 @@ class Worker:
                 delay = min(2 * delay, 30.0)
 
     def _outcome(self, record: ReportRecord) -> tuple[ReportOutcome, int]:
-        """Make the file of a running report, and return what came of it and how many bytes it takes: few if it is another's, too."""
+        """Make the file of a running report, and return what came of it and how many bytes it takes: few if it is
+        another's, too."""
         queue.make_folder(self.settings.reports_dir)
         reused = queue.reuse(self.database, self.settings.reports_dir, record.id)
         if reused is not None:
