@@ -34,9 +34,9 @@ from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
 
 blueprint = Blueprint("stores", __name__)
 
-# Rows that are written at once.
+# So many rows are written at once.
 _BATCH: Final = 1000
-# A poll in an answer, with the stretch that it is in.
+# A poll in an answer, with its share of a segment.
 _POLL_BYTES: Final = 200
 
 
@@ -51,7 +51,7 @@ def stores(query: dict[str, Any]) -> Response:
     more; `as_of` says which.
     """
     app = storemon()
-    found = app.list_cache.current(app.slots.for_list)
+    snapshot = app.list_cache.current(app.slots.for_list)
     asked = ListQuery(
         statuses=query["status"],
         text=query["q"],
@@ -62,14 +62,14 @@ def stores(query: dict[str, Any]) -> Response:
         limit=query["limit"],
         cursor=query["cursor"],
     )
-    page = list_pages.select_page(found, asked)
+    page = list_pages.select_page(snapshot, asked)
     head = {
-        **_as_of_json(found.as_of),
+        **_as_of_json(snapshot.as_of),
         "total": page.total,
         "counts": page.counts,
         "next": page.next,
     }
-    listed = ",\n".join(list_pages.records_json(found, page.indices))
+    listed = ",\n".join(list_pages.records_json(snapshot, page.indices))
     return Response(f'{json.dumps(head)[:-1]}, "stores": [\n{listed}\n]}}\n', content_type=JSON)
 
 
@@ -88,15 +88,15 @@ def one_store(store_id: str, query: dict[str, Any]) -> Response:
     answers={200: Answer("the timeline", TimelineSchema()), 404: Answer("no such store")},
 )  # fmt: skip
 def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
-    """Show a store's openings, what is known of them, its polls and its outages.
+    """Show a store's openings, their segments, its polls and its outages.
 
     The stretches of up, down and unknown time sum to the numbers of a report, exactly.
     """
     app = storemon()
     with app.database.read() as connection:
         store = _open_store(connection, store_id, query["as_of"])
-        found = detail.build_timeline(store, query["from"], query["to"], detail.MOST_POLLS, app.slots.for_answer)
-    return answers.send_text(_json_text(_timeline(found)), JSON, _POLL_BYTES * len(found.polls))
+        timeline = detail.build_timeline(store, query["from"], query["to"], detail.MOST_POLLS, app.slots.for_answer)
+    return answers.send_text(_json_text(_timeline(timeline)), JSON, _POLL_BYTES * len(timeline.polls))
 
 
 def _open_store(connection: Connection, store_id: str, as_of_us: int | None) -> Store:
@@ -144,16 +144,16 @@ def _dates(days: Ints) -> list[str | None]:
     return [None if day == UNDATED else date_text(day) for day in days.tolist()]
 
 
-def _timeline(found: StoreTimeline) -> dict[str, Any]:
-    """As `TimelineSchema`; lists of rows as `_Rows`."""
-    openings, segments, polls, outages = found.openings, found.segments, found.polls, found.outages
+def _timeline(timeline: StoreTimeline) -> dict[str, Any]:
+    """Return the timeline as `TimelineSchema`, with its lists as `_Rows`."""
+    openings, segments, polls, outages = timeline.openings, timeline.segments, timeline.polls, timeline.outages
     names = ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
     return {
-        "store_id": found.store.store_id,
-        "timezone": found.store.zone_now,
-        **_as_of_json(found.store.as_of),
-        "from": timestamp_text(found.from_us),
-        "to": timestamp_text(found.to_us),
+        "store_id": timeline.store.store_id,
+        "timezone": timeline.store.zone_now,
+        **_as_of_json(timeline.store.as_of),
+        "from": timestamp_text(timeline.from_us),
+        "to": timestamp_text(timeline.to_us),
         "openings": _Rows(
             {"start": (openings.start_us, timestamp_text), "end": (openings.end_us, timestamp_text)},
         ),
@@ -169,7 +169,7 @@ def _timeline(found: StoreTimeline) -> dict[str, Any]:
             {
                 "at": (polls.instant_us, timestamp_text),
                 "status": (polls.active, ("inactive", "active").__getitem__),
-                "counts": (found.in_hours, bool),
+                "counts": (timeline.in_hours, bool),
             }
         ),
         "outages": _Rows(
@@ -180,18 +180,21 @@ def _timeline(found: StoreTimeline) -> dict[str, Any]:
                 "ongoing": (outages.ongoing, bool),
             }
         ),
-        "sums": {f"{name}_us": value for name, value in found.known.measure([(found.from_us, found.to_us)])[0].items()},
+        "sums": {
+            f"{name}_us": value
+            for name, value in timeline.known.measure([(timeline.from_us, timeline.to_us)])[0].items()
+        },
     }
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Columns with how their cells are written, as a list of rows."""
+    """A list of rows: columns, each with the function that writes its cells."""
 
     columns: dict[str, tuple[Any, Callable[[Any], Any]]]
 
     def batches(self) -> Iterator[list[dict[str, Any]]]:
-        """The rows, a thousand at a time."""
+        """Yield the rows, a thousand at a time."""
         (first, _), *_ = self.columns.values()
         for at in range(0, len(first), _BATCH):
             cells = [
@@ -201,10 +204,10 @@ class _Rows:
 
 
 def _json_text(members: dict[str, Any]) -> Iterator[str]:
-    """The object as `jsonify` writes it, with lists of rows in pieces."""
+    """Yield the object as `jsonify` writes it, lists of rows in batches."""
 
     def text(value: Any) -> str:
-        # As Flask does it: no space after separators.
+        # Like Flask: no space after separators.
         return json.dumps(value, separators=(",", ":"))
 
     before = "{"
@@ -226,7 +229,7 @@ def _rows(**columns: list[Any]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-# No time and no zone is longer; what is would be repeated in the answer.
+# No time and no zone is longer, and the answer repeats what is wrong.
 _SHORT: Final = validate.Length(max=100, error="is longer than 100 characters")
 
 

@@ -1,4 +1,4 @@
-"""`stores` and `store`: how stores are now, and why their numbers are what they are."""
+"""The commands `stores` and `store`: the live list, and one store in detail."""
 
 import os
 import sys
@@ -38,7 +38,7 @@ _ENOUGH_FOR_A_NAME: Final = 20
 @click.option("--group", metavar="NAME", help="Only stores of this group.")
 @click.option("--zone", metavar="ZONE", help="Only stores of this time zone.")
 @click.option("--sort", metavar="FIELD", default="worst", show_default=True, help="A field of the HTTP list.")
-@click.option("--descending", is_flag=True, help="The other way round.")
+@click.option("--descending", is_flag=True, help="Reverse the order.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Stores to show."
 )
@@ -69,36 +69,36 @@ def stores(
     for status in statuses:
         _one_of("--status", status, STATUSES)
     settings = get_settings(ctx)
-    found = live_list.compute_snapshot(
+    snapshot = live_list.compute_snapshot(
         open_database(ctx), settings.rules, settings.default_timezone, time.time_ns() // 1000
     )
     page = list_pages.select_page(
-        found, list_pages.ListQuery(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
+        snapshot, list_pages.ListQuery(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
     )
     colour = _coloured()
-    for line in lines(found, page.indices, terminal_width()):
+    for line in lines(snapshot, page.indices, terminal_width()):
         echo_coloured(drawing.dimmed(line, colour), colour)
     counts = ", ".join(f"{count:,} {status}" for status, count in page.counts.items() if count)
     shown = f"{len(page.indices):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
-    _say_as_of(found.as_of)
+    _say_as_of(snapshot.as_of)
     click.echo(f"{shown}{f' ({counts})' if counts else ''}", err=True)
 
 
-def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
-    """The aligned table of those stores, in no more than `width` columns if that is given (from 74 on).
+def lines(snapshot: "Snapshot", indices: list[int], width: int | None) -> list[str]:
+    """Return the aligned table of those stores, in no more than `width` columns if that is given (from 74 on).
 
-    A percentage that knows little has a `?`, and of how much it is stands beside the name, or below.
+    A percentage that knows little has a `?`, and how much is known follows beside the name, or below.
     """
     rows = [["store", "status", "for", "last poll (UTC)", "day %", "week %"]]
     names: list[str] = []
     notes: list[str] = []
-    for place in places:
-        one = found.record(place)
+    for index in indices:
+        one = snapshot.record(index)
         rows.append(
             [
                 cut_middle(printable(str(one["store_id"])), 36) if width else str(one["store_id"]),
                 str(one["status"]),
-                found.duration_text(place),
+                snapshot.duration_text(index),
                 _minute(one["last_poll"]),
                 _uptime(one, "last_day"),
                 _uptime(one, "last_week"),
@@ -111,7 +111,7 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
     made = table(rows, text_columns=2)
     longest = max(map(columns, made))
     head = "name" if any(names) else ""
-    # The words about a percentage stay whole; a name is cut to what they leave.
+    # Notes on percentages stay complete; a name is cut to what they leave.
     room = [
         columns(name) if width is None else width - longest - 2 - (len(note) + 2 if note else 0)
         for name, note in zip(names, notes, strict=True)
@@ -121,7 +121,7 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
         return _beside(
             made, [head, *(f"{name}  {note}".strip() for name, note in zip(named, notes, strict=True))], longest
         )
-    # An id as long as a UUID leaves no room: it must stay whole, for it is what the next command takes.
+    # An id as long as a UUID leaves no room: it must stay complete, because the next command takes it.
     polled = ["" for _ in rows]
     if width is not None and longest > width:
         polled = [f"last poll {row[3]} UTC" if row[3] else "" for row in rows]
@@ -135,7 +135,7 @@ def lines(found: "Snapshot", places: list[int], width: int | None) -> list[str]:
 
 
 def _minute(timestamp_text: Any) -> str:
-    """An instant as answers have it, to the minute, as people read it."""
+    """Return a timestamp of the API to the minute, as people read it."""
     return str(timestamp_text)[:16].replace("T", " ") if timestamp_text else ""
 
 
@@ -171,18 +171,18 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     now_us = time.time_ns() // 1000
     with database.read() as connection:
         opened = detail.open_store(database, connection, store_id, settings.rules, settings.default_timezone, now_us)
-        found = detail.build_timeline(opened, from_us, to_us)
+        shown = detail.build_timeline(opened, from_us, to_us)
         snapshot = opened.snapshot()
     clock = drawing.clock(opened.zone_now, utc)
     colour = _coloured()
     for sentence in _head(snapshot, clock):
         for line in below(sentence, indent=""):
             click.echo(line)
-    click.echo(f"{clock.text(found.from_us)} to {clock.text(found.to_us)}\n")
-    for line in drawing.rows(found, clock, colour, terminal_width()):
+    click.echo(f"{clock.text(shown.from_us)} to {clock.text(shown.to_us)}\n")
+    for line in drawing.rows(shown, clock, colour, terminal_width()):
         echo_coloured(line, colour)
     click.echo(f"{drawing.LEGEND}\n")
-    for line in _outages(found.outages, clock):
+    for line in _outages(shown.outages, clock):
         click.echo(line)
     click.echo()
     for line in _numbers(snapshot):
@@ -207,25 +207,25 @@ _MOST_OUTAGES = 1000
 
 
 def _outages(outages: "Outages", clock: "Clock") -> list[str]:
-    """Aligned; `within` says how long the time is in which an outage began or ended."""
+    """Return the aligned table; `within` says how long the time is in which an outage began or ended."""
     from storemon_flask.clock import duration_text
 
     if not len(outages):
         return ["no outages"]
     rows = [["outage from", "within", "to", "within", "down", "polls"]]
     first = max(len(outages) - _MOST_OUTAGES, 0)
-    for place in range(first, len(outages)):
-        began = int(outages.start_latest_us[place] - outages.start_earliest_us[place])
-        ended = int(outages.end_latest_us[place] - outages.end_earliest_us[place])
-        ongoing = bool(outages.ongoing[place])
+    for index in range(first, len(outages)):
+        began = int(outages.start_latest_us[index] - outages.start_earliest_us[index])
+        ended = int(outages.end_latest_us[index] - outages.end_earliest_us[index])
+        ongoing = bool(outages.ongoing[index])
         rows.append(
             [
-                clock.text(int(outages.start_us[place])),
+                clock.text(int(outages.start_us[index])),
                 duration_text(began),
-                "ongoing" if ongoing else clock.text(int(outages.end_us[place])),
+                "ongoing" if ongoing else clock.text(int(outages.end_us[index])),
                 "" if ongoing else duration_text(ended),
-                duration_text(int(outages.down_us[place])),
-                f"{int(outages.polls[place]):,}",
+                duration_text(int(outages.down_us[index])),
+                f"{int(outages.polls[index]):,}",
             ]
         )
     lines = table(rows, text_columns=4, width=terminal_width())
@@ -249,7 +249,7 @@ def _numbers(snapshot: "Snapshot") -> list[str]:
 
 
 def _known(one: dict[str, Any], window: str) -> str:
-    """Of how much the percentage of a window is, where that is little and there is one."""
+    """Return how much the percentage of a window knows, where that is little and there is one."""
     from storemon_flask.formatting import known_text
 
     if one[f"uptime_percent_{window}"] is None:
@@ -259,7 +259,7 @@ def _known(one: dict[str, Any], window: str) -> str:
 
 
 def _uptime(one: dict[str, Any], window: str) -> str:
-    """The percentage of a window, with a sign where it knows little."""
+    """Return the percentage of a window, with a sign where it knows little."""
     return _decimal(one[f"uptime_percent_{window}"]) + ("?" if _known(one, window) else "")
 
 

@@ -1,4 +1,4 @@
-"""`/data`: put files in, see what became of their rows, how much there is and how fresh it is."""
+"""The page `/data`: upload files, see what became of their rows, how much data there is and how fresh it is."""
 
 import logging
 import time
@@ -24,13 +24,13 @@ _REJECTS: Final = 50
 
 @contract.page(blueprint, "GET", "/data", scope="read")
 def data() -> ResponseReturnValue:
-    """The page: a place to drop files, what there is of each feed, and what was loaded before."""
+    """Return the page: a form for files, what there is of each feed, and past loads."""
     return _data()
 
 
 @contract.page(blueprint, "POST", "/data", scope="write")
 def upload() -> ResponseReturnValue:
-    """Load the files of the form; the browser is sent to what became of them. What is wrong is said on the page."""
+    """Load the files of the form and redirect to the load; an error is shown on the page."""
     try:
         if not any(name for name, _ in feeds.uploaded(("days",))):
             raise Unprocessable("no file was chosen; choose CSV files, gzipped ones or zips of them, then load them")
@@ -72,7 +72,7 @@ def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
 
 @contract.page(blueprint, "GET", "/data/loads/<int:load>", scope="read")
 def load(load: int) -> ResponseReturnValue:
-    """One load: its files, what became of their rows, and the first that could not be used."""
+    """Return the page of one load: its files, what became of their rows, and the first rejects."""
     database = storemon().database
     row = catalogue.one_load(database, load)
     return render_template(

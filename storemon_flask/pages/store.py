@@ -28,15 +28,15 @@ from storemon_flask.web.contract import Closed, Instant, Whole
 blueprint = Blueprint("store", __name__)
 
 DAYS: Final = (1, 7, 14, 30)
-# So many outages are shown, the newest; a program can have all.
+# So many outages are shown, the newest; the timeline as JSON has all.
 _MOST_OUTAGES: Final = 30
 _AMOUNTS: Final = ("uptime", "downtime", "unknown", "business", "measured")
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 class StoreQuery(Closed):
-    """Which days are shown: how many, up to which; at which instant it is judged; and the windows of a report, as its
-    command takes them, with the unit they are cut into and the method."""
+    """How many days are shown, up to which; the as-of; and the windows of a report as its command takes them, with
+    periods and method."""
 
     days = Whole(load_default=7, validate=validate.Range(1, MOST_DAYS))
     until = fields.Date(load_default=None)
@@ -107,7 +107,7 @@ def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any]) -> str
 
 
 def _around(detail: StoreDetail, query: dict[str, Any]) -> dict[str, Any]:
-    """The last day shown, and the addresses of other days: `link(days)`, those before and after (None: there are none)."""
+    """Return the last day shown, and the addresses of other days: `link(days)`, those before and after (or None)."""
     count, until = query["days"], query["until"]
     shown = min(until or detail.newest, detail.newest)
 
@@ -134,8 +134,8 @@ def _around(detail: StoreDetail, query: dict[str, Any]) -> dict[str, Any]:
 
 
 def _figures(numbers: Numbers) -> dict[str, Any]:
-    """A row of numbers as reports print them: `cells` of the amounts with their `unit`, and percentages in hundredths;
-    `known`: of how much the percentage is, if little."""
+    """Return a row for the template: `cells` of amounts with their `unit`, percentages in hundredths, and a note where
+    they know little."""
     sums = numbers.sums
     business = sums["business"]
     minutes = numbers.unit_us == MINUTE_US
@@ -152,7 +152,7 @@ def _figures(numbers: Numbers) -> dict[str, Any]:
 
 
 def _outages(outages: Outages) -> list[dict[str, Any]]:
-    """The newest first; `down_minutes` as the report of outages prints it."""
+    """Return the outages for the template, the newest first."""
     names = ("start_us", "end_us", "start_earliest_us", "start_latest_us", "end_earliest_us", "end_latest_us")
     columns = [getattr(outages, name).tolist() for name in (*names, "down_us", "polls", "ongoing")]
     rows: list[dict[str, Any]] = [
@@ -163,7 +163,7 @@ def _outages(outages: Outages) -> list[dict[str, Any]]:
 
 
 def _weeks(hours: Hours) -> list[tuple[str | None, list[tuple[str, list[str]]]]]:
-    """Weekly hours by the date they hold from (None: from ever on): each weekday with its times."""
+    """Return weekly hours by the date they hold from (None: always): each weekday with its times."""
     rows = sorted(
         zip(*(column.tolist() for column in (hours.from_day, hours.day, hours.start_s, hours.end_s)), strict=True)
     )
@@ -180,7 +180,7 @@ def _weeks(hours: Hours) -> list[tuple[str | None, list[tuple[str, list[str]]]]]
 
 
 def _special(special: SpecialHours) -> list[tuple[str, str]]:
-    """Dates that have hours of their own, the newest first."""
+    """Return the special dates, the newest first."""
     rows = zip(special.date.tolist(), special.start_s.tolist(), special.end_s.tolist(), strict=True)
     found = [
         (date_text(day), "closed" if start == CLOSED else f"{time_text(start)}–{time_text(end)}")

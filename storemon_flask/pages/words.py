@@ -1,6 +1,6 @@
-"""How pages write instants, lengths of time, amounts and names; registered as filters of the templates."""
+"""Format timestamps, durations, amounts and names for pages; registered as filters of the templates."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -9,12 +9,11 @@ from markupsafe import Markup
 
 from storemon_flask import zonedata
 from storemon_flask.characters import escaped
-from storemon_flask.clock import duration_text, timestamp_text
+from storemon_flask.clock import duration_text, minute_text, timestamp_text, utc_datetime
 from storemon_flask.formatting import hundredths, known_text, percent_hundredths
 from storemon_flask.model import HOUR_US
 from storemon_flask.uptime import zones
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CUT_AT: Final = 60
 
 # The word of a status, and a sign that tells it apart without colour.
@@ -37,11 +36,11 @@ STATUS_MEANINGS: Final = {
 
 
 def register(app: Flask) -> None:
-    """Give the templates their filters and words."""
+    """Register the filters and words of the templates."""
     app.jinja_env.filters |= {
         "local_time": local_time,
         "utc_time": utc_time,
-        "utc_minute": utc_minute,
+        "utc_minute": minute_text,
         "utc_text": utc_text,
         "duration": duration_text,
         "hours": hours,
@@ -57,49 +56,44 @@ def register(app: Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 
-def wall_clock(instant_us: int, zone: str) -> datetime:
-    """The wall clock of a zone (or of a history of zones, `core.zones`) at an instant."""
-    name = zones.name_at(zone, instant_us)
-    return (_EPOCH + timedelta(microseconds=instant_us)).astimezone(zonedata.zone(name))
+def wall_clock(timestamp_us: int, zone: str) -> datetime:
+    """Return the local time in a zone (or in a history of zones, `uptime.zones`)."""
+    name = zones.name_at(zone, timestamp_us)
+    return utc_datetime(timestamp_us).astimezone(zonedata.zone(name))
 
 
-def local_text(instant_us: int, zone: str) -> str:
-    """`Mon 2024-10-14 18:55 CDT`."""
-    return f"{wall_clock(instant_us, zone):%a %Y-%m-%d %H:%M %Z}"
+def local_text(timestamp_us: int, zone: str) -> str:
+    """Return `Mon 2024-10-14 18:55 CDT`."""
+    return f"{wall_clock(timestamp_us, zone):%a %Y-%m-%d %H:%M %Z}"
 
 
-def utc_text(instant_us: int) -> str:
-    """`2024-10-14 23:55:18 UTC`."""
-    return f"{_EPOCH + timedelta(microseconds=instant_us):%Y-%m-%d %H:%M:%S} UTC"
+def utc_text(timestamp_us: int) -> str:
+    """Return `2024-10-14 23:55:18 UTC`."""
+    return f"{utc_datetime(timestamp_us):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def utc_minute(instant_us: int) -> str:
-    """`2024-10-14 23:55 UTC`, where a `<time>` cannot stand."""
-    return f"{_EPOCH + timedelta(microseconds=instant_us):%Y-%m-%d %H:%M} UTC"
-
-
-def local_time(instant_us: int, zone: str, ago: bool = False) -> Markup:
-    """A `<time>` in the zone with its abbreviation, UTC on hover; with `ago` a script adds how long ago that is."""
+def local_time(timestamp_us: int, zone: str, ago: bool = False) -> Markup:
+    """Return a `<time>` in the zone, UTC on hover; with `ago` a script adds how long ago that is."""
     return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
-        timestamp_text(instant_us),
-        utc_text(instant_us),
+        timestamp_text(timestamp_us),
+        utc_text(timestamp_us),
         Markup(" data-ago" if ago else ""),
-        local_text(instant_us, zone),
+        local_text(timestamp_us, zone),
     )
 
 
-def utc_time(instant_us: int) -> Markup:
-    """A `<time>` in UTC, for what belongs to no store; a script adds how long ago that is."""
-    return Markup('<time datetime="{}" data-ago>{}</time>').format(timestamp_text(instant_us), utc_text(instant_us))
+def utc_time(timestamp_us: int) -> Markup:
+    """Return a `<time>` in UTC, for what belongs to no store; a script adds how long ago that is."""
+    return Markup('<time datetime="{}" data-ago>{}</time>').format(timestamp_text(timestamp_us), utc_text(timestamp_us))
 
 
 def hours(hundredths: int) -> str:
-    """Hundredths of an hour (or of anything) with two decimals, as reports print them; a dash for nothing."""
+    """Return hundredths of an hour (or of anything) with two decimals; a dash where there is no value."""
     return f"{hundredths // 100}.{hundredths % 100:02d}" if hundredths >= 0 else "–"
 
 
 def percent(hundredths: int) -> str:
-    """Hundredths of a percent as reports print them; a dash for nothing."""
+    """Return hundredths of a percent as text; a dash where there is no value."""
     return f"{hours(hundredths)} %" if hundredths >= 0 else "–"
 
 
@@ -109,16 +103,16 @@ def share(part: int, whole: int) -> str:
 
 
 def percent_of(part: int, whole: int) -> int:
-    """100 x part / whole in hundredths, half up, as reports round it; -1 where the whole is 0."""
+    """Return 100 x part / whole in hundredths, rounded as in reports; -1 where the whole is 0."""
     return int(percent_hundredths(np.array([part]), np.array([whole]))[0])
 
 
 def known_of(sums: dict[str, int], unit_us: int = HOUR_US) -> str:
-    """What stands beside the percentage of sums in microseconds where it knows little; nothing where it knows enough."""
+    """Return the note on a percentage of measures in microseconds that knows little, else nothing."""
     unknown, business = (hundredths(np.array([sums[name]]), unit_us)[0] for name in ("unknown", "business"))
     return known_text(int(unknown), int(business), "h" if unit_us == HOUR_US else "min")
 
 
 def cut(text: str, most: int = _CUT_AT) -> str:
-    """The text, or its beginning when it is long."""
+    """Return the text, or its beginning when it is long."""
     return text if len(text) <= most else text[: most - 1] + "…"

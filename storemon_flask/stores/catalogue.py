@@ -30,7 +30,7 @@ from storemon_flask.version import VERSION, build, single_file
 
 
 def database(settings: Settings) -> Database:
-    """The database of these settings; nothing is opened or made yet."""
+    """Return the database of these settings; nothing is opened or created yet."""
     return Database(settings.database)
 
 
@@ -38,14 +38,13 @@ Reject = tuple[int, str, int, str, str]
 
 
 def rejects(database: Database, load: int | None, limit: int | None = None) -> Iterator[Reject]:
-    """(load, file, line, reason, text) of the kept rejects of one load (at most `limit` of them), or of all loads.
+    """Return (load, file, line, reason, text) of the stored rejects of one load (at most `limit`), or of all loads.
 
-    Each load is read in a transaction of its own: whoever takes the rows slowly holds none. `NotFound`, at once, names
-    a load that is not there.
+    Each load is read in a transaction of its own: a slow reader holds none. `NotFound`, at once, for a missing load.
     """
     if load is None:
         with database.read():
-            # Whether it can be read at all is said before the first row.
+            # A database that cannot be read is an error before the first row.
             pass
         return _rejects_of_all(database)
     with database.read() as connection:
@@ -64,19 +63,19 @@ def _rejects_of_all(database: Database) -> Iterator[Reject]:
 
 
 def rejects_csv(database: Database, load: int | None) -> Generator[str, None, None]:
-    """The same as CSV, line by line, a header first. Errors as `rejects`, before the first line."""
+    """Yield the same as lines of CSV, a header first. Errors as `rejects`, before the first line."""
     rows = rejects(database, load)
-    line_of = io.StringIO(newline="")
-    writer = csv.writer(line_of, lineterminator="\n")
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
     for row in chain([("load", "file", "line", "reason", "text")], rows):
         writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
-        yield line_of.getvalue()
-        line_of.seek(0)
-        line_of.truncate()
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
 
 
 def info(settings: Settings, database: Database) -> list[tuple[str, str]]:
-    """Names and values, in the order to be read. Works without a database and says so."""
+    """Return names and values of the installation and its data, also without a database."""
     rows = [
         ("storemon", VERSION),
         ("program", _program()),
@@ -119,7 +118,7 @@ def _counts(database: Database, latest_us: int) -> list[tuple[str, str]]:
             complete_from = stores.complete_from(connection)
             number, rejected = loads.totals(connection)
             states = reports.count_by_state(connection)
-            found = [
+            return [
                 ("stores", f"{len(rows.ids):,}"),
                 ("polls", f"{polls.count(connection):,}"),
                 ("newest poll", "none" if newest.poll_us is None else timestamp_text(newest.poll_us)),
@@ -131,7 +130,6 @@ def _counts(database: Database, latest_us: int) -> list[tuple[str, str]]:
             ]
     except DatabaseError as error:
         return [("data", error.message)]
-    return found
 
 
 def _value(settings: Settings, field: str) -> str:
@@ -156,7 +154,7 @@ def _files(folder: Path) -> str:
 
 
 def newest_loads(database: Database, before: int | None, limit: int) -> list[LoadSummary]:
-    """Up to `limit` loads, the newest first, older than the load `before` if that is given; none without a database."""
+    """Return up to `limit` loads, the newest first, older than the load `before` if that is given."""
     if not database.exists():
         return []
     with database.read() as connection:
@@ -164,20 +162,20 @@ def newest_loads(database: Database, before: int | None, limit: int) -> list[Loa
 
 
 def files_of_loads(database: Database, numbers: list[int], most: int) -> dict[int, list[FileSummary]]:
-    """The first files of each of these loads, at most so many of each."""
+    """Return the first files of each of these loads, at most `most` of each."""
     with database.read() as connection:
         return {number: loads.files(connection, number, most) for number in numbers}
 
 
 def one_load(database: Database, load: int) -> LoadRow:
-    """The load of that number; `NotFound` when there is none."""
-    found = None
+    """Return the load of that number; `NotFound` when there is none."""
+    row = None
     if database.exists() and load < 1 << 63:
         with database.read() as connection:
-            found = loads.find(connection, load)
-    if found is None:
+            row = loads.find(connection, load)
+    if row is None:
         raise no_load(load)
-    return found
+    return row
 
 
 def no_load(load: int) -> NotFound:
@@ -193,7 +191,7 @@ _FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One feed: `count` rows of it are known, of `stores` stores; when a file of it was last loaded (None: never)."""
+    """One feed: how many rows it has, of how many stores; when a file of it was last loaded (None: never)."""
 
     name: str
     count: int
@@ -203,8 +201,8 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """The feeds in the order they are usually loaded, how many stores there are, the newest poll that is not in the
-    future (None: no poll), and what there is to say of those in the future."""
+    """The feeds, how many stores there are, the newest poll that is not in the future (None: no poll), and a note on
+    those in the future."""
 
     feeds: list[Feed]
     stores: int
@@ -214,7 +212,7 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class ReportChoices:
-    """Names that a report can be narrowed down to, and whether there is any poll."""
+    """Groups and zones that a report can be limited to, and whether there is any poll."""
 
     groups: list[str]
     zones: list[str]
@@ -222,10 +220,7 @@ class ReportChoices:
 
 
 def freshness(database: Database, latest_us: int) -> Freshness:
-    """How much there is and since when; polls after `latest_us` are in the future.
-
-    Without a database there is nothing.
-    """
+    """Return how much of each feed there is and when it was loaded; polls after `latest_us` are in the future."""
     if not database.exists():
         return Freshness([Feed(name, 0, 0, None) for name in _FEEDS], 0, None)
     with database.read() as connection:
@@ -244,16 +239,14 @@ def freshness(database: Database, latest_us: int) -> Freshness:
 
 
 def newest_poll_us(database: Database, latest_us: int) -> int | None:
-    """The newest poll up to that instant; None without one."""
+    """Return the newest poll up to `latest_us`; None without one."""
     if not database.exists():
         return None
     return newest_service.look(database, latest_us).poll_us
 
 
 def report_choices(database: Database, default_zone: str, latest_us: int) -> ReportChoices:
-    """The groups and zones that stores are in at the newest poll up to `latest_us`, by name, and whether there is a
-    poll.
-    """
+    """Return the groups and zones that stores are in at the newest poll up to `latest_us`, by name."""
     if not database.exists():
         return ReportChoices([], [], False)
     with database.read() as connection:
@@ -264,30 +257,26 @@ def report_choices(database: Database, default_zone: str, latest_us: int) -> Rep
 
 
 def first_rejects(database: Database, load: int, most: int) -> list[tuple[str, int, str, str]]:
-    """Up to `most` (file, line, reason, text) of the rows of a load that could not be used; `NotFound` without the
-    load.
-    """
+    """Return up to `most` (file, line, reason, text) of the rejected rows of a load."""
     return [row[1:] for row in rejects(database, load, most)]
 
 
 def names_and_groups(database: Database, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Name and group (empty where there is none) of those of the stores that have one of the two."""
+    """Return name and group (empty where there is none) of those of the stores that have one of the two."""
     if not database.exists():
         return {}
     with database.read() as connection:
         rows, _ = stores.rows_of(connection, ids)
-    found = zip(rows.ids, rows.names, rows.groups, strict=True)
-    return {store_id: (name, group) for store_id, name, group in found if name or group}
+    named = zip(rows.ids, rows.names, rows.groups, strict=True)
+    return {store_id: (name, group) for store_id, name, group in named if name or group}
 
 
 def ids_matching(database: Database, text: str) -> frozenset[str]:
-    """The ids of the stores with this text in name or group, whatever the case."""
+    """Return the ids of the stores with this text in name or group, whatever the case."""
     if not database.exists():
         return frozenset()
     with database.read() as connection:
         rows = stores.all_rows(connection)
-    wanted = text.casefold()
-    found = zip(rows.ids, rows.names, rows.groups, strict=True)
-    return frozenset(
-        store_id for store_id, name, group in found if wanted in name.casefold() or wanted in group.casefold()
-    )
+    text = text.casefold()
+    named = zip(rows.ids, rows.names, rows.groups, strict=True)
+    return frozenset(store_id for store_id, name, group in named if text in f"{name}\n{group}".casefold())

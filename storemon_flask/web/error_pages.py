@@ -1,4 +1,4 @@
-"""Errors as a page, for a browser: a sentence for people, and where to go from here. Programs get a problem."""
+"""Show errors as a page to a browser: a sentence, and where to go from here. Programs get a problem."""
 
 from typing import Final
 
@@ -6,10 +6,10 @@ from flask import Response, g, has_request_context, make_response, redirect, ren
 from flask.typing import ResponseReturnValue
 
 _PAGE: Final = "text/html"
-# Pages whose address is often written with a slash behind it.
+# Pages whose address is often written with a slash at its end.
 _SLASHED: Final = ("/stores", "/reports", "/data", "/docs")
-# What the beginning of an address concerns: the page to go on at, and what its link says.
-_PLACES: Final = (
+# By the beginning of an address: the page to go on at, and the text of its link.
+_NEXT_PAGES: Final = (
     ("/stores", "/", "All stores"),
     ("/reports", "/reports", "Reports"),
     ("/get_report", "/reports", "Reports"),
@@ -18,13 +18,13 @@ _PLACES: Final = (
     ("/trigger_report", "/docs", "Every call of the service"),
     ("/", "/", "All stores"),
 )
-# Where the title of a problem is none for people.
+# Titles for people, where that of the problem is technical.
 _TITLES: Final = {405: "Nothing to see here", 422: "This does not fit"}
 
 
 def wants_page() -> bool:
-    """Whether the one who asks is a browser that shows pages: it names HTML, and likes nothing else better."""
-    # What is no HTTP at all is refused before there is a request.
+    """Return whether the client is a browser: it names HTML, and prefers nothing else."""
+    # What is not HTTP at all is refused before there is a request.
     if not has_request_context():
         return False
     accepted = request.accept_mimetypes
@@ -33,7 +33,7 @@ def wants_page() -> bool:
 
 
 def unslashed() -> ResponseReturnValue | None:
-    """Where the request is for a page with a slash behind its address: to the page without it, asked the same."""
+    """Redirect a request for a page with a slash at the end of its address to the page without it."""
     path = request.path.removesuffix("/")
     if path not in _SLASHED or request.method not in ("GET", "HEAD"):
         return None
@@ -55,12 +55,12 @@ def error_page(status: int, title: str, sentence: str) -> Response:
 
 
 def _links(status: int) -> list[tuple[str, str]]:
-    """Addresses with what their links say."""
+    """Return addresses with the texts of their links."""
     if not has_request_context():
         return []
-    found = [g.back] if "back" in g else []
-    place = next((address, words) for begin, address, words in _PLACES if request.path.startswith(begin))
-    asked = status in (400, 422) and request.method == "GET" and request.query_string and request.url_rule
-    if asked and not found and request.path != place[0]:
-        found.append((request.path, "The same page as it usually is"))
-    return [*found, place]
+    links = [g.back] if "back" in g else []
+    next_page = next((address, words) for begin, address, words in _NEXT_PAGES if request.path.startswith(begin))
+    has_query = status in (400, 422) and request.method == "GET" and request.query_string and request.url_rule
+    if has_query and not links and request.path != next_page[0]:
+        links.append((request.path, "The same page as it usually is"))
+    return [*links, next_page]

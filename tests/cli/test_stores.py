@@ -223,8 +223,8 @@ def test_the_cells_are_the_stretches(changing, settings):
     found = timeline_of(changing, "a" * 36, first, last, last)
     for place, sign in enumerate(row[15:63]):
         a, b = first + place * HOUR_US // 2, first + (place + 1) * HOUR_US // 2
-        touching = (found.stretches.start_us < b) & (found.stretches.end_us > a)
-        assert sign == ("X" if 2 in found.stretches.state[touching] else "=")
+        touching = (found.segments.start_us < b) & (found.segments.end_us > a)
+        assert sign == ("X" if 2 in found.segments.state[touching] else "=")
 
 
 def test_nothing_is_wider_than_a_terminal_of_80_columns(changing, settings):
