@@ -1,5 +1,5 @@
 """Behind a proxy: whose request it is, which headers are believed, and what is asked by address (`web.proxy`,
-`web.guard`).
+`web.authentication`).
 """
 
 import ipaddress
