@@ -214,7 +214,7 @@ class _Feed:
 
 
 def _texts(data: bytes, first: Ints, last: Ints) -> Callable[[list[int]], list[str]]:
-    """The texts of rows, each from `first` to `last`. A set of hours holds all its blocks: large ones are compressed."""
+    """The texts of rows, from `first` to `last` of each. A set of hours holds all its blocks: compress large ones."""
     compressed = zlib.compress(data, 1) if len(data) > _WORTH_COMPRESSING else b""
 
     def texts(rows: list[int]) -> list[str]:
