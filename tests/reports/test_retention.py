@@ -1,36 +1,264 @@
-"""Finished reports take no more room than STOREMON_MAX_REPORTS_MB allows, nor more rows than there may be; a full disk
-begins none.
-"""
+"""Retention: how long reports are kept, the room they take, and files that belong to no report."""
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from conftest import sql
+from conftest import Server, sql
 from flask import Flask
 from job_helpers import Clock, Queue, files, row
+from keeping_helpers import clock as clock
+from keeping_helpers import file_of
+from keeping_helpers import runner as runner
 
 from storemon_flask import create_app
+from storemon_flask.database import reports
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DiskFull, Gone, NotFound, QueueFull
-from storemon_flask.model import SECOND_US
+from storemon_flask.model import DAY_US, SECOND_US
+from storemon_flask.reports import queue, retention
 from storemon_flask.reports import queue as report_store
 from storemon_flask.reports import queue as retries
-from storemon_flask.reports import retention
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
+
+def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
+    runner: Worker, settings: Settings, database: Database, clock: Clock
+) -> None:
+    old = runner.submit(ReportRequest())
+    runner.recover()
+    clock.turn(3600)
+    new = runner.submit(ReportRequest())
+    clock.turn(90 * 86_400 - 3600)
+    runner.scheduler.run_due()
+    # To the microsecond: it is not older than 90 days yet.
+    assert row(settings, old, "state") == ("complete",)
+    clock.turn(3600)
+    runner.scheduler.run_due()
+    assert row(settings, old, "state", "gone", "deleted_us") == ("deleted", "old", clock.now_us)
+    assert row(settings, new, "state") == ("complete",)
+    assert files(settings) == [f"report_{new}.csv"]
+    with pytest.raises(Gone, match="older than STOREMON_KEEP_REPORTS_DAYS allows; trigger a new one"):
+        queue.get(database, old)
+
+
+def test_old_reports_are_deleted_at_a_start_too_and_none_with_0_days(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    forever = Worker(
+        database, replace(settings, keep_reports_days=0), InlineExecutor(), Scheduler(clock, threaded=False), clock
+    )
+    report_id = forever.submit(ReportRequest())
+    clock.turn(36_500 * 86_400)
+    forever.recover()
+    assert row(settings, report_id, "state") == ("complete",)
+    Worker(
+        database, replace(settings, keep_reports_days=1), InlineExecutor(), Scheduler(clock, threaded=False), clock
+    ).recover()
+    assert row(settings, report_id, "state") == ("deleted",)
+    assert files(settings) == []
+
+
+def test_what_is_on_its_way_is_never_too_old(
+    small_fleet: Path, settings: Settings, database: Database, clock: Clock
+) -> None:
+    report_id = queue.submit(database, settings, ReportRequest(1), 1)
+    assert retention.delete_before(database, settings.reports_dir, clock.now_us, clock.now_us) == 0
+    assert row(settings, report_id, "state") == ("pending",)
+
+
+def test_many_old_reports_go_in_parts(
+    runner: Worker, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [runner.submit(ReportRequest(number)) for number in range(7)]
+    monkeypatch.setattr(retention, "_CHUNK", 3)
+    now_us = runner._clock() + DAY_US
+    assert retention.delete_before(database, settings.reports_dir, now_us, now_us) == 7
+    assert {row(settings, report_id, "state") for report_id in ids} == {("deleted",)}
+    assert files(settings) == []
+
+
+def test_a_deleted_report_is_a_410_for_four_times_as_long_as_one_is_kept_and_then_unknown(
+    runner: Worker, settings: Settings, database: Database, clock: Clock
+) -> None:
+    first, kept = runner.submit(ReportRequest()), runner.submit(ReportRequest(1))
+    runner.delete(first)
+    runner.recover()
+    # It could not be removed when its report was deleted.
+    file_of(settings, first).write_text("x")
+    clock.turn(4 * 90 * 86_400)
+    runner.scheduler.run_due()
+    with pytest.raises(Gone):
+        queue.get(database, first)
+    clock.turn(3600)
+    runner.scheduler.run_due()
+    with pytest.raises(NotFound):
+        queue.get(database, first)
+    assert files(settings) == []
+    # That one was deleted a moment ago.
+    assert row(settings, kept, "state", "gone") == ("deleted", "old")
+
+
+def test_a_deleted_report_keeps_nothing_of_what_it_was_asked(runner: Worker, settings: Settings) -> None:
+    windows = [{"from": "2024-10-14T00:00:00Z", "to": "2024-10-14T06:00:00Z", "name": "a name that says much"}]
+    report_id = runner.submit(ReportRequest(fields={"windows": windows}, stores=["worked"]))
+    runner.delete(report_id)
+    (kept,) = sql(settings.database, "SELECT * FROM report WHERE id = ?", report_id)
+    assert "much" not in repr(kept)
+    assert "worked" not in repr(kept)
+    assert sql(settings.database, "SELECT * FROM report_text") == []
+
+
+def test_a_file_that_cannot_be_removed_goes_at_the_next_start(
+    runner: Worker, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_id = runner.submit(ReportRequest())
+
+    def refuse(file: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as denied:
+        denied.setattr(Path, "unlink", refuse)
+        runner.delete(report_id)
+    assert "cannot be removed, and is tried again within the hour: Permission denied" in caplog.text
+    assert row(settings, report_id, "state") == ("deleted",)
+    assert files(settings) == [f"report_{report_id}.csv"]
+    runner.recover()
+    assert files(settings) == []
+
+
+def test_a_real_server_deletes_and_forgets(serve: Callable[..., Server], small_fleet: Path, settings: Settings) -> None:
+    from conftest import http
+
+    server = serve()
+    first = server.trigger()
+    assert server.wait_for(first).status == 200
+    second = server.trigger(b'{"columns": "full"}')
+    server.wait_for(second)
+    assert http(f"{server.url}/api/v1/reports/{first}", "DELETE").status == 204
+    assert server.get(f"/get_report?report_id={first}").status == 410
+    server.end()
+    sql(settings.database, "UPDATE report SET finished_us = finished_us - ?", 2 * DAY_US)
+    again = serve(STOREMON_KEEP_REPORTS_DAYS="1")
+    assert again.get(f"/get_report?report_id={second}").status == 410
+    assert files(settings) == []
+
+
+def test_files_of_no_report_and_reports_without_a_file_are_found_and_nothing_is_changed(
+    runner: Worker, settings: Settings, database: Database
+) -> None:
+    whole, missing, deleted, failed, waiting = (runner.submit(ReportRequest(number)) for number in range(5))
+    file_of(settings, missing).unlink()
+    for state, report_id in (("deleted", deleted), ("failed", failed), ("pending", waiting)):
+        sql(settings.database, "UPDATE report SET state = ? WHERE id = ?", state, report_id)
+    unknown = file_of(settings, "f" * 32)
+    for other in (unknown, settings.reports_dir / "report_mine.csv", settings.reports_dir / "notes.txt"):
+        other.write_text("x")
+    before = files(settings)
+    of_none = sorted([file_of(settings, deleted), file_of(settings, failed), unknown])
+    assert reports.files_of_no_report(database.read, settings.reports_dir) == of_none
+    assert reports.missing_files(database.read, settings.reports_dir) == [missing]
+    assert files(settings) == before
+    assert row(settings, missing, "state") == ("complete",)
+    assert row(settings, whole, "state") == ("complete",)
+
+
+def test_without_a_database_or_a_folder_there_is_nothing_to_do(
+    runner: Worker, database: Database, settings: Settings
+) -> None:
+    settings.database.unlink()
+    runner._retention.run(1)
+    assert not settings.database.exists()
+    database.prepare()
+    assert reports.files_of_no_report(database.read, settings.reports_dir) == []
+    assert reports.missing_files(database.read, settings.reports_dir) == []
+
+
+def test_a_report_that_is_deleted_while_files_are_looked_for_is_not_missing(
+    runner: Worker, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted, missing = runner.submit(ReportRequest(1)), runner.submit(ReportRequest(2))
+    file_of(settings, missing).unlink()
+    states = reports.states
+    read: list[int] = []
+
+    def watched(connection: sqlite3.Connection) -> dict[str, str]:
+        rows = states(connection)
+        read.append(len(rows))
+        if len(read) == 1:
+            deleting = Thread(target=runner.delete, args=(deleted,))
+            deleting.start()
+            deleting.join()
+        return rows
+
+    monkeypatch.setattr(reports, "states", watched)
+    assert reports.missing_files(database.read, settings.reports_dir) == [missing]
+    assert read == [2, 2]
+
+
+def test_files_of_no_report_are_removed_and_others_stay(
+    runner: Worker, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    deleted, failed, complete = (runner.submit(ReportRequest(number)) for number in range(3))
+    sql(settings.database, "UPDATE report SET state = 'deleted', deleted_us = 1 WHERE id = ?", deleted)
+    sql(settings.database, "UPDATE report SET state = 'failed' WHERE id = ?", failed)
+    kept = ["report_mine.csv", ".report_mine.csv.01234567.tmp", f"report_{complete}.csv"]
+    for name in (*kept, f"report_{'f' * 32}.csv", f".report_{deleted}.csv.01234567.tmp"):
+        (settings.reports_dir / name).write_text("x")
+    assert runner.recover() == 0
+    assert files(settings) == sorted(kept)
+    assert "4 file(s) that belong to no report removed" in caplog.text
+
+
+def test_what_a_running_report_has_begun_to_write_stays(runner: Worker, settings: Settings) -> None:
+    running, pending = runner.submit(ReportRequest(1)), runner.submit(ReportRequest(2))
+    sql(settings.database, "UPDATE report SET state = 'running' WHERE id = ?", running)
+    sql(settings.database, "UPDATE report SET state = 'pending' WHERE id = ?", pending)
+    for report_id in (running, pending):
+        (settings.reports_dir / f".report_{report_id}.csv.01234567.tmp").write_text("x")
+    runner._retention.run(runner._clock())
+    # The other is of a try that is over.
+    assert [name for name in files(settings) if name.startswith(".")] == [f".report_{running}.csv.01234567.tmp"]
+
+
+def test_a_complete_report_without_its_file_is_a_410_that_says_so(
+    runner: Worker, settings: Settings, app: Flask
+) -> None:
+    report_id = runner.submit(ReportRequest())
+    file_of(settings, report_id).unlink()
+    runner.recover()
+    assert row(settings, report_id, "state") == ("complete",)
+    answer = app.test_client().get(f"/get_report?report_id={report_id}")
+    assert (answer.status_code, answer.get_json(force=True)["detail"]) == (
+        410,
+        f"the report's file report_{report_id}.csv is no longer in the reports folder; trigger a new report",
+    )
+
+
+def test_a_folder_that_cannot_be_listed_does_not_keep_the_server_from_starting(
+    runner: Worker, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_id = runner.submit(ReportRequest())
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as denied:
+        denied.setattr(Path, "iterdir", refuse)
+        assert runner.recover() == 0
+    assert "cannot be read: Permission denied" in caplog.text
+    assert row(settings, report_id, "state") == ("complete",)
+
+
 AS_OF_US = 1_728_907_200_000_000
 # The test's reports have one block each, of the 244 that a megabyte has.
 BLOCKS = 1_000_000 // 4096
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
