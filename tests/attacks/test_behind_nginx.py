@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import Server, http, wait_until
 from nginx_helpers import needs_nginx, nginx_before
+from server_helpers import connections_held
 
 pytestmark = [pytest.mark.slow, needs_nginx]
 
@@ -30,19 +31,6 @@ SEND_S = 30
 MOST_HEALTH_S = 0.5
 BODY = b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = BODY + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
-def connections_held(server: Server) -> int:
-    """The number of connections that clients have to the server; those that listen are not counted."""
-    sockets = set()
-    folder = Path(f"/proc/{server.process.pid}/fd")
-    for file in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            sockets.add(str(file.readlink()))
-    port = f":{int(server.url.rsplit(':', 1)[1]):04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    # 01 is established, 08 closed by the client alone.
-    return sum(row[1].endswith(port) and row[3] in ("01", "08") and f"socket:[{row[9]}]" in sockets for row in rows)
 
 
 def connect(port: int, stack: ExitStack) -> socket.socket:

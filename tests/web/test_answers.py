@@ -3,7 +3,6 @@ a proxy, hold nobody up.
 """
 
 import json
-import os
 import socket
 import sqlite3
 import threading
@@ -20,6 +19,7 @@ from conftest import SMALL_CSV, Server, http, sql, wait_until
 from flask import Flask
 from flask.testing import FlaskClient
 from job_helpers import files
+from server_helpers import connections_held
 from werkzeug.test import TestResponse
 
 from storemon_flask import create_app
@@ -341,12 +341,8 @@ def answering(server: Server) -> Iterator[list[float]]:
         done.set()
         asker.join(60)
     assert failed == []
-    assert len(took) >= 10
+    assert len(took) >= 3
     assert max(took) < MOST_S
-
-
-def open_files(server: Server) -> int:
-    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
 
 
 def gone(peer: socket.socket) -> bool:
@@ -430,7 +426,8 @@ def large_report(serve: Callable[..., Server], settings: Settings, tmp_path: Pat
     )
     assert (result.failed, result.rejected) == (False, 0)
     database.close()
-    server = serve(STOREMON_CONNECTION_TIMEOUT_SECONDS="5")
+    # With as many arenas of memory as deploy/ allows: a thread reads up to 2.5 MB of a file at once.
+    server = serve(STOREMON_CONNECTION_TIMEOUT_SECONDS="5", MALLOC_ARENA_MAX="2")
     full, few = server.trigger(b'{"columns": "full"}'), [f"a-store-of-many-{number:08d}" for number in range(5000)]
     size = len(server.wait_for(full).body)
     assert 0.9 * REPORT_MB < size / 1_000_000 < 1.1 * REPORT_MB
@@ -469,8 +466,8 @@ def test_fifty_slow_readers_of_a_large_report_hold_up_nobody(
         assert (answered == 50) if form == "csv" else (2 <= answered < 50)
         # A reader holds nothing that another needs: the next one is served while they all stay.
         assert server.get(path).status == 200
-        # They take nothing, and the system cuts them off. The workbook is so short that it is on its way whole.
-        wait_until(lambda: open_files(server) < 50 + (form == "xlsx") * answered, "the end of the readers", 60)
+        # They take nothing, and the system cuts them off; one whose workbook is on its way whole is idle.
+        wait_until(lambda: connections_held(server) < 10, "the end of the readers", 60)
     more = more_mb(server, before)
     with capsys.disabled():
         print(
