@@ -141,7 +141,7 @@ def _row_width(detail: StoreDetail) -> int:
 
 
 def _chart_day(detail: StoreDetail, day: LocalDay, width: int, groups: _Groups, ticks: Ticks) -> dict[str, Any]:
-    """Return a row; `hours` has every sixth hour, named where it is not below the one that is written above the rows."""
+    """Return a row; `hours` has every sixth hour, named where it is not below that above the rows."""
     shown, as_of_us = detail.timeline, detail.store.as_of.as_of_us
     date = utc_datetime(day.local_us)
     length = (day.end_us - day.start_us) / HOUR_US

@@ -17,7 +17,7 @@ from storemon_flask.feeds.sources import Source
 
 
 def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]], options: LoadOptions) -> LoadResult:
-    """Replace what `feed` says of the store: all of the rows, or `Unprocessable` with the reason of each."""
+    """Replace what `feed` says of the store: by all rows, or `Unprocessable` with the reason of each."""
     _require(database, store_id)
     cleaned = values.strip_ends(store_id)
     if cleaned != store_id:

@@ -18,7 +18,7 @@ from storemon_flask.stores import live_list
 from storemon_flask.stores.live_list import Snapshot
 
 log = logging.getLogger("storemon.stores")
-# Statuses change with the clock, too: after this long a live snapshot is renewed in the background, and served meanwhile.
+# Statuses change with the clock, too: after this long a live snapshot is renewed, and served meanwhile.
 RENEW_AGE_US: Final = 30 * SECOND_US
 # An older one is not served: when nobody asked for a while, it was not renewed either.
 MAX_AGE_US: Final = 60 * SECOND_US
@@ -61,7 +61,7 @@ class ListCache:
         """Return a snapshot of everything that was committed before the call, also by another process.
 
         It waits for a computation when the data have changed; requests that wait at the same time share it. When only
-        time has passed, a live snapshot is served until it is a minute old (SPEC 7). `slot()` is entered while it waits.
+        time has passed, a live snapshot is served until it is a minute old (SPEC 7). `slot()` is held while it waits.
         """
         cached, compute = self._cached_or_compute()
         if cached is not None:
