@@ -32,7 +32,7 @@ RUN_ROWS: Final = 1 << 19
 STORES_PER_CELL: Final = 2048
 _CELLS_AHEAD: Final = 1
 _SPOOL_BYTES: Final = 8 << 20
-# A key is store << 41 | (instant within its week) << 1 | active: a week is less than 2^40 microseconds. That leaves 22
+# A key is store << 41 | (time within its week) << 1 | active: a week is less than 2^40 microseconds. That leaves 22
 # bits for the stores of one file.
 STORE_SHIFT: Final = 41
 MOST_STORES: Final = 1 << 22
@@ -41,9 +41,11 @@ IN_WEEK: Final = (1 << STORE_SHIFT) - 1
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of staged polls, and each of their stores: its number, the newest poll that it had before (-1: none),
-    and the newest of those applied. `too_old` of the polls are older than those that were pruned (`complete_from_us`;
-    None: none were)."""
+    """What became of staged polls, and of each of their stores.
+
+    `before_us` is the newest poll that a store had before (-1: none), `newest_us` the newest of those applied.
+    `too_old` of the polls are older than `complete_from_us`, up to which polls were pruned (None: none were).
+    """
 
     counts: Counts
     complete_from_us: int | None
@@ -55,9 +57,9 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest poll up to a latest instant: `poll_us`, None when there is none; and the stores that have later polls.
+    """The newest poll up to some latest time: `poll_us`, None when there is none; and the stores that have later polls.
 
-    All this is so for every latest instant from `poll_us` up to, without, `holds_until_us`.
+    This holds for every latest time from `poll_us` up to, without, `holds_until_us`.
     """
 
     poll_us: int | None
@@ -65,7 +67,7 @@ class Newest:
     ahead: Ahead = NOBODY_AHEAD
 
     def holds_at(self, latest_us: int) -> bool:
-        """Whether it is the answer for that latest instant too, of the same data."""
+        """Return whether it holds for that latest time too, of the same data."""
         return (EVER_US if self.poll_us is None else self.poll_us) <= latest_us < self.holds_until_us
 
 
@@ -126,7 +128,7 @@ class StagedPolls:
         return local
 
     def cells(self) -> Iterator[tuple[int, Ints]]:
-        """Yield (week, keys) of every week and group of stores that has polls; keys ascending, one per store and instant.
+        """Yield (week, keys) of every week and group of stores that has polls; keys ascending, one per store and time.
 
         The next cell is put together in another thread while the caller stores this one.
         """
@@ -199,9 +201,9 @@ def apply(connection: Connection, staged: StagedPolls) -> Applied:
     for week, keys in staged.cells():
         if complete_from_us is not None and week * WEEK_US < complete_from_us:
             too_old += int(np.count_nonzero((keys & IN_WEEK) >> 1 < complete_from_us - week * WEEK_US))
-        place = keys >> STORE_SHIFT
-        begins = np.flatnonzero(np.diff(place, prepend=-1))
-        present = place[begins]
+        index = keys >> STORE_SHIFT
+        begins = np.flatnonzero(np.diff(index, prepend=-1))
+        present = index[begins]
         merged, dirty = _merge(keys, _stored_keys(connection, week, present, number), counts)
         _write(connection, week, merged, dirty, number)
         ends = np.append(begins[1:], len(keys)) - 1
@@ -280,7 +282,7 @@ def newest_up_to(connection: Connection, number: Ints, until_us: int) -> Ints:
 def newest(connection: Connection, latest_us: int) -> Newest:
     """Return the newest poll of all up to `latest_us`.
 
-    Usually no poll is later, and one look at the stores tells. Of a store that has later polls the week of that instant
+    Usually no poll is later, and one look at the stores tells. Of a store that has later polls the week of that time
     is read, and older weeks only while no other store has a newer poll.
     """
     last_us = stores.newest_poll(connection)
@@ -467,9 +469,9 @@ def _polls(
     sizes, packed = _unpacked(rows)
     inside = np.flatnonzero((packed >= 2 * first_us) & (packed <= 2 * last_us + 1))
     picked = packed[inside]
-    place = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
+    index = np.searchsorted(number, np.array([store for store, _, _ in rows], dtype=np.int64))
     of_row = np.diff(np.searchsorted(inside, np.cumsum(sizes)), prepend=0)
-    return Polls(np.repeat(place, of_row), picked >> 1, (picked & 1).astype(bool), complete_from_us)
+    return Polls(np.repeat(index, of_row), picked >> 1, (picked & 1).astype(bool), complete_from_us)
 
 
 def _rows(connection: Connection, week: int, number: Ints) -> list[tuple[int, bytes]]:
@@ -482,8 +484,8 @@ def _rows(connection: Connection, week: int, number: Ints) -> list[tuple[int, by
     ).fetchall()
     if int(number.max()) - int(number.min()) + 1 == len(number):
         return rows
-    wanted = set(number.tolist())
-    return [row for row in rows if row[0] in wanted]
+    numbers = set(number.tolist())
+    return [row for row in rows if row[0] in numbers]
 
 
 def _all_rows(connection: Connection) -> Iterator[list[tuple[int, bytes, int]]]:
@@ -533,7 +535,7 @@ def _unpacked(rows: list[tuple[int, bytes, int]]) -> tuple[Ints, Ints]:
     if len(rows):
         begins = 2 * WEEK_US * np.array([week for _, _, week in rows], dtype=np.int64)
         ends = np.cumsum(sizes)
-        # Of two polls of one instant one is odd: the later is more than the odd one of the instant before.
+        # Of two polls of one time one is odd: the later is more than the odd one of the time before.
         rising = packed[1:] > packed[:-1] | 1
         rising[ends[:-1] - 1] = True
         inside = (packed[ends - sizes] >= begins) & (packed[ends - 1] < begins + 2 * WEEK_US)
@@ -581,8 +583,8 @@ def _distinct(ascending: Ints) -> Ints:
 
 
 def _write(connection: Connection, week: int, keys: Ints, dirty: Ints, number: Ints) -> None:
-    place = keys >> STORE_SHIFT
-    first, stop = np.searchsorted(place, dirty).tolist(), np.searchsorted(place, dirty, side="right").tolist()
+    index = keys >> STORE_SHIFT
+    first, stop = np.searchsorted(index, dirty).tolist(), np.searchsorted(index, dirty, side="right").tolist()
     blob = memoryview(((keys & IN_WEEK) + 2 * week * WEEK_US).astype(_PACKED).tobytes())
     size = POLL_BYTES
     connection.executemany(

@@ -353,7 +353,7 @@ def is_of_another_program(connection: sqlite3.Connection) -> bool:
 
 
 def bring_up_to_date(connection: sqlite3.Connection, begin: Callable[[sqlite3.Connection], object]) -> None:
-    """Apply all pending migrations or none: one that fails leaves the schema as it was. `begin` takes the write lock."""
+    """Apply all pending migrations or none: one that fails changes nothing. `begin` takes the write lock."""
     if not pending(connection):
         return
     # Imported only here: it takes longer than most commands.
