@@ -8,7 +8,7 @@ from conftest import NEWEST
 from storemon_flask import clock
 from storemon_flask.database.connections import Database
 from storemon_flask.model import DAY_US, Rules
-from storemon_flask.stores.detail import Store, StoreTimeline, build_timeline, open_store
+from storemon_flask.stores.detail import Store, StoreTimeline, build_timeline, measure_spans, open_store
 
 NOW = clock.parse_timestamp(NEWEST)
 
@@ -41,4 +41,4 @@ def timeline_of(
 
 def sums_of(timeline: StoreTimeline) -> dict[str, int]:
     """Return the measures of the range of a timeline."""
-    return timeline.known.measure([(timeline.from_us, timeline.to_us)])[0]
+    return measure_spans(timeline.reading, [(timeline.from_us, timeline.to_us)])[0]

@@ -148,6 +148,7 @@ def _timeline(timeline: StoreTimeline) -> dict[str, Any]:
     """Return the timeline as `TimelineSchema`, with its lists as `_Rows`."""
     openings, segments, polls, outages = timeline.openings, timeline.segments, timeline.polls, timeline.outages
     names = ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
+    (sums,) = detail.measure_spans(timeline.reading, [(timeline.from_us, timeline.to_us)])
     return {
         "store_id": timeline.store.store_id,
         "timezone": timeline.store.zone_now,
@@ -180,10 +181,7 @@ def _timeline(timeline: StoreTimeline) -> dict[str, Any]:
                 "ongoing": (outages.ongoing, bool),
             }
         ),
-        "sums": {
-            f"{name}_us": value
-            for name, value in timeline.known.measure([(timeline.from_us, timeline.to_us)])[0].items()
-        },
+        "sums": {f"{name}_us": value for name, value in sums.items()},
     }
 
 

@@ -15,7 +15,7 @@ from storemon_flask import zonedata
 from storemon_flask.clock import EPOCH, utc_datetime
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
 from storemon_flask.model import HOUR_US, Bools, Ints
-from storemon_flask.stores.detail import StoreTimeline
+from storemon_flask.stores.detail import StoreTimeline, measure_spans
 from storemon_flask.uptime import timeline
 from storemon_flask.uptime.timeline import Segments
 
@@ -61,7 +61,7 @@ def rows(shown: StoreTimeline, clock: Clock, colour: bool, width: int | None = N
     gap = " " if width and label_width + cells_width + 17 + 8 * changes > width else "  "
     yield " " * label_width + gap + "".join(f"{hour:<6}" for hour in range(0, 24, 3)).rstrip()
     spans = [(max(start, shown.from_us), min(end, shown.to_us)) for _, start, end in days]
-    for (label, start, end), sums in zip(days, shown.known.measure(spans), strict=True):
+    for (label, start, end), sums in zip(days, measure_spans(shown.reading, spans), strict=True):
         cells = _cells(shown, start, end)
         length = f"{gap}{(end - start) / HOUR_US:g} h" if end - start != 24 * HOUR_US else ""
         day = {name: np.array([value]) for name, value in sums.items()}

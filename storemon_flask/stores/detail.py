@@ -47,18 +47,12 @@ _MOST_ROWS: Final = 100
 WINDOWS: Final = tuple(request.LAST_WINDOWS)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the polls of one store say of its openings, up to the end of the reading."""
-
-    reading: Reading
-
-    def measure(self, spans: Sequence[tuple[int, int]]) -> list[Sums]:
-        """Return the measures of each `[start_us, end_us)`, as a report computes them."""
-        start_us, end_us = np.array(spans, dtype=np.int64).reshape(-1, 2).T
-        asked = Periods(np.zeros(len(spans), dtype=np.int64), start_us, end_us)
-        measures = measure(self.reading.openings, self.reading.evidence, asked, self.reading.to_us)
-        return [{name: int(values[row]) for name, values in measures.items()} for row in range(len(spans))]
+def measure_spans(reading: Reading, spans: Sequence[tuple[int, int]]) -> list[Sums]:
+    """Return the measures of one store in each `[start_us, end_us)`, as a report computes them."""
+    start_us, end_us = np.array(spans, dtype=np.int64).reshape(-1, 2).T
+    periods = Periods(np.zeros(len(spans), dtype=np.int64), start_us, end_us)
+    measures = measure(reading.openings, reading.evidence, periods, reading.to_us)
+    return [{name: int(values[row]) for name, values in measures.items()} for row in range(len(spans))]
 
 
 @dataclass(slots=True, eq=False)
@@ -114,35 +108,35 @@ class Store:
     def polls_from(self, from_us: int) -> Polls:
         """Return its polls from `from_us`, or earlier, to the as-of; without those that only add to others if many."""
         if self._polls is None or from_us < self._polls_from_us:
-            self._polls = self._read(from_us, self.as_of.as_of_us)
+            self._polls = self._read_polls(from_us, self.as_of.as_of_us)
             self._polls_from_us = from_us
         return self._polls
 
-    def known(self, from_us: int, as_of_us: int | None = None, method: str | None = None) -> Known:
-        """Return what its polls say from `from_us` up to its as-of, or to an earlier one, as was known then."""
+    def read(self, from_us: int, as_of_us: int | None = None, method: str | None = None) -> Reading:
+        """Return its openings and polls from `from_us` up to its as-of, or to an earlier one, as was known then."""
         from_us, rules = max(from_us, 0), replace(self.rules, method=method or self.rules.method)
         end_us = self.as_of.as_of_us if as_of_us is None else as_of_us
         found = self.polls_from(from_us)
         if end_us < self.as_of.as_of_us and found.weight is not None:
             # Of those that were left out, one may be the newest up to then.
-            found = self._read(from_us, end_us)
+            found = self._read_polls(from_us, end_us)
         inside = slice(*found.instant_us.searchsorted((from_us, end_us + 1)).tolist())
         some = found.pick(inside)
         opened = self.schedule.openings(self.part, from_us, end_us)
         gathered = evidence.gather(some, opened, rules)
-        return Known(Reading(0, self.part, from_us, end_us, opened, some, gathered, len(some)))
+        return Reading(0, self.part, from_us, end_us, opened, some, gathered, len(some))
 
     def snapshot(self) -> Snapshot:
         """Return its row of the live list."""
         as_of_us, plan = self.as_of.as_of_us, self.schedule
-        known = self.known(as_of_us - WEEK_US - self.rules.farthest_us)
+        reading = self.read(as_of_us - WEEK_US - self.rules.farthest_us)
         last = np.array([self.last_poll_us], dtype=np.int64)
-        columns = live_list.store_columns(self.connection, plan, known.reading, last, as_of_us, self.rules)
+        columns = live_list.store_columns(self.connection, plan, reading, last, as_of_us, self.rules)
         return Snapshot(
             self.as_of, self.now_us, self.data_version, plan.ids, plan.names, plan.groups, plan.zone_of_store, columns
         )
 
-    def _read(self, from_us: int, to_us: int) -> Polls:
+    def _read_polls(self, from_us: int, to_us: int) -> Polls:
         return readings.read_polls(self.connection, self.schedule, self.part, from_us, to_us, self.rules)[0]
 
 
@@ -187,7 +181,7 @@ class StoreTimeline:
     store: Store
     from_us: int
     to_us: int
-    known: Known
+    reading: Reading
     openings: Openings
     segments: Segments
     outages: Outages
@@ -212,11 +206,10 @@ def build_timeline(
     if most_polls is not None and count > most_polls:
         _refuse_many(store, from_us, to_us, most_polls)
     with slot() if count > _MANY_POLLS else nullcontext():
-        return _timeline(store, store.known(from_us - store.rules.farthest_us), from_us, to_us)
+        return _timeline(store, store.read(from_us - store.rules.farthest_us), from_us, to_us)
 
 
-def _timeline(store: Store, known: Known, from_us: int, to_us: int) -> StoreTimeline:
-    reading = known.reading
+def _timeline(store: Store, reading: Reading, from_us: int, to_us: int) -> StoreTimeline:
     # The outage that the range begins in is whole, however long it is.
     outages, _ = find_whole(
         store.connection, store.schedule, reading, np.array([from_us]), store.as_of.as_of_us, store.rules
@@ -231,7 +224,7 @@ def _timeline(store: Store, known: Known, from_us: int, to_us: int) -> StoreTime
         store,
         from_us,
         to_us,
-        known,
+        reading,
         reading.openings.cut(from_us, to_us),
         timeline.find_segments(reading.openings, reading.evidence, from_us, to_us),
         outages.pick((outages.start_us < to_us) & (outages.end_us > from_us)),
@@ -336,9 +329,9 @@ def build_detail(store: Store, query: DetailQuery, slot: Slot = nullcontext) -> 
         method = query.report.method if query.report else store.rules.method
         farthest_us = replace(store.rules, method=method).farthest_us
         reads_from_us = earliest_us - max(farthest_us, store.rules.farthest_us)
-        shown = _timeline(store, store.known(reads_from_us), first_us, min(last_us, as_of_us))
+        shown = _timeline(store, store.read(reads_from_us), first_us, min(last_us, as_of_us))
         numbers = _measure_rows(store, rows, reads_from_us, method)
-        sums = shown.known.measure([span[:2] for span in spans])
+        sums = measure_spans(shown.reading, [span[:2] for span in spans])
         days = [LocalDay(*span, _clock_change(zone, *span[:2]), one) for span, one in zip(spans, sums, strict=True)]
         newest = utc_datetime(_newest_day(zone, as_of_us)).date()
         return StoreDetail(store, store.snapshot(), store.poll_count(), shown, days, numbers, numbers_as_of_us, newest)
@@ -379,7 +372,8 @@ def _measure_rows(store: Store, rows: list[_NumberRow], from_us: int, method: st
     found: dict[_NumberRow, Sums] = {}
     for as_of_us in {row.as_of_us for row in rows}:
         some = [row for row in rows if row.as_of_us == as_of_us]
-        sums = store.known(from_us, as_of_us, method).measure([(row.start_us, row.end_us) for row in some])
+        reading = store.read(from_us, as_of_us, method)
+        sums = measure_spans(reading, [(row.start_us, row.end_us) for row in some])
         found |= zip(some, sums, strict=True)
     return [Numbers(row.name, row.unit_us, found[row]) for row in rows]
 

@@ -333,7 +333,7 @@ def test_reports_say_it_in_their_method_their_header_and_on_their_page(stray: Fl
         report_id = stray.post("/trigger_report", json=body).json["report_id"]
         assert stray.get(f"/get_report?report_id={report_id}&format=json").json["method"]["note"] == TEN
         assert stray.get(f"/get_report?report_id={report_id}").headers["X-Report-Note"] == TEN
-        assert f"<b>Few stores are heard.</b> {TEN}." in stray.get(f"/reports/{report_id}").text
+        assert f"<b>Most stores are silent.</b> {TEN}." in stray.get(f"/reports/{report_id}").text
 
 
 def test_a_report_of_before_the_stray_poll_does_not_say_it(stray: FlaskClient) -> None:
@@ -341,7 +341,7 @@ def test_a_report_of_before_the_stray_poll_does_not_say_it(stray: FlaskClient) -
         report_id = stray.post("/trigger_report", json={"as_of": as_of}).json["report_id"]
         assert stray.get(f"/get_report?report_id={report_id}&format=json").json["method"]["note"] is None
         assert "X-Report-Note" not in stray.get(f"/get_report?report_id={report_id}").headers
-        assert "Few stores are heard" not in stray.get(f"/reports/{report_id}").text
+        assert "Most stores are silent" not in stray.get(f"/reports/{report_id}").text
 
 
 def test_a_report_of_the_time_between_says_that_nobody_is_heard(stray: FlaskClient) -> None:
@@ -356,10 +356,10 @@ def test_lists_and_pages_say_it(stray: FlaskClient) -> None:
     for path in ("/api/v1/stores", "/api/v1/stores/s1", "/api/v1/stores/s1/timeline", "/api/v1/stores/1"):
         assert stray.get(path).json["note"] == TEN
     for path in ("/", "/stores/s1", "/stores/1"):
-        assert f"<b>Few stores are heard.</b> {TEN}." in stray.get(path).text
+        assert f"<b>Most stores are silent.</b> {TEN}." in stray.get(path).text
     assert stray.delete("/api/v1/stores/1").status_code == 204
     assert stray.get("/api/v1/stores").json["note"] is None
-    assert "Few stores are heard" not in stray.get("/").text
+    assert "Most stores are silent" not in stray.get("/").text
 
 
 def test_commands_say_it_on_standard_error_and_check_says_it_too(run: Run, home: Path) -> None:  # noqa: F811
