@@ -62,9 +62,9 @@ def reports(query: dict[str, Any]) -> dict[str, Any]:
     if query["cursor"]:
         at, report_id = query["cursor"].split(".")
         before = int(at), report_id
-    found = queue.newest(storemon().database, before, query["limit"] + 1)
-    page = found[: query["limit"]]
-    more = f"{page[-1].requested_us}.{page[-1].id}" if len(found) > len(page) else None
+    records = queue.newest(storemon().database, before, query["limit"] + 1)
+    page = records[: query["limit"]]
+    more = f"{page[-1].requested_us}.{page[-1].id}" if len(records) > len(page) else None
     return {"reports": page, "next": more}
 
 
@@ -146,11 +146,11 @@ def diff(report_id: str, query: dict[str, Any]) -> dict[str, Any]:
 
 
 def compare(before_id: str, after_id: str, limit: int) -> Diff:
-    """Compare two reports (`report_store.diff`); two large ones take one of the places for large answers."""
-    found = storemon()
-    large = queue.bytes_of(found.database, before_id, after_id) > answers.SMALL_BYTES
-    with found.slots.for_answer() if large else nullcontext():
-        return queue.diff(found.database, found.settings.reports_dir, before_id, after_id, limit)
+    """Compare two reports (`queue.diff`); two large ones hold a slot for large answers."""
+    app = storemon()
+    large = queue.bytes_of(app.database, before_id, after_id) > answers.SMALL_BYTES
+    with app.slots.for_answer() if large else nullcontext():
+        return queue.diff(app.database, app.settings.reports_dir, before_id, after_id, limit)
 
 
 @operation(
@@ -240,8 +240,6 @@ def _sent(row: ReportRecord, file: Path, form: str) -> Response:
         file,
         mimetype="text/csv",
         as_attachment=True,
-        # The file may bear the id of an equal report.
-        download_name=f"report_{row.id}.csv",
         conditional=True,
         etag=row.sha256 or True,
     )
@@ -264,9 +262,9 @@ def _a_file(answer: Response, file: Path) -> Response:
 
 
 def _book(row: ReportRecord, file: Path) -> answers.UnsentFile:
-    places = storemon().slots
-    with places.for_answer():
-        return answers.UnsentFile(places.unsent, xlsx.write(file, row.row_count or 0, row.altered, row.method or {}))
+    slots = storemon().slots
+    with slots.for_answer():
+        return answers.UnsentFile(slots.unsent, xlsx.write(file, row.row_count or 0, row.altered, row.method or {}))
 
 
 def _headed(answer: Response, row: ReportRecord) -> Response:

@@ -291,6 +291,7 @@ def _link_or_copy(file: Path, final: Path) -> bool:
     True."""
     final.unlink(missing_ok=True)
     try:
+        # Not forced to the disk, which takes as long as computing: where a power cut takes the name, the answer is 410.
         os.link(file, final)
     except FileNotFoundError:
         raise
@@ -298,7 +299,6 @@ def _link_or_copy(file: Path, final: Path) -> bool:
         with files.replacing(final) as temporary:
             shutil.copyfile(file, temporary)
         return True
-    files.sync_folder(final.parent)
     return False
 
 
