@@ -64,9 +64,8 @@ class Hours:
     """Weekly business hours as written: `day` 0 = Monday, seconds after local midnight, `end_s` up to 86,400.
 
     A row holds on local dates from `from_day` (`UNDATED`: ever) up to, without, `until_day`, at which the store's next
-    version begins. The reading of equal times, `23:59` and ends before starts is the calculation's (uptime.openings), not
-    the data's.
-    """
+    version begins. The reading of equal times, `23:59` and ends before starts is the calculation's (uptime.openings),
+    not the data's."""
 
     store: Ints
     day: Ints
@@ -177,7 +176,8 @@ class ReportState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReportOutcome:
-    """What came of a report: its file's rows, bytes and SHA-256, the texts that the CSV shows differently, and how it was made.
+    """What came of a report: its file's rows, bytes and SHA-256, the texts that the CSV shows differently, and how it
+    was made.
 
     `altered` maps columns to row numbers (from 0) to those texts.
     """

@@ -276,7 +276,8 @@ def _period_numbers(by: str | None, body: Rows) -> Ints:
     local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
     if not by:
         return np.zeros(len(local), dtype=np.int64)
-    # A date is one period in all zones, also where its midnight is skipped and it begins at 01:00; an hour is an instant.
+    # A date is one period in all zones, also where its midnight is skipped and it begins at 01:00; an hour is an
+    # instant.
     numbers: Ints = np.unique(local - offset * SECOND_US if by == "hour" else local // DAY_US, return_inverse=True)[1]
     return numbers
 

@@ -51,7 +51,8 @@ def spans(zone: str, unit: str, first_us: int, last_us: int) -> Spans:
 
 
 def _offsets(zone: str, low_us: int, high_us: int) -> tuple[Ints, Ints]:
-    """Return where each offset of the zone begins around `[low_us, high_us)`, the first at `low_us`; and the offsets."""
+    """Return where each offset of the zone begins around `[low_us, high_us)`, the first at `low_us`; and the
+    offsets."""
     years = range(year_of(low_us), year_of(high_us) + 1)
     begin, offset = [low_us], [offset_at(zone, years[0])]
     for year in years:

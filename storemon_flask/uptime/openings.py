@@ -86,7 +86,8 @@ _Dated = tuple[Ints, Ints, Ints, Ints]
 
 
 def _weekly(fleet: Fleet, hours: Hours, days: Ints) -> _Dated:
-    """Return every hours row on every local date of its weekday on which it holds and its store has no special hours."""
+    """Return every hours row on every local date of its weekday on which it holds and its store has no special
+    hours."""
     rows_of = [np.flatnonzero(hours.day == weekday) for weekday in range(7)]
     per_day = [rows_of[(int(day) + EPOCH_WEEKDAY) % 7] for day in days]
     row = np.concatenate(per_day)

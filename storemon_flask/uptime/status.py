@@ -43,7 +43,8 @@ def since(
     rules: Rules,
     read_from_us: int,
 ) -> tuple[Ints, Bools]:
-    """Return for each store since when it has had the status that `at` gives it, and whether that may have been earlier still.
+    """Return for each store since when it has had the status that `at` gives it, and whether that may have been earlier
+    still.
 
     Up and down: the start of the run of polls (`timeline.find_runs`) that the newest one is of; for up no further back
     than `up_known_from`. Waiting: the opening's start. Stale: the last poll. Closed: the end of the last opening. -1
@@ -76,7 +77,6 @@ def since(
 def up_known_from(as_of_us: int) -> int:
     """Return the start of the UTC day six days before that of the as-of: who was up then is up since then or earlier.
 
-    Most stores are up for months, and since when could only be found by reading all their polls. The six days lie within the
-    week that is read, and as whole days they are the same for everybody who asks on one day.
-    """
+    Most stores are up for months, and since when could only be found by reading all their polls. The six days lie
+    within the week that is read, and as whole days they are the same for everybody who asks on one day."""
     return (as_of_us // DAY_US - 6) * DAY_US

@@ -15,15 +15,16 @@ from storemon_flask.uptime.openings import Openings
 
 STATES: Final = ("unknown", "up", "down")
 UNKNOWN, UP, DOWN = range(len(STATES))
-# How a segment is known: between two polls that agree; between two that do not, up to their midpoint; by the nearest poll
-# alone (the edges of an opening, gaps too wide to be measured). An unknown segment is known by nothing.
+# How a segment is known: between two polls that agree; between two that do not, up to their midpoint; by the nearest
+# poll alone (the edges of an opening, gaps too wide to be measured). An unknown segment is known by nothing.
 KNOWN: Final = ("nothing", "measured", "between", "extrapolated")
 NOTHING, MEASURED, BETWEEN, EXTRAPOLATED = range(len(KNOWN))
 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Business time `[start_us, end_us)` by store, then start; neighbours that touch differ in state or in how it is known.
+    """Business time `[start_us, end_us)` by store, then start; neighbours that touch differ in state or in how it is
+    known.
 
     `state` indexes `STATES`, `known` indexes `KNOWN`.
     """
@@ -40,11 +41,11 @@ class Segments:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Polls of one store and status between which no business time is unknown: the indices of the first and last poll of each.
+    """Polls of one store and status between which no business time is unknown: the indices of the first and last poll
+    of each.
 
-    A run begins at the `left_us` of its first poll. Outages are the runs of inactive polls; what a store is now it has been
-    since the start of the run that its newest poll is of.
-    """
+    A run begins at the `left_us` of its first poll. Outages are the runs of inactive polls; what a store is now it has
+    been since the start of the run that its newest poll is of."""
 
     first: Ints
     last: Ints
@@ -60,9 +61,9 @@ class Outages:
     """Runs of inactive polls by store, then start. Closed time does not end a run; an active poll and unknown time do.
 
     `[start_us, end_us)` are the edges of its down segments. The outage really began in `[start_earliest_us,
-    start_latest_us]` and ended in `[end_earliest_us, end_latest_us]`: between a poll that shows it and the poll before or
-    after it, or the edge of the opening or of unknown time where there is none. `down_us` is its business time alone;
-    `polls` how many inactive polls show it; `ongoing` that it had not ended at the as-of, which then is its end.
+    start_latest_us]` and ended in `[end_earliest_us, end_latest_us]`: between a poll that shows it and the poll before
+    or after it, or the edge of the opening or of unknown time where there is none. `down_us` is its business time
+    alone; `polls` how many inactive polls show it; `ongoing` that it had not ended at the as-of, which then is its end.
     """
 
     store: Ints
@@ -89,7 +90,8 @@ class Outages:
 
 
 def find_segments(openings: Openings, evidence: Evidence, first_us: int, last_us: int) -> Segments:
-    """Return the business time of `[first_us, last_us)`, partitioned; `evidence` is what `gather` made for these openings."""
+    """Return the business time of `[first_us, last_us)`, partitioned; `evidence` is what `gather` made for these
+    openings."""
     columns = []
     for store, start, end, state, known in _segments(openings, evidence):
         start, end = np.maximum(start, first_us), np.minimum(end, last_us)
@@ -124,11 +126,12 @@ def find_runs(openings: Openings, evidence: Evidence) -> Runs:
 
 
 def may_start_earlier(openings: Openings, evidence: Evidence, first: Ints, read_from_us: int, rules: Rules) -> Bools:
-    """Return for each poll `first` that begins a run whether polls before `read_from_us`, which were not read, could be of that run.
+    """Return for each poll `first` that begins a run whether polls before `read_from_us`, which were not read, could be
+    of that run.
 
-    Those polls decide nothing from a reach after `read_from_us` on. So they cannot when the store has an earlier poll that was
-    read, or business time between there and the run: it is unknown. Nor when all polls before `read_from_us` were pruned.
-    """
+    Those polls decide nothing from a reach after `read_from_us` on. So they cannot when the store has an earlier poll
+    that was read, or business time between there and the run: it is unknown. Nor when all polls before `read_from_us`
+    were pruned."""
     opening, left = evidence.opening[first], evidence.left_us[first]
     undecided_us = read_from_us + (rules.reach_us if rules.method == "nearest" else 2 * rules.reach_us)
     before = np.maximum(first - 1, 0)
@@ -137,7 +140,8 @@ def may_start_earlier(openings: Openings, evidence: Evidence, first: Ints, read_
     previous = np.maximum(opening - 1, 0)
     unknown_opening = (opening > 0) & (openings.store[previous] == openings.store[opening])
     unknown_opening &= openings.end_us[previous] > undecided_us
-    # Where the run begins tells nothing of pruned polls: the first poll read decides back to there across polls not read.
+    # Where the run begins tells nothing of pruned polls: the first poll read decides back to there across polls not
+    # read.
     may: Bools = ~(earlier_poll | unknown_in_opening | unknown_opening) & (read_from_us > evidence.complete_from_us)
     return may
 

@@ -23,7 +23,8 @@ EPOCH_WEEKDAY = 3
 
 
 def block_size(rows: int, low_us: int, high_us: int) -> int:
-    """Return the distance at which that many stores (or zones) lie on one line, each with instants from `low_us` to `high_us`.
+    """Return the distance at which that many stores (or zones) lie on one line, each with instants from `low_us` to
+    `high_us`.
 
     `OverflowError` when they do not fit into 64 bits. A batch of a report has at most 4,096 stores and about 250,000
     store-days (60,000, and the reach on both sides): 2.2e16 of the 9.2e18 there are. One store alone fits with any
@@ -43,9 +44,8 @@ def year_of(instant_us: int) -> int:
 
 
 def history(first: str, then: Iterable[tuple[int, str]]) -> str:
-    """Return the zone `first`, replaced by others from local dates (days since 1970-01-01, ascending) on; a plain name if by
-    none.
-    """
+    """Return the zone `first`, replaced by others from local dates (days since 1970-01-01, ascending) on; a plain name
+    if by none."""
     words = [first]
     for day, name in then:
         if day == UNDATED:
@@ -79,7 +79,8 @@ def turns(zone: str) -> tuple[int, ...]:
 
 @lru_cache(maxsize=8192)
 def changes_of_year(name: str, year: int) -> tuple[tuple[int, int, int], ...]:
-    """Return the zone's changes of UTC offset in one UTC year: (instant, offset before, offset after), all in seconds."""
+    """Return the zone's changes of UTC offset in one UTC year: (instant, offset before, offset after), all in
+    seconds."""
     named = versions(name)
     if len(named) == 1:
         return _own_changes(name, year)
@@ -103,7 +104,8 @@ def offset_at(name: str, year: int) -> int:
 
 @lru_cache(maxsize=8192)
 def versions(zone: str) -> tuple[tuple[int, str], ...]:
-    """Return the names of a zone or history, each with the local date from which it holds; the first holds ever before."""
+    """Return the names of a zone or history, each with the local date from which it holds; the first holds ever
+    before."""
     first, *rest = zone.split(" ")
     later = ((date.fromisoformat(day) - _EPOCH).days for day in rest[::2])
     return ((UNDATED, first), *zip(later, rest[1::2], strict=True))
