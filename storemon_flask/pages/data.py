@@ -52,11 +52,11 @@ def upload() -> ResponseReturnValue:
 
 
 def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
-    found = storemon()
+    app = storemon()
     before = request.args.get("before", type=int) if request.method == "GET" else None
-    loads = catalogue.newest_loads(found.database, before if before and 0 < before < 1 << 63 else None, _PER_PAGE + 1)
+    loads = catalogue.newest_loads(app.database, before if before and 0 < before < 1 << 63 else None, _PER_PAGE + 1)
     now_us = time.time_ns() // 1000
-    fresh = catalogue.freshness(found.database, found.settings.rules.latest_us(now_us))
+    fresh = catalogue.freshness(app.database, app.settings.rules.latest_us(now_us))
     page = render_template(
         "data.html",
         error=error,
@@ -65,7 +65,7 @@ def _data(error: str = "", status: int = 200) -> ResponseReturnValue:
         loads=loads[:_PER_PAGE],
         before=before,
         older=loads[_PER_PAGE - 1].id if len(loads) > _PER_PAGE else None,
-        most_mb=found.settings.max_body_mb,
+        most_mb=app.settings.max_body_mb,
     )
     return page, status
 

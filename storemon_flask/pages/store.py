@@ -56,12 +56,12 @@ def store(store_id: str) -> ResponseReturnValue:
     answer = make_response("")
     answer.headers["Cache-Control"] = "no-cache"
     with app.database.read() as connection:
-        found = open_store(app.database, connection, store_id, rules, default_zone, now_us, query["as_of"])
-        state = (VERSION, found.data_version, found.as_of, rules, default_zone, request.full_path)
+        opened = open_store(app.database, connection, store_id, rules, default_zone, now_us, query["as_of"])
+        state = (VERSION, opened.data_version, opened.as_of, rules, default_zone, request.full_path)
         answer.set_etag(hashlib.sha256(repr(state).encode()).hexdigest()[:32], weak=True)
         if answer.make_conditional(request).status_code == 304:
             return answer
-        detail = build_detail(found, asked, app.slots.for_answer)
+        detail = build_detail(opened, asked, app.slots.for_answer)
     answer.set_data(_page(detail, asked, query))
     return answer
 
@@ -75,31 +75,31 @@ def _report_query(query: dict[str, Any]) -> ReportQuery | None:
 
 
 def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any]) -> str:
-    found, snapshot, outages = detail.store, detail.snapshot, detail.timeline.outages
-    (_, first_zone), *moves = zones.versions(found.zone)
+    store, snapshot, outages = detail.store, detail.snapshot, detail.timeline.outages
+    (_, first_zone), *moves = zones.versions(store.zone)
     return render_template(
         "store.html",
         store=snapshot.record(0),
         since_us=int(snapshot.columns["since"][0]),
-        last_poll_us=found.last_poll_us,
+        last_poll_us=store.last_poll_us,
         poll_count=detail.poll_count,
-        as_of=found.as_of,
-        zone=found.zone,
+        as_of=store.as_of,
+        zone=store.zone,
         detail=detail,
         days=store_chart.chart_days(detail),
         axis=store_chart.chart_axis(detail),
         outages=_outages(outages.pick(np.arange(max(len(outages) - _MOST_OUTAGES, 0), len(outages)))),
         more_outages=max(len(outages) - _MOST_OUTAGES, 0),
-        weeks=_weeks(found.part.hours),
-        special=_special(found.part.special),
+        weeks=_weeks(store.part.hours),
+        special=_special(store.part.special),
         first_zone=first_zone,
         moves=[(name, date_text(day)) for day, name in moves],
         shown_from=timestamp_text(detail.days[0].start_us),
-        shown_to=timestamp_text(min(detail.days[-1].end_us, found.as_of.as_of_us)),
+        shown_to=timestamp_text(min(detail.days[-1].end_us, store.as_of.as_of_us)),
         numbers=[_figures(numbers) for numbers in detail.numbers],
-        method=asked.report.method if asked.report else found.rules.method,
+        method=asked.report.method if asked.report else store.rules.method,
         asked_as_of=None if query["as_of"] is None else timestamp_text(query["as_of"]),
-        rules=found.rules,
+        rules=store.rules,
         query=query,
         choices=DAYS,
         **_around(detail, query),
@@ -167,7 +167,7 @@ def _weeks(hours: Hours) -> list[tuple[str | None, list[tuple[str, list[str]]]]]
     rows = sorted(
         zip(*(column.tolist() for column in (hours.from_day, hours.day, hours.start_s, hours.end_s)), strict=True)
     )
-    found = []
+    weeks = []
     for valid_from, version in groupby(rows, key=lambda row: row[0]):
         times: dict[int, list[str]] = {day: [] for day in range(7)}
         for _, day, start, end in version:
@@ -175,15 +175,15 @@ def _weeks(hours: Hours) -> list[tuple[str | None, list[tuple[str, list[str]]]]]
             if 0 <= day < 7 and start != CLOSED:
                 times[day].append(f"{time_text(start)}–{time_text(end)}")
         week = [(name, times[day]) for day, name in enumerate(_WEEKDAYS)]
-        found.append((None if valid_from == UNDATED else date_text(valid_from), week))
-    return found
+        weeks.append((None if valid_from == UNDATED else date_text(valid_from), week))
+    return weeks
 
 
 def _special(special: SpecialHours) -> list[tuple[str, str]]:
     """Return the special dates, the newest first."""
     rows = zip(special.date.tolist(), special.start_s.tolist(), special.end_s.tolist(), strict=True)
-    found = [
+    dates = [
         (date_text(day), "closed" if start == CLOSED else f"{time_text(start)}–{time_text(end)}")
         for day, start, end in rows
     ]
-    return found[::-1][:60]
+    return dates[::-1][:60]

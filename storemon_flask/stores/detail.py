@@ -116,12 +116,12 @@ class Store:
         """Return its openings and polls from `from_us` up to its as-of, or to an earlier one, as was known then."""
         from_us, rules = max(from_us, 0), replace(self.rules, method=method or self.rules.method)
         end_us = self.as_of.as_of_us if as_of_us is None else as_of_us
-        found = self.polls_from(from_us)
-        if end_us < self.as_of.as_of_us and found.weight is not None:
+        read = self.polls_from(from_us)
+        if end_us < self.as_of.as_of_us and read.weight is not None:
             # Of those that were left out, one may be the newest up to then.
-            found = self._read_polls(from_us, end_us)
-        inside = slice(*found.instant_us.searchsorted((from_us, end_us + 1)).tolist())
-        some = found.pick(inside)
+            read = self._read_polls(from_us, end_us)
+        inside = slice(*read.instant_us.searchsorted((from_us, end_us + 1)).tolist())
+        some = read.pick(inside)
         opened = self.schedule.openings(self.part, from_us, end_us)
         gathered = evidence.gather(some, opened, rules)
         return Reading(0, self.part, from_us, end_us, opened, some, gathered, len(some))
@@ -369,13 +369,13 @@ def _number_rows(asked: ReportQuery | None, zone: str, as_of_us: int, relative_u
 
 
 def _measure_rows(store: Store, rows: list[_NumberRow], from_us: int, method: str) -> list[Numbers]:
-    found: dict[_NumberRow, Sums] = {}
+    measured: dict[_NumberRow, Sums] = {}
     for as_of_us in {row.as_of_us for row in rows}:
         some = [row for row in rows if row.as_of_us == as_of_us]
         reading = store.read(from_us, as_of_us, method)
         sums = measure_spans(reading, [(row.start_us, row.end_us) for row in some])
-        found |= zip(some, sums, strict=True)
-    return [Numbers(row.name, row.unit_us, found[row]) for row in rows]
+        measured |= zip(some, sums, strict=True)
+    return [Numbers(row.name, row.unit_us, measured[row]) for row in rows]
 
 
 def _day_spans(zone: str, count: int, until: date | None, as_of_us: int) -> list[tuple[int, int, int]]:
@@ -388,9 +388,9 @@ def _day_spans(zone: str, count: int, until: date | None, as_of_us: int) -> list
     spans = calendar.spans(zone, "day", last_us - (count + 2) * DAY_US, last_us + 3 * DAY_US)
     # A zone that skipped the day asked for has the one before.
     rows = zip(spans.start_us.tolist(), spans.end_us.tolist(), spans.local_us.tolist(), strict=True)
-    found = [row for row in rows if row[2] // DAY_US <= last_us // DAY_US][-count:]
+    days = [row for row in rows if row[2] // DAY_US <= last_us // DAY_US][-count:]
     # Days of a store that moved far to the west are longer; a timeline is not.
-    return [row for row in found if found[-1][1] - row[0] <= LONGEST_US]
+    return [row for row in days if days[-1][1] - row[0] <= LONGEST_US]
 
 
 def _newest_day(zone: str, as_of_us: int) -> int:

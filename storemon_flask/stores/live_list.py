@@ -57,8 +57,8 @@ def find_as_of(
     if as_of_us is not None:
         clock.check_as_of(as_of_us)
         return AsOf(as_of_us, None, note=silence_note(connection, as_of_us))
-    found = as_of_for(newest_poll(database, connection, rules.latest_us(now_us)), now_us)
-    return replace(found, note=silence_note(connection, found.as_of_us))
+    as_of = as_of_for(newest_poll(database, connection, rules.latest_us(now_us)), now_us)
+    return replace(as_of, note=silence_note(connection, as_of.as_of_us))
 
 
 def as_of_for(newest: Newest, now_us: int) -> AsOf:

@@ -74,7 +74,7 @@ def test_when_the_store_with_the_focus_leaves_the_list_the_next_one_has_it(brows
         page.locator("#rows [data-key]").focus()
         comes_up(fleet, page, here[0])
         assert page.evaluate("document.activeElement.id") == "total"
-        expect(page.locator("#total")).to_contain_text("No store fits")
+        expect(page.locator("#total")).to_contain_text("No store matches")
         no_violation(page)
 
 

@@ -158,7 +158,7 @@ def test_a_slash_behind_the_address_of_a_page_leads_to_the_page(loaded: FlaskCli
 
 def test_a_page_too_far_is_the_last_one(loaded: FlaskClient) -> None:
     assert "1–4 of 4 stores" in page_of(loaded, "/?page=99").text
-    assert "No store fits" in page_of(loaded, "/?q=nowhere").text
+    assert "No store matches" in page_of(loaded, "/?q=nowhere").text
 
 
 def test_an_empty_database_says_what_to_do_next(client: FlaskClient) -> None:
