@@ -15,21 +15,15 @@ from storemon_flask.characters import escaped
 
 
 class StoremonError(click.ClickException):
-    """A failure with a sentence for its reader; `status` is the HTTP answer, `kind` names it for programs.
-
-    `people` is the sentence for a page, where that for programs and command lines speaks of what only they have. `why`
-    names the rule that a field breaks, for who says it in other words.
-    """
+    """A failure with a sentence for its reader; `status` is the HTTP answer, `kind` names it for programs."""
 
     status = 500
     kind = "internal"
     title = "Internal error"
     exit_code = 1
 
-    def __init__(self, sentence: str, *, people: str = "", why: str = "", **members: object) -> None:
+    def __init__(self, sentence: str, **members: object) -> None:
         super().__init__(sentence)
-        self.people = people or sentence
-        self.why = why
         self.members = members
 
     def format_message(self) -> str:
@@ -200,10 +194,7 @@ class NoPolls(StoremonError):
     title = "No polls loaded"
 
     def __init__(self) -> None:
-        super().__init__(
-            "no polls loaded; run `storemon load-data`",
-            people="there are no polls yet, so there is nothing to report of; load some first",
-        )
+        super().__init__("no polls loaded; run `storemon load-data`")
 
 
 class OnlyFuturePolls(StoremonError):

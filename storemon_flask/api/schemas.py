@@ -629,7 +629,7 @@ FETCHED: Final = {
     ),
     304: Answer("unchanged since the ETag that If-None-Match names"),
     404: Answer("no report of that id"),
-    409: Answer("the report failed and will not come: `error` says why; trigger a new one"),
+    409: Answer("the report failed and will not come: `error` says why; ask for a new one"),
     410: Answer("the report was deleted (by somebody, as it was old, or to make room), or its file removed"),
     416: Answer("the report has fewer bytes than the Range asks for"),
 }

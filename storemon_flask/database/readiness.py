@@ -46,10 +46,9 @@ def require_room(settings: Settings) -> None:
     """Raise `DiskFull` when the disk of the database or of the reports has less free than `STOREMON_MIN_FREE_MB`."""
     shortage = _shortage(settings, _report_folders(settings))
     if shortage != OK:
-        raise DiskFull(
-            f"{shortage}; reports are made again when there is more",
-            people="the disk of this server is full; try again later",
-        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise DiskFull(f"{shortage}; reports are made again when there is more") from OSError(
+            errno.ENOSPC, os.strerror(errno.ENOSPC)
+        )
 
 
 def _report_folders(settings: Settings) -> dict[str, Callable[[], Path]]:

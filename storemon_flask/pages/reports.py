@@ -87,9 +87,7 @@ def _before(text: str | None) -> tuple[int, str] | None:
         return None
     at, _, report_id = text.partition(".")
     if not (at.isascii() and at.isdigit() and len(at) < 19):
-        raise BadRequest(
-            "the address names no page of reports; go back to /reports", people="the address names no page of reports"
-        )
+        raise BadRequest("the address names no page of reports; go back to /reports")
     return int(at), report_id
 
 

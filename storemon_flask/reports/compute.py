@@ -207,8 +207,6 @@ def _default_as_of(database: Database, connection: Connection, latest_us: int) -
     raise OnlyFuturePolls(
         f"every poll is later than {latest}, the latest that this machine's clock allows; set the clock, or give an "
         "as_of",
-        people=f"every poll is later than {latest}, the latest that the server's clock allows; its clock seems to be "
-        "wrong",
     )
 
 

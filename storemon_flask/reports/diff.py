@@ -74,8 +74,7 @@ def compare(before: ReportFile, after: ReportFile, limit: int) -> Diff:
     columns = [name for name in old_columns if name in new_columns]
     if not columns:
         raise Unprocessable(
-            "the two reports have no column of numbers in common; trigger both with the same windows",
-            people="the two reports have no column of figures in common, so there is nothing to compare",
+            "the two reports have no column of numbers in common; compare reports of the same windows",
             errors={"against": ["no column in common"]},
         )
     diff = Diff()

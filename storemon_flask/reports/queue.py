@@ -43,16 +43,10 @@ log = logging.getLogger("storemon.reports")
 
 # What the different reports that wait ask for, together.
 MOST_WAITING_BYTES: Final = 100_000_000
-_GONE: Final[Mapping[str | None, tuple[str, str]]] = {
-    None: ("the report was deleted; trigger a new one", "the report was deleted; you can ask for a new one"),
-    "old": (
-        "the report was deleted because it was older than STOREMON_KEEP_REPORTS_DAYS allows; trigger a new one",
-        "the report was deleted because it was older than reports are kept here; you can ask for a new one",
-    ),
-    "room": (
-        "the report was deleted to make room: STOREMON_MAX_REPORTS_MB; trigger a new one",
-        "the report was deleted to make room for newer ones; you can ask for a new one",
-    ),
+_GONE: Final[Mapping[str | None, str]] = {
+    None: "the report was deleted; ask for a new one",
+    "old": "the report was deleted because it was older than reports are kept here; ask for a new one",
+    "room": "the report was deleted to make room for newer ones; ask for a new one",
 }
 
 # With the waits of `retry_wait_us`, the last try is half an hour after the first.
@@ -141,29 +135,21 @@ def get(database: Database, report_id: str | None) -> ReportRecord:
 
 def no_id() -> BadRequest:
     """Return the error of a request that names no report."""
-    return BadRequest(
-        "name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered",
-        people="the address names no report",
-    )
+    return BadRequest("name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered")
 
 
 def _present(record: ReportRecord | None) -> ReportRecord:
     if record is None:
-        raise NotFound(
-            "there is no report of that id; POST /trigger_report makes one and answers its id",
-            people="there is no such report; perhaps the address is not whole",
-        )
+        raise NotFound("there is no report of that id; the list of reports has those there are")
     if record.state == ReportState.DELETED:
-        sentence, people = _GONE.get(record.gone) or _GONE[None]
-        raise Gone(sentence, people=people)
+        raise Gone(_GONE.get(record.gone) or _GONE[None])
     return record
 
 
 def failure(record: ReportRecord) -> ReportHasFailed:
     """Return the error that a failed report answers: whoever saves a success would take it for the report."""
     return ReportHasFailed(
-        f"the report failed and will not come: {record.error}; trigger a new one",
-        people=f"the report failed and will not come: {record.error}; you can ask for a new one",
+        f"the report failed and will not come: {record.error}; ask for a new one",
         report_id=record.id,
         error=record.error,
     )
@@ -220,10 +206,7 @@ def _opened(database: Database, folder: Path, report_id: str, files: bool, opene
             raise NotFound(f"{report_id!r} is neither a file nor the id of a report") from None
         raise
     if record.state != ReportState.COMPLETE:
-        raise Conflict(
-            f"report {report_id} is {record.state}, not complete; ask again when it is",
-            people="one of the two reports is not complete; compare them when it is",
-        )
+        raise Conflict(f"report {report_id} is {record.state}, not complete; ask again when it is")
     file = file_of(record, folder)
     try:
         return ReportFile(opened.enter_context(file.open(encoding="utf-8", newline="")), record.altered)
@@ -241,8 +224,7 @@ def file_of(record: ReportRecord, folder: Path) -> Path:
 
 def file_missing(file: Path) -> Gone:
     """Return the error that a complete report answers whose file is not there."""
-    what = f"the report's file {file.name} is no longer in the reports folder"
-    return Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report")
+    return Gone(f"the report's file {file.name} is no longer in the reports folder; ask for a new report")
 
 
 def make_folder(folder: Path) -> None:

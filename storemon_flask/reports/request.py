@@ -105,7 +105,7 @@ def check(request: ReportRequest) -> ReportQuery:
     if kind == "outages":
         _refuse_fields_of_times(fields)
     elif fields.get("shortest_minutes") is not None:
-        raise _wrong("shortest_minutes", "is of outages", "left out without kind outages", "kind")
+        raise _wrong("shortest_minutes", "is of outages", "left out without kind outages")
     by = _one_of("by", fields.get("by"), UNITS)
     windows = _windows(fields.get("windows"), kind, by)
     totals = fields.get("totals") or False
@@ -184,7 +184,7 @@ def window_words(name: str) -> str:
 def _refuse_fields_of_times(fields: Mapping[str, Any]) -> None:
     for name in ("by", "totals", "method"):
         if fields.get(name) not in (None, False, "nearest"):
-            raise _wrong(name, "does not go with outages", "left out", "kind")
+            raise _wrong(name, "does not go with outages", "left out")
 
 
 def _windows(value: Any, kind: str, by: str | None) -> tuple[Window, ...]:
@@ -193,15 +193,15 @@ def _windows(value: Any, kind: str, by: str | None) -> tuple[Window, ...]:
         usual = "last_week" if kind == "outages" else _WINDOW_OF_UNIT.get(by or "")
         return tuple(Window(name, LAST_WINDOWS[name]) for name in ((usual,) if usual else DEFAULT_WINDOWS))
     if len(windows) > 1 and kind == "outages":
-        raise _wrong("windows", f"has {len(windows)} entries", "one window, in which outages are looked for", "one")
+        raise _wrong("windows", f"has {len(windows)} entries", "one window, in which outages are looked for")
     if len(windows) > _MOST_WINDOWS:
-        raise _wrong("windows", f"has {len(windows)} entries", f"at most {_MOST_WINDOWS}", "many")
+        raise _wrong("windows", f"has {len(windows)} entries", f"at most {_MOST_WINDOWS}")
     if len(windows) > 1 and by:
-        raise _wrong("windows", f"has {len(windows)} entries", f"one window with `by`, which is cut into {by}s", "one")
+        raise _wrong("windows", f"has {len(windows)} entries", f"one window with `by`, which is cut into {by}s")
     names = [window.name for window in windows]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise _wrong("windows", f"names {twice!r} twice", "a name of its own for each window", "twice")
+        raise _wrong("windows", f"names {twice!r} twice", "a name of its own for each window")
     return windows
 
 
@@ -216,14 +216,14 @@ def _window(index: int, value: Any) -> Window:
             raise _wrong(f"{field_name}.{name}", "is not a field of a window", "from, to and name")
     (from_us, local), (to_us, to_local) = (_edge(f"{field_name}.{edge}", value.get(edge)) for edge in ("from", "to"))
     if local != to_local:
-        raise _wrong(field_name, "mixes a date with an instant", "two dates, or two instants with an offset", "mixed")
+        raise _wrong(field_name, "mixes a date with an instant", "two dates, or two instants with an offset")
     if to_us <= from_us:
-        raise _wrong(field_name, f"runs from {value['from']!r} to {value['to']!r}", "an end after its start", "order")
+        raise _wrong(field_name, f"runs from {value['from']!r} to {value['to']!r}", "an end after its start")
     if to_us - from_us > _LONGEST_US:
-        raise _wrong(field_name, f"is {(to_us - from_us) / DAY_US:.0f} days long", "at most 400 days", "long")
+        raise _wrong(field_name, f"is {(to_us - from_us) / DAY_US:.0f} days long", "at most 400 days")
     name = value.get("name", f"{value['from']}_{value['to']}")
     if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
-        raise _wrong(f"{field_name}.name", f"is {name!r}", "1 to 100 printable characters", "name")
+        raise _wrong(f"{field_name}.name", f"is {name!r}", "1 to 100 printable characters")
     return Window(name, 0, from_us, to_us, local)
 
 
@@ -233,29 +233,29 @@ def check_window_ends(query: ReportQuery) -> None:
         # A local date is at most a day ahead of the same date in UTC.
         if window.range_at(query.as_of_us)[0 if window.local else 1] > query.as_of_us + (DAY_US if window.local else 0):
             what = f"{window.name!r} ends after the as-of"
-            raise _wrong(f"windows[{index}]", what, "a window that ends by the as-of", "after")
+            raise _wrong(f"windows[{index}]", what, "a window that ends by the as-of")
 
 
 def _edge(field_name: str, value: Any) -> tuple[int, bool]:
     """Return microseconds, and whether the value is a local date."""
     allowed = "a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"
     if not isinstance(value, str):
-        raise _wrong(field_name, "is missing" if value is None else f"is {value!r}", allowed, "missing")
+        raise _wrong(field_name, "is missing" if value is None else f"is {value!r}", allowed)
     local = len(value) == _DATE_LENGTH
     try:
         if not (local or _WITH_OFFSET.search(value)):
             raise ValueError
         edge_us = (date.fromisoformat(value) - _EPOCH).days * DAY_US if local else clock.parse_timestamp(value)
     except ValueError:
-        raise _wrong(field_name, f"is {value[:100]!r}", allowed, "instant") from None
+        raise _wrong(field_name, f"is {value[:100]!r}", allowed) from None
     if not clock.EARLIEST_US <= edge_us <= clock.LATEST_US:
-        raise _wrong(field_name, f"is {value[:100]!r}", "between 1970-01-01 and 2200-01-01", "range")
+        raise _wrong(field_name, f"is {value[:100]!r}", "between 1970-01-01 and 2200-01-01")
     return edge_us, local
 
 
 def _shortest_us(minutes: Any) -> int:
     if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0 <= minutes <= _LONGEST_US / MINUTE_US:
-        raise _wrong("shortest_minutes", f"is {minutes!r}", "a number of minutes from 0 to 576000", "number")
+        raise _wrong("shortest_minutes", f"is {minutes!r}", "a number of minutes from 0 to 576000")
     return round(minutes * MINUTE_US)
 
 
@@ -283,9 +283,9 @@ def _list(field_name: str, value: Any) -> list[Any]:
     return value
 
 
-def _wrong(field_name: str, what: str, allowed: str, why: str = "choice") -> Unprocessable:
+def _wrong(field_name: str, what: str, allowed: str) -> Unprocessable:
     sentence = f"{what}; it must be {allowed}"
-    return Unprocessable(f"{field_name} {sentence}", why=why, errors={field_name: [sentence]})
+    return Unprocessable(f"{field_name} {sentence}", errors={field_name: [sentence]})
 
 
 def _query_of(record: ReportRecord) -> ReportQuery | None:

@@ -351,5 +351,4 @@ def _rows(file: Path, altered: Altered) -> Iterator[list[str]]:
                     cells[index] = texts.get(number, cells[index])
                 yield cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        what = f"the report's file {file.name} cannot be read ({error})"
-        raise Gone(f"{what}; trigger a new report", people=f"{what}; you can ask for a new report") from None
+        raise Gone(f"the report's file {file.name} cannot be read ({error}); ask for a new report") from None

@@ -180,10 +180,7 @@ def one_load(database: Database, load: int) -> LoadRow:
 
 def no_load(load: int) -> NotFound:
     """Return the error for a load that is not there."""
-    return NotFound(
-        f"there is no load {load}; `storemon loads` and GET /api/v1/loads list those there are",
-        people=f"there is no load {load}; perhaps the address is not whole",
-    )
+    return NotFound(f"there is no load {load}; the list of loads has those there are")
 
 
 _FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")

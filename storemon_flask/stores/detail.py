@@ -152,12 +152,7 @@ def open_store(
     """Return the store as of now, or as of another instant; `NotFound` when there is none of that id."""
     rows, missing = stores.rows_of(connection, [store_id])
     if missing:
-        raise NotFound(
-            f"there is no store {show_invisible(store_id)!r}; GET /api/v1/stores and `storemon stores` list those "
-            "there are",
-            people=f"there is no store “{show_invisible(store_id)}”; perhaps it was removed, or the address is not "
-            "complete",
-        )
+        raise NotFound(f"there is no store {show_invisible(store_id)!r}; the list of stores has those there are")
     first_us, last_us = int(rows.first_poll_us[0]), int(rows.last_poll_us[0])
     as_of = live_list.find_as_of(database, connection, now_us, rules, as_of_us)
     if as_of_us is None and last_us > rules.latest_us(now_us):

@@ -14,8 +14,7 @@ from werkzeug.exceptions import NotFound as NoRoute
 from storemon_flask.errors import Busy, StoremonError, out_of_memory
 from storemon_flask.web.error_pages import error_page, unslashed, wants_page
 
-_TRY_PAGES: Final = "the pages are Now, Reports, Data and Docs"
-_TRY_CALLS: Final = "try POST /trigger_report, GET /get_report?report_id=ID or GET /healthz"
+_TRY: Final = "the pages are /, /reports, /data and /docs, which lists every call"
 # Refusals do not fill the disk with lines, however many they are.
 _REFUSALS_EVERY_S: Final = 60.0
 log = logging.getLogger("storemon.web")
@@ -29,10 +28,10 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, partial(_unexpected, refusals))
 
 
-def problem(status: int, kind: str, title: str, detail: str, *, people: str = "", **members: object) -> Response:
-    """Return the error as an answer: a page where a browser asks, with the sentence for people where there is one."""
+def problem(status: int, kind: str, title: str, detail: str, **members: object) -> Response:
+    """Return the error as an answer: a page where a browser asks."""
     if wants_page():
-        answer = error_page(status, title, people or detail)
+        answer = error_page(status, title, detail)
         answer.vary.add("Accept")
         return answer
     body = {"type": f"urn:storemon:problem:{kind}", "title": title, "status": status, "detail": detail, **members}
@@ -42,7 +41,7 @@ def problem(status: int, kind: str, title: str, detail: str, *, people: str = ""
 
 
 def _storemon(refusals: "_Refusals", error: StoremonError) -> Response:
-    answer = problem(error.status, error.kind, error.title, error.message, people=error.people, **error.members)
+    answer = problem(error.status, error.kind, error.title, error.message, **error.members)
     if isinstance(error, Busy):
         answer.headers["Retry-After"] = str(error.retry_after_s)
         refusals.add(error)
@@ -81,24 +80,19 @@ def _http(error: HTTPException) -> ResponseReturnValue:
     if page is not None:
         return page
     status = error.code or 500
-    detail, people = error.description or error.name, ""
+    detail = error.description or error.name
     if isinstance(error, NoRoute):
-        detail = f"there is nothing at {request.path}; {_TRY_CALLS}"
-        people = f"there is nothing at {request.path}; {_TRY_PAGES}"
+        detail = f"there is nothing at {request.path}; {_TRY}"
     elif status == 416:
         detail = "the report has fewer bytes than the Range asks for; leave the Range header out to get it whole"
     elif status == 413:
         detail = (
             f"the body is larger than the {request.max_content_length:,} bytes that this call takes; send it in parts"
         )
-        people = (
-            f"this is larger than the {request.max_content_length:,} bytes that are taken at once; send it in parts"
-        )
     elif isinstance(error, MethodNotAllowed):
         allowed = " or ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
         detail = f"{request.path} does not answer {request.method}; use {allowed}"
-        people = "this address is for a button or a program, and has nothing to look at"
-    answer = problem(status, error.name.lower().replace(" ", "-"), error.name, detail, people=people)
+    answer = problem(status, error.name.lower().replace(" ", "-"), error.name, detail)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             answer.headers[name] = value

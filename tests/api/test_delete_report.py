@@ -19,7 +19,7 @@ from storemon_flask.reports import queue as report_store
 from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
-GONE = "the report was deleted; trigger a new one"
+GONE = "the report was deleted; ask for a new one"
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_a_report_that_is_deleted_while_it_is_sent_is_a_410(
 
     monkeypatch.setattr(report_store, "file_of", watched)
     answer = client.get(f"/get_report?report_id={report_id}&format={form}")
-    assert refused(answer, 410).endswith("is no longer in the reports folder; trigger a new report")
+    assert refused(answer, 410).endswith("is no longer in the reports folder; ask for a new report")
     assert client.get(f"/api/v1/reports/{report_id}/diff?against={report_id}").status_code == 410
 
 

@@ -178,7 +178,7 @@ def test_without_an_id_it_is_a_400_that_says_how_to_name_it(client: FlaskClient,
 )
 def test_an_unknown_id_is_a_404_that_says_what_makes_one(client: FlaskClient, report_id: str, wrong: str) -> None:
     detail = refused(client.get(f"/get_report?report_id={wrong}"), 404)
-    assert detail == "there is no report of that id; POST /trigger_report makes one and answers its id"
+    assert detail == "there is no report of that id; the list of reports has those there are"
 
 
 def test_the_id_is_matched_exactly(client: FlaskClient, report_id: str) -> None:
@@ -189,7 +189,7 @@ def test_the_id_is_matched_exactly(client: FlaskClient, report_id: str) -> None:
 def test_a_deleted_report_is_a_410(client: FlaskClient, settings: Settings, report_id: str) -> None:
     sql(settings.database, "UPDATE report SET state = 'deleted' WHERE id = ?", report_id)
     for form in ("csv", "json"):
-        assert refused(get(client, report_id, form), 410) == "the report was deleted; trigger a new one"
+        assert refused(get(client, report_id, form), 410) == "the report was deleted; ask for a new one"
 
 
 def test_a_report_whose_file_was_removed_is_a_410_that_names_the_file(
@@ -198,7 +198,7 @@ def test_a_report_whose_file_was_removed_is_a_410_that_names_the_file(
     (settings.reports_dir / f"report_{report_id}.csv").unlink()
     for form in ("csv", "json"):
         assert refused(get(client, report_id, form), 410) == (
-            f"the report's file report_{report_id}.csv is no longer in the reports folder; trigger a new report"
+            f"the report's file report_{report_id}.csv is no longer in the reports folder; ask for a new report"
         )
 
 
@@ -209,7 +209,7 @@ def test_a_failed_report_is_a_409_with_the_reason(
     queue.start(runner.database, waiting_id, 2)
     queue.fail(runner.database, waiting_id, 3, "the disk is full")
     answer = get(client, waiting_id, form)
-    detail = "the report failed and will not come: the disk is full; trigger a new one"
+    detail = "the report failed and will not come: the disk is full; ask for a new one"
     assert refused(answer, 409) == detail
     assert (answer.json["report_id"], answer.json["error"]) == (waiting_id, "the disk is full")
     assert answer.json["type"] == "urn:storemon:problem:report-failed"

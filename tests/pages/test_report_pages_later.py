@@ -146,11 +146,11 @@ def test_one_that_is_gone_is_a_page(client: FlaskClient, runner: Worker, small_f
     runner.path(report_id).unlink()
     answer = client.get(location, headers=BROWSER)
     assert (answer.status_code, answer.mimetype) == (410, "text/html")
-    assert "is no longer in the reports folder; you can ask for a new report." in answer.text
-    assert client.get(f"/get_report?report_id={report_id}").json["detail"].endswith("; trigger a new report")
+    assert "is no longer in the reports folder; ask for a new report." in answer.text
+    assert client.get(f"/get_report?report_id={report_id}").json["detail"].endswith("; ask for a new report")
     sql(runner.settings.database, "UPDATE report SET state = 'deleted' WHERE id = ?", report_id)
     answer = client.get(location, headers=BROWSER)
-    assert (answer.status_code, "The report was deleted; you can ask for a new one." in answer.text) == (410, True)
+    assert (answer.status_code, "The report was deleted; ask for a new one." in answer.text) == (410, True)
 
 
 def test_deleting_leads_back_and_nothing_of_the_report_is_left(
@@ -166,7 +166,7 @@ def test_deleting_leads_back_and_nothing_of_the_report_is_left(
     assert not runner.path(report_id).exists()
     assert client.get(location, headers=BROWSER).status_code == 410
     again = client.post(f"{location}/delete", headers=BROWSER)
-    assert (again.status_code, "The report was deleted; you can ask for a new one." in again.text) == (410, True)
+    assert (again.status_code, "The report was deleted; ask for a new one." in again.text) == (410, True)
 
 
 FULL = "report_x.csv cannot be written: <No> space left on device"

@@ -44,7 +44,7 @@ def test_reports_are_kept_so_long_and_then_deleted_with_their_files(
     assert row(settings, old, "state", "gone", "deleted_us") == ("deleted", "old", clock.now_us)
     assert row(settings, new, "state") == ("complete",)
     assert files(settings) == [f"report_{new}.csv"]
-    with pytest.raises(Gone, match="older than STOREMON_KEEP_REPORTS_DAYS allows; trigger a new one"):
+    with pytest.raises(Gone, match="older than reports are kept here; ask for a new one"):
         queue.get(database, old)
 
 
@@ -237,7 +237,7 @@ def test_a_complete_report_without_its_file_is_a_410_that_says_so(
     answer = app.test_client().get(f"/get_report?report_id={report_id}")
     assert (answer.status_code, answer.get_json(force=True)["detail"]) == (
         410,
-        f"the report's file report_{report_id}.csv is no longer in the reports folder; trigger a new report",
+        f"the report's file report_{report_id}.csv is no longer in the reports folder; ask for a new report",
     )
 
 
@@ -310,7 +310,7 @@ def test_the_oldest_reports_make_room_for_new_ones(
     assert row(settings, ids[0], "state", "gone", "deleted_us") == ("deleted", "room", clock.now_us)
     assert row(settings, ids[-left], "state") == ("complete",)
     assert runner.registry.get_sample_value("storemon_reports_deleted_for_room_total") == BLOCKS + 1 - left
-    with pytest.raises(Gone, match="deleted to make room: STOREMON_MAX_REPORTS_MB; trigger a new one"):
+    with pytest.raises(Gone, match="deleted to make room for newer ones; ask for a new one"):
         report_store.get(database, ids[0])
 
 

@@ -240,7 +240,7 @@ def test_a_window_of_its_own_name_is_in_hours(tmp_path: Path) -> None:
 
 
 def test_a_file_that_went_or_is_no_text_is_said(tmp_path: Path) -> None:
-    with pytest.raises(Gone, match="trigger a new report"):
+    with pytest.raises(Gone, match="ask for a new report"):
         table.read_table(tmp_path / "report_2.csv", {}, {}, View())
     (tmp_path / "report_3.csv").write_bytes(b"store_id\n\xff\xfe\n")
     with pytest.raises(Gone, match="cannot be read"):

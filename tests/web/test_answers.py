@@ -230,10 +230,7 @@ def test_rejects_of_a_load_that_is_pruned_before_they_are_read_are_a_404(
     monkeypatch.setattr(loads, "find", found_and_pruned)
     answer = client.get(path, buffered=True)
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
-    assert (
-        answer.get_json(force=True)["detail"]
-        == f"there is no load {load}; `storemon loads` and GET /api/v1/loads list those there are"
-    )
+    assert answer.get_json(force=True)["detail"] == f"there is no load {load}; the list of loads has those there are"
     assert "Content-Disposition" not in answer.headers
     assert places(app) == 2
 
