@@ -149,7 +149,8 @@ def scale(bench: Bench) -> Iterator[Row]:
         for (_, before), (stores, after) in zip(sizes, sizes[1:], strict=False):
             # Four times the stores is two doublings.
             yield Row(
-                f"{what}, per poll", f"{stores:,} stores x 8 d", after, before, "a quarter of the stores", 1.15**2, "us",
+                f"{what}, per poll", f"{stores:,} "
+                    f"stores x 8 d", after, before, "a quarter of the stores", 1.15**2, "us",
                 peaks[what, stores],
             )  # fmt: skip
 
@@ -214,7 +215,10 @@ def _sqlite_import(bench: Bench, folder: Path) -> Callable[[], Run]:
 
     def run() -> Run:
         database.unlink(missing_ok=True)
-        script = f".import --csv {folder}/store_status.csv poll\n.import --csv {folder}/menu_hours.csv hours\nCREATE INDEX poll_key ON poll (store_id, timestamp_utc);\n"
+        script = (
+            f".import --csv {folder}/store_status.csv poll\n.import --csv {folder}/"
+            f"menu_hours.csv hours\nCREATE INDEX poll_key ON poll (store_id, timestamp_utc);\n"
+        )
         (bench.work / "import.sql").write_text(script)
         return processes.whole(["sqlite3", str(database), f".read {bench.work / 'import.sql'}"])
 

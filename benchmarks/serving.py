@@ -206,7 +206,8 @@ def _keyed(folder: Path, database: Path) -> None:
     database.unlink(missing_ok=True)
     with closing(sqlite3.connect(database)) as connection, (folder / "store_status.csv").open() as stream:
         connection.execute(
-            "CREATE TABLE poll (store_id TEXT, timestamp_utc TEXT, active INTEGER, PRIMARY KEY (store_id, timestamp_utc)) "
+            "CREATE TABLE poll (store_id TEXT, timestamp_utc TEXT, "
+            "active INTEGER, PRIMARY KEY (store_id, timestamp_utc)) "
             "WITHOUT ROWID"
         )
         rows = csv.reader(stream)

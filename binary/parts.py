@@ -63,7 +63,7 @@ def zipped(package: str, file: Path) -> Path:
 
 
 def newest_glibc(paths: Iterable[str]) -> str:
-    """The newest symbol version of glibc that any of these files asks for: what the file needs to run, such as `2.35`."""
+    """Return the newest symbol version of glibc that any of these files needs, such as `2.35`."""
     versions = {
         (int(major), int(minor))
         for path in paths

@@ -39,7 +39,7 @@ def _programs_see_their_own_libraries() -> None:
 
 
 def _end_with_the_unpacker() -> None:
-    """`kill -9` of the process that was started reaches the unpacker only: end in good order then, and leave no folder."""
+    """End in good order, and leave no folder, when `kill -9` reached the unpacker, which is the process started."""
     import ctypes
 
     unpacker = os.getppid()

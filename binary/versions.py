@@ -6,7 +6,10 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 FILE = Path(__file__).with_name("constraints.txt")
-HEAD = "# Everything the single file is built with, exactly. `make binary-versions` makes this list anew; try the file then.\n"
+HEAD = (
+    "# Everything the single file is built with, exactly. `make "
+    "binary-versions` makes this list anew; try the file then.\n"
+)
 # They are not built with: venv puts it there.
 LEFT_OUT = {"pip"}
 

@@ -32,8 +32,8 @@ def escaped_lines(text: str) -> str:
     return _NOT_PLAIN_IN_LINES.sub(_shown, text)
 
 
-def _shown(found: re.Match[str]) -> str:
-    return _shown_character(found[0])
+def _shown(match: re.Match[str]) -> str:
+    return _shown_character(match[0])
 
 
 @lru_cache(1 << 12)
@@ -50,7 +50,7 @@ def remove_invisible(text: str) -> str:
 
 def show_invisible(text: str) -> str:
     """Return the text for a message, with each invisible character as its number: `1001<U+200B>`."""
-    return text if text.isascii() else _INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+    return text if text.isascii() else _INVISIBLE.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
 
 
 # So many stores are named where more have the same said of them.
@@ -75,5 +75,5 @@ def list_ids(ids: Iterable[str], total: int) -> str:
 
 
 def list_stores(ids: Sequence[str]) -> str:
-    """Return those stores, five of them by their ids: `store a`, `stores a and b`, `stores a, b, c, d, e and 12 more`."""
+    """Return those stores, five of them by their ids: `store a`, `stores a and b`, `stores a, ..., e and 12 more`."""
     return f"{'store' if len(ids) == 1 else 'stores'} {list_ids(ids[:_STORES_NAMED], len(ids))}"

@@ -239,10 +239,10 @@ def out_of_memory(error: BaseException, what: str = "this", then: str = TRY_AGAI
             shape, size = getattr(cause, "shape", None), getattr(cause, "_total_size", None)
             much = f" ({size / 2**20:,.1f} MiB more were asked for)" if shape is not None and size else ""
             lacking = "is not enough memory" if reason == "memory" else "are not enough threads"
-            found = OutOfMemory(f"there {lacking} for {what}{much}; {then}")
+            no_memory = OutOfMemory(f"there {lacking} for {what}{much}; {then}")
             traceback.clear_frames(error.__traceback__)
             traceback.clear_frames(cause.__traceback__)
-            return found
+            return no_memory
         cause = cause.__cause__
     return None
 
@@ -259,8 +259,8 @@ def _lack_of(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and "can't start new thread" in words:
         return "threads"
     # A library that cannot be loaded says it in words only.
-    said = isinstance(error, ImportError) and any(text in words for text in _WORDS_OF_NO_MEMORY)
-    return "memory" if said else ""
+    is_linker_error = isinstance(error, ImportError) and any(text in words for text in _WORDS_OF_NO_MEMORY)
+    return "memory" if is_linker_error else ""
 
 
 # Of the loader of libraries, in another language than the errors of the system.

@@ -27,7 +27,7 @@ def _by_folded_name() -> dict[str, str]:
 
 
 def find(text: str) -> str | None:
-    """The name of the zone that is meant, in the spelling that exists; neither case nor blanks for underscores matter."""
+    """Return the zone's name in the spelling that exists; neither case nor blanks for underscores matter."""
     return _by_folded_name().get(text.casefold().replace(" ", "_"))
 
 
@@ -83,6 +83,7 @@ def old_sentence(now_year: int) -> str | None:
     if not year.isdecimal() or int(year) >= now_year - 1:
         return None
     return (
-        f"the time zone data (tzdata {version()}) are more than a year old: later changes of clocks are counted wrongly; "
+        f"the time zone data (tzdata {version()}) are more than a "
+        f"year old: later changes of clocks are counted wrongly; "
         "run `pip install --upgrade tzdata`, or install a newer storemon"
     )

@@ -159,11 +159,13 @@ def feeds(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         "poll": query(path, "SELECT store_id, timestamp_utc, status FROM poll ORDER BY store_id, timestamp_utc"),
         "hours": query(
             path,
-            "SELECT store_id, day, start_s, end_s FROM hours JOIN store_record ON store_record.number = hours.store ORDER BY 1, 2, 3, 4",
+            "SELECT store_id, day, start_s, end_s FROM hours JOIN store_record "
+            "ON store_record.number = hours.store ORDER BY 1, 2, 3, 4",
         ),
         "timezone": query(
             path,
-            "SELECT store_id, timezone.name FROM timezone JOIN store_record ON store_record.number = timezone.store ORDER BY 1",
+            "SELECT store_id, timezone.name FROM timezone JOIN "
+            "store_record ON store_record.number = timezone.store ORDER BY 1",
         ),
         "store": query(path, "SELECT store_id, first_poll_us, last_poll_us FROM store_record ORDER BY 1"),
     }

@@ -44,8 +44,10 @@ def test_both_streams_are_json_from_the_start(serve: Callable[..., Server]) -> N
     assert found == [
         "STOREMON_PROT is no setting; did you mean STOREMON_PORT?",
         "no key is set: everybody who can reach 0.0.0.0 can read and change everything",
-        "other machines reach this server without a reverse proxy (it listens on 0.0.0.0): put one in front (docs/deploy.md), for "
-        "senders that trickle and readers that stall are its job, and set STOREMON_TRUSTED_PROXY to its address; on the same "
+        "other machines reach this server without a reverse proxy (it "
+        "listens on 0.0.0.0): put one in front (docs/deploy.md), for "
+        "senders that trickle and readers that stall are its job, "
+        "and set STOREMON_TRUSTED_PROXY to its address; on the same "
         "machine let the server listen on 127.0.0.1",
     ]
     server.process.send_signal(signal.SIGTERM)

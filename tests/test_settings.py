@@ -245,7 +245,8 @@ def test_the_progress_bar_is_for_terminals_only(run: Run, home: Path) -> None:
 
 SECRET = "correct-horse:battery"
 UNREADABLE = (
-    "this line cannot be read; it must be NAME=value. A value in quotes ends with the same quote, on the same line, with nothing "
+    "this line cannot be read; it must be NAME=value. A value in "
+    "quotes ends with the same quote, on the same line, with nothing "
     "but a comment (# ...) after it"
 )
 ALLOWED = "16 to 1000 printable ASCII characters without blanks, or none"
@@ -378,7 +379,10 @@ def test_a_name_that_is_there_twice_is_refused_whatever_its_values(home: Path) -
 
 
 def test_a_variable_that_is_not_set_leaves_no_half_a_key(home: Path) -> None:
-    said = "line 1: the value of STOREMON_API_KEY names a variable (${...}) that is not set; set it, or write the value itself"
+    said = (
+        "line 1: the value of STOREMON_API_KEY names a variable "
+        "(${...}) that is not set; set it, or write the value itself"
+    )
     assert refusal(home, f"STOREMON_API_KEY={SECRET}${{MORE}}\n") == said
     assert load(home, MORE="more").api_key.value == f"{SECRET}more"
 
@@ -446,7 +450,8 @@ def test_small_letters_are_no_setting_and_are_said(home: Path) -> None:
 )
 def test_what_is_no_utf_8_text_is_refused(home: Path, data: bytes, reason: str) -> None:
     assert refusal(home, data) == (
-        f"{home / '.env'} cannot be read: {reason}; it must be a UTF-8 text file of lines NAME=value that this user may read, "
+        f"{home / '.env'} cannot be read: {reason}; it must be a "
+        f"UTF-8 text file of lines NAME=value that this user may read, "
         "or not be there"
     )
 

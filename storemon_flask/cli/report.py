@@ -252,17 +252,17 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
     from storemon_flask.reports import queue
 
     settings = get_settings(ctx)
-    found = queue.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
+    difference = queue.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
     rows = [["store", "period", "column", "before", "after", "change"]]
-    for change in found.changes:
+    for change in difference.changes:
         whose = change.row.get("store_id") or change.row.get("group") or change.row.get("kind", "")
         cells = ["" if value is None else str(value) for value in (change.before, change.after)]
         rows.append([whose, change.row.get("period", ""), change.column, *cells, f"{change.change:+}"])
-    if found.changes:
+    if difference.changes:
         for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
             click.echo(line)
-    more = f" ({found.total - limit:,} more; --limit shows them)" if found.total > limit else ""
-    click.echo(f"{found.total:,} cells of {found.stores:,} stores differ{more}", err=True)
+    more = f" ({difference.total - limit:,} more; --limit shows them)" if difference.total > limit else ""
+    click.echo(f"{difference.total:,} cells of {difference.stores:,} stores differ{more}", err=True)
     sys.stdout.flush()
 
 

@@ -80,8 +80,8 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
         with _copy_bar("restoring") as progress:
             done = backup_service.restore(database, file, time.time_ns() // 1000, progress)
     say(f"{database}: {_sums_text(done.sums)}")
-    if done.kept is not None:
-        say(f"What was there before is kept in {done.kept}")
+    if done.replaced_file is not None:
+        say(f"What was there before is kept in {done.replaced_file}")
 
 
 @command("check")

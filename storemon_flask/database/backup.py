@@ -57,7 +57,7 @@ class Restored:
     """What is in the database now, and where the one before is kept (None: there was none)."""
 
     sums: Sums
-    kept: Path | None
+    replaced_file: Path | None
 
 
 def _no_progress(done: int, pages: int) -> None:
@@ -101,7 +101,7 @@ def restore(database: Path, backup_file: Path, now_us: int, progress: PageProgre
     """
     if backup_file.resolve() == database.resolve():
         raise DatabaseError(f"{backup_file} is the database itself; name a backup")
-    kept = _free_name(database, now_us)
+    kept_file = _free_name(database, now_us)
     with _write_errors(database):
         files.make_folder(database.parent)
         temporary = files.beside(database.with_name(f".{database.name}"), ".restoring.tmp")
@@ -110,10 +110,10 @@ def restore(database: Path, backup_file: Path, now_us: int, progress: PageProgre
             with explained_errors(backup_file, backup=True):
                 sums = _stage(backup_file, temporary, progress)
             with explained_errors(database):
-                was_there = _swap(database, temporary, kept, progress)
+                was_there = _swap(database, temporary, kept_file, progress)
         finally:
             files.remove(temporary)
-    return Restored(sums, kept if was_there else None)
+    return Restored(sums, kept_file if was_there else None)
 
 
 def _check_replaceable(target: Path) -> None:
@@ -222,7 +222,7 @@ def _free_name(database: Path, now_us: int) -> Path:
     return name
 
 
-def _swap(database: Path, temporary: Path, kept: Path, progress: PageProgress) -> bool:
+def _swap(database: Path, temporary: Path, kept_file: Path, progress: PageProgress) -> bool:
     """Keep what is at `database` as `kept`, and put the staged backup there; return whether anything was there.
 
     `DatabaseError` when another program has the database open for longer than `PATIENCE_S`.
@@ -238,7 +238,7 @@ def _swap(database: Path, temporary: Path, kept: Path, progress: PageProgress) -
                     raise DatabaseError(
                         f"{database} is another program's database; set STOREMON_DATABASE to another path"
                     )
-                with files.replacing(kept) as keeping:
+                with files.replacing(kept_file) as keeping:
                     _copy(present, keeping)
                 _continue_versions(present, temporary)
                 with closing(connect(temporary, "rw")) as source:
@@ -248,7 +248,7 @@ def _swap(database: Path, temporary: Path, kept: Path, progress: PageProgress) -
         except sqlite3.DatabaseError as error:
             if not (getattr(error, "sqlite_errorname", None) or "").startswith(_UNUSABLE):
                 raise
-    return _replace_file(database, temporary, kept)
+    return _replace_file(database, temporary, kept_file)
 
 
 @contextmanager
@@ -288,13 +288,13 @@ def _continue_versions(present: Connection, temporary: Path) -> None:
             staged.execute("VACUUM")
 
 
-def _replace_file(database: Path, temporary: Path, kept: Path) -> bool:
+def _replace_file(database: Path, temporary: Path, kept_file: Path) -> bool:
     """Put the file there where no database is that SQLite can open; the old log must not be left for the new file."""
     was_there = database.is_file()
     if was_there:
         for suffix in ("", "-wal"):
             if files.beside(database, suffix).is_file():
-                with files.replacing(files.beside(kept, suffix)) as keeping:
+                with files.replacing(files.beside(kept_file, suffix)) as keeping:
                     shutil.copyfile(files.beside(database, suffix), keeping)
     for suffix in files.COMPANIONS:
         files.beside(database, suffix).unlink(missing_ok=True)

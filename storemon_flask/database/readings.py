@@ -71,9 +71,11 @@ def read(
     first: int = 0,
 ) -> Reading:
     """Return what is known of some of the schedule's stores from `from_us` up to `to_us`."""
-    found, count, newest_us = read_polls(connection, plan, batch, from_us, to_us, rules)
+    batch_polls, count, newest_us = read_polls(connection, plan, batch, from_us, to_us, rules)
     opened = plan.openings(batch, from_us, to_us)
-    return Reading(first, batch, from_us, to_us, opened, found, evidence.gather(found, opened, rules), count, newest_us)
+    return Reading(
+        first, batch, from_us, to_us, opened, batch_polls, evidence.gather(batch_polls, opened, rules), count, newest_us
+    )
 
 
 def read_polls(
@@ -81,12 +83,12 @@ def read_polls(
 ) -> tuple[Polls, int, Ints]:
     """Return the polls, or of many those that `evidence.thin_out` leaves; how many there are; each store's newest."""
     batches = polls.read_in_batches(connection, batch.number, max(from_us, 0), to_us, _POLLS_AT_ONCE)
-    found, following = next(batches), next(batches, None)
-    count, newest_us = len(found), _newest(found, len(batch.number))
+    batch_polls, following = next(batches), next(batches, None)
+    count, newest_us = len(batch_polls), _newest(batch_polls, len(batch.number))
     if following is None:
-        return found, count, newest_us
+        return batch_polls, count, newest_us
     opened = plan.openings(batch, from_us, to_us)
-    thinned = [evidence.thin_out(found, opened, rules, to_us - WEEK_US)]
+    thinned = [evidence.thin_out(batch_polls, opened, rules, to_us - WEEK_US)]
     for some in chain([following], batches):
         count += len(some)
         newest_us = np.maximum(newest_us, _newest(some, len(batch.number)))
@@ -109,11 +111,11 @@ def last_polls(connection: Connection, reading: Reading, as_of_us: int) -> Ints:
     return last
 
 
-def _newest(found: Polls, size: int) -> Ints:
+def _newest(batch_polls: Polls, size: int) -> Ints:
     newest_us = np.full(size, -1, dtype=np.int64)
-    edges = np.searchsorted(found.store, np.arange(size + 1))
+    edges = np.searchsorted(batch_polls.store, np.arange(size + 1))
     here = np.flatnonzero(edges[1:] > edges[:-1])
-    newest_us[here] = found.instant_us[edges[here + 1] - 1]
+    newest_us[here] = batch_polls.instant_us[edges[here + 1] - 1]
     return newest_us
 
 

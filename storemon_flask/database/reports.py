@@ -264,8 +264,8 @@ def complete(
         (now_us, outcome.row_count, outcome.byte_count, outcome.sha256, text, report_id),
     )
     _remove_unused_texts(connection, [text])
-    found = connection.execute("SELECT state FROM report WHERE id = ?", [report_id]).fetchone()
-    return found is not None and found[0] == ReportState.COMPLETE
+    row = connection.execute("SELECT state FROM report WHERE id = ?", [report_id]).fetchone()
+    return row is not None and row[0] == ReportState.COMPLETE
 
 
 def fail(connection: sqlite3.Connection, report_id: str, now_us: int, error: str) -> bool:
@@ -340,11 +340,11 @@ def states(connection: sqlite3.Connection) -> dict[str, str]:
 
 def query_bytes(connection: sqlite3.Connection) -> int:
     """Return how many bytes the texts of queries have."""
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT coalesce(sum(byte_count), 0) FROM report_text WHERE number IN "
         "(SELECT query_text FROM report WHERE query_text IS NOT NULL)"
     )
-    return int(found.fetchone()[0])
+    return int(rows.fetchone()[0])
 
 
 def query_uses(connection: sqlite3.Connection) -> dict[int, int]:
@@ -442,10 +442,10 @@ def files_of_no_report(read: Read, folder: Path) -> list[Path]:
     Right beside a running server too.
     """
     # The files first: one that is written meanwhile has its row already.
-    found = list(files(folder))
+    listed = list(files(folder))
     with read() as connection:
         state_of = states(connection)
-    return [file for report_id, file in found if state_of.get(report_id) in (None, *_WITHOUT_FILE) and file.is_file()]
+    return [file for report_id, file in listed if state_of.get(report_id) in (None, *_WITHOUT_FILE) and file.is_file()]
 
 
 def missing_files(read: Read, folder: Path) -> list[str]:

@@ -70,10 +70,10 @@ class Schedule:
         if cached is not None and cached[0] == days:
             return cached[1]
         fleet = Fleet(len(batch.number), batch.hours, batch.zone_of, self.zone_names, batch.special)
-        found = openings.build(fleet, *days)
+        built = openings.build(fleet, *days)
         if any(batch is one for one in self.batches):
-            self._openings[id(batch)] = (days, found)
-        return found
+            self._openings[id(batch)] = (days, built)
+        return built
 
     def select(self, indexes: Ints) -> Batch:
         """Return the stores at those ascending indexes, over all batches, as one batch."""

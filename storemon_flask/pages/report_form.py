@@ -117,9 +117,9 @@ def field_errors(form: "MultiDict[str, str]", error: StoremonError) -> list[Fiel
     errors = error.members.get("errors")
     if not isinstance(errors, dict):
         return []
-    found = [_field_error(form, name, messages) for name, messages in errors.items()]
+    wrong_fields = [_field_error(form, name, messages) for name, messages in errors.items()]
     order = list(_LABELS)
-    return sorted(found, key=lambda one: order.index(one.field if one.field in _LABELS else "windows"))
+    return sorted(wrong_fields, key=lambda one: order.index(one.field if one.field in _LABELS else "windows"))
 
 
 def _field_error(form: "MultiDict[str, str]", name: str, messages: Any) -> FieldError:

@@ -60,9 +60,9 @@ def ask() -> ResponseReturnValue:
 
 
 def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) -> ResponseReturnValue:
-    found = storemon()
+    application = storemon()
     before = None if error else _before(request.args.get("before"))
-    rows = queue.newest(found.database, before, _PER_PAGE + 1)
+    rows = queue.newest(application.database, before, _PER_PAGE + 1)
     older = f"{rows[_PER_PAGE - 1].requested_us}.{rows[_PER_PAGE - 1].id}" if len(rows) > _PER_PAGE else None
     wrong = report_form.field_errors(form, error) if error else []
     page = render_template(
@@ -72,7 +72,7 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
         wrong={one.field: one for one in wrong},
         choices={"windows": tuple(requests.LAST_WINDOWS), "by": requests.UNITS, "methods": requests.METHODS},
         window_rows=report_form.window_rows(form),
-        places=catalogue.report_choices(found.database, found.settings.default_timezone, _latest_us()),
+        places=catalogue.report_choices(application.database, application.settings.default_timezone, _latest_us()),
         rows=rows[:_PER_PAGE],
         asked=requests.describe,
         before=before,
@@ -94,18 +94,18 @@ def _before(text: str | None) -> tuple[int, str] | None:
 @contract.page(blueprint, "GET", "/reports/<string:report_id>", scope="read")
 def report(report_id: str) -> ResponseReturnValue:
     """One report: how far it is, why it failed, or its table."""
-    found = storemon()
-    row = queue.get(found.database, report_id)
+    application = storemon()
+    row = queue.get(application.database, report_id)
     view, table = _view(), None
     named: dict[str, tuple[str, str]] = {}
     if row.state == "complete":
-        file = queue.file_of(row, found.settings.reports_dir)
+        file = queue.file_of(row, application.settings.reports_dir)
         # Where the report knows stores by their ids alone, the page says what they are called now.
         nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
-        also = catalogue.ids_matching(found.database, view.text) if nameless and view.text else frozenset()
+        also = catalogue.ids_matching(application.database, view.text) if nameless and view.text else frozenset()
         table = report_rows.read_table(file, row.altered, requests.window_lengths(row), view, also, _link_bytes(row))
         if nameless:
-            named = catalogue.names_and_groups(found.database, table.ids)
+            named = catalogue.names_and_groups(application.database, table.ids)
     names = [column.name for column in table.columns] if table else []
     return render_template(
         "report.html",
@@ -119,12 +119,12 @@ def report(report_id: str) -> ResponseReturnValue:
         names=names,
         named=named,
         searched=_searched(table, named) if table else [],
-        late=_late(row, catalogue.newest_poll_us(found.database, max(row.as_of_us, _latest_us()))),
+        late=_late(row, catalogue.newest_poll_us(application.database, max(row.as_of_us, _latest_us()))),
         # Whether it has uptimes, and nothing that says how much is unknown.
         silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
         store_link=lambda cells: _store_link(row)(dict(zip(names, cells, strict=True))),
         moment=_moment,
-        others=[other for other in queue.newest(found.database, None, _OTHERS) if _comparable(other, row)],
+        others=[other for other in queue.newest(application.database, None, _OTHERS) if _comparable(other, row)],
     )
 
 
@@ -138,14 +138,14 @@ def delete(report_id: str) -> ResponseReturnValue:
 @contract.page(blueprint, "GET", "/reports/<string:report_id>/changes", scope="read")
 def changes(report_id: str) -> ResponseReturnValue:
     """Show what changed since another report, the largest change first."""
-    found = storemon()
+    application = storemon()
     against = request.args.get("against", "")
-    row, address = queue.get(found.database, report_id), url_for("report_pages.report", report_id=report_id)
+    row, address = queue.get(application.database, report_id), url_for("report_pages.report", report_id=report_id)
     if not against:
         # The other one is chosen on the report's page.
         return redirect(address)
     error_pages.lead_back(address, "The report")
-    other = queue.get(found.database, against)
+    other = queue.get(application.database, against)
     compared = compare(other.id, row.id, _CHANGES)
     return render_template(
         "changes.html",
@@ -162,7 +162,7 @@ def changes(report_id: str) -> ResponseReturnValue:
 def _searched(table: report_rows.ReportTable, named: dict[str, tuple[str, str]]) -> list[str]:
     """Return the names of the columns that the filter looks into."""
     words = [column.words for column in table.columns if column.name in _SEARCHED]
-    also = [word for place, word in enumerate(("name", "group")) if any(one[place] for one in named.values())]
+    also = [word for index, word in enumerate(("name", "group")) if any(one[index] for one in named.values())]
     return words[:1] + [word for word in also if word not in words] + words[1:]
 
 

@@ -112,21 +112,20 @@ def _around(detail: StoreDetail, query: dict[str, Any]) -> dict[str, Any]:
     shown = min(until or detail.newest, detail.newest)
 
     # The as-of and the windows stay when other days are looked at.
-    kept: dict[str, Any] = {
+    unchanged: dict[str, Any] = {
         name: request.args.getlist(name) for name in ("as_of", "window", "by", "method") if name in request.args
     }
 
     def link(days: int, last: date | None) -> str:
         when = None if last is None or last >= detail.newest else last.isoformat()
-        return url_for(
-            "store.store", store_id=detail.store.store_id, days=None if days == DAYS[1] else days, until=when, **kept
-        )  # fmt: skip
+        count = None if days == DAYS[1] else days
+        return url_for("store.store", store_id=detail.store.store_id, days=count, until=when, **unchanged)
 
     earlier, first = shown - timedelta(days=count), detail.store.first_poll_us
     before = first >= 0 and detail.days[0].start_us > first
     return {
         "shown": shown,
-        "kept": [(name, value) for name, values in kept.items() for value in values],
+        "kept": [(name, value) for name, values in unchanged.items() for value in values],
         "link": lambda days: link(days, until),
         "earlier": link(count, earlier) if before else None,
         "later": link(count, shown + timedelta(days=count)) if shown < detail.newest else None,

@@ -4,7 +4,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-# How a job ends: to be tried again later, to be run by the next server, not wanted any more, or not recorded in its row.
+# How a job ends: to be tried again later, to be run by the next server, not wanted any more, or not recorded in its
+# row.
 OUTCOMES: Final = ("complete", "failed", "put_off", "put_back", "deleted", "unrecorded")
 _BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 

@@ -104,8 +104,8 @@ def _new_report(
     checked = compute.make_query(
         database, request, settings.default_timezone, settings.max_report_rows, connection, latest_us
     )
-    wanted = None if checked.stores is None else sorted(checked.stores)
-    alike = replace(checked, as_of_us=0, stores=None if wanted is None else tuple(wanted))
+    store_ids = None if checked.stores is None else sorted(checked.stores)
+    alike = replace(checked, as_of_us=0, stores=None if store_ids is None else tuple(store_ids))
     rules = asdict(settings.rules)
     settled = json.dumps([VERSION, zonedata.version(), asdict(alike), settings.default_timezone, rules])
     # 128 bits in 22 letters: it stands in every row and in two indexes.
@@ -115,7 +115,7 @@ def _new_report(
         checked.as_of_us,
         request.as_of_us is not None,
         request.columns,
-        wanted,
+        store_ids,
         dict(request.fields),
         digest,
         stores.data_version(connection),

@@ -177,12 +177,12 @@ def make_room(
 
 def _files(folder: Path) -> dict[str, tuple[object, int]]:
     """By id of a report: which file it has, and how many bytes of its disk that takes."""
-    found: dict[str, tuple[object, int]] = {}
+    file_of: dict[str, tuple[object, int]] = {}
     for report_id, file in reports.files(folder):
         with suppress(OSError):
             stat = file.stat()
-            found[report_id] = (stat.st_dev, stat.st_ino), -(-stat.st_size // _BLOCK) * _BLOCK
-    return found
+            file_of[report_id] = (stat.st_dev, stat.st_ino), -(-stat.st_size // _BLOCK) * _BLOCK
+    return file_of
 
 
 def _oldest(

@@ -23,7 +23,8 @@ def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]]
     if cleaned != store_id:
         # Loaded by a version that did not strip these characters: the rows would become those of another store.
         raise Unprocessable(
-            f"the id {show_invisible(store_id)!r} would be read as {cleaned!r}, another store; remove this one and load "
+            f"the id {show_invisible(store_id)!r} would be read as "
+            f"{cleaned!r}, another store; remove this one and load "
             "its data under an id without invisible characters"
         )
     text = json.dumps([{"store_id": store_id, **row} for row in rows]).encode()

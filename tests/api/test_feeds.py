@@ -306,8 +306,10 @@ def _read_form(client: FlaskClient, environ: dict[str, Any]) -> None:
         ("[{},", "application/json", {}, 400, "its list has no end"),
         ("1", "application/json", {}, 400, "it begins with neither { nor ["),
         ("store,when\n", "application/json", {}, 400, "it begins with neither { nor ["),
-        ("store,when\n", "text/plain", {}, 422, "the header fits no feed: it has 2 columns, of which storemon knows none"),
-        ("<polls/>", "application/xml", {}, 422, "the header fits no feed: it has 1 column, of which storemon knows none"),
+        ("store,when\n", "text/plain", {}, 422, "the header fits no feed: it has 2 "
+            "columns, of which storemon knows none"),
+        ("<polls/>", "application/xml", {}, 422, "the header fits no feed: it has 1 "
+            "column, of which storemon knows none"),
         (b"[" * 100_000, "application/json", {}, 400, "nested too deeply"),
         (b"\xff\xfea\0", "text/csv", {}, 422, "UTF-16"),
         (b"store_id,\xff\n", "text/csv", {}, 422, "not UTF-8"),
@@ -317,8 +319,10 @@ def _read_form(client: FlaskClient, environ: dict[str, Any]) -> None:
         (GOOD["polls"], "text/csv", {"Content-Encoding": "gzip, gzip"}, 415, "Content-Encoding is 'gzip, gzip'"),
         (GOOD["polls"], "application/gzip", {}, 422, "damaged or cut short"),
         (gzip.compress(GOOD["polls"].encode(), mtime=0)[:-9], "application/gzip", {}, 422, "damaged or cut short"),
-        (gzip.compress(GOOD["polls"].encode(), mtime=0)[:30], "text/csv", {"Content-Encoding": "gzip"}, 422, "damaged or cut short"),
-        (gzip.compress(b"[]", mtime=0)[:-3], "application/json", {"Content-Encoding": "gzip"}, 422, "damaged or cut short"),
+        (gzip.compress(GOOD["polls"].encode(), mtime=0)[:30], "text/csv", {"Content-Encoding": "gzip"}, 422, "damaged or "
+            "cut short"),
+        (gzip.compress(b"[]", mtime=0)[:-3], "application/json", {"Content-Encoding": "gzip"}, 422, "damaged or "
+            "cut short"),
         (b"", "application/gzip", {}, 422, "the file is empty"),
     ],
 )  # fmt: skip
@@ -391,7 +395,8 @@ def test_too_much_is_413_plain_or_packed(small: FlaskClient) -> None:
         bomb = gzip.compress(body.encode())
         answer = push(small, "polls", bomb, kind, headers={"Content-Encoding": "gzip"})
         assert problem(answer, 413) == (
-            "body is larger, unpacked, than the 1 MB that STOREMON_MAX_BODY_MB allows for all of a request; send it in parts, or "
+            "body is larger, unpacked, than the 1 MB that STOREMON_MAX_BODY_MB "
+            "allows for all of a request; send it in parts, or "
             "have that setting raised"
         )
     with left_to_the_collector():
@@ -408,7 +413,8 @@ def test_a_zip_may_hold_no_more_than_a_body_in_all_its_files(small: FlaskClient)
     assert [file["error"] for file in answer.json["files"]] == [
         None,
         None,
-        "all.zip/2.csv is larger, unpacked, than the 1 MB that STOREMON_MAX_BODY_MB allows for all of a request; send it in parts, or "
+        "all.zip/2.csv is larger, unpacked, than the 1 MB that "
+        "STOREMON_MAX_BODY_MB allows for all of a request; send it in parts, or "
         "have that setting raised",
     ]
 
@@ -540,8 +546,10 @@ ROWS = [
 ]
 LINES = "\n".join(map(json.dumps, ROWS))
 LABELS = (
-    "", "application/x-www-form-urlencoded", "application/octet-stream", "text/plain", "text/plain; charset=utf-8", "text/csv",
-    "application/json", "application/json; charset=utf-8", "application/jsonl", "application/x-ndjson", "application/x-jsonlines",
+    "", "application/"
+        "x-www-form-urlencoded", "application/octet-stream", "text/plain", "text/plain; charset=utf-8", "text/csv",
+    "application/json", "application/json;"
+        " charset=utf-8", "application/jsonl", "application/x-ndjson", "application/x-jsonlines",
     "application/vnd.shipper+json", "text/json", "application/gzip-is-not-this", "image/png",
 )  # fmt: skip
 BODIES = {

@@ -136,7 +136,8 @@ def test_where_every_poll_is_in_the_future_there_is_no_report_but_of_a_named_ins
     for refused in (get(client), client.post("/trigger_report")):
         assert (refused.status_code, refused.json["type"]) == (409, "urn:storemon:problem:only-future-polls")
         assert refused.json["detail"] == (
-            "every poll is later than 1970-01-01 00:06 UTC, the latest that this machine's clock allows; set the clock, or give an "
+            "every poll is later than 1970-01-01 00:06 UTC, the latest "
+            "that this machine's clock allows; set the clock, or give an "
             "as_of"
         )
     assert reports(settings) == 0

@@ -32,8 +32,10 @@ def add_files(settings: Settings, load: int, count: int) -> None:
     """Files in the database as earlier versions stored them, however many there were."""
     with closing(sqlite3.connect(settings.database)) as connection, connection:
         connection.executemany(
-            "INSERT INTO load_file (load, file, feed, sha256, loaded_us, row_count, new_count, changed_count, unchanged_count, "
-            "repeated_count, rejected_count, reasons, notes, error) VALUES (?, ?, 'polls', '', 5, 3, 2, 0, 0, 0, 1, '{}', '[]', ?)",
+            "INSERT INTO load_file (load, file, feed, sha256, loaded_us,"
+            " row_count, new_count, changed_count, unchanged_count, "
+            "repeated_count, rejected_count, reasons, notes, error) "
+            "VALUES (?, ?, 'polls', '', 5, 3, 2, 0, 0, 0, 1, '{}', '[]', ?)",
             [(load, f"{number}.csv", "" if number % 2 else "broken") for number in range(count)],
         )
 
@@ -78,7 +80,8 @@ def test_of_a_load_of_too_many_files_the_first_are_shown(client: FlaskClient, se
 def test_one_zip_with_too_many_files_keeps_no_others_out(client: FlaskClient) -> None:
     answer = upload(client, ("many.zip", many_members(1_001)), ("a.csv", POLLS + "a,2024-10-14 10:00:00 UTC,active\n"))
     assert [file["error"] for file in answer.json["files"]] == [
-        "many.zip holds 1,001 files, and one load takes at most 1,000; load them in several parts, or join files of one feed: a file "
+        "many.zip holds 1,001 files, and one load takes at most 1,000; "
+        "load them in several parts, or join files of one feed: a file "
         "may have any number of rows",
         None,
     ]

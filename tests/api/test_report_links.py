@@ -21,7 +21,8 @@ def numbers(page: str) -> dict[str, list[str]]:
     """The cells of the page's numbers by the name of their row: the percentage, low and high, and amounts."""
     body = page[page.index('<tbody id="sums"') : page.index("</tbody></table></div>")]
     rows = [
-        [" ".join(html.unescape(re.sub(r"<[^>]+>", "", cell)).split()) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        [" ".join(html.unescape(re.sub(r"<[^>]+>", "", cell)).split()) for cell in re.findall(r"<t[hd][^>]*>(.*?)</"
+            r"t[hd]>", row)]
         for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
     ]  # fmt: skip
     return {name.lower(): cells for name, *cells in rows}

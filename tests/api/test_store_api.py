@@ -284,7 +284,8 @@ def test_a_timeline_of_too_many_polls_is_refused_before_it_is_made(small_fleet, 
     monkeypatch.setattr(polls, "read", None)
     found = problem(client, "/api/v1/stores/worked/timeline", 422)
     assert found["detail"] == (
-        "the store has 2 polls from 2024-10-07T12:00:00.000000Z to 2024-10-14T12:00:00.000000Z, and one answer has at most 1; "
+        "the store has 2 polls from 2024-10-07T12:00:00.000000Z to "
+        "2024-10-14T12:00:00.000000Z, and one answer has at most 1; "
         "ask for fewer days, or for a report of its outages"
     )
     assert found["errors"] == {"from": [found["detail"]]}

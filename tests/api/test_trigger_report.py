@@ -127,7 +127,8 @@ def test_an_as_of_outside_1970_to_2200_is_refused(client: FlaskClient, as_of: st
 def test_an_as_of_that_is_no_instant_is_refused_with_its_text(client: FlaskClient, as_of: str) -> None:
     detail = refused(client.post("/trigger_report", json={"as_of": as_of}), 422)
     assert detail == (
-        f"as_of: {as_of!r} is not an instant such as 2024-10-14T23:55:18Z (the fields allowed are as_of, stores, columns, windows, "
+        f"as_of: {as_of!r} is not an instant such as 2024-10-14T23:55:18Z "
+        f"(the fields allowed are as_of, stores, columns, windows, "
         "kind, shortest_minutes, by, groups, zones, totals, method)"
     )
 

@@ -24,7 +24,8 @@ from storemon_flask.settings import load
 pytestmark = pytest.mark.slow
 
 VALUES = [
-    "odd", "", "[1", "{}", "[]", "[null]", '{"a":1}', "../../etc/passwd", "a" * 32, "1e999", b"", b"\xff\xfe", b"\xed\xa0\x80x",
+    "odd", "", "[1", "{}", "[]", "[null]", '{"a":1}', "../../"
+        "etc/passwd", "a" * 32, "1e999", b"", b"\xff\xfe", b"\xed\xa0\x80x",
     None, -1, 0, 1.5, 2**62, -(2**62),
 ]  # fmt: skip
 COMMANDS = (
@@ -32,9 +33,11 @@ COMMANDS = (
     ("keys", "list"), ("prune", "--before", "2024-01-01"), ("backup", "--force", "b.db"), ("load-data", "feeds"),
 )  # fmt: skip
 PAGES = (
-    "/", "/stores/worked", "/reports", "/data", "/data/loads/1", "/metrics", "/readyz", "/api/v1/stores", "/api/v1/stores/worked",
+    "/", "/stores/worked", "/reports", "/data", "/data/loads/1", "/metrics", "/readyz", "/api/v1/stores", "/api/v1/"
+        "stores/worked",
     "/api/v1/stores/worked/timeline", "/api/v1/reports", "/api/v1/loads", "/api/v1/loads/1", "/api/v1/loads/1/rejects",
-    "/api/v1/reports/latest.csv", "/get_report?report_id={id}", "/get_report?report_id={id}&format=json", "/reports/{id}",
+    "/api/v1/reports/latest.csv", "/get_report?report_id={id}", "/get_report?report_id={id}&"
+        "format=json", "/reports/{id}",
 )  # fmt: skip
 
 

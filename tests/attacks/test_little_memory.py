@@ -53,7 +53,9 @@ def test_a_server_without_memory_says_so_and_goes_on_when_it_has_some(serve: Ser
     report_id = server.trigger(b'{"columns": "full"}')
     wait_until(lambda: "is tried again in" in server.log.read_text(), "a report that had no memory")
     pushed = http(
-        f"{server.url}/api/v1/feeds/polls", "POST", "".join([HEADER, *(f"n{n},{START_S},active\n" for n in range(900_000))]).encode(),
+        f"{server.url}/api/"
+            f"v1/feeds/polls", "POST", "".join([HEADER, *(f"n{n},{START_S},"
+                f"active\n" for n in range(900_000))]).encode(),
         Content_Type="text/csv",
     )  # fmt: skip
     assert pushed.status == 503, pushed.body[:300]

@@ -118,7 +118,8 @@ def test_an_upload_that_is_being_read_ends_with_the_server(serve: Serve, setting
         answer: Answer = pushed.result(10)
     assert (answer.status, answer.json["detail"]) == (
         503,
-        "the server is stopping; send the request again when it is back; stored before: zones.csv; nothing of the other files was",
+        "the server is stopping; send the request again when it is "
+        "back; stored before: zones.csv; nothing of the other files was",
     )
     assert sql(settings.database, "SELECT file FROM load_file") == [("zones.csv",)]
     assert sql(settings.database, "SELECT count(*) FROM poll_week") == [(0,)]

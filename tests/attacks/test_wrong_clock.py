@@ -136,7 +136,8 @@ def test_a_machine_that_starts_in_1970_says_so_and_loads_the_same_later(
     assert (behind["new"], behind["rejected"]) == (0, 50)
     assert len(behind["notes"]) == 1
     assert re.fullmatch(
-        r"this machine's clock says 1970-01-01 00:0\d UTC; 50 of 50 polls are later than that and rejected\. If the clock is "
+        r"this machine's clock says 1970-01-01 00:0\d UTC; 50 of 50 "
+        r"polls are later than that and rejected\. If the clock is "
         r"wrong, set it and load them again",
         behind["notes"][0],
     )

@@ -17,7 +17,10 @@ POLLS = "store_id,timestamp_utc,status\n" + "".join(
     f"store-{store:03d},2024-10-14 {hour:02d}:00:00 UTC,active\n" for store in range(500) for hour in range(4)
 )
 ZONES = "store_id,timezone_str\n" + "".join(f"store-{store:03d},America/Denver\n" for store in range(500))
-BAD = "store_id,timestamp_utc,status\na,2024-10-14 10:00:00 UTC,maybe\n<script>alert(1)</script>,x,active\nb,2024-10-14 10:00:00 UTC,active\n"
+BAD = (
+    "store_id,timestamp_utc,status\na,2024-10-14 10:00:00 UTC,"
+    "maybe\n<script>alert(1)</script>,x,active\nb,2024-10-14 10:00:00 UTC,active\n"
+)
 DROP = """async ([files, kind]) => {
   const carried = new DataTransfer();
   for (const [name, bytes] of files) carried.items.add(new File([new Uint8Array(bytes)], name));

@@ -62,8 +62,10 @@ def test_its_numbers_are_those_of_the_csv(browser: Browser, old_fleet: Any) -> N
         expect(page.get_by_text("Old data.")).to_be_visible()
         for _ in range(3):
             cells = page.locator("#rows tr").evaluate_all(
-                "rows => rows.map(row => [row.querySelector('[data-key]').dataset.key.slice(6), row.querySelector('.badge').className,"
-                " ...[...row.querySelectorAll('td[data-label]')].slice(0, 2).map(cell => [cell.querySelector('title')?.textContent, cell.querySelector('b, .little')?.textContent])])"
+                "rows => rows.map(row => [row.querySelector('[data-key]').dataset.key.slice(6),"
+                " row.querySelector('.badge').className,"
+                " ...[...row.querySelectorAll('td[data-label]')].slice(0, 2).map(cell => "
+                "[cell.querySelector('title')?.textContent, cell.querySelector('b, .little')?.textContent])])"
             )
             for store_id, badge, *windows in cells:
                 row = rows[store_id]

@@ -34,7 +34,10 @@ def test_it_renews_itself_and_keeps_scroll_focus_and_filter(browser: Browser, fl
         before = page.evaluate("scrollY")
         assert before > 200
         stamp = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        body = f"store_id,timestamp_utc,status\n{key.removeprefix('store-')},{stamp},inactive\nstore-00100,{stamp},inactive\n"
+        body = (
+            f"store_id,timestamp_utc,status\n{key.removeprefix('store-')},"
+            f"{stamp},inactive\nstore-00100,{stamp},inactive\n"
+        )
         shown = page.locator(".counts .down b").inner_text()
         assert http(fleet.url + "/api/v1/feeds/polls", "POST", body.encode(), Content_Type="text/csv").status == 200
         for _ in range(12):

@@ -82,8 +82,8 @@ def test_a_file_that_is_no_feed_fails_the_command_and_the_others_are_loaded(
     assert done.code == 1
     assert line(done, "polls.csv") == ["polls", "2", "2", "0", "0", "0", "0"]
     assert (
-        f"Not loaded: {bad}: the header fits no feed: it has 3 columns, of which storemon knows none; expected one of polls: store_id"
-        in done.err
+        f"Not loaded: {bad}: the header fits no feed: it has 3 columns,"
+        f" of which storemon knows none; expected one of polls: store_id" in done.err
     )
     assert f"Not loaded: {home / 'missing.csv'} does not exist" in done.err
 
@@ -165,8 +165,8 @@ def test_stores_with_rejected_hours_are_one_note(run: Run, home: Path) -> None:
     rows = [f"s{n:02d},9,09:00,17:00" for n in range(25)]
     done = run("load-data", put(home / "a.csv", csv(HOURS, *rows)))
     assert (
-        "    hours rows were rejected: stores s00, s01, s02, s03, s04 and 20 more had none before and count as open 24x7\n"
-        in done.out
+        "    hours rows were rejected: stores s00, s01, s02, s03,"
+        " s04 and 20 more had none before and count as open 24x7\n" in done.out
     )
 
 

@@ -188,7 +188,8 @@ def changing(database, settings, tmp_path):
         "store_id,timezone\n" + "".join(f"{store_id},{zone}\n" for store_id, zone in zones.items())
     )
     (tmp_path / "feeds" / "names.csv").write_text(
-        f"store_id,name,group\n{'a' * 36},The Old Corner House by the River,North of the River\napia,東京駅前の店舗とその別館の店,\n"
+        f"store_id,name,group\n{'a' * 36},The Old Corner House "
+        f"by the River,North of the River\napia,東京駅前の店舗とその別館の店,\n"
     )
     load_folder(database, tmp_path / "feeds")
     return database

@@ -95,13 +95,18 @@ LAST = 1_728_904_500_000_000  # 11:15
             "store 'worked' says that its polls reach from 2024-10-14T10:14:00.000000 to 2024-10-14T11:15:00.000000; "
             "they reach from 2024-10-14T10:14:00.000001 to 2024-10-14T11:15:00.000000",
         ),
-        (say("UPDATE store_record SET last_poll_us = last_poll_us + 1 WHERE store_id = 'worked'"), 2, "store 'worked' says"),
-        (say("UPDATE store_record SET first_poll_us = 5, last_poll_us = 6 WHERE store_id = 'silent'"), 2, "from never to never"),
-        (say("DELETE FROM poll_week WHERE store = (SELECT number FROM store_record WHERE store_id = 'worked')"), 2, "from never"),
-        (say("UPDATE load_file SET rejected_count = 1, row_count = row_count + 1 WHERE id = 1"), 3, "1 rows rejected, and 0"),
+        (say("UPDATE store_record SET last_poll_us = "
+            "last_poll_us + 1 WHERE store_id = 'worked'"), 2, "store 'worked' says"),
+        (say("UPDATE store_record SET first_poll_us = 5,"
+            " last_poll_us = 6 WHERE store_id = 'silent'"), 2, "from never to never"),
+        (say("DELETE FROM poll_week WHERE store = (SELECT "
+            "number FROM store_record WHERE store_id = 'worked')"), 2, "from never"),
+        (say("UPDATE load_file SET rejected_count = 1,"
+            " row_count = row_count + 1 WHERE id = 1"), 3, "1 rows rejected, and 0"),
         (say("INSERT INTO reject VALUES (1, 1, 'why', 'text')"), 3, "1 rejected rows are kept of 0"),
         (say("INSERT INTO load (started_us) VALUES (1)"), 3, "has no file"),
-        (say("UPDATE timezone SET name = 'Mars/Base' WHERE name = 'Asia/Tokyo'"), 6, "'silent' has the time zone 'Mars/Base'"),
+        (say("UPDATE timezone SET name = 'Mars/"
+            "Base' WHERE name = 'Asia/Tokyo'"), 6, "'silent' has the time zone 'Mars/Base'"),
         (say("DELETE FROM store_record WHERE store_id = 'silent'"), 1, "names a store that is not there"),
         (say("DELETE FROM load"), 1, "load_file: row 1 names a load that is not there"),
     ],

@@ -210,7 +210,8 @@ DRAWN_FEEDS = st.fixed_dictionaries(
             st.tuples(IDS, st.sampled_from(["2024-10-08", "2024-10-12"]), *[st.sampled_from(["10:00", "11:00"])] * 2),
             max_size=4,
         ),
-        "timezones": st.lists(st.tuples(IDS, st.sampled_from(["Asia/Tokyo", "America/Denver", "UTC"]), DATES), max_size=6),
+        "timezones": st.lists(st.tuples(IDS, st.sampled_from(["Asia/Tokyo", "America/"
+            "Denver", "UTC"]), DATES), max_size=6),
         "stores": st.lists(st.tuples(IDS, st.sampled_from(["", "=Bar", "Café, 2"]), st.sampled_from(["", "North"])), max_size=6),
     }
 )  # fmt: skip

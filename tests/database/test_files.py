@@ -236,7 +236,8 @@ def test_a_single_file_that_is_mounted_is_refused(
         pytest.skip("this user may not mount anything")
     assert done.returncode == 1
     assert done.stderr == (
-        f"Error: {mounted} is mounted as a single file, so that its log would be kept elsewhere and lost; mount its folder\n"
+        f"Error: {mounted} is mounted as a single file, so that its "
+        f"log would be kept elsewhere and lost; mount its folder\n"
     )
 
 
@@ -278,7 +279,8 @@ def test_a_body_that_cannot_be_stored_is_cut_off_and_the_server_goes_on(serve: S
 def test_full_is_said_with_what_to_do(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert files.no_temporary_room(failed(number), STORED).message == (
-        f"the folder for temporary files, {tmp_path}, is full, so {STORED}; make room there, or start the server with TMPDIR set "
+        f"the folder for temporary files, {tmp_path}, is full, so "
+        f"{STORED}; make room there, or start the server with TMPDIR set "
         "to a folder that has more"
     )
 

@@ -200,7 +200,8 @@ def test_live_views_are_as_if_there_were_no_polls_in_the_future_and_say_that_the
     assert [after.record(place) for place in range(2)] == [before.record(place) for place in range(2)]
     assert (after.record(2)["status"], after.record(2)["last_poll"]) == ("no_data", None)
     said = (
-        "2 stores have polls in the future (b and only), the last of them of 2024-11-13 12:00 UTC; they count for nothing before "
+        "2 stores have polls in the future (b and only), the last of "
+        "them of 2024-11-13 12:00 UTC; they count for nothing before "
         "their time. If this machine's clock is right, `storemon prune --future` takes them out"
     )
     assert (before.as_of.future, after.as_of.future, after.as_of.notes) == (None, said, said)
@@ -221,7 +222,10 @@ def test_the_page_of_a_store_counts_polls_up_to_its_as_of(
     with opened(database, "a", NOON_US) as found:
         assert (found.poll_count(), found.first_poll_us) == (1, NOON_US)
         assert found.snapshot().record(0)["last_poll"] == timestamp_text(NOON_US)
-    said = "this store has polls in the future, the last of them of 2024-10-15 12:00 UTC; they count for nothing before their time."
+    said = (
+        "this store has polls in the future, the last of them of "
+        "2024-10-15 12:00 UTC; they count for nothing before their time."
+    )
     assert str(found.as_of.future).startswith(said)
     with opened(database, "b", NOON_US) as only:
         assert (only.poll_count(), only.first_poll_us) == (0, -1)
@@ -288,7 +292,10 @@ def test_every_way_to_ask_has_the_same_as_of(
 
 OLD = "2024-10-14 12:00:00"
 STRAY = "2026-11-20 09:00:00"
-TEN = "0 of the 10 stores polled in the week up to 2024-10-14 12:00 UTC have a poll since then, and 1 other store has; nothing is known of the others since then"
+TEN = (
+    "0 of the 10 stores polled in the week up to 2024-10-14 12:00 UTC have a poll "
+    "since then, and 1 other store has; nothing is known of the others since then"
+)
 
 
 def polls(*ids: str, at: str = OLD) -> str:
@@ -312,8 +319,10 @@ def unwrapped(text: str) -> str:
 
 def test_the_load_says_by_how_much_the_newest_poll_moved_and_why(stray: FlaskClient) -> None:
     assert stray.get("/api/v1/loads/2").json["notes"] == [
-        "the newest poll moved by 766 days, from 2024-10-14 12:00 UTC to 2026-11-20 09:00 UTC, because of 1 row of 1 store (1); "
-        "reports and lists without an as-of speak of that instant now. If it is a mistake, DELETE /api/v1/stores/1 removes that "
+        "the newest poll moved by 766 days, from 2024-10-14 12:00 UTC "
+        "to 2026-11-20 09:00 UTC, because of 1 row of 1 store (1); "
+        "reports and lists without an as-of speak of that instant "
+        "now. If it is a mistake, DELETE /api/v1/stores/1 removes that "
         "store with all its data",
         "1 store is new in this load: 1",
         "11 polled stores have no hours, so they count as open 24x7: 1, s0, s1 and 8 more",
@@ -379,19 +388,22 @@ def test_commands_say_it_on_standard_error_and_check_says_it_too(run: Run, home:
         (
             0,
             1,
-            "0 of the 100 stores polled in the week up to 2024-10-14 12:00 UTC have a poll since then, and 1 other store has",
+            "0 of the 100 stores polled in the week up to 2024-10-14 "
+            "12:00 UTC have a poll since then, and 1 other store has",
         ),
         (4, 0, "4 of the 100 stores polled in the week up to 2024-10-14 12:00 UTC have a poll since then"),
         (
             1,
             3,
-            "1 of the 100 stores polled in the week up to 2024-10-14 12:00 UTC has a poll since then, and 3 other stores have",
+            "1 of the 100 stores polled in the week up to 2024-10-14 "
+            "12:00 UTC has a poll since then, and 3 other stores have",
         ),
         (5, 0, None),
         (
             0,
             50,
-            "0 of the 100 stores polled in the week up to 2024-10-14 12:00 UTC have a poll since then, and 50 other stores have",
+            "0 of the 100 stores polled in the week up to 2024-10-14 "
+            "12:00 UTC have a poll since then, and 50 other stores have",
         ),
         (0, 51, None),
     ],
@@ -446,7 +458,8 @@ def test_rows_of_few_stores_are_counted_and_many_stores_are_not_asked_for_theirs
     days = "".join(polls("s1", "s2", at=f"2024-11-{day:02d} 12:00:00").removeprefix(POLLS) for day in range(1, 22))
     (note,) = push(client, "polls", POLLS + days + f"s3,{OLD} UTC,inactive\n").json["notes"]
     assert note.startswith(
-        "the newest poll moved by 38 days, from 2024-10-14 12:00 UTC to 2024-11-21 12:00 UTC, because of 42 rows of 2 stores "
+        "the newest poll moved by 38 days, from 2024-10-14 12:00 "
+        "UTC to 2024-11-21 12:00 UTC, because of 42 rows of 2 stores "
         "(s1 and s2); "
     )
     assert note.endswith("DELETE /api/v1/stores/ID removes such a store with all its data")

@@ -44,17 +44,17 @@ def test_a_restore_puts_the_backup_in_place_and_keeps_what_was_there(backup: Pat
 def test_the_kept_database_can_be_restored_in_turn(backup: Path, settings: Settings) -> None:
     before = content(settings.database)
     first = copies.restore(settings.database, backup, NOW_US)
-    assert first.kept is not None
-    assert first.kept.name == KEPT
-    second = copies.restore(settings.database, first.kept, NOW_US)
-    assert second.kept is not None
-    assert second.kept.name == KEPT + "-2"
+    assert first.replaced_file is not None
+    assert first.replaced_file.name == KEPT
+    second = copies.restore(settings.database, first.replaced_file, NOW_US)
+    assert second.replaced_file is not None
+    assert second.replaced_file.name == KEPT + "-2"
     assert content(settings.database) == before
 
 
 def test_a_restore_where_there_is_no_database_makes_one(backup: Path, settings: Settings, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere" / "instance" / "storemon.db"
-    assert copies.restore(elsewhere, backup, NOW_US).kept is None
+    assert copies.restore(elsewhere, backup, NOW_US).replaced_file is None
     assert dump(elsewhere) == dump(backup)
     # A log that was left without its database must not become one of this.
     elsewhere.unlink()
@@ -178,12 +178,12 @@ def test_a_damaged_database_is_replaced_and_kept_as_it_was(backup: Path, setting
     assert content(settings.database) == content(backup)
     if how == "empty":
         return
-    assert done.kept is not None
+    assert done.replaced_file is not None
     if how == "a zeroed page":
         # Copied page by page: only what SQLite counts at every write differs.
-        assert done.kept.read_bytes()[16_384:] == before[16_384:]
+        assert done.replaced_file.read_bytes()[16_384:] == before[16_384:]
     else:
-        assert done.kept.read_bytes() == before
+        assert done.replaced_file.read_bytes() == before
     assert storemon(settings.home, "check").returncode == 0
 
 
@@ -220,7 +220,8 @@ POINTS = {
     "between keeping and writing": "copies._continue_versions = stop",
     "in the middle of the pages": "import sqlite3\nclass Slow(sqlite3.Connection):\n"
     "    def backup(self, target, **k):\n"
-    "        if k.get('pages') == -1: super().backup(target, pages=2, progress=lambda s, left, n: left < n // 2 and stop())\n"
+    "        if k.get('pages') == -1: super().backup(target, "
+    "pages=2, progress=lambda s, left, n: left < n // 2 and stop())\n"
     "        else: super().backup(target, **k)\n"
     "connect = sqlite3.connect\nsqlite3.connect = lambda *a, **k: connect(*a, **{'factory': Slow, **k})",
 }

@@ -54,7 +54,8 @@ def test_preparing_twice_changes_nothing(opened: Database, file: Path) -> None:
     "statement",
     [
         "INSERT INTO report (id, state, as_of_us, columns, requested_us) VALUES ('x', 'sleeping', 0, 'classic', 0)",
-        "INSERT INTO report (id, state, as_of_us, columns, requested_us, progress) VALUES ('x', 'running', 0, '', 0, 2)",
+        "INSERT INTO report (id, state, as_of_us, columns, "
+        "requested_us, progress) VALUES ('x', 'running', 0, '', 0, 2)",
         "INSERT INTO hours VALUES (1, -1000000, 7, 0, 60)",
         "INSERT INTO hours VALUES (1, -1000000, 0, 86400, 60)",
         "INSERT INTO special_hours VALUES (1, 19000, -1, 60)",
@@ -153,7 +154,8 @@ def test_a_database_that_another_program_makes_with_sqlite_utils_is_refused(file
     foreign(
         file,
         f"CREATE TABLE {table} (name TEXT);"
-        "CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT, PRIMARY KEY (migration_set, name));"
+        "CREATE TABLE _sqlite_migrations (migration_set TEXT, name "
+        "TEXT, applied_at TEXT, PRIMARY KEY (migration_set, name));"
         "INSERT INTO _sqlite_migrations VALUES ('theirs', 'm001', '2024-01-01');",
     )
     assert refusal(file) == f"{file} is another program's database; set STOREMON_DATABASE to another path"
@@ -172,7 +174,8 @@ def test_a_database_from_before_the_first_release_is_refused_with_the_way_over(o
     sql(file, "UPDATE _sqlite_migrations SET name = 'm007_completeness_and_notes'")
     before = file.read_bytes()
     assert refusal(file) == (
-        f"{file} was made by a storemon from before the first release, and this one does not read it; to carry it over, "
+        f"{file} was made by a storemon from before the first "
+        f"release, and this one does not read it; to carry it over, "
         "run `storemon export FOLDER` with the old version, move the file away, and run `storemon load-data FOLDER` "
         "with this one"
     )
@@ -420,7 +423,8 @@ def test_an_id_that_storemon_does_not_make_names_no_file(tmp_path: Path, report_
         ("UPDATE load SET notes = '7' WHERE id = 1", "load: row 1 has in notes JSON of another form"),
         ("UPDATE load_file SET file = CAST(x'ff41' AS TEXT) WHERE id = 1", "row 1 has in file text that is not UTF-8"),
         (
-            "INSERT INTO report (id, state, as_of_us, columns, requested_us) VALUES ('../../x', 'failed', 0, 'basic', 0)",
+            "INSERT INTO report (id, state, as_of_us, columns, "
+            "requested_us) VALUES ('../../x', 'failed', 0, 'basic', 0)",
             "report: row 1 has in id an id that storemon does not make",
         ),
     ],

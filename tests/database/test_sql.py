@@ -49,7 +49,8 @@ def analysed(tmp_path: Path, file: Callable[..., Path]) -> Path:
              "a,2024-10-14 12:00:00.000001 UTC,inactive", "b,2024-09-30 23:59:59.999999 UTC,inactive"),
         file("hours.csv", "store_id,dayOfWeek,start_time_local,end_time_local,valid_from",
              "a,0,09:00:00,17:30:15,", "a,6,22:00:00,24:00:00,2024-05-06"),
-        file("special.csv", "store_id,date,start_time_local,end_time_local", "a,2024-12-25,,", "a,2024-12-24,09:00,12:00"),
+        file("special.csv", "store_id,date,"
+            "start_time_local,end_time_local", "a,2024-12-25,,", "a,2024-12-24,09:00,12:00"),
         file("zones.csv", "store_id,timezone_str,valid_from", "a,Europe/Berlin,", "a,America/Chicago,2024-07-01"),
         file("names.csv", "store_id,name,group", "a,The Corner,north", "c,Never polled,"),
     ]  # fmt: skip
@@ -157,7 +158,8 @@ def test_a_condition_on_day_or_store_unpacks_no_other_weeks(tmp_path: Path) -> N
 
             connection.set_progress_handler(tick, 1000)
             (rows,) = connection.execute(
-                f"SELECT count(*) FROM (SELECT max(timestamp_utc) FROM poll WHERE {where} GROUP BY store_id, timestamp_utc)"
+                f"SELECT count(*) FROM (SELECT max(timestamp_utc) FROM "
+                f"poll WHERE {where} GROUP BY store_id, timestamp_utc)"
             ).fetchone()
             connection.set_progress_handler(None, 0)
             steps[where] = count

@@ -50,7 +50,8 @@ def form(*files: bytes) -> bytes:
 
 def full(disk: Path, outcome: str) -> str:
     return (
-        f"the folder for temporary files, {disk}, is full, so {outcome}; make room there, or start the server with TMPDIR set to a "
+        f"the folder for temporary files, {disk}, is full, so {outcome};"
+        f" make room there, or start the server with TMPDIR set to a "
         "folder that has more"
     )
 

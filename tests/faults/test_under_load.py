@@ -210,7 +210,8 @@ class Soak:
         a_minute = 60 * float(np.polyfit(at[late], megabytes[late], 1)[0])
         tenths = " ".join(f"{part.mean():.0f}" for part in np.array_split(megabytes, 10))
         return a_minute, (
-            f"{megabytes[late][0]:.0f} to {megabytes[-1]:.0f} MB (peak {megabytes.max():.0f}; by tenths of the time {tenths}), "
+            f"{megabytes[late][0]:.0f} to {megabytes[-1]:.0f} MB (peak "
+            f"{megabytes.max():.0f}; by tenths of the time {tenths}), "
             f"{a_minute:+.2f} MB a minute"
         )
 

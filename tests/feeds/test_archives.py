@@ -161,7 +161,10 @@ def test_what_comes_out_of_all_members_of_a_zip_counts(tmp_path: Path, kind: str
     put(tmp_path / "a.zip", BOMBS[kind](b"0" * 3_000_000))
     (source,) = sources.find_sources([tmp_path / "a.zip"], 2 * MB)
     assert isinstance(source, Source)
-    sentence = "is larger, unpacked, than the 2 MB that STOREMON_MAX_BODY_MB allows of one compressed file; set it higher, or unpack the file first"
+    sentence = (
+        "is larger, unpacked, than the 2 MB that STOREMON_MAX_BODY_MB allows "
+        "of one compressed file; set it higher, or unpack the file first"
+    )
     with pytest.raises(TooLarge, match=sentence):
         read_by_allowance(source)
 
@@ -374,9 +377,11 @@ def test_a_zip_of_too_many_members_is_a_sentence(tmp_path: Path, ending: str) ->
     assert (
         found[0].reason
         == {
-            "csv": f"{path} holds 1,001 files, and one load takes at most 1,000; load them in several parts, or join files of one feed: "
+            "csv": f"{path} holds 1,001 files, and one load takes at most 1,000;"
+            f" load them in several parts, or join files of one feed: "
             "a file may have any number of rows",
-            "txt": f"{path}: the zips of one load may list at most 10,000 members of any kind, in 4 MB; load them in several parts, or without "
+            "txt": f"{path}: the zips of one load may list at most 10,000 members "
+            f"of any kind, in 4 MB; load them in several parts, or without "
             "what is no CSV",
         }[ending]
     )

@@ -1,4 +1,6 @@
-"""The exact reader: blocks and records as Python's csv module divides them, in bounded memory; and every reader against that module."""
+"""The exact reader: blocks and records as Python's csv module divides them, in bounded memory; and every reader against
+that module.
+"""
 
 import codecs
 import csv
@@ -482,7 +484,9 @@ def test_names_with_quotes_are_those_of_the_csv_module(
 
 def test_a_field_with_line_breaks_never_becomes_polls_of_stores_that_do_not_exist() -> None:
     inner = "ghost,2023-01-22 12:00:00 UTC,active\n" * 2000
-    data = f'{POLLS},note\ns1,2023-01-22 12:00:00 UTC,active,{_quoted(inner)}\ns2,2023-01-22 12:00:00 UTC,maybe,""\n'.encode()
+    data = (
+        f'{POLLS},note\ns1,2023-01-22 12:00:00 UTC,active,{_quoted(inner)}\ns2,2023-01-22 12:00:00 UTC,maybe,""\n'
+    ).encode()
     noon = us("2023-01-22T12:00:00")
     for exact in READERS:
         for block_bytes in (1000, 1 << 16, 1 << 22):

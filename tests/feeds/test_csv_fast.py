@@ -80,11 +80,14 @@ DIRT: dict[str, bytes] = {
     ),
     "invisible characters": "\n".join(
         text + ",2023-01-22 12:00:00 UTC,active"
-        for text in ("\ufeffs1", "s1\u200b", "\u200es1", "s1\u00a0", "s\u00ad1", "\u2067s1\u2069 \u200b", "s1 \u200d", "\u200b")
+        for text in ("\ufeffs1", "s1\u200b", "\u200es1", "s1\u00a0", "s\u00ad1", "\u2067s1\u2069 "
+            "\u200b", "s1 \u200d", "\u200b")
     ).encode(),
-    "unicode ids": "é,2023-01-22 12:00:00 UTC,active\ne\u0301,2023-01-22 12:00:00 UTC,active\n🍕,2023-01-22 12:00:00,active".encode(),
+    "unicode ids": "é,2023-01-22 12:00:00 UTC,active\ne\u0301,2023-01-22 "
+        "12:00:00 UTC,active\n🍕,2023-01-22 12:00:00,active".encode(),
     "unicode line breaks": "s\u20281,2023-01-22 12:00:00 UTC,active\ns\x851,2023-01-22 12:00:00 UTC,active".encode(),
-    "control characters": b"s\x0b1,2023-01-22 12:00:00 UTC,active\ns\x1a1,2023-01-22 12:00:00 UTC,active\ns\x1c,2023-01-22 12:00:00,active",
+    "control characters": b"s\x0b1,2023-01-22 12:00:00 UTC,active\ns\x1a1,2023-01-22 "
+        b"12:00:00 UTC,active\ns\x1c,2023-01-22 12:00:00,active",
     "unicode in the other fields": "s1,２０２３-01-22 12:00:00 UTC,active\ns1,2023-01-22 12:00:00 UTC,actıve".encode(),
     "an id of 200 characters and one of 201": b"\n".join(
         b"x" * length + b",2023-01-22 12:00:00 UTC,active" for length in (200, 201)
@@ -560,7 +563,8 @@ def test_json_numbers_and_texts_are_timestamps_exactly(client: FlaskClient) -> N
     again = "\n".join(
         json.dumps({"store_id": "a", "timestamp_utc": text, "status": status})
         for text, status in (
-            ("2023-10-16 13:45:00.123456", "active"), ("2023-10-16T13:45:00.124Z", "inactive"), (1697463901000, "active"),
+            ("2023-10-16 "
+                "13:45:00.123456", "active"), ("2023-10-16T13:45:00.124Z", "inactive"), (1697463901000, "active"),
         )
     )  # fmt: skip
     assert push(client, "polls", again, "application/x-ndjson").json["unchanged"] == 3

@@ -92,7 +92,8 @@ def test_a_7_counts_also_in_a_row_that_is_rejected(client: FlaskClient, form: st
 
 def test_without_a_7_and_a_0_there_is_a_note(client: FlaskClient) -> None:
     note = (
-        "no store has hours on day 0 (Monday) in {}; if 1 means Monday and 7 Sunday there, load it again with --days iso "
+        "no store has hours on day 0 (Monday) in {}; if 1 means "
+        "Monday and 7 Sunday there, load it again with --days iso "
         "(over HTTP with ?days=iso)"
     )
     assert note.format("body") in push(client, "hours", WITHOUT_7).json["notes"]

@@ -23,7 +23,10 @@ from storemon_flask.reports import compute
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.settings import Settings
 
-HOURS_SQL = "SELECT day, start_s, end_s FROM hours JOIN store_record ON store_record.number = hours.store WHERE store_id = ? ORDER BY 1, 2, 3"
+HOURS_SQL = (
+    "SELECT day, start_s, end_s FROM hours JOIN store_record ON "
+    "store_record.number = hours.store WHERE store_id = ? ORDER BY 1, 2, 3"
+)
 
 
 def _hours(database: Database, store_id: str) -> list[tuple[int, int, int]]:
@@ -363,7 +366,8 @@ def test_a_store_open_all_the_time_can_be_closed_for_a_day(home: Home) -> None:
     [
         ("a,2024-10-32,,", "date is not a date (YYYY-MM-DD, 1970 to 2199)"),
         ("a,,,", "date is not a date (YYYY-MM-DD, 1970 to 2199)"),
-        ("a,2024-10-10,9:00,", "only one of start_time_local and end_time_local is empty; both are when a store is closed all day"),
+        ("a,2024-10-10,9:00,", "only one of start_time_local and end_time_local "
+            "is empty; both are when a store is closed all day"),
         ("a,2024-10-10,24:00,9:00", "start_time_local or end_time_local is not a time of day (H:MM or HH:MM[:SS])"),
     ],
 )  # fmt: skip

@@ -86,8 +86,10 @@ def test_a_second_download_beside_the_first_is_the_later_one_and_is_named(run: R
     ]
     assert printed(done.out) == [
         "1 store is new in this load: s",
-        "time zones of 1 store come from two files: timezones.csv, timezones (1).csv; timezones (1).csv, the last one, counts",
-        "hours of 1 store come from two files: menu_hours.csv, menu_hours (1).csv; their rows are put together, so leave the older "
+        "time zones of 1 store come from two files: timezones.csv, "
+        "timezones (1).csv; timezones (1).csv, the last one, counts",
+        "hours of 1 store come from two files: menu_hours.csv, menu_hours "
+        "(1).csv; their rows are put together, so leave the older "
         "file out if the newer one is to replace it",
     ]
     database = home / "instance" / "storemon.db"
@@ -104,7 +106,8 @@ def test_an_id_that_excel_rounded_is_named_with_those_it_may_stand_for(client: F
         "1 polled store has no hours, so it counts as open 24x7: 8139926242460180000",
         "1 polled store has no time zone, so it counts in America/Chicago: 8139926242460180000",
         "2 stores with hours have no polls: 8139926242460185114 and 8139926242460185115",
-        "8139926242460180000 looks like a number rounded by a spreadsheet (15 significant digits, then zeros); 8139926242460185114 "
+        "8139926242460180000 looks like a number rounded by a spreadsheet "
+        "(15 significant digits, then zeros); 8139926242460185114 "
         "and 8139926242460185115 begin as it does",
     ]
     assert sorted(notes(answer)) == sorted(expected)
@@ -420,7 +423,10 @@ def test_rejected_hours_of_many_stores_are_one_note(client: FlaskClient) -> None
     ]
 
 
-CLOCK = r"this machine's clock says 20\d\d-\d\d-\d\d \d\d:\d\d UTC; {} later than that and rejected\. If the clock is wrong, set it and load them again"
+CLOCK = (
+    r"this machine's clock says 20\d\d-\d\d-\d\d \d\d:\d\d UTC; {} later than "
+    r"that and rejected\. If the clock is wrong, set it and load them again"
+)
 
 
 @pytest.mark.parametrize(
@@ -462,7 +468,8 @@ def test_polls_rejected_by_a_clock_that_was_behind_can_be_loaded_when_it_is_righ
     assert (behind.rejected, behind.notes) == (
         3,
         [
-            "this machine's clock says 1970-01-01 00:01 UTC; 3 of 3 polls are later than that and rejected. If the clock is wrong, "
+            "this machine's clock says 1970-01-01 00:01 UTC; 3 of 3 polls "
+            "are later than that and rejected. If the clock is wrong, "
             "set it and load them again"
         ],
     )
@@ -490,7 +497,8 @@ def test_a_load_for_a_store_that_has_polls_in_the_future_says_so(
     assert len(moved) == 1
     assert "the newest poll moved by 730 days" in moved[0]
     assert loaded(noon, polls("a", "b", at="2024-10-14 11:00:00")) == [
-        "1 store has polls in the future (a), the last of them of 2026-10-14 11:00 UTC; they count for nothing before their time. If "
+        "1 store has polls in the future (a), the last of them of "
+        "2026-10-14 11:00 UTC; they count for nothing before their time. If "
         "this machine's clock is right, `storemon prune --future` takes them out"
     ]
     # What moves the newest poll is seen beside it.

@@ -156,7 +156,8 @@ def test_no_text_of_a_file_that_is_no_feed_is_stored(tmp_path: Path, database: D
     load(database, put(tmp_path / "good.csv", POLL))
     secrets = (
         b"root:x:0:0\nhunter2,hunter3\n", b"store_id,hunter2\n", b"store_id,timestamp_utc,status,STATUS,hunter2\n",
-        b"store_id,timestamp_utc,status,timezone,hunter2\n", b"hunter2;store_id\n", b'"hunter2\n', b"hunter2\0", b"\xff\xfehunter2",
+        b"store_id,timestamp_utc,"
+            b"status,timezone,hunter2\n", b"hunter2;store_id\n", b'"hunter2\n', b"hunter2\0", b"\xff\xfehunter2",
         b"hunter2" * 200_000, b"hunter2,\xff\n", b"hunter2" + b"," * 100_000,
     )  # fmt: skip
     for number, secret in enumerate(secrets):

@@ -234,8 +234,10 @@ def test_texts_that_turn_or_hide_others_stay_by_themselves_on_every_page(client:
         report,
     ]
     asked = [
-        "/stores/{}", "/?group={}", "/?zone={}", "/?q={}", "/?status={}", "/?sort={}", "/{}", "/data/loads/{}", "/reports/{}",
-        "/stores/worked?as_of={}", "/stores/worked?window={}", "/stores/worked?until={}", "/docs/{}", "/reports?before={}",
+        "/stores/{}", "/?group={}", "/?zone={}", "/?q={}", "/?status={}", "/?sort={}", "/{}", "/data/"
+            "loads/{}", "/reports/{}",
+        "/stores/worked?as_of={}", "/stores/"
+            "worked?window={}", "/stores/worked?until={}", "/docs/{}", "/reports?before={}",
         report + "?filter={}", report + "?sort={}", "/data?before={}", report + "/changes/{}",
     ]  # fmt: skip
     seen, bad = 0, []

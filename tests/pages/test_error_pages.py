@@ -33,17 +33,21 @@ def told(client: FlaskClient, path: str, status: int) -> tuple[str, list[tuple[s
 @pytest.mark.parametrize(
     ("path", "status", "sentence", "links"),
     [
-        ("/stores/nowhere", 404, "There is no store 'nowhere'; the list of stores has those there are.", [("/", "All stores")]),
+        ("/stores/nowhere", 404, "There is no store 'nowhere'; the "
+            "list of stores has those there are.", [("/", "All stores")]),
         (f"/reports/{ID}", 404, REPORT, [("/reports", "Reports")]),
         (f"/reports/{ID}/changes?against=x", 404, REPORT, [("/reports", "Reports")]),
         (f"/reports/{ID}/changes", 404, REPORT, [("/reports", "Reports")]),
         ("/reports?again=x", 404, REPORT, [("/reports", "Reports")]),
-        ("/reports?before=x", 400, "The address names no page of reports; go back to /reports.", [("/reports", "Reports")]),
-        ("/get_report", 400, "Name the report: /get_report?report_id=ID, with the id that POST /trigger_report answered.", [("/reports", "Reports")]),
+        ("/reports?before=x", 400, "The address names no page of "
+            "reports; go back to /reports.", [("/reports", "Reports")]),
+        ("/get_report", 400, "Name the report: /get_report?report_id=ID, "
+            "with the id that POST /trigger_report answered.", [("/reports", "Reports")]),
         ("/get_report?report_id=x", 404, REPORT, [("/reports", "Reports")]),
         ("/data/loads/77", 404, "There is no load 77; the list of loads has those there are.", [("/data", "Data")]),
         ("/reports/x/delete", 405, "/reports/x/delete does not answer GET; use POST.", [("/reports", "Reports")]),
-        ("/nothing", 404, "There is nothing at /nothing; the pages are /, /reports, /data and /docs, which lists every call.", [("/", "All stores")]),
+        ("/nothing", 404, "There is nothing at /nothing; the pages are /, /"
+            "reports, /data and /docs, which lists every call.", [("/", "All stores")]),
     ],
 )  # fmt: skip
 def test_an_error_speaks_to_people_and_leads_on(

@@ -210,21 +210,31 @@ MANY = "\n".join(f"nobody-{number:02d}" for number in range(12))
     [
         ({"as_of": "yesterday"}, "as_of", "As of: 'yesterday' is not an instant such as 2024-10-14T"),
         ({"as_of": "2300-01-01"}, "as_of", "As of: it must be between 1970-01-01 and 2200-01-01."),
-        ({"from0": "2024-10-02", "to0": "2024-10-01"}, "to0", "To (window 1): runs from '2024-10-02' to '2024-10-01'; it must be an end after"),
+        ({"from0": "2024-10-02", "to0": "2024-10-01"}, "to0", "To (window 1): runs from '2024-10-02' "
+            "to '2024-10-01'; it must be an end after"),
         ({"from2": "2024-10-02"}, "to2", "To (window 3): is missing; it must be a date such as 2024-10-01 or"),
-        ({"to2": "2024-10-02", "window": "last_day"}, "from2", "From (window 3): is missing; it must be a date such as 2024-10-01 or"),
-        ({"from1": "noon", "to1": "2024-10-02"}, "from1", "From (window 2): is 'noon'; it must be a date such as 2024-10-01 or"),
+        ({"to2": "2024-10-02", "window": "last_day"}, "from2", "From (window 3): is missing; it "
+            "must be a date such as 2024-10-01 or"),
+        ({"from1": "noon", "to1": "2024-10-02"}, "from1", "From (window 2): is 'noon'; it "
+            "must be a date such as 2024-10-01 or"),
         ({"from1": "2024-10-01", "to1": "2024-10-02T09:00Z"}, "to1", "To (window 2): mixes a date with an instant"),
-        ({"from1": "2022-10-01", "to1": "2024-10-02"}, "to1", "To (window 2): is 732 days long; it must be at most 400 days."),
+        ({"from1": "2022-10-01", "to1": "2024-10-02"}, "to1", "To (window 2): is 732 days long;"
+            " it must be at most 400 days."),
         ({"from1": "2024-10-01", "to1": "2030-10-02"}, "to1", "it must be at most 400 days."),
-        ({"from1": "2024-11-01", "to1": "2024-11-02"}, "to1", "To (window 2): '2024-11-01_2024-11-02' ends after the as-of"),
-        ({"from0": "2024-10-01", "to0": "2024-10-02", "name0": "x" * 101}, "name0", "it must be 1 to 100 printable characters."),
+        ({"from1": "2024-11-01", "to1": "2024-11-02"}, "to1", "To (window 2): '2024-11-01_2024-11-02' "
+            "ends after the as-of"),
+        ({"from0": "2024-10-01", "to0": "2024-10-02", "name0": "x" * 101}, "name0", "it must be 1 to 100 "
+            "printable characters."),
         ({"from0": "2024-10-01", "to0": "2024-10-02", "from2": "2024-10-01", "to2": "2024-10-02"}, "windows",
          "Windows: names '2024-10-01_2024-10-02' twice; it must be a name of its own for each window."),
-        ({"by": "day", "window": ["last_day", "last_week"]}, "windows", "Windows: has 2 entries; it must be one window"),
-        ({**OUTAGES, "window": ["last_day", "last_week"]}, "windows", "it must be one window, in which outages are looked for."),
-        ({"shortest_minutes": "ten", **OUTAGES}, "shortest_minutes", "is 'ten'; it must be a number of minutes from 0 to 576000."),
-        ({"shortest_minutes": "-5", **OUTAGES}, "shortest_minutes", "is -5.0; it must be a number of minutes from 0 to 576000."),
+        ({"by": "day", "window": ["last_day", "last_week"]}, "windows", "Windows: has 2 entries;"
+            " it must be one window"),
+        ({**OUTAGES, "window": ["last_day", "last_week"]}, "windows", "it must be one window, in "
+            "which outages are looked for."),
+        ({"shortest_minutes": "ten", **OUTAGES}, "shortest_minutes", "is 'ten'; it must be a number "
+            "of minutes from 0 to 576000."),
+        ({"shortest_minutes": "-5", **OUTAGES}, "shortest_minutes", "is -5.0; it must be a number "
+            "of minutes from 0 to 576000."),
         ({"shortest_minutes": "5"}, "shortest_minutes", "it must be left out without kind outages."),
         ({"by": "decade"}, "by", "A row for each: is 'decade'; it must be hour, day, week, month."),
         ({"stores": "worked\nnobody\nelse"}, "stores", "Only these stores: unknown: nobody; unknown: else."),
@@ -282,7 +292,10 @@ def test_too_many_rows_are_said_at_the_periods(settings: Settings, small_fleet: 
 def test_a_program_is_told_as_ever_in_the_names_of_its_fields(client: FlaskClient, small_fleet: Path) -> None:
     asked_for = {"windows": ["last_day", {"from": "2024-10-02"}]}
     told = client.post("/trigger_report", json=asked_for).json
-    sentence = "is missing; it must be a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"
+    sentence = (
+        "is missing; it must be a date such as 2024-10-01 or an "
+        "instant with an offset such as 2024-10-01T09:00:00-05:00"
+    )
     assert (told["detail"], told["errors"]) == (f"windows[1].to {sentence}", {"windows[1].to": [sentence]})
     assert sorted(told) == ["detail", "errors", "status", "title", "type"]
 

@@ -28,26 +28,47 @@ from storemon_flask.settings import Settings
         ({"method": "last"}, "method is 'last'; it must be nearest, previous"),
         ({"totals": "yes"}, "totals is 'yes'; it must be true or false"),
         ({"kind": "x"}, "kind is 'x'; it must be times, outages"),
-        ({"windows": ["last_year"]}, "windows[0] is 'last_year'; it must be last_hour, last_day, last_week, last_30_days, or an object with from and to"),
-        ({"windows": [7]}, "windows[0] is 7; it must be last_hour, last_day, last_week, last_30_days, or an object with from and to"),
-        ({"windows": [{"from": "2024-10-02", "to": "2024-10-01"}]}, "windows[0] runs from '2024-10-02' to '2024-10-01'; it must be an end after its start"),
-        ({"windows": [{"from": "2024-10-02"}]}, "windows[0].to is missing; it must be a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"),
-        ({"windows": [{"from": "2024-10-02", "to": "2024-10-03T00:00:00Z"}]}, "windows[0] mixes a date with an instant; it must be two dates, or two instants with an offset"),
-        ({"windows": [{"from": "0001-01-01", "to": "0001-02-01"}]}, "windows[0].from is '0001-01-01'; it must be between 1970-01-01 and 2200-01-01"),
-        ({"windows": [{"from": "2199-12-31T00:00:00Z", "to": "9999-12-31T00:00:00Z"}], "by": "day"}, "windows[0].to is '9999-12-31T00:00:00Z'; it must be between 1970-01-01 and 2200-01-01"),
-        ({"windows": [{"from": "2022-10-02", "to": "2024-10-01"}]}, "windows[0] is 730 days long; it must be at most 400 days"),
-        ({"windows": [{"from": "2024-10-01", "to": "2024-10-02", "zone": "x"}]}, "windows[0].zone is not a field of a window; it must be from, to and name"),
-        ({"windows": [{"from": "2024-10-01T00:00:00", "to": "2024-10-02T00:00:00Z"}]}, "windows[0].from is '2024-10-01T00:00:00'; it must be a date such as 2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"),
-        ({"windows": [{"from": "2024-10-01", "to": "2024-10-02", "name": "a\nb"}]}, "windows[0].name is 'a\\nb'; it must be 1 to 100 printable characters"),
-        ({"windows": ["last_day", "last_day"]}, "windows names 'last_day' twice; it must be a name of its own for each window"),
-        ({"windows": ["last_day", "last_week"], "by": "day"}, "windows has 2 entries; it must be one window with `by`, which is cut into days"),
+        ({"windows": ["last_year"]}, "windows[0] is 'last_year'; it must be last_hour, last_day,"
+            " last_week, last_30_days, or an object with from and to"),
+        ({"windows": [7]}, "windows[0] is 7; it must be last_hour, last_day, "
+            "last_week, last_30_days, or an object with from and to"),
+        ({"windows": [{"from": "2024-10-02", "to": "2024-10-01"}]}, "windows[0] runs from '2024-10-02' to "
+            "'2024-10-01'; it must be an end after its start"),
+        ({"windows": [{"from": "2024-10-02"}]}, "windows[0].to is missing; it must be a date such as 2024-10-01 "
+            "or an instant with an offset such as 2024-10-01T09:00:00-05:00"),
+        ({"windows": [{"from": "2024-10-02", "to": "2024-10-03T00:00:00Z"}]}, "windows[0] mixes a date "
+            "with an instant; it "
+            "must be two dates, or two instants with an offset"),
+        ({"windows": [{"from": "0001-01-01", "to": "0001-02-01"}]}, "windows[0].from is '0001-01-01'; it "
+            "must be between 1970-01-01 and 2200-01-01"),
+        ({"windows": [{"from": "2199-12-31T00:00:00Z", "to": "9999-12-31T00:00:00Z"}], "by": "day"}, "windows[0].to is "
+            "'9999-12-31T00:00:00Z'; "
+            "it must be between 1970-01-01 and 2200-01-01"),
+        ({"windows": [{"from": "2022-10-02", "to": "2024-10-01"}]}, "windows[0] is 730 days long;"
+            " it must be at most 400 days"),
+        ({"windows": [{"from": "2024-10-01", "to": "2024-10-02", "zone": "x"}]}, "windows[0].zone is not a field of a "
+            "window; it must be from, to and name"),
+        ({"windows": [{"from": "2024-10-01T00:00:00", "to": "2024-10-02T00:00:00Z"}]}, "windows[0].from is "
+            "'2024-10-01T00:00:00';"
+            " it must be a date such as "
+            "2024-10-01 or an instant with an offset such as 2024-10-01T09:00:00-05:00"),
+        ({"windows": [{"from": "2024-10-01", "to": "2024-10-02", "name": "a\nb"}]}, "windows[0].name is "
+            "'a\\nb'; it must "
+            "be 1 to 100 printable characters"),
+        ({"windows": ["last_day", "last_day"]}, "windows names 'last_day' twice; it must "
+            "be a name of its own for each window"),
+        ({"windows": ["last_day", "last_week"], "by": "day"}, "windows has 2 entries; it must be one "
+            "window with `by`, which is cut into days"),
         ({"windows": [{"from": "2024-10-14", "to": "2024-10-20"}], "by": "day"}, None),
-        ({"windows": [{"from": "2024-10-20T00:00:00Z", "to": "2024-10-21T00:00:00Z"}]}, "windows[0] '2024-10-20T00:00:00Z_2024-10-21T00:00:00Z' ends after the as-of; it must be a window that ends by the as-of"),
+        ({"windows": [{"from": "2024-10-20T00:00:00Z", "to": "2024-10-21T00:00:00Z"}]}, "windows[0] "
+            "'2024-10-20T00:00:00Z_2024-10-21T00:00:00Z' ends "
+            "after the as-of; it must be a window that ends by the as-of"),
         ({"groups": ["West"]}, "groups: no store is in 'West'"),
         ({"zones": ["Mars/Base"]}, "zones: no store is in 'Mars/Base'"),
         ({"groups": []}, "groups is []; it must be a list of at least one text"),
         ({"kind": "outages", "by": "day"}, "by does not go with outages; it must be left out"),
-        ({"kind": "outages", "shortest_minutes": -1}, "shortest_minutes is -1; it must be a number of minutes from 0 to 576000"),
+        ({"kind": "outages", "shortest_minutes": -1}, "shortest_minutes is -1; it must be "
+            "a number of minutes from 0 to 576000"),
         ({"shortest_minutes": 5}, "shortest_minutes is of outages; it must be left out without kind outages"),
     ],
 )  # fmt: skip
@@ -72,7 +93,8 @@ def test_a_report_too_long_says_how_long_it_would_be(fleet: Database, settings: 
     done = storemon(settings.home, "report", "--by", "hour", STOREMON_MAX_REPORT_ROWS="100")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "Error: the report would have 1,000 rows, more than the 100 of STOREMON_MAX_REPORT_ROWS; ask for fewer stores, a "
+        "Error: the report would have 1,000 rows, more than the "
+        "100 of STOREMON_MAX_REPORT_ROWS; ask for fewer stores, a "
         "shorter window or longer periods\n"
     )
 
@@ -161,7 +183,8 @@ def test_a_poll_speaks_forward_only_by_the_method_previous(
     folder = tmp_path / "feeds"
     folder.mkdir()
     (folder / "polls.csv").write_text(
-        "store_id,timestamp_utc,status\nworked,2024-10-14 10:14:00 UTC,active\nworked,2024-10-14 11:15:00 UTC,inactive\n"
+        "store_id,timestamp_utc,status\nworked,2024-10-14 10:14:00 "
+        "UTC,active\nworked,2024-10-14 11:15:00 UTC,inactive\n"
     )
     (folder / "hours.csv").write_text("store_id,day,start_time_local,end_time_local\nworked,0,09:00,12:00\n")
     (folder / "zones.csv").write_text("store_id,timezone_str\nworked,UTC\n")

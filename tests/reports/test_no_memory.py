@@ -164,7 +164,8 @@ def test_a_report_that_never_has_memory_fails_with_how_much_it_asked_for(
         runner.scheduler.run_due()
     assert row(settings, report_id, "state", "error") == (
         "failed",
-        "there is not enough memory for this report (8,589,934,592.0 MiB more were asked for); ask for fewer stores, days or "
+        "there is not enough memory for this report (8,589,934,592.0 "
+        "MiB more were asked for); ask for fewer stores, days or "
         "columns, or give the server more memory (tried 8 times)",
     )
 

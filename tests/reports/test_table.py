@@ -118,7 +118,10 @@ def test_colour_follows_down_and_unknown_time_and_never_calls_unknown_up(tmp_pat
 
 
 def test_without_a_column_of_unknown_time_only_uptime_as_long_as_the_window_is_up_all_the_time(tmp_path: Path) -> None:
-    header = "store_id,uptime_last_hour,uptime_last_day,uptime_last_week,downtime_last_hour,downtime_last_day,downtime_last_week\n"
+    header = (
+        "store_id,uptime_last_hour,uptime_last_day,uptime_last_week,"
+        "downtime_last_hour,downtime_last_day,downtime_last_week\n"
+    )
     page = look(
         tmp_path,
         header + "a,60.00,9.00,40.00,0.00,0.00,0.00\nb,59.99,24.00,168.00,0.00,0.00,0.00\nc,30.00,2.00,2.00,0,,\n",

@@ -94,7 +94,8 @@ def test_a_body_in_chunks_without_a_length_is_read(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as peer:
         peer.sendall(
-            b"POST /trigger_report HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            b"POST /trigger_report HTTP/1.1\r\nHost: "
+            b"localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
             b'8\r\n{"bogus"\r\n4\r\n: 1}\r\n0\r\n\r\n'
         )
         answer = b"".join(iter(lambda: peer.recv(65536), b""))

@@ -53,7 +53,8 @@ def test_put_hours_replaces_one_store_and_the_report_follows(fleet: FlaskClient,
         ({"hours": [{**ROW, "day": 3.5}]}, "Not a valid integer"),
         ({"hours": [{**ROW, "end_time_local": "1" * 101}]}, "is longer than 100 characters"),
         ({"hours": [{**ROW, "end_time_local": None}]}, "Field may not be null"),
-        ({"hours": [ROW, {**ROW, "day": 7}]}, 'row 2: day of week is not a whole number from 0 (Monday) to 6 (Sunday): {"store_id": "a", "day": 7,'),
+        ({"hours": [ROW, {**ROW, "day": 7}]}, 'row 2: day of week is not a whole number from 0 '
+            '(Monday) to 6 (Sunday): {"store_id": "a", "day": 7,'),
         ({"hours": [{**ROW, "start_time_local": "24:00"}]}, '"start_time_local": "24:00"'),
         ({"hours": [{**ROW, "end_time_local": "\ud800"}]}, "row 1: end_time_local is no text"),
         ([ROW], "the body must be a JSON object"),
@@ -77,7 +78,8 @@ def test_a_zone_is_set_or_refused(fleet: FlaskClient, settings: Settings) -> Non
     assert report(fleet) != before
     assert counts(fleet.put("/api/v1/stores/a/timezone", json={"timezone": "Europe/Paris"}).json) == (1, 0, 0, 1, 0, 0)
     for wrong, says in (
-        ({"timezone": "Mars/Phobos"}, 'row 1: time zone is not the name of an IANA zone: {"store_id": "a", "timezone": "Mars/Phobos"}'),
+        ({"timezone": "Mars/Phobos"}, 'row 1: time zone is not the name of an IANA '
+            'zone: {"store_id": "a", "timezone": "Mars/Phobos"}'),
         ({"timezone": "UTC" * 50_000}, "timezone: is longer than 100 characters"),
         ({"timezone": 1}, "timezone: Not a valid string"),
         ({"timezone": ""}, "time zone is not the name of an IANA zone"),

@@ -388,7 +388,10 @@ def test_a_body_without_end_is_cut_off_at_the_limit(
     server = serve(STOREMON_CONNECTION_TIMEOUT_SECONDS="3", STOREMON_MAX_BODY_MB="50")
     assert server.get("/healthz").status == 200
     before = from_now(server)
-    head = b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+        b"text/csv\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     with answering(server) as took, socket.create_connection(place(server), timeout=20) as fast:
         fast.sendall(head)
