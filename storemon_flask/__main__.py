@@ -42,8 +42,9 @@ def main() -> None:
             status = group.main(_arguments(), obj=CommandLine(None, create_app), standalone_mode=False)
             sys.stdout.flush()
     except click.ClickException as error:
-        # What was typed, or a file was called, is one line of the sentence.
-        vars(error)["message"] = escaped(error.message)
+        # What was typed, or a file was called, is one line of the sentence; the help is not.
+        if not isinstance(error, click.exceptions.NoArgsIsHelpError):
+            vars(error)["message"] = escaped(error.message)
         _fail(error.format_message(), error.show)
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):

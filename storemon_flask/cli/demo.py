@@ -45,11 +45,13 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
     environ = _fresh_home(home)
     # Some rows of the sample are bad on purpose; the summary says which.
     subprocess.run([*_storemon(), "load-data", str(sample)], env=environ, check=True)
-    _say(f"   (the demo's own home: STOREMON_HOME={home} storemon rejects)")
+    click.echo(f"   To list the rejected rows:\n     STOREMON_HOME={_shown(home)} {_program()} rejects")
     with _server(environ) as url:
         click.echo(f"\n2. curl -X POST {url}/trigger_report")
         triggered = json.loads(_get(url + "/trigger_report", data=b"")[0])
         click.echo(f"   {json.dumps(triggered)}")
+        if not keep_serving:
+            click.echo("   (this server ends with the demo)")
         where = f"{url}/get_report?report_id={triggered['report_id']}"
         click.echo(f"\n3. curl \\\n  '{where}'")
         text = _wait_for(where)

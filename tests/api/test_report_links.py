@@ -198,8 +198,8 @@ def test_one_store_as_json_is_judged_at_the_as_of_that_is_asked_for(
         ("as_of=1969-12-31", "as_of must lie between 1970-01-01 and 2200-01-01"),
         ("as_of=2200-01-02", "as_of must lie between 1970-01-01 and 2200-01-01"),
         ("as_of=1970-01-01", "the days must not lie before 1970-02-01"),
-        ("as_of=2024-10-14&as_of=2024-10-15", "as_of can be there only once"),
-        ("as_of=", "as_of is an instant such as"),
+        ("as_of=2024-10-14&as_of=2024-10-15", "as_of is given more than once"),
+        ("as_of=", "as_of '' is not an instant such as"),
         ("window=soon", "last_hour, last_day, last_week, last_30_days, or an object with from and to"),
         ("window=2024-10-01..2024-10-01", "an end after its start"),
         ("window=2024-10-01..", "a date such as 2024-10-01"),
@@ -208,7 +208,7 @@ def test_one_store_as_json_is_judged_at_the_as_of_that_is_asked_for(
         ("window=last_day&window=last_day", "a name of its own for each window"),
         ("window=last_30_days&by=hour", "a page shows at most 100"),
         ("window=last_day&window=last_week&by=day", "one window with `by`"),
-        ("method=last", "method is one of nearest, previous"),
+        ("method=last", "method must be one of: nearest, previous"),
     ],
 )
 def test_what_cannot_be_shown_is_a_sentence(fleet: Database, client: FlaskClient, query: str, sentence: str) -> None:

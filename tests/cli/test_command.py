@@ -12,6 +12,7 @@ from cli_helpers import Done, Run, database, line
 from cli_helpers import example as example
 from cli_helpers import home as home
 from cli_helpers import run as run
+from conftest import storemon
 from ingest_helpers import HOURS, POLLS, ZONES, csv, gz, put, put_zip, query
 
 from storemon_flask.feeds import csv_exact, values
@@ -251,3 +252,13 @@ def test_no_connection_is_open_when_a_command_has_ended(
     done = run(*arguments)
     assert done.code == (1 if arguments[-1] in ("nobody", "sm_nobody") else 0), done
     assert open_databases(home) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["keys"]])
+def test_a_group_without_a_command_shows_its_help_in_lines(tmp_path: Path, arguments: list[str]) -> None:
+    done = storemon(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "\\n" not in done.stderr + done.stdout
+    lines = (done.stderr + done.stdout).splitlines()
+    assert lines[0].startswith("Usage: ")
+    assert "Commands:" in lines

@@ -106,4 +106,4 @@ def test_an_unknown_store_with_an_invisible_character_is_named_with_it(client: F
     answer = client.get("/api/v1/stores/a%EF%B8%8F")
     assert (answer.status_code, "there is no store 'a<U+FE0F>'" in answer.get_json(force=True)["detail"]) == (404, True)
     answer = client.get("/stores/a%E2%80%8B", headers={"Accept": "text/html"})
-    assert (answer.status_code, "There is no store “a&lt;U+200B&gt;”" in answer.text) == (404, True)
+    assert (answer.status_code, "There is no store &#39;a&lt;U+200B&gt;&#39;" in answer.text) == (404, True)

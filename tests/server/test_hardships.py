@@ -178,20 +178,20 @@ def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
     assert queue.get(runner.database, report_id).state == "complete"
 
 
-def test_a_report_that_is_put_back_waits_for_the_lock_even_while_the_server_stops(
+def test_a_report_that_is_requeued_waits_for_the_lock_even_while_the_server_stops(
     runner: Worker, small_fleet: Path, settings: Settings
 ) -> None:
     database = runner.database
-    queue.add(database, "aa", ReportRequest(), "America/Chicago", 10**6, time.time_ns() // 1000)
-    assert queue.claim(database, "aa", 2) is not None
+    report_id = queue.submit(database, settings, ReportRequest(), time.time_ns() // 1000)
+    assert queue.start(database, report_id, 2) is not None
     database.stop_waiting()
     with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
         timer = threading.Timer(1.0, other.rollback)
         timer.start()
-        queue.put_back(database, "aa")
+        queue.requeue(database, report_id)
         timer.join()
-    row = queue.get(database, "aa")
+    row = queue.get(database, report_id)
     assert (row.state, row.attempts) == ("pending", 0)
 
 
