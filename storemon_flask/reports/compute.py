@@ -11,11 +11,10 @@ import numpy as np
 
 from storemon_flask import clock, zonedata
 from storemon_flask.characters import show_invisible
-from storemon_flask.database import files, readings, schedule, stores
+from storemon_flask.database import files, readings, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import newest_poll, silence_note
-from storemon_flask.database.readings import Reading
-from storemon_flask.database.schedule import Schedule
+from storemon_flask.database.readings import Reading, Schedule
 from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
 from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US, Ints, ReportOutcome, Rules
 from storemon_flask.reports import outages
@@ -223,7 +222,7 @@ def _check_stores(connection: Connection, ids: Sequence[str]) -> None:
 
 def _read_schedule(database: Database, connection: Connection, query: ReportQuery, default_zone: str) -> Schedule:
     """Return the stores of the report; `Unprocessable` names a group or zone that no store has."""
-    plan = schedule.read(database, connection, default_zone, query.stores, query.as_of_us)
+    plan = readings.read_schedule(database, connection, default_zone, query.stores, query.as_of_us)
     if query.groups is None and query.zones is None:
         return plan
     for name, chosen, present in (
@@ -241,7 +240,7 @@ def _read_schedule(database: Database, connection: Connection, query: ReportQuer
         for store_id, group, zone in zip(plan.ids, plan.groups, plan.zone_of_store, strict=True)
         if (query.groups is None or group in query.groups) and (query.zones is None or zone in query.zones)
     ]
-    return schedule.read(database, connection, default_zone, ids, query.as_of_us)
+    return readings.read_schedule(database, connection, default_zone, ids, query.as_of_us)
 
 
 def _method(

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from storemon_flask import clock
-from storemon_flask.database.schedule import Schedule
+from storemon_flask.database.readings import Schedule
 from storemon_flask.formatting import csv_cells, decimals, hundredths, percent_hundredths, safe_cell
 from storemon_flask.model import DAY_US, MINUTE_US, SECOND_US, TOO_LARGE, Ints
 from storemon_flask.reports.request import DEFAULT_WINDOWS, ReportQuery

@@ -12,8 +12,7 @@ import numpy as np
 from storemon_flask.clock import timestamp_texts
 from storemon_flask.database import readings, stores
 from storemon_flask.database.connections import Connection
-from storemon_flask.database.readings import Reading
-from storemon_flask.database.schedule import Batch, Schedule
+from storemon_flask.database.readings import Batch, Reading, Schedule
 from storemon_flask.formatting import decimals, hundredths
 from storemon_flask.model import MINUTE_US, Bools, Ints, Rules
 from storemon_flask.reports.csv import Column, ReportText, csv_text, store_columns
@@ -145,7 +144,7 @@ def _whole_runs(
         index, from_us = np.arange(at, min(at + _STORES_AT_ONCE, len(batch.number))), read_from_us
         while len(index):
             from_us = max(as_of_us - _FARTHER * (as_of_us - from_us), 0)
-            reading = readings.read(connection, plan, batch.select(index), from_us, as_of_us, rules)
+            reading = readings.read_batch(connection, plan, batch.select(index), from_us, as_of_us, rules)
             first = _run_of(reading, poll_us[index])
             may = timeline.may_start_earlier(reading.openings, reading.evidence, first, from_us, rules)
             # Before the first poll of a store that could decide anything there is nothing to be read.

@@ -14,7 +14,7 @@ from typing import Final
 
 from storemon_flask import zonedata
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import loads, polls, prune, reports, schedule, stores
+from storemon_flask.database import loads, polls, prune, readings, reports, stores
 from storemon_flask.database import newest as newest_service
 from storemon_flask.database.connections import SQLITE_VERSION
 from storemon_flask.database.connections import Database as Database
@@ -248,7 +248,7 @@ def report_choices(database: Database, default_zone: str, latest_us: int) -> Rep
         return ReportChoices([], [], False)
     with database.read() as connection:
         newest = newest_service.newest_poll(database, connection, latest_us)
-        plan = schedule.read(database, connection, default_zone, None, newest.poll_us or 0)
+        plan = readings.read_schedule(database, connection, default_zone, None, newest.poll_us or 0)
     groups = sorted({group for group in plan.groups if group})
     return ReportChoices(groups, sorted(set(plan.zone_of_store)), newest != Newest(None))
 

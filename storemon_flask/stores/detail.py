@@ -10,11 +10,10 @@ import numpy as np
 
 from storemon_flask.characters import show_invisible
 from storemon_flask.clock import EPOCH, timestamp_text, utc_datetime
-from storemon_flask.database import polls, readings, schedule, stores
+from storemon_flask.database import polls, readings, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import future_polls_of_store
-from storemon_flask.database.readings import Reading
-from storemon_flask.database.schedule import Batch, Schedule
+from storemon_flask.database.readings import Batch, Reading, Schedule
 from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Polls, Rules
 from storemon_flask.reports import request
@@ -161,7 +160,7 @@ def open_store(
         first_us = last_us = -1
     elif last_us > as_of.as_of_us:
         last_us = int(polls.newest_up_to(connection, rows.number, as_of.as_of_us)[0])
-    plan = schedule.read_stores(connection, rows, default_zone, as_of.as_of_us)
+    plan = readings.read_stores(connection, rows, default_zone, as_of.as_of_us)
     return Store(connection, rules, as_of, now_us, stores.data_version(connection), plan, first_us, last_us)
 
 

@@ -8,11 +8,10 @@ import numpy as np
 
 from storemon_flask import clock
 from storemon_flask.clock import duration_text, timestamp_text
-from storemon_flask.database import readings, schedule, stores
+from storemon_flask.database import readings, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import Newest, future_polls, newest_poll, silence_note
-from storemon_flask.database.readings import Reading
-from storemon_flask.database.schedule import Batch, Schedule
+from storemon_flask.database.readings import Batch, Reading, Schedule
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Ints, Rules
 from storemon_flask.reports.outages import find_starts
@@ -148,7 +147,7 @@ def compute_snapshot(database: Database, rules: Rules, default_zone: str, now_us
     with database.read() as connection:
         version = stores.data_version(connection)
         as_of = find_as_of(database, connection, now_us, rules)
-        plan = schedule.read(database, connection, default_zone, None, as_of.as_of_us)
+        plan = readings.read_schedule(database, connection, default_zone, None, as_of.as_of_us)
         table = _table(connection, plan, as_of.as_of_us, rules)
     return Snapshot(
         as_of, now_us, version, plan.ids, plan.names, plan.groups, plan.zone_of_store, _columns(table), {}, plan.derived
@@ -268,7 +267,7 @@ def last_days(
         as_of_us = snapshot.as_of.as_of_us
         with database.read() as connection:
             # The schedule of all stores is cached; one of these alone would read the hours of all that lie between.
-            plan = schedule.read(database, connection, default_zone, None, as_of_us)
+            plan = readings.read_schedule(database, connection, default_zone, None, as_of_us)
             present = [index for index, store_id in enumerate(plan.ids) if store_id in missing]
             if present:
                 batch = plan.select(np.array(present, dtype=np.int64))
@@ -291,7 +290,7 @@ def _measure_days(
         np.concatenate([getattr(span, name)[-DAYS:] for span in days]) for name in ("start_us", "end_us", "local_us")
     )
     from_us = max(int(start.min(initial=as_of_us)) - rules.farthest_us, 0)
-    reading = readings.read(connection, plan, batch, from_us, as_of_us, rules)
+    reading = readings.read_batch(connection, plan, batch, from_us, as_of_us, rules)
     measures = measure(reading.openings, reading.evidence, Periods(store, start, end), as_of_us)
     columns = (local, measures["uptime"], measures["downtime"], measures["unknown"])
     for index, *values in zip(store.tolist(), *(column.tolist() for column in columns), strict=True):

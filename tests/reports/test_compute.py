@@ -133,14 +133,13 @@ def test_the_classic_windows_by_name_have_the_classic_numbers(fleet: Database, c
 
 
 def test_days_add_up_to_their_week_and_hours_to_their_day(fleet: Database, settings: Settings) -> None:
-    from storemon_flask.database import schedule
     from storemon_flask.reports import compute
 
     def sums(**body: object) -> dict[int, dict[str, int]]:
         with fleet.read() as connection:
             request = ReportRequest(columns="full", fields=body)
             query = compute.make_query(fleet, request, "America/Chicago", 10**9, connection)
-            plan = schedule.read(fleet, connection, "America/Chicago", None, query.as_of_us)
+            plan = readings.read_schedule(fleet, connection, "America/Chicago", None, query.as_of_us)
             rows, _ = compute.measure_rows(connection, plan, query, settings.rules, lambda share: None)
         found: dict[int, dict[str, int]] = {}
         for at, place in enumerate(rows["store"].tolist()):

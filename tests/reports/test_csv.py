@@ -19,7 +19,7 @@ from shapes_helpers import fleet as fleet
 
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import polls as staging
-from storemon_flask.database import schedule
+from storemon_flask.database import readings
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError
 from storemon_flask.formatting import decimals, hundredths, percent_hundredths, safe_cell
@@ -274,9 +274,9 @@ def test_every_total_is_that_of_its_stores_rows(
     with fleet.read() as connection:
         request = ReportRequest(columns="full", fields={**asked, "totals": True, "groups": groups})
         query = compute.make_query(fleet, request, "America/Chicago", 10**9, connection)
-        everyone = schedule.read(fleet, connection, "America/Chicago", None, query.as_of_us)
+        everyone = readings.read_schedule(fleet, connection, "America/Chicago", None, query.as_of_us)
         ids = [i for i, group in zip(everyone.ids, everyone.groups, strict=True) if groups is None or group in groups]
-        plan = schedule.read(fleet, connection, "America/Chicago", ids, query.as_of_us)
+        plan = readings.read_schedule(fleet, connection, "America/Chicago", ids, query.as_of_us)
         rules = replace(settings.rules, method=query.method)
         rows, _ = compute.measure_rows(connection, plan, query, rules, lambda share: None)
         text = render(query, report_csv.store_columns(plan), plan.groups, rows)

@@ -20,7 +20,7 @@ from runner_helpers import state
 from runner_helpers import waiting as waiting
 
 from storemon_flask import create_app
-from storemon_flask.database import polls, schedule
+from storemon_flask.database import polls, readings
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoPolls
 from storemon_flask.model import ReportOutcome
@@ -139,7 +139,7 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
     waiting: Worker, queue: Queue, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Four slices of one store, every step told.
-    monkeypatch.setattr(schedule, "STORES_PER_BATCH", 1)
+    monkeypatch.setattr(readings, "STORES_PER_BATCH", 1)
     monkeypatch.setattr(runner_, "_PROGRESS_EVERY_S", 0.0)
     report_id = waiting.submit(ReportRequest())
     seen: list[float] = []
@@ -162,7 +162,7 @@ def test_progress_never_falls_and_reaches_one_at_the_end(
 def test_slices_change_nothing_in_the_bytes(
     waiting: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "STORES_PER_BATCH", 1)
+    monkeypatch.setattr(readings, "STORES_PER_BATCH", 1)
     report_id = waiting.submit(ReportRequest())
     queue.run_all()
     assert (settings.reports_dir / f"report_{report_id}.csv").read_text() == SMALL_CSV

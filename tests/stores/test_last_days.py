@@ -9,7 +9,7 @@ from conftest import load_folder, sql
 from flask import Flask
 from flask.testing import FlaskClient
 
-from storemon_flask.database import schedule
+from storemon_flask.database import readings
 from storemon_flask.database.connections import Database
 from storemon_flask.model import Rules
 from storemon_flask.stores import live_list
@@ -54,7 +54,7 @@ def days_of(database: Database, ids: list[str]) -> dict[str, list[live_list.Day]
 def test_they_are_those_of_a_report_by_day(
     app: Flask, client: FlaskClient, fleet: Database, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(schedule, "STORES_PER_BATCH", size)
+    monkeypatch.setattr(readings, "STORES_PER_BATCH", size)
     answer = client.post(
         "/trigger_report",
         json={"as_of": "2024-11-06T09:30:00Z", "windows": ["last_30_days"], "by": "day", "columns": "full"},
