@@ -32,14 +32,14 @@ MOST_PROBLEMS: Final = 20
 READ_S: float = 60.0
 _READ_BYTES_PER_S: Final = 10_000_000
 _STEPS_PER_CHECK: Final = 100_000
-# Columns of JSON and the form of each: a list of texts, numbers by name, or an object of any content.
+# Columns of JSON and the form of each: a list of texts, numbers by name, texts by column and row, or any object.
 _JSON: Final = {
     ("load", "notes"): "texts",
     ("load_file", "reasons"): "counts",
     ("load_file", "notes"): "texts",
     ("report_text", "first_stores"): "texts",
     ("report_text", "small"): "object",
-    ("report_text", "large"): "texts or object",
+    ("report_text", "large"): "texts or cells",
 }
 # The last time that Python can write (microseconds, columns whose names end so), and the last date of hours, in 2199
 # (days).
@@ -252,6 +252,7 @@ def _check_references(connection: Connection, report_problem: ReportProblem) -> 
 def check_values(connection: Connection, report_problem: ReportProblem) -> int:
     """Check that text is UTF-8, JSON has the form that is read, and ids and times are such; return how many rows."""
     _check_times(connection, report_problem)
+    _check_report_texts(connection, report_problem)
     rows = 0
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     connection.text_factory = bytes
@@ -273,6 +274,18 @@ def check_values(connection: Connection, report_problem: ReportProblem) -> int:
     finally:
         connection.text_factory = str
     return rows
+
+
+def _check_report_texts(connection: Connection, report_problem: ReportProblem) -> None:
+    """Check that a query names stores in a list, and that an outcome has cells by column."""
+    for reference, other in (("query_text", "object"), ("outcome_text", "array")):
+        wrong = connection.execute(
+            f"SELECT report.rowid FROM report JOIN report_text ON number = {reference} "
+            "WHERE CASE WHEN json_valid(large) THEN json_type(large) END = ?",
+            [other],
+        )
+        for (row,) in wrong:
+            report_problem(f"report: row {row} has as {reference} the text of another kind")
 
 
 def _check_times(connection: Connection, report_problem: ReportProblem) -> None:
@@ -315,7 +328,13 @@ def _has_form(text: str, form: str) -> bool:
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
     if form == "counts":
         return isinstance(value, dict) and all(type(one) is int for one in value.values())
-    return isinstance(value, dict) or (form == "texts or object" and _has_form(text, "texts"))
+    if form == "texts or cells":
+        return _has_form(text, "texts") or (isinstance(value, dict) and all(map(_are_cells, value.values())))
+    return isinstance(value, dict)
+
+
+def _are_cells(value: object) -> bool:
+    return isinstance(value, dict) and all(row.isdecimal() and isinstance(cell, str) for row, cell in value.items())
 
 
 def _check_load_counts(connection: Connection, report_problem: ReportProblem) -> int:

@@ -30,7 +30,7 @@ VALUES = [
 ]  # fmt: skip
 COMMANDS = (
     ("check",), ("info",), ("loads",), ("rejects",), ("report",), ("stores",), ("store", "worked"), ("outages",),
-    ("keys", "list"), ("prune", "--before", "2024-01-01"), ("backup", "--force", "b.db"), ("load-data", "feeds"),
+    ("keys", "list"), ("prune", "--before", "2024-01-01", "--yes"), ("backup", "--force", "b.db"), ("load-data", "feeds"),
 )  # fmt: skip
 PAGES = (
     "/", "/stores/worked", "/reports", "/data", "/data/loads/1", "/metrics", "/readyz", "/api/v1/stores", "/api/v1/"

@@ -147,7 +147,7 @@ def test_a_window_half_typed_is_marked_in_its_own_row(browser: Browser, server: 
         page.get_by_role("alert").get_by_role("link", name="To (window 3)").click()
         missing = page.get_by_label("to (window 3)")
         expect(missing).to_be_focused()
-        expect(missing).to_have_accessible_description(re.compile("Until when?"))
+        expect(missing).to_have_accessible_description(re.compile("is missing; it must be a date such as"))
         assert page.locator("[aria-invalid]").count() == 1
         no_violation(page)
         nothing_sticks_out(page)
