@@ -179,9 +179,11 @@ def test_reports_and_files_that_do_not_belong_together_are_told(small_fleet: Pat
     for state, report_id in (("complete", a), ("complete", b), ("running", c), ("deleted", d), ("failed", e)):
         sql(
             settings.database,
-            "INSERT INTO report (id, state, as_of_us, columns, requested_us) VALUES (?, ?, 1, 'full', 1)",
+            "INSERT INTO report (id, state, as_of_us, columns, requested_us, started_us, finished_us, row_count, byte_count, "
+            "sha256) VALUES (?, ?, 1, 'full', 1, 2, 3, 4, 5, ?)",
             report_id,
             state,
+            "0" * 64,
         )
     for name in (*(f"report_{report_id}.csv" for report_id in (a, c, d, x)), "report_mine.csv", "mine.csv"):
         (settings.reports_dir / name).touch()
