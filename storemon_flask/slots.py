@@ -57,7 +57,7 @@ class Slots:
 
     def for_change(self) -> AbstractContextManager[None]:
         """Hold a slot for a trigger or deletion, which waits for the database's lock."""
-        return self._slot(self._changes, "too many requests wait while a load is applied; try again in some seconds")
+        return self._slot(self._changes, "too many triggers and deletions wait; try again in some seconds")
 
     def for_load(self) -> AbstractContextManager[None]:
         """Hold a slot for a load, which waits for the database's lock."""

@@ -193,6 +193,9 @@ _LOAD_ID: Final = "its number; its rejects are at /api/v1/loads/NUMBER/rejects"
 _LOAD_NOTES: Final = "what the load changes for other data, such as polled stores that have no hours"
 
 
+_COUNTS: Final = ("rows", "new", "changed", "unchanged", "repeated", "rejected")
+
+
 class RowCountsSchema(Closed):
     """What became of rows: rows = new + changed + unchanged + repeated + rejected."""
 
@@ -216,17 +219,32 @@ class CountsSchema(RowCountsSchema):
     file = _text("the file's name, or body")
     error = _field(_TextOrNull, "why nothing of the file was stored; null if it was", null=True)
 
+    class Meta(Closed.Meta):
+        """What names the file comes before its counts."""
+
+        fields: tuple[str, ...] = ("file", "feed", "error", *_COUNTS, "reasons", "notes")
+
 
 class LoadFileSchema(CountsSchema):
     """One file, with the first 100 of its rejected rows."""
 
     rejects = _list(RejectSchema, "its first 100 rows that could not be used", _FirstRows)
 
+    class Meta(CountsSchema.Meta):
+        """The same, and the rejects at the end."""
+
+        fields = (*CountsSchema.Meta.fields, "rejects")
+
 
 class LoadedSchema(LoadFileSchema):
     """What a push did."""
 
     load_id = _integer(_LOAD_ID, minimum=1)
+
+    class Meta(LoadFileSchema.Meta):
+        """The same, behind the load's number."""
+
+        fields = ("load_id", *LoadFileSchema.Meta.fields)
 
     @pre_dump
     def merge(self, result: LoadResult, **kwargs: Any) -> dict[str, Any]:
@@ -254,11 +272,21 @@ class ListedLoadSchema(RowCountsSchema):
     file_count = _count("how many files it has")
     failed_count = _count("how many of them were not loaded")
 
+    class Meta(Closed.Meta):
+        """What names the load comes before its counts."""
+
+        fields: tuple[str, ...] = ("load_id", "started", "file", "file_count", "failed_count", *_COUNTS, "notes")
+
 
 class PastLoadSchema(ListedLoadSchema):
     """One load of the past, with its files."""
 
     files = _list(CountsSchema, "file by file, the first 1,000")
+
+    class Meta(ListedLoadSchema.Meta):
+        """The same, and the files at the end."""
+
+        fields = (*ListedLoadSchema.Meta.fields, "files")
 
 
 class LoadsSchema(Closed):

@@ -252,7 +252,7 @@ def _check_references(connection: Connection, report_problem: ReportProblem) -> 
 def check_values(connection: Connection, report_problem: ReportProblem) -> int:
     """Check that text is UTF-8, JSON has the form that is read, and ids and times are such; return how many rows."""
     _check_times(connection, report_problem)
-    _check_report_texts(connection, report_problem)
+    _check_reports(connection, report_problem)
     rows = 0
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     connection.text_factory = bytes
@@ -276,8 +276,13 @@ def check_values(connection: Connection, report_problem: ReportProblem) -> int:
     return rows
 
 
-def _check_report_texts(connection: Connection, report_problem: ReportProblem) -> None:
-    """Check that a query names stores in a list, and that an outcome has cells by column."""
+def _check_reports(connection: Connection, report_problem: ReportProblem) -> None:
+    """Check that complete reports say what came of them, and that texts of queries and outcomes have their forms."""
+    for (report_id,) in connection.execute(
+        "SELECT id FROM report WHERE state = 'complete' "
+        "AND (started_us + finished_us + row_count + byte_count IS NULL OR sha256 IS NULL)"
+    ):
+        report_problem(f"report: {report_id} is complete, without its times, counts or hash")
     for reference, other in (("query_text", "object"), ("outcome_text", "array")):
         wrong = connection.execute(
             f"SELECT report.rowid FROM report JOIN report_text ON number = {reference} "

@@ -141,10 +141,7 @@ CREATE TABLE report (
     byte_count INTEGER,
     sha256 TEXT,
     -- Why a deleted one was deleted.
-    gone TEXT CHECK (gone IN ('asked', 'old', 'room')),
-    CHECK (
-        state <> 'complete' OR started_us + finished_us + row_count + byte_count IS NOT NULL AND sha256 IS NOT NULL
-    )
+    gone TEXT CHECK (gone IN ('asked', 'old', 'room'))
 ) STRICT;
 
 CREATE INDEX report_state ON report (state);

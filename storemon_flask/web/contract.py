@@ -216,12 +216,14 @@ def read_body(schema: Closed) -> dict[str, Any]:
     """
     request.max_content_length = min(MAX_JSON_BYTES, request.max_content_length or MAX_JSON_BYTES)
     raw = request.get_data(cache=False)
+    needed = [name for name, field in schema.fields.items() if field.required]
+    form = f"it must be an object with {' and '.join(needed)}" if needed else "send {} or nothing for the defaults"
     try:
         body = json.loads(raw) if raw.strip() else {}
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON ({error}); send {{}} or nothing for a report of everything") from None
+        raise BadRequest(f"the body is not JSON ({error}); {form}") from None
     if not isinstance(body, dict):
-        raise Unprocessable("the body must be a JSON object, such as {}", errors={"body": ["not an object"]})
+        raise Unprocessable(f"the body is not a JSON object; {form}", errors={"body": ["not an object"]})
     return check_fields(schema, body)
 
 
@@ -240,6 +242,8 @@ def check_fields(schema: Closed, body: dict[str, Any]) -> dict[str, Any]:
 def _predicate(message: Any) -> str:
     """Return the first message as it follows the name of a parameter."""
     text = first_message(message)
+    if text == "Missing data for required field":
+        return "is missing"
     return f"is {text[:1].lower()}{text[1:]}" if text.startswith("Not ") else f"{text[:1].lower()}{text[1:]}"
 
 

@@ -3,6 +3,7 @@
 from typing import Final
 
 from flask import Response, g, has_request_context, make_response, redirect, render_template, request
+from flask.globals import request_ctx
 from flask.typing import ResponseReturnValue
 
 _PAGE: Final = "text/html"
@@ -26,6 +27,9 @@ def wants_page() -> bool:
     """Return whether the client is a browser: it names HTML, and prefers nothing else."""
     # What is not HTTP at all is refused before there is a request.
     if not has_request_context():
+        return False
+    # A request by a name that this server does not answer to has no addresses to link to.
+    if request_ctx.url_adapter is None:
         return False
     accepted = request.accept_mimetypes
     named = any(value.lower() == _PAGE for value, _ in accepted)

@@ -193,7 +193,7 @@ def test_store_ids_that_no_feed_could_hold_are_unknown_and_break_nothing(client:
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"stores"', b"null", b"true", b"NaN"])
 def test_json_that_is_no_object_is_a_422_that_says_so(client: FlaskClient, body: bytes) -> None:
     answer = client.post("/trigger_report", data=body)
-    assert refused(answer, 422) == "the body must be a JSON object, such as {}"
+    assert refused(answer, 422) == "the body is not a JSON object; send {} or nothing for the defaults"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_json_that_is_no_object_is_a_422_that_says_so(client: FlaskClient, body:
 def test_a_body_that_is_not_json_is_a_400_that_says_what_to_send(client: FlaskClient, body: bytes) -> None:
     detail = refused(client.post("/trigger_report", data=body), 400)
     assert detail.startswith("the body is not JSON (")
-    assert detail.endswith("; send {} or nothing for a report of everything")
+    assert detail.endswith("; send {} or nothing for the defaults")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_what_is_wrong_is_said_at_the_form(browser: Browser, server: Any) -> Non
         page.get_by_role("button", name="Make report").click()
         expect(page.get_by_role("alert")).to_contain_text("Not asked for yet: see what is marked below.")
         typed = page.get_by_label("As of")
-        expect(typed).to_have_accessible_description(re.compile("“yesterday” is no date or instant"))
+        expect(typed).to_have_accessible_description(re.compile("'yesterday' is not an instant such as"))
         assert typed.input_value() == "yesterday"
         expect(page.locator("#error")).to_be_focused()
         no_violation(page)

@@ -421,3 +421,10 @@ def test_an_unexpected_error_has_the_headers_too(
     assert answer.status_code == 500
     assert {header: answer.headers[header] for header in HEADERS} == HEADERS
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_browser_that_asks_by_a_wrong_name_is_told_the_setting(app: Flask) -> None:
+    for host in ("evil", "a b", "localhost:99999999", "[::1", "xn--ls8h.la"):
+        answer = app.test_client().get("/", headers={"Host": host, "Accept": "text/html"})
+        assert (answer.status_code, answer.mimetype) == (400, "application/problem+json"), host
+        assert "STOREMON_TRUSTED_HOSTS" in answer.get_json(force=True)["detail"]
