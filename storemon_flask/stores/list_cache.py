@@ -12,7 +12,7 @@ from typing import Final
 from storemon_flask.database import stores
 from storemon_flask.database.connections import Database, Identity
 from storemon_flask.database.newest import Newest, newest_poll
-from storemon_flask.errors import SERVER_STOPPING, Busy, OutOfMemory, lack_of_memory
+from storemon_flask.errors import SERVER_STOPPING, Busy, StoremonError, lack_of_memory
 from storemon_flask.model import SECOND_US, Rules
 from storemon_flask.stores import live_list
 from storemon_flask.stores.live_list import Snapshot
@@ -169,7 +169,7 @@ class ListCache:
                 snapshot = live_list.compute_snapshot(self._database, self._rules, self._default_zone, self._now_us())
             self._cached = (computation.file, snapshot)
             return snapshot
-        except OutOfMemory as error:
+        except StoremonError as error:
             log.warning("the list of stores could not be computed: %s", error.message)
             raise
         except Exception:

@@ -14,7 +14,7 @@ from conftest import STORE_IDS, http, load_folder, storemon, wait_until
 from store_list_helpers import NOW, YEAR_LATER, ZONE
 
 from storemon_flask import clock
-from storemon_flask.errors import Busy
+from storemon_flask.errors import Busy, DatabaseError
 from storemon_flask.model import DAY_US, SECOND_US
 from storemon_flask.slots import Slots
 from storemon_flask.stores import list_cache, live_list
@@ -249,3 +249,17 @@ def test_every_list_has_the_pushes_that_were_answered_before(serve, settings):
     pushing.join(30)
     assert faults == []
     assert newest > 1
+
+
+def test_a_database_that_cannot_be_used_is_a_line_of_the_log_without_a_traceback(
+    cache, small_fleet, monkeypatch, caplog
+):
+    def refuse(*arguments):
+        raise DatabaseError("instance/storemon.db cannot be opened; check its permissions")
+
+    monkeypatch.setattr(live_list, "compute_snapshot", refuse)
+    with pytest.raises(DatabaseError):
+        current(cache)
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert "check its permissions" in record.message
