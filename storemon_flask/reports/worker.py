@@ -37,7 +37,7 @@ _PROGRESS_EVERY_S: Final = 0.2
 _NOT_STARTED_US: Final = 10 * SECOND_US
 # Whoever waits for a report looks at its row so often: another process may have it.
 _LOOK_EVERY_S: Final = 1.0
-DIED: Final = "the server died twice while it computed this report; see its log, then trigger the report again"
+DIED: Final = "the server died twice while it computed this report; its log may say why"
 
 
 class _Stopping(Exception):

@@ -233,7 +233,7 @@ def check_fields(schema: Closed, body: dict[str, Any]) -> dict[str, Any]:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
         messages: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
-        sentence = "; ".join(f"{name}: {first_message(message)}" for name, message in messages.items())
+        sentence = "; ".join(_first_error(name, message) for name, message in messages.items())
         allowed = ", ".join(schema.fields)
         raise Unprocessable(f"{sentence} (the fields allowed are {allowed})", errors=messages) from None
     return loaded
@@ -245,6 +245,14 @@ def _predicate(message: Any) -> str:
     if text == "Missing data for required field":
         return "is missing"
     return f"is {text[:1].lower()}{text[1:]}" if text.startswith("Not ") else f"{text[:1].lower()}{text[1:]}"
+
+
+def _first_error(name: str, message: Any) -> str:
+    """Return the first message of a field and its path, such as `hours[0].day: Not a valid integer`."""
+    while isinstance(message, dict) and message:
+        key, message = next(iter(message.items()))
+        name += f"[{key}]" if isinstance(key, int) else f".{key}"
+    return f"{name}: {first_message(message)}"
 
 
 def first_message(message: Any) -> str:

@@ -200,5 +200,5 @@ def test_a_store_that_is_not_there_is_a_page(browser: Browser, server: Any) -> N
         answer = page.goto("/stores/nowhere")
         assert answer is not None
         assert answer.status == 404
-        expect(page.locator("main")).to_contain_text("There is no store “nowhere”")
+        expect(page.locator("main")).to_contain_text("There is no store 'nowhere'")
         no_violation(page)

@@ -57,7 +57,7 @@ def test_put_hours_replaces_one_store_and_the_report_follows(fleet: FlaskClient,
             '(Monday) to 6 (Sunday): {"store_id": "a", "day": 7,'),
         ({"hours": [{**ROW, "start_time_local": "24:00"}]}, '"start_time_local": "24:00"'),
         ({"hours": [{**ROW, "end_time_local": "\ud800"}]}, "row 1: end_time_local is no text"),
-        ([ROW], "the body must be a JSON object"),
+        ([ROW], "the body is not a JSON object; it must be an object with hours"),
     ],
 )  # fmt: skip
 def test_wrong_hours_name_the_field_and_change_nothing(
