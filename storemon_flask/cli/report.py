@@ -202,7 +202,7 @@ def outages(
     fields: dict[str, object] = {"kind": "outages"}
     if window:
         fields["windows"] = [window_of_text(window)]
-    fields |= {name: list(found) for name, found in (("groups", groups), ("zones", zones)) if found}
+    fields |= {name: list(names) for name, names in (("groups", groups), ("zones", zones)) if names}
     if shortest:
         fields["shortest_minutes"] = shortest
     request = ReportRequest(as_of_us, stores=stores or None, fields=fields)
@@ -218,15 +218,15 @@ def outages(
         say_note(text.method["note"])
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
-    for found in text_rows(io.StringIO(text.csv, newline=""), text.altered):
+    for outage in text_rows(io.StringIO(text.csv, newline=""), text.altered):
         rows.append(
             [
-                found["name"] or found["store_id"],
-                _short(found["start"]),
-                _short(found["end"]),
-                duration_text(round(float(found["down_minutes"]) * MINUTE_US)),
-                found["polls"],
-                "goes on" if found["ongoing"] == "yes" else "",
+                outage["name"] or outage["store_id"],
+                _short(outage["start"]),
+                _short(outage["end"]),
+                duration_text(round(float(outage["down_minutes"]) * MINUTE_US)),
+                outage["polls"],
+                "goes on" if outage["ongoing"] == "yes" else "",
             ]
         )
     for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
