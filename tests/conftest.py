@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -327,3 +328,16 @@ def single_file() -> Path:
     done = subprocess.run(["make", "binary"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     return ROOT / "dist" / "storemon"
+
+
+def is_closed(line: socket.socket) -> bool:
+    """Whether the other side has closed it; what it sent before is read."""
+    line.settimeout(0.01)
+    try:
+        while line.recv(1 << 16):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -22,6 +22,7 @@ from storemon_flask.cli.terminal import (
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
+    from storemon_flask.feeds.load import LoadResult
     from storemon_flask.model import FileSummary
 
 
@@ -95,11 +96,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
                 left = [source.name for source in sources if source.name not in names]
                 say(f"Not loaded: {', '.join(left)}", err=True)
             raise
-    _print_summary(result.files)
-    if result.notes:
-        click.echo("Notes")
-        for line in wrapped(result.notes):
-            click.echo(line)
+    _print_result(result)
     if result.failed and not paths and len(result.files) == 1:
         click.echo(
             f"Put your CSVs into {escaped(str(settings.data_dir))}, or name files or folders: storemon load-data "
@@ -107,13 +104,21 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
             "To see it work on sample data first: storemon demo",
             err=True,
         )
+    if result.failed or (strict and result.rejected):
+        ctx.exit(1)
+
+
+def _print_result(result: "LoadResult") -> None:
+    _print_summary(result.files)
+    if result.notes:
+        click.echo("Notes")
+        for line in wrapped(result.notes):
+            click.echo(line)
     if result.rejected:
         click.echo(
             f"`storemon rejects --load {result.load}` lists the {result.rejected:,} rejected "
             f"{'row' if result.rejected == 1 else 'rows'}."
         )
-    if result.failed or (strict and result.rejected):
-        ctx.exit(1)
 
 
 def _interrupted(done: list["FileSummary"]) -> str:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Server, http, wait_until
+from conftest import Server, http, is_closed, wait_until
 from nginx_helpers import needs_nginx, nginx_before
 from server_helpers import connections_held
 
@@ -64,19 +64,6 @@ def trickling(port: int, senders: int) -> Iterator[list[socket.socket]]:
         finally:
             over.set()
             thread.join()
-
-
-def is_closed(line: socket.socket) -> bool:
-    """Whether the other side has closed it; what it sent before is read."""
-    line.settimeout(0.01)
-    try:
-        while line.recv(1 << 16):
-            pass
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def slowest_health(port: int, seconds: float) -> float:

@@ -13,7 +13,8 @@ from storemon_flask.reports.worker import Worker
 
 ID = "0" * 32
 REPORT = "There is no report of that id; the list of reports has those there are."
-# What only programs and command lines have: a wrong address (400, 405) is told what a program would send there.
+# What only programs and command lines have. These two addresses are for programs, and say what to send there.
+FOR_PROGRAMS = ("/get_report", "/reports/x/delete")
 _OF_PROGRAMS = re.compile(r"\b(GET|POST|trigger|api/v1|report_id|storemon [a-z]|STOREMON_|allow(s|ed) are)\b|`")
 
 
@@ -25,7 +26,7 @@ def told(client: FlaskClient, path: str, status: int) -> tuple[str, list[tuple[s
     assert found, answer.text
     links = re.findall(r'<a class="button[^"]*" href="([^"]*)">([^<]*)</a>', found[2])
     sentence = html.unescape(found[1])
-    if status not in (400, 405):
+    if path not in FOR_PROGRAMS:
         assert not _OF_PROGRAMS.search(sentence), sentence
     return sentence, [(html.unescape(address), words) for address, words in links]
 

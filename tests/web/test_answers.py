@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SMALL_CSV, Server, http, sql, wait_until
+from conftest import SMALL_CSV, Server, http, is_closed, sql, wait_until
 from flask import Flask
 from flask.testing import FlaskClient
 from job_helpers import files
@@ -342,19 +342,6 @@ def answering(server: Server) -> Iterator[list[float]]:
     assert max(took) < MOST_S
 
 
-def gone(peer: socket.socket) -> bool:
-    """Whether the server has closed it: what it sent before is read away."""
-    peer.settimeout(0.01)
-    try:
-        while peer.recv(1 << 16):
-            pass
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 @pytest.mark.slow
 def test_two_hundred_half_open_connections_keep_nobody_out_and_are_let_go(
     serve: Callable[..., Server], small_fleet: Path, database: Database, capsys: pytest.CaptureFixture[str]
@@ -374,7 +361,7 @@ def test_two_hundred_half_open_connections_keep_nobody_out_and_are_let_go(
                     b"POST /trigger_report HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
                 )[number % 3]
             )
-        wait_until(lambda: all(gone(peer) for peer in peers), "the end of all connections", 60)
+        wait_until(lambda: all(is_closed(peer) for peer in peers), "the end of all connections", 60)
     with capsys.disabled():
         print(f"\n200 half-open: at most {more_mb(server, before):.1f} MB more, /healthz at most {max(took):.3f} s")
     assert more_mb(server, before) < 40
