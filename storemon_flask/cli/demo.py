@@ -45,7 +45,7 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
     environ = _fresh_home(home)
     # Some rows of the sample are bad on purpose; the summary says which.
     subprocess.run([*_storemon(), "load-data", str(sample)], env=environ, check=True)
-    click.echo(f"   To list the rejected rows:\n     STOREMON_HOME={_shown(home)} {_program()} rejects")
+    click.echo(f"   To list the rejected rows:\n     {_command(home, 'rejects', indent=5)}")
     with _server(environ) as url:
         click.echo(f"\n2. curl -X POST {url}/trigger_report")
         triggered = json.loads(_get(url + "/trigger_report", data=b"")[0])
@@ -60,7 +60,7 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
         click.echo("")
         _say(f"The whole report: {_shown(file)}")
         if not keep_serving:
-            click.echo(f"To look at its pages:\n  STOREMON_HOME={_shown(home)} {_program()} serve --open")
+            click.echo(f"To look at its pages:\n  {_command(home, 'serve --open', indent=2)}")
         else:
             # Whoever reads the line may answer it with a signal at once.
             try:
@@ -74,6 +74,14 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
 def _shown(path: Path) -> str:
     """Return the path relative to the working directory where it lies below it, quoted for a shell where it must be."""
     return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def _command(home: Path, arguments: str, indent: int) -> str:
+    """Return what to type for a command on the demo's home: one line, or two where it would not fit the terminal."""
+    setting, program = f"STOREMON_HOME={_shown(home)}", f"{_program()} {arguments}"
+    width = terminal_width()
+    fits = width is None or indent + len(f"{setting} {program}") <= width
+    return f"{setting} {program}" if fits else f"{setting} \\\n{' ' * (indent + 2)}{program}"
 
 
 def _program() -> str:

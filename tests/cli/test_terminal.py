@@ -20,7 +20,7 @@ from conftest import STOREMON, environment, storemon
 from ingest_helpers import HOURS, POLLS, ZONES, csv, put
 from terminal_helpers import coloured_text, on_terminal, terminal_bytes
 
-from storemon_flask.cli import terminal
+from storemon_flask.cli import demo, terminal
 
 UUID = "8139926242460185114-aaaa-bbbb-cccccc"
 LONG = "store-" + "x" * 180 + "-end"
@@ -357,3 +357,15 @@ def test_the_demo_fits_80_columns(home: Path) -> None:
     # A path is one word.
     assert [line for line in lines if terminal.columns(line) > 80 and " " in line.strip()] == []
     assert any("[####" in line for line in lines)
+
+
+def test_the_demo_breaks_a_command_that_does_not_fit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = home / ("x" * 60)
+    put(folder / "storemon", "")
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    program, setting = f"{home.name}/{folder.name}/storemon", f"STOREMON_HOME={home.name}"
+    monkeypatch.setattr(demo, "terminal_width", lambda: None)
+    assert demo._command(home, "rejects", indent=5) == f"{setting} {program} rejects"
+    monkeypatch.setattr(demo, "terminal_width", lambda: 80)
+    assert demo._command(home, "rejects", indent=5) == f"{setting} \\\n       {program} rejects"
