@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from storemon_flask.feeds import values
+from storemon_flask.feeds import schema
 from storemon_flask.model import (
     DAY_US,
     EVER_US,
@@ -79,7 +79,7 @@ def _versions(zone: Zone) -> list[tuple[int, str]]:
     return (
         [(UNDATED, zone)]
         if isinstance(zone, str)
-        else sorted((values.parse_valid_from(day), name) for day, name in zone)
+        else sorted((schema.parse_valid_from(day), name) for day, name in zone)
     )
 
 
@@ -88,9 +88,9 @@ def _weekly(hours: Sequence[HoursRow], number: dict[str, int]) -> Hours:
     dates: dict[str, set[int]] = {}
     read = []
     for store, day, start, end, *dated in hours:
-        since = values.parse_valid_from(dated[0] if dated else "")
+        since = schema.parse_valid_from(dated[0] if dated else "")
         dates.setdefault(store, set()).add(since)
-        read.append((store, day, values.parse_time_of_day(start), values.parse_time_of_day(end, end=True), since))
+        read.append((store, day, schema.parse_time_of_day(start), schema.parse_time_of_day(end, end=True), since))
     rows = [
         (number[store], *rest, since, min((date for date in dates[store] if date > since), default=FOREVER))
         for store, *rest, since in read
@@ -100,7 +100,7 @@ def _weekly(hours: Sequence[HoursRow], number: dict[str, int]) -> Hours:
 
 def _special(special: Sequence[SpecialRow], number: dict[str, int]) -> SpecialHours:
     rows = [
-        (number[s], values.parse_date(day), values.parse_special_time(start), values.parse_special_time(end, end=True))
+        (number[s], schema.parse_date(day), schema.parse_special_time(start), schema.parse_special_time(end, end=True))
         for s, day, start, end in special
     ]
     return SpecialHours(*np.array(rows, dtype=np.int64).reshape(-1, 4).T)

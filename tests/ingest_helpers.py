@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import csv_exact, polls, sources
+from storemon_flask.feeds import csv_exact, readers, sources
 from storemon_flask.feeds import load as load_service
-from storemon_flask.feeds.csv_exact import BLOCK_BYTES, Block, BlockReader, Record
-from storemon_flask.feeds.headers import Header
+from storemon_flask.feeds.csv_exact import BLOCK_BYTES, Block, BlockReader, Record, RejectLog
 from storemon_flask.feeds.load import LoadResult
-from storemon_flask.feeds.rejects import RejectLog
+from storemon_flask.feeds.schema import Header
 from storemon_flask.model import FileSummary
 
 # By the fast reader, and by the exact one.
@@ -77,9 +76,8 @@ def read_polls(
     log = RejectLog()
     rows: list[PollRow] = []
     count = 0
-    batches = (_in_order(block, header) for block in reader)
-    read = polls.read_records(batches, us(latest), log) if exact else polls.read(reader, header, us(latest), log)
-    for block in read:
+    batches = (list(records_of(block, header)) for block in reader) if exact else reader
+    for block in readers.read_polls(batches, header, us(latest), log):
         indexes, instants, actives = block.store.tolist(), block.timestamp_us.tolist(), block.active.tolist()
         rows += [(block.ids[index], at, active) for index, at, active in zip(indexes, instants, actives, strict=True)]
         count += block.rows
@@ -99,14 +97,6 @@ def records_of(block: Block, header: Header) -> Iterator[Record]:
         if raw.strip():
             yield csv_exact.parse(raw, line, header)
         start, line = stop, line + csv_exact.count_lines(raw) + 1
-
-
-def _in_order(block: Block, header: Header) -> list[Record]:
-    """The same with the feed's fields in order."""
-    return [
-        one if one.problem else one._replace(fields=[one.fields[at] for at in header.columns])
-        for one in records_of(block, header)
-    ]
 
 
 def csv(header: str, *rows: str, end: str = "\n") -> bytes:

@@ -9,7 +9,7 @@ from flask import Flask
 
 from storemon_flask import create_app, settings
 from storemon_flask.feeds import load, sources
-from storemon_flask.feeds.headers import FEEDS
+from storemon_flask.feeds.schema import FEEDS
 from storemon_flask.reports.csv import FULL_COLUMNS
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.server import commands

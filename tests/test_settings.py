@@ -19,7 +19,7 @@ from ingest_helpers import POLLS, csv, put, query
 
 from storemon_flask import settings
 from storemon_flask.errors import SettingsError
-from storemon_flask.feeds import values
+from storemon_flask.feeds import schema
 from storemon_flask.version import VERSION
 
 BAD_SETTINGS = {
@@ -126,7 +126,7 @@ def test_the_allowed_clock_skew_decides_about_polls_of_the_future(
     monkeypatch.setenv("STOREMON_MAX_CLOCK_SKEW_MINUTES", "1440")
     done = run("load-data", path)
     assert line(done, str(path)) == ["polls", "2", "1", "0", "0", "0", "1"]
-    assert f"    1 rejected: {values.TIMESTAMP_FUTURE}\n" in done.out
+    assert f"    1 rejected: {schema.TIMESTAMP_FUTURE}\n" in done.out
 
 
 def test_the_commands_work_as_a_module_from_load_to_report(home: Path, example: Path) -> None:

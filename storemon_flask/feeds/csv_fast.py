@@ -27,10 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storemon_flask.feeds import csv_exact
-from storemon_flask.feeds.csv_exact import Block, Record, checked, no_ints
-from storemon_flask.feeds.headers import Header
-from storemon_flask.feeds.rejects import RejectLog
-from storemon_flask.feeds.values import EPOCH_UNITS_US, BadValue
+from storemon_flask.feeds.csv_exact import Block, Record, RejectLog, checked, no_ints
+from storemon_flask.feeds.schema import EPOCH_UNITS_US, BadValue, Header
 from storemon_flask.model import DAY_US, Bools, Ints
 
 Bytes = NDArray[np.uint8]
@@ -96,16 +94,16 @@ class Fields:
         return np.ascontiguousarray(items[start].view("<u8").reshape(-1, count).T)
 
 
-class Rows(NamedTuple):
+class RowSpans(NamedTuple):
     """Where rows stand in a block, without their line breaks, and on which lines."""
 
     start: Ints
     stop: Ints
     line: Ints
 
-    def where(self, chosen: Bools) -> "Rows":
+    def where(self, chosen: Bools) -> "RowSpans":
         """Return some of them."""
-        return Rows(self.start[chosen], self.stop[chosen], self.line[chosen])
+        return RowSpans(self.start[chosen], self.stop[chosen], self.line[chosen])
 
 
 class Table:
@@ -115,7 +113,7 @@ class Table:
     """
 
     def __init__(
-        self, block: Block, fields: Fields, rows: Rows, exact_rows: Ints, malformed: Rows, problem: Ints
+        self, block: Block, fields: Fields, rows: RowSpans, exact_rows: Ints, malformed: RowSpans, problem: Ints
     ) -> None:
         """`problem` says what is wrong with each malformed row, as an index of `_PROBLEMS`."""
         self.block = block
@@ -192,7 +190,7 @@ def _regular(block: Block, width: int) -> Table | None:
     fields = _divide(data, width) if csv_exact.is_utf8(data) else None
     if fields is None:
         return None
-    rows = Rows(fields.start[:, 0], fields.end[:, -1], np.arange(block.line, block.line + len(fields)))
+    rows = RowSpans(fields.start[:, 0], fields.end[:, -1], np.arange(block.line, block.line + len(fields)))
     malformed = rows.where(np.zeros(len(fields), dtype=bool))
     return Table(block, fields, rows, no_ints(), malformed, no_ints())
 
@@ -250,7 +248,7 @@ def _stretches(block: Block) -> Iterator[Block]:
             at = cut
 
 
-def _rows(block: Block, array: Bytes) -> Rows:
+def _rows(block: Block, array: Bytes) -> RowSpans:
     """The rows that are no blank lines."""
     data = block.data
     ends = np.concatenate([*csv_exact.record_ends(data, block.edges), no_ints()])
@@ -266,10 +264,10 @@ def _rows(block: Block, array: Bytes) -> Rows:
         blank = ink[stop] == ink[start]
     breaks = ends if not len(block.edges) else np.concatenate([*csv_exact.record_ends(data, no_ints())])
     line = block.line + np.searchsorted(breaks, start, side="right")
-    return Rows(start, stop, line).where(~blank)
+    return RowSpans(start, stop, line).where(~blank)
 
 
-def _problems(block: Block, array: Bytes, rows: Rows, commas: NDArray[np.int32], width: int) -> Ints:
+def _problems(block: Block, array: Bytes, rows: RowSpans, commas: NDArray[np.int32], width: int) -> Ints:
     """What is wrong with each row: an index of `_PROBLEMS`, 0 for nothing."""
     fields = commas[rows.stop] - commas[rows.start] + 1
     problem = np.where(fields < width, _FEW, np.where(fields > width, _MANY, 0))
@@ -281,7 +279,7 @@ def _problems(block: Block, array: Bytes, rows: Rows, commas: NDArray[np.int32],
     return problem
 
 
-def _misplaced_quotes(block: Block, array: Bytes, rows: Rows, commas: NDArray[np.int32], width: int) -> Ints:
+def _misplaced_quotes(block: Block, array: Bytes, rows: RowSpans, commas: NDArray[np.int32], width: int) -> Ints:
     """The closing quotes followed by text, in the fields of a row that are looked at: one more than there should be."""
     closes = block.edges[1::2]
     following = array[np.minimum(closes + 1, len(array) - 1)]
@@ -308,7 +306,7 @@ def _bytes_of_no_text(data: bytes) -> Ints:
     return positions
 
 
-def _rows_with(positions: Ints, rows: Rows) -> Ints:
+def _rows_with(positions: Ints, rows: RowSpans) -> Ints:
     """The rows in which those positions lie."""
     if not len(rows.start):
         return no_ints()
@@ -317,7 +315,7 @@ def _rows_with(positions: Ints, rows: Rows) -> Ints:
     return inside
 
 
-def _fields(block: Block, array: Bytes, rows: Rows, commas: Ints, width: int) -> tuple[Fields, Ints]:
+def _fields(block: Block, array: Bytes, rows: RowSpans, commas: Ints, width: int) -> tuple[Fields, Ints]:
     """The fields of those rows, without quotes around them, and the rows in which a quote stands for a character."""
     marks = np.zeros(len(array) + 1, dtype=np.int8)
     marks[rows.start] = 1

@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.characters import list_stores
-from storemon_flask.feeds.rejects import RejectLog
-from storemon_flask.feeds.tables import Rows
+from storemon_flask.feeds.csv_exact import RejectLog
+from storemon_flask.feeds.readers import CodedRows
 from storemon_flask.model import CLOSED, FOREVER, UNDATED, Bools, FileSummary, Hours, Ints, SpecialHours
 
 STORE_KEEPS_HOURS: Final = "another hours row of this store was rejected; the store keeps the hours it had"
@@ -61,7 +61,7 @@ class HoursSet:
         self._blocks: list[list[_Block]] = []
         self._versions: dict[Version, int] = {}
 
-    def add(self, summary: FileSummary, log: RejectLog, blocks: Iterable[Rows], rejected_stores: set[str]) -> None:
+    def add(self, summary: FileSummary, log: RejectLog, blocks: Iterable[CodedRows], rejected_stores: set[str]) -> None:
         """Add one file's good rows and the stores it has bad rows of; nothing is added when reading it fails
         half-way.
         """
@@ -129,7 +129,7 @@ class HoursSet:
         forever = np.full(len(keys), FOREVER)
         return versions, Hours(version, (keys >> _WEEKDAY) & 7, start, end, date, forever)
 
-    def _keys_of(self, rows: Rows) -> Ints:
+    def _keys_of(self, rows: CodedRows) -> Ints:
         """The rows of a block as integers, in file order."""
         ids, dates = rows.values[0], rows.values[self._date]
         codes = rows.codes[0] * len(dates) + rows.codes[self._date]
@@ -247,7 +247,7 @@ def _has_one_time(keys: Ints) -> Bools:
     return one_time
 
 
-def _integers(rows: Rows, column: int) -> Ints:
+def _integers(rows: CodedRows, column: int) -> Ints:
     # Values that could not be read are something else; no good row has one.
     values = np.array([value if isinstance(value, int) else 0 for value in rows.values[column]], dtype=np.int64)
     integers: Ints = values[rows.codes[column]]

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final
 
 from storemon_flask.errors import NotJson
-from storemon_flask.feeds import headers
-from storemon_flask.feeds.csv_exact import NOT_UTF8, Record
-from storemon_flask.feeds.rejects import TEXT_CHARACTERS
+from storemon_flask.feeds import schema
+from storemon_flask.feeds.csv_exact import NOT_UTF8, TEXT_CHARACTERS, Record
 
 # One row is at most this many characters; a feed's row takes about a hundred.
 MAX_ROW_CHARACTERS: Final = 64 << 10
@@ -95,7 +94,7 @@ class _Objects:
     """Turns objects into records with the feed's fields in order."""
 
     def __init__(self, feed: str) -> None:
-        self._columns = headers.FEEDS[feed]
+        self._columns = schema.FEEDS[feed]
         self._indexes = {spelling: i for i, column in enumerate(self._columns) for spelling in column.spellings}
         self._index_of_key: dict[str, int | None] = {}
 
@@ -106,7 +105,7 @@ class _Objects:
 
     def _store_in(self, text: str) -> str:
         for pair in _PAIR.finditer(text):
-            if self._indexes.get(headers.spelled(pair[1])) == 0:
+            if self._indexes.get(schema.spelled(pair[1])) == 0:
                 try:
                     return _id_text(_DECODER.decode(pair[2]))[0]
                 except ValueError:
@@ -138,7 +137,7 @@ class _Objects:
         """The column of a key; None for a key of no column."""
         index = self._index_of_key.get(key, -1)
         if index == -1:
-            index = self._indexes.get(headers.spelled(key))
+            index = self._indexes.get(schema.spelled(key))
             if len(self._index_of_key) < _MOST_KEYS:
                 self._index_of_key[key] = index
         return index

@@ -17,16 +17,13 @@ from storemon_flask.database import loads, polls, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.polls import StagedPolls
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
-from storemon_flask.feeds import json_rows, sources, tables
-from storemon_flask.feeds import polls as poll_feed
-from storemon_flask.feeds.csv_exact import BlockReader
+from storemon_flask.feeds import json_rows, readers, sources
+from storemon_flask.feeds.csv_exact import BlockReader, RejectLog, Room
 from storemon_flask.feeds.hours import HoursSet
 from storemon_flask.feeds.load_notes import LoadNotes
-from storemon_flask.feeds.polls import PollBlock
-from storemon_flask.feeds.rejects import RejectLog, Room
+from storemon_flask.feeds.readers import CodedRows, PollColumns
+from storemon_flask.feeds.schema import DaysOfWeek, record_header
 from storemon_flask.feeds.sources import LoadItem, Skipped, Source
-from storemon_flask.feeds.tables import Rows
-from storemon_flask.feeds.values import DaysOfWeek
 from storemon_flask.model import UNDATED, Counts, FileSummary, Hours, Progress
 from storemon_flask.settings import Settings
 
@@ -230,21 +227,19 @@ class _Loading:
         if not format:
             stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)
             summary.notes += [note] if note else []
+        batches: readers.Batches
         if format == "csv":
-            reader = BlockReader(stream, on_bytes)
-            header = reader.header()
-            summary.feed = header.feed
-            if source.feed not in ("", header.feed):
-                raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
-            if header.feed == "polls":
-                return self._stage_polls(summary, log, poll_feed.read(reader, header, latest_us, log, check))
-            rows = tables.read(reader, header, log, rejected_stores, days, check)
+            batches = BlockReader(stream, on_bytes)
+            header = batches.header()
         else:
-            summary.feed = source.feed
+            header = record_header(source.feed)
             batches = json_rows.read(stream, format, source.feed, on_bytes)
-            if source.feed == "polls":
-                return self._stage_polls(summary, log, poll_feed.read_records(batches, latest_us, log, check))
-            rows = tables.read_records(source.feed, batches, log, rejected_stores, days, check)
+        summary.feed = header.feed
+        if source.feed not in ("", header.feed):
+            raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
+        if header.feed == "polls":
+            return self._stage_polls(summary, log, readers.read_polls(batches, header, latest_us, log, check))
+        rows = readers.read_small_feed(batches, header, log, rejected_stores, days, check)
         if summary.feed in ("timezones", "stores"):
             return _StoreValues(summary, log, rows, rejected_stores)
         self.hours[summary.feed].add(summary, log, rows, rejected_stores)
@@ -252,7 +247,7 @@ class _Loading:
             self.notes.without_monday.append(summary.file)
         return None
 
-    def _stage_polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollBlock]) -> "_Staged":
+    def _stage_polls(self, summary: FileSummary, log: RejectLog, blocks: Iterator[PollColumns]) -> "_Staged":
         # The folder of the temporary file must be there.
         self.database.prepare()
         staged = _Polls(summary, log, blocks, self.database.path.parent)
@@ -367,7 +362,7 @@ class _Loading:
 class _Polls:
     """A file of polls that waits to be stored."""
 
-    def __init__(self, summary: FileSummary, log: RejectLog, blocks: Iterable[PollBlock], folder: Path) -> None:
+    def __init__(self, summary: FileSummary, log: RejectLog, blocks: Iterable[PollColumns], folder: Path) -> None:
         """Read everything; `folder` is where what outgrows memory goes."""
         self.summary = summary
         self.log = log
@@ -413,7 +408,9 @@ class _StoreValues:
 
     large = False
 
-    def __init__(self, summary: FileSummary, log: RejectLog, blocks: Iterable[Rows], rejected_stores: set[str]) -> None:
+    def __init__(
+        self, summary: FileSummary, log: RejectLog, blocks: Iterable[CodedRows], rejected_stores: set[str]
+    ) -> None:
         """Read everything; reading adds to `rejected_stores` the stores with a rejected row."""
         self.summary = summary
         self.log = log
@@ -460,7 +457,7 @@ class _StoreValues:
         pass
 
 
-def _rows(blocks: Iterable[Rows]) -> Iterator[tuple[Any, ...]]:
+def _rows(blocks: Iterable[CodedRows]) -> Iterator[tuple[Any, ...]]:
     for block in blocks:
         for codes in zip(*(column.tolist() for column in block.codes), strict=True):
             yield tuple(values[code] for values, code in zip(block.values, codes, strict=True))

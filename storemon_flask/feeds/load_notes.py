@@ -21,8 +21,8 @@ from storemon_flask.database import polls, stores
 from storemon_flask.database.connections import Connection
 from storemon_flask.database.newest import future_polls, silence_note
 from storemon_flask.feeds.hours import HoursSet
+from storemon_flask.feeds.schema import TIMESTAMP_FUTURE
 from storemon_flask.feeds.sources import Skipped
-from storemon_flask.feeds.values import TIMESTAMP_FUTURE
 from storemon_flask.model import DAY_US, WEEK_US, Ints
 
 _EXAMPLES: Final = 3

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
 
 from storemon_flask.errors import DataError, TooLarge
-from storemon_flask.feeds import archives, headers, json_rows
+from storemon_flask.feeds import archives, json_rows, schema
 from storemon_flask.feeds.archives import Allowance, Gunzip, ZipLists
 
 # Each file of a load has a row in the database, and lists of a load show all of them.
@@ -459,7 +459,7 @@ def _first_lines(stream: BinaryIO, ahead: bytes, count: int) -> tuple[bytes, lis
 
 def _is_header(line: bytes) -> bool:
     try:
-        headers.recognise(line.decode("utf-8").rstrip("\r"))
+        schema.recognise(line.decode("utf-8").rstrip("\r"))
     except (DataError, UnicodeDecodeError):
         return False
     return True

@@ -11,7 +11,7 @@ from storemon_flask.characters import show_invisible
 from storemon_flask.database import hours, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.errors import NotFound, Unprocessable
-from storemon_flask.feeds import values
+from storemon_flask.feeds import schema
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_sources
 from storemon_flask.feeds.sources import Source
 
@@ -19,7 +19,7 @@ from storemon_flask.feeds.sources import Source
 def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]], options: LoadOptions) -> LoadResult:
     """Replace what `feed` says of the store: by all rows, or `Unprocessable` with the reason of each."""
     _require(database, store_id)
-    cleaned = values.strip_ends(store_id)
+    cleaned = schema.strip_ends(store_id)
     if cleaned != store_id:
         # Loaded by a version that did not strip these characters: the rows would become those of another store.
         raise Unprocessable(
@@ -50,8 +50,8 @@ def remove_hours(database: Database, store_id: str) -> None:
 def remove_special_hours(database: Database, store_id: str, date: str | None) -> None:
     """Remove the store's special hours of a date (`YYYY-MM-DD`), or all; `Unprocessable` for a wrong date."""
     try:
-        day = None if date is None else values.parse_date(date)
-    except values.BadValue as bad:
+        day = None if date is None else schema.parse_date(date)
+    except schema.BadValue as bad:
         raise Unprocessable(f"date is {date!r}: {bad}", errors={"date": [str(bad)]}) from None
     _change(database, store_id, lambda connection: hours.remove_special_hours(connection, store_id, day))
 

@@ -33,7 +33,7 @@ from storemon_flask.database import loads, polls, reports, stores
 from storemon_flask.database.connections import SQLITE_VERSION, Connection, Database
 from storemon_flask.database.newest import newest_poll
 from storemon_flask.errors import DatabaseError
-from storemon_flask.feeds.headers import FEEDS
+from storemon_flask.feeds.schema import FEEDS
 from storemon_flask.reports import retention
 from storemon_flask.settings import Settings
 from storemon_flask.stores.list_cache import ListCache

@@ -15,7 +15,7 @@ from cli_helpers import run as run
 from conftest import storemon
 from ingest_helpers import HOURS, POLLS, ZONES, csv, gz, put, put_zip, query
 
-from storemon_flask.feeds import csv_exact, values
+from storemon_flask.feeds import csv_exact, schema
 
 
 def test_load_data_without_a_path_loads_the_data_folder_and_says_what_became_of_every_row(
@@ -41,7 +41,7 @@ def test_load_data_without_a_path_loads_the_data_folder_and_says_what_became_of_
     assert line(done, "hours.csv") == ["hours", "1", "1", "0", "0", "0", "0"]
     assert line(done, "polls.csv") == ["polls", "6", "2", "0", "0", "1", "3"]
     assert line(done, "zones.csv") == ["timezones", "1", "1", "0", "0", "0", "0"]
-    assert f"    2 rejected: {values.STATUS}\n    1 rejected: {values.ID_EMPTY}\n" in done.out
+    assert f"    2 rejected: {schema.STATUS}\n    1 rejected: {schema.ID_EMPTY}\n" in done.out
     assert done.out.endswith("`storemon rejects --load 1` lists the 3 rejected rows.\n")
     assert query(database(home), "SELECT count(*) FROM poll") == [(2,)]
 
@@ -178,11 +178,11 @@ def test_rejects_are_listed_as_csv_for_one_load_or_for_all(run: Run, home: Path)
     run("load-data", b)
     header = "load,file,line,reason,text\n"
     rows = [
-        f'1,{a},2,{values.TIMESTAMP_FORM},"s,never,""a """"b"""""""\n',
-        f'1,{a},4,{values.TIMESTAMP_FORM},"s,é\tx,active"\n',
-        f'2,{b},2,{values.ZONE},"s,Mars"\n',
+        f'1,{a},2,{schema.TIMESTAMP_FORM},"s,never,""a """"b"""""""\n',
+        f'1,{a},4,{schema.TIMESTAMP_FORM},"s,é\tx,active"\n',
+        f'2,{b},2,{schema.ZONE},"s,Mars"\n',
     ]
-    rows = [row.replace(values.TIMESTAMP_FORM, _cell(values.TIMESTAMP_FORM)) for row in rows]
+    rows = [row.replace(schema.TIMESTAMP_FORM, _cell(schema.TIMESTAMP_FORM)) for row in rows]
     assert run("rejects") == Done(0, header + "".join(rows), "")
     assert run("rejects", "--load", 1).out == header + rows[0] + rows[1]
     assert run("rejects", "--load", 2).out == header + rows[2]

@@ -17,7 +17,7 @@ from storemon_flask.clock import parse_timestamp
 from storemon_flask.database import export
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
-from storemon_flask.feeds import headers, load, sources, values
+from storemon_flask.feeds import load, schema, sources
 from storemon_flask.reports import compute
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.settings import Settings
@@ -59,8 +59,8 @@ def test_the_files_of_an_export_are_feeds_and_give_the_same_report(tmp_path: Pat
 
 def is_id(text: str) -> bool:
     try:
-        values.parse_store_id(text)
-    except values.BadValue:
+        schema.parse_store_id(text)
+    except schema.BadValue:
         return False
     return True
 
@@ -222,7 +222,7 @@ def write(folder: Path, feeds: dict[str, list[tuple[object, ...]]]) -> None:
     for feed, rows in feeds.items():
         with (folder / f"{feed}.csv").open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
-            writer.writerow([column.name for column in headers.FEEDS[feed]])
+            writer.writerow([column.name for column in schema.FEEDS[feed]])
             for row in rows:
                 at = _text(row[1]) if feed == "polls" else row[1]
                 writer.writerow([row[0], at, *row[2:]])

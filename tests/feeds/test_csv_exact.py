@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 from ingest_helpers import POLLS, READERS, Cut, read_polls, records_of, us
 
 from storemon_flask.errors import DataError
-from storemon_flask.feeds import csv_exact, headers, tables, values
-from storemon_flask.feeds.csv_exact import Block, BlockReader, Record, parse
-from storemon_flask.feeds.headers import Header
-from storemon_flask.feeds.rejects import RejectLog
-from storemon_flask.feeds.values import BadValue
+from storemon_flask.feeds import csv_exact, readers, schema
+from storemon_flask.feeds.csv_exact import Block, BlockReader, Record, RejectLog, parse
+from storemon_flask.feeds.schema import BadValue, Header
 
 HEADER = Header("polls", 3, (0, 1, 2))
 
@@ -467,7 +465,7 @@ def test_names_with_quotes_are_those_of_the_csv_module(
     reader = BlockReader(Cut(data, ()), lambda chunk: None, block_bytes)
     log = RejectLog()
     actual = []
-    for block in tables.read(reader, reader.header(), log, set(), values.DaysOfWeek()):
+    for block in readers.read_small_feed(reader, reader.header(), log, set(), schema.DaysOfWeek()):
         codes = zip(block.line.tolist(), *(code.tolist() for code in block.codes), strict=True)
         actual += [(line, block.values[0][store], block.values[1][name]) for line, store, name, _ in codes]
     good, bad = [], []
@@ -475,7 +473,7 @@ def test_names_with_quotes_are_those_of_the_csv_module(
         try:
             if problem:
                 raise BadValue(problem)
-            good.append((line, values.parse_store_id(fields[0]), values.parse_name(fields[1])))
+            good.append((line, schema.parse_store_id(fields[0]), schema.parse_name(fields[1])))
         except BadValue as error:
             bad.append((line, str(error), text))
     assert actual == good
@@ -492,7 +490,7 @@ def test_a_field_with_line_breaks_never_becomes_polls_of_stores_that_do_not_exis
         for block_bytes in (1000, 1 << 16, 1 << 22):
             accepted, rejected, count = read_polls(data, block_bytes, exact=exact)
             assert accepted == [("s1", noon, True)]
-            assert rejected == [(2003, values.STATUS, 's2,2023-01-22 12:00:00 UTC,maybe,""')]
+            assert rejected == [(2003, schema.STATUS, 's2,2023-01-22 12:00:00 UTC,maybe,""')]
             assert count == 2
 
 
@@ -515,7 +513,7 @@ def test_a_few_quoted_rows_do_not_send_the_others_to_the_slow_reader(monkeypatch
     rows[150] = ' "s1",2023-01-22 12:00:00 UTC,maybe,x'
     data = "\n".join([f"{POLLS},note", *rows]).encode()
     expected = read_polls(data, exact=True)
-    assert [row[:2] for row in expected[1]] == [(53, values.STATUS), (154, values.STATUS)]
+    assert [row[:2] for row in expected[1]] == [(53, schema.STATUS), (154, schema.STATUS)]
     assert len(expected[0]) == 2998
     read_exactly: list[bytes] = []
     monkeypatch.setattr(csv_exact, "parse", lambda raw, *rest: read_exactly.append(raw) or parse(raw, *rest))
@@ -561,9 +559,9 @@ def test_millions_of_blank_lines_before_a_header_take_no_time() -> None:
 
 
 def test_a_header_of_too_many_columns_is_a_sentence() -> None:
-    headers.recognise("store_id,timestamp_utc,status" + ",x" * 997)
+    schema.recognise("store_id,timestamp_utc,status" + ",x" * 997)
     with pytest.raises(DataError, match="the header has more than 1,000 columns, which no feed has"):
-        headers.recognise("store_id,timestamp_utc,status" + ",x" * 998)
+        schema.recognise("store_id,timestamp_utc,status" + ",x" * 998)
 
 
 def test_a_header_with_an_open_quote_says_so() -> None:
@@ -571,7 +569,7 @@ def test_a_header_with_an_open_quote_says_so() -> None:
         with pytest.raises(DataError, match=r"quote|no end within"):
             _header(data)
     with pytest.raises(DataError, match="fits no feed"):
-        headers.recognise('"store_id"x,timestamp_utc,status')
+        schema.recognise('"store_id"x,timestamp_utc,status')
 
 
 def test_the_stream_is_read_once() -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from ingest_helpers import POLLS, READERS, PollRow, RejectRow, read_polls, us
 
 from feeds.test_values import BAD_TIMESTAMPS, EXACT, GOOD_TIMESTAMPS
-from storemon_flask.feeds import csv_exact, csv_fast, values
+from storemon_flask.feeds import csv_exact, csv_fast, schema
 from storemon_flask.feeds.csv_fast import Fields
-from storemon_flask.feeds.values import BadValue
+from storemon_flask.feeds.schema import BadValue
 
 AT = "2023-01-22 12:09:39.388884 UTC"
 GOOD = [f"s{number % 3},2023-01-22 1{number}:00:00.{number:06d} UTC,{'in' * (number % 2)}active" for number in range(8)]
@@ -140,12 +140,12 @@ def test_rejects_carry_their_line_their_reason_and_their_text() -> None:
         assert [row[0] for row in accepted] == ["s0", "s1", "s1"]
         assert count == 9
         assert rejected == [
-            (3, values.ID_SPREADSHEET, rows[1]),
-            (4, values.STATUS, rows[2]),
-            (5, values.TIMESTAMP_FORM, rows[3]),
-            (6, values.ID_EMPTY, rows[4]),
-            (8, values.TIMESTAMP_FUTURE, rows[6]),
-            (10, values.STATUS, rows[8][:1000]),
+            (3, schema.ID_SPREADSHEET, rows[1]),
+            (4, schema.STATUS, rows[2]),
+            (5, schema.TIMESTAMP_FORM, rows[3]),
+            (6, schema.ID_EMPTY, rows[4]),
+            (8, schema.TIMESTAMP_FUTURE, rows[6]),
+            (10, schema.STATUS, rows[8][:1000]),
         ]
 
 
@@ -154,7 +154,7 @@ def test_ids_are_text_and_never_numbers_or_missing() -> None:
     data = "\n".join([POLLS, *(f"{store_id},{AT},active" for store_id in ids)]).encode()
     for accepted, rejected, count in _all(data):
         assert [row[0] for row in accepted] == [store_id for store_id in ids if store_id]
-        assert rejected == [(9, values.ID_EMPTY, f",{AT},active")]
+        assert rejected == [(9, schema.ID_EMPTY, f",{AT},active")]
         assert count == len(ids)
 
 
@@ -331,7 +331,7 @@ USUAL = re.compile(r"(19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6
 
 def slowly(text: str) -> int | None:
     try:
-        return values.parse_timestamp(text)
+        return schema.parse_timestamp(text)
     except BadValue:
         return None
 
@@ -400,7 +400,7 @@ def test_nothing_is_read_that_is_not_there_and_the_usual_spelling_always(texts):
     ],
 )
 def test_the_fast_reader_reads_the_usual_spellings_itself(text: str) -> None:
-    assert read_timestamps([text]) == [values.parse_timestamp(text)]
+    assert read_timestamps([text]) == [schema.parse_timestamp(text)]
 
 
 @pytest.mark.parametrize("text", [*BAD_TIMESTAMPS, "2023-01-22 12:09:39.388884 UTC  with more behind it than fits"])
@@ -447,7 +447,7 @@ _noise = st.text(st.characters(blacklist_characters="\0", blacklist_categories=(
 def test_what_the_fast_reader_reads_is_what_the_validator_says(texts: list[str]) -> None:
     for text, actual in zip(texts, read_timestamps(texts), strict=True):
         if actual is not None:
-            assert values.parse_timestamp(text) == actual
+            assert schema.parse_timestamp(text) == actual
 
 
 @given(
@@ -460,7 +460,7 @@ def test_any_moment_written_in_the_usual_way_is_read_to_the_microsecond(
 ) -> None:
     text = moment.isoformat(sep=between) + suffix
     expected = us(moment.isoformat())
-    assert values.parse_timestamp(text) == expected
+    assert schema.parse_timestamp(text) == expected
     assert read_timestamps([text]) == [expected]
 
 
@@ -486,40 +486,40 @@ NUMBERS = {
     "9999999999": us("2286-11-20T17:46:39"),
 }
 NO_NUMBERS = {
-    "0": values.TIMESTAMP_NUMBER,
-    "1": values.TIMESTAMP_NUMBER,
-    "45580.5": values.TIMESTAMP_NUMBER,
-    "20241015": values.TIMESTAMP_NUMBER,
-    "99999999": values.TIMESTAMP_NUMBER,
-    "0172900000": values.TIMESTAMP_NUMBER,
-    "17290000001": values.TIMESTAMP_NUMBER,
-    "20241015134640": values.TIMESTAMP_NUMBER,
-    "20241015134640123": values.TIMESTAMP_NUMBER,
-    "1729000000123456789": values.TIMESTAMP_NUMBER,
-    "1729000000.": values.TIMESTAMP_NUMBER,
-    "+1729000000": values.TIMESTAMP_NUMBER,
-    "1.729e9": values.TIMESTAMP_NUMBER,
-    "1.729E+09": values.TIMESTAMP_NUMBER,
-    "-1729000000": values.TIMESTAMP_EARLY,
-    "-0.5": values.TIMESTAMP_EARLY,
-    "1,729,000,000": values.TIMESTAMP_FORM,
-    "1729000000 UTC": values.TIMESTAMP_FORM,
-    "1729000000Z": values.TIMESTAMP_FORM,
-    "1729000000s": values.TIMESTAMP_FORM,
-    "１７２９000000": values.TIMESTAMP_FORM,
+    "0": schema.TIMESTAMP_NUMBER,
+    "1": schema.TIMESTAMP_NUMBER,
+    "45580.5": schema.TIMESTAMP_NUMBER,
+    "20241015": schema.TIMESTAMP_NUMBER,
+    "99999999": schema.TIMESTAMP_NUMBER,
+    "0172900000": schema.TIMESTAMP_NUMBER,
+    "17290000001": schema.TIMESTAMP_NUMBER,
+    "20241015134640": schema.TIMESTAMP_NUMBER,
+    "20241015134640123": schema.TIMESTAMP_NUMBER,
+    "1729000000123456789": schema.TIMESTAMP_NUMBER,
+    "1729000000.": schema.TIMESTAMP_NUMBER,
+    "+1729000000": schema.TIMESTAMP_NUMBER,
+    "1.729e9": schema.TIMESTAMP_NUMBER,
+    "1.729E+09": schema.TIMESTAMP_NUMBER,
+    "-1729000000": schema.TIMESTAMP_EARLY,
+    "-0.5": schema.TIMESTAMP_EARLY,
+    "1,729,000,000": schema.TIMESTAMP_FORM,
+    "1729000000 UTC": schema.TIMESTAMP_FORM,
+    "1729000000Z": schema.TIMESTAMP_FORM,
+    "1729000000s": schema.TIMESTAMP_FORM,
+    "１７２９000000": schema.TIMESTAMP_FORM,
 }
 
 
 @pytest.mark.parametrize("text", NUMBERS)
 def test_a_number_is_read_by_its_digits(text: str) -> None:
-    assert values.parse_timestamp(text) == NUMBERS[text]
+    assert schema.parse_timestamp(text) == NUMBERS[text]
     assert read_timestamps([text]) == [NUMBERS[text] if text.strip() == text else None]
 
 
 @pytest.mark.parametrize("text", NO_NUMBERS)
 def test_any_other_number_is_rejected_with_what_is_accepted(text: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.parse_timestamp(text)
+        schema.parse_timestamp(text)
     assert str(bad.value) == NO_NUMBERS[text]
     assert read_timestamps([text]) == [None]
 
@@ -532,9 +532,9 @@ def test_numbers_are_exact_to_the_microsecond(texts: list[str]) -> None:
         if unit is None or text.startswith("0") or text.endswith("."):
             assert read is None
             with pytest.raises(BadValue):
-                values.parse_timestamp(text)
+                schema.parse_timestamp(text)
         else:
-            assert values.parse_timestamp(text) == int(Decimal(text) * unit)
+            assert schema.parse_timestamp(text) == int(Decimal(text) * unit)
             assert read in (None, int(Decimal(text) * unit))
             assert read is not None or len(text) >= 40
 
@@ -559,7 +559,7 @@ def test_json_numbers_and_texts_are_timestamps_exactly(client: FlaskClient) -> N
     )
     answer = push(client, "polls", rows, "application/json").json
     assert answer["new"] == 3
-    assert answer["reasons"] == {values.TIMESTAMP_NUMBER: 1, values.TIMESTAMP_FUTURE: 1, values.TIMESTAMP_EARLY: 1}
+    assert answer["reasons"] == {schema.TIMESTAMP_NUMBER: 1, schema.TIMESTAMP_FUTURE: 1, schema.TIMESTAMP_EARLY: 1}
     again = "\n".join(
         json.dumps({"store_id": "a", "timestamp_utc": text, "status": status})
         for text, status in (

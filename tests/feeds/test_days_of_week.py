@@ -14,7 +14,7 @@ from conftest import sql
 from feed_helpers import HOURS, POLLS, problem, push, stored, upload
 from flask.testing import FlaskClient
 
-from storemon_flask.feeds import values
+from storemon_flask.feeds import schema
 from storemon_flask.settings import Settings
 
 # Every day another hour, so that a day that is read wrongly is seen.
@@ -49,7 +49,7 @@ def test_a_push_with_a_7_and_no_0_is_refused_and_read_when_it_is_said_to_be_iso(
     assert push(client, "hours", HOURS + "s,0,08:00,09:00\n").status_code == 200
     body, kind = FORMS[form](ISO)
     answer = client.post(f"/api/v1/feeds/hours?{atomic}", data=body, content_type=kind)
-    assert problem(answer, 422) == values.DAYS_FROM_ONE
+    assert problem(answer, 422) == schema.DAYS_FROM_ONE
     assert stored(settings)["hours"] == [("s", 0, 8 * 3600, 9 * 3600)]
     answer = client.post(f"/api/v1/feeds/hours?{atomic}days=iso", data=body, content_type=kind)
     assert (answer.status_code, answer.json["rejected"], answer.json["rows"]) == (200, 0, 7), answer.text
@@ -62,14 +62,14 @@ def test_a_push_with_a_7_and_no_0_is_refused_and_read_when_it_is_said_to_be_iso(
 
 def test_both_numberings_are_named() -> None:
     for words in ("0 means Monday and 6 Sunday", "1 means Monday and 7 Sunday", "--days iso", "?days=iso"):
-        assert words in values.DAYS_FROM_ONE
+        assert words in schema.DAYS_FROM_ONE
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_with_iso_a_0_is_rejected(client: FlaskClient, settings: Settings, form: str) -> None:
     body, kind = FORMS[form](HOURS + "s,0,09:00,17:00\nt,7,09:00,17:00\n")
     answer = client.post("/api/v1/feeds/hours?days=iso", data=body, content_type=kind)
-    assert answer.json["reasons"] == {values.DAY_ISO: 1}
+    assert answer.json["reasons"] == {schema.DAY_ISO: 1}
     assert stored(settings)["hours"] == [("t", 6, 9 * 3600, 17 * 3600)]
 
 
@@ -80,14 +80,14 @@ def test_with_a_0_in_any_row_a_7_is_rejected_by_itself(client: FlaskClient, form
     body, kind = FORMS[form](HOURS + rows)
     answer = client.post("/api/v1/feeds/hours", data=body, content_type=kind)
     assert answer.status_code == 200, answer.text
-    assert answer.json["reasons"][values.DAY] == 1
+    assert answer.json["reasons"][schema.DAY] == 1
     assert not any("day 0" in note for note in answer.json["notes"])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_7_counts_also_in_a_row_that_is_rejected(client: FlaskClient, form: str) -> None:
     body, kind = FORMS[form](HOURS + "s,1,09:00,17:00\n,7,09:00,17:00\n")
-    assert problem(client.post("/api/v1/feeds/hours", data=body, content_type=kind), 422) == values.DAYS_FROM_ONE
+    assert problem(client.post("/api/v1/feeds/hours", data=body, content_type=kind), 422) == schema.DAYS_FROM_ONE
 
 
 def test_without_a_7_and_a_0_there_is_a_note(client: FlaskClient) -> None:
@@ -116,18 +116,18 @@ def test_a_refused_file_of_several_keeps_its_stores_hours_and_the_others_load(
     answer = upload(client, ("all.zip", packed.getvalue()))
     assert [(file["file"], file["error"]) for file in answer.json["files"]] == [
         ("all.zip/hours.csv", None),
-        ("all.zip/iso.csv", values.DAYS_FROM_ONE),
+        ("all.zip/iso.csv", schema.DAYS_FROM_ONE),
         ("all.zip/polls.csv", None),
     ]
     assert stored(settings)["hours"] == [("s", 0, 8 * 3600, 9 * 3600), *(("t", *row[1:]) for row in RIGHT)]
-    assert client.get("/api/v1/loads/2").json["files"][2]["error"] == values.DAYS_FROM_ONE
+    assert client.get("/api/v1/loads/2").json["files"][2]["error"] == schema.DAYS_FROM_ONE
     # All or nothing is nothing.
     answer = upload(client, ("iso.csv", ISO), ("hours.csv", HOURS + "t,0,08:00,09:00\n"), query="?atomic=1")
-    assert problem(answer, 422).startswith(values.DAYS_FROM_ONE[:60])
+    assert problem(answer, 422).startswith(schema.DAYS_FROM_ONE[:60])
     assert len(stored(settings)["hours"]) == 8
     # Numbered from 0 and read as iso, a store with a rejected row keeps what it had.
     answer = upload(client, ("all.zip", packed.getvalue()), query="?days=iso")
-    assert answer.json["files"][0]["reasons"][values.DAY_ISO] == 1
+    assert answer.json["files"][0]["reasons"][schema.DAY_ISO] == 1
     assert stored(settings)["hours"] == [*RIGHT, *(("t", *row[1:]) for row in RIGHT)]
 
 
@@ -140,7 +140,7 @@ def test_the_hours_of_one_store_are_numbered_from_0(client: FlaskClient, setting
     push(client, "polls", POLLS + "s,2024-10-14 10:00:00,active\n")
     times = {"start_time_local": "09:00", "end_time_local": "17:00"}
     answer = client.put("/api/v1/stores/s/hours", json={"hours": [{"day": 7, **times}]})
-    assert values.DAY in problem(answer, 422)
+    assert schema.DAY in problem(answer, 422)
     # A store that is closed on Mondays is no surprise.
     answer = client.put("/api/v1/stores/s/hours", json={"hours": [{"day": 1, **times}]})
     assert (answer.status_code, answer.json["notes"]) == (200, [])
@@ -153,7 +153,7 @@ def test_the_command_takes_days_iso(run: Run, home: Path) -> None:  # noqa: F811
     (home / "data" / "polls.csv").write_text(POLLS + "s,2024-10-14 10:00:00,active\n")
     done = run("load-data")
     assert done.code == 1
-    assert f"Not loaded: hours.csv: {values.DAYS_FROM_ONE}" in " ".join(done.err.split())
+    assert f"Not loaded: hours.csv: {schema.DAYS_FROM_ONE}" in " ".join(done.err.split())
     database = home / "instance" / "storemon.db"
     assert sql(database, "SELECT count(*) FROM hours") == [(0,)]
     assert sql(database, "SELECT count(*) FROM poll") == [(1,)]

@@ -15,7 +15,7 @@ from ingest_helpers import small_blocks as small_blocks
 
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import hours, sources, values
+from storemon_flask.feeds import hours, schema, sources
 from storemon_flask.feeds.csv_exact import BlockReader
 from storemon_flask.feeds.load import LoadOptions, load_sources
 from storemon_flask.model import FileSummary
@@ -93,10 +93,10 @@ def test_the_hours_files_of_one_command_are_one_set_and_those_of_two_are_two(
 
 
 BAD_HOURS = {
-    "a bad day": ("s,8,09:00,17:00", values.DAY),
-    "a bad start": ("s,1,9am,17:00", values.TIME),
-    "a bad end": ("s,1,09:00,25:00", values.TIME),
-    "a start of 24:00": ("s,1,24:00,01:00", values.TIME),
+    "a bad day": ("s,8,09:00,17:00", schema.DAY),
+    "a bad start": ("s,1,9am,17:00", schema.TIME),
+    "a bad end": ("s,1,09:00,25:00", schema.TIME),
+    "a start of 24:00": ("s,1,24:00,01:00", schema.TIME),
 }
 
 
@@ -172,7 +172,7 @@ def test_an_hours_file_cut_short_spoils_no_store_of_the_other_files(
 def test_time_zones_are_replaced_per_store(database: Database, file: Callable[..., Path]) -> None:
     (first,) = load(database, file("a.csv", ZONES, "a,America/Denver", "b,Asia/Tokyo", "c,Mars/Base")).files
     assert counts(first) == (3, 2, 0, 0, 0, 1)
-    assert first.reasons == {values.ZONE: 1}
+    assert first.reasons == {schema.ZONE: 1}
     (second,) = load(
         database, file("b.csv", "timezone,Store ID", "UTC,a", "America/Chicago,a", "Asia/Tokyo,b", "Mars/Base,b")
     ).files

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ingest_helpers import Cut
 
 from storemon_flask.errors import NotJson
-from storemon_flask.feeds import csv_exact, headers, json_rows, values
+from storemon_flask.feeds import csv_exact, json_rows, schema
 from storemon_flask.feeds.csv_exact import Record
 from storemon_flask.feeds.json_rows import MAX_ROW_CHARACTERS, NOT_AN_OBJECT, NOT_JSON, TOO_DEEP
 
@@ -56,18 +56,18 @@ def expected_records(text: str, feed: str) -> list[tuple[list[str], str]]:
     actual: list[tuple[list[str], str]] = []
     for row in rows:
         if not isinstance(row, tuple):
-            actual.append(([""] * len(headers.FEEDS[feed]), NOT_AN_OBJECT))
+            actual.append(([""] * len(schema.FEEDS[feed]), NOT_AN_OBJECT))
             continue
-        values: list[list[Any]] = [[] for _ in headers.FEEDS[feed]]
+        values: list[list[Any]] = [[] for _ in schema.FEEDS[feed]]
         for key, value in row:
-            for index, column in enumerate(headers.FEEDS[feed]):
+            for index, column in enumerate(schema.FEEDS[feed]):
                 if key.strip().lower().replace(" ", "").replace("_", "") in column.spellings:
                     values[index].append(value)
         problems = [
-            f"{headers.FEEDS[feed][index].name} is given twice" for index, sent in enumerate(values) if len(sent) > 1
+            f"{schema.FEEDS[feed][index].name} is given twice" for index, sent in enumerate(values) if len(sent) > 1
         ]
         missing = []
-        for column, sent in zip(headers.FEEDS[feed], values, strict=True):
+        for column, sent in zip(schema.FEEDS[feed], values, strict=True):
             problems += [problem for value in sent if (problem := wrong(column.name, value))]
             if not sent and not column.optional:
                 missing.append(f"{column.name} is missing")
@@ -156,7 +156,7 @@ rows_of_text = st.lists(st.one_of(objects(), objects(), plain), max_size=6)
 cuts = st.one_of(st.just([1]), st.just([7]), st.lists(st.integers(1, 300), min_size=1, max_size=5), st.just([]))
 
 
-feed_names = st.sampled_from(sorted(headers.FEEDS))
+feed_names = st.sampled_from(sorted(schema.FEEDS))
 
 
 @given(rows_of_text, cuts, feed_names, st.sampled_from(["", " ", "\n", "\r\n\t "]))
@@ -401,8 +401,8 @@ READER = """
 import io, sys, time
 sys.path.insert(0, "tests")
 from storemon_flask.errors import NotJson
-from storemon_flask.feeds import json_rows, polls
-from storemon_flask.feeds.rejects import RejectLog
+from storemon_flask.feeds import json_rows, readers, schema
+from storemon_flask.feeds.csv_exact import RejectLog
 
 class Stream(io.RawIOBase):
     def __init__(self, head, chunk, size):
@@ -420,7 +420,8 @@ def peak():
 head, chunk, form = (eval(word) for word in sys.argv[1:4])
 before, started, log, rows = peak(), time.perf_counter(), RejectLog(), 0
 try:
-    for block in polls.read_records(json_rows.read(Stream(head, chunk, int(sys.argv[4])), form, "polls", lambda data: None), 0, log):
+    batches = json_rows.read(Stream(head, chunk, int(sys.argv[4])), form, "polls", lambda data: None)
+    for block in readers.read_polls(batches, schema.record_header("polls"), 0, log):
         rows += block.rows
     message = "read"
 except NotJson as error:
@@ -478,9 +479,9 @@ def test_long_spellings_of_short_values_are_not_kept() -> None:
     tracemalloc.start()
     try:
         for number in range(50):
-            assert values.parse_store_id(f"{blanks}s{number}") == f"s{number}"
-            assert values.parse_name(f"n{number}{blanks}") == f"n{number}"
-            assert values.parse_time_of_day(f"09:00:00.{'0' * 60_000}{number}") == 32_400
+            assert schema.parse_store_id(f"{blanks}s{number}") == f"s{number}"
+            assert schema.parse_name(f"n{number}{blanks}") == f"n{number}"
+            assert schema.parse_time_of_day(f"09:00:00.{'0' * 60_000}{number}") == 32_400
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -38,8 +38,8 @@ from ingest_helpers import small_blocks as small_blocks
 from storemon_flask.database import polls as staging
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Stopped
+from storemon_flask.feeds import csv_exact, schema, sources
 from storemon_flask.feeds import load as load_service
-from storemon_flask.feeds import rejects, sources, values
 
 
 def test_every_row_of_a_polls_file_is_new_changed_unchanged_repeated_or_rejected(
@@ -63,7 +63,7 @@ def test_every_row_of_a_polls_file_is_new_changed_unchanged_repeated_or_rejected
     (summary,) = load(database, second).files
     assert (summary.file, summary.feed, summary.error) == (str(second), "polls", "")
     assert counts(summary) == (8, 2, 1, 1, 1, 3)
-    assert summary.reasons == {values.STATUS: 2, values.TIMESTAMP_FORM: 1}
+    assert summary.reasons == {schema.STATUS: 2, schema.TIMESTAMP_FORM: 1}
     assert summary.sha256 == sha256(second.read_bytes()).hexdigest()
     assert stored_polls(database) == [
         ("s1", "2023-01-22 10:00:00.000000Z", "active"),
@@ -99,7 +99,7 @@ def test_a_poll_ahead_of_the_clock_is_rejected_and_one_within_the_allowance_is_n
     path = file("a.csv", POLLS, "s,2024-10-14 12:05:00,active", "s,2024-10-14 12:05:00.000001,active")
     (summary,) = load(database, path, now="2024-10-14T12:00:00").files
     assert counts(summary) == (2, 1, 0, 0, 0, 1)
-    assert summary.reasons == {values.TIMESTAMP_FUTURE: 1}
+    assert summary.reasons == {schema.TIMESTAMP_FUTURE: 1}
 
 
 @pytest.mark.parametrize("status", ["active", "inactive"])
@@ -275,7 +275,7 @@ def _stored_rejects(database: Database, load_number: int) -> int:
 def test_the_first_ten_thousand_rejects_of_a_load_are_stored_and_every_one_is_counted(
     database: Database, file: Callable[..., Path]
 ) -> None:
-    assert rejects.MAX_REJECTS_PER_LOAD == 10_000
+    assert csv_exact.MAX_REJECTS_PER_LOAD == 10_000
     one = file("a.csv", POLLS, *(f"s,never {n},active" for n in range(7_000)))
     two = file("b.csv", ZONES, *(f"s,Nowhere/{n}" for n in range(2_500)))
     three = file("c.csv", POLLS, *(f"s,never {n},active" for n in range(4_000)), "s,2023-01-01 00:00:00,active")
@@ -308,7 +308,7 @@ def test_a_reject_keeps_the_first_thousand_characters_of_its_text(
     database: Database, file: Callable[..., Path]
 ) -> None:
     load(database, file("a.csv", POLLS, "é" * 5_000 + ",2023-01-01 00:00:00,active"))
-    assert query(database.path, "SELECT line, reason, text FROM reject") == [(2, values.ID_LONG, "é" * 1_000)]
+    assert query(database.path, "SELECT line, reason, text FROM reject") == [(2, schema.ID_LONG, "é" * 1_000)]
 
 
 def test_nothing_of_a_file_is_seen_and_the_write_lock_is_free_while_it_is_read(

@@ -22,7 +22,7 @@ from storemon_flask import clock
 from storemon_flask.database import stores
 from storemon_flask.database import stores as stores_table
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import csv_exact, load, load_notes, sources, values
+from storemon_flask.feeds import csv_exact, load, load_notes, schema, sources
 from storemon_flask.settings import Settings
 
 CASES = Path(__file__).parent.parent / "cases"
@@ -376,7 +376,7 @@ def test_a_rejected_zone_names_the_store_and_the_zone_it_counts_in(client: Flask
     answer = push(client, "timezones", ZONES + rows)
     assert answer.json["reasons"] == {
         "time zone is the Windows name of America/New_York; write America/New_York": 1,
-        values.ZONE: 2,
+        schema.ZONE: 2,
         csv_exact.FIELDS_FEW: 1,
     }
     assert notes(answer) == [

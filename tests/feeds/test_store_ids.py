@@ -13,8 +13,8 @@ from ingest_helpers import POLLS, csv, load, put, query, read_polls
 
 from feeds.test_json_rows import read
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import polls, values
-from storemon_flask.feeds.rejects import RejectLog
+from storemon_flask.feeds import readers, schema
+from storemon_flask.feeds.csv_exact import RejectLog
 
 IDS = st.one_of(
     st.text(st.sampled_from("1S#.,E+-/!NA \u200b\ufeff\u00ad\u00a0\u200d\u2067\ufe0f\t\u00e9"), max_size=8),
@@ -28,8 +28,8 @@ def _expected(ids: list[str]) -> tuple[list[str], list[str]]:
     reasons: list[str] = []
     for store_id in ids:
         try:
-            good.append(values.parse_store_id(store_id))
-        except values.BadValue as bad:
+            good.append(schema.parse_store_id(store_id))
+        except schema.BadValue as bad:
             reasons.append(str(bad))
     return good, reasons
 
@@ -50,7 +50,7 @@ def test_every_reader_reads_the_same_ids(ids: list[str]) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in objects)
     for text, form in ((json.dumps(objects), "json"), (lines, "ndjson")):
         log = RejectLog()
-        blocks = list(polls.read_records([read(text.encode(), form)], 1 << 60, log))
+        blocks = list(readers.read_polls([read(text.encode(), form)], schema.record_header("polls"), 1 << 60, log))
         assert [block.ids[code] for block in blocks for code in block.store.tolist()] == expected[0]
         assert [reject.reason for reject in log.rejects] == expected[1]
 
@@ -94,7 +94,7 @@ def test_an_id_that_lost_its_digits_is_rejected_in_every_feed(client: FlaskClien
         f'"{one}",{",".join(map(str, columns.values()))}\n' for one in ("3,14E+14", "#REF!", "8139926242460185114")
     )
     answer = push(client, feed, table).get_json()
-    assert answer["reasons"] == {values.ID_SPREADSHEET: 1, values.ID_ERROR: 1}
+    assert answer["reasons"] == {schema.ID_SPREADSHEET: 1, schema.ID_ERROR: 1}
     assert answer["unchanged"] == 1
 
 

@@ -10,8 +10,8 @@ from ingest_helpers import us
 from tzlocal.windows_tz import win_tz
 
 from storemon_flask import zonedata
-from storemon_flask.feeds import values
-from storemon_flask.feeds.values import BadValue
+from storemon_flask.feeds import schema
+from storemon_flask.feeds.schema import BadValue
 
 NOON = us("2023-01-22T12:09:39")
 
@@ -59,36 +59,36 @@ GOOD_TIMESTAMPS = {
 
 
 BAD_TIMESTAMPS = {
-    "": values.TIMESTAMP_FORM,
-    "yesterday": values.TIMESTAMP_FORM,
-    "2023-01-22": values.TIMESTAMP_FORM,
-    "2023-01-22 12": values.TIMESTAMP_FORM,
-    "22/01/2023 12:09": values.TIMESTAMP_FORM,
-    "2023-1-22 12:09:39": values.TIMESTAMP_FORM,
-    "2023-01-22  12:09:39": values.TIMESTAMP_FORM,
-    "2023-01-22 12:09:39.": values.TIMESTAMP_FORM,
-    "2023-01-22 12:09:39,388": values.TIMESTAMP_FORM,
-    "2023-01-22 12:09:39 EST": values.TIMESTAMP_FORM,
-    "2023-01-22 12:09:39  UTC": values.TIMESTAMP_FORM,
-    "2023-01-22 12:09:39 UTC UTC": values.TIMESTAMP_FORM,
-    "2023-01-22 12:09:39+5": values.TIMESTAMP_FORM,
-    "+2023-01-22 12:09:39": values.TIMESTAMP_FORM,
-    "２０２３-01-22 12:09:39": values.TIMESTAMP_FORM,
-    "2023-02-29 12:09:39": values.TIMESTAMP_RANGE,
-    "1900-02-29 12:09:39": values.TIMESTAMP_RANGE,
-    "2023-13-01 12:09:39": values.TIMESTAMP_RANGE,
-    "2023-00-01 12:09:39": values.TIMESTAMP_RANGE,
-    "2023-01-00 12:09:39": values.TIMESTAMP_RANGE,
-    "2023-01-32 12:09:39": values.TIMESTAMP_RANGE,
-    "2023-01-22 24:00:00": values.TIMESTAMP_RANGE,
-    "2023-01-22 12:60:00": values.TIMESTAMP_RANGE,
-    "2023-01-22 12:09:60": values.TIMESTAMP_RANGE,
-    "2023-01-22 12:09:39+24:00": values.TIMESTAMP_RANGE,
-    "2023-01-22 12:09:39-99:00": values.TIMESTAMP_RANGE,
-    "0000-01-01 00:00:00": values.TIMESTAMP_RANGE,
-    "1969-12-31 23:59:59.999999 UTC": values.TIMESTAMP_EARLY,
-    "0001-01-01 00:00:00+23:59": values.TIMESTAMP_EARLY,
-    "1970-01-01 00:59:59+01:00": values.TIMESTAMP_EARLY,
+    "": schema.TIMESTAMP_FORM,
+    "yesterday": schema.TIMESTAMP_FORM,
+    "2023-01-22": schema.TIMESTAMP_FORM,
+    "2023-01-22 12": schema.TIMESTAMP_FORM,
+    "22/01/2023 12:09": schema.TIMESTAMP_FORM,
+    "2023-1-22 12:09:39": schema.TIMESTAMP_FORM,
+    "2023-01-22  12:09:39": schema.TIMESTAMP_FORM,
+    "2023-01-22 12:09:39.": schema.TIMESTAMP_FORM,
+    "2023-01-22 12:09:39,388": schema.TIMESTAMP_FORM,
+    "2023-01-22 12:09:39 EST": schema.TIMESTAMP_FORM,
+    "2023-01-22 12:09:39  UTC": schema.TIMESTAMP_FORM,
+    "2023-01-22 12:09:39 UTC UTC": schema.TIMESTAMP_FORM,
+    "2023-01-22 12:09:39+5": schema.TIMESTAMP_FORM,
+    "+2023-01-22 12:09:39": schema.TIMESTAMP_FORM,
+    "２０２３-01-22 12:09:39": schema.TIMESTAMP_FORM,
+    "2023-02-29 12:09:39": schema.TIMESTAMP_RANGE,
+    "1900-02-29 12:09:39": schema.TIMESTAMP_RANGE,
+    "2023-13-01 12:09:39": schema.TIMESTAMP_RANGE,
+    "2023-00-01 12:09:39": schema.TIMESTAMP_RANGE,
+    "2023-01-00 12:09:39": schema.TIMESTAMP_RANGE,
+    "2023-01-32 12:09:39": schema.TIMESTAMP_RANGE,
+    "2023-01-22 24:00:00": schema.TIMESTAMP_RANGE,
+    "2023-01-22 12:60:00": schema.TIMESTAMP_RANGE,
+    "2023-01-22 12:09:60": schema.TIMESTAMP_RANGE,
+    "2023-01-22 12:09:39+24:00": schema.TIMESTAMP_RANGE,
+    "2023-01-22 12:09:39-99:00": schema.TIMESTAMP_RANGE,
+    "0000-01-01 00:00:00": schema.TIMESTAMP_RANGE,
+    "1969-12-31 23:59:59.999999 UTC": schema.TIMESTAMP_EARLY,
+    "0001-01-01 00:00:00+23:59": schema.TIMESTAMP_EARLY,
+    "1970-01-01 00:59:59+01:00": schema.TIMESTAMP_EARLY,
 }
 
 
@@ -138,30 +138,30 @@ GOOD_IDS = {
 
 
 BAD_IDS = {
-    "": values.ID_EMPTY,
-    "   ": values.ID_EMPTY,
-    " \t ": values.ID_EMPTY,
-    "x" * 201: values.ID_LONG,
-    "é" * 201: values.ID_LONG,
-    "a\tb": values.ID_CONTROL,
-    "a\nb": values.ID_CONTROL,
-    "a\x00b": values.ID_CONTROL,
-    "a\x7fb": values.ID_CONTROL,
-    "a\x85b": values.ID_CONTROL,
-    "a\x1bb": values.ID_CONTROL,
-    "8.13992624246019E+018": values.ID_SPREADSHEET,
-    " 8.13992624246019E+18 ": values.ID_SPREADSHEET,
-    "8E+18": values.ID_SPREADSHEET,
-    "8.E+18": values.ID_SPREADSHEET,
-    "\u200b \ufeff": values.ID_EMPTY,
-    "\u00a01001\u0085": values.ID_CONTROL,
+    "": schema.ID_EMPTY,
+    "   ": schema.ID_EMPTY,
+    " \t ": schema.ID_EMPTY,
+    "x" * 201: schema.ID_LONG,
+    "é" * 201: schema.ID_LONG,
+    "a\tb": schema.ID_CONTROL,
+    "a\nb": schema.ID_CONTROL,
+    "a\x00b": schema.ID_CONTROL,
+    "a\x7fb": schema.ID_CONTROL,
+    "a\x85b": schema.ID_CONTROL,
+    "a\x1bb": schema.ID_CONTROL,
+    "8.13992624246019E+018": schema.ID_SPREADSHEET,
+    " 8.13992624246019E+18 ": schema.ID_SPREADSHEET,
+    "8E+18": schema.ID_SPREADSHEET,
+    "8.E+18": schema.ID_SPREADSHEET,
+    "\u200b \ufeff": schema.ID_EMPTY,
+    "\u00a01001\u0085": schema.ID_CONTROL,
     **dict.fromkeys(
         (
             "3,14E+14", "8,13992624246019E+18", "3.14E14", "3.14e14", "3.14E+14", "3.14e+014", "-3.14E+14", "+3.14E+14",
             "-3.14E-5", "3.14E-05", "3.14 E+14", "3.14E +14", " 3,14\u00a0E+14 ", "\u22123.14E\u22125", ".5E+10", "-3E5",
             "8E+18", "8e+18", "\ufeff3.14E+14\u200b",
         ),
-        values.ID_SPREADSHEET,
+        schema.ID_SPREADSHEET,
     ),
     **dict.fromkeys(
         (
@@ -169,17 +169,17 @@ BAD_IDS = {
             "#CALC!", "#ERROR!", "#NV", "#BEZUG!", "#WERT!", "#ZAHL!", "#VALEUR!", "#\u00a1REF!", "#\u00bfNOMBRE?", "#N/D",
             "#\u0414\u0415\u041b/0!", "Err:502", "\u200b#N/A",
         ),
-        values.ID_ERROR,
+        schema.ID_ERROR,
     ),
-    "zero\u200bwidth": values.ID_INVISIBLE.format("ZERO WIDTH SPACE, U+200B"),
+    "zero\u200bwidth": schema.ID_INVISIBLE.format("ZERO WIDTH SPACE, U+200B"),
     "10\u00ad01": "store_id contains an invisible character (SOFT HYPHEN, U+00AD); remove it",
-    "\u200b10\ufeff01\u200b": values.ID_INVISIBLE.format("ZERO WIDTH NO-BREAK SPACE, U+FEFF"),
-    "a\u202eb": values.ID_INVISIBLE.format("RIGHT-TO-LEFT OVERRIDE, U+202E"),
-    "a\u2066b": values.ID_INVISIBLE.format("LEFT-TO-RIGHT ISOLATE, U+2066"),
-    "\U0001f469\u200d\U0001f373": values.ID_INVISIBLE.format("ZERO WIDTH JOINER, U+200D"),
-    "a\u2028b": values.ID_INVISIBLE.format("LINE SEPARATOR, U+2028"),
-    "a\u3164b": values.ID_INVISIBLE.format("HANGUL FILLER, U+3164"),
-    "a\U000e0002b": values.ID_INVISIBLE.format("U+E0002"),
+    "\u200b10\ufeff01\u200b": schema.ID_INVISIBLE.format("ZERO WIDTH NO-BREAK SPACE, U+FEFF"),
+    "a\u202eb": schema.ID_INVISIBLE.format("RIGHT-TO-LEFT OVERRIDE, U+202E"),
+    "a\u2066b": schema.ID_INVISIBLE.format("LEFT-TO-RIGHT ISOLATE, U+2066"),
+    "\U0001f469\u200d\U0001f373": schema.ID_INVISIBLE.format("ZERO WIDTH JOINER, U+200D"),
+    "a\u2028b": schema.ID_INVISIBLE.format("LINE SEPARATOR, U+2028"),
+    "a\u3164b": schema.ID_INVISIBLE.format("HANGUL FILLER, U+3164"),
+    "a\U000e0002b": schema.ID_INVISIBLE.format("U+E0002"),
 }  # fmt: skip
 
 
@@ -192,42 +192,42 @@ def test_every_format_character_is_cut_off_the_ends_and_refused_inside_unless_it
         "[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001343f]", character
     )
     if drawn:
-        assert values.parse_store_id(f"1{character}2") == f"1{character}2"
+        assert schema.parse_store_id(f"1{character}2") == f"1{character}2"
         return
-    assert values.parse_store_id(f"{character} 12{character}") == "12"
+    assert schema.parse_store_id(f"{character} 12{character}") == "12"
     with pytest.raises(BadValue, match=f"U\\+{ord(character):04X}"):
-        values.parse_store_id(f"1{character}2")
+        schema.parse_store_id(f"1{character}2")
 
 
 def test_cutting_the_ends_of_a_long_text_takes_linear_time() -> None:
     text = "a" + "\u200b " * 2_000_000 + "b"
     began = time.process_time()
-    assert values.strip_ends(text) == text
-    assert values.strip_ends(text[:-1]) == "a"
+    assert schema.strip_ends(text) == text
+    assert schema.strip_ends(text[:-1]) == "a"
     assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(("text", "expected"), GOOD_IDS.items())
 def test_any_text_is_a_store_id_and_stays_as_it_is_but_for_blanks_at_its_ends(text: str, expected: str) -> None:
-    assert values.parse_store_id(text) == expected
+    assert schema.parse_store_id(text) == expected
 
 
 @pytest.mark.parametrize(("text", "reason"), BAD_IDS.items())
 def test_what_cannot_be_a_store_id_says_why(text: str, reason: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.parse_store_id(text)
+        schema.parse_store_id(text)
     assert str(bad.value) == reason
 
 
 @pytest.mark.parametrize(("text", "expected"), GOOD_TIMESTAMPS.items())
 def test_every_accepted_spelling_of_a_timestamp_is_the_same_microsecond(text: str, expected: int) -> None:
-    assert values.parse_timestamp(text) == expected
+    assert schema.parse_timestamp(text) == expected
 
 
 @pytest.mark.parametrize(("text", "reason"), BAD_TIMESTAMPS.items())
 def test_what_is_no_timestamp_says_why(text: str, reason: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.parse_timestamp(text)
+        schema.parse_timestamp(text)
     assert str(bad.value) == reason
 
 
@@ -236,38 +236,38 @@ def test_what_is_no_timestamp_says_why(text: str, reason: str) -> None:
     [("active", True), ("inactive", False), ("ACTIVE", True), ("InActive", False), (" active\t", True)],
 )
 def test_a_status_is_read_in_any_case_and_without_its_blanks(text: str, expected: bool) -> None:
-    assert values.parse_status(text) is expected
+    assert schema.parse_status(text) is expected
 
 
 @pytest.mark.parametrize("text", ["", "up", "1", "true", "activ", "actives", "in active", "active.", "actıve"])
 def test_any_other_status_is_refused(text: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.parse_status(text)
-    assert str(bad.value) == values.STATUS
+        schema.parse_status(text)
+    assert str(bad.value) == schema.STATUS
 
 
 @pytest.mark.parametrize(("text", "expected"), [*((str(day), day) for day in range(7)), (" 3 ", 3)])
 def test_a_day_is_a_whole_number_from_monday_to_sunday(text: str, expected: int) -> None:
-    assert values.DaysOfWeek().read(text) == expected
+    assert schema.DaysOfWeek().read(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "7", "-1", "1.0", "01", "12", "Monday", "²", "３"])
 def test_any_other_day_is_refused(text: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.DaysOfWeek().read(text)
-    assert str(bad.value) == values.DAY
+        schema.DaysOfWeek().read(text)
+    assert str(bad.value) == schema.DAY
 
 
 @pytest.mark.parametrize(("text", "expected"), [*((str(day), day - 1) for day in range(1, 8)), (" 7 ", 6)])
 def test_an_iso_day_is_a_whole_number_from_one_to_seven(text: str, expected: int) -> None:
-    assert values.DaysOfWeek(iso=True).read(text) == expected
+    assert schema.DaysOfWeek(iso=True).read(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "0", "8", "-1", "1.0", "07", "Sunday"])
 def test_any_other_iso_day_is_refused(text: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.DaysOfWeek(iso=True).read(text)
-    assert str(bad.value) == values.DAY_ISO
+        schema.DaysOfWeek(iso=True).read(text)
+    assert str(bad.value) == schema.DAY_ISO
 
 
 @pytest.mark.parametrize(
@@ -283,16 +283,16 @@ def test_any_other_iso_day_is_refused(text: str) -> None:
     ],
 )
 def test_a_time_of_day_is_seconds_after_midnight(text: str, expected: int) -> None:
-    assert values.parse_time_of_day(text) == expected
-    assert values.parse_time_of_day(text, end=True) == expected
+    assert schema.parse_time_of_day(text) == expected
+    assert schema.parse_time_of_day(text, end=True) == expected
 
 
 @pytest.mark.parametrize("text", ["24:00", "24:00:00", "24:00:00.000"])
 def test_twenty_four_hundred_is_an_end_and_never_a_start(text: str) -> None:
-    assert values.parse_time_of_day(text, end=True) == 86_400
+    assert schema.parse_time_of_day(text, end=True) == 86_400
     with pytest.raises(BadValue) as bad:
-        values.parse_time_of_day(text)
-    assert str(bad.value) == values.TIME
+        schema.parse_time_of_day(text)
+    assert str(bad.value) == schema.TIME
 
 
 @pytest.mark.parametrize(
@@ -301,13 +301,13 @@ def test_twenty_four_hundred_is_an_end_and_never_a_start(text: str) -> None:
 @pytest.mark.parametrize("end", [False, True])
 def test_any_other_time_of_day_is_refused(text: str, end: bool) -> None:
     with pytest.raises(BadValue) as bad:
-        values.parse_time_of_day(text, end=end)
-    assert str(bad.value) == values.TIME
+        schema.parse_time_of_day(text, end=end)
+    assert str(bad.value) == schema.TIME
 
 
 @pytest.mark.parametrize("name", ["America/Chicago", "Asia/Kolkata", "UTC", "Etc/GMT+5", "America/Argentina/Ushuaia"])
 def test_a_time_zone_is_an_iana_name_that_exists(name: str) -> None:
-    assert values.parse_time_zone(f" {name} ") == name
+    assert schema.parse_time_zone(f" {name} ") == name
 
 
 @pytest.mark.parametrize(
@@ -315,8 +315,8 @@ def test_a_time_zone_is_an_iana_name_that_exists(name: str) -> None:
 )
 def test_any_other_time_zone_is_refused(name: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.parse_time_zone(name)
-    assert str(bad.value) == values.ZONE
+        schema.parse_time_zone(name)
+    assert str(bad.value) == schema.ZONE
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_any_other_time_zone_is_refused(name: str) -> None:
     ],
 )
 def test_a_time_zone_is_known_in_any_case_and_has_the_spelling_that_exists(text: str, name: str) -> None:
-    assert values.parse_time_zone(text) == name
+    assert schema.parse_time_zone(text) == name
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_time_zone_is_known_in_any_case_and_has_the_spelling_that_exists(text:
 )
 def test_a_windows_zone_is_refused_with_the_iana_zone_it_stands_for(windows: str, name: str) -> None:
     with pytest.raises(BadValue) as bad:
-        values.parse_time_zone(windows)
+        schema.parse_time_zone(windows)
     assert str(bad.value) == f"time zone is the Windows name of {name}; write {name}"
 
 
@@ -365,7 +365,7 @@ def test_no_two_zones_differ_only_in_case() -> None:
 
 def test_no_reason_contains_the_value_so_that_rejects_can_be_counted_by_reason() -> None:
     with pytest.raises(BadValue) as one:
-        values.parse_timestamp("2023-02-30 10:00:00")
+        schema.parse_timestamp("2023-02-30 10:00:00")
     with pytest.raises(BadValue) as other:
-        values.parse_timestamp("2023-02-31 10:00:00")
+        schema.parse_timestamp("2023-02-31 10:00:00")
     assert str(one.value) == str(other.value)

@@ -19,7 +19,7 @@ from ingest_helpers import HOURS, POLLS, csv, load, put, put_zip, query
 
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
-from storemon_flask.feeds import values
+from storemon_flask.feeds import schema
 from storemon_flask.reports import queue
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import Worker
@@ -197,14 +197,14 @@ def test_a_report_that_is_requeued_waits_for_the_lock_even_while_the_server_stop
 
 @pytest.mark.parametrize("text", ["2024-10-14 15:14:00+05:75", "2024-10-14 15:14:00+24:00", "2024-10-14 15:14:00-99"])
 def test_an_offset_that_cannot_be_is_not_guessed(text: str) -> None:
-    with pytest.raises(values.BadValue, match="does not exist"):
-        values.parse_timestamp(text)
+    with pytest.raises(schema.BadValue, match="does not exist"):
+        schema.parse_timestamp(text)
 
 
 @pytest.mark.parametrize("text", ["\x1fa\x1f", "a\x85", "\na", "a\tb"])
 def test_a_control_character_at_the_end_of_an_id_is_not_cut_away(text: str) -> None:
-    with pytest.raises(values.BadValue, match="control character"):
-        values.parse_store_id(text)
+    with pytest.raises(schema.BadValue, match="control character"):
+        schema.parse_store_id(text)
 
 
 def test_rejects_are_safe_to_open_in_a_spreadsheet(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from fleets import compute, fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storemon_flask.feeds import values
+from storemon_flask.feeds import schema
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, Rules
 from storemon_flask.uptime import calendar as core_calendar
 from storemon_flask.uptime import evidence, openings
@@ -99,7 +99,7 @@ def test_calendar_periods_of_a_store_that_moved_equal_the_brute_force(case, unit
     st.sampled_from(ZONES), st.sampled_from(ZONES), st.dates(datetime(1990, 1, 1).date(), datetime(2035, 1, 1).date())
 )
 def test_a_store_that_moves_has_whole_days_on_both_sides_of_the_midnight(before, after, date):
-    day = values.parse_date(date.isoformat())
+    day = schema.parse_date(date.isoformat())
     zone = history(before, [(day, after)])
     if before == after:
         assert zone == before
