@@ -75,7 +75,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
     from storemon_flask.api import feeds, loads, openapi, ops, reports, stores
     from storemon_flask.pages import docs
     from storemon_flask.web import app as paths
-    from storemon_flask.web import authentication, contract, metrics, problems, proxy
+    from storemon_flask.web import authentication, contract, metrics, problems
 
     app.url_map.converters["store"] = paths.StoreId
     app.url_map.converters["report"] = paths.ReportId
@@ -97,4 +97,4 @@ def _register(app: "Flask", settings: "Settings") -> None:
     app.view_functions["static"] = contract.ScopedView(view=app.view_functions["static"], scope="read")
     contract.refuse_views_without_scope(app)
     # Outermost: what is watched is the client's request.
-    proxy.register(app, settings)
+    authentication.trust_proxies(app, settings)

@@ -162,7 +162,7 @@ def _waitress(app: "Flask", sockets: list[socket.socket], settings: "Settings") 
         log_socket_errors=False,
         # select() fails beyond the 1,024th file.
         asyncore_use_poll=True,
-        # The app reads the headers of proxies itself (`web.proxy`), to refuse wrong ones as it refuses everything.
+        # `web.authentication` reads the headers of proxies itself, to refuse wrong ones as it refuses everything.
         clear_untrusted_proxy_headers=False,
     )
 

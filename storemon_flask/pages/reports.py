@@ -22,7 +22,7 @@ from storemon_flask.reports import table as report_rows
 from storemon_flask.reports.queue import ReportRecord
 from storemon_flask.reports.table import View
 from storemon_flask.stores import catalogue, detail
-from storemon_flask.web import contract, error_pages
+from storemon_flask.web import contract, problems
 from storemon_flask.web.app import storemon
 
 blueprint = Blueprint("report_pages", __name__)
@@ -144,7 +144,7 @@ def changes(report_id: str) -> ResponseReturnValue:
     if not against:
         # The other one is chosen on the report's page.
         return redirect(address)
-    error_pages.lead_back(address, "The report")
+    problems.lead_back(address, "The report")
     other = queue.get(application.database, against)
     compared = compare(other.id, row.id, _CHANGES)
     return render_template(

@@ -1,4 +1,4 @@
-"""Whether a request is allowed, by its host, the site it comes from and its key; security headers for every answer."""
+"""Whose request it is behind a trusted proxy, and whether its host, its site and its key allow it; security headers."""
 
 import base64
 import binascii
@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,13 +17,13 @@ from storemon_flask import logs
 from storemon_flask.database import keys
 from storemon_flask.database.readiness import start_warnings
 from storemon_flask.errors import BadRequest, Forbidden, Unauthorized
-from storemon_flask.settings import Settings
-from storemon_flask.web import proxy
+from storemon_flask.settings import Network, Settings
 from storemon_flask.web.app import Storemon, storemon
 from storemon_flask.web.contract import Scope, ScopedView
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 
 log = logging.getLogger("storemon.server")
 # Called by the address of the machine, whatever names people call it by.
@@ -38,6 +38,9 @@ _ALL_ADDRESSES: Final = ("0.0.0.0", "::", "*")
 # A host and its port, if there is one.
 _ADDRESS: Final = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
 
+# In the environment of a request: what is wrong with the headers of a trusted proxy.
+_MALFORMED: Final = "storemon.malformed_forwarding"
+_BRACKETED: Final = re.compile(r"\[([^\]]*)\](?::[0-9]+)?")
 # A browser takes the first scheme it knows, of either header.
 _CHALLENGES: Final = ('Bearer realm="storemon"', 'Basic realm="storemon", charset="UTF-8"')
 _SECURE: Final = {
@@ -126,8 +129,8 @@ def _check_request() -> None:
     names_no_host = "Host" not in request.headers and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
     if isinstance(request.routing_exception, SecurityError) or not request.host or names_no_host:
         raise BadRequest(_wrong_host(request.headers.get("Host")))
-    if proxy.MALFORMED in request.environ:
-        raise BadRequest(f"{request.environ[proxy.MALFORMED]}; the proxy in front of this server sent something else")
+    if _MALFORMED in request.environ:
+        raise BadRequest(f"{request.environ[_MALFORMED]}; the proxy in front of this server sent something else")
     if request.method not in _READS and _from_another_site():
         raise Forbidden(
             f"a page of another site ({_quoted(request.headers.get('Origin') or 'it does not say which')}) may not "
@@ -244,9 +247,70 @@ def _by_address(environ: "WSGIEnvironment") -> bool:
     if host is None:
         return environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
     match = _ADDRESS.fullmatch(host)
-    if match is None:
-        return False
     try:
-        return match[1] == "localhost" or bool(ipaddress.ip_address(match[1].strip("[]")))
+        return match is not None and (match[1] == "localhost" or bool(ipaddress.ip_address(match[1].strip("[]"))))
     except ValueError:
         return False
+
+
+def trust_proxies(app: Flask, settings: Settings) -> None:
+    """Let the app see its clients, and not the proxies that the settings trust."""
+    if settings.trusted_networks:
+        app.wsgi_app = _Unproxied(app.wsgi_app, settings.trusted_networks)  # type: ignore[method-assign]
+
+
+def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
+    """Return the address of the client behind `peer`, which is the peer itself unless it is a trusted proxy.
+
+    Each proxy puts the address of its own client to the end of X-Forwarded-For, so the last that is no trusted proxy's
+    is the client's: the client may have made up those before. `ValueError` when an entry that must be read is no
+    address.
+    """
+    address = peer
+    entries = forwarded_for.split(",") if forwarded_for.strip() else []
+    while entries and _is_trusted(address, trusted):
+        address = _address(entries.pop())
+    return address
+
+
+def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return any(ip in network for network in trusted)
+
+
+def _address(entry: str) -> str:
+    """Return the address of `192.0.2.1`, `192.0.2.1:8080`, `2001:db8::1` or `[2001:db8::1]:8080`."""
+    text = entry.strip()
+    bracketed = _BRACKETED.fullmatch(text)
+    if bracketed is not None:
+        text = bracketed[1]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    return str(ipaddress.ip_address(text))
+
+
+class _Unproxied:
+    """Replaces the address and scheme of the proxy by those of its client."""
+
+    def __init__(self, app: "WSGIApplication", trusted: Sequence[Network]) -> None:
+        self._app = app
+        self._trusted = trusted
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Pass the request on. Wrong headers of a trusted proxy are noted, and `authentication` refuses the request."""
+        peer = environ.get("REMOTE_ADDR") or ""
+        if _is_trusted(peer, self._trusted):
+            try:
+                environ["REMOTE_ADDR"] = client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""), self._trusted)
+            except ValueError:
+                environ[_MALFORMED] = "X-Forwarded-For must be addresses, separated by commas"
+            scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").strip().lower()
+            if scheme in ("http", "https"):
+                environ["wsgi.url_scheme"] = scheme
+            elif scheme:
+                environ[_MALFORMED] = "X-Forwarded-Proto must be http or https"
+        return self._app(environ, start_response)

@@ -6,17 +6,32 @@ import time
 from functools import partial
 from typing import Final
 
-from flask import Flask, Response, json, request
+from flask import Flask, Response, g, json, make_response, redirect, render_template, request
+from flask.globals import request_ctx
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
 from storemon_flask.errors import Busy, StoremonError, out_of_memory
-from storemon_flask.web.error_pages import error_page, unslashed, wants_page
 
 _TRY: Final = "the pages are /, /reports, /data and /docs, which lists every call"
 # Refusals do not fill the disk with lines, however many they are.
 _REFUSALS_EVERY_S: Final = 60.0
+_PAGE: Final = "text/html"
+# Pages whose address is often written with a slash at its end.
+_SLASHED: Final = ("/stores", "/reports", "/data", "/docs")
+# By the beginning of an address: the page to go on at, and the text of its link.
+_NEXT_PAGES: Final = (
+    ("/stores", "/", "All stores"),
+    ("/reports", "/reports", "Reports"),
+    ("/get_report", "/reports", "Reports"),
+    ("/data", "/data", "Data"),
+    ("/api/", "/docs", "Every call of the service"),
+    ("/trigger_report", "/docs", "Every call of the service"),
+    ("/", "/", "All stores"),
+)
+# Titles for people, where that of the problem is technical.
+_TITLES: Final = {405: "Nothing to see here", 422: "This does not fit"}
 log = logging.getLogger("storemon.web")
 
 
@@ -30,14 +45,40 @@ def register(app: Flask) -> None:
 
 def problem(status: int, kind: str, title: str, detail: str, **members: object) -> Response:
     """Return the error as an answer: a page where a browser asks."""
-    if wants_page():
-        answer = error_page(status, title, detail)
-        answer.vary.add("Accept")
-        return answer
-    body = {"type": f"urn:storemon:problem:{kind}", "title": title, "status": status, "detail": detail, **members}
-    answer = Response(json.dumps(body) + "\n", status, content_type="application/problem+json")
+    if _wants_page():
+        title = _TITLES.get(status, title)
+        page = render_template("error.html", status=status, title=title, sentence=detail, links=_links(status))
+        answer = make_response(page, status)
+    else:
+        body = {"type": f"urn:storemon:problem:{kind}", "title": title, "status": status, "detail": detail, **members}
+        answer = Response(json.dumps(body) + "\n", status, content_type="application/problem+json")
     answer.vary.add("Accept")
     return answer
+
+
+def _wants_page() -> bool:
+    """Return whether the client is a browser: it names HTML, and prefers nothing else."""
+    # A request by a name that this server does not answer to has no addresses to link to.
+    if request_ctx.url_adapter is None:
+        return False
+    accepted = request.accept_mimetypes
+    named = any(value.lower() == _PAGE for value, _ in accepted)
+    return named and accepted[_PAGE] >= max(accepted["application/json"], accepted["application/problem+json"])
+
+
+def lead_back(address: str, words: str) -> None:
+    """Set where the page of an error of this request links to first."""
+    g.back = (address, words)
+
+
+def _links(status: int) -> list[tuple[str, str]]:
+    """Return where the page of an error links to: addresses and texts."""
+    links = [g.back] if "back" in g else []
+    next_page = next((address, words) for begin, address, words in _NEXT_PAGES if request.path.startswith(begin))
+    has_query = status in (400, 422) and request.method == "GET" and request.query_string and request.url_rule
+    if has_query and not links and request.path != next_page[0]:
+        links.append((request.path, "The same page as it usually is"))
+    return [*links, next_page]
 
 
 def _storemon(refusals: "_Refusals", error: StoremonError) -> Response:
@@ -76,9 +117,10 @@ class _Refusals:
 
 
 def _http(error: HTTPException) -> ResponseReturnValue:
-    page = unslashed() if isinstance(error, NoRoute) else None
-    if page is not None:
-        return page
+    path = request.path.removesuffix("/")
+    if isinstance(error, NoRoute) and path in _SLASHED and request.method in ("GET", "HEAD"):
+        query = request.query_string.decode("ascii", "replace")
+        return redirect(f"{path}?{query}" if query else path)
     status = error.code or 500
     detail = error.description or error.name
     if isinstance(error, NoRoute):
@@ -92,7 +134,7 @@ def _http(error: HTTPException) -> ResponseReturnValue:
     elif isinstance(error, MethodNotAllowed):
         allowed = " or ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
         detail = f"{request.path} does not answer {request.method}; use {allowed}"
-    answer = problem(status, error.name.lower().replace(" ", "-"), error.name, detail)
+    answer = problem(status, error.name.lower().replace(" ", "-"), error.name.capitalize(), detail)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             answer.headers[name] = value

@@ -1,6 +1,4 @@
-"""Behind a proxy: whose request it is, which headers are believed, and what is asked by address (`web.proxy`,
-`web.authentication`).
-"""
+"""Behind a proxy: whose request it is, which headers are believed, and what is asked by address."""
 
 import ipaddress
 import json
@@ -20,7 +18,7 @@ from storemon_flask import create_app
 from storemon_flask.errors import SettingsError
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings, load
-from storemon_flask.web import authentication, proxy
+from storemon_flask.web import authentication
 from storemon_flask.web.contract import ScopedView
 
 TRUSTED = tuple(ipaddress.ip_network(one) for one in ("127.0.0.1/32", "10.0.0.0/8", "fd00::/8"))
@@ -49,7 +47,7 @@ TRUSTED = tuple(ipaddress.ip_network(one) for one in ("127.0.0.1/32", "10.0.0.0/
     ],
 )
 def test_the_client_is_the_last_address_that_is_no_trusted_proxys(peer: str, forwarded_for: str, client: str) -> None:
-    assert proxy.client_address(peer, forwarded_for, TRUSTED) == client
+    assert authentication.client_address(peer, forwarded_for, TRUSTED) == client
 
 
 MALFORMED = [
@@ -70,7 +68,7 @@ MALFORMED = [
 @pytest.mark.parametrize("text", MALFORMED)
 def test_what_is_no_address_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="address"):
-        proxy.client_address("127.0.0.1", text, TRUSTED)
+        authentication.client_address("127.0.0.1", text, TRUSTED)
 
 
 @pytest.fixture
