@@ -78,13 +78,18 @@ def backup(database: Path, target: Path, progress: PageProgress = _no_progress, 
         raise DatabaseError(f"{target} is no regular file; name a file")
     if not force:
         _check_replaceable(target)
-    with explained_errors(database), _write_errors(target), files.replacing(target.resolve()) as temporary:
-        files.refuse_second_name(database)
-        with check.open_unchanged(database, additions=True) as source:
+    files.refuse_second_name(database)
+    with (
+        _explained(database, "read"),
+        explained_errors(database),
+        check.open_unchanged(database, additions=True) as source,
+    ):
+        sums = _sums(source)
+        with _explained(target, "written"), files.replacing(target.resolve()) as temporary:
             _require_room(source, target.resolve().parent)
-            sums = _sums(source)
-            _copy(source, temporary, progress)
-        _verify(temporary, sums)
+            with explained_errors(database):
+                _copy(source, temporary, progress)
+            _verify(temporary, sums)
     return Copied(sums, target.stat().st_size)
 
 
@@ -102,7 +107,7 @@ def restore(database: Path, backup_file: Path, now_us: int, progress: PageProgre
     if backup_file.resolve() == database.resolve():
         raise DatabaseError(f"{backup_file} is the database itself; name a backup")
     kept_file = _free_name(database, now_us)
-    with _write_errors(database):
+    with _explained(database, "written"):
         files.make_folder(database.parent)
         temporary = files.beside(database.with_name(f".{database.name}"), ".restoring.tmp")
         files.remove(temporary)
@@ -130,14 +135,12 @@ def _check_replaceable(target: Path) -> None:
 
 
 @contextmanager
-def _write_errors(target: Path) -> Iterator[None]:
-    """Raise what the system says of a file that cannot be written as a `DatabaseError`."""
+def _explained(file: Path, done: str) -> Iterator[None]:
+    """Raise what the system says of a file that cannot be `done` ("read", "written") as a `DatabaseError`."""
     try:
         yield
-    except OSError as error:
-        raise DatabaseError(f"{target} cannot be written: {error.strerror or error}") from error
-    except sqlite3.OperationalError as error:
-        raise DatabaseError(f"{target} cannot be written: {error}") from error
+    except (OSError, sqlite3.OperationalError) as error:
+        raise DatabaseError(f"{file} cannot be {done}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _require_room(source: Connection, folder: Path) -> None:
@@ -168,10 +171,10 @@ def _copy(source: Connection, target: Path, progress: PageProgress = _no_progres
             source.backup(copy, pages=_PAGES_AT_ONCE, progress=lambda _, left, pages: progress(pages - left, pages))
             copy.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")):
-            # What is written is the copy; SQLite does not say which of the two files it means.
-            raise OSError(errno.EIO, str(error)) from error
-        raise
+        # SQLite does not say which of the two files it means: what cannot be read is the source.
+        if error.sqlite_errorname in ("SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ"):
+            raise
+        raise OSError(errno.EIO, str(error)) from error
 
 
 def _verify(path: Path, expected: Sums) -> None:

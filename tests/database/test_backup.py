@@ -13,7 +13,7 @@ import pytest
 from conftest import STOREMON, Server, environment, sql, storemon, wait_until
 from kill_points import killed_at
 
-from storemon_flask.database import backup, loads
+from storemon_flask.database import backup, check, loads
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.settings import Settings
@@ -156,6 +156,30 @@ def test_a_damaged_database_makes_no_backup_and_the_old_one_stays(
     assert "is damaged" in done.stderr
     assert target.read_bytes() == good
     assert [file.name for file in tmp_path.glob(".*")] == []
+
+
+def test_a_database_that_cannot_be_read_is_the_file_that_is_named(
+    small_fleet: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "b.db"
+    sql(settings.database, "PRAGMA wal_checkpoint(TRUNCATE)")
+    log = settings.database.with_name("storemon.db-wal")
+    log.unlink(missing_ok=True)
+    log.mkdir()
+    done = storemon(settings.home, "backup", str(target))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {settings.database} cannot be opened; check that the folder exists")
+    log.rmdir()
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as denied:
+        denied.setattr(check, "open_unchanged", lambda path, additions: refuse(path))
+        with pytest.raises(DatabaseError) as raised:
+            backup.backup(settings.database, target)
+    assert raised.value.message == f"{settings.database} cannot be read: Permission denied"
+    assert not target.exists()
 
 
 def test_a_full_disk_leaves_the_old_backup(
