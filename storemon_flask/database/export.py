@@ -4,6 +4,7 @@ What a spreadsheet would run is written as it is (`=1+1` is an id): these files 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -53,7 +54,7 @@ def count_rows(database: Database) -> int:
 def export(
     database: Database, folder: Path, overwrite: bool = False, progress: Progress = lambda name, rows: None
 ) -> list[Exported]:
-    """Write every feed as of one moment into `folder`, each file whole or not at all.
+    """Write every feed as of one moment into `folder`, all of them or none, if it is not killed as it renames them.
 
     `DatabaseError` when there is no database, the folder is not empty and may not be overwritten, or cannot be written.
     """
@@ -62,26 +63,43 @@ def export(
             raise DatabaseError(
                 f"{folder} is not empty; name another folder, or overwrite the feeds in it with --force"
             )
-        with database.read() as connection:
-            files.make_folder(folder)
+        with database.read() as connection, _made(folder), ExitStack() as renamed_at_end:
             rows = named_rows(connection, "SELECT number, store_id FROM store_record")
             ids = {row["number"]: _cell(row["store_id"]) for row in rows}
-            return [_write(folder / feed.file, feed.header, feed.batches(connection, ids), progress) for feed in FEEDS]
+            exported = []
+            for feed in FEEDS:
+                temporary = renamed_at_end.enter_context(files.replacing(folder / feed.file))
+                count = _write(temporary, feed, feed.batches(connection, ids), progress)
+                exported.append(Exported(folder / feed.file, count, temporary.stat().st_size))
+        return exported
     except OSError as error:
         raise DatabaseError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
-def _write(file: Path, header: str, batches: _Batches, progress: Progress) -> Exported:
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make the folder; the folders made for it go again when nothing could be written into them."""
+    new = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    try:
+        files.make_folder(folder)
+        yield
+    finally:
+        for path in new:
+            # Refused where something is in it.
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _write(file: Path, feed: _Feed, batches: _Batches, progress: Progress) -> int:
+    """Write one feed's file and return how many rows it has."""
     count = 0
-    with files.replacing(file) as temporary:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(f"{header}\n")
-            for lines, rows in batches:
-                stream.write(lines)
-                count += rows
-                progress(file.name, rows)
-        size = temporary.stat().st_size
-    return Exported(file, count, size)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        stream.write(f"{feed.header}\n")
+        for lines, rows in batches:
+            stream.write(lines)
+            count += rows
+            progress(feed.file, rows)
+    return count
 
 
 def _polls(connection: Connection, ids: dict[int, str]) -> _Batches:
