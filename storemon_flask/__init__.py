@@ -23,6 +23,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
 
     from storemon_flask import settings as settings_
     from storemon_flask.database.connections import Database
+    from storemon_flask.database.readiness import ReadyCheck
     from storemon_flask.reports.scheduler import Scheduler
     from storemon_flask.reports.worker import Worker
     from storemon_flask.server import commands
@@ -48,7 +49,8 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     runner = Worker(database, settings, executor, scheduler, registry=registry)
     list_cache = ListCache(database, settings.rules, settings.default_timezone)
     metrics = Metrics(database, settings, registry, list_cache)
-    app.extensions["storemon"] = Storemon(settings, database, runner, runner.slots, metrics, list_cache)
+    ready_check = ReadyCheck(database, settings)
+    app.extensions["storemon"] = Storemon(settings, database, runner, runner.slots, metrics, list_cache, ready_check)
     _register(app, settings)
     for command in commands():
         app.cli.add_command(command)

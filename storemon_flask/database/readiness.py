@@ -2,9 +2,11 @@
 
 import errno
 import ipaddress
+import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +18,48 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, DiskFull
 from storemon_flask.settings import Settings, unknown
 
+log = logging.getLogger("storemon.web")
+
 OK: Final = "ok"
+# Anybody may ask, and each check takes the write lock for a moment: a flood of questions gets one answer a second.
+KEPT_S: Final = 1.0
+
+
+class ReadyCheck:
+    """The checks of one application, kept for a second."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._checks: dict[str, str] = {}
+        self._checked_s = 0.0
+
+    def checks(self, takes_work: bool) -> dict[str, str]:
+        """Return what `check` returns, at most a second old; the log says what changed since the last time."""
+        with self._lock:
+            if not self._checks or time.monotonic() - self._checked_s > KEPT_S:
+                checks = check(self._database, self._settings, takes_work)
+                if self._checks != checks:
+                    wrong = faults(checks)
+                    if wrong:
+                        log.warning("not ready: %s", wrong)
+                    else:
+                        log.info("ready")
+                self._checks, self._checked_s = checks, time.monotonic()
+            return self._checks
+
+
+def faults(checks: dict[str, str]) -> str:
+    """Return what is wrong, as one sentence; empty when nothing is."""
+    return "; ".join(sentence for sentence in checks.values() if sentence != OK)
 
 
 def check(database: Database, settings: Settings, takes_work: bool) -> dict[str, str]:
     """Return `ok` or what is wrong for `database`, `disk`, `reports` and `jobs`. Takes milliseconds."""
     return {
         "database": _database(database),
-        "disk": _disk(settings),
+        "disk": _shortage(settings, {**_folders(settings), "temporary files (TMPDIR)": files.temporary_folder}),
         "reports": _reports(settings.reports_dir),
         "jobs": OK if takes_work else "the server is stopping and computes no more reports",
     }
@@ -44,19 +80,15 @@ def _database(database: Database) -> str:
 
 def require_room(settings: Settings) -> None:
     """Raise `DiskFull` when the disk of the database or of the reports has less free than `STOREMON_MIN_FREE_MB`."""
-    shortage = _shortage(settings, _report_folders(settings))
+    shortage = _shortage(settings, _folders(settings))
     if shortage != OK:
         raise DiskFull(f"{shortage}; reports are made again when there is more") from OSError(
             errno.ENOSPC, os.strerror(errno.ENOSPC)
         )
 
 
-def _report_folders(settings: Settings) -> dict[str, Callable[[], Path]]:
+def _folders(settings: Settings) -> dict[str, Callable[[], Path]]:
     return {"database": lambda: settings.database.parent, "reports": lambda: settings.reports_dir}
-
-
-def _disk(settings: Settings) -> str:
-    return _shortage(settings, _report_folders(settings) | {"temporary files (TMPDIR)": files.temporary_folder})
 
 
 def _shortage(settings: Settings, folders: dict[str, Callable[[], Path]]) -> str:

@@ -10,6 +10,7 @@ from flask import current_app
 from werkzeug.routing import BaseConverter
 
 from storemon_flask.database.connections import Database
+from storemon_flask.database.readiness import ReadyCheck
 from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Slots
@@ -30,6 +31,7 @@ class Storemon:
     slots: Slots
     metrics: Metrics
     list_cache: ListCache
+    ready_check: ReadyCheck
 
 
 def storemon() -> Storemon:

@@ -9,7 +9,6 @@ import pytest
 from flask.testing import FlaskClient
 
 from storemon_flask import create_app
-from storemon_flask.api import ops
 from storemon_flask.database import readiness
 from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
@@ -18,7 +17,7 @@ from storemon_flask.settings import Settings
 def test_it_is_said_once_that_it_is_not_ready_and_once_that_it_is_again(
     settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ops, "KEPT_S", -1.0)
+    monkeypatch.setattr(readiness, "KEPT_S", -1.0)
     caplog.set_level(logging.INFO, "storemon.web")
     settings.home.mkdir()
     client = create_app(settings).test_client()
