@@ -362,6 +362,14 @@ def finished(connection: sqlite3.Connection) -> Iterator[tuple[str, int, int]]:
     )
 
 
+def finished_last(connection: sqlite3.Connection) -> str | None:
+    """Return the id of the report that was finished last."""
+    row = connection.execute(
+        f"SELECT id FROM report WHERE {_FINISHED} ORDER BY finished_us DESC, id DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def finished_before(connection: sqlite3.Connection, before_us: int, limit: int) -> list[str]:
     """Return the ids of up to `limit` reports that were finished before that."""
     rows = connection.execute(

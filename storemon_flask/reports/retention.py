@@ -12,7 +12,7 @@ from typing import Final
 
 from storemon_flask.database import reports
 from storemon_flask.database.connections import Connection, Database
-from storemon_flask.errors import QueueFull
+from storemon_flask.errors import QueueFull, ReportFailed
 from storemon_flask.model import DAY_US, ReportState
 from storemon_flask.reports import queue, xlsx
 from storemon_flask.reports.metrics import ReportMetrics
@@ -53,26 +53,25 @@ class Retention:
         self._began_s = time.time()
 
     def run(self, now_us: int) -> None:
-        """Remove files that belong to no report, delete reports that are too old, and forget those that were deleted
-        long ago."""
+        """Delete reports that are too old or take too much room, forget those that were deleted long ago, and remove
+        files that belong to no report."""
         folder, days = self._settings.reports_dir, self._settings.keep_reports_days
         if not self._database.exists():
             return
-        try:
-            removed = sum(map(queue.remove_file, reports.files_of_no_report(self._database.read, folder)))
-            removed += remove_temporary(self._database.read, folder, self._began_s)
-        except OSError as error:
-            log.warning("the reports folder %s cannot be read: %s", folder, error.strerror or error)
-        else:
-            if removed:
-                log.warning("%s: %d file(s) that belong to no report removed", folder, removed)
         if days:
             deleted = delete_before(self._database, folder, now_us - days * DAY_US, now_us)
             forget(self._database, now_us - _DELETED_TIMES * days * DAY_US)
             if deleted:
                 log.info("%d report(s) older than %d days deleted", deleted, days)
+        try:
+            removed = sum(map(queue.remove_file, reports.files_of_no_report(self._database.read, folder)))
+            removed += remove_temporary(self._database.read, folder, self._began_s)
+        except OSError as error:
+            raise _unreadable(folder, error) from error
+        if removed:
+            log.warning("%s: %d file(s) that belong to no report removed", folder, removed)
         with self._lock:
-            self._bytes = None
+            self._make_room(None, now_us, self._most_rows)
 
     def reserve_row(self, now_us: int) -> None:
         """Count a row that is about to be added; `QueueFull` when there are too many of which none may go."""
@@ -96,14 +95,20 @@ class Retention:
     def _make_room(self, newest: str | None, now_us: int, most_rows: int) -> None:
         if not self._database.exists():
             return
-        # A report larger than all of the room stays until the next one is complete.
-        most_bytes = None if newest is None else self._most_bytes
-        self._bytes, self._rows, deleted = make_room(
-            self._database, self._settings.reports_dir, most_bytes, most_rows, newest, now_us
-        )
+        folder = self._settings.reports_dir
+        try:
+            self._bytes, self._rows, deleted = make_room(
+                self._database, folder, self._most_bytes, most_rows, newest, now_us
+            )
+        except OSError as error:
+            raise _unreadable(folder, error) from error
         self._metrics.count_deleted(deleted)
         if deleted:
             log.info("%d report(s) deleted to make room: STOREMON_MAX_REPORTS_MB", deleted)
+
+
+def _unreadable(folder: Path, error: OSError) -> ReportFailed:
+    return ReportFailed(f"the reports folder {folder} cannot be read: {error.strerror or error}")
 
 
 def remove_temporary(read: reports.Read, folder: Path, began_s: float) -> int:
@@ -151,9 +156,9 @@ def bytes_taken(connection: Connection, folder: Path) -> int:
 def make_room(
     database: Database, folder: Path, most_bytes: int | None, most_rows: int, newest: str | None, now_us: int
 ) -> tuple[int, int, int]:
-    """Delete the oldest finished reports, but not `newest`, until there are at most `most_bytes` (None: any number) and
-    `most_rows`.
+    """Delete the oldest finished reports until there are at most `most_bytes` (None: any number) and `most_rows`.
 
+    `newest` (None: the one that was finished last) stays, however large it is, until the next one is complete.
     The rows of those that were deleted first go before a report does for its row. When there is too much, a twentieth
     more than need be goes: finding out what is there takes long. Returns bytes and rows that are left, and how many
     reports were deleted.
@@ -191,6 +196,7 @@ def _oldest(
     """Return the ids of the oldest finished reports that free so many bytes and rows, and how many bytes they free."""
     names = Counter(file for file, _ in files.values())
     uses = Counter(reports.query_uses(connection))
+    newest = newest or reports.finished_last(connection)
     newest_file, _ = files.get(newest or "", (None, 0))
     oldest: list[str] = []
     freed = 0

@@ -337,7 +337,7 @@ class Worker:
     def _make_room(self, report_id: str, byte_count: int) -> None:
         try:
             self._retention.add_bytes(report_id, byte_count, self._clock())
-        except DatabaseError as error:
+        except StoremonError as error:
             # The report is complete all the same, and the next one tries again.
             log.warning("older reports cannot be deleted now: %s", error.message)
 

@@ -314,14 +314,51 @@ def test_the_oldest_reports_make_room_for_new_ones(
         report_store.get(database, ids[0])
 
 
-def test_there_is_no_limit_with_0_and_a_lower_one_holds_after_a_restart(
+def test_there_is_no_limit_with_0_and_a_lower_one_holds_from_the_start_of_a_server(
     make_runner: Callable[..., Worker], settings: Settings, clock: Clock
 ) -> None:
     ids = trigger(make_runner(max_reports_mb=0), clock, BLOCKS + 20)
     assert len(files(settings)) == BLOCKS + 20
-    ids += trigger(make_runner(max_reports_mb=1), clock, 1)
+    limited = make_runner(max_reports_mb=1)
+    limited.recover()
+    left = 950_000 // 4096
+    assert files(settings) == sorted(f"report_{report_id}.csv" for report_id in ids[-left:])
+    assert row(settings, ids[0], "state", "gone") == ("deleted", "room")
+    # What is larger than all of the room stays while it is the last; the hourly job looks again.
+    with limited.path(ids[-1]).open("ab") as file:
+        file.write(b"x" * 2_000_000)
+    clock.turn(3600)
+    limited.scheduler.run_due()
+    assert files(settings) == [f"report_{ids[-1]}.csv"]
+    last = trigger(limited, clock, 1)
+    assert files(settings) == [f"report_{last[0]}.csv"]
+
+
+def test_a_folder_that_cannot_be_listed_after_a_report_leaves_it_complete(
+    make_runner: Callable[..., Worker],
+    settings: Settings,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runner = make_runner(max_reports_mb=1)
+    trigger(runner, clock, BLOCKS)
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as denied:
+        denied.setattr(Path, "iterdir", refuse)
+        (report_id,) = trigger(runner, clock, 1)
+    assert row(settings, report_id, "state") == ("complete",)
+    assert len(files(settings)) == BLOCKS + 1
+    sentence = f"the reports folder {settings.reports_dir} cannot be read: Permission denied"
+    assert [one.message for one in caplog.records if one.levelname != "INFO"] == [
+        f"older reports cannot be deleted now: {sentence}"
+    ]
+    assert runner.registry.get_sample_value("storemon_report_jobs_total", {"outcome": "complete"}) == BLOCKS + 1
+    trigger(runner, clock, 1)
     assert len(files(settings)) == 950_000 // 4096
-    assert row(settings, ids[-1], "state") == ("complete",)
 
 
 def test_the_report_just_completed_stays_however_large_and_a_file_of_many_names_counts_once(
