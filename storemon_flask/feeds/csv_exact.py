@@ -52,8 +52,6 @@ FIELDS_MANY: Final = "row has more fields than the header"
 _QUOTED: Final = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:""[^"]*+)*+("?)')
 # One field: what is quoted, what wrongly follows its closing quote, or what is not quoted.
 _FIELD: Final = re.compile(rb'(?:^|,)(?:"([^"]*+(?:""[^"]*+)*+)"([^,]*+)|([^,]*+))', re.DOTALL)
-# What puts the reader of a record into each state of an `EndFinder`.
-_AHEAD: Final = {",": b"", "x": b"x", "q": b'"', '"': b'"x"'}
 _LF, _CR, _QUOTE, _COMMA = b'\n\r",'
 
 # This many rows take some milliseconds one by one, at the worst a tenth of a second.
@@ -210,21 +208,28 @@ class BlockReader:
 
     def _header_line(self) -> bytes:
         """The next record with its line break, of those among which the header is."""
-        finder, raw, stop = EndFinder(), b"", -1
-        chunk = self._rest or self._read()
-        while chunk and stop < 0:
-            stop = finder.find(chunk)
-            raw += chunk if stop < 0 else chunk[:stop]
-            self._rest = b"" if stop < 0 else chunk[stop:]
+        finder, raw = EndFinder(), b""
+        for chunk in self._next_record(self._rest or self._read(), finder):
+            raw += chunk
             if len(raw) >= MAX_HEADER_BYTES:
                 raise DataError(
                     f"its first line has no end within {MAX_HEADER_BYTES:,} bytes; this is no CSV with a header"
                 )
-            chunk = b"" if stop >= 0 else self._read()
         if finder.open:
             raise DataError("a quote in its first line is never closed; this is no CSV with a header")
-        self._line += count_lines(raw)
         return raw
+
+    def _next_record(self, chunk: bytes, finder: "EndFinder") -> Iterator[bytes]:
+        """One record with its line break, which begins with this chunk, in chunks up to its end."""
+        returned, stop = False, -1
+        while chunk and stop < 0:
+            stop = finder.find(chunk)
+            inside = chunk if stop < 0 else chunk[:stop]
+            self._rest = b"" if stop < 0 else chunk[stop:]
+            self._line += count_lines(inside) - (returned and inside.startswith(b"\n"))
+            returned = inside.endswith(b"\r")
+            yield inside
+            chunk = b"" if stop >= 0 else self._read()
 
     def __iter__(self) -> Iterator[Block]:
         while True:
@@ -259,20 +264,13 @@ class BlockReader:
 
     def _long(self, chunk: bytes) -> Block:
         """One record that goes on behind this chunk: whole, or its start when it is too long to hold."""
-        finder, line, size, returned = EndFinder(), self._line, 0, False
+        finder, line, size = EndFinder(), self._line, 0
         chunks: list[bytes] = []
-        stop = -1
-        while chunk and stop < 0:
-            stop = finder.find(chunk)
-            inside = chunk if stop < 0 else chunk[:stop]
-            self._rest = b"" if stop < 0 else chunk[stop:]
-            self._line += count_lines(inside) - (returned and inside.startswith(b"\n"))
-            returned = inside.endswith(b"\r")
+        for inside in self._next_record(chunk, finder):
             size += len(inside)
             chunks.append(inside)
             if size - MAX_RECORD_BYTES > _BREAK_BYTES:
                 chunks = [b"".join(chunks)[:_START_BYTES]]
-            chunk = b"" if stop >= 0 else self._read()
         data = b"".join(chunks)
         last = self._ended and not self._rest
         if finder.open:
@@ -419,38 +417,33 @@ class EndFinder:
     """Finds the end of one record in chunks of bytes given in order."""
 
     def __init__(self) -> None:
-        # What stands before the next chunk: `"` is a quote within a quoted field, which closes it or is half of a
-        # doubled one; `q` anything else within one; `,` the start of a field, `\r` a return that may be half of a
-        # break, `x` anything else.
-        self._before = ","
+        # Stands for what came before the next chunk: `"` is within a quoted field, `"x"` ends with a quote that closes
+        # one or is half of a doubled one, `x` is any other field, and a return may be half of a break.
+        self._before = b""
 
     @property
     def open(self) -> bool:
         """Whether the record would go on: its last field is in quotes."""
-        return self._before == "q"
+        return self._before == b'"'
 
     def find(self, chunk: bytes) -> int:
         """Return where the record ends, 0 when it ended with the chunk before; -1 when it goes on."""
-        if not chunk:
-            return -1
-        if self._before == "\r":
-            self._before = ","
+        before, self._before = self._before, b""
+        if before == b"\r":
             return int(chunk[0] == _LF)
-        ahead = _AHEAD[self._before]
-        data = ahead + chunk
+        data = before + chunk
         edges = quote_edges(data)
         for ends in record_ends(data, edges):
             if len(ends):
                 if ends[0] == len(data) and data.endswith(b"\r"):
                     break
-                self._before = ","
-                return int(ends[0]) - len(ahead)
+                return int(ends[0]) - len(before)
         if len(edges) % 2:
-            self._before = "q"
+            self._before = b'"'
         elif len(edges) and edges[-1] == len(data) - 1:
-            self._before = '"'
+            self._before = b'"x"'
         else:
-            self._before = {",": ",", "\r": "\r"}.get(chr(data[-1]), "x")
+            self._before = {b",": b"", b"\r": b"\r"}.get(data[-1:], b"x")
         return -1
 
 

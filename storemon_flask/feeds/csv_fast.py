@@ -20,6 +20,7 @@ beyond its end) is left to the exact reader (`csv_exact`), a row at a time.
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -106,24 +107,24 @@ class RowSpans(NamedTuple):
         return RowSpans(self.start[chosen], self.stop[chosen], self.line[chosen])
 
 
+@dataclass
 class Table:
     """Rows of a block with their fields found, the malformed rows between them, and why rows are rejected.
 
     `exact_rows` are those whose fields only the exact reader can read: a quote stands for a character in them.
+    `problem` says what is wrong with each malformed row, as an index of `_PROBLEMS`.
     """
 
-    def __init__(
-        self, block: Block, fields: Fields, rows: RowSpans, exact_rows: Ints, malformed: RowSpans, problem: Ints
-    ) -> None:
-        """`problem` says what is wrong with each malformed row, as an index of `_PROBLEMS`."""
-        self.block = block
-        self.fields = fields
-        self.rows = rows
-        self.exact_rows = exact_rows
-        self.malformed = malformed
-        self._problem = problem
-        self._reasons = list(_PROBLEMS)
-        self._code = np.zeros(len(fields), dtype=np.int64)
+    block: Block
+    fields: Fields
+    rows: RowSpans
+    exact_rows: Ints
+    malformed: RowSpans
+    problem: Ints
+
+    def __post_init__(self) -> None:
+        self._reasons = {reason: code for code, reason in enumerate(_PROBLEMS)}
+        self._code = np.zeros(len(self.fields), dtype=np.int64)
 
     @property
     def good(self) -> Bools:
@@ -141,32 +142,28 @@ class Table:
         self._code[rows] = self._code_of(reason)
 
     def reject_bad(self, rows: Bools, texts: "DistinctTexts", code: Ints) -> None:
-        """Reject those of these rows whose text in a column is bad: `code` has each row's."""
+        """Reject those of these rows whose text in a column is bad, each for its reason; `code` has each row's text."""
         bad = np.flatnonzero(rows & texts.bad[code])
-        self.reject_each(bad, texts, code[bad])
-
-    def reject_each(self, rows: Ints, texts: "DistinctTexts", code: Ints) -> None:
-        """Reject these rows, each for its bad text."""
-        if len(rows):
-            distinct, number = np.unique(code, return_inverse=True)
-            self._code[rows] = np.array([self._code_of(str(texts.values[one])) for one in distinct.tolist()])[number]
+        distinct, number = np.unique(code[bad], return_inverse=True)
+        reasons = [self._code_of(str(texts.values[one])) for one in distinct.tolist()]
+        self._code[bad] = np.array(reasons, dtype=np.int64)[number]
 
     def _code_of(self, reason: str) -> int:
-        if reason not in self._reasons:
-            self._reasons.append(reason)
-        return self._reasons.index(reason)
+        return self._reasons.setdefault(reason, len(self._reasons))
 
     def log_rejects(self, log: RejectLog) -> None:
         """Add the malformed and the rejected rows to a log, in the order in which they stand."""
         bad = ~self.good
-        if not bad.any() and not len(self._problem):
+        if not bad.any() and not len(self.problem):
             return
         start, stop, line = map(np.concatenate, zip(self.malformed, self.rows.where(bad), strict=True))
         order = np.argsort(line, kind="stable")
         start, stop = start[order], stop[order]
-        code = np.concatenate([self._problem, self._code[bad]])[order]
+        code = np.concatenate([self.problem, self._code[bad]])[order]
         data = self.block.data
-        log.add_rows(line[order], code, self._reasons, lambda row: csv_exact.text_of(data[start[row] : stop[row]]))
+        log.add_rows(
+            line[order], code, list(self._reasons), lambda row: csv_exact.text_of(data[start[row] : stop[row]])
+        )
 
 
 def tables(block: Block, header: Header) -> Iterable[Table] | None:
@@ -273,7 +270,8 @@ def _problems(block: Block, array: Bytes, rows: RowSpans, commas: NDArray[np.int
     problem = np.where(fields < width, _FEW, np.where(fields > width, _MANY, 0))
     problem[_rows_with(_misplaced_quotes(block, array, rows, commas, width), rows)] = _QUOTING
     if not csv_exact.is_utf8(block.data):
-        problem[_rows_with(_bytes_of_no_text(block.data), rows)] = _NOT_UTF8
+        spans = zip(rows.start.tolist(), rows.stop.tolist(), strict=True)
+        problem[[not csv_exact.is_utf8(block.data[start:stop]) for start, stop in spans]] = _NOT_UTF8
     if b"\0" in block.data:
         problem[_rows_with(np.flatnonzero(array == 0), rows)] = _NUL
     return problem
@@ -289,21 +287,6 @@ def _misplaced_quotes(block: Block, array: Bytes, rows: RowSpans, commas: NDArra
     row = np.searchsorted(rows.start, closes, side="right") - 1
     misplaced: Ints = closes[commas[closes] - commas[rows.start[np.maximum(row, 0)]] <= width]
     return misplaced
-
-
-def _bytes_of_no_text(data: bytes) -> Ints:
-    """Where bytes stand that are not UTF-8."""
-    # Each of them becomes a surrogate of its own; 1, 2, 3 or 4 bytes make any other character.
-    characters = np.frombuffer(
-        data.decode("utf-8", "surrogateescape").encode("utf-32-le", "surrogatepass"), dtype="<u4"
-    )
-    bad = (characters & 0xFFFFFF80) == 0xDC80
-    size = np.ones(len(characters), dtype=np.int32)
-    for first in (0x80, 0x800, 0x10000):
-        size += characters >= first
-    size[bad] = 1
-    positions: Ints = np.cumsum(size, dtype=np.int32)[bad].astype(np.int64) - 1
-    return positions
 
 
 def _rows_with(positions: Ints, rows: RowSpans) -> Ints:
@@ -372,7 +355,7 @@ class DistinctTexts:
     """The distinct texts of one column of a file, each read once. Safe to share between threads.
 
     `values[code]` is what the validator made of the text, or the `BadValue` it raised; `bad[code]` says which, and
-    `true[code]` which are True. They only ever grow, so a code keeps its meaning.
+    `integers[code]` is the value where that is an integer. They only ever grow, so a code keeps its meaning.
     """
 
     def __init__(self, read: Callable[[str], Any], check: Callable[[], None] = lambda: None) -> None:
@@ -384,7 +367,7 @@ class DistinctTexts:
         self._bad_values: dict[str, BadValue] = {}
         self.values: list[Any] = []
         self.bad = np.zeros(256, dtype=bool)
-        self.true = np.zeros(256, dtype=bool)
+        self.integers = np.zeros(256, dtype=np.int64)
         self._slots = _Slots(
             _FEWEST_BITS,
             np.full(1 << _FEWEST_BITS, _NO_CODE, dtype=np.int64),
@@ -468,7 +451,7 @@ class DistinctTexts:
             more = max(room, stop - room)
             # The slots are copied too: those that go with the smaller arrays must never name a code beyond them.
             self.bad = np.concatenate([self.bad, np.zeros(more, dtype=bool)])
-            self.true = np.concatenate([self.true, np.zeros(more, dtype=bool)])
+            self.integers = np.concatenate([self.integers, np.zeros(more, dtype=np.int64)])
             self._slots = _Slots(
                 bits,
                 slots.copy(),
@@ -476,7 +459,7 @@ class DistinctTexts:
                 np.concatenate([known_hashes, np.zeros(more, dtype=np.uint64)]),
             )
         self.bad[first:stop] = [isinstance(value, BadValue) for value in values]
-        self.true[first:stop] = [value is True for value in values]
+        self.integers[first:stop] = [value if isinstance(value, int) else 0 for value in values]
         self.values += values
         return np.arange(first, stop)
 

@@ -100,7 +100,8 @@ class HoursSet:
         self._reject_impossible()
         old = self._stored_keys(ids, stored)
         keepers = self.rejected_stores & self._stores_of(old)
-        self._reject(lambda keys: self._is_of(keys, keepers), STORE_KEEPS_HOURS)
+        kept = self._versions_of(keepers)
+        self._reject(lambda keys: np.isin(keys >> _VERSION, kept), STORE_KEEPS_HOURS)
         per_file = [_accepted(blocks) for blocks in self._blocks]
         keys = np.concatenate(per_file)
         distinct, first = np.unique(keys, return_index=True)
@@ -161,19 +162,16 @@ class HoursSet:
         versions = list(self._versions)
         return {versions[index][0] for index in np.unique(keys >> _VERSION).tolist()}
 
-    def _is_of(self, keys: Ints, store_ids: set[str]) -> Bools:
-        """Which rows are of one of the stores."""
-        return np.isin(
-            keys >> _VERSION, [index for (store_id, _), index in self._versions.items() if store_id in store_ids]
-        )
+    def _versions_of(self, store_ids: set[str]) -> Ints:
+        versions = [index for (store_id, _), index in self._versions.items() if store_id in store_ids]
+        return np.array(versions, dtype=np.int64)
 
     def _replaced(self, keys: Ints) -> Ints:
         """The versions that the rows replace: their own, and all those of a store that has rows without a date."""
         own = np.unique(keys >> _VERSION)
         versions = list(self._versions)
         undated = {versions[index][0] for index in own.tolist() if versions[index][1] == UNDATED}
-        others = [index for (store_id, _), index in self._versions.items() if store_id in undated]
-        return np.union1d(own, np.array(others, dtype=np.int64))
+        return np.union1d(own, self._versions_of(undated))
 
     def _reject_impossible(self) -> None:
         """Reject rows that have one time only, and those of a date that is closed all day and not."""

@@ -203,7 +203,7 @@ class _PollReader(_FeedReader[tuple[str, int, bool], _LoggedPolls]):
         table.reject(certain & table.good & (timestamp_us > self._latest_us), schema.TIMESTAMP_FUTURE)
         table.reject_bad(certain & table.good, statuses, status)
         # Of a row that is not certain it means nothing.
-        active = statuses.true[status]
+        active = statuses.integers[status] == 1
         for row, (store_id, row_us, is_active) in self._parse_rows(table, np.flatnonzero(~certain)):
             store[row], timestamp_us[row], active[row] = ids.code_of(store_id), row_us, is_active
         log = self._log.for_block()
@@ -221,8 +221,7 @@ class _PollReader(_FeedReader[tuple[str, int, bool], _LoggedPolls]):
         code[rows] = texts.codes(table.fields.of_rows(rows), self._header.columns[1])
         known = code >= 0
         table.reject_bad(known, texts, code)
-        numbers = np.array([0 if isinstance(value, BadValue) else value for value in texts.values], dtype=np.int64)
-        timestamp_us[known] = numbers[code[known]]
+        timestamp_us[known] = texts.integers[code[known]]
         return known[rows]
 
     def _parse(self, record: Record) -> tuple[str, int, bool]:

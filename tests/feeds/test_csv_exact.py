@@ -558,12 +558,6 @@ def test_millions_of_blank_lines_before_a_header_take_no_time() -> None:
     assert time.process_time() - began < 2
 
 
-def test_a_header_of_too_many_columns_is_a_sentence() -> None:
-    schema.recognise("store_id,timestamp_utc,status" + ",x" * 997)
-    with pytest.raises(DataError, match="the header has more than 1,000 columns, which no feed has"):
-        schema.recognise("store_id,timestamp_utc,status" + ",x" * 998)
-
-
 def test_a_header_with_an_open_quote_says_so() -> None:
     for data in (b'store_id,"timestamp_utc,status\ns1,x,active\n', b'"' + b"x\n" * 600_000):
         with pytest.raises(DataError, match=r"quote|no end within"):

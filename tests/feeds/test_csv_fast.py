@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ingest_helpers import POLLS, READERS, PollRow, RejectRow, read_polls, us
 
-from feeds.test_values import BAD_TIMESTAMPS, EXACT, GOOD_TIMESTAMPS
+from feeds.test_schema import BAD_TIMESTAMPS, EXACT, GOOD_TIMESTAMPS
 from storemon_flask.feeds import csv_exact, csv_fast, schema
 from storemon_flask.feeds.csv_fast import Fields
 from storemon_flask.feeds.schema import BadValue

@@ -1,4 +1,4 @@
-"""What one field may be: every function against a table."""
+"""What one field may be, and what a header: every function against a table."""
 
 import re
 import sys
@@ -10,6 +10,7 @@ from ingest_helpers import us
 from tzlocal.windows_tz import win_tz
 
 from storemon_flask import zonedata
+from storemon_flask.errors import DataError
 from storemon_flask.feeds import schema
 from storemon_flask.feeds.schema import BadValue
 
@@ -369,3 +370,9 @@ def test_no_reason_contains_the_value_so_that_rejects_can_be_counted_by_reason()
     with pytest.raises(BadValue) as other:
         schema.parse_timestamp("2023-02-31 10:00:00")
     assert str(one.value) == str(other.value)
+
+
+def test_a_header_of_too_many_columns_is_a_sentence() -> None:
+    schema.recognise("store_id,timestamp_utc,status" + ",x" * 997)
+    with pytest.raises(DataError, match="the header has more than 1,000 columns, which no feed has"):
+        schema.recognise("store_id,timestamp_utc,status" + ",x" * 998)
