@@ -42,7 +42,7 @@ HEADER: Final = "store_id,timestamp_utc,status\n"
 CONNECTION_TIMEOUT_S: Final = 15
 SLOW_READERS: Final = 6
 # Of the last quarter of the time over the second, which is when everything has been asked for many times.
-MOST_GROWTH_MB: Final = 25.0
+MOST_GROWTH_MB: Final = 60.0
 MOST_WAL_MB: Final = 80.0
 MOST_TEMPORARY_MB: Final = 150.0
 
