@@ -127,7 +127,7 @@ def make_document(keyed: bool, operations: list[Operation]) -> dict[str, Any]:
         spec.components.schema(feeds.row_name(feed), feeds.row_schema(feed))
     spec.components.schema("ShapedRow", schemas.SHAPED_ROW_COMPONENT)
     spec.components.schema("Upload", feeds.UPLOAD_COMPONENT)
-    spec.components.schema("Window", schemas.WINDOW_COMPONENT)
+    spec.components.schema(component_name(schemas.WindowSchema), schema=schemas.WindowSchema)
     for declared in sorted(operations, key=_order):
         for path, name, feed in _paths(declared):
             described = _operation(declared, name, feed, keyed, marshmallow)

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import fields as fields_of
+from functools import partial
 from typing import Any, Final
 
 from marshmallow import ValidationError, fields, missing, pre_dump, pre_load, validate
@@ -96,54 +97,35 @@ def _given(
     return kind(*items, load_default=default, validate=check, metadata={"description": about, **metadata})
 
 
-def _text(about: str, **options: Any) -> Field:
-    return _field(fields.String, about, **options)
-
-
-def _instant(about: str, **options: Any) -> Field:
-    return _field(Instant, about, **options)
-
-
-def _number(about: str, **options: Any) -> Field:
-    return _field(fields.Float, about, **options)
-
-
-def _integer(about: str, **options: Any) -> Field:
-    return _field(fields.Integer, about, **options)
-
-
-def _count(about: str, **options: Any) -> Field:
-    return _integer(about, minimum=0, **options)
-
-
-def _flag(about: str, **options: Any) -> Field:
-    return _field(fields.Boolean, about, **options)
-
-
-def _percent(about: str) -> Field:
-    return _number(about, null=True, minimum=0, maximum=100)
-
-
-def _hours(about: str) -> Field:
-    return _number(f"hours {about}", minimum=0)
+_text: Final = partial(_field, fields.String)
+_instant: Final = partial(_field, Instant)
+_number: Final = partial(_field, fields.Float)
+_integer: Final = partial(_field, fields.Integer)
+_count: Final = partial(_integer, minimum=0)
+_flag: Final = partial(_field, fields.Boolean)
 
 
 def _list(item: Any, about: str, kind: type[fields.List[Any]] = fields.List, **options: Any) -> Field:
-    return _field(
-        lambda **more: kind(fields.Nested(item) if isinstance(item, type) else item, **more), about, **options
-    )
+    return _field(partial(kind, fields.Nested(item) if isinstance(item, type) else item), about, **options)
 
 
 def _texts(about: str, **options: Any) -> Field:
     return _list(fields.String(), about, **options)
 
 
-def _nested(schema: type[Closed], about: str) -> Field:
-    return _field(lambda **options: fields.Nested(schema, **options), about)
-
-
 def _stored(schema: type[Closed], about: str) -> Field:
-    return _field(lambda **options: _Stored(schema, **options), about, null=True)
+    return _field(partial(_Stored, schema), about, null=True)
+
+
+def _dict(value: Field, about: str, **options: Any) -> Field:
+    return _field(partial(fields.Dict, fields.String(), value), about, **options)
+
+
+def _schema(name: str, about: str, members: dict[str, Field]) -> type[Closed]:
+    """Return the schema of these fields, in this order."""
+    schema: type[Closed] = Closed.from_dict(members, name=f"{name}Schema")  # type: ignore[assignment]
+    schema.__doc__ = about
+    return schema
 
 
 # Problems
@@ -170,16 +152,10 @@ class ProblemSchema(Closed):
     title = _text("the kind in words")
     status = _integer("the HTTP status")
     detail = _text("what was wrong, what is allowed, what to do")
-    errors = fields.Dict(
-        keys=fields.String(),
-        values=fields.Raw(metadata={"description": "what is wrong with it"}),
-        metadata={"description": "by field or parameter, where there are any"},
+    errors = _dict(
+        fields.Raw(metadata={"description": "what is wrong with it"}), "by field or parameter, if any", optional=True
     )
-    checks = fields.Dict(
-        keys=fields.String(),
-        values=_text("ok, or what is wrong", optional=True),
-        metadata={"description": "what was looked at, where the service is not ready"},
-    )
+    checks = _dict(_text("ok, or what is wrong"), "what was looked at, where the service is not ready", optional=True)
     report_id = _text("the id of a report that failed", optional=True)
     error = _text("why that report failed", optional=True)
     load_id = _integer("the number of a load of which nothing was stored, where it is remembered", optional=True)
@@ -189,62 +165,39 @@ class ProblemSchema(Closed):
 
 # Loads
 
-_LOAD_ID: Final = "its number; its rejects are at /api/v1/loads/NUMBER/rejects"
-_LOAD_NOTES: Final = "what the load changes for other data, such as polled stores that have no hours"
-
-
-_COUNTS: Final = ("rows", "new", "changed", "unchanged", "repeated", "rejected")
-
-
-class RowCountsSchema(Closed):
-    """What became of rows: rows = new + changed + unchanged + repeated + rejected."""
-
-    rows = _count("rows it has", attribute="counts.rows")
-    new = _count("of stores or instants not known before", attribute="counts.new")
-    changed = _count("that replaced something else", attribute="counts.changed")
-    unchanged = _count("that repeated what was known", attribute="counts.unchanged")
-    repeated = _count("that a later row of the same file replaced", attribute="counts.repeated")
-    rejected = _count("that could not be used", attribute="counts.rejected")
-
-
-class CountsSchema(RowCountsSchema):
-    """One file and what became of its rows."""
-
-    feed = _text("polls, hours, timezones or stores; empty if it is none")
-    reasons = _field(
-        lambda **options: fields.Dict(keys=fields.String(), values=fields.Integer(), **options),
-        "rejected rows by reason",
+_COUNTS: Final = {
+    name: _count(about, attribute=f"counts.{name}")
+    for name, about in (
+        ("rows", "rows it has: new + changed + unchanged + repeated + rejected"),
+        ("new", "of stores or instants not known before"),
+        ("changed", "that replaced something else"),
+        ("unchanged", "that repeated what was known"),
+        ("repeated", "that a later row of the same file replaced"),
+        ("rejected", "that could not be used"),
     )
-    notes = _texts("sentences about what else there is to know")
-    file = _text("the file's name, or body")
-    error = _field(_TextOrNull, "why nothing of the file was stored; null if it was", null=True)
-
-    class Meta(Closed.Meta):
-        """What names the file comes before its counts."""
-
-        fields: tuple[str, ...] = ("file", "feed", "error", *_COUNTS, "reasons", "notes")
-
-
-class LoadFileSchema(CountsSchema):
-    """One file, with the first 100 of its rejected rows."""
-
-    rejects = _list(RejectSchema, "its first 100 rows that could not be used", _FirstRows)
-
-    class Meta(CountsSchema.Meta):
-        """The same, and the rejects at the end."""
-
-        fields = (*CountsSchema.Meta.fields, "rejects")
+}
+_FILE: Final = {
+    "file": _text("the file's name, or body"),
+    "feed": _text("polls, hours, timezones or stores; empty if it is none"),
+    "error": _field(_TextOrNull, "why nothing of the file was stored; null if it was", null=True),
+    **_COUNTS,
+    "reasons": _dict(fields.Integer(), "rejected rows by reason"),
+    "notes": _texts("sentences about what else there is to know"),
+}
+_REJECTS: Final = {"rejects": _list(RejectSchema, "its first 100 rows that could not be used", _FirstRows)}
+_load_id: Final = partial(_integer, "its number; its rejects are at /api/v1/loads/NUMBER/rejects", minimum=1)
+_load_notes: Final = partial(_texts, "what the load changes for other data, such as polled stores that have no hours")
+CountsSchema: Final = _schema("Counts", "One file and what became of its rows.", _FILE)
+LoadFileSchema: Final = _schema("LoadFile", "One file, with the first 100 of its rejected rows.", {**_FILE, **_REJECTS})
 
 
-class LoadedSchema(LoadFileSchema):
+class LoadedSchema(Closed):
     """What a push did."""
 
-    load_id = _integer(_LOAD_ID, minimum=1)
+    class Meta(Closed.Meta):
+        """The load's number, then what its only file has."""
 
-    class Meta(LoadFileSchema.Meta):
-        """The same, behind the load's number."""
-
-        fields = ("load_id", *LoadFileSchema.Meta.fields)
+        include = {"load_id": _load_id(), **_FILE, **_REJECTS}  # noqa: RUF012
 
     @pre_dump
     def merge(self, result: LoadResult, **kwargs: Any) -> dict[str, Any]:
@@ -257,52 +210,40 @@ class LoadedSchema(LoadFileSchema):
 class LoadSchema(Closed):
     """What an upload did, file by file."""
 
-    load_id = _integer(_LOAD_ID, minimum=1, attribute="load")
-    notes = _texts(_LOAD_NOTES)
+    load_id = _load_id(attribute="load")
+    notes = _load_notes()
     files = _list(LoadFileSchema, "file by file")
 
 
-class ListedLoadSchema(RowCountsSchema):
-    """A load of the past, with the rows of all its files together."""
-
-    load_id = _integer(_LOAD_ID, minimum=1, attribute="id")
-    started = _instant("when it began", attribute="started_us")
-    notes = _texts(_LOAD_NOTES)
-    file = _text("the name of its first file, or body", attribute="first_file")
-    file_count = _count("how many files it has")
-    failed_count = _count("how many of them were not loaded")
-
-    class Meta(Closed.Meta):
-        """What names the load comes before its counts."""
-
-        fields: tuple[str, ...] = ("load_id", "started", "file", "file_count", "failed_count", *_COUNTS, "notes")
-
-
-class PastLoadSchema(ListedLoadSchema):
-    """One load of the past, with its files."""
-
-    files = _list(CountsSchema, "file by file, the first 1,000")
-
-    class Meta(ListedLoadSchema.Meta):
-        """The same, and the files at the end."""
-
-        fields = (*ListedLoadSchema.Meta.fields, "files")
+_PAST_LOAD: Final = {
+    "load_id": _load_id(attribute="id"),
+    "started": _instant("when it began", attribute="started_us"),
+    "file": _text("the name of its first file, or body", attribute="first_file"),
+    "file_count": _count("how many files it has"),
+    "failed_count": _count("how many of them were not loaded"),
+    **_COUNTS,
+    "notes": _load_notes(),
+}
+ListedLoadSchema: Final = _schema("ListedLoad", "A load of the past, with the rows of all its files.", _PAST_LOAD)
+PastLoadSchema: Final = _schema(
+    "PastLoad",
+    "One load of the past, with its files.",
+    {**_PAST_LOAD, "files": _list(CountsSchema, "file by file, the first 1,000")},
+)
 
 
 class LoadsSchema(Closed):
     """Loads, the newest first."""
 
     # A schema has a method `loads` already.
-    page = _field(
-        lambda **options: fields.List(fields.Nested(ListedLoadSchema), data_key="loads", **options), "a page of them"
-    )
+    page = _field(partial(fields.List, fields.Nested(ListedLoadSchema), data_key="loads"), "a page of them")
     next = _text("the cursor of the next page; null at the end", null=True)
 
 
 class RejectsSchema(Closed):
     """The rejected rows of a load, of which the first 10,000 are stored."""
 
-    load_id = _integer(_LOAD_ID, minimum=1)
+    load_id = _load_id()
     rejects = _list(FileRejectSchema, "in the order of the files and rows")
 
 
@@ -311,78 +252,89 @@ class RejectsSchema(Closed):
 _EDGE: Final = "2024-10-01, or 2024-10-01T09:00:00-05:00"
 _SHORTEST: Final = "outages with less business time down are left out; with kind outages only"
 _TOTALS: Final = "true: rows for each group and for the fleet follow"
-WINDOW: Final = [
-    {"type": "string", "description": "a window that ends at the as-of", "enum": list(LAST_WINDOWS)},
-    {"$ref": "#/components/schemas/Window"},
-]
-WINDOW_COMPONENT: Final = {
-    "type": "object",
-    "description": "Two instants with an offset, or two local dates, which are read in each store's own zone.",
-    "properties": {
-        "from": {"type": "string", "description": f"where it begins: {_EDGE}"},
-        "to": {"type": "string", "description": f"where it ends, outside it: {_EDGE}"},
-        "name": {
-            "type": "string",
-            "description": "what its columns are called after; FROM_TO if left out",
-            "minLength": 1,
-            "maxLength": 100,
-        },
+WindowSchema: Final = _schema(
+    "Window",
+    "Two instants with an offset, or two local dates, which are read in each store's own zone.",
+    {
+        "from": _text(f"where it begins: {_EDGE}"),
+        "to": _text(f"where it ends, outside it: {_EDGE}"),
+        "name": _text(
+            "what its columns are called after; FROM_TO if left out", optional=True, minLength=1, maxLength=100
+        ),
     },
-    "required": ["from", "to"],
-    "additionalProperties": False,
+)
+_WINDOW: Final = fields.Raw(
+    metadata={
+        "description": "its name, or where it begins and ends",
+        "anyOf": [
+            {"type": "string", "description": "a window that ends at the as-of", "enum": list(LAST_WINDOWS)},
+            {"$ref": "#/components/schemas/Window"},
+        ],
+    }
+)
+
+
+# What is Raw is checked by `reports.request`, for the command line and the pages too.
+_ASKED: Final = {
+    "windows": _given(
+        fields.List,
+        "stretches of time; from and to are instants with an offset, or local dates of each store",
+        item=_WINDOW,
+    ),
+    "kind": _given(
+        fields.Raw,
+        "times, or outages: a row for each outage that touches the window",
+        type="string",
+        enum=list(KINDS),
+    ),
+    "shortest_minutes": _given(fields.Raw, _SHORTEST, type="number", minimum=0, maximum=576_000),
+    "by": _given(fields.Raw, "a row for each calendar period in the store's own zone", type="string", enum=list(UNITS)),
+    "groups": _given(fields.List, "only stores of these groups", item=_text("a group that there is"), minItems=1),
+    "zones": _given(
+        fields.List, "only stores in these time zones", item=_text("a zone that a store is in"), minItems=1
+    ),
+    "totals": _given(fields.Raw, _TOTALS, type="boolean"),
+    "method": _given(
+        fields.Raw, "which poll decides: the nearest, or the previous one", type="string", enum=list(METHODS)
+    ),
 }
-
-
-class TriggerSchema(Closed):
-    """What `POST /trigger_report` takes, every field optional."""
-
-    as_of = _given(
+_TRIGGER: Final = {
+    "as_of": _given(
         Instant, "the as-of, in any ISO 8601 spelling; the newest poll that is not in the future if left out"
-    )
-    stores = _given(
+    ),
+    "stores": _given(
         fields.List,
         "only these; every store if left out",
         item=fields.String(metadata={"format": "store-id", "description": "the id of a store that there is"}),
         check=validate.Length(min=1, error="name at least one store, or leave it out"),
-    )
-    columns = _given(fields.String, "which columns; classic if left out", check=validate.OneOf(("classic", "full")))
-    # What is Raw is checked by `reports.request`, for the command line and the pages too.
-    windows = _given(
-        fields.List,
-        "stretches of time; from and to are instants with an offset, or local dates of each store",
-        item=fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": WINDOW}),
-    )
-    kind = _given(
-        fields.Raw, "times, or outages: a row for each outage that touches the window", type="string", enum=list(KINDS)
-    )
-    shortest_minutes = _given(fields.Raw, _SHORTEST, type="number", minimum=0, maximum=576_000)
-    by = _given(fields.Raw, "a row for each calendar period in the store's own zone", type="string", enum=list(UNITS))
-    groups = _given(fields.List, "only stores of these groups", item=_text("a group that there is"), minItems=1)
-    zones = _given(fields.List, "only stores in these time zones", item=_text("a zone that a store is in"), minItems=1)
-    totals = _given(fields.Raw, _TOTALS, type="boolean")
-    method = _given(
-        fields.Raw, "which poll decides: the nearest, or the previous one", type="string", enum=list(METHODS)
-    )
-
-
-class LatestQuery(TriggerSchema):
-    """The same as parameters of an address, and how old the report may be."""
-
-    max_age = _given(
-        Whole,
-        "how many seconds ago the report may have been finished, when the data have changed since; 0: it must be of "
-        "the data as they are now",
-        default=0,
-        check=validate.Range(0, 31_536_000),
-    )
-    windows = _given(
-        fields.List,
-        f"{', '.join(LAST_WINDOWS)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an offset, "
-        "as `2024-10-01/2024-10-08/first_week`",
-        item=fields.String(),
-    )
-    shortest_minutes = _given(fields.Float, _SHORTEST, check=validate.Range(0, 576_000))
-    totals = fields.Boolean(truthy={"true"}, falsy={"false"}, metadata={"description": _TOTALS})
+    ),
+    "columns": _given(fields.String, "which columns; classic if left out", check=validate.OneOf(("classic", "full"))),
+    **_ASKED,
+}
+TriggerSchema: Final = _schema("Trigger", "What `POST /trigger_report` takes, every field optional.", _TRIGGER)
+LatestQuery: Final = _schema(
+    "LatestQuery",
+    "The same as parameters of an address, and how old the report may be.",
+    {
+        **_TRIGGER,
+        "max_age": _given(
+            Whole,
+            "how many seconds ago the report may have been finished, when the data have changed since; 0: it must be "
+            "of the data as they are now",
+            default=0,
+            check=validate.Range(0, 31_536_000),
+        ),
+        "windows": _given(
+            fields.List,
+            f"{', '.join(LAST_WINDOWS)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an "
+            "offset, as `2024-10-01/2024-10-08/first_week`",
+            item=fields.String(),
+        ),
+        "shortest_minutes": _given(fields.Float, _SHORTEST, check=validate.Range(0, 576_000)),
+        "totals": fields.Boolean(truthy={"true"}, falsy={"false"}, metadata={"description": _TOTALS}),
+    },
+)
+ShapeSchema: Final = _schema("Shape", "What was asked beyond the classic windows, as it was asked.", _ASKED)
 
 
 def request_of_query(query: dict[str, Any]) -> ReportRequest:
@@ -402,8 +354,8 @@ def _window(text: str) -> object:
 
 def request_of_body(body: dict[str, Any]) -> ReportRequest:
     """Return the report that the fields of `TriggerSchema` ask for."""
-    shape: dict[str, Any] = {name: body[name] for name in FIELDS if name in body}
-    return ReportRequest(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), shape)
+    asked: dict[str, Any] = {name: body[name] for name in FIELDS if name in body}
+    return ReportRequest(body.get("as_of"), body.get("columns", "classic"), body.get("stores"), asked)
 
 
 # Of the many spellings of a float, those of JSON that are not negative.
@@ -451,14 +403,7 @@ class ReportQuery(Closed):
 
 # What a report answers
 
-_FEW_POLLED: Final = (
-    "a sentence when under 5 % of the stores that were polled before have been heard since, so that the as-of is one "
-    "of few stores; else null"
-)
-
-
-def _report_id(**options: Any) -> Field:
-    return _text("the report's id", pattern="^[0-9a-f]{32}$", **options)
+_report_id: Final = partial(_text, "the report's id", pattern="^[0-9a-f]{32}$")
 
 
 class TriggeredSchema(Closed):
@@ -477,23 +422,6 @@ class RunningSchema(TriggeredSchema):
     next_try = _instant(
         "when it is tried again, null while it is tried; only after a try that failed", null=True, optional=True
     )
-
-
-class ShapeSchema(Closed):
-    """What was asked beyond the classic windows, as it was asked."""
-
-    kind = _text("times or outages", null=True, optional=True)
-    windows = _list(
-        fields.Raw(metadata={"description": "its name, or where it begins and ends", "anyOf": WINDOW}),
-        "stretches of time",
-        optional=True,
-    )
-    shortest_minutes = _number("outages with less business time down are left out", optional=True)
-    by = _text("the calendar period of a row", null=True, optional=True)
-    groups = _texts("only stores of these groups", optional=True)
-    zones = _texts("only stores in these time zones", optional=True)
-    totals = _flag("whether rows of groups and the fleet follow", optional=True)
-    method = _text("which poll speaks for a moment", null=True, optional=True)
 
 
 class MethodSchema(Closed):
@@ -517,7 +445,12 @@ class MethodSchema(Closed):
     data_version = _integer("equal numbers are equal data")
     tzdata = _text("the version of the time zone data")
     storemon = _text("the version that made it")
-    note = _text(_FEW_POLLED, null=True, optional=True)
+    note = _text(
+        "a sentence when under 5 % of the stores that were polled before have been heard since, so that the as-of is "
+        "one of few stores; else null",
+        null=True,
+        optional=True,
+    )
 
 
 def _cell(column: str) -> Field:
@@ -530,8 +463,9 @@ def _cell(column: str) -> Field:
     return _number(about, null=True, optional=not classic, minimum=0)
 
 
-RowSchema: Final = Closed.from_dict({column: _cell(column) for column in FULL_COLUMNS}, name="ReportRowSchema")
-RowSchema.__doc__ = "One store's row of a report."
+RowSchema: Final = _schema(
+    "ReportRow", "One store's row of a report.", {column: _cell(column) for column in FULL_COLUMNS}
+)
 
 
 class CompleteSchema(Closed):
@@ -714,19 +648,19 @@ class StoresQuery(Closed):
 
 def _window_fields(window: str) -> dict[str, Field]:
     """Return what a store's record says of a window, by name."""
-    return {
-        f"{name}_{window}": field
-        for name, field in (
-            ("uptime_percent", _percent("100 x uptime / (uptime + downtime); null when nothing is known")),
-            ("uptime_percent_low", _percent("the least percentage of business time up, as far as polls can tell")),
-            ("uptime_percent_high", _percent("the most that it can have been")),
-            ("uptime", _hours("up")),
-            ("downtime", _hours("down")),
-            ("unknown", _hours("of which nothing is known")),
-            ("business", _hours("of business time")),
-            ("little_known", _flag("whether more than a tenth of it is unknown, so that the percentages say little")),
-        )
+    percent = partial(_number, null=True, minimum=0, maximum=100)
+    hours = partial(_number, minimum=0)
+    members = {
+        "uptime_percent": percent("100 x uptime / (uptime + downtime); null when nothing is known"),
+        "uptime_percent_low": percent("the least percentage of business time up, as far as polls can tell"),
+        "uptime_percent_high": percent("the most that it can have been"),
+        "uptime": hours("hours up"),
+        "downtime": hours("hours down"),
+        "unknown": hours("hours of which nothing is known"),
+        "business": hours("hours of business time"),
+        "little_known": _flag("whether more than a tenth of it is unknown, so that the percentages say little"),
     }
+    return {f"{name}_{window}": member for name, member in members.items()}
 
 
 class StoreSchema(Closed):
@@ -786,7 +720,7 @@ class StoresSchema(_AsOfSchema):
     """A page of stores."""
 
     total = _count("stores on all pages")
-    counts = _nested(StatusCountsSchema, "stores by status, whatever statuses are asked for")
+    counts = _field(partial(fields.Nested, StatusCountsSchema), "stores by status, whatever statuses are asked for")
     next = _text("the cursor of the next page; null on the last", null=True)
     stores = _list(StoreSchema, "those of this page")
 
@@ -818,24 +752,19 @@ class StoreDetailSchema(StoreSchema, _AsOfSchema):
     special_hours = _list(SpecialHoursSchema, "its special hours, as loaded")
 
 
-class StoreQuery(Closed):
-    """When one store is looked at."""
-
-    as_of = _given(
-        Instant, "the instant to judge at, after which no poll exists; that of the list if not given", default=None
-    )
-
-
-class TimelineQuery(StoreQuery):
-    """Which part of a store's time is looked at."""
-
-    class Meta(Closed.Meta):
-        """The range's edges have names that Python keeps for itself."""
-
-        include = {  # noqa: RUF012
-            "from": _given(Instant, "7 days before `to` if not given; at most 31 days", default=None),
-            "to": _given(Instant, "the as-of if not given, or if later than that", default=None),
-        }
+_STORE_AS_OF: Final = _given(
+    Instant, "the instant to judge at, after which no poll exists; that of the list if not given", default=None
+)
+StoreQuery: Final = _schema("StoreQuery", "When one store is looked at.", {"as_of": _STORE_AS_OF})
+TimelineQuery: Final = _schema(
+    "TimelineQuery",
+    "Which part of a store's time is looked at.",
+    {
+        "as_of": _STORE_AS_OF,
+        "from": _given(Instant, "7 days before `to` if not given; at most 31 days", default=None),
+        "to": _given(Instant, "the as-of if not given, or if later than that", default=None),
+    },
+)
 
 
 class OpeningSchema(Closed):
@@ -899,7 +828,7 @@ class TimelineSchema(_AsOfSchema):
     stretches = _list(StretchSchema, "the openings, cut where the state changes")
     polls = _list(TimelinePollSchema, "every poll in the range")
     outages = _list(OutageSchema, "outages that touch the range")
-    sums = _nested(SumsSchema, "the range in sum")
+    sums = _field(partial(fields.Nested, SumsSchema), "the range in sum")
 
     class Meta(Closed.Meta):
         """The range's edges have names that Python keeps for itself."""
