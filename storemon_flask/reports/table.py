@@ -1,7 +1,8 @@
 """A finished report to look at: its columns in words with their units, and a page of its rows, filtered and sorted."""
 
 import csv
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -119,41 +120,19 @@ def read_table(
     rows = _rows(file, altered)
     header = next(rows)
     columns = [describe_column(name, tuple(windows)) for name in header]
-    names = {index for index, name in enumerate(header) if name in ("name", "group")}
-    used: set[int] = set()
-    store = header.index("store_id") if "store_id" in header else 0
-    texts = [index for index, column in enumerate(columns) if not column.numeric]
     most = _most_rows(columns, link_bytes)
     limit = max(1, min(view.limit, most))
     first = (view.number - 1) * limit
-    by = None if view.sort is None else _index(columns, view.sort)
-    needle = view.text.casefold()
-    keys: list[_SortKey] = []
-    little = None if by is None else _little(columns, by)
-    picked: list[list[str]] = []
-    total = matching = 0
-    for row, cells in enumerate(rows):
-        total += 1
-        # Totals are of no store: their group is what they are of, even when that is none.
-        if len(used) < len(names):
-            used |= {index for index in names if cells[index] or not cells[0]}
-        if needle and cells[store] not in also and not any(needle in cells[index].casefold() for index in texts):
-            continue
-        matching += 1
-        if by is None:
-            if first < matching <= first + limit:
-                picked.append(cells)
-        else:
-            if len(keys) == MOST_SORTED:
-                raise Unprocessable(
-                    f"more than {MOST_SORTED:,} rows are not sorted here; filter them first, or sort the CSV",
-                    errors={"sort": ["too many rows"]},
-                )
-            keys.append((_key(cells[by], columns[by].numeric), little is not None and little(cells), row))
-    if by is not None:
-        numbers = _in_order(keys, view.descending)[first : first + limit]
+    scan = _Scan(columns, view.text.casefold(), also)
+    matching = scan.matching_rows(rows)
+    if view.sort is None:
+        picked = [cells for _, cells in islice(matching, first, first + limit)]
+        # The others are counted.
+        deque(matching, maxlen=0)
+    else:
+        numbers = _sort_rows(matching, columns, view)[first : first + limit]
         picked = _pick(islice(_rows(file, altered), 1, None), numbers)
-    order = _shown(columns, names - used)
+    order = _shown(columns, scan.empty)
     shown = [columns[index] for index in order]
     by_name = [dict(zip(header, cells, strict=False)) for cells in picked]
     return ReportTable(
@@ -161,13 +140,42 @@ def read_table(
         [[cells[index] for index in order] for cells in picked],
         [[tone(column, cells, windows) for column in shown] for cells in by_name],
         [[known_note(column, cells) for column in shown] for cells in by_name],
-        total,
-        matching,
-        len(columns) - len(names - used) - len(shown),
+        scan.total,
+        scan.matching,
+        len(columns) - len(scan.empty) - len(shown),
         limit,
         first,
         most,
     )
+
+
+class _Scan:
+    """One pass over all rows of a report: how many there are and match, and the columns of names that are `empty`."""
+
+    def __init__(self, columns: Sequence[Column], text: str, also: Collection[str]) -> None:
+        names = [column.name for column in columns]
+        self.total = self.matching = 0
+        self.empty = {index for index, name in enumerate(names) if name in ("name", "group")}
+        self._store = names.index("store_id") if "store_id" in names else 0
+        self._texts = [index for index, column in enumerate(columns) if not column.numeric]
+        self._text = text
+        self._also = also
+
+    def matching_rows(self, rows: Iterable[list[str]]) -> Iterator[tuple[int, list[str]]]:
+        """Yield the number and the cells of each row that matches."""
+        for row, cells in enumerate(rows):
+            self.total += 1
+            # Totals are of no store: their group is what they are of, even when that is none.
+            if self.empty:
+                self.empty -= {index for index in self.empty if cells[index] or not cells[0]}
+            if self._matches(cells):
+                self.matching += 1
+                yield row, cells
+
+    def _matches(self, cells: Sequence[str]) -> bool:
+        if not self._text or cells[self._store] in self._also:
+            return True
+        return any(self._text in cells[index].casefold() for index in self._texts)
 
 
 def _most_rows(columns: Sequence[Column], link_bytes: int) -> int:
@@ -316,6 +324,21 @@ def _key(cell: str, numeric: bool) -> str | Decimal | None:
 
 # What a row is sorted by, whether that is a percentage which knows little, and the row's number.
 _SortKey = tuple[str | Decimal | None, bool, int]
+
+
+def _sort_rows(rows: Iterable[tuple[int, list[str]]], columns: Sequence[Column], view: View) -> list[int]:
+    """Return the numbers of the rows in the order of the view."""
+    by = _index(columns, view.sort or "")
+    little = _little(columns, by)
+    keys: list[_SortKey] = []
+    for row, cells in rows:
+        if len(keys) == MOST_SORTED:
+            raise Unprocessable(
+                f"more than {MOST_SORTED:,} rows are not sorted here; filter them first, or sort the CSV",
+                errors={"sort": ["too many rows"]},
+            )
+        keys.append((_key(cells[by], columns[by].numeric), little is not None and little(cells), row))
+    return _in_order(keys, view.descending)
 
 
 def _in_order(keys: list[_SortKey], descending: bool) -> list[int]:
