@@ -112,22 +112,6 @@ class RejectLog:
         self.rejects.clear()
         self.reasons.clear()
 
-    def add_rows(self, line: Ints, code: Ints, reasons: list[str], text: Callable[[int], str]) -> None:
-        """Add many rows in order, each with its line and its reason as an index of `reasons`.
-
-        `text(number)` makes the text of one of them; most are only counted.
-        """
-        codes, first, counts = np.unique(code, return_index=True, return_counts=True)
-        in_order = np.argsort(first)
-        for reason, count in zip(codes[in_order].tolist(), counts[in_order].tolist(), strict=True):
-            self.reasons[reasons[reason]] += count
-        stored = zip(line[: self.room.left].tolist(), code[: self.room.left].tolist(), strict=True)
-        rejects = [
-            Reject(at, reasons[reason], text(number)[:TEXT_CHARACTERS]) for number, (at, reason) in enumerate(stored)
-        ]
-        self.room.left -= len(rejects)
-        self.rejects += rejects
-
     @property
     def count(self) -> int:
         """How many rows were rejected, stored or not."""
@@ -173,6 +157,7 @@ class BlockReader:
         # What was read and begins with a record.
         self._rest = b""
         self._ended = False
+        self._open = False
         self._line = 1
 
     def header(self) -> Header:
@@ -188,7 +173,9 @@ class BlockReader:
             if b"\0" in raw:
                 raise DataError("its first line contains NUL bytes; this is no CSV (UTF-16, or a binary file?)")
             if raw.strip():
-                return recognise(_decoded(raw))
+                if not is_utf8(raw):
+                    raise DataError("the header is not UTF-8 text; save the file as CSV UTF-8")
+                return recognise(raw.decode("utf-8").rstrip("\r\n"))
             if not self._rest and self._ended:
                 raise DataError("the file is empty")
 
@@ -208,28 +195,32 @@ class BlockReader:
 
     def _header_line(self) -> bytes:
         """The next record with its line break, of those among which the header is."""
-        finder, raw = EndFinder(), b""
-        for chunk in self._next_record(self._rest or self._read(), finder):
+        raw = b""
+        for chunk in self._next_record(self._rest or self._read()):
             raw += chunk
             if len(raw) >= MAX_HEADER_BYTES:
                 raise DataError(
                     f"its first line has no end within {MAX_HEADER_BYTES:,} bytes; this is no CSV with a header"
                 )
-        if finder.open:
+        if self._open:
             raise DataError("a quote in its first line is never closed; this is no CSV with a header")
         return raw
 
-    def _next_record(self, chunk: bytes, finder: "EndFinder") -> Iterator[bytes]:
-        """One record with its line break, which begins with this chunk, in chunks up to its end."""
-        returned, stop = False, -1
+    def _next_record(self, chunk: bytes) -> Iterator[bytes]:
+        """One record with its line break, which begins with this chunk, in chunks up to its end.
+
+        Then `_open` says whether the file ends within a quoted field.
+        """
+        before, returned, stop = b"", False, -1
         while chunk and stop < 0:
-            stop = finder.find(chunk)
+            stop, before = _find_end(before, chunk)
             inside = chunk if stop < 0 else chunk[:stop]
             self._rest = b"" if stop < 0 else chunk[stop:]
             self._line += count_lines(inside) - (returned and inside.startswith(b"\n"))
             returned = inside.endswith(b"\r")
             yield inside
             chunk = b"" if stop >= 0 else self._read()
+        self._open = before == b'"'
 
     def __iter__(self) -> Iterator[Block]:
         while True:
@@ -238,7 +229,7 @@ class BlockReader:
                 self._rest += chunk
                 chunk = self._read()
             quoted = b'"' in chunk or b'"' in self._rest
-            if cut := 0 if quoted else _after_last_break(chunk):
+            if cut := 0 if quoted else last_end(chunk, no_ints()):
                 # The usual case, in one copy.
                 data, self._rest = b"".join((self._rest, memoryview(chunk)[:cut])), chunk[cut:]
                 yield self._block(data, no_ints())
@@ -264,16 +255,16 @@ class BlockReader:
 
     def _long(self, chunk: bytes) -> Block:
         """One record that goes on behind this chunk: whole, or its start when it is too long to hold."""
-        finder, line, size = EndFinder(), self._line, 0
+        line, size = self._line, 0
         chunks: list[bytes] = []
-        for inside in self._next_record(chunk, finder):
+        for inside in self._next_record(chunk):
             size += len(inside)
             chunks.append(inside)
             if size - MAX_RECORD_BYTES > _BREAK_BYTES:
                 chunks = [b"".join(chunks)[:_START_BYTES]]
         data = b"".join(chunks)
         last = self._ended and not self._rest
-        if finder.open:
+        if self._open:
             return Block(line, data[:_START_BYTES], last, problem=UNCLOSED)
         if size - MAX_RECORD_BYTES > _BREAK_BYTES or len(data.rstrip(b"\r\n")) > MAX_RECORD_BYTES:
             start = data[:_START_BYTES] if size > _START_BYTES else data.rstrip(b"\r\n")
@@ -290,18 +281,6 @@ class BlockReader:
         return chunk
 
 
-def _after_last_break(data: bytes) -> int:
-    """Where the last whole line ends; 0 when there is none. A return at the very end may be half of `\\r\\n`."""
-    return max(data.rfind(b"\n"), data.rfind(b"\r", 0, max(len(data) - 1, 0))) + 1
-
-
-def _decoded(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise DataError("the header is not UTF-8 text; save the file as CSV UTF-8") from None
-
-
 def checked(items: Iterable[_Item], check: Callable[[], None]) -> Iterator[_Item]:
     """Return the items, most often rows; `check` is called before every thousandth and raises when the reading is to
     end.
@@ -314,7 +293,7 @@ def checked(items: Iterable[_Item], check: Callable[[], None]) -> Iterator[_Item
 
 def parse(raw: bytes, line: int, header: Header) -> Record:
     """Return one record, given without its line break."""
-    problem = _problem(raw)
+    problem = TOO_LONG if len(raw) > MAX_RECORD_BYTES else NUL if b"\0" in raw else "" if is_utf8(raw) else NOT_UTF8
     if problem:
         return Record(line, [], text_of(raw), problem)
     if b'"' not in raw and len(raw) <= _LARGE:
@@ -326,14 +305,6 @@ def parse(raw: bytes, line: int, header: Header) -> Record:
     if len(fields) != header.width:
         problem = FIELDS_FEW if len(fields) < header.width else FIELDS_MANY
     return Record(line, fields, text_of(raw), problem)
-
-
-def _problem(raw: bytes) -> str:
-    if len(raw) > MAX_RECORD_BYTES:
-        return TOO_LONG
-    if b"\0" in raw:
-        return NUL
-    return "" if is_utf8(raw) else NOT_UTF8
 
 
 def _read_fields(raw: bytes, header: Header) -> list[str] | None:
@@ -413,38 +384,27 @@ def _ends_between(data: bytes, edges: Ints, low: int, high: int) -> Ints:
     return positions + 1
 
 
-class EndFinder:
-    """Finds the end of one record in chunks of bytes given in order."""
+def _find_end(before: bytes, chunk: bytes) -> tuple[int, bytes]:
+    """Where a record ends in its next chunk, 0 when it ended with the chunk before, -1 when it goes on; and what stands
+    for its bytes so far when the chunk after this one is looked at.
 
-    def __init__(self) -> None:
-        # Stands for what came before the next chunk: `"` is within a quoted field, `"x"` ends with a quote that closes
-        # one or is half of a doubled one, `x` is any other field, and a return may be half of a break.
-        self._before = b""
-
-    @property
-    def open(self) -> bool:
-        """Whether the record would go on: its last field is in quotes."""
-        return self._before == b'"'
-
-    def find(self, chunk: bytes) -> int:
-        """Return where the record ends, 0 when it ended with the chunk before; -1 when it goes on."""
-        before, self._before = self._before, b""
-        if before == b"\r":
-            return int(chunk[0] == _LF)
-        data = before + chunk
-        edges = quote_edges(data)
-        for ends in record_ends(data, edges):
-            if len(ends):
-                if ends[0] == len(data) and data.endswith(b"\r"):
-                    break
-                return int(ends[0]) - len(before)
-        if len(edges) % 2:
-            self._before = b'"'
-        elif len(edges) and edges[-1] == len(data) - 1:
-            self._before = b'"x"'
-        else:
-            self._before = {b",": b"", b"\r": b"\r"}.get(data[-1:], b"x")
-        return -1
+    `"` stands for an open quoted field, `"x"` for one that ends with a quote, which closes it or is half of a doubled
+    one, `x` for another field, nothing for the start of one; a return may be half of a break.
+    """
+    if before == b"\r":
+        return int(chunk[0] == _LF), b""
+    data = before + chunk
+    edges = quote_edges(data)
+    for ends in record_ends(data, edges):
+        if len(ends):
+            if ends[0] == len(data) and data.endswith(b"\r"):
+                break
+            return int(ends[0]) - len(before), b""
+    if len(edges) % 2:
+        return -1, b'"'
+    if len(edges) and edges[-1] == len(data) - 1:
+        return -1, b'"x"'
+    return -1, {b",": b"", b"\r": b"\r"}.get(data[-1:], b"x")
 
 
 def count(data: bytes, byte: bytes) -> int:

@@ -158,12 +158,15 @@ class Table:
             return
         start, stop, line = map(np.concatenate, zip(self.malformed, self.rows.where(bad), strict=True))
         order = np.argsort(line, kind="stable")
-        start, stop = start[order], stop[order]
-        code = np.concatenate([self.problem, self._code[bad]])[order]
-        data = self.block.data
-        log.add_rows(
-            line[order], code, list(self._reasons), lambda row: csv_exact.text_of(data[start[row] : stop[row]])
-        )
+        code, reasons = np.concatenate([self.problem, self._code[bad]]), list(self._reasons)
+        left = log.room.left
+        for row in order[:left].tolist():
+            text = csv_exact.text_of(self.block.data[start[row] : stop[row]])
+            log.add(int(line[row]), reasons[code[row]], text)
+        # Most are only counted.
+        codes, first, counts = np.unique(code[order[left:]], return_index=True, return_counts=True)
+        for index in np.argsort(first).tolist():
+            log.reasons[reasons[codes[index]]] += int(counts[index])
 
 
 def tables(block: Block, header: Header) -> Iterable[Table] | None:

@@ -139,17 +139,13 @@ def parse_store_id(text: str) -> str:
         raise BadValue(ID_CONTROL)
     invisible = None if cleaned.isascii() else _INVISIBLE.search(cleaned)
     if invisible:
-        raise BadValue(ID_INVISIBLE.format(_character_name(invisible[0])))
+        number = f"U+{ord(invisible[0]):04X}"
+        raise BadValue(ID_INVISIBLE.format(", ".join(filter(None, (unicodedata.name(invisible[0], ""), number)))))
     if _SCIENTIFIC.fullmatch(cleaned):
         raise BadValue(ID_SPREADSHEET)
     if _ERROR_VALUE.fullmatch(cleaned) or (_LOCAL_ERROR_VALUE.fullmatch(cleaned) and cleaned.isupper()):
         raise BadValue(ID_ERROR)
     return cleaned
-
-
-def _character_name(character: str) -> str:
-    """Name and number: `ZERO WIDTH SPACE, U+200B`."""
-    return ", ".join(filter(None, (unicodedata.name(character, ""), f"U+{ord(character):04X}")))
 
 
 # How many microseconds the unit of a number since 1970 has, by the digits before its point: the ranges of the units do
@@ -255,17 +251,8 @@ def parse_special_time(text: str, *, end: bool = False) -> int:
     return parse_time_of_day(text, end=end) if text.strip() else CLOSED
 
 
-def parse_date(text: str) -> int:
+def parse_date(text: str, reason: str = DATE) -> int:
     """Return a local date in days since 1970-01-01."""
-    return _days(text, DATE)
-
-
-def parse_valid_from(text: str) -> int:
-    """Return a local date in days since 1970-01-01; `model.UNDATED` where there is none."""
-    return _days(text, VALID_FROM) if text.strip() else UNDATED
-
-
-def _days(text: str, reason: str) -> int:
     cleaned = text.strip()
     if not _DATE.fullmatch(cleaned):
         raise BadValue(reason)
@@ -273,6 +260,11 @@ def _days(text: str, reason: str) -> int:
         return (date.fromisoformat(cleaned) - EPOCH.date()).days
     except ValueError:
         raise BadValue(reason) from None
+
+
+def parse_valid_from(text: str) -> int:
+    """Return a local date in days since 1970-01-01; `model.UNDATED` where there is none."""
+    return parse_date(text, VALID_FROM) if text.strip() else UNDATED
 
 
 def parse_time_zone(text: str) -> str:
