@@ -71,9 +71,21 @@ def list_ids(ids: Iterable[str], total: int) -> str:
     names = [quote_id(store_id) for store_id in ids]
     if total > len(names):
         return f"{', '.join(names)} and {total - len(names):,} more"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return join_words(names)
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Return the words as a list in a sentence: `a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def count_text(count: int, one: str, several: str = "") -> str:
+    """Return how many there are: `1 row`, `1,200 rows`; `several` is what more than one are when it is not `one` with
+    an s.
+    """
+    return f"1 {one}" if count == 1 else f"{count:,} {several or one + 's'}"
 
 
 def list_stores(ids: Sequence[str]) -> str:
     """Return those stores, five of them by their ids: `store a`, `stores a and b`, `stores a, ..., e and 12 more`."""
-    return f"{'store' if len(ids) == 1 else 'stores'} {list_ids(ids[:_STORES_NAMED], len(ids))}"
+    return f"store{'s' * (len(ids) != 1)} {list_ids(ids[:_STORES_NAMED], len(ids))}"

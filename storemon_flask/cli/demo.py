@@ -17,6 +17,7 @@ from typing import Final
 
 import click
 
+from storemon_flask.characters import count_text
 from storemon_flask.cli.command import command, get_settings
 from storemon_flask.cli.terminal import below, progress_bar, table, terminal_width
 from storemon_flask.errors import DataError, StoremonError
@@ -185,4 +186,4 @@ def _print_rows(text: str) -> None:
     shown = [short, units, *rows[1 : _ROWS_SHOWN + 1]]
     for line in table(shown, text_columns=1, width=width and width - 3, least={0: 12}):
         click.echo("   " + line)
-    click.echo(f"   ... and {len(rows) - 1 - _ROWS_SHOWN:,} more stores")
+    click.echo(f"   ... and {count_text(len(rows) - 1 - _ROWS_SHOWN, 'more store')}")

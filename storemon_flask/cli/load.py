@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from storemon_flask.characters import escaped
+from storemon_flask.characters import count_text, escaped
 from storemon_flask.cli.command import command, get_settings, open_database, signals_interrupt
 from storemon_flask.cli.terminal import (
     below,
@@ -115,10 +115,7 @@ def _print_result(result: "LoadResult") -> None:
         for line in wrapped(result.notes):
             click.echo(line)
     if result.rejected:
-        click.echo(
-            f"`storemon rejects --load {result.load}` lists the {result.rejected:,} rejected "
-            f"{'row' if result.rejected == 1 else 'rows'}."
-        )
+        click.echo(f"`storemon rejects --load {result.load}` lists the {count_text(result.rejected, 'rejected row')}.")
 
 
 def _interrupted(done: list["FileSummary"]) -> str:
@@ -210,8 +207,8 @@ def loads(ctx: click.Context, limit: int) -> None:
         more = load.file_count - len(files[load.id])
         if more > 0:
             lines_below[-1] += below(
-                f"and {more:,} more; of all {load.file_count:,} files: {load.counts.rows:,} rows, "
-                f"{load.counts.rejected:,} rejected, {load.failed_count:,} files not loaded"
+                f"and {more:,} more; of all {load.file_count:,} files: {count_text(load.counts.rows, 'row')}, "
+                f"{load.counts.rejected:,} rejected, {count_text(load.failed_count, 'file')} not loaded"
             )
         if files[load.id]:
             lines_below[-1] += wrapped(load.notes, indent="    ")

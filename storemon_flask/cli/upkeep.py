@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storemon_flask.characters import escaped
+from storemon_flask.characters import count_text, escaped
 from storemon_flask.cli.command import command, get_settings, open_database, parse_timestamp
 from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 
@@ -36,7 +36,7 @@ def _confirm(ctx: click.Context, yes: bool, question: str) -> None:
 
 
 def _sums_text(sums: "Sums") -> str:
-    return f"{sums.stores:,} stores, {sums.polls:,} polls"
+    return f"{count_text(sums.stores, 'store')}, {count_text(sums.polls, 'poll')}"
 
 
 @command("backup")
@@ -203,8 +203,8 @@ def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: 
     future, stores = service.count_future(database, latest_us)
 
     def later(pruned: "Pruned") -> str:
-        polls = f"{pruned.polls:,} {'poll' if pruned.polls == 1 else 'polls'} ({pruned.bytes / 1e6:,.1f} MB)"
-        return f"{polls} of {stores:,} {'store' if stores == 1 else 'stores'} later than {minute_text(latest_us)}"
+        polls = f"{count_text(pruned.polls, 'poll')} ({pruned.bytes / 1e6:,.1f} MB)"
+        return f"{polls} of {count_text(stores, 'store')} later than {minute_text(latest_us)}"
 
     if dry_run:
         click.echo(f"would take out {later(future)}; nothing was changed")
@@ -224,8 +224,8 @@ def _rows(pruned: "Pruned") -> int:
 
 
 def _pruned_text(pruned: "Pruned") -> str:
-    polls = f"{pruned.polls:,} polls ({pruned.bytes / 1e6:,.1f} MB)"
-    return f"{polls}, {pruned.loads:,} loads and {pruned.rejects:,} rejected rows"
+    polls = f"{count_text(pruned.polls, 'poll')} ({pruned.bytes / 1e6:,.1f} MB)"
+    return f"{polls}, {count_text(pruned.loads, 'load')} and {count_text(pruned.rejects, 'rejected row')}"
 
 
 @command("export")
@@ -248,7 +248,7 @@ def export(ctx: click.Context, folder: Path, force: bool) -> None:
     with progress_bar(export_service.count_rows(database), "exporting") as bar:
         done = export_service.export(database, folder, force, lambda name, rows: bar.update(rows))
     for file in done:
-        say(f"{file.file}: {file.rows:,} rows, {file.bytes / 1e6:,.1f} MB")
+        say(f"{file.file}: {count_text(file.rows, 'row')}, {file.bytes / 1e6:,.1f} MB")
     complete_from = prune_service.complete_from(database)
     if complete_from is not None:
         click.echo(

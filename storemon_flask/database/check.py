@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask import zonedata
+from storemon_flask.characters import count_text
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import files, polls, prune, reports, schema, stores
 from storemon_flask.database.connections import Connection, SqliteError, connect, explained_errors
@@ -199,22 +200,22 @@ def _sections(settings: Settings, connection: Connection) -> Iterator[tuple[str,
     def weeks(section: Section, on_share: Callable[[float], None]) -> str:
         total = max(1, connection.execute("SELECT count(*) FROM poll_week").fetchone()[0])
         checked = polls.check(connection, section.add_problem, lambda done: on_share(0.5 * done / total))
-        return f"{checked[1]:,} polls in {checked[0]:,} weeks"
+        return f"{count_text(checked[1], 'poll')} in {count_text(checked[0], 'week')}"
 
     def rows(check: Callable[[Connection, ReportProblem], int], unit: str) -> _CheckSection:
-        return lambda section, on_share: f"{check(connection, section.add_problem):,} {unit}"
+        return lambda section, on_share: count_text(check(connection, section.add_problem), unit)
 
     def report_files(section: Section, on_share: Callable[[float], None]) -> str:
         return _check_report_files(settings, section)
 
     yield "pages and indexes", 0.35, pages
-    yield "references between tables", 0.05, rows(_check_references, "tables")
+    yield "references between tables", 0.05, rows(_check_references, "table")
     yield "polls and stores' spans", 0.0, weeks
-    yield "counts of loads", 0.05, rows(_check_load_counts, "files")
-    yield "business hours", 0.02, rows(check_hours, "rows")
-    yield "special hours", 0.01, rows(check_special_hours, "rows")
-    yield "time zones", 0.02, rows(check_zones, "stores")
-    yield "texts and their forms", 0.0, rows(check_values, "rows")
+    yield "counts of loads", 0.05, rows(_check_load_counts, "file")
+    yield "business hours", 0.02, rows(check_hours, "row")
+    yield "special hours", 0.01, rows(check_special_hours, "row")
+    yield "time zones", 0.02, rows(check_zones, "store")
+    yield "texts and their forms", 0.0, rows(check_values, "row")
     yield "reports and their files", 0.0, report_files
 
 
@@ -230,7 +231,7 @@ def _check_report_files(settings: Settings, section: Section) -> str:
         section.add_problem(f"report {report_id} is complete, and its file is not in {settings.reports_dir}")
     for file in unowned:
         section.add_problem(f"{file} belongs to no report of this database; a server removes it within the hour")
-    return f"{len(missing):,} files missing, {len(unowned):,} of no report"
+    return f"{count_text(len(missing), 'file')} missing, {len(unowned):,} of no report"
 
 
 def page_faults(connection: Connection, most: int = 100) -> list[str]:
@@ -353,15 +354,16 @@ def _check_load_counts(connection: Connection, report_problem: ReportProblem) ->
     for _, load, file, row_count, rejected, reasons, together, stored in rows:
         count += 1
         if row_count != together:
-            report_problem(f"load {load}, {file}: {row_count:,} rows, and {together:,} when its counts are added up")
+            report_problem(
+                f"load {load}, {file}: {count_text(row_count, 'row')}, and {together:,} when its counts are added up"
+            )
         if not _has_form(reasons, "counts"):
             # `check_values` says so.
             continue
         by_reason = sum(json.loads(reasons).values())
         if by_reason != rejected:
-            report_problem(
-                f"load {load}, {file}: {rejected:,} rows rejected, and {by_reason:,} when its reasons are added up"
-            )
+            which = count_text(rejected, "row")
+            report_problem(f"load {load}, {file}: {which} rejected, and {by_reason:,} when its reasons are added up")
         if stored > rejected:
             report_problem(f"load {load}, {file}: {stored:,} rejected rows are kept of {rejected:,}")
     for (load,) in connection.execute("SELECT id FROM load WHERE id NOT IN (SELECT load FROM load_file)"):

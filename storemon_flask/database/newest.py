@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.characters import list_ids
+from storemon_flask.characters import count_text, list_ids
 from storemon_flask.clock import minute_text
 from storemon_flask.database import polls, stores
 from storemon_flask.database.connections import Connection, Database
@@ -55,7 +55,7 @@ def future_polls(ahead: Ahead) -> str | None:
     """Return the note on stores that have polls in the future; None when there are none."""
     if not ahead:
         return None
-    who = "1 store has" if ahead.count == 1 else f"{ahead.count:,} stores have"
+    who = count_text(ahead.count, "store has", "stores have")
     return _in_the_future(who, f" ({list_ids(ahead.ids, ahead.count)})", ahead.last_us)
 
 
@@ -125,6 +125,6 @@ def _silence_text(silence: Silence) -> str:
         which = f"{silence.known:,} of the {silence.polled:,} stores polled in the week up to {when}"
         text = f"{which} {have} a poll since then"
     if silence.others:
-        text += f", and {silence.others:,} other {'store has' if silence.others == 1 else 'stores have'}"
+        text += f", and {count_text(silence.others, 'other store has', 'other stores have')}"
     rest = "it" if silence.polled == 1 else "the others"
     return f"{text}; nothing is known of {rest} since then"

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.characters import list_stores
+from storemon_flask.characters import count_text, list_stores
 from storemon_flask.feeds.csv_exact import RejectLog
 from storemon_flask.feeds.readers import CodedRows
 from storemon_flask.model import CLOSED, FOREVER, UNDATED, Bools, FileSummary, Hours, Ints, SpecialHours
@@ -196,7 +196,8 @@ class HoursSet:
 
     def _note(self, summary: FileSummary, keys: Ints, keepers: set[str], removed: Ints, unreadable: list[str]) -> None:
         if len(removed):
-            summary.notes.append(f"{len(removed):,} earlier rows of these stores were replaced")
+            rows = count_text(len(removed), "earlier row of these stores was", "earlier rows of these stores were")
+            summary.notes.append(f"{rows} replaced")
             if unreadable:
                 lost = sorted(self._stores_of(removed))
                 summary.notes.append(
@@ -273,4 +274,5 @@ def _count(summary: FileSummary, log: RejectLog, keys: Ints, is_first: Bools, ol
     start, end = (once >> _START) & _SECONDS, once & _SECONDS
     all_day = int(((start == end) & ~_is_closed(once)).sum())
     if all_day:
-        summary.notes.append(f"{all_day:,} rows with equal start and end were read as 24 hours")
+        rows = count_text(all_day, "row with equal start and end was", "rows with equal start and end were")
+        summary.notes.append(f"{rows} read as 24 hours")

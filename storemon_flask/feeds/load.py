@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from storemon_flask.characters import count_text
 from storemon_flask.clock import minute_text
 from storemon_flask.database import hours as opening_hours
 from storemon_flask.database import loads, polls, stores
@@ -20,15 +21,13 @@ from storemon_flask.errors import DataError, Stopped, lack_of_memory
 from storemon_flask.feeds import json_rows, readers, sources
 from storemon_flask.feeds.csv_exact import BlockReader, RejectLog, Room
 from storemon_flask.feeds.hours import HoursSet
-from storemon_flask.feeds.load_notes import LoadNotes
+from storemon_flask.feeds.load_notes import LoadNotes, list_files
 from storemon_flask.feeds.readers import CodedRows, PollColumns
 from storemon_flask.feeds.schema import DaysOfWeek, record_header
 from storemon_flask.feeds.sources import LoadItem, Skipped, Source
 from storemon_flask.model import UNDATED, Counts, FileSummary, Hours, Progress
 from storemon_flask.settings import Settings
 
-# So many files are named of which a sentence says the same.
-_FILES_NAMED: Final = 5
 # More polls than this make a commit whose log is worth moving aside.
 _LARGE_ROWS: Final = 200_000
 _OUT_OF_MEMORY: Final = (
@@ -301,8 +300,7 @@ class _Loading:
 
     def _refuse(self, files: list[tuple[FileSummary, RejectLog]], rejected: int) -> None:
         self.result.refused = True
-        rows = "1 row was" if rejected == 1 else f"{rejected:,} rows were"
-        reason = f"{rows} rejected" if rejected else "a file could not be used"
+        reason = f"{count_text(rejected, 'row was', 'rows were')} rejected" if rejected else "a file could not be used"
         good_rows = [staged.good_rows for staged in self.waiting]
         good_rows += [rows for hours in self.hours.values() for rows in hours.good_rows]
         with self._write() as connection:
@@ -310,7 +308,7 @@ class _Loading:
                 summary.error = f"nothing of it was stored: {reason}, and the load was to be all or nothing"
                 summary.counts = Counts(rows=log.count, rejected=log.count)
                 if good:
-                    which = "1 row that fits was" if good == 1 else f"{good:,} rows that fit were"
+                    which = count_text(good, "row that fits was", "rows that fit were")
                     summary.notes.append(f"{which} not stored either")
                 self._record(connection, summary, log)
             if not self.unreadable:
@@ -355,8 +353,7 @@ class _Loading:
     def _what_is_stored(self) -> str:
         if not self.stored:
             return "nothing of this was stored"
-        more = f" and {len(self.stored) - _FILES_NAMED:,} more" if len(self.stored) > _FILES_NAMED else ""
-        return f"stored before: {', '.join(self.stored[:_FILES_NAMED])}{more}; nothing of the other files was"
+        return f"stored before: {list_files(self.stored)}; nothing of the other files was"
 
 
 class _Polls:
@@ -389,9 +386,11 @@ class _Polls:
         counts.rejected = self.log.count
         if applied.complete_from_us is not None and applied.too_old:
             until = minute_text(applied.complete_from_us)
+            which = count_text(applied.too_old, "poll is", "polls are")
+            count = "it counts" if applied.too_old == 1 else "they count"
             self.summary.notes.append(
-                f"{applied.too_old:,} polls are older than {until}, up to which polls were pruned; "
-                "they count for nothing, and the time before stays unknown"
+                f"{which} older than {until}, up to which polls were pruned; {count} for nothing, and the time before "
+                "stays unknown"
             )
         if counts.new or counts.changed:
             stores.data_changed(connection)
@@ -446,7 +445,8 @@ class _StoreValues:
             rejected=self.log.count,
         )
         if removed:
-            self.summary.notes.append(f"{len(removed):,} zones that held from a date on were replaced")
+            dated = count_text(len(removed), "zone that held from a date on was", "zones that held from a date on were")
+            self.summary.notes.append(f"{dated} replaced")
         if changed or removed:
             stores.data_changed(connection)
         if zones:

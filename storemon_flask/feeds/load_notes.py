@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from storemon_flask.characters import list_ids, list_stores, quote_id, remove_invisible
+from storemon_flask.characters import count_text, join_words, list_ids, list_stores, quote_id, remove_invisible
 from storemon_flask.clock import minute_text
 from storemon_flask.database import hours as opening_hours
 from storemon_flask.database import polls, stores
@@ -189,7 +189,7 @@ class LoadNotes:
                 for store_id in stores.ids_above(connection, before, min(_EXAMPLES, last - before))
             ]
             names = list_ids(ids[:_EXAMPLES], total)
-            yield f"{'1 store is' if total == 1 else f'{total:,} stores are'} new in this load: {names}"
+            yield f"{count_text(total, 'store is', 'stores are')} new in this load: {names}"
 
     def _unmatched(self, connection: Connection) -> Iterator[str]:
         lacking = self._lacking(connection)
@@ -230,7 +230,7 @@ class LoadNotes:
         """Hours files whose days may be numbered from 1 and not, as they were read, from 0."""
         if self.without_monday:
             yield (
-                f"no store has hours on day 0 (Monday) in {_list_files(self.without_monday)}; if 1 means Monday and 7 "
+                f"no store has hours on day 0 (Monday) in {list_files(self.without_monday)}; if 1 means Monday and 7 "
                 "Sunday there, "
                 "load it again with --days iso (over HTTP with ?days=iso)"
             )
@@ -273,10 +273,10 @@ class LoadNotes:
             if not shared:
                 continue
             names = [name for name, store_ids in files if not shared.isdisjoint(store_ids)]
-            whose = "1 store" if len(shared) == 1 else f"{len(shared):,} stores"
+            whose = f"{_FEED_NAMES[feed]} of {count_text(len(shared), 'store')}"
             yield (
-                f"{_FEED_NAMES[feed]} of {whose} come from {_NUMBERS.get(len(names), f'{len(names):,}')} files: "
-                f"{_list_files(names)}; "
+                f"{whose} come from {_NUMBERS.get(len(names), f'{len(names):,}')} files: "
+                f"{list_files(names)}; "
                 + (
                     "their rows are put together, so leave the older file out if the newer one is to replace it"
                     if "hours" in feed
@@ -310,17 +310,15 @@ def _unmatched(connection: Connection, default_zone: str, newer_than: int, feeds
         count = stores.count_without(connection, feed)
         if not count:
             continue
-        one = count == 1
         names = list_ids(stores.examples_without(connection, feed, min(_EXAMPLES, count), newer_than), count)
         if feed == "polls":
-            yield f"{'1 store' if one else f'{count:,} stores'} with hours {'has' if one else 'have'} no polls: {names}"
+            yield f"{count_text(count, 'store with hours has', 'stores with hours have')} no polls: {names}"
             continue
-        polled = "1 polled store has" if one else f"{count:,} polled stores have"
-        counts = "it counts" if one else "they count"
+        counts = "it counts" if count == 1 else "they count"
         what = (
             f"no hours, so {counts} as open 24x7" if feed == "hours" else f"no time zone, so {counts} in {default_zone}"
         )
-        yield f"{polled} {what}: {names}"
+        yield f"{count_text(count, 'polled store has', 'polled stores have')} {what}: {names}"
 
 
 def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most: int) -> Iterator[str]:
@@ -328,7 +326,7 @@ def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most
     ids = stores.ids(connection)
     keys = _keys(ids)
     sentences = [
-        f"{list_ids(group[:_EXAMPLES], len(group))} look alike: they differ only in {_joined(_differences(group))}"
+        f"{list_ids(group[:_EXAMPLES], len(group))} look alike: they differ only in {join_words(_differences(group))}"
         for group in _alike_ids(ids, keys)
         if chosen(group)
     ]
@@ -347,7 +345,7 @@ def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most
     yield from sentences[:most]
     left = len(sentences) - most
     if left > 0:
-        yield f"{'1 more group of stores looks' if left == 1 else f'{left:,} more groups of stores look'} alike"
+        yield f"{count_text(left, 'more group of stores looks', 'more groups of stores look')} alike"
 
 
 def _complement(one: Sequence[int], other: Sequence[int]) -> bool:
@@ -360,16 +358,16 @@ def _movers(connection: Connection, movers: Ints, before_us: int, after_us: int)
     days = (after_us - before_us) // DAY_US
     numbers = movers.tolist()
     names = stores.ids_of(connection, numbers[:_EXAMPLES])
-    whose = f"{'1 store' if len(numbers) == 1 else f'{len(numbers):,} stores'} ({list_ids(names, len(numbers))})"
+    whose = f"{count_text(len(numbers), 'store')} ({list_ids(names, len(numbers))})"
     if len(numbers) <= _FEW_STORES:
         week_end = (before_us // WEEK_US + 1) * WEEK_US
         rows = len(polls.read(connection, movers, before_us + 1, min(week_end - 1, after_us)))
         if after_us >= week_end:
             rows += sum(polls.count_of_store(connection, number, week_end, after_us) for number in numbers)
-        whose = f"{'1 row' if rows == 1 else f'{rows:,} rows'} of {whose}"
+        whose = f"{count_text(rows, 'row')} of {whose}"
     which, what = (quote(names[0], safe=""), "that store") if len(numbers) == 1 else ("ID", "such a store")
     return (
-        f"the newest poll moved by {days:,} {'day' if days == 1 else 'days'}, from {minute_text(before_us)} to "
+        f"the newest poll moved by {count_text(days, 'day')}, from {minute_text(before_us)} to "
         f"{minute_text(after_us)}, because of {whose}; reports and lists without an as-of speak of that "
         f"instant now. If it is a mistake, DELETE /api/v1/stores/{which} removes {what} with all its data"
     )
@@ -380,20 +378,17 @@ def _skipped(items: Sequence[Skipped]) -> Iterator[str]:
         yield f"passed over: {item.name} ({item.reason})"
     left = len(items) - _MOST_SKIPPED
     if left > 0:
-        yield f"passed over: {'1 more file' if left == 1 else f'{left:,} more files'}"
+        yield f"passed over: {count_text(left, 'more file')}"
 
 
-def _list_files(names: Sequence[str]) -> str:
+def list_files(names: Sequence[str]) -> str:
+    """Return the names of files, five of them where there are more."""
     more = f" and {len(names) - _FILES_NAMED:,} more" if len(names) > _FILES_NAMED else ""
     return ", ".join(names[:_FILES_NAMED]) + more
 
 
 def _zone_rows(store_ids: Sequence[str]) -> str:
     return "a time zone row was rejected" if len(store_ids) == 1 else "time zone rows were rejected"
-
-
-def _joined(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 _BLANKS: Final = re.compile(r"[^\S\n]+")

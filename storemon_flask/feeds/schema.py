@@ -15,7 +15,7 @@ from functools import lru_cache, partial, wraps
 from typing import Any, Final, TypeVar
 
 from storemon_flask import zonedata
-from storemon_flask.characters import INVISIBLE, remove_invisible
+from storemon_flask.characters import INVISIBLE, count_text, remove_invisible
 from storemon_flask.clock import EPOCH
 from storemon_flask.errors import DataError
 from storemon_flask.model import CLOSED, UNDATED
@@ -391,7 +391,7 @@ def recognise(line: str) -> Header:
             f"{' and '.join(fit.feed for fit in fits)}; expected one of {_EXPECTED}"
         )
     names = ", ".join(dict.fromkeys(_NAME_OF[spelling] for _, spelling in known)) or "none"
-    count = "1 column" if len(spellings) == 1 else f"{len(spellings):,} columns"
+    count = count_text(len(spellings), "column")
     raise DataError(
         f"the header fits no feed: it has {count}, of which storemon knows {names}{_delimiter_hint(line)}; "
         f"expected one of {_EXPECTED}"

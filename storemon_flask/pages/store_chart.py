@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from storemon_flask.characters import count_text
 from storemon_flask.clock import duration_text, minute_text, utc_datetime
 from storemon_flask.model import DAY_US, HOUR_US, Bools, Ints
 from storemon_flask.pages import words
@@ -148,7 +149,7 @@ def _chart_day(detail: StoreDetail, day: LocalDay, width: int, groups: _Groups, 
     moved = [turn for turn in zones.turns(detail.store.zone) if day.start_us < turn <= day.end_us]
     note = f"{length:g} h: {'another time zone' if moved else 'clocks change'}" if length != 24 else ""
     first, last = shown.polls.instant_us.searchsorted((day.start_us, day.end_us)).tolist()
-    polls = "1 poll" if last - first == 1 else f"{last - first} polls"
+    polls = count_text(last - first, "poll")
     names = (("uptime", "up"), ("downtime", "down"), ("unknown", "unknown"))
     sums = _lengths_text((word, day.sums[name]) for name, word in names) or "no business hours"
     opened = shown.openings.cut(day.start_us, day.end_us)

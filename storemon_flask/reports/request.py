@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from storemon_flask import clock
+from storemon_flask.characters import join_words
 from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
@@ -297,7 +298,7 @@ def _query_of(record: ReportRecord) -> ReportQuery | None:
 
 
 def _times_text(query: ReportQuery) -> str:
-    windows = _listed([_window_text(window) for window in query.windows])
+    windows = join_words([_window_text(window) for window in query.windows])
     if query.kind == "outages":
         at_least = f" of at least {query.shortest_us / MINUTE_US:g} minutes" if query.shortest_us else ""
         return f"Outages{at_least} in {windows}"
@@ -325,7 +326,7 @@ def _days_text(first: date, last: date) -> str:
 def _stores_text(record: ReportRecord, query: ReportQuery) -> str:
     texts, ids, count = [], record.stores, record.stores_asked
     if ids is not None and count is not None:
-        texts.append(_listed(ids) if count <= _NAMED else f"{count:,} named stores")
+        texts.append(join_words(ids) if count <= _NAMED else f"{count:,} named stores")
     if query.groups is not None:
         texts.append(f"in the group{'s' if len(query.groups) > 1 else ''} {_some(query.groups)}")
     if query.zones is not None:
@@ -336,8 +337,5 @@ def _stores_text(record: ReportRecord, query: ReportQuery) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return _listed(names) if len(names) <= _NAMED else f"{_listed(names[:_NAMED])} and {len(names) - _NAMED:,} more"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return join_words(names[:_NAMED]) + more

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask import zonedata
+from storemon_flask.characters import count_text
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import loads, polls, prune, readings, reports, stores
 from storemon_flask.database import newest as newest_service
@@ -125,7 +126,7 @@ def _counts(database: Database, latest_us: int) -> list[tuple[str, str]]:
                 *([("future polls", future)] if future else []),
                 *([("polls pruned", prune.completeness_note(complete_from))] if complete_from is not None else []),
                 ("data version", str(stores.data_version(connection))),
-                ("loads", f"{number:,}, {rejected:,} rows rejected"),
+                ("loads", f"{number:,}, {count_text(rejected, 'row')} rejected"),
                 ("reports", ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())) or "none"),
             ]
     except DatabaseError as error:
@@ -150,7 +151,7 @@ def _files(folder: Path) -> str:
         # A server beside this may delete it meanwhile.
         with suppress(FileNotFoundError):
             sizes.append(file.stat().st_size)
-    return f" ({len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB)" if folder.is_dir() else " (not there yet)"
+    return f" ({count_text(len(sizes), 'file')}, {sum(sizes) / 1e6:,.1f} MB)" if folder.is_dir() else " (not there yet)"
 
 
 def newest_loads(database: Database, before: int | None, limit: int) -> list[LoadSummary]:

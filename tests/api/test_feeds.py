@@ -189,7 +189,7 @@ def test_hours_replace_a_store_and_say_what_they_mean(client: FlaskClient, setti
     answer = push(client, "hours", HOURS + "a,2,00:00,00:00\nc,0,9:00,x\n").json
     assert counts(answer) == (2, 1, 0, 0, 0, 1)
     assert answer["notes"] == [
-        "1 rows with equal start and end were read as 24 hours",
+        "1 row with equal start and end was read as 24 hours",
         "2 earlier rows of these stores were replaced",
         "an hours row was rejected: store c had none before and counts as open 24x7",
     ]

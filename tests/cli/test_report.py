@@ -175,4 +175,4 @@ def test_info_counts_the_reports_that_are_there_to_the_end(run: Run, home: Path,
     (folder / "report_b.csv").symlink_to(folder / "deleted")
     done = run("info")
     assert done.code == 0
-    assert re.search(r"^reports +.*/reports \(1 files, 0\.3 MB\)$", done.out, re.MULTILINE)
+    assert re.search(r"^reports +.*/reports \(1 file, 0\.3 MB\)$", done.out, re.MULTILINE)

@@ -271,7 +271,7 @@ def test_a_question_at_a_terminal_shows_names_as_everything_else(hostile: Path) 
     storemon(hostile, "load-data")
     assert storemon(hostile, "backup", str(file)).returncode == 0
     text = coloured_text(terminal_bytes(hostile, "restore", str(file), both=True, typed=b"n\n", code=130))
-    assert f"{hostile}/{SHOWN}.db has 1 stores, 1 polls. Put it in the place of" in text
+    assert f"{hostile}/{SHOWN}.db has 1 store, 1 poll. Put it in the place of" in text
     assert set(filter(str.isascii, text)) <= {"\n", "\r", *map(chr, range(32, 127))}, text
 
 

@@ -88,7 +88,7 @@ def test_what_is_older_goes_and_nothing_else(filled: Database, settings: Setting
     kept = [row for row in before if row[1] >= "2024-02-07 05:30:00"]
     dry = storemon(settings.home, "prune", "--before", CUT, "--dry-run")
     gone = len(before) - len(kept)
-    words = f"{gone:,} polls ({gone * 8 / 1e6:.1f} MB), 1 loads and 1 rejected rows"
+    words = f"{gone:,} polls ({gone * 8 / 1e6:.1f} MB), 1 load and 1 rejected row"
     assert (dry.returncode, dry.stdout.splitlines()[0]) == (0, f"would take out {words}; nothing was changed")
     assert polls(settings.database) == before
     done = storemon(settings.home, "prune", "--before", CUT, "--yes")

@@ -49,7 +49,7 @@ def test_hours_are_read_with_every_spelling_of_the_header_and_of_a_time(
         ("c", 3, 0, 86_400),
         ("d", 1, 36_000, 36_000),
     ]
-    assert result.files[2].notes == ["1 rows with equal start and end were read as 24 hours"]
+    assert result.files[2].notes == ["1 row with equal start and end was read as 24 hours"]
 
 
 def test_a_stores_hours_are_replaced_whole_and_other_stores_keep_theirs(
@@ -309,7 +309,7 @@ def test_hours_without_a_date_replace_all_versions(home: Home) -> None:
     home.load(DATED_HOURS + "a,0,10:00,11:00,2024-10-10\n")
     (summary,) = home.load("store_id,day,start_time_local,end_time_local\n" + WEEK.replace(",\n", "\n"))
     assert summary.counts.unchanged == 7
-    assert summary.notes == ["1 earlier rows of these stores were replaced"]
+    assert summary.notes == ["1 earlier row of these stores was replaced"]
     assert home.business() == [3.0] * 8
     # In one load they may come with dated ones, in any order and in several files.
     home.load(DATED_HOURS + "a,0,10:00,11:00,2024-10-14\n", DATED_HOURS + "a,0,10:00,12:00,\n")

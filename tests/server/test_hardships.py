@@ -52,7 +52,7 @@ def test_a_hours_file_missing_from_its_set_is_said_with_the_stores_that_lost_day
     put(tuesday, csv("no,header", "a,1"))
     summary = load(database, monday, tuesday).files[0]
     assert summary.notes == [
-        "1 earlier rows of these stores were replaced",
+        "1 earlier row of these stores was replaced",
         f"store a lost earlier hours, and {tuesday} could not be read; was its week in there?",
     ]
 
