@@ -1,6 +1,5 @@
 """openapi.json: OpenAPI 3.1, made from the operations and from the schemas that validate."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -75,10 +74,9 @@ _LINKS: Final = {
 )  # fmt: skip
 def openapi_json() -> Response:
     """Describe this interface, as OpenAPI 3.1."""
-    text = _text()
-    answer = Response(text, content_type=JSON)
+    answer = Response(_text(), content_type=JSON)
     answer.headers["Cache-Control"] = "no-cache"
-    answer.set_etag(hashlib.sha256(text.encode()).hexdigest())
+    answer.add_etag()
     answer.make_conditional(request)
     return answer
 
@@ -229,35 +227,27 @@ def _responses(operation: Operation, name: str) -> dict[str, Any]:
 
 
 def _response(status: int, answer: Answer, links: dict[str, dict[str, str]]) -> dict[str, Any]:
-    response: dict[str, Any] = {"description": answer.about}
-    if answer.headers:
-        response["headers"] = {
-            name: {"description": about, "schema": {"type": "string"}} for name, about in answer.headers.items()
-        }
-    content = _content(status, answer)
-    if content:
-        response["content"] = {media_type: {"schema": schema} for media_type, schema in content.items()}
-    if links:
-        about = "what this answer names can be asked for there"
-        response["links"] = {
-            target: {"operationId": target, "description": about, "parameters": parameters}
-            for target, parameters in links.items()
-        }
-    return response
+    headers = {name: {"description": about, "schema": {"type": "string"}} for name, about in answer.headers.items()}
+    content = {media_type: {"schema": schema} for media_type, schema in _content(status, answer).items()}
+    about = "what this answer names can be asked for there"
+    targets = {
+        target: {"operationId": target, "description": about, "parameters": parameters}
+        for target, parameters in links.items()
+    }
+    members = {"headers": headers, "content": content, "links": targets}
+    return {"description": answer.about, **{name: member for name, member in members.items() if member}}
 
 
 def _content(status: int, answer: Answer) -> dict[str, Any]:
     """Return the schema of each media type."""
+    content = answer.content
     if status >= 400:
         return {"application/problem+json": ProblemSchema()}
-    content = answer.content
-    if content is None:
-        return {}
     if isinstance(content, Schema):
         return {JSON: content}
     if isinstance(content, str):
         content = {content: None}
-    return {media_type: _media_schema(media_type, schema) for media_type, schema in content.items()}
+    return {media_type: _media_schema(media_type, schema) for media_type, schema in (content or {}).items()}
 
 
 def _media_schema(media_type: str, schema: Schema | Sequence[Schema] | None) -> Any:

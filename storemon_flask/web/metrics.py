@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -158,23 +158,18 @@ class DataCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now; `DatabaseError` when the database cannot be read."""
         database_bytes, wal_bytes = self._database.sizes()
-        yield GaugeMetricFamily("storemon_database_size_bytes", "The database file.", value=database_bytes)
-        yield GaugeMetricFamily("storemon_database_wal_size_bytes", "Its write-ahead log.", value=wal_bytes)
-        free = GaugeMetricFamily("storemon_disk_free_bytes", "Free space, by folder.", labels=("place",))
-        for name, folder in (
-            ("database", self._settings.database.parent),
-            ("reports", self._settings.reports_dir),
-        ):
-            if folder.is_dir():
-                free.add_metric((name,), shutil.disk_usage(folder).free)
-        yield free
+        folders = {"database": self._settings.database.parent, "reports": self._settings.reports_dir}
+        free = {name: shutil.disk_usage(folder).free for name, folder in folders.items() if folder.is_dir()}
+        yield _gauge("database_size_bytes", "The database file.", database_bytes)
+        yield _gauge("database_wal_size_bytes", "Its write-ahead log.", wal_bytes)
+        yield _gauges("disk_free_bytes", "Free space, by folder.", "place", free)
         if self._database.exists():
             with self._lock, self._database.read() as connection:
                 metrics = self._read(connection)
             yield from metrics
             yield from self._stores()
         else:
-            yield from _of_database({}, 0, 0, None, 0)
+            yield from _database_metrics({}, 0, 0, None, 0)
         yield from self._rows.collect()
         yield from self._rejects.collect()
 
@@ -184,14 +179,17 @@ class DataCollector(Collector):
             self._identity = self._database.identity()
             self._counted_version, self._count_again_s = None, 0.0
         self._count_new_files(connection)
-        counts, byte_count = (
-            reports.count_by_state(connection),
-            retention.bytes_taken(connection, self._settings.reports_dir),
-        )
-        poll_count = self._count_polls(connection)
         latest_us = self._settings.rules.latest_us(time.time_ns() // 1000)
         newest = newest_poll(self._database, connection, latest_us)
-        return list(_of_database(counts, byte_count, poll_count, newest.poll_us, newest.ahead.count))
+        return list(
+            _database_metrics(
+                reports.count_by_state(connection),
+                retention.bytes_taken(connection, self._settings.reports_dir),
+                self._count_polls(connection),
+                newest.poll_us,
+                newest.ahead.count,
+            )
+        )
 
     def _count_new_files(self, connection: Connection) -> None:
         """Count the files that came in since the last scrape.
@@ -246,44 +244,37 @@ class DataCollector(Collector):
         snapshot = self._list_cache.latest()
         if snapshot is None:
             return
-        by_status = Tally(snapshot.columns["status"].tolist())
-        gauge = GaugeMetricFamily("storemon_stores", "Stores by status, as of the last list.", labels=("status",))
-        for index, status in enumerate(STATUSES):
-            gauge.add_metric((status,), by_status[index])
-        yield gauge
-        as_of_s = snapshot.as_of.as_of_us / _US
-        yield GaugeMetricFamily("storemon_stores_as_of_timestamp_seconds", "As-of of storemon_stores.", value=as_of_s)
+        tally = Tally(snapshot.columns["status"].tolist())
+        by_status = {status: tally[index] for index, status in enumerate(STATUSES)}
+        yield _gauges("stores", "Stores by status, as of the last list.", "status", by_status)
+        yield _gauge("stores_as_of_timestamp_seconds", "As-of of storemon_stores.", snapshot.as_of.as_of_us / _US)
 
 
-def _of_database(
+def _database_metrics(
     counts: dict[str, int], report_bytes: int, poll_count: int, newest_us: int | None, stores_ahead: int
 ) -> Iterator[Metric]:
-    by_state = GaugeMetricFamily("storemon_reports", "Reports by state.", labels=("state",))
-    for state in _REPORT_STATES:
-        by_state.add_metric((state,), counts.get(state, 0))
-    yield by_state
-    yield GaugeMetricFamily(
-        "storemon_report_files_size_bytes",
-        "The files of finished reports, and long lists of the stores that were asked for.",
-        value=report_bytes,
-    )
-    yield GaugeMetricFamily("storemon_polls", "Polls that are stored.", value=poll_count)
+    by_state = {state: counts.get(state, 0) for state in _REPORT_STATES}
+    about_files = "The files of finished reports, and long lists of the stores that were asked for."
+    yield _gauges("reports", "Reports by state.", "state", by_state)
+    yield _gauge("report_files_size_bytes", about_files, report_bytes)
+    yield _gauge("polls", "Polls that are stored.", poll_count)
     if newest_us is not None:
-        yield GaugeMetricFamily(
-            "storemon_newest_poll_timestamp_seconds",
-            "The newest poll that is not in the future.",
-            value=newest_us / _US,
-        )
+        yield _gauge("newest_poll_timestamp_seconds", "The newest poll that is not in the future.", newest_us / _US)
     # Always there, so that a rule about silence holds before the first poll too.
     age_s = math.inf if newest_us is None else max(time.time() - newest_us / _US, 0)
-    yield GaugeMetricFamily(
-        "storemon_newest_poll_age_seconds", "How old the newest poll is; +Inf before the first.", value=age_s
-    )
-    yield GaugeMetricFamily(
-        "storemon_stores_with_future_polls",
-        "Stores with polls later than this machine's clock allows.",
-        value=stores_ahead,
-    )
+    yield _gauge("newest_poll_age_seconds", "How old the newest poll is; +Inf before the first.", age_s)
+    yield _gauge("stores_with_future_polls", "Stores with polls later than this machine's clock allows.", stores_ahead)
+
+
+def _gauge(name: str, about: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"storemon_{name}", about, value=value)
+
+
+def _gauges(name: str, about: str, label: str, values: Mapping[str, float]) -> Metric:
+    metric = GaugeMetricFamily(f"storemon_{name}", about, labels=(label,))
+    for label_value, value in values.items():
+        metric.add_metric((label_value,), value)
+    return metric
 
 
 def register(app: Flask, metrics: Metrics) -> None:
