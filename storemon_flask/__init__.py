@@ -81,7 +81,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
 
     app.url_map.converters["store"] = paths.StoreId
     app.url_map.converters["report"] = paths.ReportId
-    app.wsgi_app = paths.KeepSegments(app.wsgi_app)  # type: ignore[method-assign]
+    paths.change_environment(app, paths.keep_segments)
     for blueprint in (
         feeds.blueprint,
         loads.blueprint,

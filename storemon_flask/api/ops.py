@@ -1,29 +1,25 @@
-"""For those who run the service: whether it is ready, and its metrics."""
+"""For those who run the service: whether it answers and is ready, and its metrics."""
 
 from typing import Any, Final
 
 from flask import Blueprint, Response
-from marshmallow import fields, validate
 
+from storemon_flask.api.schemas import HealthSchema, ReadySchema
 from storemon_flask.database import readiness
 from storemon_flask.web.app import storemon
-from storemon_flask.web.contract import Answer, Closed, operation
+from storemon_flask.web.contract import Answer, operation
 from storemon_flask.web.problems import problem
 
 blueprint = Blueprint("ops", __name__)
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class ReadySchema(Closed):
-    """That the service can do its work."""
-
-    status = fields.String(required=True, validate=validate.OneOf(("ready",)), metadata={"description": "always ready"})
-    checks = fields.Dict(
-        keys=fields.String(),
-        values=fields.String(metadata={"description": "always ok"}),
-        required=True,
-        metadata={"description": "what was looked at: database, disk, reports, jobs"},
-    )
+@operation(
+    blueprint, "GET", "/healthz", scope=None, tag="service", answers={200: Answer("it answers", HealthSchema())}
+)  # fmt: skip
+def healthz() -> dict[str, str]:
+    """Say that the process answers."""
+    return {"status": "ok"}
 
 
 @operation(

@@ -276,15 +276,6 @@ def _headed(answer: Response, row: ReportRecord) -> Response:
     return answer
 
 
-@operation(
-    blueprint, "GET", "/healthz", scope=None, tag="service",
-    answers={200: Answer("it answers", schemas.HealthSchema())},
-)  # fmt: skip
-def healthz() -> dict[str, str]:
-    """Say that the process answers."""
-    return {"status": "ok"}
-
-
 def _complete_json(row: ReportRecord, lines: Iterable[str]) -> Iterator[str]:
     head = {
         "report_id": row.id,

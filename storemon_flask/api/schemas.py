@@ -163,6 +163,19 @@ class ProblemSchema(Closed):
     rejects = _list(FileRejectSchema, "the first 100 of these rows", optional=True)
 
 
+class HealthSchema(Closed):
+    """That the process answers."""
+
+    status = _text("always ok", one_of=("ok",))
+
+
+class ReadySchema(Closed):
+    """That the service can do its work."""
+
+    status = _text("always ready", one_of=("ready",))
+    checks = _dict(_text("always ok"), "what was looked at: database, disk, reports, jobs")
+
+
 # Loads
 
 _COUNTS: Final = {
@@ -555,12 +568,6 @@ class DiffSchema(Closed):
     against = _report_id()
     total = _count("how many cells differ")
     changes = _list(ChangeSchema, "the largest change first")
-
-
-class HealthSchema(Closed):
-    """That the process answers."""
-
-    status = _text("always ok", one_of=("ok",))
 
 
 _HEADERS: Final = {

@@ -1,12 +1,12 @@
 """What the views share: the application, and ids in paths (any text, percent-encoded as one segment)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
-from flask import current_app
+from flask import Flask, current_app
 from werkzeug.routing import BaseConverter
 
 from storemon_flask.database.connections import Database
@@ -18,7 +18,7 @@ from storemon_flask.stores.list_cache import ListCache
 from storemon_flask.web.metrics import Metrics
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ _DOTS = re.compile(r"~*\.\.?")
 
 
 class StoreId(BaseConverter):
-    """One segment, decoded once more: `KeepSegments` has kept its slashes and percent signs encoded."""
+    """One segment, decoded once more: `keep_segments` has kept its slashes and percent signs encoded."""
 
     regex = "[^/]+"
 
@@ -67,24 +67,28 @@ class ReportId(BaseConverter):
     regex = r"(?!latest\.csv$)[^/]+"
 
 
-class KeepSegments:
-    """WSGI decodes the whole path, so that an encoded slash looks like a real one.
+def change_environment(app: Flask, change: Callable[["WSGIEnvironment"], None]) -> None:
+    """Have `change` change the environment of each request before the app, and what was added so far, sees it."""
+    inner = app.wsgi_app
 
-    This keeps `%2F` and `%25` as they came.
+    def changed(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        change(environ)
+        return inner(environ, start_response)
+
+    app.wsgi_app = changed  # type: ignore[method-assign]
+
+
+def keep_segments(environ: "WSGIEnvironment") -> None:
+    """Set a path whose segments can be told apart: WSGI decodes the whole path, so that an encoded slash looks real.
+
+    `%2F` and `%25` stay as they came.
     """
-
-    def __init__(self, app: "WSGIApplication") -> None:
-        self._app = app
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Pass the request on with a path whose segments can still be told apart."""
-        raw = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
-        path = raw.partition("?")[0]
-        prefix = quote(environ.get("SCRIPT_NAME", ""))
-        if path.startswith(prefix + "/"):
-            encoded = path[len(prefix) :].replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
-            environ["PATH_INFO"] = unquote_to_bytes(encoded).decode("latin-1")
-        else:
-            # The server does not pass the raw path on: slashes are lost, percent signs must not be.
-            environ["PATH_INFO"] = environ.get("PATH_INFO", "").replace("%", "%25")
-        return self._app(environ, start_response)
+    raw = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+    path = raw.partition("?")[0]
+    prefix = quote(environ.get("SCRIPT_NAME", ""))
+    if path.startswith(prefix + "/"):
+        encoded = path[len(prefix) :].replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
+        environ["PATH_INFO"] = unquote_to_bytes(encoded).decode("latin-1")
+    else:
+        # The server does not pass the raw path on: slashes are lost, percent signs must not be.
+        environ["PATH_INFO"] = environ.get("PATH_INFO", "").replace("%", "%25")

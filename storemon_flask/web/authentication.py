@@ -6,7 +6,8 @@ import ipaddress
 import logging
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,12 +19,11 @@ from storemon_flask.database import keys
 from storemon_flask.database.readiness import start_warnings
 from storemon_flask.errors import BadRequest, Forbidden, Unauthorized
 from storemon_flask.settings import Network, Settings
-from storemon_flask.web.app import Storemon, storemon
+from storemon_flask.web.app import Storemon, change_environment, storemon
 from storemon_flask.web.contract import Scope, ScopedView
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
+    from _typeshed.wsgi import WSGIEnvironment
 
 log = logging.getLogger("storemon.server")
 # Called by the address of the machine, whatever names people call it by.
@@ -70,7 +70,7 @@ def register(app: Flask, settings: Settings) -> None:
     app.before_request(_warn_at_first_request)
     app.before_request(_check_request)
     app.after_request(add_security_headers)
-    app.wsgi_app = _HostNames(app, app.wsgi_app)  # type: ignore[method-assign]
+    change_environment(app, partial(_set_host, app))
 
 
 def set_address(app: Flask, settings: Settings, keyed: bool) -> None:
@@ -220,25 +220,17 @@ def _quoted(text: str) -> str:
     return repr(text if len(text) <= 100 else text[:100] + "...")
 
 
-class _HostNames:
-    """Names of hosts have no case, but Werkzeug compares them letter by letter. A probe may use any address instead."""
+def _set_host(app: Flask, environ: "WSGIEnvironment") -> None:
+    """Write the host in lower case: Werkzeug compares names letter by letter. A probe by address gets a trusted name.
 
-    def __init__(self, app: Flask, wsgi_app: "WSGIApplication") -> None:
-        self._flask = app
-        self._app = wsgi_app
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Pass the request on with its host in lower case; a probe by address with the first trusted name.
-
-        That is safe: a page whose name was pointed at this machine sends that name, and no address can be pointed
-        elsewhere.
-        """
-        if "HTTP_HOST" in environ:
-            environ["HTTP_HOST"] = environ["HTTP_HOST"].lower()
-        trusted = self._flask.config["TRUSTED_HOSTS"]
-        if trusted and environ.get("PATH_INFO") in _PROBES and _by_address(environ):
-            environ["HTTP_HOST"] = str(trusted[0]).removeprefix(".")
-        return self._app(environ, start_response)
+    That is safe: a page whose name was pointed at this machine sends that name, and no address can be pointed
+    elsewhere.
+    """
+    if "HTTP_HOST" in environ:
+        environ["HTTP_HOST"] = environ["HTTP_HOST"].lower()
+    trusted = app.config["TRUSTED_HOSTS"]
+    if trusted and environ.get("PATH_INFO") in _PROBES and _by_address(environ):
+        environ["HTTP_HOST"] = str(trusted[0]).removeprefix(".")
 
 
 def _by_address(environ: "WSGIEnvironment") -> bool:
@@ -256,7 +248,7 @@ def _by_address(environ: "WSGIEnvironment") -> bool:
 def trust_proxies(app: Flask, settings: Settings) -> None:
     """Let the app see its clients, and not the proxies that the settings trust."""
     if settings.trusted_networks:
-        app.wsgi_app = _Unproxied(app.wsgi_app, settings.trusted_networks)  # type: ignore[method-assign]
+        change_environment(app, partial(_set_client, settings.trusted_networks))
 
 
 def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
@@ -293,24 +285,20 @@ def _address(entry: str) -> str:
     return str(ipaddress.ip_address(text))
 
 
-class _Unproxied:
-    """Replaces the address and scheme of the proxy by those of its client."""
+def _set_client(trusted: Sequence[Network], environ: "WSGIEnvironment") -> None:
+    """Replace the address and scheme of a trusted proxy by those of its client.
 
-    def __init__(self, app: "WSGIApplication", trusted: Sequence[Network]) -> None:
-        self._app = app
-        self._trusted = trusted
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Pass the request on. Wrong headers of a trusted proxy are noted, and `authentication` refuses the request."""
-        peer = environ.get("REMOTE_ADDR") or ""
-        if _is_trusted(peer, self._trusted):
-            try:
-                environ["REMOTE_ADDR"] = client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""), self._trusted)
-            except ValueError:
-                environ[_MALFORMED] = "X-Forwarded-For must be addresses, separated by commas"
-            scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").strip().lower()
-            if scheme in ("http", "https"):
-                environ["wsgi.url_scheme"] = scheme
-            elif scheme:
-                environ[_MALFORMED] = "X-Forwarded-Proto must be http or https"
-        return self._app(environ, start_response)
+    What is wrong with its headers is noted, and `_check_request` refuses the request.
+    """
+    peer = environ.get("REMOTE_ADDR") or ""
+    if not _is_trusted(peer, trusted):
+        return
+    try:
+        environ["REMOTE_ADDR"] = client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""), trusted)
+    except ValueError:
+        environ[_MALFORMED] = "X-Forwarded-For must be addresses, separated by commas"
+    scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").strip().lower()
+    if scheme in ("http", "https"):
+        environ["wsgi.url_scheme"] = scheme
+    elif scheme:
+        environ[_MALFORMED] = "X-Forwarded-Proto must be http or https"

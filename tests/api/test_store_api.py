@@ -291,16 +291,16 @@ def test_a_timeline_of_too_many_polls_is_refused_before_it_is_made(small_fleet, 
     assert found["errors"] == {"from": [found["detail"]]}
 
 
-def test_a_timeline_of_many_polls_takes_a_place_for_large_answers(small_fleet, client, runner, monkeypatch):
+def test_a_timeline_of_many_polls_takes_a_slot_for_large_answers(small_fleet, client, runner, monkeypatch):
     whole = timeline(client, "worked")
     entered = []
 
     @contextmanager
-    def place():
+    def take_slot():
         entered.append(1)
         yield
 
-    monkeypatch.setattr(runner.slots, "for_answer", place)
+    monkeypatch.setattr(runner.slots, "for_answer", take_slot)
     assert timeline(client, "worked") == whole
     assert entered == []
     monkeypatch.setattr(timelines, "_MANY_POLLS", 1)

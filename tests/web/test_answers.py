@@ -22,8 +22,7 @@ from job_helpers import files
 from server_helpers import connections_held
 from werkzeug.test import TestResponse
 
-from storemon_flask import create_app
-from storemon_flask import slots as places_
+from storemon_flask import create_app, slots
 from storemon_flask.database import loads
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
@@ -44,7 +43,7 @@ def app(settings: Settings, small_fleet: Path) -> Iterator[Flask]:
     made.extensions["storemon"].database.close()
 
 
-def places(app: Flask) -> int:
+def free_slots(app: Flask) -> int:
     """How many are free."""
     free: int = app.extensions["storemon"].slots._answers._value
     return free
@@ -71,9 +70,9 @@ def paths(client: FlaskClient) -> dict[str, str]:
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every answer is a large one, and nobody waits long for a place."""
+    """Every answer is a large one, and nobody waits long for a slot."""
     monkeypatch.setattr(answers, "SMALL_BYTES", 1)
-    monkeypatch.setattr(places_, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(slots, "PATIENCE_S", 0.2)
 
 
 def unsent(app: Flask) -> int:
@@ -83,7 +82,7 @@ def unsent(app: Flask) -> int:
 
 
 @pytest.mark.parametrize("form", ["json", "rejects", "rejects.csv"])
-def test_a_small_answer_needs_no_place(app: Flask, client: FlaskClient, paths: dict[str, str], form: str) -> None:
+def test_a_small_answer_needs_no_slot(app: Flask, client: FlaskClient, paths: dict[str, str], form: str) -> None:
     with ExitStack() as held:
         for _ in range(2):
             held.enter_context(app.extensions["storemon"].slots.for_answer())
@@ -92,7 +91,7 @@ def test_a_small_answer_needs_no_place(app: Flask, client: FlaskClient, paths: d
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("refused", ["json", "xlsx", "rejects", "rejects.csv"])
-def test_beyond_the_places_a_large_answer_is_a_503_and_everything_else_is_answered(
+def test_beyond_the_slots_a_large_answer_is_a_503_and_everything_else_is_answered(
     app: Flask, client: FlaskClient, paths: dict[str, str], refused: str
 ) -> None:
     with ExitStack() as held:
@@ -104,11 +103,11 @@ def test_beyond_the_places_a_large_answer_is_a_503_and_everything_else_is_answer
         for path in (paths["csv"], "/healthz", "/api/v1/stores"):
             assert client.get(path, buffered=True).status_code == 200
     assert client.get(paths[refused], buffered=True).status_code == 200
-    assert places(app) == 2
+    assert free_slots(app) == 2
 
 
 @pytest.mark.usefixtures("large")
-def test_who_finds_no_place_waits_for_one(app: Flask, client: FlaskClient, paths: dict[str, str]) -> None:
+def test_who_finds_no_slot_waits_for_one(app: Flask, client: FlaskClient, paths: dict[str, str]) -> None:
     held = ExitStack()
     for _ in range(2):
         held.enter_context(app.extensions["storemon"].slots.for_answer())
@@ -121,7 +120,7 @@ def test_who_finds_no_place_waits_for_one(app: Flask, client: FlaskClient, paths
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("form", ["json", "xlsx", "rejects", "rejects.csv"])
-def test_no_place_is_held_while_an_answer_is_sent_and_its_bytes_count_until_then(
+def test_no_slot_is_held_while_an_answer_is_sent_and_its_bytes_count_until_then(
     app: Flask, client: FlaskClient, paths: dict[str, str], form: str, method: str
 ) -> None:
     whole = client.get(paths[form], buffered=True).data
@@ -129,12 +128,12 @@ def test_no_place_is_held_while_an_answer_is_sent_and_its_bytes_count_until_then
         answer = get(client, paths[form], method)
         assert answer.status_code == 200
         assert int(answer.headers["Content-Length"]) == len(whole)
-        assert places(app) == 2
+        assert free_slots(app) == 2
         assert unsent(app) == len(whole)
         assert len(answer.get_data()) == (len(whole) if method == "GET" else 0)
         answer.close()
         answer.close()
-        assert (places(app), unsent(app)) == (2, 0)
+        assert (free_slots(app), unsent(app)) == (2, 0)
 
 
 @pytest.mark.usefixtures("large")
@@ -142,13 +141,13 @@ def test_no_place_is_held_while_an_answer_is_sent_and_its_bytes_count_until_then
 def test_too_many_bytes_that_wait_for_their_readers_are_a_503(
     app: Flask, client: FlaskClient, paths: dict[str, str], form: str
 ) -> None:
-    app.extensions["storemon"].slots.unsent = places_.Unsent(len(client.get(paths[form], buffered=True).data) + 10)
+    app.extensions["storemon"].slots.unsent = slots.Unsent(len(client.get(paths[form], buffered=True).data) + 10)
     held = get(client, paths[form])
     answer = client.get(paths[form], buffered=True)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert "MB of answers wait for their readers" in answer.get_json(force=True)["detail"]
     held.close()
-    assert (places(app), unsent(app)) == (2, 0)
+    assert (free_slots(app), unsent(app)) == (2, 0)
     assert client.get(paths[form], buffered=True).status_code == 200
 
 
@@ -161,10 +160,10 @@ def test_without_room_for_temporary_files_it_is_a_503_that_says_so(
     answer = client.get(paths["json"], buffered=True)
     assert answer.status_code == 503
     assert "is full, so this answer cannot be made; make room there" in answer.get_json(force=True)["detail"]
-    assert (places(app), unsent(app)) == (2, 0)
+    assert (free_slots(app), unsent(app)) == (2, 0)
 
 
-def test_what_goes_wrong_holds_no_place(
+def test_what_goes_wrong_holds_no_slot(
     app: Flask, client: FlaskClient, paths: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:
@@ -175,7 +174,7 @@ def test_what_goes_wrong_holds_no_place(
     monkeypatch.setattr(queue, "file_of", lambda row, folder: folder / "gone.csv")
     assert client.get(paths["json"], buffered=True).status_code == 410
     assert client.get("/api/v1/loads/99/rejects").status_code == 404
-    assert places(app) == 2
+    assert free_slots(app) == 2
 
 
 def test_a_long_answer_is_read_from_its_file_while_it_is_sent(
@@ -232,7 +231,7 @@ def test_rejects_of_a_load_that_is_pruned_before_they_are_read_are_a_404(
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
     assert answer.get_json(force=True)["detail"] == f"there is no load {load}; the list of loads has those there are"
     assert "Content-Disposition" not in answer.headers
-    assert places(app) == 2
+    assert free_slots(app) == 2
 
 
 @pytest.mark.parametrize(
@@ -289,7 +288,7 @@ MOST_S = 5.0
 REPORT_MB = 20
 
 
-def place(server: Server) -> tuple[str, int]:
+def address(server: Server) -> tuple[str, int]:
     host, port = server.url.removeprefix("http://").split(":")
     return host, int(port)
 
@@ -351,7 +350,7 @@ def test_two_hundred_half_open_connections_keep_nobody_out_and_are_let_go(
     assert server.get("/healthz").status == 200
     before = from_now(server)
     with ExitStack() as stack, answering(server) as took:
-        peers = [stack.enter_context(socket.create_connection(place(server), timeout=20)) for _ in range(200)]
+        peers = [stack.enter_context(socket.create_connection(address(server), timeout=20)) for _ in range(200)]
         for number, peer in enumerate(peers):
             # A third says nothing, a third stops in its headers, a third in its body.
             peer.sendall(
@@ -380,7 +379,7 @@ def test_a_body_without_end_is_cut_off_at_the_limit(
         b"text/csv\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-    with answering(server) as took, socket.create_connection(place(server), timeout=20) as fast:
+    with answering(server) as took, socket.create_connection(address(server), timeout=20) as fast:
         fast.sendall(head)
         sent, began = 0, time.monotonic()
         with suppress(OSError):
@@ -442,7 +441,7 @@ def test_fifty_slow_readers_of_a_large_report_hold_up_nobody(
             peer = stack.enter_context(socket.socket())
             # So small that little is hidden in the system's buffers.
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            peer.connect(place(server))
+            peer.connect(address(server))
             peer.settimeout(60)
             peer.sendall(ask)
             peers.append(peer)

@@ -147,9 +147,9 @@ def test_an_operation_says_which_scope_it_needs(
 ) -> None:
     endpoint = "reports.trigger_report"
     monkeypatch.setitem(app.view_functions, endpoint, replace(app.view_functions[endpoint], scope=needed))
-    for place, scope in enumerate(keys.SCOPES):
+    for index, scope in enumerate(keys.SCOPES):
         answer = client.post("/trigger_report", headers=bearer(by_scope[scope]))
-        assert answer.status_code == (409 if place >= keys.SCOPES.index(needed) else 403)
+        assert answer.status_code == (409 if index >= keys.SCOPES.index(needed) else 403)
         # The same path's OPTIONS changes nothing.
         assert client.options("/trigger_report", headers=bearer(by_scope["read"])).status_code == 200
 

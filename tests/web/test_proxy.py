@@ -226,4 +226,4 @@ def test_nginx_as_shipped_lets_one_address_have_fifty_requests_at_once(
             answer = http(f"http://127.0.0.1:{port}/healthz")
             assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
             assert answer.body.startswith(b"Too many requests at once from this address (50 are allowed)")
-        wait_until(lambda: http(f"http://127.0.0.1:{port}/healthz").status == 200, "the places to be free")
+        wait_until(lambda: http(f"http://127.0.0.1:{port}/healthz").status == 200, "the slots to be free")
