@@ -85,6 +85,11 @@ def test_an_unknown_path_names_it_and_what_there_is(client: FlaskClient) -> None
     )
 
 
+def test_what_is_not_there_has_one_title(client: FlaskClient) -> None:
+    for path in ("/nothing", "/get_report?report_id=x", "/api/v1/loads/1", "/static/x.css"):
+        assert problem(client.get(path), 404)["title"] == "Not found"
+
+
 def test_head_of_an_error_has_its_status_and_no_body(client: FlaskClient) -> None:
     for path, status in (("/nothing", 404), ("/get_report", 400), ("/trigger_report", 405)):
         answer = client.head(path)
