@@ -15,7 +15,7 @@ from cli_helpers import example as example
 from cli_helpers import home as home
 from cli_helpers import run as run
 from conftest import ROOT, STOREMON, environment, storemon
-from ingest_helpers import POLLS, csv, put, query
+from load_helpers import POLLS, csv, put, query
 
 from storemon_flask import settings
 from storemon_flask.errors import SettingsError

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from conftest import SMALL_CSV, WholeAnswers, sql
 from flask.testing import FlaskClient
-from job_helpers import Queue, files, row
 from werkzeug.test import TestResponse
+from worker_helpers import Queue, files, row
 
 from storemon_flask import create_app
 from storemon_flask.database import polls

@@ -19,7 +19,7 @@ from feed_helpers import BAD, GOOD, HOURS, POLLS, ZONES, counts, problem, push, 
 from feed_helpers import fleet as fleet
 from flask import Flask
 from flask.testing import FlaskClient
-from ingest_helpers import Cut
+from load_helpers import Cut
 
 from storemon_flask import create_app
 from storemon_flask import settings as settings_

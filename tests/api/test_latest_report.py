@@ -12,8 +12,8 @@ import pytest
 from conftest import QUOTED_ID, SMALL_CSV, Server, http, load_folder, sql
 from flask import Flask
 from flask.testing import FlaskClient
-from job_helpers import NOON_US, Clock, Queue
 from werkzeug.test import TestResponse
+from worker_helpers import NOON_US, Clock, Queue
 
 from storemon_flask import create_app
 from storemon_flask.api import schemas

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from shapes_helpers import asked, rows_of
-from shapes_helpers import fleet as fleet
+from report_helpers import asked, rows_of
+from report_helpers import fleet as fleet
 
 from storemon_flask.database.connections import Database
 from storemon_flask.formatting import known_text

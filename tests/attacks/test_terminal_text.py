@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cli_helpers import coloured_text, terminal_bytes
 from conftest import ROOT, STOREMON, environment, storemon
-from terminal_helpers import coloured_text, terminal_bytes
 
 TITLE = "\x1b]0;owned\x07"
 LINK = "\x1b]8;;mailto:evil@example\x1b\\here"

@@ -13,7 +13,7 @@ from cli_helpers import example as example
 from cli_helpers import home as home
 from cli_helpers import run as run
 from conftest import storemon
-from ingest_helpers import HOURS, POLLS, ZONES, csv, gz, put, put_zip, query
+from load_helpers import HOURS, POLLS, ZONES, csv, gz, put, put_zip, query
 
 from storemon_flask.feeds import csv_exact, schema
 

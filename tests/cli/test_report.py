@@ -10,7 +10,7 @@ from cli_helpers import NOON, REPORT, Done, Run, database
 from cli_helpers import example as example
 from cli_helpers import home as home
 from cli_helpers import run as run
-from ingest_helpers import POLLS, ZONES, csv, put, query
+from load_helpers import POLLS, ZONES, csv, put, query
 
 
 def test_a_report_goes_to_standard_output_and_its_instant_to_standard_error(run: Run, example: Path) -> None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from cli_helpers import coloured_text, terminal_bytes
 from conftest import FORMULA_ID, NEWEST, QUOTED_ID, load_folder, storemon
-from store_list_helpers import timeline_of
-from terminal_helpers import coloured_text, terminal_bytes
+from store_helpers import timeline_of
 
 from storemon_flask import clock
 from storemon_flask.cli import drawing, terminal

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_helpers import Run, database
+from cli_helpers import Run, coloured_text, database, on_terminal, terminal_bytes
 from cli_helpers import home as home
 from cli_helpers import run as run
 from conftest import STOREMON, environment, storemon
-from ingest_helpers import HOURS, POLLS, ZONES, csv, put
-from terminal_helpers import coloured_text, on_terminal, terminal_bytes
+from load_helpers import HOURS, POLLS, ZONES, csv, put
 
 from storemon_flask.cli import demo, terminal
 

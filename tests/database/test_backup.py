@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import STOREMON, Server, environment, sql, storemon, wait_until
-from kill_points import killed_at
+from kill_helpers import killed_at
 
 from storemon_flask.database import backup, check, loads
 from storemon_flask.database.connections import Database

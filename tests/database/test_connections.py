@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Server, load_folder, sql, storemon
-from storage_helpers import file as file
-from storage_helpers import opened as opened
+from database_helpers import file as file
+from database_helpers import opened as opened
 
 from storemon_flask.database import connections, loads, polls, stores
 from storemon_flask.database.connections import Database

@@ -12,7 +12,7 @@ from conftest import environment, load_folder, sql, storemon
 from hypothesis import given, settings
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from kill_points import killed_at
+from kill_helpers import killed_at
 
 from storemon_flask import settings as settings_
 from storemon_flask.clock import parse_timestamp

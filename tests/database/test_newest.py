@@ -20,9 +20,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_helpers import put as put_file
-from ingest_helpers import us
-from store_list_helpers import opened, timeline_of
+from load_helpers import put as put_file
+from load_helpers import us
+from store_helpers import opened, timeline_of
 
 from storemon_flask import clock, create_app
 from storemon_flask.clock import timestamp_text
@@ -515,7 +515,7 @@ def test_it_is_a_function_of_the_polls_up_to_the_as_of(data: Any) -> None:
     import tempfile
     from contextlib import closing
 
-    from ingest_helpers import load as load_files
+    from load_helpers import load as load_files
 
     store, days = st.integers(0, 25), st.integers(0, 30)
     rows = data.draw(st.lists(st.tuples(store, days), min_size=1, max_size=80))

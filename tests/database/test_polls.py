@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import sql, storemon
 from flask.testing import FlaskClient
-from ingest_helpers import POLLS, csv, put
+from load_helpers import POLLS, csv, put
 
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database.connections import Database

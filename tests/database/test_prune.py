@@ -21,8 +21,8 @@ from fleets import compute
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from kill_points import killed_at
-from store_list_helpers import sums_of, timeline_of
+from kill_helpers import killed_at
+from store_helpers import sums_of, timeline_of
 from uptime.cases import cases
 
 from storemon_flask import settings as settings_

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from conftest import STOREMON, Server, environment, sql, storemon
-from kill_points import killed_at
-from restore_helpers import KEPT, NOW_US, content
-from restore_helpers import backup as backup
+from database_helpers import KEPT, NOW_US, content
+from database_helpers import backup as backup
+from kill_helpers import killed_at
 
 from database.test_backup import dump
 from storemon_flask.database import backup as copies

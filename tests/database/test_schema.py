@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 from conftest import environment, sql, storemon
-from restore_helpers import NOW_US
-from restore_helpers import backup as backup
-from storage_helpers import MIGRATIONS, TABLES, names
-from storage_helpers import file as file
-from storage_helpers import opened as opened
+from database_helpers import MIGRATIONS, NOW_US, TABLES, names
+from database_helpers import backup as backup
+from database_helpers import file as file
+from database_helpers import opened as opened
 
 from storemon_flask.database import backup as copies
 from storemon_flask.database import check, loads, reports, schema

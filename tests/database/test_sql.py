@@ -18,7 +18,7 @@ import sqlite_utils
 from conftest import sql
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_helpers import file as file
+from load_helpers import file as file
 
 from storemon_flask.database import schema
 from storemon_flask.database.connections import Database

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import accounting
 from accounting import Ledger, Shape
 from forks import Forked, ForkServer
-from killing import being_written, kill
+from kill_helpers import being_written, kill
 
 AIM_S = 2.0
 CLIENTS = 3

@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_helpers import POLLS, Cut, csv, put, put_zip
+from load_helpers import POLLS, Cut, csv, put, put_zip
 
 from storemon_flask.errors import DataError, TooLarge
 from storemon_flask.feeds import archives, sources

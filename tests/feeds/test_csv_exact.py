@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from ingest_helpers import POLLS, READERS, Cut, read_polls, records_of, us
+from load_helpers import POLLS, READERS, Cut, read_polls, records_of, us
 
 from storemon_flask.errors import DataError
 from storemon_flask.feeds import csv_exact, readers, schema

@@ -13,7 +13,7 @@ from feed_helpers import push
 from flask.testing import FlaskClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from ingest_helpers import POLLS, READERS, PollRow, RejectRow, read_polls, us
+from load_helpers import POLLS, READERS, PollRow, RejectRow, read_polls, us
 
 from feeds.test_schema import BAD_TIMESTAMPS, EXACT, GOOD_TIMESTAMPS
 from storemon_flask.feeds import csv_exact, csv_fast, schema

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from ingest_helpers import HOURS, ZONES, counts, csv, feeds, gz, load, put, put_zip, query, version_of
-from ingest_helpers import file as file
-from ingest_helpers import small_blocks as small_blocks
+from load_helpers import HOURS, ZONES, counts, csv, feeds, gz, load, put, put_zip, query, version_of
+from load_helpers import file as file
+from load_helpers import small_blocks as small_blocks
 
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database.connections import Database

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from ingest_helpers import Cut
+from load_helpers import Cut
 
 from storemon_flask.errors import NotJson
 from storemon_flask.feeds import csv_exact, json_rows, schema

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingest_helpers import (
+from load_helpers import (
     HOURS,
     NOW,
     POLLS,
@@ -32,8 +32,8 @@ from ingest_helpers import (
     us,
     version_of,
 )
-from ingest_helpers import file as file
-from ingest_helpers import small_blocks as small_blocks
+from load_helpers import file as file
+from load_helpers import small_blocks as small_blocks
 
 from storemon_flask.database import polls as staging
 from storemon_flask.database.connections import Database

@@ -16,7 +16,7 @@ from cli_helpers import Run, home, run  # noqa: F401
 from conftest import sql
 from feed_helpers import HOURS, POLLS, STORES, ZONES, push, upload
 from flask.testing import FlaskClient
-from ingest_helpers import put, put_zip
+from load_helpers import put, put_zip
 
 from storemon_flask import clock
 from storemon_flask.database import stores

@@ -9,7 +9,7 @@ from feed_helpers import push
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_helpers import POLLS, csv, load, put, query, read_polls
+from load_helpers import POLLS, csv, load, put, query, read_polls
 
 from feeds.test_json_rows import read
 from storemon_flask.database.connections import Database

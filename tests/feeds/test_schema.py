@@ -6,7 +6,7 @@ import time
 import unicodedata
 
 import pytest
-from ingest_helpers import us
+from load_helpers import us
 from tzlocal.windows_tz import win_tz
 
 from storemon_flask import zonedata

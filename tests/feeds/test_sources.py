@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from ingest_helpers import HOURS, POLLS, ZONES, counts, csv, gz, load, put, put_zip, query
+from load_helpers import HOURS, POLLS, ZONES, counts, csv, gz, load, put, put_zip, query
 
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import FORMULA_ID, NEWEST, NO_POLLS, QUOTED_ID
 from flask.testing import FlaskClient
-from job_helpers import Queue
 from report_page_helpers import BROWSER, ask, asked, cells, the_csv
+from worker_helpers import Queue
 
 from storemon_flask import clock, create_app
 from storemon_flask.database.connections import Database

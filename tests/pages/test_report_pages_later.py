@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from conftest import SMALL_FLEET, load_folder, sql
 from flask.testing import FlaskClient
-from job_helpers import Queue
 from report_page_helpers import BROWSER, ask, asked, cells, the_csv
+from worker_helpers import Queue
 
 from storemon_flask import create_app
 from storemon_flask.database import keys

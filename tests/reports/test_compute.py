@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import load_folder, storemon
 from flask.testing import FlaskClient
-from shapes_helpers import asked, rows_of
-from shapes_helpers import fleet as fleet
+from report_helpers import asked, rows_of
+from report_helpers import fleet as fleet
 
 from storemon_flask.clock import parse_timestamp as instant
 from storemon_flask.database import polls, readings, stores

@@ -15,7 +15,7 @@ from fleets import PolledFleet, report_table
 from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from shapes_helpers import fleet as fleet
+from report_helpers import fleet as fleet
 
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import polls as staging

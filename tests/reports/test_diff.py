@@ -9,8 +9,8 @@ import openpyxl
 import pytest
 from conftest import sql, storemon
 from flask.testing import FlaskClient
-from shapes_helpers import asked, rows_of
-from shapes_helpers import fleet as fleet
+from report_helpers import asked, rows_of
+from report_helpers import fleet as fleet
 
 from storemon_flask.database import reports
 from storemon_flask.database.connections import Database

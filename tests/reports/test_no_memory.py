@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from conftest import SMALL_CSV, sql
 from flask import Flask
 from flask.testing import FlaskClient
-from job_helpers import Clock, Queue, row
-from retry_helpers import clock as clock
-from retry_helpers import queue as queue
+from worker_helpers import Clock, Queue, row
+from worker_helpers import clock as clock
+from worker_helpers import queue as queue
 
 from storemon_flask import cli, errors
 from storemon_flask.cli.command import CommandLine

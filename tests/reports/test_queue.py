@@ -14,11 +14,10 @@ import pytest
 from conftest import SMALL_CSV, load_folder, sql
 from flask import Flask
 from flask.testing import FlaskClient
-from job_helpers import Clock, Queue, files, row
-from retry_helpers import clock as clock
-from retry_helpers import full_disk
-from retry_helpers import queue as queue
-from retry_helpers import runner as runner
+from worker_helpers import Clock, Queue, files, full_disk, row
+from worker_helpers import clock as clock
+from worker_helpers import queue as queue
+from worker_helpers import runner as runner
 
 from storemon_flask import create_app
 from storemon_flask.database import polls

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import wait_until
-from job_helpers import Clock
+from worker_helpers import Clock
 
 from storemon_flask import errors
 from storemon_flask.errors import Unprocessable

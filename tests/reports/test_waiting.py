@@ -16,7 +16,7 @@ import pytest
 from conftest import SMALL_CSV, Server, http, sql, wait_until
 from flask import Flask
 from flask.testing import FlaskClient
-from job_helpers import Queue
+from worker_helpers import Queue
 
 from storemon_flask import create_app
 from storemon_flask.reports import queue as report_store

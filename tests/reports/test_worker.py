@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 from conftest import NO_POLLS, ROOT, SMALL_CSV, environment, sql, wait_until
-from job_helpers import Queue, row
-from retry_helpers import full_disk
-from runner_helpers import queue as queue
-from runner_helpers import state
-from runner_helpers import waiting as waiting
+from worker_helpers import Queue, full_disk, row, state
+from worker_helpers import queue as queue
+from worker_helpers import waiting as waiting
 
 from storemon_flask import create_app
 from storemon_flask.database import polls, readings

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import STOREMON, Server, environment, http, storemon, wait_until
-from ingest_helpers import HOURS, POLLS, csv, load, put, put_zip, query
+from load_helpers import HOURS, POLLS, csv, load, put, put_zip, query
 
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError

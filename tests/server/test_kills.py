@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import STOREMON, Server, environment, storemon, wait_until
-from killing import being_written, kill
+from kill_helpers import being_written, kill
 
 from storemon_flask.settings import Settings
 

@@ -30,8 +30,8 @@ from conftest import (
     storemon,
     wait_until,
 )
-from job_helpers import files, row
 from server_helpers import Serve, nothing_runs
+from worker_helpers import files, row
 
 from storemon_flask.database.connections import Database
 from storemon_flask.database.lock import server_lock

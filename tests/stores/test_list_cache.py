@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import STORE_IDS, http, load_folder, storemon, wait_until
-from store_list_helpers import NOW, YEAR_LATER, ZONE
+from store_helpers import NOW, YEAR_LATER, ZONE
 
 from storemon_flask import clock
 from storemon_flask.errors import Busy, DatabaseError

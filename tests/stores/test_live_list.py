@@ -11,7 +11,7 @@ from conftest import FORMULA_ID, NEWEST, QUOTED_ID, load_folder
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from store_list_helpers import NOW, YEAR_LATER, ZONE, opened, sums_of, timeline_of
+from store_helpers import NOW, YEAR_LATER, ZONE, opened, sums_of, timeline_of
 
 from storemon_flask import clock
 from storemon_flask.errors import NotFound, Unprocessable

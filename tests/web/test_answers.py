@@ -18,9 +18,9 @@ import pytest
 from conftest import SMALL_CSV, Server, http, is_closed, sql, wait_until
 from flask import Flask
 from flask.testing import FlaskClient
-from job_helpers import files
 from server_helpers import connections_held
 from werkzeug.test import TestResponse
+from worker_helpers import files
 
 from storemon_flask import create_app, slots
 from storemon_flask.database import loads

@@ -18,8 +18,8 @@ import pytest
 from conftest import Server, http, sql, storemon, wait_until
 from flask import Flask
 from flask.testing import FlaskClient
-from job_helpers import Queue
 from prometheus_client.parser import text_string_to_metric_families
+from worker_helpers import Queue
 
 from storemon_flask import clock, create_app, logs
 from storemon_flask.database import polls

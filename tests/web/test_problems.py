@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from job_helpers import Queue
 from werkzeug.test import TestResponse
+from worker_helpers import Queue
 
 from storemon_flask import create_app
 from storemon_flask.api import reports

@@ -1,14 +1,47 @@
-"""Killing a process knowingly: it is frozen first, so that it can be seen what the kill falls into."""
+"""Killing a process: at a named point, or frozen first so that a test sees what the kill falls into."""
 
 import fcntl
 import signal
 import struct
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
+
+from conftest import environment
+
+_STOP = """
+import sys, time
+def stop(*args, **kwargs):
+    print("here", flush=True)
+    time.sleep(600)
+"""
+
+
+def killed_at(home: Path, code: str, *arguments: object, **variables: str) -> str:
+    """Run Python code that calls `stop()` somewhere, and SIGKILL it there; what it wrote to standard error."""
+    home.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", _STOP + code, *map(str, arguments)],
+        env=environment(home, **variables),
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        written = process.stderr.read()
+        assert said == "here\n", written
+        assert process.wait(30) == -signal.SIGKILL
+    return written
+
 
 # Where SQLite locks the -shm file for the one writer (WAL_WRITE_LOCK, wal.c).
 WRITE_LOCK_AT = 120

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from ingest_helpers import us
+from load_helpers import us
 
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources

@@ -1,14 +1,40 @@
-"""A backup and what is restored from it, for tests."""
+"""A database file in the making, a backup, and what is restored from it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import load_folder
+from conftest import load_folder, sql
 from database.test_backup import dump
 
 from storemon_flask.database import backup as copies
+from storemon_flask.database import schema
 from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
+
+TABLES = {
+    "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "report_text", "data_version", "api_key", "secret",
+}  # fmt: skip
+
+
+MIGRATIONS = [migration.__name__ for migration in schema.MIGRATIONS]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "some.db"
+
+
+@pytest.fixture
+def opened(file: Path) -> Iterator[Database]:
+    made = Database(file)
+    yield made
+    made.close()
+
+
+def names(file: Path) -> set[str]:
+    return {name for (name,) in sql(file, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+
 
 NOW_US = 1_730_000_000_000_000
 
