@@ -71,7 +71,7 @@ def read_polls(
 ) -> tuple[list[PollRow], list[RejectRow], int]:
     """The accepted rows of a polls file in file order, its rejects, and how many rows it says it had."""
     reader = BlockReader(Cut(data, sizes), lambda chunk: None, block_bytes)
-    header = reader.header()
+    header = reader.header
     assert header.feed == "polls"
     log = RejectLog()
     rows: list[PollRow] = []
@@ -85,10 +85,10 @@ def read_polls(
     return rows, [(reject.line, reject.reason, reject.text) for reject in log.rejects], count
 
 
-def records_of(block: Block, header: Header) -> Iterator[Record]:
+def records_of(block: Block | list[Record], header: Header) -> Iterator[Record]:
     """The records of a block, each by the exact reader."""
-    if block.problem or block.one:
-        yield from block.records(header)
+    if isinstance(block, list):
+        yield from block
         return
     start, line = 0, block.line
     ends = [int(end) for stretch in csv_exact.record_ends(block.data, block.edges) for end in stretch]

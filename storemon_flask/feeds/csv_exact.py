@@ -6,8 +6,7 @@ a quoted field two quotes are one, and commas and line breaks are text. Where cs
 a closing quote and the next comma, the record is rejected; it ends where csv's lenient mode would end it. `\\r\\n`,
 `\\n` and a lone `\\r` each end a line. Everything here takes time in proportion to its input, and bounded memory.
 
-`csv_fast.tables` decides which blocks are read here whole; of all others, only the rows that the fast reader is not
-certain of.
+Of a block, only the rows that the fast reader (`csv_fast`) is not certain of are divided here.
 """
 
 import codecs
@@ -34,7 +33,7 @@ MAX_HEADER_BYTES: Final = 1 << 20
 MAX_RECORD_BYTES: Final = 16 << 20
 # The columns that no feed reads are not decoded in a record of this size.
 _LARGE: Final = 64 << 10
-_STRETCH: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
 _BREAK_BYTES: Final = len("\r\n")
 # The start of a record that is too long to hold. A character has at most four bytes.
 _START_BYTES: Final = 4 * TEXT_CHARACTERS + 4
@@ -127,30 +126,23 @@ def no_ints() -> Ints:
 class Block:
     """Whole records of a file; `line` is the number of the first line. `last`: the file ends with it.
 
-    `edges` says where quoted fields begin and end; `one`, that it is one record longer than a block. With a `problem`
-    it stands for one record that cannot be held, of which `data` is the start.
+    `edges` says where quoted fields begin and end.
     """
 
     line: int
     data: bytes
     last: bool
-    one: bool = False
-    problem: str = ""
     edges: Ints = field(default_factory=no_ints, compare=False)
-
-    def records(self, header: Header) -> list[Record]:
-        """Return the only record of a block that is `one` or has a problem; none when it is a blank line."""
-        if self.problem:
-            return [Record(self.line, [], text_of(self.data), self.problem)]
-        raw = self.data.rstrip(b"\r\n")
-        return [parse(raw, self.line, header)] if raw.strip() else []
 
 
 class BlockReader:
-    """Reads the header, then the blocks after it."""
+    """Reads the header at once, then the blocks after it; a record longer than a block comes as a list of its own."""
 
     def __init__(self, stream: BinaryIO, on_bytes: Callable[[bytes], None], block_bytes: int = BLOCK_BYTES) -> None:
-        """`on_bytes` gets everything that is read, in order (for the hash and the progress bar)."""
+        """`on_bytes` gets everything that is read, in order (for the hash and the progress bar).
+
+        `DataError` when the file is empty, not text, or no feed.
+        """
         self._stream = stream
         self._on_bytes = on_bytes
         self._size = block_bytes
@@ -159,9 +151,9 @@ class BlockReader:
         self._ended = False
         self._open = False
         self._line = 1
+        self.header = self._read_header()
 
-    def header(self) -> Header:
-        """Return the file's header; `DataError` when the file is empty, not text, or no feed."""
+    def _read_header(self) -> Header:
         while len(self._rest) < len(codecs.BOM_UTF8) and not self._ended:
             self._rest += self._read()
         if self._rest.startswith(_UTF16):
@@ -222,7 +214,7 @@ class BlockReader:
             chunk = b"" if stop >= 0 else self._read()
         self._open = before == b'"'
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[Block | list[Record]]:
         while True:
             chunk = b""
             while not self._ended and len(self._rest) + len(chunk) < self._size:
@@ -234,11 +226,11 @@ class BlockReader:
                 data, self._rest = b"".join((self._rest, memoryview(chunk)[:cut])), chunk[cut:]
                 yield self._block(data, no_ints())
             elif self._rest or chunk:
-                yield self._first_block(self._rest + chunk)
+                yield self._first_records(self._rest + chunk)
             if self._ended and not self._rest:
                 return
 
-    def _first_block(self, data: bytes) -> Block:
+    def _first_records(self, data: bytes) -> Block | list[Record]:
         """The whole records that data begin with, which may have quotes; or one that goes on behind them."""
         edges = quote_edges(data)
         whole = self._ended and not len(edges) % 2
@@ -253,8 +245,10 @@ class BlockReader:
         self._line += count_lines(data)
         return Block(line, data, self._ended and not self._rest, edges=edges)
 
-    def _long(self, chunk: bytes) -> Block:
-        """One record that goes on behind this chunk: whole, or its start when it is too long to hold."""
+    def _long(self, chunk: bytes) -> list[Record]:
+        """One record that goes on behind this chunk, of which only the start is held when it is too long; none when it
+        is a blank line.
+        """
         line, size = self._line, 0
         chunks: list[bytes] = []
         for inside in self._next_record(chunk):
@@ -263,13 +257,12 @@ class BlockReader:
             if size - MAX_RECORD_BYTES > _BREAK_BYTES:
                 chunks = [b"".join(chunks)[:_START_BYTES]]
         data = b"".join(chunks)
-        last = self._ended and not self._rest
+        raw = data.rstrip(b"\r\n")
         if self._open:
-            return Block(line, data[:_START_BYTES], last, problem=UNCLOSED)
-        if size - MAX_RECORD_BYTES > _BREAK_BYTES or len(data.rstrip(b"\r\n")) > MAX_RECORD_BYTES:
-            start = data[:_START_BYTES] if size > _START_BYTES else data.rstrip(b"\r\n")
-            return Block(line, start, last, problem=TOO_LONG)
-        return Block(line, data, last, one=True)
+            return [Record(line, [], text_of(data), UNCLOSED)]
+        if size - MAX_RECORD_BYTES > _BREAK_BYTES:
+            return [Record(line, [], text_of(data if size > _START_BYTES else raw), TOO_LONG)]
+        return [parse(raw, line, self.header)] if raw.strip() else []
 
     def _read(self) -> bytes:
         """The next chunk of the file; empty once it has ended."""
@@ -360,23 +353,23 @@ def last_end(data: bytes, edges: Ints) -> int:
             ends = ends[:-1]
         if len(ends):
             return int(ends[-1])
-        high, size = low, _STRETCH
+        high, size = low, _CHUNK_BYTES
     return 0
 
 
 def record_ends(data: bytes, edges: Ints) -> Iterator[Ints]:
-    """Return where records end, behind each line break that is not in quotes, a stretch of the data at a time."""
-    for at in range(0, len(data), _STRETCH):
-        yield _ends_between(data, edges, at, at + _STRETCH)
+    """Return where records end, behind each line break that is not in quotes, a megabyte of the data at a time."""
+    for at in range(0, len(data), _CHUNK_BYTES):
+        yield _ends_between(data, edges, at, at + _CHUNK_BYTES)
 
 
 def _ends_between(data: bytes, edges: Ints, low: int, high: int) -> Ints:
     array = np.frombuffer(data, dtype=np.uint8)
-    stretch = array[low:high]
-    breaks = stretch == _LF
+    chunk = array[low:high]
+    breaks = chunk == _LF
     if data.find(b"\r", low, high) >= 0:
         # A return before a newline is half of a break.
-        returns = np.flatnonzero(stretch == _CR)
+        returns = np.flatnonzero(chunk == _CR)
         breaks[returns[(array[np.minimum(returns + low + 1, len(data) - 1)] != _LF)]] = True
     positions = np.flatnonzero(breaks) + low
     if len(edges):
@@ -431,8 +424,8 @@ def is_utf8(data: bytes) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         # What is decoded at once may take four times as much memory.
-        for at in range(0, len(data), _STRETCH):
-            decoder.decode(data[at : at + _STRETCH], final=at + _STRETCH >= len(data))
+        for at in range(0, len(data), _CHUNK_BYTES):
+            decoder.decode(data[at : at + _CHUNK_BYTES], final=at + _CHUNK_BYTES >= len(data))
     except UnicodeDecodeError:
         return False
     return True

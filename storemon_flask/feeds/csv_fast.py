@@ -67,7 +67,7 @@ class Fields:
     def __len__(self) -> int:
         return len(self.start)
 
-    def of_rows(self, rows: Ints) -> "Fields":
+    def select_rows(self, rows: Ints) -> "Fields":
         """Return the fields of some of the rows."""
         return Fields(self.data, self.start[rows], self.end[rows])
 
@@ -169,10 +169,8 @@ class Table:
             log.reasons[reasons[codes[index]]] += int(counts[index])
 
 
-def tables(block: Block, header: Header) -> Iterable[Table] | None:
-    """Return a block's rows with their fields found; None for a record longer than a block, for the exact reader."""
-    if block.problem or block.one:
-        return None
+def tables(block: Block, header: Header) -> Iterable[Table]:
+    """Return a block's rows with their fields found."""
     table = _regular(block, header.width)
     return _irregular(block, header.width) if table is None else (table,)
 
@@ -225,26 +223,26 @@ def _divide(data: bytes, width: int) -> Fields | None:
 
 def _irregular(block: Block, width: int) -> Iterator[Table]:
     """Any block, about a megabyte at a time: its well-formed rows, and what is wrong with the others."""
-    for stretch in _stretches(block):
-        array = np.frombuffer(stretch.data, dtype=np.uint8)
-        rows = _rows(stretch, array)
-        is_comma = _outside_quotes(array == _COMMA, stretch.edges)
-        problem = _problems(stretch, array, rows, _counted(is_comma), width)
+    for small in _small_blocks(block):
+        array = np.frombuffer(small.data, dtype=np.uint8)
+        rows = _rows(small, array)
+        is_comma = _outside_quotes(array == _COMMA, small.edges)
+        problem = _problems(small, array, rows, _count_before(is_comma), width)
         malformed, rows = rows.where(problem > 0), rows.where(problem == 0)
-        fields, exact_rows = _fields(stretch, array, rows, np.flatnonzero(is_comma), width)
-        yield Table(stretch, fields, rows, exact_rows, malformed, problem[problem > 0])
+        fields, exact_rows = _fields(small, array, rows, np.flatnonzero(is_comma), width)
+        yield Table(small, fields, rows, exact_rows, malformed, problem[problem > 0])
 
 
-def _stretches(block: Block) -> Iterator[Block]:
+def _small_blocks(block: Block) -> Iterator[Block]:
     data, edges = block.data, block.edges
     at, line = 0, block.line
     cuts = [int(ends[-1]) for ends in csv_exact.record_ends(data, edges) if len(ends)]
     for cut in (*cuts, len(data)):
         if cut > at:
             first, last = np.searchsorted(edges, (at, cut))
-            stretch = data[at:cut]
-            yield Block(line, stretch, False, edges=edges[first:last] - at)
-            line += csv_exact.count_lines(stretch)
+            chunk = data[at:cut]
+            yield Block(line, chunk, False, edges[first:last] - at)
+            line += csv_exact.count_lines(chunk)
             at = cut
 
 
@@ -260,8 +258,8 @@ def _rows(block: Block, array: Bytes) -> RowSpans:
     blank = stop == start
     # Where a row begins with a blank, it may be all of it.
     if ((array[start] == _BLANK) | (array[start] < _BLANK))[~blank].any():
-        ink = _counted((array > _BLANK) | (array < 9) | ((array > 13) & (array < _BLANK)))
-        blank = ink[stop] == ink[start]
+        visible = _count_before((array > _BLANK) | (array < 9) | ((array > 13) & (array < _BLANK)))
+        blank = visible[stop] == visible[start]
     breaks = ends if not len(block.edges) else np.concatenate([*csv_exact.record_ends(data, no_ints())])
     line = block.line + np.searchsorted(breaks, start, side="right")
     return RowSpans(start, stop, line).where(~blank)
@@ -271,43 +269,37 @@ def _problems(block: Block, array: Bytes, rows: RowSpans, commas: NDArray[np.int
     """What is wrong with each row: an index of `_PROBLEMS`, 0 for nothing."""
     fields = commas[rows.stop] - commas[rows.start] + 1
     problem = np.where(fields < width, _FEW, np.where(fields > width, _MANY, 0))
-    problem[_rows_with(_misplaced_quotes(block, array, rows, commas, width), rows)] = _QUOTING
+    problem[_misquoted_rows(block, array, rows, commas, width)] = _QUOTING
     if not csv_exact.is_utf8(block.data):
         spans = zip(rows.start.tolist(), rows.stop.tolist(), strict=True)
         problem[[not csv_exact.is_utf8(block.data[start:stop]) for start, stop in spans]] = _NOT_UTF8
     if b"\0" in block.data:
-        problem[_rows_with(np.flatnonzero(array == 0), rows)] = _NUL
+        problem[_row_of(np.flatnonzero(array == 0), rows)] = _NUL
     return problem
 
 
-def _misplaced_quotes(block: Block, array: Bytes, rows: RowSpans, commas: NDArray[np.int32], width: int) -> Ints:
-    """The closing quotes followed by text, in the fields of a row that are looked at: one more than there should be."""
+def _misquoted_rows(block: Block, array: Bytes, rows: RowSpans, commas: NDArray[np.int32], width: int) -> Ints:
+    """The rows in which text follows a closing quote, in the fields that are looked at."""
     closes = block.edges[1::2]
     following = array[np.minimum(closes + 1, len(array) - 1)]
     closes = closes[(closes < len(array) - 1) & ~csv_exact.is_separator(following) & (following != _QUOTE)]
-    if not len(closes) or not len(rows.start):
-        return no_ints()
-    row = np.searchsorted(rows.start, closes, side="right") - 1
-    misplaced: Ints = closes[commas[closes] - commas[rows.start[np.maximum(row, 0)]] <= width]
-    return misplaced
+    row = _row_of(closes, rows)
+    misquoted: Ints = row[commas[closes] - commas[rows.start[row]] <= width]
+    return misquoted
 
 
-def _rows_with(positions: Ints, rows: RowSpans) -> Ints:
-    """The rows in which those positions lie."""
+def _row_of(positions: Ints, rows: RowSpans) -> Ints:
+    """The row in which each position lies; -1 for none."""
     if not len(rows.start):
-        return no_ints()
+        return np.full(len(positions), -1)
     row = np.searchsorted(rows.start, positions, side="right") - 1
-    inside: Ints = row[(row >= 0) & (positions < rows.stop[np.maximum(row, 0)])]
-    return inside
+    row[positions >= rows.stop[np.maximum(row, 0)]] = -1
+    return row
 
 
 def _fields(block: Block, array: Bytes, rows: RowSpans, commas: Ints, width: int) -> tuple[Fields, Ints]:
     """The fields of those rows, without quotes around them, and the rows in which a quote stands for a character."""
-    marks = np.zeros(len(array) + 1, dtype=np.int8)
-    marks[rows.start] = 1
-    marks[rows.stop] = -1
-    within = np.cumsum(marks, dtype=np.int8).view(bool)
-    commas = commas[within[commas]].reshape(len(rows.start), width - 1)
+    commas = commas[_row_of(commas, rows) >= 0].reshape(len(rows.start), width - 1)
     start = np.column_stack([rows.start, commas + 1])
     end = np.column_stack([commas, rows.stop])
     exact = np.zeros(len(start), dtype=bool)
@@ -315,7 +307,7 @@ def _fields(block: Block, array: Bytes, rows: RowSpans, commas: Ints, width: int
         opens = np.zeros(len(array) + 1, dtype=bool)
         opens[block.edges[::2]] = True
         quoted = opens[start]
-        quotes = _counted(array == _QUOTE)
+        quotes = _count_before(array == _QUOTE)
         # More quotes than those around it: two stand for one.
         exact = (quoted & (quotes[end] - quotes[start] != 2)).any(axis=1)
         start += quoted
@@ -331,7 +323,7 @@ def _outside_quotes(marks: Bools, edges: Ints) -> Bools:
     return marks
 
 
-def _counted(marks: Bools) -> NDArray[np.int32]:
+def _count_before(marks: Bools) -> NDArray[np.int32]:
     """How many marks there are before each position, and in all."""
     counts = np.zeros(len(marks) + 1, dtype=np.int32)
     np.cumsum(marks, out=counts[1:])

@@ -100,8 +100,8 @@ class HoursSet:
         self._reject_impossible()
         old = self._stored_keys(ids, stored)
         keepers = self.rejected_stores & self._stores_of(old)
-        kept = self._versions_of(keepers)
-        self._reject(lambda keys: np.isin(keys >> _VERSION, kept), STORE_KEEPS_HOURS)
+        keepers_versions = self._versions_of(keepers)
+        self._reject(lambda keys: np.isin(keys >> _VERSION, keepers_versions), STORE_KEEPS_HOURS)
         per_file = [_accepted(blocks) for blocks in self._blocks]
         keys = np.concatenate(per_file)
         distinct, first = np.unique(keys, return_index=True)

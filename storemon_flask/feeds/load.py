@@ -226,10 +226,10 @@ class _Loading:
         if not format:
             stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)
             summary.notes += [note] if note else []
-        batches: readers.Batches
+        batches: Iterable[readers.Batch]
         if format == "csv":
-            batches = BlockReader(stream, on_bytes)
-            header = batches.header()
+            batches = reader = BlockReader(stream, on_bytes)
+            header = reader.header
         else:
             header = record_header(source.feed)
             batches = json_rows.read(stream, format, source.feed, on_bytes)

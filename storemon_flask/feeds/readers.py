@@ -29,7 +29,7 @@ _THREADS: Final = 2
 _DAY: Final = 1
 _WORTH_COMPRESSING: Final = 2 << 20
 
-Batches = Iterable[Block] | Iterable[list[Record]]
+Batch = Block | list[Record]
 _Columns = TypeVar("_Columns")
 _Values = TypeVar("_Values")
 
@@ -63,7 +63,7 @@ class CodedRows:
 
 
 def read_polls(
-    batches: Batches, header: Header, latest_us: int, log: RejectLog, check: Callable[[], None] = lambda: None
+    batches: Iterable[Batch], header: Header, latest_us: int, log: RejectLog, check: Callable[[], None] = lambda: None
 ) -> Iterator[PollColumns]:
     """Return the polls of a file, a batch at a time, in order; what cannot be used goes to `log`.
 
@@ -89,7 +89,7 @@ def read_polls(
 
 
 def read_small_feed(
-    batches: Batches,
+    batches: Iterable[Batch],
     header: Header,
     log: RejectLog,
     rejected_stores: set[str],
@@ -115,15 +115,12 @@ class _FeedReader(ABC, Generic[_Values, _Columns]):
         self._header = header
         self._check = check
 
-    def read(self, batch: Block | list[Record]) -> list[_Columns]:
+    def read(self, batch: Batch) -> list[_Columns]:
         """Return the good rows of a batch, by the fast reader as far as it can."""
         self._check()
         if isinstance(batch, list):
             return [self._read_records(batch)]
-        tables = csv_fast.tables(batch, self._header)
-        if tables is None:
-            return [self._read_records(batch.records(self._header))]
-        return [self._read_table(table) for table in tables]
+        return [self._read_table(table) for table in csv_fast.tables(batch, self._header)]
 
     @abstractmethod
     def _read_records(self, records: list[Record]) -> _Columns:
@@ -218,7 +215,7 @@ class _PollReader(_FeedReader[tuple[str, int, bool], _LoggedPolls]):
         """Read timestamps that the fast reader did not read, each text once; return where that was possible."""
         texts = DistinctTexts(schema.parse_timestamp, self._check)
         code = np.full(len(timestamp_us), -1)
-        code[rows] = texts.codes(table.fields.of_rows(rows), self._header.columns[1])
+        code[rows] = texts.codes(table.fields.select_rows(rows), self._header.columns[1])
         known = code >= 0
         table.reject_bad(known, texts, code)
         timestamp_us[known] = texts.integers[code[known]]

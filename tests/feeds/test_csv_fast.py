@@ -22,10 +22,10 @@ from storemon_flask.feeds.schema import BadValue
 
 AT = "2023-01-22 12:09:39.388884 UTC"
 GOOD = [f"s{number % 3},2023-01-22 1{number}:00:00.{number:06d} UTC,{'in' * (number % 2)}active" for number in range(8)]
-Found = tuple[list[PollRow], list[RejectRow], int]
+Outcome = tuple[list[PollRow], list[RejectRow], int]
 
 
-def _all(data: bytes, block_bytes: int = 1 << 22) -> list[Found]:
+def _all(data: bytes, block_bytes: int = 1 << 22) -> list[Outcome]:
     return [read_polls(data, block_bytes, exact=exact) for exact in READERS]
 
 
