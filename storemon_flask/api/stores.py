@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from typing import Any, Final
 
 from flask import Blueprint, Response, json, jsonify
@@ -22,7 +22,7 @@ from storemon_flask.api.schemas import (
 from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.database.connections import Connection
 from storemon_flask.feeds.load import LoadResult
-from storemon_flask.model import CLOSED, UNDATED, Ints
+from storemon_flask.model import CLOSED, UNDATED
 from storemon_flask.stores import detail, edit, list_pages
 from storemon_flask.stores.detail import Store, StoreTimeline
 from storemon_flask.stores.list_pages import ListQuery
@@ -63,12 +63,7 @@ def stores(query: dict[str, Any]) -> Response:
         cursor=query["cursor"],
     )
     page = list_pages.select_page(snapshot, asked)
-    head = {
-        **_as_of_json(snapshot.as_of),
-        "total": page.total,
-        "counts": page.counts,
-        "next": page.next,
-    }
+    head = {**_as_of_json(snapshot.as_of), "total": page.total, "counts": page.counts, "next": page.next}
     listed = ",\n".join(list_pages.records_json(snapshot, page.indices))
     return Response(f'{json.dumps(head)[:-1]}, "stores": [\n{listed}\n]}}\n', content_type=JSON)
 
@@ -123,29 +118,29 @@ def _detail(store: Store) -> dict[str, Any]:
         "polls": store.poll_count(),
         "always_open": not len(hours),
         "hours": _rows(
-            day=hours.day.tolist(),
-            start_time_local=_clocks(hours.start_s),
-            end_time_local=_clocks(hours.end_s),
-            valid_from=_dates(hours.from_day),
+            day=(hours.day, int),
+            start_time_local=(hours.start_s, _clock),
+            end_time_local=(hours.end_s, _clock),
+            valid_from=(hours.from_day, _date),
         ),
         "special_hours": _rows(
-            date=_dates(special.date),
-            start_time_local=_clocks(special.start_s),
-            end_time_local=_clocks(special.end_s),
+            date=(special.date, _date),
+            start_time_local=(special.start_s, _clock),
+            end_time_local=(special.end_s, _clock),
         ),
     }
 
 
-def _clocks(seconds: Ints) -> list[str | None]:
-    return [None if second == CLOSED else time_text(second) for second in seconds.tolist()]
+def _clock(second: int) -> str | None:
+    return None if second == CLOSED else time_text(second)
 
 
-def _dates(days: Ints) -> list[str | None]:
-    return [None if day == UNDATED else date_text(day) for day in days.tolist()]
+def _date(day: int) -> str | None:
+    return None if day == UNDATED else date_text(day)
 
 
 def _timeline(timeline: StoreTimeline) -> dict[str, Any]:
-    """Return the timeline as `TimelineSchema`, with its lists as `_Rows`."""
+    """Return the timeline as `TimelineSchema`, with its lists as batches of rows."""
     openings, segments, polls, outages = timeline.openings, timeline.segments, timeline.polls, timeline.outages
     names = ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
     (sums,) = detail.measure_spans(timeline.reading, [(timeline.from_us, timeline.to_us)])
@@ -155,50 +150,38 @@ def _timeline(timeline: StoreTimeline) -> dict[str, Any]:
         **_as_of_json(timeline.store.as_of),
         "from": timestamp_text(timeline.from_us),
         "to": timestamp_text(timeline.to_us),
-        "openings": _Rows(
-            {"start": (openings.start_us, timestamp_text), "end": (openings.end_us, timestamp_text)},
+        "openings": _row_batches(start=(openings.start_us, timestamp_text), end=(openings.end_us, timestamp_text)),
+        "stretches": _row_batches(
+            start=(segments.start_us, timestamp_text),
+            end=(segments.end_us, timestamp_text),
+            state=(segments.state, STATES.__getitem__),
+            known=(segments.known, KNOWN.__getitem__),
         ),
-        "stretches": _Rows(
-            {
-                "start": (segments.start_us, timestamp_text),
-                "end": (segments.end_us, timestamp_text),
-                "state": (segments.state, STATES.__getitem__),
-                "known": (segments.known, KNOWN.__getitem__),
-            }
+        "polls": _row_batches(
+            at=(polls.instant_us, timestamp_text),
+            status=(polls.active, ("inactive", "active").__getitem__),
+            counts=(timeline.in_hours, bool),
         ),
-        "polls": _Rows(
-            {
-                "at": (polls.instant_us, timestamp_text),
-                "status": (polls.active, ("inactive", "active").__getitem__),
-                "counts": (timeline.in_hours, bool),
-            }
-        ),
-        "outages": _Rows(
-            {
-                **{name: (getattr(outages, f"{name}_us"), timestamp_text) for name in names},
-                "down_us": (outages.down_us, int),
-                "polls": (outages.polls, int),
-                "ongoing": (outages.ongoing, bool),
-            }
+        "outages": _row_batches(
+            **{name: (getattr(outages, f"{name}_us"), timestamp_text) for name in names},
+            down_us=(outages.down_us, int),
+            polls=(outages.polls, int),
+            ongoing=(outages.ongoing, bool),
         ),
         "sums": {f"{name}_us": value for name, value in sums.items()},
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """A list of rows: columns, each with the function that writes its cells."""
+def _row_batches(**columns: tuple[Any, Callable[[Any], Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of columns, a thousand at a time; each column has the function that writes its cells."""
+    (first, _), *_ = columns.values()
+    for at in range(0, len(first), _BATCH):
+        cells = [[write(value) for value in column[at : at + _BATCH].tolist()] for column, write in columns.values()]
+        yield [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
 
-    columns: dict[str, tuple[Any, Callable[[Any], Any]]]
 
-    def batches(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield the rows, a thousand at a time."""
-        (first, _), *_ = self.columns.values()
-        for at in range(0, len(first), _BATCH):
-            cells = [
-                [write(value) for value in column[at : at + _BATCH].tolist()] for column, write in self.columns.values()
-            ]
-            yield [dict(zip(self.columns, row, strict=True)) for row in zip(*cells, strict=True)]
+def _rows(**columns: tuple[Any, Callable[[Any], Any]]) -> list[dict[str, Any]]:
+    return list(chain.from_iterable(_row_batches(**columns)))
 
 
 def _json_text(members: dict[str, Any]) -> Iterator[str]:
@@ -209,22 +192,18 @@ def _json_text(members: dict[str, Any]) -> Iterator[str]:
         return json.dumps(value, separators=(",", ":"))
 
     before = "{"
-    for name in members:
+    for name, value in members.items():
         yield f"{before}{text(name)}:"
         before = ","
-        if not isinstance(members[name], _Rows):
-            yield text(members[name])
+        if not isinstance(value, Iterator):
+            yield text(value)
             continue
         separator = "["
-        for batch in members[name].batches():
+        for batch in value:
             yield separator + text(batch)[1:-1]
             separator = ","
         yield "[]" if separator == "[" else "]"
     yield "}\n"
-
-
-def _rows(**columns: list[Any]) -> list[dict[str, Any]]:
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 # No time and no zone is longer, and the answer repeats what is wrong.
@@ -317,7 +296,7 @@ _CHANGED: Final = {
 )  # fmt: skip
 def put_hours(store_id: str, body: dict[str, Any]) -> LoadResult:
     """Set a store's weekly hours, replacing those it had; with `valid_from`, those it had from that date on."""
-    dated = {name: body[name] for name in ("valid_from",) if name in body}
+    dated = {"valid_from": body["valid_from"]} if "valid_from" in body else {}
     return _put("hours", store_id, [{**row, **dated} for row in body["hours"]])
 
 
