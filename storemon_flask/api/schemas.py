@@ -89,14 +89,20 @@ def _given(
     *,
     default: Any = missing,
     check: Any = None,
+    one_of: tuple[str, ...] = (),
     item: Field | None = None,
     **metadata: Any,
 ) -> Field:
     """Return an optional field or parameter of a request; `item` is an entry of a list."""
     items = () if item is None else (item,)
+    check = validate.OneOf(one_of) if one_of else check
     return kind(*items, load_default=default, validate=check, metadata={"description": about, **metadata})
 
 
+_given_text: Final = partial(_given, fields.String)
+_given_list: Final = partial(_given, fields.List)
+# `reports.request` checks it, for the command line and the pages too.
+_checked_later: Final = partial(_given, fields.Raw)
 _text: Final = partial(_field, fields.String)
 _instant: Final = partial(_field, Instant)
 _number: Final = partial(_field, fields.Float)
@@ -287,41 +293,30 @@ _WINDOW: Final = fields.Raw(
 )
 
 
-# What is Raw is checked by `reports.request`, for the command line and the pages too.
 _ASKED: Final = {
-    "windows": _given(
-        fields.List,
-        "stretches of time; from and to are instants with an offset, or local dates of each store",
-        item=_WINDOW,
+    "windows": _given_list(
+        "stretches of time; from and to are instants with an offset, or local dates of each store", item=_WINDOW
     ),
-    "kind": _given(
-        fields.Raw,
-        "times, or outages: a row for each outage that touches the window",
-        type="string",
-        enum=list(KINDS),
+    "kind": _checked_later(
+        "times, or outages: a row for each outage that touches the window", type="string", enum=list(KINDS)
     ),
-    "shortest_minutes": _given(fields.Raw, _SHORTEST, type="number", minimum=0, maximum=576_000),
-    "by": _given(fields.Raw, "a row for each calendar period in the store's own zone", type="string", enum=list(UNITS)),
-    "groups": _given(fields.List, "only stores of these groups", item=_text("a group that there is"), minItems=1),
-    "zones": _given(
-        fields.List, "only stores in these time zones", item=_text("a zone that a store is in"), minItems=1
-    ),
-    "totals": _given(fields.Raw, _TOTALS, type="boolean"),
-    "method": _given(
-        fields.Raw, "which poll decides: the nearest, or the previous one", type="string", enum=list(METHODS)
-    ),
+    "shortest_minutes": _checked_later(_SHORTEST, type="number", minimum=0, maximum=576_000),
+    "by": _checked_later("a row for each calendar period in the store's own zone", type="string", enum=list(UNITS)),
+    "groups": _given_list("only stores of these groups", item=_text("a group that there is"), minItems=1),
+    "zones": _given_list("only stores in these time zones", item=_text("a zone that a store is in"), minItems=1),
+    "totals": _checked_later(_TOTALS, type="boolean"),
+    "method": _checked_later("which poll decides: the nearest, or the previous one", type="string", enum=list(METHODS)),
 }
 _TRIGGER: Final = {
     "as_of": _given(
         Instant, "the as-of, in any ISO 8601 spelling; the newest poll that is not in the future if left out"
     ),
-    "stores": _given(
-        fields.List,
+    "stores": _given_list(
         "only these; every store if left out",
         item=fields.String(metadata={"format": "store-id", "description": "the id of a store that there is"}),
         check=validate.Length(min=1, error="name at least one store, or leave it out"),
     ),
-    "columns": _given(fields.String, "which columns; classic if left out", check=validate.OneOf(("classic", "full"))),
+    "columns": _given_text("which columns; classic if left out", one_of=("classic", "full")),
     **_ASKED,
 }
 TriggerSchema: Final = _schema("Trigger", "What `POST /trigger_report` takes, every field optional.", _TRIGGER)
@@ -337,8 +332,7 @@ LatestQuery: Final = _schema(
             default=0,
             check=validate.Range(0, 31_536_000),
         ),
-        "windows": _given(
-            fields.List,
+        "windows": _given_list(
             f"{', '.join(LAST_WINDOWS)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an "
             "offset, as `2024-10-01/2024-10-08/first_week`",
             item=fields.String(),
@@ -391,8 +385,7 @@ class ReportQuery(Closed):
     wrong_value = BadRequest
 
     report_id = _text("the id that `POST /trigger_report` answered", minLength=1)
-    format = _given(
-        fields.String,
+    format = _given_text(
         "what a complete report is sent as",
         default="csv",
         check=validate.OneOf(("csv", "json", "xlsx"), error="is {input!r}; it must be csv, json or xlsx"),
@@ -622,31 +615,25 @@ LATEST: Final = {
 class StoresQuery(Closed):
     """Which stores, in which order."""
 
-    status = _given(
-        fields.List,
-        "only stores with one of these statuses",
-        item=fields.String(validate=validate.OneOf(STATUSES)),
-        default=(),
+    status = _given_list(
+        "only stores with one of these statuses", item=fields.String(validate=validate.OneOf(STATUSES)), default=()
     )
-    q = _given(fields.String, "only stores with this text in id or name, in any case", default=None)
-    zone = _given(fields.String, "only stores of this time zone", default=None)
-    group = _given(fields.String, "only stores of this group; empty: of none", default=None)
-    sort = _given(
-        fields.String,
+    q = _given_text("only stores with this text in id or name, in any case", default=None)
+    zone = _given_text("only stores of this time zone", default=None)
+    group = _given_text("only stores of this group; empty: of none", default=None)
+    sort = _given_text(
         "worst: stores that are down, then stale ones, then the others, each with the lowest uptime of the last day, "
         "then week, first; never polled ones last",
         default="worst",
-        check=validate.OneOf(SORTS),
+        one_of=SORTS,
     )
-    order = _given(
-        fields.String,
+    order = _given_text(
         "ties are by id, percentages that know little after the others, stores without a value last, either way",
         default="asc",
-        check=validate.OneOf(("asc", "desc")),
+        one_of=("asc", "desc"),
     )
     limit = _given(Whole, "stores a page", default=100, check=validate.Range(1, MOST_PER_PAGE))
-    cursor = _given(
-        fields.String,
+    cursor = _given_text(
         "what `next` of the page before said; it brings that page's sort and order with it",
         default=None,
         format="cursor",

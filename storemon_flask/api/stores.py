@@ -249,9 +249,7 @@ class HoursRowSchema(Closed):
     )
     start_time_local = _time_of_day("when it opens", _TIME, "09:00")
     end_time_local = _time_of_day(
-        "when it closes; 24:00 is the end of the day, and at or before the start is on the next day",
-        _END,
-        "17:30",
+        "when it closes; 24:00 is the end of the day, and at or before the start is on the next day", _END, "17:30"
     )
 
 
@@ -273,11 +271,7 @@ class TimezoneSchema(Closed):
     timezone = fields.String(
         required=True,
         validate=_SHORT,
-        metadata={
-            "description": "the name of an IANA zone",
-            "format": "iana-zone",
-            "example": "America/Chicago",
-        },
+        metadata={"description": "the name of an IANA zone", "format": "iana-zone", "example": "America/Chicago"},
     )
     valid_from = _valid_from("it holds")
 
