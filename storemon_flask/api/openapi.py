@@ -11,7 +11,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Blueprint, Response, current_app, request
 from marshmallow import Schema, fields
 
-from storemon_flask.api import feeds, schemas
+from storemon_flask.api import schemas
 from storemon_flask.api.schemas import Component, ProblemSchema
 from storemon_flask.version import VERSION
 from storemon_flask.web import authentication
@@ -59,12 +59,82 @@ _COMMON: Final = {
 _REPORT: Final = {"get_report": {"report_id": "$response.body#/report_id"}}
 _LOAD: Final = {name: {"load": "$response.body#/load_id"} for name in ("one_load", "rejects")}
 _STORE: Final = {name: {"store_id": "$response.body#/store_id"} for name in ("store_timeline", "delete_store")}
+# What generators of clients know a file by.
+_BINARY: Final = {"type": "string", "format": "binary"}
+_FILES: Final = "CSV files, plain or gzipped, and zips of them; each is recognised by its header"
+_UPLOAD_COMPONENT: Final = {
+    "type": "object",
+    "description": "Files to load.",
+    "properties": {"file": {"type": "array", "minItems": 1, "items": _BINARY, "description": _FILES}},
+    "required": ["file"],
+    "additionalProperties": False,
+}
+_STORE_ID: Final = (
+    "store_id",
+    "any text of 1 to 200 characters without control or invisible characters, or a whole number, kept to the digit",
+    "store-1",
+)
+_VALID_FROM: Final = "may be left out; the local date (YYYY-MM-DD) from which on the row holds"
+_START: Final = "H:MM, HH:MM or HH:MM:SS"
+_END: Final = "the same; 24:00 is the end of the day, and an end before the start is on the next day"
+_TIMESTAMP: Final = (
+    "the instant, as 2024-10-14 11:15:00.123456 UTC or RFC 3339; UTC where it names no offset; or seconds, "
+    "milliseconds or microseconds since 1970"
+)
+# Each feed: what it is, and the name, meaning and an example of each column.
+_FEEDS: Final[dict[str, tuple[str, tuple[tuple[str, str, str | int], ...]]]] = {
+    "polls": (
+        "observations of stores; one of the same store and instant replaces the earlier one.",
+        (
+            _STORE_ID,
+            ("timestamp_utc", _TIMESTAMP, "2024-10-14 11:15:00 UTC"),
+            ("status", "active or inactive", "active"),
+        ),
+    ),
+    "hours": (
+        "weekly business hours; they replace those of the stores that are named.",
+        (
+            _STORE_ID,
+            ("day", "0 Monday to 6 Sunday; with days=iso 1 Monday to 7 Sunday", 0),
+            ("start_time_local", _START, "09:00"),
+            ("end_time_local", _END, "17:30"),
+            ("valid_from", _VALID_FROM, "2024-10-14"),
+        ),
+    ),
+    "special_hours": (
+        "hours of single dates, instead of the weekly ones; they replace those of the same store and date.",
+        (
+            _STORE_ID,
+            ("date", "the local date, as 2024-12-25", "2024-12-24"),
+            ("start_time_local", f"{_START}; empty, with the end, when the store is closed all day", "09:00"),
+            ("end_time_local", _END, "14:00"),
+        ),
+    ),
+    "timezones": (
+        "the time zones of stores; they replace those of the stores that are named.",
+        (
+            _STORE_ID,
+            ("timezone_str", "the name of an IANA zone", "America/New_York"),
+            ("valid_from", _VALID_FROM, ""),
+        ),
+    ),
+    "stores": (
+        "names and groups; they replace those of the stores that are named.",
+        (
+            _STORE_ID,
+            ("name", "what people call it; may be empty", "Broadway 12"),
+            ("group", "may be left out", "New York"),
+        ),
+    ),
+}
+_TYPES: Final[dict[str, Any]] = {"day": "integer", "timestamp_utc": ["string", "number"]}
+_OPTIONAL: Final = ("valid_from", "group")
 # What an answer names can be asked for next: (operation, status) to the parameters of other operations.
 _LINKS: Final = {
     ("trigger_report", 202): _REPORT,
     ("one_store", 200): _STORE,
     ("upload", 200): _LOAD,
-    **{(f"push_{feed}", 200): _LOAD for feed in feeds.FEEDS},
+    **{(f"push_{feed}", 200): _LOAD for feed in _FEEDS},
 }
 
 
@@ -121,10 +191,10 @@ def make_document(keyed: bool, operations: list[Operation]) -> dict[str, Any]:
         "basic", {"type": "http", "scheme": "basic", "description": "any user name, the key as the password"}
     )
     marshmallow.converter.add_attribute_function(_reference)  # type: ignore[no-untyped-call]
-    for feed in feeds.FEEDS:
-        spec.components.schema(feeds.row_name(feed), feeds.row_schema(feed))
+    for feed in _FEEDS:
+        spec.components.schema(_row_name(feed), _row_schema(feed))
     spec.components.schema("ShapedRow", schemas.SHAPED_ROW_COMPONENT)
-    spec.components.schema("Upload", feeds.UPLOAD_COMPONENT)
+    spec.components.schema("Upload", _UPLOAD_COMPONENT)
     spec.components.schema(component_name(schemas.WindowSchema), schema=schemas.WindowSchema)
     for declared in sorted(operations, key=_order):
         for path, name, feed in _paths(declared):
@@ -165,7 +235,7 @@ def _operation(
     summary, _, rest = cleandoc(operation.view.__doc__ or "").partition("\n\n")
     about = [
         _line(rest or summary),
-        f"The feed is `{feed}`: {feeds.FEED_DESCRIPTIONS[feed]}" if feed else "",
+        f"The feed is `{feed}`: {_FEEDS[feed][0]}" if feed else "",
         f"It needs a key of scope `{scope}` where the server asks for keys." if scope else "It needs no key.",
     ]
     needed: list[dict[str, list[str]]] = [{"bearer": [scope]}, {"basic": [scope]}] if scope else []
@@ -214,8 +284,9 @@ def _body(body: Schema | Sequence[str], feed: str) -> dict[str, Any]:
         required = any(field.required for field in body.fields.values())
         return {"description": _line(body.__doc__ or ""), "required": required, "content": {JSON: {"schema": body}}}
     if feed:
-        return {"description": "the rows", "required": True, "content": feeds.feed_bodies(feed)}
-    return {"description": "the files", "required": True, "content": feeds.UPLOAD_BODY}
+        return {"description": "the rows", "required": True, "content": _feed_bodies(feed)}
+    content = {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/Upload"}}}
+    return {"description": "the files", "required": True, "content": content}
 
 
 def _responses(operation: Operation, name: str) -> dict[str, Any]:
@@ -254,5 +325,43 @@ def _media_schema(media_type: str, schema: Schema | Sequence[Schema] | None) -> 
     if schema is None:
         if media_type == JSON:
             return {"type": "object"}
-        return {"type": "string"} if media_type.startswith("text/") else dict(feeds.BINARY)
+        return {"type": "string"} if media_type.startswith("text/") else dict(_BINARY)
     return schema if isinstance(schema, Schema) else {"anyOf": list(schema)}
+
+
+# The bodies say what to send. A row that is not as they say does not make a request wrong: the answer lists it, or
+# reads it all the same.
+def _row_schema(feed: str) -> dict[str, Any]:
+    """Return the schema of one row as JSON."""
+    _, columns = _FEEDS[feed]
+    return {
+        "type": "object",
+        "description": "One row. Columns may be spelled as in a CSV header; others are ignored. A row that cannot be "
+        "used is listed in the answer.",
+        "properties": {name: {"type": _TYPES.get(name, "string"), "description": about} for name, about, _ in columns},
+        "required": [name for name, _, _ in columns if name not in _OPTIONAL],
+    }
+
+
+def _feed_bodies(feed: str) -> dict[str, Any]:
+    """Return what a feed may be sent as, by media type; the row's schema is in the components, under `_row_name`."""
+    _, columns = _FEEDS[feed]
+    example = {name: value for name, _, value in columns}
+    csv = ",".join(example) + "\n" + ",".join(map(str, example.values())) + "\n"
+    reference = {"$ref": f"#/components/schemas/{_row_name(feed)}"}
+    listed = {"type": "array", "description": "rows", "items": reference}
+    header = "CSV in UTF-8 with a header: " + ", ".join(f"`{name}` ({about})" for name, about, _ in columns)
+    return {
+        JSON: {"schema": {"anyOf": [listed, reference]}, "example": [example]},
+        "text/csv": {"schema": {"type": "string", "description": header}, "example": csv},
+        "application/x-ndjson": {
+            "schema": {"type": "string", "description": f"one {_row_name(feed)} a line"},
+            "example": json.dumps(example) + "\n",
+        },
+        "application/gzip": {"schema": {**_BINARY, "description": "the CSV, gzipped"}},
+    }
+
+
+def _row_name(feed: str) -> str:
+    """Return the name of the row's schema."""
+    return f"{''.join(word.capitalize() for word in feed.split('_'))}FeedRow"

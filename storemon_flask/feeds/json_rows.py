@@ -9,6 +9,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, BinaryIO, Final
 
 from storemon_flask.errors import NotJson
@@ -23,12 +24,13 @@ _BATCH_ROWS: Final = 5000
 _BATCH_CHARACTERS: Final = 4 << 20
 # The longest UTF-8 of one character has four bytes.
 _MAX_LINE_BYTES: Final = 4 * MAX_ROW_CHARACTERS
-# So many different keys are remembered: a feed has three or four, and others may come without end.
+# So many keys are remembered: a feed has three or four, and others may come without end.
 _MOST_KEYS: Final = 1000
 _BLANK: Final = " \t\r\n"
 # What may stand behind a number or a word, and what begins a value that has an end of its own.
 _ENDS: Final = (*_BLANK, ",", "]")
 _BRACKETED: Final = ("{", "[", '"')
+_HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
 _NOT_BLANK: Final = re.compile(r"[^ \t\r\n]")
 _PAIR: Final = re.compile(r'"([^"\\]{1,100})"[ \t]*:[ \t]*("(?:[^"\\]|\\.)*"|[-+.0-9A-Za-z]+)')
 
@@ -95,8 +97,9 @@ class _Objects:
 
     def __init__(self, feed: str) -> None:
         self._columns = schema.FEEDS[feed]
-        self._indexes = {spelling: i for i, column in enumerate(self._columns) for spelling in column.spellings}
-        self._index_of_key: dict[str, int | None] = {}
+        indexes = {spelling: i for i, column in enumerate(self._columns) for spelling in column.spellings}
+        # The column of a key; None for a key of no column.
+        self._index = lru_cache(_MOST_KEYS)(lambda key: indexes.get(schema.spelled(key)))
 
     def unreadable(self, line: int, text: str, problem: str) -> Record:
         """Return a row that cannot be read; of its fields it has the store's, where its text still names that."""
@@ -105,7 +108,7 @@ class _Objects:
 
     def _store_in(self, text: str) -> str:
         for pair in _PAIR.finditer(text):
-            if self._indexes.get(schema.spelled(pair[1])) == 0:
+            if self._index(pair[1]) == 0:
                 try:
                     return _id_text(_DECODER.decode(pair[2]))[0]
                 except ValueError:
@@ -133,21 +136,12 @@ class _Objects:
         # A row with a problem still names the store it was meant for, as far as it does.
         return Record(line, [field or "" for field in fields], text[:TEXT_CHARACTERS], problem)
 
-    def _index(self, key: str) -> int | None:
-        """The column of a key; None for a key of no column."""
-        index = self._index_of_key.get(key, -1)
-        if index == -1:
-            index = self._indexes.get(schema.spelled(key))
-            if len(self._index_of_key) < _MOST_KEYS:
-                self._index_of_key[key] = index
-        return index
-
 
 def _text(value: Any) -> tuple[str, str]:
     """A value as the text that CSV would have; or what it is instead of one."""
     if isinstance(value, str):
         # JSON can carry half a surrogate pair, which no text in the database can be.
-        return (value, "") if value.isascii() or value.isprintable() or _is_text(value) else ("", "no text")
+        return ("", "no text") if not value.isascii() and _HALF_PAIR.search(value) else (value, "")
     if value is None:
         return "", ""
     if isinstance(value, bool):
@@ -160,14 +154,6 @@ def _id_text(value: Any) -> tuple[str, str]:
     if isinstance(value, _Real):
         return "", _NUMBER
     return ("", "true or false") if isinstance(value, bool) else _text(value)
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 _Row = tuple[int, Any, str, str]

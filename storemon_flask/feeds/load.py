@@ -23,7 +23,7 @@ from storemon_flask.feeds.csv_exact import BlockReader, RejectLog, Room
 from storemon_flask.feeds.hours import HoursSet
 from storemon_flask.feeds.load_notes import LoadNotes, list_files
 from storemon_flask.feeds.readers import CodedRows, PollColumns
-from storemon_flask.feeds.schema import DaysOfWeek, record_header
+from storemon_flask.feeds.schema import DaysOfWeek, Header, record_header
 from storemon_flask.feeds.sources import LoadItem, Skipped, Source
 from storemon_flask.model import UNDATED, Counts, FileSummary, Hours, Progress
 from storemon_flask.settings import Settings
@@ -190,25 +190,36 @@ class _Loading:
     def _read(self, source: Source, summary: FileSummary, log: RejectLog) -> "_Staged | None":
         """The file, read to its end; None when it is one of hours, which wait for each other."""
         checksum = hashlib.sha256()
-        position = _DiskPosition(source, self.progress)
         pending: Future[None] | None = None
+        decoded = reported = 0
 
-        def on_bytes(data: bytes) -> None:
-            nonlocal pending
-            self.options.check()
-            if pending is not None:
-                # No more than two blocks are held.
-                pending.result()
-            pending = self.checksums.submit(checksum.update, data)
-            position.advance(len(data))
+        def report(position: int) -> None:
+            """Report how many bytes have been read on disk: of a compressed file fewer than have come out of it."""
+            nonlocal reported
+            more = min(position, source.size) - reported
+            if more > 0:
+                reported += more
+                self.progress(source.name, more)
 
         with sources.open_source(source) as stream:
-            position.stream = stream
+
+            def on_bytes(data: bytes) -> None:
+                nonlocal pending, decoded
+                self.options.check()
+                if pending is not None:
+                    # No more than two blocks are held.
+                    pending.result()
+                pending = self.checksums.submit(checksum.update, data)
+                if source.allowance is not None:
+                    source.allowance.take(source.name, len(data))
+                decoded += len(data)
+                report(getattr(stream, "consumed", decoded))
+
             staged = self._parse(source, stream, on_bytes, summary, log)
         if pending is not None:
             pending.result()
         summary.sha256 = checksum.hexdigest()
-        position.finish()
+        report(source.size)
         return staged
 
     def _parse(
@@ -222,17 +233,7 @@ class _Loading:
         latest_us, check = self.options.latest_us, self.options.check
         rejected_stores: set[str] = set()
         days = DaysOfWeek(self.options.iso_days)
-        format = source.format
-        if not format:
-            stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)
-            summary.notes += [note] if note else []
-        batches: Iterable[readers.Batch]
-        if format == "csv":
-            batches = reader = BlockReader(stream, on_bytes)
-            header = reader.header
-        else:
-            header = record_header(source.feed)
-            batches = json_rows.read(stream, format, source.feed, on_bytes)
+        header, batches = _open_rows(source, stream, on_bytes, summary)
         summary.feed = header.feed
         if source.feed not in ("", header.feed):
             raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
@@ -354,6 +355,22 @@ class _Loading:
         if not self.stored:
             return "nothing of this was stored"
         return f"stored before: {list_files(self.stored)}; nothing of the other files was"
+
+
+def _open_rows(
+    source: Source, stream: BinaryIO, on_bytes: Callable[[bytes], None], summary: FileSummary
+) -> tuple[Header, Iterable[readers.Batch]]:
+    """Return the header of a file and its rows. A new format needs a header and a function that yields lists of
+    records.
+    """
+    format = source.format
+    if not format:
+        stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)
+        summary.notes += [note] if note else []
+    if format != "csv":
+        return record_header(source.feed), json_rows.read(stream, format, source.feed, on_bytes)
+    blocks = BlockReader(stream, on_bytes)
+    return blocks.header, blocks
 
 
 class _Polls:
@@ -480,29 +497,3 @@ def _replace_hours(connection: Connection, hours: HoursSet, unreadable: list[str
 
 
 _Staged = _Polls | _StoreValues
-
-
-class _DiskPosition:
-    """Reports progress in bytes on disk, also for a compressed file whose decoded bytes are more."""
-
-    def __init__(self, source: Source, progress: Progress) -> None:
-        self._source = source
-        self._progress = progress
-        self._reported = 0
-        self.stream: object = None
-
-    def advance(self, decoded: int) -> None:
-        """So many more bytes have come out of the stream; `TooLarge` when that is more than there may be."""
-        if self._source.allowance is not None:
-            self._source.allowance.take(self._source.name, decoded)
-        at = getattr(self.stream, "consumed", self._reported + decoded)
-        self._report(min(at, self._source.size))
-
-    def finish(self) -> None:
-        """Report what is missing of the source's size: it is read to its end."""
-        self._report(self._source.size)
-
-    def _report(self, at: int) -> None:
-        if at > self._reported:
-            self._progress(self._source.name, at - self._reported)
-            self._reported = at

@@ -152,9 +152,15 @@ def body_source(stream: Any, size: int, media_type: str, feed: str, gzipped: boo
     of it.
     """
     body: BinaryIO = io.BufferedReader(_Body(stream), _BUFFER_BYTES)
-    opener = partial(gunzip if gzipped else _same, body)
-    allowance = _request_allowance(most_bytes)
-    return Source("body", size, opener, format="", feed=feed, media_type=media_type, allowance=allowance)
+    return Source(
+        "body",
+        size,
+        lambda: gunzip(body) if gzipped else body,
+        format="",
+        feed=feed,
+        media_type=media_type,
+        allowance=_request_allowance(most_bytes),
+    )
 
 
 def upload_sources(uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int) -> list[LoadItem]:
@@ -165,18 +171,21 @@ def upload_sources(uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int) ->
     allowance = _request_allowance(most_bytes)
     items = _Items(lambda: allowance)
     sent = list(uploads)
-    shown = _number_names(_base_name(name) or f"file {number}" for number, (name, _) in enumerate(sent, start=1))
+    names = (printable(re.split(r"[/\\]", name)[-1]) for name, _ in sent)
+    shown = _number_names(name or f"file {number}" for number, name in enumerate(names, start=1))
     for name, (_, stream) in zip(shown, sent, strict=True):
-        start = stream.read(4)
-        size = stream.seek(0, io.SEEK_END)
-        stream.seek(0)
-        if start in _ZIP:
-            open_file = cast(Callable[[], BinaryIO], partial(_LeftOpen, stream))
-            items.add(_members(name, name, open_file, items))
-        else:
-            opener = partial(gunzip, cast(BinaryIO, stream)) if start.startswith(_GZIP) else partial(_same, stream)
-            items.add([Source(name, size, opener, allowance=allowance)])
+        items.add(_upload(name, cast(BinaryIO, stream), items))
     return items.all
+
+
+def _upload(name: str, stream: BinaryIO, items: _Items) -> list[LoadItem]:
+    start = stream.read(4)
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    if start in _ZIP:
+        return _members(name, name, lambda: cast(BinaryIO, _LeftOpen(stream)), items)
+    opener = partial(gunzip, stream) if start.startswith(_GZIP) else lambda: stream
+    return [Source(name, size, opener, allowance=items.allowance())]
 
 
 @contextmanager
@@ -463,12 +472,3 @@ def _is_header(line: bytes) -> bool:
     except (DataError, UnicodeDecodeError):
         return False
     return True
-
-
-def _same(stream: IO[bytes]) -> BinaryIO:
-    return cast(BinaryIO, stream)
-
-
-def _base_name(name: str) -> str:
-    """The name without folders and without what no name needs, at most 200 characters."""
-    return printable(name.replace("\\", "/").rsplit("/", 1)[-1])

@@ -471,7 +471,7 @@ def test_keys_without_end_are_not_remembered() -> None:
         assert (record.line, record.problem) == (number, "store_id is missing")
     for number in range(3000):
         objects.record(number, json_rows._DECODER.decode(f'{{"key {number}":1}}'), "")
-    assert len(objects._index_of_key) == 1000
+    assert objects._index.cache_info().currsize == 1000
 
 
 def test_long_spellings_of_short_values_are_not_kept() -> None:
