@@ -43,7 +43,7 @@ def marked(**marks: str) -> Iterator[None]:
 
 
 class TextLines(logging.Formatter):
-    """`2024-10-14T11:15:00.123Z INFO storemon.jobs: what happened`; lines that follow are indented, so none can be
+    """`2024-10-14T11:15:00.123Z INFO storemon.reports: what happened`; lines that follow are indented, so none can be
     forged.
     """
 

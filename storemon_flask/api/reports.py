@@ -13,10 +13,10 @@ from storemon_flask.api import schemas
 from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
-from storemon_flask.reports import queue, xlsx
+from storemon_flask.reports import stored, xlsx
 from storemon_flask.reports.csv import json_rows
 from storemon_flask.reports.diff import Diff
-from storemon_flask.reports.queue import ReportRecord
+from storemon_flask.reports.stored import ReportRecord
 from storemon_flask.web import answers, authentication, metrics
 from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, Closed, operation
@@ -62,7 +62,7 @@ def reports(query: dict[str, Any]) -> dict[str, Any]:
     if query["cursor"]:
         at, report_id = query["cursor"].split(".")
         before = int(at), report_id
-    records = queue.newest(storemon().database, before, query["limit"] + 1)
+    records = stored.newest(storemon().database, before, query["limit"] + 1)
     page = records[: query["limit"]]
     more = f"{page[-1].requested_us}.{page[-1].id}" if len(records) > len(page) else None
     return {"reports": page, "next": more}
@@ -84,7 +84,7 @@ def latest_report(query: dict[str, Any]) -> Response:
     report_id = storemon().worker.latest(schemas.request_of_query(query), query["max_age"] * SECOND_US)
     row = wait_for(report_id, schemas.MAX_WAIT_S)
     if row.state == "failed":
-        raise queue.failure(row)
+        raise stored.failure(row)
     if row.state != "complete":
         raise NotComplete("the report is being computed; ask again in some seconds, for the same address")
     return send_report(row, "csv")
@@ -100,7 +100,7 @@ def latest_report(query: dict[str, Any]) -> Response:
 )  # fmt: skip
 def one_report(report_id: str) -> ReportRecord:
     """Show how a report stands, what was asked, and by which method it was made."""
-    return queue.get(storemon().database, report_id)
+    return stored.get(storemon().database, report_id)
 
 
 @operation(
@@ -148,9 +148,9 @@ def diff(report_id: str, query: dict[str, Any]) -> dict[str, Any]:
 def compare(before_id: str, after_id: str, limit: int) -> Diff:
     """Compare two reports (`queue.diff`); two large ones hold a slot for large answers."""
     app = storemon()
-    large = queue.bytes_of(app.database, before_id, after_id) > answers.SMALL_BYTES
+    large = stored.bytes_of(app.database, before_id, after_id) > answers.SMALL_BYTES
     with app.slots.for_answer() if large else nullcontext():
-        return queue.diff(app.database, app.settings.reports_dir, before_id, after_id, limit)
+        return stored.diff(app.database, app.settings.reports_dir, before_id, after_id, limit)
 
 
 @operation(
@@ -182,7 +182,7 @@ def get_report(query: dict[str, Any]) -> Response:
     form = query["format"]
     row = wait_for(query["report_id"], query["wait"])
     if row.state == "failed":
-        raise queue.failure(row)
+        raise stored.failure(row)
     if row.state != "complete":
         return _running(row)
     return send_report(row, form)
@@ -219,12 +219,12 @@ def _tried(row: ReportRecord) -> dict[str, object]:
 
 def send_report(row: ReportRecord, form: str) -> Response:
     """Answer a complete report as `csv`, `json` or `xlsx`; `Gone` when its file is not there."""
-    file = queue.file_of(row, storemon().settings.reports_dir)
+    file = stored.file_of(row, storemon().settings.reports_dir)
     try:
         return _sent(row, file, form)
     except FileNotFoundError:
         # Deleted this moment.
-        raise queue.file_missing(file) from None
+        raise stored.file_missing(file) from None
 
 
 def _sent(row: ReportRecord, file: Path, form: str) -> Response:

@@ -11,10 +11,10 @@ from marshmallow import ValidationError, fields, missing, pre_dump, pre_load, va
 
 from storemon_flask.errors import BadRequest
 from storemon_flask.feeds.load import LoadResult
-from storemon_flask.reports import queue
+from storemon_flask.reports import stored
 from storemon_flask.reports.csv import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
-from storemon_flask.reports.queue import LISTED_STORES
 from storemon_flask.reports.request import FIELDS, KINDS, LAST_WINDOWS, METHODS, UNITS, ReportRequest
+from storemon_flask.reports.stored import LISTED_STORES
 from storemon_flask.reports.xlsx import MIME
 from storemon_flask.stores.list_pages import MOST_PER_PAGE, SORTS
 from storemon_flask.uptime.status import STATUSES
@@ -403,7 +403,7 @@ class ReportQuery(Closed):
     def require_id(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Say how to name a report before anything else is said of the address."""
         if not data.get("report_id"):
-            raise queue.no_id()
+            raise stored.no_id()
         return data
 
 

@@ -249,10 +249,10 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
     Example:
       storemon diff monday.csv today.csv
     """
-    from storemon_flask.reports import queue
+    from storemon_flask.reports import stored
 
     settings = get_settings(ctx)
-    difference = queue.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
+    difference = stored.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
     rows = [["store", "period", "column", "before", "after", "change"]]
     for change in difference.changes:
         whose = change.row.get("store_id") or change.row.get("group") or change.row.get("kind", "")

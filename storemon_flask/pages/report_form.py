@@ -9,7 +9,7 @@ from werkzeug.datastructures import MultiDict
 
 from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import StoremonError
-from storemon_flask.reports.queue import ReportRecord
+from storemon_flask.reports.stored import ReportRecord
 
 # As the template has them, in its order.
 _LABELS: Final = {

@@ -16,10 +16,10 @@ from storemon_flask.api.reports import compare
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.errors import BadRequest, Busy, StoremonError
 from storemon_flask.pages import report_form, words
-from storemon_flask.reports import queue
 from storemon_flask.reports import request as requests
+from storemon_flask.reports import stored
 from storemon_flask.reports import table as report_rows
-from storemon_flask.reports.queue import ReportRecord
+from storemon_flask.reports.stored import ReportRecord
 from storemon_flask.reports.table import View
 from storemon_flask.stores import catalogue, detail
 from storemon_flask.web import contract, problems
@@ -42,7 +42,7 @@ _MOST_PAGES: Final = 10**9
 def reports() -> ResponseReturnValue:
     """Show the form that asks for a report, and the reports there are."""
     again = request.args.get("again")
-    form = report_form.filled_in(queue.get(storemon().database, again)) if again else MultiDict()
+    form = report_form.filled_in(stored.get(storemon().database, again)) if again else MultiDict()
     return _reports(form)
 
 
@@ -62,7 +62,7 @@ def ask() -> ResponseReturnValue:
 def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) -> ResponseReturnValue:
     application = storemon()
     before = None if error else _before(request.args.get("before"))
-    rows = queue.newest(application.database, before, _PER_PAGE + 1)
+    rows = stored.newest(application.database, before, _PER_PAGE + 1)
     older = f"{rows[_PER_PAGE - 1].requested_us}.{rows[_PER_PAGE - 1].id}" if len(rows) > _PER_PAGE else None
     wrong = report_form.field_errors(form, error) if error else []
     page = render_template(
@@ -95,11 +95,11 @@ def _before(text: str | None) -> tuple[int, str] | None:
 def report(report_id: str) -> ResponseReturnValue:
     """One report: how far it is, why it failed, or its table."""
     application = storemon()
-    row = queue.get(application.database, report_id)
+    row = stored.get(application.database, report_id)
     view, table = _view(), None
     named: dict[str, tuple[str, str]] = {}
     if row.state == "complete":
-        file = queue.file_of(row, application.settings.reports_dir)
+        file = stored.file_of(row, application.settings.reports_dir)
         # Where the report knows stores by their ids alone, the page says what they are called now.
         nameless = row.columns != "full" and (row.shape or {}).get("kind") != "outages"
         also = catalogue.ids_matching(application.database, view.text) if nameless and view.text else frozenset()
@@ -124,7 +124,7 @@ def report(report_id: str) -> ResponseReturnValue:
         silent=table is not None and {"uptime"} <= table.measures and "unknown" not in table.measures,
         store_link=lambda cells: _store_link(row)(dict(zip(names, cells, strict=True))),
         moment=_moment,
-        others=[other for other in queue.newest(application.database, None, _OTHERS) if _comparable(other, row)],
+        others=[other for other in stored.newest(application.database, None, _OTHERS) if _comparable(other, row)],
     )
 
 
@@ -140,12 +140,12 @@ def changes(report_id: str) -> ResponseReturnValue:
     """Show what changed since another report, the largest change first."""
     application = storemon()
     against = request.args.get("against", "")
-    row, address = queue.get(application.database, report_id), url_for("report_pages.report", report_id=report_id)
+    row, address = stored.get(application.database, report_id), url_for("report_pages.report", report_id=report_id)
     if not against:
         # The other one is chosen on the report's page.
         return redirect(address)
     problems.lead_back(address, "The report")
-    other = queue.get(application.database, against)
+    other = stored.get(application.database, against)
     compared = compare(other.id, row.id, _CHANGES)
     return render_template(
         "changes.html",

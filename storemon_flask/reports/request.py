@@ -128,6 +128,11 @@ def check(request: ReportRequest) -> ReportQuery:
     )
 
 
+def stored_query(record: ReportRecord) -> ReportQuery:
+    """Return the query of a stored report; `Unprocessable` when another version made it that knew more."""
+    return check(ReportRequest(record.as_of_us, record.columns, record.stores, record.shape or {}))
+
+
 def window_of_text(text: str) -> str | dict[str, str]:
     """Return a window as a request has it, of `last_week` or `[NAME=]FROM..TO`; `check` says what it may be."""
     name, _, span = text.rpartition("=")
@@ -147,8 +152,9 @@ def text_of_window(window: str | Mapping[str, str]) -> str:
 
 def describe(record: ReportRecord) -> str:
     """Return what a report was asked for in words, without the as-of: which times, of which stores, how."""
-    query = _query_of(record)
-    if query is None:
+    try:
+        query = stored_query(record)
+    except Unprocessable:
         return "a report that this version does not know"
     parts = ["The last hour, day and week" if query.is_default else _times_text(query), _stores_text(record, query)]
     parts += ["with totals"] if query.totals else []
@@ -160,9 +166,11 @@ def describe(record: ReportRecord) -> str:
 def window_lengths(record: ReportRecord) -> dict[str, int]:
     """Return a report's windows with their lengths in microseconds; 0 where that is unknown or differs by store."""
     names = (record.method or {}).get("windows") or DEFAULT_WINDOWS
-    query = _query_of(record)
+    try:
+        windows = stored_query(record).windows
+    except Unprocessable:
+        windows = ()
     # Local dates are as long as the days between them are, which differs where clocks change.
-    windows = () if query is None else query.windows
     lengths = {one.name: 0 if one.local else one.length_us or one.to_us - one.from_us for one in windows}
     return {name: lengths.get(name, 0) for name in names}
 
@@ -287,14 +295,6 @@ def _list(field_name: str, value: Any) -> list[Any]:
 def _wrong(field_name: str, what: str, allowed: str) -> Unprocessable:
     sentence = f"{what}; it must be {allowed}"
     return Unprocessable(f"{field_name} {sentence}", errors={field_name: [sentence]})
-
-
-def _query_of(record: ReportRecord) -> ReportQuery | None:
-    """Return the query of a report; None when another version made it that knew more."""
-    try:
-        return check(ReportRequest(record.as_of_us, record.columns, None, record.shape or {}))
-    except Unprocessable:
-        return None
 
 
 def _times_text(query: ReportQuery) -> str:

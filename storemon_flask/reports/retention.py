@@ -14,7 +14,7 @@ from storemon_flask.database import reports
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.errors import QueueFull, ReportFailed
 from storemon_flask.model import DAY_US, ReportState
-from storemon_flask.reports import queue, xlsx
+from storemon_flask.reports import stored, xlsx
 from storemon_flask.reports.metrics import ReportMetrics
 from storemon_flask.settings import Settings
 
@@ -64,7 +64,7 @@ class Retention:
             if deleted:
                 log.info("%d report(s) older than %d days deleted", deleted, days)
         try:
-            removed = sum(map(queue.remove_file, reports.files_of_no_report(self._database.read, folder)))
+            removed = sum(map(stored.remove_file, reports.files_of_no_report(self._database.read, folder)))
             removed += remove_temporary(self._database.read, folder, self._began_s)
         except OSError as error:
             raise _unreadable(folder, error) from error
@@ -117,10 +117,10 @@ def remove_temporary(read: reports.Read, folder: Path, began_s: float) -> int:
     begun = list(reports.named(folder, _TEMPORARY))
     with read() as connection:
         states = reports.states(connection)
-    removed = sum(queue.remove_file(file) for report_id, file in begun if states.get(report_id) != ReportState.RUNNING)
+    removed = sum(stored.remove_file(file) for report_id, file in begun if states.get(report_id) != ReportState.RUNNING)
     for _, book in reports.named(folder, _WORKBOOK):
         if book.is_dir() and not book.is_symlink() and book.stat().st_mtime < began_s:
-            removed += sum(queue.remove_file(file) for file in list(book.iterdir()))
+            removed += sum(stored.remove_file(file) for file in list(book.iterdir()))
             with suppress(OSError):
                 book.rmdir()
     return removed
@@ -219,7 +219,7 @@ def _delete(database: Database, folder: Path, report_ids: list[str], reason: str
     with database.write() as connection:
         deleted = reports.delete(connection, report_ids, reason, now_us)
     for report_id in report_ids:
-        queue.remove_file(reports.path_of(folder, report_id))
+        stored.remove_file(reports.path_of(folder, report_id))
     return deleted
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from storemon_flask.errors import StoremonError, out_of_memory
 
-log = logging.getLogger("storemon.jobs")
+log = logging.getLogger("storemon.reports")
 
 
 def steady_us() -> int:

@@ -1,35 +1,58 @@
 """The worker: takes reports in, computes them on an executor, tries again, recovers after a crash, and wakes whoever
 waits for one."""
 
+import base64
+import errno
+import hashlib
+import json
 import logging
+import os
+import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from storemon_flask import logs
-from storemon_flask.database import readiness, reports
-from storemon_flask.database.connections import Database
-from storemon_flask.errors import Busy, DatabaseError, StoremonError, out_of_memory
+from storemon_flask import logs, zonedata
+from storemon_flask.database import files, readiness, reports, stores
+from storemon_flask.database.connections import Connection, Database
+from storemon_flask.database.reports import NewReport, ReportRecord
+from storemon_flask.errors import Busy, DatabaseError, QueueFull, ReportFailed, StoremonError, out_of_memory
 from storemon_flask.model import HOUR_US, SECOND_US, ReportOutcome
-from storemon_flask.reports import compute, queue
+from storemon_flask.reports import compute, stored
 from storemon_flask.reports import request as requests
 from storemon_flask.reports.metrics import ReportMetrics
-from storemon_flask.reports.queue import ReportRecord
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.retention import Retention
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Slots
+from storemon_flask.version import VERSION
 
-log = logging.getLogger("storemon.jobs")
+log = logging.getLogger("storemon.reports")
 
+# What the different reports that wait ask for, together.
+MOST_WAITING_BYTES: Final = 100_000_000
+# With the waits of `retry_wait_us`, the last try is half an hour after the first.
+MOST_TRIES: Final = 8
+_FIRST_WAIT_S: Final = 1
+_LONGEST_WAIT_S: Final = 900
+# Locked, the disk full, an I/O error, too many files open; and a folder or temporary file that somebody removed.
+_TEMPORARY_ERRNOS: Final = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EMFILE, errno.ENFILE,
+        errno.ENOMEM, errno.ENOENT, errno.ESTALE, errno.ETIMEDOUT,
+    }
+)  # fmt: skip
+_TEMPORARY_CODES: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 # The first time and once more after the process died under it.
 MOST_DEATHS: Final = 2
 _PROGRESS_EVERY_S: Final = 0.2
@@ -143,41 +166,92 @@ class Worker:
         self._ended = False
 
     def submit(self, request: ReportRequest) -> str:
-        """Store a new report and return its id. It is committed before it is handed to the executor.
+        """Store a new report and return its id; its as-of is settled now. It is committed before it is handed to the
+        executor.
 
-        `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait.
+        `Busy` when too many triggers wait for a load, `QueueFull` when too many reports wait; other errors as
+        `compute.make_query`.
         """
         with self.slots.for_change():
             report_id = self._add(request)
         self._hand_over(report_id)
         return report_id
 
-    def _add(self, request: ReportRequest) -> str:
-        readiness.require_room(self.settings)
-        self._retention.reserve_row(self._clock())
-        return queue.submit(self.database, self.settings, request, self._clock())
-
     def latest(self, request: ReportRequest, max_age_us: int) -> str:
-        """Return the id of a report that answers this: a fresh one (`queue.latest`), else one on its way, else a new
-        one.
+        """Return the id of a report that answers this: the newest complete one of the data as they are now, or finished
+        at most `max_age_us` ago; else such a one that is on its way; else a new one.
 
         Errors as `submit`.
         """
-        record = self._latest(request, max_age_us)
-        if record is not None:
-            return record.id
+        known = self._latest(request, max_age_us)
+        if known is not None:
+            return known
         # One after the other: of two that find nothing, the second must find what the first adds, were it complete by
         # then.
         with self.slots.for_change(), self._adding_latest:
-            record = self._latest(request, max_age_us)
-            if record is not None:
-                return record.id
+            known = self._latest(request, max_age_us)
+            if known is not None:
+                return known
             report_id = self._add(request)
         self._hand_over(report_id)
         return report_id
 
-    def _latest(self, request: ReportRequest, max_age_us: int) -> ReportRecord | None:
-        return queue.latest(self.database, self.settings, request, self._clock(), max_age_us)
+    def _add(self, request: ReportRequest) -> str:
+        now_us = self._clock()
+        readiness.require_room(self.settings)
+        self._retention.reserve_row(now_us)
+        with self.database.write() as connection:
+            new = self._new_report(connection, request, now_us)
+            count, size = reports.waiting(connection, new.query_digest, new.as_of_us)
+            if count >= self.settings.max_pending_reports:
+                raise QueueFull(f"{count:,} report(s) are waiting, as many as may; try again later")
+            if size >= MOST_WAITING_BYTES:
+                raise QueueFull(
+                    f"the reports that wait ask for {size / 1e6:,.0f} MB of names of stores, groups and windows, "
+                    f"and there may be {MOST_WAITING_BYTES / 1e6:,.0f}; try again later"
+                )
+            reports.add(connection, new, now_us)
+        return new.id
+
+    def _latest(self, request: ReportRequest, max_age_us: int) -> str | None:
+        if not self.database.exists():
+            return None
+        now_us = self._clock()
+        with self.database.read() as connection:
+            new = self._new_report(connection, request, now_us)
+            for record in reports.fresh(connection, new, now_us - max_age_us, now_us):
+                if self.path(record.id).is_file():
+                    return record.id
+            on_its_way = reports.on_its_way(connection, new, now_us - max_age_us, now_us)
+        return None if on_its_way is None else on_its_way.id
+
+    def _new_report(self, connection: Connection, request: ReportRequest, now_us: int) -> NewReport:
+        """Return the checked request as a report with an id of 128 random bits."""
+        settings = self.settings
+        query = compute.make_query(
+            self.database,
+            request,
+            settings.default_timezone,
+            settings.max_report_rows,
+            connection,
+            settings.rules.latest_us(now_us),
+        )
+        store_ids = None if query.stores is None else sorted(query.stores)
+        alike = replace(query, as_of_us=0, stores=None if store_ids is None else tuple(store_ids))
+        rules = asdict(settings.rules)
+        settled = json.dumps([VERSION, zonedata.version(), asdict(alike), settings.default_timezone, rules])
+        # 128 bits in 22 letters: it stands in every row and in two indexes.
+        digest = base64.urlsafe_b64encode(hashlib.sha256(settled.encode()).digest()[:16]).decode()[:22]
+        return NewReport(
+            secrets.token_hex(16),
+            query.as_of_us,
+            request.as_of_us is not None,
+            request.columns,
+            store_ids,
+            dict(request.fields),
+            digest,
+            stores.data_version(connection),
+        )
 
     def wait_for(
         self, report_id: str | None, wait_s: float, unwanted: Callable[[], bool] = lambda: False
@@ -187,7 +261,7 @@ class Worker:
 
         Errors as `queue.get`.
         """
-        record = queue.get(self.database, report_id)
+        record = stored.get(self.database, report_id)
         if wait_s <= 0 or record.ended:
             return record
         end = time.monotonic() + wait_s
@@ -195,7 +269,7 @@ class Worker:
             with self.slots.for_wait(), self._waiters.waiting(record.id) as woken:
                 while True:
                     # It may have ended before anybody knew that it is waited for.
-                    record = queue.get(self.database, report_id)
+                    record = stored.get(self.database, report_id)
                     left_s = end - time.monotonic()
                     if record.ended or left_s <= 0 or self._waiters.stopped or unwanted():
                         return record
@@ -217,7 +291,7 @@ class Worker:
         Errors as `queue.get`.
         """
         with self.slots.for_change():
-            queue.delete(self.database, self.settings.reports_dir, report_id, self._clock())
+            stored.delete(self.database, self.settings.reports_dir, report_id, self._clock())
         cancelled = self._cancelled.get(report_id)
         if cancelled is not None:
             cancelled.set()
@@ -240,7 +314,7 @@ class Worker:
             pending, failed = reports.recover(connection, now_us, MOST_DEATHS, DIED, died)
         for report_id in failed:
             log.error("report %s failed: %s", report_id, DIED)
-            self.metrics.count_job("failed", None)
+            self.metrics.count_attempt("failed", None)
         self.scheduler.add("retention", lambda: self._retention.run(self._clock()), every_us=HOUR_US)
         self.scheduler.run_due()
         for report_id, next_try_us in pending:
@@ -248,7 +322,7 @@ class Worker:
                 self._hand_over(report_id)
             else:
                 # Not later than the longest wait, whatever the clock was when that was written.
-                self._run_later(report_id, min(next_try_us - now_us, queue.retry_wait_us(queue.MOST_TRIES)))
+                self._run_later(report_id, min(next_try_us - now_us, retry_wait_us(MOST_TRIES)))
         return len(pending)
 
     def stop(self, grace_s: float) -> None:
@@ -297,14 +371,15 @@ class Worker:
             self._waiters.wake(report_id)
             if outcome is not None:
                 seconds = time.monotonic() - started
-                self.metrics.count_job(outcome, seconds)
-                fields = {"event": "job", "outcome": outcome, "ms": round(seconds * 1000, 1)}
-                log.debug("job of report %s: %s", report_id, outcome, extra=fields)
+                self.metrics.count_attempt(outcome, seconds)
+                fields = {"event": "report", "outcome": outcome, "ms": round(seconds * 1000, 1)}
+                log.debug("report %s ended: %s", report_id, outcome, extra=fields)
 
     def _run(self, report_id: str) -> str | None:
         """Return what became of it (`metrics.OUTCOMES`); None when it was not started."""
         try:
-            record = queue.start(self.database, report_id, self._clock())
+            with self.database.write() as connection:
+                record = reports.start(connection, report_id, self._clock())
         except Exception as error:
             # It is pending still, and nobody else would come back for it.
             log.warning("report %s cannot begin yet: %s", report_id, error)
@@ -316,21 +391,21 @@ class Worker:
         try:
             outcome, byte_count = self._outcome(record)
         except _Stopping:
-            self._record(lambda: queue.requeue(self.database, report_id))
+            self._record(lambda connection: reports.requeue(connection, report_id))
             log.info("report %s requeued: the server is stopping", report_id)
-            return "put_back"
+            return "requeued"
         except _Cancelled:
             log.info("report %s stopped: it was deleted", report_id)
             return "deleted"
         except Exception as error:
             return self._failed(record, error)
-        if self._record(lambda: queue.complete(self.database, report_id, self._clock(), outcome)):
+        if self._record(lambda connection: reports.complete(connection, report_id, self._clock(), outcome)):
             log.info(
                 "report %s complete: %d stores in %.3f s", report_id, outcome.row_count, time.monotonic() - started
             )
             self._make_room(report_id, byte_count)
             return "complete"
-        queue.remove_file(self.path(report_id))
+        stored.remove_file(self.path(report_id))
         log.info("report %s was deleted before it was complete", report_id)
         return "deleted"
 
@@ -344,33 +419,36 @@ class Worker:
     def _failed(self, record: ReportRecord, error: Exception) -> str:
         """Put the report off until its next try, or set it failed; what became of it."""
         report_id = record.id
-        sentence = queue.error_message(error)
+        sentence = error_message(error)
         known = isinstance(error, StoremonError) or out_of_memory(error) is not None
-        temporary = queue.is_temporary(error)
-        if temporary and record.tries < queue.MOST_TRIES:
-            wait_us = queue.retry_wait_us(record.tries)
-            if not self._record(lambda: queue.retry_later(self.database, report_id, sentence, self._clock() + wait_us)):
+        temporary = is_temporary(error)
+        if temporary and record.tries < MOST_TRIES:
+            wait_us = retry_wait_us(record.tries)
+            if not self._record(
+                lambda connection: reports.retry_later(connection, report_id, sentence, self._clock() + wait_us)
+            ):
                 return "deleted"
             wait_s = wait_us // SECOND_US
             log.warning("report %s is tried again in %d s: %s", report_id, wait_s, sentence, exc_info=not known)
             self._run_later(report_id, wait_us)
-            return "put_off"
+            return "retry_later"
         if temporary:
             sentence = f"{sentence} (tried {record.tries} times)"
-        if not self._record(lambda: queue.fail(self.database, report_id, self._clock(), sentence)):
+        if not self._record(lambda connection: reports.fail(connection, report_id, self._clock(), sentence)):
             return "deleted"
         level = logging.WARNING if known else logging.ERROR
         log.log(level, "report %s failed: %s", report_id, sentence, exc_info=not known)
         return "failed"
 
-    def _record(self, write: Callable[[], bool]) -> bool:
+    def _record(self, write: Callable[[Connection], bool]) -> bool:
         """Write an outcome into the row; while that is impossible (a full disk), try again until it is not."""
         delay = 0.1
         while True:
             try:
-                return write()
+                with self.database.write(even_stopping=True) as connection:
+                    return write(connection)
             except Exception as error:
-                temporary = isinstance(error, DatabaseError) or queue.is_temporary(error)
+                temporary = isinstance(error, DatabaseError) or is_temporary(error)
                 if not temporary or self._stopping.wait(delay):
                     raise
                 log.warning("an outcome cannot be recorded yet: %s", error)
@@ -379,10 +457,22 @@ class Worker:
     def _outcome(self, record: ReportRecord) -> tuple[ReportOutcome, int]:
         """Make the file of a running report, and return what came of it and how many bytes it takes: few if it is
         another's, too."""
-        queue.make_folder(self.settings.reports_dir)
-        reused = queue.reuse(self.database, self.settings.reports_dir, record.id)
-        if reused is not None:
-            outcome, copied = reused
+        folder = self.settings.reports_dir
+        try:
+            files.make_folder(folder)
+        except OSError as error:
+            raise ReportFailed(f"the reports folder {folder} cannot be made: {error.strerror or error}") from error
+        with self.database.read() as connection:
+            equal = reports.equal(connection, record.id)
+        for other in equal:
+            try:
+                copied = _link_or_copy(self.path(other.id), self.path(record.id))
+            except OSError:
+                # That one is gone, or the disk is full: computing says what is wrong with it.
+                continue
+            outcome = ReportOutcome(
+                other.row_count or 0, other.byte_count or 0, other.sha256 or "", other.altered, other.method or {}
+            )
             return outcome, outcome.byte_count if copied else 0
         outcome = self._compute(record)
         return outcome, outcome.byte_count + sum(map(len, record.stores or ()))
@@ -391,26 +481,25 @@ class Worker:
         last = time.monotonic()
         cancelled = self._cancelled[record.id]
 
-        def progress(part: float) -> None:
+        def progress(share: float) -> None:
             nonlocal last
             if self._stopping.is_set():
                 raise _Stopping
             if cancelled.is_set():
                 raise _Cancelled
             if time.monotonic() - last >= _PROGRESS_EVERY_S:
-                self._advance(record.id, part)
+                self._advance(record.id, share)
                 last = time.monotonic()
 
-        request = ReportRequest(record.as_of_us, record.columns, record.stores, record.shape or {})
-        query = requests.check(request)
-        settings = self.settings
+        query, settings = requests.stored_query(record), self.settings
         text = compute.compute(self.database, query, settings.rules, settings.default_timezone, progress)
         readiness.require_room(settings)
         return compute.write(text, self.path(record.id))
 
-    def _advance(self, report_id: str, part: float) -> None:
+    def _advance(self, report_id: str, share: float) -> None:
         try:
-            running = queue.advance(self.database, report_id, part)
+            with self.database.write() as connection:
+                running = reports.advance(connection, report_id, share)
         except DatabaseError as error:
             # A report is worth more than how far it is.
             log.debug("progress of report %s not recorded: %s", report_id, error.message)
@@ -421,3 +510,51 @@ class Worker:
     def path(self, report_id: str) -> Path:
         """Where the file of that report is, or will be."""
         return reports.path_of(self.settings.reports_dir, report_id)
+
+
+def _link_or_copy(file: Path, final: Path) -> bool:
+    """Give the file a second name; or copy it, where the file system has no links or no more for this file, and return
+    True."""
+    final.unlink(missing_ok=True)
+    try:
+        # Not forced to the disk, which takes as long as computing: where a power cut takes the name, the answer is 410.
+        os.link(file, final)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        with files.replacing(final) as temporary:
+            shutil.copyfile(file, temporary)
+        return True
+    return False
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Return whether the failure may pass by itself: what the system or SQLite said of it, or of what caused it."""
+    if out_of_memory(error) is not None:
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "members", {}).get("sqlite")
+        if code:
+            return str(code).startswith(_TEMPORARY_CODES)
+        if isinstance(cause, OSError):
+            return cause.errno in _TEMPORARY_ERRNOS
+        cause = cause.__cause__
+    return False
+
+
+def error_message(error: Exception) -> str:
+    """Return what a report says of its failure."""
+    if isinstance(error, StoremonError):
+        return error.message
+    no_memory = out_of_memory(
+        error, "this report", "ask for fewer stores, days or columns, or give the server more memory"
+    )
+    if no_memory is not None:
+        return no_memory.message
+    return f"unexpected error ({type(error).__name__}); see the log"
+
+
+def retry_wait_us(tries: int) -> int:
+    """Return how long to wait after so many tries (1 or more): 1 s, and four times as long each time, up to 15 min."""
+    return min(_FIRST_WAIT_S << 2 * min(tries - 1, 20), _LONGEST_WAIT_S) * SECOND_US

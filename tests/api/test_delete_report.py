@@ -9,13 +9,12 @@ import pytest
 from conftest import SMALL_CSV, WholeAnswers, sql
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
-from worker_helpers import Queue, files, row
+from worker_helpers import Queue, files, row, take_step
 
 from storemon_flask import create_app
-from storemon_flask.database import polls
+from storemon_flask.database import polls, reports
 from storemon_flask.database.connections import Database
-from storemon_flask.reports import compute
-from storemon_flask.reports import queue as report_store
+from storemon_flask.reports import compute, stored
 from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
@@ -85,8 +84,8 @@ def test_a_finished_report_goes_with_its_file_and_its_row_stays(
 
 def test_a_failed_report_can_be_deleted(client: FlaskClient, database: Database) -> None:
     report_id = trigger(client)
-    report_store.start(database, report_id, 1)
-    report_store.fail(database, report_id, 2, "why")
+    take_step(database, reports.start, report_id, 1)
+    take_step(database, reports.fail, report_id, 2, "why")
     assert delete(client, report_id).status_code == 204
     assert is_gone(client, report_id)
 
@@ -106,7 +105,7 @@ def test_a_running_report_that_is_deleted_leaves_nothing_at_whatever_step(
     module, name = {
         "compute": (polls, "read_in_batches"),
         "write": (compute, "write"),
-        "complete": (report_store, "complete"),
+        "complete": (Worker, "_record"),
     }[step]
     real = getattr(module, name)
     steps: list[str] = []
@@ -181,15 +180,15 @@ def test_a_deleted_report_that_stops_takes_nothing_from_an_equal_one_that_came_a
 ) -> None:
     first = trigger(client)
     second: list[str] = []
-    complete = report_store.complete
+    record = Worker._record
 
     def watched(*arguments: Any) -> int:
         if not second:
             delete(client, first)
             second.append(trigger(client))
-        return complete(*arguments)
+        return record(*arguments)
 
-    monkeypatch.setattr(report_store, "complete", watched)
+    monkeypatch.setattr(Worker, "_record", watched)
     queue.run_all()
     queue.run_all()
     assert row(settings, second[0], "state") == ("complete",)
@@ -203,14 +202,14 @@ def test_a_report_that_is_deleted_while_it_is_sent_is_a_410(
 ) -> None:
     report_id = trigger(client)
     queue.run_all()
-    file_of = report_store.file_of
+    file_of = stored.file_of
 
     def watched(*arguments: Any) -> Path:
         file = file_of(*arguments)
         file.unlink()
         return file
 
-    monkeypatch.setattr(report_store, "file_of", watched)
+    monkeypatch.setattr(stored, "file_of", watched)
     answer = client.get(f"/get_report?report_id={report_id}&format={form}")
     assert refused(answer, 410).endswith("is no longer in the reports folder; ask for a new report")
     assert client.get(f"/api/v1/reports/{report_id}/diff?against={report_id}").status_code == 410

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from typing import Any
 
 import pytest
@@ -10,8 +9,9 @@ from conftest import FORMULA_ID, NEWEST, QUOTED_ID, SMALL_CSV, STORE_IDS, sql
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
+from worker_helpers import Queue, take_step
 
-from storemon_flask.reports import queue
+from storemon_flask.database import reports
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
@@ -29,7 +29,7 @@ def report_id(client: FlaskClient) -> str:
 @pytest.fixture
 def waiting_id(runner: Worker) -> str:
     """A report that nobody computes yet."""
-    return queue.submit(runner.database, runner.settings, ReportRequest(), time.time_ns() // 1000)
+    return Worker(runner.database, runner.settings, Queue()).submit(ReportRequest())
 
 
 def get(client: FlaskClient, report_id: str, form: str | None = None, **headers: str) -> TestResponse:
@@ -56,8 +56,8 @@ def test_a_pending_report_is_running_at_progress_zero(client: FlaskClient, waiti
 def test_a_running_report_says_how_far_it_is(
     client: FlaskClient, runner: Worker, waiting_id: str, form: str | None
 ) -> None:
-    assert queue.start(runner.database, waiting_id, 2) is not None
-    queue.advance(runner.database, waiting_id, 0.25)
+    assert take_step(runner.database, reports.start, waiting_id, 2) is not None
+    take_step(runner.database, reports.advance, waiting_id, 0.25)
     answer = get(client, waiting_id, form)
     assert answer.status_code == 202
     assert answer.json == {"report_id": waiting_id, "status": "Running", "progress": 0.25}
@@ -206,8 +206,8 @@ def test_a_report_whose_file_was_removed_is_a_410_that_names_the_file(
 def test_a_failed_report_is_a_409_with_the_reason(
     client: FlaskClient, runner: Worker, waiting_id: str, form: str
 ) -> None:
-    queue.start(runner.database, waiting_id, 2)
-    queue.fail(runner.database, waiting_id, 3, "the disk is full")
+    take_step(runner.database, reports.start, waiting_id, 2)
+    take_step(runner.database, reports.fail, waiting_id, 3, "the disk is full")
     answer = get(client, waiting_id, form)
     detail = "the report failed and will not come: the disk is full; ask for a new one"
     assert refused(answer, 409) == detail

@@ -13,7 +13,7 @@ from conftest import QUOTED_ID, SMALL_CSV, Server, http, load_folder, sql
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
-from worker_helpers import NOON_US, Clock, Queue
+from worker_helpers import NOON_US, Clock, Queue, state
 
 from storemon_flask import create_app
 from storemon_flask.api import schemas
@@ -300,7 +300,7 @@ class TestOnItsWay:
             assert (answer.status_code, answer.json["type"]) == (503, "urn:storemon:problem:not-complete")
             assert answer.headers["Retry-After"] == "2"
             assert "being computed" in answer.json["detail"]
-        assert (reports(settings), len(queue.jobs)) == (1, 1)
+        assert (reports(settings), len(queue.calls)) == (1, 1)
         queue.run_all()
         assert get(client).text == SMALL_CSV
 
@@ -379,11 +379,11 @@ def test_of_two_that_find_nothing_the_second_finds_what_the_first_has_added(
     looked: list[str] = []
 
     def slow(*arguments: Any) -> Any:
-        row = known(*arguments)
-        looked.append("nothing" if row is None else row.state)
+        report_id = known(*arguments)
+        looked.append("nothing" if report_id is None else state(settings, report_id))
         if len(looked) == 1:
             assert client.post("/trigger_report").status_code == 202
-        return row
+        return report_id
 
     monkeypatch.setattr(runner, "_latest", slow)
     assert get(client).text == SMALL_CSV

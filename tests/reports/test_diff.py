@@ -18,8 +18,8 @@ from storemon_flask.database.reports import NewReport
 from storemon_flask.errors import DataError, Unprocessable
 from storemon_flask.model import ReportOutcome
 from storemon_flask.reports import diff as report_diff
-from storemon_flask.reports import queue, xlsx
 from storemon_flask.reports import request as requests
+from storemon_flask.reports import stored, xlsx
 from storemon_flask.reports.diff import Diff, ReportFile
 from storemon_flask.settings import Settings
 
@@ -60,7 +60,7 @@ def test_reports_are_listed_a_page_at_a_time(fleet: Database, client: FlaskClien
 def test_a_list_has_the_first_stores_of_each_report_and_how_many_there_are(
     fleet: Database, client: FlaskClient, settings: Settings
 ) -> None:
-    listed, many = queue.LISTED_STORES, 14_000
+    listed, many = stored.LISTED_STORES, 14_000
     asked = [None, ["a", "b", "c"], [f"{number:036d}" for number in range(listed)], [f"{n:036d}" for n in range(many)]]
     outcome = ReportOutcome(4, 100, "f" * 64, {"store_id": dict.fromkeys(range(many), "=x")}, {})
     for number, stores in enumerate(asked):
@@ -76,8 +76,8 @@ def test_a_list_has_the_first_stores_of_each_report_and_how_many_there_are(
     assert len(answer.data) < 10_000
     one = client.get(f"/api/v1/reports/{rows[-1]['report_id']}").json
     assert one == {**rows[-1], "stores": asked[-1]}
-    assert [row.altered for row in queue.newest(fleet, None, 10)] == [{}] * 4
-    assert [requests.describe(row) for row in queue.newest(fleet, None, 10)][::-1] == [
+    assert [row.altered for row in stored.newest(fleet, None, 10)] == [{}] * 4
+    assert [requests.describe(row) for row in stored.newest(fleet, None, 10)][::-1] == [
         f"The last hour, day and week, {stores}"
         for stores in ("every store", "a, b and c", f"{listed} named stores", "14,000 named stores")
     ]

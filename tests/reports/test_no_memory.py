@@ -25,8 +25,8 @@ from storemon_flask.cli.command import CommandLine
 from storemon_flask.database import polls, readings
 from storemon_flask.database.connections import Connections, Database
 from storemon_flask.errors import OutOfMemory
-from storemon_flask.reports import queue as report_store
-from storemon_flask.reports import queue as retries
+from storemon_flask.reports import stored
+from storemon_flask.reports import worker as worker_module
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import Worker
@@ -113,7 +113,7 @@ def test_sqlite_without_memory_is_no_damaged_disk(database: Database, small_flee
         ("/stores/worked", detail, "_timeline"),
         ("/api/v1/stores/worked/timeline", detail, "_timeline"),
         ("/api/v1/stores/worked", live_list, "store_columns"),
-        ("/reports", report_store, "newest"),
+        ("/reports", stored, "newest"),
     ],
 )
 def test_a_request_without_memory_is_asked_to_come_again_and_the_next_one_is_answered(
@@ -158,7 +158,7 @@ def test_a_report_that_never_has_memory_fails_with_how_much_it_asked_for(
     monkeypatch.setattr(readings, "read_batches", too_large)
     runner = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     report_id = runner.submit(ReportRequest())
-    for _ in range(retries.MOST_TRIES):
+    for _ in range(worker_module.MOST_TRIES):
         queue.run_all()
         clock.turn(1000)
         runner.scheduler.run_due()
@@ -176,7 +176,7 @@ def test_a_report_that_gets_no_thread_is_begun_later(
     runner = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     once(queue, "submit")
     report_id = runner.submit(ReportRequest())
-    assert queue.jobs == []
+    assert queue.calls == []
     clock.turn(10)
     runner.scheduler.run_due()
     queue.run_all()

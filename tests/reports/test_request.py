@@ -10,7 +10,7 @@ from storemon_flask.model import HOUR_US, ReportState
 from storemon_flask.pages import report_form
 from storemon_flask.reports import request as requests
 from storemon_flask.reports import table
-from storemon_flask.reports.queue import ReportRecord
+from storemon_flask.reports.stored import ReportRecord
 
 
 def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, columns: str = "classic") -> ReportRecord:

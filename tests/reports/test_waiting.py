@@ -16,11 +16,11 @@ import pytest
 from conftest import SMALL_CSV, Server, http, sql, wait_until
 from flask import Flask
 from flask.testing import FlaskClient
-from worker_helpers import Queue
+from worker_helpers import Queue, take_step
 
 from storemon_flask import create_app
-from storemon_flask.reports import queue as report_store
-from storemon_flask.reports import worker as runner_
+from storemon_flask.database import reports
+from storemon_flask.reports import worker as worker_module
 from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 
@@ -36,7 +36,7 @@ def queue() -> Queue:
 @pytest.fixture
 def app(settings: Settings, small_fleet: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """An app with eight threads, of which two may wait, whose reports a test runs; nobody looks without being told."""
-    monkeypatch.setattr(runner_, "_LOOK_EVERY_S", LONG_S)
+    monkeypatch.setattr(worker_module, "_LOOK_EVERY_S", LONG_S)
     made = create_app(replace(settings, http_threads=8), queue)
     yield made
     made.extensions["storemon"].database.close()
@@ -125,7 +125,7 @@ def test_a_try_that_failed_does_not_end_the_wait(
     report_id = trigger(client)
     waiting = Waiting(app, runner, report_id)
     with monkeypatch.context() as full:
-        full.setattr(runner_.compute, "write", no_space)
+        full.setattr(worker_module.compute, "write", no_space)
         queue.run_all()
     assert sql(runner.settings.database, "SELECT state, attempts FROM report") == [("pending", 1)]
     time.sleep(0.1)
@@ -182,16 +182,16 @@ def test_when_the_server_stops_nobody_waits(app: Flask, client: FlaskClient, run
 def test_a_job_that_another_process_ends_is_seen_too(
     app: Flask, client: FlaskClient, runner: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(worker_module, "_LOOK_EVERY_S", 0.05)
     report_id = trigger(client)
     waiting = Waiting(app, runner, report_id)
-    report_store.start(runner.database, report_id, 1)
-    report_store.fail(runner.database, report_id, 2, "by somebody else")
+    take_step(runner.database, reports.start, report_id, 1)
+    take_step(runner.database, reports.fail, report_id, 2, "by somebody else")
     assert waiting.answer().json["error"] == "by somebody else"
 
 
 def test_nothing_is_kept_of_reports_that_nobody_waits_for() -> None:
-    waiters = runner_._Waiters()
+    waiters = worker_module._Waiters()
     with waiters.waiting("a") as first, waiters.waiting("b") as second:
         waiters.wake("a")
         assert (first.is_set(), second.is_set()) == (True, False)

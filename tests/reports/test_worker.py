@@ -13,28 +13,27 @@ from typing import Any
 
 import pytest
 from conftest import NO_POLLS, ROOT, SMALL_CSV, environment, sql, wait_until
-from worker_helpers import Queue, full_disk, row, state
+from worker_helpers import Clock, Queue, full_disk, row, state, take_step
+from worker_helpers import clock as clock
 from worker_helpers import queue as queue
-from worker_helpers import waiting as waiting
+from worker_helpers import queued_worker as queued_worker
 
 from storemon_flask import create_app
-from storemon_flask.database import polls, readings
+from storemon_flask.database import polls, readings, reports
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NoPolls
 from storemon_flask.model import ReportOutcome
-from storemon_flask.reports import compute
-from storemon_flask.reports import queue as report_store
-from storemon_flask.reports import worker as runner_
-from storemon_flask.reports.queue import MOST_TRIES
+from storemon_flask.reports import compute, stored
+from storemon_flask.reports import worker as worker_module
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.reports.worker import DIED, InlineExecutor, Worker
+from storemon_flask.reports.worker import DIED, MOST_TRIES, InlineExecutor, Worker
 from storemon_flask.settings import Settings
 
 
 def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
-    waiting: Worker, queue: Queue, settings: Settings
+    queued_worker: Worker, queue: Queue, settings: Settings
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     assert row(settings, report_id, "state", "attempts", "progress", "started_us") == ("pending", 0, 0, None)
     assert not settings.reports_dir.exists()
     queue.run_all()
@@ -46,7 +45,7 @@ def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
         len(data),
         hashlib.sha256(data).hexdigest(),
     )
-    assert report_store.get(waiting.database, report_id).altered == {"store_id": {0: "=cmd|x"}}
+    assert stored.get(queued_worker.database, report_id).altered == {"store_id": {0: "=cmd|x"}}
     requested, started, finished = row(settings, report_id, "requested_us", "started_us", "finished_us")
     assert requested <= started <= finished
     # The file alone: no temporary one is left beside it.
@@ -54,9 +53,9 @@ def test_a_report_is_pending_then_complete_and_its_row_describes_its_file(
 
 
 def test_the_row_says_running_while_it_is_computed(
-    waiting: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     seen: list[str] = []
     write = compute.write
 
@@ -70,8 +69,10 @@ def test_the_row_says_running_while_it_is_computed(
     assert state(settings, report_id) == "complete"
 
 
-def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Worker, queue: Queue, settings: Settings) -> None:
-    report_id = waiting.submit(ReportRequest())
+def test_the_as_of_is_settled_when_the_report_is_asked_for(
+    queued_worker: Worker, queue: Queue, settings: Settings
+) -> None:
+    report_id = queued_worker.submit(ReportRequest())
     sql(settings.database, "UPDATE store_record SET last_poll_us = last_poll_us + 3600000000")
     queue.run_all()
     assert row(settings, report_id, "as_of_us") == (1_728_907_200_000_000,)
@@ -80,32 +81,32 @@ def test_the_as_of_is_settled_when_the_report_is_asked_for(waiting: Worker, queu
 def test_without_polls_nothing_is_promised(database: Database, settings: Settings, queue: Queue) -> None:
     with pytest.raises(NoPolls, match=NO_POLLS):
         Worker(database, settings, queue).submit(ReportRequest())
-    assert queue.jobs == []
+    assert queue.calls == []
     assert sql(settings.database, "SELECT count(*) FROM report") == [(0,)]
 
 
 def test_a_report_is_computed_once_however_often_it_is_handed_over(
-    waiting: Worker, queue: Queue, settings: Settings
+    queued_worker: Worker, queue: Queue, settings: Settings
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     queue.run_all()
     finished = row(settings, report_id, "finished_us", "attempts")
-    waiting.run(report_id)
-    waiting.run("no such report")
+    queued_worker.run(report_id)
+    queued_worker.run("no such report")
     assert row(settings, report_id, "finished_us", "attempts") == finished
 
 
 def test_of_two_runners_that_reach_for_a_report_one_gets_it(
-    waiting: Worker, settings: Settings, database: Database
+    queued_worker: Worker, settings: Settings, database: Database
 ) -> None:
     other = Database(settings.database)
     for at_us in range(20):
-        report_id = waiting.submit(ReportRequest(at_us))
+        report_id = queued_worker.submit(ReportRequest(at_us))
         barrier = threading.Barrier(2)
 
         def reach(mine: Database, wanted: str = report_id, start: threading.Barrier = barrier) -> bool:
             start.wait()
-            return report_store.start(mine, wanted, 1) is not None
+            return take_step(mine, reports.start, wanted, 1) is not None
 
         with ThreadPoolExecutor(2) as pool:
             assert sorted(pool.map(reach, (database, other))) == [False, True]
@@ -116,52 +117,51 @@ def test_of_two_runners_that_reach_for_a_report_one_gets_it(
 @pytest.mark.parametrize("step", ["complete", "fail", "advance", "requeue"])
 @pytest.mark.parametrize("before", ["pending", "complete", "failed", "deleted"])
 def test_only_a_running_report_can_end_or_advance(
-    waiting: Worker, settings: Settings, database: Database, before: str, step: str
+    queued_worker: Worker, settings: Settings, database: Database, before: str, step: str
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     sql(settings.database, "UPDATE report SET state = ? WHERE id = ?", before, report_id)
     columns = ("state", "progress", "attempts", "error", "finished_us", "sha256")
     untouched = row(settings, report_id, *columns)
     if step == "complete":
-        report_store.complete(database, report_id, 9, ReportOutcome(1, 2, "f" * 64, {}, {}))
+        take_step(database, reports.complete, report_id, 9, ReportOutcome(1, 2, "f" * 64, {}, {}))
     elif step == "fail":
-        report_store.fail(database, report_id, 9, "why")
+        take_step(database, reports.fail, report_id, 9, "why")
     elif step == "advance":
-        report_store.advance(database, report_id, 0.5)
+        take_step(database, reports.advance, report_id, 0.5)
     else:
-        report_store.requeue(database, report_id)
+        take_step(database, reports.requeue, report_id)
     assert row(settings, report_id, *columns) == untouched
 
 
 def test_progress_never_falls_and_reaches_one_at_the_end(
-    waiting: Worker, queue: Queue, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, queue: Queue, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Four slices of one store, every step told.
     monkeypatch.setattr(readings, "STORES_PER_BATCH", 1)
-    monkeypatch.setattr(runner_, "_PROGRESS_EVERY_S", 0.0)
-    report_id = waiting.submit(ReportRequest())
+    monkeypatch.setattr(worker_module, "_PROGRESS_EVERY_S", 0.0)
+    report_id = queued_worker.submit(ReportRequest())
     seen: list[float] = []
-    advance = report_store.advance
+    advance = Worker._advance
 
-    def watched(*arguments: Any) -> bool:
-        wanted = advance(*arguments)
+    def watched(worker: Worker, report_id: str, share: float) -> None:
+        advance(worker, report_id, share)
         seen.append(row(settings, report_id, "progress")[0])
         # An earlier word that comes late changes nothing.
-        advance(database, report_id, 0.01)
+        take_step(database, reports.advance, report_id, 0.01)
         seen.append(row(settings, report_id, "progress")[0])
-        return wanted
 
-    monkeypatch.setattr(report_store, "advance", watched)
+    monkeypatch.setattr(Worker, "_advance", watched)
     queue.run_all()
     assert seen == pytest.approx([0.2375, 0.2375, 0.475, 0.475, 0.7125, 0.7125, 0.95, 0.95])
     assert row(settings, report_id, "state", "progress") == ("complete", 1.0)
 
 
 def test_slices_change_nothing_in_the_bytes(
-    waiting: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readings, "STORES_PER_BATCH", 1)
-    report_id = waiting.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     queue.run_all()
     assert (settings.reports_dir / f"report_{report_id}.csv").read_text() == SMALL_CSV
 
@@ -181,9 +181,9 @@ def test_a_reports_folder_that_cannot_be_made_fails_the_report_with_a_sentence(
 
 
 def test_a_report_that_cannot_be_written_fails_with_a_sentence_and_leaves_no_temporary_file(
-    waiting: Worker, queue: Queue, settings: Settings
+    queued_worker: Worker, queue: Queue, settings: Settings
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     # A folder where the file should go: writing works, the rename does not.
     target = settings.reports_dir / f"report_{report_id}.csv"
     target.mkdir(parents=True)
@@ -193,14 +193,14 @@ def test_a_report_that_cannot_be_written_fails_with_a_sentence_and_leaves_no_tem
 
 
 def test_an_unexpected_error_fails_the_report_and_the_next_one_is_computed(
-    waiting: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = waiting.submit(ReportRequest())
+    first = queued_worker.submit(ReportRequest())
     with monkeypatch.context() as broken:
         broken.setattr(polls, "read_in_batches", lambda *arguments: 1 // 0)
         queue.run_all()
     assert row(settings, first, "state", "error") == ("failed", "unexpected error (ZeroDivisionError); see the log")
-    second = waiting.submit(ReportRequest())
+    second = queued_worker.submit(ReportRequest())
     queue.run_all()
     assert state(settings, second) == "complete"
 
@@ -263,18 +263,20 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
 
 
 def test_after_a_crash_pending_and_running_reports_run_again_in_order(
-    waiting: Worker, queue: Queue, settings: Settings, database: Database
+    queued_worker: Worker, queue: Queue, settings: Settings, database: Database, clock: Clock
 ) -> None:
-    pending, running, done = (waiting.submit(ReportRequest(stores=stores)) for stores in (["worked"], None, ["silent"]))
-    report_store.start(database, running, 1)
-    report_store.advance(database, running, 0.5)
-    queue.jobs = [job for job in queue.jobs if job[1] == done]
+    pending, running, done = (
+        queued_worker.submit(ReportRequest(stores=stores)) for stores in (["worked"], None, ["silent"])
+    )
+    take_step(database, reports.start, running, 1)
+    take_step(database, reports.advance, running, 0.5)
+    queue.calls = [job for job in queue.calls if job[1] == done]
     queue.run_all()
     finished = row(settings, done, "finished_us", "attempts")
 
-    again = Worker(database, settings, queue)
+    again = Worker(database, settings, queue, clock=clock)
     assert again.recover() == 2
-    assert [job[1] for job in queue.jobs] == [pending, running]
+    assert [job[1] for job in queue.calls] == [pending, running]
     assert [state(settings, report_id) for report_id in (pending, running, done)] == ["pending", "pending", "complete"]
     queue.run_all()
     assert row(settings, pending, "state", "attempts") == ("complete", 1)
@@ -284,97 +286,97 @@ def test_after_a_crash_pending_and_running_reports_run_again_in_order(
 
 
 def test_a_report_under_which_the_server_died_twice_is_failed_with_the_reason(
-    waiting: Worker, queue: Queue, settings: Settings, database: Database
+    queued_worker: Worker, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     for attempt in (1, 2):
-        report_store.start(database, report_id, attempt)
+        take_step(database, reports.start, report_id, attempt)
         assert row(settings, report_id, "state", "attempts") == ("running", attempt)
-        queue.jobs.clear()
-        assert waiting.recover() == (1 if attempt == 1 else 0)
-    assert queue.jobs == []
+        queue.calls.clear()
+        assert queued_worker.recover() == (1 if attempt == 1 else 0)
+    assert queue.calls == []
     assert row(settings, report_id, "state", "error") == ("failed", DIED)
     assert DIED == "the server died twice while it computed this report; its log may say why"
 
 
 def test_a_report_that_the_server_killed_twice_is_in_the_log_and_in_the_numbers(
-    waiting: Worker, database: Database, caplog: pytest.LogCaptureFixture
+    queued_worker: Worker, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     for attempt in (1, 2):
-        report_store.start(database, report_id, attempt)
-        waiting.recover()
+        take_step(database, reports.start, report_id, attempt)
+        queued_worker.recover()
     assert [(record.levelname, record.getMessage()) for record in caplog.records if record.levelname == "ERROR"] == [
         ("ERROR", f"report {report_id} failed: {DIED}")
     ]
-    value = waiting.registry.get_sample_value
-    assert value("storemon_report_jobs_total", {"outcome": "failed"}) == 1
-    assert value("storemon_report_job_duration_seconds_count") == 0
+    value = queued_worker.registry.get_sample_value
+    assert value("storemon_report_attempts_total", {"outcome": "failed"}) == 1
+    assert value("storemon_report_attempt_duration_seconds_count") == 0
 
 
 def test_a_server_that_ended_in_order_and_could_not_put_reports_back_has_not_died(
-    waiting: Worker, settings: Settings, database: Database, queue: Queue
+    queued_worker: Worker, settings: Settings, database: Database, queue: Queue
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     for attempt in range(1, 5):
-        report_store.start(database, report_id, attempt)
-        queue.jobs.clear()
-        assert waiting.recover(died=False) == 1
+        take_step(database, reports.start, report_id, attempt)
+        queue.calls.clear()
+        assert queued_worker.recover(died=False) == 1
         assert row(settings, report_id, "state", "attempts", "died") == ("pending", 0, 0)
     queue.run_all()
     assert row(settings, report_id, "state", "attempts") == ("complete", 1)
 
 
 def test_a_death_takes_no_try_away(
-    waiting: Worker, settings: Settings, database: Database, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, settings: Settings, database: Database, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
-    report_store.start(database, report_id, 1)
-    waiting.recover()
+    report_id = queued_worker.submit(ReportRequest())
+    take_step(database, reports.start, report_id, 1)
+    queued_worker.recover()
     monkeypatch.setattr(os, "fsync", full_disk)
     for _ in range(MOST_TRIES):
         assert row(settings, report_id, "state") == ("pending",)
-        queue.jobs[:] = queue.jobs[-1:]
-        waiting.run(report_id)
+        queue.calls[:] = queue.calls[-1:]
+        queued_worker.run(report_id)
     state, attempts, died, error = row(settings, report_id, "state", "attempts", "died", "error")
     assert (state, attempts, died) == ("failed", MOST_TRIES + 1, 1)
     assert error.endswith(f"(tried {MOST_TRIES} times)")
 
 
-def test_what_is_kept_of_jobs_goes_when_they_end(waiting: Worker, queue: Queue) -> None:
-    ids = [waiting.submit(ReportRequest(stores=[store])) for store in ("worked", "silent")]
-    waiting.delete(ids[0])
+def test_what_is_kept_of_jobs_goes_when_they_end(queued_worker: Worker, queue: Queue) -> None:
+    ids = [queued_worker.submit(ReportRequest(stores=[store])) for store in ("worked", "silent")]
+    queued_worker.delete(ids[0])
     queue.run_all()
-    waiting.delete(ids[1])
-    assert waiting._cancelled == {}
+    queued_worker.delete(ids[1])
+    assert queued_worker._cancelled == {}
 
 
-def test_being_put_back_is_not_counted_as_a_try(waiting: Worker, settings: Settings, database: Database) -> None:
-    report_id = waiting.submit(ReportRequest())
+def test_being_put_back_is_not_counted_as_a_try(queued_worker: Worker, settings: Settings, database: Database) -> None:
+    report_id = queued_worker.submit(ReportRequest())
     for _ in range(5):
-        report_store.start(database, report_id, 1)
-        report_store.requeue(database, report_id)
-        assert waiting.recover() == 1
+        take_step(database, reports.start, report_id, 1)
+        take_step(database, reports.requeue, report_id)
+        assert queued_worker.recover() == 1
     assert row(settings, report_id, "state", "attempts") == ("pending", 0)
 
 
 def test_the_progress_a_caller_has_seen_does_not_fall_when_the_report_is_tried_again(
-    waiting: Worker, settings: Settings, database: Database
+    queued_worker: Worker, settings: Settings, database: Database
 ) -> None:
-    report_id = waiting.submit(ReportRequest())
-    report_store.start(database, report_id, 1)
-    report_store.advance(database, report_id, 0.5)
-    waiting.recover()
+    report_id = queued_worker.submit(ReportRequest())
+    take_step(database, reports.start, report_id, 1)
+    take_step(database, reports.advance, report_id, 0.5)
+    queued_worker.recover()
     assert row(settings, report_id, "state", "progress") == ("pending", 0.5)
-    report_store.start(database, report_id, 2)
+    take_step(database, reports.start, report_id, 2)
     assert row(settings, report_id, "state", "progress") == ("running", 0.5)
 
 
 def test_create_app_starts_no_thread_and_touches_no_report_and_no_file(
-    waiting: Worker, queue: Queue, settings: Settings, database: Database
+    queued_worker: Worker, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    waiting.submit(ReportRequest())
-    report_store.start(database, waiting.submit(ReportRequest()), 1)
+    queued_worker.submit(ReportRequest())
+    take_step(database, reports.start, queued_worker.submit(ReportRequest()), 1)
     database.close()
     before, threads = sql(settings.database, "SELECT * FROM report"), set(threading.enumerate())
     files = sorted(settings.home.rglob("*"))

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,11 +15,13 @@ from pathlib import Path
 import pytest
 from conftest import STOREMON, Server, environment, http, storemon, wait_until
 from load_helpers import HOURS, POLLS, csv, load, put, put_zip, query
+from worker_helpers import Queue, take_step
 
+from storemon_flask.database import reports
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import schema
-from storemon_flask.reports import queue
+from storemon_flask.reports import stored
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
@@ -164,7 +165,7 @@ def test_pushes_and_triggers_together_leave_room_for_everybody_else(
 def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
     runner: Worker, small_fleet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete, refused = queue.complete, threading.Event()
+    complete, refused = reports.complete, threading.Event()
 
     def full_disk_once(*arguments: object) -> None:
         if not refused.is_set():
@@ -172,26 +173,27 @@ def test_an_outcome_that_cannot_be_written_is_written_when_it_can(
             raise DatabaseError("the disk is full")
         complete(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(queue, "complete", full_disk_once)
+    monkeypatch.setattr(reports, "complete", full_disk_once)
     report_id = runner.submit(ReportRequest())
     assert refused.is_set()
-    assert queue.get(runner.database, report_id).state == "complete"
+    assert stored.get(runner.database, report_id).state == "complete"
 
 
 def test_a_report_that_is_requeued_waits_for_the_lock_even_while_the_server_stops(
     runner: Worker, small_fleet: Path, settings: Settings
 ) -> None:
     database = runner.database
-    report_id = queue.submit(database, settings, ReportRequest(), time.time_ns() // 1000)
-    assert queue.start(database, report_id, 2) is not None
+    worker = Worker(database, settings, Queue())
+    report_id = worker.submit(ReportRequest())
+    assert take_step(database, reports.start, report_id, 2) is not None
     database.stop_waiting()
     with contextlib.closing(sqlite3.connect(settings.database, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
         timer = threading.Timer(1.0, other.rollback)
         timer.start()
-        queue.requeue(database, report_id)
+        worker._record(lambda connection: reports.requeue(connection, report_id))
         timer.join()
-    row = queue.get(database, report_id)
+    row = stored.get(database, report_id)
     assert (row.state, row.attempts) == ("pending", 0)
 
 

@@ -27,7 +27,7 @@ from storemon_flask.database import loads
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
 from storemon_flask.feeds import load, sources
-from storemon_flask.reports import queue, xlsx
+from storemon_flask.reports import stored, xlsx
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.web import answers
@@ -171,7 +171,7 @@ def test_what_goes_wrong_holds_no_slot(
 
     monkeypatch.setattr(xlsx, "write", refuse)
     assert client.get(paths["xlsx"], buffered=True).status_code == 422
-    monkeypatch.setattr(queue, "file_of", lambda row, folder: folder / "gone.csv")
+    monkeypatch.setattr(stored, "file_of", lambda row, folder: folder / "gone.csv")
     assert client.get(paths["json"], buffered=True).status_code == 410
     assert client.get("/api/v1/loads/99/rejects").status_code == 404
     assert free_slots(app) == 2

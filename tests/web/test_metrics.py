@@ -69,8 +69,8 @@ def test_metrics_say_what_the_database_says(client: FlaskClient, settings: Setti
     assert list(reasons.values()) == [1]
     assert value(found, "storemon_reports", state="complete") == 1
     assert value(found, "storemon_reports", state="pending") == 0
-    assert value(found, "storemon_report_jobs_total", outcome="complete") == 1
-    assert value(found, "storemon_report_job_duration_seconds_count") == 1
+    assert value(found, "storemon_report_attempts_total", outcome="complete") == 1
+    assert value(found, "storemon_report_attempt_duration_seconds_count") == 1
     assert sum(count for (name, _), count in found.items() if name == "storemon_stores") == 4
     assert value(found, "storemon_newest_poll_timestamp_seconds") == 1_728_907_200
     assert value(found, "storemon_newest_poll_age_seconds") == pytest.approx(time.time() - 1_728_907_200, abs=60)
@@ -119,7 +119,7 @@ def test_what_becomes_of_a_job_is_counted(
         return {
             dict(labels)["outcome"]: count
             for (name, labels), count in scrape(client).items()
-            if name == "storemon_report_jobs_total" and count
+            if name == "storemon_report_attempts_total" and count
         }
 
     def trigger(error: Exception | None) -> None:
@@ -137,13 +137,13 @@ def test_what_becomes_of_a_job_is_counted(
             assert client.post("/trigger_report").status_code == 202
 
     trigger(OSError(errno.ENOSPC, "full"))
-    assert outcomes() == {"put_off": 1}
+    assert outcomes() == {"retry_later": 1}
     trigger(ValueError("no"))
-    assert outcomes() == {"put_off": 1, "failed": 1}
+    assert outcomes() == {"retry_later": 1, "failed": 1}
     trigger(None)
-    assert outcomes() == {"put_off": 1, "failed": 1, "deleted": 1}
+    assert outcomes() == {"retry_later": 1, "failed": 1, "deleted": 1}
     assert client.post("/trigger_report").status_code == 202
-    assert outcomes() == {"put_off": 1, "failed": 1, "deleted": 1, "complete": 1}
+    assert outcomes() == {"retry_later": 1, "failed": 1, "deleted": 1, "complete": 1}
 
 
 def test_refusals_are_no_lines_for_people_one_by_one(
@@ -206,10 +206,10 @@ def test_json_logs_have_a_line_for_each_request_and_each_job_and_no_secret(
     def lines() -> list[dict[str, object]]:
         return [json.loads(line) for line in server.log.read_text().splitlines()]
 
-    wait_until(lambda: [one for one in lines() if one.get("event") == "job"], "the job's line")
+    wait_until(lambda: [one for one in lines() if one.get("event") == "report"], "the line of the report")
     found = lines()
-    (job,) = [one for one in found if one.get("event") == "job"]
-    assert (job["report_id"], job["outcome"]) == (report_id, "complete")
+    (line,) = [one for one in found if one.get("event") == "report"]
+    assert (line["report_id"], line["outcome"]) == (report_id, "complete")
     (mine,) = [one for one in found if one.get("request_id") == "mine-1" and one.get("event") == "request"]
     assert (mine["method"], mine["route"], mine["status"], mine["remote"]) == (
         "POST",

@@ -15,7 +15,7 @@ from worker_helpers import Queue
 
 from storemon_flask import create_app
 from storemon_flask.api import reports
-from storemon_flask.reports import queue
+from storemon_flask.reports import stored
 from storemon_flask.settings import Settings
 from storemon_flask.web import contract, problems
 
@@ -147,7 +147,7 @@ def test_a_report_file_that_vanishes_while_it_is_answered_is_no_traceback(
     def removed_just_after_the_look(row: object, folder: Path) -> Path:
         return folder / "gone.csv"
 
-    monkeypatch.setattr(queue, "file_of", removed_just_after_the_look)
+    monkeypatch.setattr(stored, "file_of", removed_just_after_the_look)
     for form in ("csv", "json"):
         answer = client.get(f"{where}&format={form}")
         assert answer.content_type == "application/problem+json"

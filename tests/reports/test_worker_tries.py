@@ -14,19 +14,18 @@ import pytest
 from conftest import SMALL_CSV, load_folder, sql
 from flask import Flask
 from flask.testing import FlaskClient
-from worker_helpers import Clock, Queue, files, full_disk, row
+from worker_helpers import Clock, Queue, files, full_disk, row, take_step
 from worker_helpers import clock as clock
 from worker_helpers import queue as queue
-from worker_helpers import runner as runner
+from worker_helpers import queued_worker as queued_worker
 
 from storemon_flask import create_app
-from storemon_flask.database import polls
-from storemon_flask.database.connections import Database
+from storemon_flask.database import polls, reports
+from storemon_flask.database.connections import Connection, Database
 from storemon_flask.errors import DatabaseError, QueueFull, ReportFailed
 from storemon_flask.model import HOUR_US, SECOND_US
-from storemon_flask.reports import compute
-from storemon_flask.reports import queue as report_store
-from storemon_flask.reports import queue as retries
+from storemon_flask.reports import compute, stored
+from storemon_flask.reports import worker as worker_module
 from storemon_flask.reports.request import ReportRequest
 from storemon_flask.reports.scheduler import Scheduler
 from storemon_flask.reports.worker import DIED, Worker
@@ -127,81 +126,81 @@ def test_what_differs_in_anything_is_computed_for_itself(
 
 @pytest.mark.parametrize("changed", [{"default_timezone": "UTC"}, {"reach_us": HOUR_US}, {"max_gap_us": HOUR_US}])
 def test_by_other_rules_it_is_computed_for_itself(
-    runner: Worker,
+    queued_worker: Worker,
     queue: Queue,
     settings: Settings,
     database: Database,
     computed: list[int],
     changed: dict[str, Any],
 ) -> None:
-    runner.submit(ReportRequest())
+    queued_worker.submit(ReportRequest())
     Worker(database, replace(settings, **changed), queue).submit(ReportRequest())
     queue.run_all()
     assert computed == [1, 1]
 
 
 def test_on_data_that_changed_it_is_computed_again_and_each_has_its_numbers(
-    runner: Worker, queue: Queue, settings: Settings, database: Database, small_fleet: Path, computed: list[int]
+    queued_worker: Worker, queue: Queue, settings: Settings, database: Database, small_fleet: Path, computed: list[int]
 ) -> None:
     asked = ReportRequest(1_728_907_200_000_000)
-    before = runner.submit(asked)
+    before = queued_worker.submit(asked)
     queue.run_all()
     (small_fleet / "polls.csv").write_text("store_id,timestamp_utc,status\nworked,2024-10-14 11:30:00 UTC,active\n")
     load_folder(database, small_fleet)
-    after, third = runner.submit(asked), runner.submit(asked)
+    after, third = queued_worker.submit(asked), queued_worker.submit(asked)
     queue.run_all()
     assert computed == [1, 1]
-    texts = [runner.path(report_id).read_text() for report_id in (before, after, third)]
+    texts = [queued_worker.path(report_id).read_text() for report_id in (before, after, third)]
     assert texts[0] != texts[1] == texts[2]
 
 
 def test_the_data_are_those_of_the_moment_it_is_started_in(
-    runner: Worker, queue: Queue, database: Database, small_fleet: Path, computed: list[int]
+    queued_worker: Worker, queue: Queue, database: Database, small_fleet: Path, computed: list[int]
 ) -> None:
     asked = ReportRequest(1_728_907_200_000_000)
-    ids = [runner.submit(asked)]
+    ids = [queued_worker.submit(asked)]
     (small_fleet / "polls.csv").write_text("store_id,timestamp_utc,status\nworked,2024-10-14 11:30:00 UTC,active\n")
     load_folder(database, small_fleet)
-    ids.append(runner.submit(asked))
+    ids.append(queued_worker.submit(asked))
     queue.run_all()
     # Asked for before and after the load, and computed after it.
     assert computed == [1]
-    assert len({runner.path(report_id).read_text() for report_id in ids}) == 1
+    assert len({queued_worker.path(report_id).read_text() for report_id in ids}) == 1
 
 
 def test_a_finished_report_gives_its_file_to_an_equal_one(
-    runner: Worker, queue: Queue, settings: Settings, database: Database, computed: list[int]
+    queued_worker: Worker, queue: Queue, settings: Settings, database: Database, computed: list[int]
 ) -> None:
-    first = runner.submit(ReportRequest())
+    first = queued_worker.submit(ReportRequest())
     queue.run_all()
-    second = runner.submit(ReportRequest())
+    second = queued_worker.submit(ReportRequest())
     assert row(settings, second, "state") == ("pending",)
     queue.run_all()
     assert computed == [1]
     assert files(settings) == sorted(f"report_{report_id}.csv" for report_id in (first, second))
-    one, other = (report_store.get(database, report_id) for report_id in (first, second))
+    one, other = (stored.get(database, report_id) for report_id in (first, second))
     assert (one.sha256, one.row_count, one.altered, one.method) == (
         other.sha256, other.row_count, other.altered, other.method
     )  # fmt: skip
-    runner.delete(first)
-    assert runner.path(second).read_text() == SMALL_CSV
+    queued_worker.delete(first)
+    assert queued_worker.path(second).read_text() == SMALL_CSV
 
 
 def test_one_whose_file_is_gone_gives_none(
-    runner: Worker, queue: Queue, settings: Settings, computed: list[int]
+    queued_worker: Worker, queue: Queue, settings: Settings, computed: list[int]
 ) -> None:
-    first = runner.submit(ReportRequest())
+    first = queued_worker.submit(ReportRequest())
     queue.run_all()
-    runner.path(first).unlink()
-    second = runner.submit(ReportRequest())
+    queued_worker.path(first).unlink()
+    second = queued_worker.submit(ReportRequest())
     queue.run_all()
     assert computed == [1, 1]
-    assert runner.path(second).read_text() == SMALL_CSV
+    assert queued_worker.path(second).read_text() == SMALL_CSV
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK, errno.EXDEV])
 def test_where_a_file_cannot_have_another_name_it_is_copied(
-    runner: Worker,
+    queued_worker: Worker,
     queue: Queue,
     settings: Settings,
     computed: list[int],
@@ -212,24 +211,24 @@ def test_where_a_file_cannot_have_another_name_it_is_copied(
         raise OSError(number, "no links")
 
     monkeypatch.setattr(os, "link", refuse)
-    ids = [runner.submit(ReportRequest()) for _ in range(3)]
+    ids = [queued_worker.submit(ReportRequest()) for _ in range(3)]
     queue.run_all()
     assert computed == [1]
-    assert {runner.path(report_id).read_text() for report_id in ids} == {SMALL_CSV}
-    assert len({runner.path(report_id).stat().st_ino for report_id in ids}) == 3
+    assert {queued_worker.path(report_id).read_text() for report_id in ids} == {SMALL_CSV}
+    assert len({queued_worker.path(report_id).stat().st_ino for report_id in ids}) == 3
     assert len(files(settings)) == 3
 
 
 def test_of_equal_reports_only_that_fails_under_which_the_server_died(
-    runner: Worker, queue: Queue, settings: Settings, database: Database, computed: list[int]
+    queued_worker: Worker, queue: Queue, settings: Settings, database: Database, computed: list[int]
 ) -> None:
-    ids = [runner.submit(ReportRequest()) for _ in range(3)]
-    report_store.start(database, ids[0], 1)
-    queue.jobs.clear()
+    ids = [queued_worker.submit(ReportRequest()) for _ in range(3)]
+    take_step(database, reports.start, ids[0], 1)
+    queue.calls.clear()
     again = Worker(database, settings, queue)
     assert again.recover() == 3
-    report_store.start(database, ids[0], 1)
-    queue.jobs.clear()
+    take_step(database, reports.start, ids[0], 1)
+    queue.calls.clear()
     assert again.recover() == 2
     queue.run_all()
     assert row(settings, ids[0], "state", "died") == ("failed", 2)
@@ -238,20 +237,20 @@ def test_of_equal_reports_only_that_fails_under_which_the_server_died(
 
 
 def test_one_that_is_asked_for_while_an_equal_one_waits_for_its_next_try_is_computed_at_once(
-    runner: Worker, queue: Queue, settings: Settings, database: Database
+    queued_worker: Worker, queue: Queue, settings: Settings, database: Database
 ) -> None:
-    first = runner.submit(ReportRequest())
-    report_store.start(database, first, 1)
-    report_store.retry_later(database, first, "the disk is full", 1 << 60)
-    queue.jobs.clear()
-    second = runner.submit(ReportRequest())
+    first = queued_worker.submit(ReportRequest())
+    take_step(database, reports.start, first, 1)
+    take_step(database, reports.retry_later, first, "the disk is full", 1 << 60)
+    queue.calls.clear()
+    second = queued_worker.submit(ReportRequest())
     queue.run_all()
     assert row(settings, second, "state", "last_error") == ("complete", None)
     assert row(settings, first, "state", "attempts", "last_error") == ("pending", 1, "the disk is full")
 
 
 def test_the_queue_is_bounded_and_an_equal_report_takes_no_place(
-    runner: Worker, queue: Queue, settings: Settings, database: Database
+    queued_worker: Worker, queue: Queue, settings: Settings, database: Database
 ) -> None:
     small = Worker(database, replace(settings, max_pending_reports=2), queue)
     small.submit(ReportRequest())
@@ -279,16 +278,16 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back(settings: Settings, s
 def test_many_equal_triggers_at_once_all_get_the_same_bytes(
     small_fleet: Path, settings: Settings, database: Database
 ) -> None:
-    runner = Worker(database, settings, ThreadPoolExecutor(2))
+    queued_worker = Worker(database, settings, ThreadPoolExecutor(2))
     start = threading.Barrier(16)
 
     def ask(_: int) -> list[str]:
         start.wait()
-        return [runner.submit(ReportRequest()) for _ in range(20)]
+        return [queued_worker.submit(ReportRequest()) for _ in range(20)]
 
     with ThreadPoolExecutor(16) as pool:
         ids = [report_id for found in pool.map(ask, range(16)) for report_id in found]
-    runner.stop(30)
+    queued_worker.stop(30)
     # What was queued when it stopped waits for the next server.
     again = Worker(database, settings, ThreadPoolExecutor(1))
     again.recover()
@@ -315,13 +314,15 @@ def sqlite_error(database: Database, code: str) -> DatabaseError:
 @pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EIO", "EAGAIN", "EMFILE", "ENFILE"])
 def test_what_the_system_says_of_a_full_disk_or_a_bad_one_passes(number: str) -> None:
     error = OSError(getattr(errno, number), "x")
-    assert retries.is_temporary(error)
-    assert retries.is_temporary(caused(ReportFailed("cannot be written"), error))
+    assert worker_module.is_temporary(error)
+    assert worker_module.is_temporary(caused(ReportFailed("cannot be written"), error))
 
 
 @pytest.mark.parametrize("number", ["EACCES", "EROFS", "ENOTDIR", "EISDIR", "EFBIG", "ENAMETOOLONG"])
 def test_what_only_a_person_can_change_does_not_pass(number: str) -> None:
-    assert not retries.is_temporary(caused(ReportFailed("cannot be written"), OSError(getattr(errno, number), "x")))
+    assert not worker_module.is_temporary(
+        caused(ReportFailed("cannot be written"), OSError(getattr(errno, number), "x"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -337,7 +338,7 @@ def test_what_only_a_person_can_change_does_not_pass(number: str) -> None:
     ],
 )
 def test_what_sqlite_says_decides(database: Database, code: str, passes: bool) -> None:
-    assert retries.is_temporary(sqlite_error(database, code)) is passes
+    assert worker_module.is_temporary(sqlite_error(database, code)) is passes
 
 
 def test_a_real_lock_passes_and_a_wrong_statement_does_not(settings: Settings, database: Database) -> None:
@@ -351,20 +352,20 @@ def test_a_real_lock_passes_and_a_wrong_statement_does_not(settings: Settings, d
             second.execute("no such statement")
     first.close()
     second.close()
-    assert retries.is_temporary(locked.value)
-    assert not retries.is_temporary(wrong.value)
-    assert not retries.is_temporary(ZeroDivisionError())
+    assert worker_module.is_temporary(locked.value)
+    assert not worker_module.is_temporary(wrong.value)
+    assert not worker_module.is_temporary(ZeroDivisionError())
 
 
 def test_waits_grow_fourfold_up_to_a_quarter_of_an_hour() -> None:
-    assert [retries.retry_wait_us(tries) // SECOND_US for tries in range(1, retries.MOST_TRIES)] == WAITS_S
-    assert retries.retry_wait_us(10_000) == 900 * SECOND_US
+    assert [worker_module.retry_wait_us(tries) // SECOND_US for tries in range(1, worker_module.MOST_TRIES)] == WAITS_S
+    assert worker_module.retry_wait_us(10_000) == 900 * SECOND_US
 
 
 def test_a_report_is_put_off_and_tried_again_when_it_is_due_and_not_before(
-    runner: Worker, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_id = runner.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     sentence = f"{settings.reports_dir / f'report_{report_id}.csv'} cannot be written: No space left on device"
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
@@ -373,35 +374,35 @@ def test_a_report_is_put_off_and_tried_again_when_it_is_due_and_not_before(
     assert row(settings, report_id, *columns) == ("pending", 1, sentence, clock.now_us + SECOND_US, None)
     assert files(settings) == []
     clock.turn(0.999)
-    runner.scheduler.run_due()
-    assert queue.jobs == []
+    queued_worker.scheduler.run_due()
+    assert queue.calls == []
     clock.turn(0.001)
-    runner.scheduler.run_due()
+    queued_worker.scheduler.run_due()
     queue.run_all()
     assert row(settings, report_id, *columns) == ("complete", 2, sentence, None, None)
     assert (settings.reports_dir / f"report_{report_id}.csv").read_text() == SMALL_CSV
 
 
 def test_after_the_last_try_it_fails_with_the_sentence_and_how_often_it_was_tried(
-    runner: Worker, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", full_disk)
-    report_id = runner.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     for tries, wait_s in enumerate(WAITS_S, 1):
         queue.run_all()
         assert row(settings, report_id, "state", "attempts") == ("pending", tries)
         clock.turn(wait_s - 0.000001)
-        runner.scheduler.run_due()
-        assert queue.jobs == []
+        queued_worker.scheduler.run_due()
+        assert queue.calls == []
         clock.turn(0.000001)
-        runner.scheduler.run_due()
+        queued_worker.scheduler.run_due()
     queue.run_all()
     state, attempts, error = row(settings, report_id, "state", "attempts", "error")
     assert (state, attempts) == ("failed", 8)
     assert error.endswith("cannot be written: No space left on device (tried 8 times)")
     clock.turn(10_000)
-    runner.scheduler.run_due()
-    assert queue.jobs == []
+    queued_worker.scheduler.run_due()
+    assert queue.calls == []
 
 
 @pytest.mark.parametrize(
@@ -413,32 +414,32 @@ def test_after_the_last_try_it_fails_with_the_sentence_and_how_often_it_was_trie
     ],
 )
 def test_what_does_not_pass_fails_at_the_first_try(
-    runner: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+    queued_worker: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def broken(*arguments: Any) -> Any:
         raise error
 
     monkeypatch.setattr(polls, "read_in_batches", broken)
-    report_id = runner.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     queue.run_all()
     assert row(settings, report_id, "state", "attempts", "error", "last_error") == ("failed", 1, "no", None)
 
 
 def test_the_next_try_survives_a_restart(
-    runner: Worker,
+    queued_worker: Worker,
     queue: Queue,
     clock: Clock,
     settings: Settings,
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    report_id = runner.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
         queue.run_all()
     again = Worker(database, settings, queue, Scheduler(clock, threaded=False), clock)
     assert again.recover() == 1
-    assert queue.jobs == []
+    assert queue.calls == []
     clock.turn(1)
     again.scheduler.run_due()
     queue.run_all()
@@ -448,17 +449,17 @@ def test_the_next_try_survives_a_restart(
 
 
 def test_a_report_tried_often_is_not_taken_for_one_that_kills_the_server(
-    runner: Worker, queue: Queue, clock: Clock, settings: Settings, database: Database
+    queued_worker: Worker, queue: Queue, clock: Clock, settings: Settings, database: Database
 ) -> None:
-    report_id = runner.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
     for _ in range(3):
-        report_store.start(database, report_id, 1)
-        report_store.retry_later(database, report_id, "the disk is full", 1)
-    report_store.start(database, report_id, 1)
-    assert runner.recover() == 1
+        take_step(database, reports.start, report_id, 1)
+        take_step(database, reports.retry_later, report_id, "the disk is full", 1)
+    take_step(database, reports.start, report_id, 1)
+    assert queued_worker.recover() == 1
     assert row(settings, report_id, "state", "attempts", "died") == ("pending", 4, 1)
-    report_store.start(database, report_id, 1)
-    assert runner.recover() == 0
+    take_step(database, reports.start, report_id, 1)
+    assert queued_worker.recover() == 0
     assert row(settings, report_id, "state", "error") == ("failed", DIED)
 
 
@@ -473,67 +474,65 @@ def test_a_clock_that_is_set_makes_nothing_due_and_holds_up_nothing(
     step_s: int,
 ) -> None:
     steady = Clock(5)
-    runner = Worker(database, settings, queue, Scheduler(steady, threaded=False), clock)
-    report_id = runner.submit(ReportRequest())
+    queued_worker = Worker(database, settings, queue, Scheduler(steady, threaded=False), clock)
+    report_id = queued_worker.submit(ReportRequest())
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", full_disk)
         queue.run_all()
     clock.turn(step_s)
-    runner.scheduler.run_due()
-    assert queue.jobs == []
+    queued_worker.scheduler.run_due()
+    assert queue.calls == []
     steady.turn(1)
-    runner.scheduler.run_due()
-    assert [job[1] for job in queue.jobs] == [report_id]
+    queued_worker.scheduler.run_due()
+    assert [job[1] for job in queue.calls] == [report_id]
     # After a restart nobody knows that it was set back: at most the longest wait.
-    queue.jobs.clear()
+    queue.calls.clear()
     again = Worker(database, settings, queue, Scheduler(steady, threaded=False), clock)
     again.recover()
     steady.turn(900)
     again.scheduler.run_due()
-    assert [job[1] for job in queue.jobs] == [report_id]
+    assert [job[1] for job in queue.calls] == [report_id]
 
 
 def test_a_report_that_cannot_even_be_claimed_is_reached_for_again(
-    runner: Worker, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, queue: Queue, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report_id = runner.submit(ReportRequest())
+    report_id = queued_worker.submit(ReportRequest())
 
     def refuse(*arguments: Any) -> Any:
         raise DatabaseError("full", sqlite="SQLITE_FULL")
 
     with monkeypatch.context() as full:
-        full.setattr(report_store, "start", refuse)
+        full.setattr(reports, "start", refuse)
         queue.run_all()
     assert row(settings, report_id, "state", "attempts") == ("pending", 0)
     clock.turn(10)
-    runner.scheduler.run_due()
+    queued_worker.scheduler.run_due()
     queue.run_all()
     assert row(settings, report_id, "state", "attempts") == ("complete", 1)
 
 
 def test_that_the_progress_cannot_be_told_does_not_fail_a_report(
-    runner: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storemon_flask.reports import worker as runner_
-
     asked: list[float] = []
 
-    def refuse(database: Database, job: str, part: float) -> bool:
+    def refuse(connection: Connection, report_id: str, part: float) -> bool:
         asked.append(part)
         raise DatabaseError("full", sqlite="SQLITE_FULL")
 
-    monkeypatch.setattr(runner_, "_PROGRESS_EVERY_S", 0.0)
-    monkeypatch.setattr(report_store, "advance", refuse)
-    report_id = runner.submit(ReportRequest())
+    monkeypatch.setattr(worker_module, "_PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr(reports, "advance", refuse)
+    report_id = queued_worker.submit(ReportRequest())
     queue.run_all()
     assert asked != []
     assert row(settings, report_id, "state", "attempts") == ("complete", 1)
 
 
 def test_an_outcome_whose_commit_was_not_seen_is_told_again_and_keeps_the_file(
-    runner: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    queued_worker: Worker, queue: Queue, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete: Callable[..., int] = report_store.complete
+    complete: Callable[..., int] = reports.complete
     told: list[int] = []
 
     def half(*arguments: Any) -> int:
@@ -542,8 +541,8 @@ def test_an_outcome_whose_commit_was_not_seen_is_told_again_and_keeps_the_file(
             raise DatabaseError("the disk reports an error", sqlite="SQLITE_IOERR")
         return told[-1]
 
-    monkeypatch.setattr(report_store, "complete", half)
-    report_id = runner.submit(ReportRequest())
+    monkeypatch.setattr(reports, "complete", half)
+    report_id = queued_worker.submit(ReportRequest())
     queue.run_all()
     assert told == [1, 1]
     assert row(settings, report_id, "state") == ("complete",)
