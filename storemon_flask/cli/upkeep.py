@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,8 @@ def backup(ctx: click.Context, file: Path, force: bool) -> None:
     from storemon_flask.database import backup as backup_service
 
     with _copy_bar("copying") as progress:
-        done = backup_service.backup(get_settings(ctx).database, file, progress, force=force)
-    say(f"{file}: {done.bytes / 1e6:,.1f} MB, {_sums_text(done.sums)}; opened and verified")
+        sums = backup_service.backup(get_settings(ctx).database, file, progress, force=force)
+    say(f"{file}: {file.stat().st_size / 1e6:,.1f} MB, {_sums_text(sums)}; opened and verified")
 
 
 @command("restore")
@@ -78,10 +79,10 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
     with server_lock(database):
         _confirm(ctx, yes, f"{file} has {_sums_text(sums)}. Put it in the place of {database}?")
         with _copy_bar("restoring") as progress:
-            done = backup_service.restore(database, file, time.time_ns() // 1000, progress)
-    say(f"{database}: {_sums_text(done.sums)}")
-    if done.replaced_file is not None:
-        say(f"What was there before is kept in {done.replaced_file}")
+            sums, replaced_file = backup_service.restore(database, file, time.time_ns() // 1000, progress)
+    say(f"{database}: {_sums_text(sums)}")
+    if replaced_file is not None:
+        say(f"What was there before is kept in {replaced_file}")
 
 
 @command("check")
@@ -104,28 +105,28 @@ def check(ctx: click.Context) -> None:
             relabel(bar, f"checking {name}")
             bar.update(round(1000 * share))
 
-        done = check_database(settings, progress)
+        checked = check_database(settings, progress)
     rows = [["checked", "amount", "problems"]]
-    rows += [[section.name, section.amount or "-", f"{section.count:,}"] for section in done.sections]
+    rows += [[section.name, section.amount or "-", f"{section.count:,}"] for section in checked.sections]
     head, *lines = table(rows, text_columns=2, width=terminal_width(), least={0: 20, 1: 12})
     click.echo(head)
-    for section, line in zip(done.sections, lines, strict=True):
+    for section, line in zip(checked.sections, lines, strict=True):
         click.echo(line)
         for problem in section.problems:
             for problem_line in below(problem):
                 click.echo(problem_line)
         if section.count > len(section.problems):
             click.echo(f"    and {section.count - len(section.problems):,} more like these")
-    notes = done.notes
-    if not done.problems:
+    notes = checked.notes
+    if not checked.problems:
         with open_database(ctx).read() as connection:
             notes += data_notes(connection, settings.default_timezone, settings.rules.latest_us(time.time_ns() // 1000))
     if notes:
         click.echo("Notes")
     for line in wrapped(notes):
         click.echo(line)
-    if done.problems:
-        click.echo(f"{done.problems:,} problem(s)", err=True)
+    if checked.problems:
+        click.echo(f"{checked.problems:,} problem(s)", err=True)
         ctx.exit(1)
     click.echo("all is well")
 
@@ -151,72 +152,52 @@ def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, v
     """
     if (before is not None) == future:
         raise click.UsageError("Say either --before DATE or --future.", ctx)
+    from storemon_flask.clock import minute_text
     from storemon_flask.database import prune as service
     from storemon_flask.database.lock import server_lock
 
     database = open_database(ctx)
     with server_lock(database.path) if vacuum and database.exists() else nullcontext():
-        if before is None:
-            pruned = _prune_future(ctx, database, dry_run, yes)
-        else:
-            pruned = _prune(ctx, database, before, dry_run, yes)
-        if not pruned:
+        old, text, delete = _to_prune(ctx, database, before)
+        complete_from = None if before is None else max(before, service.complete_from(database) or before)
+        if not dry_run:
+            if old.polls or old.loads:
+                clock = f"This machine's clock says {minute_text(time.time_ns() // 1000)}. " if future else ""
+                _confirm(ctx, yes, f"{clock}Take out {text(old)}, for good?")
+            with progress_bar(_rows(old), "pruning") as bar:
+                deleted = delete(lambda deleted: bar.update(_rows(deleted)))
+        click.echo(f"would take out {text(old)}; nothing was changed" if dry_run else f"took out {text(deleted)}")
+        if complete_from is not None:
+            click.echo(f"{'afterwards ' if dry_run else ''}{service.completeness_note(complete_from)}")
+        if dry_run:
             return
         if vacuum:
             service.vacuum(database)
-    space = service.space(database)
-    free = f"{space.free / 1e6:,.1f} MB of it free for what is loaded next" if space.free else "none of it free"
-    say(f"{database.path} has {space.file / 1e6:,.1f} MB, {free}")
+    size, free = service.space(database)
+    free_text = f"{free / 1e6:,.1f} MB of it free for what is loaded next" if free else "none of it free"
+    say(f"{database.path} has {size / 1e6:,.1f} MB, {free_text}")
 
 
-def _prune(ctx: click.Context, database: "Database", before: int, dry_run: bool, yes: bool) -> bool:
-    """Delete what is older than that timestamp and say so; return False for a dry run."""
-    from storemon_flask.database import prune as service
-
-    with database.read() as connection:
-        old = service.count_before(connection, before)
-    if dry_run:
-        click.echo(f"would take out {_pruned_text(old)}; nothing was changed")
-        click.echo(f"afterwards {service.completeness_note(max(before, service.complete_from(database) or before))}")
-        return False
-    if old.polls or old.loads:
-        _confirm(ctx, yes, f"Take out {_pruned_text(old)}, for good?")
-    with progress_bar(_rows(old), "pruning") as bar:
-        deleted = service.delete_before(
-            database, before, time.time_ns() // 1000, lambda deleted: bar.update(_rows(deleted))
-        )
-    click.echo(f"took out {_pruned_text(deleted)}")
-    complete_from = service.complete_from(database)
-    if complete_from is not None:
-        click.echo(service.completeness_note(complete_from))
-    return True
-
-
-def _prune_future(ctx: click.Context, database: "Database", dry_run: bool, yes: bool) -> bool:
-    """Delete polls in the future and say so; return False for a dry run."""
+def _to_prune(
+    ctx: click.Context, database: "Database", before: int | None
+) -> tuple["Pruned", Callable[["Pruned"], str], Callable[[Callable[["Pruned"], None]], "Pruned"]]:
+    """Return what is older than that, or in the future, how to write such a sum, and what deletes it."""
     from storemon_flask.clock import minute_text
     from storemon_flask.database import prune as service
 
+    if before is not None:
+        with database.read() as connection:
+            old = service.count_before(connection, before)
+        return old, _pruned_text, partial(service.delete_before, database, before, time.time_ns() // 1000)
     rules = get_settings(ctx).rules
-    now_us = time.time_ns() // 1000
-    latest_us = rules.latest_us(now_us)
-    future, stores = service.count_future(database, latest_us)
+    latest_us = rules.latest_us(time.time_ns() // 1000)
+    later, stores = service.count_future(database, latest_us)
 
-    def later(pruned: "Pruned") -> str:
+    def text(pruned: "Pruned") -> str:
         polls = f"{count_text(pruned.polls, 'poll')} ({pruned.bytes / 1e6:,.1f} MB)"
         return f"{polls} of {count_text(stores, 'store')} later than {minute_text(latest_us)}"
 
-    if dry_run:
-        click.echo(f"would take out {later(future)}; nothing was changed")
-        return False
-    if future.polls:
-        _confirm(ctx, yes, f"This machine's clock says {minute_text(now_us)}. Take out {later(future)}, for good?")
-    with progress_bar(_rows(future), "pruning") as bar:
-        deleted = service.delete_future(
-            database, lambda: rules.latest_us(time.time_ns() // 1000), lambda deleted: bar.update(_rows(deleted))
-        )
-    click.echo(f"took out {later(deleted)}")
-    return True
+    return later, text, partial(service.delete_future, database, lambda: rules.latest_us(time.time_ns() // 1000))
 
 
 def _rows(pruned: "Pruned") -> int:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
@@ -44,28 +45,10 @@ class Sums:
     reports: int
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """What a copy holds, and how many bytes long it is."""
-
-    sums: Sums
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What is in the database now, and where the one before is kept (None: there was none)."""
-
-    sums: Sums
-    replaced_file: Path | None
-
-
-def _no_progress(done: int, pages: int) -> None:
-    pass
-
-
-def backup(database: Path, target: Path, progress: PageProgress = _no_progress, *, force: bool = False) -> Copied:
-    """Make a verified copy of the database at `target`, of one moment, while others read and write.
+def backup(
+    database: Path, target: Path, progress: PageProgress = lambda done, pages: None, *, force: bool = False
+) -> Sums:
+    """Make a verified copy of the database at `target`, of one moment, while others read and write; return its sums.
 
     `DatabaseError` when there is no database, it is damaged, the copy cannot be written, or (without `force`) it would
     replace a file that is no storemon database; what was at `target` stays then.
@@ -90,7 +73,7 @@ def backup(database: Path, target: Path, progress: PageProgress = _no_progress, 
             with explained_errors(database):
                 _copy(source, temporary, progress)
             _verify(temporary, sums)
-    return Copied(sums, target.stat().st_size)
+    return sums
 
 
 def read_sums(backup_file: Path) -> Sums:
@@ -99,8 +82,12 @@ def read_sums(backup_file: Path) -> Sums:
         return _sums(connection)
 
 
-def restore(database: Path, backup_file: Path, now_us: int, progress: PageProgress = _no_progress) -> Restored:
+def restore(
+    database: Path, backup_file: Path, now_us: int, progress: PageProgress = lambda done, pages: None
+) -> tuple[Sums, Path | None]:
     """Put a backup in the database's place, having checked it; what was there is kept in a file beside it.
+
+    Returns what is in the database now, and where the one before is kept (None: there was none).
 
     Only for whoever holds the server's lock. `DatabaseError` when the backup cannot be used or the database is in use.
     """
@@ -118,7 +105,7 @@ def restore(database: Path, backup_file: Path, now_us: int, progress: PageProgre
                 was_there = _swap(database, temporary, kept_file, progress)
         finally:
             files.remove(temporary)
-    return Restored(sums, kept_file if was_there else None)
+    return sums, kept_file if was_there else None
 
 
 def _check_replaceable(target: Path) -> None:
@@ -162,7 +149,7 @@ def _sums(connection: Connection) -> Sums:
     return Sums(stores, polls.count(connection), hours, loads, reports)
 
 
-def _copy(source: Connection, target: Path, progress: PageProgress = _no_progress) -> None:
+def _copy(source: Connection, target: Path, progress: PageProgress = lambda done, pages: None) -> None:
     """Copy every page of `source`, in its transaction, into the new file `target`, which gets no log beside it."""
     try:
         files.create(target)
@@ -218,11 +205,8 @@ def _refuse(backup_file: Path, fault: str) -> None:
 
 def _free_name(database: Path, now_us: int) -> Path:
     first = files.beside(database, f".before-restore-{utc_datetime(now_us):%Y%m%dT%H%M%SZ}")
-    name, number = first, 2
-    while name.exists():
-        name = files.beside(first, f"-{number}")
-        number += 1
-    return name
+    names = chain([first], (files.beside(first, f"-{number}") for number in count(2)))
+    return next(name for name in names if not name.exists())
 
 
 def _swap(database: Path, temporary: Path, kept_file: Path, progress: PageProgress) -> bool:

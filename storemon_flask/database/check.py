@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -47,8 +49,11 @@ _JSON: Final = {
 _LAST_US: Final = 253_402_300_799_999_999
 _LAST_DAY: Final = 84_005
 _DAYS: Final = ("date", "valid_from")
-_REPORT_ID: Final = re.compile("[0-9a-f]{32}")
-_SHA256: Final = re.compile("[0-9a-f]{64}")
+_HEXADECIMAL: Final = {
+    ("report", "id"): ("[0-9a-f]{32}", "an id that storemon does not make"),
+    ("report", "sha256"): ("[0-9a-f]{64}", "no SHA-256"),
+}
+_POLLS: Final = "polls and stores' spans"
 
 
 @dataclass(slots=True)
@@ -69,7 +74,7 @@ class Section:
 
 @dataclass(slots=True)
 class Checked:
-    """What was checked, and what is worth knowing without being wrong."""
+    """What was checked, and notes: what is worth knowing without being wrong."""
 
     sections: list[Section]
     notes: list[str]
@@ -87,20 +92,24 @@ def check_database(settings: Settings, progress: Progress = lambda name, share: 
     files.refuse_second_name(path)
     with explained_errors(path), open_unchanged(path, additions=True) as connection:
         checked.notes += [f"{path} {addition}" for addition in schema.additions(connection)]
-        for name, share, check_section in _sections(settings, connection):
+        for name, share, check_section in _sections(settings, connection, progress):
             section = Section(name)
             checked.sections.append(section)
             progress(name, 0)
             try:
                 with explained_errors(path):
-                    section.amount = check_section(section, partial(progress, name))
+                    section.amount = check_section(section.add_problem)
             except (DatabaseError, SqliteError) as error:
                 section.add_problem(getattr(error, "message", None) or f"{path}: {error}")
             progress(name, share)
         # Of data that are damaged there is nothing to be said beyond that.
         if not checked.problems:
             checked.notes += _pruned_notes(connection)
-    checked.notes += _permission_notes(path)
+    mode = path.stat().st_mode
+    if os.name == "posix" and mode & stat.S_IROTH and path.parent.stat().st_mode & stat.S_IXOTH:
+        checked.notes.append(
+            f"every user of this machine can read {path} (mode {stat.S_IMODE(mode):o}); `chmod 600` keeps it to you"
+        )
     left = files.leftovers(path)
     if left:
         checked.notes.append(
@@ -161,16 +170,6 @@ def _limited(connection: Connection, path: Path) -> Iterator[None]:
         connection.set_progress_handler(None, 0)
 
 
-def _permission_notes(database: Path) -> list[str]:
-    """Say when other users of the machine can read the database: copied by hand, for one."""
-    mode = database.stat().st_mode
-    if os.name != "posix" or not mode & stat.S_IROTH or not database.parent.stat().st_mode & stat.S_IXOTH:
-        return []
-    return [
-        f"every user of this machine can read {database} (mode {stat.S_IMODE(mode):o}); `chmod 600` keeps it to you"
-    ]
-
-
 def _pruned_notes(connection: Connection) -> list[str]:
     """Say from when on polls are complete, and how many older ones are left that count for nothing."""
     complete_from_us = stores.complete_from(connection)
@@ -186,55 +185,57 @@ def _pruned_notes(connection: Connection) -> list[str]:
     return notes
 
 
-_CheckSection = Callable[[Section, Callable[[float], None]], str]
-
-
-def _sections(settings: Settings, connection: Connection) -> Iterator[tuple[str, float, _CheckSection]]:
+def _sections(
+    settings: Settings, connection: Connection, progress: Progress
+) -> Iterator[tuple[str, float, Callable[[ReportProblem], str]]]:
     """Yield name, share of the work that is not reported while it is done, and the check, which returns an amount."""
 
-    def pages(section: Section, on_share: Callable[[float], None]) -> str:
-        for fault in page_faults(connection, MOST_PROBLEMS):
-            section.add_problem(fault)
-        return f"{connection.execute('PRAGMA page_count').fetchone()[0]:,} pages"
+    def rows(check: Callable[[Connection, ReportProblem], int], unit: str) -> Callable[[ReportProblem], str]:
+        return lambda report_problem: count_text(check(connection, report_problem), unit)
 
-    def weeks(section: Section, on_share: Callable[[float], None]) -> str:
-        total = max(1, connection.execute("SELECT count(*) FROM poll_week").fetchone()[0])
-        checked = polls.check(connection, section.add_problem, lambda done: on_share(0.5 * done / total))
+    def weeks(report_problem: ReportProblem) -> str:
+        total = max(1, _count(connection, "poll_week"))
+        checked = polls.check(connection, report_problem, lambda done: progress(_POLLS, 0.5 * done / total))
         return f"{count_text(checked[1], 'poll')} in {count_text(checked[0], 'week')}"
 
-    def rows(check: Callable[[Connection, ReportProblem], int], unit: str) -> _CheckSection:
-        return lambda section, on_share: count_text(check(connection, section.add_problem), unit)
-
-    def report_files(section: Section, on_share: Callable[[float], None]) -> str:
-        return _check_report_files(settings, section)
-
-    yield "pages and indexes", 0.35, pages
+    yield "pages and indexes", 0.35, rows(_check_pages, "page")
     yield "references between tables", 0.05, rows(_check_references, "table")
-    yield "polls and stores' spans", 0.0, weeks
+    yield _POLLS, 0.0, weeks
     yield "counts of loads", 0.05, rows(_check_load_counts, "file")
     yield "business hours", 0.02, rows(check_hours, "row")
     yield "special hours", 0.01, rows(check_special_hours, "row")
     yield "time zones", 0.02, rows(check_zones, "store")
     yield "texts and their forms", 0.0, rows(check_values, "row")
-    yield "reports and their files", 0.0, report_files
+    yield "reports and their files", 0.0, partial(_check_report_files, settings)
 
 
-def _check_report_files(settings: Settings, section: Section) -> str:
+def _count(connection: Connection, table: str, what: str = "*") -> int:
+    return int(connection.execute(f"SELECT count({what}) FROM {table}").fetchone()[0])
+
+
+def _check_report_files(settings: Settings, report_problem: ReportProblem) -> str:
     open_database = partial(open_unchanged, settings.database, additions=True)
+    folder = settings.reports_dir
     try:
-        missing = reports.missing_files(open_database, settings.reports_dir)
-        unowned = reports.files_of_no_report(open_database, settings.reports_dir)
+        missing = reports.missing_files(open_database, folder)
+        unowned = reports.files_of_no_report(open_database, folder)
     except OSError as error:
-        section.add_problem(f"{settings.reports_dir} cannot be looked through: {error.strerror or error}")
+        report_problem(f"{folder} cannot be looked through: {error.strerror or error}")
         return ""
     for report_id in missing:
-        section.add_problem(f"report {report_id} is complete, and its file is not in {settings.reports_dir}")
+        report_problem(f"report {report_id} is complete, and its file is not in {folder}")
     for file in unowned:
-        section.add_problem(f"{file} belongs to no report of this database; a server removes it within the hour")
+        report_problem(f"{file} belongs to no report of this database; a server removes it within the hour")
     return f"{count_text(len(missing), 'file')} missing, {len(unowned):,} of no report"
 
 
-def page_faults(connection: Connection, most: int = 100) -> list[str]:
+def _check_pages(connection: Connection, report_problem: ReportProblem) -> int:
+    for fault in page_faults(connection, MOST_PROBLEMS):
+        report_problem(fault)
+    return int(connection.execute("PRAGMA page_count").fetchone()[0])
+
+
+def page_faults(connection: Connection, most: int) -> list[str]:
     """Return what SQLite finds wrong with the file's pages and indexes.
 
     On a read-only connection it leaves CHECK constraints out: what they say of the feeds is checked here by itself.
@@ -247,7 +248,7 @@ def _check_references(connection: Connection, report_problem: ReportProblem) -> 
     """Check that rows name rows that are there; return how many tables there are."""
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         report_problem(f"{table}: row {row} names a {parent.removesuffix('_record')} that is not there")
-    return int(connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
+    return _count(connection, "sqlite_master WHERE type = 'table'")
 
 
 def check_values(connection: Connection, report_problem: ReportProblem) -> int:
@@ -255,26 +256,31 @@ def check_values(connection: Connection, report_problem: ReportProblem) -> int:
     _check_times(connection, report_problem)
     _check_reports(connection, report_problem)
     rows = 0
-    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    text_columns = {
+        table: [name for _, name, kind in columns if kind == "TEXT"]
+        for table, columns in groupby(_columns(connection), itemgetter(0))
+    }
     connection.text_factory = bytes
     try:
-        for table in tables:
-            columns = [
-                name.decode()
-                for _, name, kind, *_ in connection.execute(f'PRAGMA table_info("{table}")')
-                if kind == b"TEXT"
-            ]
-            if columns:
-                listed = ", ".join(f'"{column}"' for column in columns)
-                for number, row in enumerate(connection.execute(f'SELECT {listed} FROM "{table}"'), 1):
-                    rows += 1
-                    for column, value in zip(columns, row, strict=True):
-                        fault = _text_fault(table, column, value)
-                        if fault:
-                            report_problem(f"{table}: row {number} has in {column} {fault}")
+        for table, names in text_columns.items():
+            listed = ", ".join(f'"{name}"' for name in names)
+            for number, row in enumerate(connection.execute(f'SELECT {listed} FROM "{table}"') if names else (), 1):
+                rows += 1
+                for name, value in zip(names, row, strict=True):
+                    fault = _text_fault(table, name, value)
+                    if fault:
+                        report_problem(f"{table}: row {number} has in {name} {fault}")
     finally:
         connection.text_factory = str
     return rows
+
+
+def _columns(connection: Connection) -> list[tuple[str, str, str]]:
+    """Return (table, column, type) of every column."""
+    return connection.execute(
+        "SELECT tables.name, columns.name, columns.type FROM sqlite_master AS tables, "
+        "pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'"
+    ).fetchall()
 
 
 def _check_reports(connection: Connection, report_problem: ReportProblem) -> None:
@@ -295,16 +301,14 @@ def _check_reports(connection: Connection, report_problem: ReportProblem) -> Non
 
 
 def _check_times(connection: Connection, report_problem: ReportProblem) -> None:
-    for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-        for _, column, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
-            if not column.endswith("_us") and column not in _DAYS:
-                continue
-            last, none = (_LAST_US, 0) if column.endswith("_us") else (_LAST_DAY, UNDATED)
-            for (value,) in connection.execute(
-                f'SELECT "{column}" FROM "{table}" WHERE "{column}" NOT BETWEEN 0 AND ? AND "{column}" <> ?',
-                (last, none),
-            ):
-                report_problem(f"{table}: {column} is {value!r}, which is no time that storemon writes")
+    for table, column, _ in _columns(connection):
+        if not column.endswith("_us") and column not in _DAYS:
+            continue
+        last, none = (_LAST_US, 0) if column.endswith("_us") else (_LAST_DAY, UNDATED)
+        for (value,) in connection.execute(
+            f'SELECT "{column}" FROM "{table}" WHERE "{column}" NOT BETWEEN 0 AND ? AND "{column}" <> ?', (last, none)
+        ):
+            report_problem(f"{table}: {column} is {value!r}, which is no time that storemon writes")
 
 
 def _text_fault(table: str, column: str, value: object) -> str | None:
@@ -318,11 +322,8 @@ def _text_fault(table: str, column: str, value: object) -> str | None:
     form = _JSON.get((table, column))
     if form is not None and not (_has_form(text, form) or (text == "null" and table != "load")):
         return f"JSON of another form than storemon writes ({text[:60]!r})"
-    if table == "report" and column == "id" and _REPORT_ID.fullmatch(text) is None:
-        return f"an id that storemon does not make ({text[:60]!r})"
-    if table == "report" and column == "sha256" and _SHA256.fullmatch(text) is None:
-        return f"no SHA-256 ({text[:60]!r})"
-    return None
+    pattern, fault = _HEXADECIMAL.get((table, column), ("", ""))
+    return f"{fault} ({text[:60]!r})" if pattern and re.fullmatch(pattern, text) is None else None
 
 
 def _has_form(text: str, form: str) -> bool:
@@ -345,14 +346,12 @@ def _are_cells(value: object) -> bool:
 
 def _check_load_counts(connection: Connection, report_problem: ReportProblem) -> int:
     """Check that the counts of every file of every load add up; return how many files there are."""
-    count = 0
     rows = connection.execute(
-        "SELECT load_file.id, load, file, row_count, rejected_count, reasons, "
+        "SELECT load, file, row_count, rejected_count, reasons, "
         "new_count + changed_count + unchanged_count + repeated_count + rejected_count, "
         "(SELECT count(*) FROM reject WHERE load_file = load_file.id) FROM load_file ORDER BY load_file.id"
     )
-    for _, load, file, row_count, rejected, reasons, together, stored in rows:
-        count += 1
+    for load, file, row_count, rejected, reasons, together, stored in rows:
         if row_count != together:
             report_problem(
                 f"load {load}, {file}: {count_text(row_count, 'row')}, and {together:,} when its counts are added up"
@@ -368,7 +367,7 @@ def _check_load_counts(connection: Connection, report_problem: ReportProblem) ->
             report_problem(f"load {load}, {file}: {stored:,} rejected rows are kept of {rejected:,}")
     for (load,) in connection.execute("SELECT id FROM load WHERE id NOT IN (SELECT load FROM load_file)"):
         report_problem(f"load {load} has no file")
-    return count
+    return _count(connection, "load_file")
 
 
 def check_hours(connection: Connection, report_problem: ReportProblem) -> int:
@@ -379,7 +378,7 @@ def check_hours(connection: Connection, report_problem: ReportProblem) -> int:
     )
     for store, day, start, end in wrong:
         report_problem(f"hours of store number {store}: day {day} from second {start} to second {end}")
-    return int(connection.execute("SELECT count(*) FROM hours").fetchone()[0])
+    return _count(connection, "hours")
 
 
 def check_special_hours(connection: Connection, report_problem: ReportProblem) -> int:
@@ -388,7 +387,7 @@ def check_special_hours(connection: Connection, report_problem: ReportProblem) -
         "SELECT store, date FROM special_hours GROUP BY store, date HAVING min(start_s) = -1 AND max(start_s) > -1"
     ):
         report_problem(f"special hours of store number {store}: day {date} after 1970-01-01 is both closed and not")
-    return int(connection.execute("SELECT count(*) FROM special_hours").fetchone()[0])
+    return _count(connection, "special_hours")
 
 
 def check_zones(connection: Connection, report_problem: ReportProblem) -> int:
@@ -399,4 +398,4 @@ def check_zones(connection: Connection, report_problem: ReportProblem) -> int:
     ):
         if name not in known:
             report_problem(f"store {store_id!r} has the time zone {name!r}, which is not known here")
-    return int(connection.execute("SELECT count(DISTINCT store) FROM timezone").fetchone()[0])
+    return _count(connection, "timezone", "DISTINCT store")

@@ -11,15 +11,14 @@ from storemon_flask.model import Counts, FileSummary
 
 # As many as a load may have.
 MOST_FILES: Final = 1_000
-_FILE_COUNTS: Final = "row_count, new_count, changed_count, unchanged_count, repeated_count, rejected_count"
-_LOADS: Final = """
+_COUNTS: Final = ("row_count", "new_count", "changed_count", "unchanged_count", "repeated_count", "rejected_count")
+_FILE_COUNTS: Final = ", ".join(_COUNTS)
+_LOADS: Final = f"""
     SELECT load.id, load.started_us, load.notes,
         coalesce((SELECT file FROM load_file WHERE load = load.id ORDER BY id LIMIT 1), '') AS first_file,
         count(load_file.id) AS file_count, coalesce(sum(error <> ''), 0) AS failed_count,
-        coalesce(sum(row_count), 0) AS row_count, coalesce(sum(new_count), 0) AS new_count,
-        coalesce(sum(changed_count), 0) AS changed_count, coalesce(sum(unchanged_count), 0) AS unchanged_count,
-        coalesce(sum(repeated_count), 0) AS repeated_count, coalesce(sum(rejected_count), 0) AS rejected_count
-    FROM (SELECT id, started_us, notes FROM load WHERE {which} ORDER BY id DESC LIMIT :limit) AS load
+        {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in _COUNTS)}
+    FROM (SELECT id, started_us, notes FROM load WHERE {{which}} ORDER BY id DESC LIMIT :limit) AS load
     LEFT JOIN load_file ON load_file.load = load.id
     GROUP BY load.id ORDER BY load.id DESC
 """
@@ -173,5 +172,4 @@ def _load(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def _counts(row: sqlite3.Row) -> Counts:
-    names = ("row_count", "new_count", "changed_count", "unchanged_count", "repeated_count", "rejected_count")
-    return Counts(*(row[name] for name in names))
+    return Counts(*(row[name] for name in _COUNTS))

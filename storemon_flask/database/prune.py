@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -47,12 +48,8 @@ class Pruned:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
-    """The file's bytes, and how many of them are free for what is loaded next."""
-
-    file: int
-    free: int
+# Deletes some of what is to be deleted, about as much as the number says, and returns it; None when nothing is left.
+_Step = Callable[[Connection, int], Pruned | None]
 
 
 def completeness_note(complete_from_us: int) -> str:
@@ -100,17 +97,8 @@ def delete_before(
         if complete_from_us is None or complete_from_us < before_us:
             connection.execute("UPDATE data_version SET complete_from_us = ?", [before_us])
             stores.data_changed(connection)
-    pruned = _store_by_store(database, lambda: before_us, _delete_polls_before, progress, stopped)
-    size = _MOST // 4
-    while not stopped():
-        started = time.monotonic()
-        with database.write() as connection:
-            deleted = _delete_loads(connection, before_us, size)
-        if deleted is None:
-            break
-        pruned += deleted
-        progress(deleted)
-        size = _next_size(size, time.monotonic() - started)
+    pruned = _in_steps(database, _store_by_store(lambda: (before_us, _NEVER_US)), _FEWEST * 4, progress, stopped)
+    pruned += _in_steps(database, partial(_delete_loads, before_us), _MOST // 4, progress, stopped)
     return pruned
 
 
@@ -134,7 +122,8 @@ def delete_future(
     `Unprocessable` when no poll is earlier: then it is the clock that is wrong. `DatabaseError` without a database.
     """
     _check_future(database, latest_us())
-    return _store_by_store(database, latest_us, _delete_polls_after, progress, stopped)
+    step = _store_by_store(lambda: (-_NEVER_US, latest_us() + 1))
+    return _in_steps(database, step, _FEWEST * 4, progress, stopped)
 
 
 def apply_retention(
@@ -164,13 +153,13 @@ def apply_retention(
     return pruned
 
 
-def space(database: Database) -> Space:
-    """Return how large the file is and how much of it is free."""
+def space(database: Database) -> tuple[int, int]:
+    """Return the file's bytes, and how many of them are free for what is loaded next."""
     with database.read() as connection:
         pages, free, size = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
-    return Space(pages * size, free * size)
+    return pages * size, free * size
 
 
 def vacuum(database: Database) -> None:
@@ -198,24 +187,36 @@ def _require(database: Database) -> None:
         raise DatabaseError(f"there is no database at {database.path}; run `storemon load-data` to make it")
 
 
-def _store_by_store(
-    database: Database,
-    time_us: Callable[[], int],
-    delete_some: Callable[[Connection, int, int, int], tuple[int, int | None]],
-    progress: Callable[[Pruned], None],
-    stopped: Callable[[], bool],
+def _in_steps(
+    database: Database, step: _Step, size: int, progress: Callable[[Pruned], None], stopped: Callable[[], bool]
 ) -> Pruned:
-    """Delete polls of some stores after the other, each time in a transaction of its own."""
-    pruned, size = Pruned(), _FEWEST * 4
-    store: int | None = 0
-    while store is not None and not stopped():
+    """Take steps until none is left, each in a transaction of its own, and return what all of them deleted."""
+    pruned = Pruned()
+    while not stopped():
         started = time.monotonic()
         with database.write() as connection:
-            count, store = delete_some(connection, time_us(), store, size)
-        pruned += Pruned(count)
-        progress(Pruned(count))
+            deleted = step(connection, size)
+        if deleted is None:
+            break
+        pruned += deleted
+        progress(deleted)
         size = _next_size(size, time.monotonic() - started)
     return pruned
+
+
+def _store_by_store(kept_us: Callable[[], tuple[int, int]]) -> _Step:
+    """Return the step that deletes polls outside that range of the stores that come next."""
+    last_store = 0
+
+    def step(connection: Connection, weeks: int) -> Pruned | None:
+        nonlocal last_store
+        deleted, store = _delete_outside(connection, *kept_us(), last_store, weeks)
+        if store is None:
+            return None
+        last_store = store
+        return Pruned(deleted)
+
+    return step
 
 
 def _next_size(size: int, took_s: float) -> int:
@@ -226,58 +227,39 @@ def _next_size(size: int, took_s: float) -> int:
     return min(_MOST, size * 2) if took_s < _TARGET_S / 2 else size
 
 
-def _delete_polls_before(
-    connection: Connection, before_us: int, after_store: int, weeks: int
+def _delete_outside(
+    connection: Connection, first_us: int, end_us: int, after_store: int, weeks: int
 ) -> tuple[int, int | None]:
-    """Delete the old polls of the stores that come next after `after_store`, looking at about `weeks` of their weeks.
+    """Delete the polls outside `[first_us, end_us)` of the stores that come next after `after_store`, looking at about
+    `weeks` of their weeks.
 
     Returns how many were deleted and the last store's number; None when no store is left that has such polls.
     """
     deleted, looked, last_store = 0, 0, None
+    later_weeks = polls.weeks_from(connection, end_us // WEEK_US)
     chosen = named_rows(
         connection,
-        "SELECT number, first_poll_us, last_poll_us FROM store_record WHERE number > ? AND first_poll_us < ? "
-        "ORDER BY number LIMIT ?",
-        (after_store, before_us, weeks),
+        "SELECT number, first_poll_us, last_poll_us FROM store_record "
+        "WHERE number > ? AND (first_poll_us < ? OR last_poll_us >= ?) ORDER BY number LIMIT ?",
+        (after_store, first_us, end_us, weeks),
     ).fetchall()
     for row in chosen:
-        last_store, first_us, last_us = row["number"], row["first_poll_us"], row["last_poll_us"]
-        last_week = min(before_us, last_us) // WEEK_US
-        for week in range(first_us // WEEK_US, last_week + 1):
-            deleted += polls.delete_outside(connection, week, last_store, before_us, _NEVER_US)
-        remaining = range(before_us // WEEK_US, last_us // WEEK_US + 1)
-        new_first_us = polls.first_poll_in(connection, last_store, remaining) if last_us >= before_us else None
-        _set_span(connection, last_store, new_first_us, None if new_first_us is None else last_us)
-        looked += ((last_us if new_first_us is None else new_first_us) - first_us) // WEEK_US + 1
-        if looked >= weeks:
-            break
-    if deleted:
-        stores.data_changed(connection)
-    return deleted, last_store
-
-
-def _delete_polls_after(connection: Connection, latest_us: int, after_store: int, weeks: int) -> tuple[int, int | None]:
-    """Delete the polls after `latest_us` of the stores that come next; otherwise as `_delete_polls_before`."""
-    deleted, looked, last_store = 0, 0, None
-    later_weeks = polls.weeks_from(connection, latest_us // WEEK_US)
-    chosen = named_rows(
-        connection,
-        "SELECT number, first_poll_us FROM store_record WHERE number > ? AND last_poll_us > ? ORDER BY number LIMIT ?",
-        (after_store, latest_us, weeks),
-    ).fetchall()
-    for row in chosen:
-        last_store, first_us = row["number"], row["first_poll_us"]
-        for week in later_weeks:
-            deleted += polls.delete_outside(connection, week, last_store, -_NEVER_US, latest_us + 1)
-        if first_us <= latest_us:
-            _set_span(
-                connection,
-                last_store,
-                first_us,
-                int(polls.newest_up_to(connection, np.array([last_store]), latest_us)[0]),
-            )
-        else:
-            _set_span(connection, last_store, None, None)
+        last_store, oldest_us, newest_us = row["number"], row["first_poll_us"], row["last_poll_us"]
+        earlier_weeks = range(oldest_us // WEEK_US, min(first_us, newest_us) // WEEK_US + 1)
+        for week in (*earlier_weeks, *later_weeks):
+            deleted += polls.delete_outside(connection, week, last_store, first_us, end_us)
+        new_oldest_us: int | None = None if newest_us < first_us or oldest_us >= end_us else oldest_us
+        new_newest_us = newest_us
+        if new_oldest_us is not None and oldest_us < first_us:
+            remaining = range(first_us // WEEK_US, newest_us // WEEK_US + 1)
+            new_oldest_us = polls.first_poll_in(connection, last_store, remaining)
+        elif new_oldest_us is not None:
+            new_newest_us = int(polls.newest_up_to(connection, np.array([last_store]), end_us - 1)[0])
+        connection.execute(
+            "UPDATE store_record SET first_poll_us = ?, last_poll_us = ? WHERE number = ?",
+            (new_oldest_us, None if new_oldest_us is None else new_newest_us, last_store),
+        )
+        looked += ((newest_us if new_oldest_us is None else new_oldest_us) - oldest_us) // WEEK_US
         looked += len(later_weeks) + 1
         if looked >= weeks:
             break
@@ -286,13 +268,7 @@ def _delete_polls_after(connection: Connection, latest_us: int, after_store: int
     return deleted, last_store
 
 
-def _set_span(connection: Connection, store: int, first_us: int | None, last_us: int | None) -> None:
-    connection.execute(
-        "UPDATE store_record SET first_poll_us = ?, last_poll_us = ? WHERE number = ?", (first_us, last_us, store)
-    )
-
-
-def _delete_loads(connection: Connection, before_us: int, rows: int) -> Pruned | None:
+def _delete_loads(before_us: int, connection: Connection, rows: int) -> Pruned | None:
     """Delete up to `rows` rejected rows of old loads, or, when none are left, as many loads; None when neither are."""
     rejects = connection.execute(
         "DELETE FROM reject WHERE rowid IN (SELECT reject.rowid FROM load JOIN load_file ON load_file.load = load.id "

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +58,7 @@ def check(database: Database, settings: Settings, takes_work: bool) -> dict[str,
     """Return `ok` or what is wrong for `database`, `disk`, `reports` and `jobs`. Takes milliseconds."""
     return {
         "database": _database(database),
-        "disk": _shortage(settings, {**_folders(settings), "temporary files (TMPDIR)": files.temporary_folder}),
+        "disk": _shortage(settings, temporary_too=True),
         "reports": _reports(settings.reports_dir),
         "jobs": OK if takes_work else "the server is stopping and computes no more reports",
     }
@@ -80,22 +79,21 @@ def _database(database: Database) -> str:
 
 def require_room(settings: Settings) -> None:
     """Raise `DiskFull` when the disk of the database or of the reports has less free than `STOREMON_MIN_FREE_MB`."""
-    shortage = _shortage(settings, _folders(settings))
+    shortage = _shortage(settings, temporary_too=False)
     if shortage != OK:
         raise DiskFull(f"{shortage}; reports are made again when there is more") from OSError(
             errno.ENOSPC, os.strerror(errno.ENOSPC)
         )
 
 
-def _folders(settings: Settings) -> dict[str, Callable[[], Path]]:
-    return {"database": lambda: settings.database.parent, "reports": lambda: settings.reports_dir}
-
-
-def _shortage(settings: Settings, folders: dict[str, Callable[[], Path]]) -> str:
-    """Return `ok`, or which disk has too little room."""
+def _shortage(settings: Settings, temporary_too: bool) -> str:
+    """Return `ok`, or which disk has too little room: of the database, of reports, of temporary files."""
+    folders: dict[str, Path | None] = {"database": settings.database.parent, "reports": settings.reports_dir}
+    if temporary_too:
+        folders["temporary files (TMPDIR)"] = None
     for name, folder in folders.items():
         try:
-            free_mb = shutil.disk_usage(_nearest(folder())).free // 1_000_000
+            free_mb = shutil.disk_usage(_nearest(folder or files.temporary_folder())).free // 1_000_000
         except OSError as error:
             return f"the disk of the {name} cannot be asked: {error.strerror}"
         if free_mb < settings.min_free_mb:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from storemon_flask.database import stores
+from storemon_flask.database.connections import named_rows
 from storemon_flask.errors import DatabaseError
 from storemon_flask.model import ReportOutcome, ReportState
 
@@ -36,7 +37,7 @@ _SELECT: Final = """
 SELECT report.id, report.state, report.as_of_us, report.as_of_asked, report.columns, report.requested_us,
     report.started_us, report.finished_us, report.next_try_us, report.attempts, report.died, report.progress,
     report.error, report.last_error, report.row_count, report.byte_count, report.sha256, report.gone,
-    query.small AS shape, query.store_count AS store_count, outcome.small AS method, {texts}
+    query.small AS shape, query.store_count AS stores_asked, outcome.small AS method, {texts}
 FROM {table}
 LEFT JOIN report_text AS query ON query.number = report.query_text
 LEFT JOIN report_text AS outcome ON outcome.number = report.outcome_text
@@ -66,7 +67,7 @@ class ReportRecord:
     """A stored report. `stores` None means every store.
 
     `altered` maps columns to row numbers (from 0) to the texts that the CSV shows differently. In a list (`newest`) it
-    is empty, and `stores` has the first few; `more_stores` says how many there are beyond those.
+    is empty, and `stores` has the first few of the `stores_asked`.
     """
 
     id: str
@@ -92,12 +93,8 @@ class ReportRecord:
     altered: dict[str, dict[int, str]] = field(default_factory=dict)
     method: dict[str, Any] | None = None
     gone: str | None = None
-    more_stores: int = 0
-
-    @property
-    def stores_asked(self) -> int | None:
-        """How many stores were named; None when none were."""
-        return None if self.stores is None else len(self.stores) + self.more_stores
+    # How many stores were named; None when none were.
+    stores_asked: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -114,19 +111,11 @@ def add(connection: sqlite3.Connection, new: NewReport, now_us: int) -> None:
     """Store a pending report."""
     # The order of stores means nothing, and each order would be another text.
     ordered = None if new.stores is None else sorted(new.stores)
+    text = _store_text(connection, new.shape or None, ordered)
     connection.execute(
         "INSERT INTO report (id, state, as_of_us, as_of_asked, columns, query_text, query_digest, data_version, "
         "requested_us) VALUES (?, 'pending', ?, ?, ?, ?, ?, ?, ?)",
-        (
-            new.id,
-            new.as_of_us,
-            new.as_of_asked,
-            new.columns,
-            _store_text(connection, new.shape or None, ordered),
-            new.query_digest,
-            new.data_version,
-            now_us,
-        ),
+        (new.id, new.as_of_us, new.as_of_asked, new.columns, text, new.query_digest, new.data_version, now_us),
     )
 
 
@@ -143,65 +132,56 @@ def waiting(connection: sqlite3.Connection, query_digest: str, as_of_us: int) ->
 
 def find(connection: sqlite3.Connection, report_id: str) -> ReportRecord | None:
     """Return the report of that id, or None."""
-    return next(_records(connection, _ALL, "WHERE report.id = ?", [report_id]), None)
+    records = _records(connection, _ALL, "WHERE report.id = ?", [report_id])
+    return records[0] if records else None
 
 
 def equal(connection: sqlite3.Connection, report_id: str) -> list[ReportRecord]:
-    """Return the newest complete reports with the query and the data of that one, whose files it may have. Several: a
-    file may be gone."""
-    return list(
-        _records(
-            connection,
-            _ALL,
-            "JOIN report AS this USING (query_digest, as_of_us, data_version) "
-            "WHERE this.id = ? AND report.state = 'complete' ORDER BY report.finished_us DESC LIMIT 3",
-            [report_id],
-        )
+    """Return the newest complete reports with the query and the data of that one; several, as a file may be gone."""
+    return _records(
+        connection,
+        _ALL,
+        "JOIN report AS this USING (query_digest, as_of_us, data_version) "
+        "WHERE this.id = ? AND report.state = 'complete' ORDER BY report.finished_us DESC LIMIT 3",
+        [report_id],
     )
 
 
 def fresh(connection: sqlite3.Connection, query: NewReport, since_us: int, now_us: int) -> list[ReportRecord]:
-    """Return of the few newest complete reports that were asked for like this those of its data and as-of, or finished
-    at `since_us` or later.
+    """Return the newest complete reports asked for like this that are of its data and as-of, or finished at `since_us`
+    or later; several, as a file may be gone.
 
-    The newest first; several because a file may be gone. The as-of moves on unchanged data only where the clock reaches
-    polls that were in the future.
+    The as-of moves on unchanged data only where the clock reaches polls that were in the future.
     """
     alike = "as_of_asked = 1 AND as_of_us = :as_of_us" if query.as_of_asked else "as_of_asked = 0"
     table = (
         f"(SELECT * FROM report WHERE query_digest = :digest AND {alike} AND state = 'complete' "
         "AND finished_us <= :now_us ORDER BY finished_us DESC LIMIT 5) AS report"
     )
-    return list(
-        _records(
-            connection,
-            _ALL,
-            "WHERE (report.data_version = :version AND report.as_of_us = :as_of_us) OR report.finished_us >= :since_us "
-            "ORDER BY report.finished_us DESC",
-            _alike(query, since_us, now_us),
-            table,
-        )
+    return _records(
+        connection,
+        _ALL,
+        "WHERE (report.data_version = :version AND report.as_of_us = :as_of_us) OR report.finished_us >= :since_us "
+        "ORDER BY report.finished_us DESC",
+        _alike(query, since_us, now_us),
+        table,
     )
 
 
 def on_its_way(connection: sqlite3.Connection, query: NewReport, since_us: int, now_us: int) -> ReportRecord | None:
-    """Return the first report that waits or runs and was asked for like this, of its data and as-of or requested at
-    `since_us` or later.
-
-    None when there is none, or only one that went wrong before.
+    """Return the first report on its way that was asked for like this, of its data and as-of or requested at `since_us`
+    or later; None when there is none, or only one that went wrong before.
     """
-    return next(
-        _records(
-            connection,
-            _ALL,
-            f"WHERE report.query_digest = :digest AND report.as_of_asked = :asked AND report.finished_us IS NULL "
-            f"AND {_WELL} AND ((report.data_version = :version AND report.as_of_us = :as_of_us) "
-            "OR (report.requested_us BETWEEN :since_us AND :now_us AND (NOT :asked OR report.as_of_us = :as_of_us))) "
-            "ORDER BY report.requested_us LIMIT 1",
-            _alike(query, since_us, now_us),
-        ),
-        None,
+    first = _records(
+        connection,
+        _ALL,
+        f"WHERE report.query_digest = :digest AND report.as_of_asked = :asked AND report.finished_us IS NULL "
+        f"AND {_WELL} AND ((report.data_version = :version AND report.as_of_us = :as_of_us) "
+        "OR (report.requested_us BETWEEN :since_us AND :now_us AND (NOT :asked OR report.as_of_us = :as_of_us))) "
+        "ORDER BY report.requested_us LIMIT 1",
+        _alike(query, since_us, now_us),
     )
+    return first[0] if first else None
 
 
 def _alike(query: NewReport, since_us: int, now_us: int) -> dict[str, Any]:
@@ -223,7 +203,7 @@ def newest(connection: sqlite3.Connection, before: tuple[int, str] | None, limit
     """
     where = "WHERE report.state <> 'deleted' AND (report.requested_us, report.id) < (?, ?) "
     order = "ORDER BY report.requested_us DESC, report.id DESC LIMIT ?"
-    return list(_records(connection, _LISTED, where + order, [*(before or (1 << 62, "")), limit]))
+    return _records(connection, _LISTED, where + order, [*(before or (1 << 62, "")), limit])
 
 
 def start(connection: sqlite3.Connection, report_id: str, now_us: int) -> ReportRecord | None:
@@ -246,12 +226,7 @@ def advance(connection: sqlite3.Connection, report_id: str, progress: float) -> 
     )
 
 
-def complete(
-    connection: sqlite3.Connection,
-    report_id: str,
-    now_us: int,
-    outcome: ReportOutcome,
-) -> bool:
+def complete(connection: sqlite3.Connection, report_id: str, now_us: int, outcome: ReportOutcome) -> bool:
     """Running becomes complete; the file must be in its place by now.
 
     False when it was deleted meanwhile. Doing it twice does no harm.
@@ -278,8 +253,7 @@ def fail(connection: sqlite3.Connection, report_id: str, now_us: int, error: str
 
 
 def retry_later(connection: sqlite3.Connection, report_id: str, error: str, next_try_us: int) -> bool:
-    """Running becomes pending until the next try; `error` says what went wrong with this one. False when it was
-    deleted."""
+    """Running becomes pending until the next try; `error` says what went wrong. False when it was deleted."""
     return _update(
         connection,
         "UPDATE report SET state = 'pending', last_error = ?, next_try_us = ? WHERE id = ? AND state = 'running'",
@@ -288,8 +262,7 @@ def retry_later(connection: sqlite3.Connection, report_id: str, error: str, next
 
 
 def requeue(connection: sqlite3.Connection, report_id: str) -> bool:
-    """Running becomes pending as if it had not been tried: the server is stopping in good order. False when it was
-    deleted."""
+    """Running becomes pending as if it had not been tried: the server is stopping. False when it was deleted."""
     return _update(
         connection,
         "UPDATE report SET state = 'pending', attempts = attempts - 1 WHERE id = ? AND state = 'running'",
@@ -300,8 +273,7 @@ def requeue(connection: sqlite3.Connection, report_id: str) -> bool:
 def recover(
     connection: sqlite3.Connection, now_us: int, most_deaths: int, error: str, died: bool
 ) -> tuple[list[tuple[str, int | None]], list[str]]:
-    """Reports that the last process was computing become pending again, or failed when it `died` not for the first
-    time.
+    """Running becomes pending again, or failed when the process under it `died` the `most_deaths`th time.
 
     Returns all pending reports in the order they were requested in, as (id, when the next try is due), and the ids of
     those that failed. Only for the one server of a database.
@@ -379,8 +351,7 @@ def finished_before(connection: sqlite3.Connection, before_us: int, limit: int) 
 
 
 def delete(connection: sqlite3.Connection, report_ids: Iterable[str], reason: str, now_us: int) -> int:
-    """Delete reports in whatever state, because they are `old`, to make `room`, or as `asked`, and return how many that
-    was.
+    """Delete reports in whatever state, as they are `old`, to make `room`, or as `asked`; return how many that was.
 
     Their rows stay, and lose what was asked and how they were made.
     """
@@ -412,8 +383,7 @@ def forget(connection: sqlite3.Connection, before_us: int, limit: int) -> int:
 
 
 def oldest_deleted_before(connection: sqlite3.Connection, count: int) -> int | None:
-    """Return a time before which at least the `count` reports were deleted that were deleted first; None when there are
-    not more."""
+    """Return a time before which the first `count` deleted reports were deleted; None when there are not more."""
     row = connection.execute(
         "SELECT deleted_us + 1 FROM report WHERE state = 'deleted' ORDER BY deleted_us LIMIT 1 OFFSET ?", [count]
     ).fetchone()
@@ -444,10 +414,9 @@ def named(folder: Path, form: re.Pattern[str]) -> Iterator[tuple[str, Path]]:
 
 
 def files_of_no_report(read: Read, folder: Path) -> list[Path]:
-    """Return files named like those of reports that belong to no report of this database; `OSError` when the folder
-    cannot be listed.
+    """Return files named like those of reports that belong to no report of this database, also beside a server.
 
-    Right beside a running server too.
+    `OSError` when the folder cannot be listed.
     """
     # The files first: one that is written meanwhile has its row already.
     listed = list(files(folder))
@@ -475,21 +444,18 @@ def _records(
     rest: str,
     values: Sequence[Any] | Mapping[str, Any],
     table: str = "report",
-) -> Iterator[ReportRecord]:
-    rows = connection.execute(_SELECT.format(texts=texts, table=table) + rest, values)
-    names = [name for name, *_ in rows.description]
-    return (_record(dict(zip(names, row, strict=True))) for row in rows)
+) -> list[ReportRecord]:
+    return [_record(row) for row in named_rows(connection, _SELECT.format(texts=texts, table=table) + rest, values)]
 
 
-def _record(row: dict[str, Any]) -> ReportRecord:
+def _record(row: sqlite3.Row) -> ReportRecord:
     texts = {name: json.loads(row[name] or "null") for name in ("stores", "shape", "altered", "method")}
     texts["altered"] = {
         column: {int(index): text for index, text in cells.items()}
         for column, cells in (texts["altered"] or {}).items()
     }
-    more_stores = (row.pop("store_count") or 0) - len(texts["stores"] or ())
     state, as_of_asked = ReportState(row["state"]), bool(row["as_of_asked"])
-    return ReportRecord(**{**row, **texts, "state": state, "as_of_asked": as_of_asked}, more_stores=more_stores)
+    return ReportRecord(**{**dict(row), **texts, "state": state, "as_of_asked": as_of_asked})
 
 
 def _update(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> bool:

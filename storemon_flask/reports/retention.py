@@ -1,5 +1,4 @@
-"""Retention: reports that were kept long enough, or take too much room, are deleted; files that belong to no report are
-removed."""
+"""Retention: reports that are too old or take too much room are deleted, files that belong to no report removed."""
 
 import logging
 import re
@@ -112,8 +111,7 @@ def _unreadable(folder: Path, error: OSError) -> ReportFailed:
 
 
 def remove_temporary(read: reports.Read, folder: Path, began_s: float) -> int:
-    """Remove what was begun by reports that are not running, and by workbooks before `began_s`; how many files that
-    was."""
+    """Remove what reports that do not run, and workbooks before `began_s`, have begun; how many files that was."""
     begun = list(reports.named(folder, _TEMPORARY))
     with read() as connection:
         states = reports.states(connection)
@@ -129,19 +127,18 @@ def remove_temporary(read: reports.Read, folder: Path, began_s: float) -> int:
 def delete_before(database: Database, folder: Path, before_us: int, now_us: int) -> int:
     """Delete what was finished before that; how many reports that was."""
     deleted = 0
-    while database.exists():
+    while True:
         with database.read() as connection:
             old = reports.finished_before(connection, before_us, _CHUNK)
         deleted += _delete(database, folder, old, "old", now_us)
         if len(old) < _CHUNK:
-            break
-    return deleted
+            return deleted
 
 
 def forget(database: Database, before_us: int) -> int:
     """Remove the rows of what was deleted before that; how many. Who asks for such a report is answered 404 then."""
     forgotten, count = 0, _CHUNK
-    while count == _CHUNK and database.exists():
+    while count == _CHUNK:
         with database.write() as connection:
             count = reports.forget(connection, before_us, _CHUNK)
         forgotten += count

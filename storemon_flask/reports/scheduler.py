@@ -11,11 +11,6 @@ from storemon_flask.errors import StoremonError, out_of_memory
 log = logging.getLogger("storemon.reports")
 
 
-def steady_us() -> int:
-    """A clock that nobody sets."""
-    return time.monotonic_ns() // 1000
-
-
 @dataclass(frozen=True, slots=True)
 class _Task:
     due_us: int
@@ -30,7 +25,7 @@ class Scheduler:
     Its thread starts with the first task. One that is not `threaded` has none: `run_due` does what is due.
     """
 
-    def __init__(self, clock: Callable[[], int] = steady_us, threaded: bool = True) -> None:
+    def __init__(self, clock: Callable[[], int] = lambda: time.monotonic_ns() // 1000, threaded: bool = True) -> None:
         self._clock = clock
         self._threaded = threaded
         self._lock = threading.Lock()

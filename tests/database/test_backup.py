@@ -274,7 +274,7 @@ def test_backups_beside_a_loader_hold_whole_files(settings: Settings, tmp_path: 
         while running:
             running = loader.poll() is None
             try:
-                found.append(backup.backup(settings.database, tmp_path / "b.db").sums)
+                found.append(backup.backup(settings.database, tmp_path / "b.db"))
             except DatabaseError as error:
                 refusals.append(error.message)
     assert loader.returncode == 0

@@ -43,18 +43,18 @@ def test_a_restore_puts_the_backup_in_place_and_keeps_what_was_there(backup: Pat
 
 def test_the_kept_database_can_be_restored_in_turn(backup: Path, settings: Settings) -> None:
     before = content(settings.database)
-    first = copies.restore(settings.database, backup, NOW_US)
-    assert first.replaced_file is not None
-    assert first.replaced_file.name == KEPT
-    second = copies.restore(settings.database, first.replaced_file, NOW_US)
-    assert second.replaced_file is not None
-    assert second.replaced_file.name == KEPT + "-2"
+    _, first = copies.restore(settings.database, backup, NOW_US)
+    assert first is not None
+    assert first.name == KEPT
+    _, second = copies.restore(settings.database, first, NOW_US)
+    assert second is not None
+    assert second.name == KEPT + "-2"
     assert content(settings.database) == before
 
 
 def test_a_restore_where_there_is_no_database_makes_one(backup: Path, settings: Settings, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere" / "instance" / "storemon.db"
-    assert copies.restore(elsewhere, backup, NOW_US).replaced_file is None
+    assert copies.restore(elsewhere, backup, NOW_US)[1] is None
     assert dump(elsewhere) == dump(backup)
     # A log that was left without its database must not become one of this.
     elsewhere.unlink()
@@ -174,16 +174,16 @@ def test_a_damaged_database_is_replaced_and_kept_as_it_was(backup: Path, setting
         settings.database.with_name(settings.database.name + suffix).unlink(missing_ok=True)
     spoiled(settings.database, how)
     before = settings.database.read_bytes()
-    done = copies.restore(settings.database, backup, NOW_US)
+    _, replaced_file = copies.restore(settings.database, backup, NOW_US)
     assert content(settings.database) == content(backup)
     if how == "empty":
         return
-    assert done.replaced_file is not None
+    assert replaced_file is not None
     if how == "a zeroed page":
         # Copied page by page: only what SQLite counts at every write differs.
-        assert done.replaced_file.read_bytes()[16_384:] == before[16_384:]
+        assert replaced_file.read_bytes()[16_384:] == before[16_384:]
     else:
-        assert done.replaced_file.read_bytes() == before
+        assert replaced_file.read_bytes() == before
     assert storemon(settings.home, "check").returncode == 0
 
 
