@@ -28,8 +28,6 @@ def load(fleet: Path, home: Path, again: bool = False) -> float:
     """Seconds to load a fleet into a new home; the schema's making is part of it, importing Python is not."""
     if not again:
         shutil.rmtree(home, ignore_errors=True)
-    import sqlite_utils  # noqa: F401 - half a second of import that only the first start of a new database pays
-
     started = time.perf_counter()
     result = loaded(fleet, home)
     seconds = time.perf_counter() - started

@@ -274,12 +274,21 @@ def test_an_older_database_is_brought_up_to_date_by_whoever_opens_it_first(
         assert connection.execute("SELECT count(*) FROM more").fetchone() == (0,)
     database.close()
     assert sql(settings.database, "SELECT * FROM poll") == polls_before
+    fresh = Database(settings.home / "fresh.db")
+    fresh.prepare()
+    fresh.close()
+    schema_of_both = [
+        sql(file, "SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
+        for file in (settings.database, settings.home / "fresh.db")
+    ]
+    assert schema_of_both[0] == schema_of_both[1]
+    steps = "SELECT id, migration_set, name, length(applied_at) FROM _sqlite_migrations"
+    assert sql(settings.database, steps) == sql(settings.home / "fresh.db", steps)
 
 
 def test_processes_that_create_the_database_at_once_all_succeed(tmp_path: Path) -> None:
     code = """
 import pathlib, sys
-import sqlite_utils
 from storemon_flask.database import loads
 from storemon_flask.database.connections import Database
 print("ready", flush=True)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import sqlite_utils
 from conftest import sql
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,7 +114,7 @@ def test_poll_shows_what_was_packed(polls: dict[tuple[str, int], bool]) -> None:
         weeks.setdefault((us // (7 * DAY_US), store), []).append(2 * us + active)
     with closing(sqlite3.connect(":memory:")) as connection:
         for migration in schema.MIGRATIONS:
-            migration(sqlite_utils.Database(connection))
+            migration(connection)
         connection.executemany(
             "INSERT INTO store_record (number, store_id) VALUES (?, ?)", [(ord(s), s) for s in "abc"]
         )
@@ -139,7 +138,7 @@ def test_a_condition_on_day_or_store_unpacks_no_other_weeks(tmp_path: Path) -> N
     """Work is counted in SQLite's own steps: a day of a year must not cost a tenth of the year."""
     with closing(sqlite3.connect(":memory:")) as connection:
         for migration in schema.MIGRATIONS:
-            migration(sqlite_utils.Database(connection))
+            migration(connection)
         connection.executemany(
             "INSERT INTO store_record (number, store_id) VALUES (?, ?)", [(n, f"s{n}") for n in range(20)]
         )

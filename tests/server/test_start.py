@@ -82,7 +82,7 @@ print([name for name in {("flask", "sqlite_utils", *FRAMES)!r} if name in sys.mo
     assert python(program).splitlines()[-1] == "[]"
 
 
-def test_only_a_schema_that_must_be_made_imports_sqlite_utils_and_what_it_imports(tmp_path: Path) -> None:
+def test_neither_making_a_database_nor_serving_it_imports_sqlite_utils_and_what_it_imports(tmp_path: Path) -> None:
     program = f"""
 import sys
 from storemon_flask import create_app, settings
@@ -95,8 +95,7 @@ for page in ("/", "/reports", "/data", "/docs", "/openapi.json", "/static/app.cs
         assert answer.status_code == 200, page
 print([name for name in {("sqlite_utils", *FRAMES)!r} if name in sys.modules])
 """
-    assert "sqlite_utils" in python(program, tmp_path)
-    assert python(program, tmp_path) == "[]\n"
+    assert [python(program, tmp_path) for _ in range(2)] == ["[]\n"] * 2
 
 
 def test_everything_imports_and_locks_without_what_only_unix_has(tmp_path: Path) -> None:
