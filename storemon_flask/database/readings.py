@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.database import hours, polls, stores
+from storemon_flask.database import polls, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.stores import StoreRows
 from storemon_flask.model import DAY_US, WEEK_US, Fleet, Hours, Ints, Polls, Rules, SpecialHours
@@ -131,7 +131,7 @@ def read_stores(connection: Connection, rows: StoreRows, default_zone: str, as_o
     number = rows.number
     # Without a store there is still one batch, an empty one, and so a report of no rows.
     first, last = (int(number[0]), int(number[-1])) if len(number) else (0, -1)
-    versions = hours.zones(connection, first, last)
+    versions = stores.read_zones(connection, first, last)
     histories = [zones.history(default_zone, versions.get(store, ())) for store in number.tolist()]
     names = tuple(sorted(set(histories)))
     index = {name: at for at, name in enumerate(names)}
@@ -141,8 +141,8 @@ def read_stores(connection: Connection, rows: StoreRows, default_zone: str, as_o
     for at in range(0, max(len(number), 1), STORES_PER_BATCH):
         some = number[at : at + STORES_PER_BATCH]
         span = (int(some[0]), int(some[-1])) if len(some) else (first, last)
-        weekly = Hours(*_columns_of(some, hours.hours(connection, *span)))
-        special = SpecialHours(*_columns_of(some, hours.special_hours(connection, *span)))
+        weekly = Hours(*_columns_of(some, stores.read_hours(connection, *span)))
+        special = SpecialHours(*_columns_of(some, stores.read_special_hours(connection, *span)))
         batches.append(Batch(some, weekly, special, zone_of[at : at + STORES_PER_BATCH]))
     turns = [turn for name in names for turn in zones.turns(name)]
     return Schedule(

@@ -373,7 +373,7 @@ def bring_up_to_date(connection: sqlite3.Connection, begin: Callable[[sqlite3.Co
 
 
 def _make(connection: sqlite3.Connection, migrations: Iterable[_Migration]) -> None:
-    """Make in an empty database what those migrations do, without sqlite-utils, whose import takes 0.3 s with pandas."""
+    """Make in an empty database what those migrations do; sqlite-utils would import pandas for it, for 0.3 s."""
     for statement in _MIGRATIONS_SQL:
         connection.execute(statement)
     for migration in migrations:

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO, Final
 
 from storemon_flask.characters import count_text
 from storemon_flask.clock import minute_text
-from storemon_flask.database import hours as opening_hours
 from storemon_flask.database import loads, polls, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.polls import StagedPolls
@@ -442,14 +441,14 @@ class _StoreValues:
 
     def apply(self, connection: Connection, notes: LoadNotes) -> None:
         zones = self.summary.feed == "timezones"
-        stored = opening_hours.zones_of if zones else stores.names_of
+        stored = stores.zones_of if zones else stores.names_of
         old: Mapping[Any, tuple[str, ...]] = stored(connection, {key[0]: None for key in self._values})
         changed = {key: values for key, values in self._values.items() if old.get(key) != values}
         # A zone without a date replaces all that the store had with one.
         undated = {key[0] for key in self._values if key[-1] == UNDATED}
         removed = [key for key in old if key[0] in undated and key not in self._values]
         if zones:
-            opening_hours.replace_zones(connection, changed, removed)
+            stores.replace_zones(connection, changed, removed)
         else:
             stores.replace_names(connection, changed)
         new = sum(not any(old.get(key, ())) for key in changed)
@@ -484,15 +483,15 @@ def _replace_hours(connection: Connection, hours: HoursSet, unreadable: list[str
     """Compare the hours of a load with those stored, and replace those that change."""
     known, _ = stores.rows_of(connection, hours.store_ids)
     ids = dict(zip(known.number.tolist(), known.ids, strict=True))
-    read = opening_hours.hours if hours.feed == "hours" else opening_hours.special_hours
+    read = stores.read_hours if hours.feed == "hours" else stores.read_special_hours
     change = hours.compare(ids, read(connection, min(ids), max(ids)) if ids else None, unreadable)
     if change is None:
         return
     versions, rows = change
     if isinstance(rows, Hours):
-        opening_hours.replace_hours(connection, versions, rows)
+        stores.replace_hours(connection, versions, rows)
     else:
-        opening_hours.replace_special_hours(connection, versions, rows)
+        stores.replace_special_hours(connection, versions, rows)
     stores.data_changed(connection)
 
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from storemon_flask.characters import count_text, join_words, list_ids, list_stores, quote_id, remove_invisible
 from storemon_flask.clock import minute_text
-from storemon_flask.database import hours as opening_hours
 from storemon_flask.database import polls, stores
 from storemon_flask.database.connections import Connection
 from storemon_flask.database.newest import future_polls, silence_note
@@ -238,7 +237,7 @@ class LoadNotes:
     def _rejected_zones(self, connection: Connection) -> Iterator[str]:
         """In which zone the stores count whose time zone row was rejected."""
         zones: dict[str, list[str]] = {store_id: [] for store_id in sorted(self._zone_rejected)}
-        for (store_id, _), (name,) in sorted(opening_hours.zones_of(connection, zones).items()):
+        for (store_id, _), (name,) in sorted(stores.zones_of(connection, zones).items()):
             zones[store_id].append(name)
         default = [store_id for store_id, names in zones.items() if not names]
         given = [store_id for store_id, names in zones.items() if names and store_id in self._zone_given]

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from storemon_flask.characters import show_invisible
-from storemon_flask.database import hours, stores
+from storemon_flask.database import stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.feeds import schema
@@ -44,7 +44,7 @@ def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]]
 
 def remove_hours(database: Database, store_id: str) -> None:
     """Remove the store's weekly hours: it is open 24x7 again."""
-    _change(database, store_id, lambda connection: hours.remove_hours(connection, store_id))
+    _change(database, store_id, lambda connection: stores.remove_hours(connection, store_id))
 
 
 def remove_special_hours(database: Database, store_id: str, date: str | None) -> None:
@@ -53,7 +53,7 @@ def remove_special_hours(database: Database, store_id: str, date: str | None) ->
         day = None if date is None else schema.parse_date(date)
     except schema.BadValue as bad:
         raise Unprocessable(f"date is {date!r}: {bad}", errors={"date": [str(bad)]}) from None
-    _change(database, store_id, lambda connection: hours.remove_special_hours(connection, store_id, day))
+    _change(database, store_id, lambda connection: stores.remove_special_hours(connection, store_id, day))
 
 
 def remove(database: Database, store_id: str) -> None:
