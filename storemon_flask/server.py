@@ -89,7 +89,7 @@ def serve(
     `StoremonError` when the port, the lock or the database cannot be had, or when other machines could call without a
     key and that was not asked for (`insecure`). The report that is running is finished, or left for the next start.
     """
-    from storemon_flask.database.lock import server_lock
+    from storemon_flask.database.files import server_lock
     from storemon_flask.model import DAY_US
     from storemon_flask.web import authentication
 

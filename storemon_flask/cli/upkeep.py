@@ -72,7 +72,7 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
       storemon restore /mnt/backups/storemon-2024-10-14.db
     """
     from storemon_flask.database import backup as backup_service
-    from storemon_flask.database.lock import server_lock
+    from storemon_flask.database.files import server_lock
 
     database = get_settings(ctx).database
     sums = backup_service.read_sums(file)
@@ -154,7 +154,7 @@ def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, v
         raise click.UsageError("Say either --before DATE or --future.", ctx)
     from storemon_flask.clock import minute_text
     from storemon_flask.database import prune as service
-    from storemon_flask.database.lock import server_lock
+    from storemon_flask.database.files import server_lock
 
     database = open_database(ctx)
     with server_lock(database.path) if vacuum and database.exists() else nullcontext():

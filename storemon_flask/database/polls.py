@@ -6,11 +6,10 @@ No other module knows this layout.
 
 import sqlite3
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +29,6 @@ _BATCH_BYTES: Final = 1 << 20
 _NEVER: Final = np.iinfo(np.int64).max
 RUN_ROWS: Final = 1 << 19
 STORES_PER_CELL: Final = 2048
-_CELLS_AHEAD: Final = 1
 _SPOOL_BYTES: Final = 8 << 20
 # A key is store << 41 | (time within its week) << 1 | active: a week is less than 2^40 microseconds. That leaves 22
 # bits for the stores of one file.
@@ -134,18 +132,10 @@ class StagedPolls:
         """
         self._flush()
         with ThreadPoolExecutor(1, thread_name_prefix="cells") as pool:
-            under_way: deque[tuple[int, Future[Ints]]] = deque()
-            for week, group in sorted(self._cells):
-                under_way.append((week, pool.submit(self._cell, week, group)))
-                if len(under_way) > _CELLS_AHEAD:
-                    yield self._next(under_way)
-            while under_way:
-                yield self._next(under_way)
-
-    @staticmethod
-    def _next(under_way: "deque[tuple[int, Future[Ints]]]") -> tuple[int, Ints]:
-        week, keys = under_way.popleft()
-        return week, keys.result()
+            cells = ((week, pool.submit(self._cell, week, group)) for week, group in sorted(self._cells))
+            # Pairs, so that the next one is under way; nothing follows the last.
+            for (week, keys), _ in pairwise(chain(cells, [(0, Future[Ints]())])):
+                yield week, keys.result()
 
     def _cell(self, week: int, group: int) -> Ints:
         parts = []
@@ -222,14 +212,13 @@ def read(connection: Connection, number: Ints, first_us: int, last_us: int) -> P
 
     None from before the time up to which polls were pruned: not all of them are there.
     """
-    complete_from_us = _complete_from(connection)
-    first_us = max(first_us, complete_from_us)
-    return _polls(_weeks(connection, number, first_us, last_us), number, first_us, last_us, complete_from_us)
+    return next(read_in_batches(connection, number, first_us, last_us, int(_NEVER)))
 
 
 def read_in_batches(connection: Connection, number: Ints, first_us: int, last_us: int, most: int) -> Iterator[Polls]:
     """Yield the same in batches of about `most` polls, one at least: whole weeks, by store, then by time."""
-    complete_from_us = _complete_from(connection)
+    pruned_until_us = stores.complete_from(connection)
+    complete_from_us = EVER_US if pruned_until_us is None else pruned_until_us
     first_us = max(first_us, complete_from_us)
     rows: list[tuple[int, bytes, int]] = []
     size = 0
@@ -447,20 +436,6 @@ def check(
                 f"they reach from {_time_text(real_first)} to {_time_text(real_last)}"
             )
     return weeks, count
-
-
-def _complete_from(connection: Connection) -> int:
-    instant_us = stores.complete_from(connection)
-    return EVER_US if instant_us is None else instant_us
-
-
-def _weeks(connection: Connection, number: Ints, first_us: int, last_us: int) -> list[tuple[int, bytes, int]]:
-    """Return (store number, packed polls, week) of the stores in the weeks that the range touches, by store."""
-    rows = []
-    for week in range(first_us // WEEK_US, last_us // WEEK_US + 1):
-        rows += [(store, blob, week) for store, blob in _rows(connection, week, number)]
-    rows.sort(key=lambda row: row[0])
-    return rows
 
 
 def _polls(

@@ -34,7 +34,7 @@ from server_helpers import Serve, nothing_runs
 from worker_helpers import files, row
 
 from storemon_flask.database.connections import Database
-from storemon_flask.database.lock import server_lock
+from storemon_flask.database.files import server_lock
 from storemon_flask.errors import DatabaseError
 from storemon_flask.server import GRACE_S
 from storemon_flask.settings import Settings

@@ -109,7 +109,7 @@ for module in pkgutil.walk_packages(storemon_flask.__path__, "storemon_flask."):
     importlib.import_module(module.name)
 from storemon_flask import create_app, settings
 from storemon_flask.errors import DatabaseError
-from storemon_flask.database.lock import server_lock
+from storemon_flask.database.files import server_lock
 app = create_app(settings.load({"STOREMON_HOME": sys.argv[1]}))
 runner = app.extensions["storemon"]
 runner.database.prepare()
