@@ -9,7 +9,7 @@ from storemon_flask.characters import count_text, list_ids
 from storemon_flask.clock import minute_text
 from storemon_flask.database import polls, stores
 from storemon_flask.database.connections import Connection, Database
-from storemon_flask.database.polls import Newest as Newest
+from storemon_flask.database.polls import Newest
 from storemon_flask.database.stores import Ahead
 from storemon_flask.model import DAY_US, WEEK_US, Ints
 
@@ -66,7 +66,20 @@ def future_polls_of_store(last_us: int) -> str:
 
 def silence_note(connection: Connection, as_of_us: int) -> str | None:
     """Return the note that nearly all stores fell silent before that as-of; None when enough are still polled."""
-    silence = _read_silence(connection, as_of_us)
+    polled, recent, later = stores.recently_polled_counts(connection, as_of_us - DAY_US, as_of_us)
+    # So many are too many for the second condition of `latest_silence`.
+    enough = polled // 3 + 1
+    # The newest poll of some lies after the as-of: whether they have a recent one too is read from their polls, of a
+    # third of the fleet at most.
+    if recent < enough and later:
+        number = stores.numbers_polled_after(connection, as_of_us, enough)
+        recent += polls.count_stores_polled(connection, number, as_of_us - DAY_US, as_of_us)
+    if recent >= enough:
+        return None
+    number, first, last = stores.poll_spans(connection, as_of_us)
+    ahead = np.flatnonzero(last > as_of_us)
+    last[ahead] = polls.newest_up_to(connection, number[ahead], as_of_us)
+    silence = latest_silence(first, last, as_of_us)
     return None if silence is None else _silence_text(silence)
 
 
@@ -97,23 +110,6 @@ def _in_the_future(who: str, which: str, last_us: int) -> str:
         f"{who} polls in the future{which}, the last of them of {minute_text(last_us)}; they count for nothing before "
         "their time. If this machine's clock is right, `storemon prune --future` takes them out"
     )
-
-
-def _read_silence(connection: Connection, as_of_us: int) -> Silence | None:
-    polled, recent, later = stores.recently_polled_counts(connection, as_of_us - DAY_US, as_of_us)
-    # So many are too many for the second condition of `latest_silence`.
-    enough = polled // 3 + 1
-    # The newest poll of some lies after the as-of: whether they have a recent one too is read from their polls, of a
-    # third of the fleet at most.
-    if recent < enough and later:
-        number = stores.numbers_polled_after(connection, as_of_us, enough)
-        recent += polls.count_stores_polled(connection, number, as_of_us - DAY_US, as_of_us)
-    if recent >= enough:
-        return None
-    number, first, last = stores.poll_spans(connection, as_of_us)
-    ahead = np.flatnonzero(last > as_of_us)
-    last[ahead] = polls.newest_up_to(connection, number[ahead], as_of_us)
-    return latest_silence(first, last, as_of_us)
 
 
 def _silence_text(silence: Silence) -> str:

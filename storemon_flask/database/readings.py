@@ -187,7 +187,7 @@ class Reading:
 
 
 def read_batches(
-    connection: Connection, plan: Schedule, first_us: int, last_us: int, as_of_us: int, rules: Rules
+    connection: Connection, schedule: Schedule, first_us: int, last_us: int, as_of_us: int, rules: Rules
 ) -> Iterator[Reading]:
     """Yield all that matters to `[first_us, last_us)`, some stores at a time, in the schedule's order.
 
@@ -197,16 +197,16 @@ def read_batches(
     to_us = min(last_us + 2 * rules.farthest_us, as_of_us)
     size = max(1, _STORE_DAYS * DAY_US // (last_us - first_us + DAY_US))
     first = 0
-    for batch in plan.batches:
+    for batch in schedule.batches:
         for at in range(0, max(len(batch.number), 1), size):
             some = batch if size >= len(batch.number) else batch.slice(at, at + size)
-            yield read_batch(connection, plan, some, from_us, to_us, rules, first + at)
+            yield read_batch(connection, schedule, some, from_us, to_us, rules, first + at)
         first += len(batch.number)
 
 
 def read_batch(
     connection: Connection,
-    plan: Schedule,
+    schedule: Schedule,
     batch: Batch,
     from_us: int,
     to_us: int,
@@ -214,15 +214,15 @@ def read_batch(
     first: int = 0,
 ) -> Reading:
     """Return what is known of some of the schedule's stores from `from_us` up to `to_us`."""
-    batch_polls, count, newest_us = read_polls(connection, plan, batch, from_us, to_us, rules)
-    opened = plan.openings(batch, from_us, to_us)
+    batch_polls, count, newest_us = read_polls(connection, schedule, batch, from_us, to_us, rules)
+    opened = schedule.openings(batch, from_us, to_us)
     return Reading(
         first, batch, from_us, to_us, opened, batch_polls, evidence.gather(batch_polls, opened, rules), count, newest_us
     )
 
 
 def read_polls(
-    connection: Connection, plan: Schedule, batch: Batch, from_us: int, to_us: int, rules: Rules
+    connection: Connection, schedule: Schedule, batch: Batch, from_us: int, to_us: int, rules: Rules
 ) -> tuple[Polls, int, Ints]:
     """Return the polls, or of many those that `evidence.thin_out` leaves; how many there are; each store's newest."""
     batches = polls.read_in_batches(connection, batch.number, max(from_us, 0), to_us, _POLLS_AT_ONCE)
@@ -230,7 +230,7 @@ def read_polls(
     count, newest_us = len(batch_polls), _newest(batch_polls, len(batch.number))
     if following is None:
         return batch_polls, count, newest_us
-    opened = plan.openings(batch, from_us, to_us)
+    opened = schedule.openings(batch, from_us, to_us)
     thinned = [evidence.thin_out(batch_polls, opened, rules, to_us - WEEK_US)]
     for some in chain([following], batches):
         count += len(some)

@@ -21,7 +21,8 @@ from storemon_flask.database.connections import SQLITE_VERSION
 from storemon_flask.database.connections import Database as Database
 from storemon_flask.database.loads import LoadRow as LoadRow
 from storemon_flask.database.loads import LoadSummary as LoadSummary
-from storemon_flask.database.newest import Newest, future_polls, newest_poll
+from storemon_flask.database.newest import future_polls, newest_poll
+from storemon_flask.database.polls import Newest
 from storemon_flask.database.readiness import start_warnings
 from storemon_flask.errors import DatabaseError, NotFound
 from storemon_flask.formatting import safe_cell

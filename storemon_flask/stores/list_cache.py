@@ -11,7 +11,8 @@ from typing import Final
 
 from storemon_flask.database import stores
 from storemon_flask.database.connections import Database, Identity
-from storemon_flask.database.newest import Newest, newest_poll
+from storemon_flask.database.newest import newest_poll
+from storemon_flask.database.polls import Newest
 from storemon_flask.errors import SERVER_STOPPING, Busy, StoremonError, lack_of_memory
 from storemon_flask.model import SECOND_US, Rules
 from storemon_flask.stores import live_list

@@ -10,7 +10,8 @@ from storemon_flask import clock
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.database import readings, stores
 from storemon_flask.database.connections import Connection, Database
-from storemon_flask.database.newest import Newest, future_polls, newest_poll, silence_note
+from storemon_flask.database.newest import future_polls, newest_poll, silence_note
+from storemon_flask.database.polls import Newest
 from storemon_flask.database.readings import Batch, Reading, Schedule
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Ints, Rules
