@@ -6,11 +6,7 @@ from typing import Any
 from flask import Blueprint, Response, json
 from marshmallow import fields, validate
 
-from storemon_flask.api.schemas import (
-    LoadsSchema,
-    PastLoadSchema,
-    RejectsSchema,
-)
+from storemon_flask.api.schemas import LoadsSchema, PastLoadSchema, RejectsSchema
 from storemon_flask.stores import catalogue
 from storemon_flask.stores.catalogue import LoadRow
 from storemon_flask.web import answers

@@ -10,15 +10,7 @@ import click
 
 from storemon_flask.characters import count_text, escaped
 from storemon_flask.cli.command import command, get_settings, open_database, signals_interrupt
-from storemon_flask.cli.terminal import (
-    below,
-    progress_bar,
-    relabel,
-    say,
-    table,
-    terminal_width,
-    wrapped,
-)
+from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:

@@ -132,7 +132,6 @@ class _Loading:
     checkpoints: Executor
     checksums: Executor
     result: LoadResult = field(default_factory=LoadResult)
-    noted: bool = False
     room: Room = field(default_factory=Room)
     stored: list[str] = field(default_factory=list)
     unreadable: list[FileSummary] = field(default_factory=list)
@@ -155,7 +154,7 @@ class _Loading:
                 self._load_item(item)
             self._store_waiting()
             self._record_unreadable()
-            if not self.noted:
+            if not self.result.load:
                 # Nothing was stored, and there is no database to remember that in.
                 self.result.notes = self.notes.of_files()
         except Stopped as error:
@@ -337,7 +336,6 @@ class _Loading:
 
     def _note(self, connection: Connection) -> None:
         """Store the notes of the load as a whole, in the last transaction of it."""
-        self.noted = True
         self.result.notes = self.notes.of_files() if self.result.refused else self.notes.build(connection)
         if self.result.notes:
             loads.set_notes(connection, self.result.load, self.result.notes)

@@ -198,7 +198,7 @@ class LoadNotes:
             *(["timezones"] if "timezones" in self._changed_feeds or "timezones" in lacking else []),
             *(["polls"] if hours and stores.any_polls(connection) and stores.any_hours(connection) else []),
         ]
-        yield from _unmatched(connection, self._default_zone, self._highest_before, feeds)
+        yield from _unmatched_notes(connection, self._default_zone, self._highest_before, feeds)
 
     def _lacking(self, connection: Connection) -> set[str]:
         """Which of hours and zones a store lacks that was polled for the first time in this load."""
@@ -262,7 +262,7 @@ class LoadNotes:
         new = {
             store_id for before, last in self._new for store_id in stores.ids_above(connection, before, last - before)
         }
-        yield from _alike(connection, lambda group: not new.isdisjoint(group), _MOST_GROUPS)
+        yield from _alike_notes(connection, lambda group: not new.isdisjoint(group), _MOST_GROUPS)
 
     def _shared(self) -> Iterator[str]:
         """Files of this load that are about the same stores."""
@@ -295,12 +295,12 @@ def data_notes(connection: Connection, default_zone: str, latest_us: int) -> lis
     few = None if newest.poll_us is None else silence_note(connection, newest.poll_us)
     return [
         *filter(None, (few, future_polls(newest.ahead))),
-        *_unmatched(connection, default_zone, 0, feeds),
-        *_alike(connection, lambda group: True, _MOST_LISTED),
+        *_unmatched_notes(connection, default_zone, 0, feeds),
+        *_alike_notes(connection, lambda group: True, _MOST_LISTED),
     ]
 
 
-def _unmatched(connection: Connection, default_zone: str, newer_than: int, feeds: Sequence[str]) -> Iterator[str]:
+def _unmatched_notes(connection: Connection, default_zone: str, newer_than: int, feeds: Sequence[str]) -> Iterator[str]:
     """How many polled stores have no hours or no zone, and how many stores with hours have no polls, with examples.
 
     Stores with a number above `newer_than` are the first examples.
@@ -320,7 +320,7 @@ def _unmatched(connection: Connection, default_zone: str, newer_than: int, feeds
         yield f"{count_text(count, 'polled store has', 'polled stores have')} {what}: {names}"
 
 
-def _alike(connection: Connection, chosen: Callable[[Sequence[str]], bool], most: int) -> Iterator[str]:
+def _alike_notes(connection: Connection, chosen: Callable[[Sequence[str]], bool], most: int) -> Iterator[str]:
     """Sentences about the chosen groups of stores that look alike; at most so many, and how many more there are."""
     ids = stores.ids(connection)
     keys = _keys(ids)
