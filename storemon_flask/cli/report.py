@@ -14,6 +14,18 @@ from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
     from storemon_flask.reports.csv import ReportText
+    from storemon_flask.reports.request import ReportQuery
+
+STANDARD_OUTPUT: Final = Path("-")
+STORES: Final = click.option(
+    "--store", "stores", multiple=True, metavar="ID", help="Only this store; may be given several times."
+)
+GROUPS: Final = click.option(
+    "--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; several times."
+)
+ZONES: Final = click.option(
+    "--zone", "zones", multiple=True, metavar="ZONE", help="Only stores in this time zone; several times."
+)
 
 
 @command("report")
@@ -31,9 +43,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="full adds unknown, measured and business time, the least and the most uptime, and percents.",
 )
-@click.option("--store", "stores", multiple=True, metavar="ID", help="Only this store; may be given several times.")
-@click.option("--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; several times.")
-@click.option("--zone", "zones", multiple=True, metavar="ZONE", help="Only stores in this time zone; several times.")
+@STORES
+@GROUPS
+@ZONES
 @click.option(
     "--window",
     "windows",
@@ -69,57 +81,52 @@ def report(
       storemon report --by day --window 2024-10-01..2024-10-15 --totals
       storemon report --window last_30_days --group North --method previous
     """
-    from storemon_flask.clock import timestamp_text
-    from storemon_flask.reports import compute
-    from storemon_flask.reports.request import ReportRequest
-
-    settings = get_settings(ctx)
-    database = open_database(ctx)
     check_output(output)
-    request = ReportRequest(as_of_us, columns, stores or None, _given(fields))
-    latest_us = settings.rules.latest_us(time.time_ns() // 1000)
+    query, text = _compute(ctx, as_of_us, columns, stores, fields)
+    _write_report(query, text, "stores" if query.is_default else "rows", output or STANDARD_OUTPUT)
+
+
+def _compute(
+    ctx: click.Context, as_of_us: int | None, columns: str, stores: tuple[str, ...], options: dict[str, Any]
+) -> "tuple[ReportQuery, ReportText]":
+    """Return the report of those stores (none: all) and options: fields of a request, left out where they are empty."""
+    from storemon_flask.reports import compute
+    from storemon_flask.reports.request import ReportRequest, window_of_text
+
+    settings, database = get_settings(ctx), open_database(ctx)
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value}
+    if "windows" in fields:
+        fields["windows"] = [window_of_text(text) for text in fields["windows"]]
     query = compute.make_query(
-        database, request, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
+        database,
+        ReportRequest(as_of_us, columns, stores or None, fields),
+        settings.default_timezone,
+        settings.max_report_rows,
+        latest_us=settings.rules.latest_us(time.time_ns() // 1000),
     )
-    text = compute.compute(database, query, settings.rules, settings.default_timezone)
-    as_of = timestamp_text(query.as_of_us)
-    what = "stores" if query.is_default else "rows"
-    written = write_csv(text, output or STANDARD_OUTPUT)
-    say(f"as of {as_of}: {text.rows:,} {what}{written}", err=True)
+    return query, compute.compute(database, query, settings.rules, settings.default_timezone)
+
+
+def _write_report(query: "ReportQuery", text: "ReportText", rows: str, output: Path) -> None:
+    """Write the CSV into a file, or to standard output for `-`, and say what it has."""
+    from storemon_flask.clock import timestamp_text
+    from storemon_flask.reports.compute import write
+
+    written = ""
+    if output == STANDARD_OUTPUT:
+        # The rows are UTF-8 whatever the terminal's encoding.
+        sys.stdout.buffer.write(text.csv.encode())
+        sys.stdout.flush()
+    else:
+        written = f", {write(text, output).byte_count:,} bytes in {output}"
+    say(f"as of {timestamp_text(query.as_of_us)}: {text.rows:,} {rows}{written}", err=True)
     say_note(text.method["note"])
-
-
-STANDARD_OUTPUT: Final = Path("-")
 
 
 def check_output(output: Path | None) -> None:
     """`StoremonError` when `-o` names what cannot be replaced by a file."""
     if output not in (None, STANDARD_OUTPUT) and output.exists() and not output.is_file():
         raise StoremonError(f"{output} is not a file; leave -o out, or give -o -, to write to standard output")
-
-
-def write_csv(text: "ReportText", output: Path) -> str:
-    """Write the CSV into a file, or to standard output for `-`; return what to print about the file."""
-    from storemon_flask.reports.compute import write
-
-    if output == STANDARD_OUTPUT:
-        # The rows are UTF-8 whatever the terminal's encoding.
-        sys.stdout.buffer.write(text.csv.encode())
-        sys.stdout.flush()
-        return ""
-    return f", {write(text, output).byte_count:,} bytes in {output}"
-
-
-def _given(options: dict[str, object]) -> dict[str, Any]:
-    """The options as the fields of a request, without those that were not given."""
-    from storemon_flask.reports.request import window_of_text
-
-    given: dict[str, Any] = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value
-    }
-    if "windows" in given:
-        given["windows"] = [window_of_text(text) for text in given["windows"]]
-    return given
 
 
 @command("info")
@@ -163,9 +170,9 @@ _SHOWN = 40
 )
 @click.option("--window", metavar="W", help="As of `report`.  [default: last_week]")
 @click.option("--shortest", type=click.FloatRange(0), metavar="MINUTES", help="Leave out those with less time down.")
-@click.option("--store", "stores", multiple=True, metavar="ID", help="Only this store; may be given several times.")
-@click.option("--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; several times.")
-@click.option("--zone", "zones", multiple=True, metavar="ZONE", help="Only stores in this time zone; several times.")
+@STORES
+@GROUPS
+@ZONES
 @click.option(
     "-o",
     "--output",
@@ -192,30 +199,13 @@ def outages(
     """
     from storemon_flask.clock import duration_text, timestamp_text
     from storemon_flask.model import MINUTE_US
-    from storemon_flask.reports import compute
     from storemon_flask.reports.csv import text_rows
-    from storemon_flask.reports.request import ReportRequest, window_of_text
 
-    settings = get_settings(ctx)
-    database = open_database(ctx)
     check_output(output)
-    fields: dict[str, object] = {"kind": "outages"}
-    if window:
-        fields["windows"] = [window_of_text(window)]
-    fields |= {name: list(names) for name, names in (("groups", groups), ("zones", zones)) if names}
-    if shortest:
-        fields["shortest_minutes"] = shortest
-    request = ReportRequest(as_of_us, stores=stores or None, fields=fields)
-    latest_us = settings.rules.latest_us(time.time_ns() // 1000)
-    query = compute.make_query(
-        database, request, settings.default_timezone, settings.max_report_rows, latest_us=latest_us
-    )
-    text = compute.compute(database, query, settings.rules, settings.default_timezone)
-    as_of = timestamp_text(query.as_of_us)
+    options = {"windows": (window,) if window else (), "groups": groups, "zones": zones, "shortest_minutes": shortest}
+    query, text = _compute(ctx, as_of_us, "classic", stores, {"kind": "outages", **options})
     if output is not None:
-        written = write_csv(text, output)
-        say(f"as of {as_of}: {text.rows:,} outages{written}", err=True)
-        say_note(text.method["note"])
+        _write_report(query, text, "outages", output)
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
     for outage in text_rows(io.StringIO(text.csv, newline=""), text.altered):
@@ -231,7 +221,7 @@ def outages(
         )
     for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
         click.echo(line)
-    click.echo(f"as of {as_of}: {text.rows:,} outages", err=True)
+    click.echo(f"as of {timestamp_text(query.as_of_us)}: {text.rows:,} outages", err=True)
     say_note(text.method["note"])
 
 

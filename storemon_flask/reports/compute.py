@@ -80,16 +80,18 @@ def compute(
 
     rules = replace(rules, method=query.method)
     with database.read() as connection:
-        plan = _read_schedule(database, connection, query, default_zone)
+        schedule = _read_schedule(database, connection, query, default_zone)
         version = stores.data_version(connection)
         if query.kind == "outages":
-            ranges = [range_in_zone(query.windows[0], zone, query.as_of_us) for zone in plan.zone_names]
-            text, polls = outages.compute(connection, plan, query, ranges, rules, advance)
+            ranges = [range_in_zone(query.windows[0], zone, query.as_of_us) for zone in schedule.zone_names]
+            text, polls = outages.compute(connection, schedule, query, ranges, rules, advance)
         else:
-            rows, polls = measure_rows(connection, plan, query, rules, advance)
-            text = render(query, store_columns(plan), plan.groups, rows)
+            rows, polls = measure_rows(connection, schedule, query, rules, advance)
+            text = render(query, store_columns(schedule), schedule.groups, rows)
         note = silence_note(connection, query.as_of_us)
-    return replace(text, method={**_method(query, rules, default_zone, version, len(plan.ids), polls), "note": note})
+    return replace(
+        text, method={**_method(query, rules, default_zone, version, len(schedule.ids), polls), "note": note}
+    )
 
 
 def write(text: ReportText, path: Path) -> ReportOutcome:
@@ -110,29 +112,29 @@ def write(text: ReportText, path: Path) -> ReportOutcome:
     return ReportOutcome(text.rows, len(data), hashlib.sha256(data).hexdigest(), text.altered, text.method)
 
 
-def count_rows(plan: Schedule, query: ReportQuery) -> int:
+def count_rows(schedule: Schedule, query: ReportQuery) -> int:
     """Return how many rows of periods the report has, one for each store and period."""
-    per_zone = [len(periods[0]) for periods in _periods_of_zones(plan, query)]
-    return sum(int(np.bincount(batch.zone_of, minlength=len(per_zone)).dot(per_zone)) for batch in plan.batches)
+    per_zone = [len(periods[0]) for periods in _periods_of_zones(schedule, query)]
+    return sum(int(np.bincount(batch.zone_of, minlength=len(per_zone)).dot(per_zone)) for batch in schedule.batches)
 
 
 def measure_rows(
-    connection: Connection, plan: Schedule, query: ReportQuery, rules: Rules, progress: Progress
+    connection: Connection, schedule: Schedule, query: ReportQuery, rules: Rules, progress: Progress
 ) -> tuple[Rows, int]:
     """Return every period of every store by id, then by window and start; and how many polls were read.
 
-    The plan and the polls must be of one transaction of the connection.
+    The schedule and the polls must be of one transaction of the connection.
     """
     names = MEASURES if query.full else CLASSIC_MEASURES
-    of_zones = _periods_of_zones(plan, query)
+    of_zones = _periods_of_zones(schedule, query)
     some = [periods for periods in of_zones if len(periods[0])]
-    if not some or not plan.ids:
+    if not some or not schedule.ids:
         nothing = np.empty(0, dtype=np.int64)
         return dict.fromkeys(("store", *_EDGES, *names, *_STATUS), nothing), 0
     first_us = min(int(periods[0].min()) for periods in some)
     last_us = min(max(int(periods[1].max()) for periods in some), query.as_of_us)
     batches, count = [], 0
-    for reading in readings.read_batches(connection, plan, first_us, last_us, query.as_of_us, rules):
+    for reading in readings.read_batches(connection, schedule, first_us, last_us, query.as_of_us, rules):
         rows = _rows(reading, of_zones)
         periods = Periods(rows["store"], rows["start_us"], rows["end_us"])
         rows |= measure(reading.openings, reading.evidence, periods, query.as_of_us, names)
@@ -142,9 +144,9 @@ def measure_rows(
         rows["store"] = rows["store"] + reading.first
         batches.append(rows)
         count += reading.count
-        progress((reading.first + len(reading)) / len(plan.ids))
+        progress((reading.first + len(reading)) / len(schedule.ids))
     # Rows are by store of the schedule, window and start already.
-    order = np.argsort(store_columns(plan).rank[np.concatenate([rows["store"] for rows in batches])], kind="stable")
+    order = np.argsort(store_columns(schedule).rank[np.concatenate([rows["store"] for rows in batches])], kind="stable")
     return {name: np.concatenate([rows[name] for rows in batches])[order] for name in batches[0]}, count
 
 
@@ -164,11 +166,13 @@ def range_in_zone(window: Window, zone: str, as_of_us: int) -> tuple[int, int]:
     return first, min(last, as_of_us)
 
 
-def _periods_of_zones(plan: Schedule, query: ReportQuery) -> list[_Periods]:
-    """Return the periods of each zone of the plan, by window, then start."""
+def _periods_of_zones(schedule: Schedule, query: ReportQuery) -> list[_Periods]:
+    """Return the periods of each zone of the schedule, by window, then start."""
     if not query.by and not any(window.local for window in query.windows):
-        return [periods_in_zone(plan.zone_names[0], query)] * len(plan.zone_names) if plan.zone_names else []
-    return [periods_in_zone(zone, query) for zone in plan.zone_names]
+        return (
+            [periods_in_zone(schedule.zone_names[0], query)] * len(schedule.zone_names) if schedule.zone_names else []
+        )
+    return [periods_in_zone(zone, query) for zone in schedule.zone_names]
 
 
 def periods_in_zone(zone: str, query: ReportQuery) -> _Periods:
@@ -222,12 +226,12 @@ def _check_stores(connection: Connection, ids: Sequence[str]) -> None:
 
 def _read_schedule(database: Database, connection: Connection, query: ReportQuery, default_zone: str) -> Schedule:
     """Return the stores of the report; `Unprocessable` names a group or zone that no store has."""
-    plan = readings.read_schedule(database, connection, default_zone, query.stores, query.as_of_us)
+    schedule = readings.read_schedule(database, connection, default_zone, query.stores, query.as_of_us)
     if query.groups is None and query.zones is None:
-        return plan
+        return schedule
     for name, chosen, present in (
-        ("groups", query.groups, plan.groups),
-        ("zones", query.zones, plan.zone_of_store),
+        ("groups", query.groups, schedule.groups),
+        ("zones", query.zones, schedule.zone_of_store),
     ):
         unknown = sorted(set(chosen or ()) - set(present))
         if unknown:
@@ -237,7 +241,7 @@ def _read_schedule(database: Database, connection: Connection, query: ReportQuer
             )
     ids = [
         store_id
-        for store_id, group, zone in zip(plan.ids, plan.groups, plan.zone_of_store, strict=True)
+        for store_id, group, zone in zip(schedule.ids, schedule.groups, schedule.zone_of_store, strict=True)
         if (query.groups is None or group in query.groups) and (query.zones is None or zone in query.zones)
     ]
     return readings.read_schedule(database, connection, default_zone, ids, query.as_of_us)

@@ -91,14 +91,19 @@ class StoreColumns:
         return {name: texts for name, texts in altered.items() if texts}
 
 
-def store_columns(plan: Schedule) -> StoreColumns:
+def store_columns(schedule: Schedule) -> StoreColumns:
     """Return the cells of the schedule's stores, made once for each schedule."""
-    known = plan.derived.get(StoreColumns)
+    known = schedule.derived.get(StoreColumns)
     if not isinstance(known, StoreColumns):
         known = StoreColumns.of(
-            {"store_id": plan.ids, "timezone": plan.zone_of_store, "name": plan.names, "group": plan.groups}
+            {
+                "store_id": schedule.ids,
+                "timezone": schedule.zone_of_store,
+                "name": schedule.names,
+                "group": schedule.groups,
+            }
         )
-        plan.derived[StoreColumns] = known
+        schedule.derived[StoreColumns] = known
     return known
 
 

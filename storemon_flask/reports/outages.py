@@ -32,7 +32,7 @@ _FARTHER: Final = 4
 
 def compute(
     connection: Connection,
-    plan: Schedule,
+    schedule: Schedule,
     query: ReportQuery,
     ranges: Sequence[tuple[int, int]],
     rules: Rules,
@@ -41,7 +41,7 @@ def compute(
     """Return every outage that touches the window and is down for at least the query's shortest time, by store, then by
     start; and how many polls were read. Each is whole, however long before the window it began.
 
-    `ranges` are from when to when the window goes in each zone of the plan.
+    `ranges` are from when to when the window goes in each zone of the schedule.
     """
     as_of_us = query.as_of_us
     begin, end = (
@@ -51,22 +51,22 @@ def compute(
     first_us = int(begin[some].min(initial=as_of_us))
     chosen: list[Outages] = []
     count = 0
-    for reading in readings.read_batches(connection, plan, first_us, as_of_us, as_of_us, rules):
+    for reading in readings.read_batches(connection, schedule, first_us, as_of_us, as_of_us, rules):
         count += reading.count
         if some.any() and len(reading):
             zone_of = reading.batch.zone_of
-            outages, more = find_whole(connection, plan, reading, begin[zone_of], as_of_us, rules)
+            outages, more = find_whole(connection, schedule, reading, begin[zone_of], as_of_us, rules)
             count += more
             inside = (outages.start_us < end[zone_of][outages.store]) & (outages.end_us > begin[zone_of][outages.store])
             outages = outages.pick(inside & (outages.down_us >= query.shortest_us))
             chosen.append(outages.with_store(outages.store + reading.first))
-        progress((reading.first + len(reading)) / max(len(plan.ids), 1))
-    return _render(plan, timeline.join(chosen)), count
+        progress((reading.first + len(reading)) / max(len(schedule.ids), 1))
+    return _render(schedule, timeline.join(chosen)), count
 
 
 def find_starts(
     connection: Connection,
-    plan: Schedule,
+    schedule: Schedule,
     batch: Batch,
     poll_us: Ints,
     read_from_us: int,
@@ -78,13 +78,13 @@ def find_starts(
     The runs are those that may have begun before `read_from_us` (`uptime.timeline.may_start_earlier`).
     """
     start_us = np.empty(len(batch.number), dtype=np.int64)
-    for run in _whole_runs(connection, plan, batch, poll_us, read_from_us, as_of_us, rules):
+    for run in _whole_runs(connection, schedule, batch, poll_us, read_from_us, as_of_us, rules):
         start_us[run.index] = run.reading.evidence.left_us[run.first]
     return start_us
 
 
 def find_whole(
-    connection: Connection, plan: Schedule, reading: Reading, begin_us: Ints, as_of_us: int, rules: Rules
+    connection: Connection, schedule: Schedule, reading: Reading, begin_us: Ints, as_of_us: int, rules: Rules
 ) -> tuple[Outages, int]:
     """Return every outage of the reading's stores, and how many polls were read for it.
 
@@ -97,7 +97,9 @@ def find_whole(
     store = reading.evidence.store[cut]
     whole, count = [read.pick(~np.isin(read.store, store))], 0
     poll_us = reading.evidence.instant_us[cut]
-    for run in _whole_runs(connection, plan, reading.batch.select(store), poll_us, reading.from_us, as_of_us, rules):
+    for run in _whole_runs(
+        connection, schedule, reading.batch.select(store), poll_us, reading.from_us, as_of_us, rules
+    ):
         outages = timeline.find_outages(run.reading.openings, run.reading.evidence, as_of_us)
         count += run.reading.count
         outages = outages.pick(run.whole[outages.store])
@@ -129,7 +131,7 @@ class _Runs:
 
 def _whole_runs(
     connection: Connection,
-    plan: Schedule,
+    schedule: Schedule,
     batch: Batch,
     poll_us: Ints,
     read_from_us: int,
@@ -144,7 +146,7 @@ def _whole_runs(
         index, from_us = np.arange(at, min(at + _STORES_AT_ONCE, len(batch.number))), read_from_us
         while len(index):
             from_us = max(as_of_us - _FARTHER * (as_of_us - from_us), 0)
-            reading = readings.read_batch(connection, plan, batch.select(index), from_us, as_of_us, rules)
+            reading = readings.read_batch(connection, schedule, batch.select(index), from_us, as_of_us, rules)
             first = _run_of(reading, poll_us[index])
             may = timeline.may_start_earlier(reading.openings, reading.evidence, first, from_us, rules)
             # Before the first poll of a store that could decide anything there is nothing to be read.
@@ -162,8 +164,8 @@ def _run_of(reading: Reading, poll_us: Ints) -> Ints:
     return timeline.find_runs(reading.openings, evidence).start_of(poll)
 
 
-def _render(plan: Schedule, outages: Outages) -> ReportText:
-    stores = store_columns(plan)
+def _render(schedule: Schedule, outages: Outages) -> ReportText:
+    stores = store_columns(schedule)
     outages = outages.pick(np.lexsort((outages.start_us, stores.rank[outages.store])))
     rows = stores.rank[outages.store].tolist()
 
