@@ -11,12 +11,12 @@ from marshmallow import fields, validate
 
 from storemon_flask.api import schemas
 from storemon_flask.clock import timestamp_text
+from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import stored, xlsx
 from storemon_flask.reports.csv import json_rows
 from storemon_flask.reports.diff import Diff
-from storemon_flask.reports.stored import ReportRecord
 from storemon_flask.web import answers, authentication, metrics
 from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, Closed, operation
@@ -146,7 +146,7 @@ def diff(report_id: str, query: dict[str, Any]) -> dict[str, Any]:
 
 
 def compare(before_id: str, after_id: str, limit: int) -> Diff:
-    """Compare two reports (`queue.diff`); two large ones hold a slot for large answers."""
+    """Compare two reports (`stored.diff`); two large ones hold a slot for large answers."""
     app = storemon()
     large = stored.bytes_of(app.database, before_id, after_id) > answers.SMALL_BYTES
     with app.slots.for_answer() if large else nullcontext():

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from marshmallow import ValidationError, fields, missing, pre_dump, pre_load, validate
 
+from storemon_flask.database.reports import LISTED_STORES
 from storemon_flask.errors import BadRequest
 from storemon_flask.feeds.load import LoadResult
 from storemon_flask.reports import stored
 from storemon_flask.reports.csv import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
 from storemon_flask.reports.request import FIELDS, KINDS, LAST_WINDOWS, METHODS, UNITS, ReportRequest
-from storemon_flask.reports.stored import LISTED_STORES
 from storemon_flask.reports.xlsx import MIME
 from storemon_flask.stores.list_pages import MOST_PER_PAGE, SORTS
 from storemon_flask.uptime.status import STATUSES

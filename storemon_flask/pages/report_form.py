@@ -8,8 +8,8 @@ from typing import Any, Final
 from werkzeug.datastructures import MultiDict
 
 from storemon_flask.clock import timestamp_text
+from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import StoremonError
-from storemon_flask.reports.stored import ReportRecord
 
 # As the template has them, in its order.
 _LABELS: Final = {

@@ -14,12 +14,12 @@ from storemon_flask import clock, zonedata
 from storemon_flask.api import schemas
 from storemon_flask.api.reports import compare
 from storemon_flask.clock import duration_text, timestamp_text
+from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import BadRequest, Busy, StoremonError
 from storemon_flask.pages import report_form, words
 from storemon_flask.reports import request as requests
 from storemon_flask.reports import stored
 from storemon_flask.reports import table as report_rows
-from storemon_flask.reports.stored import ReportRecord
 from storemon_flask.reports.table import View
 from storemon_flask.stores import catalogue, detail
 from storemon_flask.web import contract, problems

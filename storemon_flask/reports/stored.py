@@ -8,8 +8,7 @@ from typing import Final
 
 from storemon_flask.database import reports
 from storemon_flask.database.connections import Database
-from storemon_flask.database.reports import LISTED_STORES as LISTED_STORES
-from storemon_flask.database.reports import ReportRecord as ReportRecord
+from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import BadRequest, Conflict, Gone, NotFound, ReportFailed, ReportHasFailed
 from storemon_flask.model import ReportState
 from storemon_flask.reports import diff as report_diff

@@ -259,7 +259,7 @@ class Worker:
         """Return the report once it has ended, or as it is after `wait_s`; at once when as many wait as may, or the
         server stops, and soon when nobody wants the answer any more.
 
-        Errors as `queue.get`.
+        Errors as `stored.get`.
         """
         record = stored.get(self.database, report_id)
         if wait_s <= 0 or record.ended:
@@ -288,7 +288,7 @@ class Worker:
         """Delete a report: one that waits is not computed, a running one stops at its next step, a finished one's file
         goes.
 
-        Errors as `queue.get`.
+        Errors as `stored.get`.
         """
         with self.slots.for_change():
             stored.delete(self.database, self.settings.reports_dir, report_id, self._clock())

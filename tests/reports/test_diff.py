@@ -14,7 +14,7 @@ from report_helpers import fleet as fleet
 
 from storemon_flask.database import reports
 from storemon_flask.database.connections import Database
-from storemon_flask.database.reports import NewReport
+from storemon_flask.database.reports import LISTED_STORES, NewReport
 from storemon_flask.errors import DataError, Unprocessable
 from storemon_flask.model import ReportOutcome
 from storemon_flask.reports import diff as report_diff
@@ -60,7 +60,7 @@ def test_reports_are_listed_a_page_at_a_time(fleet: Database, client: FlaskClien
 def test_a_list_has_the_first_stores_of_each_report_and_how_many_there_are(
     fleet: Database, client: FlaskClient, settings: Settings
 ) -> None:
-    listed, many = stored.LISTED_STORES, 14_000
+    listed, many = LISTED_STORES, 14_000
     asked = [None, ["a", "b", "c"], [f"{number:036d}" for number in range(listed)], [f"{n:036d}" for n in range(many)]]
     outcome = ReportOutcome(4, 100, "f" * 64, {"store_id": dict.fromkeys(range(many), "=x")}, {})
     for number, stores in enumerate(asked):

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import MultiDict
 
+from storemon_flask.database.reports import ReportRecord
 from storemon_flask.model import HOUR_US, ReportState
 from storemon_flask.pages import report_form
 from storemon_flask.reports import request as requests
 from storemon_flask.reports import table
-from storemon_flask.reports.stored import ReportRecord
 
 
 def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, columns: str = "classic") -> ReportRecord:
