@@ -364,7 +364,8 @@ def _check_load_counts(connection: Connection, report_problem: ReportProblem) ->
             which = count_text(rejected, "row")
             report_problem(f"load {load}, {file}: {which} rejected, and {by_reason:,} when its reasons are added up")
         if stored > rejected:
-            report_problem(f"load {load}, {file}: {stored:,} rejected rows are kept of {rejected:,}")
+            which = count_text(stored, "rejected row is", "rejected rows are")
+            report_problem(f"load {load}, {file}: {which} kept of {rejected:,}")
     for (load,) in connection.execute("SELECT id FROM load WHERE id NOT IN (SELECT load FROM load_file)"):
         report_problem(f"load {load} has no file")
     return _count(connection, "load_file")

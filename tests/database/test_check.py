@@ -103,7 +103,7 @@ LAST = 1_728_904_500_000_000  # 11:15
             "number FROM store_record WHERE store_id = 'worked')"), 2, "from never"),
         (say("UPDATE load_file SET rejected_count = 1,"
             " row_count = row_count + 1 WHERE id = 1"), 3, "1 row rejected, and 0"),
-        (say("INSERT INTO reject VALUES (1, 1, 'why', 'text')"), 3, "1 rejected rows are kept of 0"),
+        (say("INSERT INTO reject VALUES (1, 1, 'why', 'text')"), 3, "1 rejected row is kept of 0"),
         (say("INSERT INTO load (started_us) VALUES (1)"), 3, "has no file"),
         (say("UPDATE timezone SET name = 'Mars/"
             "Base' WHERE name = 'Asia/Tokyo'"), 6, "'silent' has the time zone 'Mars/Base'"),
