@@ -176,49 +176,35 @@ def tables(block: Block, header: Header) -> Iterable[Table]:
 
 
 def _regular(block: Block, width: int) -> Table | None:
-    """A block of UTF-8 text without quoted fields, each of whose lines has `width` fields; None for any other."""
-    data = block.data
-    if len(block.edges) or b"\0" in data:
-        return None
-    if b"\r" in data and csv_exact.count(data, b"\r") != data.count(b"\r\n"):
-        return None
-    if csv_exact.count(data, b"\n") * _SHORTEST_ROW > len(data):
-        # So many rows are read a megabyte at a time, for their memory; they are not good ones.
-        return None
-    fields = _divide(data, width) if csv_exact.is_utf8(data) else None
-    if fields is None:
-        return None
-    rows = RowSpans(fields.start[:, 0], fields.end[:, -1], np.arange(block.line, block.line + len(fields)))
-    malformed = rows.where(np.zeros(len(fields), dtype=bool))
-    return Table(block, fields, rows, no_ints(), malformed, no_ints())
-
-
-def _divide(data: bytes, width: int) -> Fields | None:
-    """The fields of a block; None when a row has more or fewer than `width`, or a line is blank.
-
-    The block holds no quoted field and no NUL, and a return only before a newline.
+    """A block of UTF-8 text without quoted fields, each of whose lines has `width` fields and ends with a newline; None
+    for any other.
     """
+    data = block.data
+    if len(block.edges) or b"\0" in data or not data.endswith(b"\n"):
+        return None
+    has_returns = b"\r" in data
+    if has_returns and csv_exact.count(data, b"\r") != data.count(b"\r\n"):
+        return None
     array = np.frombuffer(data, dtype=np.uint8)
     is_newline = array == _LF
-    newlines = int(np.count_nonzero(is_newline))
+    rows = int(np.count_nonzero(is_newline))
+    # More rows are read a megabyte at a time, for their memory; they are not good ones.
+    if rows * _SHORTEST_ROW > len(data) or not csv_exact.is_utf8(data):
+        return None
     separators = np.flatnonzero(is_newline | (array == _COMMA))
-    closed = data.endswith(b"\n")
-    if not closed:
-        separators, newlines = np.append(separators, len(data)), newlines + 1
-    rows, rest = divmod(len(separators), width)
-    if rest or rows != newlines:
+    # As many newlines as rows, and one at the end of each: so everything between is a comma.
+    if len(separators) != rows * width or not (array[separators[width - 1 :: width]] == _LF).all():
         return None
     end = separators.reshape(rows, width)
-    # As many newlines as rows, and one at the end of each: so everything between is a comma.
-    if not (array[end[: rows if closed else rows - 1, -1]] == _LF).all():
-        return None
     start = np.empty_like(end)
     start[0, 0] = 0
     start[1:, 0] = end[:-1, -1] + 1
     start[:, 1:] = end[:, :-1] + 1
-    if b"\r" in data:
+    if has_returns:
         end[:, -1] -= array[end[:, -1] - 1] == _CR
-    return Fields(data, start, end)
+    spans = RowSpans(start[:, 0], end[:, -1], np.arange(block.line, block.line + rows))
+    malformed = spans.where(np.zeros(rows, dtype=bool))
+    return Table(block, Fields(data, start, end), spans, no_ints(), malformed, no_ints())
 
 
 def _irregular(block: Block, width: int) -> Iterator[Table]:
