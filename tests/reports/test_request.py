@@ -14,7 +14,8 @@ from storemon_flask.reports import table
 
 
 def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, columns: str = "classic") -> ReportRecord:
-    return ReportRecord("0" * 32, ReportState.COMPLETE, 0, columns, stores, 0, shape)
+    count = None if stores is None else len(stores)
+    return ReportRecord("0" * 32, ReportState.COMPLETE, 0, columns, stores, 0, shape, stores_asked=count)
 
 
 @pytest.mark.parametrize(

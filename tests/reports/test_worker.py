@@ -270,13 +270,13 @@ def test_after_a_crash_pending_and_running_reports_run_again_in_order(
     )
     take_step(database, reports.start, running, 1)
     take_step(database, reports.advance, running, 0.5)
-    queue.calls = [job for job in queue.calls if job[1] == done]
+    queue.calls = [call for call in queue.calls if call[1] == done]
     queue.run_all()
     finished = row(settings, done, "finished_us", "attempts")
 
     again = Worker(database, settings, queue, clock=clock)
     assert again.recover() == 2
-    assert [job[1] for job in queue.calls] == [pending, running]
+    assert [call[1] for call in queue.calls] == [pending, running]
     assert [state(settings, report_id) for report_id in (pending, running, done)] == ["pending", "pending", "complete"]
     queue.run_all()
     assert row(settings, pending, "state", "attempts") == ("complete", 1)

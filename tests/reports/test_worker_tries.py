@@ -484,14 +484,14 @@ def test_a_clock_that_is_set_makes_nothing_due_and_holds_up_nothing(
     assert queue.calls == []
     steady.turn(1)
     queued_worker.scheduler.run_due()
-    assert [job[1] for job in queue.calls] == [report_id]
+    assert [call[1] for call in queue.calls] == [report_id]
     # After a restart nobody knows that it was set back: at most the longest wait.
     queue.calls.clear()
     again = Worker(database, settings, queue, Scheduler(steady, threaded=False), clock)
     again.recover()
     steady.turn(900)
     again.scheduler.run_due()
-    assert [job[1] for job in queue.calls] == [report_id]
+    assert [call[1] for call in queue.calls] == [report_id]
 
 
 def test_a_report_that_cannot_even_be_claimed_is_reached_for_again(
