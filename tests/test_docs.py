@@ -13,7 +13,6 @@ from storemon_flask.feeds.schema import FEEDS
 from storemon_flask.reports.csv import FULL_COLUMNS
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.server import commands
-from storemon_flask.stores import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -32,7 +31,7 @@ def sample_app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     runner = app.extensions["storemon"]
     # Past the sample's newest poll, and before the polls it has from the future on purpose.
     load.load_sources(
-        catalogue.database(runner.settings),
+        runner.database,
         sources.find_sources([ROOT / "storemon_flask" / "sample"]),
         load.LoadOptions(1_729_000_000_000_000, runner.settings.max_clock_skew_us),
     )

@@ -2,7 +2,7 @@
 
 import click
 
-from storemon_flask.cli import keys, load, report, stores, upkeep
+from storemon_flask.cli import info, keys, load, report, stores, upkeep
 
 COMMANDS: tuple[click.Command, ...] = (
     load.load_data,
@@ -13,7 +13,7 @@ COMMANDS: tuple[click.Command, ...] = (
     report.diff,
     stores.stores,
     stores.store,
-    report.info,
+    info.info,
     keys.keys,
     upkeep.backup,
     upkeep.restore,

@@ -1,5 +1,6 @@
 """What every command is made of: settings, database, timestamps, signals, and errors that are sentences."""
 
+import re
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask import settings as settings_
-from storemon_flask.errors import lack_of_memory
+from storemon_flask.errors import Unprocessable, lack_of_memory
 from storemon_flask.settings import Settings
 
 if TYPE_CHECKING:
@@ -87,6 +88,26 @@ def parse_timestamp(ctx: click.Context, param: click.Parameter, value: str | Non
         return None if value is None else clock.parse_timestamp(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+# Fields of a report's request whose options are not called the same.
+_OPTIONS: Final = {
+    "groups": "group", "shortest_minutes": "shortest", "stores": "store", "windows": "window", "zones": "zone",
+}  # fmt: skip
+
+
+@contextmanager
+def options_in_errors() -> Iterator[None]:
+    """Within it an error that names a field of a request, such as `windows[0].from`, names its option instead."""
+    try:
+        yield
+    except Unprocessable as error:
+        sentence = error.message.replace("an object with from and to", "[NAME=]FROM..TO")
+        name, rest = re.match(r"(\w+)[^ ]*(.*)", sentence, re.DOTALL).groups()  # type: ignore[union-attr]
+        named = error.members.get("errors")
+        if isinstance(named, dict) and any(field_name.startswith(name) for field_name in named):
+            sentence = f"--{_OPTIONS.get(name, name)}{rest}"
+        raise Unprocessable(sentence) from None
 
 
 # A signal to all processes of a group reaches a single file twice: its unpacker passes its own on. That is one signal.

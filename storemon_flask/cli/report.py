@@ -1,4 +1,4 @@
-"""The commands `report`, `outages`, `diff` and `info`."""
+"""The commands `report`, `outages` and `diff`."""
 
 import io
 import sys
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask.cli.command import command, get_settings, open_database, parse_timestamp
-from storemon_flask.cli.terminal import named, say, say_note, table, terminal_width
+from storemon_flask.cli.command import command, get_settings, open_database, options_in_errors, parse_timestamp
+from storemon_flask.cli.terminal import say, say_note, table, terminal_width
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
@@ -97,13 +97,14 @@ def _compute(
     fields = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value}
     if "windows" in fields:
         fields["windows"] = [window_of_text(text) for text in fields["windows"]]
-    query = compute.make_query(
-        database,
-        ReportRequest(as_of_us, columns, stores or None, fields),
-        settings.default_timezone,
-        settings.max_report_rows,
-        latest_us=settings.rules.latest_us(time.time_ns() // 1000),
-    )
+    with options_in_errors():
+        query = compute.make_query(
+            database,
+            ReportRequest(as_of_us, columns, stores or None, fields),
+            settings.default_timezone,
+            settings.max_report_rows,
+            latest_us=settings.rules.latest_us(time.time_ns() // 1000),
+        )
     return query, compute.compute(database, query, settings.rules, settings.default_timezone)
 
 
@@ -129,35 +130,7 @@ def check_output(output: Path | None) -> None:
         raise StoremonError(f"{output} is not a file; leave -o out, or give -o -, to write to standard output")
 
 
-@command("info")
-@click.option("--licenses", is_flag=True, help="Show the licences of storemon and of all it is made of instead.")
-@click.pass_context
-def info(ctx: click.Context, licenses: bool) -> None:
-    """Show paths, sizes, counts, the newest poll, versions and settings.
-
-    \b
-    Example:
-      storemon info
-    """
-    from storemon_flask.stores import catalogue
-
-    settings = get_settings(ctx)
-    if licenses:
-        from storemon_flask.cli.licenses import read_licenses
-
-        click.echo(read_licenses())
-        return
-    database = open_database(ctx)
-    rows: list[tuple[str, Any]] = catalogue.info(settings, database)
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        for line in named(name, str(value), width):
-            click.echo(line)
-    if not database.exists():
-        ctx.exit(1)
-
-
-_SHOWN = 40
+_SHOWN: Final = 40
 
 
 @command("outages")

@@ -16,8 +16,8 @@ from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table
 
 if TYPE_CHECKING:
     from storemon_flask.database.backup import Sums
+    from storemon_flask.database.connections import Database
     from storemon_flask.database.prune import Pruned
-    from storemon_flask.stores.catalogue import Database
 
 
 @contextmanager

@@ -1,40 +1,21 @@
-"""What the database holds: sizes, counts and freshness of feeds, loads and their rejects, names of stores."""
+"""What the database holds: counts and freshness of feeds, loads and their rejects, names of stores."""
 
 import csv
 import io
-import platform
-import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
-from pathlib import Path
 from typing import Final
 
-from storemon_flask import zonedata
-from storemon_flask.characters import count_text
-from storemon_flask.clock import timestamp_text
-from storemon_flask.database import loads, polls, prune, readings, reports, stores
+from storemon_flask.database import loads, polls, readings, stores
 from storemon_flask.database import newest as newest_service
-from storemon_flask.database.connections import SQLITE_VERSION
-from storemon_flask.database.connections import Database as Database
+from storemon_flask.database.connections import Database
 from storemon_flask.database.loads import LoadRow as LoadRow
 from storemon_flask.database.loads import LoadSummary as LoadSummary
-from storemon_flask.database.newest import future_polls, newest_poll
 from storemon_flask.database.polls import Newest
-from storemon_flask.database.readiness import start_warnings
-from storemon_flask.errors import DatabaseError, NotFound
+from storemon_flask.errors import NotFound
 from storemon_flask.formatting import safe_cell
 from storemon_flask.model import FileSummary
-from storemon_flask.settings import SETTINGS, Settings
-from storemon_flask.version import VERSION, build, single_file
-
-
-def database(settings: Settings) -> Database:
-    """Return the database of these settings; nothing is opened or created yet."""
-    return Database(settings.database)
-
 
 Reject = tuple[int, str, int, str, str]
 
@@ -74,85 +55,6 @@ def rejects_csv(database: Database, load: int | None) -> Generator[str, None, No
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
-
-
-def info(settings: Settings, database: Database) -> list[tuple[str, str]]:
-    """Return names and values of the installation and its data, also without a database."""
-    rows = [
-        ("storemon", VERSION),
-        ("program", _program()),
-        ("python", f"{platform.python_version()}, SQLite {SQLITE_VERSION}"),
-        (
-            "packages",
-            ", ".join(_package(name) for name in ("flask", "waitress", "pandas", "numpy", "sqlite-utils")),
-        ),
-        ("time zone data", f"tzdata {zonedata.version()}"),
-        ("home", str(settings.home)),
-        ("database", f"{settings.database}{_size(settings.database)}"),
-        ("reports", f"{settings.reports_dir}{_files(settings.reports_dir)}"),
-    ]
-    rows += _counts(database, settings.rules.latest_us(time.time_ns() // 1000))
-    rows += [(setting.name, _value(settings, setting.field)) for setting in SETTINGS if setting.unit != "path"]
-    return rows + [("warning", sentence) for sentence in start_warnings(settings, database)]
-
-
-def _program() -> str:
-    file = single_file()
-    if file is None:
-        return f"the Python package in {Path(__file__).resolve().parent.parent}"
-    # The folder it unpacks itself into holds no data and goes when the program ends.
-    return f"the single file {file} (build {build()}), unpacked in {Path(__file__).resolve().parent.parent.parent}"
-
-
-def _package(name: str) -> str:
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return f"no {name}"
-
-
-def _counts(database: Database, latest_us: int) -> list[tuple[str, str]]:
-    try:
-        with database.read() as connection:
-            rows = stores.all_rows(connection)
-            newest = newest_poll(database, connection, latest_us)
-            future = future_polls(newest.ahead)
-            complete_from = stores.complete_from(connection)
-            number, rejected = loads.totals(connection)
-            states = reports.count_by_state(connection)
-            return [
-                ("stores", f"{len(rows.ids):,}"),
-                ("polls", f"{polls.count(connection):,}"),
-                ("newest poll", "none" if newest.poll_us is None else timestamp_text(newest.poll_us)),
-                *([("future polls", future)] if future else []),
-                *([("polls pruned", prune.completeness_note(complete_from))] if complete_from is not None else []),
-                ("data version", str(stores.data_version(connection))),
-                ("loads", f"{number:,}, {count_text(rejected, 'row')} rejected"),
-                ("reports", ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())) or "none"),
-            ]
-    except DatabaseError as error:
-        return [("data", error.message)]
-
-
-def _value(settings: Settings, field: str) -> str:
-    value = getattr(settings, field)
-    if field.endswith("_us"):
-        minutes = value / 60_000_000
-        return f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"
-    return str(value)
-
-
-def _size(file: Path) -> str:
-    return f" ({file.stat().st_size / 1e6:,.1f} MB)" if file.is_file() else " (not there yet)"
-
-
-def _files(folder: Path) -> str:
-    sizes = []
-    for file in folder.glob("report_*.csv"):
-        # A server beside this may delete it meanwhile.
-        with suppress(FileNotFoundError):
-            sizes.append(file.stat().st_size)
-    return f" ({count_text(len(sizes), 'file')}, {sum(sizes) / 1e6:,.1f} MB)" if folder.is_dir() else " (not there yet)"
 
 
 def newest_loads(database: Database, before: int | None, limit: int) -> list[LoadSummary]:

@@ -176,3 +176,22 @@ def test_info_counts_the_reports_that_are_there_to_the_end(run: Run, home: Path,
     done = run("info")
     assert done.code == 0
     assert re.search(r"^reports +.*/reports \(1 file, 0\.3 MB\)$", done.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["report", "--window", "today"], "--window is 'today'; it must be last_hour, last_day, last_week"),
+        (["report", "--window", "2024-10-14..x"], "--window is 'x'; it must be a date such as 2024-10-01"),
+        (["report", "--by", "year"], "--by is 'year'; it must be hour, day"),
+        (["outages", "--window", "today"], "or [NAME=]FROM..TO"),
+        (["outages", "--shortest", "999999"], "--shortest is 999999.0; it must be a number of minutes"),
+    ],
+)
+def test_an_error_names_the_option_and_not_the_field_of_a_request(
+    run: Run, example: Path, arguments: list[str], sentence: str
+) -> None:
+    run("load-data")
+    done = run(*arguments)
+    assert done.code == 1
+    assert sentence in done.err

@@ -14,11 +14,11 @@ from conftest import ROOT, Server, load_folder, sql, storemon
 from database_helpers import file as file
 from database_helpers import opened as opened
 
+from storemon_flask.cli.info import info_rows
 from storemon_flask.database import connections, loads, polls, stores
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, Stopped
 from storemon_flask.settings import Settings
-from storemon_flask.stores import catalogue
 
 
 def test_a_write_waits_for_another_writer_and_never_says_locked(opened: Database, file: Path) -> None:
@@ -142,7 +142,7 @@ def test_commands_that_only_read_never_make_a_database(tmp_path: Path, command: 
 
 
 def test_info_counts_what_there_is(small_fleet: Path, settings: Settings, database: Database) -> None:
-    found = catalogue.info(settings, database)
+    found = info_rows(settings, database)
     assert ("stores", "4") in found
     assert ("polls", "4") in found
     assert ("newest poll", "2024-10-14T12:00:00.000000Z") in found

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storemon_flask import settings as settings_
+from storemon_flask.cli.info import info_rows
 from storemon_flask.database import keys
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, Forbidden, NotFound, SettingsError, Unauthorized, Unprocessable
 from storemon_flask.settings import Secret, Settings
-from storemon_flask.stores import catalogue
 
 NONE = Secret("")
 MASTER = Secret("correct-horse:battery")
@@ -196,7 +196,7 @@ def test_a_wrong_key_in_the_settings_is_refused_without_being_shown(tmp_path: Pa
 def test_a_key_in_the_settings_is_in_no_text_of_them(tmp_path: Path) -> None:
     found = settings_.load({"STOREMON_HOME": str(tmp_path), "STOREMON_API_KEY": MASTER.value})
     assert found.api_key == MASTER
-    rows = catalogue.info(found, catalogue.database(found))
+    rows = info_rows(found, Database(found.database))
     texts = [str(found), repr(found), f"{found.api_key}", repr(found.api_key), str(rows)]
     assert not [text for text in texts if MASTER.value in text or "battery" in text]
     assert ("STOREMON_API_KEY", "set, not shown") in rows
