@@ -133,7 +133,7 @@ def test_the_commands_work_as_a_module_from_load_to_report(home: Path, example: 
     loaded = storemon(home, "load-data")
     assert (loaded.returncode, loaded.stderr) == (0, "")
     done = storemon(home, "report", "--as-of", NOON)
-    assert (done.returncode, done.stdout, done.stderr) == (0, REPORT, "as of 2024-10-14T12:00:00.000000Z: 1 stores\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, REPORT, "as of 2024-10-14T12:00:00.000000Z: 1 store\n")
 
 
 def test_flask_has_the_same_commands(home: Path, example: Path) -> None:

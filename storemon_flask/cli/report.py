@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from storemon_flask.characters import count_text
 from storemon_flask.cli.command import command, get_settings, open_database, options_in_errors, parse_timestamp
 from storemon_flask.cli.terminal import say, say_note, table, terminal_width
 from storemon_flask.errors import StoremonError
@@ -83,7 +84,7 @@ def report(
     """
     check_output(output)
     query, text = _compute(ctx, as_of_us, columns, stores, fields)
-    _write_report(query, text, "stores" if query.is_default else "rows", output or STANDARD_OUTPUT)
+    _write_report(query, text, "store" if query.is_default else "row", output or STANDARD_OUTPUT)
 
 
 def _compute(
@@ -108,7 +109,7 @@ def _compute(
     return query, compute.compute(database, query, settings.rules, settings.default_timezone)
 
 
-def _write_report(query: "ReportQuery", text: "ReportText", rows: str, output: Path) -> None:
+def _write_report(query: "ReportQuery", text: "ReportText", one: str, output: Path) -> None:
     """Write the CSV into a file, or to standard output for `-`, and say what it has."""
     from storemon_flask.clock import timestamp_text
     from storemon_flask.reports.compute import write
@@ -120,7 +121,7 @@ def _write_report(query: "ReportQuery", text: "ReportText", rows: str, output: P
         sys.stdout.flush()
     else:
         written = f", {write(text, output).byte_count:,} bytes in {output}"
-    say(f"as of {timestamp_text(query.as_of_us)}: {text.rows:,} {rows}{written}", err=True)
+    say(f"as of {timestamp_text(query.as_of_us)}: {count_text(text.rows, one)}{written}", err=True)
     say_note(text.method["note"])
 
 
@@ -178,7 +179,7 @@ def outages(
     options = {"windows": (window,) if window else (), "groups": groups, "zones": zones, "shortest_minutes": shortest}
     query, text = _compute(ctx, as_of_us, "classic", stores, {"kind": "outages", **options})
     if output is not None:
-        _write_report(query, text, "outages", output)
+        _write_report(query, text, "outage", output)
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
     for outage in text_rows(io.StringIO(text.csv, newline=""), text.altered):
@@ -194,7 +195,7 @@ def outages(
         )
     for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
         click.echo(line)
-    click.echo(f"as of {timestamp_text(query.as_of_us)}: {text.rows:,} outages", err=True)
+    click.echo(f"as of {timestamp_text(query.as_of_us)}: {count_text(text.rows, 'outage')}", err=True)
     say_note(text.method["note"])
 
 
@@ -225,7 +226,8 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
         for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
             click.echo(line)
     more = f" ({difference.total - limit:,} more; --limit shows them)" if difference.total > limit else ""
-    click.echo(f"{difference.total:,} cells of {difference.stores:,} stores differ{more}", err=True)
+    cells_text, stores_text = count_text(difference.total, "cell"), count_text(difference.stores, "store")
+    click.echo(f"{cells_text} of {stores_text} {'differs' if difference.total == 1 else 'differ'}{more}", err=True)
     sys.stdout.flush()
 
 

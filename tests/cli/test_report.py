@@ -15,7 +15,7 @@ from load_helpers import POLLS, ZONES, csv, put, query
 
 def test_a_report_goes_to_standard_output_and_its_instant_to_standard_error(run: Run, example: Path) -> None:
     run("load-data")
-    assert run("report", "--as-of", NOON) == Done(0, REPORT, "as of 2024-10-14T12:00:00.000000Z: 1 stores\n")
+    assert run("report", "--as-of", NOON) == Done(0, REPORT, "as of 2024-10-14T12:00:00.000000Z: 1 store\n")
 
 
 def test_a_report_goes_to_a_file_whole_and_replaces_what_was_there(run: Run, home: Path, example: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_report_goes_to_a_file_whole_and_replaces_what_was_there(run: Run, hom
     target = put(home / "out" / "report.csv", "something longer than the report\n" * 100)
     done = run("report", "--as-of", NOON, "-o", target)
     assert (done.code, done.out) == (0, "")
-    assert done.err == f"as of 2024-10-14T12:00:00.000000Z: 1 stores, {len(REPORT)} bytes in {target}\n"
+    assert done.err == f"as of 2024-10-14T12:00:00.000000Z: 1 store, {len(REPORT)} bytes in {target}\n"
     assert target.read_bytes() == REPORT.encode()
     assert [path.name for path in target.parent.iterdir()] == ["report.csv"]
 
@@ -53,12 +53,12 @@ def test_a_report_that_cannot_be_written_says_so(run: Run, home: Path, example: 
 def test_an_as_of_may_be_written_in_many_ways(run: Run, example: Path, text: str, instant: str) -> None:
     run("load-data")
     done = run("report", "--as-of", text)
-    assert (done.code, done.err) == (0, f"as of {instant}: 1 stores\n")
+    assert (done.code, done.err) == (0, f"as of {instant}: 1 store\n")
 
 
 def test_without_an_as_of_a_report_speaks_at_the_newest_poll(run: Run, example: Path) -> None:
     run("load-data")
-    assert run("report").err == "as of 2024-10-14T11:15:00.000000Z: 1 stores\n"
+    assert run("report").err == "as of 2024-10-14T11:15:00.000000Z: 1 store\n"
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "14/10/2024", "2024-13-01", "now"])
