@@ -16,7 +16,7 @@ from storemon_flask.reports import stored
 from storemon_flask.reports.csv import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
 from storemon_flask.reports.request import FIELDS, KINDS, LAST_WINDOWS, METHODS, UNITS, ReportRequest
 from storemon_flask.reports.xlsx import MIME
-from storemon_flask.stores.list_pages import MOST_PER_PAGE, SORTS
+from storemon_flask.stores.live_list import MOST_PER_PAGE, SORTS
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web.contract import JSON, Answer, Closed, Instant, Whole

@@ -23,10 +23,9 @@ from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.database.connections import Connection
 from storemon_flask.feeds.load import LoadResult
 from storemon_flask.model import CLOSED, UNDATED
-from storemon_flask.stores import detail, edit, list_pages
+from storemon_flask.stores import detail, edit, live_list
 from storemon_flask.stores.detail import Store, StoreTimeline
-from storemon_flask.stores.list_pages import ListQuery
-from storemon_flask.stores.live_list import AsOf
+from storemon_flask.stores.live_list import AsOf, ListQuery
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web import answers
 from storemon_flask.web.app import storemon
@@ -62,9 +61,9 @@ def stores(query: dict[str, Any]) -> Response:
         limit=query["limit"],
         cursor=query["cursor"],
     )
-    page = list_pages.select_page(snapshot, asked)
+    page = live_list.select_page(snapshot, asked)
     head = {**_as_of_json(snapshot.as_of), "total": page.total, "counts": page.counts, "next": page.next}
-    listed = ",\n".join(list_pages.records_json(snapshot, page.indices))
+    listed = ",\n".join(live_list.records_json(snapshot, page.indices))
     return Response(f'{json.dumps(head)[:-1]}, "stores": [\n{listed}\n]}}\n', content_type=JSON)
 
 

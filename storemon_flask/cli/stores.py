@@ -62,18 +62,18 @@ def stores(
       storemon stores --text corner --sort uptime_percent_last_week
     """
     from storemon_flask.cli import drawing
-    from storemon_flask.stores import list_pages, live_list
+    from storemon_flask.stores import live_list
     from storemon_flask.uptime.status import STATUSES
 
-    _one_of("--sort", sort, list_pages.SORTS)
+    _one_of("--sort", sort, live_list.SORTS)
     for status in statuses:
         _one_of("--status", status, STATUSES)
     settings = get_settings(ctx)
     snapshot = live_list.compute_snapshot(
         open_database(ctx), settings.rules, settings.default_timezone, time.time_ns() // 1000
     )
-    page = list_pages.select_page(
-        snapshot, list_pages.ListQuery(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
+    page = live_list.select_page(
+        snapshot, live_list.ListQuery(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
     )
     colour = _coloured()
     for line in lines(snapshot, page.indices, terminal_width()):

@@ -14,9 +14,8 @@ from storemon_flask.formatting import known_text, knows_little
 from storemon_flask.model import HOUR_US, Ints
 from storemon_flask.pages import words
 from storemon_flask.pages.words import STATUS_WORDS, cut
-from storemon_flask.stores import list_pages, live_list
-from storemon_flask.stores.list_pages import SORTS, ListQuery
-from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, Day, Snapshot
+from storemon_flask.stores import live_list
+from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, SORTS, Day, ListQuery, Snapshot
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
 from storemon_flask.web import authentication, contract
@@ -91,7 +90,7 @@ def _tag(snapshot: Snapshot) -> str:
 def _page(snapshot: Snapshot, query: dict[str, Any]) -> str:
     app = storemon()
     statuses = [word for word in query["status"] if word]
-    page = list_pages.select_page(
+    page = live_list.select_page(
         snapshot,
         ListQuery(
             statuses=statuses,
@@ -139,7 +138,7 @@ def _only(query: dict[str, Any]) -> list[str]:
 
 def _choices(snapshot: Snapshot, name: str) -> list[str] | None:
     """Return the texts to choose from; None when there are too many for a list."""
-    choices = list_pages.distinct_texts(snapshot, name)
+    choices = live_list.distinct_texts(snapshot, name)
     return choices if len(choices) <= _MOST_CHOICES else None
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
-from storemon_flask.pages.store_chart import KINDS, MOST_SINGLE_TICKS, MOST_TICKS, Ticks, hour_marks
+from storemon_flask.pages.store import KINDS, MOST_SINGLE_TICKS, MOST_TICKS, Ticks, hour_marks
 from storemon_flask.stores.detail import LocalDay
 
 

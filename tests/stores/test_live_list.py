@@ -19,9 +19,8 @@ from storemon_flask.formatting import hundredths, known_text, knows_little, perc
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
 from storemon_flask.reports import compute
 from storemon_flask.reports.request import ReportRequest
-from storemon_flask.stores import list_pages, live_list
-from storemon_flask.stores.list_pages import SORTS, STATUS_ORDER, ListQuery
-from storemon_flask.stores.live_list import AsOf, Snapshot
+from storemon_flask.stores import live_list
+from storemon_flask.stores.live_list import SORTS, STATUS_ORDER, AsOf, ListQuery, Snapshot
 from storemon_flask.uptime.status import STATUSES
 
 
@@ -30,7 +29,7 @@ def made(database, settings, now_us=NOW):
 
 
 def listed(found, **wanted):
-    page = list_pages.select_page(found, ListQuery(**wanted))
+    page = live_list.select_page(found, ListQuery(**wanted))
     return [found.ids[place] for place in page.indices]
 
 
@@ -211,7 +210,7 @@ def test_every_sort_is_that_of_the_values_with_ties_by_id_and_nothing_last(sort,
 def test_the_pages_are_the_list(stores, sort, descending, limit, statuses, text, group):
     found = invented(stores)
     wanted = {"statuses": sorted(statuses), "text": text, "group": group, "sort": sort, "descending": descending}
-    whole = list_pages.select_page(found, ListQuery(**wanted, limit=None))
+    whole = live_list.select_page(found, ListQuery(**wanted, limit=None))
     expected = {
         place
         for place in range(stores)
@@ -224,7 +223,7 @@ def test_the_pages_are_the_list(stores, sort, descending, limit, statuses, text,
     assert sum(whole.counts[word] for word in statuses or STATUS_ORDER) == len(expected)
     places, cursor = [], None
     while True:
-        page = list_pages.select_page(found, ListQuery(**wanted, limit=limit, cursor=cursor))
+        page = live_list.select_page(found, ListQuery(**wanted, limit=limit, cursor=cursor))
         assert (page.total, page.counts) == (whole.total, whole.counts)
         assert len(page.indices) <= limit
         places += page.indices
@@ -237,11 +236,11 @@ def test_the_pages_are_the_list(stores, sort, descending, limit, statuses, text,
 def test_a_cursor_survives_a_new_snapshot():
     day = [100, 200, 300, 400, 500]
     found = invented(5, day, [2] * 5)
-    first = list_pages.select_page(found, ListQuery(sort="uptime_percent_last_day", limit=2))
+    first = live_list.select_page(found, ListQuery(sort="uptime_percent_last_day", limit=2))
     assert [day[p] for p in first.indices] == [100, 200]
     # The store that the cursor names has got better, and the one after it is gone.
     later = invented(5, [100, 9000, 150, 400, 500], [2] * 5)
-    second = list_pages.select_page(later, ListQuery(sort="uptime_percent_last_day", limit=9, cursor=first.next))
+    second = live_list.select_page(later, ListQuery(sort="uptime_percent_last_day", limit=9, cursor=first.next))
     assert [int(later.columns["uptime_percent_last_day"][p]) for p in second.indices] == [400, 500, 9000]
 
 
@@ -266,14 +265,14 @@ def encoded(text):
 )
 def test_a_broken_cursor_is_said(cursor):
     with pytest.raises(Unprocessable, match="cursor is broken; give the `next` of the page before"):
-        list_pages.select_page(invented(9), ListQuery(cursor=cursor))
+        live_list.select_page(invented(9), ListQuery(cursor=cursor))
 
 
 def test_a_cursor_brings_its_sort_and_order_with_it():
     found = invented(9)
     names = {"sort": "name", "descending": True}
-    first = list_pages.select_page(found, ListQuery(**names, limit=4))
-    rest = list_pages.select_page(found, ListQuery(sort="worst", cursor=first.next))
+    first = live_list.select_page(found, ListQuery(**names, limit=4))
+    rest = live_list.select_page(found, ListQuery(sort="worst", cursor=first.next))
     assert [found.ids[place] for place in first.indices + rest.indices] == listed(found, **names)
 
 
