@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from flask import Response, request
 from werkzeug.exceptions import ClientDisconnected
@@ -72,7 +72,7 @@ def _next_megabyte(chunks: Iterator[str]) -> tuple[bytes, bool]:
 
 
 class UnsentFile:
-    """A temporary file whose bytes count as unsent until it is closed."""
+    """A temporary file whose bytes count as unsent until it is closed; has what Waitress and werkzeug use of a file."""
 
     def __init__(self, unsent: Unsent, file: IO[bytes]) -> None:
         """`file` may hold something already; `Busy`, and it is closed, when too much waits for its readers."""
@@ -96,9 +96,21 @@ class UnsentFile:
         except OSError as error:
             raise files.no_temporary_room(error, _OUTCOME) from error
 
-    def __getattr__(self, name: str) -> Any:
-        """Return what else a file has: Waitress and Werkzeug read and seek it, and ask whether they can."""
-        return getattr(self._file, name)
+    def read(self, size: int = -1) -> bytes:
+        """Read as a file does."""
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move as a file does."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position, as a file does."""
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        """Return True: Waitress then knows its length."""
+        return True
 
     def close(self) -> None:
         """Remove it; may be called twice."""
