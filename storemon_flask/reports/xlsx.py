@@ -1,10 +1,12 @@
 """A finished report as an Excel workbook: ids stay text, numbers are numbers, and a second sheet has its method."""
 
 import csv
+import os
 import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final
@@ -23,7 +25,8 @@ _IN_MEMORY: Final = 256 << 10
 
 def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> IO[bytes]:
     """Return the workbook of a report's CSV, of that many rows, in a temporary file, at its start; row by row, so
-    that it does not grow in memory.
+    that it does not grow in memory. It says that it was created when the report's file was written, so that one report
+    has one workbook, byte for byte.
 
     `Unprocessable` when the report has more rows than a sheet can; `FileNotFoundError` when its file is not there;
     `NoTemporaryRoom` when there is none for it, neither beside the report nor in the folder for temporary files.
@@ -33,13 +36,14 @@ def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> 
     from xlsxwriter.exceptions import XlsxFileError  # type: ignore[import-untyped]
 
     with report.open(encoding="utf-8", newline="") as lines:
+        created = datetime.fromtimestamp(os.fstat(lines.fileno()).st_mtime, UTC)
         try:
-            return _make(lines, altered, method, report.parent)
+            return _make(lines, altered, method, created, report.parent)
         except (OSError, XlsxFileError):
             # That disk is full, or cannot be written; what is on it is handed out nevertheless.
             lines.seek(0)
         try:
-            return _make(lines, altered, method, files.temporary_folder())
+            return _make(lines, altered, method, created, files.temporary_folder())
         except (OSError, XlsxFileError) as error:
             # xlsxwriter wraps what it meets while it puts the archive together.
             why = error if isinstance(error, OSError) else error.args[0]
@@ -48,12 +52,12 @@ def write(report: Path, rows: int, altered: Altered, method: dict[str, Any]) -> 
             raise files.no_temporary_room(why, "no workbook can be made") from error
 
 
-def _make(lines: Iterator[str], altered: Altered, method: dict[str, Any], parent: Path) -> IO[bytes]:
+def _make(lines: Iterator[str], altered: Altered, method: dict[str, Any], created: datetime, parent: Path) -> IO[bytes]:
     with tempfile.TemporaryDirectory(prefix=FOLDERS, dir=parent, ignore_cleanup_errors=True) as folder:
         # Open for as long as the answer is sent, and without a name: no kill leaves it behind.
         file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(parent))  # noqa: SIM115
         try:
-            _write(file, lines, altered, method, folder)
+            _write(file, lines, altered, method, created, folder)
         except BaseException as error:
             # The archive that xlsxwriter had begun writes its end when nobody holds it any more: before the file is
             # closed.
@@ -65,7 +69,9 @@ def _make(lines: Iterator[str], altered: Altered, method: dict[str, Any], parent
     return file
 
 
-def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], folder: str) -> None:
+def _write(
+    file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict[str, Any], created: datetime, folder: str
+) -> None:
     """Write the workbook into `file`; its sheets have files with names in `folder` until it is whole."""
     import xlsxwriter  # type: ignore[import-untyped]
 
@@ -73,6 +79,7 @@ def _write(file: IO[bytes], lines: Iterator[str], altered: Altered, method: dict
         file,
         {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "tmpdir": folder},
     )
+    book.set_properties({"created": created})
     try:
         bold, figure = book.add_format({"bold": True}), book.add_format({"num_format": "0.00"})
         sheet = book.add_worksheet("report")

@@ -1,11 +1,13 @@
 """Workbooks while they are made: where their files are, and that nothing of them stays."""
 
 import io
+import os
 import signal
 import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import openpyxl
@@ -132,3 +134,16 @@ def test_nothing_stays_of_a_workbook_that_could_not_be_made(tmp_path: Path, monk
 def test_a_report_that_is_gone_is_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"report\.csv"):
         xlsx.write(tmp_path / "report.csv", 3, {}, {})
+
+
+def test_one_report_has_one_workbook_byte_for_byte(tmp_path: Path) -> None:
+    file = tmp_path / "report.csv"
+    file.write_text(HEADER + "a,1.00,2.00\n")
+    os.utime(file, (1_728_864_000, 1_728_864_000))
+    with xlsx.write(file, 1, {}, {"kind": "times"}) as book:
+        first = book.read()
+    time.sleep(1.01)
+    with xlsx.write(file, 1, {}, {"kind": "times"}) as book:
+        assert book.read() == first
+    properties = openpyxl.load_workbook(io.BytesIO(first)).properties
+    assert properties.created == datetime(2024, 10, 14)
