@@ -60,7 +60,7 @@ def _no_number(name: str) -> str:
     raise ValueError(f"{name} is no JSON")
 
 
-class _Object(list[tuple[str, Any]]):
+class JsonObject(list[tuple[str, Any]]):
     """A JSON object as its pairs, so that a key that stands twice is seen."""
 
 
@@ -69,7 +69,7 @@ class _Real(str):
 
 
 _DECODER: Final = json.JSONDecoder(
-    parse_int=str, parse_float=_Real, parse_constant=_no_number, object_pairs_hook=_Object
+    parse_int=str, parse_float=_Real, parse_constant=_no_number, object_pairs_hook=JsonObject
 )
 
 
@@ -79,10 +79,10 @@ def read(stream: BinaryIO, form: str, feed: str, on_bytes: Callable[[bytes], Non
 
     `on_bytes` gets everything that is read. `NotJson` when a `json` stream is no object and no list of them.
     """
-    objects = _Objects(feed)
+    objects = ObjectReader(feed)
     batch: list[Record] = []
     characters = 0
-    for line, value, text, problem in (_lines if form == "ndjson" else _elements)(stream, on_bytes):
+    for line, value, text, problem in (read_lines if form == "ndjson" else read_elements)(stream, on_bytes):
         batch.append(objects.unreadable(line, text, problem) if problem else objects.record(line, value, text))
         characters += len(text)
         if len(batch) == _BATCH_ROWS or characters > _BATCH_CHARACTERS:
@@ -92,7 +92,7 @@ def read(stream: BinaryIO, form: str, feed: str, on_bytes: Callable[[bytes], Non
     yield batch
 
 
-class _Objects:
+class ObjectReader:
     """Turns objects into records with the feed's fields in order."""
 
     def __init__(self, feed: str) -> None:
@@ -117,7 +117,7 @@ class _Objects:
 
     def record(self, line: int, value: Any, text: str) -> Record:
         """Return a row; with a problem when it is no object, or lacks a column, or has one twice, or nested."""
-        if not isinstance(value, _Object):
+        if not isinstance(value, JsonObject):
             return Record(line, [""] * len(self._columns), text[:TEXT_CHARACTERS], NOT_AN_OBJECT)
         fields: list[str | None] = [None] * len(self._columns)
         problem = ""
@@ -146,7 +146,7 @@ def _text(value: Any) -> tuple[str, str]:
         return "", ""
     if isinstance(value, bool):
         return str(value).lower(), ""
-    return "", "an object" if isinstance(value, _Object) else "a list"
+    return "", "an object" if isinstance(value, JsonObject) else "a list"
 
 
 def _id_text(value: Any) -> tuple[str, str]:
@@ -159,8 +159,8 @@ def _id_text(value: Any) -> tuple[str, str]:
 _Row = tuple[int, Any, str, str]
 
 
-def _lines(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Row]:
-    """(line, value, text, problem) of every line that is not blank."""
+def read_lines(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Row]:
+    """Return (line, value, text, problem) of every line that is not blank."""
     rest, line, skipping = b"", 0, False
     known: dict[bytes, _Row] = {}
     while True:
@@ -177,7 +177,7 @@ def _lines(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Row
             elif raw in known:
                 yield (line, *known[raw][1:])
             elif raw.strip():
-                row = _line(line, raw.rstrip(b"\r"))
+                row = read_line(line, raw.rstrip(b"\r"))
                 if len(raw) <= _SHORT_LINE and len(known) < _MOST_SHORT_LINES:
                     known[raw] = row
                 yield row
@@ -192,7 +192,8 @@ def _lines(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Row
 _LONG: Final = f"row is longer than {MAX_ROW_CHARACTERS:,} characters"
 
 
-def _line(line: int, raw: bytes) -> _Row:
+def read_line(line: int, raw: bytes) -> _Row:
+    """Return (line, value, text, problem) of one line."""
     if len(raw) > _MAX_LINE_BYTES:
         return line, None, raw.decode("utf-8", "replace"), _LONG
     try:
@@ -213,10 +214,24 @@ def _line(line: int, raw: bytes) -> _Row:
     return line, value, text, "" if not text[end:].strip(_BLANK) else NOT_JSON
 
 
+def decode(text: str) -> Any:
+    """Return the value of a JSON text as rows have it: objects are `JsonObject`s, numbers their digits.
+
+    `ValueError` when it is no JSON, or nested too deeply.
+    """
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if _may_be_too_deep(text) and _is_too_deep(text, len(text) - len(text.lstrip(_BLANK))):
+        raise ValueError(TOO_DEEP)
+    return value
+
+
 def is_object(line: bytes) -> bool:
     """Return whether a line is a JSON object by itself, as a row of NDJSON is."""
-    _, value, _, problem = _line(1, line.rstrip(b"\r"))
-    return not problem and isinstance(value, _Object)
+    _, value, _, problem = read_line(1, line.rstrip(b"\r"))
+    return not problem and isinstance(value, JsonObject)
 
 
 def _may_be_too_deep(text: str) -> bool:
@@ -243,8 +258,8 @@ def _too_deep(number: int) -> str:
     return f"row {number} is nested too deeply (more than {MAX_DEPTH} levels)"
 
 
-def _elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Row]:
-    """(number, value, text, "") of a lone object, or of each element of a list."""
+def read_elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_Row]:
+    """Return (number, value, text, "") of a lone object, or of each element of a list; `NotJson` at what is neither."""
     text = _Text(stream, on_bytes)
     start = text.next()
     if start == "{":
@@ -261,7 +276,7 @@ def _elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[_
             short = text.short_elements()
             for element in short:
                 number += 1
-                yield number, _Object() if element == "{}" else None, element, ""
+                yield number, JsonObject() if element == "{}" else None, element, ""
             if short:
                 continue
             number += 1

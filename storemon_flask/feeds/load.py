@@ -360,6 +360,9 @@ def _open_rows(
     """Return the header of a file and its rows. A new format needs a header and a function that yields lists of
     records.
     """
+    if source.records is not None:
+        on_bytes(stream.read())
+        return record_header(source.feed), [source.records]
     format = source.format
     if not format:
         stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)

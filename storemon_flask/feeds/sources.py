@@ -15,6 +15,7 @@ from typing import IO, Any, BinaryIO, Final, cast
 from storemon_flask.errors import DataError, TooLarge
 from storemon_flask.feeds import archives, json_rows, schema
 from storemon_flask.feeds.archives import Allowance, Gunzip, ZipLists
+from storemon_flask.feeds.csv_exact import Record
 
 # Each file of a load has a row in the database, and lists of a load show all of them.
 MAX_FILES: Final = 1_000
@@ -74,7 +75,7 @@ class Source:
     `path` is the longer name, for when two files of a load have the same. `format` is csv, json or ndjson, or empty:
     then the content shows it, whatever its `media_type`. `feed` says which feed it must be, and for JSON, which it
     is. `allowance` is how much may come out of it, shared with others where they have one limit (None: as much as
-    there is).
+    there is). `records` are its rows where something else has read them: fields in the feed's order.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Source:
     feed: str = ""
     media_type: str = ""
     allowance: Allowance | None = None
+    records: list[Record] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -466,7 +466,7 @@ def test_50_megabytes_of_anything_take_little_memory(
 
 def test_keys_without_end_are_not_remembered() -> None:
     rows = ",".join(f'{{"key {number}":1}}' for number in range(3000))
-    objects = json_rows._Objects("polls")
+    objects = json_rows.ObjectReader("polls")
     for number, record in enumerate(read(f"[{rows}]".encode()), start=1):
         assert (record.line, record.problem) == (number, "store_id is missing")
     for number in range(3000):
