@@ -91,6 +91,7 @@ def serve(
     """
     from storemon_flask.database.files import server_lock
     from storemon_flask.model import DAY_US
+    from storemon_flask.streams.start import listening
     from storemon_flask.web import authentication
 
     storemon: Storemon = app.extensions["storemon"]
@@ -116,7 +117,8 @@ def serve(
             ready(url)
             if settings.keep_polls_days:
                 storemon.worker.scheduler.add("pruning", lambda: _prune(storemon), every_us=DAY_US)
-            server.run()
+            with listening(settings, storemon.database, storemon.metrics.registry):
+                server.run()
         except KeyboardInterrupt:
             # Waitress ends its loop on this itself; here it came before or after the loop.
             pass

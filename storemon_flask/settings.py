@@ -110,6 +110,18 @@ def _secret(text: str) -> Secret:
     return Secret(text)
 
 
+# What `storemon listen` can listen to.
+STREAM_SCHEMES: Final = ("amqp", "amqps", "mqtt", "mqtts", "redis", "rediss", "sqs")
+
+
+def _stream(text: str) -> Secret:
+    if text == "none":
+        return Secret("")
+    if text.partition("://")[0] not in STREAM_SCHEMES or any(not "!" <= character <= "~" for character in text):
+        raise ValueError
+    return Secret(text)
+
+
 _NAME = re.compile(r"\.?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE)
 
 
@@ -197,6 +209,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("STOREMON_MAX_REPORTS_MB", "max_reports_mb", "10000", "MB",
         "a whole number of megabytes from 0 (no limit) to 1000000000", _whole(0, 1_000_000_000),
         "when the files of finished reports are larger together, the oldest reports are deleted; 0 sets no limit"),
+    Setting("STOREMON_LISTEN", "listen", "none", "address",
+        f"none, or an address that begins with {', '.join(f'{one}://' for one in STREAM_SCHEMES)}, in printable ASCII "
+        "without blanks", _stream,
+        "the message broker that `serve` listens to for polls, as `storemon listen` does; never shown, for it may hold "
+        "a password", secret=True),
     Setting("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone",
         "the name of an IANA time zone, such as America/Chicago", _zone,
         "the zone of a store that has none"),
@@ -228,6 +245,7 @@ class Settings:
     keep_polls_days: int
     keep_reports_days: int
     max_reports_mb: int
+    listen: Secret
     default_timezone: str
     # No setting: different reports that may wait to be computed.
     max_pending_reports: int = 1000

@@ -44,7 +44,8 @@ def test_a_page_lists_every_setting_with_its_default_and_unit(setting: settings.
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/settings.md", "docs/operations.md", "docs/deploy.md", "docs/monitoring.md"]
+    "page",
+    ["README.md", "docs/settings.md", "docs/operations.md", "docs/deploy.md", "docs/monitoring.md", "docs/streams.md"],
 )
 def test_no_page_names_a_setting_that_is_not_there(page: str) -> None:
     known = {setting.name for setting in settings.SETTINGS} | {"STOREMON_HOME"}

@@ -2,12 +2,13 @@
 
 import click
 
-from storemon_flask.cli import info, keys, load, report, stores, upkeep
+from storemon_flask.cli import info, keys, listen, load, report, stores, upkeep
 
 COMMANDS: tuple[click.Command, ...] = (
     load.load_data,
     load.rejects,
     load.loads,
+    listen.listen,
     report.report,
     report.outages,
     report.diff,

@@ -82,7 +82,7 @@ class Metrics:
     ) -> None:
         # No series that say when each counter began: all began with the process.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = registry
+        self.registry = registry
         self._requests = Counter(
             "storemon_http_requests",
             "Requests answered, by method, route and status.",
@@ -110,7 +110,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all metrics in the text format 0.0.4; `DatabaseError` when the database cannot be read."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
 
 class DataCollector(Collector):

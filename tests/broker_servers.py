@@ -1,0 +1,170 @@
+"""Real brokers for tests, each in a folder and at ports of its own; tests skip where one is not installed."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+# A shared machine may be slow, and Erlang takes seconds to start.
+PATIENCE_S = 120.0
+
+
+def mosquitto_program() -> str:
+    """The path of Mosquitto; skips where there is none."""
+    found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
+    return found
+
+
+def rabbitmq_program() -> Path:
+    """The path of RabbitMQ; skips where there is none."""
+    if not RABBITMQ.exists():
+        pytest.skip("rabbitmq-server is not installed (apt-get install rabbitmq-server)")
+    return RABBITMQ
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+class BrokerServer:
+    """A broker that can be ended and started again with what it kept."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        command, variables = self.command()
+        with (self.folder / "broker.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                env={**os.environ, **variables},
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        end = time.monotonic() + PATIENCE_S
+        while not self.answers():
+            assert self.process.poll() is None, (self.folder / "broker.log").read_text()
+            assert time.monotonic() < end, (self.folder / "broker.log").read_text()
+            time.sleep(0.1)
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def end(self, signum: int = signal.SIGTERM) -> None:
+        process, self.process = self.process, None
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, signum)
+            try:
+                process.wait(PATIENCE_S)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+
+    def restart(self, down_s: float = 0.0) -> None:
+        self.end()
+        time.sleep(down_s)
+        self.start()
+
+
+class Mosquitto(BrokerServer):
+    """Mosquitto with what docs/streams.md asks for."""
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        config = self.folder / "mosquitto.conf"
+        config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
+            f"persistence_location {self.folder}/\nmax_queued_messages 0\n"
+            # It gives its own files away where it is started as root.
+            "user root\n"
+        )
+        return [mosquitto_program(), "-c", str(config)], {}
+
+
+class RabbitMQ(BrokerServer):
+    """RabbitMQ as it comes, a node of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        port, self.distribution_port, self.epmd_port = free_ports(3)
+        super().__init__(folder, port)
+
+    def variables(self) -> dict[str, str]:
+        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndisk_free_limit.absolute = 10MB\n"
+        )
+        return {
+            "HOME": str(self.folder),
+            "RABBITMQ_NODENAME": f"storemon-{self.port}@localhost",
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_DIST_PORT": str(self.distribution_port),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2",
+            "ERL_EPMD_PORT": str(self.epmd_port),
+        }
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        return [str(rabbitmq_program())], self.variables()
+
+    def end_all(self) -> None:
+        """End the node and the name server that it has started."""
+        self.end()
+        subprocess.run(
+            ["epmd", "-kill"], env={**os.environ, **self.variables()}, capture_output=True, check=False, timeout=30
+        )
+
+
+@contextmanager
+def running_mosquitto(folder: Path) -> Iterator[Mosquitto]:
+    """Mosquitto until the end of the block."""
+    mosquitto_program()
+    server = Mosquitto(folder, *free_ports(1))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
+
+
+@contextmanager
+def running_rabbitmq(folder: Path) -> Iterator[RabbitMQ]:
+    """RabbitMQ until the end of the block."""
+    rabbitmq_program()
+    server = RabbitMQ(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end_all()
