@@ -1,16 +1,25 @@
-"""Real brokers for tests, each in a folder and at ports of its own; tests skip where one is not installed."""
+"""Real brokers for tests, each in a folder and at ports of its own, who publishes, and who listens; tests skip where a
+broker is not installed.
+"""
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import amqp
+import kombu
+import paho.mqtt.client as mqtt
 import pytest
+from conftest import STOREMON, environment, sql
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 # A shared machine may be slow, and Erlang takes seconds to start.
@@ -168,3 +177,113 @@ def running_rabbitmq(folder: Path) -> Iterator[RabbitMQ]:
         yield server
     finally:
         server.end_all()
+
+
+class Listening:
+    """A `storemon listen` process, in a home of its own."""
+
+    def __init__(self, home: Path, address: str, *options: str, **variables: str) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self.log = home / "listen.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*STOREMON, "listen", address, *options],
+                env=environment(home, STOREMON_LOG_FORMAT="json", **variables),
+                cwd=home,
+                stdout=log,
+                stderr=log,
+            )
+
+    def logged(self) -> str:
+        """Everything that it and those before it in this home have said."""
+        return self.log.read_text()
+
+    def end(self, signum: int = signal.SIGTERM) -> int:
+        """Its exit code after that signal."""
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        try:
+            return self.process.wait(PATIENCE_S)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+
+
+def count_polls(home: Path) -> int:
+    """How many polls the database of that home has."""
+    database = home / "instance" / "storemon.db"
+    # Between its first byte and its first view there is nothing to be read.
+    with contextlib.suppress(sqlite3.OperationalError):
+        return int(sql(database, "SELECT count(*) FROM poll")[0][0]) if database.exists() else 0
+    return 0
+
+
+class AmqpPublisher:
+    """Publishes persistent messages to a queue: all of a chunk, or it says so by an error."""
+
+    def __init__(self, port: int, queue: str) -> None:
+        self._address = f"amqp://guest:guest@127.0.0.1:{port}/"
+        self._queue = queue
+        self._connection: Any = None
+
+    def publish(self, bodies: list[bytes]) -> None:
+        """Publish until the broker has said that it has them; what it had before may be there twice then."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self._publish_once(bodies)
+                return
+            except (OSError, kombu.exceptions.KombuError, amqp.exceptions.AMQPError):
+                self.close()
+                assert time.monotonic() < end
+                time.sleep(0.2)
+
+    def _publish_once(self, bodies: list[bytes]) -> None:
+        if self._connection is None:
+            self._connection = kombu.Connection(self._address, connect_timeout=5)
+            self._channel = self._connection.channel()
+            kombu.Queue(self._queue, durable=True)(self._channel).queue_declare()
+            self._channel.tx_select()
+        producer = kombu.Producer(self._channel)
+        for body in bodies:
+            producer.publish(body, routing_key=self._queue, delivery_mode="persistent", retry=False)
+        self._channel.tx_commit()
+
+    def count_waiting(self) -> int:
+        """How many messages wait in the queue."""
+        with kombu.Connection(self._address) as connection:
+            queue = kombu.Queue(self._queue, durable=True)(connection.channel())
+            return int(queue.queue_declare(passive=True).message_count)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError, kombu.exceptions.KombuError, amqp.exceptions.AMQPError):
+                connection.release()
+
+
+class MqttPublisher:
+    """Publishes messages of QoS 1, each until the broker has acknowledged it."""
+
+    def __init__(self, port: int) -> None:
+        self._client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id=f"publisher-{os.getpid()}", clean_session=False
+        )
+        self._client.max_inflight_messages_set(100)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def publish(self, messages: list[tuple[str, bytes]], retain: bool = False) -> None:
+        """Publish (topic, body) until the broker has them."""
+        sent = [self._client.publish(topic, body, qos=1, retain=retain) for topic, body in messages]
+        end = time.monotonic() + PATIENCE_S
+        while not all(one.is_published() for one in sent):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()

@@ -1,0 +1,160 @@
+"""`storemon listen` with a real RabbitMQ and a real Mosquitto, in small; test_listen_kills.py has the large."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import kombu
+import pytest
+from broker_servers import (
+    AmqpPublisher,
+    Listening,
+    MqttPublisher,
+    count_polls,
+    running_mosquitto,
+    running_rabbitmq,
+)
+from conftest import ROOT, Server, http, sql, storemon, wait_until
+
+PAGE = (ROOT / "docs" / "streams.md").read_text("utf-8")
+
+
+def minute(number: int) -> int:
+    return 1_700_000_000 + 60 * number
+
+
+def test_rabbitmq(tmp_path: Path) -> None:
+    """From a queue that nobody has made yet, over a restart of the broker, to an orderly end."""
+    home = tmp_path / "home"
+    (tmp_path / "rabbitmq").mkdir()
+    with running_rabbitmq(tmp_path / "rabbitmq") as server:
+        address = f"amqp://guest:guest@127.0.0.1:{server.port}/?queue=polls&seconds=0.2"
+        listening = Listening(home, address)
+        publisher = AmqpPublisher(server.port, "polls")
+        try:
+            wait_until(lambda: "listening to amqp" in listening.logged(), "the listener", 60)
+            publisher.publish([f"a,{minute(number)},active".encode() for number in range(100)])
+            publisher.publish([b"a,yesterday,active", b"\xff", b"[", b"{}"])
+            wait_until(lambda: count_polls(home) == 100, "the polls")
+            publisher.close()
+            server.restart()
+            lines = "\n".join(
+                f'{{"store_id": 7, "timestamp_utc": {minute(n)}, "status": "inactive"}}' for n in range(50)
+            )
+            publisher.publish([lines.encode()])
+            wait_until(lambda: count_polls(home) == 150, "the polls after the restart", 60)
+            _run_the_snippet_of_the_page(server.port)
+            wait_until(lambda: count_polls(home) == 151, "the poll of the page")
+            # The last batch may be acknowledged a moment after it can be seen.
+            assert listening.end() == 0
+            assert publisher.count_waiting() == 0
+        finally:
+            publisher.close()
+            listening.end(signal.SIGKILL)
+        assert "guest" not in listening.logged()
+        _takes_a_queue_as_it_is(server.port, home)
+    rejects = storemon(home, "rejects").stdout.splitlines()[1:]
+    assert len(rejects) == 4
+    assert all(f",amqp://127.0.0.1:{server.port} queue polls," in row for row in rejects)
+
+
+def _run_the_snippet_of_the_page(port: int) -> None:
+    (snippet,) = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
+    code = snippet.replace("amqp://user:password@broker/", f"amqp://guest:guest@127.0.0.1:{port}/")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def _takes_a_queue_as_it_is(port: int, home: Path) -> None:
+    """Of a quorum queue that somebody has made."""
+    base = f"amqp://guest:guest@127.0.0.1:{port}/"
+    with kombu.Connection(base) as connection:
+        arguments = {"x-queue-type": "quorum"}
+        kombu.Queue("quorum", durable=True, queue_arguments=arguments)(connection.channel()).queue_declare()
+        kombu.Producer(connection.channel()).publish(f"q,{minute(0)},active".encode(), routing_key="quorum")
+    before = count_polls(home)
+    listening = Listening(home, f"{base}?queue=quorum&exchange=amq.topic&routing_key=q.%23")
+    try:
+        wait_until(lambda: count_polls(home) == before + 1, "the poll of the other queue", 60)
+        with kombu.Connection(base) as connection:
+            producer = kombu.Producer(connection.channel(), kombu.Exchange("amq.topic", "topic"), auto_declare=False)
+            producer.publish(f"q,{minute(1)},active".encode(), routing_key="q.polls")
+        wait_until(lambda: count_polls(home) == before + 2, "the poll of the exchange")
+        assert listening.end(signal.SIGINT) == 0
+    finally:
+        listening.end(signal.SIGKILL)
+
+
+def test_mosquitto(tmp_path: Path) -> None:
+    """What comes in while nobody listens is kept, also over a restart of the broker."""
+    home = tmp_path / "home"
+    (tmp_path / "mosquitto").mkdir()
+    with running_mosquitto(tmp_path / "mosquitto") as server:
+        address = f"mqtt://127.0.0.1:{server.port}/?topic=stores/{{store_id}}/polls&seconds=0.2"
+        listening = Listening(home, address)
+        try:
+            wait_until(lambda: "listening to mqtt" in listening.logged(), "the listener", 60)
+            # The one that the page has.
+            (command,) = re.findall(r"    mosquitto_pub -h broker (.+)", PAGE)
+            subprocess.run(f"mosquitto_pub -h 127.0.0.1 -p {server.port} {command}", shell=True, check=True, timeout=60)
+            wait_until(lambda: count_polls(home) == 1, "the poll of the page")
+            assert listening.end() == 0
+            publisher = MqttPublisher(server.port)
+            # More than Mosquitto keeps, or sends before an acknowledgement, by itself.
+            publisher.publish([(f"stores/{n % 7}/polls", f"{minute(n)},active".encode()) for n in range(1_500)])
+            publisher.publish([("stores/1/polls", b"nonsense")])
+            publisher.close()
+            server.restart()
+            listening = Listening(home, address)
+            wait_until(lambda: count_polls(home) == 1_501, "what was kept", 60)
+            assert listening.end() == 0
+        finally:
+            listening.end(signal.SIGKILL)
+        counts = sql(
+            home / "instance" / "storemon.db",
+            "SELECT sum(row_count), sum(new_count), sum(rejected_count) FROM load_file",
+        )
+        assert counts == [(1_502, 1_501, 1)]
+
+
+def test_a_server_listens_itself(tmp_path: Path) -> None:
+    """STOREMON_LISTEN: in the same process, with the metrics among its own, before and after the broker is there."""
+    (tmp_path / "mosquitto").mkdir()
+    with running_mosquitto(tmp_path / "mosquitto") as broker:
+        broker.end()
+        address = f"mqtt://127.0.0.1:{broker.port}/?topic=s/{{store_id}}/{{status}}&active=ON&seconds=0.1"
+        server = Server(tmp_path / "home", STOREMON_LISTEN=address)
+        try:
+            wait_until(
+                lambda: "storemon_stream_failures_total 1.0" in server.get("/metrics").body.decode(), "a failure"
+            )
+            broker.start()
+            wait_until(lambda: "storemon_stream_connected 1.0" in server.get("/metrics").body.decode(), "the broker")
+            publisher = MqttPublisher(broker.port)
+            publisher.publish([(f"s/{n}/on", str(minute(n)).encode()) for n in range(9)])
+            publisher.close()
+            wait_until(lambda: count_polls(server.home) == 9, "the polls")
+            assert "storemon_stream_messages_total 9.0" in server.get("/metrics").body.decode()
+            assert http(f"{server.url}/api/v1/stores/3").json["status"] != "no_data"
+            assert server.end() == 0
+        finally:
+            server.end(signal.SIGKILL)
+    log = server.log.read_text()
+    assert "trying again in" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("mqtt://h/?queue=a", "the options are topic,"),
+        ("amqp://h/", "the address to listen to names no queue; write amqp://HOST/?queue=NAME"),
+        ("http://me:hidden@h/", "Error: STOREMON_LISTEN has 19 characters that are not shown; it must be none, or an"),
+    ],
+)
+def test_a_server_does_not_start_with_a_wrong_address(tmp_path: Path, address: str, sentence: str) -> None:
+    done = storemon(tmp_path, "serve", "--port", "0", STOREMON_LISTEN=address)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "hidden" not in done.stderr
