@@ -16,6 +16,7 @@ _EXAMPLES: Final = "amqp://HOST/?queue=NAME or mqtt://HOST/?topic=stores/{store_
 _QUEUE_OPTIONS: Final = ("queue", "exchange", "routing_key")
 _TOPIC_OPTIONS: Final = ("topic", "client_id")
 _COMMON_OPTIONS: Final = ("map", "rows", "active", "inactive", "timestamp", "seconds", "ca_file")
+_SHARED: Final = "$share"
 _MAX_SECONDS: Final = 60.0
 
 
@@ -137,6 +138,9 @@ def _topic(template: str) -> tuple[str, tuple[str, ...]]:
             )
         levels.append(column)
         wanted.append("+" if column else level)
+    if wanted[0] == _SHARED:
+        # Several share the messages of such a topic; what they get does not name their group.
+        levels = levels[2:]
     return "/".join(wanted), tuple(levels) if any(levels) else ()
 
 

@@ -10,7 +10,7 @@ from storemon_flask.version import single_file
 
 # So many messages may be on their way or wait to be stored: two batches, so that one comes in while one is stored.
 MAX_UNACKNOWLEDGED: Final = 10_000
-CONNECT_TIMEOUT_S: Final = 10
+CONNECT_TIMEOUT_S: Final = 5
 HEARTBEAT_S: Final = 60
 
 

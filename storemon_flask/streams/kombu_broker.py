@@ -51,7 +51,8 @@ class KombuBroker:
             raise self._lost(error) from error
 
     def _consume(self) -> None:
-        self._connection.connect()
+        # The listener waits and tries again itself.
+        self._connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
         address = self._address
         queue = kombu.Queue(address.queue, durable=True, no_declare=True)
         if not self._is_there(queue):

@@ -7,7 +7,6 @@ import io
 import logging
 import math
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -117,17 +116,18 @@ class Listener:
         self._connect = connect
         self._reader = MessageReader(address.shape)
         self._backoff = Backoff()
-        self._stopped = threading.Event()
+        # No event: its lock may be held by the very thread that a signal interrupts.
+        self._stopped = False
         self._stopped_s = 0.0
 
     def stop(self) -> None:
         """Let `run` end: what came in is stored and acknowledged, or comes again. May be called in a signal handler."""
         self._stopped_s = time.monotonic()
-        self._stopped.set()
+        self._stopped = True
 
     def run(self) -> None:
         """Listen until `stop`. What fails is tried again, for ever: it is logged and counted."""
-        while not self._stopped.is_set():
+        while not self._stopped:
             try:
                 with closing(self._connect(self._address)) as broker:
                     log.info("listening to %s", self._address.name)
@@ -135,19 +135,25 @@ class Listener:
                     self._listen(broker)
             except StoremonError as error:
                 self._metrics.connected.set(0)
-                if not self._stopped.is_set():
+                if not self._stopped:
                     self._metrics.failures.inc()
                     delay_s = self._backoff.next_s()
                     log.warning("%s; trying again in %.1f s", error.message, delay_s)
-                    self._stopped.wait(delay_s)
+                    self._wait(delay_s)
             except Exception:
                 # A thread that ended would be missed by nobody until a report is wrong.
                 self._metrics.connected.set(0)
                 self._metrics.failures.inc()
                 log.exception("listening to %s failed; trying again", self._address.name)
-                self._stopped.wait(self._backoff.next_s())
+                self._wait(self._backoff.next_s())
         self._metrics.connected.set(0)
         log.info("stopped listening to %s", self._address.name)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for so long, or until the listener is stopped."""
+        end_s = time.monotonic() + seconds
+        while not self._stopped and time.monotonic() < end_s:
+            time.sleep(min(_PATIENCE_S, seconds))
 
     def _listen(self, broker: Broker) -> None:
         batch = Batch()
@@ -156,7 +162,7 @@ class Listener:
         ask_again_s = 0.0
         while True:
             # Asked before what has come in is stored, so that nothing is left in the batch at the end.
-            stopping = self._stopped.is_set()
+            stopping = self._stopped
             now_s = time.monotonic()
             if batch.messages and (stopping or len(batch.records) >= MAX_ROWS or now_s >= batch.due_s):
                 self._store(broker, batch)
@@ -203,7 +209,7 @@ class Listener:
         self._backoff.reset()
 
     def _check(self) -> None:
-        if self._database.stopping or (self._stopped.is_set() and time.monotonic() > self._stopped_s + _GRACE_S):
+        if self._database.stopping or (self._stopped and time.monotonic() > self._stopped_s + _GRACE_S):
             raise Stopped("the listener is stopped")
 
 

@@ -1,5 +1,6 @@
 """Topics of an MQTT 5 broker through paho-mqtt: one session that the broker keeps, QoS 1, acknowledged by hand."""
 
+import logging
 import time
 from contextlib import suppress
 from typing import Any, Final
@@ -12,6 +13,8 @@ from paho.mqtt.properties import Properties
 from storemon_flask.streams.address import StreamAddress
 from storemon_flask.streams.broker import CONNECT_TIMEOUT_S, HEARTBEAT_S, MAX_UNACKNOWLEDGED, BrokerLost
 from storemon_flask.streams.messages import Message
+
+log = logging.getLogger("storemon.streams")
 
 # The broker keeps what comes in for so long while nobody listens.
 _SESSION_S: Final = 30 * 86_400
@@ -38,7 +41,7 @@ class MqttBroker:
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.on_message = self._add
-        client.on_connect = lambda client, data, flags, code, properties: self._answer("connect", code)
+        client.on_connect = self._note_session
         client.on_subscribe = lambda client, data, mid, codes, properties: self._answer("subscribe", codes[0])
         client.on_disconnect = lambda client, data, flags, code, properties: self._answer("disconnect", code)
         if address.user is not None:
@@ -75,6 +78,11 @@ class MqttBroker:
         code = self._answers.pop(answer)
         if code.is_failure:
             raise self._lost(f"{answer} is refused: {code}")
+
+    def _note_session(self, client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
+        if not code.is_failure and not flags.session_present:
+            log.info("%s: the broker begins a session; nothing of before comes", self._address.name)
+        self._answer("connect", code)
 
     def _answer(self, what: str, code: Any) -> None:
         self._answers[what] = code

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from broker_servers import Listening, free_ports
+from broker_helpers import Listening, free_ports
 from conftest import storemon, wait_until
 
 from storemon_flask.streams import address, broker

@@ -22,6 +22,11 @@ def test_a_topic_says_which_level_is_which_column() -> None:
     assert (parsed.seconds, parsed.is_mqtt) == (0.5, True)
 
 
+def test_the_group_of_a_shared_topic_is_no_level() -> None:
+    parsed = address.parse("mqtt://broker/?topic=$share/storemon/shops/{store_id}")
+    assert (parsed.topic, parsed.shape.levels) == ("$share/storemon/shops/+", ("", "store_id"))
+
+
 def test_a_mapping_says_where_columns_and_rows_stand_and_which_words_mean_what() -> None:
     parsed = address.parse(
         "amqp://h/?queue=q&map=store_id=tags.store,status=fields.up&rows=metrics&active=1,Up&inactive=0&timestamp=received"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import kombu
 import pytest
-from broker_servers import (
+from broker_helpers import (
     AmqpPublisher,
     Listening,
     MqttPublisher,
@@ -47,6 +47,10 @@ def test_rabbitmq(tmp_path: Path) -> None:
             wait_until(lambda: count_polls(home) == 150, "the polls after the restart", 60)
             _run_the_snippet_of_the_page(server.port)
             wait_until(lambda: count_polls(home) == 151, "the poll of the page")
+            _delete_the_queue(server.port)
+            wait_until(lambda: listening.logged().count("listening to amqp") == 3, "a new queue", 60)
+            publisher.publish([f"d,{minute(0)},active".encode()])
+            wait_until(lambda: count_polls(home) == 152, "the poll of the new queue")
             # The last batch may be acknowledged a moment after it can be seen.
             assert listening.end() == 0
             assert publisher.count_waiting() == 0
@@ -54,6 +58,7 @@ def test_rabbitmq(tmp_path: Path) -> None:
             publisher.close()
             listening.end(signal.SIGKILL)
         assert "guest" not in listening.logged()
+        _says_that_it_is_refused(server.port, tmp_path / "refused")
         _takes_a_queue_as_it_is(server.port, home)
     rejects = storemon(home, "rejects").stdout.splitlines()[1:]
     assert len(rejects) == 4
@@ -64,6 +69,22 @@ def _run_the_snippet_of_the_page(port: int) -> None:
     (snippet,) = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
     code = snippet.replace("amqp://user:password@broker/", f"amqp://guest:guest@127.0.0.1:{port}/")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def _delete_the_queue(port: int) -> None:
+    with kombu.Connection(f"amqp://guest:guest@127.0.0.1:{port}/") as connection:
+        connection.channel().queue_delete("polls")
+
+
+def _says_that_it_is_refused(port: int, home: Path) -> None:
+    listening = Listening(home, f"amqp://guest:hidden@127.0.0.1:{port}/?queue=polls")
+    try:
+        wait_until(lambda: "trying again" in listening.logged(), "a refusal", 60)
+        assert listening.end() == 0
+    finally:
+        listening.end(signal.SIGKILL)
+    assert "ACCESS_REFUSED" in listening.logged()
+    assert "hidden" not in listening.logged()
 
 
 def _takes_a_queue_as_it_is(port: int, home: Path) -> None:
