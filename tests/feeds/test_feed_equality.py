@@ -1,5 +1,5 @@
-"""One engine behind every entry: the same fleet as files, pushes, JSON, lines, gzip and zip gives the same bytes and
-rejects.
+"""One engine behind every entry: the same fleet as files, pushes, JSON, lines, gzip, zip and messages gives the same
+bytes and rejects.
 """
 
 import csv
@@ -24,9 +24,11 @@ from werkzeug.test import TestResponse
 from storemon_flask import create_app
 from storemon_flask import settings as settings_
 from storemon_flask.database.connections import Database
-from storemon_flask.feeds import load, sources
+from storemon_flask.feeds import csv_exact, load, sources
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
+from storemon_flask.streams import address, listener
+from storemon_flask.streams.messages import Message, MessageReader
 
 COLUMNS = {
     "polls": ("store_id", "timestamp_utc", "status"),
@@ -182,6 +184,29 @@ def by_zip(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     entry.answered(entry.client.post("/api/v1/feeds", data=sent, content_type="multipart/form-data"))
 
 
+def by_messages(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
+    """Polls as a listener reads messages, of each of their forms and several rows each; the rest by pushes."""
+    by_pushes(entry, {feed: found for feed, found in fleet.items() if feed != "polls"}, sizes)
+    reader = MessageReader(address.parse("amqp://broker/?queue=polls").shape)
+    records: list[csv_exact.Record] = []
+    found, at, turn = fleet["polls"], 0, 0
+    while at < len(found):
+        some = found[at : at + sizes[turn % len(sizes)]]
+        objects = as_objects("polls", some)
+        forms = (
+            as_csv("polls", some),
+            as_csv("polls", some).partition(b"\n")[2],
+            json.dumps(objects).encode(),
+            "\n".join(map(json.dumps, objects)).encode(),
+        )
+        records += reader.read(Message(forms[turn % len(forms)], 0), len(records) + 1)
+        at, turn = at + len(some), turn + 1
+    with closing(Database(entry.home.database)) as database:
+        summary = listener.store_records(database, entry.home, "stream", records, lambda: None)
+    assert summary.counts.rows == len(found)
+    entry.count("polls", summary.reasons)
+
+
 ENTRIES: tuple[Callable[[Entry, Fleet, list[int]], None], ...] = (
     by_files,
     by_pushes,
@@ -189,6 +214,7 @@ ENTRIES: tuple[Callable[[Entry, Fleet, list[int]], None], ...] = (
     by_lines,
     by_gzip,
     by_zip,
+    by_messages,
 )
 
 
