@@ -15,7 +15,7 @@ from storemon_flask.streams.messages import Message
 _AMQP: Final = ("amqp", "amqps")
 # Twice in each heartbeat's time.
 _HEARTBEAT_CHECKS: Final = 2
-_DURABLE: Final = "topic"
+_NOT_FOUND: Final = 404
 
 
 class KombuBroker:
@@ -55,7 +55,8 @@ class KombuBroker:
         self._connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
         address = self._address
         queue = kombu.Queue(address.queue, durable=True, no_declare=True)
-        if not self._is_there(queue):
+        # Only AMQP compares a queue that is there with the one that is asked for.
+        if not (self._is_amqp and self._is_there(queue)):
             queue(self._connection.channel()).queue_declare()
         self._channel: Any = self._connection.channel()
         self._queue = queue(self._channel)
@@ -78,7 +79,7 @@ class KombuBroker:
         try:
             queue(channel).queue_declare(passive=True)
         except self._connection.channel_errors as error:
-            if str(getattr(error, "code", getattr(error, "reply_code", ""))) != "404":
+            if getattr(error, "reply_code", 0) != _NOT_FOUND:
                 raise
             return False
         channel.close()
