@@ -15,7 +15,7 @@ from storemon_flask.streams.messages import Message
 _AMQP: Final = ("amqp", "amqps")
 # Twice in each heartbeat's time.
 _HEARTBEAT_CHECKS: Final = 2
-_NOT_FOUND: Final = 404
+_NOT_FOUND: Final = "404"
 
 
 class KombuBroker:
@@ -79,7 +79,7 @@ class KombuBroker:
         try:
             queue(channel).queue_declare(passive=True)
         except self._connection.channel_errors as error:
-            if getattr(error, "reply_code", 0) != _NOT_FOUND:
+            if not _is_not_found(error):
                 raise
             return False
         channel.close()
@@ -124,6 +124,9 @@ class KombuBroker:
         try:
             return int(self._queue.queue_declare(passive=True).message_count)
         except self._errors as error:
+            # Redis has no queue that is empty.
+            if not self._is_amqp and _is_not_found(error):
+                return 0
             raise self._lost(error) from error
 
     def close(self) -> None:
@@ -137,6 +140,11 @@ class KombuBroker:
 
 def _tls(address: StreamAddress) -> dict[str, Any]:
     return {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": address.ca_file, "server_hostname": address.host}
+
+
+def _is_not_found(error: BaseException) -> bool:
+    # Transports of kombu's own have it as text.
+    return str(getattr(error, "reply_code", "")) == _NOT_FOUND
 
 
 def reason(error: BaseException) -> str:
