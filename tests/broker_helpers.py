@@ -107,7 +107,9 @@ class BrokerServer:
 
 
 class Mosquitto(BrokerServer):
-    """Mosquitto with what docs/streams.md asks for."""
+    """Mosquitto with what docs/streams.md asks for, and with TLS where it has a certificate."""
+
+    certificate: Path | None = None
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         config = self.folder / "mosquitto.conf"
@@ -117,6 +119,9 @@ class Mosquitto(BrokerServer):
             # It gives its own files away where it is started as root.
             "user root\n"
         )
+        if self.certificate is not None:
+            with config.open("a") as file:
+                file.write(f"certfile {self.certificate}\nkeyfile {self.certificate}\n")
         return [mosquitto_program(), "-c", str(config)], {}
 
 

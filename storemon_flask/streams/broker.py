@@ -10,6 +10,17 @@ from storemon_flask.version import single_file
 
 # So many messages may be on their way or wait to be stored: two batches, so that one comes in while one is stored.
 MAX_UNACKNOWLEDGED: Final = 10_000
+_KOMBU: Final = ("kombu", "kombu", "storemon[streams]")
+_PAHO: Final = ("paho.mqtt.client", "paho-mqtt", "storemon[streams]")
+_REDIS: Final = (_KOMBU, ("redis", "redis", "kombu[redis]"))
+# The modules that a scheme needs, the packages they are of, and what brings them.
+_PACKAGES: Final = {
+    "mqtt": (_PAHO,),
+    "mqtts": (_PAHO,),
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "sqs": (_KOMBU, ("boto3", "boto3", "kombu[sqs]")),
+}
 CONNECT_TIMEOUT_S: Final = 5
 HEARTBEAT_S: Final = 60
 
@@ -40,18 +51,14 @@ class Broker(Protocol):
 
 def check_packages(address: StreamAddress) -> None:
     """`MissingExtra` when what the address needs is not installed."""
-    package = "paho.mqtt.client" if address.is_mqtt else "kombu"
-    try:
-        importlib.import_module(package)
-    except ImportError:
-        remedy = "pip install 'storemon[streams]'"
-        if single_file() is not None:
-            remedy = f"the single file cannot have it: install storemon with {remedy}"
-        else:
-            remedy = f"install it with {remedy}"
-        raise MissingExtra(
-            f"{address.scheme}:// needs {'paho-mqtt' if address.is_mqtt else 'kombu'}, which is not installed; {remedy}"
-        ) from None
+    for module, package, extra in _PACKAGES.get(address.scheme, (_KOMBU,)):
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            remedy = f"install it with pip install '{extra}'"
+            if single_file() is not None:
+                remedy = f"the single file cannot have it: install storemon with pip install '{extra}'"
+            raise MissingExtra(f"{address.scheme}:// needs {package}, which is not installed; {remedy}") from None
 
 
 def connect(address: StreamAddress) -> Broker:

@@ -1,6 +1,7 @@
 """`storemon listen` with a real RabbitMQ and a real Mosquitto, in small; test_listen_kills.py has the large."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,33 @@ def test_mosquitto(tmp_path: Path) -> None:
             "SELECT sum(row_count), sum(new_count), sum(rejected_count) FROM load_file",
         )
         assert counts == [(1_502, 1_501, 1)]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_tls_trusts_only_whom_it_is_told_to(tmp_path: Path) -> None:
+    (tmp_path / "mosquitto").mkdir()
+    certificate = tmp_path / "mosquitto" / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", certificate, "-out", tmp_path / "public.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    certificate.write_text(certificate.read_text() + (tmp_path / "public.pem").read_text())
+    with running_mosquitto(tmp_path / "mosquitto") as server:
+        server.end()
+        server.certificate = certificate
+        server.start()
+        address = f"mqtts://localhost:{server.port}/?topic=a"
+        strict = Listening(tmp_path / "strict", address)
+        told = Listening(tmp_path / "told", f"{address}&ca_file={tmp_path / 'public.pem'}")
+        try:
+            wait_until(lambda: "certificate verify failed" in strict.logged(), "a refusal", 60)
+            wait_until(lambda: "listening to mqtts" in told.logged(), "the listener", 60)
+            assert "listening to mqtts" not in strict.logged().replace("stopped listening", "")
+            assert (strict.end(), told.end()) == (0, 0)
+        finally:
+            strict.end(signal.SIGKILL)
+            told.end(signal.SIGKILL)
 
 
 def test_a_server_listens_itself(tmp_path: Path) -> None:
