@@ -33,6 +33,8 @@ from storemon_flask.streams.messages import Message, MessageReader
 log = logging.getLogger("storemon.streams")
 
 MAX_ROWS: Final = 5_000
+# Of messages that are long and have few rows.
+MAX_BYTES: Final = 16 << 20
 # A stop is noticed so fast.
 _PATIENCE_S: Final = 0.25
 # The broker is asked so often how much waits.
@@ -79,7 +81,13 @@ class Batch:
 
     messages: list[Message] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+    size: int = 0
     due_s: float = 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more has room in it."""
+        return len(self.records) >= MAX_ROWS or self.size >= MAX_BYTES
 
 
 class Backoff:
@@ -164,7 +172,7 @@ class Listener:
             # Asked before what has come in is stored, so that nothing is left in the batch at the end.
             stopping = self._stopped
             now_s = time.monotonic()
-            if batch.messages and (stopping or len(batch.records) >= MAX_ROWS or now_s >= batch.due_s):
+            if batch.messages and (stopping or batch.is_full or now_s >= batch.due_s):
                 self._store(broker, batch)
                 batch = Batch()
             if stopping:
@@ -175,13 +183,14 @@ class Listener:
             if not incoming:
                 until_due_s = batch.due_s - now_s if batch.messages else _PATIENCE_S
                 incoming.extend(broker.receive(min(max(until_due_s, 0.001), _PATIENCE_S)))
-            while incoming and len(batch.records) < MAX_ROWS:
+            while incoming and not batch.is_full:
                 self._add(batch, incoming.popleft())
 
     def _add(self, batch: Batch, message: Message) -> None:
         if not batch.messages:
             batch.due_s = time.monotonic() + self._address.seconds
         batch.messages.append(message)
+        batch.size += len(message.body)
         batch.records += self._reader.read(message, len(batch.records) + 1)
 
     def _ask_how_many_wait(self, broker: Broker) -> None:

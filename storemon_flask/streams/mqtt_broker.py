@@ -19,8 +19,9 @@ log = logging.getLogger("storemon.streams")
 # The broker keeps what comes in for so long while nobody listens.
 _SESSION_S: Final = 30 * 86_400
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
-# A packet at a time is taken by the library; so many before who waits for them gets them.
+# A packet at a time is taken by the library; so many, or so many bytes, before who waits for them gets them.
 _MOST_AT_ONCE: Final = 1_000
+_MOST_BYTES_AT_ONCE: Final = 8 << 20
 
 
 class MqttBroker:
@@ -29,6 +30,7 @@ class MqttBroker:
     def __init__(self, address: StreamAddress) -> None:
         self._address = address
         self._messages: list[Message] = []
+        self._size = 0
         # What the broker has said: of the connection, of the subscription, and of the end.
         self._answers: dict[str, Any] = {}
         client = self._client = mqtt.Client(
@@ -89,6 +91,7 @@ class MqttBroker:
 
     def _add(self, client: Any, data: Any, message: mqtt.MQTTMessage) -> None:
         handle = (message.mid, message.qos)
+        self._size += len(message.payload)
         self._messages.append(
             Message(bytes(message.payload), time.time_ns() // 1000, handle, message.topic, message.retain)
         )
@@ -104,12 +107,12 @@ class MqttBroker:
         try:
             self._loop(timeout_s)
             before = 0
-            while before < len(self._messages) < _MOST_AT_ONCE:
+            while before < len(self._messages) < _MOST_AT_ONCE and self._size < _MOST_BYTES_AT_ONCE:
                 before = len(self._messages)
                 self._loop(0)
         except OSError as error:
             raise self._lost(str(error)) from error
-        messages, self._messages = self._messages, []
+        messages, self._messages, self._size = self._messages, [], 0
         return messages
 
     def acknowledge(self, messages: list[Message]) -> None:

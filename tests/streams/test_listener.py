@@ -125,6 +125,13 @@ def test_a_batch_has_at_most_5000_rows_and_a_message_is_never_divided(
     assert broker.stored_when_acknowledged == [5_002, 10_002, 12_002]
 
 
+def test_long_messages_make_a_batch_full_before_5000_rows(start: Start, broker: ListBroker, settings) -> None:
+    broker.queue = [b"a" * (6 << 20)] * 7
+    start(seconds=30)
+    wait_until(lambda: len(broker.acknowledged) == 6, "two batches")
+    assert sql(settings.database, "SELECT rejected_count FROM load_file") == [(3,), (3,)]
+
+
 def test_a_batch_waits_no_longer_than_it_may(start: Start, broker: ListBroker) -> None:
     start(seconds=0.4)
     began_s = time.monotonic()
