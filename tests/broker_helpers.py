@@ -153,11 +153,23 @@ class RabbitMQ(BrokerServer):
         return [str(rabbitmq_program())], self.variables()
 
     def end_all(self) -> None:
-        """End the node and the name server that it has started."""
-        self.end()
-        subprocess.run(
-            ["epmd", "-kill"], env={**os.environ, **self.variables()}, capture_output=True, check=False, timeout=30
+        """End the node, which nobody needs any more, and the name server that it has started."""
+        self.end(signal.SIGKILL)
+        end = time.monotonic() + 10
+        # It does not end before it has noticed that the node is gone.
+        while time.monotonic() < end and "Killed" not in self._end_name_server():
+            time.sleep(0.2)
+
+    def _end_name_server(self) -> str:
+        done = subprocess.run(
+            ["epmd", "-kill"],
+            env={**os.environ, **self.variables()},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
         )
+        return done.stdout + done.stderr
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def minute(number: int) -> int:
 
 
 def test_rabbitmq(tmp_path: Path) -> None:
-    """From a queue that nobody has made yet, over a restart of the broker, to an orderly end."""
+    """From a queue that nobody has made yet, over one that is deleted, to an orderly end."""
     home = tmp_path / "home"
     (tmp_path / "rabbitmq").mkdir()
     with running_rabbitmq(tmp_path / "rabbitmq") as server:
@@ -39,17 +39,15 @@ def test_rabbitmq(tmp_path: Path) -> None:
             publisher.publish([f"a,{minute(number)},active".encode() for number in range(100)])
             publisher.publish([b"a,yesterday,active", b"\xff", b"[", b"{}"])
             wait_until(lambda: count_polls(home) == 100, "the polls")
-            publisher.close()
-            server.restart()
             lines = "\n".join(
                 f'{{"store_id": 7, "timestamp_utc": {minute(n)}, "status": "inactive"}}' for n in range(50)
             )
             publisher.publish([lines.encode()])
-            wait_until(lambda: count_polls(home) == 150, "the polls after the restart", 60)
+            wait_until(lambda: count_polls(home) == 150, "the polls of one message")
             _run_the_snippet_of_the_page(server.port)
             wait_until(lambda: count_polls(home) == 151, "the poll of the page")
             _delete_the_queue(server.port)
-            wait_until(lambda: listening.logged().count("listening to amqp") == 3, "a new queue", 60)
+            wait_until(lambda: listening.logged().count("listening to amqp") == 2, "a new queue", 60)
             publisher.publish([f"d,{minute(0)},active".encode()])
             wait_until(lambda: count_polls(home) == 152, "the poll of the new queue")
             # The last batch may be acknowledged a moment after it can be seen.
