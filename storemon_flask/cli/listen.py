@@ -36,7 +36,7 @@ def listen(ctx: click.Context, address: str | None, metrics_port: int | None) ->
 
     from storemon_flask.streams.broker import check_packages
     from storemon_flask.streams.listener import Listener, StreamMetrics
-    from storemon_flask.streams.start import parse_address
+    from storemon_flask.streams.start import prepare_address
 
     settings = get_settings(ctx)
     text = settings.listen.value if address is None else address
@@ -45,7 +45,7 @@ def listen(ctx: click.Context, address: str | None, metrics_port: int | None) ->
             "there is no address to listen to; name one, as `storemon listen 'amqp://HOST/?queue=NAME'`, or set "
             "STOREMON_LISTEN"
         )
-    parsed = parse_address(text, settings)
+    parsed = prepare_address(text, settings)
     check_packages(parsed)
     database = open_database(ctx)
     # A database that cannot be used is no reason to wait.

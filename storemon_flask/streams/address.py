@@ -1,6 +1,7 @@
 """What to listen to: one address says which broker, which queue or topic, and how messages say what a poll is."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,7 @@ _QUEUE_OPTIONS: Final = ("queue", "exchange", "routing_key")
 _TOPIC_OPTIONS: Final = ("topic", "client_id")
 _COMMON_OPTIONS: Final = ("map", "rows", "active", "inactive", "timestamp", "seconds", "ca_file")
 _SHARED: Final = "$share"
+_OPTION: Final = re.compile("[a-z_]{1,20}")
 _MAX_SECONDS: Final = 60.0
 
 
@@ -66,7 +68,7 @@ class StreamAddress:
         return self.scheme in _MQTT
 
 
-def parse(text: str) -> StreamAddress:
+def parse_address(text: str) -> StreamAddress:
     """Return the address taken apart; `SettingsError` says what is wrong with it, without any password of it."""
     # No part of such an address is a fragment: `#` stands in topics.
     base, _, query = text.partition("?")
@@ -84,13 +86,13 @@ def parse(text: str) -> StreamAddress:
             f"{', '.join(f'{one}://' for one in STREAM_SCHEMES)}, as {_EXAMPLES}"
         )
     is_mqtt = scheme in _MQTT
-    options = _options(query, (*(_TOPIC_OPTIONS if is_mqtt else _QUEUE_OPTIONS), *_COMMON_OPTIONS))
+    options = _read_options(query, (*(_TOPIC_OPTIONS if is_mqtt else _QUEUE_OPTIONS), *_COMMON_OPTIONS))
     needed = "topic" if is_mqtt else "queue"
     if not options.get(needed):
         raise SettingsError(f"the address to listen to names no {needed}; write {_EXAMPLES}")
     if not host and scheme != "sqs":
         raise SettingsError(f"the address to listen to names no host; write {_EXAMPLES}")
-    topic, levels = _topic(options.get("topic", ""))
+    topic, levels = _read_topic(options.get("topic", ""))
     where = f"{scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
     return StreamAddress(
         scheme,
@@ -100,24 +102,29 @@ def parse(text: str) -> StreamAddress:
         None if parts.username is None else unquote(parts.username),
         None if parts.password is None else unquote(parts.password),
         f"{where} {needed} {options[needed]}",
-        _shape(options, levels),
+        _read_shape(options, levels),
         queue=options.get("queue", ""),
         exchange=options.get("exchange", ""),
         routing_key=options.get("routing_key", ""),
         topic=topic,
         client_id=options.get("client_id", ""),
-        seconds=_read(options, "seconds", "1", _seconds, f"a number of seconds from 0.01 to {_MAX_SECONDS:g}"),
+        seconds=_read_option(
+            options, "seconds", "1", _parse_seconds, f"a number of seconds from 0.01 to {_MAX_SECONDS:g}"
+        ),
         ca_file=options.get("ca_file"),
     )
 
 
-def _options(query: str, allowed: tuple[str, ...]) -> dict[str, str]:
+def _read_options(query: str, allowed: tuple[str, ...]) -> dict[str, str]:
     options: dict[str, str] = {}
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")
         if name not in allowed:
+            # A password with a question mark of its own would stand here.
+            what = f"an option {name!r}" if _OPTION.fullmatch(name) else "something behind its ? that is no option"
             raise SettingsError(
-                f"the address to listen to has an option {name[:40]!r}; the options are {', '.join(allowed)}"
+                f"the address to listen to has {what}; the options are {', '.join(allowed)} (in a user, a password "
+                "or a value write %3F for ?, %26 for &, %40 for @)"
             )
         if name in options:
             raise SettingsError(f"the address to listen to has the option {name} twice; leave one of them out")
@@ -126,7 +133,7 @@ def _options(query: str, allowed: tuple[str, ...]) -> dict[str, str]:
     return options
 
 
-def _topic(template: str) -> tuple[str, tuple[str, ...]]:
+def _read_topic(template: str) -> tuple[str, tuple[str, ...]]:
     """The filter to subscribe to, with `+` for each column in braces, and the columns by level."""
     levels, wanted = [], []
     for level in template.split("/"):
@@ -144,19 +151,21 @@ def _topic(template: str) -> tuple[str, tuple[str, ...]]:
     return "/".join(wanted), tuple(levels) if any(levels) else ()
 
 
-def _shape(options: Mapping[str, str], levels: tuple[str, ...]) -> Shape:
+def _read_shape(options: Mapping[str, str], levels: tuple[str, ...]) -> Shape:
     columns = " or ".join(COLUMNS)
-    paths = _read(options, "map", "", _paths, f"pairs such as store_id=tags.store,status=up, of {columns} and a path")
+    paths = _read_option(
+        options, "map", "", _parse_paths, f"pairs such as store_id=tags.store,status=up, of {columns} and a path"
+    )
     words: dict[str, str] = {}
     for status in ("active", "inactive"):
-        words |= dict.fromkeys(_words(options.get(status, "")), status)
-    if len(words) < sum(len(set(_words(options.get(status, "")))) for status in ("active", "inactive")):
+        words |= dict.fromkeys(_split_words(options.get(status, "")), status)
+    if len(words) < sum(len(set(_split_words(options.get(status, "")))) for status in ("active", "inactive")):
         raise SettingsError("a word stands for active and for inactive in the address to listen to; it can be one only")
-    received = _read(options, "timestamp", "message", _one_of("message", "received"), "message or received")
-    return Shape(levels, paths, _path(options.get("rows", "")), words, received == "received")
+    received = _read_option(options, "timestamp", "message", _one_of("message", "received"), "message or received")
+    return Shape(levels, paths, _split_path(options.get("rows", "")), words, received == "received")
 
 
-def _read(options: Mapping[str, str], name: str, default: str, read: Callable[[str], Any], allowed: str) -> Any:
+def _read_option(options: Mapping[str, str], name: str, default: str, read: Callable[[str], Any], allowed: str) -> Any:
     text = options.get(name, default)
     try:
         return read(text)
@@ -166,7 +175,7 @@ def _read(options: Mapping[str, str], name: str, default: str, read: Callable[[s
         ) from None
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and 0.01 <= value <= _MAX_SECONDS):
         raise ValueError
@@ -182,19 +191,19 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
-def _paths(text: str) -> dict[str, tuple[str, ...]]:
+def _parse_paths(text: str) -> dict[str, tuple[str, ...]]:
     paths: dict[str, tuple[str, ...]] = {}
     for pair in filter(None, text.split(",")):
         column, _, path = pair.partition("=")
         if column not in COLUMNS or column in paths or not path:
             raise ValueError
-        paths[column] = _path(path)
+        paths[column] = _split_path(path)
     return paths
 
 
-def _path(text: str) -> tuple[str, ...]:
+def _split_path(text: str) -> tuple[str, ...]:
     return tuple(text.split(".")) if text else ()
 
 
-def _words(text: str) -> Iterator[str]:
+def _split_words(text: str) -> Iterator[str]:
     return (word.strip().casefold() for word in text.split(",") if word.strip())

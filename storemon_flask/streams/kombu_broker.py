@@ -31,7 +31,7 @@ class KombuBroker:
                 address.broker,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 heartbeat=HEARTBEAT_S if self._is_amqp else 0,
-                ssl=_tls(address) if address.scheme == "amqps" else False,
+                ssl=_tls_options(address) if address.scheme == "amqps" else False,
                 transport_options={} if self._is_amqp else {"visibility_timeout": 3600},
             )
             # What else can be wrong is what its transport says.
@@ -43,12 +43,12 @@ class KombuBroker:
                 ImportError,
             )
         except (ImportError, KeyError, ValueError, KombuError) as error:
-            raise self._lost(error) from error
+            raise self._make_lost(error) from error
         try:
             self._consume()
         except self._errors as error:
             self.close()
-            raise self._lost(error) from error
+            raise self._make_lost(error) from error
 
     def _consume(self) -> None:
         # The listener waits and tries again itself.
@@ -98,7 +98,7 @@ class KombuBroker:
                 self._connection.drain_events(timeout=timeout_s)
             self._send_heartbeat()
         except self._errors as error:
-            raise self._lost(error) from error
+            raise self._make_lost(error) from error
         messages, self._messages = self._messages, []
         return messages
 
@@ -117,7 +117,7 @@ class KombuBroker:
                 for message in messages:
                     message.handle.ack()
         except self._errors as error:
-            raise self._lost(error) from error
+            raise self._make_lost(error) from error
 
     def count_waiting(self) -> int | None:
         """Return how many messages wait in the queue, those on their way to us not among them."""
@@ -127,18 +127,18 @@ class KombuBroker:
             # Redis has no queue that is empty.
             if not self._is_amqp and _is_not_found(error):
                 return 0
-            raise self._lost(error) from error
+            raise self._make_lost(error) from error
 
     def close(self) -> None:
         """Give back what is not acknowledged, and end the connection."""
         with suppress(*self._errors):
             self._connection.release()
 
-    def _lost(self, error: BaseException) -> BrokerLost:
-        return BrokerLost(f"{self._address.name}: {reason(error)}")
+    def _make_lost(self, error: BaseException) -> BrokerLost:
+        return BrokerLost(f"{self._address.name}: {_describe(error)}")
 
 
-def _tls(address: StreamAddress) -> dict[str, Any]:
+def _tls_options(address: StreamAddress) -> dict[str, Any]:
     return {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": address.ca_file, "server_hostname": address.host}
 
 
@@ -147,7 +147,7 @@ def _is_not_found(error: BaseException) -> bool:
     return str(getattr(error, "reply_code", "")) == _NOT_FOUND
 
 
-def reason(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Return why, in the words of the error, on one line."""
     words = " ".join(str(error).split())
     return words or type(error).__name__

@@ -205,7 +205,7 @@ class Listener:
             summary = store_records(self._database, self._settings, self._address.name, batch.records, self._check)
             self._metrics.batches.inc()
             self._metrics.rejects.inc(summary.counts.rejected)
-            newest_us = _last_timestamp_us(batch.records)
+            newest_us = _find_last_timestamp_us(batch.records)
             if newest_us is not None:
                 self._metrics.lag.set(max(time.time() - newest_us / _US, 0))
             log.debug(
@@ -234,7 +234,7 @@ def store_records(
     return result.files[0]
 
 
-def _last_timestamp_us(records: list[Record]) -> int | None:
+def _find_last_timestamp_us(records: list[Record]) -> int | None:
     """The timestamp of the last record that has one."""
     for record in reversed(records):
         if not record.problem:

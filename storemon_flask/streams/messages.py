@@ -73,22 +73,22 @@ class MessageReader:
     def read(self, message: Message, line: int) -> list[Record]:
         """Return the rows of a message; the first has the number `line`."""
         if len(message.body) > MAX_MESSAGE_BYTES:
-            return [_reject(message.body, line, TOO_LONG)]
+            return [_reject_message(message.body, line, TOO_LONG)]
         body = message.body.removeprefix(_BOM).strip(b" \t\r\n")
-        given = self._given(message)
+        given = self._find_given(message)
         if body.startswith(b"{") or _JSON_LIST.match(body):
-            records = self._json(body, line, given)
+            records = self._read_json(body, line, given)
         else:
-            records = self._csv(body, line, given)
+            records = self._read_csv(body, line, given)
         if len(records) > MAX_MESSAGE_ROWS:
-            return [_reject(body, line, TOO_MANY)]
-        if message.retained and self._shape.received:
+            return [_reject_message(body, line, TOO_MANY)]
+        if message.retained and self._shape.received and COLUMNS[_TIMESTAMP] not in self._levels:
             # Of a row with a timestamp of its own the instant it came in is not asked for.
             came_in = given[COLUMNS[_TIMESTAMP]]
-            records = [_kept(record, came_in) for record in records]
-        return [self._with_status(record) for record in records] if self._shape.words else records
+            records = [_refuse_retained(record, came_in) for record in records]
+        return [self._translate_status(record) for record in records] if self._shape.words else records
 
-    def _given(self, message: Message) -> dict[str, str]:
+    def _find_given(self, message: Message) -> dict[str, str]:
         """What is known of every row of a message beside its body, by column."""
         given = {}
         if self._levels:
@@ -98,7 +98,7 @@ class MessageReader:
             given[COLUMNS[_TIMESTAMP]] = timestamp_text(message.received_us)
         return given
 
-    def _with_status(self, record: Record) -> Record:
+    def _translate_status(self, record: Record) -> Record:
         if len(record.fields) != len(COLUMNS):
             return record
         word = self._shape.words.get(record.fields[_STATUS].strip().casefold())
@@ -106,42 +106,45 @@ class MessageReader:
 
     # JSON
 
-    def _json(self, body: bytes, line: int, given: dict[str, str]) -> list[Record]:
+    def _read_json(self, body: bytes, line: int, given: dict[str, str]) -> list[Record]:
         if self._shape.rows:
-            return self._listed(body, line, given)
+            return self._read_listed(body, line, given)
         if body.startswith(b"{"):
             if b"\n" not in body:
-                return [self._row(json_rows.read_line(line, body), given)]
+                return [self._read_object(json_rows.read_line(line, body), given)]
             first = next(filter(None, (one.strip() for one in body.split(b"\n"))))
             if json_rows.is_object(first):
-                rows = islice(json_rows.read_lines(io.BytesIO(body), _ignore), _MOST_READ)
-                return [self._row((number, *row[1:]), given) for number, row in enumerate(rows, start=line)]
+                rows = islice(json_rows.read_lines(io.BytesIO(body), _ignore_bytes), _MOST_READ)
+                return [self._read_object((number, *row[1:]), given) for number, row in enumerate(rows, start=line)]
         try:
             # To its end, for what is no JSON at its end is none.
-            elements = list(islice(json_rows.read_elements(io.BytesIO(body), _ignore), _MOST_READ))
+            elements = list(islice(json_rows.read_elements(io.BytesIO(body), _ignore_bytes), _MOST_READ))
         except NotJson:
-            return [_reject(body, line, NOT_JSON)]
-        return [self._row((number, *row[1:]), given) for number, row in enumerate(elements, start=line)]
+            return [_reject_message(body, line, NOT_JSON)]
+        return [self._read_object((number, *row[1:]), given) for number, row in enumerate(elements, start=line)]
 
-    def _listed(self, body: bytes, line: int, given: dict[str, str]) -> list[Record]:
+    def _read_listed(self, body: bytes, line: int, given: dict[str, str]) -> list[Record]:
         """The rows of a message that has them in a list somewhere."""
         try:
-            rows = _dig(json_rows.decode(body.decode("utf-8")), self._shape.rows)
+            rows = _find_value(json_rows.decode(body.decode("utf-8")), self._shape.rows)
         except ValueError:
-            return [_reject(body, line, NOT_JSON)]
+            return [_reject_message(body, line, NOT_JSON)]
         if not isinstance(rows, list) or isinstance(rows, JsonObject):
-            return [_reject(body, line, NO_ROWS)]
+            return [_reject_message(body, line, NO_ROWS)]
         text = csv_exact.text_of(body)
-        return [self._row((number, row, text, ""), given) for number, row in enumerate(rows[:_MOST_READ], start=line)]
+        return [
+            self._read_object((number, row, text, ""), given)
+            for number, row in enumerate(rows[:_MOST_READ], start=line)
+        ]
 
-    def _row(self, row: tuple[int, Any, str, str], given: dict[str, str]) -> Record:
+    def _read_object(self, row: tuple[int, Any, str, str], given: dict[str, str]) -> Record:
         line, value, text, problem = row
         if problem:
             return self._objects.unreadable(line, text, problem)
         if self._plain or not isinstance(value, JsonObject):
             return self._objects.record(line, value, text)
         paths = self._shape.paths
-        mapped = [(column, _dig(value, path)) for column, path in paths.items()]
+        mapped = [(column, _find_value(value, path)) for column, path in paths.items()]
         pairs = [(column, found) for column, found in mapped if found is not None]
         taken = {spelled(column) for column in (*paths, *self._levels)}
         pairs += [(key, found) for key, found in value if spelled(key) not in taken]
@@ -151,24 +154,24 @@ class MessageReader:
 
     # CSV
 
-    def _csv(self, body: bytes, line: int, given: dict[str, str]) -> list[Record]:
+    def _read_csv(self, body: bytes, line: int, given: dict[str, str]) -> list[Record]:
         if not self._fields:
             # All that a poll is was said beside it.
             return [Record(line, [given.get(column, "") for column in COLUMNS], csv_exact.text_of(body))]
         # One more may be the header.
-        rows = list(islice(_rows(body), _MOST_READ + 1))
-        header = self._header(rows[0]) if rows else None
+        rows = list(islice(_split_rows(body), _MOST_READ + 1))
+        header = self._find_header(rows[0]) if rows else None
         if header is not None:
-            return [self._cells(raw, number, header, given) for number, raw in enumerate(rows[1:], start=line)]
+            return [self._read_row(raw, number, header, given) for number, raw in enumerate(rows[1:], start=line)]
         # Optional is what a header may leave out; in order stands only what must be there.
         positions = {column: index for index, column in enumerate(self._fields)}
         header = Header("polls", len(self._fields), tuple(positions.get(column, -1) for column in COLUMNS))
         wrong = FIELDS.format(",".join(self._fields))
-        records = [self._cells(raw, number, header, given) for number, raw in enumerate(rows, start=line)]
+        records = [self._read_row(raw, number, header, given) for number, raw in enumerate(rows, start=line)]
         fields = (csv_exact.FIELDS_FEW, csv_exact.FIELDS_MANY)
         return [record._replace(problem=wrong) if record.problem in fields else record for record in records]
 
-    def _header(self, raw: bytes) -> Header | None:
+    def _find_header(self, raw: bytes) -> Header | None:
         """The header, when the first row names every column that a row must have."""
         lowered = raw.lower().replace(b" ", b"").replace(b"_", b"")
         if b"status" not in lowered and b"store" not in lowered and not self._shape.paths:
@@ -183,7 +186,7 @@ class MessageReader:
         return Header("polls", len(cells), tuple(columns.index(c) if c in columns else -1 for c in COLUMNS))
 
     @staticmethod
-    def _cells(raw: bytes, line: int, header: Header, given: dict[str, str]) -> Record:
+    def _read_row(raw: bytes, line: int, header: Header, given: dict[str, str]) -> Record:
         record = csv_exact.parse(raw, line, header)
         if record.problem:
             return record
@@ -192,7 +195,7 @@ class MessageReader:
         return record._replace(fields=fields)
 
 
-def _rows(body: bytes) -> Iterator[bytes]:
+def _split_rows(body: bytes) -> Iterator[bytes]:
     """The rows of CSV that are not blank, without their line breaks."""
     start = 0
     for ends in csv_exact.record_ends(body, csv_exact.quote_edges(body)):
@@ -204,7 +207,7 @@ def _rows(body: bytes) -> Iterator[bytes]:
         yield body[start:]
 
 
-def _dig(value: Any, path: Iterable[str]) -> Any:
+def _find_value(value: Any, path: Iterable[str]) -> Any:
     """What stands at the path of keys and positions; None where nothing does."""
     for key in path:
         if isinstance(value, JsonObject):
@@ -216,15 +219,15 @@ def _dig(value: Any, path: Iterable[str]) -> Any:
     return value
 
 
-def _kept(record: Record, came_in: str) -> Record:
+def _refuse_retained(record: Record, came_in: str) -> Record:
     if not record.problem and record.fields[_TIMESTAMP] == came_in:
         return record._replace(problem=RETAINED)
     return record
 
 
-def _reject(body: bytes, line: int, problem: str) -> Record:
+def _reject_message(body: bytes, line: int, problem: str) -> Record:
     return Record(line, [""] * len(COLUMNS), csv_exact.text_of(body)[:TEXT_CHARACTERS], problem)
 
 
-def _ignore(data: bytes) -> None:
+def _ignore_bytes(data: bytes) -> None:
     """What is read is not counted: a batch is."""

@@ -9,6 +9,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from storemon_flask.streams.address import StreamAddress
 from storemon_flask.streams.broker import CONNECT_TIMEOUT_S, HEARTBEAT_S, MAX_UNACKNOWLEDGED, BrokerLost
@@ -54,7 +55,7 @@ class MqttBroker:
             self._subscribe()
         except (OSError, ValueError) as error:
             self.close()
-            raise self._lost(str(error)) from error
+            raise self._make_lost(str(error)) from error
         except BrokerLost:
             self.close()
             raise
@@ -66,20 +67,22 @@ class MqttBroker:
         port = self._address.port or _PORTS[self._address.scheme]
         self._client.connect(self._address.host, port, HEARTBEAT_S, clean_start=False, properties=session)
         self._wait_for("connect")
-        code, _ = self._client.subscribe(self._address.topic, qos=1)
+        # Retained messages come once, with a new session, and not at each connection.
+        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        code, _ = self._client.subscribe(self._address.topic, options=options)
         if code != mqtt.MQTT_ERR_SUCCESS:
-            raise self._lost(mqtt.error_string(code))
+            raise self._make_lost(mqtt.error_string(code))
         self._wait_for("subscribe")
 
     def _wait_for(self, answer: str) -> None:
         end_s = time.monotonic() + CONNECT_TIMEOUT_S
         while answer not in self._answers:
             if time.monotonic() > end_s:
-                raise self._lost(f"no answer to {answer} within {CONNECT_TIMEOUT_S} s")
+                raise self._make_lost(f"no answer to {answer} within {CONNECT_TIMEOUT_S} s")
             self._loop(0.2)
         code = self._answers.pop(answer)
         if code.is_failure:
-            raise self._lost(f"{answer} is refused: {code}")
+            raise self._make_lost(f"{answer} is refused: {code}")
 
     def _note_session(self, client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
         if not code.is_failure and not flags.session_present:
@@ -100,7 +103,7 @@ class MqttBroker:
         code = self._client.loop(timeout_s)
         if code != mqtt.MQTT_ERR_SUCCESS:
             said = self._answers.get("connect") or self._answers.get("disconnect")
-            raise self._lost(str(said) if said is not None else mqtt.error_string(code))
+            raise self._make_lost(str(said) if said is not None else mqtt.error_string(code))
 
     def receive(self, timeout_s: float) -> list[Message]:
         """Return what has come in, in order; wait for it at most so long."""
@@ -111,7 +114,7 @@ class MqttBroker:
                 before = len(self._messages)
                 self._loop(0)
         except OSError as error:
-            raise self._lost(str(error)) from error
+            raise self._make_lost(str(error)) from error
         messages, self._messages, self._size = self._messages, [], 0
         return messages
 
@@ -120,7 +123,7 @@ class MqttBroker:
         for message in messages:
             code = self._client.ack(*message.handle)
             if code not in (mqtt.MQTT_ERR_SUCCESS, mqtt.MQTT_ERR_AGAIN):
-                raise self._lost(mqtt.error_string(code))
+                raise self._make_lost(mqtt.error_string(code))
 
     def count_waiting(self) -> int | None:
         """Return None: MQTT does not say."""
@@ -134,5 +137,5 @@ class MqttBroker:
             while self._client.want_write() and self._client.loop(0.2) == mqtt.MQTT_ERR_SUCCESS:
                 pass
 
-    def _lost(self, why: str) -> BrokerLost:
+    def _make_lost(self, why: str) -> BrokerLost:
         return BrokerLost(f"{self._address.name}: {' '.join(why.split()) or 'the connection was closed'}")

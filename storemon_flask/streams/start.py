@@ -23,11 +23,11 @@ log = logging.getLogger("storemon.streams")
 _END_S: Final = 10.0
 
 
-def parse_address(text: str, settings: Settings) -> StreamAddress:
+def prepare_address(text: str, settings: Settings) -> StreamAddress:
     """Return the address taken apart, with a client id where it has none: always the same for this machine, database
     and topic, for the broker keeps messages under it.
     """
-    address = addresses.parse(text)
+    address = addresses.parse_address(text)
     if address.is_mqtt and not address.client_id:
         known = "\n".join((platform.node(), str(settings.database), address.topic))
         address = replace(address, client_id=f"storemon-{hashlib.sha256(known.encode()).hexdigest()[:12]}")
@@ -44,7 +44,7 @@ def listening(settings: Settings, database: Database, registry: CollectorRegistr
     if not settings.listen:
         yield
         return
-    address = parse_address(settings.listen.value, settings)
+    address = prepare_address(settings.listen.value, settings)
     check_packages(address)
     listener = Listener(address, database, settings, StreamMetrics(registry))
     thread = threading.Thread(target=listener.run, name="listener", daemon=True)

@@ -44,14 +44,14 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(broker.MissingExtra) as missing:
-        broker.check_packages(address.parse(text))
+        broker.check_packages(address.parse_address(text))
     scheme = text.partition(":")[0]
     assert missing.value.message == (
         f"{scheme}:// needs {package}, which is not installed; install it with pip install '{extra}'"
     )
     monkeypatch.setattr(broker, "single_file", lambda: Path("storemon"))
     with pytest.raises(broker.MissingExtra, match="the single file cannot have it: install storemon with pip install"):
-        broker.check_packages(address.parse(text))
+        broker.check_packages(address.parse_address(text))
 
 
 def test_metrics_have_a_port_of_their_own(tmp_path: Path) -> None:

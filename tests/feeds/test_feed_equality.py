@@ -187,7 +187,7 @@ def by_zip(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
 def by_messages(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     """Polls as a listener reads messages, of each of their forms and several rows each; the rest by pushes."""
     by_pushes(entry, {feed: found for feed, found in fleet.items() if feed != "polls"}, sizes)
-    reader = MessageReader(address.parse("amqp://broker/?queue=polls").shape)
+    reader = MessageReader(address.parse_address("amqp://broker/?queue=polls").shape)
     records: list[csv_exact.Record] = []
     found, at, turn = fleet["polls"], 0, 0
     while at < len(found):

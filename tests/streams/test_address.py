@@ -7,7 +7,7 @@ from storemon_flask.streams import address
 
 
 def test_a_queue_is_named_with_its_broker_and_without_its_password() -> None:
-    parsed = address.parse("amqp://me:se%2Fcret@broker:5673/shops?queue=polls")
+    parsed = address.parse_address("amqp://me:se%2Fcret@broker:5673/shops?queue=polls")
     assert (parsed.name, parsed.queue, parsed.seconds) == ("amqp://broker:5673/shops queue polls", "polls", 1.0)
     assert parsed.broker == "amqp://me:se%2Fcret@broker:5673/shops"
     assert "cret" not in repr(parsed)
@@ -15,7 +15,9 @@ def test_a_queue_is_named_with_its_broker_and_without_its_password() -> None:
 
 
 def test_a_topic_says_which_level_is_which_column() -> None:
-    parsed = address.parse("mqtts://me:a%40b@broker/?topic=shops/+/{store_id}/{status}/#&seconds=0.5&client_id=one")
+    parsed = address.parse_address(
+        "mqtts://me:a%40b@broker/?topic=shops/+/{store_id}/{status}/#&seconds=0.5&client_id=one"
+    )
     assert parsed.topic == "shops/+/+/+/#"
     assert parsed.shape.levels == ("", "", "store_id", "status", "")
     assert (parsed.user, parsed.password, parsed.port, parsed.client_id) == ("me", "a@b", None, "one")
@@ -23,12 +25,12 @@ def test_a_topic_says_which_level_is_which_column() -> None:
 
 
 def test_the_group_of_a_shared_topic_is_no_level() -> None:
-    parsed = address.parse("mqtt://broker/?topic=$share/storemon/shops/{store_id}")
+    parsed = address.parse_address("mqtt://broker/?topic=$share/storemon/shops/{store_id}")
     assert (parsed.topic, parsed.shape.levels) == ("$share/storemon/shops/+", ("", "store_id"))
 
 
 def test_a_mapping_says_where_columns_and_rows_stand_and_which_words_mean_what() -> None:
-    parsed = address.parse(
+    parsed = address.parse_address(
         "amqp://h/?queue=q&map=store_id=tags.store,status=fields.up&rows=metrics&active=1,Up&inactive=0&timestamp=received"
     )
     assert parsed.shape == address.Shape(
@@ -63,12 +65,17 @@ def test_a_mapping_says_where_columns_and_rows_stand_and_which_words_mean_what()
 )
 def test_a_wrong_address_is_a_sentence_that_says_what_is_allowed(text: str, sentence: str) -> None:
     with pytest.raises(SettingsError) as wrong:
-        address.parse(text)
+        address.parse_address(text)
     assert sentence in wrong.value.message
 
 
 def test_no_sentence_repeats_a_password() -> None:
-    for text in ("kafka://me:hidden@h/?topic=a", "amqp://me:hidden@h:x/?queue=a", "amqp://me:hidden@h/"):
+    for text in (
+        "kafka://me:hidden@h/?topic=a",
+        "amqp://me:hidden@h:x/?queue=a",
+        "amqp://me:hidden@h/",
+        "amqp://me:a?hidden@h/?queue=a",
+    ):
         with pytest.raises(SettingsError) as wrong:
-            address.parse(text)
+            address.parse_address(text)
         assert "hidden" not in wrong.value.message

@@ -88,7 +88,7 @@ def start(database: Database, settings: Settings, broker: ListBroker, registry: 
     started: list[tuple[Listener, threading.Thread]] = []
 
     def begin(seconds: float = 0.1) -> Listener:
-        address = replace(addresses.parse("amqp://h/?queue=polls"), seconds=seconds)
+        address = replace(addresses.parse_address("amqp://h/?queue=polls"), seconds=seconds)
         listener = Listener(address, database, settings, StreamMetrics(registry), broker.connect)
         thread = threading.Thread(target=listener.run)
         thread.start()

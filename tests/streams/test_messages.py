@@ -15,7 +15,7 @@ AT = "2024-10-14 11:15:00 UTC"
 
 
 def reader(options: str, scheme: str = "amqp://h/?queue=q") -> MessageReader:
-    return MessageReader(address.parse(f"{scheme}{options}").shape)
+    return MessageReader(address.parse_address(f"{scheme}{options}").shape)
 
 
 def rows(body: bytes | str, options: str = "", scheme: str = "amqp://h/?queue=q", **message: object) -> list[list[str]]:
@@ -159,6 +159,12 @@ def test_a_retained_message_is_a_poll_only_with_a_timestamp_of_its_own() -> None
     body = f'{{"status": "active", "timestamp_utc": "{AT}"}}'
     assert rows(body, "&timestamp=received", TOPIC, topic="shops/a/polls", retained=True) == [ONE]
     assert rows(f"{AT},active", "", TOPIC, topic="shops/a/polls", retained=True) == [ONE]
+
+
+def test_a_retained_message_may_have_its_timestamp_in_the_topic() -> None:
+    scheme = "mqtt://h/?topic=shops/{store_id}/{timestamp_utc}"
+    topic = "shops/a/1728904500"
+    assert rows("active", "&timestamp=received", scheme, topic=topic, retained=True) == [["a", "1728904500", "active"]]
 
 
 def test_a_store_id_of_a_topic_is_judged_as_any_other() -> None:
