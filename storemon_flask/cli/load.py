@@ -1,10 +1,13 @@
 """`load-data`, `rejects` and `loads`: what goes in."""
 
+import io
+import os
+import stat
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
@@ -15,6 +18,7 @@ from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
     from storemon_flask.feeds.load import LoadResult
+    from storemon_flask.feeds.sources import LoadItem
     from storemon_flask.model import FileSummary
 
 
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 _FILES_LISTED: Final = 20
 # Less than this is read before a bar could be drawn.
 _WORTH_A_BAR: Final = 1 << 20
+_STANDARD_INPUT: Final = Path("-")
+_INPUT_BYTES: Final = 1 << 18
+_INPUT_NAME: Final = "standard input"
+_FEEDS: Final = ("polls", "hours", "special_hours", "timezones", "stores")
 _COUNTS: Final = ["rows", "new", "changed", "unchanged", "repeated", "rejected"]
 
 
@@ -34,11 +42,12 @@ _COUNTS: Final = ["rows", "new", "changed", "unchanged", "repeated", "rejected"]
     show_default=True,
     help="How hours files number days: from 0 (Monday) to 6, or iso: from 1 (Monday) to 7 (Sunday).",
 )
+@click.option("--feed", type=click.Choice(_FEEDS), help="What standard input is, if it is JSON, or must be.")
 @click.option("--strict", is_flag=True, help="Exit 1 when a row was rejected, not only when a file was.")
 @click.pass_context
-def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bool) -> None:
+def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, feed: str | None, strict: bool) -> None:
     """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and
-    folders (default: data/).
+    folders (default: data/), or from standard input (-): CSV, JSON or NDJSON, also gzipped.
 
     Each file's feed is recognised by its header. Ctrl-C or SIGTERM ends it; of a file that is not in yet, nothing is
     stored then. Rows that cannot be used are stored apart; `storemon rejects` lists them.
@@ -47,12 +56,15 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
     Examples:
       storemon load-data
       storemon load-data exports/ "Menu hours.csv" polls.zip
+      psql -c "COPY poll TO STDOUT CSV HEADER" shop | storemon load-data -
+      curl -s https://shop.example/polls.json | storemon load-data --feed polls -
     """
     from storemon_flask.feeds.load import load_options, load_sources
-    from storemon_flask.feeds.sources import Source, find_sources
+    from storemon_flask.feeds.sources import Source
 
     settings = get_settings(ctx)
-    items = find_sources(list(paths) or [settings.data_dir], settings.max_body_bytes)
+    piped = _input_stream(ctx, paths, feed)
+    items = _find_items(list(paths) or [settings.data_dir], piped, feed, settings.max_body_bytes)
     sources = [item for item in items if isinstance(item, Source)]
     size = sum(source.size for source in sources)
     done: list[FileSummary] = []
@@ -65,8 +77,12 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
 
     with (
         signals_interrupt(interrupted.set),
-        progress_bar(size, "loading", hidden=size < _WORTH_A_BAR) as bar,
+        progress_bar(
+            None if piped and not piped.size else size, "loading", hidden=size < _WORTH_A_BAR and not piped
+        ) as bar,
     ):
+        if piped:
+            piped.bar = bar
 
         def progress(name: str, more: int) -> None:
             relabel(bar, f"loading {name}")
@@ -98,6 +114,66 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, strict: bo
         )
     if result.failed or (strict and result.rejected):
         ctx.exit(1)
+
+
+class _InputStream(io.RawIOBase):
+    """Standard input, which shows beside the bar how much has come where nobody knows how much will."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+        self.bar: Any = None
+        self._taken = 0
+        self._ended = False
+        self.size = 0
+        # Streams of tests have no number.
+        with suppress(OSError):
+            status = os.fstat(stream.fileno())
+            self.size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        # A terminal that has said once that this is the end is not asked again.
+        data = b"" if self._ended else self._stream.read1(len(buffer))
+        self._ended = not data
+        buffer[: len(data)] = data
+        self._taken += len(data)
+        if self.bar is not None and not self.size:
+            relabel(self.bar, f"{_INPUT_NAME}: {self._taken / 1e6:,.1f} MB")
+            self.bar.update(len(data))
+        return len(data)
+
+
+def _input_stream(ctx: click.Context, paths: tuple[Path, ...], feed: str | None) -> _InputStream | None:
+    """Return standard input if it is named; a terminal is told what it may be given."""
+    if _STANDARD_INPUT not in paths:
+        if feed:
+            raise click.UsageError("--feed is about standard input; a file says by its header what it is.", ctx)
+        return None
+    if paths.count(_STANDARD_INPUT) > 1:
+        raise click.UsageError("- is standard input, which can be read once.", ctx)
+    if sys.stdin is None or sys.stdin.closed:
+        raise click.UsageError("- is standard input, which is closed.", ctx)
+    if sys.stdin.isatty():
+        click.echo(
+            "Reading CSV, JSON or NDJSON from this terminal: type or paste it, header first; Ctrl-D ends it,\n"
+            "Ctrl-C stores nothing. To load what a program writes: PROGRAM | storemon load-data -",
+            err=True,
+        )
+    return _InputStream(cast(io.BufferedReader, sys.stdin.buffer))
+
+
+def _find_items(paths: list[Path], piped: _InputStream | None, feed: str | None, most_bytes: int) -> "list[LoadItem]":
+    """Return what files and folders hold, and then standard input."""
+    from storemon_flask.feeds.sources import find_sources, stream_source
+
+    files = [path for path in paths if path != _STANDARD_INPUT]
+    items = find_sources(files, most_bytes) if files else []
+    if piped is not None:
+        stream = cast(BinaryIO, io.BufferedReader(piped, _INPUT_BYTES))
+        items.append(stream_source(_INPUT_NAME, stream, piped.size, feed or "", most_bytes))
+    return items
 
 
 def _print_result(result: "LoadResult") -> None:

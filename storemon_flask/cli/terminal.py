@@ -296,9 +296,11 @@ def echo_coloured(line: str, colour: bool) -> None:
     click.echo(line, file=cast(TextIO, OwnSigns(sys.stdout)), color=colour)
 
 
-def progress_bar(length: int, label: str, hidden: bool = False) -> Any:
-    """Return a bar on standard error, hidden where that is no terminal."""
+def progress_bar(length: int | None, label: str, hidden: bool = False) -> Any:
+    """Return a bar on standard error, hidden where that is no terminal. `length` is None where nobody knows it."""
     return click.progressbar(
+        # What has no length is of unknown length.
+        iter(int, 1) if length is None else None,
         length=length,
         label=_bar_label(label),
         width=_BAR_CELLS,

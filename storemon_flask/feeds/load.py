@@ -368,6 +368,8 @@ def _open_rows(
         stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)
         summary.notes += [note] if note else []
     if format != "csv":
+        if not source.feed:
+            raise DataError("it is JSON, which does not say which feed it is; name that with --feed polls, for example")
         return record_header(source.feed), json_rows.read(stream, format, source.feed, on_bytes)
     blocks = BlockReader(stream, on_bytes)
     return blocks.header, blocks

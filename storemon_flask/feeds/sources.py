@@ -136,8 +136,7 @@ def find_sources(paths: list[Path], most_bytes: int | None = None) -> list[LoadI
     """
 
     def allowance() -> Allowance | None:
-        remedy = "of one compressed file; set it higher, or unpack the file first"
-        return None if most_bytes is None else Allowance(most_bytes, remedy)
+        return None if most_bytes is None else _file_allowance(most_bytes)
 
     items = _Items(allowance)
     for path in paths:
@@ -163,6 +162,27 @@ def body_source(stream: Any, size: int, media_type: str, feed: str, gzipped: boo
         media_type=media_type,
         allowance=_request_allowance(most_bytes),
     )
+
+
+def stream_source(name: str, stream: BinaryIO, size: int, feed: str, most_bytes: int) -> Source:
+    """Return a stream that cannot go back as a source; its format is detected. Waits for its first bytes.
+
+    `most_bytes` may come out of it if it is gzipped.
+    """
+    start = stream.read(len(_ZIP[0]))
+    body: BinaryIO = io.BufferedReader(_Body(stream, start), _BUFFER_BYTES)
+
+    def opened() -> BinaryIO:
+        if start in _ZIP:
+            raise DataError("it is a zip, which cannot be read from a stream; name the file, or pipe what is in it")
+        return body
+
+    allowance = _file_allowance(most_bytes) if start.startswith(_GZIP) else None
+    return Source(name, size, opened, format="", feed=feed, allowance=allowance)
+
+
+def _file_allowance(most_bytes: int) -> Allowance:
+    return Allowance(most_bytes, "of one compressed file; set it higher, or unpack the file first")
 
 
 def upload_sources(uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int) -> list[LoadItem]:
