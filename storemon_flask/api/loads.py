@@ -7,8 +7,9 @@ from flask import Blueprint, Response, json
 from marshmallow import fields, validate
 
 from storemon_flask.api.schemas import LoadsSchema, PastLoadSchema, RejectsSchema
+from storemon_flask.database.connections import Database
 from storemon_flask.stores import catalogue
-from storemon_flask.stores.catalogue import LoadRow
+from storemon_flask.stores.catalogue import LoadRow, Reject
 from storemon_flask.web import answers
 from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
@@ -41,8 +42,13 @@ class FormatSchema(Closed):
 )  # fmt: skip
 def loads(query: dict[str, Any]) -> dict[str, Any]:
     """List what was loaded, with the counts of all files of a load together; one load is shown with its files."""
-    newest = catalogue.newest_loads(storemon().database, query["cursor"], query["limit"] + 1)
-    page = newest[: query["limit"]]
+    return page_of(storemon().database, query["cursor"], query["limit"])
+
+
+def page_of(database: Database, before: int | None, limit: int) -> dict[str, Any]:
+    """Return up to `limit` loads older than the load `before`, if that is given, as `LoadsSchema` writes them."""
+    newest = catalogue.newest_loads(database, before, limit + 1)
+    page = newest[:limit]
     more = len(newest) > len(page)
     return {"page": page, "next": str(page[-1].id) if more else None}
 
@@ -70,11 +76,17 @@ def rejects(load: int, query: dict[str, Any]) -> Response:
     return answer
 
 
+def reject_json(row: Reject) -> dict[str, Any]:
+    """Return a rejected row, as `RejectsSchema` has it."""
+    _, file, line, reason, text = row
+    return {"file": file, "line": line, "reason": reason, "text": text}
+
+
 def _rejects_json(load: int) -> Iterator[str]:
     rows = catalogue.rejects(storemon().database, load)
     yield f'{{"load_id": {load}, "rejects": ['
     separator = "\n"
-    for _, file, line, reason, text in rows:
-        yield separator + json.dumps({"file": file, "line": line, "reason": reason, "text": text})
+    for row in rows:
+        yield separator + json.dumps(reject_json(row))
         separator = ",\n"
     yield "\n]}\n"

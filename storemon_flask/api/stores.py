@@ -25,7 +25,7 @@ from storemon_flask.feeds.load import LoadResult
 from storemon_flask.model import CLOSED, UNDATED
 from storemon_flask.stores import detail, edit, live_list
 from storemon_flask.stores.detail import Store, StoreTimeline
-from storemon_flask.stores.live_list import AsOf, ListQuery
+from storemon_flask.stores.live_list import AsOf, ListPage, ListQuery, Snapshot
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web import answers
 from storemon_flask.web.app import storemon
@@ -62,7 +62,7 @@ def stores(query: dict[str, Any]) -> Response:
         cursor=query["cursor"],
     )
     page = live_list.select_page(snapshot, asked)
-    head = {**_as_of_json(snapshot.as_of), "total": page.total, "counts": page.counts, "next": page.next}
+    head = list_head(snapshot, page)
     listed = ",\n".join(live_list.records_json(snapshot, page.indices))
     return Response(f'{json.dumps(head)[:-1]}, "stores": [\n{listed}\n]}}\n', content_type=JSON)
 
@@ -74,7 +74,7 @@ def stores(query: dict[str, Any]) -> Response:
 def one_store(store_id: str, query: dict[str, Any]) -> Response:
     """Show one store with its weekly hours, as it is now or was at another instant."""
     with storemon().database.read() as connection:
-        return jsonify(_detail(_open_store(connection, store_id, query["as_of"])))
+        return jsonify(detail_json(_open_store(connection, store_id, query["as_of"])))
 
 
 @operation(
@@ -90,7 +90,7 @@ def store_timeline(store_id: str, query: dict[str, Any]) -> Response:
     with app.database.read() as connection:
         store = _open_store(connection, store_id, query["as_of"])
         timeline = detail.build_timeline(store, query["from"], query["to"], detail.MOST_POLLS, app.slots.for_answer)
-    return answers.send_text(_json_text(_timeline(timeline)), JSON, _POLL_BYTES * len(timeline.polls))
+    return answers.send_text(_json_text(timeline_json(timeline)), JSON, _POLL_BYTES * len(timeline.polls))
 
 
 def _open_store(connection: Connection, store_id: str, as_of_us: int | None) -> Store:
@@ -99,7 +99,13 @@ def _open_store(connection: Connection, store_id: str, as_of_us: int | None) -> 
     return detail.open_store(app.database, connection, store_id, rules, default_zone, now_us, as_of_us)
 
 
-def _as_of_json(as_of: AsOf) -> dict[str, Any]:
+def list_head(snapshot: Snapshot, page: ListPage) -> dict[str, Any]:
+    """Return what a list of stores says besides its stores, as `StoresSchema`."""
+    return {**as_of_json(snapshot.as_of), "total": page.total, "counts": page.counts, "next": page.next}
+
+
+def as_of_json(as_of: AsOf) -> dict[str, Any]:
+    """Return what numbers are as of, as JSON has it."""
     return {
         "as_of": timestamp_text(as_of.as_of_us),
         "data_are_old": as_of.data_are_old,
@@ -108,11 +114,12 @@ def _as_of_json(as_of: AsOf) -> dict[str, Any]:
     }
 
 
-def _detail(store: Store) -> dict[str, Any]:
+def detail_json(store: Store) -> dict[str, Any]:
+    """Return one store with its weekly hours, as `StoreDetailSchema`."""
     hours, special = store.part.hours, store.part.special
     return {
         **store.snapshot().record(0),
-        **_as_of_json(store.as_of),
+        **as_of_json(store.as_of),
         "first_poll": None if store.first_poll_us < 0 else timestamp_text(store.first_poll_us),
         "polls": store.poll_count(),
         "always_open": not len(hours),
@@ -138,7 +145,7 @@ def _date(day: int) -> str | None:
     return None if day == UNDATED else date_text(day)
 
 
-def _timeline(timeline: StoreTimeline) -> dict[str, Any]:
+def timeline_json(timeline: StoreTimeline) -> dict[str, Any]:
     """Return the timeline as `TimelineSchema`, with its lists as batches of rows."""
     openings, segments, polls, outages = timeline.openings, timeline.segments, timeline.polls, timeline.outages
     names = ("start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest")
@@ -146,7 +153,7 @@ def _timeline(timeline: StoreTimeline) -> dict[str, Any]:
     return {
         "store_id": timeline.store.store_id,
         "timezone": timeline.store.zone_now,
-        **_as_of_json(timeline.store.as_of),
+        **as_of_json(timeline.store.as_of),
         "from": timestamp_text(timeline.from_us),
         "to": timestamp_text(timeline.to_us),
         "openings": _row_batches(start=(openings.start_us, timestamp_text), end=(openings.end_us, timestamp_text)),

@@ -14,6 +14,7 @@ import click
 from storemon_flask import zonedata
 from storemon_flask.characters import count_text
 from storemon_flask.cli.command import command, get_settings, open_database
+from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import named
 from storemon_flask.errors import DatabaseError, StoremonError
 from storemon_flask.rules import MINUTE_US
@@ -30,22 +31,32 @@ _FILE_NAMES: Final = re.compile(r"(LICEN[CS]E|COPYING|NOTICE|AUTHORS)", re.IGNOR
 
 @command("info")
 @click.option("--licenses", is_flag=True, help="Show the licences of storemon and of all it is made of instead.")
+@listing
 @click.pass_context
 def info(ctx: click.Context, licenses: bool) -> None:
     """Show paths, sizes, counts, the newest poll, versions and settings.
 
     \b
-    Example:
+    Examples:
       storemon info
+      storemon info --json
     """
     settings = get_settings(ctx)
+    form = form_of(ctx)
     if licenses:
+        if form:
+            raise click.UsageError("--licenses is a text; leave out --json and --csv.", ctx)
         click.echo(read_licenses())
         return
     database = open_database(ctx)
     rows = info_rows(settings, database)
+    if form:
+        # Of warnings there may be several.
+        document: dict[str, object] = {name: value for name, value in rows if name != "warning"}
+        document["warnings"] = [value for name, value in rows if name == "warning"]
+        write_listing(form, document, "", ["name", "value"], [{"name": name, "value": value} for name, value in rows])
     width = max(len(name) for name, _ in rows)
-    for name, value in rows:
+    for name, value in [] if form else rows:
         for line in named(name, value, width):
             click.echo(line)
     if not database.exists():

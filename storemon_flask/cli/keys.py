@@ -1,11 +1,16 @@
 """`keys`: who may call the service over HTTP."""
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from storemon_flask.cli.command import Group, get_settings, open_database
+from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import table, terminal_width
+
+if TYPE_CHECKING:
+    from storemon_flask.database.keys import KeyRow
 
 
 @click.group("keys", cls=Group)
@@ -39,26 +44,45 @@ def add(ctx: click.Context, scope: str, label: str) -> None:
 
 
 @keys.command("list")
+@listing
 @click.pass_context
 def list_(ctx: click.Context) -> None:
     """Show every key: prefix, scope, when it was made and revoked, label. The keys themselves are not kept.
 
     \b
-    Example:
+    Examples:
       storemon keys list
+      storemon keys list --json
     """
     from storemon_flask.database import keys as service
 
     settings = get_settings(ctx)
-    rows = [
-        [row.prefix, row.scope, _instant(row.created_us), _instant(row.revoked_us), row.label]
-        for row in service.rows(open_database(ctx))
-    ]
+    listed = service.rows(open_database(ctx))
+    if form_of(ctx):
+        _write_keys(form_of(ctx), listed)
+        return
+    rows = [[row.prefix, row.scope, _instant(row.created_us), _instant(row.revoked_us), row.label] for row in listed]
     head = ["prefix", "scope", "created", "revoked", "label"]
     for line in table([head, *rows], text_columns=5, width=terminal_width()):
         click.echo(line)
     if settings.api_key:
         click.echo("STOREMON_API_KEY is set too; it has scope admin.", err=True)
+
+
+def _write_keys(form: str, listed: "list[KeyRow]") -> None:
+    from storemon_flask.clock import timestamp_text
+
+    keys = [
+        {
+            "prefix": row.prefix,
+            "scope": row.scope,
+            "created": timestamp_text(row.created_us),
+            "revoked": None if row.revoked_us is None else timestamp_text(row.revoked_us),
+            "label": row.label,
+        }
+        for row in listed
+    ]
+    write_listing(form, {"keys": keys}, "keys", ["prefix", "scope", "created", "revoked", "label"])
 
 
 @keys.command("revoke")

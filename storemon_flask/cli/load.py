@@ -13,10 +13,12 @@ import click
 
 from storemon_flask.characters import count_text, escaped
 from storemon_flask.cli.command import command, get_settings, open_database, signals_interrupt
+from storemon_flask.cli.listing import form_of, listing, utf8_output, write_listing
 from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
+    from storemon_flask.database.connections import Database
     from storemon_flask.feeds.load import LoadResult
     from storemon_flask.feeds.sources import LoadItem
     from storemon_flask.model import FileSummary
@@ -227,43 +229,69 @@ def _counts(summary: "FileSummary") -> list[str]:
 
 @command("rejects")
 @click.option("--load", "load_id", type=int, help="Only those of one load; the load's summary names its number.")
+@listing
 @click.pass_context
 def rejects(ctx: click.Context, load_id: int | None) -> None:
     """Print the rejected rows as CSV: load, file, line, reason, text.
 
     \b
-    Example:
+    Examples:
       storemon rejects --load 3 > rejects.csv
+      storemon rejects --json
     """
-    import io
-
     from storemon_flask.stores import catalogue
 
-    with closing(catalogue.rejects_csv(open_database(ctx), load_id)) as lines:
+    database = open_database(ctx)
+    if form_of(ctx) == "json":
+        from storemon_flask.api.loads import reject_json
+
+        rows = catalogue.rejects(database, load_id)
+        head = {} if load_id is None else {"load_id": load_id}
+        # Those of all loads each name theirs.
+        rejects = [({"load_id": row[0]} if load_id is None else {}) | reject_json(row) for row in rows]
+        write_listing("json", {**head, "rejects": rejects}, "rejects", [])
+        return
+    with closing(catalogue.rejects_csv(database, load_id)) as lines:
         first = next(lines)
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # The rows are UTF-8 whatever the terminal speaks.
-            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-        sys.stdout.write(first)
-        sys.stdout.writelines(lines)
+        stream = utf8_output()
+        stream.write(first)
+        stream.writelines(lines)
+
+
+def _write_loads(ctx: click.Context, database: "Database", limit: int) -> None:
+    from storemon_flask.api.loads import page_of
+    from storemon_flask.api.schemas import ListedLoadSchema, LoadsSchema
+
+    with database.read():
+        # A database that is not there is an error.
+        pass
+    document = LoadsSchema().dump(page_of(database, None, limit))
+    write_listing(form_of(ctx), document, "loads", list(ListedLoadSchema().fields))
 
 
 @command("loads")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="The newest so many.")
+@listing
 @click.pass_context
 def loads(ctx: click.Context, limit: int) -> None:
     """List what was loaded, the newest last: when, which files, what became of their rows.
+
+    --json and --csv have a row for each load, the newest first.
 
     \b
     Examples:
       storemon loads
       storemon loads --limit 500 | grep polls
+      storemon loads --json
     """
     from storemon_flask.clock import timestamp_text
     from storemon_flask.stores import catalogue
 
     database = open_database(ctx)
     listed = catalogue.newest_loads(database, None, limit)[::-1]
+    if form_of(ctx):
+        _write_loads(ctx, database, limit)
+        return
     files = catalogue.files_of_loads(database, [load.id for load in listed], _FILES_LISTED)
     rows = [["load", "started (UTC)", "file", "feed", *_COUNTS]]
     lines_below: list[list[str]] = []

@@ -10,6 +10,7 @@ import click
 
 from storemon_flask.characters import count_text
 from storemon_flask.cli.command import command, get_settings, open_database, options_in_errors, parse_timestamp
+from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import say, say_note, table, terminal_width
 from storemon_flask.errors import StoremonError
 
@@ -153,6 +154,7 @@ _SHOWN: Final = 40
     type=click.Path(path_type=Path),
     help="A CSV to write instead, with every column; - is standard output.",
 )
+@listing
 @click.pass_context
 def outages(
     ctx: click.Context,
@@ -170,16 +172,28 @@ def outages(
     Examples:
       storemon outages --shortest 60
       storemon outages --window 2024-10-01..2024-10-15 --group North -o outages.csv
+      storemon outages --json
     """
     from storemon_flask.clock import duration_text, timestamp_text
     from storemon_flask.model import MINUTE_US
-    from storemon_flask.reports.csv import text_rows
+    from storemon_flask.reports.csv import json_rows, text_rows
 
     check_output(output)
+    form = form_of(ctx)
+    if form and output is not None:
+        raise click.UsageError(f"-o writes CSV into a file; --{form} is what to print. Say one of them.", ctx)
     options = {"windows": (window,) if window else (), "groups": groups, "zones": zones, "shortest_minutes": shortest}
     query, text = _compute(ctx, as_of_us, "classic", stores, {"kind": "outages", **options})
     if output is not None:
         _write_report(query, text, "outage", output)
+        return
+    if form == "csv":
+        _write_report(query, text, "outage", STANDARD_OUTPUT)
+        return
+    if form == "json":
+        lines = io.StringIO(text.csv, newline="")
+        head = {"as_of": timestamp_text(query.as_of_us), "method": text.method}
+        write_listing(form, {**head, "rows": list(json_rows(lines, text.altered))}, "rows", [])
         return
     rows = [["store", "start (UTC)", "end (UTC)", "down", "polls", ""]]
     for outage in text_rows(io.StringIO(text.csv, newline=""), text.altered):

@@ -3,11 +3,14 @@
 import os
 import sys
 import time
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from storemon_flask.cli.command import command, get_settings, open_database, parse_timestamp
+from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import (
     below,
     columns,
@@ -24,7 +27,8 @@ from storemon_flask.cli.terminal import (
 
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
-    from storemon_flask.stores.live_list import AsOf, Snapshot
+    from storemon_flask.stores.detail import StoreTimeline
+    from storemon_flask.stores.live_list import AsOf, ListPage, Snapshot
     from storemon_flask.uptime.timeline import Outages
 
 _ENOUGH_FOR_A_NAME: Final = 20
@@ -42,6 +46,7 @@ _ENOUGH_FOR_A_NAME: Final = 20
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Stores to show."
 )
+@listing
 @click.pass_context
 def stores(
     ctx: click.Context,
@@ -60,6 +65,7 @@ def stores(
       storemon stores
       storemon stores --status down --status stale --group North
       storemon stores --text corner --sort uptime_percent_last_week
+      storemon stores --limit 100000 --csv > stores.csv
     """
     from storemon_flask.cli import drawing
     from storemon_flask.stores import live_list
@@ -75,13 +81,24 @@ def stores(
     page = live_list.select_page(
         snapshot, live_list.ListQuery(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
     )
+    form = form_of(ctx)
+    if form:
+        _write_stores(form, snapshot, page)
     colour = _coloured()
-    for line in lines(snapshot, page.indices, terminal_width()):
+    for line in [] if form else lines(snapshot, page.indices, terminal_width()):
         echo_coloured(drawing.dimmed(line, colour), colour)
     counts = ", ".join(f"{count:,} {status}" for status, count in page.counts.items() if count)
     shown = f"{len(page.indices):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
     _say_as_of(snapshot.as_of)
     click.echo(f"{shown}{f' ({counts})' if counts else ''}", err=True)
+
+
+def _write_stores(form: str, snapshot: "Snapshot", page: "ListPage") -> None:
+    from storemon_flask.api.schemas import StoreSchema
+    from storemon_flask.api.stores import list_head
+
+    records = [snapshot.record(index) for index in page.indices]
+    write_listing(form, {**list_head(snapshot, page), "stores": records}, "stores", list(StoreSchema().fields))
 
 
 def lines(snapshot: "Snapshot", indices: list[int], width: int | None) -> list[str]:
@@ -152,11 +169,13 @@ def _beside(made: list[str], texts: list[str], longest: int) -> list[str]:
     "--to", "to_us", callback=parse_timestamp, metavar="T", help="Where to end.  [default: now, or the newest poll]"
 )
 @click.option("--utc", is_flag=True, help="Show days and times in UTC, not in the store's zone.")
+@listing
 @click.pass_context
 def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | None, utc: bool) -> None:
     """Show one store: a row for each day, its outages, and its numbers of the last day and week.
 
-    --from and --to are UTC if they do not name an offset; they may lie 31 days apart.
+    --from and --to are UTC if they do not name an offset; they may lie 31 days apart. --json is the store and its
+    timeline; --csv the stretches of the timeline: from when to when it was up, down or unknown in its business hours.
 
     \b
     Examples:
@@ -173,6 +192,9 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
         opened = detail.open_store(database, connection, store_id, settings.rules, settings.default_timezone, now_us)
         shown = detail.build_timeline(opened, from_us, to_us)
         snapshot = opened.snapshot()
+        if form_of(ctx):
+            _write_store(form_of(ctx), shown)
+            return
     clock = drawing.clock(opened.zone_now, utc)
     colour = _coloured()
     for sentence in _head(snapshot, clock):
@@ -188,6 +210,18 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     for line in _numbers(snapshot):
         echo_coloured(drawing.dimmed(line, colour), colour)
     _say_as_of(snapshot.as_of)
+
+
+def _write_store(form: str, shown: "StoreTimeline") -> None:
+    from storemon_flask.api.schemas import StretchSchema
+    from storemon_flask.api.stores import detail_json, timeline_json
+
+    timeline = {
+        name: list(chain.from_iterable(value)) if isinstance(value, Iterator) else value
+        for name, value in timeline_json(shown).items()
+    }
+    document = {**detail_json(shown.store), "timeline": timeline}
+    write_listing(form, document, "timeline", list(StretchSchema().fields), timeline["stretches"])
 
 
 def _head(snapshot: "Snapshot", clock: "Clock") -> list[str]:

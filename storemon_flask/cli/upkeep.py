@@ -12,10 +12,12 @@ import click
 
 from storemon_flask.characters import count_text, escaped
 from storemon_flask.cli.command import command, get_settings, open_database, parse_timestamp
+from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from storemon_flask.database.backup import Sums
+    from storemon_flask.database.check import Checked
     from storemon_flask.database.connections import Database
     from storemon_flask.database.prune import Pruned
 
@@ -86,6 +88,7 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
 
 
 @command("check")
+@listing
 @click.pass_context
 def check(ctx: click.Context) -> None:
     """Look whether everything stored is whole; reads only, also beside a server. Exit 1 when something is wrong.
@@ -93,6 +96,7 @@ def check(ctx: click.Context) -> None:
     \b
     Examples:
       storemon check
+      storemon check --json
       STOREMON_DATABASE=/mnt/backups/storemon.db storemon check
     """
     from storemon_flask.database.check import check_database
@@ -106,6 +110,29 @@ def check(ctx: click.Context) -> None:
             bar.update(round(1000 * share))
 
         checked = check_database(settings, progress)
+    notes = checked.notes
+    if not checked.problems:
+        with open_database(ctx).read() as connection:
+            notes += data_notes(connection, settings.default_timezone, settings.rules.latest_us(time.time_ns() // 1000))
+    if form_of(ctx):
+        _write_check(form_of(ctx), checked)
+    else:
+        _print_check(checked)
+    if checked.problems:
+        click.echo(f"{checked.problems:,} problem(s)", err=True)
+        ctx.exit(1)
+
+
+def _write_check(form: str, checked: "Checked") -> None:
+    sections = [
+        {"checked": one.name, "amount": one.amount, "problems": one.count, "first_problems": one.problems}
+        for one in checked.sections
+    ]
+    document = {"problems": checked.problems, "sections": sections, "notes": checked.notes}
+    write_listing(form, document, "sections", ["checked", "amount", "problems", "first_problems"])
+
+
+def _print_check(checked: "Checked") -> None:
     rows = [["checked", "amount", "problems"]]
     rows += [[section.name, section.amount or "-", f"{section.count:,}"] for section in checked.sections]
     head, *lines = table(rows, text_columns=2, width=terminal_width(), least={0: 20, 1: 12})
@@ -117,18 +144,12 @@ def check(ctx: click.Context) -> None:
                 click.echo(problem_line)
         if section.count > len(section.problems):
             click.echo(f"    and {section.count - len(section.problems):,} more like these")
-    notes = checked.notes
-    if not checked.problems:
-        with open_database(ctx).read() as connection:
-            notes += data_notes(connection, settings.default_timezone, settings.rules.latest_us(time.time_ns() // 1000))
-    if notes:
+    if checked.notes:
         click.echo("Notes")
-    for line in wrapped(notes):
+    for line in wrapped(checked.notes):
         click.echo(line)
-    if checked.problems:
-        click.echo(f"{checked.problems:,} problem(s)", err=True)
-        ctx.exit(1)
-    click.echo("all is well")
+    if not checked.problems:
+        click.echo("all is well")
 
 
 @command("prune")
