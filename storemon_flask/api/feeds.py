@@ -39,7 +39,7 @@ class LoadQuery(Closed):
     )
 
 
-_FEED_BODY: Final = ("text/csv", JSON, "application/x-ndjson", "application/gzip")
+_FEED_BODY: Final = ("text/csv", JSON, "application/x-ndjson", "application/gzip", "application/zip")
 _PUSHED: Final = {
     200: Answer("what became of the rows", LoadedSchema()),
     413: Answer("larger than STOREMON_MAX_BODY_MB"),
@@ -137,7 +137,7 @@ def _media_type() -> tuple[str, bool]:
         raise UnsupportedMediaType(f"Content-Encoding is {encoding!r}; it must be gzip, or left out")
     if request.content_length is None and not request.environ.get("wsgi.input_terminated"):
         raise BadRequest("the request has no Content-Length, so it has no body; send the feed as the body")
-    gzipped = encoding != "identity" or media_type in ("application/gzip", "application/x-gzip")
+    gzipped = encoding != "identity"
     if media_type.startswith("multipart/"):
         raise UnsupportedMediaType(
             f"Content-Type is {media_type}; send one feed as the body itself (`curl --data-binary @polls.csv`), or "

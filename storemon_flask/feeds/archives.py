@@ -1,10 +1,11 @@
-"""The content of gzip files and of members of zips, by decoders that give no more than is asked for.
+"""The content of gzip and zstd files and of members of zips, by decoders that give no more than is asked for.
 
 `zipfile` reads the lists of zips and not their members: it lets bzip2 and LZMA decode all they are given at once, and a
 few kilobytes become gigabytes before anybody can count them.
 """
 
 import bz2
+import importlib
 import io
 import lzma
 import struct
@@ -13,10 +14,15 @@ import zlib
 from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
-from typing import IO, BinaryIO, Final, cast
+from typing import IO, Any, BinaryIO, Final, cast
 
 from storemon_flask.errors import DataError, TooLarge
 
+# What the content begins with; a name may say anything.
+GZIP: Final = b"\x1f\x8b"
+ZSTD: Final = b"\x28\xb5\x2f\xfd"
+ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+START_BYTES: Final = 4
 # What this module raises at bytes that are not what they should be.
 DAMAGED: Final = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 # What else zipfile does, and the decoders.
@@ -32,6 +38,7 @@ MAX_DICTIONARY_BYTES: Final = 64 << 20
 # Of a gzip member the rest of a chunk is copied when it ends, and members may be tiny.
 _CHUNK_BYTES: Final = 1 << 14
 _GZIP_ONLY: Final = 16 + zlib.MAX_WBITS
+_ZSTD_WINDOW_BITS: Final = MAX_DICTIONARY_BYTES.bit_length() - 1
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 _ENCRYPTED: Final = 0x1
 _DEFLATE64: Final = 9
@@ -90,11 +97,42 @@ class _Inflate:
 _Decoder = _Inflate | bz2.BZ2Decompressor | lzma.LZMADecompressor
 
 
+def _make_zstd_decoder(name: str) -> _Decoder:
+    """Return a decoder of one zstd frame; `DataError` where this Python has none."""
+    try:
+        zstd = cast(Any, importlib.import_module("compression.zstd"))
+    except ImportError:
+        raise DataError(
+            f"{name} is compressed by zstd, which is read with Python 3.14 or newer only; unpack it first (`zstd -d`)"
+        ) from None
+    options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_BITS}
+    return cast(_Decoder, _Zstd(zstd.ZstdDecompressor(options=options), zstd.ZstdError))
+
+
+class _Zstd:
+    """A zstd decoder that raises what the others do."""
+
+    def __init__(self, decoder: Any, error: type[Exception]) -> None:
+        self._decoder = decoder
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        try:
+            return cast(bytes, self._decoder.decompress(data, max_length))
+        except self._error as error:
+            raise zipfile.BadZipFile(str(error)) from error
+
+
 class Unpacked(io.RawIOBase):
     """A stream of what comes out of another. `consumed` is how much of the compressed bytes has been read."""
 
     def __init__(self) -> None:
         self.consumed = 0
+        # What was looked at and is still to be read.
+        self._ahead = b""
         # How much has been read since something came out.
         self._idle = 0
 
@@ -106,13 +144,20 @@ class Unpacked(io.RawIOBase):
         """Return `size` bytes; fewer at the end, or when very many had to be read for them."""
         if size < 0:
             return self.readall()
-        chunks = []
+        ahead, self._ahead = self._ahead[:size], self._ahead[size:]
+        chunks, size = [ahead] if ahead else [], size - len(ahead)
         stop = self.consumed + size + MAX_IDLE_BYTES
         while size > 0 and self.consumed < stop and (chunk := self.read_some(size)):
             self._idle = 0
             chunks.append(chunk)
             size -= len(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def peek(self, size: int) -> bytes:
+        """Return the first `size` bytes, or as many as there are; they are read again."""
+        while len(self._ahead) < size and (chunk := self.read_some(size - len(self._ahead))):
+            self._ahead += chunk
+        return self._ahead
 
     def _count(self, chunk: bytes) -> bytes:
         """Count what was read of the compressed bytes, and return it."""
@@ -167,12 +212,16 @@ class Gunzip(Unpacked):
                     if not chunk:
                         return b""
                     self._between = chunk.lstrip(b"\0") if self._begun else chunk
-                self._decoder, self._begun = _Inflate(_GZIP_ONLY), True
+                self._decoder, self._begun = self._make_decoder(), True
             data = _decode(self._decoder, self._more, most)
             if data:
                 return data
             self._between = self._decoder.unused_data.lstrip(b"\0")
             self._decoder = None
+
+    def _make_decoder(self) -> _Decoder:
+        """Return the decoder of one member."""
+        return _Inflate(_GZIP_ONLY)
 
     def _more(self) -> bytes:
         chunk, self._between = self._between, b""
@@ -187,6 +236,18 @@ class Gunzip(Unpacked):
         """Close the stream, too."""
         super().close()
         self._stream.close()
+
+
+class Unzstd(Gunzip):
+    """The content of a zstd stream: of all its frames, one after the other."""
+
+    def _make_decoder(self) -> _Decoder:
+        return _make_zstd_decoder(self._name or "it")
+
+
+def unpacker_of(start: bytes) -> type[Gunzip] | None:
+    """Return what unpacks a stream that begins so; None when it is not compressed."""
+    return Gunzip if start.startswith(GZIP) else Unzstd if start.startswith(ZSTD) else None
 
 
 class _Member(Unpacked):
@@ -273,7 +334,8 @@ class _Member(Unpacked):
 def open_member(
     open_file: Callable[[], BinaryIO], entry: zipfile.ZipInfo, name: str, allowance: Allowance | None
 ) -> BinaryIO:
-    """Return the content of a member, unpacked once more if it is a .gz; `DataError` says why it cannot be read.
+    """Return the content of a member, unpacked once more if it is compressed itself; `DataError` says why it cannot be
+    read.
 
     `open_file` gives the zip's bytes, which are closed with the member. `allowance` is how much may come out of it.
     """
@@ -288,16 +350,19 @@ def open_member(
                 f"{name} is compressed by method {entry.compress_type}, which is not read; unpack it first, or "
                 "compress it in the usual way (Deflate)"
             )
-        packed = entry.filename.lower().endswith(".gz")
-        if not packed and allowance is not None:
+        member = _Member(file, entry)
+        start = member.peek(START_BYTES)
+        if start in ZIP:
+            raise DataError(f"{name} is a zip inside a zip; unpack it first")
+        unpacker = unpacker_of(start)
+        if unpacker is not None:
+            return cast(BinaryIO, unpacker(cast(IO[bytes], member), allowance and allowance.intermediate, name))
+        if allowance is not None:
             # What it says of itself is the most that is ever taken of it.
             allowance.check(name, entry.file_size)
-        member = _Member(file, entry)
     except BaseException:
         file.close()
         raise
-    if packed:
-        return cast(BinaryIO, Gunzip(cast(IO[bytes], member), allowance and allowance.intermediate, name))
     return cast(BinaryIO, member)
 
 

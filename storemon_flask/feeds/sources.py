@@ -1,9 +1,14 @@
-"""What a load reads: files, folders, `.gz`, `.zip`, request bodies and uploads, each CSV as a named stream of bytes."""
+"""What a load reads: files, folders, `.gz`, `.zip`, request bodies and uploads, each CSV as a named stream of bytes.
+
+What something is, its content says and not its name, which only says whether a file in a folder or zip is meant.
+"""
 
 import io
 import os
 import re
 import stat
+import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -12,15 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
 
-from storemon_flask.errors import DataError, TooLarge
-from storemon_flask.feeds import archives, json_rows, schema
-from storemon_flask.feeds.archives import Allowance, Gunzip, ZipLists
-from storemon_flask.feeds.csv_exact import Record
+from storemon_flask.errors import DataError, NoTemporaryRoom, TooLarge
+from storemon_flask.feeds import archives, json_rows
+from storemon_flask.feeds.archives import START_BYTES, ZIP, Allowance, Gunzip, ZipLists, unpacker_of
+from storemon_flask.feeds.csv_exact import BlockReader, Record
 
 # Each file of a load has a row in the database, and lists of a load show all of them.
 MAX_FILES: Final = 1_000
-_FILE_ENDINGS: Final = (".csv", ".csv.gz", ".zip")
-_MEMBER_ENDINGS: Final = (".csv", ".csv.gz")
+_MEMBER_ENDINGS: Final = (".csv", ".csv.gz", ".csv.zst")
+_FILE_ENDINGS: Final = (*_MEMBER_ENDINGS, ".zip")
+# Of a file with such a name in a folder or a zip, the start is looked at: it may be a letter.
+_TEXT_ENDINGS: Final = (".tsv", ".tsv.gz", ".txt", ".txt.gz")
+_TEXT_BYTES: Final = 1 << 16
+_NO_HEADER: Final = "it does not begin with the header of a feed"
 _MOST_FILES: Final = (
     f"one load takes at most {MAX_FILES:,}; load them in several parts, or join files of one feed: a file may have "
     "any number "
@@ -44,8 +53,6 @@ _COPY_MARK: Final = r" ?\(\d{1,4}\)| - copy| copy(?: \d{1,4})?| \((?:another |\d
 _LONGEST_NAME: Final = 255
 _COPY: Final = re.compile(rf"(?P<before>.+?)(?P<marks>(?:{_COPY_MARK}){{1,4}})(?P<ending>(?:\.[^./]*)*)", re.IGNORECASE)
 
-_GZIP: Final = b"\x1f\x8b"
-_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 # A file that is gzipped may be sent gzipped once more.
 _MOST_LAYERS: Final = 2
 # How much of a body is looked at before it is known what it is.
@@ -201,13 +208,12 @@ def upload_sources(uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int) ->
 
 
 def _upload(name: str, stream: BinaryIO, items: _Items) -> list[LoadItem]:
-    start = stream.read(4)
+    start = stream.read(START_BYTES)
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    if start in _ZIP:
+    if start in ZIP:
         return _members(name, name, lambda: cast(BinaryIO, _LeftOpen(stream)), items)
-    opener = partial(gunzip, stream) if start.startswith(_GZIP) else lambda: stream
-    return [Source(name, size, opener, allowance=items.allowance())]
+    return [Source(name, size, lambda: _unpack(stream, start, name), allowance=items.allowance())]
 
 
 @contextmanager
@@ -254,17 +260,37 @@ def _folder(folder: Path, items: _Items) -> list[LoadItem]:
             continue
         if entry.is_symlink() and not _is_inside(root, entry.path):
             others.append((entry.name, _LINK_OUT))
-        elif entry.name.lower().endswith(_FILE_ENDINGS) and Path(entry.path).is_file():
+        elif _is_meant(entry, root):
             names.append(entry.name)
         elif not _NEVER_DATA.fullmatch(entry.name):
             others.append((entry.name, _reason(entry)))
     sources = [source for name in sorted(names, key=copy_order) for source in _file(folder / name, root, items)]
     if not names:
-        sources.append(Unreadable(str(folder), f"{folder} holds no file named *.csv, *.csv.gz or *.zip"))
+        sources.append(Unreadable(str(folder), f"{folder} holds no file {_named(_FILE_ENDINGS)}"))
     return sources + [
         Skipped(printable(_text(name)), reason, printable(_text(str(folder / name))))
         for name, reason in sorted(others, key=lambda other: copy_order(other[0]))
     ]
+
+
+def _is_meant(entry: "os.DirEntry[str]", root: str) -> bool:
+    """Whether a file in a folder is one to read: by its name, or by the header that a text begins with."""
+    name, path = entry.name.lower(), Path(entry.path)
+    if not name.endswith(_FILE_ENDINGS + _TEXT_ENDINGS) or not path.is_file():
+        return False
+    return name.endswith(_FILE_ENDINGS) or (
+        not _NEVER_DATA.fullmatch(entry.name) and _begins_with_header(lambda: _open_unpacked(path, root))
+    )
+
+
+def _begins_with_header(open_file: Callable[[], BinaryIO]) -> bool:
+    """Whether the bytes that `open_file` gives begin with the header of a feed."""
+    try:
+        with closing(open_file()) as stream:
+            BlockReader(io.BytesIO(stream.read(_TEXT_BYTES)), lambda data: None)
+    except (DataError, OSError, *archives.DAMAGED):
+        return False
+    return True
 
 
 def _is_inside(root: str, path: str) -> bool:
@@ -285,11 +311,17 @@ def _reason(entry: "os.DirEntry[str]") -> str:
 
 def _reason_by_name(name: str, endings: tuple[str, ...]) -> str:
     """Why a file of that name is not read where the names of files must have one of the endings."""
+    if name.lower().endswith(_TEXT_ENDINGS):
+        return _NO_HEADER
     for others, reason in _REASONS:
         if name.lower().endswith(others):
             return reason
+    return f"not {_named(endings)}"
+
+
+def _named(endings: tuple[str, ...]) -> str:
     *first, last = (f"*{ending}" for ending in endings)
-    return f"not named {', '.join(first)} or {last}"
+    return f"named {', '.join(first)} or {last}"
 
 
 def _text(name: str) -> str:
@@ -308,11 +340,32 @@ def _file(path: Path, root: str | None, items: _Items) -> list[LoadItem]:
         return [Unreadable(name, f"{path} cannot be read: permission denied")]
     size = path.stat().st_size
     opener = partial(_open, path, root)
-    if path.name.lower().endswith(".zip"):
+    start = _read_start(opener)
+    if unpacker_of(start) is not None:
+        return [Source(name, size, lambda: _unpack(opener(), start, str(path)), str(path), allowance=items.allowance())]
+    if start in ZIP or (path.name.lower().endswith(".zip") and not _begins_with_header(opener)):
         return _members(name, str(path), opener, items)
-    if path.name.lower().endswith(".gz"):
-        return [Source(name, size, lambda: gunzip(opener()), str(path), allowance=items.allowance())]
     return [Source(name, size, opener, str(path))]
+
+
+def _read_start(open_file: Callable[[], BinaryIO]) -> bytes:
+    """The first bytes of a file; none when it cannot be read, which its reader will say."""
+    try:
+        with closing(open_file()) as stream:
+            return stream.read(START_BYTES)
+    except (DataError, OSError):
+        return b""
+
+
+def _open_unpacked(path: Path, root: str) -> BinaryIO:
+    """Open a file for its content."""
+    return _unpack(_open(path, root), _read_start(partial(_open, path, root)), path.name)
+
+
+def _unpack(stream: BinaryIO, start: bytes, name: str) -> BinaryIO:
+    """What comes out of a stream that begins so; the stream itself when it is not compressed."""
+    unpacker = unpacker_of(start)
+    return stream if unpacker is None else cast(BinaryIO, unpacker(stream, name=name))
 
 
 def _open(path: Path, root: str | None) -> BinaryIO:
@@ -348,11 +401,12 @@ def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _It
         (entry for entry in entries if entry.filename and not entry.is_dir() and not _is_hidden(entry.filename)),
         key=lambda entry: copy_order(entry.filename),
     )
-    feeds = [entry for entry in entries if entry.filename.lower().endswith(_MEMBER_ENDINGS)]
+    feeds = [entry for entry in entries if _is_meant_member(open_file, entry)]
+    meant = set(feeds)
     if not feeds and any(entry.filename in _WORKBOOK_FILES for entry in entries):
         return [Unreadable(name, f"{path} is a workbook; save each of its sheets as CSV")]
     if not feeds:
-        sources: list[LoadItem] = [Unreadable(name, f"{path} holds no file named *.csv or *.csv.gz")]
+        sources: list[LoadItem] = [Unreadable(name, f"{path} holds no file {_named(_MEMBER_ENDINGS)}")]
     elif len(feeds) > MAX_FILES:
         return [Unreadable(name, f"{path} holds {len(feeds):,} files, and {_MOST_FILES}")]
     else:
@@ -369,9 +423,18 @@ def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _It
             f"{path}/{printable(entry.filename)}",
         )
         for entry in entries
-        if not entry.filename.lower().endswith(_MEMBER_ENDINGS)
-        and not _NEVER_DATA.fullmatch(entry.filename.split("/")[-1])
+        if entry not in meant and not _NEVER_DATA.fullmatch(entry.filename.split("/")[-1])
     ]
+
+
+def _is_meant_member(open_file: Callable[[], BinaryIO], entry: zipfile.ZipInfo) -> bool:
+    """Whether a member of a zip is one to read: by its name, or by the header that a text begins with."""
+    name = entry.filename.lower()
+    if not name.endswith(_TEXT_ENDINGS):
+        return name.endswith(_MEMBER_ENDINGS)
+    return not _NEVER_DATA.fullmatch(name.split("/")[-1]) and _begins_with_header(
+        lambda: archives.open_member(open_file, entry, name, None)
+    )
 
 
 def _is_hidden(name: str) -> bool:
@@ -446,16 +509,21 @@ def detect_format(
     ahead = b""
     while (
         len(ahead) < _AHEAD_BYTES
-        and (not ahead.strip(_BLANK) or len(ahead) < len(_GZIP))
+        and (not ahead.strip(_BLANK) or len(ahead) < START_BYTES)
         and (chunk := stream.read(1024))
     ):
         ahead += chunk
-    if ahead.startswith(_GZIP):
+    unpacker = unpacker_of(ahead)
+    if unpacker is not None or ahead[:START_BYTES] in ZIP:
         if not layers:
             # There are files that hold themselves.
-            raise DataError("it is gzipped again and again; unpack it first")
+            raise DataError("it is compressed again and again; unpack it first")
         body = io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES)
-        unpacked = gunzip(body, allowance and allowance.intermediate, "body")
+        unpacked = (
+            _open_only_member(body, allowance)
+            if unpacker is None
+            else cast(BinaryIO, unpacker(body, allowance and allowance.intermediate, "body"))
+        )
         return detect_format(unpacked, media_type, allowance, layers - 1)
     label = _MEDIA_TYPES.get(media_type, "json" if media_type.endswith("+json") else "")
     start = ahead.lstrip(_BLANK)[:1]
@@ -474,6 +542,52 @@ def detect_format(
     return io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES), format, note
 
 
+def _open_only_member(stream: BinaryIO, allowance: Allowance | None) -> BinaryIO:
+    """Return the content of a zip's one CSV; `DataError` when it holds none, or several: a body is one feed."""
+    with _spool(stream) as file:
+        # Each holds the file by a descriptor of its own.
+        found = _members("body", "body", lambda: os.fdopen(os.dup(file.fileno()), "rb"), _Items(lambda: allowance))
+        (first, *others) = (item for item in found if not isinstance(item, Skipped))
+        if isinstance(first, Source) and not others:
+            return first.open()
+    if isinstance(first, Unreadable):
+        raise DataError(first.reason)
+    raise DataError(
+        f"it is a zip of {len(others) + 1:,} CSVs, and this is the place of one feed; send it to /api/v1/feeds "
+        "(`curl -F file=@feeds.zip`)"
+    )
+
+
+def _spool(stream: BinaryIO) -> IO[bytes]:
+    """Copy a stream into a temporary file, which is gone once it is closed."""
+    try:
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+    except OSError as error:
+        raise _no_temporary_room(error) from error
+    try:
+        while chunk := stream.read(_BUFFER_BYTES):
+            _write(file, chunk)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError as error:
+        raise _no_temporary_room(error) from error
+
+
+def _no_temporary_room(error: OSError) -> NoTemporaryRoom:
+    return NoTemporaryRoom(
+        f"the folder for temporary files cannot be written ({error.strerror or error}), so nothing of this was stored; "
+        "make room there, or start the server with TMPDIR set to a folder that has more"
+    )
+
+
 def _first_lines(stream: BinaryIO, ahead: bytes, count: int) -> tuple[bytes, list[bytes]]:
     """What was read of the stream, now with its first lines that are not blank; and those lines, as far as they are
     not too long.
@@ -490,7 +604,7 @@ def _first_lines(stream: BinaryIO, ahead: bytes, count: int) -> tuple[bytes, lis
 
 def _is_header(line: bytes) -> bool:
     try:
-        schema.recognise(line.decode("utf-8").rstrip("\r"))
-    except (DataError, UnicodeDecodeError):
+        BlockReader(io.BytesIO(line), lambda data: None)
+    except DataError:
         return False
     return True

@@ -224,7 +224,7 @@ def test_a_gzip_that_holds_itself_is_not_followed() -> None:
     for _ in range(2):
         data = gzip.compress(data)
     assert sources.detect_format(io.BytesIO(data), "")[0].read() == POLL
-    with pytest.raises(DataError, match="gzipped again and again; unpack it first"):
+    with pytest.raises(DataError, match="compressed again and again; unpack it first"):
         sources.detect_format(io.BytesIO(gzip.compress(data)), "")
 
 
@@ -315,7 +315,7 @@ def test_a_member_without_a_name_is_none(tmp_path: Path) -> None:
             [put(tmp_path / "a.zip", one_member(0, POLL, zlib.crc32(POLL), len(POLL), name=name))]
         )
         assert isinstance(found, Unreadable)
-        assert found.reason.endswith("holds no file named *.csv or *.csv.gz")
+        assert found.reason.endswith("holds no file named *.csv, *.csv.gz or *.csv.zst")
 
 
 def test_what_does_not_fit_keeps_no_smaller_file_out() -> None:

@@ -1,7 +1,10 @@
 """Finding and opening what there is to load: files, folders, .gz and .zip, and what is wrong with them."""
 
+import importlib
+import io
 import os
 import random
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -69,13 +72,18 @@ def test_a_folder_is_searched_in_name_order_and_not_below(tmp_path: Path) -> Non
     for name in ("b.csv", "a.csv.gz", "C.CSV", "c.zip", "10.csv", "2.csv"):
         put(tmp_path / name, POLL)
     put_zip(tmp_path / "c.zip", {"x.csv": POLL})
-    for name in (".hidden.csv", "._b.csv", "notes.txt", "a.csv.bak", "below/d.csv", "csv", "a.gz"):
+    put(tmp_path / "notes.txt", b"polls of January")
+    for name in (".hidden.csv", "._b.csv", "a.csv.bak", "below/d.csv", "csv", "a.gz"):
         put(tmp_path / name, POLL)
     (tmp_path / "folder.csv").mkdir()
     assert _names(tmp_path) == ["10.csv", "2.csv", "C.CSV", "a.csv.gz", "b.csv", "c.zip/x.csv"]
-    unnamed, folder = "not named *.csv, *.csv.gz or *.zip", "a folder; folders inside a folder are not searched"
+    unnamed, folder = (
+        "not named *.csv, *.csv.gz, *.csv.zst or *.zip",
+        "a folder; folders inside a folder are not searched",
+    )
     assert _passed_over(tmp_path) == [
-        ("a.gz", unnamed), ("a.csv.bak", unnamed), ("below", folder), ("csv", unnamed), ("folder.csv", folder), ("notes.txt", unnamed)
+        ("a.gz", unnamed), ("a.csv.bak", unnamed), ("below", folder), ("csv", unnamed), ("folder.csv", folder),
+        ("notes.txt", "it does not begin with the header of a feed"),
     ]  # fmt: skip
 
 
@@ -89,12 +97,12 @@ def test_what_is_passed_over_in_a_folder_has_a_reason(tmp_path: Path) -> None:
         put(tmp_path / name, b"x")
     (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere.csv")
     os.mkfifo(tmp_path / "pipe.csv")
-    unnamed = "not named *.csv, *.csv.gz or *.zip"
+    unnamed = "not named *.csv, *.csv.gz, *.csv.zst or *.zip"
     assert _names(tmp_path) == ["polls.csv"]
     assert dict(_passed_over(tmp_path)) == {
         "hours.xlsx": "a workbook; save it as CSV",
         "hours.ODS": "a workbook; save it as CSV",
-        "zones.tsv": unnamed,
+        "zones.tsv": "it does not begin with the header of a feed",
         "timezones.csv.download": unnamed,
         "timezones.csv (1)": unnamed,
         "polls.json": "JSON is taken over HTTP only",
@@ -257,16 +265,18 @@ def test_a_gz_inside_a_zip_is_loaded_and_so_is_the_rest(tmp_path: Path, database
 def test_what_is_not_there_or_is_nothing_to_read_says_so(tmp_path: Path) -> None:
     missing, empty, only_text = tmp_path / "missing.csv", tmp_path / "empty", tmp_path / "text"
     empty.mkdir()
-    put(only_text / "notes.txt", POLL)
+    put(only_text / "notes.txt", b"polls of January\n")
     pipe = tmp_path / "pipe.csv"
     os.mkfifo(pipe)
     assert _sentence(missing) == f"{missing} does not exist"
-    assert _sentence(empty) == f"{empty} holds no file named *.csv, *.csv.gz or *.zip"
-    assert _sentence(only_text) == f"{only_text} holds no file named *.csv, *.csv.gz or *.zip"
+    assert _sentence(empty) == f"{empty} holds no file named *.csv, *.csv.gz, *.csv.zst or *.zip"
+    assert _sentence(only_text) == f"{only_text} holds no file named *.csv, *.csv.gz, *.csv.zst or *.zip"
     assert _sentence(pipe) == f"{pipe} is neither a file nor a folder"
     assert "is not a zip that can be read" in _sentence(put(tmp_path / "a.zip", b"no zip at all"))
     assert "is not a zip that can be read" in _sentence(put(tmp_path / "b.zip", b""))
-    assert _sentence(put_zip(tmp_path / "c.zip", {"a.txt": b"x"})).endswith("holds no file named *.csv or *.csv.gz")
+    assert _sentence(put_zip(tmp_path / "c.zip", {"a.txt": b"x"})).endswith(
+        "holds no file named *.csv, *.csv.gz or *.csv.zst"
+    )
 
 
 def test_one_bad_path_does_not_keep_the_others_from_loading(tmp_path: Path, database: Database) -> None:
@@ -320,7 +330,6 @@ def test_a_gz_that_is_cut_short_or_is_none_is_damaged(tmp_path: Path) -> None:
     for name, data in {
         "cut": whole[: len(whole) // 2],
         "without its end": whole[:-3],
-        "plain": POLL,
         "with something behind it": whole + b"garbage",
         "flipped": bytes(broken),
     }.items():
@@ -366,8 +375,62 @@ def test_a_member_whose_own_header_is_damaged_is_damaged(tmp_path: Path) -> None
     assert "is damaged or cut short" in _read_error(put(path, bytes(data)))
 
 
-def test_a_gz_member_that_is_no_gz_is_damaged(tmp_path: Path) -> None:
-    assert "is damaged or cut short" in _read_error(put_zip(tmp_path / "a.zip", {"a.csv.gz": POLL}))
+def test_what_something_is_its_content_says_and_not_its_name(tmp_path: Path) -> None:
+    zipped = put_zip(tmp_path / "made", {"gz named.csv": gz(ZONE), "plain.csv.gz": POLL}).read_bytes()
+    for name, data, expected in (
+        ("a.csv", gz(POLL), [POLL]),
+        ("a.zip", gz(POLL), [POLL]),
+        ("a.csv.gz", POLL, [POLL]),
+        ("b.zip", POLL, [POLL]),
+        ("b.csv", zipped, [ZONE, POLL]),
+        ("c.csv.gz", zipped, [ZONE, POLL]),
+        ("store status.dat", zipped, [ZONE, POLL]),
+    ):
+        path = put(tmp_path / "one" / name, data)
+        assert _bytes(path) == expected, name
+        uploaded = sources.upload_sources([(name, io.BytesIO(data))], 1 << 20)
+        assert [read for item in uploaded if isinstance(item, Source) for read in _read(item)] == expected, name
+    assert _bytes(tmp_path / "one") == [POLL, POLL, POLL, ZONE, POLL, POLL, ZONE, POLL]
+    inside = put_zip(tmp_path / "a zip.zip", {"inner.csv": zipped})
+    assert _read_error(inside) == f"{inside}/inner.csv is a zip inside a zip; unpack it first"
+
+
+def test_a_text_that_begins_with_the_header_of_a_feed_is_read(tmp_path: Path) -> None:
+    texts = {
+        "polls.txt": POLL,
+        "Hours.TSV": csv(HOURS, "s,0,9:00,17:00"),
+        "zones.txt.gz": gz(ZONE),
+        "notes.txt": b"store_id of all shops\n",
+        "empty.tsv": b"",
+        "readme.txt": ZONE,
+        "bomb.txt.gz": gz(b"\n" * 5_000_000 + ZONE),
+        "bad.txt.gz": gz(POLL)[:30],
+    }
+    for name, data in texts.items():
+        put(tmp_path / "folder" / name, data)
+    zipped = put_zip(tmp_path / "all.zip", texts)
+    (tmp_path / "folder" / "out.txt").symlink_to(put(tmp_path / "out.txt", POLL))
+    why = "it does not begin with the header of a feed"
+    for path, before in ((tmp_path / "folder", ""), (zipped, f"{zipped}/")):
+        assert _names(path) == [before + name for name in ("Hours.TSV", "polls.txt", "zones.txt.gz")]
+        assert _bytes(path) == [texts["Hours.TSV"], POLL, ZONE]
+        others = [(before + name, why) for name in ("bad.txt.gz", "bomb.txt.gz", "empty.tsv", "notes.txt")]
+        assert [passed for passed in _passed_over(path) if "out.txt" not in passed[0]] == others
+
+
+def test_zstd_is_read_where_python_can(tmp_path: Path) -> None:
+    path = put(tmp_path / "polls.csv.zst", b"\x28\xb5\x2f\xfd\0\0")
+    if sys.version_info < (3, 14):
+        (source,) = sources.find_sources([path])
+        assert isinstance(source, Source)
+        with pytest.raises(DataError, match=r"polls\.csv\.zst is compressed by zstd, .* Python 3\.14 or newer"):
+            _drain(source)
+        return
+    zstd = importlib.import_module("compression.zstd")
+    assert "is damaged or cut short" in _read_error(path)
+    assert _bytes(put(path, zstd.compress(POLL) + zstd.compress(ZONE))) == [POLL + ZONE]
+    assert "is damaged or cut short" in _read_error(put(path, zstd.compress(_rows(5_000))[:-20]))
+    assert _bytes(put_zip(tmp_path / "a.zip", {"a.csv.zst": zstd.compress(ZONE)})) == [ZONE]
 
 
 def test_an_encrypted_member_is_a_sentence(tmp_path: Path) -> None:
