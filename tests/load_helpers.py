@@ -94,7 +94,7 @@ def records_of(block: Block | list[Record], header: Header) -> Iterator[Record]:
     ends = [int(end) for stretch in csv_exact.record_ends(block.data, block.edges) for end in stretch]
     for stop in dict.fromkeys([*ends, len(block.data)]):
         raw = block.data[start:stop].rstrip(b"\r\n")
-        if raw.strip():
+        if not csv_exact.is_blank_row(raw, header.delimiter):
             yield csv_exact.parse(raw, line, header)
         start, line = stop, line + csv_exact.count_lines(raw) + 1
 

@@ -14,6 +14,7 @@ from storemon_flask.api.schemas import REJECTS_SHOWN, LoadedSchema, LoadSchema, 
 from storemon_flask.database import files
 from storemon_flask.errors import SERVER_STOPPING, BadRequest, Stopped, Unprocessable, UnsupportedMediaType
 from storemon_flask.feeds import sources
+from storemon_flask.feeds.encodings import CP1252, ENCODINGS, UTF8
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_options, load_sources
 from storemon_flask.model import FileSummary
 from storemon_flask.web.app import storemon
@@ -22,6 +23,11 @@ from storemon_flask.web.contract import JSON, Answer, Closed, Whole, operation
 blueprint = Blueprint("feeds", __name__)
 
 DAYS: Final = ("0-6", "iso")
+# UTF-16 is known by its byte order mark.
+_CHARSETS: Final = {
+    **dict.fromkeys(("utf-8", "utf8", "us-ascii", "utf-16", "utf-16le", "utf-16be"), UTF8),
+    **dict.fromkeys(("windows-1252", "cp1252"), CP1252),
+}
 
 
 class LoadQuery(Closed):
@@ -36,6 +42,11 @@ class LoadQuery(Closed):
         load_default="0-6",
         validate=validate.OneOf(DAYS),
         metadata={"description": "how hours number days: from 0 (Monday) to 6, or iso: from 1 (Monday) to 7 (Sunday)"},
+    )
+    encoding = fields.String(
+        load_default=UTF8,
+        validate=validate.OneOf(ENCODINGS),
+        metadata={"description": "of CSV without a byte order mark: utf-8, or cp1252, the text of Windows"},
     )
 
 
@@ -64,9 +75,9 @@ def push(feed: str, query: dict[str, Any]) -> LoadResult:
     Rows that cannot be used are listed in the answer, with their reasons, and the others are stored. Pushing the same
     again changes nothing.
     """
-    media_type, gzipped = _media_type()
+    media_type, gzipped, encoding = _media_type(query["encoding"])
     app = storemon()
-    with one_load(query["atomic"], query["days"]) as options:
+    with one_load(query["atomic"], query["days"], encoding) as options:
         source = sources.body_source(
             request.stream, request.content_length or 0, media_type, feed, gzipped, app.settings.max_body_bytes
         )
@@ -99,7 +110,7 @@ def upload(query: dict[str, Any]) -> LoadResult:
             f"the body is {request.mimetype or 'of no stated type'}; send files as multipart/form-data "
             "(`curl -F file=@polls.csv`), or one feed to /api/v1/feeds/polls"
         )
-    result = load_uploaded(query["atomic"], query["days"])
+    result = load_uploaded(query["atomic"], query["days"], query["encoding"])
     if result.refused:
         why = next(summary.error for summary in result.files if summary.error)
         raise _refusal(result.load, why, result.files)
@@ -114,14 +125,14 @@ def upload(query: dict[str, Any]) -> LoadResult:
     return result
 
 
-def load_uploaded(atomic: int, days: str, other_fields: Collection[str] = ()) -> LoadResult:
+def load_uploaded(atomic: int, days: str, encoding: str, other_fields: Collection[str] = ()) -> LoadResult:
     """Load the files of the request's form. Errors as `uploaded`, `BadRequest` when there is no file, `Busy` when too
     much is being loaded.
     """
     # Uploaded files are closed with the request, whatever becomes of them.
     with closing(request):
         files = uploaded(other_fields)
-        with one_load(atomic, days) as options:
+        with one_load(atomic, days, encoding) as options:
             items = sources.upload_sources(files, storemon().settings.max_body_bytes)
             if not items:
                 raise BadRequest(
@@ -130,8 +141,8 @@ def load_uploaded(atomic: int, days: str, other_fields: Collection[str] = ()) ->
             return load_sources(storemon().database, items, options)
 
 
-def _media_type() -> tuple[str, bool]:
-    """Return the media type of the body, and whether its headers say that it is gzipped."""
+def _media_type(asked_encoding: str) -> tuple[str, bool, str]:
+    """Return the media type of the body, whether its headers say that it is gzipped, and the encoding of its text."""
     media_type, encoding = request.mimetype, request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise UnsupportedMediaType(f"Content-Encoding is {encoding!r}; it must be gzip, or left out")
@@ -144,9 +155,9 @@ def _media_type() -> tuple[str, bool]:
             "files to /api/v1/feeds"
         )
     charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if charset not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMediaType(f"the charset is {charset}; it must be utf-8")
-    return media_type, gzipped
+    if charset not in _CHARSETS:
+        raise UnsupportedMediaType(f"the charset is {charset}; it must be utf-8, utf-16 or windows-1252")
+    return media_type, gzipped, _CHARSETS[charset] if asked_encoding == UTF8 else asked_encoding
 
 
 def uploaded(other_fields: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
@@ -192,11 +203,11 @@ _CLIENT_EVERY_S: Final = 1.0
 
 
 @contextmanager
-def one_load(atomic: int = 0, days: str = "0-6") -> Iterator[LoadOptions]:
+def one_load(atomic: int = 0, days: str = "0-6", encoding: str = UTF8) -> Iterator[LoadOptions]:
     """Hold a slot for one more load, and give its options; `Busy` when there is none."""
     check = _check()
     with storemon().slots.for_load():
-        yield load_options(storemon().settings, check, atomic=bool(atomic), days=days)
+        yield load_options(storemon().settings, check, atomic=bool(atomic), days=days, encoding=encoding)
 
 
 def _check() -> Callable[[], None]:

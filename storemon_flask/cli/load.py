@@ -16,6 +16,7 @@ from storemon_flask.cli.command import command, get_settings, open_database, sig
 from storemon_flask.cli.listing import form_of, listing, utf8_output, write_listing
 from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 from storemon_flask.errors import StoremonError
+from storemon_flask.feeds.encodings import ENCODINGS, UTF8
 
 if TYPE_CHECKING:
     from storemon_flask.database.connections import Database
@@ -44,15 +45,25 @@ _COUNTS: Final = ["rows", "new", "changed", "unchanged", "repeated", "rejected"]
     show_default=True,
     help="How hours files number days: from 0 (Monday) to 6, or iso: from 1 (Monday) to 7 (Sunday).",
 )
+@click.option(
+    "--encoding",
+    type=click.Choice(ENCODINGS),
+    default=UTF8,
+    show_default=True,
+    help="Of CSV files without a byte order mark; cp1252 is the text of Windows.",
+)
 @click.option("--feed", type=click.Choice(_FEEDS), help="What standard input is, if it is JSON, or must be.")
 @click.option("--strict", is_flag=True, help="Exit 1 when a row was rejected, not only when a file was.")
 @click.pass_context
-def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, feed: str | None, strict: bool) -> None:
+def load_data(
+    ctx: click.Context, paths: tuple[Path, ...], days: str, encoding: str, feed: str | None, strict: bool
+) -> None:
     """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and
     folders (default: data/), or from standard input (-): CSV, JSON or NDJSON, also gzipped.
 
-    Each file's feed is recognised by its header. Ctrl-C or SIGTERM ends it; of a file that is not in yet, nothing is
-    stored then. Rows that cannot be used are stored apart; `storemon rejects` lists them.
+    Each file's feed is recognised by its header, and so is what separates its columns: commas, semicolons, tabs or
+    vertical bars. Ctrl-C or SIGTERM ends it; of a file that is not in yet, nothing is stored then. Rows that cannot be
+    used are stored apart; `storemon rejects` lists them.
 
     \b
     Examples:
@@ -60,6 +71,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, feed: str 
       storemon load-data exports/ "Menu hours.csv" polls.zip
       psql -c "COPY poll TO STDOUT CSV HEADER" shop | storemon load-data -
       curl -s https://shop.example/polls.json | storemon load-data --feed polls -
+      storemon load-data --encoding cp1252 stores.csv
     """
     from storemon_flask.feeds.load import load_options, load_sources
     from storemon_flask.feeds.sources import Source
@@ -91,7 +103,7 @@ def load_data(ctx: click.Context, paths: tuple[Path, ...], days: str, feed: str 
             bar.update(more)
 
         try:
-            options = load_options(settings, check, days=days)
+            options = load_options(settings, check, days=days, encoding=encoding)
             result = load_sources(open_database(ctx), items, options, progress=progress, on_file=done.append)
         except KeyboardInterrupt:
             bar.finish()

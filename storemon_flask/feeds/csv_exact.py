@@ -1,9 +1,10 @@
 """The exact CSV reader: a file's bytes as blocks of whole records, records divided as the csv module does, and the log
 of those that cannot be used.
 
-A quote opens a quoted field only as a field's first byte; anywhere else in a field it is an ordinary character. Within
-a quoted field two quotes are one, and commas and line breaks are text. Where csv's strict mode raises, at text between
-a closing quote and the next comma, the record is rejected; it ends where csv's lenient mode would end it. `\\r\\n`,
+Fields are divided by the delimiter that the header has: a comma, semicolon, tab or vertical bar. A quote opens a quoted
+field only as a field's first byte; anywhere else in a field it is an ordinary character. Within a quoted field two
+quotes are one, and delimiters and line breaks are text. Where csv's strict mode raises, at text between
+a closing quote and the next delimiter, the record is rejected; it ends where csv's lenient mode would end it. `\\r\\n`,
 `\\n` and a lone `\\r` each end a line. Everything here takes time in proportion to its input, and bounded memory.
 
 Of a block, only the rows that the fast reader (`csv_fast`) is not certain of are divided here.
@@ -14,13 +15,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from typing import BinaryIO, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storemon_flask.errors import DataError
-from storemon_flask.feeds.schema import Header, recognise
+from storemon_flask.feeds import encodings, no_feed
+from storemon_flask.feeds.schema import DELIMITERS, Header, recognise
 from storemon_flask.model import Bools, Ints, Reject
 
 MAX_REJECTS_PER_LOAD: Final = 10_000
@@ -37,25 +41,30 @@ _CHUNK_BYTES: Final = 1 << 20
 _BREAK_BYTES: Final = len("\r\n")
 # The start of a record that is too long to hold. A character has at most four bytes.
 _START_BYTES: Final = 4 * TEXT_CHARACTERS + 4
-_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Until the header tells which of them it is, each is one.
+_ANY_DELIMITER: Final = "".join(DELIMITERS).encode()
+_WHITESPACE: Final = b" \t\n\v\f\r"
+# What tells Excel which delimiter a file has.
+_SEP_LINE: Final = re.compile(r'"?sep=(.)"?[,;|\s]*', re.IGNORECASE | re.DOTALL)
 
 TOO_LONG: Final = f"row is longer than {MAX_RECORD_BYTES >> 20} MiB"
 UNCLOSED: Final = "a quote opens a field and is never closed; the rest of the file is this one row"
 NUL: Final = "row contains a NUL byte"
-NOT_UTF8: Final = "row is not UTF-8 text"
+NOT_UTF8: Final = (
+    "row is not UTF-8 text; if the file was saved as Windows text, load it with --encoding cp1252 (HTTP: "
+    "?encoding=cp1252; on the page: that choice)"
+)
 QUOTING: Final = "quotes do not match"
 FIELDS_FEW: Final = "row has fewer fields than the header"
 FIELDS_MANY: Final = "row has more fields than the header"
+WRAPPED: Final = "the whole row is in quotes, so that it is one field; export it again with quotes around fields only"
 
-# A quoted field from its opening quote on; the group is empty when its closing quote is missing.
-_QUOTED: Final = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:""[^"]*+)*+("?)')
-# One field: what is quoted, what wrongly follows its closing quote, or what is not quoted.
-_FIELD: Final = re.compile(rb'(?:^|,)(?:"([^"]*+(?:""[^"]*+)*+)"([^,]*+)|([^,]*+))', re.DOTALL)
-_LF, _CR, _QUOTE, _COMMA = b'\n\r",'
+_LF, _CR, _QUOTE = b'\n\r"'
 
 # This many rows take some milliseconds one by one, at the worst a tenth of a second.
 _ROWS_PER_CHECK: Final = 1000
 _Item = TypeVar("_Item")
+_DELIMITER_NAMES: Final = "the comma, the semicolon, the tab and the vertical bar"
 
 
 class Record(NamedTuple):
@@ -138,43 +147,103 @@ class Block:
 class BlockReader:
     """Reads the header at once, then the blocks after it; a record longer than a block comes as a list of its own."""
 
-    def __init__(self, stream: BinaryIO, on_bytes: Callable[[bytes], None], block_bytes: int = BLOCK_BYTES) -> None:
-        """`on_bytes` gets everything that is read, in order (for the hash and the progress bar).
+    def __init__(
+        self,
+        stream: BinaryIO,
+        on_bytes: Callable[[bytes], None],
+        block_bytes: int = BLOCK_BYTES,
+        *,
+        encoding: str = encodings.UTF8,
+    ) -> None:
+        """`on_bytes` gets everything that is read, in order (for the hash and the progress bar). `encoding` is one of
+        `encodings.ENCODINGS`, of a file without a byte order mark.
 
         `DataError` when the file is empty, not text, or no feed.
         """
         self._stream = stream
         self._on_bytes = on_bytes
         self._size = block_bytes
+        self._encoding = encoding
+        # What makes UTF-8 of the bytes that are read, where they are none.
+        self._decode: encodings.Decode | None = None
+        self._delimiters = _ANY_DELIMITER
         # What was read and begins with a record.
         self._rest = b""
         self._ended = False
         self._open = False
         self._line = 1
+        self._begin()
         self.header = self._read_header()
+        self._delimiters = self.header.delimiter.encode()
+
+    def _begin(self) -> None:
+        """Pass the byte order marks, of which some software writes two, and decode what is not UTF-8 from there on."""
+        self._fill(len(codecs.BOM_UTF8))
+        utf16 = encodings.UTF16_MARKS.get(self._rest[:2])
+        if utf16:
+            self._decode = encodings.decode_utf16(utf16)
+            self._rest = self._decode(self._rest[2:], self._ended)
+        elif self._encoding == encodings.CP1252 and not self._rest.startswith(codecs.BOM_UTF8):
+            self._decode = encodings.decode_cp1252()
+            self._rest = self._decode(self._rest, self._ended)
+        while self._fill(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8):
+            self._rest = self._rest[len(codecs.BOM_UTF8) :]
+
+    def _fill(self, size: int) -> bytes:
+        """Read until there are so many bytes, or no more; return what there is."""
+        while len(self._rest) < size and not self._ended:
+            self._rest += self._read()
+        return self._rest
 
     def _read_header(self) -> Header:
-        while len(self._rest) < len(codecs.BOM_UTF8) and not self._ended:
-            self._rest += self._read()
-        if self._rest.startswith(_UTF16):
-            raise DataError("the file is UTF-16, not UTF-8; save it as CSV UTF-8")
-        self._rest = self._rest.removeprefix(codecs.BOM_UTF8)
+        delimiters = "".join(DELIMITERS)
+        told = False
         while True:
             self._skip_blank_lines()
+            cause = no_feed.cause_by_start(self._rest)
+            if cause:
+                raise DataError(cause)
+            line = self._line
             raw = self._header_line()
             if b"\0" in raw:
-                raise DataError("its first line contains NUL bytes; this is no CSV (UTF-16, or a binary file?)")
-            if raw.strip():
-                if not is_utf8(raw):
-                    raise DataError("the header is not UTF-8 text; save the file as CSV UTF-8")
-                return recognise(raw.decode("utf-8").rstrip("\r\n"))
-            if not self._rest and self._ended:
-                raise DataError("the file is empty")
+                raise DataError(
+                    "its first line contains NUL bytes; this is no CSV (UTF-16 without a byte order mark, or a binary "
+                    "file?); save it as CSV UTF-8"
+                )
+            if not raw.strip():
+                if not self._rest and self._ended:
+                    raise DataError("the file is empty")
+                continue
+            if not is_utf8(raw):
+                raise DataError(
+                    "the header is not UTF-8 text; save the file as CSV UTF-8, or, if it is Windows text, load it with "
+                    "--encoding cp1252 (HTTP: ?encoding=cp1252; on the page: that choice)"
+                )
+            text = raw.decode("utf-8").rstrip("\r\n")
+            separator = None if told else _SEP_LINE.fullmatch(text)
+            if separator is None:
+                header = self._recognise(text, line, delimiters)
+                if not raw.endswith((b"\n", b"\r")) and not self._fill(1) and no_feed.is_joined(text):
+                    # The first row has become columns that may be there, and nothing would be loaded without a word.
+                    raise DataError(no_feed.JOINED)
+                return header
+            delimiters, told = separator[1], True
+            if delimiters not in DELIMITERS:
+                raise DataError(
+                    f"its line {line} (sep=) names a delimiter that is not read; those read are {_DELIMITER_NAMES}"
+                )
+
+    def _recognise(self, text: str, line: int, delimiters: str) -> Header:
+        try:
+            return recognise(text, delimiters)
+        except DataError as error:
+            below = islice(self._fill(no_feed.BYTES_BELOW)[: no_feed.BYTES_BELOW].splitlines(), no_feed.LINES_BELOW)
+            raise no_feed.explain(error, text, line, below) from None
 
     def _skip_blank_lines(self) -> None:
-        """Go on to the first line that is not blank. One by one, a megabyte took an hour."""
+        """Go on to the first line that has more than blanks and delimiters. One by one, a megabyte took an hour."""
         while True:
-            blank = len(self._rest) - len(self._rest.lstrip())
+            blank = len(self._rest) - len(self._rest.lstrip(_WHITESPACE + _ANY_DELIMITER))
             whole = blank == len(self._rest)
             # A return at the very end may be half of a line break.
             end = max(blank - 1, 0) if whole and not self._ended else blank
@@ -191,9 +260,9 @@ class BlockReader:
         for chunk in self._next_record(self._rest or self._read()):
             raw += chunk
             if len(raw) >= MAX_HEADER_BYTES:
-                raise DataError(
-                    f"its first line has no end within {MAX_HEADER_BYTES:,} bytes; this is no CSV with a header"
-                )
+                is_joined = no_feed.is_joined(raw[:MAX_HEADER_BYTES].decode("utf-8", "replace"))
+                no_end = f"its first line has no end within {MAX_HEADER_BYTES:,} bytes; this is no CSV with a header"
+                raise DataError(no_feed.JOINED if is_joined else no_end)
         if self._open:
             raise DataError("a quote in its first line is never closed; this is no CSV with a header")
         return raw
@@ -205,7 +274,7 @@ class BlockReader:
         """
         before, returned, stop = b"", False, -1
         while chunk and stop < 0:
-            stop, before = _find_end(before, chunk)
+            stop, before = _find_end(before, chunk, self._delimiters)
             inside = chunk if stop < 0 else chunk[:stop]
             self._rest = b"" if stop < 0 else chunk[stop:]
             self._line += count_lines(inside) - (returned and inside.startswith(b"\n"))
@@ -232,7 +301,7 @@ class BlockReader:
 
     def _first_records(self, data: bytes) -> Block | list[Record]:
         """The whole records that data begin with, which may have quotes; or one that goes on behind them."""
-        edges = quote_edges(data)
+        edges = quote_edges(data, self._delimiters)
         whole = self._ended and not len(edges) % 2
         cut = len(data) if whole else last_end(data, edges)
         if not cut:
@@ -262,16 +331,20 @@ class BlockReader:
             return [Record(line, [], text_of(data), UNCLOSED)]
         if size - MAX_RECORD_BYTES > _BREAK_BYTES:
             return [Record(line, [], text_of(data if size > _START_BYTES else raw), TOO_LONG)]
-        return [parse(raw, line, self.header)] if raw.strip() else []
+        return [] if is_blank_row(raw, self.header.delimiter) else [parse(raw, line, self.header)]
 
     def _read(self) -> bytes:
-        """The next chunk of the file; empty once it has ended."""
-        chunk = self._stream.read(self._size)
-        if chunk:
-            self._on_bytes(chunk)
-        else:
-            self._ended = True
-        return chunk
+        """The next chunk of the file, as UTF-8; empty once it has ended."""
+        data = b""
+        while not data and not self._ended:
+            data = self._stream.read(self._size)
+            if data:
+                self._on_bytes(data)
+            else:
+                self._ended = True
+            if self._decode is not None:
+                data = self._decode(data, self._ended)
+        return data
 
 
 def checked(items: Iterable[_Item], check: Callable[[], None]) -> Iterator[_Item]:
@@ -290,14 +363,53 @@ def parse(raw: bytes, line: int, header: Header) -> Record:
     if problem:
         return Record(line, [], text_of(raw), problem)
     if b'"' not in raw and len(raw) <= _LARGE:
-        fields: list[str] | None = raw.decode("utf-8").split(",", header.width)
+        fields: list[str] | None = raw.decode("utf-8").split(header.delimiter, header.width)
     else:
         fields = _read_fields(raw, header)
     if fields is None:
         return Record(line, [], text_of(raw), QUOTING)
+    if len(fields) == 1 and is_wrapped(raw, header):
+        return Record(line, [], text_of(raw), WRAPPED)
+    if header.fewest <= len(fields) < header.width:
+        fields += [""] * (header.width - len(fields))
     if len(fields) != header.width:
         problem = FIELDS_FEW if len(fields) < header.width else FIELDS_MANY
     return Record(line, fields, text_of(raw), problem)
+
+
+def is_wrapped(raw: bytes, header: Header) -> bool:
+    """Return whether a row of one field is a whole row in quotes."""
+    return raw.startswith(b'"') and raw.count(header.delimiter.encode()) >= header.fewest - 1
+
+
+def is_blank_row(raw: bytes, delimiter: str) -> bool:
+    """Return whether a row, without its line break, has no value: only blanks, delimiters and quotes with nothing in
+    them. It is no row then.
+    """
+    return not raw.strip(_WHITESPACE + b'"' + delimiter.encode()) and bool(_blank_row(delimiter).fullmatch(raw))
+
+
+@lru_cache
+def _blank_row(delimiter: str) -> re.Pattern[bytes]:
+    blanks = b"[" + _WHITESPACE.replace(delimiter.encode(), b"") + b"]*+"
+    empty = b'(?:"[' + _WHITESPACE + b']*+"|' + blanks + b")"
+    return re.compile(empty + b"(?:" + re.escape(delimiter.encode()) + empty + b")*+")
+
+
+@lru_cache
+def _field(delimiter: str) -> re.Pattern[bytes]:
+    """One field: what is quoted, what wrongly follows its closing quote, or what is not quoted."""
+    end = re.escape(delimiter.encode())
+    return re.compile(
+        b'(?:^|%b)(?:"([^"]*+(?:""[^"]*+)*+)"([^%b]*+)|([^%b]*+))' % (end, end, end),
+        re.DOTALL,
+    )
+
+
+@lru_cache
+def _quoted(delimiters: bytes) -> re.Pattern[bytes]:
+    """A quoted field from its opening quote on; the group is empty when its closing quote is missing."""
+    return re.compile(b'"(?<![^%b\r\n]")[^"]*+(?:""[^"]*+)*+("?)' % re.escape(delimiters))
 
 
 def _read_fields(raw: bytes, header: Header) -> list[str] | None:
@@ -307,7 +419,7 @@ def _read_fields(raw: bytes, header: Header) -> list[str] | None:
     """
     fields: list[str] = []
     large = len(raw) > _LARGE
-    for match in _FIELD.finditer(raw):
+    for match in _field(header.delimiter).finditer(raw):
         if match.end(2) > match.start(2):
             return None
         if large and len(fields) not in header.columns:
@@ -320,7 +432,7 @@ def _read_fields(raw: bytes, header: Header) -> list[str] | None:
     return fields
 
 
-def quote_edges(data: bytes) -> Ints:
+def quote_edges(data: bytes, delimiters: bytes = b",") -> Ints:
     """Return the positions of opening and closing quotes in turn; of an odd number the last is open.
 
     Between the two quotes of a doubled one the field may count as closed: no other byte stands there.
@@ -331,13 +443,13 @@ def quote_edges(data: bytes) -> Ints:
     quotes = np.flatnonzero(array == _QUOTE)
     before = array[np.maximum(quotes[::2] - 1, 0)]
     # When each that would open a field may do so, or is the second of a doubled one, then every quote opens or closes.
-    if (is_separator(before) | (before == _QUOTE)).all():
+    if (is_separator(before, delimiters) | (before == _QUOTE)).all():
         return quotes
-    return np.fromiter(_edges_one_by_one(data), dtype=np.int64)
+    return np.fromiter(_edges_one_by_one(data, delimiters), dtype=np.int64)
 
 
-def _edges_one_by_one(data: bytes) -> Iterator[int]:
-    for match in _QUOTED.finditer(data):
+def _edges_one_by_one(data: bytes, delimiters: bytes) -> Iterator[int]:
+    for match in _quoted(delimiters).finditer(data):
         yield match.start()
         if match.end(1) > match.start(1):
             yield match.start(1)
@@ -377,7 +489,7 @@ def _ends_between(data: bytes, edges: Ints, low: int, high: int) -> Ints:
     return positions + 1
 
 
-def _find_end(before: bytes, chunk: bytes) -> tuple[int, bytes]:
+def _find_end(before: bytes, chunk: bytes, delimiters: bytes) -> tuple[int, bytes]:
     """Where a record ends in its next chunk, 0 when it ended with the chunk before, -1 when it goes on; and what stands
     for its bytes so far when the chunk after this one is looked at.
 
@@ -387,7 +499,7 @@ def _find_end(before: bytes, chunk: bytes) -> tuple[int, bytes]:
     if before == b"\r":
         return int(chunk[0] == _LF), b""
     data = before + chunk
-    edges = quote_edges(data)
+    edges = quote_edges(data, delimiters)
     for ends in record_ends(data, edges):
         if len(ends):
             if ends[0] == len(data) and data.endswith(b"\r"):
@@ -397,7 +509,8 @@ def _find_end(before: bytes, chunk: bytes) -> tuple[int, bytes]:
         return -1, b'"'
     if len(edges) and edges[-1] == len(data) - 1:
         return -1, b'"x"'
-    return -1, {b",": b"", b"\r": b"\r"}.get(data[-1:], b"x")
+    last = data[-1:]
+    return -1, last if last == b"\r" else b"" if last in delimiters else b"x"
 
 
 def count(data: bytes, byte: bytes) -> int:
@@ -411,9 +524,11 @@ def count_lines(data: bytes) -> int:
     return lines if b"\r" not in data else lines + count(data, b"\r") - data.count(b"\r\n")
 
 
-def is_separator(array: NDArray[np.uint8]) -> Bools:
-    """Return which of the bytes are a comma, a newline or a return."""
-    separators: Bools = (array == _COMMA) | (array == _LF) | (array == _CR)
+def is_separator(array: NDArray[np.uint8], delimiters: bytes) -> Bools:
+    """Return which of the bytes are one of the delimiters, a newline or a return."""
+    separators: Bools = (array == _LF) | (array == _CR)
+    for delimiter in delimiters:
+        separators |= array == delimiter
     return separators
 
 

@@ -3,8 +3,8 @@
 No row becomes a Python object. A block is one array of bytes; its fields are gathered as 64-bit words (bytes i to i +
 7, little-endian) from wherever a field begins.
 
-1. Rows and fields. Commas and line breaks are found by comparison. Where every `width`-th of them is a newline and no
-   other is, row r's field k lies between two known positions. Any other block is read a megabyte at a time: quotes,
+1. Rows and fields. Delimiters and line breaks are found by comparison. Where every `width`-th of them is a newline and
+   no other is, row r's field k lies between two known positions. Any other block is read a megabyte at a time: quotes,
    blank lines and rows that are malformed (number of fields, quotes, bytes) are found by counting, so that a file of
    bad rows takes little longer than a good one.
 2. Distinct texts. A column such as the store id has few different texts. Each field's words are hashed, the hash is
@@ -45,10 +45,11 @@ _OVERHANG: Final = _LONGEST + 8
 _SHORTEST_ROW: Final = 8
 # What can be wrong with a row before its fields are read; a later one takes precedence.
 _PROBLEMS: Final = [
-    "", csv_exact.FIELDS_FEW, csv_exact.FIELDS_MANY, csv_exact.QUOTING, csv_exact.NOT_UTF8, csv_exact.NUL,
+    "", csv_exact.FIELDS_FEW, csv_exact.FIELDS_MANY, csv_exact.WRAPPED, csv_exact.QUOTING, csv_exact.NOT_UTF8,
+    csv_exact.NUL,
 ]  # fmt: skip
-_FEW, _MANY, _QUOTING, _NOT_UTF8, _NUL = range(1, len(_PROBLEMS))
-_LF, _CR, _COMMA, _QUOTE, _BLANK = b'\n\r," '
+_FEW, _MANY, _WRAPPED, _QUOTING, _NOT_UTF8, _NUL = range(1, len(_PROBLEMS))
+_LF, _CR, _QUOTE, _BLANK = b'\n\r" '
 _ZERO: Final = ord("0")
 # _MASKS[n] keeps the first n bytes of a word.
 _MASKS: Final = np.array([(1 << (8 * size)) - 1 for size in range(9)], dtype=np.uint64)
@@ -171,15 +172,15 @@ class Table:
 
 def tables(block: Block, header: Header) -> Iterable[Table]:
     """Return a block's rows with their fields found."""
-    table = _regular(block, header.width)
-    return _irregular(block, header.width) if table is None else (table,)
+    table = _regular(block, header)
+    return _irregular(block, header) if table is None else (table,)
 
 
-def _regular(block: Block, width: int) -> Table | None:
-    """A block of UTF-8 text without quoted fields, each of whose lines has `width` fields and ends with a newline; None
-    for any other.
+def _regular(block: Block, header: Header) -> Table | None:
+    """A block of UTF-8 text without quoted fields, each of whose lines has all fields, not all empty, and ends with a
+    newline; None for any other.
     """
-    data = block.data
+    data, width, delimiter = block.data, header.width, ord(header.delimiter)
     if len(block.edges) or b"\0" in data or not data.endswith(b"\n"):
         return None
     has_returns = b"\r" in data
@@ -191,8 +192,8 @@ def _regular(block: Block, width: int) -> Table | None:
     # More rows are read a megabyte at a time, for their memory; they are not good ones.
     if rows * _SHORTEST_ROW > len(data) or not csv_exact.is_utf8(data):
         return None
-    separators = np.flatnonzero(is_newline | (array == _COMMA))
-    # As many newlines as rows, and one at the end of each: so everything between is a comma.
+    separators = np.flatnonzero(is_newline | (array == delimiter))
+    # As many newlines as rows, and one at the end of each: so everything between is a delimiter.
     if len(separators) != rows * width or not (array[separators[width - 1 :: width]] == _LF).all():
         return None
     end = separators.reshape(rows, width)
@@ -202,20 +203,23 @@ def _regular(block: Block, width: int) -> Table | None:
     start[:, 1:] = end[:, :-1] + 1
     if has_returns:
         end[:, -1] -= array[end[:, -1] - 1] == _CR
+    if _blank_rows(block, start[:, 0], end[:, -1], delimiter).any():
+        return None
     spans = RowSpans(start[:, 0], end[:, -1], np.arange(block.line, block.line + rows))
     malformed = spans.where(np.zeros(rows, dtype=bool))
     return Table(block, Fields(data, start, end), spans, no_ints(), malformed, no_ints())
 
 
-def _irregular(block: Block, width: int) -> Iterator[Table]:
+def _irregular(block: Block, header: Header) -> Iterator[Table]:
     """Any block, about a megabyte at a time: its well-formed rows, and what is wrong with the others."""
+    delimiter = ord(header.delimiter)
     for small in _small_blocks(block):
         array = np.frombuffer(small.data, dtype=np.uint8)
-        rows = _rows(small, array)
-        is_comma = _outside_quotes(array == _COMMA, small.edges)
-        problem = _problems(small, array, rows, _count_before(is_comma), width)
+        rows = _rows(small, array, delimiter)
+        divides = _outside_quotes(array == delimiter, small.edges)
+        problem = _problems(small, array, rows, _count_before(divides), header)
         malformed, rows = rows.where(problem > 0), rows.where(problem == 0)
-        fields, exact_rows = _fields(small, array, rows, np.flatnonzero(is_comma), width)
+        fields, exact_rows = _fields(small, array, rows, np.flatnonzero(divides), header.width)
         yield Table(small, fields, rows, exact_rows, malformed, problem[problem > 0])
 
 
@@ -232,8 +236,8 @@ def _small_blocks(block: Block) -> Iterator[Block]:
             at = cut
 
 
-def _rows(block: Block, array: Bytes) -> RowSpans:
-    """The rows that are no blank lines."""
+def _rows(block: Block, array: Bytes, delimiter: int) -> RowSpans:
+    """The rows that have a value."""
     data = block.data
     ends = np.concatenate([*csv_exact.record_ends(data, block.edges), no_ints()])
     if not len(ends) or ends[-1] < len(data):
@@ -242,20 +246,40 @@ def _rows(block: Block, array: Bytes) -> RowSpans:
     stop = ends - ((array[ends - 1] == _LF) | (array[ends - 1] == _CR))
     stop -= (stop > start) & (stop < ends) & (array[ends - 1] == _LF) & (array[np.maximum(stop - 1, 0)] == _CR)
     blank = stop == start
-    # Where a row begins with a blank, it may be all of it.
-    if ((array[start] == _BLANK) | (array[start] < _BLANK))[~blank].any():
-        visible = _count_before((array > _BLANK) | (array < 9) | ((array > 13) & (array < _BLANK)))
-        blank = visible[stop] == visible[start]
+    blank[~blank] = _blank_rows(block, start[~blank], stop[~blank], delimiter)
     breaks = ends if not len(block.edges) else np.concatenate([*csv_exact.record_ends(data, no_ints())])
     line = block.line + np.searchsorted(breaks, start, side="right")
     return RowSpans(start, stop, line).where(~blank)
 
 
-def _problems(block: Block, array: Bytes, rows: RowSpans, commas: NDArray[np.int32], width: int) -> Ints:
-    """What is wrong with each row: an index of `_PROBLEMS`, 0 for nothing."""
-    fields = commas[rows.stop] - commas[rows.start] + 1
-    problem = np.where(fields < width, _FEW, np.where(fields > width, _MANY, 0))
-    problem[_misquoted_rows(block, array, rows, commas, width)] = _QUOTING
+def _blank_rows(block: Block, start: Ints, stop: Ints, delimiter: int) -> Bools:
+    """Which rows, of at least a byte, have no value: none does that begins with one."""
+    array = np.frombuffer(block.data, dtype=np.uint8)
+    first = array[start]
+    blank: Bools = (first <= _BLANK) | (first == delimiter)
+    if len(block.edges):
+        second = array[np.minimum(start + 1, len(array) - 1)]
+        blank |= (first == _QUOTE) & ((second <= _BLANK) | (second == _QUOTE))
+    if blank.any():
+        is_space = (array == _BLANK) | ((array >= 9) & (array <= 13))
+        values = _count_before(~(is_space | (array == delimiter) | (array == _QUOTE)))
+        blank &= values[stop] == values[start]
+        if blank.any() and b'"' in block.data:
+            quotes = _count_before(array == _QUOTE)
+            for row in np.flatnonzero(blank & (quotes[stop] > quotes[start])).tolist():
+                blank[row] = csv_exact.is_blank_row(block.data[start[row] : stop[row]], chr(delimiter))
+    return blank
+
+
+def _problems(block: Block, array: Bytes, rows: RowSpans, before: NDArray[np.int32], header: Header) -> Ints:
+    """What is wrong with each row: an index of `_PROBLEMS`, 0 for nothing. `before` counts what divides fields."""
+    fields = before[rows.stop] - before[rows.start] + 1
+    problem = np.where(fields < header.fewest, _FEW, np.where(fields > header.width, _MANY, 0))
+    if len(block.edges):
+        delimiters = _count_before(array == ord(header.delimiter))
+        within = delimiters[rows.stop] - delimiters[rows.start]
+        problem[(fields == 1) & (within >= header.fewest - 1) & (array[rows.start] == _QUOTE)] = _WRAPPED
+    problem[_misquoted_rows(block, array, rows, before, header)] = _QUOTING
     if not csv_exact.is_utf8(block.data):
         spans = zip(rows.start.tolist(), rows.stop.tolist(), strict=True)
         problem[[not csv_exact.is_utf8(block.data[start:stop]) for start, stop in spans]] = _NOT_UTF8
@@ -264,13 +288,14 @@ def _problems(block: Block, array: Bytes, rows: RowSpans, commas: NDArray[np.int
     return problem
 
 
-def _misquoted_rows(block: Block, array: Bytes, rows: RowSpans, commas: NDArray[np.int32], width: int) -> Ints:
+def _misquoted_rows(block: Block, array: Bytes, rows: RowSpans, before: NDArray[np.int32], header: Header) -> Ints:
     """The rows in which text follows a closing quote, in the fields that are looked at."""
     closes = block.edges[1::2]
     following = array[np.minimum(closes + 1, len(array) - 1)]
-    closes = closes[(closes < len(array) - 1) & ~csv_exact.is_separator(following) & (following != _QUOTE)]
+    ends = csv_exact.is_separator(following, header.delimiter.encode())
+    closes = closes[(closes < len(array) - 1) & ~ends & (following != _QUOTE)]
     row = _row_of(closes, rows)
-    misquoted: Ints = row[commas[closes] - commas[rows.start[row]] <= width]
+    misquoted: Ints = row[before[closes] - before[rows.start[row]] <= header.width]
     return misquoted
 
 
@@ -283,11 +308,22 @@ def _row_of(positions: Ints, rows: RowSpans) -> Ints:
     return row
 
 
-def _fields(block: Block, array: Bytes, rows: RowSpans, commas: Ints, width: int) -> tuple[Fields, Ints]:
-    """The fields of those rows, without quotes around them, and the rows in which a quote stands for a character."""
-    commas = commas[_row_of(commas, rows) >= 0].reshape(len(rows.start), width - 1)
-    start = np.column_stack([rows.start, commas + 1])
-    end = np.column_stack([commas, rows.stop])
+def _fields(block: Block, array: Bytes, rows: RowSpans, delimiters: Ints, width: int) -> tuple[Fields, Ints]:
+    """The fields of those rows, without quotes around them, and the rows in which a quote stands for a character.
+
+    The fields that a row lacks at its end are empty, and stand at its end.
+    """
+    row = _row_of(delimiters, rows)
+    delimiters, row = delimiters[row >= 0], row[row >= 0]
+    stop = rows.stop[:, None]
+    if len(delimiters) == len(stop) * (width - 1):
+        divided = delimiters.reshape(len(stop), width - 1)
+    else:
+        divided = np.repeat(stop, width - 1, axis=1)
+        first = np.searchsorted(row, np.arange(len(stop)))
+        divided[row, np.arange(len(row)) - first[row]] = delimiters
+    start = np.column_stack([rows.start, np.minimum(divided + 1, stop)])
+    end = np.column_stack([divided, rows.stop])
     exact = np.zeros(len(start), dtype=bool)
     if len(block.edges):
         opens = np.zeros(len(array) + 1, dtype=bool)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 
 from storemon_flask.errors import NotJson
 from storemon_flask.feeds import schema
-from storemon_flask.feeds.csv_exact import NOT_UTF8, TEXT_CHARACTERS, Record
+from storemon_flask.feeds.csv_exact import TEXT_CHARACTERS, Record
 
 # One row is at most this many characters; a feed's row takes about a hundred.
 MAX_ROW_CHARACTERS: Final = 64 << 10
@@ -189,6 +189,11 @@ def read_lines(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterator[
             return
 
 
+NOT_UTF8: Final = "row is not UTF-8 text"
+_TWO_OBJECTS: Final = (
+    "another object follows its end; NDJSON has one on each line, and `curl -d @FILE` joins the lines: send it with "
+    "`curl --data-binary @FILE`"
+)
 _LONG: Final = f"row is longer than {MAX_ROW_CHARACTERS:,} characters"
 
 
@@ -292,8 +297,9 @@ def read_elements(stream: BinaryIO, on_bytes: Callable[[bytes], None]) -> Iterat
             raise _not_json("its list has no end")
     else:
         raise _not_json("it begins with neither { nor [" if start else "it is empty")
-    if text.next():
-        raise _not_json("something follows its end")
+    following = text.next()
+    if following:
+        raise _not_json(_TWO_OBJECTS if following == "{" else "something follows its end")
 
 
 class _Text:

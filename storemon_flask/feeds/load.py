@@ -19,6 +19,7 @@ from storemon_flask.database.polls import StagedPolls
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
 from storemon_flask.feeds import json_rows, readers, sources
 from storemon_flask.feeds.csv_exact import BlockReader, RejectLog, Room
+from storemon_flask.feeds.encodings import UTF8
 from storemon_flask.feeds.hours import HoursSet
 from storemon_flask.feeds.load_notes import LoadNotes, list_files
 from storemon_flask.feeds.readers import CodedRows, PollColumns
@@ -37,8 +38,9 @@ _OUT_OF_MEMORY: Final = (
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How a load is done. `atomic`: everything or nothing; `default_zone`: the one of stores that have none;
-    `iso_days`: hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt). `check` is called now and
-    then, from several threads, and raises when the load is to be given up.
+    `iso_days`: hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt); `encoding`: that of CSVs
+    without a byte order mark. `check` is called now and then, from several threads, and raises when the load is to be
+    given up.
     """
 
     now_us: int
@@ -46,6 +48,7 @@ class LoadOptions:
     atomic: bool = False
     default_zone: str = "America/Chicago"
     iso_days: bool | None = False
+    encoding: str = UTF8
     check: Callable[[], None] = lambda: None
 
     @property
@@ -55,10 +58,15 @@ class LoadOptions:
 
 
 def load_options(
-    settings: Settings, check: Callable[[], None], *, atomic: bool = False, days: str = "0-6"
+    settings: Settings,
+    check: Callable[[], None],
+    *,
+    atomic: bool = False,
+    days: str = "0-6",
+    encoding: str = UTF8,
 ) -> LoadOptions:
     """Return the options of a load that begins now; `days` (0-6 or iso) is how hours files number the days of the
-    week.
+    week, `encoding` that of CSVs.
     """
     return LoadOptions(
         time.time_ns() // 1000,
@@ -66,6 +74,7 @@ def load_options(
         atomic=atomic,
         default_zone=settings.default_timezone,
         iso_days=days == "iso",
+        encoding=encoding,
         check=check,
     )
 
@@ -231,7 +240,7 @@ class _Loading:
         latest_us, check = self.options.latest_us, self.options.check
         rejected_stores: set[str] = set()
         days = DaysOfWeek(self.options.iso_days)
-        header, batches = _open_rows(source, stream, on_bytes, summary)
+        header, batches = _open_rows(source, stream, on_bytes, summary, self.options.encoding)
         summary.feed = header.feed
         if source.feed not in ("", header.feed):
             raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
@@ -355,7 +364,7 @@ class _Loading:
 
 
 def _open_rows(
-    source: Source, stream: BinaryIO, on_bytes: Callable[[bytes], None], summary: FileSummary
+    source: Source, stream: BinaryIO, on_bytes: Callable[[bytes], None], summary: FileSummary, encoding: str
 ) -> tuple[Header, Iterable[readers.Batch]]:
     """Return the header of a file and its rows. A new format needs a header and a function that yields lists of
     records.
@@ -371,7 +380,7 @@ def _open_rows(
         if not source.feed:
             raise DataError("it is JSON, which does not say which feed it is; name that with --feed polls, for example")
         return record_header(source.feed), json_rows.read(stream, format, source.feed, on_bytes)
-    blocks = BlockReader(stream, on_bytes)
+    blocks = BlockReader(stream, on_bytes, encoding=encoding)
     return blocks.header, blocks
 
 

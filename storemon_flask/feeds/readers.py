@@ -292,13 +292,13 @@ class _SmallFeedReader(_FeedReader[list[int], CodedRows]):
 
     def _add_stores_of_malformed(self, table: Table) -> None:
         """Add the stores of malformed rows to those with a rejected row, as far as these rows name them."""
-        data, at = table.block.data, self._at[0]
+        data, at, delimiter = table.block.data, self._at[0], self._header.delimiter.encode()
         seen: set[bytes] = set()
         spans = zip(table.malformed.start.tolist(), table.malformed.stop.tolist(), strict=True)
         for start, stop in checked(spans, self._check):
             row = data[start:stop]
             # The fields up to the store's say all; of a row with quotes, all of it.
-            key = row if len(table.block.edges) else b",".join(row.split(b",", at + 1)[: at + 1])
+            key = row if len(table.block.edges) else delimiter.join(row.split(delimiter, at + 1)[: at + 1])
             if key not in seen:
                 seen.add(key)
                 with suppress(BadValue):
@@ -312,7 +312,7 @@ class _SmallFeedReader(_FeedReader[list[int], CodedRows]):
             self._days.see(fields[self._at[_DAY]])
         if problem and not fields:
             # Not a row, but most often it still says whose row it was meant to be.
-            fields = [field.strip(' "') for field in record.text.split(",")]
+            fields = [field.strip(' "') for field in record.text.split(self._header.delimiter)]
         try:
             for parse, at in zip(self._parsers, self._at, strict=True):
                 if problem and (values or at >= len(fields)):

@@ -339,19 +339,28 @@ _NAME_OF: Final = {
 }
 # To look at millions of columns takes seconds, and a zip can have a thousand such files.
 MAX_COLUMNS: Final = 1_000
-_DELIMITERS: Final = {";": "semicolon", "\t": "tab", "|": "vertical bar"}
+# In this order they are tried; a header that fits a feed in one of them fits none in another.
+DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """A recognised header: the feed, how many columns a row has, and where each column of the feed stands.
 
-    -1 stands for an optional column that the file does not have.
+    -1 stands for an optional column that the file does not have. A row may lack up to `optional_end` fields at its end:
+    no column that must be there comes after them.
     """
 
     feed: str
     width: int
     columns: tuple[int, ...]
+    delimiter: str = ","
+    optional_end: int = 0
+
+    @property
+    def fewest(self) -> int:
+        """How many fields a row must have."""
+        return self.width - self.optional_end
 
 
 def record_header(feed: str) -> Header:
@@ -360,16 +369,35 @@ def record_header(feed: str) -> Header:
     return Header(feed, width, tuple(range(width)))
 
 
-def recognise(line: str) -> Header:
-    """Return the feed whose columns the header line has; `DataError` when it fits none, or two.
+class _Misfit(DataError):
+    """Why a line is no header when a delimiter divides it: the more of it is known, the better it tells why."""
+
+    def __init__(self, sentence: str, known: int, count: int) -> None:
+        super().__init__(sentence)
+        self.rank = (known, count)
+
+
+def recognise(line: str, delimiters: str = "".join(DELIMITERS)) -> Header:
+    """Return the feed whose columns the header line has, divided by one of the delimiters; `DataError` when it fits
+    none, or two.
 
     The message has no text of the line, which may be that of any file: messages are stored, shown and logged.
     """
-    if line.count(",") >= MAX_COLUMNS:
-        raise DataError(
-            f"the header has more than {MAX_COLUMNS:,} columns, which no feed has; expected one of {_EXPECTED}"
-        )
-    spellings = [spelled(name) for name in _names(line)]
+    misfits: list[_Misfit] = []
+    for delimiter in delimiters:
+        if delimiter in line or not misfits:
+            try:
+                return _recognise(line, delimiter)
+            except _Misfit as misfit:
+                misfits.append(misfit)
+    raise max(misfits, key=lambda misfit: misfit.rank)
+
+
+def _recognise(line: str, delimiter: str) -> Header:
+    if line.count(delimiter) >= MAX_COLUMNS:
+        sentence = f"the header has more than {MAX_COLUMNS:,} columns, which no feed has; expected one of {_EXPECTED}"
+        raise _Misfit(sentence, 0, MAX_COLUMNS)
+    spellings = [spelled(name) for name in names_of(line, delimiter)]
     known = [(index, spelling) for index, spelling in enumerate(spellings) if spelling in _NAME_OF]
     fits = []
     for feed, columns in FEEDS.items():
@@ -378,35 +406,38 @@ def recognise(line: str) -> Header:
             twice = next((positions for positions in indexes if len(positions) > 1), None)
             if twice:
                 which = ", ".join(dict.fromkeys(spellings[index] for index in twice))
-                raise DataError(f"the header names one column of {feed} twice ({which}); remove one of them")
-            fits.append(Header(feed, len(spellings), tuple(positions[0] if positions else -1 for positions in indexes)))
-    if len(fits) == 2 and fits[-1].feed == "stores":
+                sentence = f"the header names one column of {feed} twice ({which}); remove one of them"
+                raise _Misfit(sentence, len(known), len(spellings))
+            fits.append((feed, tuple(positions[0] if positions else -1 for positions in indexes)))
+    if len(fits) == 2 and fits[-1][0] == "stores":
         # An export of polls may name its stores too.
         fits.pop()
     if len(fits) == 1:
-        return fits[0]
+        feed, positions = fits[0]
+        required = [at for at, column in zip(positions, FEEDS[feed], strict=True) if not column.optional]
+        return Header(feed, len(spellings), positions, delimiter, len(spellings) - max(required) - 1)
     if fits:
-        raise DataError(
+        sentence = (
             f"the header fits {'two' if len(fits) == 2 else len(fits)} feeds, "
-            f"{' and '.join(fit.feed for fit in fits)}; expected one of {_EXPECTED}"
+            f"{' and '.join(feed for feed, _ in fits)}; expected one of {_EXPECTED}"
         )
+        raise _Misfit(sentence, len(known), len(spellings))
     names = ", ".join(dict.fromkeys(_NAME_OF[spelling] for _, spelling in known)) or "none"
     count = count_text(len(spellings), "column")
-    raise DataError(
-        f"the header fits no feed: it has {count}, of which storemon knows {names}{_delimiter_hint(line)}; "
-        f"expected one of {_EXPECTED}"
-    )
+    divided = f" separated by {DELIMITERS[delimiter]}" if delimiter != "," else ""
+    sentence = f"the header fits no feed: it has {count}{divided}, of which storemon knows {names}"
+    raise _Misfit(f"{sentence}; expected one of {_EXPECTED}", len(known), len(spellings))
 
 
-def _names(line: str) -> list[str]:
+def names_of(line: str, delimiter: str) -> list[str]:
+    """Return the names of the columns in a header."""
     try:
-        return next(csv.reader([line], strict=True), [""])
+        return next(csv.reader([line], delimiter=delimiter, strict=True), [""])
     except csv.Error:
-        return line.split(",")
+        return line.split(delimiter)
 
 
-def _delimiter_hint(line: str) -> str:
-    for delimiter, name in _DELIMITERS.items():
-        if line.count(delimiter) > line.count(","):
-            return f" (it seems to be separated by {name}s; storemon reads commas)"
-    return ""
+def begins_with_column(name: str) -> list[str]:
+    """Return the spellings of columns with which a name begins that is longer than they are."""
+    text = spelled(name[:MAX_NAME_CHARACTERS])
+    return [spelling for spelling in _NAME_OF if text.startswith(spelling) and text != spelling]

@@ -4,6 +4,7 @@ What something is, its content says and not its name, which only says whether a 
 """
 
 import io
+import mmap
 import os
 import re
 import stat
@@ -176,15 +177,15 @@ def stream_source(name: str, stream: BinaryIO, size: int, feed: str, most_bytes:
 
     `most_bytes` may come out of it if it is gzipped.
     """
-    start = stream.read(len(_ZIP[0]))
+    start = stream.read(START_BYTES)
     body: BinaryIO = io.BufferedReader(_Body(stream, start), _BUFFER_BYTES)
 
     def opened() -> BinaryIO:
-        if start in _ZIP:
+        if start in ZIP:
             raise DataError("it is a zip, which cannot be read from a stream; name the file, or pipe what is in it")
         return body
 
-    allowance = _file_allowance(most_bytes) if start.startswith(_GZIP) else None
+    allowance = _file_allowance(most_bytes) if unpacker_of(start) else None
     return Source(name, size, opened, format="", feed=feed, allowance=allowance)
 
 
@@ -545,17 +546,33 @@ def detect_format(
 def _open_only_member(stream: BinaryIO, allowance: Allowance | None) -> BinaryIO:
     """Return the content of a zip's one CSV; `DataError` when it holds none, or several: a body is one feed."""
     with _spool(stream) as file:
-        # Each holds the file by a descriptor of its own.
-        found = _members("body", "body", lambda: os.fdopen(os.dup(file.fileno()), "rb"), _Items(lambda: allowance))
-        (first, *others) = (item for item in found if not isinstance(item, Skipped))
-        if isinstance(first, Source) and not others:
-            return first.open()
+        mapped = _Mapped(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    found = _members("body", "body", lambda: cast(BinaryIO, mapped), _Items(lambda: allowance))
+    (first, *others) = (item for item in found if not isinstance(item, Skipped))
+    if isinstance(first, Source) and not others:
+        return first.open()
     if isinstance(first, Unreadable):
         raise DataError(first.reason)
     raise DataError(
         f"it is a zip of {len(others) + 1:,} CSVs, and this is the place of one feed; send it to /api/v1/feeds "
         "(`curl -F file=@feeds.zip`)"
     )
+
+
+class _Mapped:
+    """A file that is mapped, and gone with the last who reads it: closing it does nothing."""
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._mapped = mapped
+        self.read, self.tell = mapped.read, mapped.tell
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position; behind the end, where a damaged zip may point, there is nothing."""
+        cast(Any, self._mapped).seek(min(offset, len(self._mapped)), whence)
+        return self._mapped.tell()
+
+    def close(self) -> None:
+        pass
 
 
 def _spool(stream: BinaryIO) -> IO[bytes]:

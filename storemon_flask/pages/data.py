@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from storemon_flask.api import feeds
 from storemon_flask.clock import duration_text
 from storemon_flask.errors import Busy, StoremonError, Unprocessable
+from storemon_flask.feeds.encodings import ENCODINGS, UTF8
 from storemon_flask.stores import catalogue
 from storemon_flask.web import contract
 from storemon_flask.web.app import storemon
@@ -18,6 +19,8 @@ blueprint = Blueprint("data_pages", __name__)
 
 log = logging.getLogger("storemon.web")
 
+# What the form has beside its files.
+_FIELDS: Final = ("days", "encoding")
 _PER_PAGE: Final = 25
 _REJECTS: Final = 50
 
@@ -32,12 +35,14 @@ def data() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Load the files of the form and redirect to the load; an error is shown on the page."""
     try:
-        if not any(name for name, _ in feeds.uploaded(("days",))):
+        if not any(name for name, _ in feeds.uploaded(_FIELDS)):
             raise Unprocessable("no file was chosen; choose CSV files, gzipped ones or zips of them, then load them")
         days = request.form.get("days", "0-6")
-        if days not in feeds.DAYS:
-            raise Unprocessable(f"days is {days[:100]!r}; it must be {' or '.join(feeds.DAYS)}")
-        result = feeds.load_uploaded(int(request.args.get("atomic") == "1"), days, ("days",))
+        encoding = request.form.get("encoding", UTF8)
+        for name, value, allowed in (("days", days, feeds.DAYS), ("encoding", encoding, ENCODINGS)):
+            if value not in allowed:
+                raise Unprocessable(f"{name} is {value[:100]!r}; it must be {' or '.join(allowed)}")
+        result = feeds.load_uploaded(int(request.args.get("atomic") == "1"), days, encoding, _FIELDS)
     except StoremonError as error:
         if error.status >= 500 and not isinstance(error, Busy):
             log.error("%s %s: %s", request.method, request.path, error.message)

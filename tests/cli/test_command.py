@@ -100,9 +100,13 @@ def test_rejected_rows_fail_the_command_only_when_it_is_strict(run: Run, home: P
 
 
 NO_FEED = {
-    "semicolons": (b"store_id;timestamp_utc;status\ns;2023-01-22;active\n", "separated by semicolons"),
-    "tabs": (b"store_id\ttimestamp_utc\tstatus\n", "separated by tabs"),
-    "bars": (b"store_id|timestamp_utc|status\n", "separated by vertical bars"),
+    "semicolons": (b"store_id;timestamp_utc;state\ns;2023-01-22;active\n", "it has 3 columns separated by semicolons,"),
+    "tabs": (
+        b"store_id\ttimestamp_utc\tstate\n",
+        "separated by tabs, of which storemon knows store_id, timestamp_utc;",
+    ),
+    "bars": (b"store_id|timestamp_utc|state\n", "separated by vertical bars"),
+    "sep=": (b"sep=#\nstore_id#timestamp_utc#status\n", "line 1 (sep=) names a delimiter that is not read"),
     "two feeds": (b"store_id,timestamp_utc,status,timezone_str\n", "fits two feeds, polls and timezones"),
     "a missing column": (
         b"store_id,timestamp_utc\n",
@@ -117,7 +121,6 @@ NO_FEED = {
         b"s,2023-01-22 10:00:00 UTC,active\n",
         "it has 3 columns, of which storemon knows none; expected one of",
     ),
-    "UTF-16": ("store_id,timestamp_utc,status\n".encode("utf-16"), "is UTF-16, not UTF-8"),
     "UTF-16 without a mark": ("store_id,timestamp_utc,status\n".encode("utf-16-be"), "NUL bytes"),
     "Latin-1": ("store_id,timestamp_utc,status,größe\n".encode("latin-1"), "the header is not UTF-8 text"),
     "NUL bytes": (b"\0\0\0\0", "NUL bytes"),

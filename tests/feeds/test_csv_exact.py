@@ -39,7 +39,11 @@ GOOD = {
         b"\na,b,c\n\n  \t\r\n\r\rd,e,f\n\n",
         [(2, ["a", "b", "c"]), (7, ["d", "e", "f"])],
     ),
-    "empty fields": (b",,\n", [(1, ["", "", ""])]),
+    "empty fields": (b"a,,\n,,c\n", [(1, ["a", "", ""]), (2, ["", "", "c"])]),
+    "rows without a value are no rows": (
+        b'a,b,c\n,,\n,\n , \t,,,,,\r\n"",,""\n"\n"," ",\n\n,,"""",\nd,e,f\n,,',
+        [(1, ["a", "b", "c"]), (9, ["", "", '"', ""]), (10, ["d", "e", "f"])],
+    ),
     "blanks stay": (b" a , b , c \n", [(1, [" a ", " b ", " c "])]),
     "quotes": (b'"a","b","c"\n', [(1, ["a", "b", "c"])]),
     "a comma in quotes": (b'"a,1",b,c\n', [(1, ["a,1", "b", "c"])]),
@@ -61,7 +65,8 @@ def test_rows_come_out_with_their_line_and_fields(data: bytes, expected: list[tu
 BAD = {
     "too few fields": (b"a,b\nd,e,f\n", 1, "a,b", csv_exact.FIELDS_FEW),
     "too many fields": (b"a,b,c,d\nd,e,f\n", 1, "a,b,c,d", csv_exact.FIELDS_MANY),
-    "too few fields in quotes": (b'"a,b,c"\nd,e,f\n', 1, '"a,b,c"', csv_exact.FIELDS_FEW),
+    "too few fields in quotes": (b'"a,b"\nd,e,f\n', 1, '"a,b"', csv_exact.FIELDS_FEW),
+    "a whole row in quotes": (b'"a,b,""c"""\nd,e,f\n', 1, '"a,b,""c"""', csv_exact.WRAPPED),
     "a NUL": (b"a\0,b,c\r\nd,e,f\n", 1, "a\0,b,c", csv_exact.NUL),
     "invalid UTF-8": (b"a\xff,b,c\nd,e,f\n", 1, "a\ufffd,b,c", csv_exact.NOT_UTF8),
     "half a character": (b"a\xc3,b,c\nd,e,f\n", 1, "a\ufffd,b,c", csv_exact.NOT_UTF8),
@@ -176,8 +181,12 @@ def test_everything_read_is_reported_in_order() -> None:
         (b"", "the file is empty"),
         (b"\n\r\n  \n", "the file is empty"),
         (b"\xef\xbb\xbf", "the file is empty"),
-        ("store_id,timestamp_utc,status\n".encode("utf-16"), "UTF-16"),
-        (b"\xfe\xff\0s\0t", "UTF-16"),
+        ("store_id,timestamp\n".encode("utf-16"), "fits no feed"),
+        (b"\xfe\xff\0s\0t", "fits no feed"),
+        (b"\xff\xfe\0\0s\0\0\0", "NUL bytes"),
+        (b"\xff\xfe\xff\xfe\n\0", "the file is empty"),
+        (b",,;\n\n\t,\n", "the file is empty"),
+        (b"sep=;\n\n", "the file is empty"),
         ("store_id,timestamp_utc,status\n".encode("utf-16-le"), "NUL bytes"),
         (b"store_id,timestamp_utc,stat\xff\n", "not UTF-8"),
         (b"PK\3\4\0\0\0\n", "NUL bytes"),
@@ -329,8 +338,9 @@ def by_csv(data: bytes, width: int = 3) -> list[Row]:
     for fields in reader:
         raw, line, first = lines[first : reader.line_num], first + 1, reader.line_num
         whole = "".join(raw).encode("utf-8", "surrogateescape").rstrip(b"\r\n")
-        if whole.strip():
-            problem = _problem(raw, whole, len(fields), width)
+        problem = _problem(raw, whole, len(fields), width) if whole.strip() else ""
+        misquoted = problem in (csv_exact.QUOTING, csv_exact.UNCLOSED, "either")
+        if misquoted or any(cell.strip(" \t\n\r\v\f") for cell in fields):
             if problem == csv_exact.UNCLOSED:
                 whole = "".join(raw).encode("utf-8", "surrogateescape")
             rows.append((line, [] if problem else fields, whole.decode("utf-8", "replace")[:1000], problem))
@@ -352,6 +362,8 @@ def _problem(raw: list[str], whole: bytes, count: int, width: int) -> str:
     if count > width and quoting:
         # Both are true; which is named depends on which comes first.
         return "either"
+    if count == 1 and whole.startswith(b'"') and whole.count(b",") >= width - 1 and not quoting:
+        return csv_exact.WRAPPED
     return quoting or ("" if count == width else csv_exact.FIELDS_FEW if count < width else csv_exact.FIELDS_MANY)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from load_helpers import Cut
 
 from storemon_flask.errors import NotJson
-from storemon_flask.feeds import csv_exact, json_rows, schema
+from storemon_flask.feeds import json_rows, schema
 from storemon_flask.feeds.csv_exact import Record
 from storemon_flask.feeds.json_rows import MAX_ROW_CHARACTERS, NOT_AN_OBJECT, NOT_JSON, TOO_DEEP
 
@@ -270,7 +270,7 @@ def test_a_broken_line_is_a_rejected_row_and_the_others_stay(sizes: tuple[int, .
             actual = read(b"\n".join((row, bad, row)), "ndjson", sizes=sizes)
             assert [record.fields for record in actual if not record.problem] == [GOOD_FIELDS] * 2
             problems = [(record.line, record.problem) for record in actual if record.problem]
-            expected = csv_exact.NOT_UTF8 if b"\xff" in bad else NOT_JSON
+            expected = json_rows.NOT_UTF8 if b"\xff" in bad else NOT_JSON
             assert problems == ([(2, expected)] if bad else [])
             assert [record.line for record in actual if not record.problem] == [1, 3]
 
@@ -296,7 +296,7 @@ def test_a_broken_line_is_a_rejected_row_and_the_others_stay(sizes: tuple[int, .
         (b"[{}\n\xc3\xa9]", "after row 1 comes '\u00e9', not , or ] (line 2, column 1)"),
         (b'\xef\xbb\xbf[{"\xc3\xa9":1, 2}]', "(line 1, column 10)"),
         (b"[NaN]", "row 1: NaN is no JSON (line 1, column 2)"),
-        (b"{}{}", "something follows its end"),
+        (b"{}{}", "another object follows its end"),
         (b"[] []", "something follows its end"),
         (b"[]\0", "something follows its end"),
         (b"{}\n\xff", "it is not UTF-8 text"),
@@ -394,7 +394,7 @@ def test_a_broken_line_still_says_whose_it_was() -> None:
     (record,) = read(b'{"store_id": 12, "day":}', "ndjson", "hours")
     assert (record.problem, record.fields[0]) == (NOT_JSON, "12")
     (record,) = read(b'{"store_id": "A", "x": "\xff"}', "ndjson", "hours")
-    assert (record.problem, record.fields[0]) == (csv_exact.NOT_UTF8, "A")
+    assert (record.problem, record.fields[0]) == (json_rows.NOT_UTF8, "A")
 
 
 READER = """

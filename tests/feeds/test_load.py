@@ -379,7 +379,7 @@ def test_an_interrupted_load_leaves_everything_as_it_was(
 
 
 _BAD_ROWS = {
-    "commas": (POLLS, ",,"),
+    "commas": (POLLS, ",,x"),
     "quotes": (POLLS, '"s"x,2023-01-22 10:00:00,active'),
     "timestamps": (POLLS, "s,never {n},active"),
     "stores": (POLLS, "s{n},2023-01-22 10:00:00,active"),

@@ -254,12 +254,12 @@ def test_what_is_passed_over_is_listed_and_changes_no_exit_code(run: Run, home: 
         put(home / "data" / name, b"x")
     done = run("load-data")
     assert done.code == 0
-    unnamed = "not named *.csv, *.csv.gz or *.zip"
+    unnamed = "not named *.csv, *.csv.gz, *.csv.zst or *.zip"
     assert printed(done.out)[3:] == [
         "passed over: hours.xlsx (a workbook; save it as CSV)",
         "passed over: sub (a folder; folders inside a folder are not searched)",
         f"passed over: timezones.csv.download ({unnamed})",
-        f"passed over: zones.tsv ({unnamed})",
+        "passed over: zones.tsv (it does not begin with the header of a feed)",
     ]
     listed = run("loads").out
     assert "    - passed over: hours.xlsx (a workbook; save it as CSV)\n" in listed
@@ -279,7 +279,7 @@ def test_a_folder_of_workbooks_alone_says_what_it_holds(run: Run, home: Path) ->
     put(home / "data" / "hours.xlsx", b"x")
     done = run("load-data")
     assert done.code == 1
-    assert "holds no file named *.csv, *.csv.gz or *.zip" in done.err
+    assert "holds no file named *.csv, *.csv.gz, *.csv.zst or *.zip" in done.err
     assert printed("\n" + done.out) == ["passed over: hours.xlsx (a workbook; save it as CSV)"]
     assert not (home / "instance" / "storemon.db").exists()
 

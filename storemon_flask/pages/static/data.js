@@ -70,6 +70,7 @@ function send(files, atomic) {
   const query = [];
   if (atomic) query.push("atomic=1");
   if (form.elements.days.value !== "0-6") query.push(`days=${form.elements.days.value}`);
+  if (form.elements.encoding.value !== "utf-8") query.push(`encoding=${form.elements.encoding.value}`);
   request.open("POST", form.dataset.api + (query.length ? `?${query.join("&")}` : ""));
   request.setRequestHeader("Accept", "application/json");
   request.send(body);
