@@ -24,6 +24,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask import settings as settings_
     from storemon_flask.database.connections import Database
     from storemon_flask.database.readiness import ReadyCheck
+    from storemon_flask.feeds.groups import PollGroups
     from storemon_flask.reports.scheduler import Scheduler
     from storemon_flask.reports.worker import Worker
     from storemon_flask.server import commands
@@ -50,7 +51,9 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     list_cache = ListCache(database, settings.rules, settings.default_timezone)
     metrics = Metrics(database, settings, registry, list_cache)
     ready_check = ReadyCheck(database, settings)
-    app.extensions["storemon"] = Storemon(settings, database, runner, runner.slots, metrics, list_cache, ready_check)
+    app.extensions["storemon"] = Storemon(
+        settings, database, runner, runner.slots, PollGroups(database), metrics, list_cache, ready_check
+    )
     _register(app, settings)
     for command in commands():
         app.cli.add_command(command)
@@ -74,7 +77,7 @@ def _make_streams_tolerant_below_flask() -> None:
 def _register(app: "Flask", settings: "Settings") -> None:
     """The routes, what guards and watches them, and how they refuse."""
     from storemon_flask import pages
-    from storemon_flask.api import feeds, loads, openapi, ops, reports, stores
+    from storemon_flask.api import feeds, loads, openapi, ops, push, reports, stores
     from storemon_flask.pages import docs
     from storemon_flask.web import app as paths
     from storemon_flask.web import authentication, contract, metrics, problems
@@ -86,6 +89,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
         feeds.blueprint,
         loads.blueprint,
         ops.blueprint,
+        push.blueprint,
         reports.blueprint,
         stores.blueprint,
         openapi.blueprint,

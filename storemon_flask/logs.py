@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -29,6 +30,8 @@ FIELDS: Final = (
     "bytes",
     "remote",
 )
+# What stands after `/push/` but its first characters, which name a token; and tokens wherever else they stand.
+_TOKEN: Final = re.compile(r"(?<!/data)(/push/[^/?#]{0,11})[^/?#]*|(st_[0-9a-f]{8})[0-9a-f]+")
 _marks: ContextVar[dict[str, str]] = ContextVar("storemon_marks", default={})  # noqa: B039
 
 
@@ -40,6 +43,11 @@ def marked(**marks: str) -> Iterator[None]:
         yield
     finally:
         _marks.reset(token)
+
+
+def without_tokens(path: str) -> str:
+    """Return a path as the log has it: of a push address only the prefix of its token."""
+    return _TOKEN.sub(lambda match: f"{match[1] or match[2]}...", path)
 
 
 class TextLines(logging.Formatter):

@@ -59,9 +59,9 @@ class Slots:
         """Hold a slot for a trigger or deletion, which waits for the database's lock."""
         return self._slot(self._changes, "too many triggers and deletions wait; try again in some seconds")
 
-    def for_load(self) -> AbstractContextManager[None]:
-        """Hold a slot for a load, which waits for the database's lock."""
-        return self._slot(self._loads, "too much is being pushed at once; try again in some seconds")
+    def for_load(self, patience_s: float = 0.0) -> AbstractContextManager[None]:
+        """Hold a slot for a load, which waits for the database's lock; wait for it for so long."""
+        return self._slot(self._loads, "too much is being pushed at once; try again in some seconds", patience_s)
 
     def for_list(self) -> AbstractContextManager[None]:
         """Hold a slot for a request that waits until the list of stores has the last load."""
@@ -79,9 +79,10 @@ class Slots:
             yield
 
     @contextmanager
-    def _slot(self, kind: threading.BoundedSemaphore, message: str) -> Iterator[None]:
+    def _slot(self, kind: threading.BoundedSemaphore, message: str, patience_s: float = 0.0) -> Iterator[None]:
         # Each kind leaves threads to others, but together they could have them all.
-        with _acquired(kind, message), _acquired(self._all, "the server is at its limit; try again in some seconds"):
+        limit = "the server is at its limit; try again in some seconds"
+        with _acquired(kind, message, patience_s), _acquired(self._all, limit):
             yield
 
 

@@ -13,7 +13,7 @@ from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 TABLES = {
-    "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "report_text", "data_version", "api_key", "secret",
+    "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "report_text", "data_version", "api_key", "push_token", "secret",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from storemon_flask.api.schemas import REJECTS_SHOWN, LoadedSchema, LoadSchema, RejectSchema
 from storemon_flask.database import files
 from storemon_flask.errors import SERVER_STOPPING, BadRequest, Stopped, Unprocessable, UnsupportedMediaType
-from storemon_flask.feeds import sources
+from storemon_flask.feeds import archives, groups, sources
 from storemon_flask.feeds.encodings import CP1252, ENCODINGS, UTF8
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_options, load_sources
 from storemon_flask.model import FileSummary
@@ -77,17 +77,31 @@ def push(feed: str, query: dict[str, Any]) -> LoadResult:
     """
     media_type, gzipped, encoding = _media_type(query["encoding"])
     app = storemon()
-    with one_load(query["atomic"], query["days"], encoding) as options:
-        source = sources.body_source(
-            request.stream, request.content_length or 0, media_type, feed, gzipped, app.settings.max_body_bytes
-        )
-        result = load_sources(app.database, [source], options)
+    small = feed == "polls" and not gzipped and 0 < (request.content_length or 0) <= groups.MOST_BYTES
+    with one_load(query["atomic"], query["days"], encoding, patient=small) as options:
+        if small:
+            result = _load_small_polls(media_type, options)
+        else:
+            source = sources.body_source(
+                request.stream, request.content_length or 0, media_type, feed, gzipped, app.settings.max_body_bytes
+            )
+            result = load_sources(app.database, [source], options)
     if result.error is not None:
         raise result.error
     (summary,) = result.files
     if result.refused:
         raise _refusal(result.load, summary.error, [summary])
     return result
+
+
+def _load_small_polls(media_type: str, options: LoadOptions) -> LoadResult:
+    app = storemon()
+    body = request.stream.read()
+    if archives.is_packed(body):
+        most_bytes = app.settings.max_body_bytes
+        source = sources.body_source(io.BytesIO(body), len(body), media_type, "polls", False, most_bytes)
+        return load_sources(app.database, [source], options)
+    return app.poll_groups.load(sources.small_body_source(body, media_type, "polls"), options)
 
 
 @operation(
@@ -200,13 +214,19 @@ def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:
 
 # The client's connection is looked at this often, and not before: who sends a small feed may close his side with it.
 _CLIENT_EVERY_S: Final = 1.0
+# As long as small pushes need that are stored together.
+_PATIENCE_S: Final = 0.1
 
 
 @contextmanager
-def one_load(atomic: int = 0, days: str = "0-6", encoding: str = UTF8) -> Iterator[LoadOptions]:
-    """Hold a slot for one more load, and give its options; `Busy` when there is none."""
+def one_load(atomic: int = 0, days: str = "0-6", encoding: str = UTF8, patient: bool = False) -> Iterator[LoadOptions]:
+    """Hold a slot for one more load, and give its options; `Busy` when there is none.
+
+    `patient`: wait for one for a moment, unless those who have one wait for the database.
+    """
     check = _check()
-    with storemon().slots.for_load():
+    patience_s = _PATIENCE_S if patient and not storemon().poll_groups.is_slow else 0.0
+    with storemon().slots.for_load(patience_s):
         yield load_options(storemon().settings, check, atomic=bool(atomic), days=days, encoding=encoding)
 
 

@@ -42,6 +42,7 @@ _PATH_SCHEMAS: Final = {
         "take for folders, have a tilde before them: `~..`",
     ),
     "int": ({"type": "integer", "minimum": 0}, "its number"),
+    "string": ({"type": "string", "minLength": 1}, "the token of the push address"),
     "report": ({"type": "string", "minLength": 1}, "the id that `POST /trigger_report` answered"),
 }
 _COMMON: Final = {

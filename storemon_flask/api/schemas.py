@@ -226,6 +226,14 @@ class LoadedSchema(Closed):
         return {**values, "load_id": result.load, "notes": [*summary.notes, *result.notes]}
 
 
+class PushedSchema(Closed):
+    """The poll that came of a push."""
+
+    store_id = _text("the store of the push address")
+    timestamp_utc = _text("the beginning of the ten seconds in which it came")
+    status = _text("active or inactive")
+
+
 class LoadSchema(Closed):
     """What an upload did, file by file."""
 

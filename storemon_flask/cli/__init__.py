@@ -16,6 +16,7 @@ COMMANDS: tuple[click.Command, ...] = (
     stores.store,
     info.info,
     keys.keys,
+    keys.tokens,
     upkeep.backup,
     upkeep.restore,
     upkeep.check,

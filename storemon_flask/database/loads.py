@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -81,6 +82,24 @@ def add_file(connection: Connection, load: int, loaded_us: int, summary: FileSum
         "INSERT INTO reject (load_file, line, reason, text) VALUES (?, ?, ?, ?)",
         [(row.lastrowid, reject.line, reject.reason, reject.text) for reject in summary.rejects],
     )
+
+
+def merge_newest_file(connection: Connection, into: int) -> None:
+    """Make the file that was added last one with an earlier one of its load: counts, reasons and rejects together."""
+    ((number, _),) = newest_files(connection, 1)
+    (files,) = connection.execute(
+        "SELECT json_group_array(json(reasons)) FROM load_file WHERE id IN (?, ?)", (into, number)
+    ).fetchone()
+    reasons: Counter[str] = Counter()
+    for one in json.loads(files):
+        reasons.update(one)
+    sums = ", ".join(f"{name} = {name} + (SELECT {name} FROM load_file WHERE id = :number)" for name in _COUNTS)
+    connection.execute(
+        f"UPDATE load_file SET {sums}, reasons = :reasons WHERE id = :into",
+        {"number": number, "into": into, "reasons": json.dumps(dict(reasons.most_common()))},
+    )
+    connection.execute("UPDATE reject SET load_file = ? WHERE load_file = ?", (into, number))
+    connection.execute("DELETE FROM load_file WHERE id = ?", [number])
 
 
 def exists(connection: Connection, load: int) -> bool:

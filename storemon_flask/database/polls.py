@@ -295,6 +295,24 @@ def newest(connection: Connection, latest_us: int) -> Newest:
     return Newest(None if poll_us < 0 else poll_us, holds_until_us, ahead)
 
 
+def statuses_at(connection: Connection, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], bool]:
+    """Return whether the polls of those store numbers and times are active, of those that are stored."""
+    by_week: dict[tuple[int, int], list[int]] = {}
+    for number, timestamp_us in wanted:
+        by_week.setdefault((timestamp_us // WEEK_US, number), []).append(timestamp_us)
+    statuses: dict[tuple[int, int], bool] = {}
+    for (week, number), times in by_week.items():
+        row = connection.execute("SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, number)).fetchone()
+        if row is None:
+            continue
+        packed = np.frombuffer(row[0], dtype=_PACKED)
+        for timestamp_us in times:
+            at = int(np.searchsorted(packed, 2 * timestamp_us))
+            if at < len(packed) and int(packed[at]) >> 1 == timestamp_us:
+                statuses[number, timestamp_us] = bool(packed[at] & 1)
+    return statuses
+
+
 def count(connection: Connection) -> int:
     """Return how many polls there are."""
     (packed,) = connection.execute("SELECT coalesce(sum(length(polls)), 0) FROM poll_week").fetchone()

@@ -178,6 +178,17 @@ CREATE TABLE api_key (
     revoked_us INTEGER
 ) STRICT;
 
+-- Tokens of push addresses: each may add polls of one store, which need not be there yet, and nothing else.
+CREATE TABLE push_token (
+    id INTEGER PRIMARY KEY,
+    prefix TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL,
+    store_id TEXT NOT NULL,
+    label TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    revoked_us INTEGER
+) STRICT;
+
 -- Random bytes of this database alone, made when they are first needed.
 CREATE TABLE secret (
     name TEXT PRIMARY KEY,

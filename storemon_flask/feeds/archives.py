@@ -245,6 +245,11 @@ class Unzstd(Gunzip):
         return _make_zstd_decoder(self._name or "it")
 
 
+def is_packed(start: bytes) -> bool:
+    """Return whether something that begins so is gzipped, zstd or a zip."""
+    return unpacker_of(start) is not None or start[:START_BYTES] in ZIP
+
+
 def unpacker_of(start: bytes) -> type[Gunzip] | None:
     """Return what unpacks a stream that begins so; None when it is not compressed."""
     return Gunzip if start.startswith(GZIP) else Unzstd if start.startswith(ZSTD) else None

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Final
+
+import numpy as np
 
 from storemon_flask.characters import count_text
 from storemon_flask.clock import minute_text
@@ -30,6 +32,8 @@ from storemon_flask.settings import Settings
 
 # More polls than this make a commit whose log is worth moving aside.
 _LARGE_ROWS: Final = 200_000
+# The file of a load that small pushes share.
+TOGETHER: Final = "pushes"
 _OUT_OF_MEMORY: Final = (
     "what was not stored yet is not stored; load it again later, in smaller files, or give storemon more memory"
 )
@@ -127,6 +131,47 @@ def load_sources(
         ThreadPoolExecutor(1, thread_name_prefix="sha256") as checksums,
     ):
         return _Loading(database, items, options, progress, on_file, checkpoints, checksums).run()
+
+
+@dataclass(frozen=True, slots=True)
+class SmallPolls:
+    """A small file of polls that was read: its good rows, and what became of the others."""
+
+    summary: FileSummary
+    log: RejectLog
+    rows: list[tuple[str, int, bool]]
+
+
+def read_small_polls(source: Source, options: LoadOptions) -> SmallPolls:
+    """Return the polls of a source that is small, as a load reads them; `DataError` when it is no such file."""
+    summary, log = FileSummary(source.name), RejectLog()
+    rows: list[tuple[str, int, bool]] = []
+    with sources.open_source(source) as stream:
+        header, batches = _open_rows(source, stream, lambda data: None, summary, options.encoding)
+        if header.feed != "polls":
+            raise DataError("the header is not that of polls")
+        summary.feed = header.feed
+        for block in readers.read_polls(batches, header, options.latest_us, log, options.check):
+            columns = (block.store.tolist(), block.timestamp_us.tolist(), block.active.tolist())
+            rows += [(block.ids[store], us, active) for store, us, active in zip(*columns, strict=True)]
+    return SmallPolls(summary, log, rows)
+
+
+def store_together(
+    connection: Connection, database: Database, pushes: list[SmallPolls], options: LoadOptions, load: int, room: Room
+) -> int:
+    """Store small files as one file, in the caller's transaction; return the load that it is added to, or begins (0).
+
+    What became of their rows must stand in their summaries already. `room` is that for rejects.
+    """
+    loading = _Loading(database, [], options, lambda name, more: None, lambda summary: None, Executor(), Executor())
+    loading.result.load = load
+    log = RejectLog(room)
+    for push in pushes:
+        log.add_all(push.log)
+    with closing(_PollsTogether(FileSummary(TOGETHER, "polls"), log, pushes, database.path.parent)) as staged:
+        loading.apply(connection, staged)
+    return loading.result.load
 
 
 @dataclass
@@ -264,12 +309,13 @@ class _Loading:
     def _store(self, staged: "_Staged", last: bool) -> None:
         """Store a file in a transaction of its own, with the notes of the load if it is the last one."""
         with closing(staged), self._write(staged.large) as connection:
-            self._apply(connection, staged)
+            self.apply(connection, staged)
             if last and not self._hours_files and not self.unreadable:
                 self._note(connection)
         self._finish(staged.summary)
 
-    def _apply(self, connection: Connection, staged: "_Staged") -> None:
+    def apply(self, connection: Connection, staged: "_Staged") -> None:
+        """Apply what was read and add its file to the load."""
         with self.notes.watching(connection, staged.summary.feed):
             staged.apply(connection, self.notes)
         self._record(connection, staged.summary, staged.log)
@@ -299,7 +345,7 @@ class _Loading:
         elif files:
             with self._write(large=True) as connection:
                 for staged in self.waiting:
-                    self._apply(connection, staged)
+                    self.apply(connection, staged)
                 self._apply_hours(connection)
                 if not self.unreadable:
                     self._note(connection)
@@ -426,6 +472,28 @@ class _Polls:
 
     def close(self) -> None:
         self._staged.close()
+
+
+class _PollsTogether(_Polls):
+    """Small files of polls, stored as one. Each was counted as if it were stored alone, and the sums are the file's."""
+
+    def __init__(self, summary: FileSummary, log: RejectLog, pushes: list[SmallPolls], folder: Path) -> None:
+        codes: dict[str, int] = {}
+        rows = [
+            (codes.setdefault(store_id, len(codes)), us, active)
+            for push in pushes
+            for store_id, us, active in push.rows
+        ]
+        store, timestamp_us, active = np.array(rows, dtype=np.int64).reshape(-1, 3).T.copy()
+        columns = PollColumns(list(codes), store, timestamp_us, active.astype(bool), len(rows) + log.count)
+        super().__init__(summary, log, [columns], folder)
+        self._counts = Counts(
+            *(sum(getattr(push.summary.counts, one.name) for push in pushes) for one in fields(Counts))
+        )
+
+    def apply(self, connection: Connection, notes: LoadNotes) -> None:
+        super().apply(connection, notes)
+        self.summary.counts = self._counts
 
 
 class _StoreValues:

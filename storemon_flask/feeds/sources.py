@@ -193,6 +193,11 @@ def _file_allowance(most_bytes: int) -> Allowance:
     return Allowance(most_bytes, "of one compressed file; set it higher, or unpack the file first")
 
 
+def small_body_source(body: bytes, media_type: str, feed: str) -> Source:
+    """Return a request's body that was read whole, and is not packed, as a source that can be opened again."""
+    return Source("body", len(body), lambda: io.BytesIO(body), format="", feed=feed, media_type=media_type)
+
+
 def upload_sources(uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int) -> list[LoadItem]:
     """Return what uploaded files hold; each is (the name it came with, a stream that can go back to its start).
 

@@ -11,6 +11,7 @@ from werkzeug.routing import BaseConverter
 
 from storemon_flask.database.connections import Database
 from storemon_flask.database.readiness import ReadyCheck
+from storemon_flask.feeds.groups import PollGroups
 from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Slots
@@ -29,6 +30,7 @@ class Storemon:
     database: Database
     worker: Worker
     slots: Slots
+    poll_groups: PollGroups
     metrics: Metrics
     list_cache: ListCache
     ready_check: ReadyCheck

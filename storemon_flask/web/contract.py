@@ -104,7 +104,7 @@ class Operation(ScopedView):
     def __call__(self, **arguments: Any) -> ResponseReturnValue:
         """Check the request, call the view with its `query` and `body`, and write what it returns."""
         # A probe is answered whatever a load balancer appends to the address.
-        if self.scope is not None:
+        if self.scope is not None or self.query is not None:
             query = self._read_query()
             if self.query is not None:
                 arguments["query"] = query

@@ -34,6 +34,7 @@ from storemon_flask.database.connections import SQLITE_VERSION, Connection, Data
 from storemon_flask.database.newest import newest_poll
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds.schema import FEEDS
+from storemon_flask.model import Counts
 from storemon_flask.reports import retention
 from storemon_flask.settings import Settings
 from storemon_flask.stores.list_cache import ListCache
@@ -143,6 +144,9 @@ class DataCollector(Collector):
         self._counted_files: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_FILES)
         self._newest_load_us = time.time_ns() // 1000
         self._last_file: tuple[int, int] | None = None
+        # What was counted of the last file.
+        self._last_counts = Counts()
+        self._last_reasons: dict[str, int] = {}
         # Polls at the last full count and those that came in since; the data version of that count, and when it may be
         # repeated.
         self._poll_count = 0
@@ -201,17 +205,26 @@ class DataCollector(Collector):
         if last != self._last_file:
             # Files are gone, and polls may be too.
             self._counted_version, self._count_again_s = None, 0.0
-        after, after_us = (0, self._newest_load_us) if last is None else (last[0], -1)
+        counted = last
+        after, after_us = (0, self._newest_load_us) if last is None else (last[0] - 1, -1)
         for number, loaded_us, feed, counts, reasons in loads.since(connection, after, after_us):
             last = number, loaded_us
-            self._counted_files.append(last)
+            before, reasons_before = Counts(), dict[str, int]()
+            if last != counted:
+                self._counted_files.append(last)
+            elif last == self._last_file:
+                # Small pushes are added to a file for as long as it is the last.
+                before, reasons_before = self._last_counts, self._last_reasons
+            else:
+                before, reasons_before = counts, reasons
+            self._last_counts, self._last_reasons = counts, reasons
             self._newest_load_us = max(self._newest_load_us, loaded_us)
             for outcome in OUTCOMES:
-                self._rows.labels(feed or NO_FEED, outcome).inc(getattr(counts, outcome))
+                self._rows.labels(feed or NO_FEED, outcome).inc(getattr(counts, outcome) - getattr(before, outcome))
             if feed == "polls":
-                self._poll_count += counts.new
+                self._poll_count += counts.new - before.new
             for reason, count in reasons.items():
-                self._count_rejects(reason, count)
+                self._count_rejects(reason, count - reasons_before.get(reason, 0))
         self._last_file = last
         if last is None:
             # Nothing that is there now need be looked at again.
@@ -228,6 +241,10 @@ class DataCollector(Collector):
         self._counted_files.extend(loads.newest_files(connection, _REMEMBERED_FILES))
         self._newest_load_us = max([self._newest_load_us, *(loaded_us for _, loaded_us in self._counted_files)])
         self._last_file = self._counted_files[-1] if self._counted_files else None
+        if self._last_file is not None:
+            newest = loads.since(connection, self._last_file[0] - 1, -1)
+            for _, _, _, self._last_counts, self._last_reasons in newest:
+                pass
 
     def _count_polls(self, connection: Connection) -> int:
         """Return how many polls are stored. New ones are added up; removed ones are seen at the next full count."""
@@ -298,7 +315,8 @@ def record(metrics: Metrics, environ: "WSGIEnvironment", status: int, seconds: f
     method = given if given in _METHODS else "other"
     route = environ.get(_ROUTE, UNMATCHED)
     metrics.count_request(method, route, status, seconds)
-    path = (environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "").partition("?")[0][:_MAX_PATH]
+    path = (environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "").partition("?")[0]
+    path = logs.without_tokens(path)[:_MAX_PATH]
     slow = seconds - environ.get(WAITED, 0.0) > _SLOW_S
     for_people = status != 503 and (method not in _READS or status >= 400 or slow)
     ms = round(seconds * 1000, 1)

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 
+from storemon_flask import logs
 from storemon_flask.errors import Busy, StoremonError, out_of_memory
 
 _TRY: Final = "the pages are /, /reports, /data and /docs, which lists every call"
@@ -87,7 +88,7 @@ def _storemon(refusals: "_Refusals", error: StoremonError) -> Response:
         answer.headers["Retry-After"] = str(error.retry_after_s)
         refusals.add(error)
     elif error.status >= 500:
-        log.error("%s %s: %s", request.method, request.path, error.message)
+        log.error("%s %s: %s", request.method, logs.without_tokens(request.path), error.message)
     return answer
 
 
@@ -111,7 +112,7 @@ class _Refusals:
             "%d request(s) refused since the last line about it, the newest %s %s: %s",
             count,
             request.method,
-            request.path,
+            logs.without_tokens(request.path),
             error.message,
         )
 
@@ -145,6 +146,6 @@ def _unexpected(refusals: "_Refusals", error: Exception) -> Response:
     no_memory = out_of_memory(error)
     if no_memory is not None:
         return _storemon(refusals, no_memory)
-    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    log.error("%s %s failed", request.method, logs.without_tokens(request.path), exc_info=error)
     detail = "something went wrong that should not have; the server's log says what"
     return problem(500, "internal", "Internal error", detail)

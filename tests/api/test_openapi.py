@@ -21,6 +21,8 @@ from storemon_flask.web.contract import Operation
 # Pages are for people; they are no part of the interface for programs.
 PAGES = {
     "/",
+    "/data/push",
+    "/data/push/<string:prefix>/revoke",
     "/stores",
     "/stores/<store:store_id>",
     "/docs",
@@ -31,7 +33,8 @@ PAGES = {
     "/data",
     "/data/loads/<int:load>",
 }
-OPEN = {"/healthz", "/readyz"}
+PROBES = {"/healthz", "/readyz"}
+OPEN = PROBES | {"/push/{token}"}
 
 
 @pytest.fixture
@@ -312,7 +315,7 @@ def test_what_is_no_parameter_is_an_error_everywhere_but_for_the_health_check(
     for path, method, _ in operations(document):
         address = re.sub(r"\{\w+\}", "1", path) + "?colour=red" + ("&report_id=1" if path == "/get_report" else "")
         answer = client.open(address, method=method.upper())
-        if path in OPEN:
+        if path in PROBES:
             assert answer.status_code == 200
         else:
             assert (answer.status_code, answer.content_type) == (422, "application/problem+json"), path

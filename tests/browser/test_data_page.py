@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import http
 from playwright.sync_api import Browser, Page, Response, expect
 from watching import LOOKS, no_violation, nothing_sticks_out, watched
 from watching import browser as browser
@@ -244,3 +245,43 @@ def test_without_a_script_the_form_still_loads(browser: Browser, server: Any) ->
         page.get_by_role("button", name="Load", exact=True).click()
         page.wait_for_url("**/data/loads/1")
         assert page.locator("tbody tr").first.locator("td").all_inner_texts()[1:3] == ["500", "500"]
+
+
+@LOOKS
+def test_a_push_address_is_made_shown_once_used_and_revoked(
+    browser: Browser, server: Any, scheme: str, width: int
+) -> None:
+    with watched(
+        browser,
+        server.url,
+        color_scheme=scheme,
+        viewport={"width": width, "height": 800},
+        java_script_enabled=False,
+        errors_expected=True,
+    ) as page:
+        page.goto("/data")
+        page.get_by_role("link", name="Push addresses").click()
+        page.get_by_label("Store id").fill("NYC/12")
+        page.get_by_label("What has it").fill("tablet, upstairs")
+        page.get_by_role("button", name="Make an address").click()
+        address = page.locator(".address").inner_text()
+        assert address.startswith(f"{server.url}/push/st_")
+        assert address.endswith("?status=active")
+        assert "There is no store NYC/12 yet" in page.locator("section.banner").inner_text()
+        nothing_sticks_out(page)
+        token = address.removeprefix(f"{server.url}/push/").removesuffix("?status=active")
+        assert http(address).json["store_id"] == "NYC/12"
+        page.goto("/data/push")
+        assert token not in page.content()
+        assert token[:11] in page.content()
+        page.get_by_label("Store id").fill("8.1E+18")
+        page.get_by_role("button", name="Make an address").click()
+        assert page.locator("#error").inner_text().startswith("✕ '8.1E+18' is no store: ")
+        assert page.get_by_label("Store id").input_value() == "8.1E+18"
+        page.get_by_role("button", name=f"Revoke {token[:11]}").click()
+        assert page.get_by_role("button", name=f"Revoke {token[:11]}").count() == 0
+        assert http(address).status == 404
+    with watched(browser, server.url, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+        page.goto("/data/push")
+        no_violation(page)
+        nothing_sticks_out(page)

@@ -120,9 +120,9 @@ def test_every_method_of_every_route_asks_for_the_key_it_needs(
     assert asked["admin"] >= 1
 
 
-def test_nothing_but_the_health_check_is_open(app: Flask) -> None:
+def test_nothing_is_open_but_the_health_check_and_push_addresses(app: Flask) -> None:
     opened = {rule.rule for rule in app.url_map.iter_rules() if app.view_functions[rule.endpoint].scope is None}
-    assert opened == {"/healthz", "/readyz"}
+    assert opened == {"/healthz", "/readyz", "/push/<string:token>"}
 
 
 def test_an_app_with_a_view_that_declares_no_scope_does_not_start(
