@@ -51,8 +51,8 @@ TOO_LONG: Final = f"row is longer than {MAX_RECORD_BYTES >> 20} MiB"
 UNCLOSED: Final = "a quote opens a field and is never closed; the rest of the file is this one row"
 NUL: Final = "row contains a NUL byte"
 NOT_UTF8: Final = (
-    "row is not UTF-8 text; if the file was saved as Windows text, load it with --encoding cp1252 (HTTP: "
-    "?encoding=cp1252; on the page: that choice)"
+    "row is not UTF-8 text; if the file is Windows text, load it with --encoding cp1252 (over HTTP with "
+    "?encoding=cp1252, on the page Data with that choice)"
 )
 QUOTING: Final = "quotes do not match"
 FIELDS_FEW: Final = "row has fewer fields than the header"
@@ -217,7 +217,7 @@ class BlockReader:
             if not is_utf8(raw):
                 raise DataError(
                     "the header is not UTF-8 text; save the file as CSV UTF-8, or, if it is Windows text, load it with "
-                    "--encoding cp1252 (HTTP: ?encoding=cp1252; on the page: that choice)"
+                    "--encoding cp1252 (over HTTP with ?encoding=cp1252, on the page Data with that choice)"
                 )
             text = raw.decode("utf-8").rstrip("\r\n")
             separator = None if told else _SEP_LINE.fullmatch(text)

@@ -265,10 +265,22 @@ def _blank_rows(block: Block, start: Ints, stop: Ints, delimiter: int) -> Bools:
         values = _count_before(~(is_space | (array == delimiter) | (array == _QUOTE)))
         blank &= values[stop] == values[start]
         if blank.any() and b'"' in block.data:
-            quotes = _count_before(array == _QUOTE)
-            for row in np.flatnonzero(blank & (quotes[stop] > quotes[start])).tolist():
-                blank[row] = csv_exact.is_blank_row(block.data[start[row] : stop[row]], chr(delimiter))
+            quoted = _count_before(_marks_in_values(block, array, delimiter))
+            blank &= quoted[stop] == quoted[start]
     return blank
+
+
+def _marks_in_values(block: Block, array: Bytes, delimiter: int) -> Bools:
+    """Which bytes are quotes that do not begin or end a field, or delimiters within one."""
+    closes = block.edges[1::2]
+    following = array[np.minimum(closes + 1, len(array) - 1)]
+    is_end = csv_exact.is_separator(following, bytes([delimiter])) | (closes == len(array) - 1)
+    marks: Bools = array == _QUOTE
+    marks[block.edges[::2]] = False
+    marks[closes[is_end]] = False
+    delimiters = np.flatnonzero(array == delimiter)
+    marks[delimiters[np.searchsorted(block.edges, delimiters) % 2 == 1]] = True
+    return marks
 
 
 def _problems(block: Block, array: Bytes, rows: RowSpans, before: NDArray[np.int32], header: Header) -> Ints:

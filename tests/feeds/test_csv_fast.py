@@ -314,7 +314,7 @@ def test_rows_without_dirt_between_them_are_read_alike(rows: list[tuple[str, str
     data = end.join([POLLS, *map(",".join, clean), *GOOD[:2]]).encode()
     fast, exact, with_break = _all(data)
     assert fast == exact == with_break
-    assert exact[2] == len(rows) + 2
+    assert exact[2] == sum(any(cell.strip(" \t\v\f") for cell in row) for row in clean) + 2
 
 
 def read_timestamps(texts: list[str]) -> list[int | None]:

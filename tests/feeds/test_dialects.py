@@ -4,7 +4,9 @@ The files of `cases/excel-locale` are what exports really look like.
 """
 
 import codecs
+import csv as csv_module
 import io
+import itertools
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -172,6 +174,20 @@ def test_rows_without_a_value_are_no_rows(database: Database) -> None:
         ("hours.csv", (1, 0, 0, 0, 1, 0)),
         ("polls.csv", (2, 2, 0, 0, 0, 0)),
     ]
+
+
+def test_every_short_row_is_blank_for_one_reader_as_for_the_other() -> None:
+    rows = [bytes(letters) for size in range(1, 6) for letters in itertools.product(b'" ,x', repeat=size)]
+    # A quote that stays open would take the rows after it.
+    rows = [row for row in rows if len(csv_exact.quote_edges(row + b"\n")) % 2 == 0]
+    assert len(rows) > 900
+    data = b"\n".join([POLLS.encode(), *rows, *[b"s,2023-01-22 10:00:00 UTC,active"] * 3])
+    blank = [row for row in rows if all(not cell.strip() for cell in next(csv_module.reader([row.decode()])))]
+    blank = [row for row in blank if csv_exact.is_blank_row(row, ",")]
+    assert (b'"",""' in blank, b'"  ",' in blank, b'","' in blank, b'""""' in blank) == (True, True, False, False)
+    fast, exact = (read_polls(data, exact=exact) for exact in READERS)
+    assert fast == exact
+    assert fast[2] == len(rows) + 3 - len(blank)
 
 
 # The dialects: one feed, written in many ways.

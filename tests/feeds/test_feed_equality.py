@@ -91,6 +91,21 @@ def as_csv(feed: str, found: Rows) -> bytes:
     return text.getvalue().encode()
 
 
+def as_spreadsheet(feed: str, found: Rows, turn: int) -> bytes:
+    """As a spreadsheet writes it: another delimiter and encoding, blank rows, and no empty fields at the end where the
+    column is optional.
+    """
+    delimiter, encoding = [(";", "utf-16"), ("\t", "utf-16"), ("|", "utf-8-sig"), (";", "utf-8")][turn % 4]
+    text = io.StringIO(newline="")
+    text.write(f"sep={delimiter}\r\n" if turn % 2 else "")
+    write = csv.writer(text, delimiter=delimiter, lineterminator="\r\n", quoting=turn % 3 % 2)
+    for number, row in enumerate([COLUMNS[feed], *found]):
+        optional = COLUMNS[feed][-1] in ("valid_from", "group") and not row[-1]
+        write.writerow(row[:-1] if optional else row)
+        write.writerows([[""] * (number % 7)] * (number % 3 == 1))
+    return text.getvalue().encode(encoding)
+
+
 def as_objects(feed: str, found: Rows) -> list[dict[str, Any]]:
     return [dict(zip(COLUMNS[feed], row, strict=True)) for row in found]
 
@@ -141,6 +156,12 @@ def by_files(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     assert not result.failed
     for summary in result.files:
         entry.count(summary.feed, summary.reasons)
+
+
+def by_spreadsheets(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
+    for turn, (feed, found) in enumerate(fleet.items(), start=sum(sizes)):
+        data = as_spreadsheet(feed, found, turn)
+        entry.push(feed, gzip.compress(data) if turn % 5 == 0 else data, "application/vnd.ms-excel")
 
 
 def by_pushes(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
@@ -209,6 +230,7 @@ def by_messages(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
 
 ENTRIES: tuple[Callable[[Entry, Fleet, list[int]], None], ...] = (
     by_files,
+    by_spreadsheets,
     by_pushes,
     by_json,
     by_lines,
