@@ -117,7 +117,7 @@ def put_zip(path: Path, members: dict[str, bytes], compression: int = zipfile.ZI
 
 
 def gz(data: bytes) -> bytes:
-    return gzip.compress(data, 1)
+    return gzip.compress(data, 1, mtime=0)
 
 
 def load(database: Database, *paths: Path, now: str = NOW, atomic: bool = False, **options: Any) -> LoadResult:
