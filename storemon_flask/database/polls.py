@@ -6,6 +6,7 @@ No other module knows this layout.
 
 import sqlite3
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _NEVER: Final = np.iinfo(np.int64).max
 RUN_ROWS: Final = 1 << 19
 STORES_PER_CELL: Final = 2048
 _SPOOL_BYTES: Final = 8 << 20
+_FEW_BYTES: Final = 1 << 16
 # A key is store << 41 | (time within its week) << 1 | active: a week is less than 2^40 microseconds. That leaves 22
 # bits for the stores of one file.
 STORE_SHIFT: Final = 41
@@ -128,9 +130,13 @@ class StagedPolls:
     def cells(self) -> Iterator[tuple[int, Ints]]:
         """Yield (week, keys) of every week and group of stores that has polls; keys ascending, one per store and time.
 
-        The next cell is put together in another thread while the caller stores this one.
+        Where there are many, the next cell is put together in another thread while the caller stores this one.
         """
         self._flush()
+        if self._spool.tell() <= _FEW_BYTES:
+            # Among many threads the start of one more takes longer than all of this.
+            yield from ((week, self._cell(week, group)) for week, group in sorted(self._cells))
+            return
         with ThreadPoolExecutor(1, thread_name_prefix="cells") as pool:
             cells = ((week, pool.submit(self._cell, week, group)) for week, group in sorted(self._cells))
             # Pairs, so that the next one is under way; nothing follows the last.
@@ -305,11 +311,17 @@ def statuses_at(connection: Connection, wanted: Iterable[tuple[int, int]]) -> di
         row = connection.execute("SELECT polls FROM poll_week WHERE week = ? AND store = ?", (week, number)).fetchone()
         if row is None:
             continue
-        packed = np.frombuffer(row[0], dtype=_PACKED)
+        blob: bytes = row[0]
+
+        def packed(at: int, blob: bytes = blob) -> int:
+            return int.from_bytes(blob[at * POLL_BYTES : (at + 1) * POLL_BYTES], "big")
+
+        # Few of many: to decode them all takes longer.
+        size = len(blob) // POLL_BYTES
         for timestamp_us in times:
-            at = int(np.searchsorted(packed, 2 * timestamp_us))
-            if at < len(packed) and int(packed[at]) >> 1 == timestamp_us:
-                statuses[number, timestamp_us] = bool(packed[at] & 1)
+            at = bisect_left(range(size), 2 * timestamp_us, key=packed)
+            if at < size and packed(at) >> 1 == timestamp_us:
+                statuses[number, timestamp_us] = bool(packed(at) & 1)
     return statuses
 
 

@@ -125,7 +125,8 @@ class PollGroups:
                     push.leads = not self._led
                     self._led = True
                     self._waiting.append(push)
-                self._changed.notify_all()
+                if self._is_gathered():
+                    self._changed.notify_all()
         if push is None:
             return None
         if not push.leads:
@@ -148,11 +149,13 @@ class PollGroups:
             with lack_of_memory("storing these polls"), self._database.write(check=self._check) as connection:
                 # Those too that came in while the lock was waited for.
                 group = self._take()
-                shared = self._apply(connection, group)
+                shared = self._apply(connection, [push for push in group if not _is_given_up(push)])
             self._shared = shared
-        except Exception as error:
+        except BaseException as error:
             self._shared = None
             group = group or self._take()
+            if not isinstance(error, Exception):
+                raise
             if not isinstance(error, StoremonError):
                 # Whosever fault it is, the others must not suffer.
                 log.exception("%d pushes could not be stored together; each is stored alone", len(group))
@@ -175,9 +178,10 @@ class PollGroups:
     def _gather(self) -> None:
         """Wait for those who are being read, and for as many as there were last time."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: not self._arriving and len(self._waiting) >= min(self._expected, _MOST_PUSHES), GATHER_S
-            )
+            self._changed.wait_for(self._is_gathered, GATHER_S)
+
+    def _is_gathered(self) -> bool:
+        return not self._arriving and len(self._waiting) >= min(self._expected, _MOST_PUSHES)
 
     def _take(self) -> list[_Push]:
         with self._changed:
@@ -226,6 +230,16 @@ class PollGroups:
         for push in plain:
             push.result = LoadResult(load, [push.read.summary])
         return shared
+
+
+def _is_given_up(push: _Push) -> bool:
+    """Return whether nobody waits for what comes of a push any more; that is its error then."""
+    try:
+        push.options.check()
+    except Stopped as error:
+        push.error = Stopped(f"{error.message}; nothing of this was stored")
+        return True
+    return False
 
 
 def _brings_no_news(push: _Push, last_us: Mapping[str, int], complete_from_us: int) -> bool:

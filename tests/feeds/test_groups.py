@@ -13,7 +13,7 @@ from load_helpers import stored_polls
 
 from storemon_flask.database import loads, polls, stores
 from storemon_flask.database.connections import Database
-from storemon_flask.errors import DatabaseError
+from storemon_flask.errors import DatabaseError, Stopped
 from storemon_flask.feeds import groups
 from storemon_flask.feeds.groups import PollGroups
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_sources
@@ -269,3 +269,33 @@ def test_many_threads_for_a_while_lose_nothing(shared: PollGroups) -> None:
     assert kept == set(said)
     assert sum(int(str(row[2])) for row in file_rows(shared._database)) == total == len(said)
     assert len(file_rows(shared._database)) == 1
+
+
+def test_a_push_that_nobody_waits_for_is_not_stored_and_the_others_are(shared: PollGroups) -> None:
+    def leave() -> None:
+        raise Stopped("the client closed the connection before the answer")
+
+    given_up = LoadOptions(OPTIONS.now_us, OPTIONS.max_skew_us, check=lambda: leave() if waiting else None)
+    waiting: list[int] = []
+    with ThreadPoolExecutor(3) as pool:
+        with shared._database.write():
+            stays = pool.submit(shared.load, body("s1,2024-10-14 10:00,active"), OPTIONS)
+            wait_until(lambda: len(shared._waiting) == 1, "the first push")
+            leaves = pool.submit(shared.load, body("s2,2024-10-14 10:00,active"), given_up)
+            wait_until(lambda: len(shared._waiting) == 2, "the second push")
+            waiting.append(1)
+        assert counts(stays.result(30)) == (1, 1, 0, 0, 0, 0)
+        with pytest.raises(Stopped, match="before the answer; nothing of this was stored"):
+            leaves.result(30)
+    assert [row[0] for row in stored_polls(shared._database) if "10:00" in row[1]] == ["s1"]
+
+
+def test_a_server_that_stops_tells_all_who_wait(shared: PollGroups) -> None:
+    with ThreadPoolExecutor(5) as pool, shared._database.write():
+        futures = [pool.submit(shared.load, body(f"s{n},2024-10-14 10:00,active"), OPTIONS) for n in range(5)]
+        wait_until(lambda: len(shared._waiting) == 5, "five pushes")
+        shared._database.stop_waiting()
+        for future in futures:
+            with pytest.raises((Stopped, DatabaseError), match="stop"):
+                future.result(30)
+    assert file_rows(shared._database) == []
