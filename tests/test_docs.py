@@ -45,7 +45,15 @@ def test_a_page_lists_every_setting_with_its_default_and_unit(setting: settings.
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/settings.md", "docs/operations.md", "docs/deploy.md", "docs/monitoring.md", "docs/streams.md"],
+    [
+        "README.md",
+        "docs/settings.md",
+        "docs/operations.md",
+        "docs/deploy.md",
+        "docs/monitoring.md",
+        "docs/streams.md",
+        "docs/import.md",
+    ],
 )
 def test_no_page_names_a_setting_that_is_not_there(page: str) -> None:
     known = {setting.name for setting in settings.SETTINGS} | {"STOREMON_HOME"}

@@ -2,13 +2,14 @@
 
 import click
 
-from storemon_flask.cli import info, keys, listen, load, report, stores, upkeep
+from storemon_flask.cli import imports, info, keys, listen, load, report, stores, upkeep
 
 COMMANDS: tuple[click.Command, ...] = (
     load.load_data,
     load.rejects,
     load.loads,
     listen.listen,
+    imports.import_,
     report.report,
     report.outages,
     report.diff,

@@ -118,7 +118,7 @@ def load_data(
                 left = [source.name for source in sources if source.name not in names]
                 say(f"Not loaded: {', '.join(left)}", err=True)
             raise
-    _print_result(result)
+    print_result(result)
     if result.failed and not paths and len(result.files) == 1:
         click.echo(
             f"Put your CSVs into {escaped(str(settings.data_dir))}, or name files or folders: storemon load-data "
@@ -190,7 +190,8 @@ def _find_items(paths: list[Path], piped: _InputStream | None, feed: str | None,
     return items
 
 
-def _print_result(result: "LoadResult") -> None:
+def print_result(result: "LoadResult") -> None:
+    """Print what became of each file, the notes of the load, and where its rejects are listed."""
     _print_summary(result.files)
     if result.notes:
         click.echo("Notes")

@@ -20,7 +20,7 @@ from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.polls import StagedPolls
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
 from storemon_flask.feeds import json_rows, readers, sources
-from storemon_flask.feeds.csv_exact import BlockReader, RejectLog, Room
+from storemon_flask.feeds.csv_exact import BlockReader, Record, RejectLog, Room
 from storemon_flask.feeds.encodings import UTF8
 from storemon_flask.feeds.hours import HoursSet
 from storemon_flask.feeds.load_notes import LoadNotes, list_files
@@ -268,6 +268,7 @@ class _Loading:
                 report(getattr(stream, "consumed", decoded))
 
             staged = self._parse(source, stream, on_bytes, summary, log)
+            self.notes.of_sources += source.notes
         if pending is not None:
             pending.result()
         summary.sha256 = checksum.hexdigest()
@@ -416,8 +417,7 @@ def _open_rows(
     records.
     """
     if source.records is not None:
-        on_bytes(stream.read())
-        return record_header(source.feed), [source.records]
+        return record_header(source.feed), _passed_on(source.records, on_bytes)
     format = source.format
     if not format:
         stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)
@@ -428,6 +428,13 @@ def _open_rows(
         return record_header(source.feed), json_rows.read(stream, format, source.feed, on_bytes)
     blocks = BlockReader(stream, on_bytes, encoding=encoding)
     return blocks.header, blocks
+
+
+def _passed_on(batches: Iterable[list[Record]], on_bytes: Callable[[bytes], None]) -> Iterator[list[Record]]:
+    """The batches; `on_bytes` gets the text of their rows."""
+    for batch in batches:
+        on_bytes("\n".join(record.text for record in batch).encode("utf-8", "replace"))
+        yield batch
 
 
 class _Polls:

@@ -73,6 +73,8 @@ class LoadNotes:
         self._abbreviated: dict[str, set[str]] = {abbreviation: set() for abbreviation in _WITHOUT_DAYLIGHT_SAVING}
         # Hours files, as they are read, in which nothing is on day 0.
         self.without_monday: list[str] = []
+        # What the sources themselves have to say.
+        self.of_sources: list[str] = []
 
     @contextmanager
     def watching(self, connection: Connection, feed: str) -> Iterator[None]:
@@ -130,7 +132,7 @@ class LoadNotes:
 
     def of_files(self) -> list[str]:
         """Return the notes about the files alone."""
-        return [*self._clock_behind(), *self._shared(), *_skipped(self._skipped)]
+        return [*self.of_sources, *self._clock_behind(), *self._shared(), *_skipped(self._skipped)]
 
     def _clock_behind(self) -> Iterator[str]:
         """Half of the polls or more were rejected because they are later than the clock: perhaps that is wrong."""

@@ -13,7 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
@@ -83,7 +83,8 @@ class Source:
     `path` is the longer name, for when two files of a load have the same. `format` is csv, json or ndjson, or empty:
     then the content shows it, whatever its `media_type`. `feed` says which feed it must be, and for JSON, which it
     is. `allowance` is how much may come out of it, shared with others where they have one limit (None: as much as
-    there is). `records` are its rows where something else has read them: fields in the feed's order.
+    there is). `records` are its rows, in batches, where something else reads them: fields in the feed's order; it adds
+    what is to be said of them to `notes` while it does.
     """
 
     name: str
@@ -94,7 +95,8 @@ class Source:
     feed: str = ""
     media_type: str = ""
     allowance: Allowance | None = None
-    records: list[Record] | None = None
+    records: Iterable[list[Record]] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

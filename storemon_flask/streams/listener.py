@@ -226,8 +226,7 @@ def store_records(
     database: Database, settings: Settings, name: str, records: list[Record], check: Callable[[], None]
 ) -> FileSummary:
     """Store polls as one load with one file of that name, and return what became of them."""
-    text = "\n".join(record.text for record in records).encode("utf-8", "replace")
-    source = Source(name, len(text), lambda: io.BytesIO(text), format="records", feed="polls", records=records)
+    source = Source(name, 0, io.BytesIO, format="records", feed="polls", records=[records])
     result = load_sources(database, [source], load_options(settings, check))
     if result.error is not None:
         raise result.error

@@ -1,0 +1,106 @@
+"""Lists of incidents: their columns, times, and what is known of the time between them."""
+
+from pathlib import Path
+
+import pytest
+
+from imports.made_sources import read
+from storemon_flask import clock
+from storemon_flask.errors import DataError
+from storemon_flask.imports import incidents
+from storemon_flask.imports.incidents import IncidentReader
+
+
+def reader(path: Path, *lines: str, **options: object) -> IncidentReader:
+    path = path / "incidents.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return IncidentReader(path, **options)  # type: ignore[arg-type]
+
+
+def statuses(polls: list[tuple[str, str, str]]) -> str:
+    return " ".join(
+        f"{time.removesuffix('.000000Z')}{'-' if status == 'inactive' else ''}" for _, time, status in polls
+    )
+
+
+def test_only_the_incident_and_its_edges_are_known(tmp_path: Path) -> None:
+    polls, said = read(reader(tmp_path, "Name,Started at,Resolved at", "oak,2026-10-05 10:03:00,2026-10-05T10:23:30Z"))
+    assert {store for store, _, _ in polls} == {"oak"}
+    assert statuses(polls) == "10:02:59 10:03:00- 10:10:00- 10:20:00- 10:23:29- 10:23:30"
+    assert said[1].startswith("only the incidents and their edges")
+
+
+def test_watched_time_is_up_outside_of_incidents_also_without_one(tmp_path: Path) -> None:
+    polls, _ = read(
+        reader(
+            tmp_path,
+            "name;start;end",
+            "oak;2026-10-05 10:03;2026-10-05 10:05",
+            from_us=clock.parse_timestamp("2026-10-05T10:00Z"),
+            to_us=clock.parse_timestamp("2026-10-05T10:20Z"),
+            known_names=["elm"],
+        ),
+        {"oak": "oak", "elm": "elm"},
+    )
+    assert statuses([poll for poll in polls if poll[0] == "oak"]) == (
+        "10:00:00 10:02:59 10:03:00- 10:04:59- 10:05:00 10:10:00 10:19:59"
+    )
+    assert statuses([poll for poll in polls if poll[0] == "elm"]) == "10:00:00 10:10:00 10:19:59"
+
+
+def test_an_incident_without_an_end_is_not_over(tmp_path: Path) -> None:
+    polls, said = read(reader(tmp_path, "name,start,end", "oak,2026-10-05 10:00,"))
+    assert statuses(polls) == "09:59:59 10:00:00-"
+    assert said[-1] == "1 incident without an end: only their beginning is loaded (--to says until when)"
+
+
+def test_a_log_of_events_with_durations_says_when_it_was_up_and_paused(tmp_path: Path) -> None:
+    polls, _ = read(
+        reader(
+            tmp_path,
+            "Event,Date-Time,Reason,Duration",
+            "Up,2026-10-05 10:05:00,OK,300",
+            'Down,2026-10-05 10:00:00,"Timeout","0 hrs, 5 mins"',
+            "Paused,2026-10-05 10:10:00,,0:30:00",
+            only_name="oak",
+        )
+    )
+    assert statuses(polls) == "09:59:59 10:00:00- 10:04:59- 10:05:00 10:09:59"
+
+
+def test_local_times_are_read_in_the_zone(tmp_path: Path) -> None:
+    polls, said = read(
+        reader(tmp_path, "name,start,end", 'oak,"Oct 5, 2026, 12:00 PM",2026-10-05 12:05', zone="europe/berlin")
+    )
+    assert statuses(polls) == "09:59:59 10:00:00- 10:04:59- 10:05:00"
+    assert said[-1] == "timestamps without a zone were read in Europe/Berlin"
+
+
+def test_what_cannot_be_used_is_a_reject_with_its_line(tmp_path: Path) -> None:
+    rows = {
+        "oak,10/05/2026 10:00,2026-10-05 11:00": incidents.NO_START,
+        "oak,2026-10-05,2026-10-05 11:00": incidents.NO_START,
+        "oak,Oct 5 10:00,2026-10-05 11:00": incidents.NO_START,
+        "oak,2026-10-05 10:00,tomorrow": incidents.NO_END,
+        "oak,2026-10-05 10:00,2026-10-05 09:00": incidents.BACKWARDS,
+        "oak,2024-10-05 10:00,2026-10-05 09:00": incidents.TOO_LONG,
+        ",2026-10-05 10:00,2026-10-05 11:00": incidents.NO_NAME,
+        "oak,2026-10-05 10:00": incidents.FEW_FIELDS,
+    }
+    from storemon_flask.imports.checks import ImportedPolls
+
+    polls = ImportedPolls(reader(tmp_path, "name,start,end", *rows), None)
+    (batch,) = polls.batches()
+    assert [(record.line, record.text, record.problem) for record in batch] == [
+        (line, text, reason) for line, (text, reason) in enumerate(rows.items(), start=2)
+    ]
+
+
+def test_columns_are_named_or_the_message_says_how(tmp_path: Path) -> None:
+    lines = ("Shop,Went away,Came back", "oak,2026-10-05 10:00,2026-10-05 10:01")
+    with pytest.raises(DataError, match="say which it is, as --column start='Its heading'"):
+        read(reader(tmp_path, *lines))
+    headings = {"name": "Shop", "start": "Went away", "end": "Came back"}
+    assert len(read(reader(tmp_path, *lines, headings=headings))[0]) == 4
+    with pytest.raises(DataError, match="has no column 'Nope'"):
+        read(reader(tmp_path, *lines, headings={"name": "Nope"}))
