@@ -43,11 +43,13 @@ class Check(NamedTuple):
 class Reader(Protocol):
     """Reads one source: `label` says what it is, `name` which; both may be known only when it was read.
 
-    `aside` are names that are left out unless a map has them, with the reason; `notes` what is to be said of it.
+    `has_checks`: it keeps checks, and not only from when to when something held. `aside` are names that are left out
+    unless a map has them, with the reason; `notes` what is to be said of it.
     """
 
     label: str
     name: str
+    has_checks: bool
     aside: dict[str, str]
 
     def checks(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
@@ -188,11 +190,12 @@ class ImportedPolls:
         checks = sum(count.checks for count in self.names.values())
         polls = sum(count.polls for count in self.names.values())
         wanted = [name for name in self.names if self.store_id(name) is not None]
-        often = self._interval_text()
-        yield (
-            f"from {self.reader.label}, {count_text(len(wanted), 'name')}{often}; {polls:,} of "
-            f"{count_text(checks, 'check')} are kept: one in 10 minutes, and both sides of each change and gap"
-        )
+        source = f"from {self.reader.label}, {count_text(len(wanted), 'name')}"
+        if self.reader.has_checks:
+            kept = f"{polls:,} of {count_text(checks, 'check')} are kept"
+            yield f"{source}{self._interval_text()}; {kept}: one in 10 minutes, and both sides of each change and gap"
+        else:
+            yield f"{source}; {count_text(polls, 'poll')} made of it: one in 10 minutes, and both sides of each change"
         if self._neither:
             yield f"{count_text(self._neither, 'check says', 'checks say')} neither (pending, maintenance): left out"
         yield from self.reader.notes()

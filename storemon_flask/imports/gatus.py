@@ -38,6 +38,7 @@ class GatusReader:
 
     def __init__(self, source: str, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         self.label = "Gatus"
+        self.has_checks = True
         self.aside: dict[str, str] = {}
         self._on_progress = on_progress
         self._hourly = HourlyNotes()

@@ -25,7 +25,7 @@ from storemon_flask.model import DAY_US
 
 COLUMNS: Final = ("name", "start", "end", "duration", "event")
 _US: Final = 1_000_000
-_SIDE_US: Final = _US
+_SIDE_US: Final = 1_000
 # Whoever was down for longer has closed.
 _LONGEST_US: Final = 366 * DAY_US
 _HEADINGS: Final = {
@@ -107,6 +107,7 @@ class IncidentReader:
         known_names: Iterable[str] = (),
     ) -> None:
         self.label = "a list of incidents"
+        self.has_checks = False
         self.name = path.name
         self.aside: dict[str, str] = {}
         self._path = path
@@ -116,6 +117,8 @@ class IncidentReader:
         self._headings = dict(headings or {})
         self._only_name = only_name
         self._from_us, self._to_us = from_us, to_us
+        if from_us is not None and to_us is None:
+            raise DataError("--from says since when all was watched; say with --to until when")
         if from_us is not None and to_us is not None and from_us >= to_us:
             raise DataError("--from must be before --to")
         self._known_names = known_names
@@ -337,7 +340,7 @@ def _without(spans: Iterable[_Span], others: list[_Span]) -> list[_Span]:
 
 
 def _instants(span: _Span) -> Iterator[int]:
-    """The beginning of a span, every full 10 minutes in it, and a second before its end."""
+    """The beginning of a span, every full 10 minutes in it, and a millisecond before its end."""
     last_us = max(span.end_us - _SIDE_US, span.start_us)
     yield span.start_us
     yield from range((span.start_us // SLOT_US + 1) * SLOT_US, last_us, SLOT_US)

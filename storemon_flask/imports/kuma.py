@@ -26,6 +26,7 @@ class KumaReader:
 
     def __init__(self, path: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         self.label = "Uptime Kuma"
+        self.has_checks = True
         self.name = path.name
         self.aside: dict[str, str] = {}
         self._path = path

@@ -44,6 +44,7 @@ class PrometheusReader:
             raise DataError(f"there is no time from {minute_text(self._from_us)} to {minute_text(self._to_us)}")
         self._on_progress = on_progress
         self.label = "Prometheus"
+        self.has_checks = True
         self.name = f"{self._service.host} {self._query}"
         self.aside: dict[str, str] = {}
         self._series: dict[str, set[str]] = {}

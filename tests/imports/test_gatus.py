@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from cli_helpers import Run, home, line, run  # noqa: F401
 
 from imports.made_sources import START_US, go_time, kuma_time, make, read
 from storemon_flask.errors import DataError
@@ -101,3 +102,13 @@ def test_the_api_gives_results_and_changes() -> None:
             read(GatusReader(f"{address}/elsewhere"))
     with pytest.raises(DataError, match="cannot be asked"):
         read(GatusReader("http://127.0.0.1:1"))
+
+
+def test_the_command_shows_no_password(run: Run, home: Path) -> None:  # noqa: F811
+    with gatus_api() as address:
+        done = run("import", "gatus", address)
+        assert done.code == 0, done.err
+        assert line(done, address.rpartition("@")[2])[:3] == ["polls", "8", "8"]
+        failed = run("import", "gatus", f"{address}/elsewhere")
+        assert (failed.code, "answered 404" in failed.err) == (1, True)
+        assert "secret" not in done.out + done.err + failed.out + failed.err + run("loads").out

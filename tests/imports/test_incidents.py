@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cli_helpers import Run, home, line, run  # noqa: F401
 
 from imports.made_sources import read
 from storemon_flask import clock
@@ -27,7 +28,11 @@ def test_only_the_incident_and_its_edges_are_known(tmp_path: Path) -> None:
     polls, said = read(reader(tmp_path, "Name,Started at,Resolved at", "oak,2026-10-05 10:03:00,2026-10-05T10:23:30Z"))
     assert {store for store, _, _ in polls} == {"oak"}
     assert statuses(polls) == "10:02:59 10:03:00- 10:10:00- 10:20:00- 10:23:29- 10:23:30"
-    assert said[1].startswith("only the incidents and their edges")
+    assert said == [
+        "from a list of incidents, 1 name; 6 polls made of it: one in 10 minutes, and both sides of each change",
+        "only the incidents and their edges; of the time between them the list says nothing (--from and --to say when "
+        "all was watched)",
+    ]
 
 
 def test_watched_time_is_up_outside_of_incidents_also_without_one(tmp_path: Path) -> None:
@@ -104,3 +109,17 @@ def test_columns_are_named_or_the_message_says_how(tmp_path: Path) -> None:
     assert len(read(reader(tmp_path, *lines, headings=headings))[0]) == 4
     with pytest.raises(DataError, match="has no column 'Nope'"):
         read(reader(tmp_path, *lines, headings={"name": "Nope"}))
+
+
+def test_the_command_takes_its_options(run: Run, home: Path) -> None:  # noqa: F811
+    (home / "log.csv").write_text("Was,At,Duration\nDown,2026-10-05 12:00:00,300\nDown,noon,5\n")
+    arguments = ["log.csv", "--name", "oak", "--column", "start=At", "--column", "event=Was", "--zone", "Europe/Berlin"]
+    span = ["--from", "2026-10-05T09:00Z", "--to", "2026-10-05T11:00Z"]
+    assert run("import", "incidents", *arguments, *span[:2]).code == 1
+    done = run("import", "incidents", *arguments, *span)
+    assert done.code == 0, done.err
+    assert line(done, "log.csv") == ["polls", "17", "16", "0", "0", "0", "1"]
+    row = run("report", "--as-of", "2026-10-05T11:00:00Z").out.splitlines()[1].split(",")
+    assert row[:2] + row[4:5] == ["oak", "55.00", "5.00"]
+    wrong = run("import", "incidents", "log.csv", "--column", "begin=At")
+    assert (wrong.code, "'begin' is none of name, start, end, duration, event" in wrong.err) == (2, True)

@@ -8,8 +8,10 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from cli_helpers import Run, home, run  # noqa: F401
 
 from imports.made_sources import START_US, read
 from storemon_flask.errors import DataError
@@ -93,3 +95,15 @@ def test_a_series_without_the_label_has_no_store(address: str) -> None:
 def test_what_is_no_metric_is_refused_with_what_prometheus_says(address: str, query: str) -> None:
     with pytest.raises(DataError, match=re.escape(address) + r" answered 4\d\d .*parse error"):
         read(reader(address, query))
+
+
+def test_the_command_loads_the_same_again_without_a_change(address: str, run: Run, home: Path) -> None:  # noqa: F811
+    arguments = ["--query", 'up{job="none"}', "--store-label", "instance", "--to", "2026-10-06T00:00Z"]
+    assert run("import", "prometheus", address, *arguments).code == 0
+    arguments[1] = 'probe_success{job="stores"}'
+    counts = []
+    for _ in range(2):
+        done = run("import", "prometheus", address, *arguments)
+        assert done.code == 0, done.err
+        counts.append(next(row.split()[-6:] for row in done.out.splitlines() if "polls" in row))
+    assert counts == [["79", "79", "0", "0", "0", "0"], ["79", "0", "0", "79", "0", "0"]]
