@@ -177,8 +177,8 @@ SETTINGS: tuple[Setting, ...] = (
         "compressed file of `load-data`"),
     Setting("STOREMON_API_KEY", "api_key", "none", "key",
         "16 to 1000 printable ASCII characters without blanks, or none", _secret,
-        "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz` and "
-        "`/readyz` needs a key; never shown", secret=True),
+        "a key that allows everything; with it, or with one of `storemon keys`, every call but `/healthz`, "
+        "`/readyz` and push addresses needs a key; never shown", secret=True),
     Setting("STOREMON_TRUSTED_HOSTS", "trusted_hosts", "auto", "names",
         "auto, *, or host names and addresses without ports, separated by commas", _trusted,
         "the names this server may be called by (its `Host`)"),

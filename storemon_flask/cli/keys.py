@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def keys() -> None:
     """Add, list and revoke the keys that calls over HTTP need.
 
-    Without a key everybody on this machine may call. With the first one every call but /healthz and /readyz needs one.
+    Without a key everybody on this machine may call. With the first one every call but /healthz, /readyz and
+    push addresses (`storemon tokens`) needs one.
 
     \b
     Example:
@@ -96,7 +97,8 @@ def revoke(ctx: click.Context, prefix: str) -> None:
     click.echo(f"{row.prefix} is revoked since {_instant(row.revoked_us)}")
     if all(other.revoked_us is not None for other in service.rows(database)) and not settings.api_key:
         click.echo(
-            "No key is left: every call but /healthz and /readyz is refused until `storemon keys add` makes one.",
+            "No key is left: every call but /healthz, /readyz and push addresses is refused until `storemon keys add` "
+            "makes one.",
             err=True,
         )
 

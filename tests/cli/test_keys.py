@@ -58,9 +58,9 @@ def test_a_key_from_its_making_to_its_end(serve: Serve, home: Path) -> None:
     assert (again.returncode, again.stdout) == (0, revoked.stdout)
 
     last = storemon(home, "keys", "revoke", admin)
-    assert (
-        last.stderr
-        == "No key is left: every call but /healthz and /readyz is refused until `storemon keys add` makes one.\n"
+    assert last.stderr == (
+        "No key is left: every call but /healthz, /readyz and push addresses is refused until `storemon keys add` "
+        "makes one.\n"
     )
     assert server.get(path, Authorization=f"Bearer {admin}").status == 401
     head, first, second = storemon(home, "keys", "list").stdout.splitlines()

@@ -1,5 +1,5 @@
-"""One engine behind every entry: the same fleet as files, pushes, JSON, lines, gzip, zip and messages gives the same
-bytes and rejects.
+"""One engine behind every entry: the same fleet as files, pushes large and small, JSON, lines, gzip, zip and messages
+gives the same bytes and rejects.
 """
 
 import csv
@@ -228,10 +228,23 @@ def by_messages(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     entry.count("polls", summary.reasons)
 
 
+def by_small_pushes(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
+    """A push for each poll, all of them in loads that pushes share where that may be."""
+    by_pushes(entry, {feed: found for feed, found in fleet.items() if feed != "polls"}, sizes)
+    groups = entry.client.application.extensions["storemon"].poll_groups
+    for turn, row in enumerate(fleet["polls"], start=sizes[0]):
+        groups._own_loads = 0
+        if turn % 2:
+            entry.push("polls", as_csv("polls", [row]), "text/csv")
+        else:
+            entry.push("polls", json.dumps(as_objects("polls", [row])[0]).encode(), "application/json")
+
+
 ENTRIES: tuple[Callable[[Entry, Fleet, list[int]], None], ...] = (
     by_files,
     by_spreadsheets,
     by_pushes,
+    by_small_pushes,
     by_json,
     by_lines,
     by_gzip,
