@@ -7,6 +7,7 @@ only at the edges. Arrays of one object have one length unless said otherwise.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -162,6 +163,10 @@ class FileSummary:
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str = ""
+
+    def examples(self, reason: str, most: int) -> list[Reject]:
+        """Return the first rejects of one reason, as far as they are kept."""
+        return list(islice((reject for reject in self.rejects if reject.reason == reason), most))
 
 
 class ReportState(StrEnum):

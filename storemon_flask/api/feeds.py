@@ -38,6 +38,11 @@ class LoadQuery(Closed):
         validate=validate.OneOf((0, 1)),
         metadata={"description": "1: nothing is applied if any row is rejected"},
     )
+    dry_run = Whole(
+        load_default=0,
+        validate=validate.OneOf((0, 1)),
+        metadata={"description": "1: the answer is that of the load, and nothing is changed; `load_id` is 0"},
+    )
     days = fields.String(
         load_default="0-6",
         validate=validate.OneOf(DAYS),
@@ -77,14 +82,14 @@ def push(feed: str, query: dict[str, Any]) -> LoadResult:
     """
     media_type, gzipped, encoding = _media_type(query["encoding"])
     app = storemon()
-    small = feed == "polls" and not gzipped and 0 < (request.content_length or 0) <= groups.MOST_BYTES
-    with one_load(query["atomic"], query["days"], encoding, patient=small) as options:
+    length = request.content_length or 0
+    # A dry run is rolled back, so it shares no commit.
+    small = feed == "polls" and not gzipped and 0 < length <= groups.MOST_BYTES and not query["dry_run"]
+    with one_load(query["atomic"], query["days"], encoding, patient=small, dry_run=query["dry_run"]) as options:
         if small:
             result = _load_small_polls(media_type, options)
         else:
-            source = sources.body_source(
-                request.stream, request.content_length or 0, media_type, feed, gzipped, app.settings.max_body_bytes
-            )
+            source = sources.body_source(request.stream, length, media_type, feed, gzipped, app.settings.max_body_bytes)
             result = load_sources(app.database, [source], options)
     if result.error is not None:
         raise result.error
@@ -124,7 +129,7 @@ def upload(query: dict[str, Any]) -> LoadResult:
             f"the body is {request.mimetype or 'of no stated type'}; send files as multipart/form-data "
             "(`curl -F file=@polls.csv`), or one feed to /api/v1/feeds/polls"
         )
-    result = load_uploaded(query["atomic"], query["days"], query["encoding"])
+    result = load_uploaded(query["atomic"], query["days"], query["encoding"], dry_run=query["dry_run"])
     if result.refused:
         why = next(summary.error for summary in result.files if summary.error)
         raise _refusal(result.load, why, result.files)
@@ -139,14 +144,16 @@ def upload(query: dict[str, Any]) -> LoadResult:
     return result
 
 
-def load_uploaded(atomic: int, days: str, encoding: str, other_fields: Collection[str] = ()) -> LoadResult:
+def load_uploaded(
+    atomic: int, days: str, encoding: str, other_fields: Collection[str] = (), dry_run: int = 0
+) -> LoadResult:
     """Load the files of the request's form. Errors as `uploaded`, `BadRequest` when there is no file, `Busy` when too
     much is being loaded.
     """
     # Uploaded files are closed with the request, whatever becomes of them.
     with closing(request):
         files = uploaded(other_fields)
-        with one_load(atomic, days, encoding) as options:
+        with one_load(atomic, days, encoding, dry_run=dry_run) as options:
             items = sources.upload_sources(files, storemon().settings.max_body_bytes)
             if not items:
                 raise BadRequest(
@@ -204,9 +211,11 @@ def uploaded(other_fields: Collection[str] = ()) -> list[tuple[str, IO[bytes]]]:
 
 def _refusal(load: int, why: str, files: list[FileSummary]) -> Unprocessable:
     rejects = [{"file": summary.file, **RejectSchema().dump(reject)} for summary in files for reject in summary.rejects]
+    # A dry run has no number.
+    members: dict[str, Any] = {"load_id": load} if load else {}
     return Unprocessable(
-        f"{why}; all rejected rows are at /api/v1/loads/{load}/rejects",
-        load_id=load,
+        f"{why}; all rejected rows are at /api/v1/loads/{load}/rejects" if load else why,
+        **members,
         rejected=sum(summary.counts.rejected for summary in files),
         rejects=rejects[:REJECTS_SHOWN],
     )
@@ -219,15 +228,17 @@ _PATIENCE_S: Final = 0.1
 
 
 @contextmanager
-def one_load(atomic: int = 0, days: str = "0-6", encoding: str = UTF8, patient: bool = False) -> Iterator[LoadOptions]:
+def one_load(
+    atomic: int = 0, days: str = "0-6", encoding: str = UTF8, patient: bool = False, dry_run: int = 0
+) -> Iterator[LoadOptions]:
     """Hold a slot for one more load, and give its options; `Busy` when there is none.
 
     `patient`: wait for one for a moment, unless those who have one wait for the database.
     """
-    check = _check()
+    check, settings = _check(), storemon().settings
     patience_s = _PATIENCE_S if patient and not storemon().poll_groups.is_slow else 0.0
     with storemon().slots.for_load(patience_s):
-        yield load_options(storemon().settings, check, atomic=bool(atomic), days=days, encoding=encoding)
+        yield load_options(settings, check, atomic=bool(atomic), days=days, encoding=encoding, dry_run=bool(dry_run))
 
 
 def _check() -> Callable[[], None]:

@@ -205,6 +205,11 @@ _FILE: Final = {
 }
 _REJECTS: Final = {"rejects": _list(RejectSchema, "its first 100 rows that could not be used", _FirstRows)}
 _load_id: Final = partial(_integer, "its number; its rejects are at /api/v1/loads/NUMBER/rejects", minimum=1)
+_new_load_id: Final = partial(
+    _integer,
+    "its number; its rejects are at /api/v1/loads/NUMBER/rejects. 0 in a dry run",
+    minimum=0,
+)
 _load_notes: Final = partial(_texts, "what the load changes for other data, such as polled stores that have no hours")
 CountsSchema: Final = _schema("Counts", "One file and what became of its rows.", _FILE)
 LoadFileSchema: Final = _schema("LoadFile", "One file, with the first 100 of its rejected rows.", {**_FILE, **_REJECTS})
@@ -216,7 +221,7 @@ class LoadedSchema(Closed):
     class Meta(Closed.Meta):
         """The load's number, then what its only file has."""
 
-        include = {"load_id": _load_id(), **_FILE, **_REJECTS}  # noqa: RUF012
+        include = {"load_id": _new_load_id(), **_FILE, **_REJECTS}  # noqa: RUF012
 
     @pre_dump
     def merge(self, result: LoadResult, **kwargs: Any) -> dict[str, Any]:
@@ -237,7 +242,7 @@ class PushedSchema(Closed):
 class LoadSchema(Closed):
     """What an upload did, file by file."""
 
-    load_id = _load_id(attribute="load")
+    load_id = _new_load_id(attribute="load")
     notes = _load_notes()
     files = _list(LoadFileSchema, "file by file")
 

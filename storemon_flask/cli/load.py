@@ -14,7 +14,17 @@ import click
 from storemon_flask.characters import count_text, escaped
 from storemon_flask.cli.command import command, get_settings, open_database, signals_interrupt
 from storemon_flask.cli.listing import form_of, listing, utf8_output, write_listing
-from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
+from storemon_flask.cli.terminal import (
+    below,
+    cut,
+    printable,
+    progress_bar,
+    relabel,
+    say,
+    table,
+    terminal_width,
+    wrapped,
+)
 from storemon_flask.errors import StoremonError
 from storemon_flask.feeds.encodings import ENCODINGS, UTF8
 
@@ -33,6 +43,8 @@ _STANDARD_INPUT: Final = Path("-")
 _INPUT_BYTES: Final = 1 << 18
 _INPUT_NAME: Final = "standard input"
 _FEEDS: Final = ("polls", "hours", "special_hours", "timezones", "stores")
+_EXAMPLES: Final = 3
+_LONGEST_EXAMPLE: Final = 60
 _COUNTS: Final = ["rows", "new", "changed", "unchanged", "repeated", "rejected"]
 
 
@@ -53,10 +65,17 @@ _COUNTS: Final = ["rows", "new", "changed", "unchanged", "repeated", "rejected"]
     help="Of CSV files without a byte order mark; cp1252 is the text of Windows.",
 )
 @click.option("--feed", type=click.Choice(_FEEDS), help="What standard input is, if it is JSON, or must be.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do, with the first rejected rows, and change nothing.")
 @click.option("--strict", is_flag=True, help="Exit 1 when a row was rejected, not only when a file was.")
 @click.pass_context
 def load_data(
-    ctx: click.Context, paths: tuple[Path, ...], days: str, encoding: str, feed: str | None, strict: bool
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    days: str,
+    encoding: str,
+    feed: str | None,
+    dry_run: bool,
+    strict: bool,
 ) -> None:
     """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and
     folders (default: data/), or from standard input (-): CSV, JSON or NDJSON, also gzipped.
@@ -69,6 +88,7 @@ def load_data(
     Examples:
       storemon load-data
       storemon load-data exports/ "Menu hours.csv" polls.zip
+      storemon load-data --dry-run new.csv
       psql -c "COPY poll TO STDOUT CSV HEADER" shop | storemon load-data -
       curl -s https://shop.example/polls.json | storemon load-data --feed polls -
       storemon load-data --encoding cp1252 stores.csv
@@ -103,8 +123,9 @@ def load_data(
             bar.update(more)
 
         try:
-            options = load_options(settings, check, days=days, encoding=encoding)
-            result = load_sources(open_database(ctx), items, options, progress=progress, on_file=done.append)
+            options = load_options(settings, check, days=days, encoding=encoding, dry_run=dry_run)
+            on_file = _keep_nothing if dry_run else done.append
+            result = load_sources(open_database(ctx), items, options, progress=progress, on_file=on_file)
         except KeyboardInterrupt:
             bar.finish()
             click.echo("", err=True)
@@ -118,7 +139,7 @@ def load_data(
                 left = [source.name for source in sources if source.name not in names]
                 say(f"Not loaded: {', '.join(left)}", err=True)
             raise
-    print_result(result)
+    print_result(result, dry_run)
     if result.failed and not paths and len(result.files) == 1:
         click.echo(
             f"Put your CSVs into {escaped(str(settings.data_dir))}, or name files or folders: storemon load-data "
@@ -190,14 +211,20 @@ def _find_items(paths: list[Path], piped: _InputStream | None, feed: str | None,
     return items
 
 
-def print_result(result: "LoadResult") -> None:
+def _keep_nothing(summary: "FileSummary") -> None:
+    """Of a dry run no file is in."""
+
+
+def print_result(result: "LoadResult", dry_run: bool = False) -> None:
     """Print what became of each file, the notes of the load, and where its rejects are listed."""
-    _print_summary(result.files)
+    _print_summary(result.files, examples=_EXAMPLES if dry_run else 0)
     if result.notes:
         click.echo("Notes")
         for line in wrapped(result.notes):
             click.echo(line)
-    if result.rejected:
+    if dry_run:
+        click.echo("Nothing was changed: this was a dry run.")
+    elif result.rejected:
         click.echo(f"`storemon rejects --load {result.load}` lists the {count_text(result.rejected, 'rejected row')}.")
 
 
@@ -208,21 +235,28 @@ def _interrupted(done: list["FileSummary"]) -> str:
     return f"interrupted; loaded before: {', '.join(loaded)}; nothing of the other files was"
 
 
-def _print_summary(files: list["FileSummary"]) -> None:
-    """Print the table of a load, with what was rejected and noted below each file."""
+def _print_summary(files: list["FileSummary"], examples: int = 0) -> None:
+    """Print the table of a load, with what was rejected (the first `examples` of each reason) and noted below each
+    file.
+    """
     good = [summary for summary in files if not summary.error]
     rows = [[summary.file, summary.feed, *_counts(summary)] for summary in good]
-    texts = [
-        [*(f"{count:,} rejected: {reason}" for reason, count in summary.reasons.items()), *summary.notes]
-        for summary in good
-    ]
     if good:
-        lines_below = [[line for text in own for line in below(text)] for own in texts]
+        lines_below = [_lines_below(summary, examples) for summary in good]
         _print_table([["file", "feed", *_COUNTS], *rows], lines_below, text_columns=2)
     for summary in files:
         if summary.error:
             file = "" if summary.file in summary.error else f"{summary.file}: "
             say(f"Not loaded: {file}{summary.error}", err=True)
+
+
+def _lines_below(summary: "FileSummary", examples: int) -> list[str]:
+    lines = []
+    for reason, count in summary.reasons.items():
+        lines += below(f"{count:,} rejected: {reason}")
+        for reject in summary.examples(reason, examples):
+            lines += below(f"line {reject.line:,}: {cut(printable(reject.text), _LONGEST_EXAMPLE)}", indent="      ")
+    return lines + [line for note in summary.notes for line in below(note)]
 
 
 def _print_table(rows: list[list[str]], lines_below: list[list[str]], text_columns: int) -> None:

@@ -3,10 +3,11 @@ summary.
 """
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -15,7 +16,7 @@ import numpy as np
 
 from storemon_flask.characters import count_text
 from storemon_flask.clock import minute_text
-from storemon_flask.database import loads, polls, stores
+from storemon_flask.database import files, loads, polls, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.polls import StagedPolls
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
@@ -43,8 +44,8 @@ _OUT_OF_MEMORY: Final = (
 class LoadOptions:
     """How a load is done. `atomic`: everything or nothing; `default_zone`: the one of stores that have none;
     `iso_days`: hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt); `encoding`: that of CSVs
-    without a byte order mark. `check` is called now and then, from several threads, and raises when the load is to be
-    given up.
+    without a byte order mark; `dry_run`: all is done in one transaction, which is rolled back. `check` is called now
+    and then, from several threads, and raises when the load is to be given up.
     """
 
     now_us: int
@@ -53,6 +54,7 @@ class LoadOptions:
     default_zone: str = "America/Chicago"
     iso_days: bool | None = False
     encoding: str = UTF8
+    dry_run: bool = False
     check: Callable[[], None] = lambda: None
 
     @property
@@ -68,6 +70,7 @@ def load_options(
     atomic: bool = False,
     days: str = "0-6",
     encoding: str = UTF8,
+    dry_run: bool = False,
 ) -> LoadOptions:
     """Return the options of a load that begins now; `days` (0-6 or iso) is how hours files number the days of the
     week, `encoding` that of CSVs.
@@ -79,6 +82,7 @@ def load_options(
         default_zone=settings.default_timezone,
         iso_days=days == "iso",
         encoding=encoding,
+        dry_run=dry_run,
         check=check,
     )
 
@@ -120,6 +124,28 @@ def load_sources(
     together). Rows that cannot be used are stored with their reasons. `DatabaseError` when nothing can be stored,
     `OutOfMemory`, and what `options.check` raises; the sentence of a `Stopped` ends with what was stored before.
     """
+    with _database_to_try(database) if options.dry_run and not database.exists() else nullcontext(database) as used:
+        return _load_into(used, items, options, progress, on_file)
+
+
+@contextmanager
+def _database_to_try(database: Database) -> Iterator[Database]:
+    """Give a database that is gone afterwards: what is only tried out makes none where there was none."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="storemon-", dir=files.temporary_folder())
+    except OSError as error:
+        raise files.no_temporary_room(error, "this cannot be tried out") from error
+    with folder as name, closing(Database(Path(name) / database.path.name)) as passing:
+        yield passing
+
+
+def _load_into(
+    database: Database,
+    items: list[LoadItem],
+    options: LoadOptions,
+    progress: Progress,
+    on_file: Callable[[FileSummary], None],
+) -> LoadResult:
     if database.exists():
         # Find out now whether it can be used, not after the files have been read.
         database.prepare()
@@ -174,6 +200,10 @@ def store_together(
     return loading.result.load
 
 
+class _Tried(Exception):
+    """Ends the transaction of a dry run."""
+
+
 @dataclass
 class _Loading:
     """One load under way: the state its files share."""
@@ -207,10 +237,13 @@ class _Loading:
             for item in self.items:
                 self._load_item(item)
             self._store_waiting()
-            self._record_unreadable()
+            if not self.options.dry_run:
+                self._record_unreadable()
             if not self.result.load:
                 # Nothing was stored, and there is no database to remember that in.
                 self.result.notes = self.notes.of_files()
+            if self.options.dry_run:
+                self.result.load = 0
         except Stopped as error:
             raise Stopped(f"{error.message}; {self._what_is_stored()}") from error
         finally:
@@ -227,7 +260,7 @@ class _Loading:
                 raise DataError(item.reason)
             with lack_of_memory(f"loading {item.name}", _OUT_OF_MEMORY):
                 staged = self._read(item, summary, log)
-                if staged is not None and self.options.atomic:
+                if staged is not None and (self.options.atomic or self.options.dry_run):
                     self.waiting.append(staged)
                 elif staged is not None:
                     self._store(staged, last=item is self.items[-1])
@@ -348,7 +381,7 @@ class _Loading:
                 for staged in self.waiting:
                     self.apply(connection, staged)
                 self._apply_hours(connection)
-                if not self.unreadable:
+                if self.options.dry_run or not self.unreadable:
                     self._note(connection)
             for summary, _ in files:
                 self._finish(summary)
@@ -396,12 +429,22 @@ class _Loading:
         if self.result.notes:
             loads.set_notes(connection, self.result.load, self.result.notes)
 
-    def _write(self, large: bool = False) -> AbstractContextManager[Connection]:
-        return self.database.write(checkpoint_in=self.checkpoints if large else None, check=self.options.check)
+    @contextmanager
+    def _write(self, large: bool = False) -> Iterator[Connection]:
+        checkpoints = self.checkpoints if large else None
+        with (
+            suppress(_Tried),
+            self.database.write(checkpoint_in=checkpoints, check=self.options.check) as connection,
+        ):
+            yield connection
+            if self.options.dry_run:
+                # It is rolled back.
+                raise _Tried
 
     def _finish(self, summary: FileSummary) -> None:
         """A file is in."""
-        self.stored.append(summary.file)
+        if not self.options.dry_run:
+            self.stored.append(summary.file)
         self.on_file(summary)
 
     def _what_is_stored(self) -> str:

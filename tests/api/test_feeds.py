@@ -346,7 +346,7 @@ def test_what_is_no_feed_is_refused_with_a_sentence(
         ("atomic=2", "atomic"),
         ("atomic=yes", "atomic"),
         ("atomic=1&atomic=1", "atomic is given more than once"),
-        ("atomc=1", "atomc is not a parameter of this address (the parameters are atomic, days, encoding)"),
+        ("atomc=1", "atomc is not a parameter of this address (the parameters are atomic, dry_run, days, encoding)"),
     ],
 )
 def test_a_wrong_parameter_is_named(client: FlaskClient, query: str, says: str) -> None:
