@@ -102,7 +102,7 @@ class PollGroups:
         The source can be opened again. Result and errors are those of `load_sources`.
         """
         result = None
-        if source.size <= MOST_BYTES and not options.atomic and self._database.exists():
+        if source.size <= MOST_BYTES and not (options.atomic or options.dry_run) and self._database.exists():
             result = self._load_together(source, options)
         return load_sources(self._database, [source], options) if result is None else result
 
