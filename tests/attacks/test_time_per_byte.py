@@ -56,6 +56,8 @@ SHAPES = {
     "no UTF-8": same(b"\xff\n"),
     "a quote that stays open on each line": same(b'"a\n'),
     "empty quoted lines": same(b'""\n'),
+    "empty quoted fields": same(b'"","",""\n'),
+    "whole rows in quotes": same(b'"a,b,c"\n'),
     "text behind a quote": same(b'"a"b,c,d\n'),
     "a quote within a field": same(b'a"b,c,d\n'),
     "nothing but quotes": POLLS + b'"' * BYTES,

@@ -93,6 +93,8 @@ def test_a_zip_is_chosen_by_keyboard_and_its_rejects_are_downloaded(
         page.keyboard.press("Tab")
         expect(page.get_by_label("Days of the week in hours files")).to_be_focused()
         page.keyboard.press("Tab")
+        expect(page.get_by_label("Encoding of CSV files")).to_be_focused()
+        page.keyboard.press("Tab")
         expect(page.get_by_role("button", name="Load", exact=True)).to_be_focused()
         page.keyboard.press("Enter")
         page.wait_for_url("**/data/loads/1")
@@ -138,6 +140,23 @@ def test_hours_numbered_from_1_are_refused_until_that_is_chosen(browser: Browser
         page.get_by_role("button", name="Load", exact=True).click()
         page.wait_for_url("**/data/loads/2")
         assert told(server.url, "/api/v1/loads/2")["files"][0]["new"] == 7
+
+
+def test_windows_text_is_read_when_that_is_chosen(browser: Browser, server: Any) -> None:
+    file = {"name": "stores.csv", "mimeType": "text/csv", "buffer": "store_id;name\nCafé;Zürich\n".encode("cp1252")}
+    with watched(browser, server.url) as page:
+        page.goto("/data")
+        page.locator("#files").set_input_files(file)
+        page.get_by_role("button", name="Load", exact=True).click()
+        page.wait_for_url("**/data/loads/1")
+        expect(page.get_by_text("on the page Data with that choice").first).to_be_visible()
+        page.goto("/data")
+        page.locator("#files").set_input_files(file)
+        page.get_by_label("Encoding of CSV files").select_option("cp1252")
+        page.get_by_role("button", name="Load", exact=True).click()
+        page.wait_for_url("**/data/loads/2")
+        expect(page.get_by_text("1 store is new in this load: Café")).to_be_visible()
+        assert told(server.url, "/api/v1/loads/2")["files"][0]["new"] == 1
 
 
 def test_progress_is_shown_and_a_stop_sends_nothing(browser: Browser, server: Any) -> None:
