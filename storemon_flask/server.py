@@ -117,6 +117,7 @@ def serve(
             ready(url)
             if settings.keep_polls_days:
                 storemon.worker.scheduler.add("pruning", lambda: _prune(storemon), every_us=DAY_US)
+            storemon.worker.scheduler.add("undo", lambda: _drop_undo(storemon), every_us=DAY_US)
             with listening(settings, storemon.database, storemon.metrics.registry):
                 server.run()
         except KeyboardInterrupt:
@@ -128,6 +129,16 @@ def serve(
                 storemon.worker.stop(GRACE_S)
             finally:
                 storemon.list_cache.stop()
+
+
+def _drop_undo(storemon: "Storemon") -> None:
+    """Take out what loads replaced that was kept long enough."""
+    from storemon_flask.database import undo
+
+    limits = undo.UndoLimits(storemon.settings.undo_days, storemon.settings.undo_percent)
+    if storemon.database.exists():
+        with storemon.database.write() as connection:
+            undo.drop_what_is_too_much(connection, limits, time.time_ns() // 1000)
 
 
 def _prune(storemon: "Storemon") -> None:

@@ -203,6 +203,13 @@ SETTINGS: tuple[Setting, ...] = (
         "a whole number of days from 0 (for ever) to 100000", _whole(0, 100_000),
         "polls, loads and rejected rows older than so many days before the newest poll that is not in the future "
         "are taken out when the server starts and once a day; 0 keeps them for ever"),
+    Setting("STOREMON_UNDO_DAYS", "undo_days", "30", "days",
+        "a whole number of days from 0 (nothing is kept) to 36500", _whole(0, 36_500),
+        "what a load replaced is kept for so long, so that the load can be undone; 0 keeps nothing"),
+    Setting("STOREMON_UNDO_PERCENT", "undo_percent", "10", "%",
+        "a whole number from 0 (nothing is kept) to 50", _whole(0, 50),
+        "what loads replaced takes at most so much of the database, or 16 MB while that is more; then the oldest loads "
+        "cannot be undone any more"),
     Setting("STOREMON_KEEP_REPORTS_DAYS", "keep_reports_days", "90", "days",
         "a whole number of days from 0 (for ever) to 36500", _whole(0, 36_500),
         "finished reports are deleted after this long; 0 keeps them for ever"),
@@ -243,6 +250,8 @@ class Settings:
     max_clock_skew_us: int
     max_report_rows: int
     keep_polls_days: int
+    undo_days: int
+    undo_percent: int
     keep_reports_days: int
     max_reports_mb: int
     listen: Secret

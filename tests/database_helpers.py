@@ -14,6 +14,7 @@ from storemon_flask.settings import Settings
 
 TABLES = {
     "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "report_text", "data_version", "api_key", "push_token", "secret",
+    "poll_change", "fact_change", "removed_store",
 }  # fmt: skip
 
 

@@ -36,6 +36,8 @@ BAD_SETTINGS = {
     "STOREMON_MAX_GAP_MINUTES": ["0", "10081", "nan", "2h"],
     "STOREMON_MAX_CLOCK_SKEW_MINUTES": ["-1", "1441", "nan", "5m"],
     "STOREMON_MAX_REPORT_ROWS": ["0", "1e6", "1000000001"],
+    "STOREMON_UNDO_DAYS": ["-1", "1.5", "36501", "a month"],
+    "STOREMON_UNDO_PERCENT": ["-1", "1.5", "51", "10 %"],
     "STOREMON_KEEP_POLLS_DAYS": ["-1", "1.5", "100001", "a year"],
     "STOREMON_KEEP_REPORTS_DAYS": ["-1", "1.5", "36501", "a year"],
     "STOREMON_MAX_REPORTS_MB": ["-1", "1.5", "1000000001", "1 GB"],

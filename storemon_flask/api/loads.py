@@ -6,9 +6,11 @@ from typing import Any
 from flask import Blueprint, Response, json
 from marshmallow import fields, validate
 
-from storemon_flask.api.schemas import LoadsSchema, PastLoadSchema, RejectsSchema
+from storemon_flask.api.feeds import one_load as one_more_load
+from storemon_flask.api.schemas import LoadedSchema, LoadsSchema, PastLoadSchema, RejectsSchema
 from storemon_flask.database.connections import Database
-from storemon_flask.stores import catalogue
+from storemon_flask.feeds.load import LoadResult
+from storemon_flask.stores import catalogue, undo
 from storemon_flask.stores.catalogue import LoadRow, Reject
 from storemon_flask.web import answers
 from storemon_flask.web.app import storemon
@@ -80,6 +82,20 @@ def reject_json(row: Reject) -> dict[str, Any]:
     """Return a rejected row, as `RejectsSchema` has it."""
     _, file, line, reason, text = row
     return {"file": file, "line": line, "reason": reason, "text": text}
+
+
+@operation(
+    blueprint, "POST", "/api/v1/loads/<int:load>/undo", scope="write", tag="loads",
+    answers={
+        200: Answer("what the undo, a load of its own, did", LoadedSchema()),
+        404: Answer("no such load"),
+        409: Answer("later loads have the same rows (`conflicts` names them), or it was undone, or cannot be any more"),
+    },
+)  # fmt: skip
+def undo_load(load: int) -> LoadResult:
+    """Undo a load: what it added goes, and what it replaced returns. Undoing the undo brings it back."""
+    with one_more_load() as options:
+        return undo.undo(storemon().database, load, options)
 
 
 def _rejects_json(load: int) -> Iterator[str]:

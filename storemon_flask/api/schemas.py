@@ -197,7 +197,7 @@ _COUNTS: Final = {
 }
 _FILE: Final = {
     "file": _text("the file's name, or body"),
-    "feed": _text("polls, hours, timezones or stores; empty if it is none"),
+    "feed": _text("polls, hours, special_hours, timezones or stores; undo or removal; empty if it is none"),
     "error": _field(_TextOrNull, "why nothing of the file was stored; null if it was", null=True),
     **_COUNTS,
     "reasons": _dict(fields.Integer(), "rejected rows by reason"),
@@ -255,6 +255,8 @@ _PAST_LOAD: Final = {
     "failed_count": _count("how many of them were not loaded"),
     **_COUNTS,
     "notes": _load_notes(),
+    "undoes": Whole(allow_none=True, metadata={"description": "the load that it undid; null if it is no undo"}),
+    "undone_by": Whole(allow_none=True, metadata={"description": "the load that undid it; null while it stands"}),
 }
 ListedLoadSchema: Final = _schema("ListedLoad", "A load of the past, with the rows of all its files.", _PAST_LOAD)
 PastLoadSchema: Final = _schema(

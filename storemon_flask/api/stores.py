@@ -315,8 +315,8 @@ def put_timezone(store_id: str, body: dict[str, Any]) -> LoadResult:
 )  # fmt: skip
 def delete_hours(store_id: str) -> None:
     """Remove a store's hours: it counts as open 24x7 again."""
-    with one_load():
-        edit.remove_hours(storemon().database, store_id)
+    with one_load() as options:
+        edit.remove_hours(storemon().database, store_id, options)
 
 
 class SpecialDateQuery(Closed):
@@ -336,8 +336,8 @@ class SpecialDateQuery(Closed):
 )  # fmt: skip
 def delete_special_hours(store_id: str, query: dict[str, Any]) -> None:
     """Remove a store's special hours, of one date or of all."""
-    with one_load():
-        edit.remove_special_hours(storemon().database, store_id, query["date"])
+    with one_load() as options:
+        edit.remove_special_hours(storemon().database, store_id, query["date"], options)
 
 
 @operation(
@@ -345,9 +345,11 @@ def delete_special_hours(store_id: str, query: dict[str, Any]) -> None:
     answers={204: Answer("gone"), 404: Answer("no such store")},
 )  # fmt: skip
 def delete_store(store_id: str) -> None:
-    """Remove a store with its polls, hours and zone. Finished reports keep their numbers."""
-    with one_load():
-        edit.remove(storemon().database, store_id)
+    """Remove a store with its polls, hours, zone and name, as a load that can be undone. Finished reports keep their
+    numbers.
+    """
+    with one_load() as options:
+        edit.remove(storemon().database, store_id, options)
 
 
 def _put(feed: str, store_id: str, rows: list[dict[str, Any]]) -> LoadResult:

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask import settings as settings_
+from storemon_flask.characters import escaped
 from storemon_flask.errors import Unprocessable, lack_of_memory
 from storemon_flask.settings import Settings
 
@@ -138,3 +140,12 @@ def signals_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def confirm(ctx: click.Context, yes: bool, question: str) -> None:
+    """Ask at a terminal, unless the answer is `yes` already; `UsageError` in a script, `Abort` for a no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Nobody is there to answer: say --yes.", ctx)
+    click.confirm(escaped(question), abort=True)

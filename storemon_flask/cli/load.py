@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 import click
 
 from storemon_flask.characters import count_text, escaped
-from storemon_flask.cli.command import command, get_settings, open_database, signals_interrupt
+from storemon_flask.cli.command import Group, command, confirm, get_settings, open_database, signals_interrupt
 from storemon_flask.cli.listing import form_of, listing, utf8_output, write_listing
 from storemon_flask.cli.terminal import (
     below,
@@ -215,6 +215,14 @@ def _keep_nothing(summary: "FileSummary") -> None:
     """Of a dry run no file is in."""
 
 
+def print_changes(sentence: str, result: "LoadResult") -> None:
+    """Print what a load did that has no file of rows: an undo, or a removal."""
+    click.echo(sentence)
+    for summary in result.files:
+        for line in wrapped(summary.notes):
+            click.echo(line)
+
+
 def print_result(result: "LoadResult", dry_run: bool = False) -> None:
     """Print what became of each file, the notes of the load, and where its rejects are listed."""
     _print_summary(result.files, examples=_EXAMPLES if dry_run else 0)
@@ -316,7 +324,7 @@ def _write_loads(ctx: click.Context, database: "Database", limit: int) -> None:
     write_listing(form_of(ctx), document, "loads", list(ListedLoadSchema().fields))
 
 
-@command("loads")
+@click.group("loads", cls=Group, invoke_without_command=True)
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="The newest so many.")
 @listing
 @click.pass_context
@@ -330,7 +338,10 @@ def loads(ctx: click.Context, limit: int) -> None:
       storemon loads
       storemon loads --limit 500 | grep polls
       storemon loads --json
+      storemon loads undo 12
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from storemon_flask.clock import timestamp_text
     from storemon_flask.stores import catalogue
 
@@ -356,3 +367,37 @@ def loads(ctx: click.Context, limit: int) -> None:
         if files[load.id]:
             lines_below[-1] += wrapped(load.notes, indent="    ")
     _print_table(rows, lines_below, text_columns=4)
+
+
+@loads.command("undo")
+@click.argument("number", type=click.IntRange(1, (1 << 63) - 1), metavar="N")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def undo(ctx: click.Context, number: int, yes: bool) -> None:
+    """Undo load N: what it added goes, and what it replaced returns.
+
+    Where a later load brought or changed the same rows, nothing is undone, and the loads are named. An undo is a load:
+    it is listed, and can be undone.
+
+    \b
+    Examples:
+      storemon loads undo 12
+      storemon loads undo 12 --yes
+    """
+    from storemon_flask.feeds.load import load_options
+    from storemon_flask.stores import undo as service
+
+    database = open_database(ctx)
+    if not yes:
+        for sentence in service.plan(database, number):
+            for line in below(sentence, indent="  "):
+                click.echo(line, err=True)
+    confirm(ctx, yes, f"Undo load {number}?")
+    with progress_bar(1000, "undoing") as bar:
+        result = service.undo(
+            database,
+            number,
+            load_options(get_settings(ctx), lambda: None),
+            lambda done, total: bar.update(max(0, 1000 * done // max(1, total) - bar.pos)),
+        )
+    print_changes(f"load {number} was undone, by load {result.load}", result)

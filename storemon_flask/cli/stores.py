@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask.cli.command import command, get_settings, open_database, parse_timestamp
+from storemon_flask.cli.command import Group, command, confirm, get_settings, open_database, parse_timestamp
 from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import (
     below,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _ENOUGH_FOR_A_NAME: Final = 20
 
 
-@command("stores")
+@click.group("stores", cls=Group, invoke_without_command=True)
 @click.option(
     "--status", "statuses", multiple=True, metavar="WORD", help="Only this status; may be given several times."
 )
@@ -66,7 +66,10 @@ def stores(
       storemon stores --status down --status stale --group North
       storemon stores --text corner --sort uptime_percent_last_week
       storemon stores --limit 100000 --csv > stores.csv
+      storemon stores remove "NYC/12"
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from storemon_flask.cli import drawing
     from storemon_flask.stores import live_list
     from storemon_flask.uptime.status import STATUSES
@@ -158,6 +161,30 @@ def _minute(timestamp_text: Any) -> str:
 
 def _beside(made: list[str], texts: list[str], longest: int) -> list[str]:
     return [f"{pad(line, longest)}  {text}".rstrip() for line, text in zip(made, texts, strict=True)]
+
+
+@stores.command("remove")
+@click.argument("store_id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def remove(ctx: click.Context, store_id: str, yes: bool) -> None:
+    """Remove a store with its polls, hours, special hours, zones and name. Finished reports keep their numbers.
+
+    That is a load: it is listed, and `storemon loads undo` brings the store back.
+
+    \b
+    Example:
+      storemon stores remove "NYC/12"
+    """
+    from storemon_flask.cli.load import print_changes
+    from storemon_flask.feeds.load import load_options
+    from storemon_flask.stores import edit
+
+    database = open_database(ctx)
+    edit.require_store(database, store_id)
+    confirm(ctx, yes, f"Remove store {store_id} with its polls, hours, special hours, zones and name?")
+    result = edit.remove(database, store_id, load_options(get_settings(ctx), lambda: None))
+    print_changes(f"store {printable(store_id)} was removed, by load {result.load}", result)
 
 
 @command("store")

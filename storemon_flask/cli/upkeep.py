@@ -1,6 +1,5 @@
 """`backup`, `restore`, `check`, `prune` and `export`."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from storemon_flask.characters import count_text, escaped
-from storemon_flask.cli.command import command, get_settings, open_database, parse_timestamp
+from storemon_flask.characters import count_text
+from storemon_flask.cli.command import command, confirm, get_settings, open_database, parse_timestamp
 from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import below, progress_bar, relabel, say, table, terminal_width, wrapped
 
@@ -27,15 +26,6 @@ def _copy_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar, and give what moves it to (done, of how many)."""
     with progress_bar(1000, label) as bar:
         yield lambda done, total: bar.update(max(0, 1000 * done // max(1, total) - bar.pos))
-
-
-def _confirm(ctx: click.Context, yes: bool, question: str) -> None:
-    """Ask at a terminal, unless the answer is `yes` already; `UsageError` in a script, `Abort` for a no."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"{question} Nobody is there to answer: say --yes.", ctx)
-    click.confirm(escaped(question), abort=True)
 
 
 def _sums_text(sums: "Sums") -> str:
@@ -79,7 +69,7 @@ def restore(ctx: click.Context, file: Path, yes: bool) -> None:
     database = get_settings(ctx).database
     sums = backup_service.read_sums(file)
     with server_lock(database):
-        _confirm(ctx, yes, f"{file} has {_sums_text(sums)}. Put it in the place of {database}?")
+        confirm(ctx, yes, f"{file} has {_sums_text(sums)}. Put it in the place of {database}?")
         with _copy_bar("restoring") as progress:
             sums, replaced_file = backup_service.restore(database, file, time.time_ns() // 1000, progress)
     say(f"{database}: {_sums_text(sums)}")
@@ -184,7 +174,7 @@ def prune(ctx: click.Context, before: int | None, future: bool, dry_run: bool, v
         if not dry_run:
             if old.polls or old.loads:
                 clock = f"This machine's clock says {minute_text(time.time_ns() // 1000)}. " if future else ""
-                _confirm(ctx, yes, f"{clock}Take out {text(old)}, for good?")
+                confirm(ctx, yes, f"{clock}Take out {text(old)}, for good?")
             with progress_bar(_rows(old), "pruning") as bar:
                 deleted = delete(lambda deleted: bar.update(_rows(deleted)))
         click.echo(f"would take out {text(old)}; nothing was changed" if dry_run else f"took out {text(deleted)}")

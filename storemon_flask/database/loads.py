@@ -15,11 +15,13 @@ MOST_FILES: Final = 1_000
 _COUNTS: Final = ("row_count", "new_count", "changed_count", "unchanged_count", "repeated_count", "rejected_count")
 _FILE_COUNTS: Final = ", ".join(_COUNTS)
 _LOADS: Final = f"""
-    SELECT load.id, load.started_us, load.notes,
+    SELECT load.id, load.started_us, load.notes, load.undoes, load.undone_by,
         coalesce((SELECT file FROM load_file WHERE load = load.id ORDER BY id LIMIT 1), '') AS first_file,
         count(load_file.id) AS file_count, coalesce(sum(error <> ''), 0) AS failed_count,
         {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in _COUNTS)}
-    FROM (SELECT id, started_us, notes FROM load WHERE {{which}} ORDER BY id DESC LIMIT :limit) AS load
+    FROM (
+        SELECT id, started_us, notes, undoes, undone_by FROM load WHERE {{which}} ORDER BY id DESC LIMIT :limit
+    ) AS load
     LEFT JOIN load_file ON load_file.load = load.id
     GROUP BY load.id ORDER BY load.id DESC
 """
@@ -36,6 +38,9 @@ class LoadSummary:
     file_count: int
     failed_count: int
     counts: Counts
+    # The load that this one undid, and the one that undid this.
+    undoes: int | None
+    undone_by: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,25 @@ class LoadRow(LoadSummary):
     files: list[FileSummary]
 
 
-def begin(connection: Connection, started_us: int) -> int:
-    """Add a load and return its number."""
-    return int(connection.execute("INSERT INTO load (started_us) VALUES (?)", [started_us]).lastrowid or 0)
+def begin(connection: Connection, started_us: int, undoes: int | None = None) -> int:
+    """Add a load, one that undoes another or does not, and return its number: higher than that of any before."""
+    row = connection.execute(
+        "INSERT INTO load (id, started_us, undoes) SELECT "
+        "max(coalesce((SELECT max(id) FROM load), 0), undo_dropped_load) + 1, ?, ? FROM data_version",
+        (started_us, undoes),
+    )
+    return int(row.lastrowid or 0)
+
+
+def set_undone(connection: Connection, load: int, by: int) -> None:
+    """Note that a load was undone by another. If it was an undo, what it undid stands again, and so on."""
+    undone: int | None = load
+    undo: int | None = by
+    while undone is not None:
+        connection.execute("UPDATE load SET undone_by = ? WHERE id = ?", (undo, undone))
+        row = connection.execute("SELECT undoes FROM load WHERE id = ?", [undone]).fetchone()
+        undo = undone if undo is None else None
+        undone = None if row is None else row[0]
 
 
 def set_notes(connection: Connection, load: int, notes: list[str]) -> None:
@@ -186,7 +207,7 @@ def files(connection: Connection, load: int, limit: int) -> list[FileSummary]:
 
 
 def _load(row: sqlite3.Row) -> dict[str, Any]:
-    names = ("id", "started_us", "first_file", "file_count", "failed_count")
+    names = ("id", "started_us", "first_file", "file_count", "failed_count", "undoes", "undone_by")
     return {**{name: row[name] for name in names}, "notes": json.loads(row["notes"]), "counts": _counts(row)}
 
 

@@ -18,6 +18,14 @@ import numpy as np
 
 from storemon_flask.database import stores
 from storemon_flask.database.connections import Connection
+from storemon_flask.database.poll_changes import (
+    ABSENT,
+    IN_WEEK,
+    MOST_STORES,
+    STORE_SHIFT,
+    PollChanges,
+    changes_of_merge,
+)
 from storemon_flask.database.stores import NOBODY_AHEAD, Ahead
 from storemon_flask.errors import DatabaseError, DataError
 from storemon_flask.model import EVER_US, WEEK_US, Bools, Counts, Ints, Polls
@@ -32,11 +40,6 @@ RUN_ROWS: Final = 1 << 19
 STORES_PER_CELL: Final = 2048
 _SPOOL_BYTES: Final = 8 << 20
 _FEW_BYTES: Final = 1 << 16
-# A key is store << 41 | (time within its week) << 1 | active: a week is less than 2^40 microseconds. That leaves 22
-# bits for the stores of one file.
-STORE_SHIFT: Final = 41
-MOST_STORES: Final = 1 << 22
-IN_WEEK: Final = (1 << STORE_SHIFT) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +190,13 @@ class StagedPolls:
                 self._cells.setdefault((week, group), []).append((start + first * 8, stop - first))
 
 
-def apply(connection: Connection, staged: StagedPolls) -> Applied:
-    """Merge staged polls into the weeks. Counts new, changed and unchanged polls; writes only weeks that change."""
+def apply(
+    connection: Connection, staged: StagedPolls, record: Callable[[int, PollChanges], None] = lambda week, changes: None
+) -> Applied:
+    """Merge staged polls into the weeks. Counts new, changed and unchanged polls; writes only weeks that change.
+
+    `record` is given what becomes of each week of some stores.
+    """
     counts = Counts()
     number, before = stores.numbers_and_last_polls(connection, staged.ids)
     first = np.full(len(number), np.iinfo(np.int64).max)
@@ -200,8 +208,10 @@ def apply(connection: Connection, staged: StagedPolls) -> Applied:
         index = keys >> STORE_SHIFT
         begins = np.flatnonzero(np.diff(index, prepend=-1))
         present = index[begins]
-        merged, dirty = _merge(keys, _stored_keys(connection, week, present, number), counts)
+        stored = _stored_keys(connection, week, present, number)
+        merged, dirty, was = _merge(keys, stored, counts)
         _write(connection, week, merged, dirty, number)
+        record(week, changes_of_merge(keys, was, stored, number))
         ends = np.append(begins[1:], len(keys)) - 1
         first[present] = np.minimum(first[present], week * WEEK_US + ((keys[begins] & IN_WEEK) >> 1))
         last[present] = np.maximum(last[present], week * WEEK_US + ((keys[ends] & IN_WEEK) >> 1))
@@ -211,6 +221,37 @@ def apply(connection: Connection, staged: StagedPolls) -> Applied:
         zip(*[first.tolist()] * 2, *[last.tolist()] * 2, number.tolist(), strict=True),
     )
     return Applied(counts, complete_from_us, too_old, number, before, last)
+
+
+def read_keys(connection: Connection, week: int, number: Ints) -> Ints:
+    """Return what the week holds of the stores `number`, as keys by index, ascending."""
+    return _stored_keys(connection, week, np.arange(len(number)), number)
+
+
+def replace_keys(connection: Connection, week: int, keys: Ints, changed: Ints, number: Ints) -> None:
+    """Make the week of the stores `changed` (indexes in `number`) hold their keys among those, ascending, alone."""
+    empty = changed[~np.isin(changed, keys >> STORE_SHIFT)]
+    connection.executemany(
+        "DELETE FROM poll_week WHERE week = ? AND store = ?", [(week, store) for store in number[empty].tolist()]
+    )
+    _write(connection, week, keys, np.setdiff1d(changed, empty), number)
+
+
+def update_spans(connection: Connection, number: Ints) -> None:
+    """Set first and newest poll of those stores to those of what is stored."""
+    weeks = weeks_from(connection, 0)
+    spans = []
+    for store in number.tolist():
+        first_us = first_poll_in(connection, store, weeks)
+        last_us = None if first_us is None else _last_poll_in(connection, store, reversed(weeks))
+        spans.append((first_us, last_us, store))
+    connection.executemany("UPDATE store_record SET first_poll_us = ?, last_poll_us = ? WHERE number = ?", spans)
+
+
+def weeks_of(connection: Connection, store: int) -> list[int]:
+    """Return the weeks in which the store has polls, ascending."""
+    look = "SELECT 1 FROM poll_week WHERE week = ? AND store = ?"
+    return [week for week in weeks_from(connection, 0) if connection.execute(look, (week, store)).fetchone()]
 
 
 def read(connection: Connection, number: Ints, first_us: int, last_us: int) -> Polls:
@@ -400,6 +441,17 @@ def first_poll_in(connection: Connection, store: int, weeks: Iterable[int]) -> i
     return None
 
 
+def _last_poll_in(connection: Connection, store: int, weeks: Iterable[int]) -> int | None:
+    """Return the store's last poll of those descending weeks; None when there is none."""
+    for week in weeks:
+        row = connection.execute(
+            "SELECT substr(polls, -8) FROM poll_week WHERE week = ? AND store = ?", (week, store)
+        ).fetchone()
+        if row is not None:
+            return int.from_bytes(row[0], "big") >> 1
+    return None
+
+
 def weeks_from(connection: Connection, week: int) -> list[int]:
     """Return the weeks from that one on in which any store has polls: a poll may lie a century ahead."""
     weeks: list[int] = []
@@ -567,20 +619,23 @@ def _stored_keys(connection: Connection, week: int, present: Ints, number: Ints)
     return (store << STORE_SHIFT) | (packed - 2 * week * WEEK_US)
 
 
-def _merge(keys: Ints, stored: Ints, counts: Counts) -> tuple[Ints, Ints]:
-    """Return stored and new keys together, the new ones winning; and the indexes of the stores that change."""
+def _merge(keys: Ints, stored: Ints, counts: Counts) -> tuple[Ints, Ints, Ints]:
+    """Return stored and new keys together, the new ones winning; the indexes of the stores that change; and what was
+    stored for each new key (of an empty week nothing is said).
+    """
     if not len(stored):
         counts.new += len(keys)
-        return keys, _distinct(keys >> STORE_SHIFT)
+        return keys, _distinct(keys >> STORE_SHIFT), stored
     at = np.minimum(np.searchsorted(stored >> 1, keys >> 1), len(stored) - 1)
     known = (stored[at] >> 1) == (keys >> 1)
     same = stored[at] == keys
     counts.new += int((~known).sum())
     counts.changed += int((known & ~same).sum())
     counts.unchanged += int(same.sum())
+    before = np.where(known, 1 + (stored[at] & 1), ABSENT)
     if same.all():
-        return stored, np.empty(0, dtype=np.int64)
-    return latest_of(np.concatenate([stored, keys])), _distinct(keys[~same] >> STORE_SHIFT)
+        return stored, np.empty(0, dtype=np.int64), before
+    return latest_of(np.concatenate([stored, keys])), _distinct(keys[~same] >> STORE_SHIFT), before
 
 
 def _distinct(ascending: Ints) -> Ints:

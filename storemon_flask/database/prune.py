@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from storemon_flask.clock import minute_text
-from storemon_flask.database import polls, stores
+from storemon_flask.database import polls, stores, undo
 from storemon_flask.database.connections import Connection, Database, connect, explained_errors, named_rows
 from storemon_flask.database.newest import look as look_for_newest
 from storemon_flask.database.newest import newest_poll
@@ -280,6 +280,7 @@ def _delete_loads(before_us: int, connection: Connection, rows: int) -> Pruned |
     old = connection.execute("SELECT id FROM load WHERE started_us < ? LIMIT ?", (before_us, rows)).fetchall()
     if not old:
         return None
+    undo.drop_pruned(connection, max(load for (load,) in old), time.time_ns() // 1000)
     connection.executemany("DELETE FROM load_file WHERE load = ?", old)
     connection.executemany("DELETE FROM load WHERE id = ?", old)
     return Pruned(loads=len(old))

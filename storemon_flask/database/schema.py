@@ -18,8 +18,12 @@ CREATE TABLE store_record (
     first_poll_us INTEGER,
     last_poll_us INTEGER,
     name TEXT NOT NULL DEFAULT '',
-    group_name TEXT NOT NULL DEFAULT ''
+    group_name TEXT NOT NULL DEFAULT '',
+    -- The load that made the store; NULL until that load is recorded, 0 when it was pruned.
+    created_load INTEGER
 ) STRICT;
+
+CREATE INDEX store_not_recorded ON store_record (number) WHERE created_load IS NULL;
 
 -- Polls in packed weeks: one row per week and store, `polls` an array of big-endian 64-bit integers, ascending,
 -- each timestamp_us * 2 + (1 when active). Weeks count from 1970-01-01 UTC. The view `poll` unpacks them.
@@ -59,11 +63,58 @@ CREATE TABLE timezone (
 ) STRICT, WITHOUT ROWID;
 
 -- One row per load-data or push, one per file of it. `notes` are of the load as a whole; those of a file are its own.
+-- An undo is a load, too: `undoes` is the one it undid, and that one's `undone_by` is the undo, as long as the undo is
+-- not undone. `undo_bytes` is how much is kept for undoing it; once that was dropped, `undo_dropped_us` says when, and
+-- `undo_dropped` why.
 CREATE TABLE load (
     id INTEGER PRIMARY KEY,
     started_us INTEGER NOT NULL,
-    notes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(notes))
+    notes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(notes)),
+    undoes INTEGER,
+    undone_by INTEGER,
+    undo_bytes INTEGER NOT NULL DEFAULT 0,
+    undo_dropped_us INTEGER,
+    undo_dropped TEXT CHECK (undo_dropped IN ('old', 'room', 'pruned')),
+    CHECK ((undo_dropped_us IS NULL) = (undo_dropped IS NULL))
 ) STRICT;
+
+CREATE INDEX load_undone ON load (undone_by) WHERE undone_by IS NOT NULL;
+
+-- What a load did to the polls of some stores in one week (database/poll_changes.py knows the format), in the order in
+-- which it did that.
+CREATE TABLE poll_change (
+    load INTEGER NOT NULL REFERENCES load (id),
+    week INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    changes BLOB NOT NULL,
+    PRIMARY KEY (load, week, part)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX poll_change_week ON poll_change (week, load);
+
+-- What a load brought of hours, special hours, zones and names, by store and date; `before`: the rows of before where
+-- it changed them, NULL for none. `day` is the date as in the table of the feed; 0 for names.
+CREATE TABLE fact_change (
+    load INTEGER NOT NULL REFERENCES load (id),
+    feed TEXT NOT NULL CHECK (feed IN ('hours', 'special_hours', 'timezones', 'stores')),
+    store INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    changed INTEGER NOT NULL CHECK (changed IN (0, 1)),
+    before TEXT CHECK (before IS NULL OR json_valid(before)),
+    PRIMARY KEY (load, feed, store, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX fact_change_store ON fact_change (store, feed, day, load);
+
+-- Stores that a load removed, while that can be undone: a number means one store for as long as it is kept.
+CREATE TABLE removed_store (
+    number INTEGER PRIMARY KEY,
+    store_id TEXT NOT NULL UNIQUE,
+    removed_by INTEGER NOT NULL REFERENCES load (id),
+    created_load INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX removed_store_load ON removed_store (removed_by);
 
 CREATE TABLE load_file (
     id INTEGER PRIMARY KEY,
@@ -162,7 +213,10 @@ CREATE TABLE data_version (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     version INTEGER NOT NULL,
     schedule INTEGER NOT NULL DEFAULT 0,
-    complete_from_us INTEGER
+    complete_from_us INTEGER,
+    -- Loads up to that number cannot be undone any more; the sum of `undo_bytes` of the others.
+    undo_dropped_load INTEGER NOT NULL DEFAULT 0,
+    undo_bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 INSERT INTO data_version (id, version) VALUES (1, 0);

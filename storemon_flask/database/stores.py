@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from storemon_flask.database.connections import Connection
-from storemon_flask.model import FOREVER, WEEK_US, Hours, Ints, SpecialHours
+from storemon_flask.model import FOREVER, Hours, Ints, SpecialHours
 
 _CHUNK: Final = 500
 # Some rows at a time: a row as Python objects takes ten times the room that it has in arrays.
@@ -80,8 +80,11 @@ def numbers_and_last_polls(connection: Connection, ids: Sequence[str]) -> tuple[
     number = dict(zip(rows.ids, rows.number.tolist(), strict=True))
     last = dict(zip(rows.ids, rows.last_poll_us.tolist(), strict=True))
     if missing:
+        # What is kept for undoing loads names stores by number: a removed one gets its own again.
         highest = highest_number(connection)
-        fresh = {store_id: highest + at for at, store_id in enumerate(missing, 1)}
+        fresh = _take_back_numbers(connection, missing)
+        unknown = [store_id for store_id in missing if store_id not in fresh]
+        fresh |= {store_id: at for at, store_id in enumerate(unknown, highest + 1)}
         connection.executemany("INSERT INTO store_record (store_id, number) VALUES (?, ?)", fresh.items())
         schedule_changed(connection)
         number |= fresh
@@ -93,8 +96,20 @@ def numbers_and_last_polls(connection: Connection, ids: Sequence[str]) -> tuple[
 
 def highest_number(connection: Connection) -> int:
     """Return the highest store number; those of new stores lie above it. 0 without a store."""
-    (highest,) = connection.execute("SELECT coalesce(max(number), 0) FROM store_record").fetchone()
+    (highest,) = connection.execute(
+        "SELECT max(coalesce((SELECT max(number) FROM store_record), 0), "
+        "coalesce((SELECT max(number) FROM removed_store), 0))"
+    ).fetchone()
     return int(highest)
+
+
+def _take_back_numbers(connection: Connection, store_ids: Sequence[str]) -> dict[str, int]:
+    """Return the numbers that those of the ids had which were removed, and forget that they were."""
+    if connection.execute("SELECT 1 FROM removed_store LIMIT 1").fetchone() is None:
+        return {}
+    removed = dict(_rows_in(connection, "SELECT store_id, number FROM removed_store WHERE store_id IN", store_ids))
+    connection.executemany("DELETE FROM removed_store WHERE number = ?", [(number,) for number in removed.values()])
+    return removed
 
 
 def poll_span(connection: Connection, number: Ints) -> tuple[Ints, Ints]:
@@ -197,20 +212,6 @@ def replace_names(connection: Connection, names: dict[tuple[str], tuple[str, ...
 def facts(connection: Connection, select: str, store_ids: Iterable[str], keys: int) -> dict[Any, tuple[str, ...]]:
     """Return the rows of a query that ends in `store_id IN`: their first `keys` columns, to the others."""
     return {tuple(row[:keys]): tuple(row[keys:]) for row in _rows_in(connection, select, list(store_ids))}
-
-
-def remove(connection: Connection, store_id: str) -> None:
-    """Delete the store with its hours, its zones and, week by week, its polls."""
-    number, first, last = connection.execute(
-        "SELECT number, first_poll_us, last_poll_us FROM store_record WHERE store_id = ?", [store_id]
-    ).fetchone()
-    if first is not None:
-        weeks = range(first // WEEK_US, last // WEEK_US + 1)
-        connection.executemany("DELETE FROM poll_week WHERE week = ? AND store = ?", [(week, number) for week in weeks])
-    for table in ("hours", "special_hours", "timezone"):
-        connection.execute(f"DELETE FROM {table} WHERE store = ?", [number])
-    connection.execute("DELETE FROM store_record WHERE number = ?", [number])
-    schedule_changed(connection)
 
 
 def data_version(connection: Connection) -> int:
@@ -428,25 +429,6 @@ def replace_zones(connection: Connection, zone_of: dict[Version, tuple[str, ...]
     )
     if zone_of or gone:
         schedule_changed(connection)
-
-
-def remove_hours(connection: Connection, store_id: str) -> int:
-    """Delete the store's weekly hours, of all dates; return how many rows that was."""
-    return _remove(connection, "hours", "", store_id)
-
-
-def remove_special_hours(connection: Connection, store_id: str, date: int | None) -> int:
-    """Delete the store's special hours, of that date or of all; return how many rows that was."""
-    return _remove(connection, "special_hours", "" if date is None else f" AND date = {date:d}", store_id)
-
-
-def _remove(connection: Connection, table: str, condition: str, store_id: str) -> int:
-    removed = connection.execute(
-        f"DELETE FROM {table} WHERE store = (SELECT number FROM store_record WHERE store_id = ?){condition}", [store_id]
-    ).rowcount
-    if removed:
-        schedule_changed(connection)
-    return removed
 
 
 def _numbers(connection: Connection, versions: Sequence[Version]) -> Ints:

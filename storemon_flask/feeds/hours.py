@@ -76,6 +76,13 @@ class HoursSet:
         return list(dict.fromkeys([*(store_id for store_id, _ in self._versions), *self.rejected_stores]))
 
     @property
+    def versions(self) -> list[Version]:
+        """The stores and dates that rows apply to."""
+        versions = list(self._versions)
+        keys = _accepted([block for blocks in self._blocks for block in blocks])
+        return [versions[index] for index in np.unique(keys >> _VERSION).tolist()]
+
+    @property
     def good_rows(self) -> list[int]:
         """How many rows of each file are not rejected so far."""
         return [len(_accepted(blocks)) for blocks in self._blocks]

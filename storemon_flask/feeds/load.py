@@ -19,6 +19,7 @@ from storemon_flask.clock import minute_text
 from storemon_flask.database import files, loads, polls, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.polls import StagedPolls
+from storemon_flask.database.undo import DEFAULT_LIMITS, Recorder, UndoLimits, drop_what_is_too_much
 from storemon_flask.errors import DataError, Stopped, lack_of_memory
 from storemon_flask.feeds import json_rows, readers, sources
 from storemon_flask.feeds.csv_exact import BlockReader, Record, RejectLog, Room
@@ -44,8 +45,9 @@ _OUT_OF_MEMORY: Final = (
 class LoadOptions:
     """How a load is done. `atomic`: everything or nothing; `default_zone`: the one of stores that have none;
     `iso_days`: hours files number days from 1 (Monday) to 7 (None: from 0, beyond doubt); `encoding`: that of CSVs
-    without a byte order mark; `dry_run`: all is done in one transaction, which is rolled back. `check` is called now
-    and then, from several threads, and raises when the load is to be given up.
+    without a byte order mark; `dry_run`: all is done in one transaction, which is rolled back; `undo`: how much is kept
+    of what is replaced. `check` is called now and then, from several threads, and raises when the load is to be given
+    up.
     """
 
     now_us: int
@@ -55,6 +57,7 @@ class LoadOptions:
     iso_days: bool | None = False
     encoding: str = UTF8
     dry_run: bool = False
+    undo: UndoLimits = DEFAULT_LIMITS
     check: Callable[[], None] = lambda: None
 
     @property
@@ -83,6 +86,7 @@ def load_options(
         iso_days=days == "iso",
         encoding=encoding,
         dry_run=dry_run,
+        undo=UndoLimits(settings.undo_days, settings.undo_percent),
         check=check,
     )
 
@@ -350,9 +354,18 @@ class _Loading:
 
     def apply(self, connection: Connection, staged: "_Staged") -> None:
         """Apply what was read and add its file to the load."""
-        with self.notes.watching(connection, staged.summary.feed):
-            staged.apply(connection, self.notes)
-        self._record(connection, staged.summary, staged.log)
+        load = self._number(connection)
+        with self.notes.watching(connection, staged.summary.feed), self._recording(connection, load) as recorder:
+            staged.apply(connection, self.notes, recorder)
+        self._record(connection, load, staged.summary, staged.log)
+
+    @contextmanager
+    def _recording(self, connection: Connection, load: int) -> Iterator[Recorder]:
+        """Keep what the block replaces, as far as there is room."""
+        recorder = Recorder(connection, load)
+        yield recorder
+        recorder.finish()
+        drop_what_is_too_much(connection, self.options.undo, self.options.now_us)
 
     @property
     def _hours_files(self) -> list[tuple[FileSummary, RejectLog]]:
@@ -360,13 +373,14 @@ class _Loading:
 
     def _apply_hours(self, connection: Connection) -> None:
         unreadable = [summary.file for summary in self.unreadable]
+        load = self._number(connection)
         for feed, hours in self.hours.items():
             if hours.files:
-                with self.notes.watching(connection, feed):
-                    _replace_hours(connection, hours, unreadable)
+                with self.notes.watching(connection, feed), self._recording(connection, load) as recorder:
+                    _replace_hours(connection, hours, unreadable, recorder)
                 self.notes.add_hours(feed, hours)
         for summary, log in self._hours_files:
-            self._record(connection, summary, log)
+            self._record(connection, load, summary, log)
 
     def _store_waiting(self) -> None:
         """Store what waits in one transaction; of an atomic load in which something is wrong, record that for each
@@ -380,7 +394,8 @@ class _Loading:
             with self._write(large=True) as connection:
                 for staged in self.waiting:
                     self.apply(connection, staged)
-                self._apply_hours(connection)
+                if self._hours_files:
+                    self._apply_hours(connection)
                 if self.options.dry_run or not self.unreadable:
                     self._note(connection)
             for summary, _ in files:
@@ -392,13 +407,14 @@ class _Loading:
         good_rows = [staged.good_rows for staged in self.waiting]
         good_rows += [rows for hours in self.hours.values() for rows in hours.good_rows]
         with self._write() as connection:
+            load = self._number(connection) if files else 0
             for (summary, log), good in zip(files, good_rows, strict=True):
                 summary.error = f"nothing of it was stored: {reason}, and the load was to be all or nothing"
                 summary.counts = Counts(rows=log.count, rejected=log.count)
                 if good:
                     which = count_text(good, "row that fits was", "rows that fit were")
                     summary.notes.append(f"{which} not stored either")
-                self._record(connection, summary, log)
+                self._record(connection, load, summary, log)
             if not self.unreadable:
                 self._note(connection)
         for summary, _ in files:
@@ -408,15 +424,19 @@ class _Loading:
         """Record files that were no feed with the load; alone, they make no database where there was none."""
         if self.unreadable and self.database.exists():
             with self._write() as connection:
+                load = self._number(connection)
                 for summary in self.unreadable:
-                    self._record(connection, summary, None)
+                    self._record(connection, load, summary, None)
                 self._note(connection)
 
-    def _record(self, connection: Connection, summary: FileSummary, log: RejectLog | None) -> None:
-        """Add the file's row, in the transaction that applies the file; only its commit makes the load's number
-        known.
-        """
-        load = self.result.load or loads.begin(connection, self.options.now_us)
+    def _number(self, connection: Connection) -> int:
+        """The load's number, in a transaction that records a file; only its commit makes a new one known."""
+        if self.result.load and loads.exists(connection, self.result.load):
+            return self.result.load
+        return loads.begin(connection, self.options.now_us)
+
+    def _record(self, connection: Connection, load: int, summary: FileSummary, log: RejectLog | None) -> None:
+        """Add the file's row, in the transaction that applies the file."""
         if log is not None:
             summary.reasons = dict(log.reasons.most_common())
             summary.rejects = log.rejects
@@ -502,8 +522,8 @@ class _Polls:
     def good_rows(self) -> int:
         return self._rows - self.log.count
 
-    def apply(self, connection: Connection, notes: LoadNotes) -> None:
-        applied = polls.apply(connection, self._staged)
+    def apply(self, connection: Connection, notes: LoadNotes, recorder: Recorder) -> None:
+        applied = polls.apply(connection, self._staged, recorder.polls)
         counts = self.summary.counts = applied.counts
         counts.rows = self._rows
         counts.repeated = self._staged.repeated
@@ -541,8 +561,8 @@ class _PollsTogether(_Polls):
             *(sum(getattr(push.summary.counts, one.name) for push in pushes) for one in fields(Counts))
         )
 
-    def apply(self, connection: Connection, notes: LoadNotes) -> None:
-        super().apply(connection, notes)
+    def apply(self, connection: Connection, notes: LoadNotes, recorder: Recorder) -> None:
+        super().apply(connection, notes, recorder)
         self.summary.counts = self._counts
 
 
@@ -569,7 +589,7 @@ class _StoreValues:
                 self._values[store_id,] = (first, second)
             self.good_rows += 1
 
-    def apply(self, connection: Connection, notes: LoadNotes) -> None:
+    def apply(self, connection: Connection, notes: LoadNotes, recorder: Recorder) -> None:
         zones = self.summary.feed == "timezones"
         stored = stores.zones_of if zones else stores.names_of
         old: Mapping[Any, tuple[str, ...]] = stored(connection, {key[0]: None for key in self._values})
@@ -577,10 +597,11 @@ class _StoreValues:
         # A zone without a date replaces all that the store had with one.
         undated = {key[0] for key in self._values if key[-1] == UNDATED}
         removed = [key for key in old if key[0] in undated and key not in self._values]
-        if zones:
-            stores.replace_zones(connection, changed, removed)
-        else:
-            stores.replace_names(connection, changed)
+        with recorder.facts(self.summary.feed, map(_version, self._values), [*map(_version, (*changed, *removed))]):
+            if zones:
+                stores.replace_zones(connection, changed, removed)
+            else:
+                stores.replace_names(connection, changed)
         new = sum(not any(old.get(key, ())) for key in changed)
         self.summary.counts = Counts(
             rows=self.good_rows + self.log.count,
@@ -603,26 +624,32 @@ class _StoreValues:
         pass
 
 
+def _version(key: tuple[Any, ...]) -> tuple[str, int]:
+    """The store and date of a key of values; a name has no date."""
+    store_id, day = (*key, 0)[:2]
+    return store_id, day
+
+
 def _rows(blocks: Iterable[CodedRows]) -> Iterator[tuple[Any, ...]]:
     for block in blocks:
         for codes in zip(*(column.tolist() for column in block.codes), strict=True):
             yield tuple(values[code] for values, code in zip(block.values, codes, strict=True))
 
 
-def _replace_hours(connection: Connection, hours: HoursSet, unreadable: list[str]) -> None:
+def _replace_hours(connection: Connection, hours: HoursSet, unreadable: list[str], recorder: Recorder) -> None:
     """Compare the hours of a load with those stored, and replace those that change."""
     known, _ = stores.rows_of(connection, hours.store_ids)
     ids = dict(zip(known.number.tolist(), known.ids, strict=True))
     read = stores.read_hours if hours.feed == "hours" else stores.read_special_hours
     change = hours.compare(ids, read(connection, min(ids), max(ids)) if ids else None, unreadable)
-    if change is None:
-        return
-    versions, rows = change
-    if isinstance(rows, Hours):
-        stores.replace_hours(connection, versions, rows)
-    else:
-        stores.replace_special_hours(connection, versions, rows)
-    stores.data_changed(connection)
+    versions, rows = ([], None) if change is None else change
+    with recorder.facts(hours.feed, hours.versions, versions):
+        if isinstance(rows, Hours):
+            stores.replace_hours(connection, versions, rows)
+        elif rows is not None:
+            stores.replace_special_hours(connection, versions, rows)
+    if rows is not None:
+        stores.data_changed(connection)
 
 
 _Staged = _Polls | _StoreValues

@@ -11,8 +11,8 @@ from storemon_flask.api import feeds
 from storemon_flask.clock import duration_text
 from storemon_flask.errors import Busy, StoremonError, Unprocessable
 from storemon_flask.feeds.encodings import ENCODINGS, UTF8
-from storemon_flask.stores import catalogue
-from storemon_flask.web import contract
+from storemon_flask.stores import catalogue, undo
+from storemon_flask.web import contract, problems
 from storemon_flask.web.app import storemon
 
 blueprint = Blueprint("data_pages", __name__)
@@ -81,5 +81,25 @@ def load(load: int) -> ResponseReturnValue:
     database = storemon().database
     row = catalogue.one_load(database, load)
     return render_template(
-        "load.html", load=row, rejects=catalogue.first_rejects(database, load, _REJECTS), most_rejects=_REJECTS
+        "load.html",
+        load=row,
+        rejects=catalogue.first_rejects(database, load, _REJECTS),
+        most_rejects=_REJECTS,
+        cannot_undo=undo.reason_against(database, load),
     )
+
+
+@contract.page(blueprint, "GET", "/data/loads/<int:load>/undo", scope="read")
+def ask_undo(load: int) -> ResponseReturnValue:
+    """Return the page that says what undoing a load will do, and asks."""
+    problems.lead_back(url_for("data_pages.load", load=load), f"Load {load}")
+    return render_template("undo.html", load=load, sentences=undo.plan(storemon().database, load))
+
+
+@contract.page(blueprint, "POST", "/data/loads/<int:load>/undo", scope="write")
+def undo_load(load: int) -> ResponseReturnValue:
+    """Undo a load; the browser is sent to the load that did it."""
+    problems.lead_back(url_for("data_pages.load", load=load), f"Load {load}")
+    with feeds.one_load() as options:
+        result = undo.undo(storemon().database, load, options)
+    return redirect(url_for("data_pages.load", load=result.load), 303)

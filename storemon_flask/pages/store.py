@@ -9,10 +9,11 @@ from itertools import groupby, pairwise
 from typing import Any, Final
 
 import numpy as np
-from flask import Blueprint, make_response, render_template, request, url_for
+from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
+from storemon_flask.api.feeds import one_load
 from storemon_flask.characters import count_text
 from storemon_flask.clock import date_text, duration_text, minute_text, time_text, timestamp_text, utc_datetime
 from storemon_flask.formatting import decimals, hundredths
@@ -20,6 +21,7 @@ from storemon_flask.model import CLOSED, DAY_US, HOUR_US, MINUTE_US, UNDATED, Bo
 from storemon_flask.pages import words
 from storemon_flask.reports import request as requests
 from storemon_flask.reports.request import ReportQuery, ReportRequest
+from storemon_flask.stores import edit
 from storemon_flask.stores.detail import (
     MOST_DAYS,
     DetailQuery,
@@ -75,6 +77,14 @@ def store(store_id: str) -> ResponseReturnValue:
         detail = build_detail(opened, asked, app.slots.for_answer)
     answer.set_data(_page(detail, asked, query))
     return answer
+
+
+@contract.page(blueprint, "POST", "/stores/<store:store_id>/remove", scope="admin")
+def remove(store_id: str) -> ResponseReturnValue:
+    """Remove a store; the browser is sent to the load that did it."""
+    with one_load() as options:
+        result = edit.remove(storemon().database, store_id, options)
+    return redirect(url_for("data_pages.load", load=result.load), 303)
 
 
 def _report_query(query: dict[str, Any]) -> ReportQuery | None:

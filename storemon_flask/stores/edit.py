@@ -2,14 +2,13 @@
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from storemon_flask.characters import show_invisible
-from storemon_flask.database import stores
-from storemon_flask.database.connections import Connection, Database
+from storemon_flask.database import stores, undo
+from storemon_flask.database.connections import Database
 from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.feeds import schema
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_sources
@@ -18,7 +17,7 @@ from storemon_flask.feeds.sources import Source
 
 def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]], options: LoadOptions) -> LoadResult:
     """Replace what `feed` says of the store: by all rows, or `Unprocessable` with the reason of each."""
-    _require(database, store_id)
+    require_store(database, store_id)
     cleaned = schema.strip_ends(store_id)
     if cleaned != store_id:
         # Loaded by a version that did not strip these characters: the rows would become those of another store.
@@ -42,46 +41,48 @@ def put(database: Database, feed: str, store_id: str, rows: list[dict[str, Any]]
     return result
 
 
-def remove_hours(database: Database, store_id: str) -> None:
+def remove_hours(database: Database, store_id: str, options: LoadOptions) -> None:
     """Remove the store's weekly hours: it is open 24x7 again."""
-    _change(database, store_id, lambda connection: stores.remove_hours(connection, store_id))
+    _remove_facts(database, store_id, "hours", None, options)
 
 
-def remove_special_hours(database: Database, store_id: str, date: str | None) -> None:
+def remove_special_hours(database: Database, store_id: str, date: str | None, options: LoadOptions) -> None:
     """Remove the store's special hours of a date (`YYYY-MM-DD`), or all; `Unprocessable` for a wrong date."""
     try:
         day = None if date is None else schema.parse_date(date)
     except schema.BadValue as bad:
         raise Unprocessable(f"date is {date!r}: {bad}", errors={"date": [str(bad)]}) from None
-    _change(database, store_id, lambda connection: stores.remove_special_hours(connection, store_id, day))
+    _remove_facts(database, store_id, "special_hours", day, options)
 
 
-def remove(database: Database, store_id: str) -> None:
-    """Remove the store with its polls, hours and zone."""
-
-    def remove_all(connection: Connection) -> int:
+def remove(database: Database, store_id: str, options: LoadOptions) -> LoadResult:
+    """Remove the store with its polls, hours, zone and name, as a load, which can be undone. `NotFound` without it."""
+    require_store(database, store_id)
+    with database.write(check=options.check) as connection:
         # Another request may have removed it meanwhile.
         if stores.rows_of(connection, [store_id])[1]:
-            return 0
-        stores.remove(connection, store_id)
-        return 1
-
-    _change(database, store_id, remove_all)
+            raise _not_found(store_id)
+        load, summary = undo.remove_store(connection, store_id, options.now_us, options.undo)
+    return LoadResult(load, [summary])
 
 
-def _change(database: Database, store_id: str, remove: Callable[[Connection], int]) -> None:
-    """Remove rows of a store and count the data version up if there were any; `NotFound` without the store."""
-    _require(database, store_id)
-    with database.write() as connection:
-        if remove(connection):
-            stores.data_changed(connection)
+def _remove_facts(database: Database, store_id: str, feed: str, day: int | None, options: LoadOptions) -> None:
+    """Remove rows of a store, as a load, if there are any; `NotFound` without the store."""
+    require_store(database, store_id)
+    with database.write(check=options.check) as connection:
+        if not stores.rows_of(connection, [store_id])[1]:
+            undo.remove_facts(connection, store_id, feed, day, options.now_us, options.undo)
 
 
-def _require(database: Database, store_id: str) -> None:
+def require_store(database: Database, store_id: str) -> None:
     """`NotFound` when there is no such store."""
     missing = [store_id]
     if database.exists():
         with database.read() as connection:
             _, missing = stores.rows_of(connection, missing)
     if missing:
-        raise NotFound(f"there is no store {show_invisible(store_id)!r}; GET /api/v1/stores lists those there are")
+        raise _not_found(store_id)
+
+
+def _not_found(store_id: str) -> NotFound:
+    return NotFound(f"there is no store {show_invisible(store_id)!r}; GET /api/v1/stores lists those there are")

@@ -134,7 +134,17 @@ def test_loads_are_listed_newest_first_page_by_page(client: FlaskClient) -> None
         shown = client.get(f"/api/v1/loads/{load['load_id']}").json
         (file,) = shown.pop("files")
         assert counts(file) == (load["load_id"], 1, 0, 0, 0, load["load_id"] - 1)
-        assert set(load) == {"load_id", "started", "notes", "file", "file_count", "failed_count", *COUNTS}
+        assert set(load) == {
+            "load_id",
+            "started",
+            "notes",
+            "file",
+            "file_count",
+            "failed_count",
+            "undoes",
+            "undone_by",
+            *COUNTS,
+        }
         assert len(load["started"]) == 27
         assert "rejects" not in file
         assert shown == load

@@ -32,6 +32,8 @@ PAGES = {
     "/reports/<string:report_id>/delete",
     "/data",
     "/data/loads/<int:load>",
+    "/data/loads/<int:load>/undo",
+    "/stores/<store:store_id>/remove",
 }
 PROBES = {"/healthz", "/readyz"}
 OPEN = PROBES | {"/push/{token}"}

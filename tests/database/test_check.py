@@ -26,6 +26,7 @@ PARTS = [
     "time zones",
     "texts and their forms",
     "reports and their files",
+    "what loads replaced",
 ]
 
 

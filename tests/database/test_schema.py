@@ -34,7 +34,7 @@ def test_the_schema_has_its_tables_its_views_and_strict_types(opened: Database, 
     assert sql(file, "PRAGMA integrity_check") == [("ok",)]
     assert sql(file, "PRAGMA journal_mode") == [("wal",)]
     assert sql(file, "PRAGMA page_size") == [(16_384,)]
-    assert sql(file, "SELECT * FROM data_version") == [(1, 0, 0, None)]
+    assert sql(file, "SELECT * FROM data_version") == [(1, 0, 0, None, 0, 0)]
 
 
 def test_preparing_twice_changes_nothing(opened: Database, file: Path) -> None:
@@ -58,7 +58,7 @@ def test_preparing_twice_changes_nothing(opened: Database, file: Path) -> None:
         "INSERT INTO hours VALUES (1, -1000000, 7, 0, 60)",
         "INSERT INTO hours VALUES (1, -1000000, 0, 86400, 60)",
         "INSERT INTO special_hours VALUES (1, 19000, -1, 60)",
-        "INSERT INTO data_version VALUES (2, 0, 0, NULL)",
+        "INSERT INTO data_version VALUES (2, 0, 0, NULL, 0, 0)",
         "INSERT INTO load_file VALUES (1, 1, 'f', 'polls', '', 0, 2, 1, 0, 0, 0, 0, '{}', '[]', '')",
     ],
 )

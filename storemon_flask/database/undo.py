@@ -1,0 +1,655 @@
+"""What loads did, kept so that it can be undone, and undoing it.
+
+A load touches the polls and facts (hours, special hours, zones, names) that it brings, whether it changes them or not.
+It stands as long as it is not undone.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from storemon_flask.characters import count_text
+from storemon_flask.clock import minute_text
+from storemon_flask.database import loads, poll_changes, polls, stores
+from storemon_flask.database.connections import Connection, named_rows
+from storemon_flask.database.poll_changes import History, PollChanges
+from storemon_flask.database.stores import Version
+from storemon_flask.errors import Conflict, DatabaseError, NotFound
+from storemon_flask.model import DAY_US, UNDATED, WEEK_US, Counts, FileSummary, Ints
+
+# As whose feed an undo, and a removal, is listed.
+UNDO_FEED: Final = "undo"
+REMOVAL_FEED: Final = "removal"
+# So much may be kept however small the database is.
+ALWAYS_BYTES = 16 << 20
+# What a row of a table takes beside its values, about.
+_ROW_BYTES: Final = 40
+_CHUNK: Final = 500
+_MOST_NAMED: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class UndoLimits:
+    """How long what loads replaced is kept, and how many hundredths of the database it may be."""
+
+    days: int = 30
+    percent: int = 10
+
+
+DEFAULT_LIMITS: Final = UndoLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class _FactTable:
+    """The table of a feed of facts: its columns for date (empty: it has none) and values."""
+
+    name: str
+    day: str
+    values: tuple[str, ...]
+
+
+_FACTS: Final = {
+    "hours": _FactTable("hours", "valid_from", ("day", "start_s", "end_s")),
+    "special_hours": _FactTable("special_hours", "date", ("start_s", "end_s")),
+    "timezones": _FactTable("timezone", "valid_from", ("name",)),
+    "stores": _FactTable("store_record", "", ("name", "group_name")),
+}
+_FACT_WORDS: Final = {
+    "hours": ("row of hours", "rows of hours"),
+    "special_hours": ("row of special hours", "rows of special hours"),
+    "timezones": ("zone", "zones"),
+    "stores": ("name", "names"),
+}
+
+
+@dataclass(slots=True)
+class Effect:
+    """What an undo does, or would do: `taken_out` and `returned` by feed, polls whose status is again that of before,
+    and the stores that go and those that come back.
+    """
+
+    taken_out: dict[str, int] = field(default_factory=dict)
+    returned: dict[str, int] = field(default_factory=dict)
+    changed_polls: int = 0
+    stores_gone: list[str] = field(default_factory=list)
+    stores_back: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many rows it is about."""
+        return sum(self.taken_out.values()) + sum(self.returned.values()) + self.changed_polls
+
+    def sentences(self) -> list[str]:
+        """Say what happens, one sentence for each kind."""
+        said = []
+        for feed in dict.fromkeys((*self.taken_out, *self.returned)):
+            out, back = self.taken_out.get(feed, 0), self.returned.get(feed, 0)
+            said += [f"taken out: {_amount(feed, out)}"] if out else []
+            said += [f"returned: {_amount(feed, back)}"] if back else []
+        if self.changed_polls:
+            said.append(f"{count_text(self.changed_polls, 'poll')} with the earlier status again")
+        for stores_said, what in ((self.stores_gone, "gone"), (self.stores_back, "back")):
+            if stores_said:
+                said.append(f"{count_text(len(stores_said), 'store')} {what}: {_listed(stores_said)}")
+        return said
+
+
+class Recorder:
+    """Keeps what one load does, in the transaction that does it."""
+
+    def __init__(self, connection: Connection, load: int) -> None:
+        self._connection = connection
+        self._load = load
+        self._bytes = 0
+
+    def polls(self, week: int, changes: PollChanges) -> None:
+        """Keep what the load did to polls of a week."""
+        if not len(changes.number):
+            return
+        packed = poll_changes.pack(changes)
+        self._connection.execute(
+            "INSERT INTO poll_change (load, week, part, changes) SELECT :load, :week, "
+            "coalesce((SELECT max(part) FROM poll_change WHERE load = :load AND week = :week), 0) + 1, :changes",
+            {"load": self._load, "week": week, "changes": packed},
+        )
+        self._bytes += len(packed) + _ROW_BYTES
+
+    @contextmanager
+    def facts(self, feed: str, touched: Iterable[Version], changed: Collection[Version]) -> Iterator[None]:
+        """Keep what the block does, which touches those stores and dates of a feed, and changes some of them."""
+        ids = list(dict.fromkeys(store_id for store_id, _ in changed))
+        known, _ = stores.rows_of(self._connection, ids)
+        number = dict(zip(known.ids, known.number.tolist(), strict=True))
+        before = {
+            key: _fact_text(_fact_rows(self._connection, feed, number[key[0]], key[1])) if key[0] in number else None
+            for key in changed
+        }
+        yield
+        versions = list(dict.fromkeys([*touched, *changed]))
+        all_known, _ = stores.rows_of(self._connection, list(dict.fromkeys(store_id for store_id, _ in versions)))
+        number = dict(zip(all_known.ids, all_known.number.tolist(), strict=True))
+        self.add_facts(
+            (feed, number[store_id], day, int((store_id, day) in before), before.get((store_id, day)))
+            for store_id, day in versions
+            if store_id in number
+        )
+
+    def add_facts(self, rows: Iterable[tuple[str, int, int, int, str | None]]) -> None:
+        """Keep (feed, store number, day, whether it was changed, rows of before); the first of a load counts."""
+        listed = list(rows)
+        self._connection.executemany(
+            "INSERT INTO fact_change (load, feed, store, day, changed, before) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (load, feed, store, day) DO UPDATE SET changed = 1, before = excluded.before "
+            "WHERE fact_change.changed = 0 AND excluded.changed = 1",
+            [(self._load, *row) for row in listed],
+        )
+        self._bytes += sum(len(before or "") + _ROW_BYTES for *_, before in listed)
+
+    def finish(self) -> None:
+        """Note how much is kept, and which stores the load made. Of a load whose first files were dropped, the others
+        are not kept either.
+        """
+        (dropped,) = self._connection.execute("SELECT undo_dropped_load FROM data_version").fetchone()
+        if self._load <= dropped:
+            for table in ("poll_change", "fact_change"):
+                self._connection.execute(f"DELETE FROM {table} WHERE load = ?", [self._load])
+            self._bytes = 0
+        self._connection.execute("UPDATE load SET undo_bytes = undo_bytes + ? WHERE id = ?", (self._bytes, self._load))
+        self._connection.execute("UPDATE data_version SET undo_bytes = undo_bytes + ?", [self._bytes])
+        self._connection.execute("UPDATE store_record SET created_load = ? WHERE created_load IS NULL", [self._load])
+        self._bytes = 0
+
+
+def drop_what_is_too_much(connection: Connection, limits: UndoLimits, now_us: int) -> None:
+    """Drop what is kept of the oldest loads: those that are too old, then those that there is no room for."""
+    while True:
+        kept, after = connection.execute("SELECT undo_bytes, undo_dropped_load FROM data_version").fetchone()
+        row = connection.execute("SELECT id, started_us FROM load WHERE id > ? ORDER BY id LIMIT 1", [after]).fetchone()
+        if row is None:
+            return
+        load, started_us = row
+        if started_us < now_us - limits.days * DAY_US or not limits.days:
+            _drop_up_to(connection, load, "old", now_us)
+        elif kept > _most_bytes(connection, limits):
+            _drop_up_to(connection, load, "room", now_us)
+        else:
+            return
+
+
+def _most_bytes(connection: Connection, limits: UndoLimits) -> int:
+    if not limits.percent:
+        return 0
+    (pages,), (size,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    return max(ALWAYS_BYTES, int(pages) * int(size) * limits.percent // 100)
+
+
+def drop_pruned(connection: Connection, last_load: int, now_us: int) -> None:
+    """Drop what is kept of loads up to that number, which are to be deleted; and let no store name them."""
+    _drop_up_to(connection, last_load, "pruned", now_us)
+    connection.execute("UPDATE store_record SET created_load = 0 WHERE created_load <= ?", [last_load])
+    connection.execute("UPDATE removed_store SET created_load = 0 WHERE created_load <= ?", [last_load])
+
+
+def _drop_up_to(connection: Connection, last_load: int, reason: str, now_us: int) -> None:
+    (after,) = connection.execute("SELECT undo_dropped_load FROM data_version").fetchone()
+    if last_load <= after:
+        return
+    span = (after, last_load)
+    (size,) = connection.execute(
+        "SELECT coalesce(sum(undo_bytes), 0) FROM load WHERE id > ? AND id <= ?", span
+    ).fetchone()
+    for table, column in (("poll_change", "load"), ("fact_change", "load"), ("removed_store", "removed_by")):
+        connection.execute(f"DELETE FROM {table} WHERE {column} > ? AND {column} <= ?", span)
+    connection.execute(
+        "UPDATE load SET undo_bytes = 0, undo_dropped_us = ?, undo_dropped = ? WHERE id > ? AND id <= ?",
+        (now_us, reason, *span),
+    )
+    connection.execute("UPDATE data_version SET undo_dropped_load = ?, undo_bytes = undo_bytes - ?", (last_load, size))
+
+
+def undo(
+    connection: Connection,
+    load: int,
+    now_us: int,
+    limits: UndoLimits,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[int, FileSummary]:
+    """Undo a load, as a load of its own; return the number of that, and its only file.
+
+    `NotFound` without the load, `Conflict` when it cannot be undone; the transaction is to be rolled back then.
+    """
+    _require_undoable(connection, load)
+    work = _Undo(connection, load, progress, loads.begin(connection, now_us, undoes=load))
+    work.run()
+    loads.set_undone(connection, load, work.number)
+    summary = _record_as_load(connection, work, f"load {load}", UNDO_FEED, now_us, limits)
+    return work.number, summary
+
+
+def plan(connection: Connection, load: int) -> Effect:
+    """Return what undoing a load would do; changes nothing. Errors as of `undo`."""
+    _require_undoable(connection, load)
+    work = _Undo(connection, load, lambda done, total: None, 0)
+    work.run()
+    return work.effect
+
+
+def reason_against(connection: Connection, load: int) -> str:
+    """Return why a load cannot be undone, as far as one look tells; empty when nothing is against it."""
+    try:
+        _require_undoable(connection, load)
+    except Conflict as error:
+        return error.message
+    return ""
+
+
+def remove_store(connection: Connection, store_id: str, now_us: int, limits: UndoLimits) -> tuple[int, FileSummary]:
+    """Remove a store with its polls, hours, zones and name, as a load; return its number, and its only file."""
+    known, _ = stores.rows_of(connection, [store_id])
+    number = known.number
+    work = _Changes(connection, loads.begin(connection, now_us))
+    for week in polls.weeks_of(connection, int(number[0])):
+        work.change_polls(week, number, polls.read_keys(connection, week, number), np.empty(0, dtype=np.int64))
+    for feed in _FACTS:
+        for day in _fact_days(connection, feed, int(number[0])):
+            work.change_fact(feed, int(number[0]), day, None)
+    work.remove_stores(number.tolist())
+    return work.number, _record_as_load(connection, work, f"store {store_id}", REMOVAL_FEED, now_us, limits)
+
+
+def remove_facts(
+    connection: Connection, store_id: str, feed: str, day: int | None, now_us: int, limits: UndoLimits
+) -> tuple[int, FileSummary] | None:
+    """Remove a store's hours or special hours, of one date or of all, as a load; None when there are none."""
+    known, _ = stores.rows_of(connection, [store_id])
+    number = int(known.number[0])
+    days = [one for one in _fact_days(connection, feed, number) if day is None or one == day]
+    if not days:
+        return None
+    work = _Changes(connection, loads.begin(connection, now_us))
+    for one in days:
+        work.change_fact(feed, number, one, None)
+    name = f"{feed.replace('_', ' ')} of store {store_id}"
+    return work.number, _record_as_load(connection, work, name, REMOVAL_FEED, now_us, limits)
+
+
+def check(connection: Connection, report_problem: Callable[[str], None]) -> int:
+    """Report what is kept for undoing loads and is not whole; return how many rows that is."""
+    rows = 0
+    bytes_of: dict[int, int] = {}
+    for load, week, packed in connection.execute("SELECT load, week, changes FROM poll_change"):
+        rows += 1
+        bytes_of[load] = bytes_of.get(load, 0) + len(packed) + _ROW_BYTES
+        try:
+            poll_changes.unpack(packed)
+        except DatabaseError as error:
+            report_problem(f"load {load}, week {week}: {error.message}")
+    for load, feed, store, before in connection.execute("SELECT load, feed, store, before FROM fact_change"):
+        rows += 1
+        bytes_of[load] = bytes_of.get(load, 0) + len(before or "") + _ROW_BYTES
+        if not _is_fact(feed, before):
+            report_problem(f"load {load}, {feed} of store number {store}: the rows of before are not what was written")
+    together = 0
+    for load, size in connection.execute("SELECT id, undo_bytes FROM load"):
+        together += size
+        if size != bytes_of.get(load, 0):
+            report_problem(
+                f"load {load}: {size:,} bytes are to be kept for undoing it, and {bytes_of.get(load, 0):,} are"
+            )
+    dropped, kept = connection.execute("SELECT undo_dropped_load, undo_bytes FROM data_version").fetchone()
+    if kept != together:
+        report_problem(f"{kept:,} bytes are kept for undoing loads, and {together:,} when they are added up")
+    for (load,) in connection.execute("SELECT id FROM load WHERE (undo_dropped_us IS NULL) = (id <= ?)", [dropped]):
+        report_problem(f"load {load}: it is not certain whether what it replaced was dropped")
+    for (store_id,) in connection.execute(
+        "SELECT store_id FROM removed_store WHERE number IN (SELECT number FROM store_record) "
+        "OR store_id IN (SELECT store_id FROM store_record)"
+    ):
+        report_problem(f"store {store_id!r} is there, and was removed")
+    return rows
+
+
+class _Changes:
+    """Changes of what is stored that are recorded as the load `number`; with 0 nothing is changed, only counted."""
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.recorder = Recorder(connection, number)
+        self.effect = Effect()
+        self.stores: set[int] = set()
+
+    def change_polls(self, week: int, numbers: Ints, old: Ints, new: Ints) -> None:
+        """Make the week of those stores hold `new` in place of `old`, all it holds of them."""
+        changes = poll_changes.difference(old, new, numbers)
+        out, back = (
+            int((changes.after == poll_changes.ABSENT).sum()),
+            int((changes.before == poll_changes.ABSENT).sum()),
+        )
+        self._count("polls", out, back)
+        self.effect.changed_polls += len(changes.time) - out - back
+        if self.number and len(changes.number):
+            polls.replace_keys(self.connection, week, new, np.searchsorted(numbers, changes.number), numbers)
+            self.recorder.polls(week, changes)
+            self.stores.update(changes.number.tolist())
+
+    def change_fact(self, feed: str, store: int, day: int, text: str | None) -> None:
+        """Make a store have those rows of a feed on a date, in place of what it has."""
+        current = _fact_text(_fact_rows(self.connection, feed, store, day))
+        if current == text:
+            return
+        self._count(feed, _fact_count(current), _fact_count(text))
+        if not self.number:
+            return
+        self.recorder.add_facts([(feed, store, day, 1, current)])
+        _write_fact(self.connection, feed, store, day, text)
+
+    def remove_stores(self, numbers: Iterable[int]) -> None:
+        """Take stores out that have nothing any more."""
+        for number in numbers:
+            store_id, created = self.connection.execute(
+                "SELECT store_id, created_load FROM store_record WHERE number = ?", [number]
+            ).fetchone()
+            self.effect.stores_gone.append(store_id)
+            if self.number:
+                self.connection.execute("DELETE FROM store_record WHERE number = ?", [number])
+                self.connection.execute(
+                    "INSERT INTO removed_store (number, store_id, removed_by, created_load) VALUES (?, ?, ?, ?)",
+                    (number, store_id, self.number, created or 0),
+                )
+                self.stores.discard(number)
+
+    def _count(self, feed: str, out: int, back: int) -> None:
+        for counted, count in ((self.effect.taken_out, out), (self.effect.returned, back)):
+            if count:
+                counted[feed] = counted.get(feed, 0) + count
+
+
+class _Undo(_Changes):
+    """A load that is being undone."""
+
+    def __init__(self, connection: Connection, load: int, progress: Callable[[int, int], None], number: int) -> None:
+        super().__init__(connection, number)
+        self._load = load
+        self._progress = progress
+        self._undone = _undone(connection)
+        self._counts = {
+            later: self._is_in_the_way(later, undoes)
+            for later, undoes in connection.execute("SELECT id, undoes FROM load WHERE id > ?", [load])
+        }
+        self._conflicts: dict[int, int] = {}
+        # Loads that removed a store, perhaps without a row of this load.
+        self._removers: set[int] = set()
+
+    def _is_in_the_way(self, later: int, undoes: int | None) -> bool:
+        """Whether a later load counts where it touched the same rows. One that is undone does not, nor does the undo of
+        a load that itself is later: it stands again, or not.
+        """
+        return later not in self._undone and later != self.number and (undoes is None or undoes < self._load)
+
+    def run(self) -> None:
+        """Do it; `Conflict` when a later load touched the same rows."""
+        self._bring_stores_back()
+        weeks = [
+            week
+            for (week,) in self.connection.execute(
+                "SELECT DISTINCT week FROM poll_change WHERE load = ? ORDER BY week", [self._load]
+            )
+        ]
+        for done, week in enumerate(weeks):
+            self._progress(done, len(weeks))
+            self._undo_week(week)
+        self._undo_facts()
+        if self._conflicts or self._removers:
+            raise self._conflict()
+        if self.number:
+            polls.update_spans(self.connection, np.array(sorted(self.stores), dtype=np.int64))
+        self.remove_stores(self._stores_to_remove())
+        self._progress(len(weeks), len(weeks))
+
+    def _bring_stores_back(self) -> None:
+        rows = self.connection.execute(
+            "SELECT number, store_id, created_load FROM removed_store WHERE removed_by = ? ORDER BY number",
+            [self._load],
+        ).fetchall()
+        self.effect.stores_back = [store_id for _, store_id, _ in rows]
+        self._back = {number for number, _, _ in rows}
+        if self.number:
+            self.connection.executemany(
+                "INSERT INTO store_record (number, store_id, created_load) VALUES (?, ?, ?)", rows
+            )
+            self.connection.execute("DELETE FROM removed_store WHERE removed_by = ?", [self._load])
+
+    def _undo_week(self, week: int) -> None:
+        rows = self.connection.execute(
+            "SELECT load, changes FROM poll_change WHERE week = ? AND load >= ? AND load <> ? "
+            "ORDER BY load DESC, part DESC",
+            (week, self._load, self.number),
+        ).fetchall()
+        own = [poll_changes.unpack(packed) for load, packed in rows if load == self._load]
+        numbers = np.unique(np.concatenate([changes.number for changes in own]))
+        self._require_stores(numbers)
+        current = polls.read_keys(self.connection, week, numbers)
+        history = History(current, numbers)
+        touched: list[tuple[int, Ints]] = []
+        for load, packed in rows:
+            if load == self._load:
+                break
+            touched_moments, _ = history.take_back(poll_changes.unpack(packed))
+            if self._counts[load] and len(touched_moments):
+                touched.append((load, touched_moments))
+        complete_from_us = stores.complete_from(self.connection)
+        first_time = 0 if complete_from_us is None else complete_from_us - week * WEEK_US
+        changed, moments = current, np.empty(0, dtype=np.int64)
+        for changes in own:
+            _, altered = history.take_back(changes)
+            moments = poll_changes.union(moments, altered.moment)
+            changed = poll_changes.revert(changed, altered, first_time)
+        for load, touched_moments in touched:
+            self._add_conflict(load, int(poll_changes.is_in(touched_moments, moments).sum()))
+        if not (self._conflicts or self._removers):
+            self.change_polls(week, numbers, current, changed)
+
+    def _add_conflict(self, load: int, count: int) -> None:
+        if count:
+            self._conflicts[load] = self._conflicts.get(load, 0) + count
+
+    def _require_stores(self, numbers: Ints) -> None:
+        """What another load removed, without a row of this one in it, is in the way too."""
+        for chunk in np.array_split(numbers, len(numbers) // _CHUNK + 1):
+            marks = ",".join("?" * len(chunk))
+            for number, removed_by in self.connection.execute(
+                f"SELECT number, removed_by FROM removed_store WHERE number IN ({marks})", chunk.tolist()
+            ):
+                if number not in self._back:
+                    self._removers.add(removed_by)
+
+    def _undo_facts(self) -> None:
+        later = self.connection.execute(
+            "SELECT later.load, count(DISTINCT mine.feed || mine.store || ' ' || mine.day) FROM fact_change AS mine "
+            "JOIN fact_change AS later ON later.store = mine.store AND later.feed = mine.feed "
+            "AND (later.day = mine.day OR (later.day = ? AND later.feed <> 'stores')) AND later.load > mine.load "
+            "WHERE mine.load = ? AND mine.changed = 1 AND later.load <> ? GROUP BY later.load",
+            (UNDATED, self._load, self.number),
+        ).fetchall()
+        for load, count in later:
+            if self._counts[load]:
+                self._add_conflict(load, count)
+        facts = self.connection.execute(
+            "SELECT feed, store, day, before FROM fact_change WHERE load = ? AND changed = 1", [self._load]
+        ).fetchall()
+        self._require_stores(np.unique(np.array([row[1] for row in facts], dtype=np.int64)))
+        if not (self._conflicts or self._removers):
+            for feed, store, day, before in facts:
+                self.change_fact(feed, store, day, before)
+
+    def _stores_to_remove(self) -> list[int]:
+        """The stores that are there only because of this load and of others that were undone."""
+        (dropped,) = self.connection.execute("SELECT undo_dropped_load FROM data_version").fetchone()
+        gone = self._undone_then()
+        candidates = np.array(
+            sorted(
+                number
+                for number, created in self.connection.execute(
+                    "SELECT number, created_load FROM store_record WHERE created_load > ?", [dropped]
+                )
+                if created in gone
+            ),
+            dtype=np.int64,
+        )
+        candidates = np.intersect1d(candidates, _stores_of(self.connection, [self._load]))
+        if not len(candidates):
+            return []
+        undoes = "SELECT id FROM load WHERE undoes IS NULL AND id > ?"
+        standing = [load for (load,) in self.connection.execute(undoes, [dropped]) if load not in gone]
+        numbers: list[int] = np.setdiff1d(candidates, _stores_of(self.connection, standing)).tolist()
+        return numbers
+
+    def _undone_then(self) -> set[int]:
+        """The loads that are undone when this one is: what it undid stands again, and so on (`loads.set_undone`)."""
+        gone, stands = set(self._undone), False
+        load: int | None = self._load
+        while load is not None:
+            gone = gone - {load} if stands else gone | {load}
+            row = self.connection.execute("SELECT undoes FROM load WHERE id = ?", [load]).fetchone()
+            load, stands = None if row is None else row[0], not stands
+        return gone
+
+    def _conflict(self) -> Conflict:
+        listed = sorted((dict.fromkeys(self._removers, 1) | self._conflicts).items(), reverse=True)
+        named = ", ".join(f"load {load} {count_text(count, 'row')}" for load, count in listed[:_MOST_NAMED])
+        more = f", and {count_text(len(listed) - _MOST_NAMED, 'other load')}" if len(listed) > _MOST_NAMED else ""
+        return Conflict(
+            f"load {self._load} cannot be undone: later loads brought or changed the same rows ({named}{more}); undo "
+            f"{'that one' if len(listed) == 1 else 'those'} first, the newest first, or load the right data; "
+            "nothing was changed",
+            conflicts=[{"load_id": load, "rows": count} for load, count in listed],
+        )
+
+
+def _require_undoable(connection: Connection, load: int) -> None:
+    row = named_rows(
+        connection,
+        "SELECT load.*, started_us, (SELECT started_us FROM load AS by WHERE by.id = load.undone_by) AS undone_us, "
+        "EXISTS (SELECT 1 FROM poll_change WHERE load = load.id) OR EXISTS (SELECT 1 FROM fact_change WHERE load = "
+        "load.id) OR EXISTS (SELECT 1 FROM removed_store WHERE removed_by = load.id) AS is_kept FROM load WHERE id = ?",
+        [load],
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"there is no load {load}; GET /api/v1/loads lists those there are")
+    if row["undone_by"] is not None:
+        raise Conflict(
+            f"load {load} was undone by load {row['undone_by']}, {minute_text(row['undone_us'])}; to have it again, "
+            f"undo load {row['undone_by']}"
+        )
+    if row["undo_dropped_us"] is not None:
+        why = {
+            "old": "it is kept for STOREMON_UNDO_DAYS",
+            "room": "with what later loads replaced it would take more than STOREMON_UNDO_PERCENT of the database",
+            "pruned": "older loads were pruned",
+        }[row["undo_dropped"]]
+        raise Conflict(
+            f"load {load} cannot be undone any more: what it replaced was dropped "
+            f"{minute_text(row['undo_dropped_us'])}, because {why}"
+        )
+    if not row["is_kept"]:
+        raise Conflict(f"load {load} stored nothing, so there is nothing to undo")
+
+
+def _undone(connection: Connection) -> set[int]:
+    """Return the loads that are undone."""
+    return {load for (load,) in connection.execute("SELECT id FROM load WHERE undone_by IS NOT NULL")}
+
+
+def _stores_of(connection: Connection, numbers: Collection[int]) -> Ints:
+    """Return the numbers of the stores that those loads touched, ascending."""
+    parts = [np.empty(0, dtype=np.int64)]
+    for load in numbers:
+        rows = connection.execute("SELECT changes FROM poll_change WHERE load = ?", [load])
+        parts += [np.unique(poll_changes.unpack(packed).number) for (packed,) in rows]
+        rows = connection.execute("SELECT DISTINCT store FROM fact_change WHERE load = ?", [load])
+        parts.append(np.array([store for (store,) in rows], dtype=np.int64))
+    return np.unique(np.concatenate(parts))
+
+
+def _record_as_load(
+    connection: Connection, work: _Changes, name: str, feed: str, now_us: int, limits: UndoLimits
+) -> FileSummary:
+    """Record the changes as a load with one file, whose notes say what happened."""
+    effect = work.effect
+    returned = sum(effect.returned.values())
+    summary = FileSummary(name, feed, notes=effect.sentences())
+    summary.counts = Counts(rows=effect.rows, new=returned, changed=effect.rows - returned)
+    loads.add_file(connection, work.number, now_us, summary)
+    work.recorder.finish()
+    drop_what_is_too_much(connection, limits, now_us)
+    stores.data_changed(connection)
+    stores.schedule_changed(connection)
+    return summary
+
+
+def _fact_rows(connection: Connection, feed: str, store: int, day: int) -> list[tuple[Any, ...]]:
+    table = _FACTS[feed]
+    columns = ", ".join(table.values)
+    if not table.day:
+        rows = connection.execute(f"SELECT {columns} FROM {table.name} WHERE number = ?", [store]).fetchall()
+        return [row for row in rows if any(row)]
+    return connection.execute(
+        f"SELECT {columns} FROM {table.name} WHERE store = ? AND {table.day} = ? ORDER BY {columns}", (store, day)
+    ).fetchall()
+
+
+def _fact_days(connection: Connection, feed: str, store: int) -> list[int]:
+    table = _FACTS[feed]
+    if not table.day:
+        return [0] if _fact_rows(connection, feed, store, 0) else []
+    rows = connection.execute(f"SELECT DISTINCT {table.day} FROM {table.name} WHERE store = ? ORDER BY 1", [store])
+    return [day for (day,) in rows]
+
+
+def _write_fact(connection: Connection, feed: str, store: int, day: int, text: str | None) -> None:
+    table = _FACTS[feed]
+    rows = [] if text is None else json.loads(text)
+    marks = ", ".join("?" * len(table.values))
+    columns = ", ".join(table.values)
+    if not table.day:
+        (values,) = rows or [("", "")]
+        connection.execute(f"UPDATE {table.name} SET ({columns}) = ({marks}) WHERE number = ?", (*values, store))
+        return
+    connection.execute(f"DELETE FROM {table.name} WHERE store = ? AND {table.day} = ?", (store, day))
+    connection.executemany(
+        f"INSERT INTO {table.name} (store, {table.day}, {columns}) VALUES (?, ?, {marks})",
+        [(store, day, *row) for row in rows],
+    )
+
+
+def _fact_text(rows: list[tuple[Any, ...]]) -> str | None:
+    return json.dumps(rows, separators=(",", ":")) if rows else None
+
+
+def _fact_count(text: str | None) -> int:
+    return 0 if text is None else len(json.loads(text))
+
+
+def _is_fact(feed: str, before: str | None) -> bool:
+    if before is None:
+        return True
+    kind = int if feed in ("hours", "special_hours") else str
+    rows = json.loads(before)
+    width = len(_FACTS[feed].values)
+    return isinstance(rows, list) and all(
+        isinstance(row, list) and len(row) == width and all(type(value) is kind for value in row) for row in rows
+    )
+
+
+def _amount(feed: str, count: int) -> str:
+    return count_text(count, "poll") if feed == "polls" else count_text(count, *_FACT_WORDS[feed])
+
+
+def _listed(store_ids: list[str]) -> str:
+    more = len(store_ids) - _MOST_NAMED
+    return ", ".join(store_ids[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
