@@ -224,6 +224,27 @@ def test_two_threads_that_meet_new_ids_at_once_do_not_trip_over_each_other() -> 
         sys.setswitchinterval(before)
 
 
+@given(
+    st.lists(
+        st.sampled_from([b"a", b"\n", b"\xff", b"\x80", b"\xc3", b"\xa9", b"\xe2\x82\xac", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80",
+                         b"\xf4\x90\x80\x80", b"\xe2\x82", b"\xc0\xaf", b"\xf0\x9f"]),
+        max_size=40,
+    ),
+    st.integers(1, 9),
+)  # fmt: skip
+def test_bytes_that_are_no_utf8_are_those_that_python_cannot_decode(pieces: list[bytes], decoded_bytes: int) -> None:
+    data = b"".join(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_fast, "_DECODED_BYTES", decoded_bytes)
+        positions = csv_fast._bytes_not_utf8(data).tolist()
+    left = bytes(byte for position, byte in enumerate(data) if position not in positions)
+    assert left == data.decode("utf-8", "ignore").encode()
+    for start in (0, *(position + 1 for position in range(len(data)) if data[position : position + 1] == b"\n")):
+        line = data[start:].partition(b"\n")[0]
+        bad = any(start <= position < start + len(line) for position in positions)
+        assert bad == (line.decode("utf-8", "ignore").encode() != line)
+
+
 def _with_the_hash_of(text: bytes) -> bytes:
     """Another id of sixteen bytes that the fast reader gives the same hash: its first word is solved for."""
     multiplier, odd, full = int(csv_fast._MULTIPLIERS[0]), int(csv_fast._MULTIPLIERS[1]), (1 << 64) - 1
