@@ -245,8 +245,7 @@ class Database:
                     files.refuse_second_name(self.path)
                     # Before anything is written: another program's database must not change by a byte.
                     with closing(connect(self.path, "ro")) as connection:
-                        schema.pending(connection)
-                        schema.refuse_dangerous(connection)
+                        schema.check(connection)
                 else:
                     # For this user alone; SQLite gives the files beside it the same permissions. What is wrong with
                     # the folder, SQLite says when it opens the file.
@@ -362,9 +361,7 @@ class Database:
         return status.st_dev, status.st_ino
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
-        is_pending = bool(schema.pending(connection))
-        schema.refuse_dangerous(connection)
-        if is_pending:
+        if schema.check(connection):
             self.prepare()
         self._known = self.identity()
         self._migrated = True

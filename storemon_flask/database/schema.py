@@ -415,6 +415,22 @@ def pending(connection: sqlite3.Connection) -> list[str]:
     return [name for name in names if name not in applied]
 
 
+def check(connection: sqlite3.Connection) -> bool:
+    """Return whether migrations are pending; `DatabaseError` for a file that this program must not use.
+
+    All of it looks at one state of the file: another process may create the schema at this moment.
+    """
+    connection.execute("SAVEPOINT looking")
+    try:
+        is_pending = bool(pending(connection))
+        refuse_dangerous(connection)
+    finally:
+        # Some errors of SQLite end a transaction by themselves.
+        if connection.in_transaction:
+            connection.execute("RELEASE looking")
+    return is_pending
+
+
 def is_of_another_program(connection: sqlite3.Connection) -> bool:
     """Return whether the file has tables, and no migration of storemon made them."""
     return _applied(connection) == set()
