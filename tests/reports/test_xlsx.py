@@ -54,7 +54,8 @@ def test_a_kill_leaves_nothing_in_the_systems_folder_and_the_next_start_removes_
     assert done.returncode == 0, done.stdout
     assert "0 of no report" in done.stdout
     serve(TMPDIR=str(temporary))
-    assert names(settings.reports_dir) == [file.name]
+    # The server answers before its first round of retention has ended.
+    wait_until(lambda: names(settings.reports_dir) == [file.name], "the folder to be removed")
     assert names(temporary) == []
 
 

@@ -234,7 +234,9 @@ def test_every_list_has_the_pushes_that_were_answered_before(serve, settings):
             time.sleep(0.05)
 
     def look() -> None:
-        for _ in range(12):
+        looks = itertools.count(1)
+        # On a busy machine twelve looks can end before the second push.
+        while next(looks) <= 12 or (newest < 2 and pushing.is_alive()):
             before = newest
             answer = server.get("/api/v1/stores?status=down&limit=1").json
             if not before <= answer["total"]:
