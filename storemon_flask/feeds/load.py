@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -290,22 +290,26 @@ class _Loading:
                 reported += more
                 self.progress(source.name, more)
 
-        with sources.open_source(source) as stream:
+        def on_bytes(data: bytes) -> None:
+            nonlocal pending, decoded
+            self.options.check()
+            if pending is not None:
+                # No more than two blocks are held.
+                pending.result()
+            pending = self.checksums.submit(checksum.update, data)
+            if source.allowance is not None:
+                source.allowance.take(source.name, len(data))
+            decoded += len(data)
+            report(getattr(stream, "consumed", decoded))
 
-            def on_bytes(data: bytes) -> None:
-                nonlocal pending, decoded
-                self.options.check()
-                if pending is not None:
-                    # No more than two blocks are held.
-                    pending.result()
-                pending = self.checksums.submit(checksum.update, data)
-                if source.allowance is not None:
-                    source.allowance.take(source.name, len(data))
-                decoded += len(data)
-                report(getattr(stream, "consumed", decoded))
-
-            staged = self._parse(source, stream, on_bytes, summary, log)
-            self.notes.of_sources += source.notes
+        with ExitStack() as unused:
+            with sources.open_source(source) as stream:
+                staged = self._parse(source, stream, on_bytes, summary, log)
+                if staged is not None:
+                    unused.callback(staged.close)
+            # The file is read to its end, and could be closed.
+            unused.pop_all()
+        self.notes.of_sources += source.notes
         if pending is not None:
             pending.result()
         summary.sha256 = checksum.hexdigest()

@@ -1,5 +1,7 @@
 """Loading real files of polls into a real database: counts, and what wins."""
 
+import errno
+import io
 import itertools
 import random
 import shutil
@@ -481,3 +483,28 @@ def test_progress_adds_up_to_the_bytes_on_disk_whatever_the_compression(
 
     load(database, plain, packed, progress=progress)
     assert reported == {str(plain): plain.stat().st_size, str(packed): packed.stat().st_size}
+
+
+def test_what_was_staged_is_gone_when_the_file_cannot_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk on a network may say only then that something went wrong."""
+
+    class Failing(io.BytesIO):
+        def close(self) -> None:
+            if not self.closed:
+                super().close()
+                raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(staging, "_SPOOL_BYTES", 10)
+    closed = []
+    close = staging.StagedPolls.close
+    monkeypatch.setattr(staging.StagedPolls, "close", lambda self: (closed.append(self), close(self)))
+    rows = csv(POLLS, *(f"s{store},1728864000,active" for store in range(100)))
+    with closing(Database(tmp_path / "storemon.db")) as database:
+        options = load_service.LoadOptions(us("2026-01-01T00:00:00"), SKEW_US)
+        source = sources.Source("polls.csv", len(rows), lambda: Failing(rows))
+        result = load_service.load_sources(database, [source], options)
+        assert [file.error for file in result.files] == ["polls.csv cannot be read: Input/output error"]
+        assert query(database.path, "SELECT count(*) FROM poll") == [(0,)]
+    assert len(closed) == 1
