@@ -78,7 +78,7 @@ def load_data(
     strict: bool,
 ) -> None:
     """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and
-    folders (default: data/), or from standard input (-): CSV, JSON or NDJSON, also gzipped.
+    folders (default: data/), or from standard input (-): CSV, JSON or NDJSON, also gzipped or in a zip.
 
     Each file's feed is recognised by its header, and so is what separates its columns: commas, semicolons, tabs or
     vertical bars. Ctrl-C or SIGTERM ends it; of a file that is not in yet, nothing is stored then. Rows that cannot be
@@ -201,13 +201,13 @@ def _input_stream(ctx: click.Context, paths: tuple[Path, ...], feed: str | None)
 
 def _find_items(paths: list[Path], piped: _InputStream | None, feed: str | None, most_bytes: int) -> "list[LoadItem]":
     """Return what files and folders hold, and then standard input."""
-    from storemon_flask.feeds.sources import find_sources, stream_source
+    from storemon_flask.feeds.sources import find_sources, stream_items
 
     files = [path for path in paths if path != _STANDARD_INPUT]
     items = find_sources(files, most_bytes) if files else []
     if piped is not None:
         stream = cast(BinaryIO, io.BufferedReader(piped, _INPUT_BYTES))
-        items.append(stream_source(_INPUT_NAME, stream, piped.size, feed or "", most_bytes))
+        items += stream_items(_INPUT_NAME, stream, piped.size, feed or "", most_bytes)
     return items
 
 

@@ -174,21 +174,18 @@ def body_source(stream: Any, size: int, media_type: str, feed: str, gzipped: boo
     )
 
 
-def stream_source(name: str, stream: BinaryIO, size: int, feed: str, most_bytes: int) -> Source:
-    """Return a stream that cannot go back as a source; its format is detected. Waits for its first bytes.
+def stream_items(name: str, stream: BinaryIO, size: int, feed: str, most_bytes: int) -> list[LoadItem]:
+    """Return what a stream that cannot go back holds; waits for its first bytes, and for all of a zip.
 
-    `most_bytes` may come out of it if it is gzipped.
+    Formats are detected when it is read. `most_bytes` may come out of it if it is compressed.
     """
     start = stream.read(START_BYTES)
     body: BinaryIO = io.BufferedReader(_Body(stream, start), _BUFFER_BYTES)
-
-    def opened() -> BinaryIO:
-        if start in ZIP:
-            raise DataError("it is a zip, which cannot be read from a stream; name the file, or pipe what is in it")
-        return body
-
+    if start in ZIP:
+        found = _upload(name, cast(BinaryIO, _spool_mapped(body)), _Items(lambda: _file_allowance(most_bytes)))
+        return [replace(item, feed=feed) if isinstance(item, Source) else item for item in found]
     allowance = _file_allowance(most_bytes) if unpacker_of(start) else None
-    return Source(name, size, opened, format="", feed=feed, allowance=allowance)
+    return [Source(name, size, lambda: body, format="", feed=feed, allowance=allowance)]
 
 
 def _file_allowance(most_bytes: int) -> Allowance:
@@ -552,8 +549,7 @@ def detect_format(
 
 def _open_only_member(stream: BinaryIO, allowance: Allowance | None) -> BinaryIO:
     """Return the content of a zip's one CSV; `DataError` when it holds none, or several: a body is one feed."""
-    with _spool(stream) as file:
-        mapped = _Mapped(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    mapped = _spool_mapped(stream)
     found = _members("body", "body", lambda: cast(BinaryIO, mapped), _Items(lambda: allowance))
     (first, *others) = (item for item in found if not isinstance(item, Skipped))
     if isinstance(first, Source) and not others:
@@ -580,6 +576,12 @@ class _Mapped:
 
     def close(self) -> None:
         pass
+
+
+def _spool_mapped(stream: BinaryIO) -> _Mapped:
+    """Return a stream that has bytes as one that can go back."""
+    with _spool(stream) as file:
+        return _Mapped(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _spool(stream: BinaryIO) -> IO[bytes]:

@@ -1,12 +1,14 @@
 """`load-data -`: what a program writes, or somebody types, is read as a file is."""
 
 import gzip
+import io
 import json
 import os
 import pty
 import signal
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,14 @@ def load(home: Path, data: bytes, *arguments: str) -> subprocess.CompletedProces
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def zipped(*members: tuple[str, bytes]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
 @pytest.mark.parametrize(
     ("data", "arguments"),
     [
@@ -56,6 +66,29 @@ def test_what_is_piped_in_is_loaded_like_a_file(home: Path, data: bytes, argumen
     assert query(database(home), "SELECT file, rejected_count FROM load_file") == [("standard input", 1)]
 
 
+@pytest.mark.parametrize("from_file", [False, True])
+def test_a_zip_is_loaded_like_one_that_is_named(home: Path, tmp_path: Path, from_file: bool) -> None:
+    hours = csv(HOURS, "a,0,09:00,12:00")
+    data = zipped(("polls.csv", ROWS), ("in/hours.csv.gz", gzip.compress(hours)), ("notes.pdf", b"%PDF"))
+    if from_file:
+        with put(tmp_path / "feeds.zip", data).open("rb") as stream:
+            done = subprocess.run(
+                [*STOREMON, "load-data", "-"], stdin=stream, env=environment(home), cwd=home, capture_output=True
+            )
+        assert (done.returncode, done.stderr) == (0, b"")
+    else:
+        done = load(home, data, "-")
+        assert (done.returncode, done.stderr) == (0, "")
+    found = query(
+        database(home), "SELECT file, feed, row_count, new_count, rejected_count FROM load_file ORDER BY feed"
+    )
+    assert found == [
+        ("standard input/in/hours.csv.gz", "hours", 1, 1, 0), ("standard input/polls.csv", "polls", 2, 1, 1)
+    ]  # fmt: skip
+    assert b"standard input/notes.pdf" in (done.stdout if from_file else done.stdout.encode())
+    assert query(database(home), "SELECT count(*) FROM poll") == [(1,)]
+
+
 def test_files_go_in_beside_it(home: Path) -> None:
     done = load(home, ROWS, "-", str(put(home / "hours.csv", csv(HOURS, "a,0,09:00,12:00"))))
     assert (done.returncode, done.stderr) == (0, "")
@@ -68,7 +101,9 @@ def test_files_go_in_beside_it(home: Path) -> None:
         (b"", ("-",), 1, "Not loaded: standard input: the file is empty"),
         (b'[{"store_id": "a"}]', ("-",), 1, "does not say which feed it is; name that with --feed polls"),
         (ROWS, ("--feed", "hours", "-"), 1, "the header is that of polls, not of hours"),
-        (b"PK\x03\x04 and more", ("-",), 1, "standard input: it is a zip, which cannot be read from a stream"),
+        (b"PK\x03\x04 and more", ("-",), 1, "standard input is not a zip that can be read"),
+        (zipped(("a.txt", b"hello")), ("-",), 1, "standard input holds no file named"),
+        (zipped(("a.csv", ROWS)), ("--feed", "hours", "-"), 1, "the header is that of polls, not of hours"),
         (ROWS, ("-", "-"), 2, "- is standard input, which can be read once."),
         (ROWS, ("--feed", "polls", "x.csv"), 2, "--feed is about standard input"),
         (gzip.compress(ROWS, mtime=0)[:-9], ("-",), 1, "standard input is damaged or cut short"),
