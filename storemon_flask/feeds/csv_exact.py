@@ -42,7 +42,7 @@ _BREAK_BYTES: Final = len("\r\n")
 # The start of a record that is too long to hold. A character has at most four bytes.
 _START_BYTES: Final = 4 * TEXT_CHARACTERS + 4
 # Until the header tells which of them it is, each is one.
-_ANY_DELIMITER: Final = "".join(DELIMITERS).encode()
+ANY_DELIMITER: Final = "".join(DELIMITERS).encode()
 _WHITESPACE: Final = b" \t\n\v\f\r"
 # What tells Excel which delimiter a file has.
 _SEP_LINE: Final = re.compile(r'"?sep=(.)"?[,;|\s]*', re.IGNORECASE | re.DOTALL)
@@ -166,7 +166,7 @@ class BlockReader:
         self._encoding = encoding
         # What makes UTF-8 of the bytes that are read, where they are none.
         self._decode: encodings.Decode | None = None
-        self._delimiters = _ANY_DELIMITER
+        self._delimiters = ANY_DELIMITER
         # What was read and begins with a record.
         self._rest = b""
         self._ended = False
@@ -243,7 +243,7 @@ class BlockReader:
     def _skip_blank_lines(self) -> None:
         """Go on to the first line that has more than blanks and delimiters. One by one, a megabyte took an hour."""
         while True:
-            blank = len(self._rest) - len(self._rest.lstrip(_WHITESPACE + _ANY_DELIMITER))
+            blank = len(self._rest) - len(self._rest.lstrip(_WHITESPACE + ANY_DELIMITER))
             whole = blank == len(self._rest)
             # A return at the very end may be half of a line break.
             end = max(blank - 1, 0) if whole and not self._ended else blank

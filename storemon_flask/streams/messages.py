@@ -3,20 +3,19 @@
 A message is CSV (with a header, or the columns in order), a JSON object, a list of them, or NDJSON; its content tells.
 """
 
-import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 from storemon_flask.clock import timestamp_text
 from storemon_flask.errors import NotJson
 from storemon_flask.feeds import csv_exact, json_rows
-from storemon_flask.feeds.csv_exact import TEXT_CHARACTERS, Record
+from storemon_flask.feeds.csv_exact import ANY_DELIMITER, TEXT_CHARACTERS, Record
 from storemon_flask.feeds.json_rows import JsonObject, ObjectReader
-from storemon_flask.feeds.schema import Header, spelled
+from storemon_flask.feeds.schema import DELIMITERS, Header, names_of, spelled
 from storemon_flask.streams.address import COLUMNS, Shape
 
 MAX_MESSAGE_BYTES: Final = 8 << 20
@@ -32,6 +31,7 @@ _MOST_READ: Final = MAX_MESSAGE_ROWS + 1
 _BOM: Final = b"\xef\xbb\xbf"
 _TIMESTAMP: Final = 1
 _STATUS: Final = 2
+_NO_VALUE: Final = ANY_DELIMITER + b" \r\n"
 # A list of JSON, and no CSV whose first id begins with a bracket.
 _JSON_LIST: Final = re.compile(rb"\[\s*[\[{\]]")
 
@@ -158,16 +158,17 @@ class MessageReader:
         if not self._fields:
             # All that a poll is was said beside it.
             return [Record(line, [given.get(column, "") for column in COLUMNS], csv_exact.text_of(body))]
-        # One more may be the header.
-        rows = list(islice(_split_rows(body), _MOST_READ + 1))
-        header = self._find_header(rows[0]) if rows else None
-        if header is not None:
-            return [self._read_row(raw, number, header, given) for number, raw in enumerate(rows[1:], start=line)]
-        # Optional is what a header may leave out; in order stands only what must be there.
-        positions = {column: index for index, column in enumerate(self._fields)}
-        header = Header("polls", len(self._fields), tuple(positions.get(column, -1) for column in COLUMNS))
-        wrong = FIELDS.format(",".join(self._fields))
+        first = next((raw for raw in _split_rows(body, ANY_DELIMITER) if raw.strip(_NO_VALUE)), b"")
+        header, has_header = self._find_header(first), True
+        if header is None:
+            header, has_header = self._header_in_order(first), False
+        rows = _split_rows(body, header.delimiter.encode())
+        rows = (raw for raw in rows if not csv_exact.is_blank_row(raw, header.delimiter))
+        rows = islice(rows, has_header, _MOST_READ + has_header)
         records = [self._read_row(raw, number, header, given) for number, raw in enumerate(rows, start=line)]
+        if has_header:
+            return records
+        wrong = FIELDS.format(",".join(self._fields))
         fields = (csv_exact.FIELDS_FEW, csv_exact.FIELDS_MANY)
         return [record._replace(problem=wrong) if record.problem in fields else record for record in records]
 
@@ -176,14 +177,24 @@ class MessageReader:
         lowered = raw.lower().replace(b" ", b"").replace(b"_", b"")
         if b"status" not in lowered and b"store" not in lowered and not self._shape.paths:
             return None
-        try:
-            cells = next(csv.reader([raw.decode("utf-8")], strict=True), [])
-        except (csv.Error, ValueError):
-            return None
-        columns = [self._names.get(cell.strip()) or self._names.get(spelled(cell), "") for cell in cells]
-        if any(columns.count(column) != 1 for column in self._fields):
-            return None
-        return Header("polls", len(cells), tuple(columns.index(c) if c in columns else -1 for c in COLUMNS))
+        text = raw.decode("utf-8", "replace")
+        for delimiter in DELIMITERS:
+            cells = names_of(text, delimiter)
+            columns = [self._names.get(cell.strip()) or self._names.get(spelled(cell), "") for cell in cells]
+            if all(columns.count(column) == 1 for column in self._fields):
+                positions = tuple(columns.index(c) if c in columns else -1 for c in COLUMNS)
+                return Header("polls", len(cells), positions, delimiter)
+        return None
+
+    def _header_in_order(self, first: bytes) -> Header:
+        """The header of rows that have none, by the first of them: its delimiter is the one that divides it rightly."""
+        # Optional is what a header may leave out; in order stands only what must be there.
+        positions = {column: index for index, column in enumerate(self._fields)}
+        width, delimiter = len(self._fields), ","
+        if first.count(b",") != width - 1 or b'"' in first:
+            text = first.decode("utf-8", "replace")
+            delimiter = next((one for one in DELIMITERS if len(names_of(text, one)) == width), ",")
+        return Header("polls", width, tuple(positions.get(column, -1) for column in COLUMNS), delimiter)
 
     @staticmethod
     def _read_row(raw: bytes, line: int, header: Header, given: dict[str, str]) -> Record:
@@ -195,16 +206,13 @@ class MessageReader:
         return record._replace(fields=fields)
 
 
-def _split_rows(body: bytes) -> Iterator[bytes]:
-    """The rows of CSV that are not blank, without their line breaks."""
+def _split_rows(body: bytes, delimiters: bytes) -> Iterator[bytes]:
+    """The rows of CSV without their line breaks, the blank ones too."""
     start = 0
-    for ends in csv_exact.record_ends(body, csv_exact.quote_edges(body)):
-        for end in ends.tolist():
-            raw, start = body[start:end].rstrip(b"\r\n"), end
-            if raw.strip():
-                yield raw
-    if body[start:].strip():
-        yield body[start:]
+    ends = csv_exact.record_ends(body, csv_exact.quote_edges(body, delimiters))
+    for end in chain(chain.from_iterable(some.tolist() for some in ends), [len(body)]):
+        raw, start = body[start:end].rstrip(b"\r\n"), end
+        yield raw
 
 
 def _find_value(value: Any, path: Iterable[str]) -> Any:

@@ -52,6 +52,40 @@ def test_csv_ndjson_and_lists_of_json_are_read_by_their_content(body: str) -> No
     assert [record.line for record in records(body)] == [7, 8]
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"a,{AT},active\nb,{AT},inactive",
+        f'"a",{AT},"active"\r\n,,\n"b",{AT},inactive\r\n',
+        f"status,Store ID,more,timestamp_utc\nactive,a,1,{AT}\n,,,\ninactive,b,,{AT}\n",
+        f'timestamp_utc,"store_id",status\r{AT},"a",active\r{AT},b,inactive',
+    ],
+    ids=["in order", "quoted", "header", "returns"],
+)
+def test_csv_has_the_delimiters_of_files(body: str, delimiter: str) -> None:
+    body = body.replace(",", delimiter)
+    assert rows(body) == TWO
+    assert [record.line for record in records(body)] == [7, 8]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("header", ["", "store_id,timestamp_utc,status\n"])
+def test_other_delimiters_are_text_of_a_field(header: str, delimiter: str) -> None:
+    store = "".join(one for one in ";\t|" if one != delimiter) + "x"
+    quoted = f'"a{delimiter}b"'
+    body = header + f"{quoted},{AT},active\nc{store},{AT},inactive\n"
+    body = body.replace(",", delimiter) if delimiter != "," else body
+    assert rows(body) == [[f"a{delimiter}b", AT, "active"], [f"c{store}", AT, "inactive"]]
+
+
+def test_a_mapping_and_a_topic_know_the_delimiters_too() -> None:
+    assert rows(f"when;shop;status\n{AT};a;active\n", "&map=store_id=shop,timestamp_utc=when") == [ONE]
+    assert rows(f"{AT}|active", scheme="mqtt://h/?topic=s/{store_id}", topic="s/a") == [ONE]
+    (record,) = records("a;b;c;d;e")
+    assert record.problem == messages.FIELDS.format("store_id,timestamp_utc,status")
+
+
 @pytest.mark.parametrize("space", [" ", "\n", "\r\n  "])
 def test_one_object_may_have_many_lines(space: str) -> None:
     body = f'{{{space}"store_id": "a",{space}"timestamp_utc": "{AT}",{space}"status": "active"{space}}}'
