@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final
+from urllib.parse import unquote
 
 import click
 
@@ -46,8 +47,13 @@ def marked(**marks: str) -> Iterator[None]:
 
 
 def without_tokens(path: str) -> str:
-    """Return a path as the log has it: of a push address only the prefix of its token."""
-    return _TOKEN.sub(lambda match: f"{match[1] or match[2]}...", path)
+    """Return a path as logs and answers have it: of a push address only the prefix of its token.
+
+    A path with a token comes back decoded, for any of its letters may have been encoded.
+    """
+    decoded = unquote(path)
+    masked = _TOKEN.sub(lambda match: f"{match[1] or match[2]}...", decoded)
+    return path if masked == decoded else masked
 
 
 class TextLines(logging.Formatter):

@@ -13,7 +13,7 @@ from storemon_flask.api.feeds import one_load
 from storemon_flask.api.schemas import PushedSchema
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import tokens
-from storemon_flask.errors import Unprocessable
+from storemon_flask.errors import Forbidden, Unprocessable
 from storemon_flask.feeds.schema import BadValue, parse_status
 from storemon_flask.feeds.sources import Source
 from storemon_flask.web.app import storemon
@@ -24,6 +24,9 @@ blueprint = Blueprint("push", __name__)
 # A poll is of the beginning of such a stretch, so that there is one for each: the last that was pushed in it.
 EVERY_US: Final = 10_000_000
 _ALLOWED: Final = "must be active or inactive"
+# By these a browser, or the preview of a chat, says that nobody has opened an address yet.
+_PURPOSES: Final = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+_AHEAD: Final = ("prefetch", "prerender", "preview")
 
 
 class Status(fields.Field[bool]):
@@ -71,7 +74,7 @@ _PUSH: Final[dict[str, Any]] = {
     "query": PushQuery(),
     "answers": {
         200: Answer("the poll, which is stored", PushedSchema()),
-        403: Answer("a page of another site sent this"),
+        403: Answer("a page of another site sent this, or a browser fetches the address before anybody opens it"),
         404: Answer("no such push address"),
     },
 }
@@ -87,6 +90,10 @@ def get_push(token: str, query: dict[str, Any]) -> dict[str, Any]:
     if request.method == "HEAD":
         # Who only looks whether the address is there has not said what the store is.
         raise MethodNotAllowed(["GET", "POST"])
+    if any(word in request.headers.get(name, "").lower() for name in _PURPOSES for word in _AHEAD):
+        raise Forbidden(
+            "this is fetched before anybody opens the address, so nothing was stored; open it, or send POST"
+        )
     return _push(token, query)
 
 

@@ -117,6 +117,10 @@ def add_security_headers(response: Response) -> Response:
     response.headers.update(_SECURE)
     if (response.mimetype or "").endswith("json"):
         response.headers.setdefault("Cache-Control", "no-store")
+    if request.path.startswith("/push/"):
+        # The address is a secret, and says something anew each time.
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cache-Control"] = "no-store"
     if response.status_code == 401:
         for challenge in _CHALLENGES:
             response.headers.add("WWW-Authenticate", challenge)

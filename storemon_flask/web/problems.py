@@ -77,7 +77,7 @@ def _links(status: int) -> list[tuple[str, str]]:
     links = [g.back] if "back" in g else []
     next_page = next((address, words) for begin, address, words in _NEXT_PAGES if request.path.startswith(begin))
     has_query = status in (400, 422) and request.method == "GET" and request.query_string and request.url_rule
-    if has_query and not links and request.path != next_page[0]:
+    if has_query and not links and request.path != next_page[0] and not request.path.startswith("/push/"):
         links.append((request.path, "The same page as it usually is"))
     return [*links, next_page]
 
@@ -123,9 +123,11 @@ def _http(error: HTTPException) -> ResponseReturnValue:
         query = request.query_string.decode("ascii", "replace")
         return redirect(f"{path}?{query}" if query else path)
     status = error.code or 500
+    # Whoever asked may show or log the answer.
+    shown = logs.without_tokens(request.path)
     detail = error.description or error.name
     if isinstance(error, NoRoute):
-        detail = f"there is nothing at {request.path}; {_TRY}"
+        detail = f"there is nothing at {shown}; {_TRY}"
     elif status == 416:
         detail = "the report has fewer bytes than the Range asks for; leave the Range header out to get it whole"
     elif status == 413:
@@ -134,7 +136,7 @@ def _http(error: HTTPException) -> ResponseReturnValue:
         )
     elif isinstance(error, MethodNotAllowed):
         allowed = " or ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
-        detail = f"{request.path} does not answer {request.method}; use {allowed}"
+        detail = f"{shown} does not answer {request.method}; use {allowed}"
     answer = problem(status, error.name.lower().replace(" ", "-"), error.name.capitalize(), detail)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):

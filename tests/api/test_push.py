@@ -129,6 +129,41 @@ def test_who_only_looks_pushes_nothing(client: FlaskClient, settings: Settings, 
     assert polls(settings) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "purpose"),
+    [
+        ("Sec-Purpose", "prefetch;prerender"),
+        ("Sec-Purpose", "prefetch"),
+        ("Purpose", "Prefetch"),
+        ("X-Purpose", "preview"),
+        ("X-Moz", "prefetch"),
+    ],
+)
+def test_an_address_that_is_fetched_ahead_pushes_nothing(
+    client: FlaskClient, settings: Settings, token: str, name: str, purpose: str
+) -> None:
+    answer = client.get(f"/push/{token}?status=active", headers={name: purpose})
+    sentence = "this is fetched before anybody opens the address, so nothing was stored; open it, or send POST"
+    assert problem(answer, 403) == sentence
+    assert polls(settings) == []
+    assert client.get(f"/push/{token}?status=active", headers={"Sec-Fetch-Mode": "navigate"}).status_code == 200
+    assert len(polls(settings)) == 1
+
+
+@pytest.mark.parametrize("accepted", ["text/html", "application/json"])
+def test_no_answer_repeats_the_token_or_is_kept_or_passed_on(client: FlaskClient, token: str, accepted: str) -> None:
+    """Pages of errors link to others, which must not hear of the address."""
+    asked = [
+        ("GET", "?status=active", 200), ("GET", "?status=up", 422), ("GET", "", 422), ("PUT", "?status=active", 405),
+        ("GET", "/more", 404), ("GET", "0?status=active", 404),
+    ]  # fmt: skip
+    for method, query, status in asked:
+        answer = client.open(f"/push/{token}{query}", method=method, headers={"Accept": accepted})
+        assert (answer.status_code, answer.headers["Referrer-Policy"]) == (status, "no-referrer")
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert token[11:20] not in answer.text
+
+
 def test_a_page_of_another_site_cannot_post(client: FlaskClient, settings: Settings, token: str) -> None:
     answer = client.post(f"/push/{token}?status=active", headers={"Origin": "https://elsewhere.example"})
     assert answer.status_code == 403
@@ -157,7 +192,7 @@ def test_a_token_is_made_used_and_revoked_beside_a_server_and_never_logged(serve
     assert http(f"{server.url}/push/{token}?status=active").status == 200
     assert http(f"{server.url}/push/{token}?status=active", "POST", b"").status == 200
     assert http(f"{server.url}/push/{token}?status=maybe").status == 422
-    assert http(f"{server.url}/push/{token[:-1]}0?status=active").status == 404
+    assert http(f"{server.url}/push/{token[:-1]}g?status=active").status == 404
     assert http(f"{server.url}/push/{token}/more?status=active").status == 404
     assert http(f"{server.url}/%70ush/{token}?status=active").status == 200
     assert http(f"{server.url}/push/{token}?status=active", "DELETE").status == 405
@@ -213,7 +248,10 @@ def test_masks_of_paths() -> None:
     assert without_tokens("/api/v1/stores/a") == "/api/v1/stores/a"
     assert without_tokens(f"/push/{token}") == "/push/st_01234567..."
     assert without_tokens(f"/below/push/{token}/x") == "/below/push/st_01234567.../x"
-    assert without_tokens(f"/%70ush/{token}") == "/%70ush/st_01234567..."
+    assert without_tokens(f"/%70ush/{token}") == "/push/st_01234567..."
+    assert without_tokens(f"/%70ush/%73t_{token[3:]}") == "/push/st_01234567..."
+    assert without_tokens(f"//push//%73t_{token[3:]}/%2e") == "//push/.../st_01234567.../."
+    assert without_tokens("/api/v1/stores/NYC%2F7") == "/api/v1/stores/NYC%2F7"
     assert without_tokens("/data/push/st_01234567/revoke") == "/data/push/st_01234567/revoke"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, http, wait_until
+from conftest import Server, http, storemon, wait_until
 from flask import Flask
 from nginx_helpers import needs_nginx, nginx_before
 
@@ -227,3 +227,31 @@ def test_nginx_as_shipped_lets_one_address_have_fifty_requests_at_once(
             assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
             assert answer.body.startswith(b"Too many requests at once from this address (50 are allowed)")
         wait_until(lambda: http(f"http://127.0.0.1:{port}/healthz").status == 200, "the slots to be free")
+
+
+@needs_nginx
+def test_nginx_as_shipped_logs_no_token_of_a_push_address(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve()
+    token = storemon(server.home, "tokens", "add", "--store", "a").stdout.strip()
+    folder = tmp_path / "nginx"
+    with nginx_before(server, folder) as port:
+        here = f"http://127.0.0.1:{port}"
+        for path in (f"/push/{token}", f"/%70ush/%73{token[1:]}", f"//push/{token}", f"/push/{token}/more"):
+            http(f"{here}{path}?status=active", Referer=f"{here}/push/{token}?status=active")
+        assert http(f"{here}/healthz?x=1").status == 200
+        assert server.end() == 0
+        # What nginx cannot pass on it says in another log.
+        assert http(f"{here}/push/{token}?status=active").status == 502
+        assert http(f"{here}/healthz").status == 502
+        log = wait_until(lambda: (text := (folder / "storemon.log").read_text()).count("\n") == 7 and text, "its log")
+    lines = [line.split('"')[1:4:2] for line in log.splitlines()]
+    assert [line[0] for line in lines] == [
+        *[f"GET /push/{token[:11]}... HTTP/1.1"] * 4,
+        "GET /healthz?x=1 HTTP/1.1",
+        f"GET /push/{token[:11]}... HTTP/1.1",
+        "GET /healthz HTTP/1.1",
+    ]
+    assert [line[1] for line in lines] == [*[f"/push/{token[:11]}..."] * 4, "-", "-", "-"]
+    logged = "".join(file.read_text() for file in folder.glob("*.log"))
+    assert "/healthz HTTP/1.1" in (folder / "error.log").read_text()
+    assert token[11:20] not in logged
