@@ -9,8 +9,6 @@ from typing import Any, Final, TextIO, TypeVar
 
 import click
 
-from storemon_flask.formatting import safe_cell
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FORM: Final = "storemon.form"
 
@@ -88,4 +86,7 @@ def _cell(value: Any) -> Any:
     """Return a value as a cell: nothing for null, a list or an object as JSON, a text that no spreadsheet runs."""
     if value is None:
         return ""
+    # Imported where it is needed: numpy, which comes with it, takes longer to start than the rest of a command.
+    from storemon_flask.formatting import safe_cell
+
     return safe_cell(value if isinstance(value, str) else _text(value))
