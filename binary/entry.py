@@ -1,6 +1,14 @@
-"""What the single file starts: the `storemon` command."""
+"""What the single file starts: the `storemon` command, or the process that reads one table and needs nothing else."""
 
-from storemon_flask.__main__ import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    # It is `table_process.ARGUMENT`. Somebody who types it alone is told that there is no such option.
+    if sys.argv[1:2] == ["--read-table"] and len(sys.argv) == 3:
+        import table_process
+
+        table_process.main(sys.argv[2:])
+    else:
+        from storemon_flask.__main__ import main
+
+        main()

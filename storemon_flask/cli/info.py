@@ -1,5 +1,6 @@
 """The command `info`: what is installed, what the data are, and the licences of all that storemon is made of."""
 
+import json
 import platform
 import re
 import time
@@ -178,7 +179,8 @@ def own_license(file: Path) -> str:
 def package_licenses(names: Iterable[str]) -> str:
     """Return the licences of those packages, each below a line with its name, version and licence."""
     return "".join(
-        f"\n{_LINE}\n{_title(package)}\n{_LINE}\n{_license_text(package)}\n" for package in map(distribution, names)
+        f"\n{_LINE}\n{_title(package)}\n{_LINE}\n{_license_text(package)}\n{_compiled_in(package)}"
+        for package in map(distribution, names)
     )
 
 
@@ -217,3 +219,15 @@ def _license_text(package: Distribution) -> str:
     files = [file for file in package.files or [] if _FILE_NAMES.match(file.name) and ".dist-info" in file.parts[0]]
     texts = [Path(str(file.locate())).read_text("utf-8", "replace").strip() for file in files]
     return "\n\n".join(texts) or "The package brings no text of its licence."
+
+
+def _compiled_in(package: Distribution) -> str:
+    """The libraries that a package lists as compiled into it, each with its version and licence."""
+    lines = []
+    for file in package.files or []:
+        if file.parent.name == "sboms" and file.name.endswith(".cyclonedx.json"):
+            for part in json.loads(file.read_text("utf-8")).get("components", []):
+                stated = [one.get("expression") or one.get("license", {}).get("id") for one in part.get("licenses", [])]
+                licenses = " AND ".join(filter(None, stated)) or "no licence stated"
+                lines.append(f"- {part['name']} {part.get('version', '')} ({licenses})\n")
+    return f"\nCompiled into it are:\n\n{''.join(lines)}" if lines else ""

@@ -167,6 +167,8 @@ def test_info_tells_the_licences_of_all_it_runs_on(tmp_path: Path) -> None:
     assert "pip" not in told
     assert done.stdout.startswith("storemon\nMIT License")
     assert "brings no text" not in done.stdout
+    # What is compiled into a wheel is listed by its maker.
+    assert re.search(r"^- calamine \S+ \(MIT\)$", done.stdout, re.MULTILINE)
 
 
 def test_info_tells_which_program_it_is(tmp_path: Path) -> None:
