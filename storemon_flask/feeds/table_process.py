@@ -3,7 +3,7 @@
 Workbooks are read by native code that holds whole sheets, and may be made to take all memory or to crash: in a process
 of its own, with limits, that is a sentence and not the end of the server. It is started by its path, or as the single
 file with `ARGUMENT`, and imports nothing of storemon, so that it starts at once. Each answer is a frame: its length,
-and what `marshal` makes of it. The last is a text: empty, or why reading ended.
+and a JSON value. The first says that it is there, the last is a text: empty, or why reading ended.
 """
 
 import csv
@@ -11,7 +11,7 @@ import datetime as dt
 import decimal
 import io
 import json
-import marshal
+import lzma
 import math
 import os
 import re
@@ -20,20 +20,25 @@ import sys
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO, Any, Final
 
 ARGUMENT: Final = "--read-table"
 LENGTH: Final = struct.Struct("<I")
 MAX_SHEETS: Final = 100
+# Of all files in a workbook.
+MOST_UNPACKED_BYTES: Final = 1_000_000_000
 # A header may stand below blank rows. So many rows are looked at, to say where it is when something else is above it.
 ROWS_AHEAD: Final = 50
 # Excel keeps so many digits of a number.
 MAX_DIGITS: Final = 15
 _BATCH_ROWS: Final = 5_000
-# The longest text that a cell of Excel can have.
-_CELL_CHARACTERS: Final = 32_767
+# A batch of rows with more text is not made longer.
+_BATCH_CHARACTERS: Final = 1 << 20
+# More than any column of a feed takes.
+_CELL_CHARACTERS: Final = 2_000
 _TEXT_CHARACTERS: Final = 1_000
 _MAX_COLUMNS: Final = 1_001
 _BUFFER_BYTES: Final = 1 << 20
@@ -42,8 +47,13 @@ _NO_PARQUET: Final = (OSError, ValueError, LookupError, ArithmeticError, NotImpl
 
 NO_WORKBOOK: Final = "no-workbook"
 PASSWORD: Final = "password"
+PARQUET: Final = b"PAR1"
 NO_PYARROW: Final = "no-pyarrow"
 NO_PARQUET: Final = "no-parquet"
+NO_CALAMINE: Final = "no-calamine"
+TOO_LARGE: Final = "too-large"
+NO_MEMORY: Final = "no-memory"
+READY: Final = "ready"
 
 ID_DIGITS: Final = (
     f"store_id is a number of more than {MAX_DIGITS} digits, of which a spreadsheet loses those at the end; "
@@ -75,7 +85,13 @@ _ERRORS: Final = frozenset(
 )
 # Durations of a day and more as OpenDocument has them.
 _ISO_DURATION: Final = re.compile(r"(-?)PT([0-9]{1,6})H([0-9]{1,2})M([0-9]{1,2}(?:\.[0-9]+)?)S")
-_SHEET_FILE: Final = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
+_SHEET_FILE: Final = re.compile(r"content\.xml|xl/worksheets/[^/]+\.xml", re.IGNORECASE)
+_XLSX_ERROR: Final = (re.compile(rb"(<(?:\w+:)?c [^>]*?\bt=)[\"']e[\"']"), rb'\1"str"')
+_ODS_ERROR: Final = (
+    re.compile(rb'office:string-value="" calcext:value-type="error"'),
+    rb'calcext:value-type="error"',
+)
+_NO_ZIP: Final = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 
 # (line, fields, text, problem)
@@ -195,8 +211,10 @@ class _Rows:
 
 
 def _open_workbook(file: IO[bytes]) -> Any:
-    import python_calamine
-
+    try:
+        import python_calamine
+    except ImportError:
+        raise _Ended(NO_CALAMINE) from None
     try:
         return python_calamine.CalamineWorkbook.from_filelike(_with_error_texts(file))
     except python_calamine.PasswordError:
@@ -210,40 +228,51 @@ def _with_error_texts(file: IO[bytes]) -> IO[bytes]:
     """A workbook whose error cells are texts: calamine gives empty ones for them, as if nothing were there."""
     try:
         with zipfile.ZipFile(file) as book:
-            changes = {
-                entry.filename: changed
-                for entry in book.infolist()
-                if (changed := _with_texts(book, entry.filename)) is not None
-            }
-            if not changes:
-                file.seek(0)
-                return file
-            copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-            with zipfile.ZipFile(copy, "w") as other:
-                for entry in book.infolist():
-                    other.writestr(entry.filename, changes.get(entry.filename) or book.read(entry))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError):
+            entries = book.infolist()
+            if sum(entry.file_size for entry in entries) > MOST_UNPACKED_BYTES:
+                raise _Ended(TOO_LARGE)
+            changed = {entry.filename for entry in entries if _has_errors(book, entry)}
+            copy = _copy_with_texts(book, changed) if changed else file
+    except (*_NO_ZIP, zlib.error, lzma.LZMAError):
         # No zip, or none that Python reads: calamine will say.
-        copy = file
-    except Exception as error:
-        if type(error).__module__ not in ("zlib", "_lzma"):
-            raise
         copy = file
     copy.seek(0)
     return copy
 
 
-def _with_texts(book: zipfile.ZipFile, name: str) -> bytes | None:
-    """A file of the workbook with its error cells as texts; None when it has none."""
-    if name == "content.xml":
-        data = book.read(name)
-        changed = data.replace(b'office:string-value="" calcext:value-type="error"', b'calcext:value-type="error"')
-    elif _SHEET_FILE.fullmatch(name):
-        data = book.read(name)
-        changed = data.replace(b' t="e"', b' t="str"')
-    else:
-        return None
-    return None if changed is data or changed == data else changed
+def _copy_with_texts(book: zipfile.ZipFile, changed: set[str]) -> IO[bytes]:
+    copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+    with zipfile.ZipFile(copy, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as other:
+        for entry in book.infolist():
+            pattern, text = _error_cells(entry.filename)
+            with book.open(entry) as source, other.open(entry.filename, "w", force_zip64=True) as target:
+                for chunk in _chunks(source):
+                    target.write(pattern.sub(text, chunk) if entry.filename in changed else chunk)
+    return copy
+
+
+def _has_errors(book: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    if not _SHEET_FILE.fullmatch(entry.filename):
+        return False
+    pattern, _ = _error_cells(entry.filename)
+    with book.open(entry) as source:
+        return any(pattern.search(chunk) for chunk in _chunks(source))
+
+
+def _error_cells(name: str) -> tuple[re.Pattern[bytes], bytes]:
+    """What is an error cell in a file of the workbook, and what is a text instead."""
+    return _ODS_ERROR if name == "content.xml" else _XLSX_ERROR
+
+
+def _chunks(source: IO[bytes]) -> Iterator[bytes]:
+    """The bytes of a file, cut before a `<` as far as that is possible."""
+    rest = b""
+    while chunk := source.read(_BUFFER_BYTES):
+        chunk = rest + chunk
+        end = max(chunk.rfind(b"<"), 0) or len(chunk)
+        yield chunk[:end]
+        rest = chunk[end:]
+    yield rest
 
 
 def _sheet_rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
@@ -282,13 +311,15 @@ def _read_sheet(file: IO[bytes], options: dict[str, Any]) -> Iterator[Any]:
     sheet = _open_workbook(file).get_sheet_by_index(options["sheet"])
     rows = _Rows([(at, name, kind) for at, name, kind in options["columns"]])
     batch: list[Row] = []
+    characters = 0
     for line, cells in _sheet_rows(sheet):
         row = rows.row(line, cells[:_MAX_COLUMNS]) if line > options["header_row"] else None
         if row is not None:
             batch.append(row)
-        if len(batch) == _BATCH_ROWS:
+            characters += sum(map(len, row[1])) + len(row[2])
+        if len(batch) == _BATCH_ROWS or characters > _BATCH_CHARACTERS:
             yield batch
-            batch = []
+            batch, characters = [], 0
     yield batch
 
 
@@ -404,12 +435,18 @@ class _Ended(Exception):
     """Reading ends: the message is the last frame."""
 
 
-_READERS: Final[dict[str, Callable[[IO[bytes], dict[str, Any]], Iterator[Any]]]] = {
-    "sheets": lambda file, options: _list_sheets(file),
-    "sheet": _read_sheet,
-    "columns": lambda file, options: _list_columns(file),
-    "parquet": _read_columns,
-}
+def _is_parquet(file: IO[bytes]) -> bool:
+    file.seek(0)
+    start = file.read(len(PARQUET))
+    file.seek(0)
+    return start == PARQUET
+
+
+def _answer(file: IO[bytes], options: dict[str, Any]) -> Iterator[Any]:
+    """The list of the sheets, or the rows of the one that is asked for."""
+    if options["read"] == "sheets":
+        return _list_columns(file) if _is_parquet(file) else _list_sheets(file)
+    return _read_columns(file, options) if _is_parquet(file) else _read_sheet(file, options)
 
 
 def _limit(memory_bytes: int, seconds: int) -> None:
@@ -425,25 +462,33 @@ def _limit(memory_bytes: int, seconds: int) -> None:
 def main(arguments: list[str]) -> None:
     """Answer what the one argument, a JSON object, asks of standard input."""
     options = json.loads(arguments[0])
+    # Where the program finds its packages.
+    sys.path[:] = options.get("path", sys.path)
     # What others print is no frame.
     with os.fdopen(os.dup(1), "wb") as answers, open(0, "rb", closefd=False) as file:
         os.dup2(2, 1)
-        _limit(options["memory_bytes"], options["seconds"])
 
         def send(frame: Any) -> None:
-            data = marshal.dumps(frame)
+            data = json.dumps(frame).encode()
             answers.write(LENGTH.pack(len(data)) + data)
             answers.flush()
 
+        send(READY)
+        _limit(options["memory_bytes"], options["seconds"])
         try:
-            for frame in _READERS[options["read"]](file, options):
+            for frame in _answer(file, options):
                 send(frame)
             send("")
         except _Ended as ended:
             send(str(ended))
+        except MemoryError:
+            send(NO_MEMORY)
         except BrokenPipeError:
             # Nobody reads on.
             os._exit(0)
+        except BaseException:
+            # Native code in a panic.
+            send(NO_WORKBOOK)
 
 
 if __name__ == "__main__":
