@@ -20,6 +20,7 @@ _COMMON_OPTIONS: Final = ("map", "rows", "active", "inactive", "timestamp", "sec
 _SHARED: Final = "$share"
 _OPTION: Final = re.compile("[a-z_]{1,20}")
 _MAX_SECONDS: Final = 60.0
+_MAX_NAME_BYTES: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,15 @@ def parse_address(text: str) -> StreamAddress:
         raise SettingsError(f"the address to listen to names no {needed}; write {_EXAMPLES}")
     if not host and scheme != "sqs":
         raise SettingsError(f"the address to listen to names no host; write {_EXAMPLES}")
+    if "@" in parts.path:
+        # A password with a slash of its own would be taken for the path, and shown.
+        raise SettingsError("the address to listen to has an @ behind its host; in a user or password write %2F for /")
+    for name in _QUEUE_OPTIONS:
+        if len(options.get(name, "").encode()) > _MAX_NAME_BYTES:
+            raise SettingsError(
+                f"the option {name} of the address to listen to is longer than the {_MAX_NAME_BYTES} bytes that AMQP "
+                "allows"
+            )
     topic, levels = _read_topic(options.get("topic", ""))
     where = f"{scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
     return StreamAddress(
@@ -143,6 +153,10 @@ def _read_topic(template: str) -> tuple[str, tuple[str, ...]]:
                 f"the topic to listen to has {level!r}; a level in braces is one of "
                 f"{', '.join(f'{{{name}}}' for name in COLUMNS)}, each once"
             )
+        if level not in ("#", "+") and ("#" in level or "+" in level):
+            raise SettingsError(f"the topic to listen to has {level!r}; + and # each stand for a whole level")
+        if "#" in wanted:
+            raise SettingsError("the topic to listen to goes on behind #, which stands for all levels at its end")
         levels.append(column)
         wanted.append("+" if column else level)
     if wanted[0] == _SHARED:

@@ -23,6 +23,7 @@ _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 # A packet at a time is taken by the library; so many, or so many bytes, before who waits for them gets them.
 _MOST_AT_ONCE: Final = 1_000
 _MOST_BYTES_AT_ONCE: Final = 8 << 20
+_CLOSED: Final = "the connection was closed"
 
 
 class MqttBroker:
@@ -46,7 +47,7 @@ class MqttBroker:
         client.on_message = self._add
         client.on_connect = self._note_session
         client.on_subscribe = lambda client, data, mid, codes, properties: self._answer("subscribe", codes[0])
-        client.on_disconnect = lambda client, data, flags, code, properties: self._answer("disconnect", code)
+        client.on_disconnect = self._note_end
         if address.user is not None:
             client.username_pw_set(address.user, address.password)
         try:
@@ -88,6 +89,10 @@ class MqttBroker:
         if not code.is_failure and not flags.session_present:
             log.info("%s: the broker begins a session; nothing of before comes", self._address.name)
         self._answer("connect", code)
+
+    def _note_end(self, client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
+        # Of an end that the broker gave no reason for the library makes up an unspecified one.
+        self._answer("disconnect", code if flags.is_disconnect_packet_from_server else _CLOSED)
 
     def _answer(self, what: str, code: Any) -> None:
         self._answers[what] = code

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from storemon_flask.database.connections import Database
+from storemon_flask.errors import SettingsError
 from storemon_flask.settings import Settings
 from storemon_flask.streams import address as addresses
 from storemon_flask.streams.address import StreamAddress
@@ -25,9 +27,16 @@ _END_S: Final = 10.0
 
 def prepare_address(text: str, settings: Settings) -> StreamAddress:
     """Return the address taken apart, with a client id where it has none: always the same for this machine, database
-    and topic, for the broker keeps messages under it.
+    and topic, for the broker keeps messages under it. `SettingsError` for a wrong one.
     """
     address = addresses.parse_address(text)
+    if address.ca_file is not None:
+        try:
+            Path(address.ca_file).open("rb").close()
+        except OSError as error:
+            raise SettingsError(
+                f"the ca_file of the address to listen to, {address.ca_file}, cannot be read: {error.strerror or error}"
+            ) from None
     if address.is_mqtt and not address.client_id:
         known = "\n".join((platform.node(), str(settings.database), address.topic))
         address = replace(address, client_id=f"storemon-{hashlib.sha256(known.encode()).hexdigest()[:12]}")

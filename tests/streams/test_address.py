@@ -55,6 +55,11 @@ def test_a_mapping_says_where_columns_and_rows_stand_and_which_words_mean_what()
         ("amqp://h/?queue=a&queue=b", "has the option queue twice"),
         ("mqtt://h/?topic={store}/a", "topic to listen to has '{store}'; a level in braces is one of {store_id}, "),
         ("mqtt://h/?topic={store_id}/{store_id}", "each once"),
+        ("mqtt://h/?topic=a/#/b", "the topic to listen to goes on behind #"),
+        ("mqtt://h/?topic=a%23/b", "the topic to listen to has 'a#'; + and # each stand for a whole level"),
+        ("mqtt://h/?topic=a/b+", "the topic to listen to has 'b+'; + and # each stand for a whole level"),
+        (f"amqp://h/?queue={'é' * 128}", "the option queue of the address to listen to is longer than the 255 bytes"),
+        (f"amqp://h/?queue=q&exchange={'e' * 256}", "the option exchange of the address to listen to is longer than"),
         ("amqp://h/?queue=a&map=store=a", "option map of the address to listen to is 'store=a'; it must be pairs"),
         ("amqp://h/?queue=a&map=status", "it must be pairs"),
         ("amqp://h/?queue=a&seconds=61", "is '61'; it must be a number of seconds from 0.01 to 60"),
@@ -75,6 +80,7 @@ def test_no_sentence_repeats_a_password() -> None:
         "amqp://me:hidden@h:x/?queue=a",
         "amqp://me:hidden@h/",
         "amqp://me:a?hidden@h/?queue=a",
+        "amqp://me:123/hidden@h/?queue=a",
     ):
         with pytest.raises(SettingsError) as wrong:
             address.parse_address(text)

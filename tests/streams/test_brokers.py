@@ -3,8 +3,10 @@
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import kombu
@@ -18,6 +20,9 @@ from broker_helpers import (
     running_rabbitmq,
 )
 from conftest import ROOT, Server, http, sql, storemon, wait_until
+
+from storemon_flask.streams.address import parse_address
+from storemon_flask.streams.broker import BrokerLost, connect
 
 PAGE = (ROOT / "docs" / "streams.md").read_text("utf-8")
 
@@ -167,6 +172,24 @@ def test_tls_trusts_only_whom_it_is_told_to(tmp_path: Path) -> None:
             told.end(signal.SIGKILL)
 
 
+def test_whoever_hangs_up_at_once_is_said_to_have_done_so() -> None:
+    """The port of something else, in most cases."""
+    with socket.create_server(("127.0.0.1", 0)) as line:
+
+        def hang_up() -> None:
+            caller, _ = line.accept()
+            caller.recv(1)
+            caller.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        port = line.getsockname()[1]
+        with pytest.raises(BrokerLost) as lost:
+            connect(parse_address(f"mqtt://me:hidden@127.0.0.1:{port}/?topic=a&client_id=b"))
+        thread.join()
+    assert lost.value.message == f"mqtt://127.0.0.1:{port} topic a: the connection was closed"
+
+
 def test_a_server_listens_itself(tmp_path: Path) -> None:
     """STOREMON_LISTEN: in the same process, with the metrics among its own, before and after the broker is there."""
     (tmp_path / "mosquitto").mkdir()
@@ -198,6 +221,10 @@ def test_a_server_listens_itself(tmp_path: Path) -> None:
     ("address", "sentence"),
     [
         ("mqtt://h/?queue=a", "the options are topic,"),
+        (
+            "mqtts://h/?topic=a&ca_file=/no/such",
+            "the ca_file of the address to listen to, /no/such, cannot be read: No",
+        ),
         ("amqp://h/", "the address to listen to names no queue; write amqp://HOST/?queue=NAME"),
         ("http://me:hidden@h/", "Error: STOREMON_LISTEN has 19 characters that are not shown; it must be none, or an"),
     ],
