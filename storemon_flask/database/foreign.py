@@ -12,6 +12,8 @@ _BUSY_TIMEOUT_S: Final = 10.0
 # No timestamp is longer; whatever else stands there is not carried about.
 _TIME_CHARACTERS: Final = 80
 _NAME_CHARACTERS: Final = 500
+# The year 9999; an hour of later is of another unit.
+_END_OF_TIME_S: Final = 253_000_000_000
 _REASONS: Final = {
     "SQLITE_NOTADB": "is not an SQLite database",
     "SQLITE_CORRUPT": "is damaged; make a copy of it with `sqlite3 FILE \"VACUUM INTO 'copy.db'\"` where it comes from",
@@ -99,7 +101,8 @@ def kuma_monitors(database: ForeignDatabase) -> list[KumaMonitor]:
     monitors = [
         KumaMonitor(number, name or f"monitor {number}", kind == "group", interval or 0, most or 0)
         for number, name, kind, interval, most in database.connection.execute(
-            f"SELECT id, substr(name, 1, {_NAME_CHARACTERS}), {type_}, interval, {retries} FROM monitor ORDER BY id"
+            f"SELECT id, substr(name, 1, {_NAME_CHARACTERS}), {type_}, CAST(interval AS INTEGER), "
+            f"CAST({retries} AS INTEGER) FROM monitor ORDER BY id"
         )
     ]
     known = {monitor.id for monitor in monitors}
@@ -118,7 +121,8 @@ def kuma_beats(database: ForeignDatabase, monitor: int) -> Iterator[KumaBeat]:
         KumaBeat._make,
         database.connection.execute(
             f"SELECT id, CAST(strftime('%s', time) AS INTEGER), substr(time, 1, {_TIME_CHARACTERS}), status, "
-            f"coalesce(duration, 0), coalesce(important, 0), {retries} "
+            "CAST(coalesce(duration, 0) AS INTEGER), CAST(coalesce(important, 0) AS INTEGER), "
+            f"CAST({retries} AS INTEGER) "
             "FROM heartbeat WHERE monitor_id = ? ORDER BY time, id",
             (monitor,),
         ),
@@ -184,4 +188,6 @@ def gatus_hours(database: ForeignDatabase, endpoint: int) -> list[HourCount]:
 
 def _hours(database: ForeignDatabase, selected: str, number: int) -> list[HourCount]:
     rows = database.connection.execute(f"SELECT {selected}", (number,))
-    return [HourCount(*row) for row in rows if all(isinstance(value, int) for value in row)]
+    return [
+        HourCount(*row) for row in rows if all(isinstance(value, int) for value in row) and 0 <= row[1] < _END_OF_TIME_S
+    ]

@@ -201,6 +201,9 @@ class ImportedPolls:
         yield from self.reader.notes()
         if self.unmapped:
             yield f"not in the map, left out: {_listed(list(self.unmapped))}"
+        strangers = [name for name in self.ids or () if name not in self.names]
+        if strangers:
+            yield f"in the map, but not in {self.reader.label}: {_listed(strangers)}"
         aside = [name for name in self.names if name in self.reader.aside and self.ids is None]
         if aside:
             yield f"left out, as no map has them: {_listed(aside)} ({self.reader.aside[aside[0]]})"

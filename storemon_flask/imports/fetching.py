@@ -19,6 +19,11 @@ class Service:
     """A monitor that is asked over HTTP; `shown` is its address without a password."""
 
     def __init__(self, address: str) -> None:
+        if not address.isascii():
+            raise DataError(
+                "the address has letters beyond ASCII; write them as browsers send them: xn--... in a host, %C3%BC in "
+                "a path"
+            )
         try:
             parts = urlsplit(address)
             port = parts.port
@@ -66,11 +71,16 @@ class Service:
             raise DataError(f"{self.shown} answered with something else than JSON; is the address right?") from None
 
 
+def text_of(value: Any) -> str:
+    """Return a value of an answer as text that can be stored: JSON may have halves of characters."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
 def _said(body: bytes) -> str:
     """What an answer says of its error, where that is JSON with an `error`, or plain text."""
     try:
         value = json.loads(body)
-        text = str(value["error"]) if isinstance(value, dict) and "error" in value else ""
+        text = text_of(value["error"]) if isinstance(value, dict) and "error" in value else ""
     except (ValueError, RecursionError):
         text = "" if b"<" in body[:200] else body.decode("utf-8", "replace")
     text = " ".join(text.split())[:_SAID_CHARACTERS]

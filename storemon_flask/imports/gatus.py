@@ -16,7 +16,7 @@ from storemon_flask.database import foreign
 from storemon_flask.database.foreign import GatusCheck, HourCount
 from storemon_flask.errors import DataError
 from storemon_flask.imports.checks import ACTIVE, INACTIVE, Check, timestamp_us
-from storemon_flask.imports.fetching import Service
+from storemon_flask.imports.fetching import Service, text_of
 from storemon_flask.imports.hours import HourlyNotes, Seen, usual_checks, with_hours
 
 _HOUR_S: Final = 3600
@@ -142,7 +142,7 @@ def _whole_hours(rows: Sequence[HourCount]) -> list[HourCount]:
 
 def _endpoints_of_service(service: Service) -> list[_Endpoint]:
     listed = service.get("/api/v1/endpoints/statuses", page="1", pageSize="1")
-    if not isinstance(listed, list):
+    if not isinstance(listed, list) or not all(_text(one, "key") for one in listed):
         raise DataError(f"{service.shown} is no Gatus: its list of endpoints is none")
     endpoints = []
     for one in listed:
@@ -182,4 +182,4 @@ def _list(value: Any, key: str) -> list[Any]:
 
 
 def _text(value: Any, key: str) -> str:
-    return str(value.get(key, "")) if isinstance(value, dict) else ""
+    return text_of(value.get(key, "")) if isinstance(value, dict) else ""

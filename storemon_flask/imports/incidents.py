@@ -5,10 +5,12 @@ They say when something was down. That it was up at other times is known only of
 
 import csv
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -52,6 +54,8 @@ _EVENTS: Final = {
 _UNIT_S: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _LENGTH: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(d|h|m|s)[a-z]*\.?(?:,| and)? ?", re.IGNORECASE)
 _CLOCK_LENGTH: Final = re.compile(r"([0-9]+):([0-5][0-9]):([0-5][0-9])")
+# A longer one is no number that can be computed with.
+_LENGTH_CHARACTERS: Final = 100
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _MONTH: Final = re.compile(r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec", re.IGNORECASE)
 _DELIMITERS: Final = ",;\t|"
@@ -255,7 +259,11 @@ class IncidentReader:
             raise _BadRow(reason)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=zonedata.zone(self._zone_name))
-        return (moment.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+        try:
+            return (moment.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+        except OverflowError:
+            # The first or last day there is, in another zone.
+            raise _BadRow(reason) from None
 
     # Spans
 
@@ -300,6 +308,8 @@ _DEFAULTS: Final = (datetime(2000, 1, 1), datetime(2001, 2, 2))
 
 
 def _length_us(text: str) -> int:
+    if len(text) > _LENGTH_CHARACTERS:
+        raise _BadRow(NO_LENGTH)
     clock = _CLOCK_LENGTH.fullmatch(text)
     if clock:
         hours, minutes, seconds = map(int, clock.groups())
@@ -325,12 +335,13 @@ def _merged(spans: Iterable[_Span]) -> list[_Span]:
 
 def _without(spans: Iterable[_Span], others: list[_Span]) -> list[_Span]:
     """What is left of the spans outside of the others, which are merged."""
+    ends_us = [other.end_us for other in others]
     left = []
     for span in spans:
         start_us = span.start_us
-        for other in others:
-            if other.end_us <= start_us or other.start_us >= span.end_us:
-                continue
+        for other in islice(others, bisect_right(ends_us, start_us), None):
+            if other.start_us >= span.end_us:
+                break
             if other.start_us > start_us:
                 left.append(span._replace(start_us=start_us, end_us=other.start_us))
             start_us = other.end_us

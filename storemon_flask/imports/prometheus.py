@@ -12,7 +12,7 @@ from storemon_flask.characters import count_text, list_ids
 from storemon_flask.clock import minute_text
 from storemon_flask.errors import DataError
 from storemon_flask.imports.checks import ACTIVE, INACTIVE, Check, timestamp_us
-from storemon_flask.imports.fetching import Service
+from storemon_flask.imports.fetching import Service, text_of
 from storemon_flask.model import DAY_US, HOUR_US
 
 # What Prometheus keeps by default.
@@ -91,9 +91,9 @@ class PrometheusReader:
         try:
             for series in data["result"]:
                 labels = series["metric"]
-                name = str(labels.get(self._label, ""))
+                name = text_of(labels.get(self._label, ""))
                 self._series.setdefault(name, set()).add(str(sorted(labels.items())))
-                samples = [(timestamp_us(str(at)), str(at), str(value)) for at, value in series["values"]]
+                samples = [(timestamp_us(str(at)), str(at), text_of(value)) for at, value in series["values"]]
                 # The sample at the start was one of the step before, as Prometheus 2 has both ends.
                 found.setdefault(name, []).extend(
                     (at_us, text, value)

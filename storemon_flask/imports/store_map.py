@@ -10,11 +10,10 @@ from storemon_flask.clock import timestamp_text
 from storemon_flask.database import stores
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError
-from storemon_flask.feeds.schema import spelled
+from storemon_flask.feeds.schema import DELIMITERS, spelled
 from storemon_flask.imports.checks import ImportedPolls
 
 _COLUMNS: Final = ("name", "store_id", "why", "polls", "first", "last")
-_DELIMITERS: Final = ",;\t"
 
 
 def read_map(path: Path) -> dict[str, str]:
@@ -23,7 +22,7 @@ def read_map(path: Path) -> dict[str, str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             first = lines.readline()
-            delimiter = max(_DELIMITERS, key=first.count)
+            delimiter = max(DELIMITERS, key=first.count)
             header = [spelled(cell) for cell in next(csv.reader([first], delimiter=delimiter), [])]
             if header.count("name") != 1 or header.count("storeid") != 1:
                 raise DataError(
@@ -41,8 +40,10 @@ def read_map(path: Path) -> dict[str, str]:
                 if row[name_at] in ids:
                     raise DataError(f"{path}, line {rows.line_num + 1}: the name {row[name_at]!r} stands there twice")
                 ids[row[name_at]] = row[id_at].strip()
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not CSV in UTF-8: {error}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text; save it as CSV UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"{path} is not CSV that can be read: {error}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     return ids

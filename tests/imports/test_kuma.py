@@ -9,6 +9,7 @@ from cli_helpers import Run, home, run  # noqa: F401
 from imports.made_sources import DOWN, MAINTENANCE, PENDING, START_US, UP, add_beats, add_monitor, kuma_time, make, read
 from storemon_flask.errors import DataError
 from storemon_flask.imports.kuma import KumaReader
+from storemon_flask.imports.store_map import read_map
 
 KUMA_1 = ("kuma1.sql",)
 KUMA_2 = ("kuma1.sql", "kuma2_changes.sql")
@@ -147,6 +148,46 @@ def test_the_command_is_dry_then_loads_then_changes_nothing(run: Run, home: Path
         '2,kuma.db,62,status is neither active nor inactive,"Oak St,2026-10-05 00:00,status 7"',
     ]
     assert "from Uptime Kuma 1, 1 name, checked most often every 60 s" in run("loads").out
+
+
+def test_values_of_any_type_are_read(tmp_path: Path) -> None:
+    """SQLite keeps text where a column is of numbers."""
+    path = tmp_path / "kuma.db"
+    with make(path, *KUMA_2) as kuma:
+        add_monitor(kuma, 1, "a")
+        add_beats(kuma, 1, [(600, UP), (601, DOWN), (602, UP)])
+        kuma.execute("UPDATE monitor SET interval = 'often', maxretries = x'00ff'")
+        kuma.execute("UPDATE heartbeat SET duration = 'long', important = 'yes' WHERE id = 2")
+        kuma.execute("UPDATE heartbeat SET status = x'01' WHERE id = 3")
+        kuma.executemany(
+            "INSERT INTO stat_hourly (monitor_id, timestamp, ping, up, down) VALUES (1, ?, 0, 60, 0)",
+            # As milliseconds, as what nobody reads, as text, and two that are right.
+            [(START_US // 1000,), (99_999_999_999_999_999,), ("soon",), (START_US // 1_000_000,), (-1,)],
+        )
+        polls, _ = read(KumaReader(path))
+    assert sorted(polls) == [
+        ("a", "00:30:00", "active"), ("a", "10:00:00", "active"), ("a", "10:01:00", "inactive"),
+        ("a", "10:02:00", "status b'\\x01'"),
+    ]  # fmt: skip
+
+
+def test_a_name_of_the_map_that_is_nowhere_is_named(tmp_path: Path) -> None:
+    with make(tmp_path / "kuma.db", *KUMA_1) as kuma:
+        add_monitor(kuma, 1, "Oak St")
+        add_beats(kuma, 1, [(0, UP)])
+        polls, said = read(KumaReader(tmp_path / "kuma.db"), {"Oak St.": "7", "Oak St": "7", "Elm": ""})
+    assert polls == [("7", "00:00:00", "active")]
+    assert said[-1] == 'in the map, but not in Uptime Kuma 1: "Oak St." and Elm'
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_a_map_has_the_delimiters_of_feeds(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text(f"why{delimiter}name{delimiter}store_id\nnew{delimiter}Oak St{delimiter}7\n", encoding="utf-8-sig")
+    assert read_map(path) == {"Oak St": "7"}
+    path.write_text("name;store_id\nK\u00f6ln;7\n", encoding="cp1252")
+    with pytest.raises(DataError, match=r"is not UTF-8 text; save it as CSV UTF-8$"):
+        read_map(path)
 
 
 @pytest.mark.parametrize(
