@@ -48,6 +48,7 @@ _NO_PARQUET: Final = (OSError, ValueError, LookupError, ArithmeticError, NotImpl
 NO_WORKBOOK: Final = "no-workbook"
 PASSWORD: Final = "password"
 PARQUET: Final = b"PAR1"
+OLE: Final = b"\xd0\xcf\x11\xe0"
 NO_PYARROW: Final = "no-pyarrow"
 NO_PARQUET: Final = "no-parquet"
 NO_CALAMINE: Final = "no-calamine"
@@ -90,6 +91,12 @@ _XLSX_ERROR: Final = (re.compile(rb"(<(?:\w+:)?c [^>]*?\bt=)[\"']e[\"']"), rb'\1
 _ODS_ERROR: Final = (
     re.compile(rb'office:string-value="" calcext:value-type="error"'),
     rb'calcext:value-type="error"',
+)
+_ODS_MANIFEST: Final = "META-INF/manifest.xml"
+# Of .xlsx the name of the stream that is encrypted; of .xls the record that stands first, or after that of a workbook
+# that may only be read.
+_OLE_PASSWORD: Final = re.compile(
+    re.escape("EncryptedPackage".encode("utf-16-le")) + rb"|\x09\x08\x10\0.{16}(?:\x86\0\0\0)?\x2f\0", re.DOTALL
 )
 _NO_ZIP: Final = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
@@ -215,6 +222,8 @@ def _open_workbook(file: IO[bytes]) -> Any:
         import python_calamine
     except ImportError:
         raise _Ended(NO_CALAMINE) from None
+    if _has_password(file):
+        raise _Ended(PASSWORD)
     try:
         return python_calamine.CalamineWorkbook.from_filelike(_with_error_texts(file))
     except python_calamine.PasswordError:
@@ -222,6 +231,23 @@ def _open_workbook(file: IO[bytes]) -> Any:
     except (python_calamine.CalamineError, OSError, ValueError) as error:
         # Its messages quote what is in the file.
         raise _Ended(NO_WORKBOOK) from error
+
+
+def _has_password(file: IO[bytes]) -> bool:
+    """Whether a workbook is encrypted: calamine says that of one whose name it knows only."""
+    file.seek(0)
+    if file.read(len(OLE)) == OLE:
+        before = b""
+        while chunk := file.read(_BUFFER_BYTES):
+            if _OLE_PASSWORD.search(before[-100:] + chunk):
+                return True
+            before = chunk
+        return False
+    try:
+        with zipfile.ZipFile(file) as book, book.open(_ODS_MANIFEST) as manifest:
+            return b"encryption-data" in manifest.read(_BUFFER_BYTES)
+    except (KeyError, *_NO_ZIP, zlib.error, lzma.LZMAError):
+        return False
 
 
 def _with_error_texts(file: IO[bytes]) -> IO[bytes]:
@@ -285,16 +311,18 @@ def _list_sheets(file: IO[bytes]) -> Iterator[Any]:
     their numbers and texts.
     """
     book = _open_workbook(file)
-    sheets = []
+    sheets: list[Any] = []
     for index, about in enumerate(book.sheets_metadata):
         rows: list[tuple[int, list[str]]] = []
         reason = ""
+        if index == MAX_SHEETS:
+            others = len(book.sheets_metadata) - MAX_SHEETS
+            sheets.append((f"{others:,} more", f"only the first {MAX_SHEETS} sheets of a workbook are looked at", []))
+            break
         if str(about.typ) != "SheetTypeEnum.WorkSheet":
             reason = "it is no sheet of cells"
         elif str(about.visible) != "SheetVisibleEnum.Visible":
             reason = "it is hidden; show it to have it loaded"
-        elif index >= MAX_SHEETS:
-            reason = f"only the first {MAX_SHEETS} sheets of a workbook are looked at"
         else:
             for line, cells in _sheet_rows(book.get_sheet_by_index(index)):
                 shown = _shown(cells[:_MAX_COLUMNS])
