@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from storemon_flask.errors import DataError
+from storemon_flask.feeds.archives import is_packed
 from storemon_flask.feeds.schema import DELIMITERS, Header, begins_with_column, names_of, recognise
 
 # Titles have been seen in up to a dozen lines. A longer line is no header with a title above it.
@@ -17,6 +18,11 @@ _JOINED_CHARACTERS: Final = 10_000
 
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 _PAGE: Final = re.compile(rb"<!doctype\s+html|<html|<head|<body", re.IGNORECASE)
+_JSON: Final = re.compile(rb'\[\s*[\[{"]|\{\s*"')
+JSON: Final = (
+    "it is JSON, and files are CSV; load it as `storemon load-data --feed polls - < FILE` (or the feed it is), or send "
+    "it over HTTP"
+)
 LFS_POINTER: Final = "it is a Git LFS pointer and not the file itself; fetch that with `git lfs pull`"
 WEB_PAGE: Final = (
     "it is a web page (HTML) and not a CSV, perhaps one that asks to sign in or to confirm a download; download the "
@@ -26,6 +32,7 @@ JOINED: Final = (
     "its lines are joined into one, as `curl -d @FILE` does; send it with `curl --data-binary @FILE`, which keeps its "
     "line breaks"
 )
+PACKED: Final = "it is compressed more than once, or a workbook that is compressed again; unpack it first"
 WRAPPED: Final = (
     "line {} is in quotes as a whole, so that it is one field; export it again with quotes around fields only"
 )
@@ -33,8 +40,12 @@ WRAPPED: Final = (
 
 def cause_by_start(start: bytes) -> str:
     """Return what begins so and is no CSV; nothing when that cannot be told."""
+    if is_packed(start):
+        return PACKED
     start = start.lstrip()[:1000]
-    return LFS_POINTER if start.startswith(_LFS) else WEB_PAGE if _PAGE.match(start) else ""
+    if start.startswith(_LFS):
+        return LFS_POINTER
+    return WEB_PAGE if _PAGE.match(start) else JSON if _JSON.match(start) else ""
 
 
 def explain(error: DataError, text: str, line: int, below: Iterable[bytes]) -> DataError:

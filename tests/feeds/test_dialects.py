@@ -5,8 +5,11 @@ The files of `cases/excel-locale` are what exports really look like.
 
 import codecs
 import csv as csv_module
+import gzip
 import io
 import itertools
+import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 from feed_helpers import GOOD, problem, push
 from flask.testing import FlaskClient
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from load_helpers import POLLS, READERS, SKEW_US, Cut, counts, csv, load, put, query, read_polls, us
 
@@ -302,6 +305,72 @@ def test_the_text_of_a_reject_is_the_row_as_it_stands(feed: str) -> None:
         ]
 
 
+# The doors: a file, a folder, standard input, a body and an upload.
+
+
+def _packed(data: bytes, packing: str, name: str) -> bytes:
+    if "zip" not in packing:
+        return data
+    if packing.startswith("gzip"):
+        return gzip.compress(_packed(data, packing[4:], name), mtime=0)
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, data)
+    return made.getvalue()
+
+
+def _doors(folder: Path, data: bytes) -> dict[str, list[sources.LoadItem]]:
+    """What each door makes of the same bytes."""
+    folder.mkdir()
+    file = put(folder / "feed.csv", data)
+    most = 1 << 30
+    return {
+        "file": sources.find_sources([file], most),
+        "folder": sources.find_sources([folder], most),
+        "standard input": sources.stream_items("feed.csv", io.BytesIO(data), 0, "", most),
+        "body": [sources.body_source(io.BytesIO(data), len(data), "text/csv", "polls", False, most)],
+        "small body": [sources.small_body_source(data, "text/csv", "polls")],
+        "upload": sources.upload_sources([("feed.csv", io.BytesIO(data))], most),
+    }
+
+
+_utf8_rows = _poll_rows.map(lambda rows: [row for row in rows if len(row) > 1])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_utf8_rows, _delimiters, _encodings, st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["few", "all"]),
+       st.sampled_from(["", "gzip", "zip", "gzipzip", "gzipgzip"]))  # fmt: skip
+def test_every_door_takes_every_dialect_the_same(
+    tmp_path: Path, rows: list[list[str]], delimiter: str, encoding: str, ends: str, quoting: str, packing: str
+) -> None:
+    header = ["store_id", "timestamp_utc", "status", "note"]
+    data = _written([header, *rows], delimiter, ends, quoting, encoding)
+    plain = _written([header, *rows], ",", "\n", "all", "utf-8")
+    with tempfile.TemporaryDirectory(dir=tmp_path) as name:
+        place = Path(name)
+        _, expected = _stored(place / "plain.db", [sources.small_body_source(plain, "text/csv", "polls")])
+        for door, items in _doors(place / "doors", _packed(data, packing, "inner.csv")).items():
+            error, stored = _stored(place / f"{door}.db", items)
+            if packing in ("gzipzip", "gzipgzip") and door in ("file", "folder", "upload"):
+                # A body is often packed once more on its way; a file is not.
+                assert error == no_feed.PACKED
+                continue
+            assert error == "", (door, packing)
+            assert stored == expected, (door, packing)
+
+
+def _stored(path: Path, items: list[sources.LoadItem]) -> tuple[str, list[object]]:
+    """The error of a load, or the polls it stored, its counts, and the lines and reasons of its rejects."""
+    options = load_service.LoadOptions(us("2026-01-01T00:00:00"), SKEW_US)
+    with closing(Database(path)) as opened:
+        result = load_service.load_sources(opened, items, options)
+        (summary,) = result.files
+        if summary.error:
+            return summary.error, []
+        rejects = [(reject.line, reject.reason) for reject in summary.rejects]
+        return "", [_polls(opened), counts(summary), rejects]
+
+
 # Encodings
 
 
@@ -391,6 +460,8 @@ JOINED = "store_id,timestamp_utc,statusb1,2024-05-06 10:00:00 UTC,activeb2,2024-
         ("store_id,timezone_strb1,UTC", no_feed.JOINED),
         ("store_id;name;groupb1;x;y", no_feed.JOINED),
         ("\n\n<!DOCTYPE HTML>\n<title>Sign in</title>", no_feed.WEB_PAGE),
+        ('{"store_id": "secret"}\n', no_feed.JSON),
+        ('[\n  {"store_id": "secret"}]', no_feed.JSON),
         ("<html lang=en>" + "x" * 2_000_000, no_feed.WEB_PAGE),
         ("Export of May\nstore_id;name\na;b\n", "the header (of stores) is on line 2; remove what stands above it, line 1"),
         ("\n\nExport\n\n;;\n\"store_id\"\t\"name\"\n", "is on line 6; remove what stands above it, lines 3 to 5"),
