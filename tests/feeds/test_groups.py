@@ -11,7 +11,7 @@ import pytest
 from conftest import sql, wait_until
 from load_helpers import stored_polls
 
-from storemon_flask.database import loads, polls, stores
+from storemon_flask.database import loads, polls, stores, undo
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError, Stopped
 from storemon_flask.feeds import groups
@@ -19,6 +19,7 @@ from storemon_flask.feeds.groups import PollGroups
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_sources
 from storemon_flask.feeds.sources import Source
 from storemon_flask.model import Counts
+from storemon_flask.stores import undo as service
 
 HEADER = "store_id,timestamp_utc,status\n"
 BEFORE = "2024-10-14 09:00"
@@ -142,6 +143,25 @@ def test_pushes_one_after_the_other_share_a_load_until_another_comes(
     assert shared.load(body("s1,2024-10-14 10:00,active"), OPTIONS).load == 5
     assert shared.load(body("s1,2024-10-14 10:00,active"), OPTIONS).load == 5
     assert [row[0] for row in file_rows(shared._database)] == [2, 3, 4, 5]
+
+
+def test_a_shared_load_is_undone_as_a_whole_whatever_its_pushes_did_to_each_other(shared: PollGroups) -> None:
+    database = shared._database
+    before = stored_polls(database)
+    first = [body(f"s1,{BEFORE},inactive", "s2,2024-10-14 10:00,active"), body("s2,2024-10-14 10:00,inactive")]
+    assert [result.load for result in together(shared, first)] == [2, 2]
+    for rows in ([f"s1,{BEFORE},active", "s3,2024-10-14 10:00,active"], ["s3,2024-10-14 10:00,inactive"]):
+        assert shared.load(body(*rows), OPTIONS).load == 2
+    assert [status for store, at, status in stored_polls(database) if at >= "2024-10-14 10"] == ["inactive"] * 2
+    undone = service.undo(database, 2, OPTIONS)
+    assert (undone.load, undone.files[0].counts.rows) == (3, 2)
+    assert stored_polls(database) == before
+    # The undo came after it, so nothing more is added to it.
+    assert shared.load(body("s3,2024-10-14 10:00,active"), OPTIONS).load == 4
+    with database.read() as connection:
+        found: list[str] = []
+        undo.check(connection, found.append)
+    assert found == []
 
 
 def test_the_rejects_of_a_shared_load_are_stored_up_to_the_limit(
