@@ -129,12 +129,22 @@ def ods_rows(rows: Any = ROWS) -> str:
 def zipped(files: dict[str, Content]) -> bytes:
     """A zip of these files, deflated."""
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, content in files.items():
             with archive.open(name, "w", force_zip64=True) as member:
                 for piece in (content,) if isinstance(content, bytes) else content:
                     member.write(piece)
     return made.getvalue()
+
+
+def lying_about_sizes(data: bytes) -> bytes:
+    """A zip whose list says of each member that there are 100 bytes in it."""
+    changed = bytearray(data)
+    at = changed.find(b"PK\x01\x02")
+    while at >= 0:
+        changed[at + 24 : at + 28] = struct.pack("<I", 100)
+        at = changed.find(b"PK\x01\x02", at + 4)
+    return bytes(changed)
 
 
 def repeated(begin: str, piece: str, count: int, end: str) -> Iterator[bytes]:

@@ -251,7 +251,14 @@ def _has_password(file: IO[bytes]) -> bool:
 
 
 def _with_error_texts(file: IO[bytes]) -> IO[bytes]:
-    """A workbook whose error cells are texts: calamine gives empty ones for them, as if nothing were there."""
+    """A workbook whose error cells are texts: calamine gives empty ones for them, as if nothing were there.
+
+    Its files are read to their ends, where their checksums are, which calamine does not always do.
+    """
+    file.seek(0)
+    if file.read(len(OLE)) == OLE:
+        file.seek(0)
+        return file
     try:
         with zipfile.ZipFile(file) as book:
             entries = book.infolist()
@@ -259,9 +266,8 @@ def _with_error_texts(file: IO[bytes]) -> IO[bytes]:
                 raise _Ended(TOO_LARGE)
             changed = {entry.filename for entry in entries if _has_errors(book, entry)}
             copy = _copy_with_texts(book, changed) if changed else file
-    except (*_NO_ZIP, zlib.error, lzma.LZMAError):
-        # No zip, or none that Python reads: calamine will say.
-        copy = file
+    except (*_NO_ZIP, zlib.error, lzma.LZMAError) as error:
+        raise _Ended(NO_WORKBOOK) from error
     copy.seek(0)
     return copy
 
@@ -278,11 +284,13 @@ def _copy_with_texts(book: zipfile.ZipFile, changed: set[str]) -> IO[bytes]:
 
 
 def _has_errors(book: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
-    if not _SHEET_FILE.fullmatch(entry.filename):
+    if not entry.filename.endswith((".xml", ".bin", ".rels")):
         return False
     pattern, _ = _error_cells(entry.filename)
+    is_sheet = _SHEET_FILE.fullmatch(entry.filename) is not None
     with book.open(entry) as source:
-        return any(pattern.search(chunk) for chunk in _chunks(source))
+        found = [is_sheet and pattern.search(chunk) is not None for chunk in _chunks(source)]
+    return any(found)
 
 
 def _error_cells(name: str) -> tuple[re.Pattern[bytes], bytes]:
