@@ -1,21 +1,33 @@
 """Queues through kombu: RabbitMQ and other AMQP brokers, and whatever else kombu has a transport for."""
 
+import bz2
+import lzma
 import ssl
 import time
+import zlib
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import kombu
+from kombu import compression
 from kombu.exceptions import KombuError
 
 from storemon_flask.streams.address import StreamAddress
 from storemon_flask.streams.broker import CONNECT_TIMEOUT_S, HEARTBEAT_S, MAX_UNACKNOWLEDGED, BrokerLost
-from storemon_flask.streams.messages import Message
+from storemon_flask.streams.messages import MAX_MESSAGE_BYTES, Message
 
 _AMQP: Final = ("amqp", "amqps")
 # Twice in each heartbeat's time.
 _HEARTBEAT_CHECKS: Final = 2
 _NOT_FOUND: Final = "404"
+_MAX_LZMA_BYTES: Final = 64 << 20
+_DECODERS: Final[dict[str, Callable[[], Any]]] = {
+    "application/x-gzip": zlib.decompressobj,
+    "application/x-bz2": bz2.BZ2Decompressor,
+    "application/x-lzma": lambda: lzma.LZMADecompressor(memlimit=_MAX_LZMA_BYTES),
+}
 
 
 class KombuBroker:
@@ -136,6 +148,23 @@ class KombuBroker:
 
     def _make_lost(self, error: BaseException) -> BrokerLost:
         return BrokerLost(f"{self._address.name}: {_describe(error)}")
+
+
+def _unpack(content_type: str, body: bytes) -> bytes:
+    """Return a body that its header says is compressed, up to just more than a message may have.
+
+    What is raised here makes the bytes as they came the message.
+    """
+    decoder = _DECODERS[content_type]()
+    data: bytes = decoder.decompress(body, MAX_MESSAGE_BYTES + 1)
+    if len(data) <= MAX_MESSAGE_BYTES and not decoder.eof:
+        raise ValueError("the message is cut short")
+    return data
+
+
+for _content_type in compression.encoders():
+    # kombu's own decoders make a message of some megabytes as long as it says it is.
+    compression.register(compression.get_encoder(_content_type)[0], partial(_unpack, _content_type), _content_type)
 
 
 def _tls_options(address: StreamAddress) -> dict[str, Any]:
