@@ -69,7 +69,7 @@ _FACT_WORDS: Final = {
 @dataclass(slots=True)
 class Effect:
     """What an undo does, or would do: `taken_out` and `returned` by feed, polls whose status is again that of before,
-    and the stores that go and those that come back.
+    the stores that go and those that come back, and sentences on what goes on all the same.
     """
 
     taken_out: dict[str, int] = field(default_factory=dict)
@@ -77,6 +77,7 @@ class Effect:
     changed_polls: int = 0
     stores_gone: list[str] = field(default_factory=list)
     stores_back: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -95,7 +96,7 @@ class Effect:
         for stores_said, what in ((self.stores_gone, "gone"), (self.stores_back, "back")):
             if stores_said:
                 said.append(f"{count_text(len(stores_said), 'store')} {what}: {_listed(stores_said)}")
-        return said
+        return said + self.warnings
 
 
 class Recorder:
@@ -258,6 +259,14 @@ def remove_store(connection: Connection, store_id: str, now_us: int, limits: Und
         for day in _fact_days(connection, feed, int(number[0])):
             work.change_fact(feed, int(number[0]), day, None)
     work.remove_stores(number.tolist())
+    (addresses,) = connection.execute(
+        "SELECT count(*) FROM push_token WHERE store_id = ? AND revoked_us IS NULL", [store_id]
+    ).fetchone()
+    if addresses:
+        which, end = ("address still works", "it") if addresses == 1 else ("addresses still work", "them")
+        work.effect.warnings.append(
+            f"{addresses:,} push {which}: the next push makes the store again; `storemon tokens revoke` ends {end}"
+        )
     return work.number, _record_as_load(connection, work, f"store {store_id}", REMOVAL_FEED, now_us, limits)
 
 

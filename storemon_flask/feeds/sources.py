@@ -44,7 +44,7 @@ _REASONS: Final = (
     ((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"), "a workbook; save it as CSV"),
     ((".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), "an archive of another kind; unpack it first"),
     ((".zip",), "a zip inside a zip; unpack it first"),
-    ((".json", ".jsonl", ".ndjson"), "JSON is taken over HTTP only"),
+    ((".json", ".jsonl", ".ndjson"), "JSON is taken over HTTP and from standard input only"),
 )
 # A file that every workbook of Excel, and one that every workbook of LibreOffice has: they are zips, too.
 _WORKBOOK_FILES: Final = ("[Content_Types].xml", "content.xml")

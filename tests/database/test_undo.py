@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from storemon_flask.database import prune, undo
+from storemon_flask.database import prune, tokens, undo
 from storemon_flask.database.connections import Database
 from storemon_flask.database.undo import UndoLimits
 from storemon_flask.errors import Conflict, NotFound
@@ -136,6 +136,19 @@ def test_a_removed_store_comes_back_with_all_it_had(database: Database) -> None:
     assert [row for row in stored(database)[1] if row[0] != "c"] == before[1]
     assert stored(database)[2:] == before[2:]
     assert problems(database) == []
+
+
+def test_who_removes_a_store_hears_of_push_addresses_that_would_make_it_again(database: Database) -> None:
+    load(database, "polls", "a,2024-10-14 10:00,active", "b,2024-10-14 10:00,active", "c,2024-10-14 10:00,active")
+    for store_id in ("a", "b", "b", "b"):
+        token = tokens.add(database, store_id, "", 1)
+    tokens.revoke(database, token, 2)
+    notes = [edit.remove(database, store_id, options()).files[0].notes[-1] for store_id in "abc"]
+    assert notes == [
+        "1 push address still works: the next push makes the store again; `storemon tokens revoke` ends it",
+        "2 push addresses still work: the next push makes the store again; `storemon tokens revoke` ends them",
+        "1 store gone: c",
+    ]
 
 
 def test_what_is_too_old_or_takes_too_much_room_cannot_be_undone(

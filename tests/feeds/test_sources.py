@@ -105,7 +105,7 @@ def test_what_is_passed_over_in_a_folder_has_a_reason(tmp_path: Path) -> None:
         "zones.tsv": "it does not begin with the header of a feed",
         "timezones.csv.download": unnamed,
         "timezones.csv (1)": unnamed,
-        "polls.json": "JSON is taken over HTTP only",
+        "polls.json": "JSON is taken over HTTP and from standard input only",
         "all.tar.gz": "an archive of another kind; unpack it first",
         "gone.csv": "a link that leads nowhere",
         "pipe.csv": "neither a file nor a folder",
