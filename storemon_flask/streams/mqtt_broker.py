@@ -91,8 +91,8 @@ class MqttBroker:
         self._answer("connect", code)
 
     def _note_end(self, client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
-        # Of an end that the broker gave no reason for the library makes up an unspecified one.
-        self._answer("disconnect", code if flags.is_disconnect_packet_from_server else _CLOSED)
+        # Of an end that the broker gave no reason for the library makes up one; and it tells of each end twice.
+        self._answers.setdefault("disconnect", code if flags.is_disconnect_packet_from_server else _CLOSED)
 
     def _answer(self, what: str, code: Any) -> None:
         self._answers[what] = code
