@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -75,10 +75,13 @@ class _SharedLoad:
 
 
 class PollGroups:
-    """The groups of one application. Safe to share between threads."""
+    """The groups of one application, or of one listener. Safe to share between threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, name: str = "pushes", check: Callable[[], None] = lambda: None) -> None:
+        """`name` is that of the file of a load that is shared; `check` raises when nothing is to be stored any more."""
         self._database = database
+        self._name = name
+        self._check_more = check
         self._changed = threading.Condition()
         self._waiting: deque[_Push] = deque()
         # How many pushes are being read, and whether one of them leads: it stores what waits.
@@ -198,6 +201,7 @@ class PollGroups:
         return True
 
     def _check(self) -> None:
+        self._check_more()
         if self._database.stopping:
             raise Stopped(f"{SERVER_STOPPING}; nothing of this was stored")
 
@@ -221,7 +225,8 @@ class PollGroups:
         options = replace(plain[-1].options, check=self._check)
         room = Room() if shared is None else shared.room
         reads = [push.read for push in plain]
-        load = store_together(connection, self._database, reads, options, shared.load if shared else 0, room)
+        before = shared.load if shared else 0
+        load = store_together(connection, self._database, self._name, reads, options, before, room)
         if shared is None:
             (file,) = loads.newest_files(connection, 1)
             shared = _SharedLoad(load, file, time.monotonic() + _SHARED_LOAD_S, room)

@@ -34,8 +34,6 @@ from storemon_flask.settings import Settings
 
 # More polls than this make a commit whose log is worth moving aside.
 _LARGE_ROWS: Final = 200_000
-# The file of a load that small pushes share.
-TOGETHER: Final = "pushes"
 _OUT_OF_MEMORY: Final = (
     "what was not stored yet is not stored; load it again later, in smaller files, or give storemon more memory"
 )
@@ -188,9 +186,16 @@ def read_small_polls(source: Source, options: LoadOptions) -> SmallPolls:
 
 
 def store_together(
-    connection: Connection, database: Database, pushes: list[SmallPolls], options: LoadOptions, load: int, room: Room
+    connection: Connection,
+    database: Database,
+    name: str,
+    pushes: list[SmallPolls],
+    options: LoadOptions,
+    load: int,
+    room: Room,
 ) -> int:
-    """Store small files as one file, in the caller's transaction; return the load that it is added to, or begins (0).
+    """Store small files as one file of that name, in the caller's transaction; return the load that it is added to, or
+    begins (0).
 
     What became of their rows must stand in their summaries already. `room` is that for rejects.
     """
@@ -199,7 +204,7 @@ def store_together(
     log = RejectLog(room)
     for push in pushes:
         log.add_all(push.log)
-    with closing(_PollsTogether(FileSummary(TOGETHER, "polls"), log, pushes, database.path.parent)) as staged:
+    with closing(_PollsTogether(FileSummary(name, "polls"), log, pushes, database.path.parent)) as staged:
         loading.apply(connection, staged)
     return loading.result.load
 

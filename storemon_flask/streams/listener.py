@@ -1,4 +1,4 @@
-"""The listener: messages become batches, a batch one load, and only what is committed is acknowledged.
+"""The listener: messages become batches, which are loaded, and only what is committed is acknowledged.
 
 At-least-once delivery and a load that changes nothing the second time are together as good as once.
 """
@@ -20,7 +20,8 @@ from storemon_flask.database.connections import Database
 from storemon_flask.errors import Stopped, StoremonError
 from storemon_flask.feeds import schema
 from storemon_flask.feeds.csv_exact import Record
-from storemon_flask.feeds.load import load_options, load_sources
+from storemon_flask.feeds.groups import PollGroups
+from storemon_flask.feeds.load import load_options
 from storemon_flask.feeds.schema import BadValue
 from storemon_flask.feeds.sources import Source
 from storemon_flask.model import FileSummary
@@ -44,6 +45,7 @@ _LONGEST_DELAY_S: Final = 60.0
 # A batch that is being stored when the listener is stopped has so long: another load may hold the database.
 _GRACE_S: Final = 5.0
 _US: Final = 1_000_000
+_ROW_BYTES: Final = 40
 
 
 class StreamMetrics:
@@ -123,6 +125,7 @@ class Listener:
         self._metrics = metrics
         self._connect = connect
         self._reader = MessageReader(address.shape)
+        self._groups = PollGroups(database, address.name, self._check)
         self._backoff = Backoff()
         # No event: its lock may be held by the very thread that a signal interrupts.
         self._stopped = False
@@ -202,7 +205,8 @@ class Listener:
         """Store the batch, then acknowledge it; a `StoremonError` between them lets it come again."""
         began_s = time.perf_counter()
         if batch.records:
-            summary = store_records(self._database, self._settings, self._address.name, batch.records, self._check)
+            source = make_source(self._address.name, batch.records)
+            summary = store(self._groups, self._settings, source, self._check)
             self._metrics.batches.inc()
             self._metrics.rejects.inc(summary.counts.rejected)
             newest_us = _find_last_timestamp_us(batch.records)
@@ -222,12 +226,15 @@ class Listener:
             raise Stopped("the listener is stopped")
 
 
-def store_records(
-    database: Database, settings: Settings, name: str, records: list[Record], check: Callable[[], None]
-) -> FileSummary:
-    """Store polls as one load with one file of that name, and return what became of them."""
-    source = Source(name, 0, io.BytesIO, format="records", feed="polls", records=[records])
-    result = load_sources(database, [source], load_options(settings, check))
+def make_source(name: str, records: list[Record]) -> Source:
+    """Return polls as a source of that name, about as long as they would be as CSV."""
+    size = _ROW_BYTES * len(records)
+    return Source(name, size, io.BytesIO, format="records", feed="polls", records=[records])
+
+
+def store(groups: PollGroups, settings: Settings, source: Source, check: Callable[[], None]) -> FileSummary:
+    """Store polls as a load, or as part of one that small batches share, and return what became of them."""
+    result = groups.load(source, load_options(settings, check))
     if result.error is not None:
         raise result.error
     return result.files[0]

@@ -25,6 +25,7 @@ from storemon_flask import create_app
 from storemon_flask import settings as settings_
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import csv_exact, load, sources
+from storemon_flask.feeds.groups import PollGroups
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Settings
 from storemon_flask.streams import address, listener
@@ -223,7 +224,8 @@ def by_messages(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
         records += reader.read(Message(forms[turn % len(forms)], 0), len(records) + 1)
         at, turn = at + len(some), turn + 1
     with closing(Database(entry.home.database)) as database:
-        summary = listener.store_records(database, entry.home, "stream", records, lambda: None)
+        source = listener.make_source("stream", records)
+        summary = listener.store(PollGroups(database, "stream"), entry.home, source, lambda: None)
     assert summary.counts.rows == len(found)
     entry.count("polls", summary.reasons)
 

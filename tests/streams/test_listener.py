@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DatabaseError
+from storemon_flask.feeds import groups
 from storemon_flask.settings import Settings
 from storemon_flask.streams import address as addresses
 from storemon_flask.streams import listener as listeners
@@ -182,14 +183,14 @@ def test_what_cannot_be_stored_is_not_acknowledged_and_comes_again(
     start: Start, broker: ListBroker, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     failures = iter((DatabaseError("the disk is full"), RuntimeError("nobody thought of this")))
-    load = listeners.load_sources
+    load = groups.load_sources
 
     def fail_at_first(*args: object, **options: object) -> object:
         for failure in failures:
             raise failure
         return load(*args, **options)
 
-    monkeypatch.setattr(listeners, "load_sources", fail_at_first)
+    monkeypatch.setattr(groups, "load_sources", fail_at_first)
     broker.queue = [poll(1), poll(2)]
     start()
     wait_until(lambda: len(broker.acknowledged) == 2, "acknowledgements")
@@ -204,6 +205,41 @@ def test_what_has_come_in_is_stored_when_the_listener_is_stopped(start: Start, b
     listener.stop()
     wait_until(lambda: len(broker.acknowledged) == 6_000, "the rest")
     assert stored(settings.database) == 6_000
+
+
+def test_a_listener_that_is_stopped_gives_up_a_batch_that_waits_for_the_database(
+    start: Start, broker: ListBroker, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "_GRACE_S", 0.2)
+    database.prepare()
+    with database.write():
+        listener = start()
+        broker.queue = [poll(1)]
+        wait_until(lambda: broker.unacknowledged, "the message")
+        time.sleep(0.3)
+        listener.stop()
+        wait_until(lambda: broker.queue == [poll(1)], "the message to be given back")
+    assert broker.acknowledged == []
+
+
+def test_small_batches_share_a_load_after_the_first(
+    start: Start, broker: ListBroker, settings: Settings, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a message a second made the list of loads 86,400 longer each day."""
+    monkeypatch.setattr(groups, "_OWN_LOADS", 0)
+    start(seconds=0.05)
+    for number in range(20):
+        broker.queue += [poll(number), b"a,never,active"]
+        wait_until(lambda number=number: len(broker.acknowledged) == 2 * number + 2, "the batch")
+    assert broker.stored_when_acknowledged[-1] == 20
+    files = sql(settings.database, "SELECT file, row_count, new_count, rejected_count FROM load_file ORDER BY id")
+    # The store is new in the first.
+    assert files == [("amqp://h queue polls", 2, 1, 1), ("amqp://h queue polls", 38, 19, 19)]
+    batches, rejects = (
+        registry.get_sample_value(f"storemon_stream_{name}_total") for name in ("batches", "rejected_rows")
+    )
+    assert 20 <= (batches or 0) <= 40
+    assert rejects == 20
 
 
 def test_the_lag_is_the_age_of_the_last_poll_of_a_batch(
