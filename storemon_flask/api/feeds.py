@@ -154,7 +154,7 @@ def load_uploaded(
     with closing(request):
         files = uploaded(other_fields)
         with one_load(atomic, days, encoding, dry_run=dry_run) as options:
-            items = sources.upload_sources(files, storemon().settings.max_body_bytes)
+            items = sources.upload_sources(files, storemon().settings.max_body_bytes, options.check)
             if not items:
                 raise BadRequest(
                     "no file was sent; send one or more as multipart/form-data, as `curl -F file=@polls.csv` does"

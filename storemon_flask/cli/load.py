@@ -77,17 +77,17 @@ def load_data(
     dry_run: bool,
     strict: bool,
 ) -> None:
-    """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, .zip and
-    folders (default: data/), or from standard input (-): CSV, JSON or NDJSON, also gzipped or in a zip.
+    """Load polls, business hours, special hours, time zones and names of stores from CSV files, .csv.gz, workbooks
+    (.xlsx, .xls, .ods), .zip and folders (default: data/), or from standard input (-): also JSON or NDJSON.
 
-    Each file's feed is recognised by its header, and so is what separates its columns: commas, semicolons, tabs or
-    vertical bars. Ctrl-C or SIGTERM ends it; of a file that is not in yet, nothing is stored then. Rows that cannot be
-    used are stored apart; `storemon rejects` lists them.
+    The feed of each file, and of each sheet of a workbook, is recognised by its header, and so is what separates the
+    columns of a CSV: commas, semicolons, tabs or vertical bars. Ctrl-C or SIGTERM ends it; of a file that is not in
+    yet, nothing is stored then. Rows that cannot be used are stored apart; `storemon rejects` lists them.
 
     \b
     Examples:
       storemon load-data
-      storemon load-data exports/ "Menu hours.csv" polls.zip
+      storemon load-data exports/ "Menu hours.xlsx" polls.zip
       storemon load-data --dry-run new.csv
       psql -c "COPY poll TO STDOUT CSV HEADER" shop | storemon load-data -
       curl -s https://shop.example/polls.json | storemon load-data --feed polls -

@@ -22,6 +22,8 @@ from storemon_flask.errors import DataError, TooLarge
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"
 ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+# Workbooks of old versions of Excel and those with a password; Parquet files. Other workbooks are zips.
+TABLES: Final = (b"\xd0\xcf\x11\xe0", b"PAR1")
 START_BYTES: Final = 4
 # What this module raises at bytes that are not what they should be.
 DAMAGED: Final = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -246,8 +248,13 @@ class Unzstd(Gunzip):
 
 
 def is_packed(start: bytes) -> bool:
-    """Return whether something that begins so is gzipped, zstd or a zip."""
-    return unpacker_of(start) is not None or start[:START_BYTES] in ZIP
+    """Return whether something that begins so is compressed, a zip, a workbook or a Parquet file."""
+    return unpacker_of(start) is not None or holds_others(start)
+
+
+def holds_others(start: bytes) -> bool:
+    """Return whether something that begins so is a zip, a workbook or a Parquet file."""
+    return start[:START_BYTES] in (*ZIP, *TABLES)
 
 
 def unpacker_of(start: bytes) -> type[Gunzip] | None:
@@ -337,10 +344,14 @@ class _Member(Unpacked):
 
 
 def open_member(
-    open_file: Callable[[], BinaryIO], entry: zipfile.ZipInfo, name: str, allowance: Allowance | None
+    open_file: Callable[[], BinaryIO],
+    entry: zipfile.ZipInfo,
+    name: str,
+    allowance: Allowance | None,
+    unpack: bool = True,
 ) -> BinaryIO:
-    """Return the content of a member, unpacked once more if it is compressed itself; `DataError` says why it cannot be
-    read.
+    """Return the content of a member, unpacked once more (unless not `unpack`) if it is compressed itself; `DataError`
+    says why it cannot be read.
 
     `open_file` gives the zip's bytes, which are closed with the member. `allowance` is how much may come out of it.
     """
@@ -356,7 +367,7 @@ def open_member(
                 "compress it in the usual way (Deflate)"
             )
         member = _Member(file, entry)
-        start = member.peek(START_BYTES)
+        start = member.peek(START_BYTES) if unpack else b""
         if start in ZIP:
             raise DataError(f"{name} is a zip inside a zip; unpack it first")
         unpacker = unpacker_of(start)

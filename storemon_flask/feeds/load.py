@@ -29,6 +29,7 @@ from storemon_flask.feeds.load_notes import LoadNotes, list_files
 from storemon_flask.feeds.readers import CodedRows, PollColumns
 from storemon_flask.feeds.schema import DaysOfWeek, Header, record_header
 from storemon_flask.feeds.sources import LoadItem, Skipped, Source
+from storemon_flask.feeds.workbooks import SheetRows
 from storemon_flask.model import UNDATED, Counts, FileSummary, Hours, Progress
 from storemon_flask.settings import Settings
 
@@ -174,8 +175,10 @@ def read_small_polls(source: Source, options: LoadOptions) -> SmallPolls:
     """Return the polls of a source that is small, as a load reads them; `DataError` when it is no such file."""
     summary, log = FileSummary(source.name), RejectLog()
     rows: list[tuple[str, int, bool]] = []
-    with sources.open_source(source) as stream:
-        header, batches = _open_rows(source, stream, lambda data: None, summary, options.encoding)
+    with (
+        sources.open_source(source) as stream,
+        _open_rows(source, stream, lambda data: None, summary, options) as (header, batches),
+    ):
         if header.feed != "polls":
             raise DataError("the header is not that of polls")
         summary.feed = header.feed
@@ -329,10 +332,20 @@ class _Loading:
         summary: FileSummary,
         log: RejectLog,
     ) -> "_Staged | None":
+        with _open_rows(source, stream, on_bytes, summary, self.options) as (header, batches):
+            return self._parse_rows(source, header, batches, summary, log)
+
+    def _parse_rows(
+        self,
+        source: Source,
+        header: Header,
+        batches: Iterable[readers.Batch],
+        summary: FileSummary,
+        log: RejectLog,
+    ) -> "_Staged | None":
         latest_us, check = self.options.latest_us, self.options.check
         rejected_stores: set[str] = set()
         days = DaysOfWeek(self.options.iso_days)
-        header, batches = _open_rows(source, stream, on_bytes, summary, self.options.encoding)
         summary.feed = header.feed
         if source.feed not in ("", header.feed):
             raise DataError(f"the header is that of {header.feed}, not of {source.feed}")
@@ -482,24 +495,32 @@ class _Loading:
         return f"stored before: {list_files(self.stored)}; nothing of the other files was"
 
 
+@contextmanager
 def _open_rows(
-    source: Source, stream: BinaryIO, on_bytes: Callable[[bytes], None], summary: FileSummary, encoding: str
-) -> tuple[Header, Iterable[readers.Batch]]:
-    """Return the header of a file and its rows. A new format needs a header and a function that yields lists of
-    records.
-    """
+    source: Source,
+    stream: BinaryIO,
+    on_bytes: Callable[[bytes], None],
+    summary: FileSummary,
+    options: LoadOptions,
+) -> Iterator[tuple[Header, Iterable[readers.Batch]]]:
+    """Give the header of a file and its rows. A new format needs a header and what yields lists of records."""
     if source.records is not None:
-        return record_header(source.feed), _passed_on(source.records, on_bytes)
+        yield record_header(source.feed), _passed_on(source.records, on_bytes)
+        return
     format = source.format
     if not format:
         stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)
         summary.notes += [note] if note else []
-    if format != "csv":
-        if not source.feed:
-            raise DataError("it is JSON, which does not say which feed it is; name that with --feed polls, for example")
-        return record_header(source.feed), json_rows.read(stream, format, source.feed, on_bytes)
-    blocks = BlockReader(stream, on_bytes, encoding=encoding)
-    return blocks.header, blocks
+    if isinstance(stream, SheetRows):
+        with closing(stream):
+            yield record_header(stream.feed), _passed_on(stream.batches(options.check), on_bytes)
+    elif format == "csv":
+        blocks = BlockReader(stream, on_bytes, encoding=options.encoding)
+        yield blocks.header, blocks
+    elif source.feed:
+        yield record_header(source.feed), json_rows.read(stream, format, source.feed, on_bytes)
+    else:
+        raise DataError("it is JSON, which does not say which feed it is; name that with --feed polls, for example")
 
 
 def _passed_on(batches: Iterable[list[Record]], on_bytes: Callable[[bytes], None]) -> Iterator[list[Record]]:

@@ -393,11 +393,22 @@ def recognise(line: str, delimiters: str = "".join(DELIMITERS)) -> Header:
     raise max(misfits, key=lambda misfit: misfit.rank)
 
 
+def recognise_names(names: list[str]) -> Header:
+    """Return the feed whose columns have these names; errors as `recognise`."""
+    return _recognise_names(names, ",")
+
+
 def _recognise(line: str, delimiter: str) -> Header:
-    if line.count(delimiter) >= MAX_COLUMNS:
+    # To take millions of names apart takes long.
+    names = [""] * (MAX_COLUMNS + 1) if line.count(delimiter) >= MAX_COLUMNS else names_of(line, delimiter)
+    return _recognise_names(names, delimiter)
+
+
+def _recognise_names(names: list[str], delimiter: str) -> Header:
+    if len(names) > MAX_COLUMNS:
         sentence = f"the header has more than {MAX_COLUMNS:,} columns, which no feed has; expected one of {_EXPECTED}"
         raise _Misfit(sentence, 0, MAX_COLUMNS)
-    spellings = [spelled(name) for name in names_of(line, delimiter)]
+    spellings = [spelled(name) for name in names]
     known = [(index, spelling) for index, spelling in enumerate(spellings) if spelling in _NAME_OF]
     fits = []
     for feed, columns in FEEDS.items():
@@ -422,10 +433,10 @@ def _recognise(line: str, delimiter: str) -> Header:
             f"{' and '.join(feed for feed, _ in fits)}; expected one of {_EXPECTED}"
         )
         raise _Misfit(sentence, len(known), len(spellings))
-    names = ", ".join(dict.fromkeys(_NAME_OF[spelling] for _, spelling in known)) or "none"
+    known_names = ", ".join(dict.fromkeys(_NAME_OF[spelling] for _, spelling in known)) or "none"
     count = count_text(len(spellings), "column")
     divided = f" separated by {DELIMITERS[delimiter]}" if delimiter != "," else ""
-    sentence = f"the header fits no feed: it has {count}{divided}, of which storemon knows {names}"
+    sentence = f"the header fits no feed: it has {count}{divided}, of which storemon knows {known_names}"
     raise _Misfit(f"{sentence}; expected one of {_EXPECTED}", len(known), len(spellings))
 
 

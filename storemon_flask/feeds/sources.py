@@ -1,4 +1,5 @@
-"""What a load reads: files, folders, `.gz`, `.zip`, request bodies and uploads, each CSV as a named stream of bytes.
+"""What a load reads: files, folders, `.gz`, `.zip`, workbooks, request bodies and uploads, each CSV as a named stream
+of bytes, each sheet as its rows.
 
 What something is, its content says and not its name, which only says whether a file in a folder or zip is meant.
 """
@@ -19,8 +20,17 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
 
 from storemon_flask.errors import DataError, NoTemporaryRoom, TooLarge
-from storemon_flask.feeds import archives, json_rows
-from storemon_flask.feeds.archives import START_BYTES, ZIP, Allowance, Gunzip, ZipLists, unpacker_of
+from storemon_flask.feeds import archives, json_rows, workbooks
+from storemon_flask.feeds.archives import (
+    START_BYTES,
+    TABLES,
+    ZIP,
+    Allowance,
+    Gunzip,
+    ZipLists,
+    holds_others,
+    unpacker_of,
+)
 from storemon_flask.feeds.csv_exact import BlockReader, Record
 
 # Each file of a load has a row in the database, and lists of a load show all of them.
@@ -36,18 +46,18 @@ _MOST_FILES: Final = (
     "any number "
     "of rows"
 )
+# There while Excel has a file open.
+_LOCK: Final = "~$"
 # Nobody expects these to be read, so they are skipped without a note.
 _NEVER_DATA: Final = re.compile(
     r"(readme|licen[cs]e|copying|changelog)(\.[a-z]+)?|thumbs\.db|desktop\.ini", re.IGNORECASE
 )
 _REASONS: Final = (
-    ((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"), "a workbook; save it as CSV"),
+    ((".numbers",), "a workbook of Numbers; save it as CSV"),
     ((".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), "an archive of another kind; unpack it first"),
     ((".zip",), "a zip inside a zip; unpack it first"),
     ((".json", ".jsonl", ".ndjson"), "JSON is taken over HTTP and from standard input only"),
 )
-# A file that every workbook of Excel, and one that every workbook of LibreOffice has: they are zips, too.
-_WORKBOOK_FILES: Final = ("[Content_Types].xml", "content.xml")
 _LINK_OUT: Final = "a link that leads out of the folder; copy the file there, or name it itself"
 # What browsers and file managers add to the name of a second copy: " (1)", " - Copy", " copy 2", " (another copy)".
 _COPY_MARK: Final = r" ?\(\d{1,4}\)| - copy| copy(?: \d{1,4})?| \((?:another |\d{1,4}(?:st|nd|rd|th) )?copy\)"
@@ -80,11 +90,11 @@ _FORMAT_NAMES: Final = {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"}
 class Source:
     """One CSV or JSON to read: the name shown, the bytes it takes on disk (for progress), and how to open it.
 
-    `path` is the longer name, for when two files of a load have the same. `format` is csv, json or ndjson, or empty:
-    then the content shows it, whatever its `media_type`. `feed` says which feed it must be, and for JSON, which it
-    is. `allowance` is how much may come out of it, shared with others where they have one limit (None: as much as
-    there is). `records` are its rows, in batches, where something else reads them: fields in the feed's order; it adds
-    what is to be said of them to `notes` while it does.
+    `path` is the longer name, for when two files of a load have the same. `format` is csv, json, ndjson, sheet (of
+    which `open` gives `SheetRows`), or empty: then the content shows it, whatever its `media_type`. `feed` says which
+    feed it must be, and for JSON, which it is. `allowance` is how much may come out of it, shared with others where
+    they have one limit (None: as much as there is). `records` are its rows, in batches, where something else reads
+    them: fields in the feed's order; it adds what is to be said of them to `notes` while it does.
     """
 
     name: str
@@ -123,9 +133,12 @@ LoadItem = Source | Unreadable | Skipped
 class _Items:
     """The items of one load, within the limits on how many files and how long zip lists there may be."""
 
-    def __init__(self, allowance: Callable[[], Allowance | None]) -> None:
-        """`allowance` gives that of the next compressed file: its own, or the one that all share."""
+    def __init__(self, allowance: Callable[[], Allowance | None], check: Callable[[], None] = lambda: None) -> None:
+        """`allowance` gives that of the next compressed file: its own, or the one that all share. `check` is called
+        while workbooks are looked at.
+        """
         self.allowance = allowance
+        self.check = check
         self.all: list[LoadItem] = []
         self.zip_lists = ZipLists()
         self._files = 0
@@ -181,7 +194,7 @@ def stream_items(name: str, stream: BinaryIO, size: int, feed: str, most_bytes: 
     """
     start = stream.read(START_BYTES)
     body: BinaryIO = io.BufferedReader(_Body(stream, start), _BUFFER_BYTES)
-    if start in ZIP:
+    if holds_others(start):
         found = _upload(name, cast(BinaryIO, _spool_mapped(body)), _Items(lambda: _file_allowance(most_bytes)))
         return [replace(item, feed=feed) if isinstance(item, Source) else item for item in found]
     allowance = _file_allowance(most_bytes) if unpacker_of(start) else None
@@ -197,13 +210,16 @@ def small_body_source(body: bytes, media_type: str, feed: str) -> Source:
     return Source("body", len(body), lambda: io.BytesIO(body), format="", feed=feed, media_type=media_type)
 
 
-def upload_sources(uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int) -> list[LoadItem]:
+def upload_sources(
+    uploads: Iterable[tuple[str, IO[bytes]]], most_bytes: int, check: Callable[[], None] = lambda: None
+) -> list[LoadItem]:
     """Return what uploaded files hold; each is (the name it came with, a stream that can go back to its start).
 
-    The second of one name is shown as `name (2)`. At most `most_bytes` may come out of all of them.
+    The second of one name is shown as `name (2)`. At most `most_bytes` may come out of all of them. `check` is called
+    now and then, and raises when this is to end.
     """
     allowance = _request_allowance(most_bytes)
-    items = _Items(lambda: allowance)
+    items = _Items(lambda: allowance, check)
     sent = list(uploads)
     names = (printable(re.split(r"[/\\]", name)[-1]) for name, _ in sent)
     shown = _number_names(name or f"file {number}" for number, name in enumerate(names, start=1))
@@ -217,7 +233,9 @@ def _upload(name: str, stream: BinaryIO, items: _Items) -> list[LoadItem]:
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     if start in ZIP:
-        return _members(name, name, lambda: cast(BinaryIO, _LeftOpen(stream)), items)
+        return _members(name, name, lambda: cast(BinaryIO, _LeftOpen(stream)), size, items)
+    if start in TABLES:
+        return _sheets(name, name, lambda: cast(BinaryIO, _LeftOpen(stream)), size, items)
     return [Source(name, size, lambda: _unpack(stream, start, name), allowance=items.allowance())]
 
 
@@ -261,7 +279,7 @@ def _folder(folder: Path, items: _Items) -> list[LoadItem]:
     names, others = [], []
     root = os.path.realpath(folder)
     for entry in os.scandir(folder):
-        if entry.name.startswith("."):
+        if entry.name.startswith((".", _LOCK)):
             continue
         if entry.is_symlink() and not _is_inside(root, entry.path):
             others.append((entry.name, _LINK_OUT))
@@ -271,7 +289,7 @@ def _folder(folder: Path, items: _Items) -> list[LoadItem]:
             others.append((entry.name, _reason(entry)))
     sources = [source for name in sorted(names, key=copy_order) for source in _file(folder / name, root, items)]
     if not names:
-        sources.append(Unreadable(str(folder), f"{folder} holds no file {_named(_FILE_ENDINGS)}"))
+        sources.append(Unreadable(str(folder), f"{folder} holds no workbook and no file {_named(_FILE_ENDINGS)}"))
     return sources + [
         Skipped(printable(_text(name)), reason, printable(_text(str(folder / name))))
         for name, reason in sorted(others, key=lambda other: copy_order(other[0]))
@@ -281,9 +299,10 @@ def _folder(folder: Path, items: _Items) -> list[LoadItem]:
 def _is_meant(entry: "os.DirEntry[str]", root: str) -> bool:
     """Whether a file in a folder is one to read: by its name, or by the header that a text begins with."""
     name, path = entry.name.lower(), Path(entry.path)
-    if not name.endswith(_FILE_ENDINGS + _TEXT_ENDINGS) or not path.is_file():
+    endings = _FILE_ENDINGS + workbooks.ENDINGS
+    if not name.endswith(endings + _TEXT_ENDINGS) or not path.is_file():
         return False
-    return name.endswith(_FILE_ENDINGS) or (
+    return name.endswith(endings) or (
         not _NEVER_DATA.fullmatch(entry.name) and _begins_with_header(lambda: _open_unpacked(path, root))
     )
 
@@ -321,7 +340,7 @@ def _reason_by_name(name: str, endings: tuple[str, ...]) -> str:
     for others, reason in _REASONS:
         if name.lower().endswith(others):
             return reason
-    return f"not {_named(endings)}"
+    return f"no workbook, and not {_named(endings)}"
 
 
 def _named(endings: tuple[str, ...]) -> str:
@@ -349,7 +368,9 @@ def _file(path: Path, root: str | None, items: _Items) -> list[LoadItem]:
     if unpacker_of(start) is not None:
         return [Source(name, size, lambda: _unpack(opener(), start, str(path)), str(path), allowance=items.allowance())]
     if start in ZIP or (path.name.lower().endswith(".zip") and not _begins_with_header(opener)):
-        return _members(name, str(path), opener, items)
+        return _members(name, str(path), opener, size, items, alone=root is None)
+    if start in TABLES:
+        return _sheets(name, str(path), opener, size, items, alone=root is None)
     return [Source(name, size, opener, str(path))]
 
 
@@ -389,8 +410,11 @@ def _open(path: Path, root: str | None) -> BinaryIO:
     return stream
 
 
-def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _Items) -> list[LoadItem]:
-    """The CSVs of a zip, in name order, then what is skipped; what macOS adds and dot files are not mentioned.
+def _members(
+    name: str, path: str, open_file: Callable[[], BinaryIO], size: int, items: _Items, alone: bool = True
+) -> list[LoadItem]:
+    """The CSVs and workbooks of a zip, in name order, then what is skipped; what macOS adds and dot files are not
+    mentioned. Of a zip that is a workbook itself, its sheets (`alone`: as `_sheets`).
 
     `open_file` gives the zip's bytes, for the list and for each member. `name` and `path` are how it is shown,
     shorter and longer.
@@ -402,16 +426,22 @@ def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _It
         return [Unreadable(name, f"{path} is not a zip that can be read ({error})")]
     except TooLarge as error:
         return [Unreadable(name, f"{path}: {error.message}")]
+    if workbooks.is_workbook(entries):
+        allowance = items.allowance()
+        try:
+            if allowance is not None:
+                allowance.take(name, sum(entry.file_size for entry in entries))
+        except TooLarge as error:
+            return [Unreadable(name, error.message)]
+        return _sheets(name, path, open_file, size, items, alone)
     entries = sorted(
         (entry for entry in entries if entry.filename and not entry.is_dir() and not _is_hidden(entry.filename)),
         key=lambda entry: copy_order(entry.filename),
     )
     feeds = [entry for entry in entries if _is_meant_member(open_file, entry)]
     meant = set(feeds)
-    if not feeds and any(entry.filename in _WORKBOOK_FILES for entry in entries):
-        return [Unreadable(name, f"{path} is a workbook; save each of its sheets as CSV")]
     if not feeds:
-        sources: list[LoadItem] = [Unreadable(name, f"{path} holds no file {_named(_MEMBER_ENDINGS)}")]
+        sources: list[LoadItem] = [Unreadable(name, f"{path} holds no workbook and no file {_named(_MEMBER_ENDINGS)}")]
     elif len(feeds) > MAX_FILES:
         return [Unreadable(name, f"{path} holds {len(feeds):,} files, and {_MOST_FILES}")]
     else:
@@ -420,7 +450,10 @@ def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _It
         for entry, shown in zip(feeds, _number_names(printable(entry.filename) for entry in feeds), strict=True):
             opener = partial(archives.open_member, open_file, entry, f"{name}/{shown}", allowance)
             size = entry.compress_size
-            sources.append(Source(f"{name}/{shown}", size, opener, f"{path}/{shown}", allowance=allowance))
+            if entry.filename.lower().endswith(workbooks.ENDINGS):
+                sources += _workbook_in_zip(f"{name}/{shown}", f"{path}/{shown}", opener, entry, items)
+            else:
+                sources.append(Source(f"{name}/{shown}", size, opener, f"{path}/{shown}", allowance=allowance))
     return sources + [
         Skipped(
             f"{name}/{printable(entry.filename)}",
@@ -432,11 +465,76 @@ def _members(name: str, path: str, open_file: Callable[[], BinaryIO], items: _It
     ]
 
 
+def _workbook_in_zip(
+    name: str, path: str, opener: Callable[..., BinaryIO], entry: zipfile.ZipInfo, items: _Items
+) -> list[LoadItem]:
+    """The sheets of a workbook that is a member of a zip: of a copy, which is there as long as they are."""
+    if not entry.file_size:
+        return [Unreadable(name, f"{path} is empty")]
+    allowance = items.allowance()
+    try:
+        if allowance is not None:
+            allowance.take(name, entry.file_size)
+        with closing(opener(unpack=False)) as member:
+            copy = cast(BinaryIO, _spool_mapped(member))
+    except (DataError, TooLarge, OSError, *archives.DAMAGED) as error:
+        return [Unreadable(name, f"{path} cannot be read: {getattr(error, 'message', error)}")]
+    start = copy.read(START_BYTES)
+    copy.seek(0)
+    if holds_others(start):
+        find = _members if start in ZIP else _sheets
+        return find(name, path, lambda: copy, entry.compress_size, items, alone=False)
+    # Many a program gives a text the name of a workbook.
+    return [Source(name, entry.compress_size, lambda: cast(BinaryIO, _Body(copy)), path)]
+
+
+def _sheets(
+    name: str, path: str, open_file: Callable[[], BinaryIO], size: int, items: _Items, alone: bool = True
+) -> list[LoadItem]:
+    """The sheets of a workbook, those that are no feeds with the reason. A workbook without a feed is passed over
+    unless it stands `alone`: it may lie in a folder or zip for other reasons.
+    """
+    try:
+        with closing(_numbered(open_file())) as file:
+            sheets = workbooks.list_sheets(file, items.check)
+    except (DataError, OSError) as error:
+        return [Unreadable(name, f"{path}: {getattr(error, 'message', error)}")]
+    feeds = [sheet for sheet in sheets if sheet.feed or sheet.meant]
+    if not feeds:
+        reason = workbooks.reason_without_feed(sheets)
+        return [Unreadable(name, f"{path}: {reason}") if alone else Skipped(name, reason, path)]
+    found: list[LoadItem] = []
+    for sheet, shown in zip(sheets, _number_names(printable(sheet.name) for sheet in sheets), strict=True):
+        place, longer = (f"{name}/{shown}", f"{path}/{shown}") if sheet.name else (name, path)
+        if sheet.feed:
+            opener = partial(_open_sheet, open_file, sheet)
+            found.append(Source(place, size // len(feeds), opener, longer, format="sheet"))
+        elif sheet.meant:
+            found.append(Unreadable(place, f"{longer}: {sheet.reason}", longer))
+        else:
+            # What a header must have is nothing to know of a sheet of notes.
+            found.append(Skipped(place, sheet.reason.partition("; expected")[0], longer))
+    return found
+
+
+def _open_sheet(open_file: Callable[[], BinaryIO], sheet: workbooks.Sheet) -> BinaryIO:
+    return cast(BinaryIO, workbooks.SheetRows(_numbered(open_file()), sheet))
+
+
+def _numbered(stream: BinaryIO) -> IO[bytes]:
+    """The stream, if it is a file of the system, which another process can read; otherwise a copy of it."""
+    if isinstance(stream, io.FileIO):
+        return stream
+    with closing(stream):
+        stream.seek(0)
+        return _spool(stream)
+
+
 def _is_meant_member(open_file: Callable[[], BinaryIO], entry: zipfile.ZipInfo) -> bool:
     """Whether a member of a zip is one to read: by its name, or by the header that a text begins with."""
     name = entry.filename.lower()
     if not name.endswith(_TEXT_ENDINGS):
-        return name.endswith(_MEMBER_ENDINGS)
+        return name.endswith(_MEMBER_ENDINGS + workbooks.ENDINGS)
     return not _NEVER_DATA.fullmatch(name.split("/")[-1]) and _begins_with_header(
         lambda: archives.open_member(open_file, entry, name, None)
     )
@@ -444,7 +542,7 @@ def _is_meant_member(open_file: Callable[[], BinaryIO], entry: zipfile.ZipInfo) 
 
 def _is_hidden(name: str) -> bool:
     folders = name.split("/")
-    return "__MACOSX" in folders or folders[-1].startswith(".")
+    return "__MACOSX" in folders or folders[-1].startswith((".", _LOCK))
 
 
 def _number_names(names: Iterable[str]) -> Iterator[str]:
@@ -504,12 +602,13 @@ def _request_allowance(most_bytes: int) -> Allowance:
 def detect_format(
     stream: BinaryIO, media_type: str, allowance: Allowance | None = None, layers: int = _MOST_LAYERS
 ) -> tuple[BinaryIO, str, str]:
-    """Return the bytes of a body, unpacked; its format: csv, json or ndjson; and a sentence where its media type says
-    otherwise.
+    """Return the bytes of a body, unpacked; its format: csv, json, ndjson or sheet; and a sentence where its media type
+    says otherwise.
 
-    The content decides: `[` begins a JSON list and `{` an object, or NDJSON when one of the first two lines is an
-    object by itself. Anything else is CSV, unless it is labelled as JSON and its first line is no header. What is
-    gzipped is unpacked, at most `layers` times; `allowance` is how much may come out of it.
+    A sheet is one of a workbook, as `SheetRows`. The content decides: `[` begins a JSON list and `{` an object, or
+    NDJSON when one of the first two lines is an object by itself. Anything else is CSV, unless it is labelled as JSON
+    and its first line is no header. What is gzipped is unpacked, at most `layers` times; `allowance` is how much may
+    come out of it.
     """
     ahead = b""
     while (
@@ -519,16 +618,18 @@ def detect_format(
     ):
         ahead += chunk
     unpacker = unpacker_of(ahead)
-    if unpacker is not None or ahead[:START_BYTES] in ZIP:
+    if unpacker is not None or holds_others(ahead):
         if not layers:
             # There are files that hold themselves.
             raise DataError("it is compressed again and again; unpack it first")
         body = io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES)
         unpacked = (
-            _open_only_member(body, allowance)
+            _open_only_feed(body, allowance)
             if unpacker is None
             else cast(BinaryIO, unpacker(body, allowance and allowance.intermediate, "body"))
         )
+        if isinstance(unpacked, workbooks.SheetRows):
+            return unpacked, "sheet", ""
         return detect_format(unpacked, media_type, allowance, layers - 1)
     label = _MEDIA_TYPES.get(media_type, "json" if media_type.endswith("+json") else "")
     start = ahead.lstrip(_BLANK)[:1]
@@ -547,18 +648,19 @@ def detect_format(
     return io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES), format, note
 
 
-def _open_only_member(stream: BinaryIO, allowance: Allowance | None) -> BinaryIO:
-    """Return the content of a zip's one CSV; `DataError` when it holds none, or several: a body is one feed."""
-    mapped = _spool_mapped(stream)
-    found = _members("body", "body", lambda: cast(BinaryIO, mapped), _Items(lambda: allowance))
+def _open_only_feed(stream: BinaryIO, allowance: Allowance | None) -> BinaryIO:
+    """Return the content of a zip's one CSV, or the rows of a workbook's one sheet; `DataError` when there is none, or
+    several: a body is one feed.
+    """
+    found = _upload("body", cast(BinaryIO, _spool_mapped(stream)), _Items(lambda: allowance))
     (first, *others) = (item for item in found if not isinstance(item, Skipped))
     if isinstance(first, Source) and not others:
         return first.open()
-    if isinstance(first, Unreadable):
+    if isinstance(first, Unreadable) and not others:
         raise DataError(first.reason)
     raise DataError(
-        f"it is a zip of {len(others) + 1:,} CSVs, and this is the place of one feed; send it to /api/v1/feeds "
-        "(`curl -F file=@feeds.zip`)"
+        f"it holds {len(others) + 1:,} CSVs or sheets, and this is the place of one feed; send it to /api/v1/feeds "
+        "(`curl -F file=@FILE`)"
     )
 
 

@@ -185,6 +185,11 @@ def _line(texts: list[str]) -> str:
     return text.getvalue()
 
 
+def _is_plain(text: str, fields: int) -> bool:
+    """Whether fields that were joined by commas need no quotes."""
+    return text.count(",") == fields - 1 and not any(mark in text for mark in '"\r\n')
+
+
 class _Rows:
     """Turns rows of cells into rows of the feed's texts."""
 
@@ -193,6 +198,7 @@ class _Rows:
         without any value is a row.
         """
         self._columns = columns
+        self._in_order = [at for at, _, _ in columns] == list(range(len(columns)))
         self._may_be_empty = may_be_empty
 
     def row(self, line: int, cells: list[Any]) -> Row | None:
@@ -211,7 +217,11 @@ class _Rows:
             except _Bad as bad:
                 text, problem = "", problem or str(bad)
             fields.append(text[:_CELL_CHARACTERS])
-        return line, fields, _line(_shown(cells))[:_TEXT_CHARACTERS], problem
+        text = ",".join(fields)
+        if problem or not self._in_order or len(cells) > len(fields) or not _is_plain(text, len(fields)):
+            # Three times as long, so not for each row.
+            text = _line(_shown(cells))
+        return line, fields, text[:_TEXT_CHARACTERS], problem
 
 
 # Workbooks

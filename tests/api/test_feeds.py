@@ -472,7 +472,7 @@ def test_one_bad_file_does_not_keep_the_others_out(client: FlaskClient) -> None:
     errors = {file["file"]: file["error"] for file in answer.json["files"]}
     assert "the header fits no feed" in errors["a.csv"]
     assert "is not a zip that can be read" in errors["b.zip"]
-    assert errors["c.zip"] == "c.zip holds no file named *.csv, *.csv.gz or *.csv.zst"
+    assert errors["c.zip"] == "c.zip holds no workbook and no file named *.csv, *.csv.gz or *.csv.zst"
     assert errors["d.csv"] is None
     assert {file["file"]: file["error"] for file in client.get("/api/v1/loads/1").json["files"]} == errors
     answer = upload(client, ("a.csv", "x,y\n"), ("b.zip", b"PK\x03\x04 no"))
@@ -656,8 +656,10 @@ def test_a_zip_of_one_csv_is_a_body_as_that_csv_is(client: FlaskClient) -> None:
             answer = push(client, "polls", data, kind)
             assert (answer.status_code, counts(answer.json)[0]) == (200, 2), answer.text
     sentence = problem(push(client, "polls", a_zip(**{"a.csv": GOOD["polls"], "b.csv": GOOD["hours"]})), 422)
-    assert "it is a zip of 2 CSVs, and this is the place of one feed; send it to /api/v1/feeds" in sentence
-    assert "body holds no file named *.csv" in problem(push(client, "polls", a_zip(**{"a.bin": "x"})), 422)
+    assert "it holds 2 CSVs or sheets, and this is the place of one feed; send it to /api/v1/feeds" in sentence
+    assert "body holds no workbook and no file named *.csv" in problem(
+        push(client, "polls", a_zip(**{"a.bin": "x"})), 422
+    )
     assert "a zip inside a zip" in problem(push(client, "polls", a_zip(**{"a.csv": archive})), 422)
     assert "is not a zip that can be read" in problem(push(client, "polls", archive[:-30]), 422)
 

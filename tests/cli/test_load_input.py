@@ -102,7 +102,7 @@ def test_files_go_in_beside_it(home: Path) -> None:
         (b'[{"store_id": "a"}]', ("-",), 1, "does not say which feed it is; name that with --feed polls"),
         (ROWS, ("--feed", "hours", "-"), 1, "the header is that of polls, not of hours"),
         (b"PK\x03\x04 and more", ("-",), 1, "standard input is not a zip that can be read"),
-        (zipped(("a.txt", b"hello")), ("-",), 1, "standard input holds no file named"),
+        (zipped(("a.txt", b"hello")), ("-",), 1, "standard input holds no workbook and no file named"),
         (zipped(("a.csv", ROWS)), ("--feed", "hours", "-"), 1, "the header is that of polls, not of hours"),
         (ROWS, ("-", "-"), 2, "- is standard input, which can be read once."),
         (ROWS, ("--feed", "polls", "x.csv"), 2, "--feed is about standard input"),

@@ -315,7 +315,7 @@ def test_a_member_without_a_name_is_none(tmp_path: Path) -> None:
             [put(tmp_path / "a.zip", one_member(0, POLL, zlib.crc32(POLL), len(POLL), name=name))]
         )
         assert isinstance(found, Unreadable)
-        assert found.reason.endswith("holds no file named *.csv, *.csv.gz or *.csv.zst")
+        assert found.reason.endswith("holds no workbook and no file named *.csv, *.csv.gz or *.csv.zst")
 
 
 def test_what_does_not_fit_keeps_no_smaller_file_out() -> None:

@@ -95,7 +95,7 @@ REFUSED = {
     "22_quoted_all_lines.csv": "line 1 is in quotes as a whole, so that it is one field; export it again with quotes",
     "31_header_uppercase_dots.csv": "the header fits no feed: it has 3 columns, of which storemon knows status; expected",
     "33_header_table_prefix.csv": "the header fits no feed: it has 3 columns, of which storemon knows none; expected",
-    "nested.zip": "holds no file named *.csv, *.csv.gz or *.csv.zst",
+    "nested.zip": "holds no workbook and no file named *.csv, *.csv.gz or *.csv.zst",
 }
 
 

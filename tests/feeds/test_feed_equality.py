@@ -20,6 +20,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
+from workbook_helpers import workbook
 
 from storemon_flask import create_app
 from storemon_flask import settings as settings_
@@ -165,6 +166,23 @@ def by_spreadsheets(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
         entry.push(feed, gzip.compress(data) if turn % 5 == 0 else data, "application/vnd.ms-excel")
 
 
+def by_workbook(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
+    """A workbook with a sheet of each feed, all cells texts; uploaded, in a zip, or a sheet at a time."""
+    sheets = {feed: [COLUMNS[feed], *found] for feed, found in fleet.items()}
+    if sizes[0] % 3 == 0:
+        for feed, rows in sheets.items():
+            entry.push(feed, workbook({feed: rows}), "text/csv")
+        return
+    data, name = workbook(sheets), "export.xlsx"
+    if sizes[0] % 3 == 1:
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as members:
+            members.writestr(name, data)
+        data, name = archive.getvalue(), "export.zip"
+    sent = {"file": (io.BytesIO(data), name)}
+    entry.answered(entry.client.post("/api/v1/feeds", data=sent, content_type="multipart/form-data"))
+
+
 def by_pushes(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     for feed, found in fleet.items():
         at = turn = 0
@@ -245,6 +263,7 @@ def by_small_pushes(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
 ENTRIES: tuple[Callable[[Entry, Fleet, list[int]], None], ...] = (
     by_files,
     by_spreadsheets,
+    by_workbook,
     by_pushes,
     by_small_pushes,
     by_json,

@@ -250,19 +250,19 @@ def test_long_numbers_that_end_in_zeros_are_not_suspected_when_their_feeds_meet(
 
 def test_what_is_passed_over_is_listed_and_changes_no_exit_code(run: Run, home: Path) -> None:  # noqa: F811
     put(home / "data" / "polls.csv", polls("a").encode())
-    for name in ("hours.xlsx", "zones.tsv", "timezones.csv.download", "README.md", ".gitkeep", "sub/hours.csv"):
+    for name in ("hours.numbers", "zones.tsv", "timezones.csv.download", "README.md", ".gitkeep", "sub/hours.csv"):
         put(home / "data" / name, b"x")
     done = run("load-data")
     assert done.code == 0
-    unnamed = "not named *.csv, *.csv.gz, *.csv.zst or *.zip"
+    unnamed = "no workbook, and not named *.csv, *.csv.gz, *.csv.zst or *.zip"
     assert printed(done.out)[3:] == [
-        "passed over: hours.xlsx (a workbook; save it as CSV)",
+        "passed over: hours.numbers (a workbook of Numbers; save it as CSV)",
         "passed over: sub (a folder; folders inside a folder are not searched)",
         f"passed over: timezones.csv.download ({unnamed})",
         "passed over: zones.tsv (it does not begin with the header of a feed)",
     ]
     listed = run("loads").out
-    assert "    - passed over: hours.xlsx (a workbook; save it as CSV)\n" in listed
+    assert "    - passed over: hours.numbers (a workbook of Numbers; save it as CSV)\n" in listed
     assert max(map(len, listed.splitlines()[2:])) <= 80
 
 
@@ -275,25 +275,27 @@ def test_many_files_passed_over_are_counted(run: Run, home: Path) -> None:  # no
     assert found[-1] == "passed over: 12 more files"
 
 
-def test_a_folder_of_workbooks_alone_says_what_it_holds(run: Run, home: Path) -> None:  # noqa: F811
-    put(home / "data" / "hours.xlsx", b"x")
+def test_a_folder_of_files_that_are_not_read_says_what_it_holds(run: Run, home: Path) -> None:  # noqa: F811
+    put(home / "data" / "hours.numbers", b"x")
     done = run("load-data")
     assert done.code == 1
-    assert "holds no file named *.csv, *.csv.gz, *.csv.zst or *.zip" in done.err
-    assert printed("\n" + done.out) == ["passed over: hours.xlsx (a workbook; save it as CSV)"]
+    assert "holds no workbook and no file named *.csv, *.csv.gz, *.csv.zst or *.zip" in done.err
+    assert printed("\n" + done.out) == ["passed over: hours.numbers (a workbook of Numbers; save it as CSV)"]
     assert not (home / "instance" / "storemon.db").exists()
 
 
 def test_what_is_passed_over_in_a_zip_is_listed_also_when_the_load_is_refused(
     client: FlaskClient, tmp_path: Path
 ) -> None:
-    path = put_zip(tmp_path / "all.zip", {"polls.csv": polls("a").encode(), "hours.xlsx": b"x", "__MACOSX/._x": b"x"})
-    said = "passed over: all.zip/hours.xlsx (a workbook; save it as CSV)"
+    path = put_zip(
+        tmp_path / "all.zip", {"polls.csv": polls("a").encode(), "hours.numbers": b"x", "__MACOSX/._x": b"x"}
+    )
+    said = "passed over: all.zip/hours.numbers (a workbook of Numbers; save it as CSV)"
     assert notes(upload(client, ("all.zip", path.read_bytes())))[3:] == [said]
-    bad = put_zip(tmp_path / "bad.zip", {"polls.csv": b"store_id,timestamp_utc,status\n,x,y\n", "hours.xlsx": b"x"})
+    bad = put_zip(tmp_path / "bad.zip", {"polls.csv": b"store_id,timestamp_utc,status\n,x,y\n", "hours.numbers": b"x"})
     assert upload(client, ("bad.zip", bad.read_bytes()), query="?atomic=1").status_code == 422
     assert client.get("/api/v1/loads/2").json["notes"] == [
-        "passed over: bad.zip/hours.xlsx (a workbook; save it as CSV)"
+        "passed over: bad.zip/hours.numbers (a workbook of Numbers; save it as CSV)"
     ]
 
 

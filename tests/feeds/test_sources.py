@@ -78,7 +78,7 @@ def test_a_folder_is_searched_in_name_order_and_not_below(tmp_path: Path) -> Non
     (tmp_path / "folder.csv").mkdir()
     assert _names(tmp_path) == ["10.csv", "2.csv", "C.CSV", "a.csv.gz", "b.csv", "c.zip/x.csv"]
     unnamed, folder = (
-        "not named *.csv, *.csv.gz, *.csv.zst or *.zip",
+        "no workbook, and not named *.csv, *.csv.gz, *.csv.zst or *.zip",
         "a folder; folders inside a folder are not searched",
     )
     assert _passed_over(tmp_path) == [
@@ -90,18 +90,17 @@ def test_a_folder_is_searched_in_name_order_and_not_below(tmp_path: Path) -> Non
 def test_what_is_passed_over_in_a_folder_has_a_reason(tmp_path: Path) -> None:
     put(tmp_path / "polls.csv", POLL)
     names = (
-        "hours.xlsx", "hours.ODS", "zones.tsv", "timezones.csv.download", "timezones.csv (1)", "polls.json", "all.tar.gz",
+        "hours.numbers", "~$hours.xlsx", "zones.tsv", "timezones.csv.download", "timezones.csv (1)", "polls.json", "all.tar.gz",
         "README.md", "readme", "LICENSE", "Thumbs.db", "desktop.ini", ".gitkeep", ".DS_Store",
     )  # fmt: skip
     for name in names:
         put(tmp_path / name, b"x")
     (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere.csv")
     os.mkfifo(tmp_path / "pipe.csv")
-    unnamed = "not named *.csv, *.csv.gz, *.csv.zst or *.zip"
+    unnamed = "no workbook, and not named *.csv, *.csv.gz, *.csv.zst or *.zip"
     assert _names(tmp_path) == ["polls.csv"]
     assert dict(_passed_over(tmp_path)) == {
-        "hours.xlsx": "a workbook; save it as CSV",
-        "hours.ODS": "a workbook; save it as CSV",
+        "hours.numbers": "a workbook of Numbers; save it as CSV",
         "zones.tsv": "it does not begin with the header of a feed",
         "timezones.csv.download": unnamed,
         "timezones.csv (1)": unnamed,
@@ -188,13 +187,6 @@ def test_no_text_of_a_file_that_is_no_feed_is_stored(tmp_path: Path, database: D
     )
 
 
-def test_a_workbook_with_the_name_of_a_zip_is_named_as_one(tmp_path: Path) -> None:
-    for part in ("[Content_Types].xml", "content.xml"):
-        path = put_zip(tmp_path / "hours.zip", {part: b"<x/>", "xl/workbook.xml": b"<x/>"})
-        assert _sentence(path) == f"{path} is a workbook; save each of its sheets as CSV"
-        assert _passed_over(path) == []
-
-
 @pytest.mark.parametrize(
     "names",
     [
@@ -269,13 +261,15 @@ def test_what_is_not_there_or_is_nothing_to_read_says_so(tmp_path: Path) -> None
     pipe = tmp_path / "pipe.csv"
     os.mkfifo(pipe)
     assert _sentence(missing) == f"{missing} does not exist"
-    assert _sentence(empty) == f"{empty} holds no file named *.csv, *.csv.gz, *.csv.zst or *.zip"
-    assert _sentence(only_text) == f"{only_text} holds no file named *.csv, *.csv.gz, *.csv.zst or *.zip"
+    assert _sentence(empty) == f"{empty} holds no workbook and no file named *.csv, *.csv.gz, *.csv.zst or *.zip"
+    assert (
+        _sentence(only_text) == f"{only_text} holds no workbook and no file named *.csv, *.csv.gz, *.csv.zst or *.zip"
+    )
     assert _sentence(pipe) == f"{pipe} is neither a file nor a folder"
     assert "is not a zip that can be read" in _sentence(put(tmp_path / "a.zip", b"no zip at all"))
     assert "is not a zip that can be read" in _sentence(put(tmp_path / "b.zip", b""))
     assert _sentence(put_zip(tmp_path / "c.zip", {"a.txt": b"x"})).endswith(
-        "holds no file named *.csv, *.csv.gz or *.csv.zst"
+        "holds no workbook and no file named *.csv, *.csv.gz or *.csv.zst"
     )
 
 
