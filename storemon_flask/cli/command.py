@@ -34,7 +34,7 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
-class Group(click.Group):
+class Group(Command, click.Group):
     """A command with commands below it."""
 
     command_class = Command

@@ -229,10 +229,12 @@ def test_every_command_says_it_in_a_sentence(settings: Settings, monkeypatch: py
         "restore": ["x"],
         "prune": ["--before", "2024-01-01"],
         "export": ["x"],
+        "import": ["uptime-kuma", __file__],
+        "listen": ["mqtt://broker/polls"],
     }
     for command in cli.COMMANDS:
         name = command.name or ""
-        said = ["list"] if name == "keys" else arguments.get(name, [])
+        said = ["list"] if name in ("keys", "tokens") else arguments.get(name, [])
         done = CliRunner().invoke(command, said, obj=CommandLine(settings, lambda known: Flask("x")))
         assert (name, done.exit_code) == (name, 1), done.output
         assert "Error: there is not enough memory for `storemon " in done.output, name

@@ -243,7 +243,7 @@ class Pushes:
     def prune_all(self) -> None:
         """Every load that there is goes, and no poll."""
         with self.database.write() as connection:
-            for table in ("load_file", "load"):
+            for table in ("poll_change", "fact_change", "load_file", "load"):
                 connection.execute(f"DELETE FROM {table}")
 
 
