@@ -48,7 +48,8 @@ def ask(file: Path, **options: Any) -> list[Any]:
         data, rest = rest[table_process.LENGTH.size :][:length], rest[table_process.LENGTH.size + length :]
         frames.append(json.loads(data))
     assert frames[0] == table_process.READY, done.stderr
-    return frames[1:]
+    # What it took is nothing that it read.
+    return [frame for frame in frames[1:] if not isinstance(frame, float)]
 
 
 def rows_of(file: Path, columns: list[tuple[int, str, str]], header_row: int, sheet: int = 0) -> list[Any]:

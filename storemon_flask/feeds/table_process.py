@@ -3,7 +3,8 @@
 Workbooks are read by native code that holds whole sheets, and may be made to take all memory or to crash: in a process
 of its own, with limits, that is a sentence and not the end of the server. It is started by its path, or as the single
 file with `ARGUMENT`, and imports nothing of storemon, so that it starts at once. Each answer is a frame: its length,
-and a JSON value. The first says that it is there, the last is a text: empty, or why reading ended.
+and a JSON value. The first says that it is there, the one before the last how many seconds of a processor it took, the
+last is a text: empty, or why reading ended.
 """
 
 import csv
@@ -18,6 +19,7 @@ import re
 import struct
 import sys
 import tempfile
+import time
 import uuid
 import zipfile
 import zlib
@@ -524,6 +526,8 @@ def main(arguments: list[str]) -> None:
         try:
             for frame in _answer(file, options):
                 send(frame)
+            # How long a processor worked at it.
+            send(time.process_time())
             send("")
         except _Ended as ended:
             send(str(ended))

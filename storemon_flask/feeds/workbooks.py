@@ -5,6 +5,7 @@ That process (`table_process`) has limits of memory and time. However it ends, t
 
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, Final, cast
 
 from storemon_flask.errors import DataError
@@ -28,6 +29,8 @@ ENDINGS: Final = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet")
 _MEMORY_BYTES: Final = 512 << 20
 _PARQUET_MEMORY_BYTES: Final = 768 << 20
 _CPU_S: Final = 60
+# All of one workbook together.
+WORKBOOK_CPU_S: Final = 180.0
 _CHECK_EVERY_S: Final = 0.2
 # A process that is ended is gone at once.
 _PATIENCE_S: Final = 10.0
@@ -62,10 +65,27 @@ _REASONS: Final = {
 _PARQUET_EXTRA: Final = "it is a Parquet file; to have it read, install storemon with pip install 'storemon[parquet]'"
 _PARQUET_SINGLE_FILE: Final = "it is a Parquet file, which the single file does not read; convert it to CSV"
 _TOO_MUCH: Final = "it takes more than {} MB of memory to read, or is damaged; save it as CSV, which may have any size"
-_TOO_SLOW: Final = f"it takes more than {_CPU_S} s to read; save it as CSV, which may have any size"
+_TOO_SLOW: Final = "it takes more than {:g} s to read; save it as CSV, which may have any size"
 _NOT_STARTED: Final = "the process that reads workbooks cannot be started here; save it as CSV"
 
 Check = Callable[[], None]
+
+
+class ReadingTime:
+    """How long the processes for one workbook may still work: there is one for each sheet, which looks at all of it."""
+
+    def __init__(self) -> None:
+        self._left_s = WORKBOOK_CPU_S
+
+    def next_s(self) -> int:
+        """Return how long the next may work; `DataError` when there is nothing left."""
+        if self._left_s <= 0:
+            raise DataError(_TOO_SLOW.format(WORKBOOK_CPU_S))
+        return min(_CPU_S, math.ceil(self._left_s))
+
+    def take(self, seconds: float) -> None:
+        """Count how long one worked."""
+        self._left_s -= seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +93,8 @@ class Sheet:
     """One sheet: its name (empty in a Parquet file), its number from 0, and the feed that it is.
 
     Without a feed, `reason` says why; `meant` that there is the header of one, but not where it must be. `header_row`
-    is the row of the header, `columns` are the feed's: where each stands (-1: nowhere), its name, its kind.
+    is the row of the header, `columns` are the feed's: where each stands (-1: nowhere), its name, its kind. `time` is
+    that of all sheets.
     """
 
     name: str
@@ -83,6 +104,7 @@ class Sheet:
     meant: bool = False
     header_row: int = 0
     columns: tuple[tuple[int, str, str], ...] = ()
+    time: ReadingTime = field(default_factory=ReadingTime, compare=False)
 
 
 def is_workbook(entries: Iterable[zipfile.ZipInfo]) -> bool:
@@ -94,9 +116,11 @@ def is_workbook(entries: Iterable[zipfile.ZipInfo]) -> bool:
 
 def list_sheets(file: IO[bytes], check: Check) -> list[Sheet]:
     """Return the sheets of a file of the system, without those that are empty; `DataError` when it cannot be read."""
-    with closing(_ask(file, {"read": "sheets"}, check)) as frames:
+    time = ReadingTime()
+    with closing(_ask(file, {"read": "sheets"}, check, time)) as frames:
         (found,) = frames
-    return [_sheet(number, name, reason, rows) for number, (name, reason, rows) in enumerate(found) if reason or rows]
+    sheets = [_sheet(number, name, reason, rows) for number, (name, reason, rows) in enumerate(found) if reason or rows]
+    return [replace(sheet, time=time) for sheet in sheets]
 
 
 def reason_without_feed(sheets: list[Sheet]) -> str:
@@ -125,7 +149,7 @@ class SheetRows(io.RawIOBase):
         """Return the rows below the header, with their numbers in the sheet; rows without any value are none."""
         sheet = self._sheet
         options = {"read": "sheet", "sheet": sheet.number, "header_row": sheet.header_row, "columns": sheet.columns}
-        self._frames = _ask(self._file, options, check)
+        self._frames = _ask(self._file, options, check, sheet.time)
         for frame in self._frames:
             self.consumed += sum(len(text) for _, _, text, _ in frame) // _TEXT_PER_BYTE
             yield [Record(*row) for row in frame]
@@ -169,7 +193,7 @@ def _shown(name: str) -> str:
 # The process
 
 
-def _ask(file: IO[bytes], options: dict[str, Any], check: Check) -> Generator[Any, None, None]:
+def _ask(file: IO[bytes], options: dict[str, Any], check: Check, time: ReadingTime) -> Generator[Any, None, None]:
     """Start the process, and return what it answers; `DataError` when it ends in another way than it should.
 
     It is ended when the iterator is closed, and when `check` raises, which is called now and then from a thread.
@@ -178,7 +202,8 @@ def _ask(file: IO[bytes], options: dict[str, Any], check: Check) -> Generator[An
     file.seek(0)
     is_parquet = file.read(len(table_process.PARQUET)) == table_process.PARQUET
     memory_bytes = _PARQUET_MEMORY_BYTES if is_parquet else _MEMORY_BYTES
-    process = _start({**options, "memory_bytes": memory_bytes, "seconds": _CPU_S}, file)
+    seconds = time.next_s()
+    process = _start({**options, "memory_bytes": memory_bytes, "seconds": seconds}, file)
     answers = cast(IO[bytes], process.stdout)
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(process, ended, check), name="workbook", daemon=True)
@@ -190,8 +215,12 @@ def _ask(file: IO[bytes], options: dict[str, Any], check: Check) -> Generator[An
         while not isinstance(frame := _read_frame(answers), str):
             if frame is None:
                 check()
-                raise DataError(_why_ended(process.wait(_PATIENCE_S), memory_bytes))
-            yield frame
+                time.take(seconds)
+                raise DataError(_why_ended(process.wait(_PATIENCE_S), seconds, memory_bytes))
+            if isinstance(frame, float):
+                time.take(frame)
+            else:
+                yield frame
         if frame:
             raise DataError(_sentence(frame, memory_bytes))
     finally:
@@ -261,9 +290,9 @@ def _read_frame(answers: IO[bytes]) -> Any:
         return None
 
 
-def _why_ended(code: int, memory_bytes: int) -> str:
+def _why_ended(code: int, seconds: int, memory_bytes: int) -> str:
     if code in (-getattr(signal, "SIGXCPU", 0), -getattr(signal, "SIGKILL", 0)):
-        return _TOO_SLOW
+        return _TOO_SLOW.format(_CPU_S if seconds == _CPU_S else WORKBOOK_CPU_S)
     # Native code that gets no memory ends the process at once.
     return _TOO_MUCH.format(memory_bytes >> 20)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Server, environment, http, storemon, wait_until
+from hostile_files import cells_xml, sheet_xml, xlsx
 
 from storemon_flask.version import VERSION
 
@@ -135,10 +136,10 @@ def run(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def run_file(single_file: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_file(single_file: Path, home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [single_file, *arguments],
-        env=environment(home),
+        env=environment(home, **variables),
         cwd=home,
         capture_output=True,
         text=True,
@@ -246,6 +247,24 @@ def test_it_tells_what_it_is_and_whose_parts_it_has(single_file: Path, tmp_path:
         assert re.search(rf"^={{80}}\n{name}\b", licenses, re.MULTILINE), name
     assert not re.search(r"^={80}\n(pip|pandas)\b", licenses, re.MULTILINE)
     assert re.search(r"^- quick-xml \S+ \(MIT\)$", licenses, re.MULTILINE)
+
+
+def test_it_reads_workbooks_in_its_own_folder(single_file: Path, tmp_path: Path) -> None:
+    """The process that reads them shares what is unpacked, and ends with a sentence when it takes too much."""
+    (tmp_path / "polls.xlsx").write_bytes(xlsx())
+    (tmp_path / "far.xlsx").write_bytes(
+        xlsx(sheet_xml(f'{cells_xml()}<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'))
+    )
+    (tmp_path / "polls.parquet").write_bytes(b"PAR1....PAR1")
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    done = run_file(single_file, tmp_path, "load-data", "polls.xlsx", "far.xlsx", "polls.parquet", TMPDIR=str(unpacked))
+    assert done.returncode == 1
+    assert re.search(r"^polls\.xlsx/Polls +polls +1 +1 +0 +0 +0 +0$", done.stdout, re.MULTILINE), done.stdout
+    assert "far.xlsx: it takes more than" in done.stderr
+    assert "polls.parquet: it is a Parquet file, which the single file does not read" in done.stderr
+    assert list(unpacked.iterdir()) == []
+    assert run_file(single_file, tmp_path, "--read-table").returncode == 2
 
 
 def test_it_is_small(single_file: Path) -> None:
