@@ -74,7 +74,7 @@ class MessageReader:
         """Return the rows of a message; the first has the number `line`."""
         if len(message.body) > MAX_MESSAGE_BYTES:
             return [_reject_message(message.body, line, TOO_LONG)]
-        body = message.body.removeprefix(_BOM).strip(b" \t\r\n")
+        body = message.body.removeprefix(_BOM).removeprefix(_BOM).strip(b" \t\r\n")
         given = self._find_given(message)
         if body.startswith(b"{") or _JSON_LIST.match(body):
             records = self._read_json(body, line, given)
@@ -183,7 +183,8 @@ class MessageReader:
             columns = [self._names.get(cell.strip()) or self._names.get(spelled(cell), "") for cell in cells]
             if all(columns.count(column) == 1 for column in self._fields):
                 positions = tuple(columns.index(c) if c in columns else -1 for c in COLUMNS)
-                return Header("polls", len(cells), positions, delimiter)
+                optional_end = len(cells) - 1 - max(columns.index(column) for column in self._fields)
+                return Header("polls", len(cells), positions, delimiter, optional_end)
         return None
 
     def _header_in_order(self, first: bytes) -> Header:

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from feed_helpers import GOOD, problem, push
@@ -27,6 +28,9 @@ from storemon_flask.feeds import csv_exact, encodings, no_feed, readers, schema,
 from storemon_flask.feeds import load as load_service
 from storemon_flask.feeds.csv_exact import BlockReader, RejectLog
 from storemon_flask.feeds.load import LoadResult
+from storemon_flask.streams.address import parse_address
+from storemon_flask.streams.listener import make_source
+from storemon_flask.streams.messages import Message, MessageReader
 
 CASES = Path(__file__).parent.parent / "cases"
 LOCALE = CASES / "excel-locale"
@@ -329,7 +333,7 @@ def _doors(folder: Path, data: bytes) -> dict[str, list[sources.LoadItem]]:
         "folder": sources.find_sources([folder], most),
         "standard input": sources.stream_items("feed.csv", io.BytesIO(data), 0, "", most),
         "body": [sources.body_source(io.BytesIO(data), len(data), "text/csv", "polls", False, most)],
-        "small body": [sources.small_body_source(data, "text/csv", "polls")],
+        "small body": [small_body(data)],
         "upload": sources.upload_sources([("feed.csv", io.BytesIO(data))], most),
     }
 
@@ -348,7 +352,7 @@ def test_every_door_takes_every_dialect_the_same(
     plain = _written([header, *rows], ",", "\n", "all", "utf-8")
     with tempfile.TemporaryDirectory(dir=tmp_path) as name:
         place = Path(name)
-        _, expected = _stored(place / "plain.db", [sources.small_body_source(plain, "text/csv", "polls")])
+        _, expected = _stored(place / "plain.db", [small_body(plain)])
         for door, items in _doors(place / "doors", _packed(data, packing, "inner.csv")).items():
             error, stored = _stored(place / f"{door}.db", items)
             if packing in ("gzipzip", "gzipgzip") and door in ("file", "folder", "upload"):
@@ -359,7 +363,31 @@ def test_every_door_takes_every_dialect_the_same(
             assert stored == expected, (door, packing)
 
 
-def _stored(path: Path, items: list[sources.LoadItem]) -> tuple[str, list[object]]:
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_poll_rows, _delimiters, st.sampled_from(["utf-8", "utf-8-sig", "double"]), st.sampled_from(["\n", "\r\n", "\r"]),
+       st.sampled_from(["few", "all"]))  # fmt: skip
+def test_a_message_of_csv_is_read_as_a_file_of_it(
+    tmp_path: Path, rows: list[list[str]], delimiter: str, encoding: str, ends: str, quoting: str
+) -> None:
+    rows = [row for row in rows if len(row) > 1 or not set(row[0]) & set(",;|\t")]
+    header = ["store_id", "timestamp_utc", "status", "note"]
+    data = _written([header, *rows], delimiter, ends, quoting, encoding)
+    records = MessageReader(parse_address("amqp://h/?queue=q").shape).read(Message(data, 0), 1)
+    with tempfile.TemporaryDirectory(dir=tmp_path) as name:
+        stored = [
+            _stored(Path(name) / f"{number}.db", [source])[1]
+            for number, source in enumerate([small_body(data), make_source("message", records)])
+        ]
+    (polls, counted, rejects), (message_polls, message_counted, message_rejects) = stored
+    assert (message_polls, message_counted) == (polls, counted)
+    assert sorted(reason for _, reason in message_rejects) == sorted(reason for _, reason in rejects)
+
+
+def small_body(data: bytes) -> sources.Source:
+    return sources.small_body_source(data, "text/csv", "polls")
+
+
+def _stored(path: Path, items: list[sources.LoadItem]) -> tuple[str, list[Any]]:
     """The error of a load, or the polls it stored, its counts, and the lines and reasons of its rejects."""
     options = load_service.LoadOptions(us("2026-01-01T00:00:00"), SKEW_US)
     with closing(Database(path)) as opened:

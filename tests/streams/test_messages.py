@@ -79,6 +79,13 @@ def test_other_delimiters_are_text_of_a_field(header: str, delimiter: str) -> No
     assert rows(body) == [[f"a{delimiter}b", AT, "active"], [f"c{store}", AT, "inactive"]]
 
 
+def test_columns_that_nobody_reads_may_be_missing_at_the_end_of_a_row() -> None:
+    body = f"store_id,timestamp_utc,status,note\na,{AT},active\nb,{AT}\n"
+    assert [(record.fields, record.problem) for record in records(body)] == [
+        (ONE, ""), (["b", AT], FIELDS_FEW)
+    ]  # fmt: skip
+
+
 def test_a_mapping_and_a_topic_know_the_delimiters_too() -> None:
     assert rows(f"when;shop;status\n{AT};a;active\n", "&map=store_id=shop,timestamp_utc=when") == [ONE]
     assert rows(f"{AT}|active", scheme="mqtt://h/?topic=s/{store_id}", topic="s/a") == [ONE]
