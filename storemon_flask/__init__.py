@@ -31,6 +31,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.stores.list_cache import ListCache
     from storemon_flask.web.app import Storemon
     from storemon_flask.web.metrics import Metrics
+    from storemon_flask.web.previews import Previews
 
     _make_streams_tolerant_below_flask()
     settings = settings or settings_.load()
@@ -51,8 +52,10 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     list_cache = ListCache(database, settings.rules, settings.default_timezone)
     metrics = Metrics(database, settings, registry, list_cache)
     ready_check = ReadyCheck(database, settings)
+    # One upload of the largest size can be kept while another is sent.
+    previews = Previews(2 * settings.max_body_bytes, scheduler.add)
     app.extensions["storemon"] = Storemon(
-        settings, database, runner, runner.slots, PollGroups(database), metrics, list_cache, ready_check
+        settings, database, runner, runner.slots, PollGroups(database), previews, metrics, list_cache, ready_check
     )
     _register(app, settings)
     for command in commands():

@@ -93,7 +93,7 @@ def load_options(
 @dataclass(slots=True)
 class LoadResult:
     """What a load did: its number (0: nothing was stored), a summary per file, the first file's error, whether it was
-    refused, and notes about the load as a whole.
+    refused, and notes about the load as a whole. Of a dry run, `newest_us` is the newest poll before and after.
     """
 
     load: int = 0
@@ -101,6 +101,7 @@ class LoadResult:
     error: DataError | None = None
     refused: bool = False
     notes: list[str] = field(default_factory=list)
+    newest_us: tuple[int | None, int | None] = (None, None)
 
     @property
     def failed(self) -> bool:
@@ -414,14 +415,19 @@ class _Loading:
             self._refuse(files, rejected)
         elif files:
             with self._write(large=True) as connection:
+                before_us = self._newest_us(connection)
                 for staged in self.waiting:
                     self.apply(connection, staged)
                 if self._hours_files:
                     self._apply_hours(connection)
                 if self.options.dry_run or not self.unreadable:
                     self._note(connection)
+                self.result.newest_us = before_us, self._newest_us(connection)
             for summary, _ in files:
                 self._finish(summary)
+
+    def _newest_us(self, connection: Connection) -> int | None:
+        return polls.newest(connection, self.options.latest_us).poll_us if self.options.dry_run else None
 
     def _refuse(self, files: list[tuple[FileSummary, RejectLog]], rejected: int) -> None:
         self.result.refused = True

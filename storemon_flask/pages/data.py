@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Final
+from typing import IO, Any, Final
 
 from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -35,25 +35,39 @@ def data() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Load the files of the form and redirect to the load; an error is shown on the page."""
     try:
-        if not any(name for name, _ in feeds.uploaded(_FIELDS)):
-            raise Unprocessable("no file was chosen; choose CSV files, gzipped ones or zips of them, then load them")
-        days = request.form.get("days", "0-6")
-        encoding = request.form.get("encoding", UTF8)
-        for name, value, allowed in (("days", days, feeds.DAYS), ("encoding", encoding, ENCODINGS)):
-            if value not in allowed:
-                raise Unprocessable(f"{name} is {value[:100]!r}; it must be {' or '.join(allowed)}")
-        result = feeds.load_uploaded(int(request.args.get("atomic") == "1"), days, encoding, _FIELDS)
+        choices, _ = read_form()
+        result = feeds.load_uploaded(**choices, other_fields=_FIELDS)
     except StoremonError as error:
-        if error.status >= 500 and not isinstance(error, Busy):
-            log.error("%s %s: %s", request.method, request.path, error.message)
-        answer = make_response(_data(error.message, error.status))
-        if isinstance(error, Busy):
-            answer.headers["Retry-After"] = str(error.retry_after_s)
-        return answer
+        return page_of_error(error)
     if not result.load:
         # None was a feed, and there is no database to remember that in.
         return _data("; ".join(f"{summary.file}: {summary.error}" for summary in result.files[:10]), 422)
     return redirect(url_for("data_pages.load", load=result.load), 303)
+
+
+def read_form() -> tuple[dict[str, Any], list[tuple[str, IO[bytes]]]]:
+    """Return how the files of the form are to be loaded, and their names and streams; `Unprocessable` without a file
+    or for a choice that there is not, and what `feeds.uploaded` raises.
+    """
+    uploads = feeds.uploaded(_FIELDS)
+    if not any(name for name, _ in uploads):
+        raise Unprocessable("no file was chosen; choose CSV files, gzipped ones or zips of them, then load them")
+    days = request.form.get("days", "0-6")
+    encoding = request.form.get("encoding", UTF8)
+    for name, value, allowed in (("days", days, feeds.DAYS), ("encoding", encoding, ENCODINGS)):
+        if value not in allowed:
+            raise Unprocessable(f"{name} is {value[:100]!r}; it must be {' or '.join(allowed)}")
+    return {"atomic": int(request.args.get("atomic") == "1"), "days": days, "encoding": encoding}, uploads
+
+
+def page_of_error(error: StoremonError) -> ResponseReturnValue:
+    """Return the page with what was wrong with the files of its form."""
+    if error.status >= 500 and not isinstance(error, Busy):
+        log.error("%s %s: %s", request.method, request.path, error.message)
+    answer = make_response(_data(error.message, error.status))
+    if isinstance(error, Busy):
+        answer.headers["Retry-After"] = str(error.retry_after_s)
+    return answer
 
 
 def _data(error: str = "", status: int = 200) -> ResponseReturnValue:

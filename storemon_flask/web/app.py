@@ -17,6 +17,7 @@ from storemon_flask.settings import Settings
 from storemon_flask.slots import Slots
 from storemon_flask.stores.list_cache import ListCache
 from storemon_flask.web.metrics import Metrics
+from storemon_flask.web.previews import Previews
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -31,6 +32,7 @@ class Storemon:
     worker: Worker
     slots: Slots
     poll_groups: PollGroups
+    previews: Previews
     metrics: Metrics
     list_cache: ListCache
     ready_check: ReadyCheck

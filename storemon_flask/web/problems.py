@@ -46,7 +46,7 @@ def register(app: Flask) -> None:
 
 def problem(status: int, kind: str, title: str, detail: str, **members: object) -> Response:
     """Return the error as an answer: a page where a browser asks."""
-    if _wants_page():
+    if wants_page():
         title = _TITLES.get(status, title)
         page = render_template("error.html", status=status, title=title, sentence=detail, links=_links(status))
         answer = make_response(page, status)
@@ -57,7 +57,7 @@ def problem(status: int, kind: str, title: str, detail: str, **members: object) 
     return answer
 
 
-def _wants_page() -> bool:
+def wants_page() -> bool:
     """Return whether the client is a browser: it names HTML, and prefers nothing else."""
     # A request by a name that this server does not answer to has no addresses to link to.
     if request_ctx.url_adapter is None:

@@ -304,3 +304,34 @@ def test_a_push_address_is_made_shown_once_used_and_revoked(
         page.goto("/data/push")
         no_violation(page)
         nothing_sticks_out(page)
+
+
+@pytest.mark.parametrize("script", [True, False])
+@LOOKS
+def test_a_check_shows_what_apply_then_loads(
+    browser: Browser, server: Any, scheme: str, width: int, script: bool
+) -> None:
+    size = {"width": width, "height": 800}
+    with watched(
+        browser, server.url, color_scheme=scheme, viewport=size, java_script_enabled=script, errors_expected=True
+    ) as page:
+        page.goto("/data")
+        page.locator("#files").set_input_files(
+            [
+                {"name": name, "mimeType": "text/csv", "buffer": text.encode()}
+                for name, text in (("polls.csv", POLLS), ("bad.csv", BAD), ("no.csv", "a,b\n"))
+            ]
+        )
+        page.get_by_role("button", name="Check").click()
+        page.wait_for_url("**/data/previews/*")
+        page.reload()
+        expect(page.get_by_text("would be rejected: status is neither")).to_be_visible()
+        shown = counts(page)
+        nothing_sticks_out(page)
+        if script:
+            no_violation(page)
+        assert told(server.url, "/api/v1/loads")["loads"] == []
+        page.get_by_role("button", name="Apply").click()
+        page.wait_for_url("**/data/loads/1")
+        assert sorted(row[1:] for row in counts(page)) == sorted(row[1:] for row in shown)
+        assert shown[0] == ["polls.csv", "polls", "2,000", "2,000", "0", "0", "0", "0"]

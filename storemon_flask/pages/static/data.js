@@ -34,14 +34,14 @@ form.addEventListener("drop", (event) => {
   const folder = [...event.dataTransfer.items].some((item) => item.webkitGetAsEntry?.()?.isDirectory);
   if (folder) return refuse("A folder cannot be dropped; drop the files in it, or a zip of it.");
   pressed = null;
-  if (event.dataTransfer.files.length) send(event.dataTransfer.files, false);
+  if (event.dataTransfer.files.length) send(event.dataTransfer.files, {});
 });
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (request || !input.files.length) return;
   pressed = event.submitter;
-  send(input.files, event.submitter?.dataset.atomic === "1");
+  send(input.files, event.submitter?.dataset ?? {});
 });
 
 stop.addEventListener("click", () => {
@@ -49,7 +49,8 @@ stop.addEventListener("click", () => {
   request?.abort();
 });
 
-function send(files, atomic) {
+// `how` is what the pressed button says: `atomic` all or nothing, `check` a preview.
+function send(files, how) {
   const size = [...files].reduce((sum, file) => sum + file.size, 0);
   const most = Number(form.dataset.mostMb);
   if (size > most * 1e6) return refuse(`That is ${megabytes(size)}, and at most ${most} MB are taken at once; send it in parts.`);
@@ -62,16 +63,19 @@ function send(files, atomic) {
     // How far the load is, nobody can say from here.
     bar.removeAttribute("value");
     stop.hidden = true;
-    say("All is sent. The rows are being read and stored …");
+    say(`All is sent. The rows are being read${how.check ? "; nothing is stored" : " and stored"} …`);
   });
   request.addEventListener("load", () => answered(request));
   request.addEventListener("error", () => refuse("The server does not answer. Nothing is known of this load; look at the list below once it answers again."));
   request.addEventListener("abort", () => refuse("Stopped before everything was sent; nothing was changed."));
   const query = [];
-  if (atomic) query.push("atomic=1");
-  if (form.elements.days.value !== "0-6") query.push(`days=${form.elements.days.value}`);
-  if (form.elements.encoding.value !== "utf-8") query.push(`encoding=${form.elements.encoding.value}`);
-  request.open("POST", form.dataset.api + (query.length ? `?${query.join("&")}` : ""));
+  if (how.atomic) query.push("atomic=1");
+  for (const name of ["days", "encoding"]) {
+    const choice = form.elements[name];
+    if (how.check) body.append(name, choice.value);
+    else if (choice.selectedIndex) query.push(`${name}=${choice.value}`);
+  }
+  request.open("POST", (how.check ? form.dataset.previews : form.dataset.api) + (query.length ? `?${query.join("&")}` : ""));
   request.setRequestHeader("Accept", "application/json");
   request.send(body);
   sending.hidden = stop.hidden = false;
@@ -85,6 +89,8 @@ function sent(loaded, total) {
 }
 
 function answered(done) {
+  // The browser has followed the answer to the preview.
+  if (done.status === 200 && done.responseURL.includes(`${form.dataset.previews}/`)) return location.assign(done.responseURL);
   let found = {};
   try {
     found = JSON.parse(done.responseText);
