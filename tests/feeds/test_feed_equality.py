@@ -4,6 +4,7 @@ gives the same bytes and rejects.
 
 import csv
 import gzip
+import importlib.util
 import io
 import json
 import shutil
@@ -183,6 +184,28 @@ def by_workbook(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     entry.answered(entry.client.post("/api/v1/feeds", data=sent, content_type="multipart/form-data"))
 
 
+def by_parquet(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
+    """One feed as a Parquet file whose empty fields are nulls, texts or both, and the others as CSV."""
+    import pyarrow
+    from pyarrow import parquet
+
+    chosen = [*fleet][sizes[0] % len(fleet)]
+    for feed, found in fleet.items():
+        body = as_csv(feed, found)
+        if feed == chosen:
+            columns = {
+                name: pyarrow.array(
+                    [row[at] if row[at] or number % 2 else None for number, row in enumerate(found, sizes[-1])],
+                    pyarrow.string(),
+                )
+                for at, name in enumerate(COLUMNS[feed])
+            }
+            made = io.BytesIO()
+            parquet.write_table(pyarrow.table(columns), made, row_group_size=7)
+            body = made.getvalue()
+        entry.push(feed, body, "application/octet-stream")
+
+
 def by_pushes(entry: Entry, fleet: Fleet, sizes: list[int]) -> None:
     for feed, found in fleet.items():
         at = turn = 0
@@ -264,6 +287,8 @@ ENTRIES: tuple[Callable[[Entry, Fleet, list[int]], None], ...] = (
     by_files,
     by_spreadsheets,
     by_workbook,
+    # Without it, this is NOT tested.
+    *([by_parquet] if importlib.util.find_spec("pyarrow") else []),
     by_pushes,
     by_small_pushes,
     by_json,
