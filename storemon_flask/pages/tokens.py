@@ -1,6 +1,7 @@
 """The page `/data/push`: the push addresses of stores, with new ones made and old ones revoked."""
 
 import time
+from typing import Final
 
 from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -13,6 +14,8 @@ from storemon_flask.web import contract
 from storemon_flask.web.app import storemon
 
 blueprint = Blueprint("token_pages", __name__)
+# A fleet may have an address for each store, and a page of ten thousand takes seconds.
+_MOST_SHOWN: Final = 500
 
 
 @contract.page(blueprint, "GET", "/data/push", scope="read")
@@ -45,9 +48,13 @@ def revoke(prefix: str) -> ResponseReturnValue:
 
 def _page(new: NewToken | None = None, error: str = "", status: int = 200) -> ResponseReturnValue:
     database = storemon().database
+    rows = tokens.rows(database)[::-1] if database.exists() else []
+    # Those that can be revoked first.
+    rows.sort(key=lambda row: row.revoked_us is not None)
     page = render_template(
         "push.html",
-        tokens=tokens.rows(database)[::-1] if database.exists() else [],
+        tokens=rows[:_MOST_SHOWN],
+        more=max(len(rows) - _MOST_SHOWN, 0),
         new=new,
         address="" if new is None else url_for("push.get_push", token=new.token, _external=True),
         error=error,
