@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,14 +32,17 @@ COLUMNS: Final[dict[str, list[tuple[int, str, str]]]] = {
 MEMORY_BYTES: Final = 768 << 20
 
 
-def ask(file: Path, **options: Any) -> list[Any]:
-    """What it answers after it said that it is there; its last frame is a text, unless it was ended."""
+def ask(file: Path, prepare: Callable[[], None] | None = None, **options: Any) -> list[Any]:
+    """What it answers after it said that it is there; its last frame is a text, unless it was ended. `prepare` runs in
+    it first.
+    """
     asked = {"memory_bytes": MEMORY_BYTES, "seconds": 60, "path": sys.path, **options}
     with file.open("rb") as stream:
         done = subprocess.run(
             [sys.executable, "-I", "-S", table_process.__file__, json.dumps(asked)],
             stdin=stream,
             capture_output=True,
+            preexec_fn=prepare,
             check=False,
             timeout=120,
         )

@@ -10,6 +10,7 @@ last is a text: empty, or why reading ended.
 import csv
 import datetime as dt
 import decimal
+import errno
 import io
 import json
 import lzma
@@ -56,6 +57,7 @@ NO_PARQUET: Final = "no-parquet"
 NO_CALAMINE: Final = "no-calamine"
 TOO_LARGE: Final = "too-large"
 NO_MEMORY: Final = "no-memory"
+NO_ROOM: Final = "no-room"
 READY: Final = "ready"
 
 ID_DIGITS: Final = (
@@ -100,6 +102,8 @@ _ODS_MANIFEST: Final = "META-INF/manifest.xml"
 _OLE_PASSWORD: Final = re.compile(
     re.escape("EncryptedPackage".encode("utf-16-le")) + rb"|\x09\x08\x10\0.{16}(?:\x86\0\0\0)?\x2f\0", re.DOTALL
 )
+# Of the folder for temporary files.
+_NO_ROOM_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOENT, errno.EACCES}
 _NO_ZIP: Final = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 
@@ -278,6 +282,9 @@ def _with_error_texts(file: IO[bytes]) -> IO[bytes]:
                 raise _Ended(TOO_LARGE)
             changed = {entry.filename for entry in entries if _has_errors(book, entry)}
             copy = _copy_with_texts(book, changed) if changed else file
+    except OSError as error:
+        # Damaged zips point to before their beginning.
+        raise _Ended(NO_ROOM if error.errno in _NO_ROOM_ERRORS else NO_WORKBOOK) from error
     except (*_NO_ZIP, zlib.error, lzma.LZMAError) as error:
         raise _Ended(NO_WORKBOOK) from error
     copy.seek(0)

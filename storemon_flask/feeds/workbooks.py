@@ -57,6 +57,10 @@ _REASONS: Final = {
         f"it is larger, unpacked, than {table_process.MOST_UNPACKED_BYTES // 1_000_000:,} MB; save its sheets as CSV, "
         "which may have any size"
     ),
+    table_process.NO_ROOM: (
+        "the folder for temporary files has no room for a copy of it, which its error values need; make room there, or "
+        "set TMPDIR to a folder that has more"
+    ),
     table_process.NO_CALAMINE: "python-calamine, which reads workbooks, is not installed; save its sheets as CSV",
     table_process.NO_PARQUET: (
         "it is a Parquet file that is damaged, encrypted or of a kind that is not read; write it again, or as CSV"

@@ -2,6 +2,9 @@
 
 import datetime as dt
 import decimal
+import re
+import resource
+import signal
 import subprocess
 import sys
 import uuid
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_files import xlsx
+from hostile_files import cells_xml, sheet_xml, xlsx
 from table_helpers import COLUMNS, ask, rows_of
 
 from storemon_flask.feeds import table_process
@@ -172,6 +175,21 @@ def test_without_calamine_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "feed.xlsx").write_bytes(xlsx())
     path = [entry for entry in sys.path if "-packages" not in entry]
     assert ask(tmp_path / "feed.xlsx", read="sheets", path=path) == [table_process.NO_CALAMINE]
+
+
+def test_without_room_for_a_copy_that_is_said(tmp_path: Path) -> None:
+    """Error cells are made texts in a copy."""
+    file = tmp_path / "errors.xlsx"
+    cells = re.sub(r'<c r="A2".*?</c>', '<c r="A2" t="e"><v>#N/A</v></c>', cells_xml())
+    file.write_bytes(xlsx(sheet_xml(cells)))
+
+    def no_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    ((_, fields, _, problem),) = rows_of(file, COLUMNS["polls"], header_row=1)
+    assert (fields[0], problem) == ("#N/A", "")
+    assert ask(file, no_files, read="sheets") == [table_process.NO_ROOM]
 
 
 def test_it_imports_nothing_of_storemon() -> None:
