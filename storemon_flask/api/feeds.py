@@ -229,21 +229,28 @@ _PATIENCE_S: Final = 0.1
 
 @contextmanager
 def one_load(
-    atomic: int = 0, days: str = "0-6", encoding: str = UTF8, patient: bool = False, dry_run: int = 0
+    atomic: int = 0,
+    days: str = "0-6",
+    encoding: str = UTF8,
+    *,
+    patient: bool = False,
+    dry_run: int = 0,
+    unattended: bool = False,
 ) -> Iterator[LoadOptions]:
     """Hold a slot for one more load, and give its options; `Busy` when there is none.
 
-    `patient`: wait for one for a moment, unless those who have one wait for the database.
+    `patient`: wait for one for a moment, unless those who have one wait for the database. `unattended`: the load goes
+    on when its client is gone.
     """
-    check, settings = _check(), storemon().settings
+    check, settings = _check(attended=not unattended), storemon().settings
     patience_s = _PATIENCE_S if patient and not storemon().poll_groups.is_slow else 0.0
     with storemon().slots.for_load(patience_s):
         yield load_options(settings, check, atomic=bool(atomic), days=days, encoding=encoding, dry_run=bool(dry_run))
 
 
-def _check() -> Callable[[], None]:
-    """Return a function to call now and then, from any thread: it raises `Stopped` once the server stops or the
-    client of this request is gone.
+def _check(attended: bool = True) -> Callable[[], None]:
+    """Return a function to call now and then, from any thread: it raises `Stopped` once the server stops or, if
+    attended, the client of this request is gone.
     """
     database = storemon().database
     is_gone: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
@@ -254,7 +261,7 @@ def _check() -> Callable[[], None]:
         if database.stopping:
             raise Stopped(SERVER_STOPPING)
         now_s = time.monotonic()
-        if now_s >= due_s:
+        if attended and now_s >= due_s:
             due_s = now_s + _CLIENT_EVERY_S
             if is_gone():
                 due_s = now_s

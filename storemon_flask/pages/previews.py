@@ -60,7 +60,8 @@ def apply(token: str) -> ResponseReturnValue:
     found = app.previews.get(token, secret)
     if not isinstance(found, int):
         problems.lead_back(url_for("preview_pages.show", token=token), "The preview")
-        with feeds.one_load(**found.choices) as options:
+        # A second click makes the browser drop the first request, and must not end the load halfway.
+        with feeds.one_load(**found.choices, unattended=True) as options:
             found = app.previews.apply(app.database, token, secret, options, app.settings.max_body_bytes)
     return redirect(url_for("data_pages.load", load=found), 303)
 

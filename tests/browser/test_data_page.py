@@ -306,6 +306,35 @@ def test_a_push_address_is_made_shown_once_used_and_revoked(
         nothing_sticks_out(page)
 
 
+def test_a_double_click_on_apply_loads_once(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url) as page:
+        page.goto("/data")
+        page.locator("#files").set_input_files({"name": "p.csv", "mimeType": "text/csv", "buffer": POLLS.encode()})
+        page.get_by_role("button", name="Check").click()
+        page.wait_for_url("**/data/previews/*")
+        preview = page.url
+        page.get_by_role("button", name="Apply").dblclick()
+        page.wait_for_url("**/data/loads/1")
+        # Back to what was applied leads to its load.
+        page.goto(preview)
+        page.wait_for_url("**/data/loads/1")
+        assert len(told(server.url, "/api/v1/loads")["loads"]) == 1
+
+
+def test_a_check_that_is_refused_says_why(browser: Browser, server: Any) -> None:
+    with watched(browser, server.url, errors_expected=True) as page:
+        page.goto("/data")
+        page.locator("#files").set_input_files({"name": "p.csv", "mimeType": "text/csv", "buffer": POLLS.encode()})
+        page.route("**/data/previews", lambda route: route.fulfill(status=503, json={"detail": "Too many previews."}))
+        button = page.get_by_role("button", name="Check")
+        button.click()
+        expect(page.locator("#refused")).to_contain_text("Too many previews.")
+        expect(button).to_be_focused()
+        page.unroute_all()
+        button.click()
+        page.wait_for_url("**/data/previews/*")
+
+
 @pytest.mark.parametrize("script", [True, False])
 @LOOKS
 def test_a_check_shows_what_apply_then_loads(

@@ -2,14 +2,22 @@
 
 import io
 import re
+import signal
 import threading
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL_FLEET
+from conftest import SMALL_FLEET, http
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import TestResponse, encode_multipart
+from workbook_helpers import workbook
 
 from pages.test_data_pages import BAD_POLLS, BROWSER, put
 from storemon_flask.database import keys
@@ -19,13 +27,16 @@ from storemon_flask.web import previews
 TWO_POLLS = "store_id,timestamp_utc,status\na,2024-10-14 10:00:00 UTC,active\nb,2024-10-14 10:00:00 UTC,active\n"
 
 
-def check(client: FlaskClient, *files: tuple[str, str], query: str = "", **more: Any) -> TestResponse:
+def check(client: FlaskClient, *files: tuple[str, str | bytes], query: str = "", **more: Any) -> TestResponse:
     """The answer to the form with those files chosen and "Check" pressed."""
-    data = {"file": [(io.BytesIO(text.encode()), name) for name, text in files], **more.pop("fields", {})}
+    data = {
+        "file": [(io.BytesIO(text.encode() if isinstance(text, str) else text), name) for name, text in files],
+        **more.pop("fields", {}),
+    }
     return client.post(f"/data/previews{query}", data=data, content_type="multipart/form-data", headers=BROWSER | more)
 
 
-def preview(client: FlaskClient, *files: tuple[str, str], **more: Any) -> str:
+def preview(client: FlaskClient, *files: tuple[str, str | bytes], **more: Any) -> str:
     """The address of a preview of those files."""
     answer = check(client, *files, **more)
     assert answer.status_code == 303, answer.text
@@ -200,6 +211,57 @@ def test_without_a_file_it_says_so(client: FlaskClient, app: Flask, files: list[
     answer = check(client, *files)
     assert (answer.status_code, "no file was chosen" in answer.text) == (422, True)
     assert kept(app) == (0, 0)
+
+
+def test_a_refusal_is_a_problem_for_a_program(client: FlaskClient) -> None:
+    answer = check(client, Accept="application/json")
+    assert (answer.status_code, answer.mimetype) == (422, "application/problem+json")
+    assert answer.json["detail"].startswith("no file was chosen")
+
+
+def test_zips_and_workbooks_are_checked_as_they_are_loaded(client: FlaskClient) -> None:
+    rows = [("store_id", "timestamp_utc", "status"), ("a", "2024-10-14 10:00:00", "active"), ("b", "x", "active")]
+    book = workbook({"Polls": rows, "Notes": [("hello",)]})
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("polls.csv", TWO_POLLS)
+    files = [("polls.xlsx", book), ("all.zip", packed.getvalue()), ("late.csv", TWO_POLLS.replace("14 10", "14 11"))]
+    address = preview(client, *files)
+    before = client.get(address).text
+    after = client.get(press(client, address, "apply").headers["Location"]).text
+    assert sorted(cells(before)) == sorted(cells(after))
+    assert [row[2:] for row in cells(before)] == [
+        ["2", "1", "0", "0", "0", "1"], ["2", "1", "0", "1", "0", "0"], ["2", "2", "0", "0", "0", "0"],
+    ]  # fmt: skip
+    assert "passed over: polls.xlsx/Notes (the header fits no feed" in before
+    assert ("line 3:" in before, "would be rejected" in before) == (True, True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no list of open files here")
+def test_a_killed_server_leaves_no_file_and_says_that_the_preview_is_gone(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    server = serve(TMPDIR=str(temporary))
+    kind, body = encode_multipart({"file": FileStorage(io.BytesIO(TWO_POLLS.encode()), "polls.csv")})
+    headers = {"Accept": "text/html", "Content-Type": f"multipart/form-data; boundary={kind}"}
+    call = urllib.request.Request(f"{server.url}/data/previews", body, headers)
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(call, timeout=30) as answer:
+        address, page = answer.url.removeprefix(server.url), answer.read().decode()
+    assert "<bdi>polls.csv</bdi>" in page
+    opened = [str(link.readlink()) for link in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+    assert len([name for name in opened if name.startswith(str(temporary)) and name.endswith("(deleted)")]) == 1
+    assert list(temporary.iterdir()) == []
+    server.end(signal.SIGKILL)
+    again = serve(TMPDIR=str(temporary))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        opener.open(urllib.request.Request(f"{again.url}{address}/apply", b"", {"Accept": "text/html"}), timeout=30)
+    with refused.value as answer:
+        assert (answer.code, "his preview is gone" in answer.read().decode()) == (404, True)
+    assert list(temporary.iterdir()) == []
+    assert http(f"{again.url}/api/v1/loads").json["loads"] == []
 
 
 def test_what_is_no_feed_cannot_be_applied(client: FlaskClient) -> None:
