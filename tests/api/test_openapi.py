@@ -21,6 +21,10 @@ from storemon_flask.web.contract import Operation
 # Pages are for people; they are no part of the interface for programs.
 PAGES = {
     "/",
+    "/data/previews",
+    "/data/previews/<string:token>",
+    "/data/previews/<string:token>/apply",
+    "/data/previews/<string:token>/discard",
     "/data/push",
     "/data/push/<string:prefix>/revoke",
     "/stores",
