@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, Final
 
@@ -55,7 +56,7 @@ class Preview:
 
     def __post_init__(self) -> None:
         # However it ends, its bytes do.
-        self.close = weakref.finalize(self, self.content.close)
+        self.close = weakref.finalize(self, _close, self.content)
 
     @property
     def loads_something(self) -> bool:
@@ -252,6 +253,12 @@ def _copy(uploads: Sequence[tuple[str, IO[bytes]]], sizes: Sequence[int], previe
         preview.content.flush()
     except OSError as error:
         raise files.no_temporary_room(error, "this cannot be checked") from error
+
+
+def _close(content: IO[bytes]) -> None:
+    # What was not written yet finds no room at the end, either.
+    with suppress(OSError):
+        content.close()
 
 
 def _with_examples(summary: FileSummary) -> FileSummary:

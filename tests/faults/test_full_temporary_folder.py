@@ -4,6 +4,7 @@ import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,29 @@ def test_a_form_whose_files_find_no_room_beside_it_is_refused(server: Server, di
     assert told(server) == [f"ERROR storemon.web: POST {path}: {sentence}"]
     answer = http(f"{server.url}/api/v1/feeds", "POST", form(HEADER + ROWS[:100_000]), **FORM)
     assert answer.status == 200
+
+
+@pytest.mark.parametrize(("leave", "size"), [(NO_ROOM, 400_000), (0, 5_000)])
+def test_a_preview_that_finds_no_room_is_refused_and_leaves_nothing(
+    server: Server, disk: Path, leave: int, size: int
+) -> None:
+    # A preview is made; without its cookie it is not shown. The folder is chosen now.
+    assert http(f"{server.url}/data/previews", "POST", form(HEADER + ROWS[:50]), **FORM).status == 403
+    ballast = fill(disk, leave)
+    if not leave:
+        # To the last block.
+        with suppress(OSError), ballast.open("ab", buffering=0) as stream:
+            while stream.write(bytes(4096)):
+                pass
+    before = free(disk)
+    answer = http(f"{server.url}/data/previews", "POST", form(HEADER + ROWS[:size]), **FORM)
+    is_refused(answer, disk, "this cannot be checked")
+    wait_until(lambda: free(disk) == before, "the end of what there was of it")
+    ballast.unlink()
+    before = free(disk)
+    assert http(f"{server.url}/data/previews", "POST", form(HEADER + ROWS[:50_000]), **FORM).status == 403
+    assert free(disk) < before
+    assert sql(server.home / "instance" / "storemon.db", "SELECT count(*) FROM load") == [(0,)]
 
 
 def test_a_workbook_is_made_beside_the_reports_and_needs_no_room_there(server: Server, disk: Path) -> None:
