@@ -68,11 +68,12 @@ class _Local:
         return bool(((self.scope == FIRST) | (self.scope == ALL)).any())
 
 
-def changes_of_merge(keys: Ints, before: Ints, stored: Ints, number: Ints) -> PollChanges:
-    """Return what a load does that brings `keys`, ascending, where `stored` is stored and `before` for each of them."""
-    index = keys >> STORE_SHIFT
-    begins = np.flatnonzero(np.diff(index, prepend=-1))
-    present = index[begins]
+def changes_of_merge(keys: Ints, begins: Ints, before: Ints, stored: Ints, number: Ints) -> PollChanges:
+    """Return what a load does that brings `keys`, ascending, where `stored` is stored and `before` for each of them.
+
+    `begins` is where the keys of each store begin.
+    """
+    present = keys[begins] >> STORE_SHIFT
     if not len(stored):
         return PollChanges(number[present], np.zeros(len(present), dtype=np.int64), _NONE, _NONE, _NONE, _NONE)
     known_count = np.add.reduceat((before != ABSENT).astype(np.int64), begins)

@@ -211,7 +211,7 @@ def apply(
         stored = _stored_keys(connection, week, present, number)
         merged, dirty, was = _merge(keys, stored, counts)
         _write(connection, week, merged, dirty, number)
-        record(week, changes_of_merge(keys, was, stored, number))
+        record(week, changes_of_merge(keys, begins, was, stored, number))
         ends = np.append(begins[1:], len(keys)) - 1
         first[present] = np.minimum(first[present], week * WEEK_US + ((keys[begins] & IN_WEEK) >> 1))
         last[present] = np.maximum(last[present], week * WEEK_US + ((keys[ends] & IN_WEEK) >> 1))

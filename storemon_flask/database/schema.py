@@ -104,8 +104,6 @@ CREATE TABLE fact_change (
     PRIMARY KEY (load, feed, store, day)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX fact_change_store ON fact_change (store, feed, day, load);
-
 -- Stores that a load removed, while that can be undone: a number means one store for as long as it is kept.
 CREATE TABLE removed_store (
     number INTEGER PRIMARY KEY,

@@ -74,6 +74,11 @@ def numbers(connection: Connection, ids: Sequence[str]) -> Ints:
     return numbers_and_last_polls(connection, ids)[0]
 
 
+def numbers_of(connection: Connection, store_ids: Sequence[str]) -> dict[str, int]:
+    """Return the numbers of those stores that are there."""
+    return dict(_rows_in(connection, "SELECT store_id, number FROM store_record WHERE store_id IN", store_ids))
+
+
 def numbers_and_last_polls(connection: Connection, ids: Sequence[str]) -> tuple[Ints, Ints]:
     """Return the same, and the newest poll of each store so far (-1: never polled)."""
     rows, missing = rows_of(connection, ids)

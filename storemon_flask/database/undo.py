@@ -122,17 +122,17 @@ class Recorder:
     @contextmanager
     def facts(self, feed: str, touched: Iterable[Version], changed: Collection[Version]) -> Iterator[None]:
         """Keep what the block does, which touches those stores and dates of a feed, and changes some of them."""
-        ids = list(dict.fromkeys(store_id for store_id, _ in changed))
-        known, _ = stores.rows_of(self._connection, ids)
-        number = dict(zip(known.ids, known.number.tolist(), strict=True))
+        number = {}
+        if _any_facts(self._connection, feed):
+            number = stores.numbers_of(self._connection, [*{store_id: None for store_id, _ in changed}])
         before = {
             key: _fact_text(_fact_rows(self._connection, feed, number[key[0]], key[1])) if key[0] in number else None
             for key in changed
         }
         yield
         versions = list(dict.fromkeys([*touched, *changed]))
-        all_known, _ = stores.rows_of(self._connection, list(dict.fromkeys(store_id for store_id, _ in versions)))
-        number = dict(zip(all_known.ids, all_known.number.tolist(), strict=True))
+        others = {store_id: None for store_id, _ in versions if store_id not in number}
+        number |= stores.numbers_of(self._connection, [*others])
         self.add_facts(
             (feed, number[store_id], day, int((store_id, day) in before), before.get((store_id, day)))
             for store_id, day in versions
@@ -478,12 +478,14 @@ class _Undo(_Changes):
                     self._removers.add(removed_by)
 
     def _undo_facts(self) -> None:
+        # Through all later loads, each row by the key of this one's: an index on stores would make every load slower.
         later = self.connection.execute(
-            "SELECT later.load, count(DISTINCT mine.feed || mine.store || ' ' || mine.day) FROM fact_change AS mine "
-            "JOIN fact_change AS later ON later.store = mine.store AND later.feed = mine.feed "
-            "AND (later.day = mine.day OR (later.day = ? AND later.feed <> 'stores')) AND later.load > mine.load "
-            "WHERE mine.load = ? AND mine.changed = 1 AND later.load <> ? GROUP BY later.load",
-            (UNDATED, self._load, self.number),
+            "SELECT later.load, count(DISTINCT mine.feed || mine.store || ' ' || mine.day) FROM fact_change AS later "
+            "CROSS JOIN fact_change AS mine ON mine.load = :load AND mine.feed = later.feed "
+            "AND mine.store = later.store "
+            "AND (later.day = mine.day OR (later.day = :undated AND later.feed <> 'stores')) "
+            "WHERE later.load > :load AND later.load <> :number AND mine.changed = 1 GROUP BY later.load",
+            {"load": self._load, "undated": UNDATED, "number": self.number},
         ).fetchall()
         for load, count in later:
             if self._counts[load]:
@@ -610,6 +612,11 @@ def _fact_rows(connection: Connection, feed: str, store: int, day: int) -> list[
     return connection.execute(
         f"SELECT {columns} FROM {table.name} WHERE store = ? AND {table.day} = ? ORDER BY {columns}", (store, day)
     ).fetchall()
+
+
+def _any_facts(connection: Connection, feed: str) -> bool:
+    """Return whether there may be anything of a feed."""
+    return connection.execute(f"SELECT 1 FROM {_FACTS[feed].name} LIMIT 1").fetchone() is not None
 
 
 def _fact_days(connection: Connection, feed: str, store: int) -> list[int]:
