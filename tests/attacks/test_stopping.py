@@ -45,7 +45,7 @@ def _numbered(text: str, size: int = BYTES) -> bytes:
 
 # (feed, media type, body): each takes longer than the test has.
 HOSTILE: dict[str, Callable[[], tuple[str, str, bytes]]] = {
-    "rows of commas": lambda: ("polls", CSV, POLLS + _repeated(b",,\n")),
+    "rows of commas": lambda: ("polls", CSV, POLLS + _repeated(b",,x\n")),
     "text behind a quote": lambda: ("polls", CSV, POLLS + _repeated(b'"a"b,c,d\n')),
     "quoted rows": lambda: ("polls", CSV, POLLS + _numbered('"s#","2024-10-14 11:15:00",act#')),
     "odd timestamps": lambda: ("polls", CSV, POLLS + _numbered("s#,14 October 2024 11h#,active")),

@@ -57,6 +57,12 @@ def counts(page: Page) -> list[list[str]]:
     return found
 
 
+def apply_preview(page: Page) -> None:
+    page.wait_for_url("**/data/previews/*")
+    page.get_by_role("button", name="Apply").click()
+    page.wait_for_url("**/data/loads/1")
+
+
 def test_dropped_files_are_loaded_and_counted_as_the_service_says(browser: Browser, server: Any) -> None:
     with watched(browser, server.url) as page:
         page.goto("/data")
@@ -65,7 +71,7 @@ def test_dropped_files_are_loaded_and_counted_as_the_service_says(browser: Brows
         drop(page, ("polls.csv", POLLS), kind=("dragenter", "dragover"))
         expect(page.locator("#drop.over")).to_be_visible()
         drop(page, ("polls.csv", POLLS), ("zones.csv", ZONES))
-        page.wait_for_url("**/data/loads/1")
+        apply_preview(page)
         files = told(server.url, "/api/v1/loads/1")["files"]
         names = ("file", "feed", "rows", "new", "changed", "unchanged", "repeated", "rejected")
         assert counts(page) == [
@@ -94,6 +100,8 @@ def test_a_zip_is_chosen_by_keyboard_and_its_rejects_are_downloaded(
         expect(page.get_by_label("Days of the week in hours files")).to_be_focused()
         page.keyboard.press("Tab")
         expect(page.get_by_label("Encoding of CSV files")).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Check")).to_be_focused()
         page.keyboard.press("Tab")
         expect(page.get_by_role("button", name="Load", exact=True)).to_be_focused()
         page.keyboard.press("Enter")
@@ -163,7 +171,7 @@ def test_progress_is_shown_and_a_stop_sends_nothing(browser: Browser, server: An
     with watched(browser, server.url, errors_expected=True) as page:
         page.goto("/data")
         # The upload hangs until it is stopped.
-        page.route("**/api/v1/feeds", lambda route: None)
+        page.route("**/data/previews", lambda route: None)
         drop(page, ("polls.csv", POLLS))
         expect(page.get_by_role("progressbar")).to_be_visible()
         expect(page.get_by_role("status").filter(has_text="Sending")).to_be_visible()
@@ -188,7 +196,8 @@ def test_what_is_no_feed_leads_to_the_page_of_its_load(
 ) -> None:
     with watched(browser, server.url, errors_expected=True) as page:
         page.goto("/data")
-        drop(page, (name, text))
+        page.locator("#files").set_input_files({"name": name, "mimeType": "text/csv", "buffer": text.encode()})
+        page.get_by_role("button", name="Load", exact=True).click()
         page.wait_for_url("**/data/loads/1")
         about = page.locator(".about").filter(has_text=name)
         expect(about).to_contain_text(sentence)
@@ -226,12 +235,12 @@ def test_after_a_refusal_the_button_that_was_pressed_has_the_focus(browser: Brow
 def test_a_server_that_does_not_answer_is_said(browser: Browser, server: Any) -> None:
     with watched(browser, server.url, errors_expected=True) as page:
         page.goto("/data")
-        page.route("**/api/v1/feeds", lambda route: route.abort("connectionrefused"))
+        page.route("**/data/previews", lambda route: route.abort("connectionrefused"))
         drop(page, ("polls.csv", POLLS))
         expect(page.locator("#refused")).to_contain_text("The server does not answer")
         page.unroute_all()
         drop(page, ("polls.csv", POLLS))
-        page.wait_for_url("**/data/loads/1")
+        apply_preview(page)
 
 
 @LOOKS
@@ -243,7 +252,7 @@ def test_no_page_of_data_keeps_anybody_out_and_each_is_small(
         no_violation(page)
         bad = "store_id,timestamp_utc,status\n" + "".join(f"{'<' * 300}{row},x,up\n" for row in range(300))
         drop(page, ("x" * 190 + ".csv", bad), ("مطعم.csv", ZONES), ("🍕#?&.csv", "a,b\n"))
-        page.wait_for_url("**/data/loads/1")
+        apply_preview(page)
     for address in ("/data/loads/1", "/data"):
         # Each with nothing kept by the browser: all that is sent counts.
         with watched(browser, server.url, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:

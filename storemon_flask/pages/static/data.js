@@ -34,7 +34,7 @@ form.addEventListener("drop", (event) => {
   const folder = [...event.dataTransfer.items].some((item) => item.webkitGetAsEntry?.()?.isDirectory);
   if (folder) return refuse("A folder cannot be dropped; drop the files in it, or a zip of it.");
   pressed = null;
-  if (event.dataTransfer.files.length) send(event.dataTransfer.files, {});
+  if (event.dataTransfer.files.length) send(event.dataTransfer.files, { check: "1" });
 });
 
 form.addEventListener("submit", (event) => {
