@@ -141,6 +141,7 @@ def test_every_route_is_on_the_page_with_a_curl(app: Flask) -> None:
             "store",
             "report_pages",
             "data_pages",
+            "preview_pages",
             "token_pages",
         ):
             continue
