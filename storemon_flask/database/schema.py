@@ -93,10 +93,11 @@ CREATE TABLE poll_change (
 CREATE INDEX poll_change_week ON poll_change (week, load);
 
 -- What a load brought of hours, special hours, zones and names, by store and date; `before`: the rows of before where
--- it changed them, NULL for none. `day` is the date as in the table of the feed; 0 for names.
+-- it changed them, NULL for none. `day` is the date as in the table of the feed; 0 for names, and for `removal`: that
+-- the load removed the store.
 CREATE TABLE fact_change (
     load INTEGER NOT NULL REFERENCES load (id),
-    feed TEXT NOT NULL CHECK (feed IN ('hours', 'special_hours', 'timezones', 'stores')),
+    feed TEXT NOT NULL CHECK (feed IN ('hours', 'special_hours', 'timezones', 'stores', 'removal')),
     store INTEGER NOT NULL,
     day INTEGER NOT NULL,
     changed INTEGER NOT NULL CHECK (changed IN (0, 1)),

@@ -89,8 +89,9 @@ def numbers_and_last_polls(connection: Connection, ids: Sequence[str]) -> tuple[
         highest = highest_number(connection)
         fresh = _take_back_numbers(connection, missing)
         unknown = [store_id for store_id in missing if store_id not in fresh]
-        fresh |= {store_id: at for at, store_id in enumerate(unknown, highest + 1)}
-        connection.executemany("INSERT INTO store_record (store_id, number) VALUES (?, ?)", fresh.items())
+        new = {store_id: at for at, store_id in enumerate(unknown, highest + 1)}
+        connection.executemany("INSERT INTO store_record (store_id, number) VALUES (?, ?)", new.items())
+        fresh |= new
         schedule_changed(connection)
         number |= fresh
     return (
@@ -109,11 +110,17 @@ def highest_number(connection: Connection) -> int:
 
 
 def _take_back_numbers(connection: Connection, store_ids: Sequence[str]) -> dict[str, int]:
-    """Return the numbers that those of the ids had which were removed, and forget that they were."""
+    """Make those of the ids stores again which were removed, and return the numbers that they have again."""
     if connection.execute("SELECT 1 FROM removed_store LIMIT 1").fetchone() is None:
         return {}
     removed = dict(_rows_in(connection, "SELECT store_id, number FROM removed_store WHERE store_id IN", store_ids))
-    connection.executemany("DELETE FROM removed_store WHERE number = ?", [(number,) for number in removed.values()])
+    for number in removed.values():
+        connection.execute(
+            "INSERT INTO store_record (number, store_id, created_load) "
+            "SELECT number, store_id, created_load FROM removed_store WHERE number = ?",
+            [number],
+        )
+        connection.execute("DELETE FROM removed_store WHERE number = ?", [number])
     return removed
 
 

@@ -19,11 +19,13 @@ from storemon_flask.database.connections import Connection, named_rows
 from storemon_flask.database.poll_changes import History, PollChanges
 from storemon_flask.database.stores import Version
 from storemon_flask.errors import Conflict, DatabaseError, NotFound
-from storemon_flask.model import DAY_US, UNDATED, WEEK_US, Counts, FileSummary, Ints
+from storemon_flask.model import DAY_US, UNDATED, WEEK_US, Bools, Counts, FileSummary, Ints
 
 # As whose feed an undo, and a removal, is listed.
 UNDO_FEED: Final = "undo"
 REMOVAL_FEED: Final = "removal"
+# That a load removed a store, among the facts that it changed: it touches all that the store has.
+_REMOVED: Final = "removal"
 # So much may be kept however small the database is.
 ALWAYS_BYTES = 16 << 20
 # What a row of a table takes beside its values, about.
@@ -258,6 +260,7 @@ def remove_store(connection: Connection, store_id: str, now_us: int, limits: Und
     for feed in _FACTS:
         for day in _fact_days(connection, feed, int(number[0])):
             work.change_fact(feed, int(number[0]), day, None)
+    work.recorder.add_facts([(_REMOVED, int(number[0]), 0, 1, None)])
     work.remove_stores(number.tolist())
     (addresses,) = connection.execute(
         "SELECT count(*) FROM push_token WHERE store_id = ? AND revoked_us IS NULL", [store_id]
@@ -386,11 +389,22 @@ class _Undo(_Changes):
         self._load = load
         self._progress = progress
         self._undone = _undone(connection)
-        self._counts = {
-            later: self._is_in_the_way(later, undoes)
-            for later, undoes in connection.execute("SELECT id, undoes FROM load WHERE id > ?", [load])
+        self._chain = self._read_chain()
+        # The load that stands again, if that is what happens.
+        self._again: int | None = self._chain[-1] if len(self._chain) % 2 == 0 else None
+        rows = connection.execute("SELECT id, undoes FROM load WHERE id > ?", [load]).fetchall()
+        self._counts = {later: self._is_in_the_way(later, undoes) for later, undoes in rows}
+        # Later loads that changed what was before the one that stands again: it might have brought what it did not.
+        self._beneath = {
+            later
+            for later, undoes in rows
+            if self._counts[later] and undoes is not None and self._again is not None and undoes < self._again
         }
         self._conflicts: dict[int, int] = {}
+        # Who removed which store, whether that stands or not.
+        self._removals: list[tuple[int, int]] = connection.execute(
+            "SELECT load, store FROM fact_change WHERE feed = ? ORDER BY load", [_REMOVED]
+        ).fetchall()
         # Loads that removed a store, perhaps without a row of this load.
         self._removers: set[int] = set()
 
@@ -402,11 +416,12 @@ class _Undo(_Changes):
 
     def run(self) -> None:
         """Do it; `Conflict` when a later load touched the same rows."""
-        self._bring_stores_back()
+        numbers, exists = self._stores_then()
+        self._bring_stores_back(numbers[exists])
         weeks = [
             week
             for (week,) in self.connection.execute(
-                "SELECT DISTINCT week FROM poll_change WHERE load = ? ORDER BY week", [self._load]
+                "SELECT DISTINCT week FROM poll_change WHERE load IN (?, ?) ORDER BY week", (self._load, self._first)
             )
         ]
         for done, week in enumerate(weeks):
@@ -417,49 +432,58 @@ class _Undo(_Changes):
             raise self._conflict()
         if self.number:
             polls.update_spans(self.connection, np.array(sorted(self.stores), dtype=np.int64))
-        self.remove_stores(self._stores_to_remove())
+        self.remove_stores(_stored_among(self.connection, numbers[~exists]))
         self._progress(len(weeks), len(weeks))
 
-    def _bring_stores_back(self) -> None:
-        rows = self.connection.execute(
-            "SELECT number, store_id, created_load FROM removed_store WHERE removed_by = ? ORDER BY number",
-            [self._load],
-        ).fetchall()
+    def _bring_stores_back(self, numbers: Ints) -> None:
+        wanted = set(numbers.tolist())
+        removed = self.connection.execute("SELECT number, store_id, created_load FROM removed_store ORDER BY number")
+        rows = [row for row in removed.fetchall() if row[0] in wanted]
         self.effect.stores_back = [store_id for _, store_id, _ in rows]
-        self._back = {number for number, _, _ in rows}
         if self.number:
             self.connection.executemany(
                 "INSERT INTO store_record (number, store_id, created_load) VALUES (?, ?, ?)", rows
             )
-            self.connection.execute("DELETE FROM removed_store WHERE removed_by = ?", [self._load])
+            self.connection.executemany("DELETE FROM removed_store WHERE number = ?", [row[:1] for row in rows])
+
+    @property
+    def _first(self) -> int:
+        """The load back to which the history matters."""
+        return self._load if self._again is None or not self._beneath else self._again
 
     def _undo_week(self, week: int) -> None:
-        rows = self.connection.execute(
-            "SELECT load, changes FROM poll_change WHERE week = ? AND load >= ? AND load <> ? "
-            "ORDER BY load DESC, part DESC",
-            (week, self._load, self.number),
-        ).fetchall()
-        own = [poll_changes.unpack(packed) for load, packed in rows if load == self._load]
-        numbers = np.unique(np.concatenate([changes.number for changes in own]))
-        self._require_stores(numbers)
+        rows = [
+            (load, poll_changes.unpack(packed))
+            for load, packed in self.connection.execute(
+                "SELECT load, changes FROM poll_change WHERE week = ? AND load >= ? AND load <> ? "
+                "ORDER BY load DESC, part DESC",
+                (week, self._first, self.number),
+            )
+        ]
+        numbers = np.unique(
+            np.concatenate([changes.number for load, changes in rows if load in (self._load, self._first)])
+        )
         current = polls.read_keys(self.connection, week, numbers)
         history = History(current, numbers)
-        touched: list[tuple[int, Ints]] = []
-        for load, packed in rows:
-            if load == self._load:
-                break
-            touched_moments, _ = history.take_back(poll_changes.unpack(packed))
-            if self._counts[load] and len(touched_moments):
-                touched.append((load, touched_moments))
         complete_from_us = stores.complete_from(self.connection)
         first_time = 0 if complete_from_us is None else complete_from_us - week * WEEK_US
-        changed, moments = current, np.empty(0, dtype=np.int64)
-        for changes in own:
-            _, altered = history.take_back(changes)
-            moments = poll_changes.union(moments, altered.moment)
-            changed = poll_changes.revert(changed, altered, first_time)
+        touched: list[tuple[int, Ints]] = []
+        changed, moments, brought = current, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        for load, changes in rows:
+            touched_moments, altered = history.take_back(changes)
+            if load > self._load:
+                touched.append((load, touched_moments))
+            elif load == self._load:
+                moments = poll_changes.union(moments, altered.moment)
+                changed = poll_changes.revert(changed, altered, first_time)
+            elif load == self._first:
+                brought = poll_changes.union(brought, touched_moments)
+        self._require_not_removed(numbers[np.unique(moments >> (poll_changes.STORE_SHIFT - 1))])
+        either = poll_changes.union(moments, brought)
         for load, touched_moments in touched:
-            self._add_conflict(load, int(poll_changes.is_in(touched_moments, moments).sum()))
+            if self._counts[load]:
+                in_the_way = poll_changes.is_in(touched_moments, either if load in self._beneath else moments)
+                self._add_conflict(load, int(in_the_way.sum()))
         if not (self._conflicts or self._removers):
             self.change_polls(week, numbers, current, changed)
 
@@ -467,68 +491,91 @@ class _Undo(_Changes):
         if count:
             self._conflicts[load] = self._conflicts.get(load, 0) + count
 
-    def _require_stores(self, numbers: Ints) -> None:
-        """What another load removed, without a row of this one in it, is in the way too."""
-        for chunk in np.array_split(numbers, len(numbers) // _CHUNK + 1):
-            marks = ",".join("?" * len(chunk))
-            for number, removed_by in self.connection.execute(
-                f"SELECT number, removed_by FROM removed_store WHERE number IN ({marks})", chunk.tolist()
-            ):
-                if number not in self._back:
-                    self._removers.add(removed_by)
+    def _require_not_removed(self, numbers: Ints) -> None:
+        """A later removal of one of those stores is in the way, also when the store had no row of this load then."""
+        for load, store in self._removals:
+            if self._counts.get(load) and poll_changes.is_in(np.array([store]), numbers)[0]:
+                self._removers.add(load)
+
+    def _require_nothing_under_removals(self) -> None:
+        """A removal that stands again would have removed what came back beneath it meanwhile."""
+        removed = [store for load, store in self._removals if load == self._again]
+        for load in self._beneath if removed else ():
+            if len(np.intersect1d(removed, _stores_of(self.connection, [load]))):
+                self._removers.add(load)
 
     def _undo_facts(self) -> None:
         # Through all later loads, each row by the key of this one's: an index on stores would make every load slower.
         later = self.connection.execute(
-            "SELECT later.load, count(DISTINCT mine.feed || mine.store || ' ' || mine.day) FROM fact_change AS later "
-            "CROSS JOIN fact_change AS mine ON mine.load = :load AND mine.feed = later.feed "
-            "AND mine.store = later.store "
-            "AND (later.day = mine.day OR (later.day = :undated AND later.feed <> 'stores')) "
-            "WHERE later.load > :load AND later.load <> :number AND mine.changed = 1 GROUP BY later.load",
-            {"load": self._load, "undated": UNDATED, "number": self.number},
+            "SELECT later.load, mine.load, count(DISTINCT mine.feed || mine.store || ' ' || mine.day) "
+            "FROM fact_change AS later CROSS JOIN fact_change AS mine "
+            "ON mine.load IN (:load, :first) AND mine.feed = later.feed AND mine.store = later.store "
+            "AND (later.day = mine.day OR later.feed IN ('hours', 'timezones') "
+            "AND (later.day = :undated OR mine.day = :undated AND mine.load < :load)) "
+            "WHERE later.load > :load AND later.load <> :number AND (mine.changed = 1 OR mine.load < :load) "
+            "GROUP BY later.load, mine.load",
+            {"load": self._load, "first": self._first, "undated": UNDATED, "number": self.number},
         ).fetchall()
-        for load, count in later:
-            if self._counts[load]:
-                self._add_conflict(load, count)
+        counts: dict[int, int] = {}
+        for load, mine, count in later:
+            # What stands again touched what its undo altered, and more.
+            if self._counts[load] and (mine == self._load or load in self._beneath):
+                counts[load] = max(counts.get(load, 0), count)
+        for load, count in counts.items():
+            self._add_conflict(load, count)
+        self._require_nothing_under_removals()
         facts = self.connection.execute(
-            "SELECT feed, store, day, before FROM fact_change WHERE load = ? AND changed = 1", [self._load]
+            "SELECT feed, store, day, before FROM fact_change WHERE load = ? AND changed = 1 AND feed <> ?",
+            (self._load, _REMOVED),
         ).fetchall()
-        self._require_stores(np.unique(np.array([row[1] for row in facts], dtype=np.int64)))
+        self._require_not_removed(np.unique(np.array([row[1] for row in facts], dtype=np.int64)))
         if not (self._conflicts or self._removers):
             for feed, store, day, before in facts:
                 self.change_fact(feed, store, day, before)
 
-    def _stores_to_remove(self) -> list[int]:
-        """The stores that are there only because of this load and of others that were undone."""
-        (dropped,) = self.connection.execute("SELECT undo_dropped_load FROM data_version").fetchone()
-        gone = self._undone_then()
-        candidates = np.array(
-            sorted(
-                number
-                for number, created in self.connection.execute(
-                    "SELECT number, created_load FROM store_record WHERE created_load > ?", [dropped]
-                )
-                if created in gone
-            ),
-            dtype=np.int64,
-        )
-        candidates = np.intersect1d(candidates, _stores_of(self.connection, [self._load]))
-        if not len(candidates):
-            return []
-        undoes = "SELECT id FROM load WHERE undoes IS NULL AND id > ?"
-        standing = [load for (load,) in self.connection.execute(undoes, [dropped]) if load not in gone]
-        numbers: list[int] = np.setdiff1d(candidates, _stores_of(self.connection, standing)).tolist()
-        return numbers
+    def _stores_then(self) -> tuple[Ints, Bools]:
+        """Return the stores that this load touched, or one that stands or not because of it; and which are there then.
 
-    def _undone_then(self) -> set[int]:
-        """The loads that are undone when this one is: what it undid stands again, and so on (`loads.set_undone`)."""
-        gone, stands = set(self._undone), False
+        A store is there when the last load to touch it, of those that stand, did not remove it. What touched it before
+        all loads that can be undone stands.
+        """
+        (dropped,) = self.connection.execute("SELECT undo_dropped_load FROM data_version").fetchone()
+        gone = self._undone
+        for at, load in enumerate(self._chain):
+            gone = gone - {load} if at % 2 else gone | {load}
+        numbers = _stores_of(self.connection, self._chain)
+        removed_by = {store: load for load, store in self._removals if load not in gone}
+        made_by_undone = self.connection.execute(
+            "SELECT number, created_load FROM store_record WHERE created_load > :dropped "
+            "UNION ALL SELECT number, created_load FROM removed_store WHERE created_load > :dropped",
+            {"dropped": dropped},
+        )
+        doubtful = {number for number, created in made_by_undone if created in gone}.union(removed_by)
+        exists = ~np.isin(numbers, list(doubtful))
+        for load in self._standing(dropped, gone):
+            if exists.all():
+                break
+            touched = numbers[~exists & np.isin(numbers, list(doubtful))]
+            touched = np.intersect1d(touched, _stores_of(self.connection, [load]))
+            doubtful.difference_update(touched.tolist())
+            there = [number for number in touched.tolist() if removed_by.get(number) != load]
+            exists |= np.isin(numbers, there)
+        return numbers, exists
+
+    def _read_chain(self) -> list[int]:
+        """This load, the one that it undid, and so on: each stands when the one before does not, and the other way."""
+        chain: list[int] = []
         load: int | None = self._load
         while load is not None:
-            gone = gone - {load} if stands else gone | {load}
+            chain.append(load)
             row = self.connection.execute("SELECT undoes FROM load WHERE id = ?", [load]).fetchone()
-            load, stands = None if row is None else row[0], not stands
-        return gone
+            load = None if row is None else row[0]
+        return chain
+
+    def _standing(self, dropped: int, gone: set[int]) -> list[int]:
+        """Loads, but no undos, that stand then and that something is kept of, the newest first."""
+        kept_loads = "SELECT id FROM load WHERE undoes IS NULL AND id > ? ORDER BY id DESC"
+        return [load for (load,) in self.connection.execute(kept_loads, [dropped]) if load not in gone]
 
     def _conflict(self) -> Conflict:
         listed = sorted((dict.fromkeys(self._removers, 1) | self._conflicts).items(), reverse=True)
@@ -547,7 +594,7 @@ def _require_undoable(connection: Connection, load: int) -> None:
         connection,
         "SELECT load.*, started_us, (SELECT started_us FROM load AS by WHERE by.id = load.undone_by) AS undone_us, "
         "EXISTS (SELECT 1 FROM poll_change WHERE load = load.id) OR EXISTS (SELECT 1 FROM fact_change WHERE load = "
-        "load.id) OR EXISTS (SELECT 1 FROM removed_store WHERE removed_by = load.id) AS is_kept FROM load WHERE id = ?",
+        "load.id) OR undoes IS NOT NULL AS is_kept FROM load WHERE id = ?",
         [load],
     ).fetchone()
     if row is None:
@@ -569,6 +616,14 @@ def _require_undoable(connection: Connection, load: int) -> None:
         )
     if not row["is_kept"]:
         raise Conflict(f"load {load} stored nothing, so there is nothing to undo")
+
+
+def _stored_among(connection: Connection, numbers: Ints) -> list[int]:
+    """Return which of those stores are there."""
+    if not len(numbers):
+        return []
+    stored = {number for (number,) in connection.execute("SELECT number FROM store_record")}
+    return [number for number in numbers.tolist() if number in stored]
 
 
 def _undone(connection: Connection) -> set[int]:
@@ -654,6 +709,8 @@ def _fact_count(text: str | None) -> int:
 def _is_fact(feed: str, before: str | None) -> bool:
     if before is None:
         return True
+    if feed not in _FACTS:
+        return False
     kind = int if feed in ("hours", "special_hours") else str
     rows = json.loads(before)
     width = len(_FACTS[feed].values)

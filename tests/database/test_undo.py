@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,10 @@ from storemon_flask.database.undo import UndoLimits
 from storemon_flask.errors import Conflict, NotFound
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_sources
 from storemon_flask.feeds.sources import Source, find_sources
+from storemon_flask.model import Rules
+from storemon_flask.reports import compute
+from storemon_flask.reports.request import ReportRequest
+from storemon_flask.settings import Settings
 from storemon_flask.stores import edit
 from storemon_flask.stores import undo as service
 
@@ -179,6 +183,75 @@ def test_polls_that_were_pruned_stay_out(database: Database) -> None:
     assert stored(database)[0] == [("a", "2024-06-01 10:00:00.000000Z", "active")]
 
 
+def test_a_store_is_there_while_a_load_names_it_after_its_last_removal(database: Database) -> None:
+    load(database, "polls", "a,2024-01-01 10:00:00,active")
+    removed = edit.remove(database, "a", options())
+    again = load(database, "hours", "a,0,08:00,17:00,2024-01-01")
+    service.undo(database, again.load, options())
+    assert stored(database) == [[], [], [], [], []]
+
+    back = service.undo(database, removed.load, options())
+    assert back.files[0].notes == ["returned: 1 poll", "1 store back: a"]
+    assert service.plan(database, back.load) == ["taken out: 1 poll", "1 store gone: a"]
+    service.undo(database, back.load, options())
+    assert stored(database) == [[], [], [], [], []]
+    with pytest.raises(Conflict, match=r"\(load 2 1 row\)"):
+        service.undo(database, 1, options())
+    assert problems(database) == []
+
+
+def test_a_store_with_nothing_that_came_back_is_removed_and_comes_back(database: Database) -> None:
+    load(database, "stores", "a,,")
+    before = stored(database)
+    removed = edit.remove(database, "a", options())
+    load(database, "stores", "a,Corner,")
+    service.undo(database, 3, options())
+    assert stored(database)[1] == []
+    back = service.undo(database, removed.load, options())
+    assert stored(database) == before
+    service.undo(database, back.load, options())
+    assert stored(database)[1] == []
+
+
+def test_polls_of_loads_that_were_pruned_keep_a_store_that_was_removed_and_came_back(database: Database) -> None:
+    load(database, "polls", "a,2024-01-01 10:00:00,active")
+    before = stored(database)
+    removed = edit.remove(database, "a", options())
+    load(database, "polls", "a,2024-01-02 10:00:00,active")
+    service.undo(database, removed.load, options())
+    with database.write() as connection:
+        undo.drop_pruned(connection, 1, 5)
+
+    service.undo(database, 3, options())
+
+    assert stored(database) == before
+    assert problems(database) == []
+
+
+def test_a_load_does_not_come_back_without_what_it_brought_unchanged(database: Database) -> None:
+    load(database, "polls", "a,2024-01-01 10:00:00,active")
+    load(database, "polls", "a,2024-01-01 10:00:00,active", "a,2024-02-01 10:00:00,active")
+    load(database, "timezones", "b,Europe/Paris,")
+    load(database, "timezones", "b,Europe/Paris,", "c,Europe/Paris,")
+    for number in (2, 1, 4, 3):
+        service.undo(database, number, options())
+    assert stored(database) == [[], [], [], [], []]
+
+    # With the loads before them undone, they would bring what they did not when they were loaded.
+    with pytest.raises(Conflict, match=r"load 5 cannot be undone: .*\(load 6 1 row\); undo that one first"):
+        service.undo(database, 5, options())
+    with pytest.raises(Conflict, match=r"load 7 cannot be undone: .*\(load 8 1 row\); undo that one first"):
+        service.undo(database, 7, options())
+
+    for number in (8, 7, 6, 5):
+        service.undo(database, number, options())
+    assert [row[:2] for row in stored(database)[0]] == [
+        ("a", "2024-01-01 10:00:00.000000Z"),
+        ("a", "2024-02-01 10:00:00.000000Z"),
+    ]
+    assert [row[0] for row in stored(database)[4]] == ["b", "c"]
+
+
 _KILLED: Final = """
 import sys, time
 from pathlib import Path
@@ -264,6 +337,77 @@ def test_after_undoing_loads_the_data_are_those_of_the_loads_that_stand(tmp_path
     assert undoes
     assert refused
     database.close()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 5, 55])
+def test_the_report_is_that_of_a_database_in_which_undone_loads_never_happened(
+    tmp_path: Path, settings: Settings, seed: int
+) -> None:
+    """Few stores, few times, removals: nearly each load meets another one."""
+    rng = random.Random(seed)
+    databases = [Database(tmp_path / name / "some.db") for name in ("one", "other")]
+    for made in databases:
+        made.path.parent.mkdir()
+        made.prepare()
+    database, other = databases
+    done: dict[int, tuple[str, list[str]]] = {}
+    undoes: dict[int, int] = {}
+    for _ in range(14):
+        chance = rng.random()
+        if chance < 0.45 or not done:
+            feed = rng.choice(("polls", "polls", *HEADERS))
+            rows = _few_rows(rng, feed)
+            done[load(database, feed, *rows).load] = feed, rows
+        elif chance < 0.6:
+            store_id = rng.choice("ab")
+            with suppress(NotFound):
+                done[edit.remove(database, store_id, options()).load] = "", [store_id]
+        else:
+            target = rng.choice([*done, *undoes])
+            with suppress(Conflict):
+                undoes[service.undo(database, target, options()).load] = target
+        assert problems(database) == []
+    with database.read() as connection:
+        stands = {row[0] for row in connection.execute("SELECT id FROM load WHERE undone_by IS NULL")}
+    for number, (feed, rows) in done.items():
+        if number not in stands:
+            continue
+        if feed:
+            load(other, feed, *rows)
+        else:
+            # Without the loads that were undone there may be nothing to remove.
+            with suppress(NotFound):
+                edit.remove(other, rows[0], options())
+    assert undoes
+    assert stored(database) == stored(other)
+    assert _report(database, settings.rules) == _report(other, settings.rules)
+    for made in databases:
+        made.close()
+
+
+def _report(database: Database, rules: Rules) -> str:
+    as_of_us = 1_705_744_800_000_000  # 2024-01-20 10:00
+    query = compute.make_query(database, ReportRequest(as_of_us, "full"), "America/Chicago", 10**6)
+    return compute.compute(database, query, rules, "America/Chicago").csv
+
+
+def _few_rows(rng: random.Random, feed: str) -> list[str]:
+    stores = rng.sample("ab", rng.randint(1, 2))
+    if feed == "polls":
+        times = ("2024-01-01 08:00:00", "2024-01-19 08:00:00", "2024-01-20 08:00:00")
+        return [
+            f"{store},{at},{rng.choice(('active', 'inactive'))}"
+            for store in stores
+            for at in rng.sample(times, rng.randint(1, 3))
+        ]
+    dates = ("", "2024-01-19")
+    rows = {
+        "hours": lambda store: f"{store},4,0{rng.randint(1, 2)}:00,18:00,{rng.choice(dates)}",
+        "special_hours": lambda store: f"{store},2024-01-19,0{rng.randint(1, 2)}:00,18:00",
+        "timezones": lambda store: f"{store},{rng.choice(('America/New_York', 'Europe/Paris'))},{rng.choice(dates)}",
+        "stores": lambda store: f"{store},{rng.choice(('Corner', ''))},North",
+    }[feed]
+    return [rows(store) for store in stores]
 
 
 def _random_rows(rng: random.Random, feed: str) -> list[str]:
