@@ -142,6 +142,11 @@ def signals_interrupt(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def must_ask(yes: bool) -> bool:
+    """Return whether to ask before something that can be undone: at a terminal, unless the answer is `yes` already."""
+    return not yes and sys.stdin.isatty()
+
+
 def confirm(ctx: click.Context, yes: bool, question: str) -> None:
     """Ask at a terminal, unless the answer is `yes` already; `UsageError` in a script, `Abort` for a no."""
     if yes:

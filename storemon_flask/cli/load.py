@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 import click
 
 from storemon_flask.characters import count_text, escaped
-from storemon_flask.cli.command import Group, command, confirm, get_settings, open_database, signals_interrupt
+from storemon_flask.cli.command import Group, command, get_settings, must_ask, open_database, signals_interrupt
 from storemon_flask.cli.listing import form_of, listing, utf8_output, write_listing
 from storemon_flask.cli.terminal import (
     below,
@@ -371,7 +371,7 @@ def loads(ctx: click.Context, limit: int) -> None:
 
 @loads.command("undo")
 @click.argument("number", type=click.IntRange(1, (1 << 63) - 1), metavar="N")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask, as where there is no terminal.")
 @click.pass_context
 def undo(ctx: click.Context, number: int, yes: bool) -> None:
     """Undo load N: what it added goes, and what it replaced returns.
@@ -380,19 +380,18 @@ def undo(ctx: click.Context, number: int, yes: bool) -> None:
     it is listed, and can be undone.
 
     \b
-    Examples:
+    Example:
       storemon loads undo 12
-      storemon loads undo 12 --yes
     """
     from storemon_flask.feeds.load import load_options
     from storemon_flask.stores import undo as service
 
     database = open_database(ctx)
-    if not yes:
+    if must_ask(yes):
         for sentence in service.plan(database, number):
             for line in below(sentence, indent="  "):
                 click.echo(line, err=True)
-    confirm(ctx, yes, f"Undo load {number}?")
+        click.confirm(f"Undo load {number}?", abort=True)
     with progress_bar(1000, "undoing") as bar:
         result = service.undo(
             database,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storemon_flask.cli.command import Group, command, confirm, get_settings, open_database, parse_timestamp
+from storemon_flask.characters import escaped
+from storemon_flask.cli.command import Group, command, get_settings, must_ask, open_database, parse_timestamp
 from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import (
     below,
@@ -165,7 +166,7 @@ def _beside(made: list[str], texts: list[str], longest: int) -> list[str]:
 
 @stores.command("remove")
 @click.argument("store_id", metavar="ID")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask, as where there is no terminal.")
 @click.pass_context
 def remove(ctx: click.Context, store_id: str, yes: bool) -> None:
     """Remove a store with its polls, hours, special hours, zones and name. Finished reports keep their numbers.
@@ -182,7 +183,9 @@ def remove(ctx: click.Context, store_id: str, yes: bool) -> None:
 
     database = open_database(ctx)
     edit.require_store(database, store_id)
-    confirm(ctx, yes, f"Remove store {store_id} with its polls, hours, special hours, zones and name?")
+    if must_ask(yes):
+        question = f"Remove store {store_id} with its polls, hours, special hours, zones and name?"
+        click.confirm(escaped(question), abort=True)
     result = edit.remove(database, store_id, load_options(get_settings(ctx), lambda: None))
     print_changes(f"store {printable(store_id)} was removed, by load {result.load}", result)
 

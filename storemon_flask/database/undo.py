@@ -598,7 +598,7 @@ def _require_undoable(connection: Connection, load: int) -> None:
         [load],
     ).fetchone()
     if row is None:
-        raise NotFound(f"there is no load {load}; GET /api/v1/loads lists those there are")
+        raise NotFound(f"there is no load {load}; `storemon loads` and GET /api/v1/loads list those there are")
     if row["undone_by"] is not None:
         raise Conflict(
             f"load {load} was undone by load {row['undone_by']}, {minute_text(row['undone_us'])}; to have it again, "

@@ -85,4 +85,6 @@ def require_store(database: Database, store_id: str) -> None:
 
 
 def _not_found(store_id: str) -> NotFound:
-    return NotFound(f"there is no store {show_invisible(store_id)!r}; GET /api/v1/stores lists those there are")
+    return NotFound(
+        f"there is no store {show_invisible(store_id)!r}; `storemon stores` and GET /api/v1/stores list those there are"
+    )

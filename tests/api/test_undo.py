@@ -1,6 +1,10 @@
 """Undoing loads and removing stores over HTTP, on pages and on the command line."""
 
-from conftest import sql, storemon
+import os
+import pty
+import subprocess
+
+from conftest import STOREMON, environment, sql, storemon
 from feed_helpers import POLLS, push
 from flask.testing import FlaskClient
 
@@ -65,20 +69,47 @@ def test_a_store_is_removed_on_its_page_and_comes_back(client: FlaskClient, sett
     assert status_of(settings) == [("a", "active")]
 
 
-def test_the_commands_ask_and_do_the_same(client: FlaskClient, settings: Settings) -> None:
+def test_at_a_terminal_the_commands_ask(client: FlaskClient, settings: Settings) -> None:
     push(client, "polls", RIGHT)
     push(client, "polls", WRONG)
-    unanswered = storemon(settings.home, "loads", "undo", "2")
-    assert unanswered.returncode == 2
-    assert "Undo load 2? Nobody is there to answer: say --yes." in unanswered.stderr
-    assert "taken out: 1 poll" in unanswered.stderr
+    for arguments, question, answers in (
+        (("loads", "undo", "2"), "Undo load 2? [y/N]:", (b"\n", b"n\n", b"y\n")),
+        (
+            ("stores", "remove", "a"),
+            "Remove store a with its polls, hours, special hours, zones and name? [y/N]:",
+            (b"n\n", b"y\n"),
+        ),
+    ):
+        for answer in answers:
+            ours, theirs = pty.openpty()
+            with os.fdopen(ours, "wb", buffering=0) as keyboard, os.fdopen(theirs) as terminal:
+                keyboard.write(answer)
+                done = subprocess.run(
+                    [*STOREMON, *arguments],
+                    stdin=terminal,
+                    env=environment(settings.home),
+                    capture_output=True,
+                    text=True,
+                )
+            assert question in done.stdout + done.stderr
+            assert done.returncode == (0 if answer == b"y\n" else 130)
+            if arguments[0] == "loads":
+                assert "taken out: 1 poll" in done.stderr
+                undone = [("a", "active")] if answer == b"y\n" else [("a", "inactive"), ("b", "active")]
+                assert status_of(settings) == undone
+    assert status_of(settings) == []
 
-    undone = storemon(settings.home, "loads", "undo", "2", "--yes")
+
+def test_the_commands_do_the_same(client: FlaskClient, settings: Settings) -> None:
+    push(client, "polls", RIGHT)
+    push(client, "polls", WRONG)
+
+    undone = storemon(settings.home, "loads", "undo", "2")
 
     assert undone.returncode == 0, undone.stderr
     assert undone.stdout.startswith("load 2 was undone, by load 3\n")
     assert status_of(settings) == [("a", "active")]
-    assert storemon(settings.home, "stores", "remove", "a", "--yes").returncode == 0
+    assert storemon(settings.home, "stores", "remove", "a").returncode == 0
     assert status_of(settings) == []
     refused = storemon(settings.home, "loads", "undo", "1", "--yes")
     assert refused.returncode == 1
