@@ -252,6 +252,29 @@ def test_a_load_does_not_come_back_without_what_it_brought_unchanged(database: D
     assert [row[0] for row in stored(database)[4]] == ["b", "c"]
 
 
+def test_many_stores_that_go_do_not_each_take_a_look_at_all_weeks(database: Database) -> None:
+    load(database, "polls", *(f"s{at},2024-0{month}-01 10:00:00,active" for at in range(500) for month in range(1, 9)))
+    before = stored(database)
+    load(database, "polls", *(f"new{at},2024-01-01 10:00:00,active" for at in range(300)))
+    thousands = 0
+
+    def count() -> int:
+        nonlocal thousands
+        thousands += 1
+        return 0
+
+    with database.write() as connection:
+        connection.set_progress_handler(count, 1000)
+        undo.undo(connection, 2, time.time_ns() // 1000, undo.DEFAULT_LIMITS)
+        connection.set_progress_handler(None, 0)
+
+    # To read all 4,000 weeks for each of 300 stores takes several million instructions.
+    assert 0 < thousands < 600
+    assert stored(database) == before
+    with database.read() as connection:
+        assert connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'poll_week_store'").fetchone() is None
+
+
 _KILLED: Final = """
 import sys, time
 from pathlib import Path
