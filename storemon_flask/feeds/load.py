@@ -515,7 +515,7 @@ def _open_rows(
         return
     format = source.format
     if not format:
-        stream, format, note = sources.detect_format(stream, source.media_type, source.allowance)
+        stream, format, note = sources.detect_format(stream, source.media_type, source.allowance, check=options.check)
         summary.notes += [note] if note else []
     if isinstance(stream, SheetRows):
         with closing(stream):

@@ -290,6 +290,7 @@ def _folder(folder: Path, items: _Items) -> list[LoadItem]:
     sources = [source for name in sorted(names, key=copy_order) for source in _file(folder / name, root, items)]
     if not names:
         sources.append(Unreadable(str(folder), f"{folder} holds no workbook and no file {_named(_FILE_ENDINGS)}"))
+    sources += _without_feed(str(folder), str(folder), _FILE_ENDINGS, sources)
     return sources + [
         Skipped(printable(_text(name)), reason, printable(_text(str(folder / name))))
         for name, reason in sorted(others, key=lambda other: copy_order(other[0]))
@@ -427,13 +428,7 @@ def _members(
     except TooLarge as error:
         return [Unreadable(name, f"{path}: {error.message}")]
     if workbooks.is_workbook(entries):
-        allowance = items.allowance()
-        try:
-            if allowance is not None:
-                allowance.take(name, sum(entry.file_size for entry in entries))
-        except TooLarge as error:
-            return [Unreadable(name, error.message)]
-        return _sheets(name, path, open_file, size, items, alone)
+        return _zipped_sheets(name, path, open_file, entries, size, items, alone)
     entries = sorted(
         (entry for entry in entries if entry.filename and not entry.is_dir() and not _is_hidden(entry.filename)),
         key=lambda entry: copy_order(entry.filename),
@@ -454,6 +449,7 @@ def _members(
                 sources += _workbook_in_zip(f"{name}/{shown}", f"{path}/{shown}", opener, entry, items)
             else:
                 sources.append(Source(f"{name}/{shown}", size, opener, f"{path}/{shown}", allowance=allowance))
+        sources += _without_feed(name, path, _MEMBER_ENDINGS, sources)
     return sources + [
         Skipped(
             f"{name}/{printable(entry.filename)}",
@@ -468,24 +464,59 @@ def _members(
 def _workbook_in_zip(
     name: str, path: str, opener: Callable[..., BinaryIO], entry: zipfile.ZipInfo, items: _Items
 ) -> list[LoadItem]:
-    """The sheets of a workbook that is a member of a zip: of a copy, which is there as long as they are."""
+    """The sheets of a workbook that is a member of a zip; it is copied to be read, and again for each sheet."""
     if not entry.file_size:
         return [Unreadable(name, f"{path} is empty")]
     allowance = items.allowance()
+
+    def open_copy() -> BinaryIO:
+        with closing(opener(unpack=False)) as member:
+            copy = _spool(member)
+        copy.seek(0)
+        return cast(BinaryIO, copy)
+
     try:
         if allowance is not None:
             allowance.take(name, entry.file_size)
-        with closing(opener(unpack=False)) as member:
-            copy = cast(BinaryIO, _spool_mapped(member))
-    except (DataError, TooLarge, OSError, *archives.DAMAGED) as error:
+        with closing(open_copy()) as copy:
+            start = copy.read(START_BYTES)
+            entries = items.zip_lists.read(copy) if start in ZIP else []
+    except (DataError, OSError, *archives.DAMAGED) as error:
         return [Unreadable(name, f"{path} cannot be read: {getattr(error, 'message', error)}")]
-    start = copy.read(START_BYTES)
-    copy.seek(0)
-    if holds_others(start):
-        find = _members if start in ZIP else _sheets
-        return find(name, path, lambda: copy, entry.compress_size, items, alone=False)
-    # Many a program gives a text the name of a workbook.
-    return [Source(name, entry.compress_size, lambda: cast(BinaryIO, _Body(copy)), path)]
+    if workbooks.is_workbook(entries):
+        return _zipped_sheets(name, path, open_copy, entries, entry.compress_size, items, alone=False)
+    if start in TABLES:
+        return _sheets(name, path, open_copy, entry.compress_size, items, alone=False)
+    # Many a program gives a text the name of a workbook. Of a zip, its reader says that it is one inside another.
+    return [Source(name, entry.compress_size, opener, path, allowance=allowance)]
+
+
+def _zipped_sheets(
+    name: str,
+    path: str,
+    open_file: Callable[[], BinaryIO],
+    entries: list[zipfile.ZipInfo],
+    size: int,
+    items: _Items,
+    alone: bool,
+) -> list[LoadItem]:
+    """The sheets of a workbook that is a zip of these members; arguments as of `_sheets`."""
+    allowance = items.allowance()
+    try:
+        if allowance is not None:
+            allowance.take(name, sum(entry.file_size for entry in entries))
+    except TooLarge as error:
+        return [Unreadable(name, error.message)]
+    return _sheets(name, path, open_file, size, items, alone)
+
+
+def _without_feed(name: str, path: str, endings: tuple[str, ...], found: list[LoadItem]) -> list[LoadItem]:
+    """What is wrong with a folder or zip in which there is nothing but workbooks that are passed over; else nothing."""
+    skipped = [item for item in found if isinstance(item, Skipped)]
+    if len(skipped) < len(found):
+        return []
+    first = "".join(f"; {item.name}: {item.reason}" for item in skipped[:1])
+    return [Unreadable(name, f"{path} holds no workbook with a feed and no file {_named(endings)}{first}")]
 
 
 def _sheets(
@@ -600,7 +631,11 @@ def _request_allowance(most_bytes: int) -> Allowance:
 
 
 def detect_format(
-    stream: BinaryIO, media_type: str, allowance: Allowance | None = None, layers: int = _MOST_LAYERS
+    stream: BinaryIO,
+    media_type: str,
+    allowance: Allowance | None = None,
+    layers: int = _MOST_LAYERS,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[BinaryIO, str, str]:
     """Return the bytes of a body, unpacked; its format: csv, json, ndjson or sheet; and a sentence where its media type
     says otherwise.
@@ -608,7 +643,7 @@ def detect_format(
     A sheet is one of a workbook, as `SheetRows`. The content decides: `[` begins a JSON list and `{` an object, or
     NDJSON when one of the first two lines is an object by itself. Anything else is CSV, unless it is labelled as JSON
     and its first line is no header. What is gzipped is unpacked, at most `layers` times; `allowance` is how much may
-    come out of it.
+    come out of it. `check` is called while a workbook is looked at, and raises when this is to end.
     """
     ahead = b""
     while (
@@ -624,13 +659,13 @@ def detect_format(
             raise DataError("it is compressed again and again; unpack it first")
         body = io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES)
         unpacked = (
-            _open_only_feed(body, allowance)
+            _open_only_feed(body, allowance, check)
             if unpacker is None
             else cast(BinaryIO, unpacker(body, allowance and allowance.intermediate, "body"))
         )
         if isinstance(unpacked, workbooks.SheetRows):
             return unpacked, "sheet", ""
-        return detect_format(unpacked, media_type, allowance, layers - 1)
+        return detect_format(unpacked, media_type, allowance, layers - 1, check)
     label = _MEDIA_TYPES.get(media_type, "json" if media_type.endswith("+json") else "")
     start = ahead.lstrip(_BLANK)[:1]
     format = label or "csv"
@@ -648,11 +683,11 @@ def detect_format(
     return io.BufferedReader(_Body(stream, ahead), _BUFFER_BYTES), format, note
 
 
-def _open_only_feed(stream: BinaryIO, allowance: Allowance | None) -> BinaryIO:
+def _open_only_feed(stream: BinaryIO, allowance: Allowance | None, check: Callable[[], None]) -> BinaryIO:
     """Return the content of a zip's one CSV, or the rows of a workbook's one sheet; `DataError` when there is none, or
     several: a body is one feed.
     """
-    found = _upload("body", cast(BinaryIO, _spool_mapped(stream)), _Items(lambda: allowance))
+    found = _upload("body", cast(BinaryIO, _spool_mapped(stream)), _Items(lambda: allowance, check))
     (first, *others) = (item for item in found if not isinstance(item, Skipped))
     if isinstance(first, Source) and not others:
         return first.open()

@@ -510,7 +510,8 @@ def _limit(memory_bytes: int, seconds: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        # The system's own end for want of memory is another signal than that of the first limit.
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
@@ -530,22 +531,23 @@ def main(arguments: list[str]) -> None:
 
         send(READY)
         _limit(options["memory_bytes"], options["seconds"])
+        end = ""
         try:
             for frame in _answer(file, options):
                 send(frame)
-            # How long a processor worked at it.
-            send(time.process_time())
-            send("")
         except _Ended as ended:
-            send(str(ended))
+            end = str(ended)
         except MemoryError:
-            send(NO_MEMORY)
+            end = NO_MEMORY
         except BrokenPipeError:
             # Nobody reads on.
             os._exit(0)
         except BaseException:
             # Native code in a panic.
-            send(NO_WORKBOOK)
+            end = NO_WORKBOOK
+        # How long a processor worked at it.
+        send(time.process_time())
+        send(end)
 
 
 if __name__ == "__main__":

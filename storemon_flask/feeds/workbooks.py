@@ -211,8 +211,8 @@ def _ask(file: IO[bytes], options: dict[str, Any], check: Check, time: ReadingTi
     answers = cast(IO[bytes], process.stdout)
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(process, ended, check), name="workbook", daemon=True)
-    watch.start()
     try:
+        watch.start()
         if _read_frame(answers) != table_process.READY:
             check()
             raise DataError(_NOT_STARTED)
@@ -229,7 +229,8 @@ def _ask(file: IO[bytes], options: dict[str, Any], check: Check, time: ReadingTi
             raise DataError(_sentence(frame, memory_bytes))
     finally:
         ended.set()
-        watch.join(_PATIENCE_S)
+        if watch.ident is not None:
+            watch.join(_PATIENCE_S)
         _end(process)
         answers.close()
 
@@ -295,9 +296,9 @@ def _read_frame(answers: IO[bytes]) -> Any:
 
 
 def _why_ended(code: int, seconds: int, memory_bytes: int) -> str:
-    if code in (-getattr(signal, "SIGXCPU", 0), -getattr(signal, "SIGKILL", 0)):
+    if code == -getattr(signal, "SIGXCPU", 0):
         return _TOO_SLOW.format(_CPU_S if seconds == _CPU_S else WORKBOOK_CPU_S)
-    # Native code that gets no memory ends the process at once.
+    # Native code that gets no memory ends the process at once, and so does a system that has none left.
     return _TOO_MUCH.format(memory_bytes >> 20)
 
 

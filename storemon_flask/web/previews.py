@@ -110,11 +110,11 @@ class Previews:
             with preview.applying:
                 _copy(uploads, sizes, preview)
                 result = load_sources(database, preview.items(most_bytes, options.check), options)
-            preview.result = replace(result, files=[_with_examples(summary) for summary in result.files])
+                preview.result = replace(result, files=[_with_examples(summary) for summary in result.files])
+                preview.made_s = self._clock()
         except BaseException:
             self._drop(preview)
             raise
-        preview.made_s = self._clock()
         # Its bytes go, also when nobody asks for a preview again.
         self._call_later(f"preview {preview.token}", self.drop_expired, (KEPT_S + 1) * 1_000_000)
         return preview
@@ -180,11 +180,13 @@ class Previews:
     def drop_expired(self) -> None:
         """Forget what was kept for 15 minutes; not what is just being applied."""
         with self._lock:
-            old = [one for one in self._waiting.values() if self._clock() - one.made_s >= KEPT_S]
-        for preview in old:
-            if preview.applying.acquire(blocking=False):
+            kept = list(self._waiting.values())
+        for preview in kept:
+            # What takes long to check is kept from its end on.
+            if self._clock() - preview.made_s >= KEPT_S and preview.applying.acquire(blocking=False):
                 try:
-                    self._drop(preview)
+                    if self._clock() - preview.made_s >= KEPT_S:
+                        self._drop(preview)
                 finally:
                     preview.applying.release()
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from flask.testing import FlaskClient
 from load_helpers import load, put, put_zip, query, us
 from workbook_helpers import Error, Rows, open_document, workbook
 
+from storemon_flask.database import stores
 from storemon_flask.database.connections import Database
-from storemon_flask.errors import Stopped
+from storemon_flask.errors import DataError, Stopped
 from storemon_flask.feeds import sources, workbooks
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_sources
 from storemon_flask.feeds.sources import LoadItem, Skipped, Source, Unreadable
@@ -257,3 +259,85 @@ def test_what_takes_too_long_is_a_sentence(tmp_path: Path, monkeypatch: pytest.M
     assert isinstance(item, Unreadable)
     assert "s to read; save it as CSV" in item.reason
     assert children() == []
+
+
+def test_a_folder_or_zip_of_workbooks_without_a_feed_is_an_error(tmp_path: Path, client: FlaskClient) -> None:
+    notes = workbook({"notes": [("x", "y")]})
+    packed = zipped(("in/budget.xlsx", notes))
+    folder = put(tmp_path / "folder" / "budget.xlsx", notes).parent
+    archive = put(tmp_path / "a.zip", packed)
+    for path in (folder, archive):
+        (wrong,) = (item for item in found(path) if isinstance(item, Unreadable))
+        assert wrong.reason.startswith(f"{path} holds no workbook with a feed and no file named *.csv, ")
+        assert "budget.xlsx: 'notes': the header fits no feed: it has 2 columns" in wrong.reason
+        assert len(found(path)) == 2
+    assert "body holds no workbook with a feed" in problem(push(client, "polls", packed), 422)
+    assert "a.zip holds no workbook with a feed" in problem(upload(client, ("a.zip", packed)), 422)
+
+
+def test_looking_at_the_sheets_of_a_body_ends_when_the_load_does() -> None:
+    asked: list[int] = []
+
+    def check() -> None:
+        asked.append(len(asked))
+        if len(asked) >= 2:
+            raise Stopped("enough")
+
+    many = workbook({f"s{number}": [HEADER] * 5_000 for number in range(10)})
+    with pytest.raises(Stopped):
+        sources.detect_format(io.BytesIO(many), "", check=check)
+    assert children() == []
+
+
+def test_reading_that_ends_with_an_error_takes_of_the_time_of_all_sheets(tmp_path: Path) -> None:
+    book = workbook({"polls": [HEADER, *ROWS]})
+    damaged = put(tmp_path / "a.xlsx", book[: len(book) // 2])
+    time = workbooks.ReadingTime()
+    with damaged.open("rb") as file, pytest.raises(DataError, match="it is damaged"):
+        list(workbooks._ask(file, {"read": "sheets"}, lambda: None, time))
+    assert 0 < workbooks.WORKBOOK_CPU_S - time._left_s < 10
+
+
+def test_workbooks_in_a_zip_are_not_held_open(tmp_path: Path) -> None:
+    book = workbook({"polls": [HEADER, *ROWS]})
+    archive = put(tmp_path / "a.zip", zipped(*((f"{number}.xlsx", book) for number in range(5))))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    items = found(archive)
+    assert (len(items), len(list(Path("/proc/self/fd").iterdir()))) == (5, before)
+
+
+def test_a_zip_with_the_name_of_a_workbook_is_not_searched_in_a_zip(tmp_path: Path, database: Database) -> None:
+    """There are zips that hold themselves."""
+    data = zipped(("polls.csv", POLLS.encode()))
+    for _ in range(400):
+        data = zipped(("r.xlsx", data))
+    (file,) = load(database, put(tmp_path / "a.zip", data)).files
+    assert file.error == f"{tmp_path}/a.zip/r.xlsx is a zip inside a zip; unpack it first"
+
+
+def test_the_death_of_the_process_stores_nothing_of_its_sheet(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the system has no memory left: that is no matter of time."""
+    many = [HEADER, *((f"s{number}", datetime(2024, 10, 14, 10), "active") for number in range(30_000))]
+    path = put(tmp_path / "polls.xlsx", workbook({"few": [HEADER, *ROWS], "many": many}))
+    items = found(path)
+    frames = 0
+    read_frame = workbooks._read_frame
+
+    def kill_later(answers: Any) -> Any:
+        nonlocal frames
+        frames += 1
+        if frames == 6:
+            # Of the first sheet there were four; of this one the first, and its first batch is on its way.
+            (line,) = [*subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True).stdout.split()][:1]
+            os.kill(int(line), signal.SIGKILL)
+        return read_frame(answers)
+
+    monkeypatch.setattr(workbooks, "_read_frame", kill_later)
+    result = load_sources(database, items, LoadOptions(us("2024-10-15T12:00:00"), 0))
+    few, killed = result.files
+    assert (few.counts.new, few.error, killed.counts.rows) == (3, "", 0)
+    assert killed.error.startswith("it takes more than 512 MB of memory to read, or is damaged; save it as CSV")
+    with database.read() as connection:
+        assert sorted(stores.ids(connection)) == ["1001", "a"]

@@ -21,6 +21,7 @@ from workbook_helpers import workbook
 
 from pages.test_data_pages import BAD_POLLS, BROWSER, put
 from storemon_flask.database import keys
+from storemon_flask.model import FileSummary
 from storemon_flask.reports.worker import Worker
 from storemon_flask.web import previews
 
@@ -145,6 +146,26 @@ def test_after_fifteen_minutes_it_is_gone(client: FlaskClient, app: Flask, monke
     app.extensions["storemon"].previews.drop_expired()
     assert (kept(app), content.closed) == ((0, 0), True)
     assert press(client, address, "apply").status_code == 404
+
+
+def test_the_fifteen_minutes_begin_at_the_end_of_the_check(
+    client: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, kept_previews = [0.0], app.extensions["storemon"].previews
+    monkeypatch.setattr(kept_previews, "_clock", lambda: now[0])
+    whole = previews._with_examples
+
+    def after_long(summary: FileSummary) -> FileSummary:
+        now[0] = 1_000
+        kept_previews.drop_expired()
+        return whole(summary)
+
+    monkeypatch.setattr(previews, "_with_examples", after_long)
+    address = preview(client, ("polls.csv", TWO_POLLS))
+    now[0] = 1_899
+    assert client.get(address).status_code == 200
+    now[0] = 1_900
+    assert client.get(address).status_code == 404
 
 
 def test_only_the_browser_that_made_it_may_apply_it(client: FlaskClient, app: Flask) -> None:
