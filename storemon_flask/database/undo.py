@@ -585,7 +585,7 @@ class _Undo(_Changes):
 
     def _conflict(self) -> Conflict:
         listed = sorted((dict.fromkeys(self._removers, 1) | self._conflicts).items(), reverse=True)
-        named = ", ".join(f"load {load} {count_text(count, 'row')}" for load, count in listed[:_MOST_NAMED])
+        named = ", ".join(f"load {load}: {count_text(count, 'row')}" for load, count in listed[:_MOST_NAMED])
         more = f", and {count_text(len(listed) - _MOST_NAMED, 'other load')}" if len(listed) > _MOST_NAMED else ""
         return Conflict(
             f"load {self._load} cannot be undone: later loads brought or changed the same rows ({named}{more}); undo "

@@ -62,7 +62,8 @@ class Service:
             raise DataError(f"{self.shown} answered {error.code} {error.reason}{said}{hint}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise DataError(f"{self.shown} cannot be asked: {reason}") from None
+            hint = "is it running, and is that its address?"
+            raise DataError(f"{self.shown} cannot be asked: {reason}; {hint}") from None
         if len(body) > _MOST_BYTES:
             raise DataError(f"{self.shown} answered with more than {_MOST_BYTES >> 20} MiB; ask for less")
         try:

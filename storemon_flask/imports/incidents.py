@@ -60,6 +60,7 @@ _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _MONTH: Final = re.compile(r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec", re.IGNORECASE)
 _DELIMITERS: Final = ",;\t|"
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+_WORKBOOKS_AND_ZIPS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 NO_NAME: Final = "name is empty"
 NO_START: Final = "start is not a date and time that means one thing (YYYY-MM-DD HH:MM[:SS])"
@@ -160,7 +161,8 @@ class IncidentReader:
                 "say when all was watched)"
             )
         if self._without_end:
-            what = "until --to" if self._to_us is not None else "only their beginning is loaded (--to says until when)"
+            its = "its" if self._without_end == 1 else "their"
+            what = "until --to" if self._to_us is not None else f"only {its} beginning is loaded (--to says until when)"
             said.append(f"{count_text(self._without_end, 'incident')} without an end: {what}")
         if self._zone_name not in ("UTC", "Etc/UTC"):
             said.append(f"timestamps without a zone were read in {self._zone_name}")
@@ -171,7 +173,10 @@ class IncidentReader:
     def _read(self, names: dict[str, _Name]) -> None:
         try:
             with self._path.open("rb") as raw:
-                encoding = "utf-16" if raw.read(2) in _UTF_16 else "utf-8-sig"
+                first_bytes = raw.read(4)
+            if first_bytes in _WORKBOOKS_AND_ZIPS:
+                raise DataError(f"{self._path} is a workbook or a zip; save its sheet as CSV in UTF-8, and import that")
+            encoding = "utf-16" if first_bytes[:2] in _UTF_16 else "utf-8-sig"
             with self._path.open(encoding=encoding, newline="") as lines:
                 first = lines.readline()
                 delimiter = max(_DELIMITERS, key=first.count)

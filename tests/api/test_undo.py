@@ -113,7 +113,7 @@ def test_the_commands_do_the_same(client: FlaskClient, settings: Settings) -> No
     assert status_of(settings) == []
     refused = storemon(settings.home, "loads", "undo", "1", "--yes")
     assert refused.returncode == 1
-    assert "load 4 1 row" in " ".join(refused.stderr.split())
+    assert "load 4: 1 row" in " ".join(refused.stderr.split())
     listed = storemon(settings.home, "loads").stdout
     assert [line.split()[3:5] for line in listed.splitlines() if "undo" in line] == [["load", "2"]]
     assert "removal" in listed

@@ -104,7 +104,7 @@ def test_a_later_load_of_the_same_rows_is_in_the_way_also_when_it_changes_nothin
     other = load(database, "polls", "a,2024-01-01 10:30:00,active")
     before = stored(database)
 
-    with pytest.raises(Conflict, match=r"\(load 2 1 row\); undo that one first") as raised:
+    with pytest.raises(Conflict, match=r"\(load 2: 1 row\); undo that one first") as raised:
         service.undo(database, first.load, options())
 
     assert raised.value.members["conflicts"] == [{"load_id": again.load, "rows": 1}]
@@ -195,7 +195,7 @@ def test_a_store_is_there_while_a_load_names_it_after_its_last_removal(database:
     assert service.plan(database, back.load) == ["taken out: 1 poll", "1 store gone: a"]
     service.undo(database, back.load, options())
     assert stored(database) == [[], [], [], [], []]
-    with pytest.raises(Conflict, match=r"\(load 2 1 row\)"):
+    with pytest.raises(Conflict, match=r"\(load 2: 1 row\)"):
         service.undo(database, 1, options())
     assert problems(database) == []
 
@@ -238,9 +238,9 @@ def test_a_load_does_not_come_back_without_what_it_brought_unchanged(database: D
     assert stored(database) == [[], [], [], [], []]
 
     # With the loads before them undone, they would bring what they did not when they were loaded.
-    with pytest.raises(Conflict, match=r"load 5 cannot be undone: .*\(load 6 1 row\); undo that one first"):
+    with pytest.raises(Conflict, match=r"load 5 cannot be undone: .*\(load 6: 1 row\); undo that one first"):
         service.undo(database, 5, options())
-    with pytest.raises(Conflict, match=r"load 7 cannot be undone: .*\(load 8 1 row\); undo that one first"):
+    with pytest.raises(Conflict, match=r"load 7 cannot be undone: .*\(load 8: 1 row\); undo that one first"):
         service.undo(database, 7, options())
 
     for number in (8, 7, 6, 5):

@@ -100,7 +100,7 @@ def test_the_api_gives_results_and_changes() -> None:
         assert "secret" not in reader.name
         with pytest.raises(DataError, match=r"answered 404 Not Found: not found$"):
             read(GatusReader(f"{address}/elsewhere"))
-    with pytest.raises(DataError, match="cannot be asked"):
+    with pytest.raises(DataError, match=r"cannot be asked: .*; is it running, and is that its address\?$"):
         read(GatusReader("http://127.0.0.1:1"))
 
 

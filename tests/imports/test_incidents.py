@@ -57,7 +57,7 @@ def test_watched_time_is_up_outside_of_incidents_also_without_one(tmp_path: Path
 def test_an_incident_without_an_end_is_not_over(tmp_path: Path) -> None:
     polls, said = read(reader(tmp_path, "name,start,end", "oak,2026-10-05 10:00,"))
     assert statuses(polls) == "09:59:59 10:00:00-"
-    assert said[-1] == "1 incident without an end: only their beginning is loaded (--to says until when)"
+    assert said[-1] == "1 incident without an end: only its beginning is loaded (--to says until when)"
 
 
 def test_a_log_of_events_with_durations_says_when_it_was_up_and_paused(tmp_path: Path) -> None:
@@ -130,6 +130,14 @@ def test_columns_are_named_or_the_message_says_how(tmp_path: Path) -> None:
     assert len(read(reader(tmp_path, *lines, headings=headings))[0]) == 4
     with pytest.raises(DataError, match="has no column 'Nope'"):
         read(reader(tmp_path, *lines, headings={"name": "Nope"}))
+
+
+@pytest.mark.parametrize("begin", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0"])
+def test_a_workbook_is_named_as_one(tmp_path: Path, begin: bytes) -> None:
+    path = tmp_path / "incidents.xlsx"
+    path.write_bytes(begin + b"\x00" * 100)
+    with pytest.raises(DataError, match=r"is a workbook or a zip; save its sheet as CSV in UTF-8, and import that$"):
+        read(IncidentReader(path))
 
 
 def test_the_command_takes_its_options(run: Run, home: Path) -> None:  # noqa: F811
