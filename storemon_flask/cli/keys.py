@@ -125,7 +125,7 @@ def add_token(ctx: click.Context, store: str, label: str) -> None:
 
     \b
     Example:
-      TOKEN=$(storemon tokens add --store "NYC/12" --label "tablet at the counter")
+      TOKEN=$(storemon tokens add --store "NYC/12" --label "tablet upstairs")
       curl "http://127.0.0.1:8000/push/$TOKEN?status=active"
     """
     from storemon_flask.stores import push_tokens

@@ -30,7 +30,7 @@ def listen(ctx: click.Context, address: str | None, metrics_port: int | None) ->
     \b
     Examples:
       storemon listen 'amqp://user:password@broker/?queue=polls'
-      storemon listen 'mqtt://broker/?topic=stores/{store_id}/status'
+      storemon listen 'mqtt://broker/?topic=stores/{store_id}/polls'
     """
     from prometheus_client import CollectorRegistry, start_http_server
 
