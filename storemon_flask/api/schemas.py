@@ -151,6 +151,13 @@ class FileRejectSchema(RejectSchema):
     file = _text("the file's name, or body")
 
 
+class InTheWaySchema(Closed):
+    """A later load with the same rows, which keeps an earlier one from being undone."""
+
+    load_id = _integer("its number")
+    rows = _integer("how many of the same rows it has")
+
+
 class ProblemSchema(Closed):
     """RFC 9457: what went wrong and what to do."""
 
@@ -167,6 +174,7 @@ class ProblemSchema(Closed):
     load_id = _integer("the number of a load of which nothing was stored, where it is remembered", optional=True)
     rejected = _integer("how many rows of it could not be used", optional=True)
     rejects = _list(FileRejectSchema, "the first 100 of these rows", optional=True)
+    conflicts = _list(InTheWaySchema, "the later loads because of which a load is not undone", optional=True)
 
 
 class HealthSchema(Closed):

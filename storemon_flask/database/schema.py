@@ -70,9 +70,9 @@ CREATE TABLE load (
     id INTEGER PRIMARY KEY,
     started_us INTEGER NOT NULL,
     notes TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(notes)),
-    undoes INTEGER,
-    undone_by INTEGER,
-    undo_bytes INTEGER NOT NULL DEFAULT 0,
+    undoes INTEGER CHECK (undoes BETWEEN 1 AND id - 1),
+    undone_by INTEGER CHECK (undone_by > id),
+    undo_bytes INTEGER NOT NULL DEFAULT 0 CHECK (undo_bytes BETWEEN 0 AND 1099511627776),
     undo_dropped_us INTEGER,
     undo_dropped TEXT CHECK (undo_dropped IN ('old', 'room', 'pruned')),
     CHECK ((undo_dropped_us IS NULL) = (undo_dropped IS NULL))
@@ -153,7 +153,7 @@ CREATE INDEX reject_load_file ON reject (load_file);
 CREATE TABLE report_text (
     number INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,
-    byte_count INTEGER NOT NULL,
+    byte_count INTEGER NOT NULL CHECK (byte_count BETWEEN 0 AND 1099511627776),
     store_count INTEGER,
     first_stores TEXT,
     small TEXT,

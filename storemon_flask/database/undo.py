@@ -595,6 +595,11 @@ class _Undo(_Changes):
         )
 
 
+def no_load(load: int) -> NotFound:
+    """Return the error for a load that is not there."""
+    return NotFound(f"there is no load {load}; `storemon loads` and GET /api/v1/loads list those there are")
+
+
 def _require_undoable(connection: Connection, load: int) -> None:
     row = named_rows(
         connection,
@@ -604,11 +609,11 @@ def _require_undoable(connection: Connection, load: int) -> None:
         [load],
     ).fetchone()
     if row is None:
-        raise NotFound(f"there is no load {load}; `storemon loads` and GET /api/v1/loads list those there are")
+        raise no_load(load)
     if row["undone_by"] is not None:
+        when = "" if row["undone_us"] is None else f", {minute_text(row['undone_us'])}"
         raise Conflict(
-            f"load {load} was undone by load {row['undone_by']}, {minute_text(row['undone_us'])}; to have it again, "
-            f"undo load {row['undone_by']}"
+            f"load {load} was undone by load {row['undone_by']}{when}; to have it again, undo load {row['undone_by']}"
         )
     if row["undo_dropped_us"] is not None:
         why = {

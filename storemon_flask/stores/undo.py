@@ -6,6 +6,7 @@ from storemon_flask.database import undo as kept
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NotFound
 from storemon_flask.feeds.load import LoadOptions, LoadResult
+from storemon_flask.model import TOO_LARGE
 
 
 def undo(
@@ -34,3 +35,6 @@ def reason_against(database: Database, load: int) -> str:
 def _require(database: Database, load: int) -> None:
     if not database.exists():
         raise NotFound(f"there is no load {load}: nothing was ever loaded")
+    # What is larger no row can have.
+    if load >= TOO_LARGE:
+        raise kept.no_load(load)
