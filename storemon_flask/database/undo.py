@@ -706,7 +706,7 @@ def _fact_days(connection: Connection, feed: str, store: int) -> list[int]:
 
 def _write_fact(connection: Connection, feed: str, store: int, day: int, text: str | None) -> None:
     table = _FACTS[feed]
-    rows = [] if text is None else json.loads(text)
+    rows = _read_fact(text)
     marks = ", ".join("?" * len(table.values))
     columns = ", ".join(table.values)
     if not table.day:
@@ -725,7 +725,14 @@ def _fact_text(rows: list[tuple[Any, ...]]) -> str | None:
 
 
 def _fact_count(text: str | None) -> int:
-    return 0 if text is None else len(json.loads(text))
+    return len(_read_fact(text))
+
+
+def _read_fact(text: str | None) -> Any:
+    try:
+        return [] if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DatabaseError(f"what is kept for undoing a load is not what was written: {error}") from error
 
 
 def _is_fact(feed: str, before: str | None) -> bool:
@@ -734,7 +741,10 @@ def _is_fact(feed: str, before: str | None) -> bool:
     if feed not in _FACTS:
         return False
     kind = int if feed in ("hours", "special_hours") else str
-    rows = json.loads(before)
+    try:
+        rows = _read_fact(before)
+    except DatabaseError:
+        return False
     width = len(_FACTS[feed].values)
     return isinstance(rows, list) and all(
         isinstance(row, list) and len(row) == width and all(type(value) is kind for value in row) for row in rows
