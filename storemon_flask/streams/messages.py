@@ -74,10 +74,11 @@ class MessageReader:
         """Return the rows of a message; the first has the number `line`."""
         if len(message.body) > MAX_MESSAGE_BYTES:
             return [_reject_message(message.body, line, TOO_LONG)]
-        body = message.body.removeprefix(_BOM).removeprefix(_BOM).strip(b" \t\r\n")
+        # Tabs at its ends may be those of a row whose first or last fields are empty.
+        body = message.body.removeprefix(_BOM).removeprefix(_BOM).strip(b" \r\n")
         given = self._find_given(message)
-        if body.startswith(b"{") or _JSON_LIST.match(body):
-            records = self._read_json(body, line, given)
+        if body.lstrip().startswith(b"{") or _JSON_LIST.match(body):
+            records = self._read_json(body.strip(), line, given)
         else:
             records = self._read_csv(body, line, given)
         if len(records) > MAX_MESSAGE_ROWS:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from feed_helpers import GOOD, problem, push
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from load_helpers import POLLS, READERS, SKEW_US, Cut, counts, csv, load, put, query, read_polls, us
 
@@ -363,6 +363,7 @@ def test_every_door_takes_every_dialect_the_same(
             assert stored == expected, (door, packing)
 
 
+@example([["", "1", ""]], "\t", "utf-8", "\n", "few")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_poll_rows, _delimiters, st.sampled_from(["utf-8", "utf-8-sig", "double"]), st.sampled_from(["\n", "\r\n", "\r"]),
        st.sampled_from(["few", "all"]))  # fmt: skip
