@@ -77,8 +77,9 @@ class MessageReader:
         # Tabs at its ends may be those of a row whose first or last fields are empty.
         body = message.body.removeprefix(_BOM).removeprefix(_BOM).strip(b" \r\n")
         given = self._find_given(message)
-        if body.lstrip().startswith(b"{") or _JSON_LIST.match(body):
-            records = self._read_json(body.strip(), line, given)
+        without_blanks = body.strip()
+        if without_blanks.startswith(b"{") or _JSON_LIST.match(without_blanks):
+            records = self._read_json(without_blanks, line, given)
         else:
             records = self._read_csv(body, line, given)
         if len(records) > MAX_MESSAGE_ROWS:
