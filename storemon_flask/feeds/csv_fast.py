@@ -273,14 +273,14 @@ def _blank_rows(block: Block, start: Ints, stop: Ints, delimiter: int) -> Bools:
 
 
 def _marks_in_values(block: Block, array: Bytes, delimiter: int) -> Bools:
-    """Which bytes are quotes that do not begin or end a field, or delimiters within one."""
+    """Which bytes are quotes that do not begin or end a field, or delimiters within one that are no blanks (a tab)."""
     closes = block.edges[1::2]
     following = array[np.minimum(closes + 1, len(array) - 1)]
     is_end = csv_exact.is_separator(following, bytes([delimiter])) | (closes == len(array) - 1)
     marks: Bools = array == _QUOTE
     marks[block.edges[::2]] = False
     marks[closes[is_end]] = False
-    delimiters = np.flatnonzero(array == delimiter)
+    delimiters = np.flatnonzero(array == delimiter) if delimiter > _BLANK else no_ints()
     marks[delimiters[np.searchsorted(block.edges, delimiters) % 2 == 1]] = True
     return marks
 

@@ -364,6 +364,7 @@ def test_every_door_takes_every_dialect_the_same(
 
 
 @example([["", "1", ""]], "\t", "utf-8", "\n", "few")
+@example([["", "\t"]], "\t", "utf-8", "\n", "few")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_poll_rows, _delimiters, st.sampled_from(["utf-8", "utf-8-sig", "double"]), st.sampled_from(["\n", "\r\n", "\r"]),
        st.sampled_from(["few", "all"]))  # fmt: skip
