@@ -112,13 +112,22 @@ def test_requests_that_wait_share_a_computation_and_wait_for_two_at_the_most(
     database, cache, small_fleet, tmp_path, counted
 ):
     begun, go_on = counted
+    asked = []
+
+    def ask():
+        asked.append(None)
+        return current(cache)
+
     with ThreadPoolExecutor(20) as clients:
-        first = [clients.submit(current, cache) for _ in range(10)]
-        wait_until(lambda: begun, "the computation")
+        first = [clients.submit(ask) for _ in range(10)]
+        wait_until(lambda: begun and len(asked) == 10, "the computation, and all who ask before the load")
+        # From there to where they wait it is not far.
+        time.sleep(0.5)
         # Begun before this load, it is no answer to those who ask now; they wait for the next, all for the same.
         add_poll(database, tmp_path / "more", "new one,2024-10-14 11:59:00 UTC,inactive")
-        second = [clients.submit(current, cache) for _ in range(10)]
-        time.sleep(0.2)
+        second = [clients.submit(ask) for _ in range(10)]
+        wait_until(lambda: len(asked) == 20, "those who ask after the load")
+        time.sleep(0.5)
         go_on.set()
         assert len({id(one.result()) for one in first}) == 1
         found = [one.result() for one in second]
