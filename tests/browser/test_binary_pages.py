@@ -9,7 +9,8 @@ from made_fleet import write_fleet
 from playwright.sync_api import expect
 from watching import browsing, no_violation, watched
 
-pytestmark = pytest.mark.slow
+# Whoever builds the file builds it in one place.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("binary")]
 # Off in the last hours.
 OFF = "store-00056"
 

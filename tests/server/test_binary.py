@@ -19,7 +19,8 @@ from hostile_files import cells_xml, sheet_xml, xlsx
 
 from storemon_flask.version import VERSION
 
-pytestmark = pytest.mark.slow
+# Whoever builds the file builds it in one place.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("binary")]
 NOBODY = 65534
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 # All that the file takes from the machine: libc, and the zlib with which it unpacks itself.
