@@ -23,7 +23,8 @@ test-without-browser: $(VENV)/dev
 
 # The tests that take minutes: kills at random moments, a sweep over every zone, memory on long files.
 test-slow: $(VENV)/dev
-	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "slow and not alone" --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "slow and alone"
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

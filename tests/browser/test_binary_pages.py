@@ -9,7 +9,7 @@ from made_fleet import write_fleet
 from playwright.sync_api import expect
 from watching import browsing, no_violation, watched
 
-# Whoever builds the file builds it in one place.
+# These tests build the same file, so they run in one process.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("binary")]
 # Off in the last hours.
 OFF = "store-00056"

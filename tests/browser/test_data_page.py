@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import http
 from playwright.sync_api import Browser, Page, Response, expect
-from watching import LOOKS, no_violation, nothing_sticks_out, watched
+from watching import LOOKS, follow, no_violation, nothing_sticks_out, watched
 from watching import browser as browser
 
 POLLS = "store_id,timestamp_utc,status\n" + "".join(
@@ -78,7 +78,7 @@ def test_dropped_files_are_loaded_and_counted_as_the_service_says(browser: Brows
             [f"{file[name]:,}" if isinstance(file[name], int) else file[name] for name in names] for file in files
         ]
         assert counts(page)[0] == ["polls.csv", "polls", "2,000", "2,000", "0", "0", "0", "0"]
-        page.get_by_role("link", name="Data").first.click()
+        follow(page, page.get_by_role("link", name="Data").first)
         expect(page.get_by_text("500 stores.")).to_be_visible()
         assert page.get_by_text("Nothing is loaded yet.").count() == 0
 
@@ -201,7 +201,7 @@ def test_what_is_no_feed_leads_to_the_page_of_its_load(
         page.wait_for_url("**/data/loads/1")
         about = page.locator(".about").filter(has_text=name)
         expect(about).to_contain_text(sentence)
-        page.get_by_role("link", name="Data").first.click()
+        follow(page, page.get_by_role("link", name="Data").first)
         expect(page.get_by_label("Table of loads").locator("tbody tr")).to_contain_text("1 not loaded")
 
 

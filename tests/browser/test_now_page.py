@@ -13,7 +13,7 @@ from now_page import fleet as fleet
 from now_page import ids
 from playwright.sync_api import Browser, Page, expect
 from watching import browser as browser
-from watching import no_violation, nothing_sticks_out, percentage_of, watched
+from watching import follow, no_violation, nothing_sticks_out, percentage_of, watched
 
 from storemon_flask.database.connections import Database
 
@@ -75,7 +75,7 @@ def test_its_numbers_are_those_of_the_csv(browser: Browser, old_fleet: Any) -> N
                     assert bar == f"{label}: {up} h up, {down} h down, {unknown} h unknown"
                     assert percent == percentage_of(row, window)
                     compared += 1
-            page.get_by_role("link", name="Next").click()
+            follow(page, page.get_by_role("link", name="Next"))
     assert compared == 300
 
 
@@ -83,12 +83,12 @@ def test_a_status_filters_and_the_address_says_so(browser: Browser, fleet: Any) 
     counts = told(fleet, limit="1")["counts"]
     with watched(browser, fleet.url) as page:
         page.goto("/")
-        page.get_by_role("link", name="Down", exact=False).first.click()
+        follow(page, page.get_by_role("link", name="Down", exact=False).first)
         expect(page.locator("#total")).to_contain_text(f"of {counts['down']}")
         assert parse_qs(urlsplit(page.url).query) == {"status": ["down"]}
         assert statuses(page) == {"Down"}
         assert ids(page) == [one["store_id"] for one in told(fleet, status="down", limit="50")["stores"]]
-        page.get_by_role("link", name="Clear filters").click()
+        follow(page, page.get_by_role("link", name="Clear filters"))
         expect(page.locator("#total")).to_contain_text("of 500")
 
 
@@ -119,18 +119,18 @@ def test_search_zone_group_and_order_apply_as_they_are_set(browser: Browser, fle
 def test_heads_sort_and_pages_are_leafed_through(browser: Browser, fleet: Any) -> None:
     with watched(browser, fleet.url) as page:
         page.goto("/")
-        page.get_by_role("link", name="Last week").click()
+        follow(page, page.get_by_role("link", name="Last week"))
         expect(page.locator("th[aria-sort=ascending]")).to_contain_text("Last week")
-        page.get_by_role("link", name="Last week").click()
+        follow(page, page.get_by_role("link", name="Last week"))
         expect(page.locator("th[aria-sort=descending]")).to_contain_text("Last week")
         seen = ids(page)
         for number in range(2, 11):
-            page.get_by_role("link", name="Next").click()
+            follow(page, page.get_by_role("link", name="Next"))
             expect(page.locator("#pages")).to_contain_text(f"Page {number} of 10")
             seen += ids(page)
         everything = told(fleet, sort="uptime_percent_last_week", order="desc", limit="1000")["stores"]
         assert seen == [one["store_id"] for one in everything]
-        page.get_by_role("link", name="First").click()
+        follow(page, page.get_by_role("link", name="First"))
         assert ids(page) == seen[:50]
 
 
@@ -138,7 +138,7 @@ def test_it_works_without_scripts(browser: Browser, fleet: Any) -> None:
     with watched(browser, fleet.url, java_script_enabled=False) as page:
         page.goto("/")
         page.get_by_label("Name or id").fill("kitchen 499")
-        page.get_by_role("button", name="Show").click()
+        follow(page, page.get_by_role("button", name="Show"))
         expect(page.locator("#total")).to_contain_text("1–1 of 1 store")
-        page.get_by_role("link", name="Kitchen 499").click()
+        follow(page, page.get_by_role("link", name="Kitchen 499"))
         expect(page.get_by_role("heading", level=1)).to_have_text("Kitchen 499")

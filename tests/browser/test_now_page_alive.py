@@ -18,7 +18,7 @@ from now_page import fleet as fleet
 from now_page import ids
 from playwright.sync_api import Browser, Page, Route, expect
 from watching import browser as browser
-from watching import no_violation, nothing_sticks_out, see_it_back, watched
+from watching import follow, no_violation, nothing_sticks_out, see_it_back, watched
 
 from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
@@ -119,11 +119,11 @@ def test_a_store_leads_back_to_the_list_as_it_was_left(browser: Browser, fleet: 
         page.goto("/?group=South&sort=name")
         page.get_by_label("Name or id").fill("kitchen 4")
         expect(page).to_have_url(fleet.url + "/?q=kitchen+4&group=South&sort=name")
-        page.locator("#rows a").first.click()
-        page.get_by_role("link", name="30 days").click()
-        page.get_by_role("link", name="All stores").click()
+        follow(page, page.locator("#rows a").first)
+        follow(page, page.get_by_role("link", name="30 days"))
+        follow(page, page.get_by_role("link", name="All stores"))
         expect(page).to_have_url(fleet.url + "/?q=kitchen+4&group=South&sort=name")
-        page.get_by_role("link", name="Now").click()
+        follow(page, page.get_by_role("link", name="Now"))
         expect(page).to_have_url(fleet.url + "/")
 
 
@@ -241,7 +241,7 @@ def test_fourteen_thousand_stores_are_searched_and_leafed_through(
     with watched(browser, serve().url) as page:
         page.goto("/")
         expect(page.locator("#total")).to_contain_text("1–50 of 14,000 stores")
-        page.get_by_role("link", name="Last »").click()
+        follow(page, page.get_by_role("link", name="Last »"))
         expect(page.locator("#total")).to_contain_text("13,951–14,000 of 14,000 stores")
         page.get_by_label("Name or id").fill("kitchen 13999")
         expect(page.locator("#total")).to_contain_text("1–1 of 1 store")

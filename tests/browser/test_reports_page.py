@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Response, expect
 from reports_page import HOSTILE, STORES, cells, made, the_csv, trigger
 from reports_page import fleet as fleet
 from reports_page import server as server
-from watching import LOOKS, no_violation, nothing_sticks_out, watched
+from watching import LOOKS, follow, no_violation, nothing_sticks_out, watched
 from watching import browser as browser
 
 from storemon_flask.database.connections import Database
@@ -36,8 +36,7 @@ def test_asking_by_the_button_leads_to_the_numbers_of_the_csv(browser: Browser, 
             following = page.get_by_role("link", name="Next").first
             if not following.count():
                 break
-            following.click()
-            expect(page.locator("table.cells")).to_be_visible()
+            follow(page, following)
         assert seen == {row[0]: row[1:] for row in expected[1:]}
 
 
@@ -171,7 +170,7 @@ def test_two_reports_are_compared(browser: Browser, server: Any) -> None:
     report_id = trigger(server.url)
     with watched(browser, server.url) as page:
         page.goto(f"/reports/{report_id}")
-        page.get_by_role("button", name="Compare").click()
+        follow(page, page.get_by_role("button", name="Compare"))
         expect(page.get_by_role("heading", name="What changed")).to_be_visible()
         assert page.locator("tbody tr").count() == 200
         no_violation(page)
@@ -279,7 +278,7 @@ def test_what_is_known_little_of_can_be_read(
         page.goto(f"/reports/{report_id}")
         expect(page.locator("td.little .known").first).to_have_text("of 24 h known")
         no_violation(page)
-        page.get_by_role("link", name="one", exact=True).click()
+        follow(page, page.get_by_role("link", name="one", exact=True))
         expect(page.locator("#notice")).to_contain_text("Not now.")
         expect(page.locator("#sums .little").first).to_contain_text("of 24 h known")
         no_violation(page)

@@ -15,7 +15,7 @@ from store_page import OFF
 from store_page import server as server
 from store_page import turned_back as turned_back
 from watching import browser as browser
-from watching import no_violation, nothing_sticks_out, percentage_of, watched
+from watching import follow, no_violation, nothing_sticks_out, percentage_of, watched
 
 from storemon_flask.database.connections import Database
 
@@ -37,7 +37,7 @@ def test_hostile_names_and_ids_are_only_text(browser: Browser, server: Any, stor
         expect(page).to_have_url(f"{server.url}/stores/{quote(store_id, safe='')}")
         expect(page.locator("main")).to_contain_text(store_id)
         nothing_sticks_out(page)
-        page.get_by_role("link", name="14 days").click()
+        follow(page, page.get_by_role("link", name="14 days"))
         expect(page.locator("#chart tr")).to_have_count(14)
 
 
@@ -94,7 +94,7 @@ def test_a_date_leads_to_its_days(browser: Browser, server: Any) -> None:
         until = page.get_by_label("up to")
         assert until.input_value() == "2024-11-03"
         until.fill("2024-11-02")
-        page.get_by_role("button", name="Show").click()
+        follow(page, page.get_by_role("button", name="Show"))
         expect(page).to_have_url(f"{server.url}/stores/{OFF}?days=1&until=2024-11-02")
         expect(page.locator("#chart th")).to_have_text(["Sat 2024-11-02"])
         assert until.input_value() == "2024-11-02"
@@ -112,7 +112,7 @@ def test_a_store_whose_id_means_a_folder_has_a_page(
         page.locator(f"#rows [data-key='store-{store_id}']").click()
         expect(page).to_have_url(f"{server.url}/stores/~{store_id}")
         expect(page.locator("h1")).to_have_text(store_id)
-        page.get_by_role("link", name="14 days").click()
+        follow(page, page.get_by_role("link", name="14 days"))
         expect(page.locator("#chart tr")).to_have_count(14)
 
 
@@ -167,10 +167,10 @@ def test_other_days_are_a_link_away(browser: Browser, server: Any) -> None:
     with watched(browser, server.url) as page:
         page.goto(f"/stores/{OFF}?days=1")
         expect(page.locator("#chart tr")).to_have_count(1)
-        page.get_by_role("link", name="Earlier").click()
+        follow(page, page.get_by_role("link", name="Earlier"))
         expect(page).to_have_url(f"{server.url}/stores/{OFF}?days=1&until=2024-11-02")
         expect(page.locator("#chart tr")).to_contain_text("Sat 2024-11-02")
-        page.get_by_role("link", name="Later").click()
+        follow(page, page.get_by_role("link", name="Later"))
         expect(page).to_have_url(f"{server.url}/stores/{OFF}?days=1")
 
 

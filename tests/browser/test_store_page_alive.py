@@ -11,7 +11,7 @@ from store_page import OFF
 from store_page import server as server
 from store_page import turned_back as turned_back
 from watching import browser as browser
-from watching import no_violation, see_it_back, watched
+from watching import follow, no_violation, see_it_back, watched
 
 
 def push(server: Any, *polls: str) -> None:
@@ -182,12 +182,12 @@ def test_in_a_tab_of_its_own_it_leads_to_the_list_that_it_came_from(browser: Bro
             page.locator("#rows a").first.click(modifiers=["Control"])
         tab = coming.value
         expect(tab.locator("h1")).to_be_visible()
-        tab.get_by_role("link", name="30 days").click()
+        follow(tab, tab.get_by_role("link", name="30 days"))
         expect(tab.locator("#chart tr")).to_have_count(30)
-        tab.get_by_role("link", name="All stores").click()
+        follow(tab, tab.get_by_role("link", name="All stores"))
         expect(tab).to_have_url(f"{server.url}/?group=South&sort=name")
     with watched(browser, server.url) as page:
         # From nowhere there is no list to go back to.
         page.goto(f"/stores/{OFF}", referer=f"{server.url}/data?before=1")
-        page.get_by_role("link", name="All stores").click()
+        follow(page, page.get_by_role("link", name="All stores"))
         expect(page).to_have_url(f"{server.url}/")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from storemon_flask.formatting import known_text
 from storemon_flask.settings import Settings
@@ -66,6 +66,13 @@ def serve_copy(made: Path, settings: Settings, serve: Callable[..., Any]) -> Any
     settings.database.parent.mkdir(parents=True)
     shutil.copy(made, settings.database)
     return serve()
+
+
+def follow(page: Page, target: Locator) -> None:
+    """Click what leads to another page, and wait until that page is whole: a click alone returns on the old page or
+    with a part of the new one."""
+    with page.expect_navigation():
+        target.click()
 
 
 def see_it_back(page: Page) -> None:

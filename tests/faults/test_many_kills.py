@@ -21,6 +21,7 @@ from victims import VICTIMS, Ground, Victim
 from storemon_flask.server import commands
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="looks at locks and threads the way Linux shows them"),
 ]

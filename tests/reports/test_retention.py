@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import Server, sql
+from conftest import Server, http, sql, wait_until
 from flask import Flask
 from worker_helpers import Clock, Queue, file_of, files, row
 from worker_helpers import clock as clock
@@ -135,8 +135,6 @@ def test_a_file_that_cannot_be_removed_goes_at_the_next_start(
 
 
 def test_a_real_server_deletes_and_forgets(serve: Callable[..., Server], small_fleet: Path, settings: Settings) -> None:
-    from conftest import http
-
     server = serve()
     first = server.trigger()
     assert server.wait_for(first).status == 200
@@ -147,8 +145,8 @@ def test_a_real_server_deletes_and_forgets(serve: Callable[..., Server], small_f
     server.end()
     sql(settings.database, "UPDATE report SET finished_us = finished_us - ?", 2 * DAY_US)
     again = serve(STOREMON_KEEP_REPORTS_DAYS="1")
-    assert again.get(f"/get_report?report_id={second}").status == 410
-    assert files(settings) == []
+    wait_until(lambda: again.get(f"/get_report?report_id={second}").status == 410, "the old report is deleted")
+    wait_until(lambda: files(settings) == [], "its file is removed")
 
 
 def test_files_of_no_report_and_reports_without_a_file_are_found_and_nothing_is_changed(

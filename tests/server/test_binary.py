@@ -19,7 +19,7 @@ from hostile_files import cells_xml, sheet_xml, xlsx
 
 from storemon_flask.version import VERSION
 
-# Whoever builds the file builds it in one place.
+# These tests build the same file, so they run in one process.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("binary")]
 NOBODY = 65534
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000

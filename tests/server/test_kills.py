@@ -26,6 +26,7 @@ from kill_helpers import being_written, kill
 from storemon_flask.settings import Settings
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="looks at locks and threads the way Linux shows them"),
 ]

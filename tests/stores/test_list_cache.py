@@ -121,7 +121,7 @@ def test_requests_that_wait_share_a_computation_and_wait_for_two_at_the_most(
     with ThreadPoolExecutor(20) as clients:
         first = [clients.submit(ask) for _ in range(10)]
         wait_until(lambda: begun and len(asked) == 10, "the computation, and all who ask before the load")
-        # From there to where they wait it is not far.
+        # They need a moment from there to where they wait.
         time.sleep(0.5)
         # Begun before this load, it is no answer to those who ask now; they wait for the next, all for the same.
         add_poll(database, tmp_path / "more", "new one,2024-10-14 11:59:00 UTC,inactive")
