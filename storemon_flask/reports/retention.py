@@ -3,8 +3,8 @@
 import logging
 import re
 import threading
-import time
 from collections import Counter
+from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,7 @@ class Retention:
         self._lock = threading.Lock()
         self._bytes: int | None = None
         self._rows = 0
-        self._began_s = time.time()
+        self._left_over = begun_files(settings.reports_dir)
 
     def run(self, now_us: int) -> None:
         """Delete reports that are too old or take too much room, forget those that were deleted long ago, and remove
@@ -64,7 +64,7 @@ class Retention:
                 log.info("%d report(s) older than %d days deleted", deleted, days)
         try:
             removed = sum(map(stored.remove_file, reports.files_of_no_report(self._database.read, folder)))
-            removed += remove_temporary(self._database.read, folder, self._began_s)
+            removed += remove_temporary(self._database.read, folder, self._left_over)
         except OSError as error:
             raise _unreadable(folder, error) from error
         if removed:
@@ -110,14 +110,28 @@ def _unreadable(folder: Path, error: OSError) -> ReportFailed:
     return ReportFailed(f"the reports folder {folder} cannot be read: {error.strerror or error}")
 
 
-def remove_temporary(read: reports.Read, folder: Path, began_s: float) -> int:
-    """Remove what reports that do not run, and workbooks before `began_s`, have begun; how many files that was."""
+def begun_files(folder: Path) -> frozenset[Path]:
+    """Return the files of reports and the folders of workbooks that are not finished. Empty when the folder cannot be
+    listed."""
+    with suppress(OSError):
+        return frozenset(file for form in (_TEMPORARY, _WORKBOOK) for _, file in reports.named(folder, form))
+    return frozenset()
+
+
+def remove_temporary(read: reports.Read, folder: Path, left_over: Set[Path]) -> int:
+    """Remove what reports that do not run have begun, and what is `left_over` by an earlier process; how many files
+    that was."""
     begun = list(reports.named(folder, _TEMPORARY))
     with read() as connection:
         states = reports.states(connection)
-    removed = sum(stored.remove_file(file) for report_id, file in begun if states.get(report_id) != ReportState.RUNNING)
+    # A report that a killed process had begun may run again just now, into another file.
+    removed = sum(
+        stored.remove_file(file)
+        for report_id, file in begun
+        if file in left_over or states.get(report_id) != ReportState.RUNNING
+    )
     for _, book in reports.named(folder, _WORKBOOK):
-        if book.is_dir() and not book.is_symlink() and book.stat().st_mtime < began_s:
+        if book in left_over and book.is_dir() and not book.is_symlink():
             removed += sum(stored.remove_file(file) for file in list(book.iterdir()))
             with suppress(OSError):
                 book.rmdir()

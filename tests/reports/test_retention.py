@@ -224,6 +224,11 @@ def test_what_a_running_report_has_begun_to_write_stays(inline_worker: Worker, s
     inline_worker._retention.run(inline_worker._clock())
     # The other is of a try that is over.
     assert [name for name in files(settings) if name.startswith(".")] == [f".report_{running}.csv.01234567.tmp"]
+    # For a process that starts now, the first is of a try of the one before, although the report runs again.
+    inline_worker._retention = retention.Retention(inline_worker.database, settings, inline_worker.metrics)
+    (settings.reports_dir / f".report_{running}.csv.89abcdef.tmp").write_text("x")
+    inline_worker._retention.run(inline_worker._clock())
+    assert [name for name in files(settings) if name.startswith(".")] == [f".report_{running}.csv.89abcdef.tmp"]
 
 
 def test_a_complete_report_without_its_file_is_a_410_that_says_so(

@@ -76,7 +76,7 @@ def test_folders_that_a_killed_server_made_for_workbooks_are_removed_and_no_othe
     (folder / "elsewhere" / "kept").write_text("x")
     (folder / ".workbook_link1234").symlink_to(folder / "elsewhere")
     database.prepare()
-    assert retention.remove_temporary(database.read, folder, time.time() + 60) == 1
+    assert retention.remove_temporary(database.read, folder, retention.begun_files(folder)) == 1
     kept = [*others, ".workbook_mine/kept", "elsewhere", "elsewhere/kept", ".workbook_link1234"]
     assert names(folder) == sorted(kept)
 
