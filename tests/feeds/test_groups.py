@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import sql, wait_until
@@ -40,8 +41,9 @@ def polled(database: Database) -> Database:
 
 @pytest.fixture
 def shared(polled: Database, monkeypatch: pytest.MonkeyPatch) -> PollGroups:
-    """Groups in which no push is a load of its own because it came in alone."""
+    """Groups in which no push is a load of its own because it came in alone, and a load takes more for an hour."""
     monkeypatch.setattr(groups, "_OWN_LOADS", 0)
+    monkeypatch.setattr(groups, "_SHARED_LOAD_S", 3_600.0)
     return PollGroups(polled)
 
 
@@ -127,9 +129,7 @@ def test_what_brings_news_is_a_load_of_its_own_and_harms_nobody(shared: PollGrou
     assert [row[1] for row in file_rows(shared._database)] == ["body", "pushes", "body", "body"]
 
 
-def test_pushes_one_after_the_other_share_a_load_until_another_comes(
-    shared: PollGroups, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pushes_one_after_the_other_share_a_load_until_another_comes(shared: PollGroups) -> None:
     for minute in range(50):
         result = shared.load(body(f"s1,2024-10-14 10:{minute:02},active", "s2,x,active"), OPTIONS)
         assert (result.load, counts(result)) == (2, (2, 1, 0, 0, 0, 1))
@@ -179,11 +179,15 @@ def test_the_rejects_of_a_shared_load_are_stored_up_to_the_limit(
         assert len(loads.rejects(connection, 2)) == 70
 
 
-def test_the_first_pushes_that_come_in_alone_are_loads_of_their_own(polled: Database) -> None:
+def test_the_first_pushes_that_come_in_alone_are_loads_of_their_own(
+    polled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1_000.0
+    monkeypatch.setattr(groups, "time", SimpleNamespace(monotonic=lambda: now_s))
     alone = PollGroups(polled)
     numbers = [alone.load(body(f"s1,2024-10-14 10:{minute:02},active"), OPTIONS).load for minute in range(50)]
     assert numbers == [*range(2, 32), *[32] * 20]
-    alone._counted_s -= 31
+    now_s += 31
     assert alone.load(body("s1,2024-10-14 10:00,active"), OPTIONS).load == 33
 
 
@@ -249,11 +253,12 @@ def test_a_fault_in_a_group_leaves_each_to_a_load_of_its_own(
     assert "3 pushes could not be stored together; each is stored alone" in caplog.text
 
 
-def test_nobody_waits_for_others_who_do_not_come(shared: PollGroups) -> None:
-    began_s = time.monotonic()
+def test_nobody_waits_for_others_who_do_not_come(shared: PollGroups, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited_s: list[float | None] = []
+    monkeypatch.setattr(shared._changed, "wait", waited_s.append)
     for minute in range(20):
         shared.load(body(f"s1,2024-10-14 10:{minute:02},active"), OPTIONS)
-    assert time.monotonic() - began_s < 20 * groups.GATHER_S
+    assert waited_s == []
 
 
 def test_what_waits_behind_a_long_load_is_one_group_and_others_are_told_to_come_again(shared: PollGroups) -> None:

@@ -4,10 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
-from conftest import sql, wait_until
+from conftest import PATIENCE_S, sql, wait_until
 from prometheus_client import CollectorRegistry
 
 from storemon_flask.database.connections import Database
@@ -32,6 +33,12 @@ class ListBroker:
         self.refuses = 0
         self.fails_at: int | None = None
         self._database = database
+        # The listener takes what is there while a test brings more.
+        self._guard = threading.Lock()
+
+    def add(self, *messages: bytes) -> None:
+        with self._guard:
+            self.queue += messages
 
     def connect(self, address: addresses.StreamAddress) -> "ListBroker":
         if self.refuses:
@@ -42,8 +49,9 @@ class ListBroker:
     def receive(self, timeout_s: float) -> list[Message]:
         if not self.queue:
             time.sleep(min(timeout_s, 0.01))
-        taken, self.queue = self.queue, []
-        self.unacknowledged += taken
+        with self._guard:
+            taken, self.queue = self.queue, []
+            self.unacknowledged += taken
         return [Message(body, time.time_ns() // 1000, body) for body in taken]
 
     def acknowledge(self, messages: list[Message]) -> None:
@@ -58,7 +66,8 @@ class ListBroker:
         return len(self.queue)
 
     def close(self) -> None:
-        self.queue, self.unacknowledged = self.unacknowledged + self.queue, []
+        with self._guard:
+            self.queue, self.unacknowledged = self.unacknowledged + self.queue, []
 
 
 def stored(database: Path) -> int:
@@ -135,13 +144,19 @@ def test_long_messages_make_a_batch_full_before_5000_rows(start: Start, broker: 
 
 def test_a_batch_waits_no_longer_than_it_may(start: Start, broker: ListBroker) -> None:
     start(seconds=0.4)
+    numbers = count()
     began_s = time.monotonic()
-    for number in range(20):
-        broker.queue.append(poll(number))
-        time.sleep(0.05)
-    wait_until(lambda: len(broker.acknowledged) == 20, "acknowledgements")
-    assert time.monotonic() - began_s >= 1.0
-    assert 2 <= len(broker.stored_when_acknowledged) <= 4
+
+    def are_two_stored_while_more_comes() -> bool:
+        broker.add(poll(next(numbers)))
+        return len(broker.stored_when_acknowledged) >= 2
+
+    wait_until(are_two_stored_while_more_comes, "two batches")
+    assert time.monotonic() - began_s >= 0.8
+    added = next(numbers)
+    wait_until(lambda: len(broker.acknowledged) == added, "acknowledgements")
+    took_s = time.monotonic() - began_s
+    assert 2 <= len(broker.stored_when_acknowledged) <= took_s / 0.4
 
 
 def test_bad_rows_are_listed_and_acknowledged(
@@ -154,7 +169,8 @@ def test_bad_rows_are_listed_and_acknowledged(
     assert rejects == [(2, "a,yesterday,active"), (3, "nonsense")]
     assert stored(settings.database) == 2
     assert registry.get_sample_value("storemon_stream_rejected_rows_total") == 2
-    assert registry.get_sample_value("storemon_stream_messages_total") == 5
+    # They are counted after they are acknowledged.
+    wait_until(lambda: registry.get_sample_value("storemon_stream_messages_total") == 5, "the count of messages")
     assert registry.get_sample_value("storemon_stream_batches_total") == 1
 
 
@@ -197,9 +213,13 @@ def test_what_cannot_be_stored_is_not_acknowledged_and_comes_again(
     assert stored(settings.database) == 2
 
 
-def test_what_has_come_in_is_stored_when_the_listener_is_stopped(start: Start, broker: ListBroker, settings) -> None:
+def test_what_has_come_in_is_stored_when_the_listener_is_stopped(
+    start: Start, broker: ListBroker, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However long the rest takes.
+    monkeypatch.setattr(listeners, "_GRACE_S", PATIENCE_S)
     listener = start(seconds=60)
-    broker.queue = [poll(number) for number in range(6_000)]
+    broker.add(*(poll(number) for number in range(6_000)))
     wait_until(lambda: len(broker.acknowledged) == 5_000 and len(broker.unacknowledged) == 1_000, "a full batch")
     time.sleep(0.1)
     listener.stop()
@@ -214,7 +234,7 @@ def test_a_listener_that_is_stopped_gives_up_a_batch_that_waits_for_the_database
     database.prepare()
     with database.write():
         listener = start()
-        broker.queue = [poll(1)]
+        broker.add(poll(1))
         wait_until(lambda: broker.unacknowledged, "the message")
         time.sleep(0.3)
         listener.stop()
@@ -227,9 +247,10 @@ def test_small_batches_share_a_load_after_the_first(
 ) -> None:
     """Else a message a second made the list of loads 86,400 longer each day."""
     monkeypatch.setattr(groups, "_OWN_LOADS", 0)
+    monkeypatch.setattr(groups, "_SHARED_LOAD_S", 3_600.0)
     start(seconds=0.05)
     for number in range(20):
-        broker.queue += [poll(number), b"a,never,active"]
+        broker.add(poll(number), b"a,never,active")
         wait_until(lambda number=number: len(broker.acknowledged) == 2 * number + 2, "the batch")
     assert broker.stored_when_acknowledged[-1] == 20
     files = sql(settings.database, "SELECT file, row_count, new_count, rejected_count FROM load_file ORDER BY id")

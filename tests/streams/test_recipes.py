@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from broker_helpers import count_polls, free_ports
+from broker_helpers import PATIENCE_S, count_polls, free_ports
 from conftest import ROOT, STOREMON, Server, http, storemon, wait_until
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def running_syslog_ng(folder: Path, configuration: str) -> Iterator[Callable[[li
         port = int(re.findall(r"port\((\d+)\)", configuration)[0])
 
         def send(lines: list[str]) -> None:
-            with socket.create_connection(("127.0.0.1", port), 5) as line:
+            with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as line:
                 line.sendall("".join(f"{text}\n" for text in lines).encode())
 
         def answers() -> bool:
@@ -93,15 +93,15 @@ def test_syslog_ng(tmp_path: Path) -> None:
         with running_syslog_ng(tmp_path / "forwarder", text) as send:
             # A batch that begins with a broken line, and one that is nothing else, stop nothing.
             send(["{broken", poll(0), '{"store_id": "s-1", "timestamp_utc": "noon", "status": "active"}'])
-            wait_until(lambda: count_polls(home) == 1, "the first poll")
+            wait_until(lambda: count_polls(home) == 1, "the first poll", PATIENCE_S)
             send(["nonsense"])
-            wait_until(lambda: len(_rejects(home)) == 3, "the rejects")
+            wait_until(lambda: len(_rejects(home)) == 3, "the rejects", PATIENCE_S)
             send([poll(number) for number in range(1, 3_000)])
-            wait_until(lambda: count_polls(home) == 3_000, "3,000 polls")
+            wait_until(lambda: count_polls(home) == 3_000, "3,000 polls", PATIENCE_S)
             assert server.end() == 0
             send([poll(number) for number in range(3_000, 6_000)])
             server = Server(home, command)
-            wait_until(lambda: count_polls(home) == 6_000, "what came while the server was away", 60)
+            wait_until(lambda: count_polls(home) == 6_000, "what came while the server was away", PATIENCE_S)
     finally:
         server.end(signal.SIGKILL)
     rejects = _rejects(home)
