@@ -6,12 +6,12 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import conftest
 import hostile_files
 import pytest
 from conftest import Answer, Server, http, wait_until
@@ -25,10 +25,13 @@ _MAIN: Final = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetm
 _STRINGS: Final = '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
 _DAMAGED: Final = "it is damaged, or no workbook that can be read"
 _TOO_MUCH: Final = "MB of memory to read, or is damaged"
+_TOO_SLOW: Final = "s to read; save it as CSV"
 _SECRET: Final = "what no workbook may read"
 # The process may have 512 MB of addresses; the server is 150 MB.
 _MOST_MB: Final = 700
-_MOST_S: Final = 90.0
+# Of a processor, for each file: a machine on which much else goes on takes longer.
+_MOST_CPU_S: Final = 90.0
+_PATIENCE_S: Final = 600.0
 
 
 def entities(text: str) -> str:
@@ -126,7 +129,8 @@ FILES: Final[dict[str, tuple[Callable[[], bytes], tuple[int, int] | str]]] = {
 BOMBS: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
     "a sheet of 50 million cells.xlsx": (
         lambda: xlsx(repeated(f"{_MAIN}<sheetData>", '<row r="1"><c r="A1"><v>1</v></c></row>', 25_000_000, "")),
-        _TOO_MUCH,
+        # A slow machine comes to the end of the time first.
+        f"{_TOO_MUCH}|{_TOO_SLOW}",
     ),
     "a cell of 900 MB.xlsx": (
         lambda: xlsx(
@@ -204,6 +208,18 @@ def resident_mb(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
+def cpu_s(pid: int) -> float:
+    """How many seconds of a processor a process took, and those of its children that have ended."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer may take as long as the program lets the reading process work, or some times that."""
+    monkeypatch.setattr(conftest, "PATIENCE_S", _PATIENCE_S)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("home")
@@ -250,10 +266,10 @@ def test_each_gets_a_sentence_or_is_loaded(server: Server, name: str) -> None:
     made, expected = FILES[name]
     data = made()
     with Memory(server.process.pid) as memory:
-        began = time.monotonic()
+        began_s = cpu_s(server.process.pid)
         check_answer(push(server, data), expected)
         check_answer(upload(server, name, data), expected)
-        assert time.monotonic() - began < _MOST_S
+        assert cpu_s(server.process.pid) - began_s < _MOST_CPU_S
     assert memory.most_mb < _MOST_MB
     is_as_good_as_before(server)
 
@@ -265,9 +281,9 @@ def test_what_becomes_large_is_not_read_to_its_end(server: Server, name: str) ->
     data = made()
     assert len(data) < 20_000_000
     with Memory(server.process.pid) as memory:
-        began = time.monotonic()
+        began_s = cpu_s(server.process.pid)
         check_answer(upload(server, name, data), expected)
-        assert time.monotonic() - began < _MOST_S
+        assert cpu_s(server.process.pid) - began_s < _MOST_CPU_S
     assert memory.most_mb < _MOST_MB
     is_as_good_as_before(server)
 
@@ -324,7 +340,9 @@ def test_names_of_sheets_are_shown_harmless(server: Server) -> None:
     assert answer.status == 200, answer.body
     shown = [file["file"] for file in answer.json["files"]]
     assert all(name.isprintable() and len(name) < 500 for name in shown)
-    page = server.get(f"/loads/{answer.json['load_id']}").body.decode()
+    shown_page = server.get(f"/data/loads/{answer.json['load_id']}")
+    assert shown_page.status == 200
+    page = shown_page.body.decode()
     assert "<script>alert" not in page
     assert "\u202e" not in page
     is_as_good_as_before(server)
@@ -393,7 +411,7 @@ def test_a_load_that_is_given_up_leaves_no_process(tmp_path: Path) -> None:
 
     with closing(Database(tmp_path / "storemon.db")) as database, pytest.raises(RuntimeError, match="given up"):
         load(database, file, progress=progress)
-    assert children(os.getpid()) == before
+    assert set(children(os.getpid())) <= set(before)
 
 
 @pytest.mark.parametrize("program", ["/nonexistent/python", "/bin/true"])
@@ -412,9 +430,12 @@ def test_where_no_process_can_be_started_that_is_said(
 
 def test_the_sheets_of_one_workbook_share_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred sheets must not take a hundred times as long as one may."""
-    monkeypatch.setattr(workbooks, "WORKBOOK_CPU_S", 0.5)
+    take = workbooks.ReadingTime.take
+    # On a machine on which looking for sheets takes so long, and reading one.
+    monkeypatch.setattr(workbooks.ReadingTime, "take", lambda time, seconds: take(time, 50))
     file = tmp_path / "sheets.xlsx"
-    file.write_bytes(xlsx(sheet_xml(cells_xml((ROWS[0], *[ROWS[1]] * 20_000))), names=("a", "b", "c", "d", "e", "f")))
+    file.write_bytes(xlsx(names=("a", "b", "c", "d", "e", "f")))
     with closing(Database(tmp_path / "storemon.db")) as database:
         errors = [summary.error for summary in load(database, file).files]
-    assert "to read; save it as CSV" in errors[-1]
+    assert errors[:3] == [""] * 3
+    assert ["it takes more than 180 s to read; save it as CSV" in error for error in errors[3:]] == [True] * 3
