@@ -154,6 +154,8 @@ def _compare(database: Path) -> None:
     assert counts == [(MESSAGES, 0, 0)]
 
 
+# It compares how fast two things are, one after the other.
+@pytest.mark.alone
 def test_it_outruns_single_pushes(
     broker: tuple[BrokerServer, str, Callable[[], Publisher]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
