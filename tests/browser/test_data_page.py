@@ -307,7 +307,7 @@ def test_a_push_address_is_made_shown_once_used_and_revoked(
         assert page.locator("#error").inner_text().startswith("✕ '8.1E+18' is no store: ")
         assert page.get_by_label("Store id").input_value() == "8.1E+18"
         page.get_by_role("button", name=f"Revoke {token[:11]}").click()
-        assert page.get_by_role("button", name=f"Revoke {token[:11]}").count() == 0
+        expect(page.get_by_role("button", name=f"Revoke {token[:11]}")).to_have_count(0)
         assert http(address).status == 404
     with watched(browser, server.url, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
         page.goto("/data/push")

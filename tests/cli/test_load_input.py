@@ -1,20 +1,24 @@
 """`load-data -`: what a program writes, or somebody types, is read as a file is."""
 
+import fcntl
 import gzip
 import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
-import time
+import sys
+import termios
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import pytest
 from cli_helpers import database
 from cli_helpers import home as home
-from conftest import STOREMON, environment
+from conftest import STOREMON, environment, wait_until
 from load_helpers import HOURS, POLLS, csv, put, query
 
 ROWS = csv(POLLS, "a,2024-10-14 10:00:00 UTC,active", "b,2024-10-14 10:00:00 UTC,maybe")
@@ -35,6 +39,18 @@ def load(home: Path, data: bytes, *arguments: str) -> subprocess.CompletedProces
         timeout=60,
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether a process has a handler of its own for SIGTERM, which Python alone has not."""
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def unread(pipe: IO[bytes] | None) -> int:
+    """How many bytes wait in a pipe."""
+    assert pipe is not None
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def zipped(*members: tuple[str, bytes]) -> bytes:
@@ -143,8 +159,10 @@ def test_ctrl_c_while_nothing_comes_stores_nothing(home: Path) -> None:
         assert process.stderr is not None
         process.stdin.write(ROWS)
         process.stdin.flush()
-        # Its signals are set by then.
-        time.sleep(2)
+        wait_until(lambda: catches_sigterm(process.pid), "its signals to be set")
+        process.stdin.write(b"c,2024-10-14 10:00:00 UTC,active\n")
+        process.stdin.flush()
+        wait_until(lambda: not unread(process.stdin), "all to be read")
         process.send_signal(signal.SIGINT)
         said = process.stderr.read().decode()
         assert process.wait(30) == 130

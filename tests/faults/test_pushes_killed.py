@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Server, sql
+from conftest import Server, sql, wait_until
 
 from storemon_flask.database import tokens
 from storemon_flask.database.connections import Database
@@ -120,9 +120,12 @@ def test_pushes_of_many_clients_add_up_in_a_few_loads(
     server = serve()
     loaded(server)
     before = len(polls(settings.database))
+    began_s = time.monotonic()
     clients = Clients(server, 0, addresses)
     time.sleep(4)
+    wait_until(lambda: len(clients.acknowledged) + len(clients.addressed) > 100, "some pushes")
     clients.end()
+    took_s = time.monotonic() - began_s
     assert set(clients.answers) == {200}
     pushed = len(clients.acknowledged) + len(clients.addressed)
     assert pushed > 100
@@ -134,16 +137,18 @@ def test_pushes_of_many_clients_add_up_in_a_few_loads(
         assert (store, when.replace("T", " ")) in stored
     sums = sql(
         settings.database,
-        "SELECT sum(row_count), sum(new_count), sum(rejected_count), count(DISTINCT load), "
+        "SELECT sum(row_count), sum(new_count), sum(rejected_count), sum(file <> 'pushes'), sum(file = 'pushes'), "
         "sum(row_count - new_count - changed_count - unchanged_count - repeated_count - rejected_count) "
         "FROM load_file WHERE load > 1",
     )
-    rows, new, rejected, loads, difference = sums[0]
+    rows, new, rejected, alone, shared, difference = sums[0]
     assert rows == pushed + clients.counts[3]
     assert rejected == clients.counts[3] == sql(settings.database, "SELECT count(*) FROM reject")[0][0]
     assert new == len(stored) - before >= clients.counts[0]
     assert difference == 0
-    assert loads <= 35
+    # How many come in alone is chance, but they may be loads of their own only so often; each ends one that is shared.
+    assert alone <= 31 + took_s / 30
+    assert shared <= alone + 1 + took_s / 60
 
 
 @pytest.mark.slow
@@ -159,6 +164,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(
             loaded(server)
         clients = Clients(server, life * 1_000_000, addresses)
         time.sleep(aim_s + life / 7)
+        wait_until(lambda clients=clients: len(clients.acknowledged) > 7, "acknowledgements")
         server.end(signal.SIGKILL)
         clients.end()
         assert set(clients.answers) <= {200}

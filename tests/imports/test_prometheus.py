@@ -2,16 +2,17 @@
 
 import re
 import shutil
-import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from broker_helpers import free_ports
 from cli_helpers import Run, home, run  # noqa: F401
+from conftest import PATIENCE_S, wait_until
 
 from imports.made_sources import START_US, read
 from storemon_flask.errors import DataError
@@ -40,11 +41,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "prometheus.yml").write_text("global: {}\n")
     subprocess.run(
         ["promtool", "tsdb", "create-blocks-from", "openmetrics", folder / "samples", folder / "data"],
-        check=True, capture_output=True, timeout=60,
+        check=True, capture_output=True, timeout=4 * PATIENCE_S,
     )  # fmt: skip
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [
@@ -53,17 +52,20 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             ],
             stdout=log, stderr=log,
         )  # fmt: skip
+
+    def is_ready() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        with suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=PATIENCE_S).close()
+            return True
+        return False
+
     try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        wait_until(is_ready, "Prometheus", 4 * PATIENCE_S)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(4 * PATIENCE_S)
 
 
 def reader(address: str, query: str) -> PrometheusReader:
