@@ -341,7 +341,7 @@ def _doors(folder: Path, data: bytes) -> dict[str, list[sources.LoadItem]]:
 _utf8_rows = _poll_rows.map(lambda rows: [row for row in rows if len(row) > 1])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(_utf8_rows, _delimiters, _encodings, st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["few", "all"]),
        st.sampled_from(["", "gzip", "zip", "gzipzip", "gzipgzip"]))  # fmt: skip
 def test_every_door_takes_every_dialect_the_same(
@@ -365,7 +365,7 @@ def test_every_door_takes_every_dialect_the_same(
 
 @example([["", "1", ""]], "\t", "utf-8", "\n", "few")
 @example([["", "\t"]], "\t", "utf-8", "\n", "few")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(_poll_rows, _delimiters, st.sampled_from(["utf-8", "utf-8-sig", "double"]), st.sampled_from(["\n", "\r\n", "\r"]),
        st.sampled_from(["few", "all"]))  # fmt: skip
 def test_a_message_of_csv_is_read_as_a_file_of_it(
