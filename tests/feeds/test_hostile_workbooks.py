@@ -6,15 +6,16 @@ import socket
 import sys
 import tempfile
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-import conftest
 import hostile_files
 import pytest
-from conftest import Answer, Server, http, wait_until
+from conftest import Answer, Server, wait_until
 from hostile_files import ROWS, cells_xml, ods, ods_rows, repeated, sheet_xml, xls, xlsx
 from load_helpers import load
 
@@ -214,12 +215,6 @@ def cpu_s(pid: int) -> float:
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer may take as long as the program lets the reading process work, or some times that."""
-    monkeypatch.setattr(conftest, "PATIENCE_S", _PATIENCE_S)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("home")
@@ -229,14 +224,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert started.end() == 0
 
 
+def ask(url: str, data: bytes, kind: str) -> Answer:
+    """What is answered to a POST, be it after as long as the program lets the reading process work, or some times that."""
+    call = urllib.request.Request(url, data, {"Content-Type": kind})
+    try:
+        with urllib.request.urlopen(call, timeout=_PATIENCE_S) as answer:
+            return Answer(answer.status, answer.headers, answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read())
+
+
 def push(server: Server, data: bytes) -> Answer:
-    return http(f"{server.url}/api/v1/feeds/polls", "POST", data, Content_Type="application/octet-stream")
+    return ask(f"{server.url}/api/v1/feeds/polls", data, "application/octet-stream")
 
 
 def upload(server: Server, name: str, data: bytes) -> Answer:
     head = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
     body = head.encode() + data + b"\r\n--x--\r\n"
-    return http(f"{server.url}/api/v1/feeds", "POST", body, Content_Type="multipart/form-data; boundary=x")
+    return ask(f"{server.url}/api/v1/feeds", body, "multipart/form-data; boundary=x")
 
 
 def is_as_good_as_before(server: Server) -> None:
