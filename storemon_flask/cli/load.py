@@ -93,12 +93,35 @@ def load_data(
       curl -s https://shop.example/polls.json | storemon load-data --feed polls -
       storemon load-data --encoding cp1252 stores.csv
     """
-    from storemon_flask.feeds.load import load_options, load_sources
-    from storemon_flask.feeds.sources import Source
-
     settings = get_settings(ctx)
     piped = _input_stream(ctx, paths, feed)
     items = _find_items(list(paths) or [settings.data_dir], piped, feed, settings.max_body_bytes)
+    result = _load_with_progress(ctx, items, piped, days=days, encoding=encoding, dry_run=dry_run)
+    print_result(result, dry_run)
+    if result.failed and not paths and len(result.files) == 1:
+        click.echo(
+            f"Put your CSVs into {escaped(str(settings.data_dir))}, or name files or folders: storemon load-data "
+            "exports/\n"
+            "To see it work on sample data first: storemon demo",
+            err=True,
+        )
+    if result.failed or (strict and result.rejected):
+        ctx.exit(1)
+
+
+def _load_with_progress(
+    ctx: click.Context,
+    items: "list[LoadItem]",
+    piped: "_InputStream | None",
+    *,
+    days: str,
+    encoding: str,
+    dry_run: bool,
+) -> "LoadResult":
+    """Load those items behind a bar; where that is interrupted or fails, say what was loaded before."""
+    from storemon_flask.feeds.load import load_options, load_sources
+    from storemon_flask.feeds.sources import Source
+
     sources = [item for item in items if isinstance(item, Source)]
     size = sum(source.size for source in sources)
     done: list[FileSummary] = []
@@ -123,9 +146,9 @@ def load_data(
             bar.update(more)
 
         try:
-            options = load_options(settings, check, days=days, encoding=encoding, dry_run=dry_run)
+            options = load_options(get_settings(ctx), check, days=days, encoding=encoding, dry_run=dry_run)
             on_file = _keep_nothing if dry_run else done.append
-            result = load_sources(open_database(ctx), items, options, progress=progress, on_file=on_file)
+            return load_sources(open_database(ctx), items, options, progress=progress, on_file=on_file)
         except KeyboardInterrupt:
             bar.finish()
             click.echo("", err=True)
@@ -139,16 +162,6 @@ def load_data(
                 left = [source.name for source in sources if source.name not in names]
                 say(f"Not loaded: {', '.join(left)}", err=True)
             raise
-    print_result(result, dry_run)
-    if result.failed and not paths and len(result.files) == 1:
-        click.echo(
-            f"Put your CSVs into {escaped(str(settings.data_dir))}, or name files or folders: storemon load-data "
-            "exports/\n"
-            "To see it work on sample data first: storemon demo",
-            err=True,
-        )
-    if result.failed or (strict and result.rejected):
-        ctx.exit(1)
 
 
 class _InputStream(io.RawIOBase):

@@ -55,16 +55,22 @@ def package(serve: Callable[..., Server], tmp_path: Path) -> Iterator[tuple[Serv
 
 
 @pytest.mark.slow
+def calls(module: Callable[[str], Any], client: Any) -> Callable[..., Any]:
+    """Return what calls an operation of the package by its name."""
+
+    def call(name: str, **arguments: Any) -> Any:
+        return module(f"api.{name}").sync(client=client, **arguments)
+
+    return call
+
+
 def test_a_generated_client_pushes_uploads_triggers_fetches_and_lists(
     package: tuple[Server, Callable[[str], Any]],
 ) -> None:
     server, module = package
     models, types = module("models"), module("types")
-
-    def call(name: str, **arguments: Any) -> Any:
-        return module(f"api.{name}").sync(client=client, **arguments)
-
     with module("client").AuthenticatedClient(base_url=server.url, token=KEY) as client:
+        call = calls(module, client)
         row = models.PollsFeedRow
         polls = [
             row(store_id="worked", timestamp_utc="2024-10-14 10:14:00 UTC", status="active"),
@@ -92,36 +98,41 @@ def test_a_generated_client_pushes_uploads_triggers_fetches_and_lists(
         refused = call("feeds.push_polls", body=polls, atomic=models.PushPollsAtomic.VALUE_1)
         assert (type(refused), refused.status, refused.rejected) == (models.Problem, 422, 1)
 
-        as_of = datetime(2024, 10, 14, 12, 0, tzinfo=UTC)
-        window = models.Window(from_="2024-10-14", to="2024-10-15", name="monday")
-        triggered = call("reports.trigger_report", body=models.Trigger(as_of=as_of))
-        assert triggered.status == models.TriggeredStatus.RUNNING
-        text = call("reports.get_report", report_id=triggered.report_id, wait=60)
-        assert text.splitlines()[1] == "worked,0.00,1.74,1.74,60.00,1.26,1.26"
-        rows = module("api.reports.get_report").sync_detailed(
-            client=client, report_id=triggered.report_id, format_=models.GetReportFormat.JSON
-        )
-        complete = models.Complete.from_dict(json.loads(rows.content))
-        assert isinstance(complete.rows[0], models.ReportRow)
-        assert (complete.rows[0].store_id, complete.rows[0].downtime_last_hour) == ("worked", 60.0)
-        asked = models.Trigger(windows=[window], columns=models.TriggerColumns.FULL)
-        shaped = call("reports.trigger_report", body=asked)
-        assert call("reports.get_report", report_id=shaped.report_id, wait=60).startswith(
-            "store_id,timezone,name,group,uptime_monday,"
-        )
-        assert call("reports.one_report", report_id=triggered.report_id).as_of == as_of
-        missing = call("reports.get_report", report_id="0" * 32)
-        assert (type(missing), missing.status) == (models.Problem, 404)
-        assert call("reports.latest_report", as_of=as_of, stores=["worked"], totals=False).startswith("store_id,")
+        lists_stores_and_reports(module, client, loaded.load_id)
 
-        stores = call("stores.stores")
-        assert [(store.store_id, store.name, store.timezone) for store in stores.stores] == [
-            ("worked", "Broadway 12", "UTC")
-        ]
-        assert call("stores.one_store", store_id="worked").hours[0].day == 0
-        changed = call("stores.put_timezone", store_id="worked", body=models.Timezone(timezone="Europe/Berlin"))
-        assert changed.changed == 1
-        # A sum of a store's minutes, by the type that it is described as.
-        assert call("stores.store_timeline", store_id="worked").sums.business_us > 0
-        assert [past.load_id for past in call("loads.loads").loads][-1] == loaded.load_id
-        assert "storemon_polls 2.0" in call("service.metrics")
+
+def lists_stores_and_reports(module: Callable[[str], Any], client: Any, load_id: int) -> None:
+    call, models = calls(module, client), module("models")
+    as_of = datetime(2024, 10, 14, 12, 0, tzinfo=UTC)
+    window = models.Window(from_="2024-10-14", to="2024-10-15", name="monday")
+    triggered = call("reports.trigger_report", body=models.Trigger(as_of=as_of))
+    assert triggered.status == models.TriggeredStatus.RUNNING
+    text = call("reports.get_report", report_id=triggered.report_id, wait=60)
+    assert text.splitlines()[1] == "worked,0.00,1.74,1.74,60.00,1.26,1.26"
+    rows = module("api.reports.get_report").sync_detailed(
+        client=client, report_id=triggered.report_id, format_=models.GetReportFormat.JSON
+    )
+    complete = models.Complete.from_dict(json.loads(rows.content))
+    assert isinstance(complete.rows[0], models.ReportRow)
+    assert (complete.rows[0].store_id, complete.rows[0].downtime_last_hour) == ("worked", 60.0)
+    asked = models.Trigger(windows=[window], columns=models.TriggerColumns.FULL)
+    shaped = call("reports.trigger_report", body=asked)
+    assert call("reports.get_report", report_id=shaped.report_id, wait=60).startswith(
+        "store_id,timezone,name,group,uptime_monday,"
+    )
+    assert call("reports.one_report", report_id=triggered.report_id).as_of == as_of
+    missing = call("reports.get_report", report_id="0" * 32)
+    assert (type(missing), missing.status) == (models.Problem, 404)
+    assert call("reports.latest_report", as_of=as_of, stores=["worked"], totals=False).startswith("store_id,")
+
+    stores = call("stores.stores")
+    assert [(store.store_id, store.name, store.timezone) for store in stores.stores] == [
+        ("worked", "Broadway 12", "UTC")
+    ]
+    assert call("stores.one_store", store_id="worked").hours[0].day == 0
+    changed = call("stores.put_timezone", store_id="worked", body=models.Timezone(timezone="Europe/Berlin"))
+    assert changed.changed == 1
+    # A sum of a store's minutes, by the type that it is described as.
+    assert call("stores.store_timeline", store_id="worked").sums.business_us > 0
+    assert [past.load_id for past in call("loads.loads").loads][-1] == load_id
+    assert "storemon_polls 2.0" in call("service.metrics")
