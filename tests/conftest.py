@@ -286,7 +286,7 @@ class Server:
         found: Answer = wait_until(ended, f"report {report_id}")
         return found
 
-    def end(self, signum: int = signal.SIGTERM, patience_s: float = 15.0) -> int:
+    def end(self, signum: int = signal.SIGTERM, patience_s: float = PATIENCE_S) -> int:
         """The exit code after that signal; fails when the server does not end."""
         if self.process.poll() is None:
             self.process.send_signal(signum)

@@ -14,7 +14,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import SMALL_CSV, Server, http, sql
+from conftest import PATIENCE_S, SMALL_CSV, Server, http, sql
 from feed_helpers import BAD, GOOD, HOURS, POLLS, ZONES, counts, problem, push, stored, upload
 from feed_helpers import fleet as fleet
 from flask import Flask
@@ -678,7 +678,7 @@ def test_depth_is_limited_alike_in_every_form_and_on_every_interpreter(client: F
 def raw(url: str, *parts: bytes) -> bytes:
     """What the server answers to these bytes."""
     address = urlsplit(url)
-    with contextlib.closing(socket.create_connection((address.hostname, address.port), timeout=20)) as line:
+    with contextlib.closing(socket.create_connection((address.hostname, address.port), timeout=PATIENCE_S)) as line:
         for part in parts:
             line.sendall(part)
         found = b""
