@@ -34,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STOREMON = [sys.executable, "-m", "storemon_flask"]
 # Nothing in these tests takes longer than a few seconds; a shared machine may be slow.
 PATIENCE_S = 30.0
+# What some answers are asked for takes seconds on a fast machine, and minutes on one that is slow and busy.
+ANSWER_PATIENCE_S = 4 * PATIENCE_S
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
@@ -214,7 +216,7 @@ def http(url: str, method: str = "GET", body: bytes | None = None, **headers: st
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, data=body, method=method, headers=named)
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_PATIENCE_S) as answer:
             return Answer(answer.status, answer.headers, answer.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -275,7 +277,7 @@ class Server:
         found: str = answer.json["report_id"]
         return found
 
-    def wait_for(self, report_id: str) -> Answer:
+    def wait_for(self, report_id: str, patience_s: float = PATIENCE_S) -> Answer:
         """The answer for that report once it is complete or failed."""
 
         def ended() -> Answer | None:
@@ -283,7 +285,7 @@ class Server:
             running = answer.headers["Content-Type"] == "application/json" and answer.json["status"] == "Running"
             return None if running else answer
 
-        found: Answer = wait_until(ended, f"report {report_id}")
+        found: Answer = wait_until(ended, f"report {report_id}", patience_s)
         return found
 
     def end(self, signum: int = signal.SIGTERM, patience_s: float = PATIENCE_S) -> int:

@@ -58,7 +58,7 @@ def finish(ground: Ground) -> None:
     server = ground.forks.start(ground.home, "serve", "--port", "0")
     try:
         server.url()
-        wait_until(lambda: not account(ground).keys() & {"pending", "running"}, "every report to end", 120)
+        wait_until(lambda: not account(ground).keys() & {"pending", "running"}, "every report to end", 900)
     finally:
         with suppress(ProcessLookupError):
             server.send_signal(15)
