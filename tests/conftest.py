@@ -191,12 +191,14 @@ def sql(file: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
 def wait_until(holds: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
     """What `holds` answers as soon as that is true; fails when it never is."""
     end = time.monotonic() + patience_s
-    while time.monotonic() < end:
+    while True:
+        # Looked at once more after the end: on a busy machine this process may have stood still until then.
+        is_last = time.monotonic() >= end
         found = holds()
         if found:
             return found
+        assert not is_last, f"waited {patience_s:.0f} s in vain for {what}"
         time.sleep(0.02)
-    raise AssertionError(f"waited {patience_s:.0f} s in vain for {what}")
 
 
 @dataclass(frozen=True)
