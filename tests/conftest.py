@@ -238,7 +238,7 @@ def storemon(home: Path, *arguments: str, **variables: str) -> subprocess.Comple
         env=environment(home, **variables),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         cwd=home if home.is_dir() else None,
     )

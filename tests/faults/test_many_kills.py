@@ -62,7 +62,7 @@ def finish(ground: Ground) -> None:
     finally:
         with suppress(ProcessLookupError):
             server.send_signal(15)
-    assert server.wait(30) == 0
+    assert server.wait(120) == 0
     # Before the books are read: even a read-only connection leaves its files beside the database.
     assert accounting.left_over(ground.home) == []
     ended = account(ground)
