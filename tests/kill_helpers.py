@@ -39,10 +39,12 @@ def killed_at(home: Path, code: str, *arguments: object, **variables: str) -> st
         process.send_signal(signal.SIGKILL)
         written = process.stderr.read()
         assert said == "here\n", written
-        assert process.wait(30) == -signal.SIGKILL
+        assert process.wait(ENDED_S) == -signal.SIGKILL
     return written
 
 
+# A killed process is there until the disk has taken what it was writing.
+ENDED_S = 120.0
 # Where SQLite locks the -shm file for the one writer (WAL_WRITE_LOCK, wal.c).
 WRITE_LOCK_AT = 120
 
@@ -91,10 +93,10 @@ def kill(process: Process, looks: Callable[[], set[str]], seen: Counter[str], ai
             seen["inside a write"] += bool(inside)
             seen.update(inside)
             process.send_signal(signal.SIGKILL)
-            assert process.wait(30) == -signal.SIGKILL
+            assert process.wait(ENDED_S) == -signal.SIGKILL
             return
         process.send_signal(signal.SIGCONT)
         # Not in step with anything the process does.
         time.sleep(0.0005 + time.monotonic() % 0.003)
     seen["after its end"] += 1
-    process.wait(30)
+    process.wait(ENDED_S)

@@ -175,7 +175,7 @@ def storemon(home: Path, *arguments: str, **more: str) -> "subprocess.CompletedP
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

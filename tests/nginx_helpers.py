@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Server, wait_until
+from conftest import PATIENCE_S, ROOT, Server, wait_until
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
@@ -45,33 +45,38 @@ def nginx_before(server: Server, folder: Path, at_once: int | None = None) -> It
     All clients of a test have one address; `at_once` allows them more requests at once than the file does.
     """
     assert NGINX is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
     folder.mkdir()
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
     file = folder / "nginx.conf"
-    file.write_text(
-        f"daemon off;\nuser {user} {group};\nworker_processes 1;\npid {folder}/pid;\nerror_log {folder}/error.log;\n"
-        f"events {{ worker_connections 1024; }}\nhttp {{\naccess_log off;\n{temporary}\n"
-        f"{shipped_configuration(server, port, folder, at_once)}\n}}\n"
-    )
-    with subprocess.Popen([NGINX, "-e", f"{folder}/error.log", "-p", str(folder), "-c", str(file)]) as process:
+    # Nginx takes the socket over, as from another nginx that it replaces: nobody else can take the port meanwhile.
+    with socket.create_server(("127.0.0.1", 0), backlog=511) as listening:
+        port = int(listening.getsockname()[1])
+        file.write_text(
+            f"daemon off;\nuser {user} {group};\nworker_processes 1;\npid {folder}/pid;\n"
+            f"error_log {folder}/error.log;\n"
+            f"events {{ worker_connections 1024; }}\nhttp {{\naccess_log off;\n{temporary}\n"
+            f"{shipped_configuration(server, port, folder, at_once)}\n}}\n"
+        )
+        process = subprocess.Popen(
+            [NGINX, "-e", f"{folder}/error.log", "-p", str(folder), "-c", str(file)],
+            env={**os.environ, "NGINX": f"{listening.fileno()};"},
+            pass_fds=[listening.fileno()],
+        )
+    with process:
         try:
 
-            def listens() -> bool:
+            def runs() -> bool:
                 assert process.poll() is None, (folder / "error.log").read_text()
-                with socket.socket() as line:
-                    return line.connect_ex(("127.0.0.1", port)) == 0
+                return (folder / "pid").exists()
 
-            wait_until(listens, "nginx")
+            wait_until(runs, "nginx")
             yield port
         finally:
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

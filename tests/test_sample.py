@@ -44,7 +44,9 @@ def test_the_demo_runs_where_only_the_package_is_installed(tmp_path):
     home.mkdir()
     install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
     source = tmp_path / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "tests", "docs", "*.egg-info"))
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "tests", "docs", "*.egg-info")
+    )
     done = subprocess.run([*install, "--target", target, source], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(file.name for file in (target / "storemon_flask" / "sample").iterdir()) == [

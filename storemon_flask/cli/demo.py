@@ -67,7 +67,8 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
             try:
                 click.echo(f"Still serving {url}  (Ctrl-C stops)")
                 while True:
-                    time.sleep(3600)
+                    # Not longer: a signal that comes just before the system sleeps is seen only when it wakes.
+                    time.sleep(1)
             except KeyboardInterrupt:
                 click.echo("")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Server, storemon
+from conftest import ROOT, Server, storemon, wait_until
 from flask import Flask
 
 PAGE = (ROOT / "docs" / "api.md").read_text("utf-8")
@@ -109,10 +109,8 @@ def run_page(server: Server, key: str) -> int:
 
 def wait_for(server: Server, report_id: str, key: str) -> None:
     headers = {"Authorization": f"Bearer {MASTER}"} if key else {}
-    for _ in range(3000):
-        if "X-Report-Status" in server.get(f"/get_report?report_id={report_id}", **headers).headers:
-            return
-    raise AssertionError("the report is never complete")
+    path = f"/get_report?report_id={report_id}"
+    wait_until(lambda: "X-Report-Status" in server.get(path, **headers).headers, "the report")
 
 
 def test_every_curl_answers_as_printed(serve: Callable[..., Server]) -> None:

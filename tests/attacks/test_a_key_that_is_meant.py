@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, STOREMON, environment
+from conftest import PATIENCE_S, ROOT, STOREMON, environment
 from test_settings import EMPTY, LINES, MISSPELT, SECRET
 
 PROGRAMS = {
@@ -37,7 +37,7 @@ def test_no_server_starts_with_a_key_that_was_meant_and_is_none(tmp_path: Path, 
             cwd=home,
             capture_output=True,
             # A server that starts would run on.
-            timeout=20,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 1, data

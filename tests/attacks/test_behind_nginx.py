@@ -5,6 +5,7 @@ others.
 import contextlib
 import gzip
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,10 @@ FIRST_S = 1_728_864_000
 # What deploy/nginx.conf gives a header, and a reader between two pieces.
 HEADER_S = 10
 SEND_S = 30
-MOST_HEALTH_S = 0.5
+# A busy machine may hold up one answer. Were senders and readers not held by nginx, all would wait for them, for
+# HEADER_S and longer.
+USUAL_HEALTH_S = 0.5
+MOST_HEALTH_S = 5.0
 BODY = b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = BODY + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -66,16 +70,20 @@ def trickling(port: int, senders: int) -> Iterator[list[socket.socket]]:
             thread.join()
 
 
-def slowest_health(port: int, seconds: float) -> float:
-    """Ask for /healthz for so long; the longest that an answer took."""
+def health(port: int, seconds: float) -> list[float]:
+    """Ask for /healthz for so long, once at least; how long each answer took."""
     took = []
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while not took or time.monotonic() < end:
         began = time.monotonic()
         assert http(f"http://127.0.0.1:{port}/healthz").status == 200
         took.append(time.monotonic() - began)
         time.sleep(0.1)
-    return max(took)
+    return took
+
+
+def are_soon(took: list[float]) -> bool:
+    return statistics.median(took) <= USUAL_HEALTH_S and max(took) <= MOST_HEALTH_S
 
 
 def test_senders_that_trickle_and_readers_that_stall_are_held_by_nginx_alone(
@@ -95,13 +103,15 @@ def test_senders_that_trickle_and_readers_that_stall_are_held_by_nginx_alone(
             assert readers[-1].recv(12) == b"HTTP/1.1 200"
         stalled = time.monotonic()
         with trickling(port, SENDERS) as senders:
-            assert slowest_health(port, HEADER_S + 5) <= MOST_HEALTH_S
+            took = health(port, HEADER_S + 5)
+            assert are_soon(took), took
             # All of the answers are with nginx, and none of the bodies has come through.
-            wait_until(lambda: connections_held(server) <= 2, "the server to be rid of its clients", 5)
-            assert sum(map(is_closed, senders[::2])) == SENDERS / 2
+            wait_until(lambda: connections_held(server) <= 2, "the server to be rid of its clients")
+            wait_until(lambda: all(map(is_closed, senders[::2])), "the end of every header that trickles")
             # A body may come slowly, as long as it comes.
             assert not any(map(is_closed, senders[1::2]))
-            assert slowest_health(port, stalled + SEND_S + 10 - time.monotonic()) <= MOST_HEALTH_S
+            took = health(port, stalled + SEND_S + 10 - time.monotonic())
+            assert are_soon(took), took
         for line in readers:
             line.settimeout(30)
             count = 0
@@ -143,11 +153,16 @@ def test_endless_lines_of_chunks_never_reach_the_server(
         lines = [connect(port, stack) for _ in range(20)]
         for line in lines:
             line.sendall(CHUNKED + first)
+        took = []
         end = time.monotonic() + 5
         while time.monotonic() < end:
             for line in lines:
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     line.sendall(rest * 1000)
-            assert slowest_health(port, 0.1) <= MOST_HEALTH_S
-            assert connections_held(server) <= 2
-        assert [is_closed(line) for line in lines] == [is_cut_off] * len(lines)
+            took += health(port, 0.1)
+            wait_until(lambda: connections_held(server) <= 2, "the server to be rid of its clients")
+        assert are_soon(took), took
+        if is_cut_off:
+            wait_until(lambda: all(map(is_closed, lines)), "nginx to cut them off")
+        else:
+            assert not any(map(is_closed, lines))

@@ -66,7 +66,7 @@ def test_no_other_file_is_read_by_a_link_in_a_data_folder(settings: Settings, tm
         input=f"store_id,timestamp_utc,status\n{SECRET},2024-10-14 10:00:00 UTC,active\n",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -13,10 +13,11 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Answer, Server, environment, http, sql, wait_until
+from conftest import PATIENCE_S, Answer, Server, environment, http, sql, wait_until
 
 from storemon_flask.settings import Settings
 
@@ -26,6 +27,8 @@ SOON_S = 2.0
 AT_WORK_S = 0.8
 # Whatever the machine, this is not read in the time that passes before the signal.
 BYTES = 60_000_000
+# Waitress keeps a body in a file that is longer than this.
+IN_MEMORY_BYTES = 1_000_000
 CSV = "text/csv"
 MULTIPART = "multipart/form-data; boundary=x"
 POLLS = b"store_id,timestamp_utc,status\n"
@@ -77,10 +80,27 @@ def _processor_s_of_the_ended() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _works(server: Server) -> None:
-    """Wait until it has begun to read what was sent."""
-    before = _processor_s(server.process)
-    wait_until(lambda: _processor_s(server.process) > before + AT_WORK_S, "a load")
+def _works(process: "subprocess.Popen[str]") -> None:
+    """Wait until it has worked for a while."""
+    before = _processor_s(process)
+    wait_until(lambda: _processor_s(process) > before + AT_WORK_S, "a load", 4 * PATIENCE_S)
+
+
+def _reads(server: Server, body: bytes) -> None:
+    """Wait until it has received the whole body, and read it for a while."""
+    if len(body) > IN_MEMORY_BYTES:
+        wait_until(lambda: _holds_file_of(server.process, len(body)), "the whole body", 4 * PATIENCE_S)
+    _works(server.process)
+
+
+def _holds_file_of(process: "subprocess.Popen[str]", size: int) -> bool:
+    """Whether a file that it has open is as long as that."""
+    for file in Path(f"/proc/{process.pid}/fd").iterdir():
+        # It may be closed meanwhile.
+        with suppress(FileNotFoundError):
+            if file.stat().st_size >= size:
+                return True
+    return False
 
 
 @pytest.mark.slow
@@ -90,12 +110,12 @@ def test_a_push_that_is_being_read_ends_with_the_server(serve: Serve, settings: 
     feed, kind, body = HOSTILE[attack]()
     with ThreadPoolExecutor(1) as pool:
         pushed = pool.submit(http, f"{server.url}/api/v1/feeds/{feed}", "POST", body, **{"Content-Type": kind})
-        _works(server)
+        _reads(server, body)
         assert not pushed.done()
         used_s, ended_s = _processor_s(server.process), _processor_s_of_the_ended()
-        assert server.end(patience_s=30) == 0
+        assert server.end() == 0
         used_s = _processor_s_of_the_ended() - ended_s - used_s
-        answer: Answer = pushed.result(10)
+        answer: Answer = pushed.result(PATIENCE_S)
     assert (answer.status, answer.json["detail"]) == (503, STOPPING)
     assert used_s < SOON_S
     assert "Traceback" not in server.log.read_text()
@@ -112,10 +132,11 @@ def test_an_upload_that_is_being_read_ends_with_the_server(serve: Serve, setting
         wait_until(
             lambda: settings.database.exists() and sql(settings.database, "SELECT count(*) FROM load") == [(1,)],
             "the first file",
+            4 * PATIENCE_S,
         )
-        _works(server)
-        assert server.end(patience_s=30) == 0
-        answer: Answer = pushed.result(10)
+        _works(server.process)
+        assert server.end() == 0
+        answer: Answer = pushed.result(PATIENCE_S)
     assert (answer.status, answer.json["detail"]) == (
         503,
         "the server is stopping; send the request again when it is "
@@ -135,7 +156,7 @@ def test_a_push_whose_client_is_gone_is_given_up(serve: Serve, settings: Setting
             f"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
-        _works(server)
+        _reads(server, body)
     gone = "the client closed the connection before the answer; nothing of this was stored"
     wait_until(lambda: gone in server.log.read_text(), "the end of the load")
     used_s = _processor_s(server.process)
@@ -163,10 +184,11 @@ def test_a_load_that_is_interrupted_ends_soon_with_a_sentence(
         # A shell that runs the tests in the background has them, and so this process, ignore the signal.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        wait_until(lambda: _processor_s(process) > 3 * AT_WORK_S, "the load")
+        wait_until(lambda: _holds_file_of(process, (settings.home / "big.csv").stat().st_size), "the load")
+        _works(process)
         used_s, ended_s = _processor_s(process), _processor_s_of_the_ended()
         process.send_signal(signum)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=4 * PATIENCE_S)
     assert (process.returncode, out, err.strip()) == (130, "", "interrupted; nothing changed")
     assert _processor_s_of_the_ended() - ended_s - used_s < SOON_S
     _nothing_is_stored(settings.database)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_helpers import coloured_text, terminal_bytes
-from conftest import ROOT, STOREMON, environment, storemon
+from conftest import PATIENCE_S, ROOT, STOREMON, environment, storemon
 
 TITLE = "\x1b]0;owned\x07"
 LINK = "\x1b]8;;mailto:evil@example\x1b\\here"
@@ -237,7 +237,7 @@ def test_requests_of_strangers_in_the_log_on_a_terminal(tmp_path: Path) -> None:
         quoted = "".join(f"%{byte:02X}" for byte in EVIL_LINES.encode()).encode()
         for line, host in ((b"/" + quoted, b"localhost"), (b"/" + evil.replace(b" ", b""), b"localhost"), (b"/", evil)):
             for method in (b"GET", b"DELETE", b"POST"):
-                with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
+                with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as peer:
                     peer.sendall(
                         method
                         + b" "
@@ -259,7 +259,7 @@ def test_requests_of_strangers_in_the_log_on_a_terminal(tmp_path: Path) -> None:
             break
         written += part
     os.close(ours)
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE_S) == 0
     text = coloured_text(written)
     assert hidden_in(text) == set(), text
     assert all(re.match(r"20\d\d-|storemon serves| {4}|$", line) for line in text.split("\n")), text

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -113,16 +114,28 @@ def measured(tmp_path: Path) -> Callable[[bytes], float]:
     return seconds
 
 
+def too_slow(
+    measured: Callable[[bytes], float], files: dict[str, bytes], good: float, limit: Callable[[str], float]
+) -> dict[str, float]:
+    """The files that take more than `limit` times as long as `good`, also the third time: a busy machine may hold up
+    one."""
+    slow = {}
+    for name, data in files.items():
+        ratios = (measured(data) / good for _ in range(3))
+        tried = list(takewhile(lambda ratio, name=name: ratio > limit(name), ratios))
+        if len(tried) == 3:
+            slow[name] = round(min(tried), 1)
+    return slow
+
+
 def test_rows_of_the_wrong_shape_take_no_many_times_longer(measured: Callable[[bytes], float]) -> None:
     good = min(measured(GOOD["polls"]()) for _ in range(3))
-    took = {name: measured(data) / good for name, data in SHAPES.items()}
-    assert {name: round(ratio, 1) for name, ratio in took.items() if ratio > (20 if name == "no UTF-8" else 12)} == {}
+    assert too_slow(measured, SHAPES, good, lambda name: 20 if name == "no UTF-8" else 12) == {}
 
 
 def test_new_values_take_no_longer_than_new_stores(measured: Callable[[bytes], float]) -> None:
     good = measured(GOOD["polls of new stores"]())
-    took = {name: measured(data) / good for name, data in VALUES.items()}
-    assert {name: round(ratio, 1) for name, ratio in took.items() if ratio > 3} == {}
+    assert too_slow(measured, VALUES, good, lambda name: 3) == {}
 
 
 def test_bad_hours_take_no_many_times_longer(measured: Callable[[bytes], float]) -> None:
@@ -133,11 +146,10 @@ def test_bad_hours_take_no_many_times_longer(measured: Callable[[bytes], float])
         "times that do not exist": each(lambda n: f"store-{n // 7},1,09:{n}:00,21:00:00\n", HOURS),
         "everything quoted": each(lambda n: f'"store-{n // 7}","{n % 7}","09:00:00","21:00:00"\n', HOURS),
     }
-    took = {name: measured(data) / good for name, data in attacks.items()}
-    assert {name: round(ratio, 1) for name, ratio in took.items() if ratio > 5} == {}
+    assert too_slow(measured, attacks, good, lambda name: 5) == {}
 
 
 def test_time_grows_with_the_file_and_no_faster(measured: Callable[[bytes], float]) -> None:
     for data in (SHAPES["a quote within a field"], SHAPES["too few fields"], VALUES["words for statuses"]):
         body = data.removeprefix(POLLS)
-        assert measured(POLLS + body * 3) < 3 * 2 * measured(data)
+        assert too_slow(measured, {"three times as much": POLLS + body * 3}, measured(data), lambda name: 3 * 2) == {}

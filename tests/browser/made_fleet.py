@@ -12,9 +12,9 @@ HOSTILE = ("<script>alert(1)</script>", "مطعم السلام", "🍕/..?#&", "
 ZONES = ("America/New_York", "America/Denver", "Asia/Kolkata", "UTC")
 
 
-def write_fleet(folder: Path, stores: int, newest: datetime, hours: int = 49) -> list[str]:
+def write_fleet(folder: Path, stores: int, newest: datetime, hours: int = 49, always_open: bool = False) -> list[str]:
     """A poll an hour up to `newest`; every fifth store off in the last hours, every seventh without polls for half a
-    day. Open 24x7, but for every third: 08:00 to 20:00. The ids, in code point order."""
+    day. Open 24x7, but for every third (unless `always_open`): 08:00 to 20:00. The ids, in code point order."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = [*HOSTILE, *(f"store-{number:05d}" for number in range(stores - len(HOSTILE)))]
     instants = [f"{newest - timedelta(hours=back):%Y-%m-%d %H:%M:%S} UTC" for back in range(hours)]
@@ -30,7 +30,7 @@ def write_fleet(folder: Path, stores: int, newest: datetime, hours: int = 49) ->
             for back, instant in enumerate(instants)
             if not (place % 7 == 0 and 12 <= back < 40)
         ]
-        if place % 3 == 0:
+        if place % 3 == 0 and not always_open:
             tables["hours.csv"] += [[store_id, str(day), "08:00", "20:00"] for day in range(7)]
         tables["zones.csv"].append([store_id, ZONES[place % len(ZONES)]])
         name = f"{HOSTILE[place % 4][:40]} {place}" if place < 8 else f"Kitchen {place}"
@@ -49,9 +49,9 @@ def load_fleet(database: Database, folder: Path) -> None:
     database.close()
 
 
-def live(database: Database, folder: Path) -> None:
+def live(database: Database, folder: Path, always_open: bool = False) -> None:
     """500 stores; the newest poll is from a few minutes ago."""
-    write_fleet(folder, 500, datetime.now(UTC) - timedelta(minutes=3))
+    write_fleet(folder, 500, datetime.now(UTC) - timedelta(minutes=3), always_open=always_open)
     load_fleet(database, folder)
 
 

@@ -18,6 +18,13 @@ def fleet(database: Database, serve: Callable[..., Any], tmp_path: Path) -> Any:
     return serve()
 
 
+@pytest.fixture
+def open_fleet(database: Database, serve: Callable[..., Any], tmp_path: Path) -> Any:
+    """The same, always open: nobody's hours begin or end while a test runs."""
+    live(database, tmp_path / "made", always_open=True)
+    return serve()
+
+
 def ids(page: Page) -> list[str]:
     """The ids of the stores in the list, from the top."""
     # A page that is still coming has some of its rows.

@@ -77,6 +77,8 @@ def made(page: Page, url: str) -> str:
 
 def cells(page: Page) -> list[list[str]]:
     """The table as it is shown, without units, signs and what stores are called."""
+    # A page that is still coming has some of its rows.
+    page.wait_for_load_state("domcontentloaded")
     found: list[list[str]] = page.locator("table.cells").evaluate(
         """table => {
             const copy = table.cloneNode(true);

@@ -16,16 +16,17 @@ from conftest import STOREMON, http
 from made_fleet import load_fleet, write_fleet
 from now_page import fleet as fleet
 from now_page import ids
+from now_page import open_fleet as open_fleet
 from playwright.sync_api import Browser, Page, Route, expect
 from watching import browser as browser
-from watching import follow, no_violation, nothing_sticks_out, see_it_back, watched
+from watching import follow, no_violation, nothing_sticks_out, see_it_back, turn_clock_until, watched
 
 from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 
-def test_it_renews_itself_and_keeps_scroll_focus_and_filter(browser: Browser, fleet: Any) -> None:
-    with watched(browser, fleet.url, viewport={"width": 1000, "height": 500}) as page:
+def test_it_renews_itself_and_keeps_scroll_focus_and_filter(browser: Browser, open_fleet: Any) -> None:
+    with watched(browser, open_fleet.url, viewport={"width": 1000, "height": 500}) as page:
         page.clock.install()
         page.goto("/?q=kitchen")
         focused = page.locator("#rows [data-key]").nth(30)
@@ -38,14 +39,11 @@ def test_it_renews_itself_and_keeps_scroll_focus_and_filter(browser: Browser, fl
             f"store_id,timestamp_utc,status\n{key.removeprefix('store-')},"
             f"{stamp},inactive\nstore-00100,{stamp},inactive\n"
         )
-        shown = page.locator(".counts .down b").inner_text()
-        assert http(fleet.url + "/api/v1/feeds/polls", "POST", body.encode(), Content_Type="text/csv").status == 200
-        for _ in range(12):
-            page.clock.fast_forward(16_000)
-            page.wait_for_timeout(250)
-            if page.locator(".counts .down b").inner_text() != shown:
-                break
-        assert int(page.locator(".counts .down b").inner_text()) > int(shown)
+        down = page.locator(".counts .down b")
+        shown = int(down.inner_text())
+        url = open_fleet.url + "/api/v1/feeds/polls"
+        assert http(url, "POST", body.encode(), Content_Type="text/csv").status == 200
+        turn_clock_until(page, lambda: int(down.inner_text()) > shown, "more that are down")
         assert page.evaluate("document.activeElement.dataset.key") == key
         assert page.evaluate("scrollY") == before
         assert page.url.endswith("/?q=kitchen")
@@ -56,40 +54,35 @@ def comes_up(fleet: Any, page: Page, store_id: str) -> None:
     """A poll says that the store is active; returns when the page has heard of it."""
     body = f"store_id,timestamp_utc,status\n{store_id},{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC,active\n"
     assert http(fleet.url + "/api/v1/feeds/polls", "POST", body.encode(), Content_Type="text/csv").status == 200
-    for _ in range(12):
-        page.clock.fast_forward(16_000)
-        page.wait_for_timeout(250)
-        if store_id not in ids(page):
-            break
-    assert store_id not in ids(page)
+    turn_clock_until(page, lambda: store_id not in ids(page), "the store to leave the list")
 
 
-def test_when_the_store_with_the_focus_leaves_the_list_the_next_one_has_it(browser: Browser, fleet: Any) -> None:
-    with watched(browser, fleet.url) as page:
+def test_when_the_store_with_the_focus_leaves_the_list_the_next_one_has_it(browser: Browser, open_fleet: Any) -> None:
+    with watched(browser, open_fleet.url) as page:
         page.clock.install()
         page.goto("/?status=down&q=kitchen&sort=store_id")
         here = ids(page)
         page.locator("#rows [data-key]").nth(3).focus()
-        comes_up(fleet, page, here[3])
+        comes_up(open_fleet, page, here[3])
         assert ids(page)[:5] == [*here[:3], *here[4:6]]
         assert page.evaluate("document.activeElement.dataset.key") == f"store-{here[4]}"
         page.goto(f"/?status=down&q={here[0]}")
         page.locator("#rows [data-key]").focus()
-        comes_up(fleet, page, here[0])
+        comes_up(open_fleet, page, here[0])
         assert page.evaluate("document.activeElement.id") == "total"
         expect(page.locator("#total")).to_contain_text("No store matches")
         no_violation(page)
 
 
 def test_a_server_that_goes_is_told_and_one_that_comes_back_is_used(
-    browser: Browser, fleet: Any, serve: Callable[..., Any]
+    browser: Browser, open_fleet: Any, serve: Callable[..., Any]
 ) -> None:
-    port = urlsplit(fleet.url).port
-    with watched(browser, fleet.url, errors_expected=True) as page:
+    port = urlsplit(open_fleet.url).port
+    with watched(browser, open_fleet.url, errors_expected=True) as page:
         page.clock.install()
         page.goto("/?status=down")
         here = ids(page)
-        fleet.end(signal.SIGKILL)
+        open_fleet.end(signal.SIGKILL)
         page.clock.fast_forward(16_000)
         banner = page.locator("#gone")
         expect(banner).to_contain_text("The server does not answer")
@@ -119,6 +112,8 @@ def test_a_store_leads_back_to_the_list_as_it_was_left(browser: Browser, fleet: 
         page.goto("/?group=South&sort=name")
         page.get_by_label("Name or id").fill("kitchen 4")
         expect(page).to_have_url(fleet.url + "/?q=kitchen+4&group=South&sort=name")
+        # The list that is asked for then takes the place of this one.
+        expect(page.locator("#total")).to_contain_text("of 55 stores")
         follow(page, page.locator("#rows a").first)
         follow(page, page.get_by_role("link", name="30 days"))
         follow(page, page.get_by_role("link", name="All stores"))
@@ -178,6 +173,7 @@ def test_the_keyboard_alone_is_enough(browser: Browser, fleet: Any) -> None:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "To the content"
         page.keyboard.press("Enter")
+        expect(page).to_have_url(fleet.url + "/#main")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.dataset.key") == "status-all"
         page.keyboard.press("Tab")
@@ -212,12 +208,7 @@ def test_an_empty_database_says_what_to_do_and_the_page_turns_into_the_list(
         with closing(Database(settings.database)) as database:
             load_fleet(database, tmp_path / "made")
         heading = page.get_by_role("heading", level=1)
-        for _ in range(20):
-            page.clock.fast_forward(16_000)
-            page.wait_for_timeout(250)
-            if heading.inner_text() == "Now":
-                break
-        expect(heading).to_have_text("Now")
+        turn_clock_until(page, lambda: heading.inner_text() == "Now", "the list")
         assert len(ids(page)) == 20
 
 
@@ -225,7 +216,8 @@ def test_what_is_typed_before_the_script_has_come_counts(browser: Browser, fleet
     waiting: list[Route] = []
     with watched(browser, fleet.url) as page:
         page.route("**/static/now.js", lambda route: waiting.append(route))
-        page.goto("/", wait_until="commit")
+        with page.expect_request("**/static/now.js"):
+            page.goto("/", wait_until="commit")
         page.get_by_label("Name or id").fill("kitchen 499")
         waiting[0].continue_()
         expect(page.locator("#total")).to_contain_text("1–1 of 1 store")

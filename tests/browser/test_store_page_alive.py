@@ -2,16 +2,20 @@
 
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from conftest import STOREMON, http
-from playwright.sync_api import Browser, Page, Response, expect
+from playwright.sync_api import Browser, Page, Request, Response, expect
 from store_page import OFF
 from store_page import server as server
 from store_page import turned_back as turned_back
 from watching import browser as browser
-from watching import follow, no_violation, see_it_back, watched
+from watching import follow, no_violation, see_it_back, turn_clock_until, watched
+
+# Minutes more or less make no poll a day older.
+TODAY = datetime(2026, 3, 5, 6, 7, tzinfo=UTC)
 
 
 def push(server: Any, *polls: str) -> None:
@@ -30,26 +34,28 @@ def remembered(page: Page) -> list[bool]:
 
 
 def asked_again(page: Page) -> None:
-    """Half a minute passes, more when the page is not done with what came before; returns when it has had its answer."""
-    asked: list[str] = []
+    """Half a minute passes, more when the page is not done with what came before; returns when it has had its answer
+    to what it asked meanwhile."""
+    asked: list[Request] = []
+    answered: list[Request] = []
 
-    def note(answer: Response) -> None:
-        if "/stores/" in answer.url:
-            asked.append(answer.url)
+    def note(request: Request) -> None:
+        if "/stores/" in request.url:
+            asked.append(request)
 
-    page.on("response", note)
-    for _ in range(40):
-        page.clock.fast_forward(31_000)
-        page.wait_for_timeout(250)
-        if asked:
-            break
-    page.remove_listener("response", note)
-    assert asked
+    def note_answer(answer: Response) -> None:
+        answered.append(answer.request)
+
+    page.on("request", note)
+    page.on("response", note_answer)
+    turn_clock_until(page, lambda: any(one in asked for one in answered), "an answer", 31_000)
+    page.remove_listener("request", note)
+    page.remove_listener("response", note_answer)
 
 
 def test_it_renews_itself_and_keeps_scroll_focus_and_place(browser: Browser, server: Any) -> None:
     with watched(browser, server.url, viewport={"width": 1000, "height": 500}) as page:
-        page.clock.install()
+        page.clock.install(time=TODAY)
         page.goto(f"/stores/{OFF}")
         remember(page)
         told = page.locator("#told")
@@ -64,6 +70,7 @@ def test_it_renews_itself_and_keeps_scroll_focus_and_place(browser: Browser, ser
         asked_again(page)
         expect(page.locator("#status")).to_contain_text("Up")
         with watched(browser, server.url) as other:
+            other.clock.install(time=TODAY)
             other.goto(f"/stores/{OFF}")
             for piece in ("#status", "#sums", "#chart", "#listed"):
                 assert page.locator(piece).inner_text() == other.locator(piece).inner_text()

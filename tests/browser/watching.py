@@ -4,6 +4,7 @@ finds.
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,15 +76,18 @@ def follow(page: Page, target: Locator) -> None:
         target.click()
 
 
+def turn_clock_until(page: Page, holds: Callable[[], object], what: str, step_ms: int = 16_000) -> None:
+    """Turn the page's clock on until that holds: the page asks its server each time, which answers when it can."""
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while not holds():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        page.clock.fast_forward(step_ms)
+        page.wait_for_timeout(250)
+
+
 def see_it_back(page: Page) -> None:
     """A server that was gone has come back: turn the page's clock on until its banner goes."""
-    banner = page.locator("#gone")
-    for _ in range(40):
-        page.clock.fast_forward(4_000)
-        page.wait_for_timeout(250)
-        if banner.is_hidden():
-            break
-    expect(banner).to_be_hidden()
+    turn_clock_until(page, page.locator("#gone").is_hidden, "the banner to go", 4_000)
 
 
 @contextmanager
@@ -117,6 +121,8 @@ def nothing_sticks_out(page: Page) -> None:
 
 def no_violation(page: Page) -> None:
     """Fails with what axe has against the page, if anything."""
+    # All of it is to be looked at.
+    page.wait_for_load_state("load")
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
 

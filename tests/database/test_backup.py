@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import STOREMON, Server, environment, sql, storemon, wait_until
+from conftest import Server, environment, sql, storemon, wait_until
 from kill_helpers import killed_at
 
 from storemon_flask.database import backup, check, loads
@@ -256,6 +256,25 @@ def test_a_backup_is_of_one_moment_while_another_writes(
     assert sql(tmp_path / "b.db", "SELECT count(*) FROM filler WHERE x <> zeroblob(10000)") == [(0,)]
 
 
+# It waits in the middle of its twentieth file until it is told to go on.
+LOAD_AND_WAIT = """
+import sys
+from storemon_flask import __main__
+from storemon_flask.database import loads
+add_file, added = loads.add_file, []
+
+def wait_once(*arguments):
+    added.append(arguments)
+    if len(added) == 20:
+        sys.stdin.readline()
+    return add_file(*arguments)
+
+loads.add_file = wait_once
+sys.argv[0] = "storemon"
+__main__.main()
+"""
+
+
 def test_backups_beside_a_loader_hold_whole_files(settings: Settings, tmp_path: Path) -> None:
     """While forty files of 2,000 polls are loaded, every backup has all of a file or nothing of it."""
     feeds = tmp_path / "feeds"
@@ -267,8 +286,12 @@ def test_backups_beside_a_loader_hold_whole_files(settings: Settings, tmp_path: 
         (feeds / f"polls{number:02d}.csv").write_text("\n".join(["store_id,timestamp_utc,status", *lines]) + "\n")
     settings.home.mkdir()
     with subprocess.Popen(
-        [*STOREMON, "load-data", str(feeds)], env=environment(settings.home), stdout=subprocess.DEVNULL
+        [sys.executable, "-c", LOAD_AND_WAIT, "load-data", str(feeds)],
+        env=environment(settings.home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
     ) as loader:
+        assert loader.stdin is not None
         wait_until(lambda: settings.database.exists() and settings.database.stat().st_size > 0, "the database")
         found, refusals, running = [], [], True
         while running:
@@ -277,6 +300,8 @@ def test_backups_beside_a_loader_hold_whole_files(settings: Settings, tmp_path: 
                 found.append(backup.backup(settings.database, tmp_path / "b.db"))
             except DatabaseError as error:
                 refusals.append(error.message)
+            if found and found[-1].polls and not loader.stdin.closed:
+                loader.stdin.close()
     assert loader.returncode == 0
     # While the first schema was being made.
     assert {message for message in refusals if "is empty" not in message} == set()

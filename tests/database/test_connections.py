@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Server, load_folder, sql, storemon
+from conftest import PATIENCE_S, ROOT, Server, load_folder, sql, storemon, wait_until
 from database_helpers import file as file
 from database_helpers import opened as opened
 
@@ -33,7 +33,7 @@ def test_a_write_waits_for_another_writer_and_never_says_locked(opened: Database
         loads.begin(connection, 1)
     timer.join()
     other.close()
-    assert 0.45 < waited < 10
+    assert 0.45 < waited < PATIENCE_S
     assert sql(file, "SELECT id FROM load") == [(1,)]
 
 
@@ -82,7 +82,7 @@ def test_a_reader_is_not_blocked_by_a_writer_and_does_not_see_its_half(database:
         started = time.monotonic()
         with database.read() as connection:
             assert polls.count(connection) == 4
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < PATIENCE_S
         other.rollback()
 
 
@@ -171,9 +171,7 @@ def test_writers_have_their_turns_in_the_order_they_came(database: Database) -> 
         for number in range(12):
             threads.append(threading.Thread(target=write, args=(number,)))
             threads[-1].start()
-            waiting = time.monotonic() + 10
-            while len(database._line._waiting) < number + 2 and time.monotonic() < waiting:
-                time.sleep(0.001)
+            wait_until(lambda: len(database._line._waiting) == len(threads) + 1, "the next in the line")
     for thread in threads:
         thread.join()
     assert order == list(range(12))
@@ -233,7 +231,7 @@ def test_a_writer_that_is_not_wanted_any_more_does_not_wait_for_its_turn(databas
             raise AssertionError("there was no turn to have")
 
     with database.write(), ThreadPoolExecutor(1) as pool:
-        pool.submit(write).result(10)
+        pool.submit(write).result(PATIENCE_S)
 
 
 def beside(file: Path) -> set[str]:

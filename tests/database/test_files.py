@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_FLEET, STOREMON, Server, environment, http, storemon
+from conftest import SMALL_FLEET, STOREMON, Server, environment, http, storemon, wait_until
 from flask.testing import FlaskClient
 from server_helpers import Serve
 
@@ -271,7 +271,7 @@ def test_a_body_that_cannot_be_stored_is_cut_off_and_the_server_goes_on(serve: S
     server = serve(limited, TMPDIR=str(tmp_path))
     with pytest.raises(OSError, match=r"reset|closed|pipe|disconnected"):
         http(f"{server.url}/api/v1/feeds/polls", "POST", b"x" * 3_000_000, Content_Type="text/csv")
-    assert "File too large" in server.log.read_text()
+    wait_until(lambda: "File too large" in server.log.read_text(), "the log to say so")
     assert server.get("/healthz").status == 200
 
 

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from conftest import PATIENCE_S, environment, wait_until
+from conftest import ANSWER_PATIENCE_S, PATIENCE_S, environment, wait_until
 
 
 class ForkServer:
@@ -43,7 +43,7 @@ class ForkServer:
     def run(self, home: Path, *arguments: str, **variables: str) -> "Forked":
         """The command, ended."""
         done = self.start(home, *arguments, **variables)
-        done.wait(120)
+        done.wait(600)
         return done
 
     def reap(self, pid: int) -> int:
@@ -97,5 +97,5 @@ class Forked:
             assert words or self.poll() is None, self.err.read_text()
             return next((word for word in words if word.startswith("http://")), "")
 
-        found: str = wait_until(said, "the server to start")
+        found: str = wait_until(said, "the server to start", ANSWER_PATIENCE_S)
         return found

@@ -22,7 +22,8 @@ def mounted(place: Path, megabytes: int) -> Iterator[Path]:
     try:
         yield place
     finally:
-        for _ in range(50):
+        # Until whoever was killed has let go of it.
+        for _ in range(300):
             if subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode == 0:
                 break
             time.sleep(0.1)

@@ -24,6 +24,8 @@ SEED = 7
 DISK_MB = 24
 ROUNDS = 25
 SHAPE = Shape(50, 40)
+# What failed is tried again after 1, 4, 16, 64 and 256 s, and the disk may be full each time.
+RETRIES_S = 900
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def refused_well(answer: Answer) -> bool:
 def settled(server: Server, ledger: Ledger, outcomes: Counter[str]) -> None:
     """Every report that was answered ends: complete, or failed with a sentence."""
     for report_id in sorted(ledger.reports):
-        answer = server.wait_for(report_id)
+        answer = server.wait_for(report_id, RETRIES_S)
         if answer.status == 409:
             assert "unexpected" not in answer.json["error"], answer.json
             outcomes["reports failed, with the reason"] += 1

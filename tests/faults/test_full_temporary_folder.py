@@ -82,7 +82,7 @@ def test_a_body_that_finds_no_room_is_cut_off_and_the_next_that_does_is_taken(
     with pytest.raises(OSError, match=r"reset|closed|pipe|disconnected"):
         push(server, twenty_mb)
     wait_until(lambda: free(disk) == before, "the end of what there was of it")
-    assert "No space left on device" in server.log.read_text()
+    wait_until(lambda: "No space left on device" in server.log.read_text(), "the log to say why")
     answer = push(server, HEADER + ROWS)
     assert (answer.status, answer.json["new"]) == (200, STORES)
     assert sql(server.home / "instance" / "storemon.db", "SELECT count(*) FROM load") == [(1,)]

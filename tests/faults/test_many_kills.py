@@ -58,11 +58,11 @@ def finish(ground: Ground) -> None:
     server = ground.forks.start(ground.home, "serve", "--port", "0")
     try:
         server.url()
-        wait_until(lambda: not account(ground).keys() & {"pending", "running"}, "every report to end", 120)
+        wait_until(lambda: not account(ground).keys() & {"pending", "running"}, "every report to end", 900)
     finally:
         with suppress(ProcessLookupError):
             server.send_signal(15)
-    assert server.wait(30) == 0
+    assert server.wait(120) == 0
     # Before the books are read: even a read-only connection leaves its files beside the database.
     assert accounting.left_over(ground.home) == []
     ended = account(ground)

@@ -58,7 +58,7 @@ def give(home: Path, *, database: bool, reports: bool) -> None:
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*ordinary(), *STOREMON, *arguments]
     done = subprocess.run(
-        command, env=environment(home), cwd=home, capture_output=True, text=True, timeout=60, check=False
+        command, env=environment(home), cwd=home, capture_output=True, text=True, timeout=120, check=False
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done

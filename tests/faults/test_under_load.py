@@ -79,7 +79,7 @@ def test_ten_thousand_triggers_in_a_minute_are_all_kept(
     server: Server, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     promised: list[str] = []
-    statuses: Counter[int] = Counter()
+    answered: list[int] = []
     slowest_s = 0.0
     began = time.monotonic()
     over = threading.Event()
@@ -91,7 +91,8 @@ def test_ten_thousand_triggers_in_a_minute_are_all_kept(
             for number in numbers:
                 time.sleep(max(0.0, began + MINUTE_S * number / TRIGGERS - time.monotonic()))
                 status, headers, body = line.ask("POST", "/trigger_report")
-                statuses[status] += 1
+                # A list: two threads that count at once may count one.
+                answered.append(status)
                 if status == 202:
                     promised.append(json.loads(body)["report_id"])
                 else:
@@ -116,8 +117,9 @@ def test_ten_thousand_triggers_in_a_minute_are_all_kept(
     together([all_triggers, health])
     taken_s = time.monotonic() - began
     unfinished = "SELECT count(*) FROM report WHERE state IN ('pending', 'running')"
-    wait_until(lambda: sql(settings.database, unfinished) == [(0,)], "every report to end", 300)
+    wait_until(lambda: sql(settings.database, unfinished) == [(0,)], "every report to end", 1200)
     ended_s = time.monotonic() - began
+    statuses = Counter(answered)
     states = dict(sql(settings.database, "SELECT id, state FROM report"))
     assert len(promised) == len(set(promised)) == statuses[202]
     assert Counter(states[report_id] for report_id in promised) == {"complete": statuses[202]}
@@ -226,7 +228,7 @@ def test_memory_stays_flat_while_everything_is_asked_at_once(
     with capsys.disabled():
         print(f"\nsoak of {SOAK_S:.0f} s: {dict(soak.done)}; memory {memory}")
     for report_id in soak.ids[-3:]:
-        assert server.wait_for(report_id).headers["X-Report-Status"] == "Complete"
+        assert server.wait_for(report_id, 600).headers["X-Report-Status"] == "Complete"
     assert server.end() == 0
     assert "Traceback" not in server.log.read_text()
     with accounting.read(settings.database) as connection:

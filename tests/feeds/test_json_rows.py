@@ -418,7 +418,7 @@ def peak():
     return int(line.split()[1]) / 1024
 
 head, chunk, form = (eval(word) for word in sys.argv[1:4])
-before, started, log, rows = peak(), time.perf_counter(), RejectLog(), 0
+before, started, log, rows = peak(), time.process_time(), RejectLog(), 0
 try:
     batches = json_rows.read(Stream(head, chunk, int(sys.argv[4])), form, "polls", lambda data: None)
     for block in readers.read_polls(batches, schema.record_header("polls"), 0, log):
@@ -426,7 +426,7 @@ try:
     message = "read"
 except NotJson as error:
     message = error.message
-print(f"{peak() - before:.0f} {time.perf_counter() - started:.2f} {rows} {log.count} {message}")
+print(f"{peak() - before:.0f} {time.process_time() - started:.2f} {rows} {log.count} {message}")
 """
 
 

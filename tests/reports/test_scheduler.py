@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import wait_until
+from conftest import PATIENCE_S, wait_until
 from worker_helpers import Clock
 
 from storemon_flask import errors
@@ -98,5 +98,5 @@ def test_a_thread_that_cannot_be_started_is_started_with_the_next_task(monkeypat
         patched.setattr(threading.Thread, "start", no_thread)
         scheduler.add("a", called.set)
     scheduler.add("b", lambda: None)
-    assert called.wait(10)
+    assert called.wait(PATIENCE_S)
     scheduler.stop()

@@ -228,11 +228,19 @@ def test_stopping_lets_a_running_report_finish_within_the_grace(
     at_a_step: tuple[threading.Event, threading.Event],
 ) -> None:
     reached, go_on = at_a_step
-    runner = Worker(database, settings, ThreadPoolExecutor(1))
+
+    class Ending(ThreadPoolExecutor):
+        """The report goes on once no other is begun any more."""
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            go_on.set()
+            super().shutdown(wait=wait)
+
+    runner = Worker(database, settings, Ending(1))
     running, queued = runner.submit(ReportRequest()), runner.submit(ReportRequest(columns="full"))
     assert reached.wait(30)
-    threading.Timer(0.1, go_on.set).start()
-    runner.stop(grace_s=30)
+    runner.stop(grace_s=60)
     assert state(settings, running) == "complete"
     # What had not begun waits for the next server.
     assert row(settings, queued, "state", "attempts") == ("pending", 0)
@@ -252,7 +260,7 @@ def test_stopping_puts_back_a_report_that_takes_longer_than_the_grace(
     stopper.start()
     wait_until(runner._stopping.is_set, "the grace to be over")
     go_on.set()
-    stopper.join(30)
+    stopper.join()
     assert row(settings, running, "state", "attempts", "error") == ("pending", 0, None)
     assert not (settings.reports_dir / f"report_{running}.csv").exists()
     # Asked for in the meantime: promised, and left for the next server too.
@@ -382,7 +390,8 @@ def test_create_app_starts_no_thread_and_touches_no_report_and_no_file(
     files = sorted(settings.home.rglob("*"))
     app = create_app(settings)
     assert app.test_client().get("/healthz").status_code == 200
-    assert set(threading.enumerate()) == threads
+    # One of another test may end meanwhile.
+    assert set(threading.enumerate()) <= threads
     assert sorted(settings.home.rglob("*")) == files
     assert sql(settings.database, "SELECT * FROM report") == before
 

@@ -55,7 +55,7 @@ def test_a_kill_leaves_nothing_in_the_systems_folder_and_the_next_start_removes_
     assert "0 of no report" in done.stdout
     serve(TMPDIR=str(temporary))
     # The server answers before its first round of retention has ended.
-    wait_until(lambda: names(settings.reports_dir) == [file.name], "the folder to be removed")
+    wait_until(lambda: os.listdir(settings.reports_dir) == [file.name], "the folder to be removed")
     assert names(temporary) == []
 
 

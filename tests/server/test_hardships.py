@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import STOREMON, Server, environment, http, storemon, wait_until
+from conftest import PATIENCE_S, STOREMON, Server, environment, http, storemon, wait_until
 from load_helpers import HOURS, POLLS, csv, load, put, put_zip, query
 from worker_helpers import Queue, take_step
 
@@ -274,6 +274,6 @@ def test_a_demo_that_is_terminated_takes_its_server_along(tmp_path: Path) -> Non
         url = next(word for word in line.split() if word.startswith("http"))
         assert http(url + "/healthz").status == 200
         demo.send_signal(signal.SIGTERM)
-        assert demo.wait(30) == 0
+        assert demo.wait(PATIENCE_S) == 0
     with pytest.raises(OSError, match="refused"):
         http(url + "/healthz")

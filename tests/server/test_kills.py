@@ -39,7 +39,8 @@ STORES = 250
 POLLS = 1_000
 FIRST_S = 1_727_740_800  # 2024-10-01
 STEP_S = 600
-AIM_S = 2.0
+# A kill that is aimed waits this long at most for something to fall into.
+AIM_S = 10.0
 # Each a microsecond after the newest poll.
 _NUMBERS = itertools.count(1)
 
@@ -148,7 +149,7 @@ def test_a_load_killed_at_any_moment_leaves_each_file_whole_or_untouched(
         )
 
     began = time.monotonic()
-    assert start(tmp_path / "measured", 0).wait(60) == 0
+    assert start(tmp_path / "measured", 0).wait(300) == 0
     duration = time.monotonic() - began
     home = tmp_path / "home0"
     for turn in range(2 * LOADS_KILLED):
@@ -160,7 +161,7 @@ def test_a_load_killed_at_any_moment_leaves_each_file_whole_or_untouched(
         database = home / "instance" / "storemon.db"
         process = start(home, turn % 2)
         time.sleep(chance.uniform(0.1, 1.0) * duration)
-        kill(process, looks(database, home / "reports"), seen, AIM_S if turn % 3 == 2 else 0.0)
+        kill(process, looks(database, home / "reports"), seen, duration if turn % 3 == 2 else 0.0)
         if process.returncode == 0:
             # The machine has become faster than it was when it was measured.
             duration *= 0.9
@@ -175,7 +176,7 @@ def test_a_load_killed_at_any_moment_leaves_each_file_whole_or_untouched(
         held = check_database(database, digests)
         states["between two files" if len(set(held)) > 1 else "all files alike"] += 1
     # Whatever the last kill left, the next load goes through.
-    assert start(home, 1).wait(60) == 0
+    assert start(home, 1).wait(300) == 0
     assert check_database(home / "instance" / "storemon.db", digests) == [1] * FILES
     left = sorted(path.name for path in (home / "instance").iterdir())
     assert left == ["storemon.db"]
@@ -209,6 +210,9 @@ class Askers:
                 body = b"" if number % 3 == 0 else f'{{"as_of": "{as_of}.{number:06}Z"}}'.encode()
                 self.promised.append(self._server.trigger(body))
                 time.sleep(0.1)
+
+    def wait_for_promises(self, count: int) -> None:
+        wait_until(lambda: len(self.promised) >= count, "promised reports")
 
     def stop(self) -> None:
         self._over = True
@@ -258,6 +262,9 @@ def test_a_server_killed_at_any_moment_loses_no_promised_report(
     for turn in range(SERVERS_KILLED):
         server = serve()
         askers = Askers(server)
+        if turn % 2 == 1:
+            # However slow the machine is, there are enough reports to look at in the end.
+            askers.wait_for_promises(8)
         time.sleep(chance.uniform(0.0, 1.2))
         kill(server.process, looks(database, reports), seen, AIM_S if turn % 2 == 1 else 0.0)
         askers.stop()
@@ -277,7 +284,7 @@ def test_a_server_killed_at_any_moment_loses_no_promised_report(
         if turn % 4 == 3:
             # Meanwhile some died twice; now a server lives for as long as it takes.
             server = serve()
-            wait_until(lambda: unfinished(database) == 0, "every report to end", patience_s=60)
+            wait_until(lambda: unfinished(database) == 0, "every report to end", patience_s=600)
             check_reports(server, promised - checked, known, outcomes)
             for file in reports.glob(".*"):
                 for wrong in (file.name, file.name.removeprefix(".report_"), f"../reports/{file.name}"):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -20,6 +21,7 @@ import pytest
 from conftest import (
     NEWEST,
     NO_POLLS,
+    PATIENCE_S,
     ROOT,
     SMALL_CSV,
     STOREMON,
@@ -33,14 +35,15 @@ from conftest import (
 from server_helpers import Serve, nothing_runs
 from worker_helpers import files, row
 
+from storemon_flask.clock import parse_timestamp
 from storemon_flask.database.connections import Database
 from storemon_flask.database.files import server_lock
 from storemon_flask.errors import DatabaseError
 from storemon_flask.server import GRACE_S
 from storemon_flask.settings import Settings
 
-# "Within seconds": what is running gets its grace, and the rest is quick.
-QUICK_S = GRACE_S + 5
+# What is running gets its grace, and the rest takes seconds on a slow machine; what would keep it takes a minute or more.
+QUICK_S = GRACE_S + 15
 
 
 def test_the_whole_flow_over_http(server: Server) -> None:
@@ -180,7 +183,7 @@ def test_a_trigger_that_waits_for_a_load_does_not_keep_the_server_from_ending(
             loading.rollback()
             # Nothing was promised: the connection is cut, or answered with an error.
             with contextlib.suppress(OSError):
-                assert asked.result(30).status >= 500
+                assert asked.result().status >= 500
 
 
 def test_what_was_unfinished_is_computed_by_the_next_server(serve: Serve, server: Server, settings: Settings) -> None:
@@ -209,7 +212,8 @@ def test_what_a_killed_server_had_begun_to_write_is_thrown_away_by_the_next(
     server = serve()
     report_id = server.trigger()
     server.wait_for(report_id)
-    assert not begun.exists()
+    # The server answers before its first round of retention has ended.
+    wait_until(lambda: not begun.exists(), "what was begun to be removed")
     assert {file.name for file in settings.reports_dir.iterdir()} == {
         f"report_{report_id}.csv",
         *(file.name for file in kept),
@@ -242,9 +246,9 @@ def test_a_trigger_during_a_big_load_waits_and_succeeds(server: Server, settings
         # Whoever only reads is not kept waiting.
         assert server.get("/healthz").status == 200
         assert server.get("/get_report?report_id=x").status == 404
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < PATIENCE_S
         loading.commit()
-        ids = [future.result(30) for future in asked]
+        ids = [future.result() for future in asked]
     assert len(set(ids)) == 3
     assert [server.wait_for(report_id).body for report_id in ids] == [SMALL_CSV.encode()] * 3
 
@@ -376,7 +380,7 @@ def test_the_demo_runs_again_over_its_last_home_and_keeps_serving_until_told(tmp
     assert not (tmp_path / "instance" / "demo" / "old").exists()
     # Ctrl-C in a terminal goes to the demo and to its server.
     os.killpg(process.pid, signal.SIGINT)
-    assert process.communicate(timeout=30)[0] == "\n"
+    assert process.communicate(timeout=120)[0] == "\n"
     assert process.returncode == 0
 
     assert wait_until(lambda: nothing_runs(process.pid), "the demo's server to end")
@@ -550,9 +554,16 @@ def test_a_server_killed_while_a_report_waits_for_its_next_try_loses_nothing(
     (settings.home / "asked").touch()
 
     def tried() -> bool:
-        # Both wait, and for seconds: none is running when the server is killed.
+        # Both wait, and for seconds: none is running when the server is killed. Where this is seen too late, the next
+        # wait is four times as long.
         answers = [server.get(f"/get_report?report_id={report_id}").json for report_id in ids]
-        return all(answer.get("next_try") and answer["attempts"] >= 2 for answer in answers)
+        return all(
+            answer.get("next_try") and answer["attempts"] >= 2 and parse_timestamp(answer["next_try"]) > soon_us()
+            for answer in answers
+        )
+
+    def soon_us() -> int:
+        return time.time_ns() // 1000 + 2_500_000
 
     wait_until(tried, "the second try of both")
     server.end(signal.SIGKILL)
@@ -630,23 +641,15 @@ def test_a_client_whose_next_bytes_are_there_waits_as_long_as_it_takes(
 
 def test_a_report_is_computed_below_another_server(small_fleet: object, settings: Settings, database: Database) -> None:
     database.close()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "waitress", "--call", f"--listen=127.0.0.1:{port}", "storemon_flask:create_app"]
-    with subprocess.Popen(
-        command, env=environment(settings.home), cwd=settings.home, stderr=subprocess.DEVNULL
-    ) as server:
+    command = [sys.executable, "-m", "waitress", "--call", "--listen=127.0.0.1:0", "storemon_flask:create_app"]
+    log = settings.home / "waitress.log"
+    with (
+        log.open("wb") as written,
+        subprocess.Popen(command, env=environment(settings.home), cwd=settings.home, stderr=written) as server,
+    ):
         try:
-
-            def answers() -> bool:
-                try:
-                    return http(url + "/healthz").status == 200
-                except OSError:
-                    return False
-
-            wait_until(answers, "the server")
+            url = wait_until(lambda: re.search(r"Serving on (http://\S+)\n", log.read_text()), "the server")[1]
+            assert http(url + "/healthz").status == 200
             report_id = http(url + "/trigger_report", "POST", b"").json["report_id"]
             address = f"{url}/get_report?report_id={report_id}"
             done = wait_until(lambda: (answer := http(address)).status == 200 and answer, "the report")
@@ -687,13 +690,12 @@ MASTER = "correct-horse:battery"
 HEAD = b"POST /trigger_report HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 
 
-def raw(server: Server, *pieces: bytes, pause_s: float = 0.0) -> bytes:
+def raw(server: Server, *pieces: bytes) -> bytes:
     """What the server says to those bytes until it closes the connection."""
     host, port = server.url.removeprefix("http://").rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=20) as peer:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as peer:
         for piece in pieces:
             peer.sendall(piece)
-            time.sleep(pause_s)
         return b"".join(iter(lambda: peer.recv(65536), b""))
 
 
@@ -775,8 +777,16 @@ def test_a_client_that_is_still_sending_hears_that_it_is_too_much(small: Server)
 
 
 def test_a_client_that_asks_first_is_told_to_send(small: Server) -> None:
-    asked = raw(small, HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n", b"{}", pause_s=0.3)
-    assert asked.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 409 ")
+    host, port = small.url.removeprefix("http://").rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as peer:
+        peer.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        told = b""
+        while not told.endswith(b"\r\n\r\n"):
+            told += peer.recv(65536) or b"closed\r\n\r\n"
+        assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+        peer.sendall(b"{}")
+        answer = b"".join(iter(lambda: peer.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 409 ")
 
 
 def test_far_too_much_is_refused_before_it_is_sent(small: Server) -> None:
@@ -789,10 +799,10 @@ def test_a_refused_client_that_never_ends_is_cut_off_and_holds_nobody_up(small: 
     started = time.monotonic()
 
     def stubborn() -> float:
-        with socket.create_connection((host, int(port)), timeout=20) as peer:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as peer:
             peer.sendall(HEAD + b"Content-Length: 5000000000\r\n\r\n")
             try:
-                while time.monotonic() - started < 40:
+                while time.monotonic() - started < 4 * PATIENCE_S:
                     peer.sendall(b" " * 1000)
                     time.sleep(0.05)
             except OSError:
@@ -804,8 +814,8 @@ def test_a_refused_client_that_never_ends_is_cut_off_and_holds_nobody_up(small: 
         for _ in range(20):
             asked = time.monotonic()
             assert small.get("/healthz").status == 200
-            assert time.monotonic() - asked < 5
-        assert max(future.result() for future in ended) < 30
+            assert time.monotonic() - asked < PATIENCE_S / 2
+        assert max(future.result() for future in ended) < 3 * PATIENCE_S
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "*"])

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import STORE_IDS, http, load_folder, storemon, wait_until
+from conftest import PATIENCE_S, STORE_IDS, http, load_folder, storemon, wait_until
 from store_helpers import NOW, YEAR_LATER, ZONE
 
 from storemon_flask import clock
@@ -112,22 +112,23 @@ def test_requests_that_wait_share_a_computation_and_wait_for_two_at_the_most(
     database, cache, small_fleet, tmp_path, counted
 ):
     begun, go_on = counted
-    asked = []
+    joined = []
+    join = cache._join_or_start
 
-    def ask():
-        asked.append(None)
-        return current(cache)
+    def watched(*arguments):
+        future = join(*arguments)
+        joined.append(future)
+        return future
 
+    # What each of them waits for is settled when this returns.
+    cache._join_or_start = watched
     with ThreadPoolExecutor(20) as clients:
-        first = [clients.submit(ask) for _ in range(10)]
-        wait_until(lambda: begun and len(asked) == 10, "the computation, and all who ask before the load")
-        # They need a moment from there to where they wait.
-        time.sleep(0.5)
+        first = [clients.submit(current, cache) for _ in range(10)]
+        wait_until(lambda: begun and len(joined) == 10, "the computation, and all who ask before the load")
         # Begun before this load, it is no answer to those who ask now; they wait for the next, all for the same.
         add_poll(database, tmp_path / "more", "new one,2024-10-14 11:59:00 UTC,inactive")
-        second = [clients.submit(ask) for _ in range(10)]
-        wait_until(lambda: len(asked) == 20, "those who ask after the load")
-        time.sleep(0.5)
+        second = [clients.submit(current, cache) for _ in range(10)]
+        wait_until(lambda: len(joined) == 20, "those who ask after the load")
         go_on.set()
         assert len({id(one.result()) for one in first}) == 1
         found = [one.result() for one in second]
@@ -253,11 +254,14 @@ def test_every_list_has_the_pushes_that_were_answered_before(serve, settings):
 
     pushing = threading.Thread(target=push)
     pushing.start()
-    with ThreadPoolExecutor(6) as clients:
-        for looked in [clients.submit(look) for _ in range(6)]:
-            looked.result(60)
-    stop.set()
-    pushing.join(30)
+    try:
+        with ThreadPoolExecutor(6) as clients:
+            for looked in [clients.submit(look) for _ in range(6)]:
+                looked.result()
+    finally:
+        stop.set()
+        pushing.join(PATIENCE_S)
+    assert not pushing.is_alive()
     assert faults == []
     assert newest > 1
 
@@ -271,6 +275,6 @@ def test_a_database_that_cannot_be_used_is_a_line_of_the_log_without_a_traceback
     monkeypatch.setattr(live_list, "compute_snapshot", refuse)
     with pytest.raises(DatabaseError):
         current(cache)
-    (record,) = caplog.records
+    (record,) = [one for one in caplog.records if one.name == "storemon.stores"]
     assert (record.levelname, record.exc_info) == ("WARNING", None)
     assert "check its permissions" in record.message

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, http, storemon, wait_until
+from conftest import PATIENCE_S, Server, http, storemon, wait_until
 from flask import Flask
 from nginx_helpers import needs_nginx, nginx_before
 
@@ -174,7 +174,7 @@ def test_probes_of_old_balancers_need_no_name(serve: Callable[..., Server]) -> N
         (b"GET /api/v1/stores HTTP/1.0", b"400"),
         (b"GET /healthz HTTP/1.1", b"400"),
     ):
-        with socket.create_connection((host, int(port)), timeout=10) as peer:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as peer:
             peer.sendall(line + b"\r\n\r\n")
             assert peer.recv(100).split()[1] == status, line
 
@@ -198,7 +198,7 @@ def test_nginx_as_shipped_passes_requests_on_and_bodies_when_they_are_whole(
         assert (answer.status, answer.json["new"]) == (200, 100_000)
         with ExitStack() as stack:
             for _ in range(10):
-                sender = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                sender = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
                 sender.sendall(b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nstore_id")
             assert http(f"http://127.0.0.1:{port}/healthz").status == 200
         assert http(f"http://127.0.0.1:{port}/healthz").status == 200
@@ -216,7 +216,7 @@ def test_nginx_as_shipped_lets_one_address_have_fifty_requests_at_once(
     with nginx_before(server, tmp_path / "nginx") as port:
         with ExitStack() as stack:
             for _ in range(50):
-                sender = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                sender = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
                 sender.sendall(b"POST /api/v1/feeds/polls HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nstore_id")
 
             def is_refused() -> bool:
