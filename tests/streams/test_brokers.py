@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import kombu
 import pytest
@@ -22,8 +25,10 @@ from broker_helpers import (
 )
 from conftest import ROOT, Server, http, sql, storemon, wait_until
 
+from storemon_flask.streams import mqtt_broker
 from storemon_flask.streams.address import parse_address
 from storemon_flask.streams.broker import BrokerLost, connect
+from storemon_flask.streams.messages import Message
 
 PAGE = (ROOT / "docs" / "streams.md").read_text("utf-8")
 
@@ -148,6 +153,29 @@ def test_mosquitto(tmp_path: Path) -> None:
             "SELECT sum(row_count), sum(new_count), sum(rejected_count) FROM load_file",
         )
         assert counts == [(1_503, 1_502, 1)]
+
+
+def test_kept_messages_that_come_before_the_answer_to_a_subscription_may_take_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As thousands do on a slow machine: given up each time, they would come again for ever."""
+    with running_mosquitto(tmp_path) as server:
+        address = parse_address(f"mqtt://127.0.0.1:{server.port}/?topic=a&client_id=b")
+        connect(address).close()
+        publisher = MqttPublisher(server.port)
+        publisher.publish([("a", f"s,{minute(n)},active".encode()) for n in range(300)])
+        publisher.close()
+        add = mqtt_broker.MqttBroker._add
+
+        def add_slowly(self: mqtt_broker.MqttBroker, *arguments: Any) -> None:
+            time.sleep(0.01)
+            add(self, *arguments)
+
+        monkeypatch.setattr(mqtt_broker.MqttBroker, "_add", add_slowly)
+        monkeypatch.setattr(mqtt_broker, "CONNECT_TIMEOUT_S", 1)
+        with closing(connect(address)) as broker:
+            found: list[Message] = []
+            wait_until(lambda: found.extend(broker.receive(0.1)) or len(found) == 300, "what was kept")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
