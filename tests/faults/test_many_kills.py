@@ -92,7 +92,8 @@ def test_whatever_is_killed_at_any_moment_keeps_what_it_acknowledged(
     seen: Counter[str] = Counter()
     duration_s, began, ground = 0.0, time.monotonic(), None
     for turn in range(4 * victim.kills):
-        if seen["killed"] == victim.kills:
+        # On a fast machine some that are aimed at end before they are hit.
+        if seen["killed"] >= victim.kills and seen["inside a write"] >= victim.kills // 5:
             break
         if turn % victim.turns_a_home == 0:
             if ground is not None:
@@ -110,7 +111,7 @@ def test_whatever_is_killed_at_any_moment_keeps_what_it_acknowledged(
     TOTAL.update({what: seen[what] for what in ("killed", "inside a write")})
     with capsys.disabled():
         print(f"\n{victim.name} (seed {SEED}, {time.monotonic() - began:.0f} s): {dict(seen)}")
-    assert seen["killed"] == victim.kills
+    assert seen["killed"] >= victim.kills
     assert seen["inside a write"] >= victim.kills // 5
 
 
@@ -121,4 +122,4 @@ def test_the_kills_add_up(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\nall kills: {dict(TOTAL)}; nothing lost")
     known = {command.name for command in commands()}
-    assert TOTAL["killed"] == sum(victim.kills for victim in VICTIMS if victim.command in known)
+    assert TOTAL["killed"] >= sum(victim.kills for victim in VICTIMS if victim.command in known)
