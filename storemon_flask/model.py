@@ -169,6 +169,29 @@ class FileSummary:
         return list(islice((reject for reject in self.rejects if reject.reason == reason), most))
 
 
+class IncidentKind(StrEnum):
+    """What can be wrong; a channel may hear of some kinds only."""
+
+    DOWN = "down"
+    NOT_OPENED = "not_opened"
+    STALE = "stale"
+    BLIND = "blind"
+    MANY_DOWN = "many_down"
+    UNSTABLE = "unstable"
+    FEED = "feed"
+
+
+class Outcome(StrEnum):
+    """How an incident ended: it was over, the store closed for the day, late polls showed that it never was, nobody can
+    tell (polls stopped coming), or the store was removed."""
+
+    OVER = "over"
+    CLOSED = "closed"
+    CORRECTED = "corrected"
+    UNKNOWN = "unknown"
+    REMOVED = "removed"
+
+
 class ReportState(StrEnum):
     """Where a report stands."""
 

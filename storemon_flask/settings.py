@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from storemon_flask import zonedata
 from storemon_flask.errors import SettingsError
@@ -122,6 +123,31 @@ def _stream(text: str) -> Secret:
     return Secret(text)
 
 
+def _address_of(schemes: tuple[str, ...], secret: bool) -> Callable[[str], Any]:
+    """Return what reads an URL of those schemes, or none; a host is needed."""
+
+    def read(text: str) -> Any:
+        if text != "none":
+            parts = urlsplit(text)
+            if parts.scheme not in schemes or not parts.hostname or any(not "!" <= letter <= "~" for letter in text):
+                raise ValueError
+            # A port that is none raises ValueError.
+            _ = parts.port
+        value = "" if text == "none" else text
+        return Secret(value) if secret else value.rstrip("/")
+
+    return read
+
+
+def _mail_address(text: str) -> str:
+    if text == "none":
+        return ""
+    name, at, domain = text.rpartition("@")
+    if not (name and at and domain) or any(letter.isspace() or not letter.isprintable() for letter in text):
+        raise ValueError
+    return text
+
+
 _NAME = re.compile(r"\.?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE)
 
 
@@ -221,6 +247,35 @@ SETTINGS: tuple[Setting, ...] = (
         "without blanks", _stream,
         "the message broker that `serve` listens to for polls, as `storemon listen` does; never shown, for it may hold "
         "a password", secret=True),
+    Setting("STOREMON_PUBLIC_URL", "public_url", "none", "URL",
+        "none, or an address that begins with http:// or https://", _address_of(("http", "https"), secret=False),
+        "how people reach this server: what links in messages begin with; none leaves the links out"),
+    Setting("STOREMON_SMTP_URL", "smtp_url", "none", "URL",
+        "none, or smtp://user:password@host:port (STARTTLS) or smtps://... (TLS), user, password and port as needed",
+        _address_of(("smtp", "smtps"), secret=True),
+        "the mail server that messages go through; never shown, for it may hold a password", secret=True),
+    Setting("STOREMON_MAIL_FROM", "mail_from", "none", "address",
+        "none, or a mail address such as storemon@example.com", _mail_address,
+        "the address that mails come from"),
+    Setting("STOREMON_HEARTBEAT_URL", "heartbeat_url", "none", "URL",
+        "none, or an address that begins with http:// or https://", _address_of(("http", "https"), secret=True),
+        "called every minute while alerts are evaluated, so that another monitor notices when they are not; never "
+        "shown, for it may hold a token", secret=True),
+    Setting("STOREMON_ALERT_GROUP_SECONDS", "alert_group_s", "60", "seconds",
+        "a whole number of seconds from 0 to 3600", _whole(0, 3600),
+        "how long the first news of a message waits for more"),
+    Setting("STOREMON_ALERT_INTERVAL_SECONDS", "alert_interval_s", "300", "seconds",
+        "a whole number of seconds from 0 to 86400", _whole(0, 86_400),
+        "a channel is sent at most one message of incidents in so long"),
+    Setting("STOREMON_ALERT_MIN_POLLS", "alert_min_polls", "1", "polls",
+        "a whole number from 1 to 100", _whole(1, 100),
+        "so many polls in a row must find a store down before that is an incident"),
+    Setting("STOREMON_ALERT_MIN_MINUTES", "alert_min_us", "0", "minutes",
+        "a number of minutes from 0 to 1440", _span(MINUTE_US, 0, 1440),
+        "a store must be down for so long, in business time, before that is an incident"),
+    Setting("STOREMON_ALERT_CLOSING_MINUTES", "alert_closing_us", "30", "minutes",
+        "a number of minutes from 0 to 720", _span(MINUTE_US, 0, 720),
+        "no incident of a store begins so shortly before it closes"),
     Setting("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone",
         "the name of an IANA time zone, such as America/Chicago", _zone,
         "the zone of a store that has none"),
@@ -255,6 +310,15 @@ class Settings:
     keep_reports_days: int
     max_reports_mb: int
     listen: Secret
+    public_url: str
+    smtp_url: Secret
+    mail_from: str
+    heartbeat_url: Secret
+    alert_group_s: int
+    alert_interval_s: int
+    alert_min_polls: int
+    alert_min_us: int
+    alert_closing_us: int
     default_timezone: str
     # No setting: different reports that may wait to be computed.
     max_pending_reports: int = 1000

@@ -13,6 +13,14 @@ from storemon_flask.database.connections import Database
 from storemon_flask.settings import Settings
 
 TABLES = {
+    "incident",
+    "channel",
+    "message",
+    "notice",
+    "delivery",
+    "schedule",
+    "schedule_channel",
+    "schedule_run",
     "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "report_text", "data_version", "api_key", "push_token", "secret",
     "poll_change", "fact_change", "removed_store",
 }  # fmt: skip

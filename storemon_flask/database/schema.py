@@ -242,6 +242,136 @@ CREATE TABLE push_token (
     revoked_us INTEGER
 ) STRICT;
 
+-- What is or was wrong with a store, a group, a zone or the fleet; at most one of a kind is open for one subject.
+-- `since_us` is when it began, and polls that come late may move it; `opened_us` and `resolved_us` are when that was
+-- found out.
+-- `business_us`: the business time it has lasted, as of the last change; `announced_us`: as the last message said it.
+CREATE TABLE incident (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (
+        kind IN ('down', 'not_opened', 'stale', 'blind', 'many_down', 'unstable', 'feed')
+    ),
+    scope TEXT NOT NULL CHECK (scope IN ('store', 'group', 'zone', 'fleet')),
+    -- The id of the store, the name of the group or zone; empty for the fleet.
+    subject TEXT NOT NULL,
+    since_us INTEGER NOT NULL,
+    opened_us INTEGER NOT NULL,
+    resolved_us INTEGER,
+    ended_us INTEGER,
+    outcome TEXT CHECK (outcome IN ('over', 'closed', 'corrected', 'unknown', 'removed')),
+    business_us INTEGER NOT NULL DEFAULT 0,
+    announced_us INTEGER,
+    details TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(details)),
+    CHECK ((resolved_us IS NULL) = (outcome IS NULL) AND (resolved_us IS NULL) = (ended_us IS NULL))
+) STRICT;
+
+CREATE UNIQUE INDEX incident_open ON incident (kind, scope, subject) WHERE resolved_us IS NULL;
+
+CREATE INDEX incident_subject ON incident (subject, scope, opened_us);
+
+-- Where messages go. `address` may hold passwords, `secret` signs webhooks: neither is ever shown. A removed channel
+-- stays for the log of deliveries. `filters`: kinds, groups and stores; none means all.
+CREATE TABLE channel (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('email', 'webhook', 'apprise', 'folder')),
+    address TEXT NOT NULL,
+    secret TEXT,
+    filters TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(filters)),
+    -- `08:00 America/New_York`: once a day; NULL: at once.
+    digest TEXT,
+    -- `22:00-08:00 America/New_York`: nothing is sent then.
+    quiet TEXT,
+    created_us INTEGER NOT NULL,
+    -- Switched off by the receiver's answer 410.
+    disabled_us INTEGER,
+    disabled_reason TEXT,
+    removed_us INTEGER
+) STRICT;
+
+CREATE UNIQUE INDEX channel_name ON channel (name) WHERE removed_us IS NULL;
+
+-- A message, written whole when it is due, with what it says as JSON. It goes out with its id, the same at every try.
+CREATE TABLE message (
+    id TEXT PRIMARY KEY,
+    channel INTEGER NOT NULL REFERENCES channel (id),
+    purpose TEXT NOT NULL CHECK (purpose IN ('incidents', 'digest', 'report', 'test')),
+    state TEXT NOT NULL CHECK (state IN ('pending', 'sending', 'sent', 'failed')),
+    created_us INTEGER NOT NULL,
+    content TEXT NOT NULL CHECK (json_valid(content)),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_try_us INTEGER NOT NULL,
+    finished_us INTEGER,
+    error TEXT
+) STRICT;
+
+CREATE INDEX message_waiting ON message (channel, created_us, id) WHERE state IN ('pending', 'sending');
+
+CREATE INDEX message_channel ON message (channel, created_us);
+
+-- What a channel is to hear of, from the transaction that changed the incident on; `message` once it is in one.
+CREATE TABLE notice (
+    id INTEGER PRIMARY KEY,
+    channel INTEGER NOT NULL REFERENCES channel (id),
+    incident INTEGER NOT NULL REFERENCES incident (id),
+    event TEXT NOT NULL CHECK (event IN ('opened', 'resolved')),
+    made_us INTEGER NOT NULL,
+    message TEXT REFERENCES message (id),
+    UNIQUE (incident, channel, event)
+) STRICT;
+
+CREATE INDEX notice_waiting ON notice (channel, made_us) WHERE message IS NULL;
+
+CREATE INDEX notice_message ON notice (message) WHERE message IS NOT NULL;
+
+-- Every try to deliver a message.
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY,
+    message TEXT NOT NULL REFERENCES message (id),
+    started_us INTEGER NOT NULL,
+    duration_us INTEGER NOT NULL,
+    delivered INTEGER NOT NULL CHECK (delivered IN (0, 1)),
+    -- The answer's code, where there was one, and its first 200 characters, or what went wrong.
+    code INTEGER,
+    answer TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX delivery_message ON delivery (message);
+
+-- Reports that are made by themselves. `query` is the body of POST /trigger_report without its as-of.
+CREATE TABLE schedule (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    due TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    query TEXT NOT NULL CHECK (json_valid(query)),
+    format TEXT NOT NULL CHECK (format IN ('csv', 'xlsx')),
+    created_us INTEGER NOT NULL,
+    next_us INTEGER NOT NULL,
+    removed_us INTEGER
+) STRICT;
+
+CREATE UNIQUE INDEX schedule_name ON schedule (name) WHERE removed_us IS NULL;
+
+CREATE TABLE schedule_channel (
+    schedule INTEGER NOT NULL REFERENCES schedule (id),
+    channel INTEGER NOT NULL REFERENCES channel (id),
+    PRIMARY KEY (schedule, channel)
+) STRICT, WITHOUT ROWID;
+
+-- Every time a schedule was due: what became of it. `skipped`: the machine slept, and a later one was run.
+CREATE TABLE schedule_run (
+    id INTEGER PRIMARY KEY,
+    schedule INTEGER NOT NULL REFERENCES schedule (id),
+    due_us INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'computing', 'done', 'failed', 'skipped')),
+    report TEXT,
+    started_us INTEGER,
+    finished_us INTEGER,
+    note TEXT NOT NULL DEFAULT '',
+    UNIQUE (schedule, due_us)
+) STRICT;
+
 -- Random bytes of this database alone, made when they are first needed.
 CREATE TABLE secret (
     name TEXT PRIMARY KEY,

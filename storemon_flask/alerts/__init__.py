@@ -1,0 +1,1 @@
+"""Alerts: what is wrong now, from the live snapshot, and who is to hear of it."""

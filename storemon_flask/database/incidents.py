@@ -1,0 +1,134 @@
+"""Incidents as rows: what is or was wrong, and what each channel is to hear of it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from storemon_flask.database.connections import Connection, named_rows
+from storemon_flask.model import IncidentKind, Outcome
+
+_COLUMNS: Final = (
+    "id, kind, scope, subject, since_us, opened_us, resolved_us, ended_us, outcome, business_us, announced_us, details"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One incident. `scope` is store, group, zone or fleet; `subject` the id or name, empty for the fleet.
+
+    `since_us` to `ended_us` is how long it was so; `opened_us` and `resolved_us` are when that was found out.
+    `business_us` is its business time, `announced_us` as the last message said it.
+    """
+
+    id: int
+    kind: IncidentKind
+    scope: str
+    subject: str
+    since_us: int
+    opened_us: int
+    resolved_us: int | None = None
+    ended_us: int | None = None
+    outcome: Outcome | None = None
+    business_us: int = 0
+    announced_us: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_incidents(connection: Connection) -> list[Incident]:
+    """Return what is wrong now, oldest first."""
+    return _incidents(connection, "WHERE resolved_us IS NULL ORDER BY opened_us, id")
+
+
+def by_ids(connection: Connection, ids: Sequence[int]) -> dict[int, Incident]:
+    """Return those incidents by number."""
+    rows = _incidents(connection, "WHERE id IN (SELECT value FROM json_each(?))", [json.dumps(list(ids))])
+    return {incident.id: incident for incident in rows}
+
+
+def newest(
+    connection: Connection,
+    limit: int,
+    state: str | None = None,
+    kind: str | None = None,
+    subject: str | None = None,
+    before: int | None = None,
+) -> list[Incident]:
+    """Return incidents, the newest first: open or resolved ones, of one kind, of one store or group or zone; of numbers
+    below `before`."""
+    conditions = {
+        "resolved_us IS NULL": state == "open",
+        "resolved_us IS NOT NULL": state == "resolved",
+        "kind = :kind": kind is not None,
+        "subject = :subject": subject is not None,
+        "id < :before": before is not None,
+    }
+    where = " AND ".join(condition for condition, holds in conditions.items() if holds) or "TRUE"
+    return _incidents(
+        connection,
+        f"WHERE {where} ORDER BY id DESC LIMIT :limit",
+        {"kind": kind, "subject": subject, "before": before, "limit": limit},
+    )
+
+
+def blind_spans(connection: Connection, from_us: int, until_us: int) -> list[Incident]:
+    """Return the times without sight that overlap a span, oldest first."""
+    return _incidents(
+        connection,
+        "WHERE kind = 'blind' AND since_us < ? AND (ended_us IS NULL OR ended_us > ?) ORDER BY since_us, id",
+        (until_us, from_us),
+    )
+
+
+def counts_by_kind(connection: Connection) -> dict[str, int]:
+    """Return how many incidents of each kind are open; kinds without one are 0."""
+    rows = connection.execute("SELECT kind, count(*) FROM incident WHERE resolved_us IS NULL GROUP BY kind")
+    return {kind.value: 0 for kind in IncidentKind} | dict(rows)
+
+
+def add(connection: Connection, incidents: Iterable[Incident]) -> list[int]:
+    """Add open incidents and return their numbers; the `id` of those given is not used."""
+    return [
+        int(
+            connection.execute(
+                "INSERT INTO incident (kind, scope, subject, since_us, opened_us, business_us, details) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (one.kind, one.scope, one.subject, one.since_us, one.opened_us, one.business_us, _json(one.details)),
+            ).lastrowid
+            or 0
+        )
+        for one in incidents
+    ]
+
+
+def update(connection: Connection, incidents: Iterable[Incident]) -> None:
+    """Store what may change in an incident: since when, how long, what is known, and that it is over."""
+    connection.executemany(
+        "UPDATE incident SET since_us = ?, business_us = ?, details = ?, resolved_us = ?, ended_us = ?, outcome = ? "
+        "WHERE id = ?",
+        [
+            (one.since_us, one.business_us, _json(one.details), one.resolved_us, one.ended_us, one.outcome, one.id)
+            for one in incidents
+        ],
+    )
+
+
+def _json(details: Mapping[str, Any]) -> str:
+    return json.dumps(dict(details), ensure_ascii=False)
+
+
+def _incidents(
+    connection: Connection, rest: str, parameters: Sequence[object] | Mapping[str, object] = ()
+) -> list[Incident]:
+    rows = named_rows(connection, f"SELECT {_COLUMNS} FROM incident {rest}", parameters)
+    return [
+        Incident(
+            **{
+                **dict(row),
+                "kind": IncidentKind(row["kind"]),
+                "outcome": None if row["outcome"] is None else Outcome(row["outcome"]),
+                "details": json.loads(row["details"]),
+            }
+        )
+        for row in rows
+    ]

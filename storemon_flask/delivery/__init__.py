@@ -1,0 +1,1 @@
+"""Delivery: channels, what a message says, and the couriers that send it."""

@@ -1,0 +1,1 @@
+"""Schedules: reports that are made and sent by themselves."""
