@@ -346,6 +346,8 @@ CREATE TABLE schedule (
     zone TEXT NOT NULL,
     query TEXT NOT NULL CHECK (json_valid(query)),
     format TEXT NOT NULL CHECK (format IN ('csv', 'xlsx')),
+    -- Stores below this percentage are counted in the subject of its mail.
+    below_hundredths INTEGER NOT NULL,
     created_us INTEGER NOT NULL,
     next_us INTEGER NOT NULL,
     removed_us INTEGER
@@ -359,18 +361,25 @@ CREATE TABLE schedule_channel (
     PRIMARY KEY (schedule, channel)
 ) STRICT, WITHOUT ROWID;
 
--- Every time a schedule was due: what became of it. `skipped`: the machine slept, and a later one was run.
+-- Every time a schedule was due: what became of it. `skipped`: the machine slept, and a later one was run. `report` is
+-- what was asked for, `summary_report` the one with all columns and totals that its mail quotes, often the same.
 CREATE TABLE schedule_run (
     id INTEGER PRIMARY KEY,
     schedule INTEGER NOT NULL REFERENCES schedule (id),
     due_us INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('waiting', 'computing', 'done', 'failed', 'skipped')),
     report TEXT,
-    started_us INTEGER,
+    summary_report TEXT,
+    -- Somebody asked for it: it does not wait for data.
+    by_hand INTEGER NOT NULL DEFAULT 0 CHECK (by_hand IN (0, 1)),
+    -- Since when it waits: that may be long after it was due.
+    started_us INTEGER NOT NULL,
     finished_us INTEGER,
     note TEXT NOT NULL DEFAULT '',
     UNIQUE (schedule, due_us)
 ) STRICT;
+
+CREATE INDEX schedule_run_on_its_way ON schedule_run (due_us) WHERE state IN ('waiting', 'computing');
 
 -- Random bytes of this database alone, made when they are first needed.
 CREATE TABLE secret (
