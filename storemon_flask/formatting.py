@@ -1,8 +1,9 @@
-"""Numbers as decimals and percentages, and texts as CSV cells that no spreadsheet runs (SPEC 4)."""
+"""Numbers as decimals and percentages, texts as CSV cells that no spreadsheet runs (SPEC 4), store ids in addresses."""
 
 import re
 from functools import lru_cache
 from typing import Any, Final, overload
+from urllib.parse import quote
 
 import numpy as np
 
@@ -88,3 +89,13 @@ def safe_cell(text: str) -> str:
 def csv_cells(texts: list[str]) -> list[str]:
     """Return each text as one CSV cell, quoted where it must be."""
     return [f'"{text.replace(chr(34), chr(34) * 2)}"' if _MUST_QUOTE.search(text) else text for text in texts]
+
+
+# `.` and `..` mean folders, percent-encoded or not, and clients resolve them: they are written with a tilde before
+# them, and so is an id that looks like that already, so that each id has one address.
+DOTS: Final = re.compile(r"~*\.\.?")
+
+
+def store_segment(store_id: str) -> str:
+    """Return a store id as one segment of an address."""
+    return quote(f"~{store_id}" if DOTS.fullmatch(store_id) else store_id, safe="")

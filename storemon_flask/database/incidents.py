@@ -18,7 +18,8 @@ class Incident:
     """One incident. `scope` is store, group, zone or fleet; `subject` the id or name, empty for the fleet.
 
     `since_us` to `ended_us` is how long it was so; `opened_us` and `resolved_us` are when that was found out.
-    `business_us` is its business time, `announced_us` as the last message said it.
+    `business_us` is its business time; `announced_us` is since when it was so as a message first said.
+    `details` is what words need besides (`delivery.words`), as of when it was found out.
     """
 
     id: int
@@ -110,6 +111,15 @@ def update(connection: Connection, incidents: Iterable[Incident]) -> None:
             (one.since_us, one.business_us, _json(one.details), one.resolved_us, one.ended_us, one.outcome, one.id)
             for one in incidents
         ],
+    )
+
+
+def note_announced(connection: Connection, ids: Sequence[int]) -> None:
+    """Keep since when those incidents are so as what the first message of them says."""
+    connection.execute(
+        "UPDATE incident SET announced_us = since_us "
+        "WHERE announced_us IS NULL AND id IN (SELECT value FROM json_each(?))",
+        [json.dumps(list(ids))],
     )
 
 

@@ -245,7 +245,8 @@ CREATE TABLE push_token (
 -- What is or was wrong with a store, a group, a zone or the fleet; at most one of a kind is open for one subject.
 -- `since_us` is when it began, and polls that come late may move it; `opened_us` and `resolved_us` are when that was
 -- found out.
--- `business_us`: the business time it has lasted, as of the last change; `announced_us`: as the last message said it.
+-- `business_us`: the business time it has lasted, as of the last change; `announced_us`: `since_us` as the first
+-- message said it.
 CREATE TABLE incident (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL CHECK (

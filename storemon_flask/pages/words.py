@@ -1,18 +1,17 @@
 """Format timestamps, durations, amounts and names for pages; registered as filters of the templates."""
 
-from datetime import datetime
 from typing import Final
 
 import numpy as np
 from flask import Flask
 from markupsafe import Markup
 
-from storemon_flask import zonedata
 from storemon_flask.characters import escaped
 from storemon_flask.clock import duration_text, minute_text, timestamp_text, utc_datetime
 from storemon_flask.formatting import hundredths, known_text, percent_hundredths
 from storemon_flask.model import HOUR_US
-from storemon_flask.uptime import zones
+from storemon_flask.uptime.zones import local_text as local_text
+from storemon_flask.uptime.zones import wall_clock as wall_clock
 
 _CUT_AT: Final = 60
 
@@ -54,17 +53,6 @@ def register(app: Flask) -> None:
     }
     app.jinja_env.globals |= {"STATUS_WORDS": STATUS_WORDS, "STATUS_MEANINGS": STATUS_MEANINGS}
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-
-
-def wall_clock(timestamp_us: int, zone: str) -> datetime:
-    """Return the local time in a zone (or in a history of zones, `uptime.zones`)."""
-    name = zones.name_at(zone, timestamp_us)
-    return utc_datetime(timestamp_us).astimezone(zonedata.zone(name))
-
-
-def local_text(timestamp_us: int, zone: str) -> str:
-    """Return `Mon 2024-10-14 18:55 CDT`."""
-    return f"{wall_clock(timestamp_us, zone):%a %Y-%m-%d %H:%M %Z}"
 
 
 def utc_text(timestamp_us: int) -> str:

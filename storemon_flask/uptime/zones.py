@@ -60,6 +60,17 @@ def name_at(zone: str, instant_us: int) -> str:
     return versions(zone)[sum(turn <= instant_us for turn in turns(zone))][1]
 
 
+def wall_clock(instant_us: int, zone: str) -> datetime:
+    """Return the local time in a zone or history."""
+    name = name_at(zone, instant_us)
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=instant_us)).astimezone(zonedata.zone(name))
+
+
+def local_text(instant_us: int, zone: str) -> str:
+    """Return `Mon 2024-10-14 18:55 CDT`."""
+    return f"{wall_clock(instant_us, zone):%a %Y-%m-%d %H:%M %Z}"
+
+
 @lru_cache(maxsize=8192)
 def turns(zone: str) -> tuple[int, ...]:
     """Return the instants, in microseconds, at which a history goes from one name to the next; none for a plain name.

@@ -1,6 +1,5 @@
 """What the views share: the application, and ids in paths (any text, percent-encoded as one segment)."""
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from werkzeug.routing import BaseConverter
 from storemon_flask.database.connections import Database
 from storemon_flask.database.readiness import ReadyCheck
 from storemon_flask.feeds.groups import PollGroups
+from storemon_flask.formatting import DOTS, store_segment
 from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Slots
@@ -44,11 +44,6 @@ def storemon() -> Storemon:
     return application
 
 
-# `.` and `..` mean folders, percent-encoded or not, and clients resolve them: they are written with a tilde before
-# them, and so is an id that looks like that already, so that each id has one address.
-_DOTS = re.compile(r"~*\.\.?")
-
-
 class StoreId(BaseConverter):
     """One segment, decoded once more: `keep_segments` has kept its slashes and percent signs encoded."""
 
@@ -57,12 +52,11 @@ class StoreId(BaseConverter):
     def to_python(self, value: str) -> str:
         """Return the store id of a segment."""
         store_id = unquote(value)
-        return store_id[1:] if store_id.startswith("~") and _DOTS.fullmatch(store_id) else store_id
+        return store_id[1:] if store_id.startswith("~") and DOTS.fullmatch(store_id) else store_id
 
     def to_url(self, value: Any) -> str:
         """Return the segment of a store id."""
-        store_id = str(value)
-        return quote(f"~{store_id}" if _DOTS.fullmatch(store_id) else store_id, safe="")
+        return store_segment(str(value))
 
 
 class ReportId(BaseConverter):
