@@ -19,7 +19,8 @@ from storemon_flask.errors import Unprocessable
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Ints, Rules
 from storemon_flask.reports.outages import find_starts
-from storemon_flask.uptime import calendar, status
+from storemon_flask.uptime import calendar, conditions, status
+from storemon_flask.uptime.conditions import Conditions
 from storemon_flask.uptime.measures import MEASURES, Periods, measure
 from storemon_flask.uptime.status import STATUSES
 
@@ -95,7 +96,8 @@ class Snapshot:
 
     `columns` holds integers: `status` (an index into `STATUSES`), `since` and `last_poll` (microseconds),
     `since_or_earlier` (0 or 1), `HUNDREDTHS` (of hours, of percent), and per window `little_known` (0 or 1): whether
-    its percentages know little. -1 where there is nothing to say.
+    its percentages know little. -1 where there is nothing to say. What alerts judge has the names of
+    `uptime.conditions.Conditions`.
     """
 
     as_of: AsOf
@@ -198,6 +200,7 @@ def _rows(
         for index, window in enumerate(LISTED_WINDOWS)
     }
     table |= {"last_poll_us": last_us, "status_now": now, "since_us": since_us}
+    table |= conditions.find(as_of_us, size, opened, evidence, reading.from_us).columns()
     return table | {"since_or_earlier": earlier.astype(np.int64)}
 
 
@@ -208,6 +211,7 @@ def _columns(table: dict[str, Ints]) -> dict[str, Ints]:
         "since_or_earlier": table["since_or_earlier"],
         "last_poll": table["last_poll_us"],
     }
+    columns |= {name: table[name] for name in Conditions.__slots__}
     for window in LISTED_WINDOWS:
         sums = {name: table[f"{name}_{window}"] for name in (*_TIMES, "uptime_low", "uptime_high")}
         columns[f"uptime_percent_{window}"] = percent_hundredths(sums["uptime"], sums["uptime"] + sums["downtime"])

@@ -1,0 +1,47 @@
+"""Which channels hear of which incidents."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from storemon_flask.alerts.evaluation import Key, covers, key_of
+from storemon_flask.database.channels import Channel, Filters
+from storemon_flask.database.incidents import Incident
+
+# Channel, incident, event.
+Notice = tuple[int, int, str]
+
+
+def opened_notices(incidents: Iterable[Incident], channels: Sequence[Channel]) -> Iterator[Notice]:
+    """Yield who is told that they opened: each channel that wants to, unless it hears of a larger one instead."""
+    listening = [channel for channel in channels if channel.disabled_us is None]
+    for incident in incidents:
+        if incident.details.get("quiet"):
+            continue
+        group, larger = str(incident.details.get("group", "")), covers(incident)
+        for channel in listening:
+            heard = hears(channel.filters, key_of(incident), group)
+            if heard and not any(hears(channel.filters, key, group) for key in larger):
+                yield channel.id, incident.id, "opened"
+
+
+def resolved_notices(told: Iterable[tuple[int, int]], channels: Sequence[Channel]) -> Iterator[Notice]:
+    """Yield who is told that incidents are over: whoever was told that they opened, whatever it wants to hear now."""
+    listening = {channel.id for channel in channels if channel.disabled_us is None}
+    return ((channel, incident, "resolved") for channel, incident in told if channel in listening)
+
+
+def hears(filters: Filters, key: Key, group: str) -> bool:
+    """Return whether a channel wants to hear of an incident; `group` is that of its store.
+
+    One that is for some groups or stores hears of these, and that the fleet or a zone cannot be seen, or that a feed is
+    in trouble; of other groups, and that many of the fleet are down, it does not.
+    """
+    kind, scope, subject = key
+    if filters.kinds and kind not in filters.kinds:
+        return False
+    if not filters.groups and not filters.stores:
+        return True
+    if scope == "store":
+        return subject in filters.stores or group in filters.groups
+    if scope == "group":
+        return subject in filters.groups
+    return kind != "many_down"
