@@ -35,8 +35,7 @@ _SPAN_EXAMPLE: Final = "22:00-08:00 America/New_York"
 class DailyTime:
     """A time of day in a zone: minutes after midnight on the wall clock.
 
-    On the day that the clock skips it, it is as much later as the clock was put forward; where the clock shows it
-    twice, it is the first time.
+    On the day that the clock skips it, it is when the clock does; where the clock shows it twice, it is the first time.
     """
 
     minute: int
@@ -171,7 +170,7 @@ def parse_quiet_hours(text: str) -> QuietHours:
     span, zone = _split(re.sub(r"\s*[-\u2013\u2014]\s*(?=\d)", "-", text, count=1), "quiet hours", _SPAN_EXAMPLE)
     start, dash, end = span.partition("-")
     if not dash:
-        raise ValueError(f"{text!r} has no end; write when it begins and when it ends, such as {_SPAN_EXAMPLE}")
+        raise ValueError(f"{span!r} has no end; write when they begin and end, such as {_SPAN_EXAMPLE}")
     first, last = (_minute(time, _SPAN_EXAMPLE) % _DAY_MINUTES for time in (start, end))
     if first == last:
         raise ValueError(f"{span!r} would be quiet always; leave some time to be told, such as {_SPAN_EXAMPLE}")
@@ -214,7 +213,14 @@ def _local_day(at_us: int, zone: str) -> date:
 
 
 def _instant_us(day: date, minute: int, zone: str) -> int:
-    """Return when the wall clock shows that time on a date. Where it never does, `datetime` goes on with the offset
-    before, as hours do."""
-    local = datetime(day.year, day.month, day.day, minute // 60, minute % 60, tzinfo=zonedata.zone(zone))
-    return (local - EPOCH) // timedelta(microseconds=1)
+    """Return the first instant at which the wall clock shows that time of a date, or skips it."""
+    local = datetime(day.year, day.month, day.day, minute // 60, minute % 60)
+    skips_to, plain = (
+        (local.replace(tzinfo=zonedata.zone(zone), fold=fold) - EPOCH) // timedelta(seconds=1) for fold in (1, 0)
+    )
+    # Only where the clock skips that time does the offset after it give an earlier instant than the one before.
+    while skips_to < plain:
+        middle = (skips_to + plain) // 2
+        shown = utc_datetime(middle * SECOND_US).astimezone(zonedata.zone(zone)).replace(tzinfo=None)
+        skips_to, plain = (skips_to, middle) if shown >= local else (middle + 1, plain)
+    return plain * SECOND_US

@@ -25,6 +25,7 @@ from storemon_flask.delivery.words import (
     cut_name,
     incident_text,
     record,
+    sentence_text,
     subject_text,
 )
 from storemon_flask.formatting import store_segment
@@ -61,9 +62,8 @@ class _Entry:
 def compose(decision: Decision, incidents: Mapping[int, Incident], now_us: int, public_url: str = "") -> dict[str, Any]:
     """Return what the message of those notices says, whose incidents are given by number."""
     entries = _entries(decision.notices, incidents)
-    listed = sorted(_without_covered(entries), key=_rank)
     notes = [LIMITED_NOTE] if decision.limited else []
-    return _message(listed, "storemon digest" if decision.digest else "storemon", notes, now_us, public_url)
+    return _message(entries, "storemon digest" if decision.digest else "storemon", notes, now_us, public_url)
 
 
 def example(now_us: int, public_url: str = "") -> dict[str, Any]:
@@ -86,13 +86,14 @@ def webhook_body(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content["event"], ensure_ascii=False, separators=(",", ":")).encode()
 
 
-# What chats take for a mention, a command or a link when it stands in a text.
+# What chats take for a mention or a link when it stands in a text.
 _MARKS: Final = str.maketrans({"@": "\uff20", "<": "\u2039", ">": "\u203a"})
 
 
 def plain(content: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the title and the text for chats, in which no name of a store calls everybody."""
-    return content["subject"].translate(_MARKS), content["text"].translate(_MARKS)
+    """Return the title and the text for chats, in which no name of a store calls everybody or hides a link."""
+    subject, text = (content[name].translate(_MARKS).replace("](", "] (") for name in ("subject", "text"))
+    return subject, text
 
 
 def _entries(notices: Iterable[Notice], incidents: Mapping[int, Incident]) -> list[_Entry]:
@@ -103,16 +104,18 @@ def _entries(notices: Iterable[Notice], incidents: Mapping[int, Incident]) -> li
     return [_Entry(incidents[number], began) for number, began in told.items()]
 
 
-def _without_covered(entries: Sequence[_Entry]) -> list[_Entry]:
-    """Leave out the stores of which "many are down" says the same: those that began, or ended, with it."""
+def _split_covered(entries: Sequence[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
+    """Return what is said, and the stores of which "many are down" says the same: those that began, or ended, with
+    it."""
     many = {
         (entry.incident.scope, entry.incident.subject, entry.over)
         for entry in entries
         if entry.incident.kind == IncidentKind.MANY_DOWN
     }
-    if not many:
-        return list(entries)
-    return [entry for entry in entries if not _is_covered(entry, many)]
+    parts: tuple[list[_Entry], list[_Entry]] = ([], [])
+    for entry in sorted(entries, key=_rank):
+        parts[bool(many) and _is_covered(entry, many)].append(entry)
+    return parts
 
 
 def _is_covered(entry: _Entry, many: set[tuple[str, str, bool]]) -> bool:
@@ -135,73 +138,69 @@ def _rank(entry: _Entry) -> tuple[bool, int, int, int]:
 def _message(
     entries: Sequence[_Entry], prefix: str, notes: list[str], now_us: int, public_url: str, test: bool = False
 ) -> dict[str, Any]:
-    summary = _summary(entries, now_us)
-    lines = [_line(entry, now_us, public_url) for entry in entries[:MOST_NAMED]]
-    rest = _rest_text(entries[MOST_NAMED:])
-    link = _link(entries, public_url) if public_url and not test else ""
+    said, covered = _split_covered(entries)
+    summary = _summary(said, now_us)
+    lines = [_line(entry, now_us, public_url) for entry in said[:MOST_NAMED]]
+    rest = _rest_text(said[MOST_NAMED:])
+    link = _link(said, public_url) if public_url and not test else ""
     subject = f"{prefix}: {summary}"
     return {
         "subject": subject if len(subject) <= _SUBJECT_CUT_AT else subject[: _SUBJECT_CUT_AT - 3] + "...",
         "summary": summary,
         "text": _text(summary, lines, rest, notes, link),
         "html": _html(summary, lines, rest, notes, link),
-        "event": _event(summary, entries, notes, link, now_us, test),
+        "event": _event(summary, [*said, *covered], notes, link, now_us, test),
     }
 
 
 def _summary(entries: Sequence[_Entry], now_us: int) -> str:
-    """Return one sentence about all of them: `3 stores are down, 2 are up again`."""
+    """Return one sentence about all of them, without its full stop: `3 stores are down, 2 stores are up again`."""
     if len(entries) == 1:
-        (entry,) = entries
-        return f"{subject_text(entry.incident)}: {incident_text(entry.incident, now_us)}"
-    parts = []
-    for over in (False, True):
-        for kind in SEVERITY:
-            some = [entry for entry in entries if entry.over == over and entry.incident.kind == kind]
-            parts += _over_parts(some) if over else _open_parts(kind, some, now_us)
-    return ", ".join(parts) if parts else "nothing to report"
+        return sentence_text(entries[0].incident, now_us)
+    wide = [entry for entry in entries if entry.incident.scope != "store"]
+    parts = [sentence_text(entry.incident, now_us) for entry in wide[:2]]
+    parts += [f"{len(wide) - 2:,} more like these"] if len(wide) > 2 else []
+    said_alike: dict[tuple[str, ...], list[_Entry]] = {}
+    for entry in entries:
+        if entry.incident.scope == "store":
+            said_alike.setdefault(_words_of_store(entry), []).append(entry)
+    parts += [f"{_stores_text(some)} {words[len(some) > 1]}" for words, some in said_alike.items()]
+    return ("; " if wide else ", ").join(parts)
 
 
-def _open_parts(kind: IncidentKind, entries: Sequence[_Entry], now_us: int) -> list[str]:
-    if not entries:
-        return []
-    if entries[0].incident.scope != "store":
-        named = [f"{subject_text(entry.incident)}: {incident_text(entry.incident, now_us)}" for entry in entries[:2]]
-        return [*named, *([f"{len(entries) - 2:,} more like these"] if len(entries) > 2 else [])]
-    words = KIND_WORDS[kind]
-    return [f"{_stores_text(entries)} {words.one if len(entries) == 1 else words.several}"]
-
-
-def _over_parts(entries: Sequence[_Entry]) -> list[str]:
-    parts = []
-    for (outcome, told), count in Counter((entry.incident.outcome, entry.told) for entry in entries).items():
-        some = [entry for entry in entries if (entry.incident.outcome, entry.told) == (outcome, told)]
-        parts.append(f"{_stores_text(some)} {_over_words(some[0], count)}")
-    return parts
-
-
-def _over_words(entry: _Entry, count: int) -> str:
-    words, be, was = KIND_WORDS[entry.incident.kind], *(("is", "was") if count == 1 else ("are", "were"))
-    if entry.incident.outcome == Outcome.CLOSED:
-        return f"closed for the day while {words.state}"
-    if entry.incident.outcome == Outcome.CORRECTED:
-        return f"{was} not {words.state} after all"
-    if entry.incident.outcome == Outcome.UNKNOWN:
-        return f"{be} not polled any more"
-    if entry.incident.outcome == Outcome.REMOVED:
-        return f"{was} removed"
-    return f"{was} {words.state} and {be} {words.over}" if entry.told else f"{be} {words.over}"
+def _words_of_store(entry: _Entry) -> tuple[str, str]:
+    """Return what is said of one store, and of several that are the same."""
+    words = KIND_WORDS[entry.incident.kind]
+    match entry.incident.outcome:
+        case None:
+            return words.one, words.several
+        case Outcome.CLOSED:
+            closed = f"closed for the day while {words.state}"
+            return closed, closed
+        case Outcome.CORRECTED:
+            return f"was not {words.state} after all", f"were not {words.state} after all"
+        case Outcome.UNKNOWN:
+            return "is not polled any more", "are not polled any more"
+        case Outcome.REMOVED:
+            return "was removed", "were removed"
+        case _ if entry.told:
+            return f"was {words.state} and is {words.over}", f"were {words.state} and are {words.over}"
+        case _:
+            return f"is {words.over}", f"are {words.over}"
 
 
 def _stores_text(entries: Sequence[_Entry]) -> str:
     """Return up to three by name; more as a number, with their group when they have one together."""
     if len(entries) <= _MOST_IN_SENTENCE:
         return join_words([subject_text(entry.incident) for entry in entries])
-    groups = {entry.incident.details.get("group") for entry in entries}
-    (group,) = groups if len(groups) == 1 else ("",)
-    of_group = f" of {cut_name(group)}" if group else ""
-    what = "store" if entries[0].incident.scope == "store" else "incident"
-    return f"{count_text(len(entries), what)}{of_group}"
+    group = _common_group(entry.incident for entry in entries)
+    return f"{count_text(len(entries), 'store')}{f' of {cut_name(group)}' if group else ''}"
+
+
+def _common_group(incidents: Iterable[Incident]) -> str:
+    """Return the group that all of them are of; empty when there is none."""
+    groups = {one.subject if one.scope == "group" else one.details.get("group") for one in incidents}
+    return (groups.pop() or "") if len(groups) == 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,23 +244,81 @@ def _link(entries: Sequence[_Entry], public_url: str) -> str:
         return f"{public_url}/stores/{store_segment(incidents[0].subject)}"
     if any(entry.over for entry in entries) or {one.kind for one in incidents} - {*_COVERED, IncidentKind.MANY_DOWN}:
         return f"{public_url}/alerts"
-    groups = {one.subject if one.scope == "group" else one.details.get("group") for one in incidents}
-    query = [("status", "down"), *(("group", group) for group in groups if group and len(groups) == 1)]
-    return f"{public_url}/?{urlencode(query)}"
+    query = {"status": "down", "group": _common_group(incidents)}
+    if len(incidents) == 1 and incidents[0].scope == "zone":
+        query["zone"] = incidents[0].subject
+    return f"{public_url}/?{urlencode({name: value for name, value in query.items() if value})}"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _text(summary: str, lines: Sequence[_Line], rest: str, notes: Sequence[str], link: str) -> str:
-    paragraphs = [f"{summary[:1].upper()}{summary[1:]}."]
-    listed = [f"{'+' if line.over else '!'} {line.who}: {line.what}" for line in lines]
-    if len(lines) > 1 or rest:
+    """Return the message as plain text. Of one incident alone the sentence says all but how sure it is."""
+    paragraphs = [_sentence(summary)]
+    if len(lines) > 1:
+        listed = [f"- {line.who}: {line.what}{f' ({line.certainty})' if line.certainty else ''}" for line in lines]
         paragraphs.append("\n".join([*listed, *([rest] if rest else [])]))
     elif lines and lines[0].certainty:
-        paragraphs.append(f"{lines[0].certainty[:1].upper()}{lines[0].certainty[1:]}.")
+        paragraphs.append(_sentence(lines[0].certainty))
     return "\n\n".join([*paragraphs, *notes, *([link] if link else [])]) + "\n"
 
 
+# Mail programs that know dark mode have the second colours, others turn the first ones themselves. The ground is theirs.
+_PAGE: Final = Markup(
+    """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="supported-color-schemes" content="light dark">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 16px; }}
+@media (prefers-color-scheme: dark) {{
+  .open {{ color: #ff9a91 !important; }}
+  .over {{ color: #6fcf8b !important; }}
+  .dim {{ color: #a0a8b3 !important; }}
+  a {{ color: #7fb2ff !important; }}
+}}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+)
+_SIGN: Final = {
+    False: Markup('<span class="open" style="color:#b3261e" aria-hidden="true">\u25bc</span>'),
+    True: Markup('<span class="over" style="color:#1a6e35" aria-hidden="true">\u25b2</span>'),
+}
+
+
 def _html(summary: str, lines: Sequence[_Line], rest: str, notes: Sequence[str], link: str) -> str:
-    return Markup("<p>{}</p>").format(summary)
+    """Return the message as a page for mail programs, light and dark; it loads nothing."""
+    parts = [Markup('<p style="font-size:18px"><strong>{}</strong></p>').format(_sentence(summary))]
+    if len(lines) > 1 or (lines and lines[0].certainty):
+        parts.append(Markup('<ul style="list-style:none;padding:0">'))
+        parts += [_html_line(line) for line in lines]
+        parts.append(Markup("</ul>"))
+    parts += [Markup('<p class="dim" style="color:#57606a">{}</p>').format(text) for text in (rest, *notes) if text]
+    if link:
+        parts.append(Markup('<p><a href="{}" style="color:#0b57c2">Show in storemon</a></p>').format(link))
+    return str(_PAGE.format(title=summary, body=Markup("\n").join(parts)))
+
+
+def _html_line(line: _Line) -> Markup:
+    who = Markup("<bdi>{}</bdi>").format(line.who)
+    if line.url:
+        who = Markup('<a href="{}" style="color:#0b57c2">{}</a>').format(line.url, who)
+    certainty = Markup('<br><span class="dim" style="color:#57606a">{}</span>').format(line.certainty)
+    return Markup('<li style="margin:8px 0">{} <strong>{}</strong>: {}{}</li>').format(
+        _SIGN[line.over], who, line.what, certainty if line.certainty else ""
+    )
 
 
 def _event(

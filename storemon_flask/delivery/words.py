@@ -30,7 +30,8 @@ SEVERITY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class KindWords:
-    """How a kind is named in lists, how it is said of one store and of several, and that it is over."""
+    """How a kind is named in lists, how it is counted, how it is said of one store and of several, and that it is
+    over."""
 
     label: str
     state: str
@@ -43,10 +44,10 @@ KIND_WORDS: Final = {
     IncidentKind.DOWN: KindWords("Down", "down", "is down", "are down", "up again"),
     IncidentKind.NOT_OPENED: KindWords("Not opened", "not opened", "has not opened", "have not opened", "open now"),
     IncidentKind.STALE: KindWords("No polls", "without polls", "has no polls", "have no polls", "polled again"),
-    IncidentKind.UNSTABLE: KindWords("Unstable", "unstable", "is unstable", "are unstable", "calm again"),
-    IncidentKind.MANY_DOWN: KindWords("Many down", "many down", "is down in many stores", "", "mostly up again"),
-    IncidentKind.BLIND: KindWords("Blind", "not seen", "cannot be seen", "cannot be seen", "seen again"),
-    IncidentKind.FEED: KindWords("Feed", "wrong", "is wrong", "are wrong", "right again"),
+    IncidentKind.UNSTABLE: KindWords("Unstable", "unstable", "is unstable", "are unstable", "steady again"),
+    IncidentKind.MANY_DOWN: KindWords("Many down", "with many down", "", "", "mostly up again"),
+    IncidentKind.BLIND: KindWords("Blind", "out of sight", "", "", "in sight again"),
+    IncidentKind.FEED: KindWords("Feed", "wrong in the feed", "", "", "right again"),
 }
 OUTCOME_WORDS: Final = {
     Outcome.OVER: "over",
@@ -64,14 +65,13 @@ def cut_name(text: str) -> str:
 
 
 def subject_text(incident: Incident) -> str:
-    """Return what an incident is about: `Main Street (1001)`, `group North`, `zone America/Chicago`, `all stores`."""
+    """Return what an incident is about: `Main Street (1001)`, `group North`, `zone America/Chicago`, `the fleet`."""
+    if incident.scope == "store":
+        name, store_id = incident.details.get("name"), cut_name(incident.subject)
+        return f"{cut_name(name)} ({store_id})" if name else store_id
     if incident.kind == IncidentKind.FEED:
         return "the feed"
-    if incident.scope == "store":
-        name = incident.details.get("name")
-        store_id = cut_name(incident.subject)
-        return f"{cut_name(name)} ({store_id})" if name else store_id
-    return f"{incident.scope} {cut_name(incident.subject)}" if incident.subject else "all stores"
+    return f"{incident.scope} {cut_name(incident.subject)}" if incident.scope != "fleet" else "the fleet"
 
 
 def incident_text(incident: Incident, now_us: int, business_us: int | None = None) -> str:
@@ -85,13 +85,20 @@ def incident_text(incident: Incident, now_us: int, business_us: int | None = Non
     return _ended_text(incident, now_us) + _correction_text(incident, now_us)
 
 
+def sentence_text(incident: Incident, now_us: int, business_us: int | None = None) -> str:
+    """Return an incident with its subject, as a sentence without its full stop: `Main Street (1001): down since 12:14
+    CDT`."""
+    text = incident_text(incident, now_us, business_us)
+    return text if incident.scope == "fleet" else f"{subject_text(incident)}: {text}"
+
+
 def certainty_text(incident: Incident, now_us: int) -> str:
-    """Return how sure the beginning is: `last seen up 11:20 CDT, first seen down 12:14 CDT`; empty where unknown."""
+    """Return how sure the beginning is: `last seen up 11:20 CDT, first seen down 12:14 CDT`; empty where that is not
+    known."""
     if incident.kind != IncidentKind.DOWN:
         return ""
-    zone = _zone(incident)
     texts = [
-        f"{what} {time_text(incident.details[key], zone, now_us)}"
+        f"{what} {time_text(incident.details[key], _zone(incident), now_us)}"
         for key, what in (("last_up_us", "last seen up"), ("seen_us", "first seen down"))
         if incident.details.get(key) is not None
     ]
@@ -99,10 +106,19 @@ def certainty_text(incident: Incident, now_us: int) -> str:
 
 
 def time_text(at_us: int, zone: str, now_us: int) -> str:
-    """Return an instant as people there read it: `12:14 CDT`, and the date too when it is not of today."""
-    local, today = wall_clock(at_us, zone), wall_clock(now_us, zone)
-    near = local.date() == today.date()
+    """Return an instant as people there read it: `12:14 CDT`, and with its date when that is not today."""
+    local = wall_clock(at_us, zone)
+    near = local.date() == wall_clock(now_us, zone).date()
     return f"{local:%H:%M %Z}" if near else f"{local:%a %Y-%m-%d %H:%M %Z}"
+
+
+def span_text(from_us: int, until_us: int, zone: str, now_us: int) -> str:
+    """Return two instants as people there read them: `12:14 to 12:52 CDT`."""
+    first, last = wall_clock(from_us, zone), wall_clock(until_us, zone)
+    start, end = time_text(from_us, zone, now_us), time_text(until_us, zone, now_us)
+    if first.tzname() == last.tzname():
+        start = start.removesuffix(f" {first:%Z}")
+    return f"{start} to {last:%H:%M %Z}" if first.date() == last.date() else f"{start} to {end}"
 
 
 def record(incident: Incident, now_us: int, business_us: int | None = None) -> dict[str, Any]:
@@ -123,7 +139,7 @@ def record(incident: Incident, now_us: int, business_us: int | None = None) -> d
         "since": timestamp_text(incident.since_us),
         "ended": None if incident.ended_us is None else timestamp_text(incident.ended_us),
         "business_minutes": length_us // MINUTE_US,
-        "text": f"{subject_text(incident)}: {incident_text(incident, now_us, business_us)}",
+        "text": sentence_text(incident, now_us, business_us),
     }
 
 
@@ -135,46 +151,56 @@ def _zone(incident: Incident) -> str:
 
 def _open_text(incident: Incident, now_us: int, business_us: int | None) -> str:
     details, since = incident.details, time_text(incident.since_us, _zone(incident), now_us)
-    lasting = "" if business_us is None else f" for {_business_text(business_us)}"
-    count = _share_text(incident)
+    lasting = "" if business_us is None else f" for {_business_text(business_us)},"
     match incident.kind:
+        case IncidentKind.DOWN:
+            return f"down{lasting} since {since}"
         case IncidentKind.NOT_OPENED:
-            return f"not opened{lasting}: its hours began at {since}, and every poll since found it down"
+            return f"not opened{lasting} since {since}, when its hours began; every poll found it down"
         case IncidentKind.STALE:
-            return f"no poll{lasting}, since {since}" if lasting else f"no poll since {since}"
+            return f"no poll{lasting} since {since}"
         case IncidentKind.UNSTABLE:
             changes = details.get("changes")
-            often = f": {count_text(changes, 'change')} in 6 hours of business time" if changes else ""
-            return f"goes up and down{often}, since {since}"
-        case IncidentKind.MANY_DOWN:
-            return f"{count} down, since {since}"
-        case IncidentKind.BLIND if details.get("reason") == "suspicion":
-            return f"{count} turned down at once, at {since}: probably the poller, not the stores"
-        case IncidentKind.BLIND:
-            return f"{count} cannot be seen: hardly a poll has come since {since}"
+            often = f", {count_text(changes, 'change')} in 6 hours of business time" if changes else ""
+            return f"unstable since {since}{often}"
         case IncidentKind.FEED:
-            return f"{escaped(details.get('text') or 'something is wrong')}, since {since}"
-        case _:
-            return f"down{lasting}, since {since}" if lasting else f"down since {since}"
+            return f"{_feed_text(incident)}, since {since}"
+        case IncidentKind.MANY_DOWN:
+            return f"{_count_text(incident)} are down, since {since}"
+        case IncidentKind.BLIND if details.get("reason") == "suspicion":
+            return f"{_count_text(incident)} turned down at once at {since}: probably the poller, not the stores"
+        case IncidentKind.BLIND:
+            return f"{_count_text(incident)} cannot be seen: hardly any poll has come since {since}"
 
 
 def _ended_text(incident: Incident, now_us: int) -> str:
-    zone, words = _zone(incident), KIND_WORDS[incident.kind]
-    since, end = (time_text(at_us or 0, zone, now_us) for at_us in (incident.since_us, incident.ended_us))
-    lasted = f" for {_business_text(incident.business_us)}" if incident.scope == "store" else ""
-    state = {IncidentKind.FEED: escaped(incident.details.get("text") or "wrong")}.get(incident.kind, words.state)
-    was = f"{state}{lasted}, {since} to {end}"
+    was = _was_text(incident)
+    ended_us = incident.since_us if incident.ended_us is None else incident.ended_us
+    span = span_text(incident.since_us, ended_us, _zone(incident), now_us)
     match incident.outcome:
         case Outcome.CORRECTED:
-            return f"corrected: was not {state}, as polls that came late show"
+            state = KIND_WORDS[incident.kind].state
+            return f"corrected: was not {state} after all, as polls that came late show"
         case Outcome.CLOSED:
-            return f"closed for the day; was {was}"
+            return f"closed for the day; {was}, {span}"
         case Outcome.UNKNOWN:
-            return f"not known any more, for its polls stopped; was {was}"
+            return f"not known any more, for polls stopped; {was}, {span}"
         case Outcome.REMOVED:
-            return f"removed from the data; was {was}"
+            return f"removed from the data; {was}, {span}"
         case _:
-            return f"{words.over}; was {was}"
+            return f"{KIND_WORDS[incident.kind].over}; {was}, {span}"
+
+
+def _was_text(incident: Incident) -> str:
+    match incident.kind:
+        case IncidentKind.FEED:
+            return _feed_text(incident)
+        case IncidentKind.MANY_DOWN:
+            return f"{_count_text(incident)} were down"
+        case IncidentKind.BLIND:
+            return f"{_count_text(incident)} could not be seen"
+        case kind:
+            return f"was {KIND_WORDS[kind].state} for {_business_text(incident.business_us)}"
 
 
 def _correction_text(incident: Incident, now_us: int) -> str:
@@ -189,14 +215,18 @@ def _business_text(business_us: int) -> str:
     return f"{duration_text(business_us)} of business time"
 
 
-def _share_text(incident: Incident) -> str:
-    """Return of how many stores an incident is: `45 of 300 stores of North`, `all 50 stores`, `the stores of North`."""
+def _feed_text(incident: Incident) -> str:
+    return escaped(incident.details.get("text") or "something is wrong")
+
+
+def _count_text(incident: Incident) -> str:
+    """Return of how many stores an incident is: `45 of 300 stores`, `all 50 stores`, `stores` where that is not
+    known."""
     count, whole = incident.details.get("count"), incident.details.get("of")
-    of_what = f" of {cut_name(incident.subject)}" if incident.subject else ""
     if count is None:
-        return f"stores{of_what}"
+        return "stores"
     if whole is None:
-        return f"{count_text(count, 'store')}{of_what}"
+        return count_text(count, "store")
     if count >= whole:
-        return f"all {count_text(whole, 'store')}{of_what}"
-    return f"{count:,} of {count_text(whole, 'store')}{of_what}"
+        return f"all {count_text(whole, 'store')}"
+    return f"{count:,} of {count_text(whole, 'store')}"
