@@ -265,7 +265,7 @@ def _text(summary: str, lines: Sequence[_Line], rest: str, notes: Sequence[str],
     return "\n\n".join([*paragraphs, *notes, *([link] if link else [])]) + "\n"
 
 
-# Mail programs that know dark mode have the second colours, others turn the first ones themselves. The ground is theirs.
+# Mail programs that know dark mode take the second colours, others turn the first ones themselves.
 _PAGE: Final = Markup(
     """<!doctype html>
 <html lang="en">

@@ -2,7 +2,7 @@
 
 Besides its columns they read what `details` has, as far as it is there: of a store its `name`, `group` and `zone`,
 `last_up_us` and `seen_us` (the newest poll that found it up before, the first that did not); of many down and blindness
-`count` and `of` stores, `reason`; of an unstable one `changes`; of a feed a clause `text`.
+`count` and `of` stores, `reason`; of an unstable one `changes` in `hours`; of a feed a clause `text`.
 """
 
 from dataclasses import dataclass
@@ -160,8 +160,8 @@ def _open_text(incident: Incident, now_us: int, business_us: int | None) -> str:
         case IncidentKind.STALE:
             return f"no poll{lasting} since {since}"
         case IncidentKind.UNSTABLE:
-            changes = details.get("changes")
-            often = f", {count_text(changes, 'change')} in 6 hours of business time" if changes else ""
+            changes, hours = details.get("changes"), details.get("hours", 6)
+            often = f", {count_text(changes, 'change')} in {hours} h of business time" if changes else ""
             return f"unstable since {since}{often}"
         case IncidentKind.FEED:
             return f"{_feed_text(incident)}, since {since}"
