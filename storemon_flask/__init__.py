@@ -24,6 +24,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask import settings as settings_
     from storemon_flask.database.connections import Database
     from storemon_flask.database.readiness import ReadyCheck
+    from storemon_flask.delivery.courier import Couriers
     from storemon_flask.feeds.groups import PollGroups
     from storemon_flask.reports.scheduler import Scheduler
     from storemon_flask.reports.worker import Worker
@@ -55,7 +56,16 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     # One upload of the largest size can be kept while another is sent.
     previews = Previews(2 * settings.max_body_bytes, scheduler.add)
     app.extensions["storemon"] = Storemon(
-        settings, database, runner, runner.slots, PollGroups(database), previews, metrics, list_cache, ready_check
+        settings,
+        database,
+        runner,
+        runner.slots,
+        PollGroups(database),
+        previews,
+        metrics,
+        list_cache,
+        ready_check,
+        Couriers(database, settings),
     )
     _register(app, settings)
     for command in commands():

@@ -118,6 +118,8 @@ def serve(
             if settings.keep_polls_days:
                 storemon.worker.scheduler.add("pruning", lambda: _prune(storemon), every_us=DAY_US)
             storemon.worker.scheduler.add("undo", lambda: _drop_undo(storemon), every_us=DAY_US)
+            storemon.worker.scheduler.add("old messages", lambda: _drop_old_messages(storemon), every_us=DAY_US)
+            storemon.couriers.start()
             with listening(settings, storemon.database, storemon.metrics.registry):
                 server.run()
         except KeyboardInterrupt:
@@ -125,9 +127,13 @@ def serve(
             pass
         finally:
             log.info("stopping: the running report is finished or requeued")
+            end = time.monotonic() + GRACE_S
+            storemon.couriers.stop_taking()
             try:
                 storemon.worker.stop(GRACE_S)
             finally:
+                # What is being sent has the same time as what is being computed.
+                storemon.couriers.stop(end - time.monotonic())
                 storemon.list_cache.stop()
 
 
@@ -139,6 +145,13 @@ def _drop_undo(storemon: "Storemon") -> None:
     if storemon.database.exists():
         with storemon.database.write() as connection:
             undo.drop_what_is_too_much(connection, limits, time.time_ns() // 1000)
+
+
+def _drop_old_messages(storemon: "Storemon") -> None:
+    """Take out messages and incidents that were kept long enough."""
+    from storemon_flask.delivery import retention
+
+    retention.drop_old(storemon.database, time.time_ns() // 1000, storemon.worker.scheduler.stopped)
 
 
 def _prune(storemon: "Storemon") -> None:

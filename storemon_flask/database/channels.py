@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from storemon_flask.database import messages
 from storemon_flask.database.connections import Connection, named_rows
 from storemon_flask.settings import Secret
 
@@ -82,22 +83,19 @@ def remove(connection: Connection, channel_id: int, now_us: int) -> bool:
         (now_us, channel_id),
     ).rowcount
     if gone:
-        connection.execute("DELETE FROM notice WHERE channel = ? AND message IS NULL", [channel_id])
         connection.execute("DELETE FROM schedule_channel WHERE channel = ?", [channel_id])
-        connection.execute(
-            "UPDATE message SET state = 'failed', error = 'the channel was removed', finished_us = ? "
-            "WHERE channel = ? AND state IN ('pending', 'sending')",
-            (now_us, channel_id),
-        )
+        messages.drop_channel(connection, channel_id, "the channel was removed", now_us)
     return bool(gone)
 
 
 def disable(connection: Connection, channel_id: int, reason: str, now_us: int) -> None:
-    """Switch a channel off: it is sent nothing more until it is enabled."""
-    connection.execute(
+    """Switch a channel off: what waits for it fails, and it is sent nothing more until it is enabled."""
+    switched = connection.execute(
         "UPDATE channel SET disabled_us = ?, disabled_reason = ? WHERE id = ? AND disabled_us IS NULL",
         (now_us, reason, channel_id),
-    )
+    ).rowcount
+    if switched:
+        messages.drop_channel(connection, channel_id, f"the channel is switched off: {reason}", now_us)
 
 
 def enable(connection: Connection, channel_id: int) -> None:

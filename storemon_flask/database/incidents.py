@@ -123,6 +123,18 @@ def note_announced(connection: Connection, ids: Sequence[int]) -> None:
     )
 
 
+def drop_old(connection: Connection, before_us: int, most: int) -> int:
+    """Drop up to so many incidents that were over before and that no notice is about; return how many.
+
+    Times without sight stay: reports of then name them.
+    """
+    return connection.execute(
+        "DELETE FROM incident WHERE id IN (SELECT id FROM incident WHERE resolved_us < ? AND kind <> 'blind' "
+        "AND NOT EXISTS (SELECT 1 FROM notice WHERE notice.incident = incident.id) LIMIT ?)",
+        (before_us, most),
+    ).rowcount
+
+
 def _json(details: Mapping[str, Any]) -> str:
     return json.dumps(dict(details), ensure_ascii=False)
 

@@ -13,9 +13,23 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from storemon_flask.database.connections import Connection, named_rows
+from storemon_flask.model import HOUR_US
 
 _COLUMNS: Final = "id, channel, purpose, state, created_us, content, attempts, next_try_us, finished_us, error"
 _WAITING: Final = "state IN ('pending', 'sending')"
+# No wait for the next try is longer: one that seems to be was written before the clock was set back.
+LONGEST_WAIT_US: Final = 6 * HOUR_US
+# Of each channel that is on and not busy the oldest message that waits, unless it is being sent.
+_NEXT: Final = f"""
+    FROM message AS first JOIN channel ON channel.id = first.channel
+    WHERE first.{_WAITING} AND first.state = 'pending'
+        AND channel.disabled_us IS NULL AND channel.removed_us IS NULL
+        AND first.channel NOT IN (SELECT value FROM json_each(:busy))
+        AND NOT EXISTS (
+            SELECT 1 FROM message AS older
+            WHERE older.{_WAITING} AND older.channel = first.channel AND older.number < first.number
+        )
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,11 @@ def waiting_notices(connection: Connection, channel: int) -> list[Notice]:
     return [Notice(**dict(row)) for row in rows]
 
 
+def new_id() -> str:
+    """Return an id for a message."""
+    return f"msg_{secrets.token_hex(12)}"
+
+
 def add(
     connection: Connection,
     channel: int,
@@ -99,7 +118,7 @@ def add(
     message_id: str | None = None,
 ) -> str:
     """Add a message that is to be sent now, with the notices it speaks of, and return its id."""
-    message_id = message_id or f"msg_{secrets.token_hex(12)}"
+    message_id = message_id or new_id()
     connection.execute(
         "INSERT INTO message (id, channel, purpose, state, created_us, content, next_try_us) "
         "VALUES (?, ?, ?, 'pending', ?, ?, ?)",
@@ -114,40 +133,33 @@ def claim(connection: Connection, now_us: int, busy: Sequence[int]) -> Message |
 
     Of each channel only the oldest that waits, and of none that is in `busy`, disabled or removed.
     """
-    rows = _messages(
-        connection,
-        f"""
-        WHERE message.id = (
-            SELECT first.id FROM message AS first JOIN channel ON channel.id = first.channel
-            WHERE first.state = 'pending' AND first.next_try_us <= :now
-                AND channel.disabled_us IS NULL AND channel.removed_us IS NULL
-                AND first.channel NOT IN (SELECT value FROM json_each(:busy))
-                AND NOT EXISTS (
-                    SELECT 1 FROM message AS older WHERE older.channel = first.channel AND older.{_WAITING}
-                        AND (older.created_us, older.id) < (first.created_us, first.id)
-                )
-            ORDER BY first.next_try_us, first.created_us, first.id LIMIT 1
-        )
-        """,
-        {"now": now_us, "busy": json.dumps(list(busy))},
-    )
-    if not rows:
+    row = connection.execute(
+        f"SELECT first.id {_NEXT} AND (first.next_try_us <= :now OR first.next_try_us > :now + :longest) "
+        "ORDER BY first.next_try_us, first.number LIMIT 1",
+        {"now": now_us, "longest": LONGEST_WAIT_US, "busy": json.dumps(list(busy))},
+    ).fetchone()
+    if row is None:
         return None
     connection.execute(
-        "UPDATE message SET state = 'sending', attempts = attempts + 1 WHERE id = ? AND state = 'pending'", [rows[0].id]
+        "UPDATE message SET state = 'sending', attempts = attempts + 1 WHERE id = ? AND state = 'pending'", row
     )
-    return next(iter(_messages(connection, "WHERE message.id = ?", [rows[0].id])))
+    return find(connection, row[0])
 
 
-def next_try_us(connection: Connection) -> int | None:
-    """Return when the next message that waits is due; None when none waits."""
-    (due_us,) = connection.execute("SELECT min(next_try_us) FROM message WHERE state = 'pending'").fetchone()
-    return None if due_us is None else int(due_us)
+def next_wait_us(connection: Connection, now_us: int, busy: Sequence[int]) -> int | None:
+    """Return in how long a message can be claimed, 0 for at once; None when none waits that could be."""
+    waits_us = [
+        next_try_us - now_us
+        for (next_try_us,) in connection.execute(f"SELECT first.next_try_us {_NEXT}", {"busy": json.dumps(list(busy))})
+    ]
+    return min((0 if wait_us > LONGEST_WAIT_US else max(0, wait_us) for wait_us in waits_us), default=None)
 
 
 def requeue_sending(connection: Connection) -> int:
-    """Have what a killed server was sending sent again; how many messages that is."""
-    return connection.execute("UPDATE message SET state = 'pending' WHERE state = 'sending'").rowcount
+    """Have what a killed server was sending sent again; how many messages that is. Those tries are not counted."""
+    return connection.execute(
+        "UPDATE message SET state = 'pending', attempts = attempts - 1 WHERE state = 'sending'"
+    ).rowcount
 
 
 def retry_later(connection: Connection, message_id: str, next_us: int, error: str) -> None:
@@ -164,6 +176,64 @@ def finish(connection: Connection, message_id: str, error: str | None, now_us: i
         f"UPDATE message SET state = ?, error = ?, finished_us = ? WHERE id = ? AND {_WAITING}",
         ("sent" if error is None else "failed", error, now_us, message_id),
     )
+
+
+def add_tried(connection: Connection, message: Message) -> None:
+    """Add a message that is over already, such as a test: it never waits."""
+    connection.execute(
+        f"INSERT INTO message ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            message.id,
+            message.channel,
+            message.purpose,
+            message.state,
+            message.created_us,
+            json.dumps(dict(message.content), ensure_ascii=False),
+            message.attempts,
+            message.next_try_us,
+            message.finished_us,
+            message.error,
+        ),
+    )
+
+
+def channels_with_notices(connection: Connection) -> list[int]:
+    """Return the channels that are on and have notices that are in no message yet."""
+    rows = connection.execute(
+        "SELECT id FROM channel WHERE disabled_us IS NULL AND removed_us IS NULL "
+        "AND EXISTS (SELECT 1 FROM notice WHERE notice.channel = channel.id AND message IS NULL) ORDER BY id"
+    )
+    return [channel for (channel,) in rows]
+
+
+def drop_channel(connection: Connection, channel: int, reason: str, now_us: int) -> None:
+    """Let nothing of a channel wait any more: notices go, messages fail for that reason."""
+    connection.execute("DELETE FROM notice WHERE channel = ? AND message IS NULL", [channel])
+    connection.execute(
+        f"UPDATE message SET state = 'failed', error = ?, finished_us = ? WHERE channel = ? AND {_WAITING}",
+        (reason, now_us, channel),
+    )
+
+
+def drop_old(connection: Connection, before_us: int, most: int) -> int:
+    """Drop up to so many messages that ended before, their tries and notices; return how many.
+
+    What incidents say that are open, or were until later, stays: their end is told where their beginning was.
+    """
+    ids = [
+        message_id
+        for (message_id,) in connection.execute(
+            "SELECT id FROM message WHERE finished_us < :before AND NOT EXISTS ("
+            "SELECT 1 FROM notice JOIN incident ON incident.id = notice.incident "
+            "WHERE notice.message = message.id AND coalesce(incident.resolved_us, :before) >= :before"
+            ") ORDER BY finished_us LIMIT :most",
+            {"before": before_us, "most": most},
+        )
+    ]
+    listed = [json.dumps(ids)]
+    for table, column in (("notice", "message"), ("delivery", "message"), ("message", "id")):
+        connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", listed)
+    return len(ids)
 
 
 def add_delivery(connection: Connection, delivery: Delivery) -> None:
@@ -215,6 +285,29 @@ def newest_deliveries(
     ]
 
 
+def last_deliveries(connection: Connection) -> dict[int, Delivery]:
+    """Return the newest try of each channel that had one."""
+    rows = named_rows(
+        connection,
+        "SELECT delivery.message, message.channel, message.purpose, delivery.started_us, delivery.duration_us, "
+        "delivery.delivered, delivery.code, delivery.answer FROM delivery "
+        "JOIN message ON message.id = delivery.message WHERE delivery.id IN "
+        "(SELECT max(delivery.id) FROM delivery JOIN message ON message.id = delivery.message GROUP BY channel)",
+    )
+    tries = [Delivery(**{**dict(row), "delivered": bool(row["delivered"])}) for row in rows]
+    return {one.channel: one for one in tries}
+
+
+def given_up(connection: Connection, since_us: int) -> list[Message]:
+    """Return the messages that were given up since then, and were no tests, newest first: for a banner."""
+    return _messages(
+        connection,
+        "JOIN channel ON channel.id = message.channel WHERE message.finished_us >= ? AND message.state = 'failed' "
+        "AND message.purpose <> 'test' AND channel.removed_us IS NULL ORDER BY message.number DESC",
+        [since_us],
+    )
+
+
 def oldest_waiting_us(connection: Connection) -> int | None:
     """Return when the oldest message that is not delivered yet was written; None when none waits."""
     (created_us,) = connection.execute(f"SELECT min(created_us) FROM message WHERE {_WAITING}").fetchone()
@@ -224,5 +317,6 @@ def oldest_waiting_us(connection: Connection) -> int | None:
 def _messages(
     connection: Connection, rest: str, parameters: Sequence[object] | Mapping[str, object] = ()
 ) -> list[Message]:
-    rows = named_rows(connection, f"SELECT {_COLUMNS} FROM message {rest}", parameters)
+    columns = ", ".join(f"message.{name}" for name in _COLUMNS.split(", "))
+    rows = named_rows(connection, f"SELECT {columns} FROM message {rest}", parameters)
     return [Message(**{**dict(row), "content": json.loads(row["content"])}) for row in rows]

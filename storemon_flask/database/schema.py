@@ -293,8 +293,10 @@ CREATE TABLE channel (
 CREATE UNIQUE INDEX channel_name ON channel (name) WHERE removed_us IS NULL;
 
 -- A message, written whole when it is due, with what it says as JSON. It goes out with its id, the same at every try.
+-- Those of a channel go out in the order of their numbers, whatever the clock was when they were written.
 CREATE TABLE message (
-    id TEXT PRIMARY KEY,
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
     channel INTEGER NOT NULL REFERENCES channel (id),
     purpose TEXT NOT NULL CHECK (purpose IN ('incidents', 'digest', 'report', 'test')),
     state TEXT NOT NULL CHECK (state IN ('pending', 'sending', 'sent', 'failed')),
@@ -306,9 +308,11 @@ CREATE TABLE message (
     error TEXT
 ) STRICT;
 
-CREATE INDEX message_waiting ON message (channel, created_us, id) WHERE state IN ('pending', 'sending');
+CREATE INDEX message_waiting ON message (channel, number) WHERE state IN ('pending', 'sending');
 
 CREATE INDEX message_channel ON message (channel, created_us);
+
+CREATE INDEX message_finished ON message (finished_us) WHERE finished_us IS NOT NULL;
 
 -- What a channel is to hear of, from the transaction that changed the incident on; `message` once it is in one.
 CREATE TABLE notice (

@@ -10,6 +10,7 @@ from werkzeug.routing import BaseConverter
 
 from storemon_flask.database.connections import Database
 from storemon_flask.database.readiness import ReadyCheck
+from storemon_flask.delivery.courier import Couriers
 from storemon_flask.feeds.groups import PollGroups
 from storemon_flask.formatting import DOTS, store_segment
 from storemon_flask.reports.worker import Worker
@@ -36,6 +37,7 @@ class Storemon:
     metrics: Metrics
     list_cache: ListCache
     ready_check: ReadyCheck
+    couriers: Couriers
 
 
 def storemon() -> Storemon:

@@ -1,0 +1,333 @@
+"""The couriers: threads of the server that write messages when they are due, send them, and try again.
+
+A message is committed before it is sent, and what became of it after: whenever the server dies, nothing is lost, and
+what was being sent is sent again at the next start, with the same id. Each channel is sent one message at a time, in
+their order. Times of tries are of the machine's clock, for they outlive the process; waits within it are not.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+from storemon_flask.database import channels, incidents, messages
+from storemon_flask.database.channels import Channel
+from storemon_flask.database.connections import Connection, Database
+from storemon_flask.database.messages import Delivery, Message
+from storemon_flask.delivery import batches, content, transports
+from storemon_flask.delivery.answer import Answer, hide
+from storemon_flask.delivery.deadline import Deadline
+from storemon_flask.delivery.parcel import Parcel
+from storemon_flask.errors import StoremonError, out_of_memory
+from storemon_flask.model import DAY_US, SECOND_US
+from storemon_flask.settings import Settings
+
+log = logging.getLogger("storemon.delivery")
+
+COURIERS: Final = 2
+# How long after a try that failed the next one is; with the last, six hours after the first, a message is given up.
+RETRY_WAITS_S: Final = (5, 60, 300, 1800, 7200, 7200, 5035)
+# Other processes write messages, too, and the machine's clock may be set.
+_LOOK_EVERY_S: Final = 10.0
+# What cannot be read or written now is tried again after this; what became of a message sooner.
+_TROUBLE_S: Final = 30.0
+_RECORD_AGAIN_S: Final = 2.0
+# The test of a channel: somebody waits for it.
+TEST_S: Final = 30.0
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Couriers:
+    """Two threads that send what is due. Safe to share between threads; `clock` tells the time in microseconds."""
+
+    def __init__(self, database: Database, settings: Settings, clock: Callable[[], int] = _now_us) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = clock
+        self._threads: list[threading.Thread] = []
+        # Only one courier writes messages, and one claims at a time.
+        self._composing = threading.Lock()
+        self._claiming = threading.Lock()
+        # Guards all below, and wakes who waits for a change of them; held for moments only.
+        self._changed = threading.Condition()
+        self._changes = 0
+        self._busy: set[int] = set()
+        self._deadlines: set[Deadline] = set()
+        self._stopping = False
+        self._cut_off = False
+
+    def start(self) -> None:
+        """Send again what the last server was sending when it died, and whatever is due from now on."""
+        with self._database.write() as connection:
+            again = messages.requeue_sending(connection)
+        if again:
+            log.info("%d message(s) that were being sent when the last server ended are sent again", again)
+        for number in range(COURIERS):
+            thread = threading.Thread(target=self._run, name=f"courier-{number + 1}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def wake(self) -> None:
+        """Look now: something was committed that may be due."""
+        with self._changed:
+            self._changes += 1
+            self._changed.notify_all()
+
+    def stop_taking(self) -> None:
+        """Begin to send nothing more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def stop(self, grace_s: float) -> None:
+        """Take no more; what is being sent has so long, then it is cut off and sent again after the next start."""
+        self.stop_taking()
+        end = time.monotonic() + grace_s
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        with self._changed:
+            self._cut_off = True
+            cut_off = list(self._deadlines)
+        for deadline in cut_off:
+            deadline.cut()
+        if cut_off:
+            log.info("%d message(s) that were being sent are sent again after the next start", len(cut_off))
+
+    def deliver_next(self) -> bool:
+        """Write the messages that are due, send one, and record what became of it; False when none was to be sent."""
+        self._compose()
+        with self._claimed() as claimed:
+            if claimed is None:
+                return False
+            message, channel = claimed
+            now_us, started = self._clock(), time.monotonic()
+            answer = self._try(message, channel, now_us)
+            if self._cut_off:
+                # The next server sends it again: of a connection that was cut nobody knows what was received.
+                return True
+            delivery = _delivery(message, answer, now_us, started)
+            self._record(lambda connection: self._note(connection, message, channel, answer, delivery))
+            _log_outcome(message, channel, answer)
+        return True
+
+    def _run(self) -> None:
+        while not self._stopping:
+            seen = self._changes
+            try:
+                wait_s = 0.0 if self.deliver_next() else self._wait_s()
+            except Exception as error:
+                known = error if isinstance(error, StoremonError) else out_of_memory(error)
+                if known is None:
+                    log.exception("messages cannot be sent now")
+                elif not self._stopping:
+                    log.warning("messages cannot be sent now: %s", known.message)
+                wait_s = _TROUBLE_S
+            self._pause(wait_s, seen)
+
+    def _pause(self, wait_s: float, seen: int) -> None:
+        """Wait so long, or until something changes that was not seen yet."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._changes != seen, wait_s)
+
+    def _wait_s(self) -> float:
+        """Return how long nothing is due, as far as is known now."""
+        now_us = self._clock()
+        with self._changed:
+            busy = sorted(self._busy)
+        with self._database.read() as connection:
+            waits_us = [messages.next_wait_us(connection, now_us, busy)]
+            for channel_id in messages.channels_with_notices(connection):
+                due_us = self._decide(connection, channel_id, now_us)[1].look_again_us
+                waits_us.append(None if due_us is None else max(0, due_us - now_us))
+        return min([_LOOK_EVERY_S, *(wait_us / SECOND_US for wait_us in waits_us if wait_us is not None)])
+
+    def _decide(self, connection: Connection, channel_id: int, now_us: int) -> tuple[Channel, batches.Decision]:
+        channel = channels.find(connection, channel_id)
+        assert channel is not None
+        waiting = messages.waiting_notices(connection, channel_id)
+        written_us = messages.created_since(connection, channel_id, now_us - DAY_US)
+        return channel, batches.decide(waiting, written_us, now_us, batches.pace_of(channel, self._settings))
+
+    def _compose(self) -> None:
+        """Write the messages that are due, in one transaction; none when none is, or another courier does it now."""
+        if not self._composing.acquire(blocking=False):
+            return
+        try:
+            now_us = self._clock()
+            with self._database.read() as connection:
+                due = [
+                    channel_id
+                    for channel_id in messages.channels_with_notices(connection)
+                    if self._decide(connection, channel_id, now_us)[1].notices
+                ]
+            if due:
+                with self._database.write() as connection:
+                    for channel_id in due:
+                        self._compose_one(connection, channel_id, now_us)
+                if len(due) > 1:
+                    self.wake()
+        finally:
+            self._composing.release()
+
+    def _compose_one(self, connection: Connection, channel_id: int, now_us: int) -> None:
+        channel, decision = self._decide(connection, channel_id, now_us)
+        if not decision.notices or channel.disabled_us is not None or channel.removed_us is not None:
+            return
+        numbers = [notice.incident for notice in decision.notices]
+        said = content.compose(decision, incidents.by_ids(connection, numbers), now_us, self._settings.public_url)
+        purpose = "digest" if decision.digest else "incidents"
+        messages.add(connection, channel_id, purpose, said, now_us, [notice.id for notice in decision.notices])
+        incidents.note_announced(connection, numbers)
+
+    @contextmanager
+    def _claimed(self) -> Iterator[tuple[Message, Channel] | None]:
+        """Yield the message to send now and its channel, which nobody else sends to meanwhile; None when none is."""
+        claimed = self._claim()
+        try:
+            yield claimed
+        finally:
+            if claimed is not None:
+                with self._changed:
+                    self._busy.discard(claimed[1].id)
+
+    def _claim(self) -> tuple[Message, Channel] | None:
+        with self._claiming:
+            with self._changed:
+                if self._stopping:
+                    return None
+                busy = sorted(self._busy)
+            now_us = self._clock()
+            with self._database.read() as connection:
+                wait_us = messages.next_wait_us(connection, now_us, busy)
+            if wait_us is None or wait_us > 0:
+                # The write lock is not taken for nothing.
+                return None
+            with self._database.write() as connection:
+                message = messages.claim(connection, now_us, busy)
+                channel = None if message is None else channels.find(connection, message.channel)
+            if message is None or channel is None:
+                return None
+            with self._changed:
+                self._busy.add(channel.id)
+            return message, channel
+
+    def _try(self, message: Message, channel: Channel, now_us: int) -> Answer:
+        deadline = Deadline(transports.DEADLINES_S[channel.kind])
+        with self._changed:
+            self._deadlines.add(deadline)
+        try:
+            return send_once(Parcel(message, channel, self._settings, self._database, now_us), deadline)
+        finally:
+            with self._changed:
+                self._deadlines.discard(deadline)
+
+    def _note(
+        self, connection: Connection, message: Message, channel: Channel, answer: Answer, delivery: Delivery
+    ) -> None:
+        """Write what became of a try, and what follows from it."""
+        now_us = self._clock()
+        messages.add_delivery(connection, delivery)
+        wait_us = _wait_us(message.attempts, answer)
+        if answer.delivered:
+            messages.finish(connection, message.id, None, now_us)
+        elif answer.gone:
+            messages.finish(connection, message.id, answer.text, now_us)
+            channels.disable(connection, channel.id, f"the receiver asks for no more messages ({answer.text})", now_us)
+        elif wait_us is None:
+            sentence = f"given up after {message.attempts} tries in 6 hours: {answer.text}"
+            messages.finish(connection, message.id, sentence, now_us)
+        else:
+            messages.retry_later(connection, message.id, now_us + wait_us, answer.text)
+
+    def _record(self, write: Callable[[Connection], None]) -> None:
+        """Write an outcome; while that is impossible (a full disk), try again: the message is not to be sent twice."""
+        while True:
+            try:
+                with self._database.write(even_stopping=True) as connection:
+                    write(connection)
+                return
+            except StoremonError as error:
+                log.warning("what became of a message cannot be recorded yet: %s", error.message)
+            with self._changed:
+                if self._changed.wait_for(lambda: self._stopping, _RECORD_AGAIN_S):
+                    return
+
+
+def send_once(parcel: Parcel, deadline: Deadline) -> Answer:
+    """Try once to deliver a message; whatever happens is an answer, without secrets."""
+    try:
+        with deadline:
+            return transports.send(parcel, deadline)
+    except Exception as error:
+        # A message is kept and tried again whatever is wrong. No traceback: what was sent, and where, stands in it.
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        where = f"{frame.tb_frame.f_code.co_qualname} line {frame.tb_lineno}" if frame else "?"
+        secrets = [parcel.channel.address.value, parcel.channel.secret.value, parcel.settings.smtp_url.value]
+        sentence = f"{type(error).__name__} in {where}: {hide(str(error), secrets)}"
+        known = isinstance(error, StoremonError) or out_of_memory(error) is not None
+        log.log(logging.WARNING if known else logging.ERROR, "message %s: %s", parcel.message.id, sentence)
+        return Answer(False, sentence).without(secrets)
+
+
+def send_test(database: Database, settings: Settings, channel: Channel) -> Answer:
+    """Send a marked example to a channel now, log the try, and return what came of it.
+
+    It is not tried again, and is no reason to wait for messages of the channel.
+    """
+    now_us, started = _now_us(), time.monotonic()
+    example = Message(
+        id=messages.new_id(),
+        channel=channel.id,
+        purpose="test",
+        state="sending",
+        created_us=now_us,
+        content=content.example(now_us, settings.public_url),
+        attempts=1,
+        next_try_us=now_us,
+        finished_us=None,
+        error=None,
+    )
+    answer = send_once(Parcel(example, channel, settings, database, now_us), Deadline(TEST_S))
+    state, error = ("sent", None) if answer.delivered else ("failed", answer.text)
+    with database.write() as connection:
+        messages.add_tried(connection, replace(example, state=state, error=error, finished_us=_now_us()))
+        messages.add_delivery(connection, _delivery(example, answer, now_us, started))
+    _log_outcome(example, channel, answer)
+    return answer
+
+
+def _wait_us(attempts: int, answer: Answer) -> int | None:
+    """Return in how long a message that was tried so often is tried again; None when it is given up."""
+    if attempts > len(RETRY_WAITS_S):
+        return None
+    wait_s = max(RETRY_WAITS_S[max(attempts, 1) - 1], answer.retry_after_s or 0)
+    return round(wait_s * SECOND_US)
+
+
+def _delivery(message: Message, answer: Answer, started_us: int, started: float) -> Delivery:
+    duration_us = round((time.monotonic() - started) * SECOND_US)
+    return Delivery(
+        message.id,
+        message.channel,
+        message.purpose,
+        started_us,
+        duration_us,
+        answer.delivered,
+        answer.code,
+        answer.text,
+    )
+
+
+def _log_outcome(message: Message, channel: Channel, answer: Answer) -> None:
+    if answer.delivered:
+        log.info("message %s delivered to %s", message.id, channel.name)
+    else:
+        log.warning("message %s not delivered to %s: %s", message.id, channel.name, answer.text)
