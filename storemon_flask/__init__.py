@@ -90,7 +90,7 @@ def _make_streams_tolerant_below_flask() -> None:
 def _register(app: "Flask", settings: "Settings") -> None:
     """The routes, what guards and watches them, and how they refuse."""
     from storemon_flask import pages
-    from storemon_flask.api import feeds, loads, openapi, ops, push, reports, stores
+    from storemon_flask.api import feeds, loads, openapi, ops, push, reports, schedules, stores
     from storemon_flask.pages import docs
     from storemon_flask.web import app as paths
     from storemon_flask.web import authentication, contract, metrics, problems
@@ -104,6 +104,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
         ops.blueprint,
         push.blueprint,
         reports.blueprint,
+        schedules.blueprint,
         stores.blueprint,
         openapi.blueprint,
         docs.blueprint,

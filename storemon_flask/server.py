@@ -91,6 +91,7 @@ def serve(
     """
     from storemon_flask.database.files import server_lock
     from storemon_flask.model import DAY_US
+    from storemon_flask.schedules.runner import Runner
     from storemon_flask.streams.start import listening
     from storemon_flask.web import authentication
 
@@ -120,6 +121,7 @@ def serve(
             storemon.worker.scheduler.add("undo", lambda: _drop_undo(storemon), every_us=DAY_US)
             storemon.worker.scheduler.add("old messages", lambda: _drop_old_messages(storemon), every_us=DAY_US)
             storemon.couriers.start()
+            Runner(storemon.worker, storemon.couriers.wake).begin()
             with listening(settings, storemon.database, storemon.metrics.registry):
                 server.run()
         except KeyboardInterrupt:

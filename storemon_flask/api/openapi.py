@@ -26,6 +26,7 @@ _TAGS: Final = {
     "stores": "What each store is doing now, and why its numbers are what they are.",
     "feeds": "Polls, hours, time zones and names in.",
     "loads": "What was loaded, and what of it could not be used.",
+    "schedules": "Reports that are made and sent by themselves.",
     "service": "The service itself.",
 }
 _ABOUT: Final = (

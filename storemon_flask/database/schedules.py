@@ -140,6 +140,15 @@ def add_run(
     )
 
 
+def skip_waiting(connection: Connection, schedule_id: int, note: str, now_us: int) -> None:
+    """Skip the runs of a schedule that wait for data still, but not those that somebody asked for."""
+    connection.execute(
+        "UPDATE schedule_run SET state = 'skipped', note = ?, finished_us = ? "
+        "WHERE schedule = ? AND state = 'waiting' AND NOT by_hand",
+        (note, now_us, schedule_id),
+    )
+
+
 def under_way(connection: Connection) -> list[Run]:
     """Return the runs that wait or are computed, of schedules that are there, the oldest first."""
     return _runs(connection, f"WHERE {_UNDER_WAY} ORDER BY due_us, id")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Final
 
@@ -12,7 +13,7 @@ from cronsim import CronSim, CronSimError
 from storemon_flask import zonedata
 from storemon_flask.clock import EPOCH, utc_datetime
 from storemon_flask.errors import Unprocessable
-from storemon_flask.model import DAY_US, HOUR_US, SECOND_US
+from storemon_flask.model import DAY_US, HOUR_US
 
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _TIME: Final = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
@@ -64,6 +65,7 @@ class Due:
         return due
 
 
+@lru_cache(256)
 def parse(text: str, zone: str) -> Due:
     """Return when that is due; `Unprocessable` says what is allowed."""
     words = text.split()
@@ -86,6 +88,11 @@ def window_at(name: str, due_us: int, zone: str) -> str | dict[str, str]:
     today = utc_datetime(due_us).astimezone(zonedata.zone(zone)).date()
     first, end = _dates(name, today)
     return {"from": first.isoformat(), "to": end.isoformat(), "name": name}
+
+
+def local_text(timestamp_us: int, zone: str) -> str:
+    """Return an instant in a zone, as people read it: `Mon 2026-11-23 07:00 EST`."""
+    return f"{utc_datetime(timestamp_us).astimezone(zonedata.zone(zone)):%a %Y-%m-%d %H:%M %Z}"
 
 
 def usual_window(due: Due, now_us: int) -> str:
@@ -152,8 +159,3 @@ def _check(due: Due) -> None:
 def _wrong(field: str, what: str, allowed: str) -> Unprocessable:
     sentence = f"{what}; it must be {allowed}"
     return Unprocessable(f"{field} {sentence}", errors={field: [sentence]})
-
-
-def seconds_of(due_us: int) -> int:
-    """Return a due time in whole seconds, as it stands in the ids of messages."""
-    return due_us // SECOND_US
