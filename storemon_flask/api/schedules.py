@@ -149,7 +149,11 @@ def schedules() -> dict[str, Any]:
 
 @operation(
     blueprint, "POST", "/api/v1/schedules", scope="admin", tag="schedules", body=NewScheduleSchema(),
-    answers={201: Answer("the schedule", ScheduleSchema()), 409: Answer("there is one of that name")},
+    answers={
+        201: Answer("the schedule", ScheduleSchema()),
+        409: Answer("there is one of that name"),
+        413: Answer("larger than 16 MiB"),
+    },
 )  # fmt: skip
 def add_schedule(body: dict[str, Any]) -> dict[str, Any]:
     """Add a scheduled report, which is made when it is due and sent to channels.
@@ -177,6 +181,7 @@ def remove_schedule(schedule: int) -> None:
         202: Answer("the run, which is on its way", ScheduleRunSchema()),
         404: _MISSING,
         409: Answer("it ran for that time already"),
+        413: Answer("larger than 16 MiB"),
     },
 )  # fmt: skip
 def run_schedule(schedule: int, body: dict[str, Any]) -> Run:

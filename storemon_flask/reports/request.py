@@ -14,6 +14,8 @@ from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
 from storemon_flask.uptime.calendar import UNITS as UNITS
 
 LAST_WINDOWS: Final = {"last_hour": HOUR_US, "last_day": DAY_US, "last_week": WEEK_US, "last_30_days": 30 * DAY_US}
+# Of schedules (`schedules.due`): it is between two dates.
+LAST_MONTH: Final = "last_month"
 DEFAULT_WINDOWS: Final = ("last_hour", "last_day", "last_week")
 METHODS: Final = ("nearest", "previous")
 KINDS: Final = ("times", "outages")
@@ -178,7 +180,7 @@ def window_lengths(record: ReportRecord) -> dict[str, int]:
 def window_words(name: str) -> str:
     """Return a window's name in words: `2 to 4 November 2024` where that is its dates, the last of which is outside it.
     Any other name is as it is."""
-    if name in LAST_WINDOWS:
+    if name in LAST_WINDOWS or name == LAST_MONTH:
         return name.replace("_", " ")
     first, _, end = name.partition("_")
     try:
@@ -311,7 +313,12 @@ def _window_text(window: Window) -> str:
     if window.length_us:
         return f"the {window.name.replace('_', ' ')}"
     words = window_words(window.name)
-    return words if words != window.name else f"“{window.name}”"
+    words = words if words != window.name else f"“{window.name}”"
+    if not window.local:
+        return words
+    first, last = (clock.utc_datetime(edge_us).date() for edge_us in (window.from_us, window.to_us - DAY_US))
+    dates = _days_text(first, last)
+    return words if words == dates else f"{words} ({dates})"
 
 
 def _days_text(first: date, last: date) -> str:

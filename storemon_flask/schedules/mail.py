@@ -19,7 +19,7 @@ from storemon_flask.zonedata import zone
 
 # Larger files are not attached to mails: many servers refuse them.
 MOST_ATTACHED_BYTES: Final = 5_000_000
-_NAME_WIDTH: Final = 34
+_NAME_WIDTH: Final = 40
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, co
         (row({"by": "day"}), "Day by day in the last week, every store"),
         (
             row({"windows": ["last_hour", {"from": "2024-10-01", "to": "2024-11-01", "name": "October"}], "totals": True}),
-            "The last hour and “October”, every store, with totals",
+            "The last hour and “October” (1 to 31 October 2024), every store, with totals",
         ),
         (
             row({"kind": "outages", "shortest_minutes": 30, "groups": ["North"]}),
