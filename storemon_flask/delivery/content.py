@@ -37,13 +37,13 @@ MOST_NAMED: Final = 10
 _MOST_IN_SENTENCE: Final = 3
 # A webhook has as many incidents as fit into this.
 MOST_EVENT_BYTES: Final = 20_000
-_MOST_IN_EVENT: Final = 50
 _SUBJECT_CUT_AT: Final = 180
 _COVERED: Final = (IncidentKind.DOWN, IncidentKind.NOT_OPENED)
 LIMITED_NOTE: Final = (
     f"This is the {MOST_PER_HOUR}th message within an hour. The rest follows as an hourly digest, "
     "until an hour passes without news."
 )
+BLIND_NOTE: Final = "Of stores that cannot be seen nothing is known, and nothing is reported until polls come."
 TEST_NOTE: Final = "This is a test of the channel. The store does not exist, and nothing is wrong."
 
 
@@ -62,7 +62,8 @@ class _Entry:
 def compose(decision: Decision, incidents: Mapping[int, Incident], now_us: int, public_url: str = "") -> dict[str, Any]:
     """Return what the message of those notices says, whose incidents are given by number."""
     entries = _entries(decision.notices, incidents)
-    notes = [LIMITED_NOTE] if decision.limited else []
+    blind = any(entry.incident.kind == IncidentKind.BLIND and not entry.over for entry in entries)
+    notes = [note for note, holds in ((BLIND_NOTE, blind), (LIMITED_NOTE, decision.limited)) if holds]
     return _message(entries, "storemon digest" if decision.digest else "storemon", notes, now_us, public_url)
 
 
@@ -335,7 +336,7 @@ def _event(
     }
     event = {"type": "incidents.changed", "timestamp": timestamp_text(now_us), "data": data}
     room = MOST_EVENT_BYTES - len(webhook_body({"event": event}))
-    for entry in entries[:_MOST_IN_EVENT]:
+    for entry in entries:
         one = record(entry.incident, now_us)
         room -= len(json.dumps(one, ensure_ascii=False).encode()) + 1
         if room < 0:

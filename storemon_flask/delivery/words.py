@@ -93,16 +93,16 @@ def sentence_text(incident: Incident, now_us: int, business_us: int | None = Non
 
 
 def certainty_text(incident: Incident, now_us: int) -> str:
-    """Return how sure the beginning is: `last seen up 11:20 CDT, first seen down 12:14 CDT`; empty where that is not
+    """Return how sure the beginning is: `last seen up 11:20, first seen down 12:14 CDT`; empty where that is not
     known."""
-    if incident.kind != IncidentKind.DOWN:
-        return ""
-    texts = [
-        f"{what} {time_text(incident.details[key], _zone(incident), now_us)}"
-        for key, what in (("last_up_us", "last seen up"), ("seen_us", "first seen down"))
-        if incident.details.get(key) is not None
-    ]
-    return ", ".join(texts)
+    zone, polls = _zone(incident), (incident.details.get("last_up_us"), incident.details.get("seen_us"))
+    match incident.kind, polls:
+        case IncidentKind.DOWN, (int(last_up_us), int(seen_us)):
+            return "last seen up {}, first seen down {}".format(*_span(last_up_us, seen_us, zone, now_us))
+        case IncidentKind.DOWN, (_, int(seen_us)):
+            return f"first seen down {time_text(seen_us, zone, now_us)}"
+        case _:
+            return ""
 
 
 def time_text(at_us: int, zone: str, now_us: int) -> str:
@@ -114,11 +114,16 @@ def time_text(at_us: int, zone: str, now_us: int) -> str:
 
 def span_text(from_us: int, until_us: int, zone: str, now_us: int) -> str:
     """Return two instants as people there read them: `12:14 to 12:52 CDT`."""
+    return " to ".join(_span(from_us, until_us, zone, now_us))
+
+
+def _span(from_us: int, until_us: int, zone: str, now_us: int) -> tuple[str, str]:
+    """Return both instants, each without what the other one says."""
     first, last = wall_clock(from_us, zone), wall_clock(until_us, zone)
     start, end = time_text(from_us, zone, now_us), time_text(until_us, zone, now_us)
     if first.tzname() == last.tzname():
         start = start.removesuffix(f" {first:%Z}")
-    return f"{start} to {last:%H:%M %Z}" if first.date() == last.date() else f"{start} to {end}"
+    return start, f"{last:%H:%M %Z}" if first.date() == last.date() else end
 
 
 def record(incident: Incident, now_us: int, business_us: int | None = None) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def _open_text(incident: Incident, now_us: int, business_us: int | None) -> str:
         case IncidentKind.BLIND if details.get("reason") == "suspicion":
             return f"{_count_text(incident)} turned down at once at {since}: probably the poller, not the stores"
         case IncidentKind.BLIND:
-            return f"{_count_text(incident)} cannot be seen: hardly any poll has come since {since}"
+            return f"{_count_text(incident, none=True)} can be seen: hardly any poll has come since {since}"
 
 
 def _ended_text(incident: Incident, now_us: int) -> str:
@@ -180,7 +185,7 @@ def _ended_text(incident: Incident, now_us: int) -> str:
     match incident.outcome:
         case Outcome.CORRECTED:
             state = KIND_WORDS[incident.kind].state
-            return f"corrected: was not {state} after all, as polls that came late show"
+            return f"was not {state} after all, as polls that came late show (corrected)"
         case Outcome.CLOSED:
             return f"closed for the day; {was}, {span}"
         case Outcome.UNKNOWN:
@@ -198,7 +203,7 @@ def _was_text(incident: Incident) -> str:
         case IncidentKind.MANY_DOWN:
             return f"{_count_text(incident)} were down"
         case IncidentKind.BLIND:
-            return f"{_count_text(incident)} could not be seen"
+            return f"{_count_text(incident, none=True)} could be seen"
         case kind:
             return f"was {KIND_WORDS[kind].state} for {_business_text(incident.business_us)}"
 
@@ -219,14 +224,12 @@ def _feed_text(incident: Incident) -> str:
     return escaped(incident.details.get("text") or "something is wrong")
 
 
-def _count_text(incident: Incident) -> str:
-    """Return of how many stores an incident is: `45 of 300 stores`, `all 50 stores`, `stores` where that is not
-    known."""
+def _count_text(incident: Incident, none: bool = False) -> str:
+    """Return of how many stores an incident is: `45 of 300 stores`, `all 50 stores`, `stores` where that is not known;
+    with `none` of how many it is not: `only 255 of 300 stores`, `none of 50 stores`, `not all stores`."""
     count, whole = incident.details.get("count"), incident.details.get("of")
-    if count is None:
-        return "stores"
-    if whole is None:
-        return count_text(count, "store")
-    if count >= whole:
-        return f"all {count_text(whole, 'store')}"
-    return f"{count:,} of {count_text(whole, 'store')}"
+    if count is None or whole is None:
+        return "not all stores" if none else "stores"
+    if none:
+        return f"only {whole - count:,} of {whole:,} stores" if count < whole else f"none of {whole:,} stores"
+    return f"{count:,} of {count_text(whole, 'store')}" if count < whole else f"all {count_text(whole, 'store')}"
