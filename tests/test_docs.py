@@ -53,6 +53,7 @@ def test_a_page_lists_every_setting_with_its_default_and_unit(setting: settings.
         "docs/monitoring.md",
         "docs/streams.md",
         "docs/import.md",
+        "docs/alerts.md",
     ],
 )
 def test_no_page_names_a_setting_that_is_not_there(page: str) -> None:

@@ -92,9 +92,19 @@ _MARKS: Final = str.maketrans({"@": "\uff20", "<": "\u2039", ">": "\u203a"})
 
 
 def plain(content: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the title and the text for chats, in which no name of a store calls everybody or hides a link."""
-    subject, text = (content[name].translate(_MARKS).replace("](", "] (") for name in ("subject", "text"))
-    return subject, text
+    """Return the title and the text for chats, in which no name of a store calls everybody or hides a link.
+
+    A text that begins with the sentence that the title has goes on after it.
+    """
+    title, text = content["subject"], content["text"]
+    sentence = _sentence(content["summary"])
+    if title.endswith(content["summary"]) and text.startswith(sentence):
+        text = text[len(sentence) :].strip() or text
+    return _harmless(title), _harmless(text)
+
+
+def _harmless(text: str) -> str:
+    return text.translate(_MARKS).replace("](", "] (")
 
 
 def _entries(notices: Iterable[Notice], incidents: Mapping[int, Incident]) -> list[_Entry]:

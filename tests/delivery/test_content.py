@@ -233,6 +233,18 @@ def test_an_example_says_that_it_is_one_everywhere() -> None:
     assert URL not in message["text"] + message["html"]
 
 
+def test_a_chat_is_told_once() -> None:
+    title, text = content.plain(ONE)
+    assert title == "storemon: Main Street (1001): down since 13:47 EST"
+    assert text == f"Last seen up 13:20, first seen down 14:14 EST.\n\n{URL}/stores/1001"
+    # Where the title has no room for the sentence, and where there is nothing besides, it is in the text.
+    long = compose(*(store(n, details={"name": "Main Street " * 5}) for n in range(3)), store(4, IncidentKind.STALE))
+    assert content.plain(long)[0].endswith("...")
+    assert content.plain(long)[1].startswith(f"{long['summary']}.\n")
+    alone = {**ONE, "text": f"{ONE['summary']}.\n"}
+    assert content.plain(alone)[1] == alone["text"]
+
+
 HOSTILE = (
     "@channel", "@everyone", "<!here>", "<@U123>", "<@&9>", "[free](http://evil.example)", "<at>all</at>", "<script>alert(1)</script>",
     "\u202egnorts", "a\r\nBcc: x@evil.example", "x" * 200, "\U0001f600" * 200, "{0}{x}", "%s", "&amp;",
