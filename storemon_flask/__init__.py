@@ -22,6 +22,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from prometheus_client import CollectorRegistry
 
     from storemon_flask import settings as settings_
+    from storemon_flask.alerts.evaluator import Evaluator
     from storemon_flask.database.connections import Database
     from storemon_flask.database.readiness import ReadyCheck
     from storemon_flask.delivery.courier import Couriers
@@ -55,6 +56,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     ready_check = ReadyCheck(database, settings)
     # One upload of the largest size can be kept while another is sent.
     previews = Previews(2 * settings.max_body_bytes, scheduler.add)
+    couriers = Couriers(database, settings)
     app.extensions["storemon"] = Storemon(
         settings,
         database,
@@ -65,7 +67,8 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         metrics,
         list_cache,
         ready_check,
-        Couriers(database, settings),
+        couriers,
+        Evaluator(database, settings, list_cache, couriers.wake),
     )
     _register(app, settings)
     for command in commands():

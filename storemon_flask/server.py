@@ -122,6 +122,7 @@ def serve(
             storemon.worker.scheduler.add("old messages", lambda: _drop_old_messages(storemon), every_us=DAY_US)
             storemon.couriers.start()
             Runner(storemon.worker, storemon.couriers.wake).begin()
+            storemon.evaluator.start()
             with listening(settings, storemon.database, storemon.metrics.registry):
                 server.run()
         except KeyboardInterrupt:
@@ -134,6 +135,7 @@ def serve(
             try:
                 storemon.worker.stop(GRACE_S)
             finally:
+                storemon.evaluator.stop()
                 # What is being sent has the same time as what is being computed.
                 storemon.couriers.stop(end - time.monotonic())
                 storemon.list_cache.stop()

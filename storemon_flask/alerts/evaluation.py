@@ -130,9 +130,12 @@ def _follow(
         if finding is None:
             ended_us, outcome = (ends or {}).get((incident.scope, incident.subject), (as_of_us, Outcome.OVER))
             changes.resolved.append(_resolve(incident, outcome, ended_us, as_of_us))
-        elif finding.since_us != incident.since_us or not finding.details.items() <= incident.details.items():
-            details = {**incident.details, **finding.details}
-            changes.continued.append(replace(incident, since_us=finding.since_us, details=details))
+            continue
+        # Since when a feed is in trouble was found out when it began.
+        since_us = incident.since_us if incident.kind == IncidentKind.FEED else finding.since_us
+        now = replace(incident, since_us=since_us, details={**incident.details, **finding.details})
+        if now != incident:
+            changes.continued.append(now)
     for finding in found.values():
         details = {**finding.details, **({"quiet": True} if finding.quiet else {})}
         changes.opened.append(

@@ -35,6 +35,16 @@ class Incident:
     announced_us: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def lasted_us(self, now_us: int) -> int | None:
+        """Return how long it has lasted until now, or in all when it is over, in business time; None for what is not of
+        one opening of a store."""
+        if self.resolved_us is not None:
+            return self.business_us
+        if self.scope != "store" or self.kind == IncidentKind.UNSTABLE:
+            return None
+        # The last poll of a store without polls can be older than its opening.
+        return max(0, now_us - max(self.since_us, int(self.details.get("opened_us", self.since_us))))
+
 
 def open_incidents(connection: Connection) -> list[Incident]:
     """Return what is wrong now, oldest first."""

@@ -172,6 +172,33 @@ def since(connection: Connection, last: int, after_us: int) -> Iterator[tuple[in
         yield row["id"], row["loaded_us"], row["feed"], _counts(row), json.loads(row["reasons"])
 
 
+@dataclass(frozen=True, slots=True)
+class FeedCounts:
+    """The newest load with files of a feed that has not been undone: their rows, and how many could not be used."""
+
+    load: int
+    loaded_us: int
+    rows: int
+    rejected: int
+
+
+def newest_counts(connection: Connection, feed: str, after_us: int) -> FeedCounts | None:
+    """Return the rows of the newest load of a feed after that time; None when there is none, or it was undone."""
+    row = connection.execute(
+        """
+        SELECT newest.load, newest.loaded_us, sum(load_file.row_count), sum(load_file.rejected_count)
+        FROM (
+            SELECT load, loaded_us FROM load_file WHERE feed = :feed AND error = '' AND loaded_us > :after
+            ORDER BY loaded_us DESC LIMIT 1
+        ) AS newest
+        JOIN load ON load.id = newest.load AND load.undone_by IS NULL
+        JOIN load_file ON load_file.load = newest.load AND load_file.feed = :feed
+        """,
+        {"feed": feed, "after": after_us},
+    ).fetchone()
+    return None if row[0] is None else FeedCounts(*row)
+
+
 def newest(connection: Connection, before: int | None, limit: int) -> list[LoadSummary]:
     """Return up to `limit` loads, the newest first; only those older than the load `before`, if that is given."""
     query = _LOADS.format(which=":before IS NULL OR id < :before")

@@ -275,6 +275,15 @@ def any_without(connection: Connection, feed: str, number: Sequence[int]) -> boo
     return any(_rows_in(connection, f"SELECT 1 FROM store_record WHERE {_WITHOUT[feed]} AND number IN", number))
 
 
+def polled_first_since(connection: Connection, since_us: int) -> tuple[int, int]:
+    """Return how many stores were polled for the first time at that instant or later, and how many of them lack
+    hours."""
+    total, lacking = connection.execute(
+        f"SELECT count(*), total(NOT {_HAS_HOURS}) FROM store_record WHERE first_poll_us >= ?", [since_us]
+    ).fetchone()
+    return int(total), int(lacking)
+
+
 def any_polls(connection: Connection) -> bool:
     """Return whether there is a poll at all."""
     return connection.execute("SELECT 1 FROM poll_week LIMIT 1").fetchone() is not None

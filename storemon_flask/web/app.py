@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 from flask import Flask, current_app
 from werkzeug.routing import BaseConverter
 
+from storemon_flask.alerts.evaluator import Evaluator
 from storemon_flask.database.connections import Database
 from storemon_flask.database.readiness import ReadyCheck
 from storemon_flask.delivery.courier import Couriers
@@ -38,6 +39,7 @@ class Storemon:
     list_cache: ListCache
     ready_check: ReadyCheck
     couriers: Couriers
+    evaluator: Evaluator
 
 
 def storemon() -> Storemon:
