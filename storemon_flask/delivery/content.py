@@ -221,7 +221,7 @@ class _Line:
     who: str
     what: str
     certainty: str
-    over: bool
+    outcome: Outcome | None
     url: str
 
 
@@ -232,7 +232,7 @@ def _line(entry: _Entry, now_us: int, public_url: str) -> _Line:
         subject_text(incident),
         incident_text(incident, now_us),
         "" if entry.over else certainty_text(incident, now_us),
-        entry.over,
+        incident.outcome,
         f"{public_url}/stores/{store_segment(incident.subject)}" if of_store else "",
     )
 
@@ -303,9 +303,17 @@ body {{ font: 16px/1.5 system-ui, sans-serif; margin: 16px; }}
 </html>
 """
 )
-_SIGN: Final = {
-    False: Markup('<span class="open" style="color:#b3261e" aria-hidden="true">\u25bc</span>'),
-    True: Markup('<span class="over" style="color:#1a6e35" aria-hidden="true">\u25b2</span>'),
+_SIGN: Final = Markup('<span class="{}" style="color:{}" aria-hidden="true">{}</span>')
+_GOOD: Final = _SIGN.format("over", "#1a6e35", "\u25b2")
+# Over, and nobody says that it is up.
+_NEITHER: Final = _SIGN.format("dim", "#57606a", "\u25a0")
+_SIGNS: Final = {
+    None: _SIGN.format("open", "#b3261e", "\u25bc"),
+    Outcome.OVER: _GOOD,
+    Outcome.CORRECTED: _GOOD,
+    Outcome.CLOSED: _NEITHER,
+    Outcome.UNKNOWN: _NEITHER,
+    Outcome.REMOVED: _NEITHER,
 }
 
 
@@ -328,7 +336,7 @@ def _html_line(line: _Line) -> Markup:
         who = Markup('<a href="{}" style="color:#0b57c2">{}</a>').format(line.url, who)
     certainty = Markup('<br><span class="dim" style="color:#57606a">{}</span>').format(line.certainty)
     return Markup('<li style="margin:8px 0">{} <strong>{}</strong>: {}{}</li>').format(
-        _SIGN[line.over], who, line.what, certainty if line.certainty else ""
+        _SIGNS[line.outcome], who, line.what, certainty if line.certainty else ""
     )
 
 

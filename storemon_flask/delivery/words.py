@@ -49,6 +49,8 @@ KIND_WORDS: Final = {
     IncidentKind.BLIND: KindWords("Blind", "out of sight", "", "", "in sight again"),
     IncidentKind.FEED: KindWords("Feed", "wrong in the feed", "", "", "right again"),
 }
+# Of these the length is business time: they end with the opening in which they began.
+_OF_OPENING: Final = (IncidentKind.DOWN, IncidentKind.NOT_OPENED, IncidentKind.STALE)
 OUTCOME_WORDS: Final = {
     Outcome.OVER: "over",
     Outcome.CLOSED: "closed for the day",
@@ -143,7 +145,7 @@ def record(incident: Incident, now_us: int, business_us: int | None = None) -> d
         "timezone": (incident.subject if incident.scope == "zone" else details.get("zone")) or None,
         "since": timestamp_text(incident.since_us),
         "ended": None if incident.ended_us is None else timestamp_text(incident.ended_us),
-        "business_minutes": length_us // MINUTE_US,
+        "business_minutes": length_us // MINUTE_US if incident.kind in _OF_OPENING else None,
         "text": sentence_text(incident, now_us, business_us),
     }
 
@@ -205,7 +207,8 @@ def _was_text(incident: Incident) -> str:
         case IncidentKind.BLIND:
             return f"{_count_text(incident, none=True)} could be seen"
         case kind:
-            return f"was {KIND_WORDS[kind].state} for {_business_text(incident.business_us)}"
+            lasted = f" for {_business_text(incident.business_us)}" if kind in _OF_OPENING else ""
+            return f"was {KIND_WORDS[kind].state}{lasted}"
 
 
 def _correction_text(incident: Incident, now_us: int) -> str:

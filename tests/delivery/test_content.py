@@ -307,6 +307,12 @@ def test_a_mail_is_a_small_page_of_its_own_light_and_dark(message: dict[str, Any
     assert message["summary"][1:].replace("'", "&#39;") in html
 
 
+def test_a_mail_marks_as_good_only_what_is() -> None:
+    signs = re.findall(r'<span class="(\w+)" style="color:#\w+" aria-hidden="true">(.)</span>', DIGEST["html"])
+    # Down; up again; closed for the day while down; up again.
+    assert signs == [("open", "▼"), ("over", "▲"), ("dim", "■"), ("over", "▲")]
+
+
 def luminance(colour: str) -> float:
     channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
