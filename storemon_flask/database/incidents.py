@@ -42,8 +42,10 @@ class Incident:
             return self.business_us
         if self.scope != "store" or self.kind == IncidentKind.UNSTABLE:
             return None
-        # The last poll of a store without polls can be older than its opening.
-        return max(0, now_us - max(self.since_us, int(self.details.get("opened_us", self.since_us))))
+        # The last poll of a store without polls can be older than its opening. When it closes, the next evaluation ends
+        # the incident.
+        begun_us = max(self.since_us, int(self.details.get("opened_us", self.since_us)))
+        return max(0, min(now_us, int(self.details.get("closes_us", now_us))) - begun_us)
 
 
 def open_incidents(connection: Connection) -> list[Incident]:

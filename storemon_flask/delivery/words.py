@@ -76,21 +76,20 @@ def subject_text(incident: Incident) -> str:
     return f"{incident.scope} {cut_name(incident.subject)}" if incident.scope != "fleet" else "the fleet"
 
 
-def incident_text(incident: Incident, now_us: int, business_us: int | None = None) -> str:
+def incident_text(incident: Incident, now_us: int) -> str:
     """Return what an incident is or was, without its subject: `down for 2 h 10 min of business time, since 12:14 CDT`.
 
-    `business_us` is how long it has lasted until now, for one that is open; without it the length is left out. Of one
-    that is over it says how it ended, and "corrected" where polls that came late changed what was said first.
+    Of one that is over it says how it ended, and "corrected" where polls that came late changed what was said first.
     """
     if incident.outcome is None:
-        return _open_text(incident, now_us, business_us)
+        return _open_text(incident, now_us)
     return _ended_text(incident, now_us) + _correction_text(incident, now_us)
 
 
-def sentence_text(incident: Incident, now_us: int, business_us: int | None = None) -> str:
-    """Return an incident with its subject, as a sentence without its full stop: `Main Street (1001): down since 12:14
-    CDT`."""
-    text = incident_text(incident, now_us, business_us)
+def sentence_text(incident: Incident, now_us: int) -> str:
+    """Return an incident with its subject, as a sentence without its full stop: `Harbor (1002): no poll for 42 min of
+    business time, since 12:14 CDT`."""
+    text = incident_text(incident, now_us)
     return text if incident.scope == "fleet" else f"{subject_text(incident)}: {text}"
 
 
@@ -128,11 +127,11 @@ def _span(from_us: int, until_us: int, zone: str, now_us: int) -> tuple[str, str
     return start, f"{last:%H:%M %Z}" if first.date() == last.date() else end
 
 
-def record(incident: Incident, now_us: int, business_us: int | None = None) -> dict[str, Any]:
-    """Return an incident as programs read it. `business_us` as in `incident_text`."""
+def record(incident: Incident, now_us: int) -> dict[str, Any]:
+    """Return an incident as programs read it; `business_minutes` is None of what is not of one opening of a store."""
     details, of_store = incident.details, incident.scope == "store"
     group = incident.subject if incident.scope == "group" else details.get("group")
-    length_us = incident.business_us if business_us is None or incident.outcome is not None else business_us
+    length_us = incident.lasted_us(now_us) if incident.kind in _OF_OPENING else None
     return {
         "incident_id": incident.id,
         "kind": incident.kind.value,
@@ -145,8 +144,8 @@ def record(incident: Incident, now_us: int, business_us: int | None = None) -> d
         "timezone": (incident.subject if incident.scope == "zone" else details.get("zone")) or None,
         "since": timestamp_text(incident.since_us),
         "ended": None if incident.ended_us is None else timestamp_text(incident.ended_us),
-        "business_minutes": length_us // MINUTE_US if incident.kind in _OF_OPENING else None,
-        "text": sentence_text(incident, now_us, business_us),
+        "business_minutes": None if length_us is None else length_us // MINUTE_US,
+        "text": sentence_text(incident, now_us),
     }
 
 
@@ -156,9 +155,10 @@ def _zone(incident: Incident) -> str:
     return incident.details.get("zone") or _UTC
 
 
-def _open_text(incident: Incident, now_us: int, business_us: int | None) -> str:
+def _open_text(incident: Incident, now_us: int) -> str:
     details, since = incident.details, time_text(incident.since_us, _zone(incident), now_us)
-    lasting = "" if business_us is None else f" for {_business_text(business_us)},"
+    length_us = incident.lasted_us(now_us)
+    lasting = "" if length_us is None else f" for {_business_text(length_us)},"
     match incident.kind:
         case IncidentKind.DOWN:
             return f"down{lasting} since {since}"
@@ -171,7 +171,7 @@ def _open_text(incident: Incident, now_us: int, business_us: int | None) -> str:
             often = f", {count_text(changes, 'change')} in {hours} h of business time" if changes else ""
             return f"unstable since {since}{often}"
         case IncidentKind.FEED:
-            return f"{_feed_text(incident)}, since {since}"
+            return _feed_text(incident)
         case IncidentKind.MANY_DOWN:
             return f"{_count_text(incident)} are down, since {since}"
         case IncidentKind.BLIND if details.get("reason") == "suspicion":
@@ -181,7 +181,7 @@ def _open_text(incident: Incident, now_us: int, business_us: int | None) -> str:
 
 
 def _ended_text(incident: Incident, now_us: int) -> str:
-    was = _was_text(incident)
+    was, over = _was_text(incident), KIND_WORDS[incident.kind].over
     ended_us = incident.since_us if incident.ended_us is None else incident.ended_us
     span = span_text(incident.since_us, ended_us, _zone(incident), now_us)
     match incident.outcome:
@@ -194,8 +194,10 @@ def _ended_text(incident: Incident, now_us: int) -> str:
             return f"not known any more, for polls stopped; {was}, {span}"
         case Outcome.REMOVED:
             return f"removed from the data; {was}, {span}"
+        case _ if incident.kind == IncidentKind.FEED:
+            return f"{over}; {span}: {was}"
         case _:
-            return f"{KIND_WORDS[incident.kind].over}; {was}, {span}"
+            return f"{over}; {was}, {span}"
 
 
 def _was_text(incident: Incident) -> str:
