@@ -191,6 +191,14 @@ def server_lock(database: Path) -> Iterator[bool]:
         lock.release()
 
 
+def server_runs(database: Path) -> bool:
+    """Return whether a server of that database seems to run: the process that its file names lives."""
+    real = database.resolve()
+    with suppress(OSError, ValueError):
+        return _is_alive(int(real.with_name(real.name + ".server-pid").read_text()))
+    return False
+
+
 def _holder_text(holder: Path) -> str:
     """Return the process that has the lock, if its file names a living one; a server that starts may yet write it."""
     for _ in range(20):

@@ -62,7 +62,7 @@ def add(database: Database, settings: Settings, new: NewSchedule, now_us: int) -
         request = request_at(schedule, next_us)
         query = compute.make_query(database, request, settings.default_timezone, settings.max_report_rows, connection)
         if query.kind == "outages" and new.report.get("columns") is not None:
-            raise _wrong("report.columns", "does not go with outages", "left out")
+            raise _wrong("columns", "does not go with outages", "left out")
         if schedules.find_named(connection, schedule.name) is not None:
             raise Conflict(f"there is a schedule {schedule.name!r} already; remove it first, or choose another name")
         numbers = [_channel(connection, name).id for name in dict.fromkeys(new.channels)]
@@ -146,13 +146,13 @@ def _view(connection: Connection, schedule: Schedule, now_us: int) -> ScheduleVi
 def _checked_query(report: Mapping[str, Any], when: Due, now_us: int) -> dict[str, Any]:
     """Return the report's fields with what is usual for those left out, so that a later version asks the same."""
     if report.get("as_of") is not None:
-        raise _wrong("report.as_of", "is given", "left out: the as-of of a scheduled report is its due time")
+        raise _wrong("as_of", "is given", "left out: the as-of of a scheduled report is its due time")
     windows = report.get("windows") or [due.usual_window(when, now_us)]
     if not isinstance(windows, list):
-        raise _wrong("report.windows", f"is {windows!r}"[:200], "a list")
+        raise _wrong("windows", f"is {windows!r}"[:200], "a list")
     for name in windows:
         if name not in due.WINDOWS:
-            raise _wrong("report.windows", f"has {name!r}"[:200], f"{', '.join(due.WINDOWS)}: they follow the due time")
+            raise _wrong("windows", f"has {name!r}"[:200], f"{', '.join(due.WINDOWS)}: they follow the due time")
     usual = {} if report.get("kind") == "outages" else {"columns": "full", "totals": True}
     given = {name: report[name] for name in ("columns", "stores", *FIELDS) if report.get(name) is not None}
     return {**usual, **given, "windows": windows}
