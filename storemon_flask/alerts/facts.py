@@ -9,10 +9,10 @@ import numpy as np
 
 from storemon_flask.database import readings
 from storemon_flask.database.connections import Connection, Database
-from storemon_flask.database.readings import Batch, Schedule
-from storemon_flask.model import DAY_US, Bools, IncidentKind, Ints, Polls, Rules
+from storemon_flask.database.readings import Schedule
+from storemon_flask.model import DAY_US, Bools, IncidentKind, Ints, Rules
 from storemon_flask.stores.live_list import Snapshot
-from storemon_flask.uptime import conditions, evidence, status
+from storemon_flask.uptime.replay import Replay
 
 # What is read before an instant of the past: an opening is seldom longer, and six business hours lie in it.
 _READ_US: Final = 3 * DAY_US
@@ -112,44 +112,26 @@ class PastFacts:
         self, database: Database, connection: Connection, default_zone: str, first_us: int, last_us: int, rules: Rules
     ) -> None:
         self._plan: Schedule = readings.read_schedule(database, connection, default_zone, None, last_us)
-        self._rules = rules
         self._first_us, self._last_us = first_us, last_us
         from_us = max(first_us - _READ_US, 0)
-        self._read: list[tuple[Batch, Polls, Ints]] = []
+        self._replays: list[Replay] = []
         for batch in self._plan.batches:
             polls = readings.read_polls(connection, self._plan, batch, from_us, last_us, rules)[0]
-            self._read.append((batch, polls, np.searchsorted(polls.store, np.arange(len(batch.number) + 1))))
+            opened = self._plan.openings(batch, from_us, last_us)
+            self._replays.append(Replay(len(batch.number), opened, polls, rules, from_us))
         self._derived: dict[object, object] = {}
 
     def at(self, as_of_us: int) -> Facts:
         """Return the facts of that instant; `ValueError` outside the span."""
         if not self._first_us <= as_of_us <= self._last_us:
             raise ValueError("the instant lies outside the span that was read")
-        tables = [self._columns(batch, polls, as_of_us) for batch, polls, _ in self._read]
+        tables = [replay.at(as_of_us) for replay in self._replays]
         columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
         plan = self._plan
         return Facts(
             as_of_us, plan.ids, plan.names, plan.groups, plan.zone_of_store, columns, now_us=as_of_us,
             derived=self._derived,
         )  # fmt: skip
-
-    def _columns(self, batch: Batch, polls: Polls, as_of_us: int) -> dict[str, Ints]:
-        size, read_from_us = len(batch.number), as_of_us - _READ_US
-        last_us = np.full(size, -1, dtype=np.int64)
-        past = polls.pick(polls.instant_us <= as_of_us)
-        last_us[past.store] = past.instant_us
-        recent = past.pick(past.instant_us >= read_from_us)
-        opened = self._plan.openings(batch, read_from_us, as_of_us)
-        known = evidence.gather(recent, opened, self._rules)
-        now = status.at(as_of_us, last_us, opened, known, self._rules)
-        since_us, earlier = status.since(as_of_us, now, last_us, opened, known, self._rules, read_from_us)
-        return {
-            "status": now,
-            "since": since_us,
-            "since_or_earlier": earlier.astype(np.int64),
-            "last_poll": last_us,
-            **conditions.find(as_of_us, size, opened, known, read_from_us).columns(),
-        }
 
 
 def _indexes(ids: Sequence[str]) -> dict[str, int]:
