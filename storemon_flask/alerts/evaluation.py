@@ -260,8 +260,10 @@ class _Stores:
             "name": facts.names[index],
             "group": facts.groups[index],
             "zone": facts.zones[index],
-            "closes_us": store.closes_us,
         }
+        # Openings are computed for two days ahead: a later end is none, as of stores that are always open.
+        if store.closes_us - facts.as_of_us < 2 * DAY_US:
+            details["closes_us"] = store.closes_us
         if kind == IncidentKind.DOWN:
             details |= _shown_by(store)
         elif kind == IncidentKind.STALE:
@@ -283,13 +285,10 @@ def _judge(incident: Incident, store: _Store, as_of_us: int, covered: bool) -> I
         if 0 <= store.calm_us < CALM_US:
             return incident
         return _resolve(incident, Outcome.OVER, store.changed_us, as_of_us)
-    closes_us = int(incident.details.get("closes_us", as_of_us))
-    if store.opened_us < 0:
-        # It has no opening any more: hours or polls were changed.
+    if store.opened_us < 0 or _is_another(incident, store):
+        # It has another opening now, or none any more: time went on unseen, or hours were changed.
+        closes_us = int(incident.details.get("closes_us", as_of_us))
         return _resolve(incident, Outcome.CLOSED, min(closes_us, as_of_us), as_of_us)
-    if store.opened_us >= closes_us:
-        # Another opening than that of the incident.
-        return _resolve(incident, Outcome.CLOSED, closes_us, as_of_us)
     ended = _end(incident, store, min(store.closes_us, as_of_us), as_of_us)
     if ended is not None:
         return ended
@@ -302,6 +301,14 @@ def _judge(incident: Incident, store: _Store, as_of_us: int, covered: bool) -> I
     if incident.kind == IncidentKind.NOT_OPENED or store.down_since() == incident.since_us:
         return incident
     return replace(incident, since_us=store.down_since(), details={**incident.details, **_shown_by(store)})
+
+
+def _is_another(incident: Incident, store: _Store) -> bool:
+    """Return whether the opening of the store is another one than that of the incident."""
+    closes_us = incident.details.get("closes_us")
+    if closes_us is not None:
+        return bool(store.opened_us >= closes_us)
+    return bool(store.opened_us > max(incident.since_us, incident.details.get("opened_us", 0)))
 
 
 def _end(incident: Incident, store: _Store, until_us: int, as_of_us: int) -> Incident | None:
