@@ -127,6 +127,8 @@ def _follow(
     found = {key_of(finding): finding for finding in findings}
     for incident in open_incidents:
         finding = found.pop(key_of(incident), None)
+        if finding is None and _is_ahead(incident, as_of_us):
+            continue
         if finding is None:
             ended_us, outcome = (ends or {}).get((incident.scope, incident.subject), (as_of_us, Outcome.OVER))
             changes.resolved.append(_resolve(incident, outcome, ended_us, as_of_us))
@@ -141,6 +143,11 @@ def _follow(
         changes.opened.append(
             Incident(0, finding.kind, finding.scope, finding.subject, finding.since_us, as_of_us, details=details)
         )
+
+
+def _is_ahead(incident: Incident, as_of_us: int) -> bool:
+    """Return whether the clock was set back since the incident was found out: what was so before says nothing of it."""
+    return as_of_us < incident.opened_us <= as_of_us + DAY_US
 
 
 def _resolve(
@@ -209,7 +216,8 @@ class _Stores:
         there = [one for one in open_incidents if one.subject in index_of]
         indexes = [index_of[one.subject] for one in there]
         for incident, index, store in zip(there, indexes, self.rows(indexes), strict=True):
-            yield incident, _judge(incident, store, as_of_us, bool(self.covered[index]))
+            ahead = _is_ahead(incident, as_of_us)
+            yield incident, incident if ahead else _judge(incident, store, as_of_us, bool(self.covered[index]))
         for incident in open_incidents:
             if incident.subject not in index_of:
                 yield incident, _resolve(incident, Outcome.REMOVED, as_of_us, as_of_us)

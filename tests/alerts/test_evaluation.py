@@ -198,6 +198,15 @@ def test_a_removed_store():
     assert (removed.subject, removed.outcome, removed.ended_us) == ("a", Outcome.REMOVED, at("12:10"))
 
 
+def test_a_clock_that_is_set_back_corrects_nothing():
+    world = one_store().poll("a", True, "11:05").poll("a", False, "12:05")
+    world.judge("12:06")
+    assert not world.judge("11:10")
+    assert not world.judge("12:07")
+    (over,) = world.poll("a", True, "13:05").judge("13:06").resolved
+    assert (over.outcome, over.ended_us) == (Outcome.OVER, at("12:35"))
+
+
 def test_hours_that_change_end_the_opening():
     world = one_store().poll("a", True, "11:05").poll("a", False, "12:05")
     world.judge("12:06")
