@@ -1,4 +1,6 @@
-"""What the single file starts: the `storemon` command, or the process that reads one table and needs nothing else."""
+"""What the single file starts: the `storemon` command, or a process that needs nothing of it: one reads a table, one
+sends a message through apprise.
+"""
 
 import sys
 
@@ -8,6 +10,11 @@ if __name__ == "__main__":
         import table_process
 
         table_process.main(sys.argv[2:])
+    elif sys.argv[1:] == ["--send-through-apprise"]:
+        # `apprise_process.ARGUMENT`.
+        import apprise_process
+
+        apprise_process.main()
     else:
         from storemon_flask.__main__ import main
 

@@ -12,8 +12,8 @@ from types import FrameType
 _PR_SET_PDEATHSIG = 1
 # The terminal sends Ctrl-C to both processes, and the unpacker passes its own on: the same signal comes twice.
 _ONE_PRESS_S = 1.0
-# The process that reads a table is started by the program, which ends it, and works in the folder of the program.
-_READS_TABLE = sys.argv[1:2] == ["--read-table"]
+# These processes are started by the program, which ends them, and work in the folder of the program.
+_IS_HELPER = sys.argv[1:2] in (["--read-table"], ["--send-through-apprise"])
 
 
 def _interrupt_once() -> None:
@@ -60,6 +60,6 @@ sys.path.append(os.path.join(sys._MEIPASS, "tzdata.zip"))  # type: ignore[attr-d
 # storemon multiplies no matrices: threads for that would only be waited for.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 _interrupt_once()
-if sys.platform == "linux" and not _READS_TABLE:
+if sys.platform == "linux" and not _IS_HELPER:
     _programs_see_their_own_libraries()
     _end_with_the_unpacker()

@@ -16,7 +16,7 @@ from storemon_flask.errors import Unprocessable
 from storemon_flask.settings import Settings
 from storemon_flask.version import single_file
 
-_CHECK_S: Final = 20.0
+_CHECK_S: Final = 30.0
 _MISSING: Final = (
     "apprise, which sends to other services, is not installed; install it with pip install 'storemon[notify]'"
 )
@@ -31,8 +31,10 @@ def check(address: str, settings: Settings) -> str:
         answer = _ask({"url": address}, deadline)
     if answer["state"] == apprise_process.MISSING:
         raise Unprocessable(_MISSING)
+    said = Answer(False, "; ".join(answer["lines"])).without(_secrets(address)).text
+    if answer["state"] == "failed":
+        raise Unprocessable(f"the address could not be checked: {said}")
     if answer["state"] != "known":
-        said = Answer(False, "; ".join(answer["lines"])).without(_secrets(address)).text
         raise Unprocessable(f"apprise does not know that address{': ' + said if said else ''}; {_EXAMPLES}")
     return address
 
@@ -73,7 +75,7 @@ def _ask(question: dict[str, str], deadline: Deadline) -> dict[str, Any]:
         return answer
     except (ValueError, OSError):
         if deadline.is_over:
-            return {"state": "failed", "lines": [f"no answer within {deadline.seconds:.0f} s"]}
+            return {"state": "failed", "lines": [f"no answer within {deadline.seconds:g} s"]}
         return {"state": "failed", "lines": [f"apprise ended without an answer (exit code {process.returncode})"]}
     finally:
         _kill(process)

@@ -28,7 +28,7 @@ class Deadline:
         self._sockets: list[socket.socket] = []
         self._timer = threading.Timer(seconds, self.cut)
         self._timer.daemon = True
-        self.is_over = False
+        self._cut = False
 
     def __enter__(self) -> Self:
         self._timer.start()
@@ -48,10 +48,15 @@ class Deadline:
         """How long there is still."""
         return max(_SHORTEST_S, self._end - time.monotonic())
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over, or it was cut short."""
+        return self._cut or time.monotonic() >= self._end
+
     def cut(self) -> None:
         """End what is watched, and what will be, at once."""
         with self._guard:
-            self.is_over = True
+            self._cut = True
             for cut in self._cuts:
                 cut()
 
@@ -59,7 +64,7 @@ class Deadline:
         """Call that when the time is over; at once when it is."""
         with self._guard:
             self._cuts.append(cut)
-            if self.is_over:
+            if self._cut:
                 cut()
 
     def connect(self, address: tuple[str, int], *_: object) -> socket.socket:

@@ -69,13 +69,16 @@ def _call(url: str, deadline: Deadline, body: bytes | None, headers: Mapping[str
         request.add_header("Authorization", f"Basic {b64encode(user.encode()).decode()}")
     try:
         with _opener(deadline).open(request) as answer:
+            if deadline.is_over:
+                # What was cut off within its head looks whole.
+                raise TimeoutError
             return Answer(True, _words(answer.status, answer, deadline), answer.status)
     except urllib.error.HTTPError as error:
         with error:
             return _refusal(error, deadline)
     except (OSError, ValueError, http.client.HTTPException) as error:
         if deadline.is_over or isinstance(getattr(error, "reason", error), TimeoutError):
-            return Answer(False, f"no answer within {deadline.seconds:.0f} s")
+            return Answer(False, f"no answer within {deadline.seconds:g} s")
         return Answer(False, _reason(error))
 
 

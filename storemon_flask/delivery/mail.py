@@ -172,7 +172,7 @@ def _hand_over(server: _Server, mail: EmailMessage, parcel: Parcel, deadline: De
 
 def _reason(error: Exception, deadline: Deadline) -> str:
     if deadline.is_over or isinstance(error, TimeoutError):
-        return f"no answer within {deadline.seconds:.0f} s"
+        return f"no answer within {deadline.seconds:g} s"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message}); SSL_CERT_FILE can name your authority's"
     if isinstance(error, UnicodeError):
