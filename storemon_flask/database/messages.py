@@ -198,10 +198,14 @@ def add_tried(connection: Connection, message: Message) -> None:
 
 
 def channels_with_notices(connection: Connection) -> list[int]:
-    """Return the channels that are on and have notices that are in no message yet."""
+    """Return the channels that are on, have notices that are in no message yet, and no message that waits.
+
+    So what happens while a receiver is away is one message when it is back, not one for every five minutes.
+    """
     rows = connection.execute(
         "SELECT id FROM channel WHERE disabled_us IS NULL AND removed_us IS NULL "
-        "AND EXISTS (SELECT 1 FROM notice WHERE notice.channel = channel.id AND message IS NULL) ORDER BY id"
+        "AND EXISTS (SELECT 1 FROM notice WHERE notice.channel = channel.id AND notice.message IS NULL) "
+        f"AND NOT EXISTS (SELECT 1 FROM message WHERE message.channel = channel.id AND message.{_WAITING}) ORDER BY id"
     )
     return [channel for (channel,) in rows]
 

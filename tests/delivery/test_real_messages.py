@@ -14,6 +14,7 @@ from storemon_flask import settings as settings_
 from storemon_flask.clock import utc_datetime
 from storemon_flask.database import channels
 from storemon_flask.database.channels import Channel, Filters
+from storemon_flask.delivery.courier import Couriers
 from storemon_flask.reports.worker import InlineExecutor
 from storemon_flask.settings import Secret
 from storemon_flask.web.app import Storemon
@@ -104,6 +105,36 @@ def test_late_polls_correct_what_was_told(app: Flask, outbox: Path, tmp_path: Pa
     (up,) = messages(app, outbox)
     assert up.startswith("storemon: 1003: up again; was down for 7 min of business time, ")
     assert "(corrected: first said since " in up
+
+
+def test_what_happens_while_a_receiver_is_away_is_one_message(app: Flask, outbox: Path, tmp_path: Path) -> None:
+    storemon: Storemon = app.extensions["storemon"]
+    later_s = 0.0
+    couriers = Couriers(storemon.database, storemon.settings, lambda: time.time_ns() // 1000 + round(later_s * 1e6))
+    load(app, tmp_path / "first", [(store, 30 * ago + 5, True) for store in STORES for ago in range(1, 20)])
+    away = outbox.rename(tmp_path / "away")
+    load(app, tmp_path / "down", [("1003", 5, False)])
+    storemon.evaluator.evaluate()
+    assert couriers.deliver_next()
+    for number, polls in enumerate(
+        ([("1004", 4, False)], [("1003", 3, True)], [("1005", 2, False)], [("1005", 0, True)])
+    ):
+        load(app, tmp_path / f"then-{number}", polls)
+        storemon.evaluator.evaluate()
+        later_s += 1801
+        assert couriers.deliver_next(), "the first message is tried again, and no other is written"
+    away.rename(outbox)
+    later_s += 7201
+    assert couriers.deliver_next()
+    (first,) = outbox.iterdir()
+    assert first.read_text().startswith("storemon: 1003: down for ")
+    assert couriers.deliver_next()
+    (second,) = set(outbox.iterdir()) - {first}
+    title, text = second.read_text().split("\n", 1)
+    assert title == "storemon: 1004 is down, 1005 was down and is up again, 1003 is up again"
+    named = [line.partition(":")[0] for line in text.split("\n") if line.startswith("- ")]
+    assert named == ["- 1004", "- 1005", "- 1003"]
+    assert not couriers.deliver_next()
 
 
 def test_many_that_go_down_are_one_message(app: Flask, outbox: Path, tmp_path: Path) -> None:
