@@ -93,7 +93,7 @@ def _make_streams_tolerant_below_flask() -> None:
 def _register(app: "Flask", settings: "Settings") -> None:
     """The routes, what guards and watches them, and how they refuse."""
     from storemon_flask import pages
-    from storemon_flask.api import feeds, loads, openapi, ops, push, reports, schedules, stores
+    from storemon_flask.api import channels, feeds, incidents, loads, openapi, ops, push, reports, schedules, stores
     from storemon_flask.pages import docs
     from storemon_flask.web import app as paths
     from storemon_flask.web import authentication, contract, metrics, problems
@@ -102,7 +102,9 @@ def _register(app: "Flask", settings: "Settings") -> None:
     app.url_map.converters["report"] = paths.ReportId
     paths.change_environment(app, paths.keep_segments)
     for blueprint in (
+        channels.blueprint,
         feeds.blueprint,
+        incidents.blueprint,
         loads.blueprint,
         ops.blueprint,
         push.blueprint,

@@ -26,6 +26,7 @@ _TAGS: Final = {
     "stores": "What each store is doing now, and why its numbers are what they are.",
     "feeds": "Polls, hours, time zones and names in.",
     "loads": "What was loaded, and what of it could not be used.",
+    "alerts": "What is wrong, who is told, and what came of telling them.",
     "schedules": "Reports that are made and sent by themselves.",
     "service": "The service itself.",
 }
@@ -136,6 +137,9 @@ _LINKS: Final = {
     ("trigger_report", 202): _REPORT,
     ("one_store", 200): _STORE,
     ("upload", 200): _LOAD,
+    ("add_channel", 201): {
+        name: {"channel": "$response.body#/channel_id"} for name in ("test_channel", "remove_channel")
+    },
     **{(f"push_{feed}", 200): _LOAD for feed in _FEEDS},
 }
 

@@ -2,7 +2,7 @@
 
 import click
 
-from storemon_flask.cli import imports, info, keys, listen, load, report, schedules, stores, upkeep
+from storemon_flask.cli import alerts, channels, imports, info, keys, listen, load, report, schedules, stores, upkeep
 
 COMMANDS: tuple[click.Command, ...] = (
     load.load_data,
@@ -16,6 +16,8 @@ COMMANDS: tuple[click.Command, ...] = (
     stores.stores,
     stores.store,
     info.info,
+    alerts.alerts,
+    channels.channels,
     schedules.schedules,
     keys.keys,
     keys.tokens,

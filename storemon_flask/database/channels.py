@@ -47,6 +47,11 @@ def live(connection: Connection) -> list[Channel]:
     return _channels(connection, "WHERE removed_us IS NULL ORDER BY name")
 
 
+def names(connection: Connection) -> dict[int, str]:
+    """Return the name of every channel, also of removed ones, by number."""
+    return dict(connection.execute("SELECT id, name FROM channel"))
+
+
 def find(connection: Connection, channel_id: int) -> Channel | None:
     """Return a channel, also a removed one; None for a number that there never was."""
     return next(iter(_channels(connection, "WHERE id = ?", [channel_id])), None)

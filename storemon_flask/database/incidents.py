@@ -84,6 +84,24 @@ def newest(
     )
 
 
+def of_stores(connection: Connection, ids: Sequence[str], since_us: int) -> list[Incident]:
+    """Return the incidents of those stores that are open, or ended since then as was found out; oldest first."""
+    return _incidents(
+        connection,
+        "WHERE scope = 'store' AND subject IN (SELECT value FROM json_each(?)) "
+        "AND (resolved_us IS NULL OR resolved_us >= ?) ORDER BY opened_us, id",
+        (json.dumps(list(ids), ensure_ascii=False), since_us),
+    )
+
+
+def state_numbers(connection: Connection) -> tuple[int, int]:
+    """Return the newest number and how many are open: equal ones mean that none opened and none ended meanwhile."""
+    row = connection.execute(
+        "SELECT (SELECT coalesce(max(id), 0) FROM incident), (SELECT count(*) FROM incident WHERE resolved_us IS NULL)"
+    ).fetchone()
+    return int(row[0]), int(row[1])
+
+
 def blind_spans(connection: Connection, from_us: int, until_us: int) -> list[Incident]:
     """Return the times without sight that overlap a span, oldest first."""
     return _incidents(

@@ -60,6 +60,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """That a channel is told of an incident: `waiting`, `sent` (at `at_us`) or `failed`."""
+
+    channel: str
+    state: str
+    at_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a channel hears nothing now: how often its message was tried in vain, whether it was given up, and why."""
+
+    attempts: int
+    given_up: bool
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One try to deliver a message; `code` is that of the answer, where there was one."""
 
@@ -90,6 +108,22 @@ def channels_told(connection: Connection, incidents: Sequence[int]) -> list[tupl
             [json.dumps(list(incidents))],
         )
     )
+
+
+def told(connection: Connection, incidents: Sequence[int]) -> dict[tuple[int, str], list[Told]]:
+    """Return for each incident and event (`opened`, `resolved`) which channels are told, by name."""
+    rows = connection.execute(
+        "SELECT notice.incident, notice.event, channel.name, "
+        "CASE message.state WHEN 'sent' THEN 'sent' WHEN 'failed' THEN 'failed' ELSE 'waiting' END, "
+        "message.finished_us FROM notice JOIN channel ON channel.id = notice.channel "
+        "LEFT JOIN message ON message.id = notice.message "
+        "WHERE notice.incident IN (SELECT value FROM json_each(?)) ORDER BY channel.name",
+        [json.dumps(list(incidents))],
+    )
+    found: dict[tuple[int, str], list[Told]] = {}
+    for incident, event, name, state, finished_us in rows:
+        found.setdefault((incident, event), []).append(Told(name, state, finished_us if state == "sent" else None))
+    return found
 
 
 def waiting_notices(connection: Connection, channel: int) -> list[Notice]:
@@ -310,6 +344,39 @@ def given_up(connection: Connection, since_us: int) -> list[Message]:
         "AND message.purpose <> 'test' AND channel.removed_us IS NULL ORDER BY message.number DESC",
         [since_us],
     )
+
+
+def troubles(connection: Connection, least: int) -> dict[int, Trouble]:
+    """Return the channels that are not removed and do not get what waits: whose next message was tried in vain at
+    least so often, or that got none since one was given up."""
+    ids = [row[0] for row in connection.execute("SELECT id FROM channel WHERE removed_us IS NULL")]
+    found: dict[int, Trouble] = {}
+    for channel in ids:
+        waiting = connection.execute(
+            f"SELECT attempts, error FROM message WHERE channel = ? AND {_WAITING} AND error IS NOT NULL "
+            "ORDER BY number LIMIT 1",
+            [channel],
+        ).fetchone()
+        ended = connection.execute(
+            "SELECT attempts, error, state FROM message WHERE channel = ? "
+            "AND (state = 'sent' OR state = 'failed' AND purpose <> 'test') "
+            "ORDER BY created_us DESC, number DESC LIMIT 1",
+            [channel],
+        ).fetchone()
+        if waiting is not None and waiting[0] >= least:
+            found[channel] = Trouble(waiting[0], False, waiting[1])
+        elif ended is not None and ended[2] == "failed":
+            found[channel] = Trouble(ended[0], True, ended[1])
+    return found
+
+
+def newest_numbers(connection: Connection) -> tuple[int, int]:
+    """Return the numbers of the newest message and of the newest try: equal ones mean that nothing was written or sent
+    meanwhile."""
+    row = connection.execute(
+        "SELECT (SELECT coalesce(max(number), 0) FROM message), (SELECT coalesce(max(id), 0) FROM delivery)"
+    ).fetchone()
+    return int(row[0]), int(row[1])
 
 
 def oldest_waiting_us(connection: Connection) -> int | None:

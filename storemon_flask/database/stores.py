@@ -60,6 +60,15 @@ def all_rows(connection: Connection) -> StoreRows:
     return _store_rows(connection.execute(f"{_SELECT} ORDER BY number").fetchall())
 
 
+def groups_missing(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Return which of those groups no store is of."""
+    return [
+        name
+        for name in names
+        if connection.execute("SELECT 1 FROM store_record WHERE group_name = ? LIMIT 1", [name]).fetchone() is None
+    ]
+
+
 def rows_of(connection: Connection, ids: Sequence[str]) -> tuple[StoreRows, list[str]]:
     """Return the stores of those ids, and the ids that no store has."""
     # JSON can carry half a surrogate pair, which no text in the database can be.

@@ -1,0 +1,127 @@
+"""Incidents to look at: what is wrong now, what was, how long, and who was told."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from storemon_flask.alerts.evaluation import covers
+from storemon_flask.characters import join_words
+from storemon_flask.clock import timestamp_text
+from storemon_flask.database import incidents, messages
+from storemon_flask.database.connections import Connection, Database
+from storemon_flask.database.incidents import Incident
+from storemon_flask.database.messages import Told
+from storemon_flask.delivery.words import SEVERITY, record
+from storemon_flask.model import MINUTE_US, IncidentKind
+
+# What opened or ended so recently, as was found out, is news.
+RECENT_US: Final = 10 * MINUTE_US
+_OF_OPENING: Final = (IncidentKind.DOWN, IncidentKind.NOT_OPENED, IncidentKind.STALE)
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentView:
+    """An incident to look at; `business_us` is how long an open one has lasted, where that is counted, and `told` who
+    is told that it opened, or once it is over that it is."""
+
+    incident: Incident
+    business_us: int | None
+    told: tuple[Told, ...]
+
+    def is_recent(self, now_us: int) -> bool:
+        """Return whether it opened or ended in the last ten minutes, as was found out."""
+        changed_us = self.incident.resolved_us or self.incident.opened_us
+        return 0 <= now_us - changed_us < RECENT_US
+
+    def told_text(self) -> str:
+        """Return who is told: `told ops`, `not told yet: ops`, `told nobody`."""
+        names = {
+            state: [one.channel for one in self.told if one.state == state] for state in ("sent", "waiting", "failed")
+        }
+        words = {"sent": "told", "waiting": "not told yet:", "failed": "could not be told:"}
+        texts = [f"{words[state]} {join_words(of_state)}" for state, of_state in names.items() if of_state]
+        if texts:
+            return "; ".join(texts)
+        return "told as part of a larger incident" if covers(self.incident) else "told nobody"
+
+
+def business_us(incident: Incident, now_us: int) -> int | None:
+    """Return how much business time an open incident of a store has lasted; None where that is not counted."""
+    if incident.outcome is not None or incident.kind not in _OF_OPENING:
+        return None
+    begin_us = max(incident.since_us, incident.details.get("opened_us", incident.since_us))
+    return max(0, min(now_us, incident.details.get("closes_us", now_us)) - begin_us)
+
+
+def open_views(database: Database, now_us: int) -> list[IncidentView]:
+    """Return what is wrong now, the worst first; nothing without a database."""
+    if not database.exists():
+        return []
+    with database.read() as connection:
+        rows = incidents.open_incidents(connection)
+        rows.sort(key=lambda one: (SEVERITY.index(one.kind), one.since_us, one.id))
+        return _views(connection, rows, now_us)
+
+
+def newest_views(
+    database: Database,
+    now_us: int,
+    limit: int,
+    state: str | None = None,
+    kind: str | None = None,
+    subject: str | None = None,
+    before: int | None = None,
+) -> list[IncidentView]:
+    """Return incidents, the newest first, as `incidents.newest` chooses them; nothing without a database."""
+    if not database.exists():
+        return []
+    with database.read() as connection:
+        return _views(connection, incidents.newest(connection, limit, state, kind, subject, before), now_us)
+
+
+def of_stores(database: Database, ids: Sequence[str], now_us: int) -> dict[str, list[IncidentView]]:
+    """Return of each of those stores what is wrong now, or was until some minutes ago, the newest last."""
+    with database.read() as connection:
+        views = _views(connection, incidents.of_stores(connection, ids, now_us - RECENT_US), now_us)
+    found: dict[str, list[IncidentView]] = {}
+    for view in views:
+        found.setdefault(view.incident.subject, []).append(view)
+    return found
+
+
+def state_numbers(database: Database) -> tuple[int, ...]:
+    """Return numbers that are others once an incident opened or ended, or a message of one was written or tried."""
+    with database.read() as connection:
+        return (*incidents.state_numbers(connection), *messages.newest_numbers(connection))
+
+
+def record_of(view: IncidentView, now_us: int) -> dict[str, Any]:
+    """Return an incident as API and command line write it: as webhooks do, with when it was found out and who is
+    told."""
+    incident = view.incident
+    return {
+        **record(incident, now_us, view.business_us),
+        "found": timestamp_text(incident.opened_us),
+        "resolved": None if incident.resolved_us is None else timestamp_text(incident.resolved_us),
+        "told": [
+            {
+                "channel": one.channel,
+                "state": one.state,
+                "at": None if one.at_us is None else timestamp_text(one.at_us),
+            }
+            for one in view.told
+        ],
+    }
+
+
+def _views(connection: Connection, rows: Iterable[Incident], now_us: int) -> list[IncidentView]:
+    rows = list(rows)
+    told = messages.told(connection, [one.id for one in rows])
+    return [
+        IncidentView(
+            one,
+            business_us(one, now_us),
+            tuple(told.get((one.id, "opened" if one.resolved_us is None else "resolved"), ())),
+        )
+        for one in rows
+    ]
