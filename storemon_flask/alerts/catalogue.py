@@ -1,6 +1,6 @@
 """Incidents to look at: what is wrong now, what was, how long, and who was told."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,20 +12,17 @@ from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.incidents import Incident
 from storemon_flask.database.messages import Told
 from storemon_flask.delivery.words import SEVERITY, record
-from storemon_flask.model import MINUTE_US, IncidentKind
+from storemon_flask.model import MINUTE_US
 
 # What opened or ended so recently, as was found out, is news.
 RECENT_US: Final = 10 * MINUTE_US
-_OF_OPENING: Final = (IncidentKind.DOWN, IncidentKind.NOT_OPENED, IncidentKind.STALE)
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentView:
-    """An incident to look at; `business_us` is how long an open one has lasted, where that is counted, and `told` who
-    is told that it opened, or once it is over that it is."""
+    """An incident to look at; `told` is who is told that it opened, or once it is over that it is."""
 
     incident: Incident
-    business_us: int | None
     told: tuple[Told, ...]
 
     def is_recent(self, now_us: int) -> bool:
@@ -45,27 +42,18 @@ class IncidentView:
         return "told as part of a larger incident" if covers(self.incident) else "told nobody"
 
 
-def business_us(incident: Incident, now_us: int) -> int | None:
-    """Return how much business time an open incident of a store has lasted; None where that is not counted."""
-    if incident.outcome is not None or incident.kind not in _OF_OPENING:
-        return None
-    begin_us = max(incident.since_us, incident.details.get("opened_us", incident.since_us))
-    return max(0, min(now_us, incident.details.get("closes_us", now_us)) - begin_us)
-
-
-def open_views(database: Database, now_us: int) -> list[IncidentView]:
+def open_views(database: Database) -> list[IncidentView]:
     """Return what is wrong now, the worst first; nothing without a database."""
     if not database.exists():
         return []
     with database.read() as connection:
         rows = incidents.open_incidents(connection)
         rows.sort(key=lambda one: (SEVERITY.index(one.kind), one.since_us, one.id))
-        return _views(connection, rows, now_us)
+        return _views(connection, rows)
 
 
 def newest_views(
     database: Database,
-    now_us: int,
     limit: int,
     state: str | None = None,
     kind: str | None = None,
@@ -76,13 +64,13 @@ def newest_views(
     if not database.exists():
         return []
     with database.read() as connection:
-        return _views(connection, incidents.newest(connection, limit, state, kind, subject, before), now_us)
+        return _views(connection, incidents.newest(connection, limit, state, kind, subject, before))
 
 
 def of_stores(database: Database, ids: Sequence[str], now_us: int) -> dict[str, list[IncidentView]]:
     """Return of each of those stores what is wrong now, or was until some minutes ago, the newest last."""
     with database.read() as connection:
-        views = _views(connection, incidents.of_stores(connection, ids, now_us - RECENT_US), now_us)
+        views = _views(connection, incidents.of_stores(connection, ids, now_us - RECENT_US))
     found: dict[str, list[IncidentView]] = {}
     for view in views:
         found.setdefault(view.incident.subject, []).append(view)
@@ -100,7 +88,7 @@ def record_of(view: IncidentView, now_us: int) -> dict[str, Any]:
     told."""
     incident = view.incident
     return {
-        **record(incident, now_us, view.business_us),
+        **record(incident, now_us),
         "found": timestamp_text(incident.opened_us),
         "resolved": None if incident.resolved_us is None else timestamp_text(incident.resolved_us),
         "told": [
@@ -114,13 +102,11 @@ def record_of(view: IncidentView, now_us: int) -> dict[str, Any]:
     }
 
 
-def _views(connection: Connection, rows: Iterable[Incident], now_us: int) -> list[IncidentView]:
-    rows = list(rows)
+def _views(connection: Connection, rows: Sequence[Incident]) -> list[IncidentView]:
     told = messages.told(connection, [one.id for one in rows])
     return [
         IncidentView(
             one,
-            business_us(one, now_us),
             tuple(told.get((one.id, "opened" if one.resolved_us is None else "resolved"), ())),
         )
         for one in rows

@@ -89,7 +89,9 @@ class IncidentSchema(Closed):
     since = _instant("since when it is so; polls that come late may move it")
     ended = _instant("until when it was so; null while it goes on", null=True)
     business_minutes = fields.Integer(
-        required=True, metadata={"description": "how long, in business time, for one of a store; in whole minutes"}
+        required=True,
+        allow_none=True,
+        metadata={"description": "how long in business time, where it is of one opening of a store; whole minutes"},
     )
     text = _text("the same as a sentence")
     found = _instant("when it was found out")
@@ -133,7 +135,7 @@ def incidents(query: dict[str, Any]) -> dict[str, Any]:
     """List what is or was wrong with stores, groups, zones, the fleet and its feeds, and who is told."""
     now_us, limit = time.time_ns() // 1000, query["limit"]
     views = catalogue.newest_views(
-        storemon().database, now_us, limit + 1, query["state"], query["kind"], query["subject"], query["cursor"]
+        storemon().database, limit + 1, query["state"], query["kind"], query["subject"], query["cursor"]
     )
     page = views[:limit]
     return {

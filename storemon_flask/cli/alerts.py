@@ -42,9 +42,9 @@ def alerts(ctx: click.Context, history: bool, kind: str | None, subject: str | N
 
     database, now_us = open_database(ctx), time.time_ns() // 1000
     if history:
-        views = catalogue.newest_views(database, now_us, limit + 1, None, kind, subject)
+        views = catalogue.newest_views(database, limit + 1, None, kind, subject)
     else:
-        views = [view for view in catalogue.open_views(database, now_us) if _is_meant(view, kind, subject)]
+        views = [view for view in catalogue.open_views(database) if _is_meant(view, kind, subject)]
     shown = views[:limit]
     if form_of(ctx):
         _write(form_of(ctx), [catalogue.record_of(view, now_us) for view in shown])
@@ -53,7 +53,7 @@ def alerts(ctx: click.Context, history: bool, kind: str | None, subject: str | N
             for line in _lines(view, now_us):
                 click.echo(line)
         if not shown:
-            say("There is none." if history or kind or subject else "Nothing is wrong, as far as polls tell.", err=True)
+            say("There is none." if history or kind or subject else "No incident is open.", err=True)
     if len(views) > limit:
         more = "There are more" if history else f"{len(views) - limit:,} more are open"
         say(f"{more}: say --limit.", err=True)
@@ -69,7 +69,7 @@ def _lines(view: "IncidentView", now_us: int) -> list[str]:
 
     incident = view.incident
     certainty = "" if incident.outcome is not None else words.certainty_text(incident, now_us)
-    text = words.sentence_text(incident, now_us, view.business_us)
+    text = words.sentence_text(incident, now_us)
     return wrapped([f"{text} ({'; '.join(filter(None, (certainty, view.told_text())))})"])
 
 

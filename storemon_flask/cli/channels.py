@@ -8,7 +8,7 @@ import click
 
 from storemon_flask.cli.command import Group, confirm, get_settings, open_database
 from storemon_flask.cli.listing import form_of, listing, write_listing
-from storemon_flask.cli.terminal import printable, say, table, terminal_width
+from storemon_flask.cli.terminal import say, table, terminal_width
 
 if TYPE_CHECKING:
     from storemon_flask.delivery.catalogue import ChannelView
@@ -45,7 +45,7 @@ def channels() -> None:
 @click.option("--quiet", metavar="HOURS", help='Nothing is sent then, as "22:00-08:00 America/New_York".')
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, named as over HTTP.")
 @click.pass_context
-def add(ctx: click.Context, name: str, as_json: bool, **options: Any) -> None:
+def add(ctx: click.Context, /, name: str, as_json: bool, **options: Any) -> None:
     """Add a channel called NAME. Of a webhook the secret is printed, this once.
 
     Kinds of incidents: down, not_opened, stale, blind, many_down, unstable, feed.
@@ -78,7 +78,7 @@ def add(ctx: click.Context, name: str, as_json: bool, **options: Any) -> None:
     if view.channel.secret:
         click.echo(view.channel.secret.value)
         say("Keep it now: it is not shown again. By it the receiver tells that a message is of this server.", err=True)
-    say(f"{printable(view.channel.name)} is added. Try it: storemon channels test NAME", err=True)
+    say(f"{view.channel.name} is added; nothing is sent yet. Try it with `storemon channels test`.", err=True)
 
 
 def _print_added(view: "ChannelView", notes: list[str]) -> None:

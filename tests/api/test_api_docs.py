@@ -22,7 +22,9 @@ KEYED = "# with a key\n"
 # What differs each time.
 MASKS = (
     (r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])", "ID"),
-    (r'("(?:started|requested|finished|at|local)": ?)"[^"]+"', r'\1"WHEN"'),
+    (r"msg_[0-9a-f]{24}|whsec_[0-9A-Za-z+/=]{32}", "RANDOM"),
+    (r'("duration_ms": ?)[0-9]+', r"\g<1>0"),
+    (r'("(?:started|requested|finished|at|local|created)": ?)"[^"]+"', r'\1"WHEN"'),
     (r'("(?:tzdata|storemon)": ?)"[^"]+"', r'\1"VERSION"'),
     (r"is [0-9,]+ days old", "is N days old"),
     (r"http://127\.0\.0\.1:[0-9]+", BASE),
