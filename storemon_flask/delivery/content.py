@@ -116,27 +116,26 @@ def _entries(notices: Iterable[Notice], incidents: Mapping[int, Incident]) -> li
 
 
 def _split_covered(entries: Sequence[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
-    """Return what is said, and the stores of which "many are down" says the same: those that began, or ended, with
-    it."""
+    """Return what is said, and what began of which "many are down" says the same.
+
+    What is over is said in any case: "mostly up again" does not say which.
+    """
     many = {
-        (entry.incident.scope, entry.incident.subject, entry.over)
+        (entry.incident.scope, entry.incident.subject)
         for entry in entries
-        if entry.incident.kind == IncidentKind.MANY_DOWN
+        if entry.incident.kind == IncidentKind.MANY_DOWN and not entry.over
     }
     parts: tuple[list[_Entry], list[_Entry]] = ([], [])
     for entry in sorted(entries, key=_rank):
-        parts[bool(many) and _is_covered(entry, many)].append(entry)
+        parts[not entry.over and _is_covered(entry.incident, many)].append(entry)
     return parts
 
 
-def _is_covered(entry: _Entry, many: set[tuple[str, str, bool]]) -> bool:
-    incident, over = entry.incident, entry.over
+def _is_covered(incident: Incident, many: set[tuple[str, str]]) -> bool:
     if incident.kind == IncidentKind.MANY_DOWN:
-        return incident.scope != "fleet" and ("fleet", "", over) in many
-    if incident.kind not in _COVERED or incident.outcome not in (None, Outcome.OVER):
-        return False
-    wider = {("fleet", ""), ("group", incident.details.get("group")), ("zone", incident.details.get("zone"))}
-    return any((*scope, over) in many for scope in wider)
+        return incident.scope != "fleet" and ("fleet", "") in many
+    group = ("group", incident.details.get("group"))
+    return incident.kind in _COVERED and (("fleet", "") in many or group in many)
 
 
 def _rank(entry: _Entry) -> tuple[bool, int, int, int]:

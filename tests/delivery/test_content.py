@@ -177,12 +177,18 @@ def test_many_down_stands_for_its_stores_in_words_and_programs_have_them_all() -
     assert [one["store_id"] for one in data["incidents"][1:3]] == ["1061", "1001"]
 
 
-def test_many_down_does_not_stand_for_what_ended_otherwise() -> None:
+def test_many_down_does_not_stand_for_what_is_over_or_of_another_kind() -> None:
     many = wide(IncidentKind.MANY_DOWN, "group", "North", count=45, of=300)
     message = compose(many, over(store(0), at("14:10"), 23), store(1, IncidentKind.STALE), store(2), told=True)
     assert "Main Street (1001): up again" in message["text"]
     assert "Harbor (1002): no poll for 28 min" in message["text"]
     assert "Elm Park" not in message["text"]
+
+    ended = replace(over(many, at("14:10"), 23), id=90_002)
+    message = compose(ended, over(store(0), at("14:10"), 23), store(2))
+    assert "group North: mostly up again; 45 of 300 stores were down" in message["text"]
+    assert "Main Street (1001): up again" in message["text"]
+    assert "Elm Park (1003): down for 28 min" in message["text"]
 
 
 def test_of_a_fleet_that_is_down_its_groups_are_not_named() -> None:
