@@ -64,7 +64,7 @@ def test_a_load_that_runs_out_of_disk_says_what_was_loaded_and_what_was_not(tmp_
     small = put(tmp_path / "small.csv", csv(POLLS, "s,2023-01-22 10:00:00,active"))
     rows = [f"store-{n},2023-01-22 10:00:00,active" for n in range(40_000)]
     big = put(tmp_path / "big.csv", csv(POLLS, *rows))
-    limited = 'ulimit -f 900; exec "$@"'
+    limited = 'ulimit -f 1500; exec "$@"'
     done = subprocess.run(
         ["bash", "-c", limited, "bash", *STOREMON, "load-data", str(small), str(big)],
         env=environment(home), capture_output=True, text=True, timeout=60, check=False,
