@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from storemon_flask.cli.alerts_preview import preview
 from storemon_flask.cli.command import Group, open_database
 from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import say, wrapped
@@ -35,6 +36,7 @@ def alerts(ctx: click.Context, history: bool, kind: str | None, subject: str | N
       storemon alerts --history --kind down --limit 20
       storemon alerts --history --subject "NYC/12"
       storemon alerts --json
+      storemon alerts preview --days 14
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -57,6 +59,9 @@ def alerts(ctx: click.Context, history: bool, kind: str | None, subject: str | N
     if len(views) > limit:
         more = "There are more" if history else f"{len(views) - limit:,} more are open"
         say(f"{more}: say --limit.", err=True)
+
+
+alerts.add_command(preview)
 
 
 def _is_meant(view: "IncidentView", kind: str | None, subject: str | None) -> bool:
