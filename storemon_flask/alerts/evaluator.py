@@ -21,9 +21,9 @@ from storemon_flask.settings import Settings
 from storemon_flask.stores.list_cache import ListCache
 
 log = logging.getLogger("storemon.alerts")
-_LOOK_EVERY_S: Final = 1.0
+_LOOK_EVERY_S: Final = 0.5
 _EVALUATE_EVERY_S: Final = 30.0
-# While loads come all the time, it rests so many times as long as the last evaluation took.
+# After a load it rests so many times as long as its evaluation took, for loads may come all the time.
 _REST: Final = 2.0
 _HEARTBEAT_EVERY_S: Final = 60.0
 _HEARTBEAT_DEADLINE_S: Final = 15.0
@@ -106,29 +106,26 @@ class Evaluator:
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY_S):
             try:
-                if self._is_due():
-                    self._evaluate_and_rest()
+                self._look()
             except Exception as error:
                 if not self._stopping.is_set():
                     self._report(error)
 
-    def _is_due(self) -> bool:
-        """Return whether the data changed, or half a minute is over."""
-        now_s = time.monotonic()
-        if now_s < self._rest_until_s or not self._database.exists():
-            return False
+    def _look(self) -> None:
+        """Evaluate if the data changed, or half a minute is over."""
+        begun_s = time.monotonic()
+        if begun_s < self._rest_until_s or not self._database.exists():
+            return
         with self._database.read() as connection:
             version = self._database.identity(), stores.data_version(connection)
-        changed = version != self._version
-        self._version = version
-        return changed or self._evaluated_s is None or now_s - self._evaluated_s >= _EVALUATE_EVERY_S
-
-    def _evaluate_and_rest(self) -> None:
-        begun_s = time.monotonic()
+        changed, self._version = version != self._version, version
+        if not changed and self._evaluated_s is not None and begun_s - self._evaluated_s < _EVALUATE_EVERY_S:
+            return
+        # Until then when it fails.
         self._rest_until_s = begun_s + _EVALUATE_EVERY_S
         self.evaluate()
         self._evaluated_s = time.monotonic()
-        self._rest_until_s = self._evaluated_s + _REST * (self._evaluated_s - begun_s)
+        self._rest_until_s = self._evaluated_s + (_REST * (self._evaluated_s - begun_s) if changed else 0.0)
         if self._failed:
             log.info("alerts are evaluated again")
         self._failed = False

@@ -293,6 +293,7 @@ def test_an_incident_that_opened_is_kept_as_it_was_found(storemon, database, pus
     assert kept == {"name": "Main Street", "group": "North", "zone": "America/Chicago"}
     with database.write() as connection:
         incidents.update(connection, [replace(incident, since_us=incident.since_us - 1)])
-    # It is put right by the next evaluation.
+    # It is put right by the next snapshot.
+    push([("a", 5, False)])
     (moved,) = storemon.evaluator.evaluate().continued
     assert moved.since_us == incident.since_us
