@@ -121,7 +121,11 @@ def _compose(parcel: Parcel) -> EmailMessage:
         if attachment is not None:
             maintype, _, subtype = attachment.media_type.partition(";")[0].partition("/")
             file_name = _one_line(attachment.name)
-            mail.add_attachment(attachment.stream.read(), maintype=maintype, subtype=subtype, filename=file_name)
+            # Text without a charset is taken for ASCII.
+            params = {"charset": "utf-8"} if maintype == "text" else {}
+            mail.add_attachment(
+                attachment.stream.read(), maintype=maintype, subtype=subtype, filename=file_name, params=params
+            )
     return mail
 
 

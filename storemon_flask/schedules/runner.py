@@ -31,9 +31,9 @@ log = logging.getLogger("storemon.schedules")
 
 # So long a report waits for data that are late.
 MOST_WAIT_US: Final = 3 * HOUR_US
-_LOOK_EVERY_US: Final = 5 * SECOND_US
+_LOOK_EVERY_US: Final = 2 * SECOND_US
 # While a report is made.
-_LOOK_SOON_US: Final = SECOND_US
+_LOOK_SOON_US: Final = SECOND_US // 2
 _SKIPPED: Final = "it was not run in time, and only the newest is made up for"
 
 
