@@ -56,7 +56,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     ready_check = ReadyCheck(database, settings)
     # One upload of the largest size can be kept while another is sent.
     previews = Previews(2 * settings.max_body_bytes, scheduler.add)
-    couriers = Couriers(database, settings)
+    couriers = Couriers(database, settings, registry=registry)
     app.extensions["storemon"] = Storemon(
         settings,
         database,

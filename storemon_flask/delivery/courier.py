@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
+from prometheus_client import CollectorRegistry, Counter
+
 from storemon_flask.database import channels, incidents, messages
 from storemon_flask.database.channels import Channel
 from storemon_flask.database.connections import Connection, Database
@@ -37,6 +39,8 @@ _TROUBLE_S: Final = 30.0
 _RECORD_AGAIN_S: Final = 2.0
 # The test of a channel: somebody waits for it.
 TEST_S: Final = 30.0
+# What becomes of a try: `retry_later` by any server, `gone` when the receiver asked for no more.
+OUTCOMES: Final = ("delivered", "retry_later", "given_up", "gone")
 
 
 def _now_us() -> int:
@@ -46,10 +50,24 @@ def _now_us() -> int:
 class Couriers:
     """Two threads that send what is due. Safe to share between threads; `clock` tells the time in microseconds."""
 
-    def __init__(self, database: Database, settings: Settings, clock: Callable[[], int] = _now_us) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        clock: Callable[[], int] = _now_us,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         self._database = database
         self._settings = settings
         self._clock = clock
+        self._outcomes = Counter(
+            "storemon_deliveries",
+            "Tries to deliver a message, by outcome.",
+            ("outcome",),
+            registry=registry or CollectorRegistry(),
+        )
+        for outcome in OUTCOMES:
+            self._outcomes.labels(outcome)
         self._threads: list[threading.Thread] = []
         # Only one courier writes messages, and one claims at a time.
         self._composing = threading.Lock()
@@ -112,6 +130,7 @@ class Couriers:
                 # The next server sends it again: of a connection that was cut nobody knows what was received.
                 return True
             delivery = _delivery(message, answer, now_us, started)
+            self._outcomes.labels(_outcome(message, answer)).inc()
             self._record(lambda connection: self._note(connection, message, channel, answer, delivery))
             _log_outcome(message, channel, answer)
         return True
@@ -233,17 +252,17 @@ class Couriers:
         """Write what became of a try, and what follows from it."""
         now_us = self._clock()
         messages.add_delivery(connection, delivery)
-        wait_us = _wait_us(message.attempts, answer)
-        if answer.delivered:
+        outcome = _outcome(message, answer)
+        if outcome == "delivered":
             messages.finish(connection, message.id, None, now_us)
-        elif answer.gone:
+        elif outcome == "gone":
             messages.finish(connection, message.id, answer.text, now_us)
             channels.disable(connection, channel.id, f"the receiver asks for no more messages ({answer.text})", now_us)
-        elif wait_us is None:
+        elif outcome == "given_up":
             sentence = f"given up after {message.attempts} tries in 6 hours: {answer.text}"
             messages.finish(connection, message.id, sentence, now_us)
         else:
-            messages.retry_later(connection, message.id, now_us + wait_us, answer.text)
+            messages.retry_later(connection, message.id, now_us + _wait_us(message, answer), answer.text)
 
     def _record(self, write: Callable[[Connection], None]) -> None:
         """Write an outcome; while that is impossible (a full disk), try again: the message is not to be sent twice."""
@@ -304,11 +323,18 @@ def send_test(database: Database, settings: Settings, channel: Channel) -> Answe
     return answer
 
 
-def _wait_us(attempts: int, answer: Answer) -> int | None:
-    """Return in how long a message that was tried so often is tried again; None when it is given up."""
-    if attempts > len(RETRY_WAITS_S):
-        return None
-    wait_s = max(RETRY_WAITS_S[max(attempts, 1) - 1], answer.retry_after_s or 0)
+def _outcome(message: Message, answer: Answer) -> str:
+    """Return what becomes of a message after a try, one of `OUTCOMES`."""
+    if answer.delivered:
+        return "delivered"
+    if answer.gone:
+        return "gone"
+    return "given_up" if message.attempts > len(RETRY_WAITS_S) else "retry_later"
+
+
+def _wait_us(message: Message, answer: Answer) -> int:
+    """Return in how long a message is tried again: later the more often it was, and not before its receiver asks."""
+    wait_s = max(RETRY_WAITS_S[message.attempts - 1], answer.retry_after_s or 0)
     return round(wait_s * SECOND_US)
 
 

@@ -165,6 +165,8 @@ def test_a_message_is_tried_for_six_hours_with_one_id_and_given_up(
     assert deliver_all(couriers) == 1
     assert message(prepared, second).state == "sent"
     assert [one.delivered for one in tries(prepared)] == [False] * 8 + [True]
+    counts = {outcome: couriers._outcomes.labels(outcome)._value.get() for outcome in courier.OUTCOMES}
+    assert counts == {"delivered": 1, "retry_later": 7, "given_up": 1, "gone": 0}
 
 
 def test_the_receiver_says_when_to_come_again(prepared: Database, couriers: Couriers, sink: Sink, clock: Clock) -> None:
