@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.clock import utc_datetime
-from storemon_flask.database import check, files, polls, schema
+from storemon_flask.database import check, files, messages, polls, schema
 from storemon_flask.database.connections import Connection, connect, explained_errors
 from storemon_flask.errors import DatabaseError
 
@@ -100,7 +100,7 @@ def restore(
         files.remove(temporary)
         try:
             with explained_errors(backup_file, backup=True):
-                sums = _stage(backup_file, temporary, progress)
+                sums = _stage(backup_file, temporary, now_us, progress)
             with explained_errors(database):
                 was_there = _swap(database, temporary, kept_file, progress)
         finally:
@@ -174,8 +174,10 @@ def _verify(path: Path, expected: Sums) -> None:
             raise DatabaseError(f"the copy has {_sums(connection)} where the database has {expected}; try again")
 
 
-def _stage(backup_file: Path, temporary: Path, progress: PageProgress) -> Sums:
+def _stage(backup_file: Path, temporary: Path, now_us: int, progress: PageProgress) -> Sums:
     """Copy the backup into a file of its own, checked and with this program's schema, and return what it holds.
+
+    No message waits in it.
 
     `DatabaseError` when it is damaged, no database of storemon's, or of a newer one.
     """
@@ -192,6 +194,7 @@ def _stage(backup_file: Path, temporary: Path, progress: PageProgress) -> Sums:
         for fault in check.page_faults(staged, 1):
             refuse(fault)
         schema.bring_up_to_date(staged, lambda connection: connection.execute("BEGIN IMMEDIATE"))
+        messages.drop_waiting(staged, "it waited in a backup that was restored", now_us)
         polls.check(staged, refuse, lambda weeks: None)
         for check_rows in (check.check_hours, check.check_special_hours, check.check_zones):
             check_rows(staged, refuse)

@@ -253,6 +253,12 @@ def drop_channel(connection: Connection, channel: int, reason: str, now_us: int)
     )
 
 
+def drop_waiting(connection: Connection, reason: str, now_us: int) -> None:
+    """Let nothing wait any more: what was news in a backup is none now."""
+    for (channel,) in connection.execute("SELECT id FROM channel").fetchall():
+        drop_channel(connection, channel, reason, now_us)
+
+
 def drop_old(connection: Connection, before_us: int, most: int) -> int:
     """Drop up to so many messages that ended before, their tries and notices; return how many.
 
