@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import load_folder
+from conftest import load_folder, sql
 from flask import Flask
 
 from storemon_flask import create_app
@@ -105,6 +105,28 @@ def test_late_polls_correct_what_was_told(app: Flask, outbox: Path, tmp_path: Pa
     (up,) = messages(app, outbox)
     assert up.startswith("storemon: 1003: up again; was down for 7 min of business time, ")
     assert "(corrected: first said since " in up
+
+
+def test_an_end_goes_where_the_beginning_went(app: Flask, outbox: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    storemon: Storemon = app.extensions["storemon"]
+    of_one_store = Channel(
+        0, "other", "folder", Secret(str(other)), Secret(""), Filters(stores=("1004",)), None, None, 1
+    )  # fmt: skip
+    with storemon.database.write() as connection:
+        channels.add(connection, of_one_store)
+    load(app, tmp_path / "first", [(store, 30 * ago + 5, True) for store in STORES for ago in range(1, 20)])
+    load(app, tmp_path / "down", [("1003", 5, False)])
+    assert len(messages(app, outbox)) == 1
+
+    # Now each asks for what the other one asked for.
+    sql(storemon.settings.database, """UPDATE channel SET filters = '{"stores": ["1004"]}' WHERE name = 'folder'""")
+    sql(storemon.settings.database, "UPDATE channel SET filters = '{}' WHERE name = 'other'")
+    load(app, tmp_path / "up", [("1003", 0, True)])
+    (up,) = messages(app, outbox)
+    assert up.startswith("storemon: 1003: up again")
+    assert list(other.iterdir()) == []
 
 
 def test_what_happens_while_a_receiver_is_away_is_one_message(app: Flask, outbox: Path, tmp_path: Path) -> None:
