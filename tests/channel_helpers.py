@@ -5,11 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+from storemon_flask import clock
 from storemon_flask.database import incidents, messages
 from storemon_flask.database.connections import Database
 from storemon_flask.database.incidents import Incident
+from storemon_flask.feeds import load, sources
 from storemon_flask.model import HOUR_US, MINUTE_US, IncidentKind, Outcome
 
 
@@ -85,3 +88,18 @@ def sink(status: int = 200) -> Iterator[tuple[str, Any]]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def live_fleet(database: Database, folder: Path) -> list[str]:
+    """Load six stores of the group North that were up all the last day, and return their ids."""
+    ids = [f"s{number}" for number in range(6)]
+    polls = [
+        f"{store},{clock.timestamp_text(now_us() - back * HOUR_US - MINUTE_US)},active\n"
+        for store in ids
+        for back in range(24)
+    ]
+    (folder / "polls.csv").write_text("store_id,timestamp_utc,status\n" + "".join(polls))
+    (folder / "stores.csv").write_text("store_id,name,group\n" + "".join(f"{store},,North\n" for store in ids))
+    result = load.load_sources(database, sources.find_sources([folder]), load.LoadOptions(now_us(), 300_000_000))
+    assert (result.failed, result.rejected) == (False, 0)
+    return ids

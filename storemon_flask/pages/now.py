@@ -1,6 +1,7 @@
 """The page `/`: every store as it is now, the worst first."""
 
 import hashlib
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -9,10 +10,14 @@ from flask import Blueprint, make_response, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
+from storemon_flask.alerts import catalogue as incidents
 from storemon_flask.clock import utc_datetime
+from storemon_flask.delivery import catalogue as channels
+from storemon_flask.delivery.catalogue import ChannelView
 from storemon_flask.formatting import known_text, knows_little
 from storemon_flask.model import HOUR_US, Ints
 from storemon_flask.pages import words
+from storemon_flask.pages.alerts import incident_rows
 from storemon_flask.pages.words import STATUS_WORDS, cut
 from storemon_flask.stores import live_list
 from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, SORTS, Day, ListQuery, Snapshot
@@ -75,20 +80,22 @@ def now() -> ResponseReturnValue:
     if not snapshot.ids:
         return render_template("first_run.html", keyed=authentication.needs_key())
     answer = make_response("")
-    answer.set_etag(_tag(snapshot), weak=True)
+    failing = channels.failing(app.database)
+    answer.set_etag(_tag(snapshot, failing), weak=True)
     answer.headers["Cache-Control"] = "no-cache"
     if answer.make_conditional(request).status_code != 304:
-        answer.set_data(_page(snapshot, query))
+        answer.set_data(_page(snapshot, query, failing))
     return answer
 
 
-def _tag(snapshot: Snapshot) -> str:
-    state = (VERSION, snapshot.made_us, snapshot.data_version, snapshot.as_of, request.full_path)
+def _tag(snapshot: Snapshot, failing: Sequence[ChannelView]) -> str:
+    told = incidents.state_numbers(storemon().database), [(one.channel.id, one.trouble) for one in failing]
+    state = (VERSION, snapshot.made_us, snapshot.data_version, snapshot.as_of, request.full_path, told)
     return hashlib.sha256(repr(state).encode()).hexdigest()[:32]
 
 
-def _page(snapshot: Snapshot, query: dict[str, Any]) -> str:
-    app = storemon()
+def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelView]) -> str:
+    app, now_us = storemon(), time.time_ns() // 1000
     statuses = [word for word in query["status"] if word]
     page = live_list.select_page(
         snapshot,
@@ -104,6 +111,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any]) -> str:
         ),
     )
     days = live_list.last_days(app.database, snapshot, page.indices, app.settings.rules, app.settings.default_timezone)
+    wrong = incidents.of_stores(app.database, [snapshot.ids[index] for index in page.indices], now_us)
     shown = {**query, "status": statuses}
     return render_template(
         "now.html",
@@ -111,6 +119,8 @@ def _page(snapshot: Snapshot, query: dict[str, Any]) -> str:
         newest_us=int(snapshot.columns["last_poll"].max()),
         page=page,
         rows=_rows(snapshot, page.indices, days),
+        news={store_id: incident_rows(views, now_us) for store_id, views in wrong.items()},
+        failing=failing,
         query=shown,
         number=page.begin // PER_PAGE + 1,
         last=max(page.total - 1, 0) // PER_PAGE + 1,

@@ -29,12 +29,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from storemon_flask import logs
-from storemon_flask.database import loads, polls, reports, stores
+from storemon_flask.database import incidents, loads, messages, polls, reports, stores
 from storemon_flask.database.connections import SQLITE_VERSION, Connection, Database
 from storemon_flask.database.newest import newest_poll
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds.schema import FEEDS
-from storemon_flask.model import Counts
+from storemon_flask.model import Counts, IncidentKind
 from storemon_flask.reports import retention
 from storemon_flask.settings import Settings
 from storemon_flask.stores.list_cache import ListCache
@@ -174,6 +174,7 @@ class DataCollector(Collector):
             yield from self._stores()
         else:
             yield from _database_metrics({}, 0, 0, None, 0)
+            yield from _alert_metrics({}, None)
         yield from self._rows.collect()
         yield from self._rejects.collect()
 
@@ -185,15 +186,16 @@ class DataCollector(Collector):
         self._count_new_files(connection)
         latest_us = self._settings.rules.latest_us(time.time_ns() // 1000)
         newest = newest_poll(self._database, connection, latest_us)
-        return list(
-            _database_metrics(
+        return [
+            *_database_metrics(
                 reports.count_by_state(connection),
                 retention.bytes_taken(connection, self._settings.reports_dir),
                 self._count_polls(connection),
                 newest.poll_us,
                 newest.ahead.count,
-            )
-        )
+            ),
+            *_alert_metrics(incidents.counts_by_kind(connection), messages.oldest_waiting_us(connection)),
+        ]
 
     def _count_new_files(self, connection: Connection) -> None:
         """Count the files that came in since the last scrape.
@@ -281,6 +283,14 @@ def _database_metrics(
     age_s = math.inf if newest_us is None else max(time.time() - newest_us / _US, 0)
     yield _gauge("newest_poll_age_seconds", "How old the newest poll is; +Inf before the first.", age_s)
     yield _gauge("stores_with_future_polls", "Stores with polls later than this machine's clock allows.", stores_ahead)
+
+
+def _alert_metrics(open_by_kind: dict[str, int], oldest_us: int | None) -> Iterator[Metric]:
+    by_kind = {kind.value: open_by_kind.get(kind, 0) for kind in IncidentKind}
+    yield _gauges("incidents", "Incidents that are open, by kind.", "kind", by_kind)
+    # 0 and not absent, so that a rule about it holds nothing against a server that has delivered all.
+    age_s = 0.0 if oldest_us is None else max(time.time() - oldest_us / _US, 0)
+    yield _gauge("oldest_undelivered_message_age_seconds", "How long the oldest message waits; 0 if none does.", age_s)
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

@@ -1,0 +1,213 @@
+"""The pages of alerts and of schedules: what is open, what was, channels from adding to removing, marks on Now."""
+
+import re
+from pathlib import Path
+
+import pytest
+from channel_helpers import down, live_fleet, now_us, put, sink, tell
+from conftest import sql
+from flask import Flask
+from flask.testing import FlaskClient
+
+from storemon_flask.database import channels, messages
+from storemon_flask.database.connections import Database
+from storemon_flask.model import HOUR_US, MINUTE_US, IncidentKind
+from storemon_flask.settings import Settings
+
+
+def words(html: str) -> str:
+    """What a page says, without its tags."""
+    return " ".join(re.sub(r"<[^>]+>", "", re.sub(r"</t[dh]>", " ", html)).split())
+
+
+def part(html: str, section: str) -> str:
+    """What the section of that id says."""
+    found = re.search(rf'id="{section}" data-live>(.*?)</div>\n', html, re.DOTALL)
+    assert found is not None
+    return words(found[1])
+
+
+@pytest.fixture
+def database(app: Flask) -> Database:
+    found: Database = app.extensions["storemon"].database
+    return found
+
+
+FORM = {"name": "ops", "kind": "webhook", "address": "http://127.0.0.1:9/in/s3cret-path", "digest": "", "quiet": ""}
+
+
+def test_without_anything_the_page_says_so(client: FlaskClient) -> None:
+    text = words(client.get("/alerts").text)
+    assert "No incident is open." in text
+    assert "None is over yet." in text
+    assert "Nobody is told. There is no channel yet" in text
+    assert "Nothing was sent yet." in text
+
+
+def test_what_is_open_stands_first_the_worst_first_with_its_length_and_who_was_told(
+    client: FlaskClient, database: Database
+) -> None:
+    now = now_us()
+    client.post("/alerts", data=FORM)
+    stale = down("NYC/7", now - 5 * MINUTE_US, "<b>Harbor", kind=IncidentKind.STALE)
+    numbers = put(
+        database, stale, down("1001", now - MINUTE_US), down("old", now - 3 * HOUR_US, "Old", now - 2 * HOUR_US)
+    )
+    tell(database, 1, numbers[1], "opened", "sent", now)
+    tell(database, 1, numbers[2], "resolved", "failed", now - 2 * HOUR_US)
+    html = client.get("/alerts").text
+    opened = part(html, "open-list")
+    assert opened.startswith("1 down, 1 no polls; the worst first. ▼ Down 1001: down for 1 h 1 min of business time")
+    assert "told ops" in opened
+    assert "&lt;b&gt;Harbor (NYC/7): no poll for 1 h 5 min of business time, since" in opened
+    assert "told nobody" in opened
+    assert 'href="/stores/NYC%2F7"' in html
+    past = part(html, "past")
+    assert "Old (old): up again; was down for 2 h of business time" in past
+    assert "could not be told: ops" in past
+    assert "1001" not in past
+    assert "<title>2 open – Alerts – storemon</title>" in html
+
+
+def test_history_is_chosen_and_paged(client: FlaskClient, database: Database) -> None:
+    now = now_us()
+    put(database, *(down(f"s{number:02d}", now - HOUR_US, ended_us=now) for number in range(20)), down("open", now))
+    ids: list[str] = []
+    address = "/alerts"
+    while address:
+        html = client.get(address).text
+        past = html.split('id="past"')[1]
+        ids += re.findall(r'href="/stores/(\w+)"', past)
+        older = re.search(r'href="([^"#]+)#history" rel="next"', past)
+        address = older[1].replace("&amp;", "&") if older else ""
+    assert ids == [f"s{number:02d}" for number in range(19, -1, -1)]
+    one = client.get("/alerts?state=any&subject=s03&kind=down").text.split('id="past"')[1]
+    assert re.findall(r'href="/stores/(\w+)"', one) == ["s03"]
+    assert part(client.get("/alerts?kind=feed").text, "past") == "None matches."
+    assert client.get("/alerts?state=never").status_code == 422
+
+
+def test_a_channel_from_its_adding_to_its_end(client: FlaskClient, settings: Settings) -> None:
+    with sink() as (url, receiver):
+        made = client.post("/alerts", data={**FORM, "address": url, "kinds": ["down"], "groups": "North\nSouth\n"})
+        assert made.status_code == 200
+        (secret,) = set(re.findall(r"whsec_[A-Za-z0-9+/]{32}", made.text))
+        assert sql(settings.database, "SELECT secret FROM channel") == [(secret,)]
+        assert "No store is of North and South yet; is the name right?" in words(made.text)
+        listed = client.get("/alerts")
+        assert listed.headers["Cache-Control"] == "no-store"
+        assert secret not in listed.text
+        assert "tok3n-secret" not in listed.text
+        assert "hears of down; groups North and South · at once" in part(listed.text, "channel-list")
+        tested = client.post("/alerts/channels/1/test")
+        assert (tested.status_code, tested.headers["Location"]) == (303, "/alerts?tested=1#channels")
+    assert len(receiver.got) == 1
+    html = client.get("/alerts?tested=1").text
+    assert re.search(r"Test of ops: ✓ delivered 200 OK: word \(\d+\.\d\d s\)", words(html))
+    assert "ops test ✓ delivered 200 OK: word" in part(html, "tries-list")
+    assert "ops test ✓ delivered 200 OK: word" in words(client.get("/alerts/deliveries").text)
+    assert "Its address and its secret go with it." in words(client.get("/alerts/channels/1/remove").text)
+    gone = client.post("/alerts/channels/1/remove")
+    assert (gone.status_code, gone.headers["Location"]) == (303, "/alerts#channels")
+    assert sql(settings.database, "SELECT address, secret FROM channel") == [("", None)]
+    assert "There is no channel yet" in words(client.get("/alerts").text)
+    # The log stays.
+    assert "ops test ✓ delivered" in words(client.get("/alerts/deliveries").text)
+    for path in ("/alerts/channels/1/remove", "/alerts/channels/1/test"):
+        assert client.post(path, headers={"Accept": "text/html"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "sentence"),
+    [
+        ({"address": "nowhere"}, "address", "http"),
+        ({"name": ""}, "name", "1 to 100 characters"),
+        ({"quiet": "always"}, "quiet", "has no end"),
+        ({"digest": "08:00 Mars"}, "digest", "no IANA time zone"),
+        ({"kind": "email", "address": "nobody"}, "address", "no mail address"),
+        ({"kinds": "gone"}, "kinds", "a kind of incident is one of"),
+    ],
+)
+def test_what_is_wrong_stands_at_its_input_and_nothing_typed_is_lost(
+    client: FlaskClient, change: dict[str, str], field: str, sentence: str
+) -> None:
+    answer = client.post("/alerts", data={**FORM, "stores": "a\nb", **change})
+    assert answer.status_code == 422
+    found = re.search(rf'id="wrong-{field}">([^<]+)<', answer.text)
+    assert found is not None
+    assert sentence in found[1]
+    assert '<details class="ask more noprint" id="add" open>' in answer.text
+    assert ">a\nb</textarea>" in answer.text
+    typed = {**FORM, **change}
+    assert f'name="address" required autocomplete="off" spellcheck="false" value="{typed["address"]}"' in answer.text
+
+
+def test_now_marks_what_changed_and_says_who_was_told_and_which_channel_hears_nothing(
+    client: FlaskClient, database: Database, tmp_path: Path
+) -> None:
+    ids = live_fleet(database, tmp_path)
+    now = now_us()
+    client.post("/alerts", data=FORM)
+    numbers = put(
+        database,
+        down(ids[0], now - MINUTE_US),
+        down(ids[1], now - 11 * MINUTE_US),
+        down(ids[2], now - HOUR_US, ended_us=now - MINUTE_US),
+        down(ids[3], now - HOUR_US, ended_us=now - 11 * MINUTE_US),
+    )
+    answer = client.get("/")
+    said = {
+        name: words(" ".join(re.findall(r'<small class="told">(.*?)</small>', row, re.DOTALL)))
+        for name, row in re.findall(r'data-key="store-([^"]+)"(.*?)</tr>', answer.text, re.DOTALL)
+    }
+    assert [said[name] for name in ids[:5]] == [
+        "New Down · told nobody", "Down · told nobody", "New up again · told nobody", "", "",
+    ]  # fmt: skip
+    headers = {"If-None-Match": answer.headers["ETag"]}
+    assert client.get("/", headers=headers).status_code == 304
+    tell(database, 1, numbers[0], "opened", "sent", now)
+    told = client.get("/", headers=headers)
+    assert told.status_code == 200
+    assert "Down · <bdi>told ops</bdi>" in told.text
+    assert "hears nothing" not in told.text
+    # A message that is tried in vain, and one that was given up.
+    with database.write() as connection:
+        message = messages.add(connection, 1, "incidents", {}, now)
+        connection.execute("UPDATE message SET attempts = 3, error = '500 no' WHERE id = ?", [message])
+    html = client.get("/", headers=headers).text
+    assert "Channel ops hears nothing. Its message was tried 3 times in vain: 500 no. Alerts" in words(html)
+    with database.write() as connection:
+        messages.finish(connection, message, "given up after 8 tries", now)
+    assert "Its last message was not delivered: given up after 8 tries." in words(client.get("/").text)
+    with database.write() as connection:
+        later = messages.add(connection, 1, "incidents", {}, now + 1)
+        messages.finish(connection, later, None, now + 1)
+    assert "hears nothing" not in client.get("/").text
+    with database.write() as connection:
+        channels.disable(connection, 1, "410 Gone", now)
+    assert "410 Gone; a test that arrives switches it on again." in words(client.get("/").text)
+
+
+def test_a_schedule_from_its_adding_to_its_end(client: FlaskClient, database: Database, tmp_path: Path) -> None:
+    live_fleet(database, tmp_path)
+    client.post("/alerts", data=FORM)
+    form = {
+        "name": "North", "due": "daily 7:00", "zone": "Europe/Paris", "windows": "last_day", "groups": "North",
+        "channels": "ops", "format": "xlsx", "below": "95",
+    }  # fmt: skip
+    wrong = client.post("/reports/schedules", data={**form, "due": "sometimes"})
+    assert wrong.status_code == 422
+    assert 'id="wrong-due"' in wrong.text
+    assert 'value="sometimes"' in wrong.text
+    wrong = client.post("/reports/schedules", data={**form, "groups": "Nowhere", "below": "many"})
+    assert 'id="wrong-below"' in wrong.text
+    added = client.post("/reports/schedules", data=form)
+    assert (added.status_code, added.headers["Location"]) == (303, "/reports/schedules")
+    html = client.get("/reports/schedules").text
+    assert "daily 7:00, Europe/Paris · the day before · North · xlsx · sent to ops" in words(html)
+    assert len(re.findall(r"<b>\w{3} \d{4}-\d\d-\d\d 07:00 CES?T</b> <time class=\"dim\" data-reader", html)) == 3
+    assert client.post("/reports/schedules/1/run").status_code == 303
+    assert "… Waiting" in words(client.get("/reports/schedules").text)
+    assert client.post("/reports/schedules/1/remove").status_code == 303
+    assert "There is none yet" in words(client.get("/reports/schedules").text)
+    assert client.post("/reports/schedules/1/run").status_code == 404
