@@ -1,7 +1,8 @@
 """Channels: list, add, remove, test."""
 
 import time
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 from flask import Blueprint
 from marshmallow import fields, validate
@@ -38,6 +39,8 @@ def _texts(about: str, **options: Any) -> fields.List[Any]:
 
 class NewChannelSchema(Closed):
     """A channel to add."""
+
+    example: ClassVar[Mapping[str, Any] | None] = {"name": "ops", "kind": "webhook", "url": "https://example.com/in"}
 
     name = _text("what it is called, for people", validate=validate.Length(1, 100))
     kind = _text(

@@ -288,7 +288,9 @@ def _query_parameters(query: Schema | None, marshmallow: MarshmallowPlugin) -> I
 def _body(body: Schema | Sequence[str], feed: str) -> dict[str, Any]:
     if isinstance(body, Schema):
         required = any(field.required for field in body.fields.values())
-        return {"description": _line(body.__doc__ or ""), "required": required, "content": {JSON: {"schema": body}}}
+        example = getattr(body, "example", None)
+        content: dict[str, Any] = {JSON: {"schema": body, **({} if example is None else {"example": example})}}
+        return {"description": _line(body.__doc__ or ""), "required": required, "content": content}
     if feed:
         return {"description": "the rows", "required": True, "content": _feed_bodies(feed)}
     content = {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/Upload"}}}

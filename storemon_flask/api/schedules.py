@@ -1,7 +1,8 @@
 """Scheduled reports: list, add, remove, run now."""
 
 import time
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 from flask import Blueprint
 from marshmallow import Schema, fields, validate
@@ -50,6 +51,8 @@ class ScheduledReportSchema(Schema.from_dict(_OF_TRIGGER), Closed):  # type: ign
 
 class NewScheduleSchema(Closed):
     """A schedule to add."""
+
+    example: ClassVar[Mapping[str, Any] | None] = {"name": "North", "due": "weekly mon 07:00"}
 
     name = _text("what it is called; the subject of its mails begins with it", validate=validate.Length(1, 100))
     due = _text(

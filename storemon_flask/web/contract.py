@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from flask import Blueprint, Flask, Response, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -27,6 +27,8 @@ class Closed(Schema):
 
     # What a wrong parameter is; an unknown one is always `Unprocessable`.
     wrong_value: type[StoremonError] = Unprocessable
+    # A body to begin with, where one with the required fields alone would be refused.
+    example: ClassVar[Mapping[str, Any] | None] = None
 
     class Meta:
         """An unknown field is an error that names it."""

@@ -21,6 +21,10 @@ from storemon_flask.web.contract import Operation
 # Pages are for people; they are no part of the interface for programs.
 PAGES = {
     "/",
+    "/alerts",
+    "/alerts/channels/<int:channel>/remove",
+    "/alerts/channels/<int:channel>/test",
+    "/alerts/deliveries",
     "/data/previews",
     "/data/previews/<string:token>",
     "/data/previews/<string:token>/apply",
@@ -32,6 +36,9 @@ PAGES = {
     "/docs",
     "/reports",
     "/reports/<string:report_id>",
+    "/reports/schedules",
+    "/reports/schedules/<int:schedule>/remove",
+    "/reports/schedules/<int:schedule>/run",
     "/reports/<string:report_id>/changes",
     "/reports/<string:report_id>/delete",
     "/data",
