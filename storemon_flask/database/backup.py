@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.clock import utc_datetime
-from storemon_flask.database import check, files, messages, polls, schema
+from storemon_flask.database import check, files, messages, polls, schedules, schema
 from storemon_flask.database.connections import Connection, connect, explained_errors
 from storemon_flask.errors import DatabaseError
 
@@ -177,7 +177,7 @@ def _verify(path: Path, expected: Sums) -> None:
 def _stage(backup_file: Path, temporary: Path, now_us: int, progress: PageProgress) -> Sums:
     """Copy the backup into a file of its own, checked and with this program's schema, and return what it holds.
 
-    No message waits in it.
+    No message waits in it, and no scheduled report is under way.
 
     `DatabaseError` when it is damaged, no database of storemon's, or of a newer one.
     """
@@ -195,6 +195,7 @@ def _stage(backup_file: Path, temporary: Path, now_us: int, progress: PageProgre
             refuse(fault)
         schema.bring_up_to_date(staged, lambda connection: connection.execute("BEGIN IMMEDIATE"))
         messages.drop_waiting(staged, "it waited in a backup that was restored", now_us)
+        schedules.skip_under_way(staged, "it was under way in a backup that was restored", now_us)
         polls.check(staged, refuse, lambda weeks: None)
         for check_rows in (check.check_hours, check.check_special_hours, check.check_zones):
             check_rows(staged, refuse)

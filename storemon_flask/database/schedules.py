@@ -149,6 +149,13 @@ def skip_waiting(connection: Connection, schedule_id: int, note: str, now_us: in
     )
 
 
+def skip_under_way(connection: Connection, note: str, now_us: int) -> None:
+    """Skip whatever is under way: what a backup was about to make is not to be made after it is restored."""
+    connection.execute(
+        f"UPDATE schedule_run SET state = 'skipped', note = ?, finished_us = ? WHERE {_UNDER_WAY}", (note, now_us)
+    )
+
+
 def under_way(connection: Connection) -> list[Run]:
     """Return the runs that wait or are computed, of schedules that are there, the oldest first."""
     return _runs(connection, f"WHERE {_UNDER_WAY} ORDER BY due_us, id")

@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_the_old_backup(
     old = target.read_bytes()
     full = shutil._ntuple_diskusage(1000, 999, 1)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
-    with pytest.raises(DatabaseError, match=r"b\.db cannot be written: the disk is full: 0\.\d MB are needed"):
+    with pytest.raises(DatabaseError, match=r"b\.db cannot be written: the disk is full: \d\.\d MB are needed"):
         backup.backup(settings.database, target)
     assert target.read_bytes() == old
     assert sorted(file.name for file in tmp_path.iterdir()) == ["b.db", "feeds", "home"]

@@ -24,7 +24,7 @@ from schedule_helpers import (
 )
 from worker_helpers import Clock
 
-from storemon_flask.database import schedules
+from storemon_flask.database import backup, schedules
 from storemon_flask.database.connections import Database
 from storemon_flask.delivery import attachments
 from storemon_flask.errors import Conflict, Unprocessable
@@ -376,6 +376,23 @@ def test_with_a_removed_schedule_or_channel_nothing_is_sent(weeks: Database, set
     assert messages(settings) == {}
     # Its name is free again.
     assert add_schedule(weeks, settings).schedule.name == "Shops"
+
+
+def test_what_a_backup_was_about_to_make_is_not_made_after_it_is_restored(
+    weeks: Database, settings: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    add_channel(weeks, "boss")
+    add_schedule(weeks, settings, channels=["boss"], report={"windows": ["last_hour"]})
+    clock.turn(60)
+    make_runner(weeks, settings, clock).run_due()
+    assert runs(settings) == [("2024-10-14T11:00", "waiting", "")]
+    backup.backup(weeks.path, tmp_path / "b.db")
+    weeks.close()
+    backup.restore(weeks.path, tmp_path / "b.db", clock.now_us)
+    clock.turn(4 * 3600)
+    make_runner(weeks, settings, clock).run_due()
+    assert runs(settings) == [("2024-10-14T11:00", "skipped", "it was under way in a backup that was restored")]
+    assert messages(settings) == {}
 
 
 def test_the_file_is_what_was_asked_and_the_mail_quotes_one_with_totals(
