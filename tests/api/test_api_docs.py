@@ -139,7 +139,9 @@ def test_every_route_is_on_the_page_with_a_curl(app: Flask) -> None:
         if rule.endpoint == "static" or rule.endpoint.partition(".")[0] in (
             "now",
             "store",
+            "alert_pages",
             "report_pages",
+            "schedule_pages",
             "data_pages",
             "preview_pages",
             "token_pages",
