@@ -342,16 +342,6 @@ def last_deliveries(connection: Connection) -> dict[int, Delivery]:
     return {one.channel: one for one in tries}
 
 
-def given_up(connection: Connection, since_us: int) -> list[Message]:
-    """Return the messages that were given up since then, and were no tests, newest first: for a banner."""
-    return _messages(
-        connection,
-        "JOIN channel ON channel.id = message.channel WHERE message.finished_us >= ? AND message.state = 'failed' "
-        "AND message.purpose <> 'test' AND channel.removed_us IS NULL ORDER BY message.number DESC",
-        [since_us],
-    )
-
-
 def troubles(connection: Connection, least: int) -> dict[int, Trouble]:
     """Return the channels that are not removed and do not get what waits: whose next message was tried in vain at
     least so often, or that got none since one was given up."""

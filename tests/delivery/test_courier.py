@@ -159,7 +159,7 @@ def test_a_message_is_tried_for_six_hours_with_one_id_and_given_up(
     assert [call.message_id for call in sink.calls] == [first] * 8
     assert len({call.body for call in sink.calls}) == 1
     with prepared.read() as connection:
-        assert [one.id for one in messages.given_up(connection, NOW_US)] == [first]
+        assert [one.given_up for one in messages.troubles(connection, 3).values()] == [True]
     # The next one is not held up any longer.
     sink.behave = answering(200)
     assert deliver_all(couriers) == 1
@@ -425,7 +425,7 @@ def test_the_test_of_a_channel_is_sent_and_logged_at_once(
     assert json.loads(sink.calls[-1].body)["data"]["test"]
     # It does not stand in the way of what waits, is not tried again, and is nothing that was given up.
     with prepared.read() as connection:
-        assert messages.given_up(connection, 0) == []
+        assert messages.troubles(connection, 3) == {}
         assert messages.last_deliveries(connection)[channel.id].code == 403
         oldest = messages.oldest_waiting_us(connection)
     assert oldest == message(prepared, waiting).created_us
