@@ -89,7 +89,7 @@ def _start() -> "subprocess.Popen[bytes]":
         # It works in this process's folder instead of unpacking itself once more.
         environment.pop("PYINSTALLER_RESET_ENVIRONMENT", None)
         environment["LD_LIBRARY_PATH"] = vars(sys)["_MEIPASS"]
-        command = [sys.executable, apprise_process.ARGUMENT]
+        command = [sys.executable, *apprise_process.ARGUMENTS]
     else:
         # Its folder has modules with names of modules of Python, and must not come first.
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)

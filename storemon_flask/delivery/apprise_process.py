@@ -1,7 +1,7 @@
 """The process that sends one message through apprise: a JSON object on standard input, one on standard output.
 
 In a process of its own apprise can be ended at a deadline, and its 700 modules and the addresses it logs do not stay
-in the server. It is started by its path, or as the single file with `ARGUMENT`, and imports nothing of storemon.
+in the server. It is started by its path, or as the single file with `ARGUMENTS`, and imports nothing of storemon.
 """
 
 import io
@@ -13,7 +13,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, Final
 
-ARGUMENT: Final = "--send-through-apprise"
+ARGUMENTS: Final = ("--send-through-apprise", "stdin")
 MISSING: Final = "missing"
 WRONG: Final = "wrong"
 _MOST_LINES: Final = 20

@@ -105,4 +105,4 @@ def test_a_process_that_dies_is_told(
 def test_the_process_needs_nothing_of_storemon() -> None:
     source = (ROOT / "storemon_flask" / "delivery" / "apprise_process.py").read_text()
     assert "storemon_flask" not in source
-    assert apprise.apprise_process.ARGUMENT in (ROOT / "binary" / "entry.py").read_text()
+    assert str(list(apprise.apprise_process.ARGUMENTS)).replace("'", '"') in (ROOT / "binary" / "entry.py").read_text()

@@ -3,6 +3,7 @@ an old database.
 """
 
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Server, environment, http, storemon, wait_until
+from delivery_helpers import Sink
+from delivery_helpers import sink as sink
 from hostile_files import cells_xml, sheet_xml, xlsx
 
 from storemon_flask.version import VERSION
@@ -266,6 +269,21 @@ def test_it_reads_workbooks_in_its_own_folder(single_file: Path, tmp_path: Path)
     assert "polls.parquet: it is a Parquet file, which the single file does not read" in done.stderr
     assert list(unpacked.iterdir()) == []
     assert run_file(single_file, tmp_path, "--read-table").returncode == 2
+
+
+def test_it_sends_through_apprise(single_file: Path, tmp_path: Path, sink: Sink) -> None:
+    url = sink.url.replace("http", "json") + "/tokentokentoken"
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    added = run_file(single_file, tmp_path, "channels", "add", "ops", "--apprise", url, TMPDIR=str(unpacked))
+    assert added.returncode == 0, added.stderr
+    assert "tokentoken" not in added.stdout + added.stderr
+    tested = run_file(single_file, tmp_path, "channels", "test", "ops", TMPDIR=str(unpacked))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    (call,) = sink.calls
+    assert "This is a test of the channel." in json.loads(call.body)["message"]
+    assert list(unpacked.iterdir()) == []
+    assert run_file(single_file, tmp_path, "--send-through-apprise").returncode == 2
 
 
 def test_it_is_small(single_file: Path) -> None:
