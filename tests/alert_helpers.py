@@ -10,7 +10,7 @@ from storemon_flask import clock
 from storemon_flask.alerts.evaluation import AlertRules, Changes, evaluate
 from storemon_flask.alerts.facts import Blindness, Facts, Finding
 from storemon_flask.database.incidents import Incident
-from storemon_flask.model import DAY_US, MINUTE_US, WEEK_US, Rules
+from storemon_flask.model import DAY_US, MINUTE_US, WEEK_US, Outcome, Rules
 from storemon_flask.uptime import conditions, evidence, status
 
 RULES = Rules()
@@ -69,14 +69,14 @@ class World:
         day: int = 0,
         blind: Sequence[str] = (),
         findings: tuple[Finding, ...] = (),
-        ended_us: dict[tuple[str, str], int] | None = None,
+        ends: dict[tuple[str, str], tuple[int, Outcome]] | None = None,
         feeds: tuple[Finding, ...] = (),
         data_are_old: bool = False,
     ) -> Changes:
         """Evaluate at that instant, while those stores cannot be seen, and keep what is open then."""
         facts = self.facts(time, day, feeds, data_are_old)
         covered = np.isin(np.array(facts.ids, dtype=object), blind)
-        blindness = Blindness(covered, findings, ended_us or {})
+        blindness = Blindness(covered, findings, ends or {})
         changes = evaluate(facts, self.open, self.rules, blindness)
         self.open = changes.apply_to(self.open, self.numbers + 1)
         self.numbers += len(changes.opened)

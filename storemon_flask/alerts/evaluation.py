@@ -56,7 +56,8 @@ class AlertRules:
 @dataclass(slots=True)
 class Changes:
     """What an evaluation changes: incidents that open (their `id` is 0), rows that hold on with other values, and
-    incidents that end. `uncovered`: those of `continued` that a larger incident stood for (`covers`), which is over."""
+    incidents that end. `uncovered`: those of `continued` that channels are to hear of only now, because a larger
+    incident that stood for them (`covers`) is over, or because they were quiet."""
 
     opened: list[Incident] = field(default_factory=list)
     continued: list[Incident] = field(default_factory=list)
@@ -93,8 +94,7 @@ def evaluate(facts: Facts, open_incidents: Sequence[Incident], rules: AlertRules
     _follow(changes, by_kind[IncidentKind.FEED], facts.feeds, facts.now_us)
     if facts.data_are_old:
         return changes
-    ends = {key: (ended_us, Outcome.OVER) for key, ended_us in blindness.ended_us.items()}
-    _follow(changes, by_kind[IncidentKind.BLIND], blindness.findings, facts.as_of_us, ends)
+    _follow(changes, by_kind[IncidentKind.BLIND], blindness.findings, facts.as_of_us, blindness.ends)
 
     stores = _Stores(facts, rules, blindness.covered)
     judged = list(stores.judge([one for one in open_incidents if one.scope == "store"]))
@@ -136,6 +136,10 @@ def _follow(
         # Since when a feed is in trouble was found out when it began.
         since_us = incident.since_us if incident.kind == IncidentKind.FEED else finding.since_us
         now = replace(incident, since_us=since_us, details={**incident.details, **finding.details})
+        if incident.details.get("quiet") and not finding.quiet:
+            # Nobody was told when it began.
+            now = replace(now, details={**now.details, "quiet": False})
+            changes.uncovered.append(now)
         if now != incident:
             changes.continued.append(now)
     for finding in found.values():

@@ -4,19 +4,19 @@ the incidents together with what channels are to hear of them."""
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from storemon_flask.alerts import facts, feeds
 from storemon_flask.alerts.evaluation import AlertRules, Changes, evaluate
-from storemon_flask.alerts.facts import Blindness, Facts
 from storemon_flask.alerts.notices import opened_notices, resolved_notices
+from storemon_flask.alerts.sight import Sight
 from storemon_flask.database import channels, incidents, messages, stores
 from storemon_flask.database.connections import Database
-from storemon_flask.database.incidents import Incident
 from storemon_flask.delivery import http
 from storemon_flask.errors import StoremonError, out_of_memory
+from storemon_flask.model import DAY_US
 from storemon_flask.settings import Settings
 from storemon_flask.stores.list_cache import ListCache
 
@@ -45,6 +45,7 @@ class Evaluator:
         self._database, self._settings, self._list_cache = database, settings, list_cache
         self._wake = wake
         self._rules = AlertRules.of(settings)
+        self._sight = Sight(database, settings.default_timezone)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._version: object = None
@@ -71,15 +72,15 @@ class Evaluator:
         now_us = time.time_ns() // 1000
         with self._database.read() as connection:
             before = incidents.open_incidents(connection)
+            if self._evaluated_s is None:
+                recent = incidents.blind_spans(connection, now_us - DAY_US, now_us)
+                self._sight.remember(recent, now_us)
             troubles = feeds.find_troubles(connection, snapshot.as_of, now_us)
         now = facts.of_snapshot(snapshot, troubles, now_us)
-        changes = evaluate(now, before, self._rules, self._blindness(now, before))
+        changes = evaluate(now, before, self._rules, self._sight.look(now, before))
         if changes:
             self._commit(changes, now_us)
         return changes
-
-    def _blindness(self, now: Facts, open_incidents: Sequence[Incident]) -> Blindness:
-        return facts.nothing_blind(now)
 
     def _commit(self, changes: Changes, now_us: int) -> None:
         # The snapshot may be up to a minute older.

@@ -10,7 +10,7 @@ import numpy as np
 from storemon_flask.database import readings
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.readings import Schedule
-from storemon_flask.model import DAY_US, Bools, IncidentKind, Ints, Rules
+from storemon_flask.model import DAY_US, Bools, IncidentKind, Ints, Outcome, Rules
 from storemon_flask.stores.live_list import Snapshot
 from storemon_flask.uptime.replay import Replay
 
@@ -76,12 +76,12 @@ class Blindness:
     """What cannot be seen at the instant of the facts.
 
     `covered`: for each store of the facts, whether nothing may be said of it. `findings` are the incidents of kind
-    `blind` that hold; `ended_us`: when those that are over ended, by scope and subject (else they end at the as-of).
+    `blind` that hold; `ends`: when and how those that are over ended, by scope and subject (else at the as-of).
     """
 
     covered: Bools
     findings: tuple[Finding, ...] = ()
-    ended_us: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    ends: Mapping[tuple[str, str], tuple[int, Outcome]] = field(default_factory=dict)
 
 
 def nothing_blind(facts: Facts) -> Blindness:

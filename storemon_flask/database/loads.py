@@ -5,6 +5,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from storemon_flask.database.connections import Connection, named_rows
@@ -12,6 +13,9 @@ from storemon_flask.model import Counts, FileSummary
 
 # As many as a load may have.
 MOST_FILES: Final = 1_000
+# How often loads come is learned from the newest ones, and from a few at least.
+_LOADS_LEARNED_FROM: Final = 500
+_FEWEST_GAPS: Final = 3
 _COUNTS: Final = ("row_count", "new_count", "changed_count", "unchanged_count", "repeated_count", "rejected_count")
 _FILE_COUNTS: Final = ", ".join(_COUNTS)
 _LOADS: Final = f"""
@@ -197,6 +201,22 @@ def newest_counts(connection: Connection, feed: str, after_us: int) -> FeedCount
         {"feed": feed, "after": after_us},
     ).fetchone()
     return None if row[0] is None else FeedCounts(*row)
+
+
+def usual_interval(connection: Connection, feed: str, from_us: int, until_us: int) -> int:
+    """Return the median time between loads of a feed in that span, of the newest ones if many; 0 when they are few."""
+    rows = connection.execute(
+        """
+        SELECT max(loaded_us) FROM (
+            SELECT load, loaded_us FROM load_file
+            WHERE feed = ? AND error = '' AND loaded_us BETWEEN ? AND ? ORDER BY loaded_us DESC LIMIT ?
+        ) GROUP BY load ORDER BY load
+        """,
+        (feed, from_us, until_us, _LOADS_LEARNED_FROM),
+    )
+    times = [loaded_us for (loaded_us,) in rows]
+    gaps = sorted(later - earlier for earlier, later in pairwise(times))
+    return gaps[len(gaps) // 2] if len(gaps) >= _FEWEST_GAPS else 0
 
 
 def newest(connection: Connection, before: int | None, limit: int) -> list[LoadSummary]:

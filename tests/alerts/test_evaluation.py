@@ -333,7 +333,7 @@ def test_nothing_is_said_of_stores_that_cannot_be_seen():
     assert told(world.judge("13:40", blind=["a"], findings=(BLIND,)).opened) == [("blind", "")]
     assert not world.judge("14:10", blind=["a"], findings=(BLIND,))
     # Polls come again: it was down all the time, or is now.
-    changes = world.poll("a", False, "14:15").judge("14:16", ended_us={("fleet", ""): at("14:15")})
+    changes = world.poll("a", False, "14:15").judge("14:16", ends={("fleet", ""): (at("14:15"), Outcome.OVER)})
     assert [(one.kind, one.ended_us) for one in changes.resolved] == [(IncidentKind.BLIND, at("14:15"))]
     assert told(changes.opened) == [("down", "a")]
 
