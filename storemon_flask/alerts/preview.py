@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from storemon_flask.alerts.evaluation import AlertRules, Changes, evaluate
-from storemon_flask.alerts.facts import Blindness, Facts, PastFacts, nothing_blind
+from storemon_flask.alerts.facts import Blindness, Facts, PastFacts
 from storemon_flask.alerts.notices import opened_notices, resolved_notices
+from storemon_flask.alerts.sight import Sight
 from storemon_flask.clock import timestamp_text, utc_datetime
 from storemon_flask.database import channels as channels_
 from storemon_flask.database.channels import Channel, Filters
@@ -281,7 +282,8 @@ def _past(database: Database, connection: Connection, settings: Settings, first_
 
 
 def _look(database: Database, settings: Settings) -> Look:
-    return lambda facts, open_incidents: nothing_blind(facts)
+    # It remembers what it saw: each walk has its own. How stores are polled seldom changes.
+    return Sight(database, settings.default_timezone, relearn_us=7 * DAY_US).look
 
 
 def _day(at_us: int) -> str:
