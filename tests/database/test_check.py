@@ -142,14 +142,14 @@ def test_rows_that_no_constraint_allows_are_found(small_fleet: Path, settings: S
     assert any("rows, and" in problem for problem in problems[PARTS[3]])
 
 
-@pytest.mark.parametrize("table", ["hours", "poll_week", "store", "load_file", "timezone", "report", "sqlite_schema"])
+@pytest.mark.parametrize("table", ["hours", "poll_week", "store_record", "load_file", "timezone", "report", "sqlite_schema"])
 def test_a_zeroed_page_is_a_sentence_wherever_it_is(
     small_fleet: Path, database: Database, settings: Settings, table: str
 ) -> None:
     database.close()
     sql(settings.database, "PRAGMA wal_checkpoint(TRUNCATE)")
-    root = sql(settings.database, f"SELECT rootpage FROM sqlite_master WHERE name = '{table}'")
-    place = ((root[0][0] if root else 1) - 1) * 16_384
+    root = sql(settings.database, f"SELECT rootpage FROM sqlite_master WHERE name = '{table}' AND type = 'table'")
+    place = (root[0][0] - 1) * 16_384 if table != "sqlite_schema" else 0
     data = bytearray(settings.database.read_bytes())
     # The first page begins with the file's header, which SQLite must find.
     data[place + (100 if place == 0 else 0) : place + 16_384] = bytes(16_384 - (100 if place == 0 else 0))
