@@ -142,7 +142,9 @@ def test_rows_that_no_constraint_allows_are_found(small_fleet: Path, settings: S
     assert any("rows, and" in problem for problem in problems[PARTS[3]])
 
 
-@pytest.mark.parametrize("table", ["hours", "poll_week", "store_record", "load_file", "timezone", "report", "sqlite_schema"])
+@pytest.mark.parametrize(
+    "table", ["hours", "poll_week", "store_record", "load_file", "timezone", "report", "sqlite_schema"]
+)
 def test_a_zeroed_page_is_a_sentence_wherever_it_is(
     small_fleet: Path, database: Database, settings: Settings, table: str
 ) -> None:
