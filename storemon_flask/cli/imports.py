@@ -109,6 +109,7 @@ def prometheus(
     from storemon_flask.imports.prometheus import PrometheusReader
 
     def reader(ids: dict[str, str] | None, progress: _Progress) -> "Reader":
+        """Return the reader of the samples; it needs no ids."""
         return PrometheusReader(url, query, store_label, from_us, to_us, progress)
 
     _run(ctx, reader, map_file, dry_run)
@@ -148,6 +149,7 @@ def incidents(
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(COLUMNS)}", param_hint="--column")
 
     def reader(ids: dict[str, str] | None, progress: _Progress) -> "Reader":
+        """Return the reader of the list, which has to know the names that the map gives stores."""
         known = [name for name, store_id in (ids or {}).items() if store_id]
         return IncidentReader(file, headings=headings, known_names=known, **options)
 
@@ -172,6 +174,7 @@ def _run(
     interrupted = threading.Event()
 
     def check() -> None:
+        """Raise `KeyboardInterrupt` in a thread of the load after Ctrl-C."""
         if interrupted.is_set():
             raise KeyboardInterrupt
 
@@ -183,7 +186,7 @@ def _run(
         else:
             source = Source(
                 polls.reader.name, 0, io.BytesIO, format="records", feed="polls", records=polls.batches(),
-                notes=polls.said,
+                notes=polls.notes,
             )  # fmt: skip
             result = load_sources(database, [source], options)
     if not dry_run:
@@ -199,6 +202,7 @@ def _run(
 
 def _progress_of(bar: Any) -> _Progress:
     def progress(done: int, total: int) -> None:
+        """Move the bar to `done` of `total`; it never goes back."""
         bar.update(max(0, done * _STEPS // max(total, 1) - bar.pos))
 
     return progress
@@ -220,6 +224,7 @@ def _print_dry_run(polls: "ImportedPolls", rejects: dict[str, int]) -> None:
     from storemon_flask.clock import utc_datetime
 
     def day(at_us: int | None) -> str:
+        """Return the UTC date of an instant; a dash for none."""
         return "-" if at_us is None else f"{utc_datetime(at_us):%Y-%m-%d}"
 
     rows = [
@@ -230,7 +235,7 @@ def _print_dry_run(polls: "ImportedPolls", rejects: dict[str, int]) -> None:
     head = ["name", "store", "checks", "polls", "inactive", "first", "last"]
     for line in table([head, *rows], text_columns=2, width=terminal_width(), least={0: 12, 1: 8}):
         click.echo(line)
-    for text in [*(f"{count:,} would be rejected: {reason}" for reason, count in rejects.items()), *polls.said]:
+    for text in [*(f"{count:,} would be rejected: {reason}" for reason, count in rejects.items()), *polls.notes]:
         for line in below(text):
             click.echo(line)
     click.echo(f"Dry run: nothing was stored of {count_text(sum(c.polls for c in polls.names.values()), 'poll')}.")

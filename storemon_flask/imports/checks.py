@@ -52,7 +52,7 @@ class Reader(Protocol):
     has_checks: bool
     aside: dict[str, str]
 
-    def checks(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
+    def checks(self, is_included: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
         """Return name and check of everything whose name is wanted; of one name in the order of time."""
         ...
 
@@ -89,10 +89,10 @@ class Thinner:
         if at_us == last_us and check.status == last.status:
             return None
         apart = check.status != last.status or at_us - last_us > SLOT_US
-        kept = last if apart or self._keep_last else None
+        to_keep = last if apart or self._keep_last else None
         self._last, self._last_us = check, at_us
         self._keep_last = apart or at_us // SLOT_US != last_us // SLOT_US
-        return kept
+        return to_keep
 
     def finish(self) -> Check | None:
         """Return the last check, which is always kept."""
@@ -127,7 +127,7 @@ class ImportedPolls:
     ids: Mapping[str, str] | None = None
     names: dict[str, NameCount] = field(default_factory=dict)
     unmapped: dict[str, None] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _gaps: Counter[int] = field(default_factory=Counter)
     _neither: int = 0
 
@@ -138,7 +138,7 @@ class ImportedPolls:
         return None if name in self.reader.aside else name
 
     def batches(self) -> Iterator[list[Record]]:
-        """Return the polls as records of the feed, and add notes about them to `said` at the end."""
+        """Return the polls as records of the feed, and add notes about them at the end."""
         batch: list[Record] = []
         for name, check in self._thinned():
             store_id = self.store_id(name) or ""
@@ -149,13 +149,13 @@ class ImportedPolls:
             if len(batch) == _BATCH_ROWS:
                 yield batch
                 batch = []
-        self.said += self._notes()
+        self.notes += self._notes()
         yield batch
 
     def _thinned(self) -> Iterator[tuple[str, Check]]:
         thinners: dict[str, Thinner] = {}
         last_us: dict[str, int] = {}
-        for name, check in self.reader.checks(self._wanted):
+        for name, check in self.reader.checks(self._is_included):
             count = self.names.setdefault(name, NameCount())
             count.checks += 1
             if check.status in (NEITHER, UNWATCHED):
@@ -172,15 +172,15 @@ class ImportedPolls:
             thinner = thinners.get(name)
             if thinner is None:
                 thinner = thinners[name] = Thinner()
-            kept = thinner.add(check, at_us)
-            if kept is not None:
-                yield name, kept
+            poll = thinner.add(check, at_us)
+            if poll is not None:
+                yield name, poll
         for name, thinner in thinners.items():
-            kept = thinner.finish()
-            if kept is not None:
-                yield name, kept
+            poll = thinner.finish()
+            if poll is not None:
+                yield name, poll
 
-    def _wanted(self, name: str) -> bool:
+    def _is_included(self, name: str) -> bool:
         self.names.setdefault(name, NameCount())
         if self.ids is not None and name not in self.ids:
             self.unmapped[name] = None
@@ -189,11 +189,12 @@ class ImportedPolls:
     def _notes(self) -> Iterator[str]:
         checks = sum(count.checks for count in self.names.values())
         polls = sum(count.polls for count in self.names.values())
-        wanted = [name for name in self.names if self.store_id(name) is not None]
-        source = f"from {self.reader.label}, {count_text(len(wanted), 'name')}"
+        included = [name for name in self.names if self.store_id(name) is not None]
+        source = f"from {self.reader.label}, {count_text(len(included), 'name')}"
         if self.reader.has_checks:
-            kept = f"{polls:,} of {count_text(checks, 'check')} are kept"
-            yield f"{source}{self._interval_text()}; {kept}: one in 10 minutes, and both sides of each change and gap"
+            proportion = f"{polls:,} of {count_text(checks, 'check')} are kept"
+            rule = "one in 10 minutes, and both sides of each change and gap"
+            yield f"{source}{self._interval_text()}; {proportion}: {rule}"
         else:
             yield f"{source}; {count_text(polls, 'poll')} made of it: one in 10 minutes, and both sides of each change"
         if self._neither:
@@ -207,7 +208,7 @@ class ImportedPolls:
         aside = [name for name in self.names if name in self.reader.aside and self.ids is None]
         if aside:
             yield f"left out, as no map has them: {_listed(aside)} ({self.reader.aside[aside[0]]})"
-        shared = Counter(store_id for name in wanted if (store_id := self.store_id(name)))
+        shared = Counter(store_id for name in included if (store_id := self.store_id(name)))
         several = [store_id for store_id, times in shared.items() if times > 1]
         if several:
             yield f"several names are one store: {_listed(several)}; their polls are put together"

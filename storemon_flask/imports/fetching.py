@@ -12,7 +12,7 @@ from storemon_flask.errors import DataError
 
 _TIMEOUT_S: Final = 60.0
 _MOST_BYTES: Final = 256 << 20
-_SAID_CHARACTERS: Final = 300
+_DETAIL_CHARACTERS: Final = 300
 
 
 class Service:
@@ -57,9 +57,9 @@ class Service:
                 body = answer.read(_MOST_BYTES + 1)
         except urllib.error.HTTPError as error:
             with error:
-                said = _said(error.read(64 << 10))
+                detail = _error_detail(error.read(64 << 10))
             hint = "; write the address with user and password" if error.code in (401, 403) else ""
-            raise DataError(f"{self.shown} answered {error.code} {error.reason}{said}{hint}") from None
+            raise DataError(f"{self.shown} answered {error.code} {error.reason}{detail}{hint}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             hint = "is it running, and is that its address?"
@@ -77,12 +77,12 @@ def text_of(value: Any) -> str:
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def _said(body: bytes) -> str:
-    """What an answer says of its error, where that is JSON with an `error`, or plain text."""
+def _error_detail(body: bytes) -> str:
+    """Return what an answer says about its error, if it is JSON with an `error`, or plain text."""
     try:
         value = json.loads(body)
         text = text_of(value["error"]) if isinstance(value, dict) and "error" in value else ""
     except (ValueError, RecursionError):
         text = "" if b"<" in body[:200] else body.decode("utf-8", "replace")
-    text = " ".join(text.split())[:_SAID_CHARACTERS]
+    text = " ".join(text.split())[:_DETAIL_CHARACTERS]
     return f": {text}" if text else ""

@@ -46,10 +46,10 @@ class GatusReader:
         self._path = Path(source)
         self.name = self._service.host if self._service else self._path.name
 
-    def checks(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
+    def checks(self, is_included: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
         """Return name and check of every result and change that is left, and of hours whose results are gone."""
         if self._service is not None:
-            yield from self._of(_endpoints_of_service(self._service), wanted)
+            yield from self._of(_endpoints_of_service(self._service), is_included)
             return
         with foreign.open_foreign(self._path) as database:
             if not database.columns("endpoints") or not database.columns("endpoint_results"):
@@ -67,16 +67,16 @@ class GatusReader:
                 )
                 for endpoint in foreign.gatus_endpoints(database)
             ]
-            yield from self._of(endpoints, wanted)
+            yield from self._of(endpoints, is_included)
 
     def notes(self) -> list[str]:
         """Return what is to be said of the hours."""
         return self._hourly.sentences()
 
-    def _of(self, endpoints: Sequence[_Endpoint], wanted: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
+    def _of(self, endpoints: Sequence[_Endpoint], is_included: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
         for done, endpoint in enumerate(endpoints):
             self._on_progress(done, len(endpoints))
-            if wanted(endpoint.name):
+            if is_included(endpoint.name):
                 checks, hours = endpoint.read()
                 for check in with_hours(_seen(checks, hours), hours, self._hourly):
                     yield endpoint.name, check
@@ -87,14 +87,14 @@ def _name(group: str, name: str) -> str:
     return f"{group}/{name}" if group else name
 
 
-def _seen(found: Sequence[GatusCheck], hours: Sequence[HourCount]) -> Iterator[Seen]:
+def _seen(results: Sequence[GatusCheck], hours: Sequence[HourCount]) -> Iterator[Seen]:
     """Results and changes in the order of time, each instant once.
 
     A change is the first result that differed. The one before it, which said the other, may be gone: it was made one
     interval earlier.
     """
     unreadable, checks = [], {}
-    for one in found:
+    for one in results:
         text = _plain_time(one.time)
         at_us = timestamp_us(text)
         check = Check(one.id, at_us, text, ACTIVE if one.success else INACTIVE)
@@ -157,23 +157,23 @@ def _endpoints_of_service(service: Service) -> list[_Endpoint]:
 
 
 def _checks_of_service(service: Service, key: str) -> list[GatusCheck]:
-    found: list[GatusCheck] = []
+    checks: list[GatusCheck] = []
     for page in range(1, _MOST_PAGES):
         answer = service.get(f"/api/v1/endpoints/{quote(key, safe='')}/statuses", page=str(page), pageSize=str(_PAGE))
         results = _list(answer, "results")
         if page == 1:
-            found += [
+            checks += [
                 GatusCheck(0, _text(event, "timestamp"), _text(event, "type") == "HEALTHY")
                 for event in _list(answer, "events")
                 if _text(event, "type") in ("HEALTHY", "UNHEALTHY")
             ]
         if not results:
             break
-        found += [
+        checks += [
             GatusCheck(number, _text(result, "timestamp"), isinstance(result, dict) and result.get("success") is True)
             for number, result in enumerate(results, start=(page - 1) * _PAGE + 1)
         ]
-    return found
+    return checks
 
 
 def _list(value: Any, key: str) -> list[Any]:

@@ -34,22 +34,22 @@ class HourlyNotes:
     def sentences(self) -> list[str]:
         """Return what is to be said of them."""
         polls, sides, thin = (self._counts[what] for what in ("hour", "side", "thin"))
-        said = []
+        sentences = []
         if polls:
-            said.append(
+            sentences.append(
                 f"{count_text(polls, 'poll is', 'polls are')} derived from hourly counts, one in the middle of each "
                 "hour whose checks are gone and said the same"
             )
         if sides:
-            said.append(
+            sentences.append(
                 f"{count_text(sides, 'poll is', 'polls are')} derived: the last check before a change, which is gone"
             )
         if thin:
-            said.append(
+            sentences.append(
                 f"{count_text(thin, 'hour')} with less than half of the usual checks left out: nobody knows which half "
                 "was watched"
             )
-        return said
+        return sentences
 
 
 def usual_checks(hours: Sequence[HourCount]) -> float:
@@ -92,9 +92,9 @@ def _poll_of_hour(hour: HourCount, usual: float, status: str, last_us: int, note
     if hour.up + hour.down < usual / 2:
         notes.add("thin")
         return
-    said = ACTIVE if hour.up else INACTIVE
+    hour_status = ACTIVE if hour.up else INACTIVE
     # Without a change that is kept, those of both that were down were tried again, and then up.
-    if status == said or (status == NEITHER and not (hour.up and hour.down)):
+    if status == hour_status or (status == NEITHER and not (hour.up and hour.down)):
         notes.add("hour")
         middle_us = (hour.second + _HOUR_S // 2) * _US
-        yield Check(hour.id, middle_us, timestamp_text(middle_us), said)
+        yield Check(hour.id, middle_us, timestamp_text(middle_us), hour_status)

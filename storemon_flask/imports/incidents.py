@@ -130,7 +130,7 @@ class IncidentReader:
         self._without_end = 0
         self._rejects: list[tuple[str, Check]] = []
 
-    def checks(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
+    def checks(self, is_included: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
         """Return name and check of the edges of each incident and of every 10 minutes of it; the same of the time
         that was up.
         """
@@ -140,33 +140,33 @@ class IncidentReader:
                 names[name] = _Name()
         self._read(names)
         for name, check in self._rejects:
-            if wanted(name):
+            if is_included(name):
                 yield name, check
         for name, known in names.items():
-            if wanted(name):
+            if is_included(name):
                 for check in self._checks(known):
                     yield name, check
 
     def notes(self) -> list[str]:
         """Return what is to be said of the time between incidents, and of those without an end."""
-        said = []
+        notes = []
         if self._from_us is not None and self._to_us is not None:
-            said.append(
+            notes.append(
                 f"taken as watched, and up outside of incidents, from {minute_text(self._from_us)} to "
                 f"{minute_text(self._to_us)}"
             )
         else:
-            said.append(
+            notes.append(
                 "only the incidents and their edges; of the time between them the list says nothing (--from and --to "
                 "say when all was watched)"
             )
         if self._without_end:
             its = "its" if self._without_end == 1 else "their"
             what = "until --to" if self._to_us is not None else f"only {its} beginning is loaded (--to says until when)"
-            said.append(f"{count_text(self._without_end, 'incident')} without an end: {what}")
+            notes.append(f"{count_text(self._without_end, 'incident')} without an end: {what}")
         if self._zone_name not in ("UTC", "Etc/UTC"):
-            said.append(f"timestamps without a zone were read in {self._zone_name}")
-        return said
+            notes.append(f"timestamps without a zone were read in {self._zone_name}")
+        return notes
 
     # Rows
 
@@ -197,7 +197,7 @@ class IncidentReader:
     def _columns(self, header: list[str]) -> dict[str, int]:
         """Where each column stands that there is."""
         spellings = [spelled(cell).replace("-", "") for cell in header]
-        found = {}
+        positions = {}
         for column in COLUMNS:
             heading = self._headings.get(column)
             accepted = (spelled(heading).replace("-", ""),) if heading else _HEADINGS[column]
@@ -205,17 +205,17 @@ class IncidentReader:
             if index is None and heading:
                 raise DataError(f"{self._path} has no column {heading!r}, which is to be {column}")
             if index is not None:
-                found[column] = index
-        lacking = [] if "start" in found else ["start"]
-        lacking += [] if "name" in found or self._only_name else ["name"]
-        lacking += [] if "end" in found or "duration" in found else ["end"]
+                positions[column] = index
+        lacking = [] if "start" in positions else ["start"]
+        lacking += [] if "name" in positions or self._only_name else ["name"]
+        lacking += [] if "end" in positions or "duration" in positions else ["end"]
         if lacking:
             raise DataError(
                 f"{self._path} has no column that is clearly the {' or the '.join(lacking)} of an incident; say which "
                 f"it is, as --column {lacking[0]}='Its heading'"
                 + (", or give all rows one name with --name" if "name" in lacking else "")
             )
-        return found
+        return positions
 
     def _add_row(self, names: dict[str, _Name], line: int, row: list[str], columns: Mapping[str, int]) -> None:
         cells = {column: row[index].strip() if index < len(row) else None for column, index in columns.items()}

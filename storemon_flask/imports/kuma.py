@@ -33,7 +33,7 @@ class KumaReader:
         self._on_progress = on_progress
         self._hourly = HourlyNotes()
 
-    def checks(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
+    def checks(self, is_included: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
         """Return name and check of every beat, and of hours whose beats are gone."""
         with foreign.open_foreign(self._path) as database:
             self._recognise(database)
@@ -45,7 +45,7 @@ class KumaReader:
             for done, monitor in enumerate(monitors):
                 self._on_progress(done, len(monitors))
                 name = names[monitor.id]
-                if wanted(name):
+                if is_included(name):
                     for check in self._checks(database, monitor):
                         yield name, check
             self._on_progress(len(monitors), len(monitors))

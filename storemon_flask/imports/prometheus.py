@@ -49,14 +49,14 @@ class PrometheusReader:
         self.aside: dict[str, str] = {}
         self._series: dict[str, set[str]] = {}
 
-    def checks(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
+    def checks(self, is_included: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
         """Return name and check of every sample."""
         start_us, row = self._from_us, 0
         while start_us < self._to_us:
             end_us = min(start_us + _STEP_US, self._to_us)
             self._on_progress(start_us - self._from_us, self._to_us - self._from_us)
             for name, samples in self._samples(start_us, end_us).items():
-                if wanted(name):
+                if is_included(name):
                     for at_us, text, value in sorted(samples):
                         row += 1
                         yield name, Check(row, at_us, text, _STATUS.get(value, value))
@@ -65,15 +65,15 @@ class PrometheusReader:
 
     def notes(self) -> list[str]:
         """Return what is to be said of the series."""
-        said = [f"the samples of {self._query} from {minute_text(self._from_us)} to {minute_text(self._to_us)}"]
+        notes = [f"the samples of {self._query} from {minute_text(self._from_us)} to {minute_text(self._to_us)}"]
         several = sorted(name for name, series in self._series.items() if len(series) > 1)
         if several:
             listed = list_ids(several[:_NAMES_SHOWN], len(several))
-            said.append(f"several series have one {self._label}: {listed}; their samples are put together")
+            notes.append(f"several series have one {self._label}: {listed}; their samples are put together")
         if "" in self._series:
             count = count_text(len(self._series[""]), "series", "series")
-            said.append(f"{count} without the label {self._label}: its samples are rejected")
-        return said
+            notes.append(f"{count} without the label {self._label}: its samples are rejected")
+        return notes
 
     def _samples(self, start_us: int, end_us: int) -> dict[str, list[tuple[int, str, str]]]:
         """The samples after the one instant and up to the other, by name."""
@@ -87,7 +87,7 @@ class PrometheusReader:
                 f"{self._service.shown} has no samples of {self._query}: --query must be a metric with or without "
                 'labels, such as probe_success{job="stores"}'
             )
-        found: dict[str, list[tuple[int, str, str]]] = {}
+        samples_by_name: dict[str, list[tuple[int, str, str]]] = {}
         try:
             for series in data["result"]:
                 labels = series["metric"]
@@ -95,11 +95,11 @@ class PrometheusReader:
                 self._series.setdefault(name, set()).add(str(sorted(labels.items())))
                 samples = [(timestamp_us(str(at)), str(at), text_of(value)) for at, value in series["values"]]
                 # The sample at the start was one of the step before, as Prometheus 2 has both ends.
-                found.setdefault(name, []).extend(
+                samples_by_name.setdefault(name, []).extend(
                     (at_us, text, value)
                     for at_us, text, value in samples
                     if at_us is not None and (at_us > start_us or start_us == self._from_us)
                 )
         except (AttributeError, KeyError, TypeError, ValueError):
             raise DataError(f"{self._service.shown} answered with something else than series of samples") from None
-        return found
+        return samples_by_name

@@ -58,7 +58,7 @@ def read(reader: Reader, ids: dict[str, str] | None = None) -> tuple[list[tuple[
     records = [record for batch in polls.batches() for record in batch]
     return [
         (record.fields[0], short(record.fields[1]), record.problem or record.fields[2]) for record in records
-    ], polls.said
+    ], polls.notes
 
 
 def short(timestamp: str) -> str:
