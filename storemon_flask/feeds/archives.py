@@ -82,17 +82,21 @@ class _Inflate:
 
     @property
     def eof(self) -> bool:
+        """Return whether the stream has ended."""
         return self._decoder.eof
 
     @property
     def needs_input(self) -> bool:
+        """Return whether no input is held back."""
         return not self._decoder.unconsumed_tail
 
     @property
     def unused_data(self) -> bytes:
+        """Return the bytes behind the end of the stream."""
         return self._decoder.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Return at most `max_length` bytes, decoded from what was held back and then from `data`."""
         return self._decoder.decompress(self._decoder.unconsumed_tail + data, max_length)
 
 
@@ -122,6 +126,7 @@ class _Zstd:
         return getattr(self._decoder, name)
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Return at most `max_length` bytes of the frame; `BadZipFile` when it is damaged."""
         try:
             return cast(bytes, self._decoder.decompress(data, max_length))
         except self._error as error:
@@ -390,6 +395,7 @@ class _ListView:
         self.bytes_left = most_bytes
 
     def read(self, size: int = -1) -> bytes:
+        """Read from the file; `TooLarge` when the list of members is longer than allowed."""
         if size < 0:
             # The end of the file, where it says where its list is.
             return self._read(MAX_ZIP_LIST_BYTES)

@@ -197,7 +197,7 @@ class BlockReader:
 
     def _read_header(self) -> Header:
         delimiters = "".join(DELIMITERS)
-        told = False
+        names_delimiter = False
         while True:
             self._skip_blank_lines()
             cause = no_feed.cause_by_start(self._rest)
@@ -220,14 +220,14 @@ class BlockReader:
                     "--encoding cp1252 (over HTTP with ?encoding=cp1252, on the page Data with that choice)"
                 )
             text = raw.decode("utf-8").rstrip("\r\n")
-            separator = None if told else _SEP_LINE.fullmatch(text)
+            separator = None if names_delimiter else _SEP_LINE.fullmatch(text)
             if separator is None:
                 header = self._recognise(text, line, delimiters)
                 if not raw.endswith((b"\n", b"\r")) and not self._fill(1) and no_feed.is_joined(text):
                     # The first row has become columns that may be there, and nothing would be loaded without a word.
                     raise DataError(no_feed.JOINED)
                 return header
-            delimiters, told = separator[1], True
+            delimiters, names_delimiter = separator[1], True
             if delimiters not in DELIMITERS:
                 raise DataError(
                     f"its line {line} (sep=) names a delimiter that is not read; those read are {_DELIMITER_NAMES}"

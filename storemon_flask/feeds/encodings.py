@@ -36,6 +36,7 @@ def decode_cp1252() -> Decode:
     may_be_utf8, is_ascii = True, True
 
     def decode(data: bytes, final: bool) -> bytes:
+        """Return the bytes as UTF-8; at the end `DataError` when all of them were UTF-8 already."""
         nonlocal may_be_utf8, is_ascii
         if may_be_utf8:
             try:

@@ -300,6 +300,7 @@ class _Loading:
                 self.progress(source.name, more)
 
         def on_bytes(data: bytes) -> None:
+            """Count, check and report the decoded bytes that were just read."""
             nonlocal pending, decoded
             self.options.check()
             if pending is not None:
@@ -556,9 +557,11 @@ class _Polls:
 
     @property
     def good_rows(self) -> int:
+        """Return how many rows were not rejected."""
         return self._rows - self.log.count
 
     def apply(self, connection: Connection, notes: LoadNotes, recorder: Recorder) -> None:
+        """Store the polls, count them in the summary, and note those older than what was pruned."""
         applied = polls.apply(connection, self._staged, recorder.polls)
         counts = self.summary.counts = applied.counts
         counts.rows = self._rows
@@ -577,6 +580,7 @@ class _Polls:
         notes.add_polls(applied)
 
     def close(self) -> None:
+        """Delete the temporary files of staged polls."""
         self._staged.close()
 
 
@@ -598,6 +602,7 @@ class _PollsTogether(_Polls):
         )
 
     def apply(self, connection: Connection, notes: LoadNotes, recorder: Recorder) -> None:
+        """Store the polls of all files, and set the counts that the files have together."""
         super().apply(connection, notes, recorder)
         self.summary.counts = self._counts
 
@@ -626,6 +631,7 @@ class _StoreValues:
             self.good_rows += 1
 
     def apply(self, connection: Connection, notes: LoadNotes, recorder: Recorder) -> None:
+        """Store the zones or names that changed, count them in the summary, and note replaced zones."""
         zones = self.summary.feed == "timezones"
         stored = stores.zones_of if zones else stores.names_of
         old: Mapping[Any, tuple[str, ...]] = stored(connection, {key[0]: None for key in self._values})
@@ -657,7 +663,7 @@ class _StoreValues:
         notes.add_stores(self.summary.feed, self.summary.file, {key[0] for key in self._values})
 
     def close(self) -> None:
-        pass
+        """Do nothing: all values are in memory."""
 
 
 def _version(key: tuple[Any, ...]) -> tuple[str, int]:

@@ -333,6 +333,7 @@ def _texts(data: bytes, start: Ints, stop: Ints) -> Callable[[list[int]], list[s
     held = zlib.compress(data, 1) if is_compressed else data
 
     def texts(rows: list[int]) -> list[str]:
+        """Return the texts of those rows."""
         text = zlib.decompress(held) if is_compressed else held
         return [text[start[row] : stop[row]].decode("utf-8") for row in rows]
 

@@ -105,10 +105,12 @@ def _cached(size: int) -> Callable[[Callable[..., _Value]], Callable[..., _Value
     """Remember the values of short texts: a feed has the same ids and times over and over."""
 
     def decorate(parse: Callable[..., _Value]) -> Callable[..., _Value]:
+        """Return the parser with a cache of its own."""
         remembered = lru_cache(size)(parse)
 
         @wraps(parse)
         def parse_cached(text: str, **options: Any) -> _Value:
+            """Parse a text, from the cache if it is short."""
             return (remembered if len(text) <= _CACHED_CHARACTERS else parse)(text, **options)
 
         return parse_cached

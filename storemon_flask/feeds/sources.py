@@ -159,6 +159,7 @@ def find_sources(paths: list[Path], most_bytes: int | None = None) -> list[LoadI
     """
 
     def allowance() -> Allowance | None:
+        """Return how many bytes one file may unpack to; None when that is not limited."""
         return None if most_bytes is None else _file_allowance(most_bytes)
 
     items = _Items(allowance)
@@ -195,8 +196,8 @@ def stream_items(name: str, stream: BinaryIO, size: int, feed: str, most_bytes: 
     start = stream.read(START_BYTES)
     body: BinaryIO = io.BufferedReader(_Body(stream, start), _BUFFER_BYTES)
     if holds_others(start):
-        found = _upload(name, cast(BinaryIO, _spool_mapped(body)), _Items(lambda: _file_allowance(most_bytes)))
-        return [replace(item, feed=feed) if isinstance(item, Source) else item for item in found]
+        items = _upload(name, cast(BinaryIO, _spool_mapped(body)), _Items(lambda: _file_allowance(most_bytes)))
+        return [replace(item, feed=feed) if isinstance(item, Source) else item for item in items]
     allowance = _file_allowance(most_bytes) if unpacker_of(start) else None
     return [Source(name, size, lambda: body, format="", feed=feed, allowance=allowance)]
 
@@ -470,6 +471,7 @@ def _workbook_in_zip(
     allowance = items.allowance()
 
     def open_copy() -> BinaryIO:
+        """Unpack the workbook into a temporary file and return that, at its start."""
         with closing(opener(unpack=False)) as member:
             copy = _spool(member)
         copy.seek(0)
@@ -510,10 +512,10 @@ def _zipped_sheets(
     return _sheets(name, path, open_file, size, items, alone)
 
 
-def _without_feed(name: str, path: str, endings: tuple[str, ...], found: list[LoadItem]) -> list[LoadItem]:
+def _without_feed(name: str, path: str, endings: tuple[str, ...], items: list[LoadItem]) -> list[LoadItem]:
     """What is wrong with a folder or zip in which there is nothing but workbooks that are passed over; else nothing."""
-    skipped = [item for item in found if isinstance(item, Skipped)]
-    if len(skipped) < len(found):
+    skipped = [item for item in items if isinstance(item, Skipped)]
+    if len(skipped) < len(items):
         return []
     first = "".join(f"; {item.name}: {item.reason}" for item in skipped[:1])
     return [Unreadable(name, f"{path} holds no workbook with a feed and no file {_named(endings)}{first}")]
@@ -534,18 +536,18 @@ def _sheets(
     if not feeds:
         reason = workbooks.reason_without_feed(sheets)
         return [Unreadable(name, f"{path}: {reason}") if alone else Skipped(name, reason, path)]
-    found: list[LoadItem] = []
+    load_items: list[LoadItem] = []
     for sheet, shown in zip(sheets, _number_names(printable(sheet.name) for sheet in sheets), strict=True):
-        place, longer = (f"{name}/{shown}", f"{path}/{shown}") if sheet.name else (name, path)
+        item_name, item_path = (f"{name}/{shown}", f"{path}/{shown}") if sheet.name else (name, path)
         if sheet.feed:
             opener = partial(_open_sheet, open_file, sheet)
-            found.append(Source(place, size // len(feeds), opener, longer, format="sheet"))
+            load_items.append(Source(item_name, size // len(feeds), opener, item_path, format="sheet"))
         elif sheet.meant:
-            found.append(Unreadable(place, f"{longer}: {sheet.reason}", longer))
+            load_items.append(Unreadable(item_name, f"{item_path}: {sheet.reason}", item_path))
         else:
             # What a header must have is nothing to know of a sheet of notes.
-            found.append(Skipped(place, sheet.reason.partition("; expected")[0], longer))
-    return found
+            load_items.append(Skipped(item_name, sheet.reason.partition("; expected")[0], item_path))
+    return load_items
 
 
 def _open_sheet(open_file: Callable[[], BinaryIO], sheet: workbooks.Sheet) -> BinaryIO:
@@ -606,7 +608,7 @@ class _LeftOpen:
         self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
 
     def close(self) -> None:
-        pass
+        """Do nothing: the upload is read again for the next member."""
 
 
 class _Body(io.RawIOBase):
@@ -617,9 +619,11 @@ class _Body(io.RawIOBase):
         self._ahead = ahead
 
     def readable(self) -> bool:
+        """Return True: a body can always be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Read into the buffer, first what was read ahead, and return the bytes read."""
         data = self._ahead[: len(buffer)] or self._stream.read(len(buffer))
         self._ahead = self._ahead[len(data) :]
         buffer[: len(data)] = data
@@ -687,8 +691,8 @@ def _open_only_feed(stream: BinaryIO, allowance: Allowance | None, check: Callab
     """Return the content of a zip's one CSV, or the rows of a workbook's one sheet; `DataError` when there is none, or
     several: a body is one feed.
     """
-    found = _upload("body", cast(BinaryIO, _spool_mapped(stream)), _Items(lambda: allowance, check))
-    (first, *others) = (item for item in found if not isinstance(item, Skipped))
+    items = _upload("body", cast(BinaryIO, _spool_mapped(stream)), _Items(lambda: allowance, check))
+    (first, *others) = (item for item in items if not isinstance(item, Skipped))
     if isinstance(first, Source) and not others:
         return first.open()
     if isinstance(first, Unreadable) and not others:
@@ -712,7 +716,7 @@ class _Mapped:
         return self._mapped.tell()
 
     def close(self) -> None:
-        pass
+        """Do nothing: the file goes when nobody reads it any more."""
 
 
 def _spool_mapped(stream: BinaryIO) -> _Mapped:

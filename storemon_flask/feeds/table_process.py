@@ -308,8 +308,8 @@ def _has_errors(book: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
     pattern, _ = _error_cells(entry.filename)
     is_sheet = _SHEET_FILE.fullmatch(entry.filename) is not None
     with book.open(entry) as source:
-        found = [is_sheet and pattern.search(chunk) is not None for chunk in _chunks(source)]
-    return any(found)
+        matches = [is_sheet and pattern.search(chunk) is not None for chunk in _chunks(source)]
+    return any(matches)
 
 
 def _error_cells(name: str) -> tuple[re.Pattern[bytes], bytes]:
@@ -418,14 +418,16 @@ def _read_columns(file: IO[bytes], options: dict[str, Any]) -> Iterator[Any]:
     """Batches of the rows, counted from 1, of the feed's columns only: others are not even unpacked."""
     book = _open_parquet(file)
     names = book.schema_arrow.names
-    found = [(at, kind) for at, _, kind in options["columns"] if at >= 0]
-    place = {at: index for index, (at, _) in enumerate(found)}
+    present = [(at, kind) for at, _, kind in options["columns"] if at >= 0]
+    index_of = {at: index for index, (at, _) in enumerate(present)}
     # A row without a value in these may have one in others, and is a row then.
-    rows = _Rows([(place.get(at, -1), name, kind) for at, name, kind in options["columns"]], len(names) > len(found))
+    rows = _Rows(
+        [(index_of.get(at, -1), name, kind) for at, name, kind in options["columns"]], len(names) > len(present)
+    )
     line = 0
     try:
-        for batch in book.iter_batches(_BATCH_ROWS, columns=[names[at] for at, _ in found], use_threads=False):
-            columns = [_column_cells(batch.column(names[at]), kind) for at, kind in found]
+        for batch in book.iter_batches(_BATCH_ROWS, columns=[names[at] for at, _ in present], use_threads=False):
+            columns = [_column_cells(batch.column(names[at]), kind) for at, kind in present]
             made = [rows.row(line + number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 1)]
             line += batch.num_rows
             yield [row for row in made if row is not None]
@@ -437,31 +439,31 @@ def _column_cells(column: Any, kind: str) -> list[Any]:
     """The values of a column as cells of a workbook; a column of timestamps as texts, in UTC."""
     from pyarrow import types
 
-    kept = column.type
-    if types.is_dictionary(kept):
+    column_type = column.type
+    if types.is_dictionary(column_type):
         return _column_cells(column.dictionary_decode(), kind)
-    if types.is_timestamp(kept) and kind == "timestamp":
+    if types.is_timestamp(column_type) and kind == "timestamp":
         # What is stored is UTC where there is a zone. As text, it has as many digits as it comes with.
-        column = column.cast(f"timestamp[{kept.unit}]").cast("string")
-    elif types.is_timestamp(kept):
-        column = column.cast(_with_unit(kept, "us"), safe=False)
-    elif types.is_time64(kept):
+        column = column.cast(f"timestamp[{column_type.unit}]").cast("string")
+    elif types.is_timestamp(column_type):
+        column = column.cast(_with_unit(column_type, "us"), safe=False)
+    elif types.is_time64(column_type):
         column = column.cast("time64[us]", safe=False)
-    elif types.is_duration(kept):
+    elif types.is_duration(column_type):
         column = column.cast("duration[us]", safe=False)
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
         values = column.cast("binary").to_pylist()
-    if types.is_integer(kept):
+    if types.is_integer(column_type):
         return values
     return [_cell(value, kind) for value in values]
 
 
-def _with_unit(kept: Any, unit: str) -> Any:
+def _with_unit(column_type: Any, unit: str) -> Any:
     import pyarrow
 
-    return pyarrow.timestamp(unit, kept.tz)
+    return pyarrow.timestamp(unit, column_type.tz)
 
 
 def _cell(value: Any, kind: str) -> Any:
@@ -525,6 +527,7 @@ def main(arguments: list[str]) -> None:
         os.dup2(2, 1)
 
         def send(frame: Any) -> None:
+            """Write a value to standard output as one frame of JSON."""
             data = json.dumps(frame).encode()
             answers.write(LENGTH.pack(len(data)) + data)
             answers.flush()

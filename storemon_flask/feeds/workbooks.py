@@ -122,8 +122,10 @@ def list_sheets(file: IO[bytes], check: Check) -> list[Sheet]:
     """Return the sheets of a file of the system, without those that are empty; `DataError` when it cannot be read."""
     time = ReadingTime()
     with closing(_ask(file, {"read": "sheets"}, check, time)) as frames:
-        (found,) = frames
-    sheets = [_sheet(number, name, reason, rows) for number, (name, reason, rows) in enumerate(found) if reason or rows]
+        (listed,) = frames
+    sheets = [
+        _sheet(number, name, reason, rows) for number, (name, reason, rows) in enumerate(listed) if reason or rows
+    ]
     return [replace(sheet, time=time) for sheet in sheets]
 
 
