@@ -191,9 +191,11 @@ def _sections(
     """Yield name, share of the work that is not reported while it is done, and the check, which returns an amount."""
 
     def rows(check: Callable[[Connection, ReportProblem], int], unit: str) -> Callable[[ReportProblem], str]:
+        """Return a check that counts rows, and says how many of which unit it looked at."""
         return lambda report_problem: count_text(check(connection, report_problem), unit)
 
     def weeks(report_problem: ReportProblem) -> str:
+        """Check the weeks of polls, reporting progress, and return how many polls and weeks there are."""
         total = max(1, _count(connection, "poll_week"))
         checked = polls.check(connection, report_problem, lambda done: progress(_POLLS, 0.5 * done / total))
         return f"{count_text(checked[1], 'poll')} in {count_text(checked[0], 'week')}"

@@ -277,6 +277,7 @@ class Database:
         """Return the bytes of the database file and of its write-ahead log; 0 for what is not there."""
 
         def size(file: Path) -> int:
+            """Return the size of a file in bytes; 0 when it is not there."""
             try:
                 return file.stat().st_size
             except OSError:
@@ -299,6 +300,7 @@ class Database:
         """Take the write lock, waiting for whoever has it."""
 
         def begun() -> bool:
+            """Take the write lock; return False while another has it, and raise when that takes too long."""
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
@@ -382,6 +384,7 @@ def _checked(connection: sqlite3.Connection, check: Callable[[], None] | None) -
     raised: list[BaseException] = []
 
     def interrupts() -> bool:
+        """Return whether the statement is to be interrupted, as `check` raised. A SQLite progress handler."""
         try:
             check()
         except BaseException as error:

@@ -120,10 +120,10 @@ def told(connection: Connection, incidents: Sequence[int]) -> dict[tuple[int, st
         "WHERE notice.incident IN (SELECT value FROM json_each(?)) ORDER BY channel.name",
         [json.dumps(list(incidents))],
     )
-    found: dict[tuple[int, str], list[Told]] = {}
+    notified: dict[tuple[int, str], list[Told]] = {}
     for incident, event, name, state, finished_us in rows:
-        found.setdefault((incident, event), []).append(Told(name, state, finished_us if state == "sent" else None))
-    return found
+        notified.setdefault((incident, event), []).append(Told(name, state, finished_us if state == "sent" else None))
+    return notified
 
 
 def waiting_notices(connection: Connection, channel: int) -> list[Notice]:
@@ -346,7 +346,7 @@ def troubles(connection: Connection, least: int) -> dict[int, Trouble]:
     """Return the channels that are not removed and do not get what waits: whose next message was tried in vain at
     least so often, or that got none since one was given up."""
     ids = [row[0] for row in connection.execute("SELECT id FROM channel WHERE removed_us IS NULL")]
-    found: dict[int, Trouble] = {}
+    by_channel: dict[int, Trouble] = {}
     for channel in ids:
         waiting = connection.execute(
             f"SELECT attempts, error FROM message WHERE channel = ? AND {_WAITING} AND error IS NOT NULL "
@@ -360,10 +360,10 @@ def troubles(connection: Connection, least: int) -> dict[int, Trouble]:
             [channel],
         ).fetchone()
         if waiting is not None and waiting[0] >= least:
-            found[channel] = Trouble(waiting[0], False, waiting[1])
+            by_channel[channel] = Trouble(waiting[0], False, waiting[1])
         elif ended is not None and ended[2] == "failed":
-            found[channel] = Trouble(ended[0], True, ended[1])
-    return found
+            by_channel[channel] = Trouble(ended[0], True, ended[1])
+    return by_channel
 
 
 def newest_numbers(connection: Connection) -> tuple[int, int]:

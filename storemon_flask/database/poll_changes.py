@@ -82,8 +82,15 @@ def changes_of_merge(keys: Ints, begins: Ints, before: Ints, stored: Ints, numbe
     scope = np.where(stored_count == 0, FIRST, np.where(known_count == stored_count, ALL, SOME))
     position = np.repeat(np.arange(len(present)), np.diff(begins, append=len(keys)))
     after = 1 + (keys & 1)
-    kept = (scope[position] == SOME) | ((scope[position] == ALL) & (before != after))
-    return PollChanges(number[present], scope, position[kept], (keys[kept] & IN_WEEK) >> 1, before[kept], after[kept])
+    is_recorded = (scope[position] == SOME) | ((scope[position] == ALL) & (before != after))
+    return PollChanges(
+        number[present],
+        scope,
+        position[is_recorded],
+        (keys[is_recorded] & IN_WEEK) >> 1,
+        before[is_recorded],
+        after[is_recorded],
+    )
 
 
 def difference(old: Ints, new: Ints, number: Ints) -> PollChanges:
@@ -165,10 +172,10 @@ class History:
         scope = np.full(len(self._numbers), _UNTOUCHED)
         scope[index[index >= 0]] = changes.scope[index >= 0]
         store = index[changes.store]
-        kept = store >= 0
-        moment = (store[kept] << (STORE_SHIFT - 1)) | changes.time[kept]
+        is_local = store >= 0
+        moment = (store[is_local] << (STORE_SHIFT - 1)) | changes.time[is_local]
         order = np.argsort(moment, kind="stable")
-        polls = Altered(moment[order], changes.before[kept][order], changes.after[kept][order])
+        polls = Altered(moment[order], changes.before[is_local][order], changes.after[is_local][order])
         return _Local(scope, polls)
 
 
@@ -180,10 +187,10 @@ def revert(keys: Ints, altered: Altered, first_time: int = 0) -> Ints:
         return keys
     moments = keys >> 1
     at = np.minimum(np.searchsorted(altered.moment, moments), len(altered.moment) - 1)
-    kept = keys[altered.moment[at] != moments]
+    untouched = keys[altered.moment[at] != moments]
     removed = (altered.after == ABSENT) & ((altered.moment & _MOMENT_TIME) >= first_time)
     back = (altered.before != ABSENT) & (removed | is_in(altered.moment, moments))
-    return np.sort(np.concatenate([kept, (altered.moment[back] << 1) | (altered.before[back] - 1)]))
+    return np.sort(np.concatenate([untouched, (altered.moment[back] << 1) | (altered.before[back] - 1)]))
 
 
 def union(one: Ints, other: Ints) -> Ints:
@@ -198,8 +205,8 @@ def is_in(values: Ints, ascending: Ints) -> Bools:
     if not len(ascending):
         return np.zeros(len(values), dtype=bool)
     at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    found: Bools = ascending[at] == values
-    return found
+    is_member: Bools = ascending[at] == values
+    return is_member
 
 
 def _states(keys: Ints, moments: Ints) -> Ints:

@@ -355,6 +355,7 @@ def statuses_at(connection: Connection, wanted: Iterable[tuple[int, int]]) -> di
         blob: bytes = row[0]
 
         def packed(at: int, blob: bytes = blob) -> int:
+            """Return the poll at an index of the blob as the integer in which it is stored."""
             return int.from_bytes(blob[at * POLL_BYTES : (at + 1) * POLL_BYTES], "big")
 
         # Few of many: to decode them all takes longer.

@@ -209,6 +209,7 @@ def _store_by_store(kept_us: Callable[[], tuple[int, int]]) -> _Step:
     last_store = 0
 
     def step(connection: Connection, weeks: int) -> Pruned | None:
+        """Delete from the next stores, at most so many weeks; return None when no store is left."""
         nonlocal last_store
         deleted, store = _delete_outside(connection, *kept_us(), last_store, weeks)
         if store is None:

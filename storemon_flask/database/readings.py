@@ -92,6 +92,7 @@ class Schedule:
         offsets = np.cumsum([0, *(len(batch.number) for batch in selected)]).tolist()
 
         def joined(name: str) -> list[Ints]:
+            """Return the columns of one part of the batches, joined; store indexes move by each batch's offset."""
             rows = [getattr(batch, name) for batch in selected]
             return [
                 np.concatenate([some.store + offset for some, offset in zip(rows, offsets, strict=False)]),

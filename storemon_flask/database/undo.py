@@ -90,17 +90,17 @@ class Effect:
 
     def sentences(self) -> list[str]:
         """Say what happens, one sentence for each kind."""
-        said = []
+        sentences = []
         for feed in dict.fromkeys((*self.taken_out, *self.returned)):
             out, back = self.taken_out.get(feed, 0), self.returned.get(feed, 0)
-            said += [f"taken out: {_amount(feed, out)}"] if out else []
-            said += [f"returned: {_amount(feed, back)}"] if back else []
+            sentences += [f"taken out: {_amount(feed, out)}"] if out else []
+            sentences += [f"returned: {_amount(feed, back)}"] if back else []
         if self.changed_polls:
-            said.append(f"{count_text(self.changed_polls, 'poll')} with the earlier status again")
+            sentences.append(f"{count_text(self.changed_polls, 'poll')} with the earlier status again")
         for stores_said, what in ((self.stores_gone, "gone"), (self.stores_back, "back")):
             if stores_said:
-                said.append(f"{count_text(len(stores_said), 'store')} {what}: {_listed(stores_said)}")
-        return said + self.warnings
+                sentences.append(f"{count_text(len(stores_said), 'store')} {what}: {_listed(stores_said)}")
+        return sentences + self.warnings
 
 
 class Recorder:
@@ -172,14 +172,14 @@ class Recorder:
 def drop_what_is_too_much(connection: Connection, limits: UndoLimits, now_us: int) -> None:
     """Drop what is kept of the oldest loads: those that are too old, then those that there is no room for."""
     while True:
-        kept, after = connection.execute("SELECT undo_bytes, undo_dropped_load FROM data_version").fetchone()
+        kept_bytes, after = connection.execute("SELECT undo_bytes, undo_dropped_load FROM data_version").fetchone()
         row = connection.execute("SELECT id, started_us FROM load WHERE id > ? ORDER BY id LIMIT 1", [after]).fetchone()
         if row is None:
             return
         load, started_us = row
         if started_us < now_us - limits.days * DAY_US or not limits.days:
             _drop_up_to(connection, load, "old", now_us)
-        elif kept > _most_bytes(connection, limits):
+        elif kept_bytes > _most_bytes(connection, limits):
             _drop_up_to(connection, load, "room", now_us)
         else:
             return
@@ -314,9 +314,9 @@ def check(connection: Connection, report_problem: Callable[[str], None]) -> int:
             report_problem(
                 f"load {load}: {size:,} bytes are to be kept for undoing it, and {bytes_of.get(load, 0):,} are"
             )
-    dropped, kept = connection.execute("SELECT undo_dropped_load, undo_bytes FROM data_version").fetchone()
-    if kept != together:
-        report_problem(f"{kept:,} bytes are kept for undoing loads, and {together:,} when they are added up")
+    dropped, recorded_bytes = connection.execute("SELECT undo_dropped_load, undo_bytes FROM data_version").fetchone()
+    if recorded_bytes != together:
+        report_problem(f"{recorded_bytes:,} bytes are kept for undoing loads, and {together:,} when they are added up")
     for (load,) in connection.execute("SELECT id FROM load WHERE (undo_dropped_us IS NULL) = (id <= ?)", [dropped]):
         report_problem(f"load {load}: it is not certain whether what it replaced was dropped")
     for (store_id,) in connection.execute(
@@ -442,9 +442,9 @@ class _Undo(_Changes):
         self._progress(len(weeks), len(weeks))
 
     def _bring_stores_back(self, numbers: Ints) -> None:
-        wanted = set(numbers.tolist())
+        returning = set(numbers.tolist())
         removed = self.connection.execute("SELECT number, store_id, created_load FROM removed_store ORDER BY number")
-        rows = [row for row in removed.fetchall() if row[0] in wanted]
+        rows = [row for row in removed.fetchall() if row[0] in returning]
         self.effect.stores_back = [store_id for _, store_id, _ in rows]
         if self.number:
             self.connection.executemany(
@@ -513,19 +513,19 @@ class _Undo(_Changes):
     def _undo_facts(self) -> None:
         # Through all later loads, each row by the key of this one's: an index on stores would make every load slower.
         later = self.connection.execute(
-            "SELECT later.load, mine.load, count(DISTINCT mine.feed || mine.store || ' ' || mine.day) "
-            "FROM fact_change AS later CROSS JOIN fact_change AS mine "
-            "ON mine.load IN (:load, :first) AND mine.feed = later.feed AND mine.store = later.store "
-            "AND (later.day = mine.day OR later.feed IN ('hours', 'timezones') "
-            "AND (later.day = :undated OR mine.day = :undated AND mine.load < :load)) "
-            "WHERE later.load > :load AND later.load <> :number AND (mine.changed = 1 OR mine.load < :load) "
-            "GROUP BY later.load, mine.load",
+            "SELECT later.load, own.load, count(DISTINCT own.feed || own.store || ' ' || own.day) "
+            "FROM fact_change AS later CROSS JOIN fact_change AS own "
+            "ON own.load IN (:load, :first) AND own.feed = later.feed AND own.store = later.store "
+            "AND (later.day = own.day OR later.feed IN ('hours', 'timezones') "
+            "AND (later.day = :undated OR own.day = :undated AND own.load < :load)) "
+            "WHERE later.load > :load AND later.load <> :number AND (own.changed = 1 OR own.load < :load) "
+            "GROUP BY later.load, own.load",
             {"load": self._load, "first": self._first, "undated": UNDATED, "number": self.number},
         ).fetchall()
         counts: dict[int, int] = {}
-        for load, mine, count in later:
+        for load, own_load, count in later:
             # What stands again touched what its undo altered, and more.
-            if self._counts[load] and (mine == self._load or load in self._beneath):
+            if self._counts[load] and (own_load == self._load or load in self._beneath):
                 counts[load] = max(counts.get(load, 0), count)
         for load, count in counts.items():
             self._add_conflict(load, count)
