@@ -55,6 +55,7 @@ class Secret:
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
+        """Return the integer of a text; `ValueError` when it is none or out of range."""
         if not (text.isascii() and text.removeprefix("-").isdigit()):
             raise ValueError
         value = int(text)
@@ -67,6 +68,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 def _span(unit_us: int, low: float, high: float) -> Callable[[str], int]:
     def read(text: str) -> int:
+        """Return the span in microseconds; `ValueError` when it is none or out of range."""
         value = float(text)
         if not low <= value <= high:
             raise ValueError
@@ -75,8 +77,11 @@ def _span(unit_us: int, low: float, high: float) -> Callable[[str], int]:
     return read
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return what reads a text that must be one of those words."""
+
     def read(text: str) -> str:
+        """Return the text if it is one of the words; else `ValueError`."""
         if text not in words:
             raise ValueError
         return text
@@ -127,6 +132,7 @@ def _address_of(schemes: tuple[str, ...], secret: bool) -> Callable[[str], Any]:
     """Return what reads an URL of those schemes, or none; a host is needed."""
 
     def read(text: str) -> Any:
+        """Return the address of a text, empty for `none`; `ValueError` when it is no such URL."""
         if text != "none":
             parts = urlsplit(text)
             if parts.scheme not in schemes or not parts.hostname or any(not "!" <= letter <= "~" for letter in text):
@@ -195,7 +201,7 @@ SETTINGS: tuple[Setting, ...] = (
         "a whole number of megabytes from 0 to 1000000000", _whole(0, 1_000_000_000),
         "with less free on the disk of the database, of the reports or of temporary files, `/readyz` says so; "
         "with less for the database or the reports, no report is begun"),
-    Setting("STOREMON_LOG_FORMAT", "log_format", "text", "word", "text or json", _one_of("text", "json"),
+    Setting("STOREMON_LOG_FORMAT", "log_format", "text", "word", "text or json", one_of("text", "json"),
         "how the server logs to standard error: lines for people, or one JSON object a line"),
     Setting("STOREMON_MAX_BODY_MB", "max_body_mb", "1024", "MB",
         "a whole number of megabytes from 1 to 1000000", _whole(1, 1_000_000),

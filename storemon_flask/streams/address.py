@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from storemon_flask.errors import SettingsError
-from storemon_flask.settings import STREAM_SCHEMES
+from storemon_flask.settings import STREAM_SCHEMES, one_of
 
 # In the feed's order.
 COLUMNS: Final = ("store_id", "timestamp_utc", "status")
@@ -145,7 +145,7 @@ def _read_options(query: str, allowed: tuple[str, ...]) -> dict[str, str]:
 
 def _read_topic(template: str) -> tuple[str, tuple[str, ...]]:
     """The filter to subscribe to, with `+` for each column in braces, and the columns by level."""
-    levels, wanted = [], []
+    levels, filter_levels = [], []
     for level in template.split("/"):
         column = level[1:-1] if level.startswith("{") and level.endswith("}") else ""
         if column and (column not in COLUMNS or column in levels):
@@ -155,14 +155,14 @@ def _read_topic(template: str) -> tuple[str, tuple[str, ...]]:
             )
         if level not in ("#", "+") and ("#" in level or "+" in level):
             raise SettingsError(f"the topic to listen to has {level!r}; + and # each stand for a whole level")
-        if "#" in wanted:
+        if "#" in filter_levels:
             raise SettingsError("the topic to listen to goes on behind #, which stands for all levels at its end")
         levels.append(column)
-        wanted.append("+" if column else level)
-    if wanted[0] == _SHARED:
+        filter_levels.append("+" if column else level)
+    if filter_levels[0] == _SHARED:
         # Several share the messages of such a topic; what they get does not name their group.
         levels = levels[2:]
-    return "/".join(wanted), tuple(levels) if any(levels) else ()
+    return "/".join(filter_levels), tuple(levels) if any(levels) else ()
 
 
 def _read_shape(options: Mapping[str, str], levels: tuple[str, ...]) -> Shape:
@@ -175,7 +175,7 @@ def _read_shape(options: Mapping[str, str], levels: tuple[str, ...]) -> Shape:
         words |= dict.fromkeys(_split_words(options.get(status, "")), status)
     if len(words) < sum(len(set(_split_words(options.get(status, "")))) for status in ("active", "inactive")):
         raise SettingsError("a word stands for active and for inactive in the address to listen to; it can be one only")
-    received = _read_option(options, "timestamp", "message", _one_of("message", "received"), "message or received")
+    received = _read_option(options, "timestamp", "message", one_of("message", "received"), "message or received")
     return Shape(levels, paths, _split_path(options.get("rows", "")), words, received == "received")
 
 
@@ -194,15 +194,6 @@ def _parse_seconds(text: str) -> float:
     if not (math.isfinite(value) and 0.01 <= value <= _MAX_SECONDS):
         raise ValueError
     return value
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError
-        return text
-
-    return read
 
 
 def _parse_paths(text: str) -> dict[str, tuple[str, ...]]:

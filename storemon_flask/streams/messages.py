@@ -147,11 +147,11 @@ class MessageReader:
             return self._objects.record(line, value, text)
         paths = self._shape.paths
         mapped = [(column, _find_value(value, path)) for column, path in paths.items()]
-        pairs = [(column, found) for column, found in mapped if found is not None]
+        pairs = [(column, cell) for column, cell in mapped if cell is not None]
         taken = {spelled(column) for column in (*paths, *self._levels)}
-        pairs += [(key, found) for key, found in value if spelled(key) not in taken]
-        named = {spelled(key) for key, found in pairs if found is not None}
-        pairs += [(column, found) for column, found in given.items() if spelled(column) not in named]
+        pairs += [(key, cell) for key, cell in value if spelled(key) not in taken]
+        named = {spelled(key) for key, cell in pairs if cell is not None}
+        pairs += [(column, cell) for column, cell in given.items() if spelled(column) not in named]
         return self._objects.record(line, JsonObject(pairs), text)
 
     # CSV
@@ -226,7 +226,7 @@ def _find_value(value: Any, path: Iterable[str]) -> Any:
     """What stands at the path of keys and positions; None where nothing does."""
     for key in path:
         if isinstance(value, JsonObject):
-            value = next((found for name, found in value if name == key), None)
+            value = next((member for name, member in value if name == key), None)
         elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
             value = value[int(key)]
         else:

@@ -111,8 +111,8 @@ class MqttBroker:
     def _loop(self, timeout_s: float) -> None:
         code = self._client.loop(timeout_s)
         if code != mqtt.MQTT_ERR_SUCCESS:
-            said = self._answers.get("connect") or self._answers.get("disconnect")
-            raise self._make_lost(str(said) if said is not None else mqtt.error_string(code))
+            reason = self._answers.get("connect") or self._answers.get("disconnect")
+            raise self._make_lost(str(reason) if reason is not None else mqtt.error_string(code))
 
     def receive(self, timeout_s: float) -> list[Message]:
         """Return what has come in, in order; wait for it at most so long."""
