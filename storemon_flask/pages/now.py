@@ -89,8 +89,8 @@ def now() -> ResponseReturnValue:
 
 
 def _tag(snapshot: Snapshot, failing: Sequence[ChannelView]) -> str:
-    told = incidents.state_numbers(storemon().database), [(one.channel.id, one.trouble) for one in failing]
-    state = (VERSION, snapshot.made_us, snapshot.data_version, snapshot.as_of, request.full_path, told)
+    alert_state = incidents.state_numbers(storemon().database), [(one.channel.id, one.trouble) for one in failing]
+    state = (VERSION, snapshot.made_us, snapshot.data_version, snapshot.as_of, request.full_path, alert_state)
     return hashlib.sha256(repr(state).encode()).hexdigest()[:32]
 
 

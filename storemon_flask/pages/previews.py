@@ -46,10 +46,10 @@ def make() -> ResponseReturnValue:
 @contract.page(blueprint, "GET", "/data/previews/<string:token>", scope="write")
 def show(token: str) -> ResponseReturnValue:
     """Return the page of a preview; of one that was applied the browser is sent to its load."""
-    found = storemon().previews.get(token, request.cookies.get(_COOKIE, ""))
-    if isinstance(found, int):
-        return redirect(url_for("data_pages.load", load=found), 303)
-    page = render_template("preview.html", preview=found, minutes=KEPT_S // 60)
+    preview_or_load = storemon().previews.get(token, request.cookies.get(_COOKIE, ""))
+    if isinstance(preview_or_load, int):
+        return redirect(url_for("data_pages.load", load=preview_or_load), 303)
+    page = render_template("preview.html", preview=preview_or_load, minutes=KEPT_S // 60)
     return page, {"Cache-Control": "no-store"}
 
 
@@ -57,21 +57,21 @@ def show(token: str) -> ResponseReturnValue:
 def apply(token: str) -> ResponseReturnValue:
     """Load what was previewed; the browser is sent to the load."""
     app, secret = storemon(), request.cookies.get(_COOKIE, "")
-    found = app.previews.get(token, secret)
-    if not isinstance(found, int):
+    preview_or_load = app.previews.get(token, secret)
+    if not isinstance(preview_or_load, int):
         problems.lead_back(url_for("preview_pages.show", token=token), "The preview")
         # A second click makes the browser drop the first request, and must not end the load halfway.
-        with feeds.one_load(**found.choices, unattended=True) as options:
-            found = app.previews.apply(app.database, token, secret, options, app.settings.max_body_bytes)
-    return redirect(url_for("data_pages.load", load=found), 303)
+        with feeds.one_load(**preview_or_load.choices, unattended=True) as options:
+            preview_or_load = app.previews.apply(app.database, token, secret, options, app.settings.max_body_bytes)
+    return redirect(url_for("data_pages.load", load=preview_or_load), 303)
 
 
 @contract.page(blueprint, "POST", "/data/previews/<string:token>/discard", scope="write")
 def discard(token: str) -> ResponseReturnValue:
     """Forget a preview and its files; the browser is sent to the Data page, or to the load if it was applied."""
     app, secret = storemon(), request.cookies.get(_COOKIE, "")
-    found = app.previews.get(token, secret)
-    if isinstance(found, int):
-        return redirect(url_for("data_pages.load", load=found), 303)
+    preview_or_load = app.previews.get(token, secret)
+    if isinstance(preview_or_load, int):
+        return redirect(url_for("data_pages.load", load=preview_or_load), 303)
     app.previews.discard(token, secret)
     return redirect(url_for("data_pages.data"), 303)

@@ -199,6 +199,7 @@ def _store_link(row: ReportRecord) -> Callable[[Mapping[str, str]], str]:
         query["window"] = [requests.text_of_window(window) for window in windows]
 
     def link(cells: Mapping[str, str]) -> str:
+        """Return the address of the store's page for one row of the table."""
         also: dict[str, Any] = {}
         if asked.get("by") and cells.get("period_start"):
             also = {"by": asked["by"], "window": f"{cells['period_start']}..{cells['period_end']}"}

@@ -138,6 +138,7 @@ def _around(detail: StoreDetail, query: dict[str, Any]) -> dict[str, Any]:
     }
 
     def link(days: int, last: date | None) -> str:
+        """Return the address of this page with so many days up to `last` (None: up to the newest)."""
         when = None if last is None or last >= detail.newest else last.isoformat()
         count = None if days == DAYS[1] else days
         return url_for("store.store", store_id=detail.store.store_id, days=count, until=when, **unchanged)

@@ -74,6 +74,7 @@ def change_environment(app: Flask, change: Callable[["WSGIEnvironment"], None]) 
     inner = app.wsgi_app
 
     def changed(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Change the environment, then call the app. A WSGI app."""
         change(environ)
         return inner(environ, start_response)
 

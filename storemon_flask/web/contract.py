@@ -152,6 +152,7 @@ def operation(
     """
 
     def register(view: _View) -> _View:
+        """Add the view's route and return the view itself."""
         declared = Operation(
             view=view, scope=scope, method=method, rule=rule, tag=tag, answers=answers, query=query, body=body
         )
@@ -165,6 +166,7 @@ def page(blueprint: Blueprint, method: str, rule: str, *, scope: Scope) -> Calla
     """Register a view that answers with a page; it is no operation of the API."""
 
     def register(view: _View) -> _View:
+        """Add the view's route and return the view itself."""
         declared = ScopedView(view=view, scope=scope)
         blueprint.add_url_rule(rule, endpoint=view.__name__, view_func=declared, methods=[method])
         return view

@@ -360,6 +360,7 @@ class _Watched:
         status, length = 500, None
 
         def begin(line: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            """Note status and length, and add the request's id to the headers. A WSGI `start_response`."""
             nonlocal status, length
             status = int(line[:3])
             length = next((int(value) for name, value in headers if name.lower() == "content-length"), None)

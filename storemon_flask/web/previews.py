@@ -152,9 +152,9 @@ class Previews:
             return preview
         with preview.applying:
             # Perhaps another request applied or discarded it while this one waited.
-            found = self.get(token, secret)
-            if isinstance(found, int):
-                return found
+            preview_or_load = self.get(token, secret)
+            if isinstance(preview_or_load, int):
+                return preview_or_load
             if not preview.loads_something:
                 raise Unprocessable("nothing of these files can be loaded; correct them and choose them again")
             result = load_sources(database, preview.items(most_bytes, options.check), options)
@@ -180,8 +180,8 @@ class Previews:
     def drop_expired(self) -> None:
         """Forget what was kept for 15 minutes; not what is just being applied."""
         with self._lock:
-            kept = list(self._waiting.values())
-        for preview in kept:
+            previews = list(self._waiting.values())
+        for preview in previews:
             # What takes long to check is kept from its end on.
             if self._clock() - preview.made_s >= KEPT_S and preview.applying.acquire(blocking=False):
                 try:
@@ -226,16 +226,20 @@ class _Part(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
+        """Return True: the file was open for reading when the part was made."""
         return True
 
     def seekable(self) -> bool:
+        """Return True: a zip is read from its end."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position in the part and return it."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def readinto(self, buffer: Any) -> int:
+        """Read into the buffer up to the part's end, and return the bytes read."""
         self._content.seek(self._start + self._at)
         data = self._content.read(max(0, min(len(buffer), self._size - self._at)))
         buffer[: len(data)] = data
