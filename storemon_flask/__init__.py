@@ -18,7 +18,6 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
 
     Starts no thread and touches no report: a command that imports it must not. `SettingsError` for a wrong setting.
     """
-    from flask import Flask
     from prometheus_client import CollectorRegistry
 
     from storemon_flask import settings as settings_
@@ -37,15 +36,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
 
     _make_streams_tolerant_below_flask()
     settings = settings or settings_.load()
-    # Flask's own guess of an instance folder is a temporary one inside a single-file build.
-    app = Flask(
-        __name__,
-        static_folder="pages/static",
-        template_folder="pages/templates",
-        instance_path=str(settings.database.parent),
-    )
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app = _make_flask(settings)
     # What a test runs itself does nothing later by itself.
     scheduler = Scheduler(threaded=executor is None)
     database, registry = Database(settings.database), CollectorRegistry()
@@ -73,6 +64,22 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     _register(app, settings)
     for command in commands():
         app.cli.add_command(command)
+    return app
+
+
+def _make_flask(settings: "Settings") -> "Flask":
+    """Return the Flask app with its folders and limits, without any route."""
+    from flask import Flask
+
+    # Flask's own guess of an instance folder is a temporary one inside a single-file build.
+    app = Flask(
+        __name__,
+        static_folder="pages/static",
+        template_folder="pages/templates",
+        instance_path=str(settings.database.parent),
+    )
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
     return app
 
 

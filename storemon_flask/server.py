@@ -90,7 +90,6 @@ def serve(
     key and that was not asked for (`insecure`). The report that is running is finished, or left for the next start.
     """
     from storemon_flask.database.files import server_lock
-    from storemon_flask.model import DAY_US
     from storemon_flask.schedules.runner import Runner
     from storemon_flask.streams.start import listening
     from storemon_flask.web import authentication
@@ -116,10 +115,7 @@ def serve(
             url = f"http://{_shown(settings.host)}:{sockets[0].getsockname()[1]}"
             logs.announce(settings.log_format, log, f"storemon serves {url}  (Ctrl-C stops)")
             ready(url)
-            if settings.keep_polls_days:
-                storemon.worker.scheduler.add("pruning", lambda: _prune(storemon), every_us=DAY_US)
-            storemon.worker.scheduler.add("undo", lambda: _drop_undo(storemon), every_us=DAY_US)
-            storemon.worker.scheduler.add("old messages", lambda: _drop_old_messages(storemon), every_us=DAY_US)
+            _schedule_cleanup(storemon)
             storemon.couriers.start()
             Runner(storemon.worker, storemon.couriers.wake).begin()
             storemon.evaluator.start()
@@ -139,6 +135,17 @@ def serve(
                 # What is being sent has the same time as what is being computed.
                 storemon.couriers.stop(end - time.monotonic())
                 storemon.list_cache.stop()
+
+
+def _schedule_cleanup(storemon: "Storemon") -> None:
+    """Delete once a day what was kept long enough."""
+    from storemon_flask.model import DAY_US
+
+    scheduler = storemon.worker.scheduler
+    if storemon.settings.keep_polls_days:
+        scheduler.add("pruning", lambda: _prune(storemon), every_us=DAY_US)
+    scheduler.add("undo", lambda: _drop_undo(storemon), every_us=DAY_US)
+    scheduler.add("old messages", lambda: _drop_old_messages(storemon), every_us=DAY_US)
 
 
 def _drop_undo(storemon: "Storemon") -> None:
