@@ -26,6 +26,40 @@ def as_of(seconds: int) -> str:
     return datetime.fromtimestamp(FIRST_S + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+class Attack:
+    """Threads that trigger reports as fast as they are answered: of all stores, and as of ever other instants."""
+
+    def __init__(self, server: Server, names: list[str]) -> None:
+        self.over = threading.Event()
+        self.accepted = 0
+        self.wrong: list[object] = []
+        self._server = server
+        self._lock = threading.Lock()
+        bodies: tuple[Callable[[int], object], ...] = (
+            lambda number: {"stores": names},
+            lambda number: {"stores": names[::-1]},
+            lambda number: {"as_of": as_of(number)},
+            lambda number: {"as_of": as_of(-number), "columns": "full"},
+        )
+        self._threads = [threading.Thread(target=self._trigger, args=(body_of,)) for body_of in bodies]
+        for thread in self._threads:
+            thread.start()
+
+    def _trigger(self, body_of: Callable[[int], object]) -> None:
+        number = 0
+        while not self.over.is_set():
+            number += 1
+            answer = http(f"{self._server.url}/trigger_report", "POST", json.dumps(body_of(number)).encode())
+            if answer.status == 202:
+                with self._lock:
+                    self.accepted += 1
+            elif answer.status != 503 or "Retry-After" not in answer.headers:
+                self.wrong.append(answer)
+
+    def is_running(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+
 def test_triggers_fill_neither_the_database_nor_the_reports_folder(
     serve: Callable[..., Server], settings: Settings
 ) -> None:
@@ -35,45 +69,22 @@ def test_triggers_fill_neither_the_database_nor_the_reports_folder(
     assert http(f"{server.url}/api/v1/feeds/polls", "POST", polls.encode()).status == 200
     before = settings.database.stat().st_size
     end = time.monotonic() + SECONDS
-    over = threading.Event()
-    answered: list[tuple[str, str]] = []
-    wrong: list[object] = []
     largest = {"reports": 0, "log": 0}
-
-    def attack(kind: str, body_of: Callable[[int], object]) -> None:
-        number = 0
-        while not over.is_set():
-            number += 1
-            answer = http(f"{server.url}/trigger_report", "POST", json.dumps(body_of(number)).encode())
-            if answer.status == 202:
-                answered.append((kind, answer.json["report_id"]))
-            elif answer.status != 503 or "Retry-After" not in answer.headers:
-                wrong.append(answer)
-
-    attackers = [
-        threading.Thread(target=attack, args=("equal", lambda number: {"stores": names})),
-        threading.Thread(target=attack, args=("equal", lambda number: {"stores": names[::-1]})),
-        threading.Thread(target=attack, args=("as_of", lambda number: {"as_of": as_of(number)})),
-        threading.Thread(target=attack, args=("as_of", lambda number: {"as_of": as_of(-number), "columns": "full"})),
-    ]
 
     def made_room() -> list[tuple[str]]:
         return sql(settings.database, "SELECT id FROM report WHERE gone = 'room'")
 
-    for attacker in attackers:
-        attacker.start()
+    attack = Attack(server, names)
     log = settings.database.with_name(f"{settings.database.name}-wal")
-    while any(attacker.is_alive() for attacker in attackers):
+    while attack.is_running():
         # On a slow machine it takes longer until there is too much.
         if time.monotonic() > end and (made_room() or time.monotonic() > end + PATIENCE_S):
-            over.set()
+            attack.over.set()
         if settings.reports_dir.is_dir():
             largest["reports"] = max(largest["reports"], _size(settings.reports_dir))
         largest["log"] = max(largest["log"], log.stat().st_size if log.exists() else 0)
         time.sleep(0.2)
-    for attacker in attackers:
-        attacker.join()
-    assert wrong == []
+    assert attack.wrong == []
     newest = server.trigger()
     assert server.wait_for(newest).status == 200
     # The limit, and the file that is written at the moment.
@@ -83,7 +94,7 @@ def test_triggers_fill_neither_the_database_nor_the_reports_folder(
     assert largest["log"] < 50_000_000
     # Rows of some hundred bytes, and what was asked once.
     grown = settings.database.stat().st_size - before
-    assert grown < 2_000_000 + 1_000 * len(answered), (grown, len(answered))
+    assert grown < 2_000_000 + 1_000 * attack.accepted, (grown, attack.accepted)
     assert sql(settings.database, f"SELECT count(*) FROM report_text WHERE store_count = {STORES}") in ([(0,)], [(1,)])
     gone = made_room()
     assert gone
