@@ -84,6 +84,7 @@ def _arguments() -> list[str]:
 
 def _version_option() -> click.Option:
     def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        """Print the version and exit. A click callback."""
         if value and not ctx.resilient_parsing:
             click.echo(f"storemon {VERSION}" + (f" ({build()})" if build() else ""))
             ctx.exit()

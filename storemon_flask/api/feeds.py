@@ -257,6 +257,7 @@ def _check(attended: bool = True) -> Callable[[], None]:
     due_s = time.monotonic() + _CLIENT_EVERY_S
 
     def check() -> None:
+        """Raise `Stopped` when the server stops or the client is gone (looked for now and then)."""
         nonlocal due_s
         if database.stopping:
             raise Stopped(SERVER_STOPPING)
@@ -278,9 +279,11 @@ class _CheckedInput(io.RawIOBase):
         self._check = check
 
     def readable(self) -> bool:
+        """Return True: a request can always be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Read into the buffer and return the bytes read; `Stopped` when the load must end."""
         try:
             self._check()
         except Stopped as error:

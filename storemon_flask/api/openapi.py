@@ -178,6 +178,7 @@ def make_document(keyed: bool, operations: list[Operation]) -> dict[str, Any]:
     docstrings: dict[str, str] = {}
 
     def component_name(schema: Any) -> str:
+        """Return the name of a schema in the document, and remember the schema's docstring."""
         kind = schema if isinstance(schema, type) else type(schema)
         name = kind.__name__.removesuffix("Schema")
         docstrings[name] = kind.__doc__ or ""

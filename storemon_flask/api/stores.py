@@ -194,6 +194,7 @@ def _json_text(members: dict[str, Any]) -> Iterator[str]:
     """Yield the object as `jsonify` writes it, lists of rows in batches."""
 
     def text(value: Any) -> str:
+        """Return a value as compact JSON."""
         # Like Flask: no space after separators.
         return json.dumps(value, separators=(",", ":"))
 

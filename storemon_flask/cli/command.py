@@ -125,6 +125,7 @@ def signals_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     last_s = -_ONE_SIGNAL_S
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        """Call `stop` and raise `KeyboardInterrupt`; a copy of the same signal does nothing."""
         nonlocal last_s
         again, last_s = time.monotonic() - last_s < _ONE_SIGNAL_S, time.monotonic()
         if again:

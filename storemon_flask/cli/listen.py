@@ -70,6 +70,7 @@ def _signals_stop(listener: "Listener") -> Iterator[None]:
     """SIGTERM and Ctrl-C end it in order; only the main thread may say so."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
+        """Tell the listener to end after the batch at hand. A signal handler."""
         listener.stop()
 
     if threading.current_thread() is not threading.main_thread():

@@ -142,6 +142,7 @@ def _load_with_progress(
             piped.bar = bar
 
         def progress(name: str, more: int) -> None:
+            """Show which file is being read, and move the bar by so many bytes."""
             relabel(bar, f"loading {name}")
             bar.update(more)
 
@@ -179,9 +180,11 @@ class _InputStream(io.RawIOBase):
             self.size = status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     def readable(self) -> bool:
+        """Return True: standard input was checked before."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Read into the buffer, move the bar, and return the bytes read; 0 at the end."""
         # A terminal that has said once that this is the end is not asked again.
         data = b"" if self._ended else self._stream.read1(len(buffer))
         self._ended = not data

@@ -96,6 +96,7 @@ def check(ctx: click.Context) -> None:
     with progress_bar(1000, "checking") as bar:
 
         def progress(name: str, share: float) -> None:
+            """Show which section is being checked and which share of all work is done (0 to 1)."""
             relabel(bar, f"checking {name}")
             bar.update(round(1000 * share))
 
@@ -205,6 +206,7 @@ def _to_prune(
     later, stores = service.count_future(database, latest_us)
 
     def text(pruned: "Pruned") -> str:
+        """Return how many polls in the future, of how many stores, were or would be deleted."""
         polls = f"{count_text(pruned.polls, 'poll')} ({pruned.bytes / 1e6:,.1f} MB)"
         return f"{polls} of {count_text(stores, 'store')} later than {minute_text(latest_us)}"
 

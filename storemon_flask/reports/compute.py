@@ -75,6 +75,7 @@ def compute(
     """Return the report as text. Everything is read in one transaction, so it is the data of one moment."""
 
     def advance(share: float) -> None:
+        """Report a share of the computation as a share of the whole."""
         # The last twentieth is for writing.
         progress(0.95 * share)
 

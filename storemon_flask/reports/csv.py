@@ -298,6 +298,7 @@ def _exact_sums(values: Ints, row: Ints, size: int) -> Ints:
     """Return the sum of the values of each row; as Python integers where 64 bits might not hold one."""
 
     def add(column: Ints) -> Ints:
+        """Return the sums of one column by row, in 64 bits."""
         sums = np.zeros((size, *values.shape[1:]), dtype=np.int64)
         np.add.at(sums, row, column)
         return sums

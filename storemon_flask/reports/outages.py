@@ -170,9 +170,11 @@ def _render(schedule: Schedule, outages: Outages) -> ReportText:
     rows = stores.rank[outages.store].tolist()
 
     def columns(first: int) -> list[Column]:
+        """Return the columns of the next rows, from index `first` on."""
         some = outages.pick(np.arange(first, min(first + _ROWS_AT_ONCE, len(rows))))
 
         def timestamps(*names: str) -> list[Column]:
+            """Return columns of timestamps, each from the field `NAME_us`."""
             return [(name, timestamp_texts(getattr(some, f"{name}_us"))) for name in names]
 
         return [

@@ -202,6 +202,7 @@ def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -
     suffixes = _suffixes(column)
 
     def amount(measure: str) -> bool:
+        """Return whether a measure has an amount above zero in any window."""
         return any(cells.get(measure + suffix, "") not in _NOTHING for suffix in suffixes)
 
     if column.measure == "uptime":
@@ -243,6 +244,7 @@ def _little(columns: Sequence[Column], by: int) -> Callable[[Sequence[str]], boo
         return None
 
     def little(cells: Sequence[str]) -> bool:
+        """Return whether a row's percentage rests on too little that is known."""
         unknown, business = (_hundredths(cells[index]) for index in both if index is not None)
         return unknown is not None and business is not None and knows_little(unknown, business)
 

@@ -482,6 +482,7 @@ class Worker:
         cancelled = self._cancelled[record.id]
 
         def progress(share: float) -> None:
+            """Store the share that is done, now and then; `_Stopping` or `_Cancelled` end the report."""
             nonlocal last
             if self._stopping.is_set():
                 raise _Stopping

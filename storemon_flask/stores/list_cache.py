@@ -110,6 +110,7 @@ class ListCache:
         file = self._database.identity()
 
         def compute() -> Future[Snapshot]:
+            """Join or start the computation of a snapshot of the data of now."""
             return self._join_or_start(file, version, newest)
 
         cached = self._usable(file, version, newest, MAX_AGE_US)

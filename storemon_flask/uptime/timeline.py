@@ -180,6 +180,7 @@ def join(outages: Sequence[Outages]) -> Outages:
     """Return all those outages as one, one after the other; none of nothing."""
 
     def column(name: str) -> Any:
+        """Return one column of all outages."""
         nothing = np.empty(0, dtype=bool if name == "ongoing" else np.int64)
         return np.concatenate([nothing, *(getattr(some, name) for some in outages)])
 
@@ -201,6 +202,7 @@ def _segments(openings: Openings, evidence: Evidence) -> Iterator[tuple[Ints, In
     tail[opening[last]] = right[last]
 
     def unknown(size: int) -> tuple[Ints, Ints]:
+        """Return state and knowledge of that many unknown segments."""
         return np.full(size, UNKNOWN), np.full(size, NOTHING)
 
     yield evidence.store, left, instant, state, np.concatenate([edge, pair])
