@@ -89,7 +89,7 @@ def reject_json(row: Reject) -> dict[str, Any]:
     answers={
         200: Answer("what the undo, a load of its own, did", LoadedSchema()),
         404: Answer("no such load"),
-        409: Answer("later loads have the same rows (`conflicts` names them), or it was undone, or cannot be any more"),
+        409: Answer("later loads have the same data (`conflicts` names them), or it was undone, or cannot be any more"),
     },
 )  # fmt: skip
 def undo_load(load: int) -> LoadResult:

@@ -152,10 +152,14 @@ class FileRejectSchema(RejectSchema):
 
 
 class InTheWaySchema(Closed):
-    """A later load with the same rows, which keeps an earlier one from being undone."""
+    """A later load with the same data, which keeps an earlier one from being undone."""
 
     load_id = _integer("its number")
-    rows = _integer("how many of the same rows it has")
+    by_feed = _dict(
+        fields.Integer(),
+        "what it has: how many of the same polls, and of how many stores hours, special_hours, timezones, stores "
+        "(names) or a removal",
+    )
 
 
 class ProblemSchema(Closed):

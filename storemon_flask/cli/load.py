@@ -45,6 +45,8 @@ _INPUT_NAME: Final = "standard input"
 _FEEDS: Final = ("polls", "hours", "special_hours", "timezones", "stores")
 _EXAMPLES: Final = 3
 _LONGEST_EXAMPLE: Final = 60
+# No load has a number of more.
+_MOST_DIGITS: Final = 18
 _COUNTS: Final = ["rows", "new", "changed", "unchanged", "repeated", "rejected"]
 
 
@@ -298,8 +300,26 @@ def _counts(summary: "FileSummary") -> list[str]:
     return [f"{number:,}" for number in (c.rows, c.new, c.changed, c.unchanged, c.repeated, c.rejected)]
 
 
+def _parse_load_number(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Return the number of a load, there or not; None when it was not given. A click callback."""
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdecimal()) or len(value) > _MOST_DIGITS:
+        raise click.BadParameter(
+            f"{cut(printable(value), _LONGEST_EXAMPLE)!r} is not the number of a load; run `storemon loads` and give a "
+            "number of its first column"
+        )
+    return int(value)
+
+
 @command("rejects")
-@click.option("--load", "load_id", type=int, help="Only those of one load; the load's summary names its number.")
+@click.option(
+    "--load",
+    "load_id",
+    callback=_parse_load_number,
+    metavar="N",
+    help="Only those of one load; the load's summary names its number.",
+)
 @listing
 @click.pass_context
 def rejects(ctx: click.Context, load_id: int | None) -> None:
@@ -381,19 +401,20 @@ def loads(ctx: click.Context, limit: int) -> None:
                 f"{load.counts.rejected:,} rejected, {count_text(load.failed_count, 'file')} not loaded"
             )
         if files[load.id]:
-            lines_below[-1] += wrapped(load.notes, indent="    ")
+            undone = [] if load.undone_by is None else [f"undone by load {load.undone_by}"]
+            lines_below[-1] += wrapped([*undone, *load.notes], indent="    ")
     _print_table(rows, lines_below, text_columns=4)
 
 
 @loads.command("undo")
-@click.argument("number", type=click.IntRange(1, (1 << 63) - 1), metavar="N")
+@click.argument("number", callback=_parse_load_number, metavar="N")
 @click.option("--yes", is_flag=True, help="Do not ask, as where there is no terminal.")
 @click.pass_context
 def undo(ctx: click.Context, number: int, yes: bool) -> None:
     """Undo load N: what it added goes, and what it replaced returns.
 
-    Where a later load brought or changed the same rows, nothing is undone, and the loads are named. An undo is a load:
-    it is listed, and can be undone.
+    If a later load brought or changed some of the same data, nothing is undone; undo the loads that the error names
+    first. An undo is a load: it is listed, and can be undone.
 
     \b
     Example:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from storemon_flask.database.connections import Connection, named_rows
+from storemon_flask.errors import NotFound
 from storemon_flask.model import Counts, FileSummary
 
 # As many as a load may have.
@@ -125,6 +126,11 @@ def merge_newest_file(connection: Connection, into: int) -> None:
     )
     connection.execute("UPDATE reject SET load_file = ? WHERE load_file = ?", (into, number))
     connection.execute("DELETE FROM load_file WHERE id = ?", [number])
+
+
+def no_load(load: int) -> NotFound:
+    """Return the error for a load that is not there."""
+    return NotFound(f"there is no load {load}; the list of loads has those there are")
 
 
 def exists(connection: Connection, load: int) -> bool:

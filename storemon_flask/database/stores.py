@@ -6,7 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from storemon_flask.characters import show_invisible
 from storemon_flask.database.connections import Connection
+from storemon_flask.errors import NotFound
 from storemon_flask.model import FOREVER, Hours, Ints, SpecialHours
 
 _CHUNK: Final = 500
@@ -67,6 +69,11 @@ def groups_missing(connection: Connection, names: Sequence[str]) -> list[str]:
         for name in names
         if connection.execute("SELECT 1 FROM store_record WHERE group_name = ? LIMIT 1", [name]).fetchone() is None
     ]
+
+
+def no_store(store_id: str) -> NotFound:
+    """Return the error for a store that is not there."""
+    return NotFound(f"there is no store {show_invisible(store_id)!r}; the list of stores has those there are")
 
 
 def rows_of(connection: Connection, ids: Sequence[str]) -> tuple[StoreRows, list[str]]:

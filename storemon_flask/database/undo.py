@@ -18,7 +18,7 @@ from storemon_flask.database import loads, poll_changes, polls, stores
 from storemon_flask.database.connections import Connection, named_rows
 from storemon_flask.database.poll_changes import History, PollChanges
 from storemon_flask.database.stores import Version
-from storemon_flask.errors import Conflict, DatabaseError, NotFound
+from storemon_flask.errors import Conflict, DatabaseError
 from storemon_flask.model import DAY_US, UNDATED, WEEK_US, Bools, Counts, FileSummary, Ints
 
 # As whose feed an undo, and a removal, is listed.
@@ -61,6 +61,14 @@ _FACTS: Final = {
     "special_hours": _FactTable("special_hours", "date", ("start_s", "end_s")),
     "timezones": _FactTable("timezone", "valid_from", ("name",)),
     "stores": _FactTable("store_record", "", ("name", "group_name")),
+}
+# How the stores are named that a later load has something of, by feed.
+_CONFLICT_WORDS: Final = {
+    "hours": "hours of",
+    "special_hours": "special hours of",
+    "timezones": "a zone of",
+    "stores": "a name of",
+    _REMOVED: "the removal of",
 }
 _FACT_WORDS: Final = {
     "hours": ("row of hours", "rows of hours"),
@@ -406,13 +414,14 @@ class _Undo(_Changes):
             for later, undoes in rows
             if self._counts[later] and undoes is not None and self._again is not None and undoes < self._again
         }
-        self._conflicts: dict[int, int] = {}
+        # By load and feed: how many polls, or of how many stores anything else.
+        self._conflicts: dict[int, dict[str, int]] = {}
         # Who removed which store, whether that stands or not.
         self._removals: list[tuple[int, int]] = connection.execute(
             "SELECT load, store FROM fact_change WHERE feed = ? ORDER BY load", [_REMOVED]
         ).fetchall()
-        # Loads that removed a store, perhaps without a row of this load.
-        self._removers: set[int] = set()
+        # By load: stores that it removed, perhaps without a row of this load.
+        self._removers: dict[int, set[int]] = {}
 
     def _is_in_the_way(self, later: int, undoes: int | None) -> bool:
         """Whether a later load counts where it touched the same rows. One that is undone does not, nor does the undo of
@@ -489,46 +498,48 @@ class _Undo(_Changes):
         for load, touched_moments in touched:
             if self._counts[load]:
                 in_the_way = poll_changes.is_in(touched_moments, either if load in self._beneath else moments)
-                self._add_conflict(load, int(in_the_way.sum()))
+                self._add_conflict(load, "polls", int(in_the_way.sum()))
         if not (self._conflicts or self._removers):
             self.change_polls(week, numbers, current, changed)
 
-    def _add_conflict(self, load: int, count: int) -> None:
+    def _add_conflict(self, load: int, feed: str, count: int) -> None:
         if count:
-            self._conflicts[load] = self._conflicts.get(load, 0) + count
+            counts = self._conflicts.setdefault(load, {})
+            counts[feed] = counts.get(feed, 0) + count
 
     def _require_not_removed(self, numbers: Ints) -> None:
         """A later removal of one of those stores is in the way, also when the store had no row of this load then."""
         for load, store in self._removals:
             if self._counts.get(load) and poll_changes.is_in(np.array([store]), numbers)[0]:
-                self._removers.add(load)
+                self._removers.setdefault(load, set()).add(store)
 
     def _require_nothing_under_removals(self) -> None:
         """A removal that stands again would have removed what came back beneath it meanwhile."""
         removed = [store for load, store in self._removals if load == self._again]
         for load in self._beneath if removed else ():
-            if len(np.intersect1d(removed, _stores_of(self.connection, [load]))):
-                self._removers.add(load)
+            back = np.intersect1d(removed, _stores_of(self.connection, [load]))
+            if len(back):
+                self._removers.setdefault(load, set()).update(back.tolist())
 
     def _undo_facts(self) -> None:
         # Through all later loads, each row by the key of this one's: an index on stores would make every load slower.
         later = self.connection.execute(
-            "SELECT later.load, own.load, count(DISTINCT own.feed || own.store || ' ' || own.day) "
+            "SELECT later.load, own.load, own.feed, count(DISTINCT own.store) "
             "FROM fact_change AS later CROSS JOIN fact_change AS own "
             "ON own.load IN (:load, :first) AND own.feed = later.feed AND own.store = later.store "
             "AND (later.day = own.day OR later.feed IN ('hours', 'timezones') "
             "AND (later.day = :undated OR own.day = :undated AND own.load < :load)) "
             "WHERE later.load > :load AND later.load <> :number AND (own.changed = 1 OR own.load < :load) "
-            "GROUP BY later.load, own.load",
+            "GROUP BY later.load, own.load, own.feed",
             {"load": self._load, "first": self._first, "undated": UNDATED, "number": self.number},
         ).fetchall()
-        counts: dict[int, int] = {}
-        for load, own_load, count in later:
+        counts: dict[tuple[int, str], int] = {}
+        for load, own_load, feed, count in later:
             # What stands again touched what its undo altered, and more.
             if self._counts[load] and (own_load == self._load or load in self._beneath):
-                counts[load] = max(counts.get(load, 0), count)
-        for load, count in counts.items():
-            self._add_conflict(load, count)
+                counts[load, feed] = max(counts.get((load, feed), 0), count)
+        for (load, feed), count in counts.items():
+            self._add_conflict(load, feed, count)
         self._require_nothing_under_removals()
         facts = self.connection.execute(
             "SELECT feed, store, day, before FROM fact_change WHERE load = ? AND changed = 1 AND feed <> ?",
@@ -584,20 +595,17 @@ class _Undo(_Changes):
         return [load for (load,) in self.connection.execute(kept_loads, [dropped]) if load not in gone]
 
     def _conflict(self) -> Conflict:
-        listed = sorted((dict.fromkeys(self._removers, 1) | self._conflicts).items(), reverse=True)
-        named = ", ".join(f"load {load}: {count_text(count, 'row')}" for load, count in listed[:_MOST_NAMED])
+        for load, removed in self._removers.items():
+            self._conflicts.setdefault(load, {}).setdefault(_REMOVED, len(removed))
+        listed = sorted(self._conflicts.items(), reverse=True)
+        named = "; ".join(f"load {load}: {_conflict_text(counts)}" for load, counts in listed[:_MOST_NAMED])
         more = f", and {count_text(len(listed) - _MOST_NAMED, 'other load')}" if len(listed) > _MOST_NAMED else ""
         return Conflict(
-            f"load {self._load} cannot be undone: later loads brought or changed the same rows ({named}{more}); undo "
+            f"load {self._load} cannot be undone: later loads brought or changed the same data ({named}{more}); undo "
             f"{'that one' if len(listed) == 1 else 'those'} first, the newest first, or load the right data; "
             "nothing was changed",
-            conflicts=[{"load_id": load, "rows": count} for load, count in listed],
+            conflicts=[{"load_id": load, "by_feed": counts} for load, counts in listed],
         )
-
-
-def no_load(load: int) -> NotFound:
-    """Return the error for a load that is not there."""
-    return NotFound(f"there is no load {load}; `storemon loads` and GET /api/v1/loads list those there are")
 
 
 def _require_undoable(connection: Connection, load: int) -> None:
@@ -609,7 +617,7 @@ def _require_undoable(connection: Connection, load: int) -> None:
         [load],
     ).fetchone()
     if row is None:
-        raise no_load(load)
+        raise loads.no_load(load)
     if row["undone_by"] is not None:
         when = "" if row["undone_us"] is None else f", {minute_text(row['undone_us'])}"
         raise Conflict(
@@ -753,6 +761,14 @@ def _is_fact(feed: str, before: str | None) -> bool:
 
 def _amount(feed: str, count: int) -> str:
     return count_text(count, "poll") if feed == "polls" else count_text(count, *_FACT_WORDS[feed])
+
+
+def _conflict_text(counts: dict[str, int]) -> str:
+    """Return the counts of a later load in words: polls, and of how many stores it has anything else."""
+    return ", ".join(
+        count_text(count, "poll") if feed == "polls" else f"{_CONFLICT_WORDS[feed]} {count_text(count, 'store')}"
+        for feed, count in counts.items()
+    )
 
 
 def _listed(store_ids: list[str]) -> str:

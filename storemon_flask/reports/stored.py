@@ -104,7 +104,10 @@ def _opened(database: Database, folder: Path, report_id: str, files: bool, opene
         record = get(database, report_id)
     except NotFound:
         if files:
-            raise NotFound(f"{report_id!r} is neither a file nor the id of a report") from None
+            raise NotFound(
+                f"{report_id!r} is neither a file nor the id of a report; name a file that `storemon report -o FILE` "
+                "wrote, or an id that the page Reports lists"
+            ) from None
         raise
     if record.state != ReportState.COMPLETE:
         raise Conflict(f"report {report_id} is {record.state}, not complete; ask again when it is")

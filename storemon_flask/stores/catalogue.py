@@ -13,7 +13,6 @@ from storemon_flask.database.connections import Database
 from storemon_flask.database.loads import LoadRow as LoadRow
 from storemon_flask.database.loads import LoadSummary as LoadSummary
 from storemon_flask.database.polls import Newest
-from storemon_flask.errors import NotFound
 from storemon_flask.formatting import safe_cell
 from storemon_flask.model import FileSummary
 
@@ -32,7 +31,7 @@ def rejects(database: Database, load: int | None, limit: int | None = None) -> I
         return _rejects_of_all(database)
     with database.read() as connection:
         if not loads.exists(connection, load):
-            raise no_load(load)
+            raise loads.no_load(load)
         return iter(loads.rejects(connection, load, limit))
 
 
@@ -78,13 +77,8 @@ def one_load(database: Database, load: int) -> LoadRow:
         with database.read() as connection:
             row = loads.find(connection, load)
     if row is None:
-        raise no_load(load)
+        raise loads.no_load(load)
     return row
-
-
-def no_load(load: int) -> NotFound:
-    """Return the error for a load that is not there."""
-    return NotFound(f"there is no load {load}; the list of loads has those there are")
 
 
 _FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")

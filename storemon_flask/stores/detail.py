@@ -8,13 +8,12 @@ from typing import Final
 
 import numpy as np
 
-from storemon_flask.characters import show_invisible
 from storemon_flask.clock import EPOCH, timestamp_text, utc_datetime
 from storemon_flask.database import polls, readings, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import future_polls_of_store
 from storemon_flask.database.readings import Batch, Reading, Schedule
-from storemon_flask.errors import NotFound, Unprocessable
+from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Polls, Rules
 from storemon_flask.reports import request
 from storemon_flask.reports.compute import periods_in_zone
@@ -151,7 +150,7 @@ def open_store(
     """Return the store as of now, or as of another instant; `NotFound` when there is none of that id."""
     rows, missing = stores.rows_of(connection, [store_id])
     if missing:
-        raise NotFound(f"there is no store {show_invisible(store_id)!r}; the list of stores has those there are")
+        raise stores.no_store(store_id)
     first_us, last_us = int(rows.first_poll_us[0]), int(rows.last_poll_us[0])
     as_of = live_list.find_as_of(database, connection, now_us, rules, as_of_us)
     if as_of_us is None and last_us > rules.latest_us(now_us):

@@ -9,7 +9,7 @@ from typing import Any
 from storemon_flask.characters import show_invisible
 from storemon_flask.database import stores, undo
 from storemon_flask.database.connections import Database
-from storemon_flask.errors import NotFound, Unprocessable
+from storemon_flask.errors import Unprocessable
 from storemon_flask.feeds import schema
 from storemon_flask.feeds.load import LoadOptions, LoadResult, load_sources
 from storemon_flask.feeds.sources import Source
@@ -61,7 +61,7 @@ def remove(database: Database, store_id: str, options: LoadOptions) -> LoadResul
     with database.write(check=options.check) as connection:
         # Another request may have removed it meanwhile.
         if stores.rows_of(connection, [store_id])[1]:
-            raise _not_found(store_id)
+            raise stores.no_store(store_id)
         load, summary = undo.remove_store(connection, store_id, options.now_us, options.undo)
     return LoadResult(load, [summary])
 
@@ -81,10 +81,4 @@ def require_store(database: Database, store_id: str) -> None:
         with database.read() as connection:
             _, missing = stores.rows_of(connection, missing)
     if missing:
-        raise _not_found(store_id)
-
-
-def _not_found(store_id: str) -> NotFound:
-    return NotFound(
-        f"there is no store {show_invisible(store_id)!r}; `storemon stores` and GET /api/v1/stores list those there are"
-    )
+        raise stores.no_store(store_id)

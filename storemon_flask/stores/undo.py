@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from storemon_flask.database import loads
 from storemon_flask.database import undo as kept
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import NotFound
@@ -37,4 +38,4 @@ def _require(database: Database, load: int) -> None:
         raise NotFound(f"there is no load {load}: nothing was ever loaded")
     # What is larger no row can have.
     if load >= TOO_LARGE:
-        raise kept.no_load(load)
+        raise loads.no_load(load)

@@ -22,7 +22,7 @@ def test_a_load_is_undone_over_http(client: FlaskClient, settings: Settings) -> 
     push(client, "polls", RIGHT)
     push(client, "polls", WRONG)
     in_the_way = client.post("/api/v1/loads/1/undo")
-    assert (in_the_way.status_code, in_the_way.json["conflicts"]) == (409, [{"load_id": 2, "rows": 1}])
+    assert (in_the_way.status_code, in_the_way.json["conflicts"]) == (409, [{"load_id": 2, "by_feed": {"polls": 1}}])
 
     answer = client.post("/api/v1/loads/2/undo")
 
@@ -53,7 +53,11 @@ def test_the_page_says_what_undoing_does_and_then_does_it(client: FlaskClient, s
 
     assert (done.status_code, done.headers["Location"]) == (303, "/data/loads/3")
     assert status_of(settings) == [("a", "active")]
-    assert "It was undone by" in client.get("/data/loads/2").text
+    undone = client.get("/data/loads/2").text
+    assert '<b>Undone.</b> <a href="/data/loads/3">Load 3</a> undid this load' in undone
+    assert 'href="/data/loads/3/undo"' in undone
+    assert "/data/loads/2/undo" not in undone
+    assert client.get("/data").text.count("undone by load 3") == 1
     assert "This load undid" in client.get("/data/loads/3").text
 
 
@@ -111,9 +115,15 @@ def test_the_commands_do_the_same(client: FlaskClient, settings: Settings) -> No
     assert status_of(settings) == [("a", "active")]
     assert storemon(settings.home, "stores", "remove", "a").returncode == 0
     assert status_of(settings) == []
+    for wrong in ("x", "-1", "1.0", "9" * 20, "9" * 5_000):
+        for arguments in (("loads", "undo", "--", wrong), ("rejects", f"--load={wrong}")):
+            refused = storemon(settings.home, *arguments)
+            assert refused.returncode == 2
+            assert "is not the number of a load; run `storemon loads` and give" in " ".join(refused.stderr.split())
     refused = storemon(settings.home, "loads", "undo", "1", "--yes")
     assert refused.returncode == 1
-    assert "load 4: 1 row" in " ".join(refused.stderr.split())
+    assert "load 4: 1 poll, the removal of 1 store" in " ".join(refused.stderr.split())
     listed = storemon(settings.home, "loads").stdout
-    assert [line.split()[3:5] for line in listed.splitlines() if "undo" in line] == [["load", "2"]]
+    assert "undone by load 3" in listed
+    assert [line.split()[3:5] for line in listed.splitlines() if " undo " in line] == [["load", "2"]]
     assert "removal" in listed

@@ -104,10 +104,10 @@ def test_a_later_load_of_the_same_rows_is_in_the_way_also_when_it_changes_nothin
     other = load(database, "polls", "a,2024-01-01 10:30:00,active")
     before = stored(database)
 
-    with pytest.raises(Conflict, match=r"\(load 2: 1 row\); undo that one first") as raised:
+    with pytest.raises(Conflict, match=r"\(load 2: 1 poll\); undo that one first") as raised:
         service.undo(database, first.load, options())
 
-    assert raised.value.members["conflicts"] == [{"load_id": again.load, "rows": 1}]
+    assert raised.value.members["conflicts"] == [{"load_id": again.load, "by_feed": {"polls": 1}}]
     assert stored(database) == before
     service.undo(database, again.load, options())
     service.undo(database, first.load, options())
@@ -116,6 +116,16 @@ def test_a_later_load_of_the_same_rows_is_in_the_way_also_when_it_changes_nothin
         service.undo(database, first.load, options())
     service.undo(database, other.load, options())
     assert stored(database) == [[], [], [], [], []]
+
+
+def test_what_is_in_the_way_is_counted_in_polls_and_in_stores(database: Database) -> None:
+    load(database, "hours", *(f"{store},{day},08:00,17:00," for store in "ab" for day in range(7)))
+    load(database, "hours", *(f"{store},{day},09:00,17:00," for store in "abc" for day in range(5)))
+
+    with pytest.raises(Conflict, match=r"\(load 2: hours of 2 stores\)") as raised:
+        service.undo(database, 1, options())
+
+    assert raised.value.members["conflicts"] == [{"load_id": 2, "by_feed": {"hours": 2}}]
 
 
 def test_a_removed_store_comes_back_with_all_it_had(database: Database) -> None:
@@ -195,7 +205,7 @@ def test_a_store_is_there_while_a_load_names_it_after_its_last_removal(database:
     assert service.plan(database, back.load) == ["taken out: 1 poll", "1 store gone: a"]
     service.undo(database, back.load, options())
     assert stored(database) == [[], [], [], [], []]
-    with pytest.raises(Conflict, match=r"\(load 2: 1 row\)"):
+    with pytest.raises(Conflict, match=r"\(load 2: 1 poll, the removal of 1 store\)"):
         service.undo(database, 1, options())
     assert problems(database) == []
 
@@ -238,9 +248,11 @@ def test_a_load_does_not_come_back_without_what_it_brought_unchanged(database: D
     assert stored(database) == [[], [], [], [], []]
 
     # With the loads before them undone, they would bring what they did not when they were loaded.
-    with pytest.raises(Conflict, match=r"load 5 cannot be undone: .*\(load 6: 1 row\); undo that one first"):
+    with pytest.raises(Conflict, match=r"load 5 cannot be undone: .*\(load 6: 1 poll\); undo that one first"):
         service.undo(database, 5, options())
-    with pytest.raises(Conflict, match=r"load 7 cannot be undone: .*\(load 8: 1 row\); undo that one first"):
+    with pytest.raises(
+        Conflict, match=r"load 7 cannot be undone: .*\(load 8: a zone of 1 store\); undo that one first"
+    ):
         service.undo(database, 7, options())
 
     for number in (8, 7, 6, 5):

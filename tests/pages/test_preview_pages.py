@@ -96,6 +96,18 @@ def test_apply_pressed_twice_loads_once(client: FlaskClient) -> None:
     assert len(loads(client)) == 1
 
 
+def test_apply_pressed_once_more_after_an_undo_says_that_the_load_was_undone(client: FlaskClient) -> None:
+    address = preview(client, *SMALL_FLEET.items())
+    assert press(client, address, "apply").headers["Location"] == "/data/loads/1"
+    assert "<b>Undone.</b>" not in client.get("/data/loads/1").text
+    assert client.post("/data/loads/1/undo").headers["Location"] == "/data/loads/2"
+
+    again = client.get(press(client, address, "apply").headers["Location"]).text
+
+    assert '<b>Undone.</b> <a href="/data/loads/2">Load 2</a> undid this load' in again
+    assert [load["load_id"] for load in loads(client)] == [2, 1]
+
+
 def test_apply_pressed_twice_at_once_loads_once(client: FlaskClient, app: Flask) -> None:
     address = preview(client, ("polls.csv", TWO_POLLS))
     cookie = client.get_cookie("storemon_preview", path=address)

@@ -132,7 +132,7 @@ def test_a_store_removed_is_gone_from_new_reports_and_stays_in_old_ones(fleet: F
 def test_stores_that_are_not_there(client: FlaskClient, fleet: FlaskClient) -> None:
     for store_id in ("c", "A", "a ", "%", "x" * 201):
         path = f"/api/v1/stores/{quote(store_id, safe='')}"
-        sentence = f"there is no store {store_id!r}; `storemon stores` and GET /api/v1/stores list those there are"
+        sentence = f"there is no store {store_id!r}; the list of stores has those there are"
         assert problem(client.put(f"{path}/hours", json={"hours": [ROW]}), 404) == sentence
         assert problem(client.put(f"{path}/timezone", json={"timezone": "UTC"}), 404) == sentence
         assert problem(client.delete(f"{path}/hours"), 404) == sentence
