@@ -67,20 +67,18 @@ def newest_views(
         return _views(connection, incidents.newest(connection, limit, state, kind, subject, before))
 
 
-def of_stores(database: Database, ids: Sequence[str], now_us: int) -> dict[str, list[IncidentView]]:
+def of_stores(connection: Connection, ids: Sequence[str], now_us: int) -> dict[str, list[IncidentView]]:
     """Return of each of those stores what is wrong now, or was until some minutes ago, the newest last."""
-    with database.read() as connection:
-        views = _views(connection, incidents.of_stores(connection, ids, now_us - RECENT_US))
+    views = _views(connection, incidents.of_stores(connection, ids, now_us - RECENT_US))
     found: dict[str, list[IncidentView]] = {}
     for view in views:
         found.setdefault(view.incident.subject, []).append(view)
     return found
 
 
-def state_numbers(database: Database) -> tuple[int, ...]:
+def state_numbers(connection: Connection) -> tuple[int, ...]:
     """Return numbers that are others once an incident opened or ended, or a message of one was written or tried."""
-    with database.read() as connection:
-        return (*incidents.state_numbers(connection), *messages.newest_numbers(connection))
+    return (*incidents.state_numbers(connection), *messages.newest_numbers(connection))
 
 
 def record_of(view: IncidentView, now_us: int) -> dict[str, Any]:
@@ -103,7 +101,7 @@ def record_of(view: IncidentView, now_us: int) -> dict[str, Any]:
 
 
 def _views(connection: Connection, rows: Sequence[Incident]) -> list[IncidentView]:
-    told = messages.told(connection, [one.id for one in rows])
+    told = messages.told(connection, [one.id for one in rows]) if rows else {}
     return [
         IncidentView(
             one,

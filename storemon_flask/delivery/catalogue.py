@@ -148,6 +148,12 @@ def newest_tries(
     return [LoggedTry(number, names[delivery.channel], delivery) for number, delivery in rows]
 
 
+def name_of(database: Database, channel: int) -> str:
+    """Return the name of a channel, also of one that was removed; empty when there never was one of that number."""
+    with database.read() as connection:
+        return channels.names(connection).get(channel, "")
+
+
 def heard_text(filters: Filters) -> str:
     """Return what a channel hears of: `everything`, `down, stale; group North; stores a and b`."""
     parts = [
@@ -221,12 +227,14 @@ def _notes(connection: Connection, filters: Filters) -> list[str]:
 def _trouble_text(channel: Channel, trouble: Trouble | None) -> str:
     if channel.disabled_us is not None:
         since = timestamp_text(channel.disabled_us)[:16].replace("T", " ")
-        return f"switched off since {since} UTC: {channel.disabled_reason}; a test that arrives switches it on again"
+        return (
+            f"switched off since {since} UTC: {channel.disabled_reason}; a test that is delivered switches it on again"
+        )
     if trouble is None:
         return ""
     if trouble.given_up:
         return f"its last message was not delivered: {trouble.error}"
-    return f"its message was tried {trouble.attempts} times in vain: {trouble.error}"
+    return f"{trouble.attempts} attempts to send its next message failed: {trouble.error}"
 
 
 def _missing(key: int | str) -> NotFound:

@@ -188,7 +188,7 @@ def _words_of_store(entry: _Entry) -> tuple[str, str]:
             closed = f"closed for the day while {words.state}"
             return closed, closed
         case Outcome.CORRECTED:
-            return f"was not {words.state} after all", f"were not {words.state} after all"
+            return f"{words.never} after all", f"{words.never.replace('was ', 'were ', 1)} after all"
         case Outcome.UNKNOWN:
             return "is not polled any more", "are not polled any more"
         case Outcome.REMOVED:

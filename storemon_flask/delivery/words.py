@@ -30,24 +30,33 @@ SEVERITY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class KindWords:
-    """How a kind is named in lists, how it is counted, how it is said of one store and of several, and that it is
-    over."""
+    """How a kind is named in lists, how it is counted, how it is said of one store and of several, that it is over,
+    and that it never was."""
 
     label: str
     state: str
     one: str
     several: str
     over: str
+    never: str
 
 
 KIND_WORDS: Final = {
-    IncidentKind.DOWN: KindWords("Down", "down", "is down", "are down", "up again"),
-    IncidentKind.NOT_OPENED: KindWords("Not opened", "not opened", "has not opened", "have not opened", "open now"),
-    IncidentKind.STALE: KindWords("No polls", "without polls", "has no polls", "have no polls", "polled again"),
-    IncidentKind.UNSTABLE: KindWords("Unstable", "unstable", "is unstable", "are unstable", "steady again"),
-    IncidentKind.MANY_DOWN: KindWords("Many down", "with many down", "", "", "mostly up again"),
-    IncidentKind.BLIND: KindWords("Blind", "out of sight", "", "", "in sight again"),
-    IncidentKind.FEED: KindWords("Feed", "wrong in the feed", "", "", "right again"),
+    IncidentKind.DOWN: KindWords("Down", "down", "is down", "are down", "up again", "was not down"),
+    IncidentKind.NOT_OPENED: KindWords(
+        "Not opened", "not opened", "has not opened", "have not opened", "open now", "was open"
+    ),
+    IncidentKind.STALE: KindWords(
+        "No polls", "without polls", "has no polls", "have no polls", "polled again", "was polled"
+    ),
+    IncidentKind.UNSTABLE: KindWords(
+        "Unstable", "unstable", "is unstable", "are unstable", "steady again", "was not unstable"
+    ),
+    IncidentKind.MANY_DOWN: KindWords(
+        "Many down", "with many down", "", "", "mostly up again", "did not have many down"
+    ),
+    IncidentKind.BLIND: KindWords("Blind", "out of sight", "", "", "in sight again", "could be seen"),
+    IncidentKind.FEED: KindWords("Feed", "wrong in the feed", "", "", "right again", "was right"),
 }
 # Of these the length is business time: they end with the opening in which they began.
 _OF_OPENING: Final = (IncidentKind.DOWN, IncidentKind.NOT_OPENED, IncidentKind.STALE)
@@ -186,12 +195,11 @@ def _ended_text(incident: Incident, now_us: int) -> str:
     span = span_text(incident.since_us, ended_us, _zone(incident), now_us)
     match incident.outcome:
         case Outcome.CORRECTED:
-            state = KIND_WORDS[incident.kind].state
-            return f"was not {state} after all, as polls that came late show (corrected)"
+            return f"{KIND_WORDS[incident.kind].never} after all, as polls that came late show (corrected)"
         case Outcome.CLOSED:
             return f"closed for the day; {was}, {span}"
         case Outcome.UNKNOWN:
-            return f"not known any more, for polls stopped; {was}, {span}"
+            return f"no longer known, as its polls stopped; {was}, {span}"
         case Outcome.REMOVED:
             return f"removed from the data; {was}, {span}"
         case _ if incident.kind == IncidentKind.FEED:

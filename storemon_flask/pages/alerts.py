@@ -13,6 +13,7 @@ from werkzeug.datastructures import MultiDict
 from storemon_flask.alerts import catalogue as incidents
 from storemon_flask.alerts.catalogue import IncidentView
 from storemon_flask.database.channels import KINDS
+from storemon_flask.database.incidents import Incident
 from storemon_flask.delivery import catalogue as channels
 from storemon_flask.delivery import words
 from storemon_flask.delivery.catalogue import ADDRESS_FIELDS, ChannelView, NewChannel
@@ -24,6 +25,11 @@ from storemon_flask.web.contract import Closed, Whole
 
 blueprint = Blueprint("alert_pages", __name__)
 
+_REMOVED: Final = (
+    "Its address and its secret go with it.",
+    "What waits for it is not sent.",
+    "The log of what was sent stays.",
+)
 _OPEN_SHOWN: Final = 20
 _HISTORY_SHOWN: Final = 15
 _TRIES_SHOWN: Final = 10
@@ -40,10 +46,19 @@ _LOOKS: Final = {
     IncidentKind.FEED: ("stale", "!"),
 }
 _OVER: Final = ("closed", "✓")
+_KIND_HINTS: Final = {
+    IncidentKind.BLIND: "hardly any polls arrive",
+    IncidentKind.MANY_DOWN: "of a group or of the fleet, as one",
+    IncidentKind.FEED: "its data are old or refused",
+    IncidentKind.DOWN: "in its business hours",
+    IncidentKind.NOT_OPENED: "its hours began, but it is not up",
+    IncidentKind.STALE: "of one store",
+    IncidentKind.UNSTABLE: "up and down by turns",
+}
 _ADDRESS_HINTS: Final = {
     "email": "E-mail: addresses, with commas between them",
     "webhook": "Signed webhook: the URL that takes a POST of JSON",
-    "apprise": "Slack, Teams, Telegram, ntfy, SMS ...: its address as apprise writes it",
+    "apprise": "Slack, Teams, Telegram, ntfy, SMS …: the address that apprise has for it",
     "folder": "Folder: a path on the server’s machine",
 }
 
@@ -110,7 +125,9 @@ def test(channel: int) -> ResponseReturnValue:
 def ask_remove(channel: int) -> ResponseReturnValue:
     """Return the page that says what goes with a channel, and asks."""
     problems.lead_back(url_for("alert_pages.alerts"), "Alerts")
-    return render_template("remove_channel.html", channel=channels.find(storemon().database, channel))
+    name = channels.find(storemon().database, channel).name
+    back = url_for("alert_pages.alerts")
+    return render_template("remove.html", what="channel", name=name, back=back, word="Alerts", reasons=_REMOVED)
 
 
 @contract.page(blueprint, "POST", "/alerts/channels/<int:channel>/remove", scope="admin")
@@ -132,6 +149,7 @@ def deliveries() -> ResponseReturnValue:
         "deliveries.html",
         tries=tries[:_TRIES_PER_PAGE],
         query=query,
+        channel=channels.name_of(storemon().database, query["channel"]) if query["channel"] else "",
         older=tries[_TRIES_PER_PAGE - 1].number if len(tries) > _TRIES_PER_PAGE else None,
     )
 
@@ -141,13 +159,19 @@ def incident_rows(views: Sequence[IncidentView], now_us: int) -> list[dict[str, 
     return [_row(view, now_us) for view in views]
 
 
+def _subject(incident: Incident) -> str:
+    """Return what people call the subject of an incident; the id of a store with a name stands beside it."""
+    name = incident.details.get("name") if incident.scope == "store" else None
+    return words.cut_name(name) if name else words.subject_text(incident)
+
+
 def _row(view: IncidentView, now_us: int) -> dict[str, Any]:
     incident = view.incident
     over = incident.outcome is not None
     look, sign = _OVER if over else _LOOKS[incident.kind]
     return {
         "store_id": incident.subject if incident.scope == "store" else None,
-        "subject": words.subject_text(incident),
+        "subject": _subject(incident),
         "label": words.KIND_WORDS[incident.kind].label,
         "ended": words.KIND_WORDS[incident.kind].over,
         "look": look,
@@ -192,6 +216,8 @@ def _page(
         newest=_link(query, None) if query["before"] else None,
         kinds={kind.value: words.KIND_WORDS[kind].label for kind in words.SEVERITY},
         channels=listed,
+        failing=sum(1 for view in listed if view.trouble),
+        kind_hints=_KIND_HINTS,
         heard=channels.heard_text,
         when_sent=channels.when_text,
         channel_kinds={kind: _ADDRESS_HINTS[kind] for kind in KINDS},

@@ -89,7 +89,9 @@ def now() -> ResponseReturnValue:
 
 
 def _tag(snapshot: Snapshot, failing: Sequence[ChannelView]) -> str:
-    alert_state = incidents.state_numbers(storemon().database), [(one.channel.id, one.trouble) for one in failing]
+    with storemon().database.read() as connection:
+        numbers = incidents.state_numbers(connection)
+    alert_state = numbers, [(one.channel.id, one.trouble) for one in failing]
     state = (VERSION, snapshot.made_us, snapshot.data_version, snapshot.as_of, request.full_path, alert_state)
     return hashlib.sha256(repr(state).encode()).hexdigest()[:32]
 
@@ -111,7 +113,8 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
         ),
     )
     days = live_list.last_days(app.database, snapshot, page.indices, app.settings.rules, app.settings.default_timezone)
-    wrong = incidents.of_stores(app.database, [snapshot.ids[index] for index in page.indices], now_us)
+    with app.database.read() as connection:
+        wrong = incidents.of_stores(connection, [snapshot.ids[index] for index in page.indices], now_us)
     shown = {**query, "status": statuses}
     return render_template(
         "now.html",
@@ -119,7 +122,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
         newest_us=int(snapshot.columns["last_poll"].max()),
         page=page,
         rows=_rows(snapshot, page.indices, days),
-        news={store_id: incident_rows(views, now_us) for store_id, views in wrong.items()},
+        incidents={store_id: incident_rows(views, now_us) for store_id, views in wrong.items()},
         failing=failing,
         query=shown,
         number=page.begin // PER_PAGE + 1,

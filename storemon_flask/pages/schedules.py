@@ -17,6 +17,7 @@ from storemon_flask.web.app import storemon
 
 blueprint = Blueprint("schedule_pages", __name__)
 
+_REMOVED = ("It has no more runs.", "The reports that it made stay.")
 _WINDOWS = {
     "last_day": "the day before",
     "last_week": "the week before, Monday to Sunday",
@@ -56,6 +57,17 @@ def run(schedule: int) -> ResponseReturnValue:
     return redirect(url_for("schedule_pages.schedules"), 303)
 
 
+@contract.page(blueprint, "GET", "/reports/schedules/<int:schedule>/remove", scope="read")
+def ask_remove(schedule: int) -> ResponseReturnValue:
+    """Return the page that says what goes with a schedule, and asks."""
+    back = url_for("schedule_pages.schedules")
+    problems.lead_back(back, "Scheduled reports")
+    name = catalogue.find(storemon().database, schedule).name
+    return render_template(
+        "remove.html", what="schedule", name=name, back=back, word="Scheduled reports", reasons=_REMOVED
+    )
+
+
 @contract.page(blueprint, "POST", "/reports/schedules/<int:schedule>/remove", scope="admin")
 def remove(schedule: int) -> ResponseReturnValue:
     """Remove a schedule; its reports stay. The browser is sent back to the list."""
@@ -77,7 +89,7 @@ def _page(form: "MultiDict[str, str]", error: StoremonError | None = None) -> Re
         formats=FORMATS,
         channels=[view.channel.name for view in channels.views(app.database)],
         zone=app.settings.default_timezone,
-        below=USUAL_BELOW,
+        below=f"{USUAL_BELOW:g}",
         form=form,
         error=error,
         wrong={name.partition(".")[2] or name: "; ".join(map(str, said)) for name, said in errors.items()}

@@ -13,12 +13,14 @@ from flask import Blueprint, make_response, redirect, render_template, request, 
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
+from storemon_flask.alerts import catalogue as incidents
 from storemon_flask.api.feeds import one_load
 from storemon_flask.characters import count_text
 from storemon_flask.clock import date_text, duration_text, minute_text, time_text, timestamp_text, utc_datetime
 from storemon_flask.formatting import decimals, hundredths
 from storemon_flask.model import CLOSED, DAY_US, HOUR_US, MINUTE_US, UNDATED, Bools, Hours, Ints, SpecialHours
 from storemon_flask.pages import words
+from storemon_flask.pages.alerts import incident_rows
 from storemon_flask.reports import request as requests
 from storemon_flask.reports.request import ReportQuery, ReportRequest
 from storemon_flask.stores import edit
@@ -70,12 +72,14 @@ def store(store_id: str) -> ResponseReturnValue:
     answer.headers["Cache-Control"] = "no-cache"
     with app.database.read() as connection:
         opened = open_store(app.database, connection, store_id, rules, default_zone, now_us, query["as_of"])
-        state = (VERSION, opened.data_version, opened.as_of, rules, default_zone, request.full_path)
+        told = incidents.state_numbers(connection)
+        state = (VERSION, opened.data_version, opened.as_of, rules, default_zone, request.full_path, told)
         answer.set_etag(hashlib.sha256(repr(state).encode()).hexdigest()[:32], weak=True)
         if answer.make_conditional(request).status_code == 304:
             return answer
         detail = build_detail(opened, asked, app.slots.for_answer)
-    answer.set_data(_page(detail, asked, query))
+        current = incidents.of_stores(connection, [store_id], now_us) if query["as_of"] is None else {}
+    answer.set_data(_page(detail, asked, query, incident_rows(current.get(store_id, []), now_us)))
     return answer
 
 
@@ -95,7 +99,7 @@ def _report_query(query: dict[str, Any]) -> ReportQuery | None:
     return None if report.is_default else report
 
 
-def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any]) -> str:
+def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any], news: list[dict[str, Any]]) -> str:
     store, snapshot, outages = detail.store, detail.snapshot, detail.timeline.outages
     (_, first_zone), *moves = zones.versions(store.zone)
     return render_template(
@@ -121,6 +125,7 @@ def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any]) -> str
         method=asked.report.method if asked.report else store.rules.method,
         asked_as_of=None if query["as_of"] is None else timestamp_text(query["as_of"]),
         rules=store.rules,
+        incidents=news,
         query=query,
         choices=DAYS,
         **_around(detail, query),

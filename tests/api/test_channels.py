@@ -127,7 +127,7 @@ def test_a_test_that_is_refused_says_so_and_a_channel_that_was_switched_off_come
         (one,) = client.get("/api/v1/channels").json["channels"]  # type: ignore[index]
         assert one["disabled"]
         assert one["trouble"].startswith("switched off since 20")
-        assert "a test that arrives switches it on again" in one["trouble"]
+        assert "a test that is delivered switches it on again" in one["trouble"]
         assert client.post("/api/v1/channels/1/test").json["delivered"] is False  # type: ignore[index]
         assert client.get("/api/v1/channels").json["channels"][0]["disabled"] == one["disabled"]  # type: ignore[index]
         receiver.status = 200

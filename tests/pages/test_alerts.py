@@ -39,7 +39,7 @@ FORM = {"name": "ops", "kind": "webhook", "address": "http://127.0.0.1:9/in/s3cr
 def test_without_anything_the_page_says_so(client: FlaskClient) -> None:
     text = words(client.get("/alerts").text)
     assert "No incident is open." in text
-    assert "None is over yet." in text
+    assert "No incident is over yet." in text
     assert "Nobody is told. There is no channel yet" in text
     assert "Nothing was sent yet." in text
 
@@ -57,13 +57,13 @@ def test_what_is_open_stands_first_the_worst_first_with_its_length_and_who_was_t
     tell(database, 1, numbers[2], "resolved", "failed", now - 2 * HOUR_US)
     html = client.get("/alerts").text
     opened = part(html, "open-list")
-    assert opened.startswith("1 down, 1 no polls; the worst first. ▼ Down 1001: down for 1 h 1 min of business time")
+    assert opened.startswith("1 down, 1 no polls; worst first. ▼ Down 1001: down for 1 h 1 min of business time")
     assert "told ops" in opened
-    assert "&lt;b&gt;Harbor (NYC/7): no poll for 1 h 5 min of business time, since" in opened
+    assert "&lt;b&gt;Harbor: no poll for 1 h 5 min of business time, since" in opened
     assert "told nobody" in opened
     assert 'href="/stores/NYC%2F7"' in html
     past = part(html, "past")
-    assert "Old (old): up again; was down for 2 h of business time" in past
+    assert "Old: up again; was down for 2 h of business time" in past
     assert "could not be told: ops" in past
     assert "1001" not in past
     assert "<title>2 open – Alerts – storemon</title>" in html
@@ -83,7 +83,7 @@ def test_history_is_chosen_and_paged(client: FlaskClient, database: Database) ->
     assert ids == [f"s{number:02d}" for number in range(19, -1, -1)]
     one = client.get("/alerts?state=any&subject=s03&kind=down").text.split('id="past"')[1]
     assert re.findall(r'href="/stores/(\w+)"', one) == ["s03"]
-    assert part(client.get("/alerts?kind=feed").text, "past") == "None matches."
+    assert part(client.get("/alerts?kind=feed").text, "past") == "No incident matches."
     assert client.get("/alerts?state=never").status_code == 422
 
 
@@ -98,21 +98,21 @@ def test_a_channel_from_its_adding_to_its_end(client: FlaskClient, settings: Set
         assert listed.headers["Cache-Control"] == "no-store"
         assert secret not in listed.text
         assert "tok3n-secret" not in listed.text
-        assert "hears of down; groups North and South · at once" in part(listed.text, "channel-list")
+        assert "receives down; groups North and South · at once" in part(listed.text, "channel-list")
         tested = client.post("/alerts/channels/1/test")
         assert (tested.status_code, tested.headers["Location"]) == (303, "/alerts?tested=1#channels")
     assert len(receiver.got) == 1
     html = client.get("/alerts?tested=1").text
     assert re.search(r"Test of ops: ✓ delivered 200 OK: word \(\d+\.\d\d s\)", words(html))
-    assert "ops test ✓ delivered 200 OK: word" in part(html, "tries-list")
-    assert "ops test ✓ delivered 200 OK: word" in words(client.get("/alerts/deliveries").text)
+    assert "test ✓ delivered 200 OK: word" in part(html, "tries-list")
+    assert "test ✓ delivered 200 OK: word" in words(client.get("/alerts/deliveries").text)
     assert "Its address and its secret go with it." in words(client.get("/alerts/channels/1/remove").text)
     gone = client.post("/alerts/channels/1/remove")
     assert (gone.status_code, gone.headers["Location"]) == (303, "/alerts#channels")
     assert sql(settings.database, "SELECT address, secret FROM channel") == [("", None)]
     assert "There is no channel yet" in words(client.get("/alerts").text)
     # The log stays.
-    assert "ops test ✓ delivered" in words(client.get("/alerts/deliveries").text)
+    assert "test ✓ delivered" in words(client.get("/alerts/deliveries").text)
     for path in ("/alerts/channels/1/remove", "/alerts/channels/1/test"):
         assert client.post(path, headers={"Accept": "text/html"}).status_code == 404
 
@@ -142,7 +142,7 @@ def test_what_is_wrong_stands_at_its_input_and_nothing_typed_is_lost(
     assert f'name="address" required autocomplete="off" spellcheck="false" value="{typed["address"]}"' in answer.text
 
 
-def test_now_marks_what_changed_and_says_who_was_told_and_which_channel_hears_nothing(
+def test_now_marks_what_changed_and_says_who_was_told_and_which_channel_receives_no_messages(
     client: FlaskClient, database: Database, tmp_path: Path
 ) -> None:
     ids = live_fleet(database, tmp_path)
@@ -169,23 +169,25 @@ def test_now_marks_what_changed_and_says_who_was_told_and_which_channel_hears_no
     told = client.get("/", headers=headers)
     assert told.status_code == 200
     assert "Down · <bdi>told ops</bdi>" in told.text
-    assert "hears nothing" not in told.text
+    assert "receives no messages" not in told.text
     # A message that is tried in vain, and one that was given up.
     with database.write() as connection:
         message = messages.add(connection, 1, "incidents", {}, now)
         connection.execute("UPDATE message SET attempts = 3, error = '500 no' WHERE id = ?", [message])
     html = client.get("/", headers=headers).text
-    assert "Channel ops hears nothing. Its message was tried 3 times in vain: 500 no. Alerts" in words(html)
+    assert "Channel ops receives no messages. 3 attempts to send its next message failed: 500 no. Channels" in words(
+        html
+    )
     with database.write() as connection:
         messages.finish(connection, message, "given up after 8 tries", now)
     assert "Its last message was not delivered: given up after 8 tries." in words(client.get("/").text)
     with database.write() as connection:
         later = messages.add(connection, 1, "incidents", {}, now + 1)
         messages.finish(connection, later, None, now + 1)
-    assert "hears nothing" not in client.get("/").text
+    assert "receives no messages" not in client.get("/").text
     with database.write() as connection:
         channels.disable(connection, 1, "410 Gone", now)
-    assert "410 Gone; a test that arrives switches it on again." in words(client.get("/").text)
+    assert "410 Gone; a test that is delivered switches it on again." in words(client.get("/").text)
 
 
 def test_a_schedule_from_its_adding_to_its_end(client: FlaskClient, database: Database, tmp_path: Path) -> None:
@@ -208,6 +210,48 @@ def test_a_schedule_from_its_adding_to_its_end(client: FlaskClient, database: Da
     assert len(re.findall(r"<b>\w{3} \d{4}-\d\d-\d\d 07:00 CES?T</b> <time class=\"dim\" data-reader", html)) == 3
     assert client.post("/reports/schedules/1/run").status_code == 303
     assert "… Waiting" in words(client.get("/reports/schedules").text)
+    assert "The reports that it made stay." in words(client.get("/reports/schedules/1/remove").text)
     assert client.post("/reports/schedules/1/remove").status_code == 303
+    assert client.get("/reports/schedules/1/remove").status_code == 404
     assert "There is none yet" in words(client.get("/reports/schedules").text)
     assert client.post("/reports/schedules/1/run").status_code == 404
+
+
+def test_a_store_page_says_what_is_wrong_and_who_was_told(
+    client: FlaskClient, database: Database, tmp_path: Path
+) -> None:
+    ids = live_fleet(database, tmp_path)
+    client.post("/alerts", data=FORM)
+    now = now_us()
+    (number,) = put(database, down(ids[0], now - MINUTE_US))
+
+    def said(address: str, **headers: str) -> str:
+        found = re.search(r'<p id="incidents"[^>]*>(.*?)</p>', client.get(address, headers=headers).text, re.DOTALL)
+        assert found is not None
+        return words(found[1])
+
+    address = f"/stores/{ids[0]}"
+    assert said(address) == "New Down · told nobody · Alerts of this store"
+    tag = client.get(address).headers["ETag"]
+    tell(database, 1, number, "opened", "sent", now)
+    assert said(address, **{"If-None-Match": tag}) == "New Down · told ops · Alerts of this store"
+    # Of another instant nothing of now is said.
+    assert said(address + "?as_of=2026-01-01T00:00:00Z") == "Alerts of this store"
+    assert said(f"/stores/{ids[1]}") == "Alerts of this store"
+
+
+def test_attempts_of_one_channel_have_its_name(client: FlaskClient, database: Database) -> None:
+    for name in ("ops", "<b>other"):
+        client.post("/alerts", data={**FORM, "name": name})
+    with database.write() as connection:
+        for channel in (1, 2):
+            message = messages.add(connection, channel, "incidents", {}, now_us())
+            connection.execute(
+                "INSERT INTO delivery (message, started_us, duration_us, delivered, answer) VALUES (?, 1, 1, 0, ?)",
+                [message, f"answer {channel}"],
+            )
+    both, one = client.get("/alerts/deliveries").text, client.get("/alerts/deliveries?channel=2").text
+    assert ("answer 1" in both, "answer 2" in both) == (True, True)
+    assert ("answer 1" in one, "answer 2" in one) == (False, True)
+    assert "to the channel &lt;b&gt;other (all channels)" in words(one)
+    assert client.get("/alerts/deliveries?channel=9").status_code == 200

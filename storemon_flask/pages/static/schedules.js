@@ -6,7 +6,7 @@ const form = { weekday: "short", year: "numeric", month: "2-digit", day: "2-digi
 function tellReader(page) {
   for (const time of page.querySelectorAll("time[data-reader]")) {
     time.title = time.textContent;
-    time.textContent = `for you ${new Date(time.dateTime).toLocaleString(undefined, form)}`;
+    time.textContent = `your time: ${new Date(time.dateTime).toLocaleString(undefined, form)}`;
   }
 }
 
