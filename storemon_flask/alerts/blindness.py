@@ -201,15 +201,15 @@ class _Fleet:
         taken = np.zeros(len(self._facts), dtype=bool)
         for scope, subject in known:
             taken |= self._members(scope, subject)
-        found: list[Scope] = []
+        scopes: list[Scope] = []
         for scope, subject in self._thin_scopes():
             late = self._members(scope, subject) & self._late
             if (scope, subject) not in known and 2 * (late & ~taken).sum() >= late.sum():
-                found.append((scope, subject))
+                scopes.append((scope, subject))
                 taken |= self._members(scope, subject)
         others = self._due & ~taken
         if (others & ~self._late).sum() >= max(LEAST_STORES, _OTHERS_HEARD * others.sum()):
-            return [self._silence(*scope) for scope in found]
+            return [self._silence(*scope) for scope in scopes]
         due, missing = int(self._due.sum()), int(self._late.sum())
         silent = due >= LEAST_STORES and 2 * (due - missing) < due
         return [self._silence("fleet", "")] if silent or (due == missing and due >= _LEAST_FLEET) else []

@@ -10,7 +10,7 @@ from storemon_flask.clock import timestamp_text
 from storemon_flask.database import incidents, messages
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.incidents import Incident
-from storemon_flask.database.messages import Told
+from storemon_flask.database.messages import Notified
 from storemon_flask.delivery.words import SEVERITY, record
 from storemon_flask.model import MINUTE_US
 
@@ -20,10 +20,10 @@ RECENT_US: Final = 10 * MINUTE_US
 
 @dataclass(frozen=True, slots=True)
 class IncidentView:
-    """An incident to look at; `told` is who is told that it opened, or once it is over that it is."""
+    """An incident to look at; `notified` is who is told that it opened, or once it is over that it is."""
 
     incident: Incident
-    told: tuple[Told, ...]
+    notified: tuple[Notified, ...]
 
     def is_recent(self, now_us: int) -> bool:
         """Return whether it opened or ended in the last ten minutes, as was found out."""
@@ -33,7 +33,7 @@ class IncidentView:
     def told_text(self) -> str:
         """Return who is told: `told ops`, `not told yet: ops`, `told nobody`."""
         names = {
-            state: [one.channel for one in self.told if one.state == state] for state in ("sent", "waiting", "failed")
+            state: [one.channel for one in self.notified if one.state == state] for state in ("sent", "waiting", "failed")
         }
         words = {"sent": "told", "waiting": "not told yet:", "failed": "could not be told:"}
         texts = [f"{words[state]} {join_words(of_state)}" for state, of_state in names.items() if of_state]
@@ -70,10 +70,10 @@ def newest_views(
 def of_stores(connection: Connection, ids: Sequence[str], now_us: int) -> dict[str, list[IncidentView]]:
     """Return of each of those stores what is wrong now, or was until some minutes ago, the newest last."""
     views = _views(connection, incidents.of_stores(connection, ids, now_us - RECENT_US))
-    found: dict[str, list[IncidentView]] = {}
+    by_store: dict[str, list[IncidentView]] = {}
     for view in views:
-        found.setdefault(view.incident.subject, []).append(view)
-    return found
+        by_store.setdefault(view.incident.subject, []).append(view)
+    return by_store
 
 
 def state_numbers(connection: Connection) -> tuple[int, ...]:
@@ -87,25 +87,25 @@ def record_of(view: IncidentView, now_us: int) -> dict[str, Any]:
     incident = view.incident
     return {
         **record(incident, now_us),
-        "found": timestamp_text(incident.opened_us),
+        "detected": timestamp_text(incident.opened_us),
         "resolved": None if incident.resolved_us is None else timestamp_text(incident.resolved_us),
-        "told": [
+        "notified": [
             {
                 "channel": one.channel,
                 "state": one.state,
                 "at": None if one.at_us is None else timestamp_text(one.at_us),
             }
-            for one in view.told
+            for one in view.notified
         ],
     }
 
 
 def _views(connection: Connection, rows: Sequence[Incident]) -> list[IncidentView]:
-    told = messages.told(connection, [one.id for one in rows]) if rows else {}
+    notified = messages.notified_channels(connection, [one.id for one in rows]) if rows else {}
     return [
         IncidentView(
             one,
-            tuple(told.get((one.id, "opened" if one.resolved_us is None else "resolved"), ())),
+            tuple(notified.get((one.id, "opened" if one.resolved_us is None else "resolved"), ())),
         )
         for one in rows
     ]

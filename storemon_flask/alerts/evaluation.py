@@ -124,9 +124,9 @@ def _follow(
     ends: Mapping[tuple[str, str], tuple[int, Outcome]] | None = None,
 ) -> None:
     """Add what opens, goes on otherwise or ends of incidents of one kind that are not of stores."""
-    found = {key_of(finding): finding for finding in findings}
+    finding_of = {key_of(finding): finding for finding in findings}
     for incident in open_incidents:
-        finding = found.pop(key_of(incident), None)
+        finding = finding_of.pop(key_of(incident), None)
         if finding is None and _is_ahead(incident, as_of_us):
             continue
         if finding is None:
@@ -142,7 +142,7 @@ def _follow(
             changes.uncovered.append(now)
         if now != incident:
             changes.continued.append(now)
-    for finding in found.values():
+    for finding in finding_of.values():
         details = {**finding.details, **({"quiet": True} if finding.quiet else {})}
         changes.opened.append(
             Incident(0, finding.kind, finding.scope, finding.subject, finding.since_us, as_of_us, details=details)
@@ -363,14 +363,16 @@ class _Groups:
 
     def find(self) -> list[Finding]:
         """Return where many are down now."""
-        found = [self._finding("fleet", "", self._down, int(self._known_in.sum()))]
+        findings = [self._finding("fleet", "", self._down, int(self._known_in.sum()))]
         # The fleet only where it is not one group's.
         if len(self._names) > 1 and int(self._down_in.max()) == int(self._down_in.sum()):
-            found = found if (IncidentKind.MANY_DOWN, "fleet", "") in self._open else []
+            findings = findings if (IncidentKind.MANY_DOWN, "fleet", "") in self._open else []
         for code, name in enumerate(self._names):
             if name and len(self._names) > 1 and self._down_in[code] > 1:
-                found.append(self._finding("group", name, self._down & (self._code == code), int(self._known_in[code])))
-        return [finding for finding in found if finding is not None]
+                findings.append(
+                    self._finding("group", name, self._down & (self._code == code), int(self._known_in[code]))
+                )
+        return [finding for finding in findings if finding is not None]
 
     def ends(self) -> dict[tuple[str, str], tuple[int, Outcome]]:
         """Return how those that were open end, if they do: closed where few are open any more."""

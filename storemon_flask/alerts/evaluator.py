@@ -91,10 +91,10 @@ class Evaluator:
             incidents.update(connection, changes.continued + resolved)
             listening = channels.live(connection)
             news = [replace(incident, id=number) for incident, number in zip(opened, numbers, strict=True)]
-            told = messages.channels_told(connection, [incident.id for incident in resolved])
+            told_channels = messages.channels_told(connection, [incident.id for incident in resolved])
             notices = [
                 *opened_notices(news + changes.uncovered, listening),
-                *resolved_notices(told, listening),
+                *resolved_notices(told_channels, listening),
             ]
             messages.add_notices(connection, notices, now_us)
         log.info(

@@ -115,8 +115,8 @@ class Outbox:
             if channel not in self._told.setdefault(number, set()):
                 self._told[number].add(channel)
                 self._add(channel, number, "opened", step.at_us)
-        told = [(channel, one.id) for one in changes.resolved for channel in self._told.pop(one.id, ())]
-        for channel, number, _ in resolved_notices(told, listening):
+        told_channels = [(channel, one.id) for one in changes.resolved for channel in self._told.pop(one.id, ())]
+        for channel, number, _ in resolved_notices(told_channels, listening):
             self._add(channel, number, "resolved", step.at_us)
 
     def _add(self, channel: int, incident: int, event: str, at_us: int) -> None:

@@ -33,12 +33,13 @@ class Sight:
             return nothing_blind(facts)
 
         def see(from_us: int, to_us: int) -> Iterator[Seen]:
+            """Yield the polls of the stores of these facts between two instants."""
             return self._see(facts, from_us, to_us)
 
         self.remember(self._ended, facts.as_of_us)
-        found = blindness.find(facts, open_incidents, self._usual(facts), see, self._ended)
-        self._ended += blindness.over(facts, open_incidents, found.ends)
-        return found
+        blind = blindness.find(facts, open_incidents, self._usual(facts), see, self._ended)
+        self._ended += blindness.over(facts, open_incidents, blind.ends)
+        return blind
 
     def remember(self, incidents: Sequence[Incident], as_of_us: int) -> None:
         """Keep the blind incidents that ended lately: what was not heard since then is not known yet."""

@@ -94,9 +94,9 @@ class IncidentSchema(Closed):
         metadata={"description": "how long in business time, where it is of one opening of a store; whole minutes"},
     )
     text = _text("the same as a sentence")
-    found = _instant("when it was found out")
+    detected = _instant("when it was found out")
     resolved = _instant("when it was found out that it is over; null while it goes on", null=True)
-    told = fields.List(
+    notified = fields.List(
         fields.Nested(ToldSchema),
         required=True,
         metadata={"description": "who is told that it began, or once it is over that it is"},

@@ -123,6 +123,7 @@ def _days_table(made: "Preview", channel: str) -> list[str]:
     kinds = [kind for kind in SEVERITY if any(message.began[kind] for message in made.of_channel(channel))]
 
     def cells(name: str, messages: "list[Sent]") -> list[str]:
+        """Return a row of the table: messages, beginnings by kind, ends."""
         began = (sum(message.began[kind] for message in messages) for kind in kinds)
         over = sum(message.over.total() for message in messages)
         return [name, *(f"{number:,}" for number in (len(messages), *began, over))]

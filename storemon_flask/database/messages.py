@@ -60,7 +60,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Notified:
     """That a channel is told of an incident: `waiting`, `sent` (at `at_us`) or `failed`."""
 
     channel: str
@@ -110,7 +110,7 @@ def channels_told(connection: Connection, incidents: Sequence[int]) -> list[tupl
     )
 
 
-def told(connection: Connection, incidents: Sequence[int]) -> dict[tuple[int, str], list[Told]]:
+def notified_channels(connection: Connection, incidents: Sequence[int]) -> dict[tuple[int, str], list[Notified]]:
     """Return for each incident and event (`opened`, `resolved`) which channels are told, by name."""
     rows = connection.execute(
         "SELECT notice.incident, notice.event, channel.name, "
@@ -120,9 +120,11 @@ def told(connection: Connection, incidents: Sequence[int]) -> dict[tuple[int, st
         "WHERE notice.incident IN (SELECT value FROM json_each(?)) ORDER BY channel.name",
         [json.dumps(list(incidents))],
     )
-    notified: dict[tuple[int, str], list[Told]] = {}
+    notified: dict[tuple[int, str], list[Notified]] = {}
     for incident, event, name, state, finished_us in rows:
-        notified.setdefault((incident, event), []).append(Told(name, state, finished_us if state == "sent" else None))
+        notified.setdefault((incident, event), []).append(
+            Notified(name, state, finished_us if state == "sent" else None)
+        )
     return notified
 
 

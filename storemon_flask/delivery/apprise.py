@@ -31,11 +31,11 @@ def check(address: str, settings: Settings) -> str:
         answer = _ask({"url": address}, deadline)
     if answer["state"] == apprise_process.MISSING:
         raise Unprocessable(_MISSING)
-    said = Answer(False, "; ".join(answer["lines"])).without(_secrets(address)).text
+    log_text = Answer(False, "; ".join(answer["lines"])).without(_secrets(address)).text
     if answer["state"] == "failed":
-        raise Unprocessable(f"the address could not be checked: {said}")
+        raise Unprocessable(f"the address could not be checked: {log_text}")
     if answer["state"] != "known":
-        raise Unprocessable(f"apprise does not know that address{': ' + said if said else ''}; {_EXAMPLES}")
+        raise Unprocessable(f"apprise does not know that address{': ' + log_text if log_text else ''}; {_EXAMPLES}")
     return address
 
 
@@ -51,9 +51,9 @@ def send(parcel: Parcel, deadline: Deadline) -> Answer:
     answer = _ask({"url": address, "title": title, "body": body}, deadline)
     if answer["state"] == apprise_process.MISSING:
         return Answer(False, _MISSING)
-    said = "; ".join(answer["lines"])
+    log_text = "; ".join(answer["lines"])
     delivered = answer["state"] == "sent"
-    text = said or ("sent" if delivered else "apprise says only that it failed")
+    text = log_text or ("sent" if delivered else "apprise says only that it failed")
     return Answer(delivered, text).without(_secrets(address))
 
 

@@ -27,6 +27,7 @@ class _Lines(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep the message of a record, if it is one of the first."""
         if len(self.lines) < _MOST_LINES:
             self.lines.append(record.getMessage())
 
@@ -46,13 +47,13 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
         import apprise
     except ImportError as error:
         return {"state": MISSING, "lines": [str(error)]}
-    kept = _Lines()
+    log_lines = _Lines()
     logger = logging.getLogger("apprise")
-    logger.addHandler(kept)
+    logger.addHandler(log_lines)
     logger.propagate = False
     service = apprise.Apprise.instantiate(question["url"])
     if service is None:
-        return {"state": WRONG, "lines": kept.lines}
+        return {"state": WRONG, "lines": log_lines.lines}
     if "body" not in question:
         return {"state": "known", "lines": [], "service": str(service.service_name)}
     sent = apprise.Apprise([service]).notify(
@@ -61,7 +62,7 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
         body_format=apprise.NotifyFormat.TEXT,
         notify_type=apprise.NotifyType.INFO,
     )
-    return {"state": "sent" if sent else "failed", "lines": kept.lines}
+    return {"state": "sent" if sent else "failed", "lines": log_lines.lines}
 
 
 def _list_frozen_plugins() -> None:
@@ -69,6 +70,7 @@ def _list_frozen_plugins() -> None:
     listdir = os.listdir
 
     def list_names(path: Any = ".") -> Any:
+        """Return the names in a folder, of modules where the folder is inside the single file."""
         try:
             return listdir(path)
         except FileNotFoundError:

@@ -49,13 +49,14 @@ TEST_NOTE: Final = "This is a test of the channel. The store does not exist, and
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One incident of a message. `told`: its beginning is in this message."""
+    """One incident of a message. `begins_here`: its beginning is in this message."""
 
     incident: Incident
-    told: bool
+    begins_here: bool
 
     @property
     def over(self) -> bool:
+        """Return whether the incident has ended."""
         return self.incident.outcome is not None
 
 
@@ -79,7 +80,7 @@ def example(now_us: int, public_url: str = "") -> dict[str, Any]:
         business_us=HOUR_US,
         details={"name": "Example Store", "zone": "Etc/UTC", "last_up_us": now_us - 90 * MINUTE_US, "seen_us": now_us},
     )
-    return _message([_Entry(store, told=True)], "storemon test", [TEST_NOTE], now_us, public_url, test=True)
+    return _message([_Entry(store, begins_here=True)], "storemon test", [TEST_NOTE], now_us, public_url, test=True)
 
 
 def webhook_body(content: Mapping[str, Any]) -> bytes:
@@ -109,10 +110,10 @@ def _harmless(text: str) -> str:
 
 def _entries(notices: Iterable[Notice], incidents: Mapping[int, Incident]) -> list[_Entry]:
     """Return an entry for each incident: one that began and ended within the batch is one."""
-    told: dict[int, bool] = {}
+    begins: dict[int, bool] = {}
     for notice in notices:
-        told[notice.incident] = told.get(notice.incident, False) or notice.event == "opened"
-    return [_Entry(incidents[number], began) for number, began in told.items()]
+        begins[notice.incident] = begins.get(notice.incident, False) or notice.event == "opened"
+    return [_Entry(incidents[number], began) for number, began in begins.items()]
 
 
 def _split_covered(entries: Sequence[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
@@ -148,18 +149,18 @@ def _rank(entry: _Entry) -> tuple[bool, int, int, int]:
 def _message(
     entries: Sequence[_Entry], prefix: str, notes: list[str], now_us: int, public_url: str, test: bool = False
 ) -> dict[str, Any]:
-    said, covered = _split_covered(entries)
-    summary = _summary(said, now_us)
-    lines = [_line(entry, now_us, public_url) for entry in said[:MOST_NAMED]]
-    rest = _rest_text(said[MOST_NAMED:])
-    link = _link(said, public_url) if public_url and not test else ""
+    named, covered = _split_covered(entries)
+    summary = _summary(named, now_us)
+    lines = [_line(entry, now_us, public_url) for entry in named[:MOST_NAMED]]
+    rest = _rest_text(named[MOST_NAMED:])
+    link = _link(named, public_url) if public_url and not test else ""
     subject = f"{prefix}: {summary}"
     return {
         "subject": subject if len(subject) <= _SUBJECT_CUT_AT else subject[: _SUBJECT_CUT_AT - 3] + "...",
         "summary": summary,
         "text": _text(summary, lines, rest, notes, link),
         "html": _html(summary, lines, rest, notes, link),
-        "event": _event(summary, [*said, *covered], notes, link, now_us, test),
+        "event": _event(summary, [*named, *covered], notes, link, now_us, test),
     }
 
 
@@ -193,7 +194,7 @@ def _words_of_store(entry: _Entry) -> tuple[str, str]:
             return "is not polled any more", "are not polled any more"
         case Outcome.REMOVED:
             return "was removed", "were removed"
-        case _ if entry.told:
+        case _ if entry.begins_here:
             return f"was {words.state} and is {words.over}", f"were {words.state} and are {words.over}"
         case _:
             return f"is {words.over}", f"are {words.over}"

@@ -199,9 +199,9 @@ class Couriers:
         if not decision.notices or channel.disabled_us is not None or channel.removed_us is not None:
             return
         numbers = [notice.incident for notice in decision.notices]
-        said = content.compose(decision, incidents.by_ids(connection, numbers), now_us, self._settings.public_url)
+        body = content.compose(decision, incidents.by_ids(connection, numbers), now_us, self._settings.public_url)
         purpose = "digest" if decision.digest else "incidents"
-        messages.add(connection, channel_id, purpose, said, now_us, [notice.id for notice in decision.notices])
+        messages.add(connection, channel_id, purpose, body, now_us, [notice.id for notice in decision.notices])
         incidents.note_announced(connection, numbers)
 
     @contextmanager

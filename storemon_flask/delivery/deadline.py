@@ -91,6 +91,7 @@ class Deadline:
             self._sockets.append(twin)
 
         def shut() -> None:
+            """Shut the connection down, so that whoever reads or writes it returns."""
             with suppress(OSError):
                 twin.shutdown(socket.SHUT_RDWR)
 

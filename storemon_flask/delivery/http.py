@@ -138,20 +138,23 @@ class _Handler(urllib.request.HTTPSHandler):
         self._deadline = deadline
 
     def http_open(self, request: urllib.request.Request) -> Any:
+        """Open the connection of a plain call."""
         return self.do_open(self._watched(http.client.HTTPConnection), request)
 
     def https_open(self, request: urllib.request.Request) -> Any:
+        """Open the connection of a call over verified TLS."""
         return self.do_open(self._watched(http.client.HTTPSConnection, context=verifying_context()), request)
 
     http_request = urllib.request.AbstractHTTPHandler.do_request_
 
     def _watched(self, connection: Callable[..., http.client.HTTPConnection], **options: Any) -> Any:
-        def made(host: str, **others: Any) -> http.client.HTTPConnection:
-            one = connection(host, **{**others, **options, "timeout": self._deadline.left_s})
-            vars(one)["_create_connection"] = self._deadline.connect
-            return one
+        def connect(host: str, **others: Any) -> http.client.HTTPConnection:
+            """Return the connection, which the deadline can cut."""
+            opened = connection(host, **{**others, **options, "timeout": self._deadline.left_s})
+            vars(opened)["_create_connection"] = self._deadline.connect
+            return opened
 
-        return made
+        return connect
 
 
 def _opener(deadline: Deadline) -> urllib.request.OpenerDirector:

@@ -178,7 +178,7 @@ def _row(view: IncidentView, now_us: int) -> dict[str, Any]:
         "sign": sign,
         "text": words.incident_text(incident, now_us),
         "certainty": "" if over else words.certainty_text(incident, now_us),
-        "told": view.told_text(),
+        "notified": view.told_text(),
         "over": over,
         "found_us": incident.resolved_us or incident.opened_us,
         "recent": view.is_recent(now_us),
@@ -242,8 +242,8 @@ def _counts(views: Sequence[IncidentView]) -> dict[str, int]:
 def _link(query: Mapping[str, Any], before: int | None) -> str:
     defaults = {"state": "resolved", "kind": "", "subject": "", "before": None}
     asked = {**query, "before": before}
-    said = urlencode({name: asked[name] for name, default in defaults.items() if asked[name] != default})
-    return f"/alerts?{said}#history" if said else "/alerts#history"
+    search = urlencode({name: asked[name] for name, default in defaults.items() if asked[name] != default})
+    return f"/alerts?{search}#history" if search else "/alerts#history"
 
 
 def _new_channel(form: "MultiDict[str, str]") -> NewChannel:
@@ -265,7 +265,9 @@ def _wrong(error: StoremonError | None) -> dict[str, str]:
     if not isinstance(errors, dict):
         return {"name": error.message} if error else {}
     addresses = set(ADDRESS_FIELDS.values())
-    return {"address" if name in addresses else name: "; ".join(map(str, said)) for name, said in errors.items()}
+    return {
+        "address" if name in addresses else name: "; ".join(map(str, sentences)) for name, sentences in errors.items()
+    }
 
 
 def _now_us() -> int:

@@ -92,7 +92,7 @@ def _page(form: "MultiDict[str, str]", error: StoremonError | None = None) -> Re
         below=f"{USUAL_BELOW:g}",
         form=form,
         error=error,
-        wrong={name.partition(".")[2] or name: "; ".join(map(str, said)) for name, said in errors.items()}
+        wrong={name.partition(".")[2] or name: "; ".join(map(str, sentences)) for name, sentences in errors.items()}
         if isinstance(errors, dict)
         else {},
     )

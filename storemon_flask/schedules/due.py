@@ -69,10 +69,10 @@ class Due:
 def parse(text: str, zone: str) -> Due:
     """Return when that is due; `Unprocessable` says what is allowed."""
     words = text.split()
-    found = zonedata.find(zone)
-    if found is None:
+    zone_info = zonedata.find(zone)
+    if zone_info is None:
         raise _wrong("zone", f"is {zone[:100]!r}", "the name of one, such as America/New_York")
-    due = Due(" ".join(words).lower(), _cron(words), found)
+    due = Due(" ".join(words).lower(), _cron(words), zone_info)
     _check(due)
     return due
 

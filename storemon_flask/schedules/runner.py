@@ -142,15 +142,15 @@ class Runner:
     def _finish(self, schedule: Schedule, run: Run, now_us: int) -> None:
         """Once the run's reports are complete, put the messages into the outbox."""
         with self._database.read() as connection:
-            found = [reports.find(connection, one or "") for one in (run.report, run.summary_report)]
-        for record in found:
+            records = [reports.find(connection, one or "") for one in (run.report, run.summary_report)]
+        for record in records:
             if record is None or record.state == ReportState.DELETED:
                 self._fail(schedule, run, "its report was deleted before it was sent")
                 return
             if record.state == ReportState.FAILED:
                 self._fail(schedule, run, record.error or "its report failed")
                 return
-        record, quoted = found
+        record, quoted = records
         if record is None or quoted is None or not (record.ended and quoted.ended):
             return
         try:

@@ -84,6 +84,7 @@ def _summarize(rows: Iterator[dict[str, str]], window: str, below_hundredths: in
     threshold = Decimal(below_hundredths) / 100
 
     def down_ones() -> Iterator[tuple[Decimal, int, dict[str, str]]]:
+        """Yield the stores that were down, and count the others on the way."""
         nonlocal fleet, stores, below, little
         for cells in rows:
             if cells["kind"] == "fleet":

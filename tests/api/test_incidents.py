@@ -42,12 +42,12 @@ def test_an_incident_says_what_since_when_how_long_and_who_was_told(client: Flas
     assert (goes_on["store_id"], goes_on["name"], goes_on["group"]) == ("NYC/7", "Harbor", "North")
     assert goes_on["business_minutes"] == 65
     assert goes_on["text"].startswith("Harbor (NYC/7): down for 1 h 5 min of business time, since ")
-    assert [(one["channel"], one["state"], one["at"] is None) for one in goes_on["told"]] == [
+    assert [(one["channel"], one["state"], one["at"] is None) for one in goes_on["notified"]] == [
         ("night", "waiting", True), ("ops", "sent", False),
     ]  # fmt: skip
     assert (over["state"], over["outcome"], over["business_minutes"]) == ("resolved", "over", 120)
     # Of what is over: who is told that it is.
-    assert [(one["channel"], one["state"]) for one in over["told"]] == [("ops", "failed")]
+    assert [(one["channel"], one["state"]) for one in over["notified"]] == [("ops", "failed")]
 
 
 def test_incidents_are_chosen_and_paged(client: FlaskClient, app: Flask) -> None:

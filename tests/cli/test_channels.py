@@ -88,6 +88,6 @@ def test_alerts_say_what_is_open_and_history_what_was(home: Path, database: Data
     assert past.index("Old (old): up again; was down for 2 h of business time") < past.index("NYC/7")
     assert "NYC/7" not in storemon(home, "alerts", "--history", "--subject", "old").stdout
     listed = json.loads(storemon(home, "alerts", "--json").stdout)["incidents"]
-    assert [(one["store_id"], one["told"][0]["state"]) for one in listed] == [("NYC/7", "sent")]
+    assert [(one["store_id"], one["notified"][0]["state"]) for one in listed] == [("NYC/7", "sent")]
     assert storemon(home, "alerts", "--history", "--csv").stdout.count("\n") == 3
     assert storemon(home, "alerts", "--kind", "up").returncode == 2
