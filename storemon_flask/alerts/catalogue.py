@@ -33,7 +33,8 @@ class IncidentView:
     def told_text(self) -> str:
         """Return who is told: `told ops`, `not told yet: ops`, `told nobody`."""
         names = {
-            state: [one.channel for one in self.notified if one.state == state] for state in ("sent", "waiting", "failed")
+            state: [one.channel for one in self.notified if one.state == state]
+            for state in ("sent", "waiting", "failed")
         }
         words = {"sent": "told", "waiting": "not told yet:", "failed": "could not be told:"}
         texts = [f"{words[state]} {join_words(of_state)}" for state, of_state in names.items() if of_state]
