@@ -30,7 +30,8 @@ _PATIENCE_S: Final = 120.0
 @click.option("--keep-serving", is_flag=True, help="Leave the server running until Ctrl-C.")
 @click.pass_context
 def demo(ctx: click.Context, keep_serving: bool) -> None:
-    """Load the sample data, serve, trigger a report over HTTP, wait for it and print its first rows.
+    """Load the sample data, serve, trigger a report over HTTP, wait for it and print its first rows; then show
+    what alerts would have sent.
 
     Everything happens in a home of its own, instance/demo/: invented stores never mix with yours.
 
@@ -60,6 +61,13 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
         _print_rows(text)
         click.echo("")
         _say(f"The whole report: {_shown(file)}")
+        arguments = ["alerts", "preview", "--days", "1"]
+        click.echo(
+            f"\n4. What alerts would have sent on its last day:\n   {_command(home, ' '.join(arguments), indent=3)}\n"
+        )
+        # Standard error would say only how old the sample is.
+        subprocess.run([*_storemon(), *arguments], env=environ, check=True, stderr=subprocess.DEVNULL)
+        click.echo("")
         if not keep_serving:
             click.echo(f"To look at its pages:\n  {_command(home, 'serve --open', indent=2)}")
         else:

@@ -342,6 +342,8 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing_running(tmp_path: Path) -> 
     assert "1. Loading the sample data of " in output
     assert '"status": "Running"}' in output
     assert "The whole report: " in output
+    assert "4. What alerts would have sent on its last day:" in output
+    assert "a channel for everything: 24 messages" in output
     home = tmp_path / "instance" / "demo"
     (report,) = (home / "reports").iterdir()
     assert f"The whole report: {report}" in output
