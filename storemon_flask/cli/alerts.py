@@ -55,7 +55,7 @@ def alerts(ctx: click.Context, history: bool, kind: str | None, subject: str | N
             for line in _lines(view, now_us):
                 click.echo(line)
         if not shown:
-            say("There is none." if history or kind or subject else "No incident is open.", err=True)
+            say("No incident matches." if history or kind or subject else "No incident is open.", err=True)
     if len(views) > limit:
         more = "There are more" if history else f"{len(views) - limit:,} more are open"
         say(f"{more}: say --limit.", err=True)
