@@ -77,7 +77,7 @@ def add(ctx: click.Context, /, name: str, as_json: bool, **options: Any) -> None
         return
     if view.channel.secret:
         click.echo(view.channel.secret.value)
-        say("Keep it now: it is not shown again. By it the receiver checks that a message comes from this server.", err=True)
+        say("Keep it now: it is not shown again. With it the receiver checks who sent a message.", err=True)
     say(f"{view.channel.name} is added; nothing is sent yet. Try it with `storemon channels test`.", err=True)
 
 
