@@ -27,7 +27,7 @@ _TAGS: Final = {
     "feeds": "Polls, hours, time zones and names in.",
     "loads": "What was loaded, and what of it could not be used.",
     "alerts": "What is wrong, who is told, and what came of telling them.",
-    "schedules": "Reports that are made and sent by themselves.",
+    "schedules": "Reports that storemon makes and sends when they are due.",
     "service": "The service itself.",
 }
 _ABOUT: Final = (

@@ -28,7 +28,7 @@ _KINDS: Final = ("down", "not_opened", "stale", "blind", "many_down", "unstable"
 def alerts(ctx: click.Context, history: bool, kind: str | None, subject: str | None, limit: int) -> None:
     """Show what is wrong now, the worst first: since when, for how much business time, and who was told.
 
-    The running server finds out; this shows what it found.
+    The running server detects incidents; this command shows them.
 
     \b
     Examples:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @click.group("channels", cls=Group)
 def channels() -> None:
-    """Add, list, test and remove the channels that are told when something is wrong.
+    """Add, list, test and remove the channels that alerts are sent to.
 
-    Each hears of everything, at once, unless it is told otherwise. The running server sends.
+    Each receives every alert, at once, unless you choose otherwise. The running server sends them.
 
     \b
     Examples:
@@ -77,7 +77,7 @@ def add(ctx: click.Context, /, name: str, as_json: bool, **options: Any) -> None
         return
     if view.channel.secret:
         click.echo(view.channel.secret.value)
-        say("Keep it now: it is not shown again. With it the receiver checks who sent a message.", err=True)
+        say("Keep it now: it is not shown again. The receiver uses it to check who sent a message.", err=True)
     say(f"{view.channel.name} is added; nothing is sent yet. Try it with `storemon channels test`.", err=True)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group("schedules", cls=Group)
 def schedules() -> None:
-    """Add, list, run and remove reports that are made and sent by themselves.
+    """Add, list, run and remove scheduled reports.
 
     The server makes them while it runs (`storemon serve`), and sends them to channels (`storemon channels`).
 

@@ -43,7 +43,7 @@ LIMITED_NOTE: Final = (
     f"This is the {MOST_PER_HOUR}th message within an hour. The rest follows as an hourly digest, "
     "until an hour passes without news."
 )
-BLIND_NOTE: Final = "Of stores that cannot be seen nothing is known, and nothing is reported until polls come."
+BLIND_NOTE: Final = "Nothing is known about these stores, and nothing is reported about them, until polls come again."
 TEST_NOTE: Final = "This is a test of the channel. The store does not exist, and nothing is wrong."
 
 

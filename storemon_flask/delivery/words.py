@@ -226,7 +226,7 @@ def _correction_text(incident: Incident, now_us: int) -> str:
     said_us = incident.announced_us
     if incident.outcome == Outcome.CORRECTED or said_us is None or abs(said_us - incident.since_us) < MINUTE_US:
         return ""
-    return f" (corrected: first said since {time_text(said_us, _zone(incident), now_us)})"
+    return f" (corrected: an earlier message said since {time_text(said_us, _zone(incident), now_us)})"
 
 
 def _business_text(business_us: int) -> str:

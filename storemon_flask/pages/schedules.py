@@ -1,4 +1,4 @@
-"""The page `/reports/schedules`: reports that are made and sent by themselves, when each is due, and a form."""
+"""The page `/reports/schedules`: scheduled reports, when each is due, and a form."""
 
 import time
 from typing import Any

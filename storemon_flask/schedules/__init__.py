@@ -1,1 +1,1 @@
-"""Schedules: reports that are made and sent by themselves."""
+"""Schedules: reports that storemon makes and sends by itself."""

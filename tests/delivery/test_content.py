@@ -111,7 +111,7 @@ TWELFTH = compose(store(0), store(1), limited=True)
         (FEED, "storemon: 12 % of the rows of load 7 were rejected"),
         (UP, "storemon: Main Street (1001): up again; was down for 23 min of business time, 13:47 to 14:10 EST"),
         (CORRECTED, "storemon: Main Street (1001): up again; was down for 18 min of business time, 13:52 to 14:10 EST "
-                    "(corrected: first said since 13:47 EST)"),
+                    "(corrected: an earlier message said since 13:47 EST)"),
         (NEVER, "storemon: Main Street (1001): was not down after all, as polls that came late show (corrected)"),
         (DIGEST, "storemon digest: Station (1004) is down, Harbor (1002) and Elm Park (1003) were down and are up again, "
                  "Main Street (1001) closed for the day while down"),

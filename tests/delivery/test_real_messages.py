@@ -104,7 +104,7 @@ def test_late_polls_correct_what_was_told(app: Flask, outbox: Path, tmp_path: Pa
     load(app, tmp_path / "late", [("1003", 15, True), ("1003", 0, True)])
     (up,) = messages(app, outbox)
     assert up.startswith("storemon: 1003: up again; was down for 7 min of business time, ")
-    assert "(corrected: first said since " in up
+    assert "(corrected: an earlier message said since " in up
 
 
 def test_an_end_goes_where_the_beginning_went(app: Flask, outbox: Path, tmp_path: Path) -> None:

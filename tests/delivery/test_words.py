@@ -80,8 +80,8 @@ def test_what_is_over(one: Incident, outcome: Outcome, text: str) -> None:
 @pytest.mark.parametrize(
     ("moved_us", "text"),
     [
-        (-12 * MINUTE_US, " (corrected: first said since 12:48 EST)"),
-        (MINUTE_US, " (corrected: first said since 13:01 EST)"),
+        (-12 * MINUTE_US, " (corrected: an earlier message said since 12:48 EST)"),
+        (MINUTE_US, " (corrected: an earlier message said since 13:01 EST)"),
         (MINUTE_US - 1, ""),
     ],
 )
