@@ -101,3 +101,28 @@ def test_the_next_runs_are_told_in_the_readers_zone(browser: Browser, server: An
         expect(first).to_have_text(re.compile(r"^your time: Mon \d{4}-\d\d-\d\d 1[67]:30 GMT\+5:30$"))
         follow(page, page.get_by_role("button", name="Run Weekly now"))
         expect(page.locator("#schedule-list")).to_contain_text("by hand")
+
+
+@pytest.mark.parametrize("scripted", [True, False])
+@pytest.mark.parametrize(
+    ("path", "form", "field", "button"),
+    [
+        ("/alerts", "Add a channel", "Address", "Add the channel"),
+        ("/reports/schedules", "Add a schedule", "Due", "Add the schedule"),
+    ],
+)
+def test_an_error_of_a_form_is_in_sight_however_long_the_page_is(
+    browser: Browser, server: Any, path: str, form: str, field: str, button: str, scripted: bool
+) -> None:
+    wait_for_incidents(server)
+    viewport = {"width": 360, "height": 500}
+    with watched(browser, server.url, errors_expected=True, java_script_enabled=scripted, viewport=viewport) as page:
+        page.goto(path)
+        if not page.get_by_label("Name", exact=True).is_visible():
+            page.get_by_text(form).click()
+        page.get_by_label("Name", exact=True).fill("ops")
+        page.get_by_label(field, exact=True).fill("nowhere")
+        page.get_by_role("button", name=button).click()
+        expect(page.get_by_role("alert")).to_be_in_viewport()
+        expect(page.get_by_label(field, exact=True)).to_have_value("nowhere")
+        assert page.get_by_label(field, exact=True).get_attribute("aria-invalid") == "true"
