@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Command(click.Command):
-    """A command that says in a sentence that there is not enough memory."""
+    """A command that reports a lack of memory in one sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""

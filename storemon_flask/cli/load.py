@@ -168,7 +168,7 @@ def _load_with_progress(
 
 
 class _InputStream(io.RawIOBase):
-    """Standard input, which shows beside the bar how much has come where nobody knows how much will."""
+    """Standard input, which shows beside the bar how much was read when its size is unknown."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream

@@ -297,7 +297,7 @@ def echo_coloured(line: str, colour: bool) -> None:
 
 
 def progress_bar(length: int | None, label: str, hidden: bool = False) -> Any:
-    """Return a bar on standard error, hidden where that is no terminal. `length` is None where nobody knows it."""
+    """Return a bar on standard error, hidden unless that is a terminal. `length` is None when it is unknown."""
     return click.progressbar(
         # What has no length is of unknown length.
         iter(int, 1) if length is None else None,

@@ -96,7 +96,7 @@ class RejectLog:
         self.reasons: Counter[str] = Counter()
 
     def add(self, line: int, reason: str, text: str) -> None:
-        """Add one row; `text` is what stands there, cut to its first 1,000 characters."""
+        """Add one row; of its `text` the first 1,000 characters are stored."""
         self.reasons[reason] += 1
         if self.room.left > 0:
             self.room.left -= 1

@@ -94,7 +94,7 @@ class Source:
     which `open` gives `SheetRows`), or empty: then the content shows it, whatever its `media_type`. `feed` says which
     feed it must be, and for JSON, which it is. `allowance` is how much may come out of it, shared with others where
     they have one limit (None: as much as there is). `records` are its rows, in batches, where something else reads
-    them: fields in the feed's order; it adds what is to be said of them to `notes` while it does.
+    them: fields in the feed's order; that reader adds its notes to `notes` meanwhile.
     """
 
     name: str
@@ -698,7 +698,7 @@ def _open_only_feed(stream: BinaryIO, allowance: Allowance | None, check: Callab
     if isinstance(first, Unreadable) and not others:
         raise DataError(first.reason)
     raise DataError(
-        f"it holds {len(others) + 1:,} CSVs or sheets, and this is the place of one feed; send it to /api/v1/feeds "
+        f"it holds {len(others) + 1:,} CSVs or sheets, and this address takes one feed; send it to /api/v1/feeds "
         "(`curl -F file=@FILE`)"
     )
 

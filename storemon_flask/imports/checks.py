@@ -44,7 +44,7 @@ class Reader(Protocol):
     """Reads one source: `label` says what it is, `name` which; both may be known only when it was read.
 
     `has_checks`: it keeps checks, and not only from when to when something held. `aside` are names that are left out
-    unless a map has them, with the reason; `notes` what is to be said of it.
+    unless a map has them, with the reason; `notes` are about what was read.
     """
 
     label: str
@@ -57,7 +57,7 @@ class Reader(Protocol):
         ...
 
     def notes(self) -> list[str]:
-        """Return what is to be said of what was read."""
+        """Return notes about what was read."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Answers of other monitors over HTTP, as JSON; what goes wrong is a sentence."""
+"""Answers of other monitors over HTTP, as JSON; each error is one sentence."""
 
 import base64
 import http.client
@@ -28,7 +28,7 @@ class Service:
             parts = urlsplit(address)
             port = parts.port
         except ValueError as error:
-            raise DataError(f"the address is none: {error}") from None
+            raise DataError(f"the address cannot be read: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise DataError("the address must begin with http:// or https://, as http://localhost:9090")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

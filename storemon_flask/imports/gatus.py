@@ -70,7 +70,7 @@ class GatusReader:
             yield from self._of(endpoints, is_included)
 
     def notes(self) -> list[str]:
-        """Return what is to be said of the hours."""
+        """Return notes about polls derived from hourly counts."""
         return self._hourly.sentences()
 
     def _of(self, endpoints: Sequence[_Endpoint], is_included: Callable[[str], bool]) -> Iterator[tuple[str, Check]]:
@@ -143,7 +143,7 @@ def _whole_hours(rows: Sequence[HourCount]) -> list[HourCount]:
 def _endpoints_of_service(service: Service) -> list[_Endpoint]:
     listed = service.get("/api/v1/endpoints/statuses", page="1", pageSize="1")
     if not isinstance(listed, list) or not all(_text(one, "key") for one in listed):
-        raise DataError(f"{service.shown} is no Gatus: its list of endpoints is none")
+        raise DataError(f"{service.shown} is not a Gatus: it does not answer with a list of endpoints")
     endpoints = []
     for one in listed:
         key = _text(one, "key")

@@ -15,14 +15,14 @@ _US: Final = 1_000_000
 
 
 class Seen(NamedTuple):
-    """A check that is there, and when the one before it was that said the other status, if that is known and gone."""
+    """A check, and when the last one with the other status was, if that is known although the check is gone."""
 
     check: Check
     before_us: int | None = None
 
 
 class HourlyNotes:
-    """What became of hours, over all names."""
+    """Counts of what became of hours, over all names."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -32,13 +32,13 @@ class HourlyNotes:
         self._counts[what] += 1
 
     def sentences(self) -> list[str]:
-        """Return what is to be said of them."""
+        """Return sentences on how many polls were derived, and which hours were left out."""
         polls, sides, thin = (self._counts[what] for what in ("hour", "side", "thin"))
         sentences = []
         if polls:
             sentences.append(
                 f"{count_text(polls, 'poll is', 'polls are')} derived from hourly counts, one in the middle of each "
-                "hour whose checks are gone and said the same"
+                "hour whose checks are gone and all had that status"
             )
         if sides:
             sentences.append(

@@ -148,7 +148,7 @@ class IncidentReader:
                     yield name, check
 
     def notes(self) -> list[str]:
-        """Return what is to be said of the time between incidents, and of those without an end."""
+        """Return notes about the time between incidents, incidents without an end, and the zone."""
         notes = []
         if self._from_us is not None and self._to_us is not None:
             notes.append(
@@ -195,7 +195,7 @@ class IncidentReader:
             raise DataError(f"{self._path} cannot be read: {error.strerror or error}") from None
 
     def _columns(self, header: list[str]) -> dict[str, int]:
-        """Where each column stands that there is."""
+        """Return the position of each column that the header has; `DataError` when one that is needed is missing."""
         spellings = [spelled(cell).replace("-", "") for cell in header]
         positions = {}
         for column in COLUMNS:

@@ -51,7 +51,7 @@ class KumaReader:
             self._on_progress(len(monitors), len(monitors))
 
     def notes(self) -> list[str]:
-        """Return what is to be said of the hours."""
+        """Return notes about polls derived from hourly counts."""
         return self._hourly.sentences()
 
     def _recognise(self, database: ForeignDatabase) -> None:
@@ -92,7 +92,7 @@ def _seen(beats: Iterator[KumaBeat], monitor: KumaMonitor) -> Iterator[Seen]:
 
 
 def _seconds_since_other(beat: KumaBeat, monitor: KumaMonitor) -> int:
-    """How long before a change the last beat was that said the other status.
+    """Return how many seconds before a change the last beat with the other status was.
 
     A beat is down after it was tried again, as often as the monitor has it: those beats said neither. The first of
     them came after the usual interval, the others after as long as this one.

@@ -64,7 +64,7 @@ class PrometheusReader:
         self._on_progress(1, 1)
 
     def notes(self) -> list[str]:
-        """Return what is to be said of the series."""
+        """Return notes about the series: the span read, and labels that several share or that are missing."""
         notes = [f"the samples of {self._query} from {minute_text(self._from_us)} to {minute_text(self._to_us)}"]
         several = sorted(name for name, series in self._series.items() if len(series) > 1)
         if several:

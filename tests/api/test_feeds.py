@@ -659,7 +659,7 @@ def test_a_zip_of_one_csv_is_a_body_as_that_csv_is(client: FlaskClient) -> None:
             answer = push(client, "polls", data, kind)
             assert (answer.status_code, counts(answer.json)[0]) == (200, 2), answer.text
     sentence = problem(push(client, "polls", a_zip(**{"a.csv": GOOD["polls"], "b.csv": GOOD["hours"]})), 422)
-    assert "it holds 2 CSVs or sheets, and this is the place of one feed; send it to /api/v1/feeds" in sentence
+    assert "it holds 2 CSVs or sheets, and this address takes one feed; send it to /api/v1/feeds" in sentence
     assert "body holds no workbook and no file named *.csv" in problem(
         push(client, "polls", a_zip(**{"a.bin": "x"})), 422
     )

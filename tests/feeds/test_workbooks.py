@@ -195,7 +195,7 @@ def test_a_body_is_one_feed(client: FlaskClient) -> None:
     both = workbook({"polls": [HEADER, *ROWS], "hours": hours})
     sentence = problem(push(client, "polls", both), 422)
     assert sentence == (
-        "it holds 2 CSVs or sheets, and this is the place of one feed; send it to /api/v1/feeds (`curl -F file=@FILE`)"
+        "it holds 2 CSVs or sheets, and this address takes one feed; send it to /api/v1/feeds (`curl -F file=@FILE`)"
     )
     assert "the header is that of hours, not of polls" in problem(push(client, "polls", workbook({"h": hours})), 422)
     assert push(client, "hours", workbook({"notes": [("x",)], "h": hours})).json["new"] == 1

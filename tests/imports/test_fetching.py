@@ -17,7 +17,7 @@ from storemon_flask.imports.fetching import Service
 SPAN = ("--from", "2026-10-01", "--to", "2026-10-02")
 WHICH = ("--query", "up", "--store-label", "shop")
 NO_JSON = "answered with something else than JSON; is the address right?"
-NO_GATUS = "is no Gatus: its list of endpoints is none"
+NO_GATUS = "is not a Gatus: it does not answer with a list of endpoints"
 NO_SERIES = "answered with something else than series of samples"
 NO_SAMPLES = "has no samples of up: --query must be a metric"
 
