@@ -1,1 +1,1 @@
-"""Alerts: what is wrong now, from the live snapshot, and who is to hear of it."""
+"""Alerts: detect incidents in the live snapshot, and choose the channels that are told of them."""

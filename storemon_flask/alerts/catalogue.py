@@ -1,4 +1,4 @@
-"""Incidents to look at: what is wrong now, what was, how long, and who was told."""
+"""Incidents as pages, the API and the command line show them: open and past ones, how long, and who was told."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from storemon_flask.database.messages import Notified
 from storemon_flask.delivery.words import SEVERITY, record
 from storemon_flask.model import MINUTE_US
 
-# What opened or ended so recently, as was found out, is news.
+# An incident whose beginning or end was detected this recently is news.
 RECENT_US: Final = 10 * MINUTE_US
 
 
@@ -26,7 +26,7 @@ class IncidentView:
     notified: tuple[Notified, ...]
 
     def is_recent(self, now_us: int) -> bool:
-        """Return whether it opened or ended in the last ten minutes, as was found out."""
+        """Return whether storemon detected its beginning or its end in the last ten minutes."""
         changed_us = self.incident.resolved_us or self.incident.opened_us
         return 0 <= now_us - changed_us < RECENT_US
 
@@ -44,7 +44,7 @@ class IncidentView:
 
 
 def open_views(database: Database) -> list[IncidentView]:
-    """Return what is wrong now, the worst first; nothing without a database."""
+    """Return the open incidents, the worst first; none without a database."""
     if not database.exists():
         return []
     with database.read() as connection:
@@ -69,7 +69,7 @@ def newest_views(
 
 
 def of_stores(connection: Connection, ids: Sequence[str], now_us: int) -> dict[str, list[IncidentView]]:
-    """Return of each of those stores what is wrong now, or was until some minutes ago, the newest last."""
+    """Return for each of those stores its incidents that are open or ended some minutes ago, the newest last."""
     views = _views(connection, incidents.of_stores(connection, ids, now_us - RECENT_US))
     by_store: dict[str, list[IncidentView]] = {}
     for view in views:
@@ -78,7 +78,7 @@ def of_stores(connection: Connection, ids: Sequence[str], now_us: int) -> dict[s
 
 
 def state_numbers(connection: Connection) -> tuple[int, ...]:
-    """Return numbers that are others once an incident opened or ended, or a message of one was written or tried."""
+    """Return numbers that change whenever an incident opens or ends, or a message about one is written or attempted."""
     return (*incidents.state_numbers(connection), *messages.newest_numbers(connection))
 
 

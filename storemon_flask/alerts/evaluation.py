@@ -1,7 +1,7 @@
-"""What is wrong now: from the facts of an instant and the incidents that are open, which open, go on otherwise, or end.
+"""Decide from the facts of an instant and the open incidents which incidents open, change or end.
 
-An incident is a row: while one of a kind is open for a subject, that which is so now is the same one, whatever polls
-that come late do to its start. Pure: the same for a live snapshot and for an instant of the past.
+An incident is a row: while one of a kind is open for a subject, a later evaluation continues it, even if late polls
+move its start. Pure: the same for a live snapshot and for an instant of the past.
 """
 
 import math
@@ -20,14 +20,14 @@ from storemon_flask.uptime.conditions import CHANGES_US
 from storemon_flask.uptime.status import STATUSES
 
 _UP, _DOWN, _STALE = (STATUSES.index(name) for name in ("up", "down", "stale"))
-# A store must have been open for so long before it is found not to have opened.
+# A store counts as not opened once its opening is this old.
 GRACE_US: Final = 30 * MINUTE_US
-# A store without a poll for longer is one that nobody polls any more.
+# A store without a poll for longer is no longer polled at all, which is no news.
 FORGOTTEN_US: Final = 7 * DAY_US
-# Many are down: so many stores, and such a share of those that are open and heard. It is over below half of that.
+# Many are down: at least this many stores and this share of those that are open and polled; over below half of that.
 MANY_STORES: Final = 5
 MANY_SHARE: Final = 0.2
-# A store is unstable after so many changes in `CHANGES_US`, until it was calm for so much business time.
+# A store is unstable after this many changes in `CHANGES_US`, until it was calm for this much business time.
 UNSTABLE_CHANGES: Final = 4
 CALM_US: Final = 2 * HOUR_US
 # Outages that began longer ago were not read whole.
@@ -40,8 +40,8 @@ Key = tuple[IncidentKind, str, str]
 
 @dataclass(frozen=True, slots=True)
 class AlertRules:
-    """What people may choose: polls and business time that must show a store down, and how shortly before it closes no
-    incident begins."""
+    """The rules that people may choose: polls and business time that must show a store down, and how long before
+    closing no incident begins any more."""
 
     min_polls: int = 1
     min_us: int = 0
@@ -49,15 +49,15 @@ class AlertRules:
 
     @classmethod
     def of(cls, settings: Settings) -> "AlertRules":
-        """Return those of the settings."""
+        """Return the rules that the settings give."""
         return cls(settings.alert_min_polls, settings.alert_min_us, settings.alert_closing_us)
 
 
 @dataclass(slots=True)
 class Changes:
-    """What an evaluation changes: incidents that open (their `id` is 0), rows that hold on with other values, and
-    incidents that end. `uncovered`: those of `continued` that channels are to hear of only now, because a larger
-    incident that stood for them (`covers`) is over, or because they were quiet."""
+    """The changes of an evaluation: incidents that open (their `id` is 0), that go on with other values, and that end.
+    `uncovered`: those of `continued` that channels are told of only now, because a larger incident that covered them
+    (`covers`) is over, or because they were quiet."""
 
     opened: list[Incident] = field(default_factory=list)
     continued: list[Incident] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Changes:
         return bool(self.opened or self.continued or self.resolved)
 
     def apply_to(self, open_incidents: Sequence[Incident], first_id: int) -> list[Incident]:
-        """Return what is open after them, those that opened numbered from `first_id` on: for instants of the past."""
+        """Return the incidents open after these changes, new ones numbered from `first_id`; for previews."""
         changed = {incident.id: incident for incident in self.continued}
         over = {incident.id for incident in self.resolved}
         still = [changed.get(incident.id, incident) for incident in open_incidents if incident.id not in over]
@@ -76,17 +76,17 @@ class Changes:
 
 
 def key_of(incident: Incident | Finding) -> Key:
-    """Return what at most one open incident has."""
+    """Return the key of an incident: kind, scope and subject. At most one open incident has it."""
     return incident.kind, incident.scope, incident.subject
 
 
 def covers(incident: Incident) -> list[Key]:
-    """Return the larger incidents that stand for this one: who hears of one of them is not told of this."""
+    """Return the larger incidents that cover this one: a channel that is told of one of them is not told of this."""
     return [(IncidentKind(kind), scope, subject) for kind, scope, subject in incident.details.get("part_of", ())]
 
 
 def evaluate(facts: Facts, open_incidents: Sequence[Incident], rules: AlertRules, blindness: Blindness) -> Changes:
-    """Return how the incidents change. While the data are old, only what is wrong with feeds changes."""
+    """Return how the incidents change. While the data are old, only `feed` incidents change."""
     changes = Changes()
     by_kind: dict[IncidentKind, list[Incident]] = {kind: [] for kind in IncidentKind}
     for incident in open_incidents:
@@ -97,7 +97,7 @@ def evaluate(facts: Facts, open_incidents: Sequence[Incident], rules: AlertRules
     _follow(changes, by_kind[IncidentKind.BLIND], blindness.findings, facts.as_of_us, blindness.ends)
 
     stores = _Stores(facts, rules, blindness.covered)
-    judged = list(stores.judge([one for one in open_incidents if one.scope == "store"]))
+    judged = list(stores.judge([incident for incident in open_incidents if incident.scope == "store"]))
     changes.resolved += [now for _, now in judged if now.outcome is not None]
     judged = [(before, now) for before, now in judged if now.outcome is None]
     begun = stores.begin([now for _, now in judged])
@@ -123,7 +123,7 @@ def _follow(
     as_of_us: int,
     ends: Mapping[tuple[str, str], tuple[int, Outcome]] | None = None,
 ) -> None:
-    """Add what opens, goes on otherwise or ends of incidents of one kind that are not of stores."""
+    """Add what opens, changes or ends among the incidents of one kind that are not about single stores."""
     finding_of = {key_of(finding): finding for finding in findings}
     for incident in open_incidents:
         finding = finding_of.pop(key_of(incident), None)
@@ -133,11 +133,11 @@ def _follow(
             ended_us, outcome = (ends or {}).get((incident.scope, incident.subject), (as_of_us, Outcome.OVER))
             changes.resolved.append(_resolve(incident, outcome, ended_us, as_of_us))
             continue
-        # Since when a feed is in trouble was found out when it began.
+        # The start of trouble with a feed is fixed when it is detected.
         since_us = incident.since_us if incident.kind == IncidentKind.FEED else finding.since_us
         now = replace(incident, since_us=since_us, details={**incident.details, **finding.details})
         if incident.details.get("quiet") and not finding.quiet:
-            # Nobody was told when it began.
+            # A quiet incident was announced to nobody when it began.
             now = replace(now, details={**now.details, "quiet": False})
             changes.uncovered.append(now)
         if now != incident:
@@ -150,14 +150,14 @@ def _follow(
 
 
 def _is_ahead(incident: Incident, as_of_us: int) -> bool:
-    """Return whether the clock was set back since the incident was found out: what was so before says nothing of it."""
+    """Return whether the clock was set back since the incident was detected: earlier facts cannot change it."""
     return as_of_us < incident.opened_us <= as_of_us + DAY_US
 
 
 def _resolve(
     incident: Incident, outcome: Outcome, ended_us: int, as_of_us: int, since_us: int | None = None
 ) -> Incident:
-    """Return the incident at its end."""
+    """Return the incident resolved, with its end and outcome."""
     since_us = incident.since_us if since_us is None else since_us
     ended_us = max(since_us, ended_us)
     # A poll can be older than the opening that is without one.
@@ -196,8 +196,8 @@ class _Store(NamedTuple):
     calm_us: int
 
     def down_since(self) -> int:
-        """Return the start of the outage that goes on, of what of it lies in this opening."""
-        # Of an opening that began before what was read the whole outage is found.
+        """Return the start of the current outage, or of the part that lies in this opening."""
+        # For an opening that began before the polls that were read, the status has the whole outage.
         return self.since if self.opened_us == 0 and not self.since_or_earlier else self.down_from_us
 
 
@@ -215,10 +215,10 @@ class _Stores:
         return map(_Store._make, zip(*columns, strict=True))
 
     def judge(self, open_incidents: Sequence[Incident]) -> Iterator[tuple[Incident, Incident]]:
-        """Yield each incident of a store as it was and as it is now, perhaps resolved."""
+        """Yield each open incident of a store as it was and as it is now, perhaps resolved."""
         as_of_us, index_of = self.facts.as_of_us, self.facts.index_of()
-        there = [one for one in open_incidents if one.subject in index_of]
-        indexes = [index_of[one.subject] for one in there]
+        there = [incident for incident in open_incidents if incident.subject in index_of]
+        indexes = [index_of[incident.subject] for incident in there]
         for incident, index, store in zip(there, indexes, self.rows(indexes), strict=True):
             ahead = _is_ahead(incident, as_of_us)
             yield incident, incident if ahead else _judge(incident, store, as_of_us, bool(self.covered[index]))
@@ -232,7 +232,7 @@ class _Stores:
         has: dict[IncidentKind, list[int]] = {kind: [] for kind in IncidentKind}
         for incident in open_incidents:
             has[incident.kind].append(index_of[incident.subject])
-        # A store that is down has one of these two.
+        # A store has at most one of these two.
         off = has[IncidentKind.DOWN] + has[IncidentKind.NOT_OPENED]
         has[IncidentKind.DOWN] = has[IncidentKind.NOT_OPENED] = off
         begun = []
@@ -244,7 +244,7 @@ class _Stores:
         return begun
 
     def _holds(self) -> dict[IncidentKind, Bools]:
-        """Return for each kind which stores are so that an incident may begin."""
+        """Return for each kind which stores meet the conditions for an incident to begin."""
         columns, as_of_us, rules, status = self.facts.columns, self.facts.as_of_us, self._rules, self.status
         may_begin = (columns["closes_us"] - as_of_us > rules.closing_us) & ~self.covered
         never_up = (columns["active_polls"] == 0) & (columns["opened_us"] > 0)
@@ -273,7 +273,7 @@ class _Stores:
             "group": facts.groups[index],
             "zone": facts.zones[index],
         }
-        # Openings are computed for two days ahead: a later end is none, as of stores that are always open.
+        # Openings are computed for two days ahead: a later end is no closing time, as for stores that are always open.
         if store.closes_us - facts.as_of_us < 2 * DAY_US:
             details["closes_us"] = store.closes_us
         if kind == IncidentKind.DOWN:
@@ -298,7 +298,7 @@ def _judge(incident: Incident, store: _Store, as_of_us: int, covered: bool) -> I
             return incident
         return _resolve(incident, Outcome.OVER, store.changed_us, as_of_us)
     if store.opened_us < 0 or _is_another(incident, store):
-        # It has another opening now, or none any more: time went on unseen, or hours were changed.
+        # The store has another opening now, or none: time passed without an evaluation, or its hours were changed.
         closes_us = int(incident.details.get("closes_us", as_of_us))
         return _resolve(incident, Outcome.CLOSED, min(closes_us, as_of_us), as_of_us)
     ended = _end(incident, store, min(store.closes_us, as_of_us), as_of_us)
@@ -316,7 +316,7 @@ def _judge(incident: Incident, store: _Store, as_of_us: int, covered: bool) -> I
 
 
 def _is_another(incident: Incident, store: _Store) -> bool:
-    """Return whether the opening of the store is another one than that of the incident."""
+    """Return whether the store's current opening differs from the incident's."""
     closes_us = incident.details.get("closes_us")
     if closes_us is not None:
         return bool(store.opened_us >= closes_us)
@@ -324,7 +324,7 @@ def _is_another(incident: Incident, store: _Store) -> bool:
 
 
 def _end(incident: Incident, store: _Store, until_us: int, as_of_us: int) -> Incident | None:
-    """Return the incident resolved, if the polls of its opening up to `until_us` show its end, or that it never was."""
+    """Return the incident resolved if the polls of its opening up to `until_us` show its end or that there was none."""
     if incident.kind == IncidentKind.STALE:
         return None if store.status not in (_UP, _DOWN) else _resolve(
             incident, Outcome.OVER, store.last_poll, as_of_us
@@ -351,20 +351,20 @@ class _Groups:
         """`incidents` are those of stores that are open now, `many` those of many stores that were before."""
         self._facts = facts = stores.facts
         index_of = facts.index_of()
-        off = [one for one in incidents if one.kind in (IncidentKind.DOWN, IncidentKind.NOT_OPENED)]
+        off = [incident for incident in incidents if incident.kind in (IncidentKind.DOWN, IncidentKind.NOT_OPENED)]
         self._since = np.zeros(len(facts), dtype=np.int64)
-        self._since[[index_of[one.subject] for one in off]] = [one.since_us for one in off]
+        self._since[[index_of[incident.subject] for incident in off]] = [incident.since_us for incident in off]
         heard = np.isin(stores.status, (_UP, _DOWN)) & ~stores.covered
         self._down = heard & (stores.status == _DOWN) & (self._since > 0)
         self._names, self._code = facts.codes("groups")
         self._known_in = np.bincount(self._code[heard], minlength=len(self._names))
         self._down_in = np.bincount(self._code[self._down], minlength=len(self._names))
-        self._open = {key_of(one): one for one in many}
+        self._open = {key_of(incident): incident for incident in many}
 
     def find(self) -> list[Finding]:
         """Return where many are down now."""
         findings = [self._finding("fleet", "", self._down, int(self._known_in.sum()))]
-        # The fleet only where it is not one group's.
+        # Report the fleet only if the stores that are down are not all in one group.
         if len(self._names) > 1 and int(self._down_in.max()) == int(self._down_in.sum()):
             findings = findings if (IncidentKind.MANY_DOWN, "fleet", "") in self._open else []
         for code, name in enumerate(self._names):
@@ -375,7 +375,7 @@ class _Groups:
         return [finding for finding in findings if finding is not None]
 
     def ends(self) -> dict[tuple[str, str], tuple[int, Outcome]]:
-        """Return how those that were open end, if they do: closed where few are open any more."""
+        """Return how open incidents end, if they do: as closed where few stores are still open."""
         known = {("group", name): int(self._known_in[code]) for code, name in enumerate(self._names)}
         known["fleet", ""] = int(self._known_in.sum())
         return {
@@ -391,7 +391,7 @@ class _Groups:
             return None
         if before is not None and len(indexes) <= before.details.get("count", 0):
             return Finding(IncidentKind.MANY_DOWN, scope, subject, before.since_us)
-        # The time at which so many were down.
+        # The time at which that many were down.
         since_us = before.since_us if before else int(np.sort(self._since[indexes])[needed - 1])
         named = [self._facts.ids[index] for index in indexes[:_STORES_NAMED].tolist()]
         details = {"count": len(indexes), "of": known, "stores": named}
@@ -399,7 +399,7 @@ class _Groups:
 
 
 def _cover(incident: Incident, larger: set[Key]) -> Incident:
-    """Return an incident of a store that begins, with the larger ones that stand for it."""
+    """Return a new incident of a store, with the larger ones that cover it."""
     possible = [
         (IncidentKind.UNSTABLE, "store", incident.subject),
         (IncidentKind.MANY_DOWN, "group", str(incident.details["group"])),

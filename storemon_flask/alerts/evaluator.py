@@ -1,5 +1,5 @@
-"""The evaluator: a thread of the server that finds out what is wrong after each load and every half minute, and commits
-the incidents together with what channels are to hear of them."""
+"""The evaluator: a thread of the server that detects incidents after each load and every half minute, and commits
+them together with the notices for channels."""
 
 import logging
 import threading
@@ -67,7 +67,7 @@ class Evaluator:
             self._thread.join()
 
     def evaluate(self) -> Changes:
-        """Find out what is wrong now, and commit what changed in one transaction. Nothing is written otherwise."""
+        """Evaluate the incidents now, and commit the changes in one transaction; write nothing if there are none."""
         snapshot = self._list_cache.current()
         now_us = time.time_ns() // 1000
         with self._database.read() as connection:
@@ -113,7 +113,7 @@ class Evaluator:
                     self._report(error)
 
     def _look(self) -> None:
-        """Evaluate if the data changed, or half a minute is over."""
+        """Evaluate if the data changed or half a minute has passed."""
         begun_s = time.monotonic()
         if begun_s < self._rest_until_s or not self._database.exists():
             return
@@ -132,7 +132,7 @@ class Evaluator:
         self._failed = False
 
     def _report(self, error: Exception) -> None:
-        """Say once, until it works again, that evaluation failed."""
+        """Log that evaluation failed, once until it works again."""
         known = error if isinstance(error, StoremonError) else out_of_memory(error, "evaluating alerts")
         if known is None:
             log.error("alerts could not be evaluated", exc_info=error)

@@ -20,9 +20,9 @@ _READ_US: Final = 3 * DAY_US
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong with a group, a zone, the fleet (`subject` empty) or a feed, and since when.
+    """A problem of a group, a zone, the fleet (`subject` empty) or a feed, and since when.
 
-    `quiet`: it is shown, and no channel hears of it.
+    `quiet`: it is shown, but no channel is told.
     """
 
     kind: IncidentKind
@@ -85,7 +85,7 @@ class Blindness:
 
 
 def nothing_blind(facts: Facts) -> Blindness:
-    """Return that everything can be seen."""
+    """Return the blindness of facts in which every store can be seen: none."""
     return Blindness(np.zeros(len(facts), dtype=bool))
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with the feeds now: polls that stopped, rows that are rejected, ids that no longer meet."""
+"""Find trouble with the feeds: polls that stopped, rows that are rejected, ids that no longer match."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,7 +11,7 @@ from storemon_flask.feeds.schema import FEEDS
 from storemon_flask.model import DAY_US, WEEK_US, IncidentKind
 from storemon_flask.stores.live_list import AsOf
 
-# A load in which so many rows, and so many of a hundred, were rejected.
+# A load is in trouble if at least this many rows, and more than this percentage, were rejected.
 _MOST_REJECTED: Final = 5
 _MOST_PERCENT: Final = 5
 # So many new stores without hours are ids that changed and not a few that opened.
@@ -19,9 +19,9 @@ _MOST_WITHOUT_HOURS: Final = 5
 
 
 def find_troubles(connection: Connection, as_of: AsOf, now_us: int) -> tuple[Finding, ...]:
-    """Return what is wrong with the feeds; nothing else is told while the newest poll is old."""
+    """Return the trouble with the feeds; while the newest poll is old, only that."""
     if as_of.data_are_old:
-        # An export of last month that was loaded, or a backup, is no feed that stopped: nobody is told.
+        # After loading last month's export or a backup, no feed has stopped: nobody is told.
         quiet = now_us - as_of.as_of_us > WEEK_US
         text = f"the newest poll is of {minute_text(as_of.as_of_us)}; nothing is known of any store since then"
         return (_finding("silent", as_of.as_of_us, text, quiet),)

@@ -1,4 +1,4 @@
-"""Which channels hear of which incidents."""
+"""Choose which channels are told of which incidents."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,7 +11,7 @@ Notice = tuple[int, int, str]
 
 
 def opened_notices(incidents: Iterable[Incident], channels: Sequence[Channel]) -> Iterator[Notice]:
-    """Yield who is told that they opened: each channel that wants to, unless it hears of a larger one instead."""
+    """Yield notices that incidents opened, for each channel that wants them and receives no larger one instead."""
     listening = [channel for channel in channels if channel.disabled_us is None]
     for incident in incidents:
         if incident.details.get("quiet"):
@@ -24,13 +24,13 @@ def opened_notices(incidents: Iterable[Incident], channels: Sequence[Channel]) -
 
 
 def resolved_notices(told: Iterable[tuple[int, int]], channels: Sequence[Channel]) -> Iterator[Notice]:
-    """Yield who is told that incidents are over: whoever was told that they opened, whatever it wants to hear now."""
+    """Yield notices that incidents are over, for each channel that was told that they opened, whatever its filters."""
     listening = {channel.id for channel in channels if channel.disabled_us is None}
     return ((channel, incident, "resolved") for channel, incident in told if channel in listening)
 
 
 def hears(filters: Filters, key: Key, group: str) -> bool:
-    """Return whether a channel wants to hear of an incident; `group` is that of its store.
+    """Return whether a channel wants to be told of an incident; `group` is that of its store.
 
     One that is for some groups or stores hears of these, and that the fleet or a zone cannot be seen, or that a feed is
     in trouble; of other groups, and that many of the fleet are down, it does not.

@@ -26,9 +26,9 @@ from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, IncidentKind
 from storemon_flask.settings import Secret, Settings
 from storemon_flask.stores.live_list import find_as_of
 
-# How often it looks; loads are seldom more frequent.
+# How often the past is evaluated; loads are seldom more frequent.
 EVERY_US: Final = 15 * MINUTE_US
-# What was wrong before the span is found in the day before it, and is no news then.
+# Incidents that began before the span are detected in the day before it, and are not counted.
 _BEFORE_US: Final = DAY_US
 _MONTH_DAYS: Final = 30
 
@@ -47,7 +47,7 @@ class Step:
 
 
 def walk(facts_at: Callable[[int], Facts], instants: Sequence[int], rules: AlertRules, look: Look) -> Iterator[Step]:
-    """Yield what evaluations at those instants, one after the other, change."""
+    """Yield what evaluations at those instants change, one after the other."""
     open_incidents: list[Incident] = []
     next_id = 1
     for at_us in instants:
@@ -105,7 +105,7 @@ class Outbox:
         self._notices = 0
 
     def take(self, step: Step) -> None:
-        """Note who is to hear of what changed."""
+        """Add the notices of the changes of a step."""
         changes, listening = step.changes, self._channels
         self._known |= {one.id: one for one in (*step.opened, *changes.uncovered)}
         for incident in (*changes.continued, *changes.resolved):
@@ -124,7 +124,7 @@ class Outbox:
         self._waiting[channel].append(Notice(self._notices, channel, incident, event, at_us))
 
     def send_until(self, from_us: int, until_us: int) -> Iterator[Sent]:
-        """Yield the messages that are due from one instant up to, without, another."""
+        """Yield the messages that are due from one instant (included) to another (excluded)."""
         for channel in self._channels:
             now_us: int | None = from_us
             while now_us is not None and now_us < until_us:
@@ -149,7 +149,7 @@ class Outbox:
         return Sent(channel.name, now_us, summary, decision.digest, decision.limited, began, over)
 
     def forget_what_is_over(self) -> None:
-        """Drop incidents that nothing more is to be said of."""
+        """Drop incidents that no later message can name."""
         needed = {*self._told, *(notice.incident for waiting in self._waiting.values() for notice in waiting)}
         self._known = {number: self._known[number] for number in needed}
         self._announced_us = {number: at for number, at in self._announced_us.items() if number in needed}
@@ -221,7 +221,7 @@ class Preview:
 
 
 def everything_at_once() -> Channel:
-    """Return a channel that hears of everything at once, for who has none yet."""
+    """Return a channel that receives everything at once, used when there is none yet."""
     return Channel(0, "a channel for everything", "folder", Secret(""), Secret(""), Filters(), None, None, 0)
 
 

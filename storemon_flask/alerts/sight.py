@@ -1,4 +1,4 @@
-"""What is read to find blindness: how stores are usually polled, and the polls of one that ends."""
+"""Read what finding blindness needs: how stores are usually polled, and the polls around a blind span that ends."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -28,7 +28,7 @@ class Sight:
         self._ended: list[Incident] = []
 
     def look(self, facts: Facts, open_incidents: Sequence[Incident]) -> Blindness:
-        """Return what cannot be seen at the instant of the facts; nothing is judged while the data are old."""
+        """Return what cannot be seen at the instant of the facts; nothing while the data are old."""
         if facts.data_are_old:
             return nothing_blind(facts)
 
@@ -92,7 +92,7 @@ class Sight:
 
 
 def _reorder(usual: Usual, ids: Sequence[str], facts: Facts) -> Usual:
-    """Return the same of the stores of the facts; of new ones nothing is known."""
+    """Return the same in the order of the facts' stores; new stores have no usual interval yet."""
     index_of = {store_id: index for index, store_id in enumerate(ids)}
     index = np.array([index_of.get(store_id, -1) for store_id in facts.ids], dtype=np.int64)
     if not len(ids):

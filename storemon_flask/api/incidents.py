@@ -1,4 +1,4 @@
-"""What is or was wrong, who was told, and every try to tell them."""
+"""Incidents, who was told of them, and every delivery attempt."""
 
 import time
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Channels as rows: where messages go, and what each is to hear of."""
+"""Channels as rows: where messages go, and which incidents each receives."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Incidents as rows: what is or was wrong, and what each channel is to hear of it."""
+"""Incidents as rows, open and past."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ class Incident:
 
 
 def open_incidents(connection: Connection) -> list[Incident]:
-    """Return what is wrong now, oldest first."""
+    """Return the open incidents, oldest first."""
     return _incidents(connection, "WHERE resolved_us IS NULL ORDER BY opened_us, id")
 
 
@@ -133,7 +133,7 @@ def add(connection: Connection, incidents: Iterable[Incident]) -> list[int]:
 
 
 def update(connection: Connection, incidents: Iterable[Incident]) -> None:
-    """Store what may change in an incident: since when, how long, what is known, and that it is over."""
+    """Store the values of incidents that may change: start, business time, details, end and outcome."""
     connection.executemany(
         "UPDATE incident SET since_us = ?, business_us = ?, details = ?, resolved_us = ?, ended_us = ?, outcome = ? "
         "WHERE id = ?",
@@ -145,7 +145,7 @@ def update(connection: Connection, incidents: Iterable[Incident]) -> None:
 
 
 def note_announced(connection: Connection, ids: Sequence[int]) -> None:
-    """Keep since when those incidents are so as what the first message of them says."""
+    """Record the start of those incidents as the one that their first message names."""
     connection.execute(
         "UPDATE incident SET announced_us = since_us "
         "WHERE announced_us IS NULL AND id IN (SELECT value FROM json_each(?))",

@@ -1,4 +1,4 @@
-"""The outbox: notices that wait to be put into a message, messages that wait to be sent, and every try to send one.
+"""The outbox: notices that wait to be put into a message, messages that wait to be sent, and every delivery attempt.
 
 Notices are written in the transaction that changes their incidents (`add_notices`). A message takes notices in one
 transaction (`add`), and keeps its id and content whatever happens. A courier claims it by an UPDATE of a row in the
@@ -247,7 +247,7 @@ def channels_with_notices(connection: Connection) -> list[int]:
 
 
 def drop_channel(connection: Connection, channel: int, reason: str, now_us: int) -> None:
-    """Let nothing of a channel wait any more: notices go, messages fail for that reason."""
+    """Delete the waiting notices of a channel, and fail its waiting messages for that reason."""
     connection.execute("DELETE FROM notice WHERE channel = ? AND message IS NULL", [channel])
     connection.execute(
         f"UPDATE message SET state = 'failed', error = ?, finished_us = ? WHERE channel = ? AND {_WAITING}",
@@ -256,7 +256,7 @@ def drop_channel(connection: Connection, channel: int, reason: str, now_us: int)
 
 
 def drop_waiting(connection: Connection, reason: str, now_us: int) -> None:
-    """Let nothing wait any more: what was news in a backup is none now."""
+    """Drop everything that waits: notices and messages of a restored backup are out of date."""
     for (channel,) in connection.execute("SELECT id FROM channel").fetchall():
         drop_channel(connection, channel, reason, now_us)
 

@@ -150,7 +150,7 @@ def skip_waiting(connection: Connection, schedule_id: int, note: str, now_us: in
 
 
 def skip_under_way(connection: Connection, note: str, now_us: int) -> None:
-    """Skip whatever is under way: what a backup was about to make is not to be made after it is restored."""
+    """Skip all runs under way: those of a backup are not made after it is restored."""
     connection.execute(
         f"UPDATE schedule_run SET state = 'skipped', note = ?, finished_us = ? WHERE {_UNDER_WAY}", (note, now_us)
     )

@@ -1,4 +1,4 @@
-"""What became of one try to deliver a message, and texts without the secrets of addresses."""
+"""The result of one attempt to deliver a message, and texts without the secrets of addresses."""
 
 import re
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ def hide(text: str, secrets: Iterable[str]) -> str:
 
 
 def secrets_of(address: str) -> list[str]:
-    """Return what of an address with a scheme is or may be secret: passwords, and the tokens in its path and query."""
+    """Return the parts of an address that are or may be secret: passwords, and tokens in its path and query."""
     parts = urlsplit(address)
     pieces = re.split(r"[/?&=:@,;]", f"{parts.netloc}/{parts.path}?{parts.query}#{parts.fragment}")
     values = [value for _, value in parse_qsl(parts.query)]

@@ -40,7 +40,7 @@ def check(address: str, settings: Settings) -> str:
 
 
 def shown(address: str) -> str:
-    """Return which service it is: everything else of an address may be secret."""
+    """Return only the name of the service: everything else in an address may be secret."""
     return f"{address.partition('://')[0]}://..."
 
 

@@ -104,7 +104,7 @@ class Decision:
 
 
 def pace_of(channel: Channel, settings: Settings) -> Pace:
-    """Return when a channel is sent messages, by its rules and the settings."""
+    """Return when a channel may be sent messages, by its own rules and the settings."""
     return Pace(
         settings.alert_group_s * SECOND_US,
         settings.alert_interval_s * SECOND_US,
@@ -114,7 +114,7 @@ def pace_of(channel: Channel, settings: Settings) -> Pace:
 
 
 def decide(waiting: Sequence[Notice], written_us: Sequence[int], now_us: int, pace: Pace) -> Decision:
-    """Return which of the notices that wait go into a message now, or when to look again.
+    """Return which of the waiting notices go into a message now, or when to look again.
 
     `written_us` are the times of the channel's messages of the last day, oldest first.
     """

@@ -1,4 +1,4 @@
-"""Channels: add, list, find, test and remove them; and the log of what was sent."""
+"""Add, list, find, test and remove channels; and read the log of deliveries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from storemon_flask.errors import Conflict, NotFound, Unprocessable
 from storemon_flask.model import IncidentKind
 from storemon_flask.settings import Secret, Settings
 
-# What the address of each kind of channel is called where people and programs give it.
+# The field that holds the address of each kind of channel, in bodies and forms.
 ADDRESS_FIELDS: Final = {"email": "to", "webhook": "url", "apprise": "url", "folder": "folder"}
 # After so many tries in vain a channel is in trouble: the third is more than a minute after the first.
 TROUBLE_AFTER: Final = 3
@@ -101,7 +101,7 @@ def views(database: Database) -> list[ChannelView]:
 
 
 def failing(database: Database) -> list[ChannelView]:
-    """Return the channels that hear nothing although they should, by name."""
+    """Return the channels that receive no messages although they should, by name."""
     return [view for view in views(database) if view.trouble]
 
 
@@ -155,7 +155,7 @@ def name_of(database: Database, channel: int) -> str:
 
 
 def heard_text(filters: Filters) -> str:
-    """Return what a channel hears of: `everything`, `down, stale; group North; stores a and b`."""
+    """Return what a channel receives: `everything`, `down, stale; group North; stores a and b`."""
     parts = [
         ", ".join(kind.replace("_", " ") for kind in filters.kinds),
         f"{'group' if len(filters.groups) == 1 else 'groups'} {join_words(filters.groups)}" if filters.groups else "",

@@ -1,4 +1,4 @@
-"""Write what a message says: a sentence, what it is about with the worst first, how many more, and a link.
+"""Compose messages: a summary sentence, the incidents with the worst first, how many more there are, and a link.
 
 A message is a dict with everything that is sent, so that it says the same at every try: `subject`, `summary`, `text`
 (plain), `html` (for mail) and `event` (the body of a webhook).
@@ -31,11 +31,11 @@ from storemon_flask.delivery.words import (
 from storemon_flask.formatting import store_segment
 from storemon_flask.model import HOUR_US, MINUTE_US, IncidentKind, Outcome
 
-# So many incidents are named; the rest are counted.
+# A message names this many incidents and counts the rest.
 MOST_NAMED: Final = 10
-# Up to so many stores are named in the sentence, which is a mail's subject, too.
+# The summary, which is also a mail's subject, names up to this many stores.
 _MOST_IN_SENTENCE: Final = 3
-# A webhook has as many incidents as fit into this.
+# A webhook's body has as many incidents as fit into this many bytes.
 MOST_EVENT_BYTES: Final = 20_000
 _SUBJECT_CUT_AT: Final = 180
 _COVERED: Final = (IncidentKind.DOWN, IncidentKind.NOT_OPENED)
@@ -61,7 +61,7 @@ class _Entry:
 
 
 def compose(decision: Decision, incidents: Mapping[int, Incident], now_us: int, public_url: str = "") -> dict[str, Any]:
-    """Return what the message of those notices says, whose incidents are given by number."""
+    """Return the content of the message of those notices; `incidents` maps numbers to incidents."""
     entries = _entries(decision.notices, incidents)
     blind = any(entry.incident.kind == IncidentKind.BLIND and not entry.over for entry in entries)
     notes = [note for note, holds in ((BLIND_NOTE, blind), (LIMITED_NOTE, decision.limited)) if holds]
@@ -140,7 +140,7 @@ def _is_covered(incident: Incident, many: set[tuple[str, str]]) -> bool:
 
 
 def _rank(entry: _Entry) -> tuple[bool, int, int, int]:
-    """Return what sorts the worst first: what goes on, then the kind, then what began first, or lasted longest."""
+    """Return the sort key that puts the worst first: open ones, then by kind, then the earliest start or the longest."""
     incident = entry.incident
     length = -incident.business_us if entry.over else incident.since_us
     return entry.over, SEVERITY.index(incident.kind), length, incident.id

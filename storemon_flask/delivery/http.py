@@ -56,7 +56,7 @@ def call(url: str, deadline_s: float, body: bytes | None = None, headers: Mappin
 
 
 def call_until(url: str, deadline: Deadline, body: bytes | None, headers: Mapping[str, str] | None = None) -> Answer:
-    """The same, by a deadline that somebody else may cut."""
+    """Do the same as `call`, with a deadline that another thread may cut."""
     return _call(url, deadline, body, headers or {}).without(secrets_of(url))
 
 

@@ -199,7 +199,7 @@ def _begin(connection: _Connection, server: _Server, context: ssl.SSLContext) ->
 
 
 def _send(connection: _Connection, mail: EmailMessage, parcel: Parcel) -> Answer:
-    """Send it once for all; it is delivered when the server takes it for one of them at least."""
+    """Send the mail once for all addresses; it counts as delivered if the server accepts at least one of them."""
     _expect(connection.mail(parcel.settings.mail_from))
     refused = []
     addresses = parcel.channel.address.value.split(",")

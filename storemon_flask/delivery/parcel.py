@@ -1,4 +1,4 @@
-"""What a way of sending is given."""
+"""The argument of each transport's `send`."""
 
 from dataclasses import dataclass
 

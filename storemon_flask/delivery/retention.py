@@ -1,4 +1,4 @@
-"""The periodic cleanup of what was sent and of incidents that are long over."""
+"""The periodic cleanup of sent messages and of incidents that are long over."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +10,7 @@ from storemon_flask.model import DAY_US
 KEEP_MESSAGES_DAYS: Final = 90
 # More than a year, so that a month can be compared with the same month of the year before.
 KEEP_INCIDENTS_DAYS: Final = 400
-# So many in one transaction, for others write meanwhile.
+# At most this many rows in one transaction, so that others can write in between.
 _BATCH: Final = 5_000
 
 

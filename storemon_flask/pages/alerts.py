@@ -1,4 +1,4 @@
-"""The page `/alerts`: what is wrong now and what was, who is told, and every try to tell them."""
+"""The page `/alerts`: open and past incidents, channels, and delivery attempts."""
 
 import time
 from collections.abc import Mapping, Sequence

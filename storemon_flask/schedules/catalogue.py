@@ -97,7 +97,7 @@ def remove(database: Database, schedule: Schedule, now_us: int) -> None:
 
 
 def run_by_hand(database: Database, schedule: Schedule, due_us: int | None, now_us: int) -> Run:
-    """Have a schedule run at once, as if it were due then (None: now), and return that run.
+    """Add a run of a schedule as if it were due then (None: now), and return it; the server runs it at once.
 
     `Unprocessable` for a due time in the future, `Conflict` when it ran at that time already.
     """

@@ -23,9 +23,9 @@ ALLOWED: Final = (
     "as `0 7 * * 1-5`"
 )
 WINDOWS: Final = ("last_hour", "last_day", "last_week", "last_month", "last_30_days")
-# So many due times are looked at for two that lie too close.
+# The number of due times that are checked for two that lie too close.
 _LOOKED_AT: Final = 100
-# What is missed is listed up to this; who sleeps for a year need not know every hour of it.
+# At most this many missed due times are listed: after a year of sleep nobody needs every hour of it.
 MOST_MISSED: Final = 100
 
 
@@ -38,7 +38,7 @@ class Due:
     zone: str
 
     def after(self, after_us: int) -> Iterator[int]:
-        """Yield the instants after that one, each later than the one before.
+        """Yield the due instants after that one, each later than the one before.
 
         A time that a night skips is due when that night goes on, and one that a night has twice is due the first time.
         An hourly one is due every hour.
@@ -46,13 +46,13 @@ class Due:
         last_us = after_us
         for moment in CronSim(self.cron, utc_datetime(after_us).astimezone(zonedata.zone(self.zone))):
             due_us = (moment - EPOCH) // timedelta(microseconds=1)
-            # In the second hour of two of one name it begins with the first.
+            # In the second pass of a repeated hour, cronsim begins with the first pass.
             if due_us > last_us:
                 last_us = due_us
                 yield due_us
 
     def next_us(self, after_us: int) -> int:
-        """Return the first instant after that one."""
+        """Return the first due instant after that one."""
         return next(self.after(after_us))
 
     def missed(self, first_us: int, now_us: int) -> list[int]:
@@ -67,7 +67,7 @@ class Due:
 
 @lru_cache(256)
 def parse(text: str, zone: str) -> Due:
-    """Return when that is due; `Unprocessable` says what is allowed."""
+    """Return the parsed due time; `Unprocessable` says what is allowed."""
     words = text.split()
     zone_info = zonedata.find(zone)
     if zone_info is None:

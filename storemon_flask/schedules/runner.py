@@ -1,4 +1,4 @@
-"""Runs schedules: finds what is due, has its report made as any other, and puts the message into the outbox.
+"""Run schedules: find what is due, submit its report like any other, and put the message into the outbox.
 
 Each step is committed before the next begins, and is found again by its row: a kill at any moment loses no run.
 """
@@ -29,7 +29,7 @@ from storemon_flask.stores.catalogue import report_choices
 
 log = logging.getLogger("storemon.schedules")
 
-# So long a report waits for data that are late.
+# A report waits this long for late data.
 MOST_WAIT_US: Final = 3 * HOUR_US
 _LOOK_EVERY_US: Final = 2 * SECOND_US
 # While a report is made.
@@ -54,7 +54,7 @@ class Runner:
         self._clock = clock
 
     def begin(self) -> None:
-        """Look for what is due now, and from then on."""
+        """Start looking for due runs, now and regularly."""
         self._worker.scheduler.add("schedules", self._look)
 
     def _look(self) -> None:
@@ -66,7 +66,7 @@ class Runner:
             self._worker.scheduler.add("schedules", self._look, wait_us)
 
     def run_due(self) -> bool:
-        """Do what can be done now, and return whether a report is being made."""
+        """Take every step that is possible now, and return whether a report is being made."""
         if not self._database.exists():
             return False
         now_us = self._clock()
@@ -85,7 +85,7 @@ class Runner:
             return any(run.state == "computing" for run in schedules.under_way(connection))
 
     def _guarded(self, name: str, step: Callable[[], None]) -> None:
-        """Take a step; what goes wrong with one schedule holds up no other, and is tried again."""
+        """Take a step; an error in one schedule delays no other, and the step is repeated later."""
         try:
             step()
         except (Busy, DatabaseError) as error:
@@ -94,7 +94,7 @@ class Runner:
             log.exception("schedule %s cannot go on now", name)
 
     def _take_due(self, schedule: Schedule, now_us: int) -> None:
-        """Add the run that is due, and note as skipped those that were missed before it."""
+        """Add the run that is due, and record earlier missed ones as skipped."""
         when = due.parse(schedule.due, schedule.zone)
         if schedule.next_us > now_us:
             expected_us = when.next_us(now_us)
@@ -192,7 +192,7 @@ class Runner:
         return Made(record, summary, note, needed_us, data_end_us, size)
 
     def _data_end(self, schedule: Schedule, run: Run) -> tuple[int, int | None]:
-        """Return until when a run needs data, and the newest poll where that is earlier (-1: there is none)."""
+        """Return until when a run needs data, and the newest poll if that is earlier (-1 without polls)."""
         latest_us = self._settings.rules.latest_us(self._clock())
         default = self._settings.default_timezone
         zones = schedule.query.get("zones") or report_choices(self._database, default, latest_us).zones or [default]
@@ -204,7 +204,7 @@ class Runner:
         return needed_us, newest_us if newest_us < needed_us else None
 
     def _fail(self, schedule: Schedule, run: Run, reason: str) -> None:
-        """Give a run up, and tell its channels why."""
+        """Give up a run, and tell its channels why."""
         now_us = self._clock()
         with self._database.write() as connection:
             if not schedules.finish(connection, run.id, "failed", reason, now_us):

@@ -1,4 +1,4 @@
-"""What alerts judge of each store at one instant: its opening, the polls and the outage in it, how often it changed."""
+"""The facts that alerts judge a store by at one instant: its opening, the polls and outage in it, and its changes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +9,7 @@ from storemon_flask.model import HOUR_US, Bools, Ints
 from storemon_flask.uptime.evidence import Evidence
 from storemon_flask.uptime.openings import Openings
 
-# Changes of status are counted in so much business time before the as-of.
+# Changes of status are counted in this much business time before the as-of.
 CHANGES_US: Final = 6 * HOUR_US
 
 
@@ -69,7 +69,7 @@ def find(as_of_us: int, size: int, openings: Openings, evidence: Evidence, read_
 
 
 def _describe_opening(columns: dict[str, Ints], current: Ints, as_of_us: int, evidence: Evidence) -> None:
-    """Set what the polls of each store's current opening say."""
+    """Set the columns on the polls of each store's current opening."""
     first = np.searchsorted(evidence.opening, current)
     count = np.searchsorted(evidence.opening, current, side="right") - first
     store = np.repeat(np.arange(len(current)), count)
@@ -110,7 +110,7 @@ def _run_starts(store: Ints, active: Bools, left: Ints, right: Ints) -> Ints:
 
 
 def _count_changes(columns: dict[str, Ints], as_of_us: int, openings: Openings, evidence: Evidence) -> None:
-    """Set what there is to say of changes of status."""
+    """Set the columns on changes of status."""
     store, active = evidence.store, evidence.active
     later = np.flatnonzero((active[1:] != active[:-1]) & (store[1:] == store[:-1])) + 1
     store, opening, change = store[later], evidence.opening[later], evidence.left_us[later]

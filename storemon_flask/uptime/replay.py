@@ -145,7 +145,7 @@ class Replay:
         return begun, earlier | long_up
 
     def _outages(self, as_of_us: int, inside: Bools, end_us: Ints) -> dict[str, Ints]:
-        """Return what there is to say of the last run of inactive polls of each store's opening."""
+        """Return the columns on the last run of inactive polls of each store's opening."""
         row = self._newest.row
         last = np.where(inside, self._last_down[row], -1)
         shown = last >= 0
@@ -167,7 +167,7 @@ class Replay:
         return columns | {"last_up_us": np.where(came, self._instant_us[before], _NEVER)}
 
     def _changes(self, as_of_us: int) -> dict[str, Ints]:
-        """Return what there is to say of changes of status."""
+        """Return the columns on changes of status."""
         opening, row = self._opening.row, self._newest.row
         lasted_us = np.minimum(as_of_us, self._end_us[opening]) - self._start_us[opening]
         now_at = self._business_us[opening] + lasted_us
@@ -190,6 +190,6 @@ def _padded(values: Ints, last: int = -1) -> Ints:
 
 
 def _last_where(holds: Bools) -> Ints:
-    """Return for each row the last one up to it that is so; the first one always is."""
+    """Return for each row the last row up to it where the condition holds; it always holds for the first row."""
     last: Ints = np.maximum.accumulate(np.where(holds, np.arange(len(holds)), 0))
     return last
