@@ -1,4 +1,4 @@
-"""What cannot be seen now: the poller is silent, or all that it says at once is that stores are down.
+"""Find what storemon cannot see now: the poller is silent, or suddenly reports nearly all stores as down.
 
 Silence is judged of the fleet, and of each group and zone: fewer than half of the stores from which a poll is due were
 heard in two usual intervals. From a store that is polled around the clock a poll is always due, from the others while
@@ -18,23 +18,23 @@ from storemon_flask.uptime.openings import Openings
 from storemon_flask.uptime.status import STATUSES
 
 _UP, _DOWN = (STATUSES.index(name) for name in ("up", "down"))
-# A share says something of so many stores; of a fleet in which nothing at all is heard, two are enough.
+# A share means something for at least this many stores; for a fleet without any poll at all, two are enough.
 LEAST_STORES: Final = 5
 _LEAST_FLEET: Final = 2
 # Silence is so many usual intervals without a poll. From a quarter over one on, nothing is said of a store while most
 # of the others are as quiet: it may be silence that begins.
 _SILENT_AFTER: Final = 2
 _QUIET_AFTER: Final = 1.25
-# A poller that looks more often is not missed at once.
+# A poller that polls more often than this is not missed at once.
 _LEAST_INTERVAL_US: Final = 5 * MINUTE_US
-# A group or zone is silent by itself only where so many of all others are heard.
+# A group or zone is silent by itself only if this share of all others is heard.
 _OTHERS_HEARD: Final = 0.75
-# It ends when so many are heard again; else one interval after half of them were.
+# Silence ends when this share is heard again, or else one interval after half of them were.
 _MOST: Final = 0.75
-# Suspicion: more than so many of the stores polled last that were up, and so many of all of them, turned down.
+# Suspicion: of the stores polled last, more than this share of those that were up, and of all, turned down.
 _TURNED: Final = 0.6
 _TURNED_OF_ALL: Final = 0.1
-# How stores are usually polled is learned from so much time, and from so many intervals at least.
+# The usual interval of a store is learned from this much time, and from at least this many intervals.
 LEARNED_FROM_US: Final = WEEK_US
 _LEAST_GAPS: Final = 5
 # Around the clock: over four days or more hardly any time lies between polls that are three intervals apart.
@@ -58,14 +58,14 @@ class Usual:
 
 
 class Seen(NamedTuple):
-    """The polls and openings of some stores (indexes among those of the facts) in some time."""
+    """The polls and openings of some stores (indexes into those of the facts) in a span of time."""
 
     stores: Ints
     openings: Openings
     polls: Polls
 
 
-# Polls and openings from an instant to another one, some stores at a time.
+# Yields polls and openings between two instants, some stores at a time.
 See = Callable[[int, int], Iterable[Seen]]
 
 
@@ -88,8 +88,8 @@ def learn(polls: Polls, size: int) -> tuple[Ints, Bools]:
 def find(
     facts: Facts, open_incidents: Sequence[Incident], usual: Usual, see: See, ended: Sequence[Incident] = ()
 ) -> Blindness:
-    """Return what cannot be seen, given the incidents that are open and the blind ones that `ended` lately. `see` is
-    called when one ends: polls that came late say when that was."""
+    """Return what cannot be seen, given the open incidents and the blind ones that `ended` lately. When one ends, it
+    calls `see`, because late polls may say when that was."""
     fleet = _Fleet(facts, usual)
     findings: list[Finding] = []
     ends: dict[Scope, tuple[int, Outcome]] = {}
@@ -117,7 +117,7 @@ def find(
 
 
 def over(facts: Facts, open_incidents: Sequence[Incident], ends: Mapping[Scope, tuple[int, Outcome]]) -> list[Incident]:
-    """Return the blind incidents that are over at the instant of the facts, but for those that never were."""
+    """Return the blind incidents that are over at the instant of the facts, without corrected ones."""
     done = []
     for incident in open_incidents:
         ended_us, outcome = ends.get((incident.scope, incident.subject), (0, None))
@@ -144,7 +144,7 @@ class _Fleet:
         self._heard_from = np.where(usual.always, last_poll, np.maximum(last_poll, opened))
         quiet = as_of_us - self._heard_from
         due = known & (usual.always | self._open)
-        # What has just opened is neither heard nor missed yet.
+        # A store that has just opened is neither heard nor missed yet.
         in_opening = usual.always | (last_poll >= opened)
         self._late = due & (quiet > _SILENT_AFTER * self._pace)
         self._due = due & (in_opening | self._late)
@@ -152,7 +152,7 @@ class _Fleet:
         self._due_soon = due & (in_opening | self._is_quiet)
 
     def judge(self, incident: Incident, see: See) -> Finding | tuple[int, Outcome]:
-        """Return how an open incident goes on, or when and how it ended."""
+        """Return how an open incident continues, or when and how it ended."""
         members = self._members(incident.scope, incident.subject)
         if not (members & self._polled).any():
             return self._as_of_us, Outcome.UNKNOWN if members.any() else Outcome.REMOVED
@@ -193,11 +193,11 @@ class _Fleet:
         if not any(len(np.unique(code[turned])) > 1 for _, code in map(self._facts.codes, ("groups", "zones"))):
             return None
         details = {"reason": "suspicion", "count": int(many[first]), "of": int(many[first] + still_up[first])}
-        # Held until the next polls say the same.
+        # Held back until the next polls agree.
         return Finding(IncidentKind.BLIND, "fleet", "", int(times[first]), details, quiet=True)
 
     def find_silence(self, known: set[Scope]) -> list[Finding]:
-        """Return the silence that begins: of groups and zones where the others are heard, else of the fleet."""
+        """Return the silences that begin: of groups and zones if the others are heard, else of the fleet."""
         taken = np.zeros(len(self._facts), dtype=bool)
         for scope, subject in known:
             taken |= self._members(scope, subject)
@@ -215,8 +215,8 @@ class _Fleet:
         return [self._silence("fleet", "")] if silent or (due == missing and due >= _LEAST_FLEET) else []
 
     def covered(self, findings: Sequence[Finding], ended: Sequence[Incident]) -> Bools:
-        """Return of which stores nothing may be said: quiet ones of what is silent, may begin to be, or was until a
-        moment ago; and those of which only a lie is known yet."""
+        """Return the stores that no incident may begin for: quiet stores in scopes that are silent, may be about to be,
+        or were until a moment ago, and stores whose newest poll is under suspicion."""
         beginning = self._due_soon & self._is_quiet
         due = int(self._due_soon.sum())
         inside = np.full(len(self._facts), due >= _LEAST_FLEET and 2 * (due - int(beginning.sum())) < due)
@@ -245,7 +245,7 @@ class _Fleet:
         return int(np.median(self._pace[some if some.any() else members]))
 
     def _thin(self, texts: str, due: Bools, late: Bools) -> Bools:
-        """Return in which groups or zones fewer than half of the stores that are due are heard."""
+        """Return the groups or zones in which fewer than half of the stores that are due are heard."""
         names, code = self._facts.codes(texts)
         of, missing = (np.bincount(code[some], minlength=len(names)) for some in (due, late))
         named = np.array([bool(name) for name in names], dtype=bool)
@@ -253,7 +253,7 @@ class _Fleet:
         return thin
 
     def _thin_scopes(self) -> list[Scope]:
-        """Return groups and zones in which hardly a store is heard, those with most such stores first."""
+        """Return the groups and zones in which hardly any store is heard, those with the most such stores first."""
         scopes = []
         for scope, texts in (("group", "groups"), ("zone", "zones")):
             names, code = self._facts.codes(texts)
@@ -283,7 +283,7 @@ class _Fleet:
         return bool(2 * since.sum() >= polled.sum())
 
     def _end_of_silence(self, incident: Incident, members: Bools, pace: int, see: See) -> tuple[int, Outcome]:
-        """Return when the stores were heard again, as the polls say that are there now."""
+        """Return when the stores were heard again, by the polls stored now."""
         chosen = members & self._polled & (self._usual.interval_us > 0)
         from_us = max(incident.since_us - _SILENT_AFTER * pace, 0)
         tally = _Tally()
@@ -321,7 +321,7 @@ def _finding(incident: Incident, since_us: int, details: Mapping[str, Any], quie
 
 
 class _Tally:
-    """How many stores are due, and how many of them unheard, in the course of time."""
+    """How many stores are due, and how many of those are unheard, over time."""
 
     def __init__(self) -> None:
         self._times: list[Ints] = []
@@ -329,7 +329,7 @@ class _Tally:
         self._unheard: list[Ints] = []
 
     def add(self, seen: Seen, chosen: Bools, always: Bools, longest_us: Ints, from_us: int, to_us: int) -> None:
-        """Add the chosen ones of the stores seen; more than `longest_us` between polls of a store it is unheard."""
+        """Add the chosen stores; a store is unheard between polls more than `longest_us` apart."""
         block = to_us - from_us + 1
         around = np.flatnonzero(always[seen.stores] & chosen[seen.stores])
         opened = seen.openings.cut(from_us, to_us)

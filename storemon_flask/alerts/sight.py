@@ -42,9 +42,11 @@ class Sight:
         return blind
 
     def remember(self, incidents: Sequence[Incident], as_of_us: int) -> None:
-        """Keep the blind incidents that ended lately: what was not heard since then is not known yet."""
+        """Keep the blind incidents that ended lately: the status of a store not polled since then is not known yet."""
         self._ended = [
-            one for one in incidents if one.outcome == Outcome.OVER and (one.resolved_us or 0) > as_of_us - DAY_US
+            incident
+            for incident in incidents
+            if incident.outcome == Outcome.OVER and (incident.resolved_us or 0) > as_of_us - DAY_US
         ]
 
     def _usual(self, facts: Facts) -> Usual:
@@ -83,10 +85,10 @@ class Sight:
             for batch in plan.batches:
                 ids = plan.ids[first : first + len(batch.number)]
                 first += len(batch.number)
-                there = np.array([one for one, store_id in enumerate(ids) if store_id in index_of], dtype=np.int64)
+                there = np.array([index for index, store_id in enumerate(ids) if store_id in index_of], dtype=np.int64)
                 if len(there):
                     known = batch if len(there) == len(ids) else batch.select(there)
-                    stores: Ints = np.array([index_of[ids[one]] for one in there.tolist()], dtype=np.int64)
+                    stores: Ints = np.array([index_of[ids[index]] for index in there.tolist()], dtype=np.int64)
                     read = polls.read(connection, known.number, from_us, to_us)
                     yield Seen(stores, plan.openings(known, from_us, to_us), read)
 

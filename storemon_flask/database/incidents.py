@@ -85,7 +85,7 @@ def newest(
 
 
 def of_stores(connection: Connection, ids: Sequence[str], since_us: int) -> list[Incident]:
-    """Return the incidents of those stores that are open, or ended since then as was found out; oldest first."""
+    """Return the incidents of those stores that are open or were resolved since then, oldest first."""
     return _incidents(
         connection,
         "WHERE scope = 'store' AND subject IN (SELECT value FROM json_each(?)) "
@@ -103,7 +103,7 @@ def state_numbers(connection: Connection) -> tuple[int, int]:
 
 
 def blind_spans(connection: Connection, from_us: int, until_us: int) -> list[Incident]:
-    """Return the times without sight that overlap a span, oldest first."""
+    """Return the blind spans that overlap a span, oldest first."""
     return _incidents(
         connection,
         "WHERE kind = 'blind' AND since_us < ? AND (ended_us IS NULL OR ended_us > ?) ORDER BY since_us, id",

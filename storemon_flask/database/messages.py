@@ -199,7 +199,7 @@ def requeue_sending(connection: Connection) -> int:
 
 
 def retry_later(connection: Connection, message_id: str, next_us: int, error: str) -> None:
-    """Have a message that was not delivered tried again at that time."""
+    """Schedule the next attempt of a message that was not delivered."""
     connection.execute(
         "UPDATE message SET state = 'pending', next_try_us = ?, error = ? WHERE id = ? AND state = 'sending'",
         (next_us, error, message_id),

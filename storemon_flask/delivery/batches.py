@@ -1,4 +1,4 @@
-"""Decide when what a channel is to hear goes into a message: one message for many notices, not too many messages.
+"""Decide when a channel's notices go into a message: many notices in one message, and not too many messages.
 
 A batch waits for the group time after its first notice, and for the interval after the channel's last message. It holds
 everything that waits then, what began and what is over, so that an end waits no longer than the rest. After the twelfth

@@ -140,7 +140,7 @@ def _is_covered(incident: Incident, many: set[tuple[str, str]]) -> bool:
 
 
 def _rank(entry: _Entry) -> tuple[bool, int, int, int]:
-    """Return the sort key that puts the worst first: open ones, then by kind, then the earliest start or the longest."""
+    """Return the sort key that puts the worst first: open ones, by kind, then the earliest start or the longest."""
     incident = entry.incident
     length = -incident.business_us if entry.over else incident.since_us
     return entry.over, SEVERITY.index(incident.kind), length, incident.id

@@ -30,14 +30,14 @@ from storemon_flask.settings import Settings
 log = logging.getLogger("storemon.delivery")
 
 COURIERS: Final = 2
-# How long after a try that failed the next one is; with the last, six hours after the first, a message is given up.
+# The waits after failed attempts; when the one after the last, six hours after the first, fails, storemon gives up.
 RETRY_WAITS_S: Final = (5, 60, 300, 1800, 7200, 7200, 5035)
 # Other processes write messages, too, and the machine's clock may be set.
 _LOOK_EVERY_S: Final = 10.0
-# What cannot be read or written now is tried again after this; what became of a message sooner.
+# Wait before repeating a read or write of the database that failed; shorter for recording the outcome of a message.
 _TROUBLE_S: Final = 30.0
 _RECORD_AGAIN_S: Final = 2.0
-# The test of a channel: somebody waits for it.
+# The deadline for testing a channel: a person waits for it.
 TEST_S: Final = 30.0
 # What becomes of a try: `retry_later` by any server, `gone` when the receiver asked for no more.
 OUTCOMES: Final = ("delivered", "retry_later", "given_up", "gone")
@@ -81,7 +81,7 @@ class Couriers:
         self._cut_off = False
 
     def start(self) -> None:
-        """Send again what the last server was sending when it died, and whatever is due from now on."""
+        """Start sending: first what the last server was sending when it died, then whatever is due."""
         with self._database.write() as connection:
             again = messages.requeue_sending(connection)
         if again:
@@ -92,19 +92,19 @@ class Couriers:
             self._threads.append(thread)
 
     def wake(self) -> None:
-        """Look now: something was committed that may be due."""
+        """Make the couriers look now, because something was committed that may be due."""
         with self._changed:
             self._changes += 1
             self._changed.notify_all()
 
     def stop_taking(self) -> None:
-        """Begin to send nothing more."""
+        """Stop taking new messages, without waiting."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
 
     def stop(self, grace_s: float) -> None:
-        """Take no more; what is being sent has so long, then it is cut off and sent again after the next start."""
+        """Stop. A message being sent has `grace_s` seconds; then it is cut off and sent again after the next start."""
         self.stop_taking()
         end = time.monotonic() + grace_s
         for thread in self._threads:
@@ -118,7 +118,7 @@ class Couriers:
             log.info("%d message(s) that were being sent are sent again after the next start", len(cut_off))
 
     def deliver_next(self) -> bool:
-        """Write the messages that are due, send one, and record what became of it; False when none was to be sent."""
+        """Write the messages that are due, send one, and record the result; return False when none was to be sent."""
         self._compose()
         with self._claimed() as claimed:
             if claimed is None:
@@ -127,7 +127,7 @@ class Couriers:
             now_us, started = self._clock(), time.monotonic()
             answer = self._try(message, channel, now_us)
             if self._cut_off:
-                # The next server sends it again: of a connection that was cut nobody knows what was received.
+                # The next server sends it again: nobody knows what was received before the connection was cut.
                 return True
             delivery = _delivery(message, answer, now_us, started)
             self._outcomes.labels(_outcome(message, answer)).inc()
@@ -150,12 +150,12 @@ class Couriers:
             self._pause(wait_s, seen)
 
     def _pause(self, wait_s: float, seen: int) -> None:
-        """Wait so long, or until something changes that was not seen yet."""
+        """Wait for that time, or until there is an unseen change."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._changes != seen, wait_s)
 
     def _wait_s(self) -> float:
-        """Return how long nothing is due, as far as is known now."""
+        """Return how long to wait until something may be due."""
         now_us = self._clock()
         with self._changed:
             busy = sorted(self._busy)
@@ -174,7 +174,7 @@ class Couriers:
         return channel, batches.decide(waiting, written_us, now_us, batches.pace_of(channel, self._settings))
 
     def _compose(self) -> None:
-        """Write the messages that are due, in one transaction; none when none is, or another courier does it now."""
+        """Write the messages that are due, in one transaction; do nothing if another courier is doing so."""
         if not self._composing.acquire(blocking=False):
             return
         try:
@@ -206,7 +206,7 @@ class Couriers:
 
     @contextmanager
     def _claimed(self) -> Iterator[tuple[Message, Channel] | None]:
-        """Yield the message to send now and its channel, which nobody else sends to meanwhile; None when none is."""
+        """Yield the message to send now and its channel, reserved for this courier; None when nothing is due."""
         claimed = self._claim()
         try:
             yield claimed
@@ -225,7 +225,7 @@ class Couriers:
             with self._database.read() as connection:
                 wait_us = messages.next_wait_us(connection, now_us, busy)
             if wait_us is None or wait_us > 0:
-                # The write lock is not taken for nothing.
+                # Check first, so as not to take the write lock for nothing.
                 return None
             with self._database.write() as connection:
                 message = messages.claim(connection, now_us, busy)
@@ -249,7 +249,7 @@ class Couriers:
     def _note(
         self, connection: Connection, message: Message, channel: Channel, answer: Answer, delivery: Delivery
     ) -> None:
-        """Write what became of a try, and what follows from it."""
+        """Record the result of an attempt, and the new state of its message and channel."""
         now_us = self._clock()
         messages.add_delivery(connection, delivery)
         outcome = _outcome(message, answer)
@@ -265,7 +265,7 @@ class Couriers:
             messages.retry_later(connection, message.id, now_us + _wait_us(message, answer), answer.text)
 
     def _record(self, write: Callable[[Connection], None]) -> None:
-        """Write an outcome; while that is impossible (a full disk), try again: the message is not to be sent twice."""
+        """Record an outcome, again and again while that fails (a full disk): the message must not be sent twice."""
         while True:
             try:
                 with self._database.write(even_stopping=True) as connection:
@@ -279,7 +279,7 @@ class Couriers:
 
 
 def send_once(parcel: Parcel, deadline: Deadline) -> Answer:
-    """Try once to deliver a message; whatever happens is an answer, without secrets."""
+    """Try once to deliver a message and return the result, also of an internal error; it contains no secrets."""
     try:
         with deadline:
             return transports.send(parcel, deadline)
@@ -297,7 +297,7 @@ def send_once(parcel: Parcel, deadline: Deadline) -> Answer:
 
 
 def send_test(database: Database, settings: Settings, channel: Channel) -> Answer:
-    """Send a marked example to a channel now, log the try, and return what came of it.
+    """Send a marked example to a channel now, log the attempt, and return the result.
 
     It is not tried again, and is no reason to wait for messages of the channel.
     """
@@ -324,7 +324,7 @@ def send_test(database: Database, settings: Settings, channel: Channel) -> Answe
 
 
 def _outcome(message: Message, answer: Answer) -> str:
-    """Return what becomes of a message after a try, one of `OUTCOMES`."""
+    """Return what happens to a message after an attempt, one of `OUTCOMES`."""
     if answer.delivered:
         return "delivered"
     if answer.gone:
@@ -333,7 +333,7 @@ def _outcome(message: Message, answer: Answer) -> str:
 
 
 def _wait_us(message: Message, answer: Answer) -> int:
-    """Return in how long a message is tried again: later the more often it was, and not before its receiver asks."""
+    """Return the wait before the next attempt: longer with each one, and not before the receiver asks."""
     wait_s = max(RETRY_WAITS_S[message.attempts - 1], answer.retry_after_s or 0)
     return round(wait_s * SECOND_US)
 

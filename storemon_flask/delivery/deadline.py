@@ -1,4 +1,4 @@
-"""A time by which a try to deliver is over, whatever the other side does."""
+"""A deadline by which a delivery attempt ends, whatever the other side does."""
 
 import socket
 import threading
@@ -8,9 +8,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-# An address that nobody answers at is given up after this, and the next of its host is tried.
+# After this long without an answer, the next address of the host is tried.
 _CONNECT_S: Final = 10.0
-# A time-out of nothing would mean not to wait at all.
+# A time-out of 0 would make the socket non-blocking.
 _SHORTEST_S: Final = 0.001
 
 
@@ -45,23 +45,23 @@ class Deadline:
 
     @property
     def left_s(self) -> float:
-        """How long there is still."""
+        """The seconds left, never 0."""
         return max(_SHORTEST_S, self._end - time.monotonic())
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is over, or it was cut short."""
+        """Whether the deadline has passed or was cut short."""
         return self._cut or time.monotonic() >= self._end
 
     def cut(self) -> None:
-        """End what is watched, and what will be, at once."""
+        """Shut down all watched connections now, and later ones at once."""
         with self._guard:
             self._cut = True
             for cut in self._cuts:
                 cut()
 
     def watch(self, cut: Callable[[], None]) -> None:
-        """Call that when the time is over; at once when it is."""
+        """Call `cut` when the deadline passes; at once if it has."""
         with self._guard:
             self._cuts.append(cut)
             if self._cut:

@@ -107,7 +107,7 @@ def _server(url: Secret) -> _Server:
 def _compose(parcel: Parcel) -> EmailMessage:
     message, settings = parcel.message, parcel.settings
     mail = EmailMessage(policy=_POLICY)
-    # No end of a line gets into a header: names of stores stand in subjects.
+    # No line end may get into a header, because subjects contain names of stores.
     mail["Subject"] = _one_line(message.content["subject"])[:_MAX_SUBJECT]
     name, _, domain = settings.mail_from.rpartition("@")
     mail["From"] = Address("storemon", name, domain)
