@@ -75,7 +75,7 @@ def known_text(unknown: int, business: int, unit: str = "h") -> str:
     if not knows_little(unknown, business):
         return ""
     known = business - unknown
-    amount = _decimal(known).rstrip("0").rstrip(".") if known > 0 else "under 0.01"
+    amount = f"{known // 100:,}.{known % 100:02d}".rstrip("0").rstrip(".") if known > 0 else "under 0.01"
     return f"of {amount} {unit} known"
 
 

@@ -106,7 +106,7 @@ def options_in_errors() -> Iterator[None]:
         yield
     except Unprocessable as error:
         sentence = error.message.replace("an object with from and to", "[NAME=]FROM..TO")
-        name, rest = re.match(r"(\w+)[^ ]*(.*)", sentence, re.DOTALL).groups()  # type: ignore[union-attr]
+        name, rest = re.match(r"(\w+)[^ :]*(.*)", sentence, re.DOTALL).groups()  # type: ignore[union-attr]
         named = error.members.get("errors")
         if isinstance(named, dict) and any(field_name.startswith(name) for field_name in named):
             sentence = f"--{_OPTIONS.get(name, name)}{rest}"

@@ -312,6 +312,7 @@ def test_who_is_known_little_about_is_never_the_best(database, settings, tmp_pat
         (1_680, 16_800, ""),
         (1_681, 16_800, "of 151.19 h known"),
         (14_700, 16_800, "of 21 h known"),
+        (290_000_000, 400_000_000, "of 1,100,000 h known"),
         (14_750, 16_800, "of 20.5 h known"),
         (16_799, 16_800, "of 0.01 h known"),
         (16_800, 16_800, "of under 0.01 h known"),
