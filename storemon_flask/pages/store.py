@@ -72,8 +72,8 @@ def store(store_id: str) -> ResponseReturnValue:
     answer.headers["Cache-Control"] = "no-cache"
     with app.database.read() as connection:
         opened = open_store(app.database, connection, store_id, rules, default_zone, now_us, query["as_of"])
-        told = incidents.state_numbers(connection)
-        state = (VERSION, opened.data_version, opened.as_of, rules, default_zone, request.full_path, told)
+        alert_state = incidents.state_numbers(connection)
+        state = (VERSION, opened.data_version, opened.as_of, rules, default_zone, request.full_path, alert_state)
         answer.set_etag(hashlib.sha256(repr(state).encode()).hexdigest()[:32], weak=True)
         if answer.make_conditional(request).status_code == 304:
             return answer
