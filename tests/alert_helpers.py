@@ -1,4 +1,4 @@
-"""Polls as they come in, the instants at which they are judged, and the incidents that come of it."""
+"""A world of stores for tests: polls arrive, evaluations judge them at chosen instants, and incidents result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ def daily(store: str, start: str = "10:00", end: str = "22:00") -> list[HoursRow
 
 @dataclass
 class World:
-    """Stores with hours in UTC, the polls that came in so far, and what is open."""
+    """Stores with hours in UTC, the polls that have arrived so far, and the open incidents."""
 
     hours: list[HoursRow] = field(default_factory=list)
     polls: list[PollRow] = field(default_factory=list)

@@ -24,7 +24,7 @@ def now_us() -> int:
 def down(
     store: str, found_us: int, name: str = "", ended_us: int | None = None, kind: IncidentKind = IncidentKind.DOWN
 ) -> Incident:
-    """A store that was found to be as it is an hour after that began, and perhaps is no more."""
+    """Return an incident of a store that was detected an hour after it began, and is over if it has an end."""
     since_us = found_us - HOUR_US
     over = {} if ended_us is None else {"resolved_us": ended_us, "ended_us": ended_us, "outcome": Outcome.OVER}
     return Incident(
@@ -36,7 +36,7 @@ def down(
 
 
 def put(database: Database, *some: Incident) -> list[int]:
-    """Store incidents, also such that are over, and return their numbers."""
+    """Store incidents, open and ended ones, and return their numbers."""
     with database.write() as connection:
         numbers = incidents.add(connection, some)
         for number, one in zip(numbers, some, strict=True):
@@ -49,7 +49,7 @@ def put(database: Database, *some: Incident) -> list[int]:
 
 
 def tell(database: Database, channel: int, incident: int, event: str, state: str, at_us: int) -> None:
-    """Let a channel have been told of an incident, or be about to, or never to be."""
+    """Store the notice of an incident for a channel as sent, waiting or failed."""
     content = {"subject": "s", "summary": "s", "text": "t", "html": "<p>t", "event": {}}
     with database.write() as connection:
         messages.add_notices(connection, [(channel, incident, event)], at_us)

@@ -20,14 +20,17 @@ _STEPS: Final = 1000
 
 @command("preview")
 @click.option(
-    "--days", type=click.IntRange(1, 92), default=14, show_default=True, metavar="N", help="So many days up to now."
+    "--days", type=click.IntRange(1, 92), default=14, show_default=True, metavar="N", help="Days to look back."
 )
 @click.option("--min-polls", type=click.IntRange(1, 100), metavar="N", help="Polls that must show a store down.")
 @click.option(
     "--min-minutes", type=click.IntRange(0, 1440), metavar="N", help="Business time that a store must be down for."
 )
 @click.option(
-    "--closing-minutes", type=click.IntRange(0, 720), metavar="N", help="No incident begins so shortly before closing."
+    "--closing-minutes",
+    type=click.IntRange(0, 720),
+    metavar="N",
+    help="No incident begins this shortly before closing.",
 )
 @click.option("--channel", "names", multiple=True, metavar="NAME", help="Only this channel; may be repeated.")
 @click.option(
@@ -51,9 +54,9 @@ def preview(
 ) -> None:
     """Show what alerts would have sent in the last days: how many messages, and of what.
 
-    The stored polls are judged again as if each had come at its own time. Rules are those of the settings and the
-    channels, unless other ones are given; without any channel it is one that hears of everything at once. Nothing is
-    sent, and nothing is stored.
+    storemon evaluates the stored polls again, as if each had arrived at its own time, by the rules of the settings and
+    the channels unless you give others. Without any channel it assumes one that receives everything at once. It sends
+    and stores nothing.
 
     \b
     Examples:

@@ -60,13 +60,6 @@ KIND_WORDS: Final = {
 }
 # Of these the length is business time: they end with the opening in which they began.
 _OF_OPENING: Final = (IncidentKind.DOWN, IncidentKind.NOT_OPENED, IncidentKind.STALE)
-OUTCOME_WORDS: Final = {
-    Outcome.OVER: "over",
-    Outcome.CLOSED: "closed for the day",
-    Outcome.CORRECTED: "never was, as late polls show",
-    Outcome.UNKNOWN: "not known: its polls stopped",
-    Outcome.REMOVED: "removed from the data",
-}
 
 
 def cut_name(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What cannot be seen: silence of the fleet, of groups and zones, and a poller that lies."""
+"""Blindness: silence of the fleet, of groups and of zones, and suspicion of the poller."""
 
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +19,7 @@ TODAY = 7
 
 @dataclass
 class Watched(World):
-    """A world in which blindness is found from the polls themselves."""
+    """A world that finds blindness from the polls themselves."""
 
     zones: dict[str, str] = field(default_factory=dict)
     loads_us: int = 0
@@ -69,7 +69,7 @@ def minute(number):
 
 
 def poll_hours(world, stores, first, last, up=True, day=TODAY):
-    """Let hourly polls of these stores come in, from an hour of the day up to, without, another one."""
+    """Add hourly polls of these stores, from an hour of the day (included) to another (excluded)."""
     everybody = sorted({row[0] for row in world.polls})
     for store in stores:
         number = everybody.index(store)
@@ -85,7 +85,7 @@ def stores_told(changes):
 
 
 def judge_at(world, time, day=TODAY):
-    """Judge what had come in by then."""
+    """Evaluate the polls that had arrived by then."""
     come, world.polls = world.polls, [row for row in world.polls if row[1] <= at(time, day)]
     changes = world.watch(time, day)
     world.polls = come
@@ -93,7 +93,7 @@ def judge_at(world, time, day=TODAY):
 
 
 def walk(world, first, last, day=TODAY, minutes=30):
-    """Judge every so often, and return what opened and what ended."""
+    """Evaluate at regular intervals, and return the incidents that opened and that ended."""
     opened, resolved = [], []
     for at_minute in range(first * 60, last * 60, minutes):
         changes = judge_at(world, f"{at_minute // 60}:{at_minute % 60:02}", day)
@@ -118,7 +118,7 @@ def test_hours_and_nights_are_learned_from_polls():
     assert [store for store, always in zip(ids, usual.always.tolist(), strict=True) if always] == ["s00", "s01"]
 
 
-def test_a_dead_poller_is_one_incident_and_no_store_is_told():
+def test_a_dead_poller_is_one_incident_and_no_store_is_reported():
     world = always_open(20)
     poll_hours(world, names(20), 0, 12)
     opened, resolved = walk(world, 8, 24)
@@ -130,7 +130,7 @@ def test_a_dead_poller_is_one_incident_and_no_store_is_told():
     assert opened[0].details == {"reason": "silence", "count": 11, "of": 20}
 
 
-def test_it_ends_when_the_stores_are_heard_again_and_nobody_is_told_who_was_only_late():
+def test_blindness_ends_when_polls_return_and_late_stores_are_not_reported():
     world = always_open(20)
     poll_hours(world, names(20), 0, 12)
     poll_hours(world, names(20), 18, 24)
@@ -277,7 +277,7 @@ def groups_of(count):
     return {store: f"g{number % 4}" for number, store in enumerate(names(count))}
 
 
-def test_a_poller_that_lies_is_held_and_then_told():
+def test_a_suspicion_is_held_back_and_then_reported():
     world = always_open(20, groups=groups_of(20))
     poll_hours(world, names(20), 0, 12)
     poll_hours(world, names(20), 12, 18, up=False)
@@ -319,7 +319,7 @@ def test_while_polls_come_one_by_one_the_first_few_show_it():
     assert [one.outcome for one in resolved] == [Outcome.OVER] * 6
 
 
-def test_one_slip_of_a_poller_is_stored_and_told_to_nobody():
+def test_a_single_slip_of_a_poller_is_stored_but_not_sent():
     world = always_open(20, groups=groups_of(20))
     poll_hours(world, names(20), 0, 12)
     poll_hours(world, names(20), 12, 13, up=False)
@@ -333,7 +333,7 @@ def test_one_slip_of_a_poller_is_stored_and_told_to_nobody():
     assert over.ended_us > over.since_us == at("12:00", TODAY)
 
 
-def test_what_was_wrong_and_is_loaded_again_is_corrected():
+def test_polls_loaded_again_correct_a_suspicion():
     world = always_open(20, groups=groups_of(20))
     poll_hours(world, names(20), 0, 12)
     before = list(world.polls)

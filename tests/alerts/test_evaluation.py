@@ -1,4 +1,4 @@
-"""What opens, goes on and ends: each kind, its guardrails, and what polls that come late do."""
+"""How incidents open, continue and end: each kind, its guardrails, and the effect of late polls."""
 
 import pytest
 from alert_helpers import World, at, daily, told
@@ -32,7 +32,7 @@ def test_a_store_goes_down_and_comes_up_again():
     assert not world.judge("14:36")
 
 
-def test_an_outage_can_be_told_after_more_polls_and_more_time():
+def test_rules_can_require_more_polls_and_more_time():
     world = one_store(min_polls=2, min_us=90 * MINUTE_US).poll("a", True, "11:05").poll("a", False, "12:05")
     assert not world.judge("12:06")
     # Two polls, but not so long: it began at 11:35.
@@ -40,7 +40,7 @@ def test_an_outage_can_be_told_after_more_polls_and_more_time():
     assert told(world.judge("13:05").opened) == [("down", "a")]
 
 
-def test_nothing_begins_shortly_before_closing():
+def test_no_incident_begins_shortly_before_closing():
     world = one_store().poll("a", True, "21:05").poll("a", False, "21:29")
     assert told(world.judge("21:29").opened) == [("down", "a")]
     world = one_store().poll("a", True, "21:05").poll("a", False, "21:31")
@@ -71,7 +71,7 @@ def test_an_evaluation_that_comes_late_says_the_same():
         assert (closed.outcome, closed.ended_us) == (Outcome.CLOSED, at("22:00"))
 
 
-def test_what_was_up_again_before_closing_was_not_closed():
+def test_a_store_up_again_before_closing_ends_as_over():
     world = one_store().poll("a", True, "19:05").poll("a", False, "20:05")
     world.judge("20:06")
     (over,) = world.poll("a", True, "21:05").judge("22:30").resolved
@@ -107,7 +107,7 @@ def test_a_store_that_never_opened_closed_for_the_day():
     assert (closed.kind, closed.outcome, closed.business_us) == (IncidentKind.NOT_OPENED, Outcome.CLOSED, 12 * HOUR_US)
 
 
-def test_an_unpolled_store_is_not_said_to_be_closed():
+def test_an_unpolled_store_is_stale_and_not_closed():
     world = one_store().poll("a", True, "21:05", day=-1)
     assert not world.judge("10:30")
     # Neither up nor down: no poll for as long as a last poll holds.
@@ -118,7 +118,7 @@ def test_an_unpolled_store_is_not_said_to_be_closed():
     assert (over.outcome, over.ended_us, over.business_us) == (Outcome.OVER, at("12:40"), 160 * MINUTE_US)
 
 
-def test_stores_that_nobody_polls_any_more_are_not_told():
+def test_stores_no_longer_polled_are_not_reported():
     assert not one_store().judge("15:00")
     world = one_store().poll("a", True, "12:05")
     assert told(world.judge("15:00", 6).opened) == [("stale", "a")]
@@ -225,7 +225,7 @@ def flapping():
     return world
 
 
-def test_an_unstable_store_is_told_once():
+def test_an_unstable_store_is_reported_once():
     world = flapping()
     changes = world.poll("a", False, "15:05").judge("15:06")
     # A row, but whoever heard that it is unstable is not told.
@@ -239,7 +239,7 @@ def test_an_unstable_store_is_told_once():
     assert not world.judge("18:06")
 
 
-def test_an_unstable_store_that_stays_down_is_told_to_be_down():
+def test_an_unstable_store_that_stays_down_is_reported_as_down():
     world = flapping()
     world.poll("a", False, "15:05").judge("15:06")
     assert not world.poll("a", False, "16:05").judge("16:34")
@@ -328,7 +328,7 @@ def test_a_few_of_a_large_fleet_are_not_many():
 BLIND = Finding(IncidentKind.BLIND, "fleet", "", at("11:30"), {"count": 1, "of": 1})
 
 
-def test_nothing_is_said_of_stores_that_cannot_be_seen():
+def test_no_incident_begins_for_stores_that_cannot_be_seen():
     world = one_store().poll("a", True, "11:05")
     assert told(world.judge("13:40", blind=["a"], findings=(BLIND,)).opened) == [("blind", "")]
     assert not world.judge("14:10", blind=["a"], findings=(BLIND,))
@@ -348,14 +348,14 @@ def test_an_outage_goes_on_while_it_cannot_be_seen():
     assert [(one.kind, one.outcome) for one in changes.resolved] == [(IncidentKind.DOWN, Outcome.CLOSED)]
 
 
-def test_an_active_poll_is_believed_also_then():
+def test_an_active_poll_ends_an_incident_even_in_blindness():
     world = one_store().poll("a", True, "11:05").poll("a", False, "12:05")
     world.judge("12:06")
     changes = world.poll("a", True, "13:05").judge("13:06", blind=["a"], findings=(BLIND,))
     assert told(changes.resolved) == [("down", "a")]
 
 
-def test_blind_stores_count_for_nothing_in_many():
+def test_blind_stores_do_not_count_for_many_down():
     world, names = many()
     for name in names[:10]:
         world.poll(name, False, "12:05")

@@ -1,4 +1,4 @@
-"""Whatever polls come, in whatever order: what must hold of every incident."""
+"""Properties of every incident, whatever polls arrive in whatever order."""
 
 from alert_helpers import MONDAY, World, at, daily
 from hypothesis import given, settings
@@ -17,7 +17,7 @@ polls = st.lists(
 
 
 def run(arriving, every=45):
-    """Judge two days of those polls as they come in; the world, and every change with its instant."""
+    """Evaluate two days of those polls as they arrive; return the world, and every change with its instant."""
     world, judged = World(hours=[*daily("a"), *daily("b", "18:00", "02:00")]), []
     waiting = sorted((10 * t + late, store, 10 * t, up) for store, t, up, late in arriving)
     for minute in range(0, 2 * 24 * 60 + 1, every):
@@ -29,7 +29,7 @@ def run(arriving, every=45):
 
 
 def opening_of(store, instant_us):
-    """The opening of a store around an instant, and the next minute."""
+    """Return the opening of a store around an instant and the minute after it."""
     for day in range(-1, 3):
         start, end = (at("10:00", day), at("22:00", day)) if store == "a" else (at("18:00", day), at("02:00", day + 1))
         if start <= instant_us < end:
@@ -69,8 +69,8 @@ def test_incidents_lie_in_openings_and_end_once(arriving):
 
 @settings(max_examples=20)
 @given(polls)
-def test_what_is_open_is_what_is_so_now(arriving):
-    """Whatever came late: what is open has the beginning that the polls of now give it, as if it were new."""
+def test_open_incidents_match_a_fresh_evaluation(arriving):
+    """However late polls arrived, open incidents begin when a fresh evaluation of the same polls says."""
     world, _ = run(arriving, every=90)
     fresh = World(hours=world.hours, polls=world.polls, rules=AlertRules(closing_us=-DAY_US))
     # Two days after Monday 00:00 is in an opening of one of them.

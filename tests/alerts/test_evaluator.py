@@ -117,7 +117,7 @@ def test_incident_and_notices_are_committed_together_or_not_at_all(storemon, dat
     assert [event for _, _, event in notices(database)] == ["opened"]
 
 
-def test_whoever_was_told_is_told_the_end(storemon, database, push, channel):
+def test_channels_told_of_the_beginning_are_told_of_the_end(storemon, database, push, channel):
     push([("a", 130, True), ("a", 70, False)])
     told = channel("told")
     storemon.evaluator.evaluate()
@@ -134,7 +134,7 @@ def test_whoever_was_told_is_told_the_end(storemon, database, push, channel):
     assert abs(now_us() - kept.resolved_us) < MINUTE_US
 
 
-def test_a_channel_that_is_switched_off_hears_nothing(storemon, database, push, channel):
+def test_a_disabled_channel_receives_nothing(storemon, database, push, channel):
     push([("a", 70, True), ("a", 10, False)])
     number = channel("off")
     with database.write() as connection:
@@ -143,7 +143,7 @@ def test_a_channel_that_is_switched_off_hears_nothing(storemon, database, push, 
     assert notices(database) == []
 
 
-def test_what_was_loaded_late_sends_nothing(storemon, database, push, channel):
+def test_polls_loaded_late_send_nothing(storemon, database, push, channel):
     channel("all")
     month = 30 * 24 * 60
     push([("a", month + 70, True), ("a", month + 10, False)])
@@ -161,7 +161,7 @@ def test_what_was_loaded_late_sends_nothing(storemon, database, push, channel):
     assert not storemon.evaluator.evaluate()
 
 
-def test_a_feed_that_stopped_is_told_once(storemon, database, push, channel):
+def test_a_feed_that_stopped_is_reported_once(storemon, database, push, channel):
     channel("all")
     push([("a", 25 * 60 + 70, True), ("a", 25 * 60, False)])
     storemon.evaluator.evaluate()
@@ -171,7 +171,7 @@ def test_a_feed_that_stopped_is_told_once(storemon, database, push, channel):
     assert not storemon.evaluator.evaluate()
 
 
-def test_many_rejects_are_told_until_a_better_load_comes(storemon, database, tmp_path):
+def test_many_rejects_are_reported_until_a_better_load_comes(storemon, database, tmp_path):
     def load_rows(bad, good):
         file = tmp_path / f"polls{next(_FOLDERS)}.csv"
         rows = polls_csv([("a", 10 + number / 10, True) for number in range(good)])
@@ -188,7 +188,7 @@ def test_many_rejects_are_told_until_a_better_load_comes(storemon, database, tmp
     assert [one.outcome for one in storemon.evaluator.evaluate().resolved] == [Outcome.OVER]
 
 
-def test_new_ids_without_hours_are_told(storemon, database, push):
+def test_new_ids_without_hours_are_reported(storemon, database, push):
     hours = "store_id,day,start_time_local,end_time_local\n" + "".join(
         f"s{number},{day},00:00,24:00\n" for number in range(10) for day in range(7)
     )
@@ -266,7 +266,7 @@ class _Heartbeat(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_server_evaluates_what_is_pushed_and_says_that_it_lives(serve, database):
+def test_a_server_evaluates_pushed_polls_and_calls_the_heartbeat(serve, database):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Heartbeat) as heart:
         heart.calls = []
         beating = threading.Thread(target=heart.serve_forever)

@@ -125,7 +125,7 @@ def test_each_channel_has_its_filters_and_times(fleet: Database, settings: Setti
     }
 
 
-def test_what_began_before_is_no_news(fleet: Database, settings: Settings) -> None:
+def test_an_incident_that_began_before_the_span_counts_only_its_end(fleet: Database, settings: Settings) -> None:
     # From 12:00 of the outage on: only its end is told.
     now_us = clock.parse_timestamp("2024-03-05T12:00:00Z")
     made = preview.make(fleet, settings, 1, now_us, AlertRules())

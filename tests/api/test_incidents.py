@@ -16,7 +16,7 @@ def listed(client: FlaskClient, query: str = "") -> Any:
     return answer.json
 
 
-def test_without_anything_there_is_nothing(client: FlaskClient) -> None:
+def test_the_lists_are_empty_at_first(client: FlaskClient) -> None:
     assert listed(client) == {"incidents": [], "next": None}
     assert client.get("/api/v1/deliveries").json == {"deliveries": [], "next": None}
 

@@ -52,7 +52,7 @@ def test_a_channel_from_its_adding_to_its_end(home: Path, settings: Settings) ->
     )  # fmt: skip
 
 
-def test_what_is_wrong_is_said_and_stored_is_nothing(home: Path, settings: Settings) -> None:
+def test_errors_are_explained_and_nothing_is_stored(home: Path, settings: Settings) -> None:
     none = storemon(home, "channels", "add", "ops")
     assert none.returncode == 2
     assert "Say one of --email, --webhook, --apprise and --folder." in none.stderr

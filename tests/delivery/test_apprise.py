@@ -48,7 +48,7 @@ def test_a_title_and_a_text_arrive(prepared: Database, settings: Settings, sink:
     assert transports.shown_address(channel) == "json://..."
 
 
-def test_its_reasons_are_told_without_the_address(prepared: Database, settings: Settings, sink: Sink) -> None:
+def test_reasons_are_reported_without_the_address(prepared: Database, settings: Settings, sink: Sink) -> None:
     channel = add_channel(prepared, "apprise", address(sink))
     sink.behave = answering(403, b"no /tokentokentoken")
     answer = send(settings, prepared, channel)
@@ -91,7 +91,7 @@ def test_without_it_the_extra_is_named(
     assert bad.value.message == sentence
 
 
-def test_a_process_that_dies_is_told(
+def test_a_process_that_dies_is_reported(
     prepared: Database, settings: Settings, sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "apprise.py").write_text("import os\nos._exit(3)\n")

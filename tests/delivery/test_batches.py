@@ -1,4 +1,4 @@
-"""When notices become a message: whatever comes whenever, nothing is lost, said twice, or sent too often."""
+"""When notices become a message: no notice is lost or repeated, and no channel gets too many messages."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ def notice(number: int, made_us: int, event: str = "opened", incident: int | Non
 
 
 def run(made: list[int], pace: Pace, until_us: int | None = None) -> list[tuple[int, Decision]]:
-    """Return when a courier that looks at each notice and when it was told to look again writes which messages."""
+    """Return the messages, with their times, of a courier that looks at each notice and whenever asked to look again."""
     coming = [notice(number, made_us) for number, made_us in enumerate(sorted(made))]
     waiting: list[Notice] = []
     written: list[tuple[int, Decision]] = []
@@ -75,7 +75,7 @@ PACES = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(MADE, PACES)
-def test_nothing_is_lost_or_said_twice_or_sent_too_often(offsets: list[int], pace: Pace) -> None:
+def test_no_notice_is_lost_or_repeated_and_messages_keep_the_limits(offsets: list[int], pace: Pace) -> None:
     made = [START + offset * SECOND_US for offset in offsets]
     messages = run(made, pace)
 
@@ -141,7 +141,7 @@ def test_without_notices_there_is_nothing_to_wait_for() -> None:
 
 
 @pytest.mark.parametrize("pace", [Pace(60 * SECOND_US, 300 * SECOND_US), Pace(0, 0, parse_daily_time("08:00 UTC"))])
-def test_a_clock_that_was_set_back_holds_nothing_up(pace: Pace) -> None:
+def test_a_clock_set_back_delays_nothing(pace: Pace) -> None:
     # The clock was a week ahead when the notice was made and the last message written.
     decision = decide([notice(1, START + 7 * DAY_US)], [START + 7 * DAY_US], START, pace)
     assert len(decision.notices) == 1
@@ -284,7 +284,7 @@ def test_quiet_hours_are_read(text: str, shown: str) -> None:
         ("07:30 Xyzzy", "'Xyzzy' is no IANA time zone; write one such as 07:30 America/New_York"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_time_of_day_is_said(text: str, sentence: str) -> None:
+def test_a_wrong_time_of_day_is_explained(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         parse_daily_time(text)
 
@@ -300,6 +300,6 @@ def test_what_is_wrong_with_a_time_of_day_is_said(text: str, sentence: str) -> N
         ("22:00-08:00", "the time zone is missing; write it behind the time, such as 22:00-08:00 America/New_York"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_quiet_hours_is_said(text: str, sentence: str) -> None:
+def test_wrong_quiet_hours_are_explained(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         parse_quiet_hours(text)

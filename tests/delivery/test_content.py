@@ -51,7 +51,7 @@ def wide(kind: IncidentKind, scope: str, subject: str, since: int = at("13:47"),
 
 
 def compose(*incidents: Incident, told: bool = False, **decision: bool) -> dict[str, Any]:
-    """Return the message of those incidents; `told`: of those that are over the beginning is in it, too."""
+    """Return the message of those incidents; `told` puts the beginnings of ended ones into it, too."""
     notices = []
     for incident in incidents:
         if incident.outcome is None or told:
@@ -177,7 +177,7 @@ def test_many_down_stands_for_its_stores_in_words_and_programs_have_them_all() -
     assert [one["store_id"] for one in data["incidents"][1:3]] == ["1061", "1001"]
 
 
-def test_many_down_does_not_stand_for_what_is_over_or_of_another_kind() -> None:
+def test_many_down_does_not_cover_ended_incidents_or_other_kinds() -> None:
     many = wide(IncidentKind.MANY_DOWN, "group", "North", count=45, of=300)
     message = compose(many, over(store(0), at("14:10"), 23), store(1, IncidentKind.STALE), store(2), told=True)
     assert "Main Street (1001): up again" in message["text"]
@@ -239,7 +239,7 @@ def test_an_example_says_that_it_is_one_everywhere() -> None:
     assert URL not in message["text"] + message["html"]
 
 
-def test_a_chat_is_told_once() -> None:
+def test_a_chat_does_not_repeat_the_title() -> None:
     title, text = content.plain(ONE)
     assert title == "storemon: Main Street (1001): down for 28 min of business time, since 13:47 EST"
     assert text == f"Last seen up 13:20, first seen down 14:14 EST.\n\n{URL}/stores/1001"
@@ -313,7 +313,7 @@ def test_a_mail_is_a_small_page_of_its_own_light_and_dark(message: dict[str, Any
     assert message["summary"][1:].replace("'", "&#39;") in html
 
 
-def test_a_mail_marks_as_good_only_what_is() -> None:
+def test_a_mail_marks_only_recoveries_as_good() -> None:
     signs = re.findall(r'<span class="(\w+)" style="color:#\w+" aria-hidden="true">(.)</span>', DIGEST["html"])
     # Down; up again; closed for the day while down; up again.
     assert signs == [("open", "▼"), ("over", "▲"), ("dim", "■"), ("over", "▲")]

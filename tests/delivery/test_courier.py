@@ -187,7 +187,7 @@ def test_the_receiver_says_when_to_come_again(prepared: Database, couriers: Cour
     assert message(prepared, sent).state == "sent"
 
 
-def test_a_receiver_that_is_gone_is_sent_nothing_more(
+def test_a_receiver_that_answers_gone_is_sent_nothing_more(
     prepared: Database, couriers: Couriers, sink: Sink, clock: Clock
 ) -> None:
     channel = hook(prepared, sink)
@@ -230,7 +230,7 @@ def test_messages_of_a_channel_go_out_in_order_and_of_others_meanwhile(
 
 
 @pytest.mark.parametrize("hours", [-24 * 400, 24 * 400])
-def test_a_clock_that_is_set_holds_nothing_up(
+def test_setting_the_clock_delays_nothing(
     prepared: Database, couriers: Couriers, sink: Sink, clock: Clock, hours: int
 ) -> None:
     channel = hook(prepared, sink)
@@ -245,7 +245,9 @@ def test_a_clock_that_is_set_holds_nothing_up(
     assert deliver_all(couriers) == 1
 
 
-def test_a_clock_set_forward_gives_nothing_up(prepared: Database, couriers: Couriers, sink: Sink, clock: Clock) -> None:
+def test_setting_the_clock_forward_gives_up_no_message(
+    prepared: Database, couriers: Couriers, sink: Sink, clock: Clock
+) -> None:
     """A laptop that slept for three days tries again when it wakes, before its network is there."""
     tried = add_message(prepared, hook(prepared, sink))
     clock.now_us += 3 * 86_400 * SECOND
@@ -275,7 +277,7 @@ def test_a_receiver_that_hangs_holds_one_courier_only(prepared: Database, start:
         running.stop(5)
 
 
-def test_the_end_waits_for_what_is_sent_and_cuts_what_hangs(
+def test_stopping_waits_for_a_sending_message_and_cuts_off_one_that_hangs(
     prepared: Database, start: Start, sink: Sink, settings: Settings
 ) -> None:
     sink.behave = sink.hang
@@ -353,7 +355,7 @@ def test_two_couriers_write_and_send_everything_once(
     assert sql(prepared.path, "SELECT count(*) FROM notice") == [(200,)]
 
 
-def test_what_became_of_a_message_is_recorded_even_late(
+def test_the_outcome_of_a_message_is_recorded_even_late(
     prepared: Database,
     couriers: Couriers,
     sink: Sink,

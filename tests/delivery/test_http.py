@@ -73,7 +73,7 @@ def test_no_more_than_64_kilobytes_are_read(sink: Sink) -> None:
     assert answer.text == "200 OK: " + "z" * 192
 
 
-def test_connections_that_fail_are_told(sink: Sink) -> None:
+def test_failing_connections_are_reported(sink: Sink) -> None:
     sink.behave = sink.close
     assert not http.call(sink.url, 10).delivered
     sink.behave = sink.garbage
@@ -145,7 +145,7 @@ def test_addresses_are_checked() -> None:
         assert "https://example.com/hook" in bad.value.message or "browsers send it" in bad.value.message
 
 
-def test_what_is_sent_is_what_was_given(sink: Sink) -> None:
+def test_the_call_sends_the_given_body_and_headers(sink: Sink) -> None:
     body = json.dumps({"name": "Müller"}).encode()
     http.call(sink.url, 10, body, {"Content-Type": "application/json"})
     assert (sink.calls[0].body, sink.calls[0].headers["Content-Type"]) == (body, "application/json")

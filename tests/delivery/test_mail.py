@@ -110,7 +110,7 @@ def test_the_server_is_verified_and_the_password_sent_over_tls(
     assert len(server.mails) == 1
 
 
-def test_a_wrong_password_is_said_and_not_shown(prepared: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_password_is_reported_but_not_shown(prepared: Database, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "storemon")
     caplog.set_level(logging.CRITICAL, "mail.log")
     with running_mail_server(login=True) as server:
@@ -133,7 +133,7 @@ def test_a_password_is_sent_to_no_server_without_tls(prepared: Database, monkeyp
         assert answer.text.endswith("it takes no user and password; leave them out of STOREMON_SMTP_URL")
 
 
-def test_refusals_are_told_with_their_code(prepared: Database) -> None:
+def test_refusals_are_reported_with_their_code(prepared: Database) -> None:
     with running_mail_server() as server:
         url = f"smtp://127.0.0.1:{server.port}"
         server.refuse = lambda address: "550 5.1.1 no such user" if address.startswith("gone") else None
@@ -149,7 +149,7 @@ def test_refusals_are_told_with_their_code(prepared: Database) -> None:
 
 @contextlib.contextmanager
 def talking(lines: list[bytes], drip: bool = False) -> Iterator[int]:
-    """A server that says those lines, one at a time whatever it is told, and then nothing; its port."""
+    """Yield the port of a server that answers each command with the next of those lines, and then with nothing."""
     over = threading.Event()
 
     def serve() -> None:
@@ -180,7 +180,7 @@ def test_a_server_that_does_not_answer_is_cut_off(prepared: Database, lines: lis
     assert answers[0].text == f"127.0.0.1 port {port}: no answer within 0.5 s"
 
 
-def test_a_server_that_is_not_there_or_leaves_is_told(prepared: Database) -> None:
+def test_an_absent_or_closing_server_is_reported(prepared: Database) -> None:
     port = free_port()
     assert send(prepared, f"smtp://127.0.0.1:{port}").text == f"127.0.0.1 port {port}: Connection refused"
     with talking([b"421 too busy\r\n"]) as port:

@@ -1,4 +1,4 @@
-"""From polls to messages: what is loaded, what is found out, what is written into a folder."""
+"""From polls to messages: load polls, evaluate, and read what a folder channel receives."""
 
 import time
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def app(tmp_path: Path) -> Iterator[Flask]:
 
 @pytest.fixture
 def outbox(app: Flask, tmp_path: Path) -> Path:
-    """The folder of a channel that hears of everything."""
+    """The folder of a channel that receives everything."""
     folder = tmp_path / "outbox"
     folder.mkdir()
     channel = Channel(0, "folder", "folder", Secret(str(folder)), Secret(""), Filters(), None, None, 1)
@@ -74,7 +74,7 @@ def messages(app: Flask, outbox: Path) -> list[str]:
     return [path.read_text() for path in outbox.iterdir() if path not in before]
 
 
-def test_a_store_that_goes_down_and_up_is_told_twice(app: Flask, outbox: Path, tmp_path: Path) -> None:
+def test_a_store_that_goes_down_and_up_gives_two_messages(app: Flask, outbox: Path, tmp_path: Path) -> None:
     load(app, tmp_path / "first", [(store, 30 * ago + 5, True) for store in STORES for ago in range(1, 20)])
     assert messages(app, outbox) == []
 
@@ -94,7 +94,7 @@ def test_a_store_that_goes_down_and_up_is_told_twice(app: Flask, outbox: Path, t
     assert "corrected" not in up
 
 
-def test_late_polls_correct_what_was_told(app: Flask, outbox: Path, tmp_path: Path) -> None:
+def test_late_polls_correct_an_earlier_message(app: Flask, outbox: Path, tmp_path: Path) -> None:
     load(app, tmp_path / "first", [(store, 60 * ago + 5, True) for store in STORES for ago in range(1, 20)])
     load(app, tmp_path / "down", [(store, 5, store != "1003") for store in STORES])
     (down,) = messages(app, outbox)

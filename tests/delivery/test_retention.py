@@ -1,4 +1,4 @@
-"""What is kept of messages, tries, notices and incidents, and for how long."""
+"""How long messages, attempts, notices and incidents are kept."""
 
 from conftest import sql
 from delivery_helpers import NOW_US, add_channel, add_message, add_news

@@ -55,7 +55,7 @@ def test_secrets_differ_and_are_not_shown(prepared: Database, settings: Settings
     assert transports.shown_address(channel) == f"{sink.url}/..."
 
 
-def test_only_what_can_be_called_is_taken(settings: Settings) -> None:
+def test_only_valid_addresses_and_kinds_are_accepted(settings: Settings) -> None:
     assert transports.check_channel("webhook", "https://example.com/x", settings) == "https://example.com/x"
     with pytest.raises(Unprocessable):
         transports.check_channel("webhook", "example.com/x", settings)

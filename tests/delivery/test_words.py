@@ -85,7 +85,7 @@ def test_what_is_over(one: Incident, outcome: Outcome, text: str) -> None:
         (MINUTE_US - 1, ""),
     ],
 )
-def test_another_beginning_than_was_told_is_a_correction(moved_us: int, text: str) -> None:
+def test_a_changed_beginning_is_a_correction(moved_us: int, text: str) -> None:
     over = replace(DOWN, outcome=Outcome.OVER, resolved_us=NOW, ended_us=ENDED, announced_us=SINCE + moved_us)
     assert words.incident_text(over, NOW) == f"up again; was down for 1 h of business time, 13:00 to 14:00 EST{text}"
 
@@ -104,7 +104,6 @@ def test_every_incident_has_words_whatever_is_known_of_it(
     assert "None" not in record["text"]
     assert record["state"] == ("open" if outcome is None else "resolved")
     assert words.KIND_WORDS[kind].label
-    assert outcome is None or words.OUTCOME_WORDS[outcome]
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_a_night_that_has_the_time_twice_has_it_once_the_first_time(
 
 
 def overlap_us(zone: str, at_us: int) -> int:
-    """How much the wall clock is set back within a day after that."""
+    """Return by how much the wall clock is set back within a day after that instant."""
     offsets = [
         datetime.fromtimestamp(at / 1e6, UTC).astimezone(zonedata.zone(zone)).utcoffset()
         for at in (at_us, at_us + DAY_US)
@@ -120,7 +120,7 @@ def test_a_daily_one_is_due_once_a_local_date_for_years_in_every_zone_of_the_sam
         ("*/20 * * * *", "due is '*/20 * * * *', more often than once an hour; it must be at least an hour from"),
     ],
 )  # fmt: skip
-def test_what_is_no_due_time_is_refused_with_what_is_allowed(text: str, said: str) -> None:
+def test_a_wrong_due_time_is_refused_with_what_is_allowed(text: str, said: str) -> None:
     with pytest.raises(Unprocessable) as refused:
         due.parse(text, "Etc/UTC")
     assert refused.value.message.startswith(said)
@@ -166,7 +166,7 @@ def test_the_usual_window_is_as_long_as_the_time_from_one_to_the_next(text: str,
         assert due.usual_window(due.parse(text, "Europe/Berlin"), us("2026-11-23T12:00:00") + day * DAY_US) == window
 
 
-def test_what_was_missed_is_listed_up_to_a_hundred() -> None:
+def test_up_to_a_hundred_missed_times_are_listed() -> None:
     when = due.parse("daily 07:00", "Etc/UTC")
     first = us("2026-11-25T07:00:00")
     assert when.missed(first, first) == [first]

@@ -1,4 +1,4 @@
-"""Running schedules: when, of what, once, whatever happens in between; and what the message says."""
+"""Running schedules: when, for which window, exactly once despite failures; and what the message says."""
 
 import io
 import threading
@@ -184,7 +184,9 @@ def test_after_three_hours_it_says_where_the_data_end(
     assert content["event"]["data"]["data_end"] == "2024-10-13T14:12:00.000000Z"
 
 
-def test_without_any_poll_it_says_that_nothing_is_known(database: Database, settings: Settings, clock: Clock) -> None:
+def test_a_report_without_polls_says_that_nothing_is_known(
+    database: Database, settings: Settings, clock: Clock
+) -> None:
     add_channel(database, "boss")
     add_schedule(database, settings, channels=["boss"])
     runner = make_runner(database, settings, clock)
@@ -322,7 +324,7 @@ def test_a_clock_set_back_after_the_run_does_not_repeat_it(weeks: Database, sett
     assert [run for run in runs(settings) if run[1] == "done"] == [("2024-10-14T11:00", "done", "")]
 
 
-def test_a_report_that_cannot_be_made_is_said_and_can_be_run_again(
+def test_a_failed_report_is_announced_and_can_be_run_again(
     weeks: Database, settings: Settings, clock: Clock, tmp_path: Path
 ) -> None:
     add_channel(weeks, "boss")
@@ -378,7 +380,7 @@ def test_with_a_removed_schedule_or_channel_nothing_is_sent(weeks: Database, set
     assert add_schedule(weeks, settings).schedule.name == "Shops"
 
 
-def test_what_a_backup_was_about_to_make_is_not_made_after_it_is_restored(
+def test_runs_under_way_in_a_backup_are_not_made_after_a_restore(
     weeks: Database, settings: Settings, clock: Clock, tmp_path: Path
 ) -> None:
     add_channel(weeks, "boss")
@@ -440,7 +442,7 @@ def test_a_large_file_is_linked_in_a_mail_and_whole_in_a_folder(
     assert by_channel[folder]["attachment"]["name"] == "Shops 2024-10-14 0700.csv"
 
 
-def test_what_goes_wrong_with_one_schedule_holds_up_no_other(
+def test_an_error_in_one_schedule_delays_no_other(
     weeks: Database, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_schedule(weeks, settings, name="A")
