@@ -73,7 +73,7 @@ class Evaluator:
         with self._database.read() as connection:
             before = incidents.open_incidents(connection)
             if self._evaluated_s is None:
-                recent = incidents.blind_spans(connection, now_us - DAY_US, now_us)
+                recent = incidents.blind_spans(connection, now_us - DAY_US, now_us, now_us)
                 self._sight.remember(recent, now_us)
             troubles = feeds.find_troubles(connection, snapshot.as_of, now_us)
         now = facts.of_snapshot(snapshot, troubles, now_us)

@@ -457,6 +457,19 @@ class RunningSchema(TriggeredSchema):
     )
 
 
+class BlindSpanSchema(Closed):
+    """A time in which polls were missing for many stores at once, or lied: a dead poller, not dead stores."""
+
+    scope = _text("fleet, group or zone", one_of=("fleet", "group", "zone"))
+    subject = _text("the group or zone; empty for the fleet")
+    start = _instant("since when, which may be before the range")
+    end = _instant("until when; null where no end was found out by the as-of", null=True)
+    reason = _text(
+        "silence: polls did not come; suspicion: nearly all stores turned down at once", one_of=("silence", "suspicion")
+    )
+    text = _text("the same for people, in UTC")
+
+
 class MethodSchema(Closed):
     """How a finished report was made."""
 
@@ -482,6 +495,12 @@ class MethodSchema(Closed):
         "a sentence when under 5 % of the stores that were polled before have been heard since, so that the as-of is "
         "one of few stores; else null",
         null=True,
+        optional=True,
+    )
+    blind_spans = _list(
+        BlindSpanSchema,
+        "when the poller was blind in its windows, as far as that was found out by the as-of; numbers do not depend on "
+        "it",
         optional=True,
     )
 
@@ -849,6 +868,9 @@ class TimelineSchema(_AsOfSchema):
     stretches = _list(StretchSchema, "the openings, cut where the state changes")
     polls = _list(TimelinePollSchema, "every poll in the range")
     outages = _list(OutageSchema, "outages that touch the range")
+    blind_spans = _list(
+        BlindSpanSchema, "times in the range in which the poller was blind for this store; no number depends on them"
+    )
     sums = _field(partial(fields.Nested, SumsSchema), "the range in sum")
 
     class Meta(Closed.Meta):

@@ -174,6 +174,7 @@ def timeline_json(timeline: StoreTimeline) -> dict[str, Any]:
             polls=(outages.polls, int),
             ongoing=(outages.ongoing, bool),
         ),
+        "blind_spans": [span.record() for span in timeline.blind_spans],
         "sums": {f"{name}_us": value for name, value in sums.items()},
     }
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from storemon_flask.database.connections import Connection, named_rows
@@ -102,13 +102,22 @@ def state_numbers(connection: Connection) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def blind_spans(connection: Connection, from_us: int, until_us: int) -> list[Incident]:
-    """Return the blind spans that overlap a span, oldest first."""
-    return _incidents(
+def blind_spans(connection: Connection, from_us: int, until_us: int, as_of_us: int) -> list[Incident]:
+    """Return the blind spans that overlap a span, as they were known at an as-of; oldest first.
+
+    Those detected after the as-of are left out, and one whose end was detected after it has no end. Late polls count,
+    as they do for every number: spans that they corrected are left out.
+    """
+    spans = _incidents(
         connection,
-        "WHERE kind = 'blind' AND since_us < ? AND (ended_us IS NULL OR ended_us > ?) ORDER BY since_us, id",
-        (until_us, from_us),
+        "WHERE kind = 'blind' AND outcome IS NOT 'corrected' AND opened_us <= :as_of AND since_us < :until "
+        "AND (resolved_us IS NULL OR resolved_us > :as_of OR ended_us > :from) ORDER BY since_us, id",
+        {"as_of": as_of_us, "until": until_us, "from": from_us},
     )
+    return [
+        replace(one, resolved_us=None, ended_us=None, outcome=None) if (one.resolved_us or 0) > as_of_us else one
+        for one in spans
+    ]
 
 
 def counts_by_kind(connection: Connection) -> dict[str, int]:

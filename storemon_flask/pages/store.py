@@ -22,6 +22,7 @@ from storemon_flask.model import CLOSED, DAY_US, HOUR_US, MINUTE_US, UNDATED, Bo
 from storemon_flask.pages import words
 from storemon_flask.pages.alerts import incident_rows
 from storemon_flask.reports import request as requests
+from storemon_flask.reports.blind_spans import BlindSpan
 from storemon_flask.reports.request import ReportQuery, ReportRequest
 from storemon_flask.stores import edit
 from storemon_flask.stores.detail import (
@@ -72,13 +73,14 @@ def store(store_id: str) -> ResponseReturnValue:
     answer.headers["Cache-Control"] = "no-cache"
     with app.database.read() as connection:
         opened = open_store(app.database, connection, store_id, rules, default_zone, now_us, query["as_of"])
-        alert_state = incidents.state_numbers(connection)
-        state = (VERSION, opened.data_version, opened.as_of, rules, default_zone, request.full_path, alert_state)
+        current = incidents.of_stores(connection, [store_id], now_us) if query["as_of"] is None else {}
+        # Incidents begin and end without a change of the data.
+        changing = (opened.data_version, opened.as_of, opened.blind_spans(), current)
+        state = (VERSION, *changing, rules, default_zone, request.full_path)
         answer.set_etag(hashlib.sha256(repr(state).encode()).hexdigest()[:32], weak=True)
         if answer.make_conditional(request).status_code == 304:
             return answer
         detail = build_detail(opened, asked, app.slots.for_answer)
-        current = incidents.of_stores(connection, [store_id], now_us) if query["as_of"] is None else {}
     answer.set_data(_page(detail, asked, query, incident_rows(current.get(store_id, []), now_us)))
     return answer
 
@@ -112,6 +114,7 @@ def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any], news: 
         zone=store.zone,
         detail=detail,
         days=chart_days(detail),
+        blind_spans=[blind_text(detail, span) for span in reversed(detail.timeline.blind_spans)],
         axis=chart_axis(detail),
         outages=_outages(outages.pick(np.arange(max(len(outages) - _MOST_OUTAGES, 0), len(outages)))),
         more_outages=max(len(outages) - _MOST_OUTAGES, 0),
@@ -353,11 +356,14 @@ def _chart_day(detail: StoreDetail, day: LocalDay, width: int, groups: _Groups, 
     names = (("uptime", "up"), ("downtime", "down"), ("unknown", "unknown"))
     sums = _lengths_text((word, day.sums[name]) for name, word in names) or "no business hours"
     opened = shown.openings.cut(day.start_us, day.end_us)
+    blind = list(_blind_marks(detail, day, width))
+    # The sentence ends with UTC, which the row's text leaves out for all.
+    unseen = [mark.text.partition(". ")[0] for mark in blind]
     return {
         "key": f"day-{date:%Y-%m-%d}",
         "label": f"{date:%a %Y-%m-%d}",
         "note": note,
-        "text": f"{date:%a %Y-%m-%d}{f' ({note})' if note else ''}: {sums}; {polls}",
+        "text": "; ".join([f"{date:%a %Y-%m-%d}{f' ({note})' if note else ''}: {sums}", polls, *unseen]),
         "percent": words.percent_of(day.sums["uptime"], day.sums["uptime"] + day.sums["downtime"]),
         "known": words.known_of(day.sums),
         "sums": day.sums,
@@ -367,6 +373,7 @@ def _chart_day(detail: StoreDetail, day: LocalDay, width: int, groups: _Groups, 
             for start, end in zip(opened.start_us.tolist(), opened.end_us.tolist(), strict=True)
         ],
         "segments": list(_segment_marks(groups, day, width, detail)),
+        "blind": blind,
         "polls": list(_poll_marks(detail, day, width, ticks)),
         "hours": list(hour_marks(day, moved[0] if moved else day.change_us, width)),
         "change": words.share(day.change_us - day.start_us, width) if day.change_us >= 0 else "",
@@ -432,6 +439,28 @@ def _segment_marks(groups: _Groups, day: LocalDay, width: int, detail: StoreDeta
             kind = "mixed" if sum(length > 0 for _, length in sums) > 1 else f"{state} extrapolated"
         has_text = len(groups) <= _MOST_SENTENCES or count > 1
         yield _mark(start, end, day, width, kind, f"{text} {_utc(start)}–{_utc(end)} UTC" if has_text else "")
+
+
+def _blind_marks(detail: StoreDetail, day: LocalDay, width: int) -> Iterator[Mark]:
+    """Yield the times of the day in which the poller was blind for the store."""
+    zone = detail.store.zone
+    for span in detail.timeline.blind_spans:
+        known_until_us = detail.store.as_of.as_of_us if span.end_us is None else span.end_us
+        start, end = max(span.start_us, day.start_us), min(known_until_us, day.end_us)
+        if start < end:
+            label = f"{span.label[0].upper()}{span.label[1:]}"
+            text = f"{label}, {_clock(start, zone)}–{_clock(end, zone)}. {_utc(start)}–{_utc(end)} UTC"
+            yield _mark(start, end, day, width, "blind", text)
+
+
+def blind_text(detail: StoreDetail, span: BlindSpan) -> str:
+    """Return a time in which the poller was blind, with its label, in the store's local time."""
+    zone = detail.store.zone
+    start = f"{words.wall_clock(span.start_us, zone):%a %Y-%m-%d %H:%M %Z}"
+    if span.end_us is None:
+        return f"{start}, no end known: {span.label}"
+    end = f"{words.wall_clock(span.end_us, zone):%a %Y-%m-%d %H:%M %Z}"
+    return f"{start} to {end} ({duration_text(span.end_us - span.start_us)}): {span.label}"
 
 
 def _poll_marks(detail: StoreDetail, day: LocalDay, width: int, ticks: Ticks) -> Iterator[Mark]:

@@ -19,6 +19,7 @@ from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unproc
 from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US, Ints, ReportOutcome, Rules
 from storemon_flask.reports import outages
 from storemon_flask.reports import request as requests
+from storemon_flask.reports.blind_spans import BlindSpan, find_blind_spans
 from storemon_flask.reports.csv import ReportText, Rows, render, store_columns
 from storemon_flask.reports.request import ReportQuery, ReportRequest, Window
 from storemon_flask.uptime import calendar, status
@@ -89,10 +90,9 @@ def compute(
         else:
             rows, polls = measure_rows(connection, schedule, query, rules, advance)
             text = render(query, store_columns(schedule), schedule.groups, rows)
-        note = silence_note(connection, query.as_of_us)
-    return replace(
-        text, method={**_method(query, rules, default_zone, version, len(schedule.ids), polls), "note": note}
-    )
+        note, spans = silence_note(connection, query.as_of_us), _blind_spans(connection, schedule, query)
+    method = _method(query, rules, default_zone, version, len(schedule.ids), polls)
+    return replace(text, method={**method, "note": note, "blind_spans": [span.record() for span in spans]})
 
 
 def write(text: ReportText, path: Path) -> ReportOutcome:
@@ -246,6 +246,17 @@ def _read_schedule(database: Database, connection: Connection, query: ReportQuer
         if (query.groups is None or group in query.groups) and (query.zones is None or zone in query.zones)
     ]
     return readings.read_schedule(database, connection, default_zone, ids, query.as_of_us)
+
+
+def _blind_spans(connection: Connection, schedule: Schedule, query: ReportQuery) -> list[BlindSpan]:
+    """Return when the poller was blind for stores of the report, in any of its windows."""
+    spans: set[BlindSpan] = set()
+    groups, zones = set(schedule.groups), set(schedule.zone_of_store)
+    for first_us, last_us in {
+        range_in_zone(window, zone, query.as_of_us) for window in query.windows for zone in schedule.zone_names
+    }:
+        spans |= set(find_blind_spans(connection, first_us, last_us, query.as_of_us, groups, zones))
+    return sorted(spans, key=lambda span: (span.start_us, span.scope, span.subject))
 
 
 def _method(

@@ -110,4 +110,7 @@ def _write(
 
 
 def _method_text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    # Blind spans have a sentence for people.
+    return ", ".join(str(one["text"] if isinstance(one, dict) else one) for one in value)

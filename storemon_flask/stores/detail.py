@@ -16,6 +16,7 @@ from storemon_flask.database.readings import Batch, Reading, Schedule
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Polls, Rules
 from storemon_flask.reports import request
+from storemon_flask.reports.blind_spans import BlindSpan, find_blind_spans
 from storemon_flask.reports.compute import periods_in_zone
 from storemon_flask.reports.csv import period_label
 from storemon_flask.reports.outages import find_whole
@@ -70,6 +71,7 @@ class Store:
     last_poll_us: int
     _polls: Polls | None = None
     _polls_from_us: int = 0
+    _blind_spans: list[BlindSpan] | None = None
 
     @property
     def part(self) -> Batch:
@@ -124,6 +126,13 @@ class Store:
         gathered = evidence.gather(some, opened, rules)
         return Reading(0, self.part, from_us, end_us, opened, some, gathered, len(some))
 
+    def blind_spans(self) -> list[BlindSpan]:
+        """Return when the poller was blind for it, as was known at the as-of; oldest first."""
+        if self._blind_spans is None:
+            as_of_us, groups = self.as_of.as_of_us, self.schedule.groups
+            self._blind_spans = find_blind_spans(self.connection, 0, as_of_us, as_of_us, groups, [self.zone_now])
+        return self._blind_spans
+
     def snapshot(self) -> Snapshot:
         """Return its row of the live list."""
         as_of_us, plan = self.as_of.as_of_us, self.schedule
@@ -168,7 +177,7 @@ class StoreTimeline:
     """What is known of one store in `[from_us, to_us)`, with every outage that touches it, whole.
 
     `polls` are all polls made in the range (`complete_from_us` says from when on they are complete); `in_hours` says
-    which of them count.
+    which of them count. `blind_spans` overlap the range.
     """
 
     store: Store
@@ -180,6 +189,7 @@ class StoreTimeline:
     outages: Outages
     polls: Polls
     in_hours: Bools
+    blind_spans: list[BlindSpan]
 
 
 def build_timeline(
@@ -223,6 +233,11 @@ def _timeline(store: Store, reading: Reading, from_us: int, to_us: int) -> Store
         outages.pick((outages.start_us < to_us) & (outages.end_us > from_us)),
         made,
         evidence.are_inside(made, reading.openings),
+        [
+            span
+            for span in store.blind_spans()
+            if span.start_us < to_us and (span.end_us is None or span.end_us > from_us)
+        ],
     )
 
 

@@ -20,7 +20,7 @@ function nameOf(item) {
 
 // What can be told of a row, from left to right.
 function itemsOf(row) {
-  return [...row.querySelectorAll(".s, .p, .change, .now")]
+  return [...row.querySelectorAll(".s, .b, .p, .change, .now")]
     .filter(textOf)
     .map((item) => ({ item, at: (item.x ?? item.x1).baseVal.value }))
     .sort((a, b) => a.at - b.at)
@@ -94,7 +94,7 @@ chart.addEventListener("keydown", (event) => {
 });
 chart.addEventListener("mouseover", ({ target }) => {
   const row = target.closest("svg.day");
-  const item = target.closest(".s, .p, .change, .now");
+  const item = target.closest(".s, .b, .p, .change, .now");
   if (row) tell(row, item && textOf(item) ? item : null);
 });
 
