@@ -11,6 +11,7 @@ from storemon_flask.alerts import blindness
 from storemon_flask.alerts.blindness import Seen, Usual
 from storemon_flask.alerts.evaluation import Changes, evaluate
 from storemon_flask.database.incidents import Incident
+from storemon_flask.delivery import words
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, IncidentKind, Outcome
 
 # A Monday of which the week before is known.
@@ -399,3 +400,58 @@ def test_a_week_without_a_poll_is_no_silence_any_more():
     (gone,) = world.watch("01:00", TODAY + 7).resolved
     assert gone.outcome == Outcome.UNKNOWN
     assert gone.resolved_us - gone.since_us > WEEK_US - DAY_US
+
+
+def test_a_fleet_of_one_group_in_two_zones_may_be_a_lie():
+    world = always_open(20, groups=dict.fromkeys(names(20), "one"))
+    world.zones = {store: ("Europe/Paris", "Europe/Berlin")[number % 2] for number, store in enumerate(names(20))}
+    poll_hours(world, names(20), 0, 12)
+    poll_hours(world, names(20), 12, 13, up=False)
+    changes = world.watch("12:59")
+    assert blind(world) == [("fleet", "")]
+    assert stores_told(changes) == []
+
+
+def test_fewer_than_five_stores_are_told_one_by_one():
+    world = always_open(4, groups=groups_of(4))
+    poll_hours(world, names(4), 0, 12)
+    poll_hours(world, names(4), 12, 13, up=False)
+    changes = world.watch("12:59")
+    assert blind(world) == []
+    assert stores_told(changes) == [(IncidentKind.DOWN, store) for store in names(4)]
+
+
+def test_stores_of_one_zone_that_open_after_a_night_of_inactive_polls_are_no_lie():
+    # Half of the stores open at 10:00 and half at 13:00; while closed, each poll says inactive.
+    world = Watched(groups=groups_of(20))
+    world.zones = {store: ("Europe/Paris", "Europe/Berlin")[number % 2] for number, store in enumerate(names(20))}
+    for number, store in enumerate(names(20)):
+        opens = 10 if number % 2 else 13
+        world.hours += daily(store, f"{opens}:00")
+        world.polls += [
+            (store, at("00:00", day) + hour * HOUR_US + minute(number), opens <= hour < 22)
+            for day in range(TODAY + 1)
+            for hour in range(24)
+        ]
+    opened, _ = walk(world, 8, 24, minutes=15)
+    assert opened == []
+
+
+def test_an_outage_of_all_that_is_real_is_told_once_after_an_interval():
+    world = always_open(20, groups=groups_of(20))
+    poll_hours(world, names(20), 0, 12)
+    poll_hours(world, names(20), 12, 20, up=False)
+    shown, told = [], []
+    for at_minute in range(12 * 60, 20 * 60, 10):
+        changes = judge_at(world, f"{at_minute // 60}:{at_minute % 60:02}")
+        shown += [(one.kind, at_minute) for one in changes.opened if one.kind == IncidentKind.BLIND]
+        told += [(one.kind, at_minute) for one in (*changes.opened, *changes.uncovered) if not one.details.get("quiet")]
+    (began,) = shown
+    assert began[1] <= 12 * 60 + 30
+    # Those that were down before it was a tenth of all, and then the outage itself, once.
+    assert [kind for kind, _ in told if kind != IncidentKind.DOWN] == [IncidentKind.BLIND]
+    assert len([kind for kind, _ in told if kind == IncidentKind.DOWN]) < 5
+    (at_minute,) = (at_minute for kind, at_minute in told if kind == IncidentKind.BLIND)
+    assert 13 * 60 <= at_minute <= 14 * 60
+    (fleet_is_blind,) = (one for one in world.open if one.kind == IncidentKind.BLIND)
+    assert words.sentence_text(fleet_is_blind, at("20:00", TODAY)).endswith("probably the poller, not the stores")

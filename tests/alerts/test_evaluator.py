@@ -10,6 +10,7 @@ import pytest
 from conftest import http as call
 from conftest import load_folder, sql, wait_until
 
+from storemon_flask.alerts.evaluator import Evaluator
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import channels, incidents, messages
 from storemon_flask.database.channels import Channel, Filters
@@ -297,3 +298,44 @@ def test_an_incident_that_opened_is_kept_as_it_was_found(storemon, database, pus
     push([("a", 5, False)])
     (moved,) = storemon.evaluator.evaluate().continued
     assert moved.since_us == incident.since_us
+
+
+def push_hourly(push, newest_minutes, oldest_minutes, step=60):
+    push([(f"s{number}", ago, True) for number in range(6) for ago in range(newest_minutes, oldest_minutes, step)])
+
+
+def restarted(storemon, database):
+    """Return the evaluator of a server that was started again."""
+    return Evaluator(database, storemon.settings, storemon.list_cache)
+
+
+def test_a_blindness_goes_on_over_a_restart_and_is_told_once(storemon, database, push, channel):
+    channel("all")
+    push_hourly(push, 150, 7 * 24 * 60)
+    (found,) = storemon.evaluator.evaluate().opened
+    assert (found.kind, found.scope) == (IncidentKind.BLIND, "fleet")
+    assert abs(now_us() - 150 * MINUTE_US - found.since_us) < MINUTE_US
+    (before,) = open_now(database)
+    assert not restarted(storemon, database).evaluate()
+    assert open_now(database) == [before]
+    # What comes after another restart ends it, as the same incident.
+    push_hourly(push, 1, 2)
+    (over,) = restarted(storemon, database).evaluate().resolved
+    assert (over.id, over.since_us, over.outcome) == (before.id, before.since_us, Outcome.OVER)
+    assert abs(now_us() - MINUTE_US - over.ended_us) < MINUTE_US
+    assert not restarted(storemon, database).evaluate()
+    assert notices(database) == [("all", before.id, "opened"), ("all", before.id, "resolved")]
+
+
+def test_polls_that_come_late_correct_a_blindness(storemon, database, push, channel):
+    channel("all")
+    push_hourly(push, 150, 7 * 24 * 60)
+    (found,) = storemon.evaluator.evaluate().opened
+    assert found.kind == IncidentKind.BLIND
+    # The gap is filled, from the poll before it to now.
+    push_hourly(push, 1, 150, step=30)
+    (over,) = restarted(storemon, database).evaluate().resolved
+    assert (over.kind, over.outcome, over.business_us) == (IncidentKind.BLIND, Outcome.CORRECTED, 0)
+    assert over.since_us == over.ended_us == found.since_us
+    with database.read() as connection:
+        assert incidents.blind_spans(connection, 0, now_us(), now_us() + MINUTE_US) == []
