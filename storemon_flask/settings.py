@@ -281,7 +281,7 @@ SETTINGS: tuple[Setting, ...] = (
         "a store must be down for so long, in business time, before that is an incident"),
     Setting("STOREMON_ALERT_CLOSING_MINUTES", "alert_closing_us", "30", "minutes",
         "a number of minutes from 0 to 720", _span(MINUTE_US, 0, 720),
-        "no incident of a store begins so shortly before it closes"),
+        "no incident of a store begins this shortly before it closes"),
     Setting("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone",
         "the name of an IANA time zone, such as America/Chicago", _zone,
         "the zone of a store that has none"),

@@ -20,7 +20,7 @@ RECENT_US: Final = 10 * MINUTE_US
 
 @dataclass(frozen=True, slots=True)
 class IncidentView:
-    """An incident to look at; `notified` is who is told that it opened, or once it is over that it is."""
+    """An incident to show; `notified` is who is told that it opened, or once it is over, that it ended."""
 
     incident: Incident
     notified: tuple[Notified, ...]

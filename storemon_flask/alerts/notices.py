@@ -18,22 +18,22 @@ def opened_notices(incidents: Iterable[Incident], channels: Sequence[Channel]) -
             continue
         group, larger = str(incident.details.get("group", "")), covers(incident)
         for channel in listening:
-            heard = hears(channel.filters, key_of(incident), group)
-            if heard and not any(hears(channel.filters, key, group) for key in larger):
+            receives_it = receives(channel.filters, key_of(incident), group)
+            if receives_it and not any(receives(channel.filters, key, group) for key in larger):
                 yield channel.id, incident.id, "opened"
 
 
-def resolved_notices(told: Iterable[tuple[int, int]], channels: Sequence[Channel]) -> Iterator[Notice]:
+def resolved_notices(notified: Iterable[tuple[int, int]], channels: Sequence[Channel]) -> Iterator[Notice]:
     """Yield notices that incidents are over, for each channel that was told that they opened, whatever its filters."""
     listening = {channel.id for channel in channels if channel.disabled_us is None}
-    return ((channel, incident, "resolved") for channel, incident in told if channel in listening)
+    return ((channel, incident, "resolved") for channel, incident in notified if channel in listening)
 
 
-def hears(filters: Filters, key: Key, group: str) -> bool:
+def receives(filters: Filters, key: Key, group: str) -> bool:
     """Return whether a channel wants to be told of an incident; `group` is that of its store.
 
-    One that is for some groups or stores hears of these, and that the fleet or a zone cannot be seen, or that a feed is
-    in trouble; of other groups, and that many of the fleet are down, it does not.
+    A channel for some groups or stores receives theirs, blindness of the fleet or a zone, and trouble with a feed, but
+    neither incidents of other groups nor that many of the fleet are down.
     """
     kind, scope, subject = key
     if filters.kinds and kind not in filters.kinds:

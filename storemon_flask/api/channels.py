@@ -81,9 +81,9 @@ class ChannelSchema(Closed):
     quiet = _text("when nothing is sent; null: never", null=True)
     created = _text("when it was added", format=_INSTANT)
     disabled = _text("since when it is switched off, because its receiver wants no more", null=True, format=_INSTANT)
-    trouble = _text("why it hears nothing now; null when all is well", null=True)
+    trouble = _text("why it receives no messages now; null when all is well", null=True)
     last = fields.Nested(
-        TrySchema, required=True, allow_none=True, metadata={"description": "its newest try; null before the first"}
+        TrySchema, required=True, allow_none=True, metadata={"description": "its newest attempt; null before the first"}
     )
 
 
@@ -118,7 +118,7 @@ _MISSING: Final = Answer("no such channel")
     answers={200: Answer("every channel", ChannelsSchema())},
 )  # fmt: skip
 def channels() -> dict[str, Any]:
-    """List where messages go, what of, and what came of the newest try of each."""
+    """List the channels, what each receives, and the result of its newest attempt."""
     return {"channels": [channel_json(view) for view in catalogue.views(storemon().database)]}
 
 
@@ -131,7 +131,7 @@ def channels() -> dict[str, Any]:
     },
 )  # fmt: skip
 def add_channel(body: dict[str, Any]) -> dict[str, Any]:
-    """Add a channel, which hears of what begins from now on. Nothing is sent yet: test it.
+    """Add a channel, which receives incidents that begin from now on. Nothing is sent yet: test it.
 
     It needs `url`, `to` or `folder`, by its kind. Secrets of an address are stored and never shown again.
     """

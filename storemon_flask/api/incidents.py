@@ -62,7 +62,7 @@ class DeliveriesQuerySchema(_PageSchema):
 
 
 class ToldSchema(Closed):
-    """A channel that is told."""
+    """A channel that is told of an incident."""
 
     channel = _text("its name")
     state = _text("waiting, sent, or failed for good", validate=validate.OneOf(_TOLD))
@@ -70,7 +70,7 @@ class ToldSchema(Closed):
 
 
 class IncidentSchema(Closed):
-    """One incident, as webhooks have it, with when it was found out and who is told."""
+    """One incident: the fields of a webhook, when it was detected, and who is told."""
 
     incident_id = fields.Integer(required=True, metadata={"description": "its number"})
     kind = _text("what is wrong", validate=validate.OneOf(list(IncidentKind)))
@@ -83,7 +83,7 @@ class IncidentSchema(Closed):
     )
     scope = _text("what it is about", validate=validate.OneOf(("store", "group", "zone", "fleet")))
     store_id = _text("the store, if it is about one", null=True)
-    name = _text("the name of that store, when it was found out", null=True)
+    name = _text("the name of that store, when the incident was detected", null=True)
     group = _text("the group, or that of the store", null=True)
     timezone = _text("the time zone, or that of the store", null=True)
     since = _instant("since when it is so; polls that come late may move it")
@@ -94,12 +94,12 @@ class IncidentSchema(Closed):
         metadata={"description": "how long in business time, where it is of one opening of a store; whole minutes"},
     )
     text = _text("the same as a sentence")
-    detected = _instant("when it was found out")
-    resolved = _instant("when it was found out that it is over; null while it goes on", null=True)
+    detected = _instant("when its beginning was detected")
+    resolved = _instant("when its end was detected; null while it is open", null=True)
     notified = fields.List(
         fields.Nested(ToldSchema),
         required=True,
-        metadata={"description": "who is told that it began, or once it is over that it is"},
+        metadata={"description": "who is told that it began, or once it is over, that it ended"},
     )
 
 
@@ -132,7 +132,7 @@ class DeliveriesSchema(Closed):
     answers={200: Answer("the newest incidents first", IncidentsSchema())},
 )  # fmt: skip
 def incidents(query: dict[str, Any]) -> dict[str, Any]:
-    """List what is or was wrong with stores, groups, zones, the fleet and its feeds, and who is told."""
+    """List the open and past incidents of stores, groups, zones, the fleet and its feeds, and who is told."""
     now_us, limit = time.time_ns() // 1000, query["limit"]
     views = catalogue.newest_views(
         storemon().database, limit + 1, query["state"], query["kind"], query["subject"], query["cursor"]

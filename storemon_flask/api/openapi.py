@@ -26,7 +26,7 @@ _TAGS: Final = {
     "stores": "What each store is doing now, and why its numbers are what they are.",
     "feeds": "Polls, hours, time zones and names in.",
     "loads": "What was loaded, and what of it could not be used.",
-    "alerts": "What is wrong, who is told, and what came of telling them.",
+    "alerts": "Incidents, who is told of them, and the attempts to tell them.",
     "schedules": "Reports that storemon makes and sends when they are due.",
     "service": "The service itself.",
 }

@@ -91,7 +91,7 @@ def _print_added(view: "ChannelView", notes: list[str]) -> None:
 @listing
 @click.pass_context
 def list_(ctx: click.Context) -> None:
-    """Show every channel: where it goes, what it hears of and when, and what came of its newest try.
+    """Show every channel: where it goes, what it receives and when, and the result of its newest attempt.
 
     \b
     Examples:
@@ -109,10 +109,10 @@ def list_(ctx: click.Context) -> None:
     if not views:
         say("There is no channel: nobody is told anything. Add one: storemon channels add --help", err=True)
         return
-    rows_ = [["channel", "kind", "address", "hears of", "when", "newest try"]]
+    rows_ = [["channel", "kind", "address", "receives", "when", "newest attempt"]]
     for view in views:
         channel = view.channel
-        heard, when = catalogue.heard_text(channel.filters), catalogue.when_text(channel)
+        heard, when = catalogue.received_text(channel.filters), catalogue.when_text(channel)
         rows_.append([channel.name, channel.kind, view.shown, heard, when, _last_text(view)])
     for line in table(rows_, text_columns=len(rows_[0]), width=terminal_width()):
         click.echo(line)

@@ -17,9 +17,9 @@ _COLUMNS: Final = (
 class Incident:
     """One incident. `scope` is store, group, zone or fleet; `subject` the id or name, empty for the fleet.
 
-    `since_us` to `ended_us` is how long it was so; `opened_us` and `resolved_us` are when that was found out.
+    It lasted from `since_us` to `ended_us`; storemon detected these at `opened_us` and `resolved_us`.
     `business_us` is its business time; `announced_us` is since when it was so as a message first said.
-    `details` is what words need besides (`delivery.words`), as of when it was found out.
+    `details` has what else the words need (`delivery.words`), as of its detection.
     """
 
     id: int

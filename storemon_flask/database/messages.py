@@ -70,7 +70,7 @@ class Notified:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a channel hears nothing now: how often its message was tried in vain, whether it was given up, and why."""
+    """Why a channel receives nothing now: the failed attempts of its message, whether it was given up, and why."""
 
     attempts: int
     given_up: bool
@@ -264,7 +264,7 @@ def drop_waiting(connection: Connection, reason: str, now_us: int) -> None:
 def drop_old(connection: Connection, before_us: int, most: int) -> int:
     """Drop up to so many messages that ended before, their tries and notices; return how many.
 
-    What incidents say that are open, or were until later, stays: their end is told where their beginning was.
+    Messages about incidents that are open, or ended later, stay: the end goes to the channels that got the beginning.
     """
     ids = [
         message_id

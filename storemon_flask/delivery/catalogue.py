@@ -41,7 +41,7 @@ class NewChannel:
 
 @dataclass(frozen=True, slots=True)
 class ChannelView:
-    """A channel to look at: where it goes without secrets, its newest try, and why it hears nothing, if that is so."""
+    """A channel to show: where it goes without secrets, its newest attempt, and why it receives nothing, if so."""
 
     channel: Channel
     shown: str
@@ -154,7 +154,7 @@ def name_of(database: Database, channel: int) -> str:
         return channels.names(connection).get(channel, "")
 
 
-def heard_text(filters: Filters) -> str:
+def received_text(filters: Filters) -> str:
     """Return what a channel receives: `everything`, `down, stale; group North; stores a and b`."""
     parts = [
         ", ".join(kind.replace("_", " ") for kind in filters.kinds),

@@ -218,7 +218,7 @@ def _page(
         channels=listed,
         failing=sum(1 for view in listed if view.trouble),
         kind_hints=_KIND_HINTS,
-        heard=channels.heard_text,
+        heard=channels.received_text,
         when_sent=channels.when_text,
         channel_kinds={kind: _ADDRESS_HINTS[kind] for kind in KINDS},
         tested=next((view for view in listed if view.channel.id == query["tested"]), None),

@@ -38,7 +38,7 @@ def test_a_channel_from_its_adding_to_its_end(home: Path, settings: Settings) ->
         }  # fmt: skip
     listed = storemon(home, "channels", "list")
     head, row = listed.stdout.splitlines()
-    assert head.split() == ["channel", "kind", "address", "hears", "of", "when", "newest", "try"]
+    assert head.split() == ["channel", "kind", "address", "receives", "when", "newest", "attempt"]
     assert re.match(r"ops +webhook +http://127\.0\.0\.1:\d+/\.\.\. +down; group North +at once +failed 20", row)
     assert "tok3n" not in listed.stdout + added.stderr
     assert json.loads(storemon(home, "channels", "list", "--json").stdout)["channels"][0]["kinds"] == ["down"]
