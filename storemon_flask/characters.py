@@ -57,6 +57,15 @@ def show_invisible(text: str) -> str:
 _STORES_NAMED: Final = 5
 
 
+def is_text(text: str) -> bool:
+    """Return whether it can be stored and sent: half a surrogate pair, which JSON can carry, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def quote_id(store_id: str) -> str:
     """Return the id for a sentence: what cannot be seen is written as its number, and a long id is cut."""
     text = store_id if len(store_id) <= 60 else store_id[:59] + "…"

@@ -101,7 +101,8 @@ def sink() -> Iterator[Sink]:
 
 
 @contextlib.contextmanager
-def running_sink() -> Iterator[Sink]:
+def running_sink(context: ssl.SSLContext | None = None) -> Iterator[Sink]:
+    """A receiver; with a context one that speaks TLS, as localhost."""
     made = Sink()
 
     class Handler(BaseHTTPRequestHandler):
@@ -125,6 +126,10 @@ def running_sink() -> Iterator[Sink]:
 
     server = Server(("127.0.0.1", 0), Handler)
     made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if context is not None:
+        # Handshakes happen in the thread of each connection: a client that leaves in one ends no other.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        made.url = f"https://localhost:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

@@ -30,7 +30,7 @@ def channels() -> None:
 @channels.command("add")
 @click.argument("name")
 @click.option("--email", metavar="ADDRESS", help="Mail to this address; several have commas between them.")
-@click.option("--webhook", metavar="URL", help="POST signed JSON to this address.")
+@click.option("--webhook", metavar="URL", help="POST signed JSON to this address; - reads it as below.")
 @click.option(
     "--apprise",
     metavar="URL",
@@ -171,6 +171,6 @@ def remove(ctx: click.Context, name: str, yes: bool) -> None:
 
     database = open_database(ctx)
     channel = catalogue.find(database, name)
-    confirm(ctx, yes, f"Remove the channel {channel.name}? Its address and secret go with it.")
+    confirm(ctx, yes, f"{' '.join(catalogue.losses(database, channel))} Remove the channel {channel.name}?")
     catalogue.remove(database, channel, time.time_ns() // 1000)
     say(f"{channel.name} is removed")

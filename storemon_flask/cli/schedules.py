@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storemon_flask.cli.command import Group, get_settings, open_database, options_in_errors, parse_timestamp
+from storemon_flask.cli.command import Group, confirm, get_settings, open_database, options_in_errors, parse_timestamp
 from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.report import GROUPS, STORES, ZONES
 from storemon_flask.cli.terminal import printable, say, table, terminal_width
@@ -158,18 +158,21 @@ def run(ctx: click.Context, name: str, due_us: int | None) -> None:
 
 @schedules.command("remove")
 @click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def remove(ctx: click.Context, name: str) -> None:
-    """Remove a scheduled report. The reports that it made stay.
+def remove(ctx: click.Context, name: str, yes: bool) -> None:
+    """Remove a scheduled report. One that is due is not sent any more; the reports that it made stay.
 
     \b
     Example:
-      storemon schedules remove North
+      storemon schedules remove North --yes
     """
     from storemon_flask.schedules import catalogue
 
     database = open_database(ctx)
-    catalogue.remove(database, catalogue.find(database, name), _now_us())
+    schedule = catalogue.find(database, name)
+    confirm(ctx, yes, f"{' '.join(catalogue.LOSSES)} Remove the scheduled report {schedule.name}?")
+    catalogue.remove(database, schedule, _now_us())
     say(f"{printable(name)} is removed")
 
 

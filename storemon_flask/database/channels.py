@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from storemon_flask.characters import is_text
 from storemon_flask.database import messages
 from storemon_flask.database.connections import Connection, named_rows
 from storemon_flask.settings import Secret
@@ -59,6 +60,8 @@ def find(connection: Connection, channel_id: int) -> Channel | None:
 
 def find_named(connection: Connection, name: str) -> Channel | None:
     """Return the channel of that name that is not removed."""
+    if not is_text(name):
+        return None
     return next(iter(_channels(connection, "WHERE name = ? AND removed_us IS NULL", [name])), None)
 
 

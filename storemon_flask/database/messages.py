@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from storemon_flask.database.connections import Connection, named_rows
-from storemon_flask.model import HOUR_US
 
 _COLUMNS: Final = "id, channel, purpose, state, created_us, content, attempts, next_try_us, finished_us, error"
 _WAITING: Final = "state IN ('pending', 'sending')"
-# No wait for the next try is longer: one that seems to be was written before the clock was set back.
-LONGEST_WAIT_US: Final = 6 * HOUR_US
+# In how long the next try is: at once when the clock was set back since the last one, or since the message was written.
+_WAIT: Final = """
+    CASE WHEN coalesce(
+        (SELECT started_us FROM delivery WHERE delivery.message = first.id ORDER BY delivery.id DESC LIMIT 1),
+        first.created_us
+    ) > :now THEN 0 ELSE max(0, first.next_try_us - :now) END
+"""
 # Of each channel that is on and not busy the oldest message that waits, unless it is being sent.
 _NEXT: Final = f"""
     FROM message AS first JOIN channel ON channel.id = first.channel
@@ -170,9 +174,8 @@ def claim(connection: Connection, now_us: int, busy: Sequence[int]) -> Message |
     Of each channel only the oldest that waits, and of none that is in `busy`, disabled or removed.
     """
     row = connection.execute(
-        f"SELECT first.id {_NEXT} AND (first.next_try_us <= :now OR first.next_try_us > :now + :longest) "
-        "ORDER BY first.next_try_us, first.number LIMIT 1",
-        {"now": now_us, "longest": LONGEST_WAIT_US, "busy": json.dumps(list(busy))},
+        f"SELECT first.id {_NEXT} AND {_WAIT} = 0 ORDER BY first.next_try_us, first.number LIMIT 1",
+        {"now": now_us, "busy": json.dumps(list(busy))},
     ).fetchone()
     if row is None:
         return None
@@ -184,11 +187,8 @@ def claim(connection: Connection, now_us: int, busy: Sequence[int]) -> Message |
 
 def next_wait_us(connection: Connection, now_us: int, busy: Sequence[int]) -> int | None:
     """Return in how long a message can be claimed, 0 for at once; None when none waits that could be."""
-    waits_us = [
-        next_try_us - now_us
-        for (next_try_us,) in connection.execute(f"SELECT first.next_try_us {_NEXT}", {"busy": json.dumps(list(busy))})
-    ]
-    return min((0 if wait_us > LONGEST_WAIT_US else max(0, wait_us) for wait_us in waits_us), default=None)
+    rows = connection.execute(f"SELECT {_WAIT} {_NEXT}", {"now": now_us, "busy": json.dumps(list(busy))})
+    return min((wait_us for (wait_us,) in rows), default=None)
 
 
 def requeue_sending(connection: Connection) -> int:
@@ -198,12 +198,21 @@ def requeue_sending(connection: Connection) -> int:
     ).rowcount
 
 
-def retry_later(connection: Connection, message_id: str, next_us: int, error: str) -> None:
-    """Schedule the next attempt of a message that was not delivered."""
+def retry_later(connection: Connection, message_id: str, next_us: int, error: str, attempts: int) -> None:
+    """Schedule the next attempt of a message that was not delivered; `attempts` are those that count until then."""
     connection.execute(
-        "UPDATE message SET state = 'pending', next_try_us = ?, error = ? WHERE id = ? AND state = 'sending'",
-        (next_us, error, message_id),
+        "UPDATE message SET state = 'pending', next_try_us = ?, error = ?, attempts = ? "
+        "WHERE id = ? AND state = 'sending'",
+        (next_us, error, attempts, message_id),
     )
+
+
+def tries_of(connection: Connection, message_id: str) -> tuple[int, int]:
+    """Return how often a message was tried, and when first."""
+    count, first_us = connection.execute(
+        "SELECT count(*), coalesce(min(started_us), 0) FROM delivery WHERE message = ?", [message_id]
+    ).fetchone()
+    return int(count), int(first_us)
 
 
 def finish(connection: Connection, message_id: str, error: str | None, now_us: int) -> None:
@@ -351,7 +360,7 @@ def troubles(connection: Connection, least: int) -> dict[int, Trouble]:
     by_channel: dict[int, Trouble] = {}
     for channel in ids:
         waiting = connection.execute(
-            f"SELECT attempts, error FROM message WHERE channel = ? AND {_WAITING} AND error IS NOT NULL "
+            f"SELECT attempts, error, id FROM message WHERE channel = ? AND {_WAITING} AND error IS NOT NULL "
             "ORDER BY number LIMIT 1",
             [channel],
         ).fetchone()
@@ -362,7 +371,7 @@ def troubles(connection: Connection, least: int) -> dict[int, Trouble]:
             [channel],
         ).fetchone()
         if waiting is not None and waiting[0] >= least:
-            by_channel[channel] = Trouble(waiting[0], False, waiting[1])
+            by_channel[channel] = Trouble(tries_of(connection, waiting[2])[0], False, waiting[1])
         elif ended is not None and ended[2] == "failed":
             by_channel[channel] = Trouble(ended[0], True, ended[1])
     return by_channel

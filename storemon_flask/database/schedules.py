@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from storemon_flask.characters import is_text
 from storemon_flask.database.connections import Connection, named_rows
 
 _COLUMNS: Final = "id, name, due, zone, query, format, below_hundredths, created_us, next_us, removed_us"
@@ -62,7 +63,19 @@ def find(connection: Connection, schedule_id: int) -> Schedule | None:
 
 def find_named(connection: Connection, name: str) -> Schedule | None:
     """Return the schedule of that name that is not removed."""
+    if not is_text(name):
+        return None
     return next(iter(_schedules(connection, "WHERE name = ? AND removed_us IS NULL", [name])), None)
+
+
+def names_sent_to(connection: Connection, channel: int) -> list[str]:
+    """Return the names of the schedules whose reports go to a channel."""
+    rows = connection.execute(
+        "SELECT name FROM schedule JOIN schedule_channel ON schedule_channel.schedule = schedule.id "
+        "WHERE channel = ? AND removed_us IS NULL ORDER BY name",
+        [channel],
+    )
+    return [name for (name,) in rows]
 
 
 def add(connection: Connection, schedule: Schedule) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from storemon_flask.characters import show_invisible
+from storemon_flask.characters import is_text, show_invisible
 from storemon_flask.database.connections import Connection
 from storemon_flask.errors import NotFound
 from storemon_flask.model import FOREVER, Hours, Ints, SpecialHours
@@ -78,8 +78,7 @@ def no_store(store_id: str) -> NotFound:
 
 def rows_of(connection: Connection, ids: Sequence[str]) -> tuple[StoreRows, list[str]]:
     """Return the stores of those ids, and the ids that no store has."""
-    # JSON can carry half a surrogate pair, which no text in the database can be.
-    texts = [store_id for store_id in ids if store_id.isascii() or _is_text(store_id)]
+    texts = [store_id for store_id in ids if is_text(store_id)]
     rows = _store_rows(sorted(set(_rows_in(connection, f"{_SELECT} WHERE store_id IN", texts))))
     known = set(rows.ids)
     return rows, [store_id for store_id in ids if store_id not in known]
@@ -368,14 +367,6 @@ def _store_rows(rows: Sequence[tuple[Any, ...]]) -> StoreRows:
         list(names),
         list(groups),
     )
-
-
-def _is_text(store_id: str) -> bool:
-    try:
-        store_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _rows_in(connection: Connection, select: str, values: Sequence[int | str]) -> Iterator[tuple[Any, ...]]:

@@ -1,10 +1,11 @@
 """The result of one attempt to deliver a message, and texts without the secrets of addresses."""
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from storemon_flask.characters import escaped
 
@@ -49,4 +50,11 @@ def secrets_of(address: str) -> list[str]:
     host = parts.hostname or ""
     tokens = [piece for piece in [*pieces, *values] if len(piece) >= _TOKEN_CHARACTERS and piece.lower() != host]
     path = parts.path if len(parts.path) >= _TOKEN_CHARACTERS else ""
-    return [address, parts.password or "", path, *tokens]
+    return [address, parts.password or "", basic_credentials(parts), path, *tokens]
+
+
+def basic_credentials(parts: SplitResult) -> str:
+    """Return user and password of an address as they are sent (RFC 7617); empty without a user."""
+    if parts.username is None:
+        return ""
+    return b64encode(f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()).decode()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from storemon_flask.delivery import apprise_process, content
 from storemon_flask.delivery.answer import Answer, secrets_of
@@ -25,7 +26,7 @@ _EXAMPLES: Final = "see https://github.com/caronc/apprise for the addresses of e
 
 def check(address: str, settings: Settings) -> str:
     """Return the address; `Unprocessable` when apprise is not installed or knows no such address."""
-    if not address.isprintable() or "://" not in address:
+    if not address.isprintable() or "://" not in address or not _is_url(address):
         raise Unprocessable(f"that is no address of apprise; {_EXAMPLES}")
     with Deadline(_CHECK_S) as deadline:
         answer = _ask({"url": address}, deadline)
@@ -37,6 +38,14 @@ def check(address: str, settings: Settings) -> str:
     if answer["state"] != "known":
         raise Unprocessable(f"apprise does not know that address{': ' + log_text if log_text else ''}; {_EXAMPLES}")
     return address
+
+
+def _is_url(address: str) -> bool:
+    try:
+        urlsplit(address)
+    except ValueError:
+        return False
+    return True
 
 
 def shown(address: str) -> str:

@@ -10,13 +10,15 @@ import logging
 import os
 import pkgutil
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any, Final
 
 ARGUMENTS: Final = ("--send-through-apprise", "stdin")
 MISSING: Final = "missing"
 WRONG: Final = "wrong"
 _MOST_LINES: Final = 20
+# It reads answers whole, however large they are.
+_MOST_MEMORY_BYTES: Final = 1 << 30
 
 
 class _Lines(logging.Handler):
@@ -35,6 +37,7 @@ class _Lines(logging.Handler):
 def main() -> None:
     """Answer the question on standard input: `{"state": "sent" | "failed" | "wrong" | "missing", "lines": [...]}`."""
     question = json.load(sys.stdin)
+    _limit_memory()
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         answer = _answer(question)
     json.dump(answer, sys.stdout)
@@ -63,6 +66,16 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
         notify_type=apprise.NotifyType.INFO,
     )
     return {"state": "sent" if sent else "failed", "lines": log_lines.lines}
+
+
+def _limit_memory() -> None:
+    """Have what needs too much memory fail in this process, where the system can do that."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        limit = _MOST_MEMORY_BYTES if most == resource.RLIM_INFINITY else min(most, _MOST_MEMORY_BYTES)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _list_frozen_plugins() -> None:

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from storemon_flask.characters import join_words, list_ids, show_invisible
+from storemon_flask.characters import count_text, is_text, join_words, list_ids, show_invisible
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import channels, messages, stores
+from storemon_flask.database import channels, messages, schedules, stores
 from storemon_flask.database.channels import KINDS, Channel, Filters
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.messages import Delivery, Trouble
 from storemon_flask.delivery import batches, courier, transports, webhook
 from storemon_flask.delivery.answer import Answer
 from storemon_flask.errors import Conflict, NotFound, Unprocessable
+from storemon_flask.feeds.schema import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS
 from storemon_flask.model import IncidentKind
 from storemon_flask.settings import Secret, Settings
 
@@ -22,6 +23,9 @@ ADDRESS_FIELDS: Final = {"email": "to", "webhook": "url", "apprise": "url", "fol
 TROUBLE_AFTER: Final = 3
 _MOST_NAME: Final = 100
 _MOST_FILTERS: Final = 1000
+# Ids of stores and names of groups are no longer.
+_MOST_FILTER: Final = max(MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS)
+_MOST_ADDRESS: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,20 @@ def find(database: Database, key: int | str) -> Channel:
     return channel
 
 
+def losses(database: Database, channel: Channel) -> list[str]:
+    """Return what goes with a channel that is removed, in sentences for who is asked."""
+    with database.read() as connection:
+        named = schedules.names_sent_to(connection, channel.id)
+    rules = "its secret" if channel.secret else "what it hears of"
+    reports = [f"It is sent no report of the schedule {name} any more." for name in named]
+    return [
+        f"Its address and {rules} go with it.",
+        *reports,
+        "What waits for it is not sent.",
+        "The log of what was sent stays.",
+    ]
+
+
 def remove(database: Database, channel: Channel, now_us: int) -> None:
     """Remove a channel with its address and secret; what waits for it is not sent. `NotFound` when it is gone."""
     with database.write() as connection:
@@ -171,12 +189,11 @@ def when_text(channel: Channel) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return a name of a channel; `Unprocessable` for one that cannot be seen, or not typed on one line."""
+    """Return a name of a channel or schedule; `Unprocessable` for one that cannot be seen, or not typed on one line."""
     name = name.strip()
     if not 0 < len(name) <= _MOST_NAME or not name.isprintable() or show_invisible(name) != name:
-        raise _wrong(
-            "name", f"is {name[:120]!r}; it must be 1 to {_MOST_NAME} characters that can be seen, on one line"
-        )
+        sentence = f"is {name[:120]!r}; it must be 1 to {_MOST_NAME} characters that can be seen, on one line"
+        raise Unprocessable(f"name {sentence}", errors={"name": [sentence]})
     return name
 
 
@@ -186,6 +203,8 @@ def _checked_address(new: NewChannel, settings: Settings) -> str:
     field = ADDRESS_FIELDS[new.kind]
     if not new.address.strip():
         raise _wrong(field, f"is missing; a channel of kind {new.kind} needs it")
+    if len(new.address) > _MOST_ADDRESS or not is_text(new.address):
+        raise _wrong(field, f"is no text of at most {_MOST_ADDRESS:,} characters")
     try:
         return transports.check_channel(new.kind, new.address.strip(), settings)
     except Unprocessable as error:
@@ -201,6 +220,9 @@ def _checked_filters(new: NewChannel) -> Filters:
     for field, values in (("groups", groups), ("stores", ids)):
         if len(values) > _MOST_FILTERS:
             raise _wrong(field, f"has {len(values):,}; it must be at most {_MOST_FILTERS:,}")
+        wrong = next((value for value in values if len(value) > _MOST_FILTER or not is_text(value)), None)
+        if wrong is not None:
+            raise _wrong(field, f"has {wrong[:60]!r}; each must be a text of at most {_MOST_FILTER} characters")
     return Filters(kinds, groups, ids)
 
 
@@ -208,6 +230,8 @@ def _checked_time(field: str, text: str | None, parse: Any) -> str | None:
     """Return a time of day or quiet hours in the spelling that is stored; None for none."""
     if text is None or not text.strip():
         return None
+    if len(text) > _MOST_NAME:
+        raise _wrong(field, f"is longer than {_MOST_NAME} characters")
     try:
         return str(parse(text))
     except ValueError as error:
@@ -234,7 +258,7 @@ def _trouble_text(channel: Channel, trouble: Trouble | None) -> str:
         return ""
     if trouble.given_up:
         return f"its last message was not delivered: {trouble.error}"
-    return f"{trouble.attempts} attempts to send its next message failed: {trouble.error}"
+    return f"{count_text(trouble.attempts, 'attempt')} to send its next message failed: {trouble.error}"
 
 
 def _missing(key: int | str) -> NotFound:

@@ -15,6 +15,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 
+from storemon_flask.characters import count_text
 from storemon_flask.database import channels, incidents, messages
 from storemon_flask.database.channels import Channel
 from storemon_flask.database.connections import Connection, Database
@@ -24,7 +25,7 @@ from storemon_flask.delivery.answer import Answer, hide
 from storemon_flask.delivery.deadline import Deadline
 from storemon_flask.delivery.parcel import Parcel
 from storemon_flask.errors import StoremonError, out_of_memory
-from storemon_flask.model import DAY_US, SECOND_US
+from storemon_flask.model import DAY_US, HOUR_US, SECOND_US
 from storemon_flask.settings import Settings
 
 log = logging.getLogger("storemon.delivery")
@@ -37,6 +38,8 @@ _LOOK_EVERY_S: Final = 10.0
 # Wait before repeating a read or write of the database that failed; shorter for recording the outcome of a message.
 _TROUBLE_S: Final = 30.0
 _RECORD_AGAIN_S: Final = 2.0
+# A channel whose message cannot be written because of an internal error is looked at again after this.
+_FAULT_S: Final = 300.0
 # The deadline for testing a channel: a person waits for it.
 TEST_S: Final = 30.0
 # What becomes of a try: `retry_later` by any server, `gone` when the receiver asked for no more.
@@ -72,6 +75,8 @@ class Couriers:
         # Only one courier writes messages, and one claims at a time.
         self._composing = threading.Lock()
         self._claiming = threading.Lock()
+        # Until when (by the monotonic clock) channels wait after an internal error about them.
+        self._held_up: dict[int, float] = {}
         # Guards all below, and wakes who waits for a change of them; held for moments only.
         self._changed = threading.Condition()
         self._changes = 0
@@ -161,10 +166,30 @@ class Couriers:
             busy = sorted(self._busy)
         with self._database.read() as connection:
             waits_us = [messages.next_wait_us(connection, now_us, busy)]
-            for channel_id in messages.channels_with_notices(connection):
-                due_us = self._decide(connection, channel_id, now_us)[1].look_again_us
+            for decision in self._decisions(connection, now_us).values():
+                due_us = now_us if decision.notices else decision.look_again_us
                 waits_us.append(None if due_us is None else max(0, due_us - now_us))
         return min([_LOOK_EVERY_S, *(wait_us / SECOND_US for wait_us in waits_us if wait_us is not None)])
+
+    def _decisions(self, connection: Connection, now_us: int) -> dict[int, batches.Decision]:
+        """Decide for each channel with waiting notices what it is sent now, or when; without those that had an error."""
+        decisions = {}
+        for channel_id in messages.channels_with_notices(connection):
+            if self._held_up.get(channel_id, 0.0) <= time.monotonic():
+                with self._isolated(channel_id):
+                    decisions[channel_id] = self._decide(connection, channel_id, now_us)[1]
+        return decisions
+
+    @contextmanager
+    def _isolated(self, channel_id: int) -> Iterator[None]:
+        """Have an internal error about one channel delay that channel, and no other."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, StoremonError) or out_of_memory(error) is not None:
+                raise
+            log.exception("the message of channel %d cannot be written now; its notices wait", channel_id)
+            self._held_up[channel_id] = time.monotonic() + _FAULT_S
 
     def _decide(self, connection: Connection, channel_id: int, now_us: int) -> tuple[Channel, batches.Decision]:
         channel = channels.find(connection, channel_id)
@@ -174,23 +199,19 @@ class Couriers:
         return channel, batches.decide(waiting, written_us, now_us, batches.pace_of(channel, self._settings))
 
     def _compose(self) -> None:
-        """Write the messages that are due, in one transaction; do nothing if another courier is doing so."""
+        """Write the messages that are due, each in one transaction; do nothing if another courier is doing so."""
         if not self._composing.acquire(blocking=False):
             return
         try:
             now_us = self._clock()
             with self._database.read() as connection:
-                due = [
-                    channel_id
-                    for channel_id in messages.channels_with_notices(connection)
-                    if self._decide(connection, channel_id, now_us)[1].notices
-                ]
-            if due:
-                with self._database.write() as connection:
-                    for channel_id in due:
-                        self._compose_one(connection, channel_id, now_us)
-                if len(due) > 1:
-                    self.wake()
+                decisions = self._decisions(connection, now_us)
+            due = [channel_id for channel_id, decision in decisions.items() if decision.notices]
+            for channel_id in due:
+                with self._isolated(channel_id), self._database.write() as connection:
+                    self._compose_one(connection, channel_id, now_us)
+            if len(due) > 1:
+                self.wake()
         finally:
             self._composing.release()
 
@@ -259,10 +280,13 @@ class Couriers:
             messages.finish(connection, message.id, answer.text, now_us)
             channels.disable(connection, channel.id, f"the receiver asks for no more messages ({answer.text})", now_us)
         elif outcome == "given_up":
-            sentence = f"given up after {message.attempts} tries in 6 hours: {answer.text}"
+            tries, first_us = messages.tries_of(connection, message.id)
+            hours = round(max(0, now_us - first_us) / HOUR_US)
+            sentence = f"given up after {tries} tries in {count_text(hours, 'hour')}: {answer.text}"
             messages.finish(connection, message.id, sentence, now_us)
         else:
-            messages.retry_later(connection, message.id, now_us + _wait_us(message, answer), answer.text)
+            wait_us, used = _next_try(message, answer)
+            messages.retry_later(connection, message.id, now_us + wait_us, answer.text, used)
 
     def _record(self, write: Callable[[Connection], None]) -> None:
         """Record an outcome, again and again while that fails (a full disk): the message must not be sent twice."""
@@ -316,9 +340,13 @@ def send_test(database: Database, settings: Settings, channel: Channel) -> Answe
     )
     answer = send_once(Parcel(example, channel, settings, database, now_us), Deadline(TEST_S))
     state, error = ("sent", None) if answer.delivered else ("failed", answer.text)
-    with database.write() as connection:
-        messages.add_tried(connection, replace(example, state=state, error=error, finished_us=_now_us()))
-        messages.add_delivery(connection, _delivery(example, answer, now_us, started))
+    try:
+        with database.write() as connection:
+            messages.add_tried(connection, replace(example, state=state, error=error, finished_us=_now_us()))
+            messages.add_delivery(connection, _delivery(example, answer, now_us, started))
+    except StoremonError as trouble:
+        # On a full disk, too, who asked is told what came of it.
+        log.warning("the log of deliveries lacks this test: %s", trouble.message)
     _log_outcome(example, channel, answer)
     return answer
 
@@ -332,10 +360,20 @@ def _outcome(message: Message, answer: Answer) -> str:
     return "given_up" if message.attempts > len(RETRY_WAITS_S) else "retry_later"
 
 
-def _wait_us(message: Message, answer: Answer) -> int:
-    """Return the wait before the next attempt: longer with each one, and not before the receiver asks."""
-    wait_s = max(RETRY_WAITS_S[message.attempts - 1], answer.retry_after_s or 0)
-    return round(wait_s * SECOND_US)
+def _next_try(message: Message, answer: Answer) -> tuple[int, int]:
+    """Return the wait before the next attempt, in microseconds, and how many of the waits it uses up.
+
+    It is longer with each attempt, and not before the receiver asks; but what the receiver asks for is part of the six
+    hours after which a message is given up.
+    """
+    used = message.attempts
+    wait_s = RETRY_WAITS_S[used - 1]
+    asked_s = min(answer.retry_after_s or 0, sum(RETRY_WAITS_S[used - 1 :]))
+    covered_s = wait_s
+    while used < len(RETRY_WAITS_S) and covered_s + RETRY_WAITS_S[used] <= asked_s:
+        covered_s += RETRY_WAITS_S[used]
+        used += 1
+    return round(max(wait_s, asked_s) * SECOND_US), used
 
 
 def _delivery(message: Message, answer: Answer, started_us: int, started: float) -> Delivery:

@@ -22,8 +22,11 @@ def check(address: str, settings: Settings) -> str:
     if not address.strip() or "\0" in address:
         raise Unprocessable("the folder must be a path")
     folder = settings.home / address
-    if not folder.is_dir():
-        raise Unprocessable(f"there is no folder {folder}; make it first")
+    try:
+        if not folder.is_dir():
+            raise Unprocessable(f"there is no folder {folder}; make it first")
+    except OSError as error:
+        raise Unprocessable(f"the folder {str(folder)[:_MAX_NAME]} cannot be used: {error.strerror}") from None
     return str(folder)
 
 

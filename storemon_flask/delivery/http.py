@@ -2,17 +2,17 @@
 
 import email.utils
 import http.client
+import ssl
 import time
 import urllib.error
 import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from storemon_flask.delivery.answer import Answer, secrets_of
+from storemon_flask.delivery.answer import Answer, basic_credentials, secrets_of
 from storemon_flask.delivery.deadline import Deadline
-from storemon_flask.delivery.tls import verifying_context
+from storemon_flask.delivery.tls import untrusted_text, verifying_context
 from storemon_flask.errors import Unprocessable
 from storemon_flask.version import VERSION
 
@@ -64,9 +64,8 @@ def _call(url: str, deadline: Deadline, body: bytes | None, headers: Mapping[str
     parts = urlsplit(url)
     bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
     request = urllib.request.Request(bare, body, {"User-Agent": f"storemon/{VERSION}", **headers})
-    if parts.username is not None:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        request.add_header("Authorization", f"Basic {b64encode(user.encode()).decode()}")
+    if credentials := basic_credentials(parts):
+        request.add_header("Authorization", f"Basic {credentials}")
     try:
         with _opener(deadline).open(request) as answer:
             if deadline.is_over:
@@ -96,6 +95,8 @@ def _reason(error: Exception) -> str:
         return "the connection was closed without an answer"
     if isinstance(error, http.client.HTTPException):
         return f"the answer is no HTTP ({type(error).__name__})"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return untrusted_text(cause)
     return str(getattr(cause, "strerror", None) or cause or type(error).__name__)
 
 

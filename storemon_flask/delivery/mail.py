@@ -10,7 +10,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
-from typing import Final
+from typing import IO, Final
 from urllib.parse import unquote, urlsplit
 
 from storemon_flask import clock
@@ -18,7 +18,7 @@ from storemon_flask.delivery import attachments
 from storemon_flask.delivery.answer import Answer
 from storemon_flask.delivery.deadline import Deadline
 from storemon_flask.delivery.parcel import Parcel
-from storemon_flask.delivery.tls import verifying_context
+from storemon_flask.delivery.tls import untrusted_text, verifying_context
 from storemon_flask.errors import Unprocessable
 from storemon_flask.settings import Secret, Settings
 
@@ -28,6 +28,7 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _POLICY: Final = SMTP.clone(cte_type="7bit")
 _MAX_ADDRESSES: Final = 20
 _MAX_SUBJECT: Final = 200
+_MOST_BYTES: Final = 64 << 10
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?")
 
 
@@ -134,6 +135,26 @@ def _one_line(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
+class _Replies:
+    """What a server says, up to a bound: its replies have as many lines as it likes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._left = _MOST_BYTES
+
+    def readline(self, most: int) -> bytes:
+        """Return the next line, as a file does."""
+        line = self._stream.readline(most)
+        self._left -= len(line)
+        if self._left < 0:
+            raise _Refused(f"its answers are longer than {_MOST_BYTES >> 10} KB")
+        return line
+
+    def close(self) -> None:
+        """Read no more."""
+        self._stream.close()
+
+
 class _Connection(smtplib.SMTP):
     """A connection that the deadline can cut."""
 
@@ -144,6 +165,12 @@ class _Connection(smtplib.SMTP):
         # The name that it would ask a name server for, which takes long where there is none.
         full_name = name if "." in name and name.isascii() else "[127.0.0.1]"
         super().__init__(server.host, server.port, full_name, timeout=deadline.left_s)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Return the next reply of the server."""
+        if self.file is None and self.sock is not None:
+            self.file = _Replies(self.sock.makefile("rb"))
+        return super().getreply()
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         connection = self._deadline.connect((host, port))
@@ -178,7 +205,7 @@ def _reason(error: Exception, deadline: Deadline) -> str:
     if deadline.is_over or isinstance(error, TimeoutError):
         return f"no answer within {deadline.seconds:g} s"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message}); SSL_CERT_FILE can name your authority's"
+        return untrusted_text(error)
     if isinstance(error, UnicodeError):
         return "user and password can have letters of ASCII only"
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

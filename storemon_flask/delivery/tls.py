@@ -30,6 +30,11 @@ def verifying_context() -> ssl.SSLContext:
     return context
 
 
+def untrusted_text(error: ssl.SSLCertVerificationError) -> str:
+    """Return why a certificate is not trusted, and what to do."""
+    return f"its certificate is not trusted ({error.verify_message}); SSL_CERT_FILE can name your authority's"
+
+
 def _bundled_file() -> str | None:
     try:
         return str(importlib.import_module("certifi").where())

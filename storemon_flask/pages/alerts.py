@@ -25,11 +25,6 @@ from storemon_flask.web.contract import Closed, Whole
 
 blueprint = Blueprint("alert_pages", __name__)
 
-_REMOVED: Final = (
-    "Its address and its secret go with it.",
-    "What waits for it is not sent.",
-    "The log of what was sent stays.",
-)
 _OPEN_SHOWN: Final = 20
 _HISTORY_SHOWN: Final = 15
 _TRIES_SHOWN: Final = 10
@@ -125,9 +120,10 @@ def test(channel: int) -> ResponseReturnValue:
 def ask_remove(channel: int) -> ResponseReturnValue:
     """Return the page that says what goes with a channel, and asks."""
     problems.lead_back(url_for("alert_pages.alerts"), "Alerts")
-    name = channels.find(storemon().database, channel).name
-    back = url_for("alert_pages.alerts")
-    return render_template("remove.html", what="channel", name=name, back=back, word="Alerts", reasons=_REMOVED)
+    database, back = storemon().database, url_for("alert_pages.alerts")
+    removed = channels.find(database, channel)
+    reasons = channels.losses(database, removed)
+    return render_template("remove.html", what="channel", name=removed.name, back=back, word="Alerts", reasons=reasons)
 
 
 @contract.page(blueprint, "POST", "/alerts/channels/<int:channel>/remove", scope="admin")

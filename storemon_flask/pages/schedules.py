@@ -17,7 +17,6 @@ from storemon_flask.web.app import storemon
 
 blueprint = Blueprint("schedule_pages", __name__)
 
-_REMOVED = ("It has no more runs.", "The reports that it made stay.")
 _WINDOWS = {
     "last_day": "the day before",
     "last_week": "the week before, Monday to Sunday",
@@ -64,7 +63,7 @@ def ask_remove(schedule: int) -> ResponseReturnValue:
     problems.lead_back(back, "Scheduled reports")
     name = catalogue.find(storemon().database, schedule).name
     return render_template(
-        "remove.html", what="schedule", name=name, back=back, word="Scheduled reports", reasons=_REMOVED
+        "remove.html", what="schedule", name=name, back=back, word="Scheduled reports", reasons=catalogue.LOSSES
     )
 
 

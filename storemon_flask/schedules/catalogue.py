@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
-from storemon_flask.characters import join_words, show_invisible
+from storemon_flask.characters import join_words
 from storemon_flask.clock import check_as_of, timestamp_text
 from storemon_flask.database import channels, schedules
 from storemon_flask.database.channels import Channel
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.schedules import FORMATS, Run, Schedule
+from storemon_flask.delivery.catalogue import check_name
 from storemon_flask.errors import Conflict, NotFound, Unprocessable
 from storemon_flask.reports import compute
 from storemon_flask.reports.request import FIELDS, ReportRequest
@@ -21,7 +22,12 @@ from storemon_flask.settings import Settings
 USUAL_BELOW: Final = 97.0
 _NEXT_SHOWN: Final = 3
 _RUNS_SHOWN: Final = 5
-_MOST_NAME: Final = 100
+# What goes with a schedule that is removed, for who is asked.
+LOSSES: Final = (
+    "When it is due and what it is of go with it.",
+    "A report that is due and not made yet is not sent.",
+    "The reports that it made stay.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ def add(database: Database, settings: Settings, new: NewSchedule, now_us: int) -
     when = due.parse(new.due, new.zone)
     next_us = when.next_us(now_us)
     schedule = Schedule(
-        0, _checked_name(new.name), when.text, when.zone, _checked_query(new.report, when, now_us),
+        0, check_name(new.name), when.text, when.zone, _checked_query(new.report, when, now_us),
         _checked_format(new.format), _checked_below(new.below), now_us, next_us,
     )  # fmt: skip
     with database.write() as connection:
@@ -156,13 +162,6 @@ def _checked_query(report: Mapping[str, Any], when: Due, now_us: int) -> dict[st
     usual = {} if report.get("kind") == "outages" else {"columns": "full", "totals": True}
     given = {name: report[name] for name in ("columns", "stores", *FIELDS) if report.get(name) is not None}
     return {**usual, **given, "windows": windows}
-
-
-def _checked_name(name: str) -> str:
-    name = name.strip()
-    if not 0 < len(name) <= _MOST_NAME or not name.isprintable() or show_invisible(name) != name:
-        raise _wrong("name", f"is {name[:120]!r}", f"1 to {_MOST_NAME} characters that can be seen, on one line")
-    return name
 
 
 def _checked_format(form: str) -> str:

@@ -19,6 +19,7 @@ _TRY: Final = "the pages are /, /reports, /data and /docs, which lists every cal
 # Refusals do not fill the disk with lines, however many they are.
 _REFUSALS_EVERY_S: Final = 60.0
 _PAGE: Final = "text/html"
+_MOST_CHARACTERS: Final = 2000
 # Pages whose address is often written with a slash at its end.
 _SLASHED: Final = ("/stores", "/reports", "/data", "/docs")
 # By the beginning of an address: the page to go on at, and the text of its link.
@@ -46,15 +47,30 @@ def register(app: Flask) -> None:
 
 def problem(status: int, kind: str, title: str, detail: str, **members: object) -> Response:
     """Return the error as an answer: a page where a browser asks."""
+    detail = str(_cut(detail))
     if wants_page():
         title = _TITLES.get(status, title)
         page = render_template("error.html", status=status, title=title, sentence=detail, links=_links(status))
         answer = make_response(page, status)
     else:
         body = {"type": f"urn:storemon:problem:{kind}", "title": title, "status": status, "detail": detail, **members}
+        body = {name: _cut(value) for name, value in body.items()}
         answer = Response(json.dumps(body) + "\n", status, content_type="application/problem+json")
     answer.vary.add("Accept")
     return answer
+
+
+def _cut(value: object) -> object:
+    """Return a member of a problem with texts that are cut: what was wrong is quoted, however long it is."""
+    match value:
+        case str():
+            return value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}\u2026"
+        case dict():
+            return {_cut(name): _cut(one) for name, one in value.items()}
+        case list():
+            return [_cut(one) for one in value]
+        case _:
+            return value
 
 
 def wants_page() -> bool:

@@ -58,6 +58,12 @@ def test_a_webhook_is_added_with_a_secret_that_is_shown_once(client: FlaskClient
         ({"secret": "x"}, "secret", "Unknown field"),
         ({"kind": "email", "url": None, "to": "nobody"}, "to", "no mail address"),
         ({"kind": "folder", "url": None, "folder": "/no/such/folder"}, "folder", "there is no folder"),
+        ({"kind": "folder", "url": None, "folder": "\ud800"}, "folder", "is no text of at most 4,000 characters"),
+        ({"url": "https://a/" + "x" * 4000}, "url", "is no text of at most 4,000 characters"),
+        ({"kind": "apprise", "url": "ntfy://["}, "url", "that is no address of apprise"),
+        ({"groups": ["\ud800"]}, "groups", "each must be a text of at most 200 characters"),
+        ({"stores": ["x" * 201]}, "stores", "each must be a text of at most 200 characters"),
+        ({"digest": "08:00 " + "x" * 10_000}, "digest", "is longer than 100 characters"),
         ({"kind": "apprise", "url": "no address"}, "url", "no address of apprise"),
     ],
 )
@@ -69,6 +75,24 @@ def test_what_is_wrong_is_named_at_its_field(
     assert answer.json is not None
     assert sentence in str(answer.json["errors"][field])
     assert not settings.database.exists() or sql(settings.database, "SELECT count(*) FROM channel") == [(0,)]
+
+
+def test_a_folder_that_cannot_be_looked_at_is_named(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    answer = client.post("/api/v1/channels", json={"name": "ops", "kind": "folder", "folder": "/shut/in"})
+    assert (answer.status_code, answer.json and answer.json["errors"]) == (
+        422, {"folder": ["the folder /shut/in cannot be used: Permission denied"]},
+    )  # fmt: skip
+
+
+def test_what_was_wrong_is_quoted_as_far_as_anybody_reads(client: FlaskClient) -> None:
+    answer = client.post("/api/v1/channels", json={"name": "ops", "kind": "email", "to": "x" * 3_999})
+    assert (answer.status_code, len(answer.data) < 6_000) == (422, True)
+    body = {"kind": "report", "by": "x" * 1_000_000}
+    assert len(client.post("/trigger_report", json=body).data) < 6_000
 
 
 def test_a_name_is_given_once_and_is_free_again_when_its_channel_is_removed(client: FlaskClient) -> None:

@@ -70,6 +70,7 @@ def test_one_is_added_listed_run_and_removed(client: FlaskClient, weeks: Databas
         ({"format": "pdf"}, "format", "format: Must be one of: csv, xlsx"),
         ({"below": 101}, "below", "below: Must be greater than or equal to 0 and less than or equal to 100"),
         ({"channels": ["x"]}, "channels", "channels has 'x', which is no channel; it must be one of ops"),
+        ({"channels": ["\ud800"]}, "channels", "channels has '\\ud800', which is no channel; it must be one of ops"),
         ({"report": {"windows": ["2024"]}}, "report", "report.windows[0]: Must be one of: last_hour, last_day"),
         ({"report": {"as_of": "2024-01-01"}}, "report", "report.as_of: Unknown field"),
         ({"report": {"groups": ["West"]}}, "groups", "groups: no store is in 'West'"),
@@ -99,8 +100,8 @@ def test_the_terminal_does_the_same(weeks: Database, settings: Settings) -> None
     add_channel(weeks, "ops")
     weeks.close()
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        done = storemon(settings.home, "schedules", *arguments)
+    def run(*arguments: str, group: str = "schedules") -> tuple[int, str, str]:
+        done = storemon(settings.home, group, *arguments)
         return done.returncode, done.stdout, done.stderr
 
     code, out, err = run("add", "North", "--due", "weekly mon 07:00", "--group", "North", "--channel", "ops")
@@ -124,5 +125,10 @@ def test_the_terminal_does_the_same(weeks: Database, settings: Settings) -> None
         code, out, err = run(*arguments)
         assert (code, out) == (1, "")
         assert err.startswith(f"Error: {said}")
-    assert run("remove", "North") == (0, "North is removed\n", "")
-    assert run("remove", "North")[0] == 1
+    code, out, err = run("remove", "North")
+    assert (code, out, "Nobody is there to answer: say --yes" in err) == (2, "", True)
+    code, out, err = run("remove", "ops", group="channels")
+    assert (code, out) == (2, "")
+    assert "It is sent no report of the schedule North any more." in " ".join(err.split())
+    assert run("remove", "North", "--yes") == (0, "North is removed\n", "")
+    assert run("remove", "North", "--yes")[0] == 1

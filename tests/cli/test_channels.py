@@ -44,6 +44,7 @@ def test_a_channel_from_its_adding_to_its_end(home: Path, settings: Settings) ->
     assert json.loads(storemon(home, "channels", "list", "--json").stdout)["channels"][0]["kinds"] == ["down"]
     asked = storemon(home, "channels", "remove", "ops")
     assert asked.returncode == 2
+    assert "Its address and its secret go with it." in " ".join(asked.stderr.split())
     assert "say --yes" in asked.stderr
     assert storemon(home, "channels", "remove", "ops", "--yes").stdout == "ops is removed\n"
     again = storemon(home, "channels", "test", "ops")
@@ -60,10 +61,14 @@ def test_errors_are_explained_and_nothing_is_stored(home: Path, settings: Settin
         (("--email", "a@example.com"), "STOREMON_SMTP_URL and STOREMON_MAIL_FROM are not set"),
         (("--folder", "/no/such"), "there is no folder /no/such"),
         (("--webhook", "http://127.0.0.1:9/", "--quiet", "late"), "late"),
+        # Bytes that are no UTF-8.
+        (("--webhook", "http://127.0.0.1:9/", "--group", "\udcff"), "each must be a text of at most 200 characters"),
     ):
         done = storemon(home, "channels", "add", "ops", *arguments)
         assert (done.returncode, sentence in done.stderr, done.stdout) == (1, True, ""), done.stderr
         assert "Traceback" not in done.stderr
+    missing = storemon(home, "channels", "test", "\udcff")
+    assert (missing.returncode, "there is no channel" in missing.stderr) == (1, True), missing.stderr
     assert not settings.database.exists() or sql(settings.database, "SELECT count(*) FROM channel") == [(0,)]
 
 

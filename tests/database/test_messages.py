@@ -24,7 +24,7 @@ def test_one_of_two_claims_succeeds(prepared: Database) -> None:
         # The second waits for the first, whoever sends that.
         assert messages.claim(connection, NOW_US, []) is None
         assert messages.next_wait_us(connection, NOW_US, []) is None
-        messages.retry_later(connection, first, NOW_US + HOUR, "no")
+        messages.retry_later(connection, first, NOW_US + HOUR, "no", 1)
         assert messages.claim(connection, NOW_US, []) is None
         assert messages.next_wait_us(connection, NOW_US, []) == HOUR
         assert messages.next_wait_us(connection, NOW_US, [channel.id]) is None

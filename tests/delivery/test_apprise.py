@@ -2,6 +2,7 @@
 
 import json
 import sys
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import delivery_helpers
@@ -68,9 +69,21 @@ def test_it_is_ended_at_the_deadline(prepared: Database, settings: Settings, sin
     assert answers == [Answer(False, "no answer within 3 s")]
 
 
+@pytest.mark.slow
+def test_an_answer_of_a_gigabyte_ends_that_process_only(prepared: Database, settings: Settings, sink: Sink) -> None:
+    def pour(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 500 No\r\nContent-Type: text/plain\r\n\r\n")
+        for _ in range(1500):
+            handler.wfile.write(b"z" * (1 << 20))
+
+    sink.behave = pour
+    answer = send(settings, prepared, add_channel(prepared, "apprise", address(sink)))
+    assert answer == Answer(False, "Notification service 'JSON' raised an exception.")
+
+
 def test_addresses_are_checked_by_apprise(settings: Settings) -> None:
     assert transports.check_channel("apprise", "ntfy://ntfy.sh/my-topic", settings) == "ntfy://ntfy.sh/my-topic"
-    for wrong in ("ntfy", "nosuch://example.com/secretsecret", "slack://secretsecret"):
+    for wrong in ("ntfy", "nosuch://example.com/secretsecret", "slack://secretsecret", "ntfy://[", "json://[::1"):
         with pytest.raises(Unprocessable) as bad:
             transports.check_channel("apprise", wrong, settings)
         assert "ntfy://ntfy.sh/my-topic" in bad.value.message

@@ -176,15 +176,33 @@ def test_the_receiver_says_when_to_come_again(prepared: Database, couriers: Cour
     clock.now_us += 99 * SECOND
     assert deliver_all(couriers) == 0
     clock.now_us += 1 * SECOND
-    # The second wait is a minute anyway.
+    # Those hundred seconds were the first two waits; the third is five minutes anyway.
     sink.behave = answering(503, Retry_After="1")
     assert deliver_all(couriers) == 1
-    clock.now_us += 59 * SECOND
+    clock.now_us += 299 * SECOND
     assert deliver_all(couriers) == 0
     sink.behave = answering(200)
     clock.now_us += 1 * SECOND
     assert deliver_all(couriers) == 1
     assert message(prepared, sent).state == "sent"
+
+
+def test_a_receiver_that_puts_off_for_ever_is_given_up_after_six_hours(
+    prepared: Database, couriers: Couriers, sink: Sink, clock: Clock
+) -> None:
+    put_off = add_message(prepared, hook(prepared, sink))
+    sink.behave = answering(429, Retry_After="99999999999999")
+    assert deliver_all(couriers) == 1
+    with prepared.read() as connection:
+        # The banner does not wait for a third try that may be hours away.
+        (trouble,) = messages.troubles(connection, 3).values()
+    assert (trouble.attempts, trouble.given_up) == (1, False)
+    clock.now_us += 6 * 3600 * SECOND - 1
+    assert deliver_all(couriers) == 0
+    clock.now_us += 1
+    assert deliver_all(couriers) == 1
+    assert message(prepared, put_off).state == "failed"
+    assert message(prepared, put_off).error == "given up after 2 tries in 6 hours: 429 Too Many Requests"
 
 
 def test_a_receiver_that_answers_gone_is_sent_nothing_more(
@@ -229,7 +247,7 @@ def test_messages_of_a_channel_go_out_in_order_and_of_others_meanwhile(
         assert [call.message_id for call in sink.calls] == [slow_ids[0], *slow_ids]
 
 
-@pytest.mark.parametrize("hours", [-24 * 400, 24 * 400])
+@pytest.mark.parametrize("hours", [-24 * 400, -1, 24 * 400])
 def test_setting_the_clock_delays_nothing(
     prepared: Database, couriers: Couriers, sink: Sink, clock: Clock, hours: int
 ) -> None:
@@ -243,6 +261,24 @@ def test_setting_the_clock_delays_nothing(
     assert message(prepared, tried).state == "sent"
     add_news(prepared, 1, [channel], made_us=clock.now_us - 60 * SECOND)
     assert deliver_all(couriers) == 1
+
+
+def test_a_clock_set_back_keeps_new_messages_and_waits_for_the_next_try(
+    prepared: Database, couriers: Couriers, sink: Sink, clock: Clock
+) -> None:
+    written = add_message(prepared, hook(prepared, sink))
+    clock.now_us -= 3600 * SECOND
+    sink.behave = answering(500)
+    # It was written in an hour; it goes out now, and is tried again in five seconds by the new clock, not at once.
+    assert deliver_all(couriers) == 1
+    clock.now_us += 5 * SECOND - 1
+    assert deliver_all(couriers) == 0
+    with prepared.read() as connection:
+        assert messages.next_wait_us(connection, clock.now_us, []) == 1
+    sink.behave = answering(200)
+    clock.now_us += 1
+    assert deliver_all(couriers) == 1
+    assert message(prepared, written).state == "sent"
 
 
 def test_setting_the_clock_forward_gives_up_no_message(
@@ -381,6 +417,45 @@ def test_the_outcome_of_a_message_is_recorded_even_late(
         "what became of a message cannot be recorded yet: the disk is full"
     ] * 2
     assert (len(sink.calls), message(prepared, sent).state) == (1, "sent")
+
+
+def test_a_fault_in_the_message_of_one_channel_holds_up_no_other(
+    prepared: Database, couriers: Couriers, sink: Sink, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, other = hook(prepared, sink, "/odd"), hook(prepared, sink, "/other")
+    (odd_incident,) = add_news(prepared, 1, [odd], made_us=NOW_US)
+    add_news(prepared, 1, [other], made_us=NOW_US, first=1)
+    compose = content.compose
+
+    def faulty(decision: Any, *arguments: Any) -> Any:
+        if decision.notices[0].incident == odd_incident:
+            raise KeyError("nobody thought of this")
+        return compose(decision, *arguments)
+
+    monkeypatch.setattr(content, "compose", faulty)
+    clock.now_us += 60 * SECOND
+    assert deliver_all(couriers) == 1
+    assert [call.path for call in sink.calls] == ["/other"]
+    # It is not tried again and again at once; later it is, and nothing was lost.
+    assert couriers._wait_s() == courier._LOOK_EVERY_S
+    monkeypatch.setattr(content, "compose", compose)
+    monkeypatch.setattr(couriers, "_held_up", {odd.id: time.monotonic()})
+    assert deliver_all(couriers) == 1
+    assert [call.path for call in sink.calls] == ["/other", "/odd"]
+
+
+def test_the_answer_to_a_test_is_told_when_the_disk_is_full(
+    prepared: Database, settings: Settings, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = hook(prepared, sink)
+
+    def full(*_: object) -> None:
+        raise DatabaseError("the disk is full")
+
+    monkeypatch.setattr(messages, "add_tried", full)
+    answer = send_test(prepared, settings, channel)
+    assert (answer.delivered, answer.text) == (True, "200 OK: thanks")
+    assert tries(prepared) == []
 
 
 def test_a_fault_of_ours_is_an_answer_without_secrets(

@@ -2,11 +2,15 @@
 
 import json
 import socket
+import ssl
 import time
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 from delivery_helpers import Sink, answering, free_port, running_sink, seconds_of
+from delivery_helpers import certificate as certificate
 from delivery_helpers import sink as sink
 
 from storemon_flask.delivery import http
@@ -82,6 +86,23 @@ def test_failing_connections_are_reported(sink: Sink) -> None:
     assert not http.call("http://nowhere.invalid/", 10).delivered
 
 
+def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with running_sink(context) as secure:
+        answer = http.call(secure.url, 10, b"{}")
+        assert (answer.delivered, answer.code) == (False, None)
+        assert answer.text.startswith(
+            "its certificate is not trusted (self-signed certificate); SSL_CERT_FILE can name"
+        )
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert http.call(secure.url, 10, b"{}") == Answer(True, "200 OK: thanks", 200)
+        # It is that of another name.
+        other = http.call(secure.url.replace("localhost", "127.0.0.1"), 10, b"{}")
+        assert (other.delivered, "IP address mismatch" in other.text) == (False, True)
+        assert len(secure.calls) == 1
+
+
 def test_a_server_that_never_takes_the_connection_is_cut_off() -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -105,6 +126,16 @@ def test_tokens_of_the_address_are_in_no_answer(sink: Sink) -> None:
     assert sink.calls[0].headers["Authorization"] == "Basic YW5uOnBhc3Mvd29yZA=="
     assert http.shown_url(url) == sink.url + "/..."
     assert http.shown_url(sink.url) == sink.url
+
+
+def test_a_receiver_that_repeats_what_it_was_sent_tells_no_password(sink: Sink) -> None:
+    def echo(handler: BaseHTTPRequestHandler) -> None:
+        answering(400, f"{handler.headers['Authorization']} {handler.path}".encode())(handler)
+
+    sink.behave = echo
+    answer = http.call(sink.url.replace("//", "//ann:p%40ss@") + "/in", 10, b"{}")
+    assert sink.calls[0].headers["Authorization"] == "Basic YW5uOnBAc3M="
+    assert answer.text == "400 Bad Request: Basic *** /in"
 
 
 def test_answers_are_one_line_that_no_terminal_obeys(sink: Sink) -> None:

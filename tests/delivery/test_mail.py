@@ -180,6 +180,13 @@ def test_a_server_that_does_not_answer_is_cut_off(prepared: Database, lines: lis
     assert answers[0].text == f"127.0.0.1 port {port}: no answer within 0.5 s"
 
 
+def test_no_more_than_64_kilobytes_of_replies_are_read(prepared: Database) -> None:
+    lines = [b"220 hello\r\n", b"250-x\r\n" * 20_000]
+    with talking(lines) as port:
+        answer = send(prepared, f"smtp://127.0.0.1:{port}")
+    assert answer == Answer(False, f"127.0.0.1 port {port}: its answers are longer than 64 KB")
+
+
 def test_an_absent_or_closing_server_is_reported(prepared: Database) -> None:
     port = free_port()
     assert send(prepared, f"smtp://127.0.0.1:{port}").text == f"127.0.0.1 port {port}: Connection refused"

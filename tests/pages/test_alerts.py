@@ -174,6 +174,8 @@ def test_now_marks_what_changed_and_says_who_was_told_and_which_channel_receives
     with database.write() as connection:
         message = messages.add(connection, 1, "incidents", {}, now)
         connection.execute("UPDATE message SET attempts = 3, error = '500 no' WHERE id = ?", [message])
+        for _ in range(3):
+            messages.add_delivery(connection, messages.Delivery(message, 1, "incidents", now, 1, False, 500, "500 no"))
     html = client.get("/", headers=headers).text
     assert "Channel ops receives no messages. 3 attempts to send its next message failed: 500 no. Channels" in words(
         html
@@ -210,7 +212,11 @@ def test_a_schedule_from_its_adding_to_its_end(client: FlaskClient, database: Da
     assert len(re.findall(r"<b>\w{3} \d{4}-\d\d-\d\d 07:00 CES?T</b> <time class=\"dim\" data-reader", html)) == 3
     assert client.post("/reports/schedules/1/run").status_code == 303
     assert "… Waiting" in words(client.get("/reports/schedules").text)
-    assert "The reports that it made stay." in words(client.get("/reports/schedules/1/remove").text)
+    assert 'href="/reports/schedules/1/remove"' in client.get("/reports/schedules").text
+    asked = words(client.get("/reports/schedules/1/remove").text)
+    assert "Remove North?" in asked
+    assert "A report that is due and not made yet is not sent. The reports that it made stay." in asked
+    assert "It is sent no report of the schedule North any more." in words(client.get("/alerts/channels/1/remove").text)
     assert client.post("/reports/schedules/1/remove").status_code == 303
     assert client.get("/reports/schedules/1/remove").status_code == 404
     assert "There is none yet" in words(client.get("/reports/schedules").text)
