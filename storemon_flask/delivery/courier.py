@@ -172,7 +172,7 @@ class Couriers:
         return min([_LOOK_EVERY_S, *(wait_us / SECOND_US for wait_us in waits_us if wait_us is not None)])
 
     def _decisions(self, connection: Connection, now_us: int) -> dict[int, batches.Decision]:
-        """Decide for each channel with waiting notices what it is sent now, or when; not for those that had an error."""
+        """Decide what each channel with waiting notices is sent now, or when; not for those that had an error."""
         decisions = {}
         for channel_id in messages.channels_with_notices(connection):
             if self._held_up.get(channel_id, 0.0) <= time.monotonic():
