@@ -14,7 +14,7 @@ from storemon_flask.database.incidents import Incident
 from storemon_flask.model import DAY_US, HOUR_US, Ints, Outcome
 
 # So many polls are read at once, as far as can be told from the stores before.
-_POLLS_AT_ONCE: Final = 1_000_000
+_POLLS_AT_ONCE: Final = 300_000
 _FIRST_STORES: Final = 64
 
 
@@ -25,6 +25,7 @@ class Sight:
     def __init__(self, database: Database, default_zone: str, relearn_us: int = HOUR_US) -> None:
         self._database, self._default_zone, self._relearn_us = database, default_zone, relearn_us
         self._learned: tuple[object, int, Sequence[str], Usual] | None = None
+        self._learning: Iterator[tuple[list[str], Usual] | None] | None = None
         self._ended: list[Incident] = []
 
     def look(self, facts: Facts, open_incidents: Sequence[Incident]) -> Blindness:
@@ -51,8 +52,14 @@ class Sight:
 
     def _usual(self, facts: Facts) -> Usual:
         file, as_of_us, learned = self._database.identity(), facts.as_of_us, self._learned
-        if learned is None or learned[0] != file or not 0 <= as_of_us - learned[1] < self._relearn_us:
-            learned = self._learned = file, as_of_us, *self._learn(as_of_us)
+        if learned is None or learned[0] != file or not 0 <= as_of_us - learned[1] < 2 * self._relearn_us:
+            self._learning = None
+            *_, result = self._learn(as_of_us)
+        else:
+            result = self._learn_some(as_of_us) if as_of_us - learned[1] >= self._relearn_us else None
+        if result is not None:
+            learned = self._learned = file, as_of_us, *result
+        assert learned is not None
         _, at_us, ids, usual = learned
         if ids is facts.ids:
             return usual
@@ -61,21 +68,34 @@ class Sight:
         self._learned = file, at_us, facts.ids, usual
         return usual
 
-    def _learn(self, as_of_us: int) -> tuple[list[str], Usual]:
-        from_us = as_of_us - blindness.LEARNED_FROM_US
+    def _learn_some(self, as_of_us: int) -> tuple[list[str], Usual] | None:
+        """Learn again from some more stores, so that no evaluation takes long; return the result after the last."""
+        # After a failure it begins anew.
+        learning, self._learning = self._learning or self._learn(as_of_us), None
+        result = next(learning)
+        if result is None:
+            self._learning = learning
+        return result
+
+    def _learn(self, as_of_us: int) -> Iterator[tuple[list[str], Usual] | None]:
+        """Yield None after each slice of the stores, and after the last one how all are usually polled."""
+        from_us = max(as_of_us - blindness.LEARNED_FROM_US, 0)
         with self._database.read() as connection:
             plan = readings.read_schedule(self._database, connection, self._default_zone, None, as_of_us)
-            number = np.concatenate([batch.number for batch in plan.batches])
-            interval, always = np.full(len(number), -1, dtype=np.int64), np.zeros(len(number), dtype=bool)
-            first, size = 0, _FIRST_STORES
-            while first < len(number):
-                some = slice(first, min(first + size, len(number)))
-                read = polls.read(connection, number[some], max(from_us, 0), as_of_us)
-                interval[some], always[some] = blindness.learn(read, some.stop - first)
-                per_store = len(read) // (some.stop - first) + 1
-                first, size = some.stop, max(min(_POLLS_AT_ONCE // per_store, readings.STORES_PER_BATCH), 1)
             loads_us = loads.usual_interval(connection, "polls", from_us, as_of_us)
-        return plan.ids, Usual(interval, always, loads_us)
+        number = np.concatenate([batch.number for batch in plan.batches])
+        interval, always = np.full(len(number), -1, dtype=np.int64), np.zeros(len(number), dtype=bool)
+        first, size = 0, _FIRST_STORES
+        while first < len(number):
+            if first > _FIRST_STORES:
+                yield None
+            some = slice(first, min(first + size, len(number)))
+            with self._database.read() as connection:
+                read = polls.read(connection, number[some], from_us, as_of_us)
+            interval[some], always[some] = blindness.learn(read, some.stop - first)
+            per_store = len(read) // (some.stop - first) + 1
+            first, size = some.stop, max(min(_POLLS_AT_ONCE // per_store, readings.STORES_PER_BATCH), 1)
+        yield plan.ids, Usual(interval, always, loads_us)
 
     def _see(self, facts: Facts, from_us: int, to_us: int) -> Iterator[Seen]:
         index_of = facts.index_of()

@@ -3,13 +3,17 @@
 import http.server
 import threading
 import time
+from dataclasses import replace
 from itertools import count
 
+import numpy as np
 import pytest
 from conftest import http as call
 from conftest import load_folder, sql, wait_until
 
 from storemon_flask.alerts.evaluator import Evaluator
+from storemon_flask.alerts.facts import of_snapshot
+from storemon_flask.alerts.sight import Sight
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import channels, incidents, messages
 from storemon_flask.database.channels import Channel, Filters
@@ -338,3 +342,32 @@ def test_polls_that_come_late_correct_a_blindness(storemon, database, push, chan
     assert over.since_us == over.ended_us == found.since_us
     with database.read() as connection:
         assert incidents.blind_spans(connection, 0, now_us(), now_us() + MINUTE_US) == []
+
+
+def test_how_stores_are_polled_is_learned_again_some_stores_at_a_time(storemon, database, push, monkeypatch):
+    monkeypatch.setattr("storemon_flask.alerts.sight._FIRST_STORES", 2)
+    monkeypatch.setattr("storemon_flask.alerts.sight._POLLS_AT_ONCE", 800)
+    push_hourly(push, 10, 7 * 24 * 60)
+    snapshot = storemon.list_cache.current()
+    sight = Sight(database, storemon.settings.default_timezone)
+    facts = of_snapshot(snapshot, (), now_us())
+
+    def usual(later_us):
+        return sight._usual(replace(facts, as_of_us=facts.as_of_us + later_us))
+
+    first = usual(0)
+    # Some microseconds go by while the polls are written.
+    assert np.abs(first.interval_us - HOUR_US).max() < MINUTE_US
+    assert first.always.all()
+    # Every half hour from now on.
+    push_hourly(push, 40, 7 * 24 * 60)
+    assert usual(59 * MINUTE_US) is first
+    for minute in range(60, 70):
+        again = usual(minute * MINUTE_US)
+        if again is not first:
+            break
+    # The first four stores at 60 minutes, and the last two at 61.
+    assert minute == 61
+    assert np.abs(again.interval_us - HOUR_US // 2).max() < MINUTE_US
+    # After a longer time without a look all are learned at once.
+    assert usual(4 * HOUR_US) is not again

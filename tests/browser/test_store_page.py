@@ -2,12 +2,16 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from channel_helpers import put
 from conftest import http
 from made_fleet import HOSTILE, load_fleet
 from playwright.sync_api import Browser, expect
@@ -17,7 +21,11 @@ from store_page import turned_back as turned_back
 from watching import browser as browser
 from watching import follow, no_violation, nothing_sticks_out, percentage_of, watched
 
+from storemon_flask.clock import parse_timestamp
 from storemon_flask.database.connections import Database
+from storemon_flask.database.incidents import Incident
+from storemon_flask.model import HOUR_US, IncidentKind, Outcome
+from storemon_flask.settings import Settings
 
 NUMBERS = ("uptime", "downtime", "unknown", "business", "measured")
 
@@ -202,3 +210,25 @@ def test_a_store_that_is_not_there_is_a_page(browser: Browser, server: Any) -> N
         assert answer.status == 404
         expect(page.locator("main")).to_contain_text("There is no store 'nowhere'")
         no_violation(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_blind_time_is_hatched_and_named(browser: Browser, server: Any, settings: Settings, scheme: Any) -> None:
+    timeline = json.loads(http(f"{server.url}/api/v1/stores/{OFF}/timeline").body)
+    as_of_us = parse_timestamp(timeline["as_of"])
+    since_us = as_of_us - 20 * HOUR_US
+    details = {"reason": "silence", "count": 300, "of": 500}
+    found = Incident(0, IncidentKind.BLIND, "fleet", "", since_us, since_us + 2 * HOUR_US, details=details)
+    with closing(Database(settings.database)) as database:
+        put(database, replace(found, resolved_us=as_of_us, ended_us=as_of_us - HOUR_US, outcome=Outcome.OVER))
+    with watched(browser, server.url, color_scheme=scheme) as page:
+        page.goto(f"/stores/{OFF}")
+        no_violation(page)
+        expect(page.locator("#chart .blind").first).to_be_visible()
+        expect(page.locator("#blindness li")).to_contain_text("(19 h): polls missing for all stores")
+        expect(page.locator("#samples")).to_contain_text("polls missing for many stores, or wrong: the poller")
+        day = page.locator("#chart svg.day", has=page.locator(".blind")).first
+        assert "Polls missing for all stores" in (day.get_attribute("aria-valuetext") or "")
+        day.locator(".blind").first.hover()
+        expect(page.locator("#told")).to_contain_text("Polls missing for all stores, ")
+        nothing_sticks_out(page)
