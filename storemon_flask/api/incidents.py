@@ -54,7 +54,7 @@ class IncidentsQuerySchema(_PageSchema):
 
 
 class DeliveriesQuerySchema(_PageSchema):
-    """Which tries."""
+    """Which attempts."""
 
     channel = Whole(
         load_default=None, validate=validate.Range(1, _MOST), metadata={"description": "only of this channel"}
@@ -111,7 +111,7 @@ class IncidentsSchema(Closed):
 
 
 class DeliverySchema(TrySchema):
-    """One try to send a message, and which."""
+    """One attempt to send a message, and which message."""
 
     delivery_id = fields.Integer(required=True, metadata={"description": "its number"})
     message_id = _text("the id of the message, the same at every try; a webhook has it as webhook-id")
@@ -149,7 +149,7 @@ def incidents(query: dict[str, Any]) -> dict[str, Any]:
     answers={200: Answer("the newest tries first", DeliveriesSchema())},
 )  # fmt: skip
 def deliveries(query: dict[str, Any]) -> dict[str, Any]:
-    """List every try to send a message: when, what was answered, how long it took."""
+    """List every attempt to send a message: when, what the receiver answered, how long it took."""
     limit = query["limit"]
     tries = deliveries_.newest_tries(storemon().database, limit + 1, query["channel"], query["cursor"])
     return {

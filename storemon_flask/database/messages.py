@@ -23,7 +23,7 @@ _WAIT: Final = """
         first.created_us
     ) > :now THEN 0 ELSE max(0, first.next_try_us - :now) END
 """
-# Of each channel that is on and not busy the oldest message that waits, unless it is being sent.
+# The oldest waiting message of each channel that is on and not busy, unless it is being sent.
 _NEXT: Final = f"""
     FROM message AS first JOIN channel ON channel.id = first.channel
     WHERE first.{_WAITING} AND first.state = 'pending'
@@ -38,7 +38,7 @@ _NEXT: Final = f"""
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a channel is to hear of an incident: that it was `opened` or `resolved`."""
+    """That a channel is to be told of an incident: that it `opened` or was `resolved`."""
 
     id: int
     channel: int
@@ -49,7 +49,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of a channel. `content` is what it says, for every way of writing it."""
+    """A message of a channel. `content` is ready to send, in the form of every transport."""
 
     id: str
     channel: int
@@ -83,7 +83,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One try to deliver a message; `code` is that of the answer, where there was one."""
+    """One attempt to deliver a message; `code` is that of the answer, if there was one."""
 
     message: str
     channel: int
@@ -96,7 +96,7 @@ class Delivery:
 
 
 def add_notices(connection: Connection, notices: Iterable[tuple[int, int, str]], made_us: int) -> None:
-    """Add (channel, incident, event); one that is there already stays as it is."""
+    """Add notices (channel, incident, event); existing ones stay as they are."""
     connection.executemany(
         "INSERT OR IGNORE INTO notice (channel, incident, event, made_us) VALUES (?, ?, ?, ?)",
         ((channel, incident, event, made_us) for channel, incident, event in notices),
@@ -104,7 +104,7 @@ def add_notices(connection: Connection, notices: Iterable[tuple[int, int, str]],
 
 
 def channels_told(connection: Connection, incidents: Sequence[int]) -> list[tuple[int, int]]:
-    """Return (channel, incident) of those that were, or are to be, told that the incident opened."""
+    """Return (channel, incident) for channels that were told, or are to be told, that the incident opened."""
     return list(
         connection.execute(
             "SELECT channel, incident FROM notice "
@@ -157,7 +157,7 @@ def add(
     notices: Sequence[int] = (),
     message_id: str | None = None,
 ) -> str:
-    """Add a message that is to be sent now, with the notices it speaks of, and return its id."""
+    """Add a message that is to be sent now, with its notices, and return its id."""
     message_id = message_id or new_id()
     connection.execute(
         "INSERT INTO message (id, channel, purpose, state, created_us, content, next_try_us) "
@@ -186,13 +186,13 @@ def claim(connection: Connection, now_us: int, busy: Sequence[int]) -> Message |
 
 
 def next_wait_us(connection: Connection, now_us: int, busy: Sequence[int]) -> int | None:
-    """Return in how long a message can be claimed, 0 for at once; None when none waits that could be."""
+    """Return how long until a message can be claimed, 0 for at once; None when no such message waits."""
     rows = connection.execute(f"SELECT {_WAIT} {_NEXT}", {"now": now_us, "busy": json.dumps(list(busy))})
     return min((wait_us for (wait_us,) in rows), default=None)
 
 
 def requeue_sending(connection: Connection) -> int:
-    """Have what a killed server was sending sent again; how many messages that is. Those tries are not counted."""
+    """Make messages that a killed server was sending pending again, without counting the attempt; return how many."""
     return connection.execute(
         "UPDATE message SET state = 'pending', attempts = attempts - 1 WHERE state = 'sending'"
     ).rowcount
@@ -216,7 +216,7 @@ def tries_of(connection: Connection, message_id: str) -> tuple[int, int]:
 
 
 def finish(connection: Connection, message_id: str, error: str | None, now_us: int) -> None:
-    """Note that a message was sent, or with an error that it never will be."""
+    """Record that a message was sent, or with an error that it never will be."""
     connection.execute(
         f"UPDATE message SET state = ?, error = ?, finished_us = ? WHERE id = ? AND {_WAITING}",
         ("sent" if error is None else "failed", error, now_us, message_id),
@@ -224,7 +224,7 @@ def finish(connection: Connection, message_id: str, error: str | None, now_us: i
 
 
 def add_tried(connection: Connection, message: Message) -> None:
-    """Add a message that is over already, such as a test: it never waits."""
+    """Add a message that was already sent or failed, such as a test."""
     connection.execute(
         f"INSERT INTO message ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -271,7 +271,7 @@ def drop_waiting(connection: Connection, reason: str, now_us: int) -> None:
 
 
 def drop_old(connection: Connection, before_us: int, most: int) -> int:
-    """Drop up to so many messages that ended before, their tries and notices; return how many.
+    """Delete up to a limit of messages that ended before then, with attempts and notices; return how many.
 
     Messages about incidents that are open, or ended later, stay: the end goes to the channels that got the beginning.
     """
@@ -292,7 +292,7 @@ def drop_old(connection: Connection, before_us: int, most: int) -> int:
 
 
 def add_delivery(connection: Connection, delivery: Delivery) -> None:
-    """Add a try to the log."""
+    """Add an attempt to the log."""
     connection.execute(
         "INSERT INTO delivery (message, started_us, duration_us, delivered, code, answer) VALUES (?, ?, ?, ?, ?, ?)",
         (
@@ -324,7 +324,7 @@ def created_since(connection: Connection, channel: int, since_us: int) -> list[i
 def newest_deliveries(
     connection: Connection, limit: int, channel: int | None = None, before: int | None = None
 ) -> list[tuple[int, Delivery]]:
-    """Return (number, try) of the newest tries, the newest first: of one channel; of numbers below `before`."""
+    """Return (number, attempt), the newest first: of one channel, if given, and numbers below `before`."""
     rows = named_rows(
         connection,
         "SELECT delivery.id, delivery.message, message.channel, message.purpose, delivery.started_us, "
@@ -341,7 +341,7 @@ def newest_deliveries(
 
 
 def last_deliveries(connection: Connection) -> dict[int, Delivery]:
-    """Return the newest try of each channel that had one."""
+    """Return the newest attempt for each channel that had one."""
     rows = named_rows(
         connection,
         "SELECT delivery.message, message.channel, message.purpose, delivery.started_us, delivery.duration_us, "
@@ -354,8 +354,8 @@ def last_deliveries(connection: Connection) -> dict[int, Delivery]:
 
 
 def troubles(connection: Connection, least: int) -> dict[int, Trouble]:
-    """Return the channels that are not removed and do not get what waits: whose next message was tried in vain at
-    least so often, or that got none since one was given up."""
+    """Return the channels that do not get their messages: the next one failed at least that often, or none arrived
+    since one was given up. Removed channels are left out."""
     ids = [row[0] for row in connection.execute("SELECT id FROM channel WHERE removed_us IS NULL")]
     by_channel: dict[int, Trouble] = {}
     for channel in ids:
@@ -378,7 +378,7 @@ def troubles(connection: Connection, least: int) -> dict[int, Trouble]:
 
 
 def newest_numbers(connection: Connection) -> tuple[int, int]:
-    """Return the numbers of the newest message and of the newest try: equal ones mean that nothing was written or sent
+    """Return the numbers of the newest message and attempt; if they are unchanged, nothing was written or sent
     meanwhile."""
     row = connection.execute(
         "SELECT (SELECT coalesce(max(number), 0) FROM message), (SELECT coalesce(max(id), 0) FROM delivery)"

@@ -55,7 +55,7 @@ class ChannelView:
 
 @dataclass(frozen=True, slots=True)
 class LoggedTry:
-    """One try of the log, with its number and the name of its channel."""
+    """One attempt of the log, with its number and the name of its channel."""
 
     number: int
     channel: str
@@ -157,7 +157,7 @@ def test(database: Database, settings: Settings, channel: Channel) -> Answer:
 def newest_tries(
     database: Database, limit: int, channel: int | None = None, before: int | None = None
 ) -> list[LoggedTry]:
-    """Return the newest tries, the newest first: of one channel; of numbers below `before`. None without a database."""
+    """Return attempts, newest first: of one channel, if given, and numbers below `before`; none without database."""
     if not database.exists():
         return []
     with database.read() as connection:

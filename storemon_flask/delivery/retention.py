@@ -15,7 +15,7 @@ _BATCH: Final = 5_000
 
 
 def drop_old(database: Database, now_us: int, stopped: Callable[[], bool] = lambda: False) -> None:
-    """Drop messages, with their tries and notices, and then incidents, that are older than what is kept."""
+    """Delete messages, with their attempts and notices, and then incidents, that are older than the retention."""
     if not database.exists():
         return
     for drop, days in ((messages.drop_old, KEEP_MESSAGES_DAYS), (incidents.drop_old, KEEP_INCIDENTS_DAYS)):

@@ -88,7 +88,7 @@ class DeliveriesQuery(Closed):
 
 @contract.page(blueprint, "GET", "/alerts", scope="read")
 def alerts() -> ResponseReturnValue:
-    """Return the page: what is wrong, what was, channels with a form for another, and the newest tries."""
+    """Return the page: open and past incidents, channels with a form for another, and the newest attempts."""
     return _page(MultiDict())
 
 
