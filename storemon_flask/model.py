@@ -181,6 +181,11 @@ class IncidentKind(StrEnum):
     FEED = "feed"
 
 
+# What a new channel receives that names no kinds. With hourly polls two that are missing in a row make a store stale:
+# in a large fleet that happens all day, and of a poller that fails `blind` and `feed` tell.
+DEFAULT_KINDS: Final = tuple(kind for kind in IncidentKind if kind != IncidentKind.STALE)
+
+
 class Outcome(StrEnum):
     """How an incident ended: it was over, the store closed for the day, late polls showed that it never was, nobody can
     tell (polls stopped coming), or the store was removed."""

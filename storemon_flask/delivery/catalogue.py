@@ -14,7 +14,7 @@ from storemon_flask.delivery import batches, courier, transports, webhook
 from storemon_flask.delivery.answer import Answer
 from storemon_flask.errors import Conflict, NotFound, Unprocessable
 from storemon_flask.feeds.schema import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS
-from storemon_flask.model import IncidentKind
+from storemon_flask.model import DEFAULT_KINDS, IncidentKind
 from storemon_flask.settings import Secret, Settings
 
 # The field that holds the address of each kind of channel, in bodies and forms.
@@ -173,9 +173,11 @@ def name_of(database: Database, channel: int) -> str:
 
 
 def received_text(filters: Filters) -> str:
-    """Return what a channel receives: `everything`, `down, stale; group North; stores a and b`."""
+    """Return what a channel receives: `everything`, `all but stale`, `down, stale; group North; stores a and b`."""
     parts = [
-        ", ".join(kind.replace("_", " ") for kind in filters.kinds),
+        "all but stale"
+        if set(filters.kinds) == set(DEFAULT_KINDS)
+        else ", ".join(kind.replace("_", " ") for kind in filters.kinds),
         f"{'group' if len(filters.groups) == 1 else 'groups'} {join_words(filters.groups)}" if filters.groups else "",
         f"{'store' if len(filters.stores) == 1 else 'stores'} {join_words(filters.stores)}" if filters.stores else "",
     ]
@@ -212,7 +214,7 @@ def _checked_address(new: NewChannel, settings: Settings) -> str:
 
 
 def _checked_filters(new: NewChannel) -> Filters:
-    kinds = tuple(dict.fromkeys(new.kinds))
+    kinds = tuple(dict.fromkeys(new.kinds)) or DEFAULT_KINDS
     wrong = next((kind for kind in kinds if kind not in list(IncidentKind)), None)
     if wrong is not None:
         raise _wrong("kinds", f"has {wrong[:100]!r}; a kind of incident is one of {', '.join(IncidentKind)}")
@@ -223,7 +225,7 @@ def _checked_filters(new: NewChannel) -> Filters:
         wrong = next((value for value in values if len(value) > _MOST_FILTER or not is_text(value)), None)
         if wrong is not None:
             raise _wrong(field, f"has {wrong[:60]!r}; each must be a text of at most {_MOST_FILTER} characters")
-    return Filters(kinds, groups, ids)
+    return Filters(() if len(kinds) == len(IncidentKind) else kinds, groups, ids)
 
 
 def _checked_time(field: str, text: str | None, parse: Any) -> str | None:

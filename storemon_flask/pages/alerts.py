@@ -18,7 +18,7 @@ from storemon_flask.delivery import catalogue as channels
 from storemon_flask.delivery import words
 from storemon_flask.delivery.catalogue import ADDRESS_FIELDS, ChannelView, NewChannel
 from storemon_flask.errors import StoremonError
-from storemon_flask.model import IncidentKind
+from storemon_flask.model import DEFAULT_KINDS, IncidentKind
 from storemon_flask.web import contract, problems
 from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import Closed, Whole
@@ -214,6 +214,7 @@ def _page(
         channels=listed,
         failing=sum(1 for view in listed if view.trouble),
         kind_hints=_KIND_HINTS,
+        ticked=form.getlist("kinds") if form else DEFAULT_KINDS,
         heard=channels.received_text,
         when_sent=channels.when_text,
         channel_kinds={kind: _ADDRESS_HINTS[kind] for kind in KINDS},

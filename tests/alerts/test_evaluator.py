@@ -17,6 +17,8 @@ from storemon_flask.alerts.sight import Sight
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database import channels, incidents, messages
 from storemon_flask.database.channels import Channel, Filters
+from storemon_flask.delivery import catalogue
+from storemon_flask.delivery.catalogue import NewChannel
 from storemon_flask.errors import DatabaseError
 from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, IncidentKind, Outcome

@@ -43,6 +43,14 @@ def test_a_webhook_is_added_with_a_secret_that_is_shown_once(client: FlaskClient
     assert sql(settings.database, "SELECT address, secret FROM channel") == [(WEBHOOK["url"], made["secret"])]
 
 
+def test_a_channel_that_names_no_kinds_receives_all_but_stale(client: FlaskClient) -> None:
+    every = ["down", "not_opened", "stale", "blind", "many_down", "unstable", "feed"]
+    assert add(client, **WEBHOOK)["kinds"] == [kind for kind in every if kind != "stale"]
+    # All of them are no choice: kinds of later versions are among them.
+    assert add(client, **{**WEBHOOK, "name": "all"}, kinds=every)["kinds"] == []
+    assert add(client, **{**WEBHOOK, "name": "one"}, kinds=["stale"])["kinds"] == ["stale"]
+
+
 @pytest.mark.parametrize(
     ("change", "field", "sentence"),
     [

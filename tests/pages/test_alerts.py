@@ -1,5 +1,6 @@
 """The pages of alerts and of schedules: what is open, what was, channels from adding to removing, marks on Now."""
 
+import json
 import re
 from pathlib import Path
 
@@ -85,6 +86,23 @@ def test_history_is_chosen_and_paged(client: FlaskClient, database: Database) ->
     assert re.findall(r'href="/stores/(\w+)"', one) == ["s03"]
     assert part(client.get("/alerts?kind=feed").text, "past") == "No incident matches."
     assert client.get("/alerts?state=never").status_code == 422
+
+
+def test_the_form_ticks_every_kind_but_stale(client: FlaskClient, settings: Settings) -> None:
+    def ticked(html: str) -> set[str]:
+        return set(re.findall(r'name="kinds" value="(\w+)" checked', html))
+
+    usual = {"down", "not_opened", "blind", "many_down", "unstable", "feed"}
+    assert ticked(client.get("/alerts").text) == usual
+    # After an error the form has what was sent.
+    wrong = client.post("/alerts", data={**FORM, "kind": "pigeon", "kinds": ["stale"]})
+    assert (wrong.status_code, ticked(wrong.text)) == (422, {"stale"})
+    client.post("/alerts", data=FORM)
+    assert "receives all but stale · at once" in part(client.get("/alerts").text, "channel-list")
+    ((filters,),) = sql(settings.database, "SELECT filters FROM channel")
+    assert set(json.loads(filters)["kinds"]) == usual
+    client.post("/alerts", data={**FORM, "name": "all", "kinds": [*usual, "stale"]})
+    assert "receives everything · at once" in part(client.get("/alerts").text, "channel-list")
 
 
 def test_a_channel_from_its_adding_to_its_end(client: FlaskClient, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """When schedules are due: words and cron, daylight saving in both directions, and which days their windows mean."""
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice, pairwise
 
 import pytest
@@ -173,3 +174,38 @@ def test_up_to_a_hundred_missed_times_are_listed() -> None:
     assert when.missed(first, first + 3 * DAY_US) == [first + day * DAY_US for day in range(4)]
     year = due.parse("0 * * * *", "Etc/UTC").missed(first, first + 365 * DAY_US)
     assert (len(year), year[-1]) == (100, first + 365 * DAY_US)
+
+
+def first_instant(zone: str, day: date, wall: time) -> int:
+    """The first minute at which the wall clock of the zone shows that time, or a later one of that date: by looking."""
+    clock = zonedata.zone(zone)
+    begin = datetime.combine(day, wall, UTC) - (datetime.combine(day, wall, clock).utcoffset() or timedelta())
+    for minute in range(-180, 181):
+        moment = begin + timedelta(minutes=minute)
+        local = moment.astimezone(clock)
+        if local.date() == day and local.time() >= wall:
+            return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    raise AssertionError(day)
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Australia/Sydney", "Australia/Lord_Howe"])
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("daily", lambda day: True),
+        ("weekly sun", lambda day: day.weekday() == 6),
+        ("monthly last", lambda day: (day + timedelta(days=1)).day == 1),
+        ("monthly 28", lambda day: day.day == 28),
+        ("cron * * 0,6", lambda day: day.weekday() >= 5),
+        ("cron 1-8 3,4,10,11 *", lambda day: day.day <= 8 and day.month in (3, 4, 10, 11)),
+    ],
+)
+def test_both_clock_changes_of_a_year_hold_up_and_repeat_nothing(
+    zone: str, text: str, holds: Callable[[date], bool]
+) -> None:
+    # In one of the hours that a zone skips or has twice, on a Sunday of spring or autumn, and 29 February.
+    days = [day for day in (date(2024, 1, 5) + timedelta(days=number) for number in range(360)) if holds(day)]
+    for wall in (time(1, 45), time(2, 15), time(3, 0)):
+        cron = f"{wall.minute} {wall.hour} {text[5:]}" if text.startswith("cron") else f"{text} {wall:%H:%M}"
+        found = due.parse(cron, zone).after(first_instant(zone, date(2024, 1, 4), time(12)))
+        assert list(islice(found, len(days))) == [first_instant(zone, day, wall) for day in days]
