@@ -50,7 +50,9 @@ class NewChannelSchema(Closed):
     url = _optional("of a webhook, or the address of a service as apprise writes it")
     to = _optional("mail addresses, with commas between them")
     folder = _optional("a folder of the server's machine, which is there")
-    kinds = _texts("only these kinds of incidents; all but stale if left out", validate=validate.OneOf(list(IncidentKind)))
+    kinds = _texts(
+        "only these kinds of incidents; all but stale if left out", validate=validate.OneOf(list(IncidentKind))
+    )
     groups = _texts("only stores of these groups; all if left out")
     stores = _texts("only these stores, besides those of the groups")
     digest = _optional("once a day at that time, as 08:00 America/New_York; at once if left out")

@@ -38,7 +38,13 @@ def channels() -> None:
     "address from standard input, where nobody sees it.",
 )
 @click.option("--folder", metavar="PATH", help="Write into this folder of the server's machine.")
-@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only this kind of incident; may be repeated. Left out: all but stale.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    help="Only this kind of incident; may be repeated. Left out: all but stale.",
+)
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; may be repeated.")
 @click.option("--store", "stores", multiple=True, metavar="ID", help="Only this store; may be repeated.")
 @click.option("--digest", metavar="TIME", help='Once a day, as "08:00 America/New_York", instead of at once.')

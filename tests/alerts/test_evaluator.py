@@ -103,6 +103,18 @@ def test_an_incident_comes_with_its_notices(storemon, database, push, channel):
     assert notices(database) == [("all", incident.id, "opened")]
 
 
+def test_a_store_without_polls_is_reported_to_who_chose_that(storemon, database, push, settings):
+    for name, kinds in (("usual", ()), ("all", tuple(IncidentKind))):
+        new = NewChannel(name, "webhook", "http://127.0.0.1:9/", kinds=kinds)
+        catalogue.add(database, settings, new, now_us())
+    push([("a", 200, True), ("b", 70, True), ("b", 10, False)])
+    opened = storemon.evaluator.evaluate().opened
+    assert {one.kind: one.subject for one in opened} == {IncidentKind.STALE: "a", IncidentKind.DOWN: "b"}
+    subjects = {one.id: one.subject for one in open_now(database)}
+    reported = [(name, subjects[number], event) for name, number, event in notices(database)]
+    assert sorted(reported) == [("all", "a", "opened"), ("all", "b", "opened"), ("usual", "b", "opened")]
+
+
 def test_nothing_is_written_when_nothing_changed(storemon, database, push, channel, monkeypatch):
     push([("a", 70, True), ("a", 10, False)])
     channel("all")

@@ -200,6 +200,25 @@ def test_a_report_without_polls_says_that_nothing_is_known(
     assert "There are no polls at all" in content["text"]
 
 
+def test_the_wait_for_late_data_goes_on_after_a_restart(
+    database: Database, settings: Settings, clock: Clock, tmp_path: Path
+) -> None:
+    load_polls(database, tmp_path / "feeds", FIRST_US, us("2024-10-13T15:00:00"))
+    add_channel(database, "boss")
+    add_schedule(database, settings, channels=["boss"])
+    clock.turn(60)
+    # Each server begins anew, with its own connections.
+    for seconds, expected in ((0, "waiting"), (3600, "waiting"), (2 * 3600 - 1, "waiting"), (1, "done")):
+        clock.turn(seconds)
+        server = Database(settings.database)
+        runner = make_runner(server, settings, clock)
+        runner.run_due()
+        runner.run_due()
+        server.close()
+        assert [state for _, state, _ in runs(settings)] == [expected]
+    assert len(messages(settings)) == 1
+
+
 def test_two_processes_that_look_at_once_run_it_once(weeks: Database, settings: Settings, clock: Clock) -> None:
     add_channel(weeks, "boss")
     for number in range(10):
