@@ -72,6 +72,9 @@ class Couriers:
         for outcome in OUTCOMES:
             self._outcomes.labels(outcome)
         self._threads: list[threading.Thread] = []
+        # Held by the courier that requeues what the last server was sending, which is done once.
+        self._requeuing = threading.Lock()
+        self._requeued = False
         # Only one courier writes messages, and one claims at a time.
         self._composing = threading.Lock()
         self._claiming = threading.Lock()
@@ -87,10 +90,6 @@ class Couriers:
 
     def start(self) -> None:
         """Start sending: first what the last server was sending when it died, then whatever is due."""
-        with self._database.write() as connection:
-            again = messages.requeue_sending(connection)
-        if again:
-            log.info("%d message(s) that were being sent when the last server ended are sent again", again)
         for number in range(COURIERS):
             thread = threading.Thread(target=self._run, name=f"courier-{number + 1}", daemon=True)
             thread.start()
@@ -140,10 +139,25 @@ class Couriers:
             _log_outcome(message, channel, answer)
         return True
 
+    def _requeue(self) -> None:
+        """Requeue once what the last server was sending when it died.
+
+        It is done by a courier, for while a load of another process holds the database the server must answer.
+        """
+        with self._requeuing:
+            if self._requeued:
+                return
+            with self._database.write() as connection:
+                again = messages.requeue_sending(connection)
+            self._requeued = True
+        if again:
+            log.info("%d message(s) that were being sent when the last server ended are sent again", again)
+
     def _run(self) -> None:
         while not self._stopping:
             seen = self._changes
             try:
+                self._requeue()
                 wait_s = 0.0 if self.deliver_next() else self._wait_s()
             except Exception as error:
                 known = error if isinstance(error, StoremonError) else out_of_memory(error)

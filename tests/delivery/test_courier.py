@@ -2,10 +2,12 @@
 
 import json
 import logging
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -550,3 +552,17 @@ def test_every_content_is_sent_as_it_is(prepared: Database, couriers: Couriers, 
         messages.add(connection, channel.id, "report", said, NOW_US, message_id="rep_3_1764000000_2")
     assert deliver_all(couriers) == 1
     assert (sink.calls[0].message_id, json.loads(sink.calls[0].body)) == ("rep_3_1764000000_2", said["event"])
+
+
+def test_couriers_start_while_a_load_of_another_process_holds_the_database(
+    prepared: Database, start: Start, sink: Sink
+) -> None:
+    interrupted = add_message(prepared, hook(prepared, sink))
+    sql(prepared.path, "UPDATE message SET state = 'sending', attempts = 1")
+    with closing(sqlite3.connect(prepared.path, isolation_level=None)) as loading:
+        loading.execute("BEGIN IMMEDIATE")
+        start()
+        assert message(prepared, interrupted).state == "sending"
+        loading.rollback()
+    wait_until(lambda: message(prepared, interrupted).state == "sent", "the interrupted message to be sent")
+    assert [call.message_id for call in sink.calls] == [interrupted]
