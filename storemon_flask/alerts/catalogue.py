@@ -12,7 +12,7 @@ from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.incidents import Incident
 from storemon_flask.database.messages import Notified
 from storemon_flask.delivery.words import SEVERITY, record
-from storemon_flask.model import MINUTE_US
+from storemon_flask.model import MINUTE_US, IncidentKind
 
 # An incident whose beginning or end was detected this recently is news.
 RECENT_US: Final = 10 * MINUTE_US
@@ -75,6 +75,13 @@ def of_stores(connection: Connection, ids: Sequence[str], now_us: int) -> dict[s
     for view in views:
         by_store.setdefault(view.incident.subject, []).append(view)
     return by_store
+
+
+def larger_views(connection: Connection) -> list[IncidentView]:
+    """Return the open incidents that say something about many stores at once, the blind ones first."""
+    rows = incidents.of_kinds(connection, (IncidentKind.BLIND, IncidentKind.MANY_DOWN))
+    rows.sort(key=lambda one: (SEVERITY.index(one.kind), one.since_us, one.id))
+    return _views(connection, rows)
 
 
 def state_numbers(connection: Connection) -> tuple[int, ...]:

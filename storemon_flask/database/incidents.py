@@ -94,6 +94,15 @@ def of_stores(connection: Connection, ids: Sequence[str], since_us: int) -> list
     )
 
 
+def of_kinds(connection: Connection, kinds: Sequence[IncidentKind]) -> list[Incident]:
+    """Return the open incidents of those kinds, the oldest first."""
+    return _incidents(
+        connection,
+        "WHERE resolved_us IS NULL AND kind IN (SELECT value FROM json_each(?)) ORDER BY opened_us, id",
+        [json.dumps(list(kinds))],
+    )
+
+
 def state_numbers(connection: Connection) -> tuple[int, int]:
     """Return the newest number and how many are open: equal ones mean that none opened and none ended meanwhile."""
     row = connection.execute(

@@ -114,6 +114,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
     )
     days = live_list.last_days(app.database, snapshot, page.indices, app.settings.rules, app.settings.default_timezone)
     with app.database.read() as connection:
+        larger = incidents.larger_views(connection)
         wrong = incidents.of_stores(connection, [snapshot.ids[index] for index in page.indices], now_us)
     shown = {**query, "status": statuses}
     return render_template(
@@ -123,6 +124,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
         page=page,
         rows=_rows(snapshot, page.indices, days),
         incidents={store_id: incident_rows(views, now_us) for store_id, views in wrong.items()},
+        larger=incident_rows(larger, now_us),
         failing=failing,
         query=shown,
         number=page.begin // PER_PAGE + 1,

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 
 from storemon_flask.database import channels, messages
 from storemon_flask.database.connections import Database
+from storemon_flask.database.incidents import Incident
 from storemon_flask.model import HOUR_US, MINUTE_US, IncidentKind
 from storemon_flask.settings import Settings
 
@@ -208,6 +209,28 @@ def test_now_marks_what_changed_and_says_who_was_told_and_which_channel_receives
     with database.write() as connection:
         channels.disable(connection, 1, "410 Gone", now)
     assert "410 Gone; a test that is delivered switches it on again." in words(client.get("/").text)
+
+
+def test_now_says_what_is_wrong_with_many_stores(client: FlaskClient, database: Database, tmp_path: Path) -> None:
+    live_fleet(database, tmp_path)
+    now = now_us()
+    blind = Incident(
+        0, IncidentKind.BLIND, "fleet", "", now - 3 * HOUR_US, now, details={"count": 6, "of": 6, "reason": "silence"}
+    )
+    many = [
+        Incident(
+            0, IncidentKind.MANY_DOWN, "group", f"Area {number}", now - HOUR_US, now, details={"count": 5, "of": 9}
+        )
+        for number in range(4)
+    ]
+    before = client.get("/")
+    assert 'href="/alerts"' not in before.text.partition("<main")[2]
+    put(database, *many, blind)
+    answer = client.get("/", headers={"If-None-Match": before.headers["ETag"]})
+    notice = words(re.search(r'<div id="notice".*?</p></div></div>', answer.text, re.DOTALL)[0])
+    assert notice.startswith("The fleet: none of 6 stores can be seen: hardly any poll has come since ")
+    assert re.findall(r"Group (Area \d): 5 of 9 stores are down, since", notice) == ["Area 0", "Area 1"]
+    assert notice.endswith("And 2 more. Alerts")
 
 
 def test_a_schedule_from_its_adding_to_its_end(client: FlaskClient, database: Database, tmp_path: Path) -> None:
