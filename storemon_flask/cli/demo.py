@@ -65,8 +65,8 @@ def demo(ctx: click.Context, keep_serving: bool) -> None:
         click.echo(
             f"\n4. What alerts would have sent on its last day:\n   {_command(home, ' '.join(arguments), indent=3)}\n"
         )
-        # Standard error would say only how old the sample is.
-        subprocess.run([*_storemon(), *arguments], env=environ, check=True, stderr=subprocess.DEVNULL)
+        # Standard error would say only how old the sample is. A pipe takes it also where there is no /dev/null.
+        subprocess.run([*_storemon(), *arguments], env=environ, check=True, stderr=subprocess.PIPE)
         click.echo("")
         if not keep_serving:
             click.echo(f"To look at its pages:\n  {_command(home, 'serve --open', indent=2)}")
