@@ -168,6 +168,8 @@ def newest_tries(
 
 def name_of(database: Database, channel: int) -> str:
     """Return the name of a channel, also of one that was removed; empty when there never was one of that number."""
+    if not database.exists():
+        return ""
     with database.read() as connection:
         return channels.names(connection).get(channel, "")
 

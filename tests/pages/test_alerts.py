@@ -302,3 +302,12 @@ def test_attempts_of_one_channel_have_its_name(client: FlaskClient, database: Da
     assert ("answer 1" in one, "answer 2" in one) == (False, True)
     assert "to the channel &lt;b&gt;other (all channels)" in words(one)
     assert client.get("/alerts/deliveries?channel=9").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "address", ["/alerts", "/alerts?state=any&kind=down&subject=x", "/alerts/deliveries?channel=5"]
+)
+def test_pages_of_alerts_are_there_before_any_data(client: FlaskClient, settings: Settings, address: str) -> None:
+    assert not settings.database.exists()
+    assert client.get(address).status_code == 200
+    assert not settings.database.exists()
