@@ -170,7 +170,7 @@ class FileSummary:
 
 
 class IncidentKind(StrEnum):
-    """What can be wrong; a channel may hear of some kinds only."""
+    """What can be wrong; a channel may receive some kinds only."""
 
     DOWN = "down"
     NOT_OPENED = "not_opened"

@@ -41,7 +41,7 @@ class Evaluator:
         list_cache: ListCache,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
-        """`wake` is called after something was committed that channels are to hear of."""
+        """`wake` is called after something was committed that channels are to be told."""
         self._database, self._settings, self._list_cache = database, settings, list_cache
         self._wake = wake
         self._rules = AlertRules.of(settings)

@@ -236,6 +236,9 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     click.echo(f"{drawing.LEGEND}\n")
     for line in _outages(shown.outages, clock):
         click.echo(line)
+    for span in shown.blind_spans:
+        for line in below(span.text_at(clock.text), indent=""):
+            click.echo(line)
     click.echo()
     for line in _numbers(snapshot):
         echo_coloured(drawing.dimmed(line, colour), colour)

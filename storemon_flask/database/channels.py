@@ -18,7 +18,7 @@ KINDS: Final = ("email", "webhook", "apprise", "folder")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a channel is to hear of: kinds of incidents, groups, store ids; an empty tuple means all."""
+    """What a channel receives: kinds of incidents, groups, store ids; an empty tuple means all."""
 
     kinds: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()

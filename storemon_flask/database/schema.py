@@ -314,7 +314,7 @@ CREATE INDEX message_channel ON message (channel, created_us);
 
 CREATE INDEX message_finished ON message (finished_us) WHERE finished_us IS NOT NULL;
 
--- What a channel is to hear of, from the transaction that changed the incident on; `message` once it is in one.
+-- What a channel is to be told, from the transaction that changed the incident on; `message` once it is in one.
 CREATE TABLE notice (
     id INTEGER PRIMARY KEY,
     channel INTEGER NOT NULL REFERENCES channel (id),

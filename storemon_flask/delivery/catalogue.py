@@ -19,7 +19,7 @@ from storemon_flask.settings import Secret, Settings
 
 # The field that holds the address of each kind of channel, in bodies and forms.
 ADDRESS_FIELDS: Final = {"email": "to", "webhook": "url", "apprise": "url", "folder": "folder"}
-# After so many tries in vain a channel is in trouble: the third is more than a minute after the first.
+# After so many failed attempts a channel is in trouble: the third is more than a minute after the first.
 TROUBLE_AFTER: Final = 3
 _MOST_NAME: Final = 100
 _MOST_FILTERS: Final = 1000
@@ -127,8 +127,8 @@ def losses(database: Database, channel: Channel) -> list[str]:
     """Return what goes with a channel that is removed, in sentences for who is asked."""
     with database.read() as connection:
         named = schedules.names_sent_to(connection, channel.id)
-    rules = "its secret" if channel.secret else "what it hears of"
-    reports = [f"It is sent no report of the schedule {name} any more." for name in named]
+    rules = "its secret" if channel.secret else "its list of what to receive"
+    reports = [f"It no longer receives the reports of the schedule {name}." for name in named]
     return [
         f"Its address and {rules} go with it.",
         *reports,
@@ -243,7 +243,7 @@ def _checked_time(field: str, text: str | None, parse: Any) -> str | None:
 
 
 def _notes(connection: Connection, filters: Filters) -> list[str]:
-    """Return what a channel is to hear of that is not there, which may be a slip of the pen."""
+    """Return the groups and stores in a filter that do not exist, which may be typing errors."""
     _, missing = stores.rows_of(connection, list(filters.stores))
     unknown = stores.groups_missing(connection, filters.groups)
     return [

@@ -1,6 +1,6 @@
 """Times in which the poller was blind, for the method notes of reports and for the days of a store (SPEC 9)."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,12 @@ class BlindSpan:
     @property
     def text(self) -> str:
         """Label and times, in UTC."""
-        end = "no end known at the as-of" if self.end_us is None else f"to {minute_text(self.end_us)}"
-        return f"{self.label}, from {minute_text(self.start_us)} {end}"
+        return self.text_at(minute_text)
+
+    def text_at(self, time_text: Callable[[int], str]) -> str:
+        """Return label and times, these as `time_text` makes them of microseconds."""
+        end = ", no end known at the as-of" if self.end_us is None else f" to {time_text(self.end_us)}"
+        return f"{self.label}, from {time_text(self.start_us)}{end}"
 
     def record(self) -> dict[str, Any]:
         """Return it as programs read it."""

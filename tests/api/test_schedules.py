@@ -129,6 +129,6 @@ def test_the_terminal_does_the_same(weeks: Database, settings: Settings) -> None
     assert (code, out, "Nobody is there to answer: say --yes" in err) == (2, "", True)
     code, out, err = run("remove", "ops", group="channels")
     assert (code, out) == (2, "")
-    assert "It is sent no report of the schedule North any more." in " ".join(err.split())
+    assert "It no longer receives the reports of the schedule North." in " ".join(err.split())
     assert run("remove", "North", "--yes") == (0, "North is removed\n", "")
     assert run("remove", "North", "--yes")[0] == 1

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from channel_helpers import put
 from cli_helpers import coloured_text, terminal_bytes
 from conftest import FORMULA_ID, NEWEST, QUOTED_ID, load_folder, storemon
 from store_helpers import timeline_of
@@ -12,7 +13,8 @@ from store_helpers import timeline_of
 from storemon_flask import clock
 from storemon_flask.cli import drawing, terminal
 from storemon_flask.cli.stores import lines
-from storemon_flask.model import HOUR_US
+from storemon_flask.database.incidents import Incident
+from storemon_flask.model import HOUR_US, IncidentKind
 from storemon_flask.stores import live_list
 
 NOW = clock.parse_timestamp(NEWEST)
@@ -101,6 +103,15 @@ last week     58.06  0.00  100.00  1.74    1.26       0.00        3.00
 """.replace("within   to ", "within    to ").replace("     down  polls", "      down  polls")
     )
     assert "Note: the newest poll is" in done.stderr
+
+
+def test_one_store_names_the_times_in_which_the_poller_was_blind(settings, small_fleet, database):
+    start_us = clock.parse_timestamp("2024-10-14T10:20:00Z")
+    put(database, Incident(0, IncidentKind.BLIND, "fleet", "", start_us, start_us, details={"reason": "silence"}))
+    database.close()
+    done = run(settings.home, "store", "worked", "--from", "2024-10-14T00:00:00Z")
+    label = "polls missing for all stores, from 2024-10-14 10:20 UTC, no end known at the as-of"
+    assert label in " ".join(done.stdout.split())
 
 
 def test_unknown_time_is_told_from_closed_and_a_store_without_outages_says_so(home):

@@ -257,7 +257,9 @@ def test_a_schedule_from_its_adding_to_its_end(client: FlaskClient, database: Da
     asked = words(client.get("/reports/schedules/1/remove").text)
     assert "Remove North?" in asked
     assert "A report that is due and not made yet is not sent. The reports that it made stay." in asked
-    assert "It is sent no report of the schedule North any more." in words(client.get("/alerts/channels/1/remove").text)
+    assert "It no longer receives the reports of the schedule North." in words(
+        client.get("/alerts/channels/1/remove").text
+    )
     assert client.post("/reports/schedules/1/remove").status_code == 303
     assert client.get("/reports/schedules/1/remove").status_code == 404
     assert "There is none yet" in words(client.get("/reports/schedules").text)

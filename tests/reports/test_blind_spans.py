@@ -40,7 +40,7 @@ def test_what_an_as_of_knows_of_a_blindness(database, small_fleet):
     # Before its end was found out it has none; before it was found out there is none.
     (before,) = find(database, AS_OF - 11 * 60_000_000)
     assert before == replace(span, end_us=None)
-    assert before.text == f"{FIRST_LABEL}, from 2024-10-14 10:20 UTC no end known at the as-of"
+    assert before.text == f"{FIRST_LABEL}, from 2024-10-14 10:20 UTC, no end known at the as-of"
     assert find(database, START + HOUR_US - 1) == []
     # What ended before the window does not overlap it.
     with database.read() as connection:
@@ -95,7 +95,7 @@ def test_a_report_names_the_blindness_of_its_window_and_has_the_same_bytes(clien
     assert method["blind_spans"] == [
         {
             "scope": "fleet", "subject": "", "start": timestamp_text(START), "end": None, "reason": "silence",
-            "text": f"{FIRST_LABEL}, from 2024-10-14 10:20 UTC no end known at the as-of",
+            "text": f"{FIRST_LABEL}, from 2024-10-14 10:20 UTC, no end known at the as-of",
         }
     ]  # fmt: skip
     names = next(csv.reader(io.StringIO(before)))
