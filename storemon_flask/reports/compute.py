@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,14 +21,13 @@ from storemon_flask.reports import outages
 from storemon_flask.reports import request as requests
 from storemon_flask.reports.blind_spans import BlindSpan, find_blind_spans
 from storemon_flask.reports.csv import ReportText, Rows, render, store_columns
+from storemon_flask.reports.day_sums import Progress as Progress
 from storemon_flask.reports.request import ReportQuery, ReportRequest, Window
 from storemon_flask.uptime import calendar, status
 from storemon_flask.uptime.measures import CLASSIC_MEASURES, MEASURES, Periods, measure
 from storemon_flask.uptime.zones import LocalClock
 from storemon_flask.version import VERSION
 
-# Called with how far a computation is, 0 to 1.
-Progress = Callable[[float], None]
 _EDGES: Final = ("start_us", "end_us", "window", "local_us", "offset_s")
 _STATUS: Final = ("polls_last_week", "last_poll_us", "status_now")
 # Periods, a column for each of `_EDGES`.

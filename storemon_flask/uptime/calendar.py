@@ -50,6 +50,17 @@ def spans(zone: str, unit: str, first_us: int, last_us: int) -> Spans:
     return Spans(np.maximum(start, first_us), np.minimum(end, last_us), start + offset * SECOND_US, offset)
 
 
+def day_starts(zones: tuple[str, ...], first_day: int, last_day: int) -> Ints:
+    """Return the instants at which the local dates `first_day` to `last_day` begin: a row for each zone.
+
+    A date ends where the next one begins; one that a zone skipped is empty.
+    """
+    days = np.arange(first_day, last_day + 1, dtype=np.int64)
+    clock = LocalClock(zones, first_day * DAY_US, last_day * DAY_US)
+    starts = clock.to_utc(np.tile(days * DAY_US, len(zones)), np.repeat(np.arange(len(zones)), len(days)))
+    return starts.reshape(len(zones), len(days))
+
+
 def _offsets(zone: str, low_us: int, high_us: int) -> tuple[Ints, Ints]:
     """Return where each offset of the zone begins around `[low_us, high_us)`, the first at `low_us`; and the
     offsets."""
