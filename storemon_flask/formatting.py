@@ -38,8 +38,13 @@ def percent_hundredths(part: Ints, whole: Ints) -> Ints:
     percent: Ints = np.where(whole > 0, (20_000 * part + safe) // (2 * safe), -1)
     # The product above has wrapped round in the rows of large fleets, which are few: totals of at least 14 stores.
     for row in np.flatnonzero(whole > _WIDEST).tolist():
-        percent[row] = (20_000 * int(part[row]) + int(whole[row])) // (2 * int(whole[row]))
+        percent[row] = percent_of(int(part[row]), int(whole[row]))
     return percent
+
+
+def percent_of(part: int, whole: int) -> int:
+    """Return the same of one part and its whole, which is more than 0."""
+    return (20_000 * part + whole) // (2 * whole)
 
 
 def decimals(values: Ints) -> list[str]:
@@ -68,6 +73,15 @@ def knows_little(unknown: Any, business: Any) -> Any:
     Both are hundredths of one unit, as they are printed: so every view decides alike, and a reader can see why.
     """
     return _MOST_UNKNOWN * unknown > business
+
+
+def group_thousands(cell: str) -> str:
+    """Return a number as it is printed with a comma between thousands, as people read it; any other text as it is."""
+    whole, dot, decimals_text = cell.partition(".")
+    if len(whole) <= 3 or not _PLAIN_NUMBER.fullmatch(cell):
+        return cell
+    sign = whole[0] if whole[0] in "+-" else ""
+    return f"{sign}{int(whole.lstrip('+-')):,}{dot}{decimals_text}"
 
 
 def known_text(unknown: int, business: int, unit: str = "h") -> str:

@@ -1,7 +1,7 @@
 """Reports: trigger, fetch, list, delete, compare; and `/healthz`."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from storemon_flask.errors import NotComplete
 from storemon_flask.model import SECOND_US
 from storemon_flask.reports import stored, xlsx
 from storemon_flask.reports.csv import json_rows
-from storemon_flask.reports.diff import Diff
+from storemon_flask.reports.diff import Diff, Percentage, RowChange
 from storemon_flask.web import answers, authentication, metrics
 from storemon_flask.web.app import storemon
 from storemon_flask.web.contract import JSON, Answer, Closed, operation
@@ -48,7 +48,13 @@ class DiffQuery(Closed):
     limit = fields.Integer(
         load_default=1000,
         validate=validate.Range(1, 100_000),
-        metadata={"description": "changes to answer at the most"},
+        metadata={"description": "changes, and rows, to answer at the most"},
+    )
+    window = fields.String(
+        validate=validate.Length(min=1, error="names no window"),
+        metadata={
+            "description": "rank rows by their uptime in this window, such as last_day; the last one that both have"
+        },
     )
 
 
@@ -126,31 +132,65 @@ def delete_report(report_id: str) -> None:
     },
 )  # fmt: skip
 def diff(report_id: str, query: dict[str, Any]) -> dict[str, Any]:
-    """Say what changed since another report: each cell that differs, the largest change first.
+    """Say what changed since another report: rows by the change of their uptime in percentage points, and each cell
+    that differs, the largest change first.
 
-    Rows are matched by store, kind, group and period; `total` says how many cells differ, also beyond `limit`.
+    Rows are matched by store, kind, group and period; `total` and `row_total` count all, also beyond `limit`. Rows that
+    know little come after the others, and those whose percentage is not known in one of the reports last.
     """
-    changed = compare(query["against"], report_id, query["limit"])
-    changes = [
-        {
-            **{name: change.row.get(name) for name in ("store_id", "kind", "group")},
-            "period": change.row.get("period") or change.row.get("start"),
-            "column": change.column,
-            "before": change.before,
-            "after": change.after,
-            "change": change.change,
-        }
-        for change in changed.changes
-    ]
-    return {"report_id": report_id, "against": query["against"], "total": changed.total, "changes": changes}
+    changed = compare(query["against"], report_id, query["limit"], query.get("window"))
+    return {
+        "report_id": report_id,
+        "against": query["against"],
+        "window": changed.window,
+        "windows": list(changed.windows),
+        "row_total": changed.row_total,
+        **{verdict: changed.verdicts[verdict] for verdict in ("better", "worse", "same")},
+        "not_known": changed.verdicts["unknown"],
+        "rows": [_row_change(one) for one in changed.rows],
+        "total": changed.total,
+        "changes": [
+            {
+                **_row_names(change.row),
+                "column": change.column,
+                "before": change.before,
+                "after": change.after,
+                "change": change.change,
+            }
+            for change in changed.changes
+        ],
+    }
 
 
-def compare(before_id: str, after_id: str, limit: int) -> Diff:
+def _row_names(row: Mapping[str, str]) -> dict[str, str | None]:
+    return {
+        **{name: row.get(name) for name in ("store_id", "kind", "group")},
+        "period": row.get("period") or row.get("start"),
+    }
+
+
+def _row_change(one: RowChange) -> dict[str, Any]:
+    before, after = one.before or Percentage(None), one.after or Percentage(None)
+    return {
+        **_row_names(one.row),
+        "verdict": one.verdict,
+        "uptime_percent_before": before.value,
+        "uptime_percent_after": after.value,
+        "change_points": one.points,
+        "note": one.reason or None,
+        "known_before": before.known or None,
+        "known_after": after.known or None,
+    }
+
+
+def compare(before_id: str, after_id: str, limit: int, window: str | None = None, detailed: bool = False) -> Diff:
     """Compare two reports (`stored.diff`); two large ones hold a slot for large answers."""
     app = storemon()
     large = stored.bytes_of(app.database, before_id, after_id) > answers.SMALL_BYTES
     with app.slots.for_answer() if large else nullcontext():
-        return stored.diff(app.database, app.settings.reports_dir, before_id, after_id, limit)
+        return stored.diff(
+            app.database, app.settings.reports_dir, before_id, after_id, limit, window=window, detailed=detailed
+        )
 
 
 @operation(

@@ -600,11 +600,35 @@ class ChangeSchema(Closed):
     change = _number("by how much, in the unit of the column")
 
 
+class RowChangeSchema(Closed):
+    """A row in which cells differ."""
+
+    store_id = _text("the store; null in a row of totals", null=True)
+    kind = _text("store, group or fleet, where there are totals", null=True)
+    group = _text("the group of a row of totals", null=True)
+    period = _text("the calendar period, or the start of an outage, where there are any", null=True)
+    verdict = _text("better, worse, same, or unknown; of an outage, whether it became shorter")
+    uptime_percent_before = _number("uptime in the earlier report; null if it is not known", null=True)
+    uptime_percent_after = _number("uptime in this report; null if it is not known", null=True)
+    change_points = _number("by how many percentage points; null if one of them is not known", null=True)
+    note = _text("why the change is not known; null if it is", null=True)
+    known_before = _text("of how much time the percentage is, where that is little; else null", null=True)
+    known_after = _text("the same of this report", null=True)
+
+
 class DiffSchema(Closed):
     """What changed from one report to another."""
 
     report_id = _report_id()
     against = _report_id()
+    window = _text("the window that rows are ranked by; null if the reports have none with up and down time", null=True)
+    windows = _texts("those that both reports have")
+    row_total = _count("in how many rows cells differ")
+    better = _count("rows with a higher percentage")
+    worse = _count("rows with a lower percentage")
+    same = _count("rows with the same percentage")
+    not_known = _count("rows whose percentage is not known in one of the reports")
+    rows = _list(RowChangeSchema, "the largest change of uptime first")
     total = _count("how many cells differ")
     changes = _list(ChangeSchema, "the largest change first")
 

@@ -15,7 +15,10 @@ from storemon_flask.cli.terminal import say, say_note, table, terminal_width
 from storemon_flask.errors import StoremonError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from storemon_flask.reports.csv import ReportText
+    from storemon_flask.reports.diff import Diff
     from storemon_flask.reports.request import ReportQuery
 
 STANDARD_OUTPUT: Final = Path("-")
@@ -216,12 +219,13 @@ def outages(
 @command("diff")
 @click.argument("before")
 @click.argument("after")
-@click.option(
-    "--limit", type=click.IntRange(1), default=_SHOWN, show_default=True, help="Changes to print at the most."
-)
+@click.option("--limit", type=click.IntRange(1), default=_SHOWN, show_default=True, help="Lines to print at the most.")
+@click.option("--window", metavar="W", help="Rank by uptime in this window.  [default: the last one that both have]")
+@click.option("--cells", is_flag=True, help="Print each cell that differs instead, the largest change first.")
 @click.pass_context
-def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
-    """Say what changed from report BEFORE to report AFTER, the largest change first. Each is an id, or a CSV file.
+def diff(ctx: click.Context, before: str, after: str, limit: int, window: str | None, cells: bool) -> None:
+    """Say what changed from report BEFORE to report AFTER, the largest change of uptime first. Each is an id, or a CSV
+    file.
 
     \b
     Example:
@@ -230,19 +234,57 @@ def diff(ctx: click.Context, before: str, after: str, limit: int) -> None:
     from storemon_flask.reports import stored
 
     settings = get_settings(ctx)
-    difference = stored.diff(open_database(ctx), settings.reports_dir, before, after, limit, files=True)
-    rows = [["store", "period", "column", "before", "after", "change"]]
-    for change in difference.changes:
-        whose = change.row.get("store_id") or change.row.get("group") or change.row.get("kind", "")
-        cells = ["" if value is None else str(value) for value in (change.before, change.after)]
-        rows.append([whose, change.row.get("period", ""), change.column, *cells, f"{change.change:+}"])
-    if difference.changes:
+    difference = stored.diff(open_database(ctx), settings.reports_dir, before, after, limit, window=window, files=True)
+    rows = _changed_cells(difference) if cells else _changed_rows(difference)
+    if len(rows) > 1:
         for line in table(rows, text_columns=3, width=terminal_width(), least={0: 36}):
             click.echo(line)
-    more = f" ({difference.total - limit:,} more; --limit shows them)" if difference.total > limit else ""
+    total = difference.total if cells else difference.row_total
+    more = f" ({total - limit:,} more; --limit shows them)" if total > limit else ""
     cells_text, stores_text = count_text(difference.total, "cell"), count_text(difference.stores, "store")
     click.echo(f"{cells_text} of {stores_text} {'differs' if difference.total == 1 else 'differ'}{more}", err=True)
+    if difference.total:
+        click.echo(_verdicts_text(difference), err=True)
     sys.stdout.flush()
+
+
+def _changed_cells(difference: "Diff") -> list[list[str]]:
+    """Return a table of the cells that differ, its header first."""
+    rows = [["store", "period", "column", "before", "after", "change"]]
+    for change in difference.changes:
+        cells = ["" if value is None else str(value) for value in (change.before, change.after)]
+        rows.append([_whose(change.row), _period(change.row), change.column, *cells, f"{change.change:+}"])
+    return rows
+
+
+def _changed_rows(difference: "Diff") -> list[list[str]]:
+    """Return a table of the rows that differ, its header first."""
+    rows = [["store", "period", "verdict", "before %", "after %", "points", "note"]]
+    for one in difference.rows:
+        percents = ["" if side is None or side.value is None else str(side.value) for side in (one.before, one.after)]
+        notes = [
+            f"{name} {side.known}"
+            for name, side in (("before", one.before), ("after", one.after))
+            if side and side.known
+        ]
+        points = "" if one.points is None else f"{one.points:+}"
+        note = one.reason or ", ".join(notes)
+        rows.append([_whose(one.row), _period(one.row), one.verdict, *percents, points, note])
+    return rows
+
+
+def _whose(row: "Mapping[str, str]") -> str:
+    return row.get("store_id") or row.get("group") or row.get("kind", "")
+
+
+def _period(row: "Mapping[str, str]") -> str:
+    return row.get("period") or row.get("start", "")
+
+
+def _verdicts_text(difference: "Diff") -> str:
+    """Return how many rows became better and worse, and by which window."""
+    counts = ", ".join(f"{count:,} {verdict}" for verdict, count in difference.verdicts.most_common())
+    return f"by uptime {difference.window.replace('_', ' ')}: {counts}" if difference.window else counts
 
 
 def _short(text: str) -> str:

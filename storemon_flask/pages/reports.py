@@ -31,7 +31,8 @@ _PER_PAGE: Final = 30
 _LIMITS: Final = [25, 50, 100, 250, 500]
 # Columns of texts that people look for something in, where a report has them.
 _SEARCHED: Final = ("store_id", "name", "group", "status_now", "period", "timezone")
-_CHANGES: Final = 200
+# Rows that changed most.
+_CHANGES: Final = 100
 # So many of the newest reports are offered to hold one against.
 _OTHERS: Final = 40
 # Farther on than any report is long.
@@ -137,7 +138,7 @@ def delete(report_id: str) -> ResponseReturnValue:
 
 @contract.page(blueprint, "GET", "/reports/<string:report_id>/changes", scope="read")
 def changes(report_id: str) -> ResponseReturnValue:
-    """Show what changed since another report, the largest change first."""
+    """Show what changed since another report: rows by the change of their uptime, the largest first."""
     application = storemon()
     against = request.args.get("against", "")
     row, address = stored.get(application.database, report_id), url_for("report_pages.report", report_id=report_id)
@@ -146,16 +147,18 @@ def changes(report_id: str) -> ResponseReturnValue:
         return redirect(address)
     problems.lead_back(address, "The report")
     other = stored.get(application.database, against)
-    compared = compare(other.id, row.id, _CHANGES)
+    compared = compare(other.id, row.id, _CHANGES, request.args.get("window") or None, detailed=True)
+    windows = tuple(requests.window_lengths(row))
+    ids = [store_id for one in compared.rows if (store_id := one.row.get("store_id"))]
     return render_template(
         "changes.html",
         row=row,
         other=other,
-        asked=requests.describe,
-        total=compared.total,
-        changes=compared.changes,
+        compared=compared,
+        named=catalogue.names_and_groups(application.database, list(dict.fromkeys(ids))),
         store_link=_store_link(row),
-        column=partial(report_rows.describe_column, windows=tuple(requests.window_lengths(row))),
+        column=partial(report_rows.describe_column, windows=windows),
+        window_text=report_rows.window_text,
     )
 
 

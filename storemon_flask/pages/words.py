@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from storemon_flask.characters import escaped
 from storemon_flask.clock import duration_text, minute_text, timestamp_text, utc_datetime
-from storemon_flask.formatting import hundredths, known_text, percent_hundredths
+from storemon_flask.formatting import group_thousands, hundredths, known_text, percent_hundredths
 from storemon_flask.model import HOUR_US
 from storemon_flask.uptime.zones import local_text as local_text
 from storemon_flask.uptime.zones import wall_clock as wall_clock
@@ -40,6 +40,7 @@ def register(app: Flask) -> None:
         "local_time": local_time,
         "utc_time": utc_time,
         "utc_minute": minute_text,
+        "thousands": lambda number: group_thousands(str(number)),
         "utc_text": utc_text,
         "duration": duration_text,
         "hours": hours,

@@ -1,4 +1,5 @@
-"""What changed from one report to another: store by store, cell by cell, the largest change first.
+"""What changed from one report to another: row by row, ranked by the change of uptime in percentage points, and cell by
+cell, the largest change first.
 
 Reports can have a million rows. They are read as streams, by store, in step; one in another order is sorted into
 temporary files first. In memory are the changes that are asked for, and a run of what is sorted.
@@ -8,16 +9,18 @@ import csv
 import heapq
 import pickle
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import IO, Final, TextIO
+from typing import IO, Any, Final, TextIO
 
 from storemon_flask.database import files
 from storemon_flask.errors import DataError, ReportFailed, Unprocessable
+from storemon_flask.formatting import known_text, knows_little, percent_of
 from storemon_flask.reports.csv import Altered, is_amount, text_rows
 
 _KEY: Final = ("kind", "store_id", "group", "period", "start")
@@ -46,13 +49,65 @@ class Change:
         return (self.after or Decimal(0)) - (self.before or Decimal(0))
 
 
+@dataclass(frozen=True, slots=True)
+class Percentage:
+    """The uptime of a row in per cent: None where none of its time is known, with the note on one that knows little."""
+
+    value: Decimal | None
+    known: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A row in which cells differ: its uptime in both reports, None in one that has no such row.
+
+    `verdict` is `better`, `worse`, `same` or `unknown`, and `reason` says why it is `unknown`. `largest_hours` is the
+    largest change of a cell; `cells` are all that differ, where they are asked for.
+    """
+
+    row: dict[str, str]
+    before: Percentage | None
+    after: Percentage | None
+    verdict: str
+    reason: str
+    largest_hours: Decimal
+    cells: tuple[Change, ...] = ()
+
+    @property
+    def points(self) -> Decimal | None:
+        """By how many percentage points uptime changed; None where it is unknown in one of the reports."""
+        return _points(self.before, self.after)
+
+    @property
+    def rank(self) -> tuple[int, Decimal, Decimal, list[tuple[str, str]]]:
+        """What rows are ranked by: the largest change of uptime first, then those that know little, then those without
+        a percentage; equal ones by their largest change in hours."""
+        little = any(one is not None and one.known for one in (self.before, self.after))
+        points = self.points
+        group = 2 if points is None else int(little)
+        return group, -abs(points or Decimal(0)), -self.largest_hours, sorted(self.row.items())
+
+
 @dataclass(slots=True)
 class Diff:
-    """How many cells differ, of how many stores, and the largest changes."""
+    """How many cells differ, of how many stores, and the largest changes; and the rows in which they are, ranked.
+
+    `window` is that of the percentages, of `windows` that both reports have; None where they have none. `verdicts`
+    counts rows.
+    """
 
     total: int = 0
     stores: int = 0
     changes: list[Change] = field(default_factory=list)
+    rows: list[RowChange] = field(default_factory=list)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    window: str | None = None
+    windows: tuple[str, ...] = ()
+
+    @property
+    def row_total(self) -> int:
+        """How many rows differ."""
+        return self.verdicts.total()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,48 +118,177 @@ class ReportFile:
     altered: Altered
 
 
-def compare(before: ReportFile, after: ReportFile, limit: int) -> Diff:
-    """Compare the cells that two reports have both columns for; the result has the `limit` largest changes.
+def compare(
+    before: ReportFile, after: ReportFile, limit: int, window: str | None = None, detailed: bool = False
+) -> Diff:
+    """Compare the cells that two reports have both columns for; the result has the `limit` largest changes, and as many
+    rows, those whose uptime in `window` changed most first (None: the last window that both have).
 
-    `Unprocessable` when they have no column of numbers in common, `DataError` when one is no report. Rows are matched
-    by store, and by period, kind and start of an outage if there are any. Percentages are left out: they follow from
-    the rest.
+    With `detailed`, each row has its cells. Rows are matched by store, and by period, kind and start of an outage if
+    there are any. Percentages are no cells that are compared: they follow from the rest.
+
+    `Unprocessable` when the reports have no column of numbers in common or not that window, `DataError` when one is no
+    report.
     """
-    (old_columns, old_ordered), (new_columns, new_ordered) = _look_through(before), _look_through(after)
-    columns = [name for name in old_columns if name in new_columns]
+    (old_header, old_ordered), (new_header, new_ordered) = _look_through(before), _look_through(after)
+    columns = [name for name in old_header if name in new_header and is_amount(name)]
     if not columns:
         raise Unprocessable(
             "the two reports have no column of numbers in common; compare reports of the same windows",
             errors={"against": ["no column in common"]},
         )
-    diff = Diff()
+    windows = tuple(
+        name.removeprefix("uptime_")
+        for name in columns
+        if name.startswith("uptime_") and f"downtime_{name.removeprefix('uptime_')}" in columns
+    )
+    diff = Diff(windows=windows, window=_chosen(window, windows))
+    percent = None if diff.window is None else _PercentColumns.of(diff.window, old_header, new_header)
+    names = [*columns, *(percent.names if percent else ())]
+    changes, rows = _Smallest(limit, _change_rank(columns)), _Smallest(limit, lambda one: one.rank)
     with ExitStack() as stack:
         old, new = (
-            rows if ordered else _sorted(rows, stack)
-            for rows, ordered in ((_rows(before, columns), old_ordered), (_rows(after, columns), new_ordered))
+            rows_of if ordered else _sorted(rows_of, stack)
+            for rows_of, ordered in ((_rows(before, names), old_ordered), (_rows(after, names), new_ordered))
         )
-        diff.changes = heapq.nsmallest(
-            limit,
-            _changes(_pairs(old, new), columns, diff),
-            key=lambda one: (-abs(_hours(one)), sorted(one.row.items()), columns.index(one.column)),
-        )
+        last_store = ""
+        for key, one, other in _pairs(old, new):
+            cells = () if one == other else tuple(_changes(key, one, other, columns))
+            if not cells:
+                continue
+            for change in cells:
+                changes.add(change)
+            row = _row_change(cells, one, other, percent)
+            rows.add(row if detailed else replace(row, cells=()))
+            diff.verdicts[row.verdict] += 1
+            diff.total += len(cells)
+            store_id = key[0]
+            diff.stores += bool(store_id) and store_id != last_store
+            last_store = store_id
+    diff.changes, diff.rows = changes.items(), rows.items()
     return diff
 
 
-def _changes(pairs: Iterator[_Pair], columns: Sequence[str], diff: Diff) -> Iterator[Change]:
-    """Yield the cells that differ, which are counted in `diff`."""
-    last_store = ""
-    for (store_id, kind, *rest), old, new in pairs:
-        if old == new:
-            continue
-        for index, column in enumerate(columns):
-            before, after = (None if cells is None else _number(cells[index]) for cells in (old, new))
-            if before == after and old is not None and new is not None:
-                continue
-            row = {name: value for name, value in zip(_KEY, (kind, store_id, *rest), strict=True) if value}
-            diff.total += 1
-            diff.stores += bool(store_id) and store_id != last_store
-            last_store = store_id
+def _chosen(window: str | None, windows: Sequence[str]) -> str | None:
+    if window is None or window in windows:
+        return window or (windows[-1] if windows else None)
+    allowed = ", ".join(windows) if windows else "left out: the reports have no window with up and down time"
+    sentence = f"is {window[:100]!r}; it must be {allowed}"
+    raise Unprocessable(f"window {sentence}", errors={"window": [sentence]})
+
+
+@dataclass(frozen=True, slots=True)
+class _PercentColumns:
+    """Where the percentage of a window stands behind the cells that are compared: its `names`, uptime and downtime
+    first, and what it is where both reports tell."""
+
+    names: tuple[str, ...]
+    window: str
+
+    @classmethod
+    def of(cls, window: str, *headers: Sequence[str]) -> "_PercentColumns":
+        """Return the columns of that window that both reports have."""
+        amounts = [f"{measure}_{window}" for measure in ("uptime", "downtime", "unknown", "business")]
+        percents = [f"uptime_percent_{window}", *(["uptime_percent"] if window in ("hours", "minutes") else [])]
+        names = tuple(name for name in (*amounts, *percents) if all(name in header for header in headers))
+        return cls(names, window)
+
+    def percentage(self, row: Sequence[str] | None) -> Percentage | None:
+        """Return the percentage in the cells of a row, which are its last; None when there is no row."""
+        if row is None:
+            return None
+        cells = dict(zip(self.names, row[len(row) - len(self.names) :], strict=True))
+        percents = [cell for name, cell in cells.items() if name.startswith("uptime_percent")]
+        amounts = {name.partition("_")[0]: _number(cell) for name, cell in cells.items() if is_amount(name)}
+        if percents:
+            value = _number(percents[0])
+        else:
+            # Of a report without percentages: from its cells, which are rounded to hundredths.
+            up, down = (int((amounts[name] or Decimal(0)) * 100) for name in ("uptime", "downtime"))
+            value = Decimal(percent_of(up, up + down)).scaleb(-2) if up + down else None
+        unknown, business = (amounts.get(name) for name in ("unknown", "business"))
+        if value is None or unknown is None or business is None:
+            return Percentage(value)
+        hundredths = int(unknown * 100), int(business * 100)
+        unit = "min" if self.window in ("last_hour", "minutes") else "h"
+        return Percentage(value, known_text(*hundredths, unit) if knows_little(*hundredths) else "")
+
+
+def _row_change(
+    cells: tuple[Change, ...],
+    old: Sequence[str] | None,
+    new: Sequence[str] | None,
+    percent: _PercentColumns | None,
+) -> RowChange:
+    largest = max(abs(_hours(change)) for change in cells)
+    if percent is not None:
+        before, after = percent.percentage(old), percent.percentage(new)
+        verdict, reason = _verdict(_points(before, after)), _reason(before, after)
+    else:
+        before, after = (None if row is None else Percentage(None) for row in (old, new))
+        minutes = next((change.change for change in cells if change.column == "down_minutes"), None)
+        # Outages: less time down is better.
+        verdict = _verdict(None if minutes is None else -minutes)
+        reason = "" if verdict != "unknown" else _reason(before, after)
+    return RowChange(cells[0].row, before, after, verdict, reason, largest, cells)
+
+
+def _points(before: Percentage | None, after: Percentage | None) -> Decimal | None:
+    if before is None or after is None or before.value is None or after.value is None:
+        return None
+    return after.value - before.value
+
+
+def _verdict(points: Decimal | None) -> str:
+    if points is None:
+        return "unknown"
+    return "better" if points > 0 else "worse" if points < 0 else "same"
+
+
+def _reason(before: Percentage | None, after: Percentage | None) -> str:
+    """Return why there is no change of the percentage, in words; nothing when there is one."""
+    if before is None or after is None:
+        return f"not in the {'earlier' if before is None else 'later'} report"
+    if before.value is None and after.value is None:
+        return "no known time in either report"
+    if before.value is None or after.value is None:
+        return f"no known time in the {'earlier' if before.value is None else 'later'} report"
+    return ""
+
+
+class _Smallest:
+    """The `limit` smallest of the items that are added, by a key; a few more are in memory."""
+
+    def __init__(self, limit: int, key: Callable[[Any], Any]) -> None:
+        self._limit = limit
+        self._key = key
+        self._items: list[Any] = []
+
+    def add(self, item: Any) -> None:
+        """Take an item."""
+        self._items.append(item)
+        if len(self._items) >= 2 * self._limit + _BATCH:
+            self._items = self.items()
+
+    def items(self) -> list[Any]:
+        """Return the smallest items, in order."""
+        return heapq.nsmallest(self._limit, self._items, key=self._key)
+
+
+def _change_rank(columns: Sequence[str]) -> Callable[[Change], Any]:
+    order = {name: index for index, name in enumerate(columns)}
+    return lambda one: (-abs(_hours(one)), sorted(one.row.items()), order[one.column])
+
+
+def _changes(
+    key: tuple[str, ...], old: Sequence[str] | None, new: Sequence[str] | None, columns: Sequence[str]
+) -> Iterator[Change]:
+    """Yield the cells of a row that differ."""
+    store_id, kind, *rest = key
+    row = {name: value for name, value in zip(_KEY, (kind, store_id, *rest), strict=True) if value}
+    for index, column in enumerate(columns):
+        before, after = (None if cells is None else _number(cells[index]) for cells in (old, new))
+        if before != after or old is None or new is None:
             yield Change(row, column, before, after)
 
 
@@ -121,7 +305,8 @@ def _pairs(old: Iterator[_Row], new: Iterator[_Row]) -> Iterator[_Pair]:
 
 
 def _look_through(report: ReportFile) -> tuple[list[str], bool]:
-    """Return the columns of amounts of time, and whether rows are in the order of their keys; check all amounts."""
+    """Return the columns of numbers that may be compared, and whether rows are in the order of their keys; check all
+    such numbers."""
     columns = _columns(report)
     last: tuple[str, ...] = ()
     ordered = True
@@ -140,7 +325,7 @@ def _columns(report: ReportFile) -> list[str]:
     with _reading(report):
         report.stream.seek(0)
         header = next(csv.reader(report.stream), [])
-    return [name for name in dict.fromkeys(header) if is_amount(name)]
+    return [name for name in dict.fromkeys(header) if is_amount(name) or name.startswith("uptime_percent")]
 
 
 def _rows(report: ReportFile, columns: Sequence[str]) -> Iterator[_Row]:

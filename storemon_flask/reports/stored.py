@@ -79,14 +79,25 @@ def delete(database: Database, folder: Path, report_id: str, now_us: int) -> Non
     remove_file(reports.path_of(folder, report_id))
 
 
-def diff(database: Database, folder: Path, before_id: str, after_id: str, limit: int, files: bool = False) -> Diff:
-    """Compare two complete reports; each is an id, or with `files` the path of a CSV that a report was written to.
+def diff(
+    database: Database,
+    folder: Path,
+    before_id: str,
+    after_id: str,
+    limit: int,
+    *,
+    window: str | None = None,
+    detailed: bool = False,
+    files: bool = False,
+) -> Diff:
+    """Compare two complete reports (`diff.compare`); each is an id, or with `files` the path of a CSV that a report was
+    written to.
 
-    The result has the `limit` largest changes. `Conflict` when one is not complete; other errors as `get`.
+    `Conflict` when one is not complete; other errors as `get`.
     """
     with ExitStack() as opened:
         before, after = (_opened(database, folder, report_id, files, opened) for report_id in (before_id, after_id))
-        return report_diff.compare(before, after, limit)
+        return report_diff.compare(before, after, limit, window, detailed)
 
 
 def bytes_of(database: Database, *report_ids: str) -> int:

@@ -295,6 +295,11 @@ def describe_column(name: str, windows: Sequence[str]) -> Column:
     return Column(name, words, "min" if name == "down_minutes" else "", is_number(name))
 
 
+def window_text(window: str) -> str:
+    """Return what a percentage is of in words, by what follows it in the name of its columns: a window, or a period."""
+    return "" if window in ("hours", "minutes") else window_words(window)
+
+
 def _shown(columns: Sequence[Column], empty: Set[int]) -> list[int]:
     """Return indexes of the columns to show: what a person knows a store by comes first, wherever the CSV has it.
 

@@ -172,8 +172,21 @@ def test_two_reports_are_compared(browser: Browser, server: Any) -> None:
         page.goto(f"/reports/{report_id}")
         follow(page, page.get_by_role("button", name="Compare"))
         expect(page.get_by_role("heading", name="What changed")).to_be_visible()
-        assert page.locator("tbody tr").count() == 200
+        assert page.locator("tbody tr").count() == 100
+        points = [
+            abs(float(text))
+            for text in page.locator("td.change").evaluate_all(
+                "cells => cells.map(cell => cell.textContent.replace('−', '-').split(' ')[1]).filter(text => /^[+-]/.test(text))"
+            )
+        ]
+        assert points
+        assert points == sorted(points, reverse=True)
+        summary = page.get_by_text("6 cells").first
+        summary.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator(".changes li").first).to_be_visible()
         no_violation(page)
+        nothing_sticks_out(page)
 
 
 def test_paper_has_the_table_and_nothing_to_press(browser: Browser, server: Any) -> None:

@@ -243,12 +243,33 @@ def test_what_changed_is_a_page(client: FlaskClient, small_fleet: Path) -> None:
     after = asked(client)
     assert f'<option value="{before}">' in client.get(after).text
     page = client.get(f"{after}/changes", query_string={"against": before})
-    changes = client.get(f"/api/v1{after}/diff", query_string={"against": before}).json["changes"]
+    answer = client.get(f"/api/v1{after}/diff", query_string={"against": before}).json
+    rows = answer["rows"]
     assert page.status_code == 200
-    assert page.text.count('<tr><th scope="row">') == len(changes) > 0
-    assert f"{len(changes)} cells differ" in page.text
-    assert f'<td class="num">{changes[0]["change"]:+.2f}</td>' in page.text
+    assert page.text.count('<tr><th scope="row">') == answer["row_total"] == len(rows) > 1
+    assert f"{len(rows)} rows differ, in {answer['total']} cells" in page.text
+    assert page.text.count(" → ") == answer["total"]
+    assert answer["window"] == "last_week"
+    signs = {"better": "▲", "worse": "▼", "same": "=", "unknown": "?"}
+    words = [
+        f"{row['change_points']:+.2f} {row['verdict']}".replace("-", "−")
+        if row["change_points"]
+        else row["note"] or "the same"
+        for row in rows
+    ]
+    assert re.findall(r'<td class="change (\w+)"><b aria-hidden="true">(.)</b> ([^<]*)</td>', page.text) == [
+        (row["verdict"], signs[row["verdict"]], text) for row, text in zip(rows, words, strict=True)
+    ]
+    assert any(row["change_points"] for row in rows)
+    for row in rows:
+        if row["change_points"] is not None:
+            difference = row["uptime_percent_after"] - row["uptime_percent_before"]
+            assert difference == pytest.approx(row["change_points"])
     assert '<a href="/stores/worked?as_of=2024-10-14T12:00:00Z"><bdi>worked</bdi></a>' in page.text
+    day = client.get(f"{after}/changes", query_string={"against": before, "window": "last_day"}).text
+    assert 'window=last_day" aria-current="true"' in day
+    wrong = client.get(f"{after}/changes", query_string={"against": before, "window": "<i>"}, headers=BROWSER)
+    assert (wrong.status_code, wrong.mimetype) == (422, "text/html")
     missing = client.get(f"{after}/changes?against=nonsense", headers=BROWSER)
     assert (missing.status_code, missing.mimetype) == (404, "text/html")
 

@@ -155,9 +155,28 @@ def test_outages_and_differences_in_the_terminal(fleet: Database, settings: Sett
         assert storemon(settings.home, "report", "--as-of", as_of, "-o", str(tmp_path / f"{name}.csv")).returncode == 0
     same = storemon(settings.home, "diff", str(tmp_path / "a.csv"), str(tmp_path / "a.csv"))
     assert (same.stdout, same.stderr) == ("", "0 cells of 0 stores differ\n")
-    other = storemon(settings.home, "diff", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--limit", "3")
+    files = str(tmp_path / "a.csv"), str(tmp_path / "b.csv")
+    other = storemon(settings.home, "diff", *files, "--limit", "3")
+    assert other.stdout.splitlines()[0].split() == [
+        "store",
+        "period",
+        "verdict",
+        "before",
+        "%",
+        "after",
+        "%",
+        "points",
+        "note",
+    ]
     assert len(other.stdout.splitlines()) == 4
     assert "more; --limit shows them" in other.stderr
+    assert "by uptime last week: " in other.stderr
+    cells = storemon(settings.home, "diff", *files, "--limit", "3", "--cells", "--window", "last_day")
+    assert cells.stdout.splitlines()[0].split() == ["store", "period", "column", "before", "after", "change"]
+    assert "by uptime last day: " in cells.stderr
+    wrong = storemon(settings.home, "diff", *files, "--window", "last_year")
+    assert wrong.returncode == 1
+    assert "it must be last_hour, last_day, last_week" in " ".join(wrong.stderr.split())
     absent = storemon(settings.home, "diff", str(tmp_path / "a.csv"), "today.csv")
     assert absent.returncode == 1
     assert " ".join(absent.stderr.split()) == (
@@ -219,6 +238,107 @@ def test_reports_in_any_order_are_compared_by_their_rows(monkeypatch: pytest.Mon
         ({"kind": "store", "store_id": "s40", "group": "g"}, None, Decimal(80)),
         ({"kind": "store", "store_id": "s39", "group": "g"}, Decimal(39), Decimal(78)),
     ]
+
+
+FULL = "kind,store_id,group,uptime_w,downtime_w,unknown_w,business_w,uptime_percent_w\n"
+BEFORE = FULL + (
+    "store,better,g,50.00,50.00,0.00,100.00,50.00\n"
+    "store,closed,g,0.00,0.00,0.00,0.00,\n"
+    "store,gone,g,99.00,1.00,0.00,100.00,99.00\n"
+    "store,little,g,10.00,0.00,90.00,100.00,100.00\n"
+    "store,same,g,90.00,10.00,0.00,100.00,90.00\n"
+    "store,still,g,90.00,10.00,0.00,100.00,90.00\n"
+    "store,worse,g,90.00,10.00,0.00,100.00,90.00\n"
+    "group,,g,339.00,81.00,90.00,1000.00,80.71\n"
+    "fleet,,,339.00,81.00,90.00,1000.00,80.71\n"
+)
+AFTER = FULL + (
+    "store,better,g,55.50,44.50,0.00,100.00,55.50\n"
+    "store,closed,g,1.00,1.00,0.00,2.00,50.00\n"
+    "store,little,g,0.00,10.00,90.00,100.00,0.00\n"
+    "store,new,g,1.00,0.00,0.00,1.00,100.00\n"
+    "store,same,g,45.00,5.00,0.00,50.00,90.00\n"
+    "store,still,g,90.00,10.00,0.00,100.00,90.00\n"
+    "store,worse,g,80.00,20.00,0.00,100.00,80.00\n"
+    "group,,g,272.50,90.50,90.00,953.00,75.07\n"
+    "fleet,,,272.50,90.50,90.00,953.00,75.07\n"
+)
+
+
+def test_rows_are_ranked_by_the_change_of_their_percentage_and_those_without_one_come_last() -> None:
+    diff = compared(BEFORE, AFTER)
+    assert [
+        (one.row.get("store_id") or one.row["kind"], one.verdict, one.points and str(one.points), one.reason)
+        for one in diff.rows
+    ] == [
+        ("worse", "worse", "-10.00", ""),
+        ("group", "worse", "-5.64", ""),
+        ("fleet", "worse", "-5.64", ""),
+        ("better", "better", "5.50", ""),
+        ("same", "same", Decimal(0), ""),
+        # More than a tenth of its time is unknown.
+        ("little", "worse", "-100.00", ""),
+        ("gone", "unknown", None, "not in the later report"),
+        ("closed", "unknown", None, "no known time in the earlier report"),
+        ("new", "unknown", None, "not in the earlier report"),
+    ]
+    assert diff.verdicts == {"worse": 4, "better": 1, "same": 1, "unknown": 3}
+    assert (diff.window, diff.windows, diff.row_total) == ("w", ("w",), 9)
+    little = next(one for one in diff.rows if one.row.get("store_id") == "little")
+    assert [side and side.known for side in (little.before, little.after)] == ["of 10 h known"] * 2
+    assert little.largest_hours == 10
+    # Cells come when they are asked for.
+    assert {one.cells for one in diff.rows} == {()}
+    (first,) = report_diff.compare(
+        ReportFile(io.StringIO(BEFORE), {}), ReportFile(io.StringIO(AFTER), {}), 1, detailed=True
+    ).rows
+    assert [(cell.column, cell.change) for cell in first.cells] == [("uptime_w", -10), ("downtime_w", 10)]
+
+
+def test_of_a_report_without_percentages_they_are_made_from_its_cells() -> None:
+    head = "store_id,uptime_last_day,uptime_last_week,downtime_last_day,downtime_last_week\n"
+    before, after = (
+        head + "a,1.00,2.00,0.00,1.00\nb,0.00,3.00,0.00,1.00\n",
+        head + "a,1.00,1.00,2.00,2.00\nb,0.00,1.00,0.00,0.00\n",
+    )
+    week = compared(before, after)
+    assert week.windows == ("last_day", "last_week")
+    assert [(one.row["store_id"], one.before.value, one.after.value) for one in week.rows if one.before and one.after] == [
+        ("a", Decimal("66.67"), Decimal("33.33")), ("b", Decimal("75.00"), Decimal("100.00")),
+    ]  # fmt: skip
+    day = report_diff.compare(ReportFile(io.StringIO(before), {}), ReportFile(io.StringIO(after), {}), 9, "last_day")
+    assert [(one.row["store_id"], one.points, one.reason) for one in day.rows] == [
+        ("a", Decimal("-66.67"), ""), ("b", None, "no known time in either report"),
+    ]  # fmt: skip
+    with pytest.raises(Unprocessable, match="window is 'last_year'; it must be last_day, last_week"):
+        report_diff.compare(ReportFile(io.StringIO(before), {}), ReportFile(io.StringIO(after), {}), 9, "last_year")
+
+
+def test_a_longer_outage_is_worse_and_one_that_is_over_in_no_report_better() -> None:
+    head = "store_id,start,down_minutes\n"
+    diff = compared(head + "s,1,10.00\ns,2,20.00\n", head + "s,1,30.00\ns,3,5.00\n")
+    assert [(one.row["start"], one.verdict, one.points) for one in diff.rows] == [
+        ("1", "worse", None), ("2", "better", None), ("3", "worse", None),
+    ]  # fmt: skip
+    assert (diff.window, diff.windows) == (None, ())
+
+
+@pytest.mark.parametrize("limit", [1, 3, 2000])
+def test_the_rows_and_cells_of_any_limit_are_the_first_of_all(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(report_diff, "_BATCH", 2)
+    draw = random.Random(3)
+    head = "store_id,uptime_w,downtime_w\n"
+
+    def text() -> str:
+        return head + "".join(f"s{number},{draw.randrange(5)}.00,{draw.randrange(5)}.00\n" for number in range(60))
+
+    before, after = text(), text()
+    everything, cut = compared(before, after, 10_000), compared(before, after, limit)
+    assert cut.rows == everything.rows[:limit]
+    assert cut.changes == everything.changes[:limit]
+    assert (cut.total, cut.verdicts) == (everything.total, everything.verdicts)
+    assert [one.rank for one in everything.rows] == sorted(one.rank for one in everything.rows)
+    assert everything.row_total == len(everything.rows) > 40
 
 
 def test_a_line_that_is_no_csv_and_a_number_that_is_none_make_no_report() -> None:
