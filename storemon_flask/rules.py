@@ -1,5 +1,5 @@
-"""Spans of time in microseconds, and the rules of the calculation: what settings need before there are columns (and
-numpy).
+"""Spans of time in microseconds, the rules of the calculation, and the parts of a day: what settings need before there
+are columns (and numpy).
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,32 @@ MINUTE_US: Final = 60 * SECOND_US
 HOUR_US: Final = 3600 * SECOND_US
 DAY_US: Final = 24 * HOUR_US
 WEEK_US: Final = 7 * DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class Daypart:
+    """A part of each day by the wall clock of a store: from `start_s` seconds after midnight up to `end_s`, on the next
+    date where that is no later than its start."""
+
+    name: str
+    start_s: int
+    end_s: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {_time_text(self.start_s)}-{_time_text(self.end_s)}"
+
+
+def _time_text(second: int) -> str:
+    return f"{second // 3600:02d}:{second // 60 % 60:02d}"
+
+
+# By their starts, as all are.
+DEFAULT_DAYPARTS: Final = (
+    Daypart("breakfast", 5 * 3600, 11 * 3600),
+    Daypart("lunch", 11 * 3600, 15 * 3600),
+    Daypart("dinner", 15 * 3600, 22 * 3600),
+    Daypart("late", 22 * 3600, 5 * 3600),
+)
 
 
 @dataclass(frozen=True, slots=True)

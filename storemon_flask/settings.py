@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from storemon_flask import zonedata
 from storemon_flask.errors import SettingsError
-from storemon_flask.rules import HOUR_US, MINUTE_US, Rules
+from storemon_flask.rules import DEFAULT_DAYPARTS, HOUR_US, MINUTE_US, Daypart, Rules
 
 if TYPE_CHECKING:
     from dotenv.parser import Binding
@@ -171,6 +171,43 @@ def _trusted_host(text: str) -> str:
     return text.lower()
 
 
+_MOST_DAYPARTS: Final = 12
+_DAY_S: Final = 86_400
+# No name can be run by a spreadsheet, or needs quotes in a CSV.
+_DAYPART: Final = re.compile(r"(\w[\w '&/-]{0,39}) +([0-9]{1,2}):([0-9]{2}) *- *([0-9]{1,2}):([0-9]{2})")
+
+
+class WrongValue(ValueError):
+    """A value of the right form that cannot be; the text says why."""
+
+
+def _dayparts(text: str) -> tuple[Daypart, ...]:
+    dayparts = sorted((_daypart(part.strip()) for part in text.split(",")), key=lambda daypart: daypart.start_s)
+    if len(dayparts) > _MOST_DAYPARTS:
+        raise WrongValue(f"it has {len(dayparts)} parts")
+    names = [daypart.name for daypart in dayparts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise WrongValue(f"it names {twice!r} twice")
+    for daypart, following in zip(dayparts, [*dayparts[1:], dayparts[0]], strict=True):
+        if daypart.end_s != following.start_s:
+            raise WrongValue(f"“{daypart}” does not end where “{following}” begins")
+        if len(dayparts) > 1 and daypart.start_s == daypart.end_s:
+            raise WrongValue(f"“{daypart}” is a whole day, and there are other parts")
+    return tuple(dayparts)
+
+
+def _daypart(text: str) -> Daypart:
+    match = _DAYPART.fullmatch(text)
+    if match is None:
+        raise ValueError
+    times = [(int(hour), int(minute)) for hour, minute in (match.group(2, 3), match.group(4, 5))]
+    if any(hour > 24 or minute > 59 or (hour == 24 and minute) for hour, minute in times):
+        raise ValueError
+    start_s, end_s = (hour * 3600 % _DAY_S + minute * 60 for hour, minute in times)
+    return Daypart(match[1].strip(), start_s, end_s)
+
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -285,6 +322,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("STOREMON_DEFAULT_TIMEZONE", "default_timezone", "America/Chicago", "IANA zone",
         "the name of an IANA time zone, such as America/Chicago", _zone,
         "the zone of a store that has none"),
+    Setting("STOREMON_DAYPARTS", "dayparts", ", ".join(map(str, DEFAULT_DAYPARTS)), "times",
+        f"1 to {_MOST_DAYPARTS} names with times such as lunch 11:00-15:00, separated by commas, that cover the day "
+        "once: each ends where the next begins", _dayparts,
+        "the parts of a day that `by=daypart` has rows for, in each store's own zone; one that runs over midnight "
+        "belongs to the date on which it begins"),
 )  # fmt: skip
 
 
@@ -326,6 +368,7 @@ class Settings:
     alert_min_us: int
     alert_closing_us: int
     default_timezone: str
+    dayparts: tuple[Daypart, ...]
     # No setting: different reports that may wait to be computed.
     max_pending_reports: int = 1000
 
@@ -400,11 +443,13 @@ def _value(setting: Setting, lines: "Mapping[str, DotenvLine]", environ: Mapping
         text, where = setting.default, ""
     try:
         return setting.read(text if setting.secret else text.strip())
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError) as error:
         shown = f"has {len(text)} characters that are not shown" if setting.secret else f"is {text!r}"
         if not text:
             # Nothing is never taken for the default: a variable that was to be filled in and was not is a mistake.
             shown = "is empty"
+        if isinstance(error, WrongValue):
+            shown += f": {error}"
         raise SettingsError(f"{where}{setting.name} {shown}; it must be {setting.allowed}") from None
 
 

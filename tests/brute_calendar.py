@@ -3,6 +3,7 @@
 `calendar` is the only entrance. Times are integers: microseconds since 1970-01-01T00:00Z.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -10,9 +11,13 @@ from zoneinfo import ZoneInfo
 from brute_force import HOUR, MINUTE
 from brute_openings import EPOCH, to_utc
 
+from storemon_flask.rules import DEFAULT_DAYPARTS, Daypart
 
-def calendar(zone: str, unit: str, since: int, until: int) -> list[tuple[int, int, int, int]]:
-    """The `hour`s, `day`s, `week`s from Monday or `month`s of a zone that have a moment in [since, until).
+
+def calendar(
+    zone: str, unit: str, since: int, until: int, dayparts: Sequence[Daypart] = DEFAULT_DAYPARTS
+) -> list[tuple[int, int, int, int]]:
+    """The `hour`s, `daypart`s, `day`s, `week`s from Monday or `month`s of a zone that have a moment in [since, until).
 
     Each is its start and end, cut to the range, the wall clock where it begins uncut, as microseconds, and the offset
     there in seconds.
@@ -20,6 +25,8 @@ def calendar(zone: str, unit: str, since: int, until: int) -> list[tuple[int, in
     if since >= until:
         return []
     place = ZoneInfo(zone)
+    if unit == "daypart":
+        return parts_of_days(place, dayparts, since, until)
     begins = hour_begins(place, since, until) if unit == "hour" else date_begins(place, unit, since, until)
     periods = []
     for start, end in pairwise(begins):
@@ -27,6 +34,30 @@ def calendar(zone: str, unit: str, since: int, until: int) -> list[tuple[int, in
             offset = offset_at(place, start)
             periods.append((max(start, since), min(end, until), start + offset * 1_000_000, offset))
     return periods
+
+
+def parts_of_days(
+    zone: ZoneInfo, dayparts: Sequence[Daypart], since: int, until: int
+) -> list[tuple[int, int, int, int]]:
+    """Each moment belongs to the last part, in the order of dates and times, that has begun by then."""
+    first = (EPOCH + timedelta(microseconds=since)).date() - timedelta(days=4)
+    last = (EPOCH + timedelta(microseconds=until)).date() + timedelta(days=4)
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    begun = [
+        (to_utc(day, part.start_s, zone.key), (day - EPOCH.date()).days * 24 * HOUR + part.start_s * 1_000_000)
+        for day in days
+        for part in sorted(dayparts, key=lambda part: part.start_s)
+    ]
+    owners: list[tuple[int, int]] = []
+    for instant in sorted({start for start, _ in begun}):
+        named = [wall for start, wall in begun if start <= instant][-1]
+        if not owners or owners[-1][1] != named:
+            owners.append((instant, named))
+    return [
+        (max(start, since), min(end, until), named, offset_at(zone, start))
+        for (start, named), (end, _) in pairwise(owners)
+        if max(start, since) < min(end, until)
+    ]
 
 
 def offset_at(zone: ZoneInfo, instant: int) -> int:

@@ -51,6 +51,15 @@ BAD_SETTINGS = {
     "STOREMON_ALERT_CLOSING_MINUTES": ["-1", "721", "nan", "30m"],
     "STOREMON_MIN_FREE_MB": ["-1", "1.5", "1000000001", "1 GB"],
     "STOREMON_LOG_FORMAT": ["xml", "JSON", " "],
+    "STOREMON_DAYPARTS": [
+        " ",
+        "lunch",
+        "lunch 11-15",
+        "all 5:00-25:00",
+        "all 5:60-5:60",
+        "=1 5:00-5:00",
+        "all 5:00-5:00,",
+    ],
     "STOREMON_DEFAULT_TIMEZONE": ["CST", "America/Gotham", "../UTC"],
 }
 
@@ -66,6 +75,38 @@ def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(home: Path,
     with pytest.raises(SettingsError) as bad:
         settings.load({"STOREMON_HOME": str(home), name: text})
     assert bad.value.message == f"{name} is {text!r}; it must be {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("lunch 11:00-15:00, dinner 16:00-11:00", "“lunch 11:00-15:00” does not end where “dinner 16:00-11:00” begins"),
+        ("a 00:00-12:00, b 11:00-24:00", "“a 00:00-12:00” does not end where “b 11:00-00:00” begins"),
+        ("a 05:00-22:00", "“a 05:00-22:00” does not end where “a 05:00-22:00” begins"),
+        ("a 05:00-05:00, b 05:00-05:00", "“a 05:00-05:00” is a whole day, and there are other parts"),
+        ("a 05:00-12:00, a 12:00-05:00", "it names 'a' twice"),
+        (",".join(f"p{hour} {hour}:00-{hour + 1}:00" for hour in range(24)), "it has 24 parts"),
+    ],
+)
+def test_dayparts_that_do_not_cover_the_day_once_are_refused_with_the_reason(
+    home: Path, text: str, reason: str
+) -> None:
+    with pytest.raises(SettingsError) as bad:
+        settings.load({"STOREMON_HOME": str(home), "STOREMON_DAYPARTS": text})
+    assert bad.value.message.startswith(f"STOREMON_DAYPARTS is {text!r}: {reason}; it must be 1 to 12 names with times")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Late 22:00-5:00,brunch & more 5:00 - 22:00", "brunch & more 05:00-22:00, Late 22:00-05:00"),
+        ("morning 0:00-12:00, afternoon 12:00-24:00", "morning 00:00-12:00, afternoon 12:00-00:00"),
+        ("business day 04:00-04:00", "business day 04:00-04:00"),
+    ],
+)
+def test_dayparts_are_read_in_any_order_and_shown_by_their_starts(home: Path, text: str, shown: str) -> None:
+    read = settings.load({"STOREMON_HOME": str(home), "STOREMON_DAYPARTS": text}).dayparts
+    assert ", ".join(map(str, read)) == shown
 
 
 @pytest.mark.parametrize("command", ["load-data", "report", "rejects", "info", "serve"])

@@ -479,6 +479,7 @@ class MethodSchema(Closed):
     method = _text("nearest or previous")
     windows = _texts("the names of its windows")
     by = _text("the calendar period of a row; null if none", null=True)
+    dayparts = _texts("with `by` daypart: what they were, as lunch 11:00-15:00", optional=True)
     totals = _flag("whether rows of groups and the fleet follow")
     stores_asked = _integer("how many stores were named; null if none were", null=True)
     groups = _texts("only stores of these; null if all", null=True)

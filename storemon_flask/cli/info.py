@@ -134,7 +134,7 @@ def _value(settings: Settings, field: str) -> str:
     if field.endswith("_us"):
         minutes = value / MINUTE_US
         return f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"
-    return str(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _size(file: Path) -> str:

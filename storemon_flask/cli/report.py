@@ -58,7 +58,9 @@ ZONES: Final = click.option(
     metavar="W",
     help="last_hour, last_day, last_week, last_30_days, or [NAME=]FROM..TO; several times. Dates are each store's own.",
 )
-@click.option("--by", metavar="UNIT", help="hour, day, week or month: a row for each, in the store's own time zone.")
+@click.option(
+    "--by", metavar="UNIT", help="hour, daypart, day, week or month: a row for each, in the store's own zone."
+)
 @click.option("--totals", is_flag=True, help="Rows for each group and for the fleet follow.")
 @click.option("--method", metavar="M", help="nearest or previous: which poll decides a moment.  [default: nearest]")
 @click.option(
@@ -109,6 +111,7 @@ def _compute(
             settings.default_timezone,
             settings.max_report_rows,
             latest_us=settings.rules.latest_us(time.time_ns() // 1000),
+            dayparts=settings.dayparts,
         )
     return query, compute.compute(database, query, settings.rules, settings.default_timezone)
 

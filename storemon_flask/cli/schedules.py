@@ -49,7 +49,7 @@ def schedules() -> None:
 @GROUPS
 @ZONES
 @click.option("--columns", type=click.Choice(["classic", "full"]), help="Of the file.  [default: full]")
-@click.option("--by", metavar="UNIT", help="hour, day, week or month: the file has a row for each.")
+@click.option("--by", metavar="UNIT", help="hour, daypart, day, week or month: the file has a row for each.")
 @click.option("--method", metavar="M", help="nearest or previous: which poll decides a moment.  [default: nearest]")
 @click.option(
     "--format", "form", type=click.Choice(["csv", "xlsx"]), default="csv", show_default=True, help="Of the file."

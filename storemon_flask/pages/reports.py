@@ -30,7 +30,7 @@ blueprint = Blueprint("report_pages", __name__)
 _PER_PAGE: Final = 30
 _LIMITS: Final = [25, 50, 100, 250, 500]
 # Columns of texts that people look for something in, where a report has them.
-_SEARCHED: Final = ("store_id", "name", "group", "status_now", "period", "timezone")
+_SEARCHED: Final = ("store_id", "name", "group", "status_now", "period", "daypart", "timezone")
 # Rows that changed most.
 _CHANGES: Final = 100
 # So many of the newest reports are offered to hold one against.

@@ -76,7 +76,7 @@ def store(store_id: str) -> ResponseReturnValue:
         current = incidents.of_stores(connection, [store_id], now_us) if query["as_of"] is None else {}
         # Incidents begin and end without a change of the data.
         changing = (opened.data_version, opened.as_of, opened.blind_spans(), current)
-        state = (VERSION, *changing, rules, default_zone, request.full_path)
+        state = (VERSION, *changing, rules, default_zone, app.settings.dayparts, request.full_path)
         answer.set_etag(hashlib.sha256(repr(state).encode()).hexdigest()[:32], weak=True)
         if answer.make_conditional(request).status_code == 304:
             return answer
@@ -97,7 +97,7 @@ def _report_query(query: dict[str, Any]) -> ReportQuery | None:
     """Return the windows of the report whose numbers are asked for; None without one."""
     windows = [requests.window_of_text(text) for text in query["window"]]
     given = {"windows": windows or None, "by": query["by"], "method": query["method"]}
-    report = requests.check(ReportRequest(fields=given))
+    report = requests.check(ReportRequest(fields=given), storemon().settings.dayparts)
     return None if report.is_default else report
 
 

@@ -23,6 +23,7 @@ from storemon_flask.reports.blind_spans import BlindSpan, find_blind_spans
 from storemon_flask.reports.csv import ReportText, Rows, render, store_columns
 from storemon_flask.reports.day_sums import Progress as Progress
 from storemon_flask.reports.request import ReportQuery, ReportRequest, Window
+from storemon_flask.rules import DEFAULT_DAYPARTS, Daypart
 from storemon_flask.uptime import calendar, status
 from storemon_flask.uptime.measures import CLASSIC_MEASURES, MEASURES, Periods, measure
 from storemon_flask.uptime.zones import LocalClock
@@ -41,6 +42,7 @@ def make_query(
     most_rows: int,
     connection: Connection | None = None,
     latest_us: int = clock.LATEST_US,
+    dayparts: tuple[Daypart, ...] = DEFAULT_DAYPARTS,
 ) -> ReportQuery:
     """Return the checked query; its as-of, if none was given, is the newest poll up to `latest_us` (`Rules.latest_us`).
 
@@ -49,8 +51,8 @@ def make_query(
     """
     if connection is None:
         with database.read() as connection:
-            return make_query(database, request, default_zone, most_rows, connection, latest_us)
-    query = requests.check(request)
+            return make_query(database, request, default_zone, most_rows, connection, latest_us, dayparts)
+    query = requests.check(request, dayparts)
     if request.as_of_us is None:
         query = replace(query, as_of_us=_default_as_of(database, connection, latest_us))
     clock.check_as_of(query.as_of_us)
@@ -181,7 +183,7 @@ def periods_in_zone(zone: str, query: ReportQuery) -> _Periods:
     for index, window in enumerate(query.windows):
         first, last = range_in_zone(window, zone, query.as_of_us)
         if query.by:
-            spans = calendar.spans(zone, query.by, first, last)
+            spans = calendar.spans(zone, query.by, first, last, query.dayparts)
             columns.append((spans.start_us, spans.end_us, np.full(len(spans), index), spans.local_us, spans.offset_s))
         else:
             columns.append(tuple(np.array([[first], [max(first, last)], [index], [0], [0]], dtype=np.int64)))
@@ -269,6 +271,7 @@ def _method(
         "method": rules.method,
         "windows": [window.name for window in query.windows],
         "by": query.by,
+        **({"dayparts": list(map(str, query.dayparts))} if query.dayparts else {}),
         "totals": query.totals,
         "stores_asked": None if query.stores is None else len(query.stores),
         "groups": list(query.groups) if query.groups else None,

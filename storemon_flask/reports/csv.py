@@ -27,7 +27,8 @@ CLASSIC_COLUMNS, FULL_COLUMNS = (
     for columns, more in (("classic", ()), ("full", (*_STATUS_COLUMNS, *_STORE_COLUMNS)))
 )
 TEXT_COLUMNS: Final = (
-    "store_id", *_STORE_COLUMNS, "last_poll_utc", "status_now", "kind", "period", "period_start", "period_end",
+    "store_id", *_STORE_COLUMNS, "last_poll_utc", "status_now", "kind",
+    "period", "daypart", "period_start", "period_end",
     "start", "end", "start_earliest", "start_latest", "end_earliest", "end_latest", "ongoing",
 )  # fmt: skip
 _AMOUNTS: Final = ("uptime_", "downtime_", "unknown_", "business_", "measured_", "down_minutes")
@@ -119,7 +120,7 @@ def render(query: ReportQuery, stores: StoreColumns, groups: Sequence[str], rows
     lines = stores.rank[body["store"][:, 0]].tolist()
     names = ("store_id", *(_STORE_COLUMNS if query.full else ()))
     columns, altered = stores.pick(names, lines), stores.pick_altered(names, lines)
-    periods = _period_columns(query.by, body) if query.by else []
+    periods = _period_columns(query, body) if query.by else []
     blocks = [body]
     if query.totals:
         totals = _totals(query, body, periods, groups)
@@ -130,7 +131,7 @@ def render(query: ReportQuery, stores: StoreColumns, groups: Sequence[str], rows
             (name, texts + (group_cells if name == "group" else blank)) for name, texts in columns
         ]
         columns += [] if query.full else [("group", [""] * len(lines) + group_cells)]
-        periods = [(name, texts + (totals.labels if name == "period" else blank)) for name, texts in periods]
+        periods = [(name, texts + totals.labels.get(name, blank)) for name, texts in periods]
         changed = {len(lines) + row: name for row, name in enumerate(totals.groups) if safe_cell(name) != name}
         altered |= {"group": {**altered.get("group", {}), **changed}} if changed else {}
     measures = [
@@ -186,8 +187,20 @@ def is_number(column: str) -> bool:
     return is_amount(column) or column.startswith(("uptime_percent", "polls"))
 
 
+def period_name(query: ReportQuery, local_us: int, offset_s: int) -> str:
+    """Return all that names a period of a report `by` something: `period_label`, and which daypart it is."""
+    label = period_label(query.by or "", local_us, offset_s)
+    return f"{label} {_daypart_name(query, local_us)}" if query.dayparts else label
+
+
+def _daypart_name(query: ReportQuery, local_us: int) -> str:
+    """Return which daypart begins at that wall clock."""
+    return next(part.name for part in query.dayparts if part.start_s * SECOND_US == local_us % DAY_US)
+
+
 def period_label(by: str, local_us: int, offset_s: int) -> str:
-    """Return a period's name: an hour with its offset from UTC, a day or a week by its first date, a month."""
+    """Return a period's name: an hour with its offset from UTC; a daypart, a day or a week by its first date; a
+    month."""
     wall = clock.utc_datetime(local_us)
     if by == "hour":
         sign, minutes = "-" if offset_s < 0 else "+", abs(offset_s) // 60
@@ -228,15 +241,17 @@ def _status_columns(body: Rows) -> list[Column]:
     return list(zip(_STATUS_COLUMNS, cells, strict=True))
 
 
-def _period_columns(by: str, body: Rows) -> list[Column]:
+def _period_columns(query: ReportQuery, body: Rows) -> list[Column]:
     local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
     # Seconds until 2200 are less than 2^33. Two hours of one night can show the same wall clock, and differ in their
     # offset, which is less than a day.
     key = (local // SECOND_US << 18) + offset + DAY_US // SECOND_US
     _, first, index = np.unique(key, return_index=True, return_inverse=True)
-    labels = [period_label(by, int(local[row]), int(offset[row])) for row in first.tolist()]
+    labels = [period_label(query.by or "", int(local[row]), int(offset[row])) for row in first.tolist()]
+    names = [_daypart_name(query, int(local[row])) for row in first.tolist()] if query.dayparts else []
     return [
         ("period", [labels[number] for number in index.tolist()]),
+        *([("daypart", [names[number] for number in index.tolist()])] if query.dayparts else []),
         ("period_start", clock.timestamp_texts(body["start_us"][:, 0])),
         ("period_end", clock.timestamp_texts(body["end_us"][:, 0])),
     ]
@@ -244,11 +259,11 @@ def _period_columns(by: str, body: Rows) -> list[Column]:
 
 @dataclass(frozen=True, slots=True)
 class _Totals:
-    """Lines of totals: `group` or `fleet`, which group, the name of the period, and the sums of the measures."""
+    """Lines of totals: `group` or `fleet`, which group, by column what names the period, and sums of the measures."""
 
     kinds: list[str]
     groups: list[str]
-    labels: list[str]
+    labels: dict[str, list[str]]
     sums: Rows
 
 
@@ -281,17 +296,19 @@ def _period_numbers(by: str | None, body: Rows) -> Ints:
     local, offset = body["local_us"][:, 0], body["offset_s"][:, 0]
     if not by:
         return np.zeros(len(local), dtype=np.int64)
-    # A date is one period in all zones, also where its midnight is skipped and it begins at 01:00; an hour is an
-    # instant.
-    numbers: Ints = np.unique(local - offset * SECOND_US if by == "hour" else local // DAY_US, return_inverse=True)[1]
+    # A date is one period in all zones, also where its midnight is skipped and it begins at 01:00; so is a daypart of
+    # a date; an hour is an instant.
+    what = {"hour": local - offset * SECOND_US, "daypart": local}.get(by, local // DAY_US)
+    numbers: Ints = np.unique(what, return_inverse=True)[1]
     return numbers
 
 
-def _total_labels(by: str | None, body: Rows, periods: Sequence[Column], rows: list[int]) -> list[str]:
-    """Return names of periods of several zones, each by a row of it: a date is the same in each, an hour is in UTC."""
+def _total_labels(by: str | None, body: Rows, periods: Sequence[Column], rows: list[int]) -> dict[str, list[str]]:
+    """Return names of periods of several zones by column, each by a row of it: a date is the same in each, an hour is
+    in UTC."""
     if by == "hour":
-        return clock.timestamp_texts(body["start_us"][rows, 0])
-    return [periods[0][1][row] for row in rows] if by else []
+        return {"period": clock.timestamp_texts(body["start_us"][rows, 0])}
+    return {name: [texts[row] for row in rows] for name, texts in periods if name in ("period", "daypart")}
 
 
 def _exact_sums(values: Ints, row: Ints, size: int) -> Ints:

@@ -23,7 +23,7 @@ from storemon_flask.errors import DataError, ReportFailed, Unprocessable
 from storemon_flask.formatting import known_text, knows_little, percent_of
 from storemon_flask.reports.csv import Altered, is_amount, text_rows
 
-_KEY: Final = ("kind", "store_id", "group", "period", "start")
+_KEY: Final = ("kind", "store_id", "group", "period", "daypart", "start")
 # Cells that are sorted at once, and rows that are written and read at once.
 _SORTED_CELLS: Final = 400_000
 _BATCH: Final = 1000

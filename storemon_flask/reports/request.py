@@ -11,6 +11,7 @@ from storemon_flask.characters import join_words
 from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
+from storemon_flask.rules import DEFAULT_DAYPARTS, Daypart
 from storemon_flask.uptime.calendar import UNITS as UNITS
 
 LAST_WINDOWS: Final = {"last_hour": HOUR_US, "last_day": DAY_US, "last_week": WEEK_US, "last_30_days": 30 * DAY_US}
@@ -22,7 +23,9 @@ KINDS: Final = ("times", "outages")
 COLUMNS: Final = ("classic", "full")
 # The fields of a request besides as-of, columns and stores.
 FIELDS: Final = ("kind", "windows", "by", "groups", "zones", "totals", "method", "shortest_minutes")
-_WINDOW_OF_UNIT: Final = {"hour": "last_day", "day": "last_week", "week": "last_30_days", "month": "last_30_days"}
+_WINDOW_OF_UNIT: Final = {
+    "hour": "last_day", "daypart": "last_week", "day": "last_week", "week": "last_30_days", "month": "last_30_days",
+}  # fmt: skip
 _MOST_WINDOWS: Final = 50
 _LONGEST_US: Final = 400 * DAY_US
 _EPOCH: Final = date(1970, 1, 1)
@@ -65,6 +68,7 @@ class ReportQuery:
     period, with the kind `outages` one row per outage that has at least `shortest_us` of business time down.
 
     `is_default`: no field but as-of, columns and stores was given. Its full columns end with the status of each store.
+    `dayparts` are those that `by` daypart has rows for.
     """
 
     as_of_us: int
@@ -79,6 +83,7 @@ class ReportQuery:
     groups: tuple[str, ...] | None = None
     zones: tuple[str, ...] | None = None
     shortest_us: int = 0
+    dayparts: tuple[Daypart, ...] = ()
 
     @property
     def has_status(self) -> bool:
@@ -96,8 +101,8 @@ class ReportQuery:
         return MINUTE_US if minutes else HOUR_US
 
 
-def check(request: ReportRequest) -> ReportQuery:
-    """Return the query of a request; its as-of is 1970 where none is given.
+def check(request: ReportRequest, dayparts: tuple[Daypart, ...] = DEFAULT_DAYPARTS) -> ReportQuery:
+    """Return the query of a request, with those dayparts if it is by daypart; its as-of is 1970 where none is given.
 
     `Unprocessable` names the field, its value and what is allowed. Whether the stores exist is for the database to say.
     """
@@ -127,12 +132,13 @@ def check(request: ReportRequest) -> ReportQuery:
         _texts("groups", fields.get("groups")),
         _texts("zones", fields.get("zones")),
         _shortest_us(fields.get("shortest_minutes") or 0),
+        dayparts if by == "daypart" else (),
     )
 
 
-def stored_query(record: ReportRecord) -> ReportQuery:
+def stored_query(record: ReportRecord, dayparts: tuple[Daypart, ...] = DEFAULT_DAYPARTS) -> ReportQuery:
     """Return the query of a stored report; `Unprocessable` when another version made it that knew more."""
-    return check(ReportRequest(record.as_of_us, record.columns, record.stores, record.shape or {}))
+    return check(ReportRequest(record.as_of_us, record.columns, record.stores, record.shape or {}), dayparts)
 
 
 def window_of_text(text: str) -> str | dict[str, str]:

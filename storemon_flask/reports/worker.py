@@ -235,6 +235,7 @@ class Worker:
             settings.max_report_rows,
             connection,
             settings.rules.latest_us(now_us),
+            settings.dayparts,
         )
         store_ids = None if query.stores is None else sorted(query.stores)
         alike = replace(query, as_of_us=0, stores=None if store_ids is None else tuple(store_ids))
@@ -492,7 +493,8 @@ class Worker:
                 self._advance(record.id, share)
                 last = time.monotonic()
 
-        query, settings = requests.stored_query(record), self.settings
+        settings = self.settings
+        query = requests.stored_query(record, settings.dayparts)
         text = compute.compute(self.database, query, settings.rules, settings.default_timezone, progress)
         readiness.require_room(settings)
         return compute.write(text, self.path(record.id))

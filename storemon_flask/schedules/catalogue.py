@@ -66,7 +66,14 @@ def add(database: Database, settings: Settings, new: NewSchedule, now_us: int) -
     )  # fmt: skip
     with database.write() as connection:
         request = request_at(schedule, next_us)
-        query = compute.make_query(database, request, settings.default_timezone, settings.max_report_rows, connection)
+        query = compute.make_query(
+            database,
+            request,
+            settings.default_timezone,
+            settings.max_report_rows,
+            connection,
+            dayparts=settings.dayparts,
+        )
         if query.kind == "outages" and new.report.get("columns") is not None:
             raise _wrong("columns", "does not go with outages", "left out")
         if schedules.find_named(connection, schedule.name) is not None:

@@ -18,7 +18,7 @@ from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Pol
 from storemon_flask.reports import request
 from storemon_flask.reports.blind_spans import BlindSpan, find_blind_spans
 from storemon_flask.reports.compute import periods_in_zone
-from storemon_flask.reports.csv import period_label
+from storemon_flask.reports.csv import period_name
 from storemon_flask.reports.outages import find_whole
 from storemon_flask.reports.request import ReportQuery, ReportRequest
 from storemon_flask.stores import live_list
@@ -365,7 +365,7 @@ def _number_rows(asked: ReportQuery | None, zone: str, as_of_us: int, relative_u
         at_us = relative_us if window.length_us else as_of_us
         periods = periods_in_zone(zone, replace(query, windows=(window,), as_of_us=at_us))
         for start, end, _, local, offset in zip(*(column.tolist() for column in periods), strict=True):
-            name = period_label(query.by, local, offset) if query.by else window.name
+            name = period_name(query, local, offset) if query.by else window.name
             rows.append(_NumberRow(name, query.unit_us(window), at_us, start, end))
     if query.by and len(rows) > _MOST_ROWS:
         raise Unprocessable(

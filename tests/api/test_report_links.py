@@ -88,6 +88,7 @@ def test_the_link_of_a_report_leads_to_its_numbers(fleet: Database, client: Flas
     [
         {"by": "day", "windows": [{"from": "2024-10-05", "to": "2024-10-13"}]},
         {"by": "hour", "as_of": "2024-10-10T13:20:00Z"},
+        {"by": "daypart", "windows": [{"from": "2024-10-05", "to": "2024-10-13"}]},
         {"by": "week", "method": "previous"},
         {"by": "month", "totals": True},
     ],
@@ -101,7 +102,8 @@ def test_the_link_of_a_period_leads_to_that_period(fleet: Database, client: Flas
         unit, suffix = ("min", "_minutes") if body["by"] == "hour" else ("h", "_hours")
         ((label, (percent, _, *amounts)),) = shown.items()
         assert [percent, *amounts] == expected(row, suffix, unit, "uptime_percent"), (row, label)
-        assert label == requests.window_words(row["period"]).lower()
+        name = " ".join(row[column] for column in ("period", "daypart") if column in row)
+        assert label == requests.window_words(name).lower()
 
 
 def test_the_link_of_an_outage_leads_to_that_outage(fleet: Database, client: FlaskClient) -> None:

@@ -75,7 +75,7 @@ def test_one_is_added_listed_run_and_removed(client: FlaskClient, weeks: Databas
         ({"report": {"as_of": "2024-01-01"}}, "report", "report.as_of: Unknown field"),
         ({"report": {"groups": ["West"]}}, "groups", "groups: no store is in 'West'"),
         ({"report": {"stores": ["x"]}}, "stores", "unknown stores: 'x'"),
-        ({"report": {"by": "decade"}}, "by", "by is 'decade'; it must be hour, day, week, month"),
+        ({"report": {"by": "decade"}}, "by", "by is 'decade'; it must be hour, daypart, day, week, month"),
         ({"report": {"totals": 3}}, "totals", "totals is 3; it must be true or false"),
         ({"report": {"kind": "outages", "columns": "full"}}, "columns", "columns does not go with outages"),
         ({"report": {"kind": "outages", "by": "day"}}, "by", "by does not go with outages"),

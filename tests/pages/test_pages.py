@@ -120,7 +120,7 @@ def test_stores_is_the_list_by_its_other_name(loaded: FlaskClient) -> None:
         ("/stores/worked?days=31", "Days must be greater than or equal to 1 and less than or equal to 30"),
         ("/stores/worked?until=soon", "Until is not a valid date"),
         ("/stores/worked?as_of=now", "As_of 'now' is not an instant such as 2024-10-14T23:55:18Z"),
-        ("/stores/worked?by=year", "By must be one of: hour, day, week, month"),
+        ("/stores/worked?by=year", "By must be one of: hour, daypart, day, week, month"),
     ],
 )  # fmt: skip
 def test_a_wrong_parameter_is_answered_with_a_sentence(loaded: FlaskClient, path: str, sentence: str) -> None:

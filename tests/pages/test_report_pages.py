@@ -236,7 +236,7 @@ MANY = "\n".join(f"nobody-{number:02d}" for number in range(12))
         ({"shortest_minutes": "-5", **OUTAGES}, "shortest_minutes", "is -5.0; it must be a number "
             "of minutes from 0 to 576000."),
         ({"shortest_minutes": "5"}, "shortest_minutes", "it must be left out without kind outages."),
-        ({"by": "decade"}, "by", "A row for each: is 'decade'; it must be hour, day, week, month."),
+        ({"by": "decade"}, "by", "A row for each: is 'decade'; it must be hour, daypart, day, week, month."),
         ({"stores": "worked\nnobody\nelse"}, "stores", "Only these stores: unknown: nobody; unknown: else."),
         ({"stores": MANY}, "stores", "unknown: nobody-08; unknown: nobody-09; and 2 more."),
         ({"groups": "<b>"}, "groups", "Only these groups: unknown: <b>."),

@@ -24,7 +24,7 @@ from storemon_flask.settings import Settings
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        ({"by": "year"}, "by is 'year'; it must be hour, day, week, month"),
+        ({"by": "year"}, "by is 'year'; it must be hour, daypart, day, week, month"),
         ({"method": "last"}, "method is 'last'; it must be nearest, previous"),
         ({"totals": "yes"}, "totals is 'yes'; it must be true or false"),
         ({"kind": "x"}, "kind is 'x'; it must be times, outages"),
@@ -103,6 +103,7 @@ def test_a_report_too_long_says_how_long_it_would_be(fleet: Database, settings: 
     ("body", "options"),
     [
         ({"by": "day"}, ["--by", "day"]),
+        ({"by": "daypart", "columns": "full", "totals": True}, ["--by", "daypart", "--columns", "full", "--totals"]),
         ({"by": "hour", "columns": "full"}, ["--by", "hour", "--columns", "full"]),
         (
             {"windows": [{"from": "2024-10-01", "to": "2024-10-08", "name": "first"}, "last_day"], "totals": True},

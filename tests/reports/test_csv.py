@@ -227,7 +227,7 @@ def check_totals(text: str, query: ReportQuery, rows: Rows, groups: list[str]) -
     """Hold every total row of a report against the rows of its stores; how many there were."""
     header, *lines = csv.reader(io.StringIO(text, newline=""))
     across = 1 if query.by else len(query.windows)
-    begin = header.index("group") + 1 + (3 if query.by else 0)
+    begin = header.index("group") + 1 + (3 + bool(query.dayparts) if query.by else 0)
     stores = [line for line in lines if line[0] == "store"]
     columns = {name: rows[name].reshape(-1, across).tolist() for name in MEASURES}
     place = rows["store"].reshape(-1, across)[:, 0].tolist()
@@ -235,6 +235,9 @@ def check_totals(text: str, query: ReportQuery, rows: Rows, groups: list[str]) -
     for number, line in enumerate(stores):
         group = groups[place[number]]
         period = line[header.index("period")] if query.by in ("day", "week", "month") else ""
+        if query.dayparts:
+            names = [daypart.name for daypart in query.dayparts]
+            period = f"{line[header.index('period')]} {names.index(line[header.index('daypart')])}"
         if query.by == "hour":
             # An hour is one instant in every zone.
             period = timestamp_text(int(rows["local_us"][number] - rows["offset_s"][number] * 1_000_000))
@@ -260,6 +263,7 @@ SHAPES: list[dict[str, Any]] = [
     {"windows": ["last_hour", "last_day", "last_week"]},
     {"windows": [{"from": "2023-10-01", "to": "2024-10-14"}, "last_30_days"]},
     {"by": "hour", "windows": ["last_day"]},
+    {"by": "daypart", "windows": [{"from": "2024-10-07", "to": "2024-10-13"}]},
     {"by": "day", "windows": [{"from": "2024-09-20", "to": "2024-10-13"}]},
     {"by": "week", "windows": ["last_30_days"]},
     {"by": "month", "windows": [{"from": "2024-01-01", "to": "2024-10-13"}], "method": "previous"},

@@ -24,6 +24,7 @@ def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, co
         (row(), "The last hour, day and week, every store"),
         (row(None, ["a", "b"], "full"), "The last hour, day and week, a and b, all columns"),
         (row(None, ["a", "b", "c", "d"]), "The last hour, day and week, 4 named stores"),
+        (row({"by": "daypart"}), "Daypart by daypart in the last week, every store"),
         (row({"by": "day"}), "Day by day in the last week, every store"),
         (
             row({"windows": ["last_hour", {"from": "2024-10-01", "to": "2024-11-01", "name": "October"}], "totals": True}),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from storemon_flask import zonedata
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US
+from storemon_flask.rules import DEFAULT_DAYPARTS, Daypart
 from storemon_flask.uptime import calendar
 from storemon_flask.uptime.calendar import UNITS
 from storemon_flask.uptime.zones import changes_of_year
@@ -34,7 +35,7 @@ def shown(zone, unit, first, last):
     """(wall clock at the start, offset in hours, length in hours) of each period."""
     return [
         (str(np.datetime64(local, "us").astype("datetime64[m]")), offset / 3600, (end - start) / HOUR_US)
-        for start, end, local, offset in listed(calendar.spans(zone, unit, first, last))
+        for start, end, local, offset in listed(calendar.spans(zone, unit, first, last, DEFAULT_DAYPARTS))
     ]
 
 
@@ -124,7 +125,9 @@ def test_a_week_is_from_monday_and_a_month_from_its_first(unit, day, expected):
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("length", [0, -1, -5 * DAY_US])
 def test_a_range_without_a_moment_has_no_periods(unit, length):
-    spans = calendar.spans("America/New_York", unit, instant(2023, 3, 12), instant(2023, 3, 12) + length)
+    spans = calendar.spans(
+        "America/New_York", unit, instant(2023, 3, 12), instant(2023, 3, 12) + length, DEFAULT_DAYPARTS
+    )
     assert len(spans) == 0
     assert listed(spans) == []
 
@@ -146,14 +149,14 @@ def ranges(draw, most_us):
 @given(st.sampled_from(UNITS), st.data())
 def test_calendar_periods_and_their_labels_are_those_of_zoneinfo(unit, data):
     zone, first, last = data.draw(ranges(5 * DAY_US if unit == "hour" else 100 * DAY_US))
-    assert listed(calendar.spans(zone, unit, first, last)) == by_zoneinfo(zone, unit, first, last)
+    assert listed(calendar.spans(zone, unit, first, last, DEFAULT_DAYPARTS)) == by_zoneinfo(zone, unit, first, last)
 
 
 @settings(max_examples=300)
 @given(st.sampled_from(UNITS), st.data())
 def test_each_period_joins_the_next_and_together_they_cover_the_range(unit, data):
     zone, first, last = data.draw(ranges(100 * DAY_US))
-    spans = calendar.spans(zone, unit, first, last)
+    spans = calendar.spans(zone, unit, first, last, DEFAULT_DAYPARTS)
     assert len(spans) == len(spans.end_us) == len(spans.local_us) == len(spans.offset_s)
     if first == last:
         assert len(spans) == 0
@@ -161,6 +164,55 @@ def test_each_period_joins_the_next_and_together_they_cover_the_range(unit, data
     assert (int(spans.start_us[0]), int(spans.end_us[-1])) == (first, last)
     assert np.array_equal(spans.start_us[1:], spans.end_us[:-1])
     assert (spans.end_us > spans.start_us).all()
+
+
+HOURS_AND_HALVES = st.lists(st.integers(0, 47), min_size=1, max_size=8, unique=True)
+
+
+def made_dayparts(halves):
+    """Parts that begin at those half hours of the day."""
+    starts = sorted(half * 1800 for half in halves)
+    return tuple(Daypart(f"part {at}", at, end) for at, end in zip(starts, [*starts[1:], starts[0]], strict=True))
+
+
+@settings(max_examples=300)
+@given(HOURS_AND_HALVES, st.data())
+def test_dayparts_wherever_they_begin_are_those_of_zoneinfo(halves, data):
+    zone, first, last = data.draw(ranges(10 * DAY_US))
+    dayparts = made_dayparts(halves)
+    spans = calendar.spans(zone, "daypart", first, last, dayparts)
+    assert listed(spans) == by_zoneinfo(zone, "daypart", first, last, dayparts)
+    assert set((spans.local_us % DAY_US).tolist()) <= {part.start_s * SECOND_US for part in dayparts}
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "days", "halves", "expected"),
+    [
+        # The clock goes from 02:00 to 03:00, and from 02:00 back to 01:00; 01:30 means the first.
+        ("America/New_York", instant(2023, 3, 12, 5), 1, [3, 5, 10], [
+            ("2023-03-11T05:00", -5, 1.5), ("2023-03-12T01:30", -5, 1), ("2023-03-12T02:30", -4, 1.5),
+            ("2023-03-12T05:00", -4, 20),
+        ]),
+        ("America/New_York", instant(2023, 11, 5, 4), 1, [3, 5, 10], [
+            ("2023-11-04T05:00", -4, 1.5), ("2023-11-05T01:30", -4, 2), ("2023-11-05T02:30", -5, 2.5),
+            ("2023-11-05T05:00", -5, 18),
+        ]),
+        # A part from 02:30 to 03:00, which the clock skips.
+        ("America/New_York", instant(2023, 3, 12, 5), 1, [5, 6], [
+            ("2023-03-11T03:00", -5, 2), ("2023-03-12T03:00", -4, 22),
+        ]),
+        # A date that was skipped whole has no parts; the late part of the one before it ends on the next there is.
+        ("Pacific/Apia", instant(2011, 12, 30, 8), 1, [10, 44], [
+            ("2011-12-29T22:00", -10, 7), ("2011-12-31T05:00", 14, 17),
+        ]),
+    ],
+)  # fmt: skip
+def test_dayparts_on_days_when_the_clock_changes(zone, first, days, halves, expected):
+    spans = calendar.spans(zone, "daypart", first, first + days * DAY_US, made_dayparts(halves))
+    assert [
+        (str(np.datetime64(local, "us").astype("datetime64[m]")), offset / 3600, (end - start) / HOUR_US)
+        for start, end, local, offset in listed(spans)
+    ] == expected
 
 
 def _around_a_change(data, zone, most_us):
@@ -178,14 +230,14 @@ def _around_a_change(data, zone, most_us):
 def test_the_periods_of_zones_drawn_of_all_are_those_of_zoneinfo(zone, data):
     for unit in UNITS:
         first, last = _around_a_change(data, zone, 5 * DAY_US if unit == "hour" else 100 * DAY_US)
-        assert listed(calendar.spans(zone, unit, first, last)) == by_zoneinfo(zone, unit, first, last)
+        assert listed(calendar.spans(zone, unit, first, last, DEFAULT_DAYPARTS)) == by_zoneinfo(zone, unit, first, last)
 
 
 @pytest.mark.slow
 def test_hours_tile_the_days_and_days_the_weeks_and_months_of_a_hundred_zones_since_1973():
     first, last = instant(1973, 1, 1), instant(2038, 1, 1)
     for zone in Random(7).sample(ZONES, 100):
-        spans = {unit: calendar.spans(zone, unit, first, last) for unit in UNITS}
+        spans = {unit: calendar.spans(zone, unit, first, last, DEFAULT_DAYPARTS) for unit in UNITS}
         for unit, found in spans.items():
             assert (int(found.start_us[0]), int(found.end_us[-1])) == (first, last), (zone, unit)
             assert np.array_equal(found.start_us[1:], found.end_us[:-1]), (zone, unit)

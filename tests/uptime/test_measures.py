@@ -20,6 +20,7 @@ from storemon_flask.feeds import load, sources
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Polls, Rules
 from storemon_flask.reports import compute as reports
 from storemon_flask.reports.request import ReportRequest
+from storemon_flask.rules import DEFAULT_DAYPARTS, Daypart
 from storemon_flask.uptime import calendar, evidence, openings
 from storemon_flask.uptime.calendar import UNITS
 from storemon_flask.uptime.measures import MEASURES, Periods, measure
@@ -269,25 +270,38 @@ def test_a_stretch_far_longer_than_the_openings_of_many_stores_is_what_lies_in_i
 # Calendar periods
 
 
+# Periods, and longer ones that they tile. A business day goes from 05:00 to 05:00, as the dayparts together do.
+TILES = [("hour", "day"), ("hour", "daypart"), ("daypart", "business day"), ("day", "week"), ("day", "month")]
+BUSINESS_DAY = (Daypart("business day", 5 * 3600, 5 * 3600),)
+
+
+def _spans(zone, unit, first, last):
+    if unit == "business day":
+        return calendar.spans(zone, "daypart", first, last, BUSINESS_DAY)
+    return calendar.spans(zone, unit, first, last, DEFAULT_DAYPARTS)
+
+
 @settings(max_examples=120)
 @given(busy(), METHODS, st.sampled_from(UNITS), st.data())
 def test_every_measure_of_every_calendar_period_is_what_the_brute_force_says(case, method, unit, data):
     first = data.draw(edges(case))
-    last = data.draw(anywhere(first, first + {"hour": DAY_US, "day": 9 * DAY_US}.get(unit, 40 * DAY_US)))
+    last = data.draw(
+        anywhere(first, first + {"hour": DAY_US, "daypart": 3 * DAY_US, "day": 9 * DAY_US}.get(unit, 40 * DAY_US))
+    )
     zones = everyone(case[2])
     asked = [(name, a, b) for name in NAMES for a, b, *_ in brute_calendar(zones[name], unit, first, last)]
-    found = [(name, a, b) for name in NAMES for a, b, *_ in listed(calendar.spans(zones[name], unit, first, last))]
+    found = [(name, a, b) for name in NAMES for a, b, *_ in listed(_spans(zones[name], unit, first, last))]
     assert found == asked
     assert measured(case, found, method) == literally(case, asked, method)
 
 
 @settings(max_examples=100)
-@given(busy(), METHODS, st.sampled_from([("hour", "day"), ("day", "week"), ("day", "month")]), st.data())
-def test_hours_sum_to_their_day_and_days_to_their_week_and_month(case, method, units, data):
+@given(busy(), METHODS, st.sampled_from(TILES), st.data())
+def test_hours_sum_to_their_day_and_dayparts_and_days_to_their_week_and_month(case, method, units, data):
     first = data.draw(edges(case))
-    last = data.draw(anywhere(first, first + (3 if units[0] == "hour" else 40) * DAY_US))
+    last = data.draw(anywhere(first, first + (40 if units[0] == "day" else 3) * DAY_US))
     for name, zone in everyone(case[2]).items():
-        small, large = (listed(calendar.spans(zone, unit, first, last)) for unit in units)
+        small, large = (listed(_spans(zone, unit, first, last)) for unit in units)
         rows = list(zip(small, measured(case, [(name, a, b) for a, b, *_ in small], method), strict=True))
         for (start, end, *_), whole in zip(
             large, measured(case, [(name, a, b) for a, b, *_ in large], method), strict=True
