@@ -34,7 +34,7 @@ def cells(page: str) -> list[list[str]]:
             html.unescape(re.sub(r"<[^>]+>", "", cell)).strip()
             for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
         ]
-        for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
     ]
 
 

@@ -1,7 +1,6 @@
 """A finished report to look at: its columns in words with their units, and a page of its rows, filtered and sorted."""
 
 import csv
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -26,6 +25,13 @@ _MOST_BYTES: Final = 115_000
 _ID_BYTES, _TEXT_BYTES, _NUMBER_BYTES = 300, 80, 18
 MOST_ROWS: Final = 500
 _NOTHING: Final = ("", "0.00")
+# Totals, which the CSV has at its end, come first: of all stores, then of groups.
+_RANKS: Final = {"fleet": 0, "store": 2}
+_RANK_OF_GROUPS: Final = 1
+# So many totals move the rows of stores without a second pass over the CSV.
+_TOTALS_AT_ONCE: Final = 500
+# Changes of percentages.
+_POINTS: Final = ("change_points",)
 _FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
 _MEASURES: Final = (
     "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime", "unknown", "business", "measured",
@@ -72,7 +78,8 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """A page of rows, cells as in the CSV but ids and names as they are. `matching` rows match the filter, of `total`.
+    """A page of rows, cells as in the CSV but ids and names as they are. `matching` rows match the filter, of `total`;
+    `totals` of those that match are totals, which come first.
 
     Beside each cell are its tone and, of a percentage that knows little, of how much it is. `hidden` columns are in the
     CSV alone. `limit` is the rows of a page, fewer than asked for where the report is wide, and at most `most`; `first`
@@ -85,6 +92,7 @@ class ReportTable:
     known: list[list[str]]
     total: int
     matching: int
+    totals: int
     hidden: int
     limit: int
     first: int
@@ -110,7 +118,7 @@ def read_table(
     also: Collection[str] = frozenset(),
     link_bytes: int = 0,
 ) -> ReportTable:
-    """Return a page of rows of the report's CSV.
+    """Return a page of rows of the report's CSV, the totals before the stores and percentages before amounts of time.
 
     `windows` are the lengths of its windows in microseconds (0 where that differs from store to store). Rows of the
     stores `also` match the filter in any case. `link_bytes` is how much longer than usual the address of a store is.
@@ -124,24 +132,25 @@ def read_table(
     limit = max(1, min(view.limit, most))
     first = (view.number - 1) * limit
     scan = _Scan(columns, view.text.casefold(), also)
-    matching = scan.matching_rows(rows)
     if view.sort is None:
-        picked = [cells for _, cells in islice(matching, first, first + limit)]
-        # The others are counted.
-        deque(matching, maxlen=0)
+        picked = _rows_of_page(scan, rows, first, limit)
+        if picked is None:
+            again = _Scan(columns, view.text.casefold(), also)
+            picked = _rows_of_page(again, islice(_rows(file, altered), 1, None), first, limit, scan.matching_ranks)
     else:
-        numbers = _sort_rows(matching, columns, view)[first : first + limit]
+        numbers = _sort_rows(scan, rows, columns, view)[first : first + limit]
         picked = _pick(islice(_rows(file, altered), 1, None), numbers)
-    order = _shown(columns, scan.empty)
+    order = _shown(columns, scan.empty, tuple(windows))
     shown = [columns[index] for index in order]
-    by_name = [dict(zip(header, cells, strict=False)) for cells in picked]
+    by_name = [dict(zip(header, cells, strict=False)) for cells in picked or []]
     return ReportTable(
         shown,
-        [[cells[index] for index in order] for cells in picked],
+        [[cells[index] for index in order] for cells in picked or []],
         [[tone(column, cells, windows) for column in shown] for cells in by_name],
         [[known_note(column, cells) for column in shown] for cells in by_name],
         scan.total,
         scan.matching,
+        sum(scan.matching_ranks[:-1]),
         len(columns) - len(scan.empty) - len(shown),
         limit,
         first,
@@ -150,32 +159,86 @@ def read_table(
 
 
 class _Scan:
-    """One pass over all rows of a report: how many there are and match, and the columns of names that are `empty`."""
+    """One pass over all rows of a report: how many there are and match, and the columns of names that are `empty`.
+
+    `matching_ranks` counts the rows that match by their rank: all stores, groups, single stores.
+    """
 
     def __init__(self, columns: Sequence[Column], text: str, also: Collection[str]) -> None:
         names = [column.name for column in columns]
-        self.total = self.matching = 0
-        self.empty = {index for index, name in enumerate(names) if name in ("name", "group")}
+        self.total = 0
+        self.matching_ranks = [0, 0, 0]
+        self._names = [index for index, name in enumerate(names) if name in ("name", "group")]
+        self.has_totals = "kind" in names
+        self._kind = names.index("kind") if self.has_totals else 0
         self._store = names.index("store_id") if "store_id" in names else 0
         self._texts = [index for index, column in enumerate(columns) if not column.numeric]
         self._text = text
         self._also = also
 
-    def matching_rows(self, rows: Iterable[list[str]]) -> Iterator[tuple[int, list[str]]]:
-        """Yield the number and the cells of each row that matches."""
+    @property
+    def empty(self) -> Set[int]:
+        """The indexes of columns of names that no row so far has one in."""
+        return set(self._names)
+
+    @property
+    def matching(self) -> int:
+        """How many rows match."""
+        return sum(self.matching_ranks)
+
+    def matching_rows(self, rows: Iterable[list[str]]) -> Iterator[tuple[int, int, list[str]]]:
+        """Yield the number, the rank and the cells of each row that matches."""
+        counts, rank = self.matching_ranks, 2
         for row, cells in enumerate(rows):
             self.total += 1
-            # Totals are of no store: their group is what they are of, even when that is none.
-            if self.empty:
-                self.empty -= {index for index in self.empty if cells[index] or not cells[0]}
+            for index in self._names:
+                # Totals are of no store: their group is what they are of, even when that is none.
+                if cells[index] or not cells[self._store]:
+                    self._names = [index for index in self._names if not cells[index] and cells[self._store]]
+                    break
             if self._matches(cells):
-                self.matching += 1
-                yield row, cells
+                if self.has_totals:
+                    rank = _RANKS.get(cells[self._kind], _RANK_OF_GROUPS)
+                counts[rank] += 1
+                yield row, rank, cells
 
     def _matches(self, cells: Sequence[str]) -> bool:
         if not self._text or cells[self._store] in self._also:
             return True
         return any(self._text in cells[index].casefold() for index in self._texts)
+
+
+def _rows_of_page(
+    scan: _Scan, rows: Iterable[list[str]], first: int, limit: int, ranks: Sequence[int] | None = None
+) -> list[list[str]] | None:
+    """Return the cells of the rows from `first` on, in the order of their ranks.
+
+    Where each rank begins is known after the last row, or from `ranks`, the counts of an earlier pass. Rows that may be
+    on the page are remembered; None when one that is was not.
+    """
+    ahead = _TOTALS_AT_ONCE if scan.has_totals else 0
+    edges = [(first - ahead, first + limit)] * 3 if ranks is None else _edges(ranks, first, limit)
+    remembered: list[list[list[str]]] = [[], [], []]
+    counts = scan.matching_ranks
+    for _, rank, cells in scan.matching_rows(rows):
+        low, high = edges[rank]
+        if low < counts[rank] <= high:
+            remembered[rank].append(cells)
+    picked: list[list[str]] = []
+    for (low, high), (known, _), cells_of_rank in zip(_edges(counts, first, limit), edges, remembered, strict=True):
+        if low < high and low < known:
+            return None
+        picked += cells_of_rank[low - max(known, 0) : high - max(known, 0)] if low < high else []
+    return picked
+
+
+def _edges(counts: Sequence[int], first: int, limit: int) -> list[tuple[int, int]]:
+    """Return from which to which of its rows each rank has on a page."""
+    edges, start = [], 0
+    for count in counts:
+        edges.append((min(max(first - start, 0), count), min(max(first + limit - start, 0), count)))
+        start += count
+    return edges
 
 
 def _most_rows(columns: Sequence[Column], link_bytes: int) -> int:
@@ -300,15 +363,30 @@ def window_text(window: str) -> str:
     return "" if window in ("hours", "minutes") else window_words(window)
 
 
-def _shown(columns: Sequence[Column], empty: Set[int]) -> list[int]:
-    """Return indexes of the columns to show: what a person knows a store by comes first, wherever the CSV has it.
+def _shown(columns: Sequence[Column], empty: Set[int], windows: Sequence[str]) -> list[int]:
+    """Return indexes of the columns to show: what a person knows a store by comes first, then percentages, window by
+    window, wherever the CSV has them.
 
     Names and groups that no store has (their indexes are `empty`) are left out.
     """
     names = [column.name for column in columns]
     first = [names.index(name) for name in _FIRST if name in names]
-    order = first + [index for index in range(len(columns)) if index not in first]
+    texts = {
+        index for index, column in enumerate(columns) if not column.numeric and not column.name.startswith(_POINTS)
+    }
+    percents = [index for index, name in enumerate(names) if name.startswith(("uptime_percent", *_POINTS))]
+    percents.sort(key=lambda index: _window_number(names[index], windows))
+    lead = min(percents, default=0)
+    before = [index for index in range(lead) if index in texts and index not in first]
+    order = [*first, *before, *percents]
+    order += [index for index in range(len(columns)) if index not in set(order)]
     return [index for index in order if index not in empty][:MOST_COLUMNS]
+
+
+def _window_number(name: str, windows: Sequence[str]) -> int:
+    """Return the index of the window that a column is of; the longest name counts, as one may end like another."""
+    ends = [(len(window), -index) for index, window in enumerate(windows) if name.endswith(f"_{window}")]
+    return -max(ends)[1] if ends else len(windows)
 
 
 def _index(columns: Sequence[Column], name: str) -> int:
@@ -329,34 +407,37 @@ def _key(cell: str, numeric: bool) -> str | Decimal | None:
         return None
 
 
-# What a row is sorted by, whether that is a percentage which knows little, and the row's number.
-_SortKey = tuple[str | Decimal | None, bool, int]
+# What a row is sorted by, whether that is a percentage which knows little, the row's rank, and its number.
+_SortKey = tuple[str | Decimal | None, bool, int, int]
 
 
-def _sort_rows(rows: Iterable[tuple[int, list[str]]], columns: Sequence[Column], view: View) -> list[int]:
+def _sort_rows(scan: _Scan, rows: Iterable[list[str]], columns: Sequence[Column], view: View) -> list[int]:
     """Return the numbers of the rows in the order of the view."""
     by = _index(columns, view.sort or "")
     little = _little(columns, by)
     keys: list[_SortKey] = []
-    for row, cells in rows:
+    for row, rank, cells in scan.matching_rows(rows):
         if len(keys) == MOST_SORTED:
             raise Unprocessable(
                 f"more than {MOST_SORTED:,} rows are not sorted here; filter them first, or sort the CSV",
                 errors={"sort": ["too many rows"]},
             )
-        keys.append((_key(cells[by], columns[by].numeric), little is not None and little(cells), row))
+        keys.append((_key(cells[by], columns[by].numeric), little is not None and little(cells), rank, row))
     return _in_order(keys, view.descending)
 
 
 def _in_order(keys: list[_SortKey], descending: bool) -> list[int]:
     """Return row numbers in the order of their keys, equal ones as in the report.
 
-    Whichever way, percentages that know little come after those that know enough, and rows without a key last.
+    Whichever way, totals come first, percentages that know little after those that know enough, and rows without a key
+    last.
     """
     present = [key for key in keys if key[0] is not None]
     present.sort(key=lambda key: key[0], reverse=descending)  # type: ignore[arg-type,return-value]
     present.sort(key=lambda key: key[1])
-    return [row for _, _, row in present] + [row for value, _, row in keys if value is None]
+    ordered = present + [key for key in keys if key[0] is None]
+    ordered.sort(key=lambda key: key[2])
+    return [key[3] for key in ordered]
 
 
 def _pick(rows: Iterator[list[str]], numbers: Sequence[int]) -> list[list[str]]:

@@ -176,6 +176,24 @@ def test_an_id_is_told_whole_on_hover_however_long_it_is(client: FlaskClient, sm
     assert '<th scope="row"><bdi title="worked">' in client.get(asked(client)).text
 
 
+def test_totals_come_first_and_thousands_are_told_apart(client: FlaskClient, small_fleet: Path) -> None:
+    client.post("/api/v1/feeds/stores", json=[{"store_id": "worked", "name": "Bea", "group": "North"}])
+    location = asked(client, columns="full", totals="1", window="last_30_days")
+    page = client.get(location).text
+    header, *rows = cells(page)
+    assert [row[0] for row in rows[:2]] == ["all stores", "North"]
+    assert header[:5] == ["store", "kind", "name", "group", "time zone"]
+    assert header[5].split() == ["uptime", "last", "30", "days", "%"]
+    assert page.count('<tr class="total">') == 2
+    assert "Rows 1 to 6 of 6, 2 of them totals, which come first." in page
+    fleet = dict(zip(*[the_csv(client, location)[line] for line in (0, -1)], strict=True))
+    business = next(at for at, name in enumerate(header) if name.startswith("business"))
+    assert float(fleet["business_last_30_days"]) > 1000
+    assert rows[0][business] == f"{float(fleet['business_last_30_days']):,.2f}"
+    # The order of the CSV stays.
+    assert [line[0] for line in the_csv(client, location)] == ["kind", *["store"] * 4, "group", "fleet"]
+
+
 @pytest.mark.parametrize(
     "query", ["page=x", "page=-3", "page=99999999999999999999", "limit=0", "limit=abc", "order=up"]
 )

@@ -22,7 +22,7 @@ from storemon_flask.database import polls as staging
 from storemon_flask.database import readings
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError
-from storemon_flask.formatting import decimals, hundredths, percent_hundredths, safe_cell
+from storemon_flask.formatting import decimals, group_thousands, hundredths, percent_hundredths, safe_cell
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Hours, Polls, Rules
 from storemon_flask.reports import compute
 from storemon_flask.reports import csv as report_csv
@@ -465,3 +465,14 @@ def test_a_file_of_too_many_stores_is_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(DataError, match="names more than 3 stores"):
         staged.add(ids, np.array([3]), np.array([4]), np.ones(1, dtype=bool))
     staged.close()
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("", ""), ("999.99", "999.99"), ("1000.00", "1,000.00"), ("1234567.89", "1,234,567.89"), ("-1234", "-1,234"),
+        ("-123.45", "-123.45"), ("2024-10-14", "2024-10-14"), ("=12345", "=12345"), ("0.12345", "0.12345"),
+    ],
+)  # fmt: skip
+def test_thousands_are_told_apart_in_numbers_only(cell: str, shown: str) -> None:
+    assert group_thousands(cell) == shown

@@ -109,11 +109,12 @@ def test_colour_follows_down_and_unknown_time_and_never_calls_unknown_up(tmp_pat
         tmp_path,
         header + "a,9.00,0.00,0.00,100.00\nb,8.00,1.00,0.00,88.89\nc,1.00,0.00,8.00,100.00\nd,0.00,0.00,9.00,\n",
     )
+    assert [column.name for column in page.columns][:3] == ["store_id", "uptime_percent_last_day", "uptime_last_day"]
     assert page.tones == [
-        ["", "up", "", "", "up"],
-        ["", "", "down", "", "down"],
-        ["", "", "", "unknown", ""],
-        ["", "", "", "unknown", "unknown"],
+        ["", "up", "up", "", ""],
+        ["", "down", "", "down", ""],
+        ["", "", "", "", "unknown"],
+        ["", "unknown", "", "", "unknown"],
     ]
 
 
@@ -160,16 +161,69 @@ def test_a_sum_over_stores_is_up_only_where_unknown_time_is_told(tmp_path: Path)
     rows = "store,a,60.00,0.00,\nstore,b,0.00,0.00,\nfleet,,60.00,0.00,\n"
     page = look(tmp_path, header + rows)
     place = [one.name for one in page.columns].index("uptime_last_hour")
-    assert [row[place] for row in page.tones] == ["up", "", ""]
+    assert [row[place] for row in page.tones] == ["", "up", ""]
     full = "kind,store_id,uptime_last_hour,downtime_last_hour,unknown_last_hour,uptime_percent_last_hour\n"
     page = look(tmp_path, full + "fleet,,60.00,0.00,0.00,100.00\nfleet,,60.00,0.00,60.00,100.00\n")
-    assert [row[2:] for row in page.tones] == [["up", "", "", "up"], ["", "", "unknown", ""]]
+    assert [row[2:] for row in page.tones] == [["up", "up", "", ""], ["", "", "", "unknown"]]
 
 
 def test_a_hundred_percent_that_is_rounded_is_not_up_all_the_time(tmp_path: Path) -> None:
     header = "kind,store_id,uptime_last_week,downtime_last_week,unknown_last_week,uptime_percent_last_week\n"
     page = look(tmp_path, header + "fleet,,99999.00,0.50,0.00,100.00\n")
-    assert page.tones == [["", "", "", "down", "", "down"]]
+    assert page.tones == [["", "", "down", "", "down", ""]]
+
+
+TOTALS = (
+    "kind,store_id,group,uptime_last_day,uptime_percent_last_day\n"
+    + "".join(f"store,s{number:03d},,{number % 7}.00,{number % 5}.00\n" for number in range(150))
+    + "group,,North,9.00,3.00\ngroup,,South,8.00,2.00\nfleet,,,17.00,2.50\n"
+)
+
+
+def test_totals_come_first_on_every_page_in_every_order(tmp_path: Path) -> None:
+    everything = look(tmp_path, TOTALS, View(limit=500))
+    assert [column.name for column in everything.columns] == [
+        "store_id", "kind", "group", "uptime_percent_last_day", "uptime_last_day",
+    ]  # fmt: skip
+    order = [cells[0] or cells[2] for cells in everything.rows]
+    assert order == ["", "North", "South", *(f"s{number:03d}" for number in range(150))]
+    assert (everything.total, everything.matching, everything.totals) == (153, 153, 3)
+    for limit in (1, 2, 5, 100):
+        pages = [look(tmp_path, TOTALS, View(number=number, limit=limit)) for number in range(1, 153 // limit + 2)]
+        assert [cells[0] or cells[2] for page in pages for cells in page.rows] == order
+    lowest = look(tmp_path, TOTALS, View("uptime_percent_last_day", limit=5))
+    assert [cells[0] or cells[2] for cells in lowest.rows] == ["", "South", "North", "s000", "s005"]
+    south = look(tmp_path, TOTALS, View(text="south"))
+    assert ([cells[2] for cells in south.rows], south.matching, south.totals) == (["South"], 1, 1)
+
+
+@pytest.mark.parametrize("at_once", [0, 1, 2, 500])
+def test_more_totals_than_are_remembered_are_read_in_a_second_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    whole = look(tmp_path, TOTALS, View(limit=500)).rows
+    monkeypatch.setattr(table, "_TOTALS_AT_ONCE", at_once)
+    for number in range(1, 17):
+        page = look(tmp_path, TOTALS, View(number=number, limit=10))
+        assert page.rows == whole[10 * number - 10 : 10 * number]
+        assert (page.total, page.matching, page.totals) == (153, 153, 3)
+    assert look(tmp_path, TOTALS, View(number=5, limit=2, text="s00")).rows == whole[11:13]
+
+
+def test_percentages_stand_window_by_window_before_amounts(tmp_path: Path) -> None:
+    names = [
+        "kind", "store_id", "timezone", "name", "uptime_day", "uptime_my_day", "uptime_percent_day",
+        "uptime_percent_my_day", "uptime_percent_likely_low_day", "uptime_percent_likely_low_my_day",
+        "uptime_percent_previous_my_day", "change_points_day",
+    ]  # fmt: skip
+    cells = ["store", "a", "UTC", "Bea", *["1.00"] * 8]
+    page = look(tmp_path, f"{','.join(names)}\n{','.join(cells)}\n", windows={"day": 0, "my_day": 0})
+    assert [column.name for column in page.columns] == [
+        "store_id", "kind", "name", "timezone",
+        "uptime_percent_day", "uptime_percent_likely_low_day", "change_points_day",
+        "uptime_percent_my_day", "uptime_percent_likely_low_my_day", "uptime_percent_previous_my_day",
+        "uptime_day", "uptime_my_day",
+    ]  # fmt: skip
 
 
 LITTLE = """store_id,uptime_hours,downtime_hours,unknown_hours,business_hours,uptime_percent
@@ -184,9 +238,9 @@ closed,0.00,0.00,0.00,0.00,
 
 def test_percentages_that_know_little_say_so_and_come_after_the_others(tmp_path: Path) -> None:
     page = look(tmp_path, LITTLE)
-    assert [tones[-1] for tones in page.tones] == ["down", "little", "little", "unknown", "", ""]
-    assert [known[-1] for known in page.known] == ["", "of 21 h known", "of 21 h known", "", "", ""]
-    assert {note for known in page.known for note in known[:-1]} == {""}
+    assert [tones[1] for tones in page.tones] == ["down", "little", "little", "unknown", "", ""]
+    assert [known[1] for known in page.known] == ["", "of 21 h known", "of 21 h known", "", "", ""]
+    assert {note for known in page.known for note in [known[0], *known[2:]]} == {""}
     down = look(tmp_path, LITTLE, View("uptime_percent", descending=True))
     assert [cells[0] for cells in down.rows] == ["tenth", "best", "little", "worse", "nothing", "closed"]
     up = look(tmp_path, LITTLE, View("uptime_percent"))
@@ -207,7 +261,7 @@ def test_percentages_that_know_little_say_so_and_come_after_the_others(tmp_path:
 def test_what_is_known_has_the_unit_of_its_amounts(tmp_path: Path, suffixes: tuple[str, str], text: str) -> None:
     amount, percent = suffixes
     page = look(tmp_path, f"store_id,unknown{amount},business{amount},uptime_percent{percent}\na,54.00,60.00,100.00\n")
-    assert page.known == [["", "", "", text]]
+    assert page.known == [["", text, "", ""]]
 
 
 def test_without_columns_of_unknown_and_business_time_nothing_is_said(tmp_path: Path) -> None:
@@ -221,7 +275,7 @@ def test_periods_and_outages_have_their_units(tmp_path: Path) -> None:
         "store_id,period,uptime_minutes,downtime_minutes,uptime_percent\na,2024-10-01T09:00-05:00,60.00,0.00,100.00\n"
     )
     page = look(tmp_path, text, windows={"last_day": DAY_US})
-    assert [column.unit for column in page.columns] == ["", "", "min", "min", "%"]
+    assert [column.unit for column in page.columns] == ["", "", "%", "min", "min"]
     outages = look(tmp_path, "store_id,start,down_minutes,polls\na,2024-10-01T09:00:00.000000Z,12.50,3\n", windows={})
     assert [(one.words, one.unit, one.numeric) for one in outages.columns[2:]] == [
         ("down", "min", True),
