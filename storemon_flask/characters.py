@@ -53,6 +53,18 @@ def show_invisible(text: str) -> str:
     return text if text.isascii() else _INVISIBLE.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
 
 
+def search_text(text: str) -> str:
+    """Return the text as searches compare it: without accents and other marks, and in one case."""
+    if not text.isascii():
+        text = "".join(one for one in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(one))
+    return text.casefold()
+
+
+def search_words(text: str) -> list[str]:
+    """Return the words of a search as `search_text`; what is searched matches when every one of them occurs in it."""
+    return search_text(text).split()
+
+
 # So many stores are named where more have the same said of them.
 _STORES_NAMED: Final = 5
 

@@ -1,5 +1,6 @@
 """Numbers as decimals and percentages, texts as CSV cells that no spreadsheet runs (SPEC 4), store ids in addresses."""
 
+import json
 import re
 from functools import lru_cache
 from typing import Any, Final, overload
@@ -98,6 +99,13 @@ def safe_cell(text: str) -> str:
     if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text):
         return "'" + text
     return text
+
+
+def csv_value(value: Any) -> str:
+    """Return a value of JSON as a cell: nothing for null, lists and objects as JSON, texts that no spreadsheet runs."""
+    if value is None:
+        return ""
+    return safe_cell(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def csv_cells(texts: list[str]) -> list[str]:

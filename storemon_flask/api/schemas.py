@@ -683,13 +683,15 @@ LATEST: Final = {
 # Stores
 
 
-class StoresQuery(Closed):
+class StoresCsvQuery(Closed):
     """Which stores, in which order."""
 
     status = _given_list(
         "only stores with one of these statuses", item=fields.String(validate=validate.OneOf(STATUSES)), default=()
     )
-    q = _given_text("only stores with this text in id or name, in any case", default=None)
+    q = _given_text(
+        "only stores in whose id or name every one of these words occurs; case and accents do not matter", default=None
+    )
     zone = _given_text("only stores of this time zone", default=None)
     group = _given_text("only stores of this group; empty: of none", default=None)
     sort = _given_text(
@@ -703,6 +705,11 @@ class StoresQuery(Closed):
         default="asc",
         one_of=("asc", "desc"),
     )
+
+
+class StoresQuery(StoresCsvQuery):
+    """Which stores, in which order, and which page of them."""
+
     limit = _given(Whole, "stores a page", default=100, check=validate.Range(1, MOST_PER_PAGE))
     cursor = _given_text(
         "what `next` of the page before said; it brings that page's sort and order with it",
@@ -756,6 +763,15 @@ class StoreSchema(Closed):
         include = {**_window_fields("last_day"), **_window_fields("last_week")}  # noqa: RUF012
 
 
+class StoreTotalsSchema(Closed):
+    """Stores together: hours are summed, percentages are of the sums, as in the line of totals of a report."""
+
+    class Meta(Closed.Meta):
+        """The same of two windows."""
+
+        include = {**_window_fields("last_day"), **_window_fields("last_week")}  # noqa: RUF012
+
+
 class StatusCountsSchema(Closed):
     """How many stores have each status."""
 
@@ -786,6 +802,7 @@ class StoresSchema(_AsOfSchema):
 
     total = _count("stores on all pages")
     counts = _field(partial(fields.Nested, StatusCountsSchema), "stores by status, whatever statuses are asked for")
+    totals = _field(partial(fields.Nested, StoreTotalsSchema), "the stores on all pages together")
     next = _text("the cursor of the next page; null on the last", null=True)
     stores = _list(StoreSchema, "those of this page")
 

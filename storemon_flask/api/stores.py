@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from itertools import chain
 from typing import Any, Final
@@ -14,6 +15,8 @@ from storemon_flask.api.schemas import (
     LoadedSchema,
     StoreDetailSchema,
     StoreQuery,
+    StoreSchema,
+    StoresCsvQuery,
     StoresQuery,
     StoresSchema,
     TimelineQuery,
@@ -37,6 +40,10 @@ blueprint = Blueprint("stores", __name__)
 _BATCH: Final = 1000
 # A poll in an answer, with its share of a segment.
 _POLL_BYTES: Final = 200
+# A store in a CSV.
+_STORE_BYTES: Final = 250
+# The columns of a list of stores as CSV.
+STORE_COLUMNS: Final = tuple(StoreSchema().fields)
 
 
 @operation(
@@ -51,20 +58,41 @@ def stores(query: dict[str, Any]) -> Response:
     """
     app = storemon()
     snapshot = app.list_cache.current(app.slots.for_list)
-    asked = ListQuery(
+    page = live_list.select_page(snapshot, replace(_list_query(query), limit=query["limit"], cursor=query["cursor"]))
+    head = list_head(snapshot, page)
+    listed = ",\n".join(live_list.records_json(snapshot, page.indices))
+    return Response(f'{json.dumps(head)[:-1]}, "stores": [\n{listed}\n]}}\n', content_type=JSON)
+
+
+@operation(
+    blueprint, "GET", "/api/v1/stores.csv", scope="read", tag="stores", query=StoresCsvQuery(),
+    answers={200: Answer("the stores as CSV", "text/csv")},
+)  # fmt: skip
+def stores_csv(query: dict[str, Any]) -> Response:
+    """Send all stores of a list as CSV, in its order.
+
+    The columns are the members of a store in the list.
+    """
+    app = storemon()
+    snapshot = app.list_cache.current(app.slots.for_list)
+    indices = live_list.select_page(snapshot, _list_query(query)).indices
+    lines = live_list.csv_lines(snapshot, indices, STORE_COLUMNS)
+    answer = answers.send_text(lines, "text/csv; charset=utf-8", _STORE_BYTES * len(indices))
+    answer.headers["Content-Disposition"] = "attachment; filename=stores.csv"
+    return answer
+
+
+def _list_query(query: dict[str, Any]) -> ListQuery:
+    """Return the filters and the order of `StoresCsvQuery`, of all stores."""
+    return ListQuery(
         statuses=query["status"],
         text=query["q"],
         timezone=query["zone"],
         group=query["group"],
         sort=query["sort"],
         descending=query["order"] == "desc",
-        limit=query["limit"],
-        cursor=query["cursor"],
+        limit=None,
     )
-    page = live_list.select_page(snapshot, asked)
-    head = list_head(snapshot, page)
-    listed = ",\n".join(live_list.records_json(snapshot, page.indices))
-    return Response(f'{json.dumps(head)[:-1]}, "stores": [\n{listed}\n]}}\n', content_type=JSON)
 
 
 @operation(
@@ -101,7 +129,9 @@ def _open_store(connection: Connection, store_id: str, as_of_us: int | None) -> 
 
 def list_head(snapshot: Snapshot, page: ListPage) -> dict[str, Any]:
     """Return what a list of stores says besides its stores, as `StoresSchema`."""
-    return {**as_of_json(snapshot.as_of), "total": page.total, "counts": page.counts, "next": page.next}
+    totals = live_list.totals_record(snapshot, page.matching)
+    head = {"total": page.total, "counts": page.counts, "totals": totals, "next": page.next}
+    return {**as_of_json(snapshot.as_of), **head}
 
 
 def as_of_json(as_of: AsOf) -> dict[str, Any]:

@@ -43,10 +43,13 @@ def write_listing(
     if form == "json":
         stream.writelines(_json_text(document))
         return
+    # Imported where it is needed: numpy, which comes with it, takes longer to start than the rest of a command.
+    from storemon_flask.formatting import csv_value
+
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     for row in _whole(document[member]) if rows is None else rows:
-        writer.writerow([_cell(row[name]) for name in columns])
+        writer.writerow([csv_value(row[name]) for name in columns])
 
 
 def utf8_output() -> TextIO:
@@ -80,13 +83,3 @@ def _whole(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _cell(value: Any) -> Any:
-    """Return a value as a cell: nothing for null, a list or an object as JSON, a text that no spreadsheet runs."""
-    if value is None:
-        return ""
-    # Imported where it is needed: numpy, which comes with it, takes longer to start than the rest of a command.
-    from storemon_flask.formatting import safe_cell
-
-    return safe_cell(value if isinstance(value, str) else _text(value))

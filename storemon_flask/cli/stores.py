@@ -11,7 +11,7 @@ import click
 
 from storemon_flask.characters import escaped
 from storemon_flask.cli.command import Group, command, get_settings, must_ask, open_database, parse_timestamp
-from storemon_flask.cli.listing import form_of, listing, write_listing
+from storemon_flask.cli.listing import form_of, listing, utf8_output, write_listing
 from storemon_flask.cli.terminal import (
     below,
     columns,
@@ -28,6 +28,7 @@ from storemon_flask.cli.terminal import (
 
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
+    from storemon_flask.database.connections import Database
     from storemon_flask.stores.detail import StoreTimeline
     from storemon_flask.stores.live_list import AsOf, ListPage, Snapshot
     from storemon_flask.uptime.timeline import Outages
@@ -39,7 +40,7 @@ _ENOUGH_FOR_A_NAME: Final = 20
 @click.option(
     "--status", "statuses", multiple=True, metavar="WORD", help="Only this status; may be given several times."
 )
-@click.option("--text", metavar="TEXT", help="Only stores with this text in id or name, in any case.")
+@click.option("--text", metavar="TEXT", help="Only stores with all these words in id or name.")
 @click.option("--group", metavar="NAME", help="Only stores of this group.")
 @click.option("--zone", metavar="ZONE", help="Only stores of this time zone.")
 @click.option("--sort", metavar="FIELD", default="worst", show_default=True, help="A field of the HTTP list.")
@@ -98,11 +99,14 @@ def stores(
 
 
 def _write_stores(form: str, snapshot: "Snapshot", page: "ListPage") -> None:
-    from storemon_flask.api.schemas import StoreSchema
-    from storemon_flask.api.stores import list_head
+    from storemon_flask.api.stores import STORE_COLUMNS, list_head
+    from storemon_flask.stores import live_list
 
+    if form == "csv":
+        utf8_output().writelines(live_list.csv_lines(snapshot, page.indices, STORE_COLUMNS))
+        return
     records = [snapshot.record(index) for index in page.indices]
-    write_listing(form, {**list_head(snapshot, page), "stores": records}, "stores", list(StoreSchema().fields))
+    write_listing(form, {**list_head(snapshot, page), "stores": records}, "stores", [])
 
 
 def lines(snapshot: "Snapshot", indices: list[int], width: int | None) -> list[str]:
@@ -191,7 +195,7 @@ def remove(ctx: click.Context, store_id: str, yes: bool) -> None:
 
 
 @command("store")
-@click.argument("store_id", metavar="ID")
+@click.argument("text", metavar="STORE")
 @click.option(
     "--from", "from_us", callback=parse_timestamp, metavar="T", help="Where to begin.  [default: 7 days before --to]"
 )
@@ -201,8 +205,11 @@ def remove(ctx: click.Context, store_id: str, yes: bool) -> None:
 @click.option("--utc", is_flag=True, help="Show days and times in UTC, not in the store's zone.")
 @listing
 @click.pass_context
-def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | None, utc: bool) -> None:
+def store(ctx: click.Context, text: str, from_us: int | None, to_us: int | None, utc: bool) -> None:
     """Show one store: a row for each day, its outages, and its numbers of the last day and week.
+
+    STORE is its id, its name, the beginning of its id, or words of its id and name; case and accents do not matter.
+    Where that means several stores, they are listed, and the exit code is 2.
 
     --from and --to are UTC if they do not name an offset; they may lie 31 days apart. --json is the store and its
     timeline; --csv the stretches of the timeline: from when to when it was up, down or unknown in its business hours.
@@ -210,6 +217,7 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     \b
     Examples:
       storemon store NYC/12
+      storemon store "corner shop"
       storemon store NYC/12 --from 2024-10-01 --to 2024-10-08T00:00-04:00
     """
     from storemon_flask.cli import drawing
@@ -218,6 +226,7 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     settings = get_settings(ctx)
     database = open_database(ctx)
     now_us = time.time_ns() // 1000
+    store_id = _store_meant(database, text)
     with database.read() as connection:
         opened = detail.open_store(database, connection, store_id, settings.rules, settings.default_timezone, now_us)
         shown = detail.build_timeline(opened, from_us, to_us)
@@ -243,6 +252,26 @@ def store(ctx: click.Context, store_id: str, from_us: int | None, to_us: int | N
     for line in _numbers(snapshot):
         echo_coloured(drawing.dimmed(line, colour), colour)
     _say_as_of(snapshot.as_of)
+
+
+# So many stores are listed where a text means more.
+_MOST_MATCHES: Final = 20
+
+
+def _store_meant(database: "Database", text: str) -> str:
+    """Return the id of the store that a text means; lists several on standard error, and exits with 2."""
+    from storemon_flask.stores import lookup
+
+    matches = lookup.find_stores(database, text)
+    if len(matches) == 1:
+        return matches[0].store_id
+    click.echo(f"Error: {printable(text)!r} means {len(matches):,} stores; give the id of one:\n", err=True)
+    rows = [["store", "name", "group"], *([one.store_id, one.name, one.group] for one in matches[:_MOST_MATCHES])]
+    for line in table(rows, text_columns=3, width=terminal_width()):
+        click.echo(line.rstrip(), err=True)
+    if len(matches) > _MOST_MATCHES:
+        click.echo(f"... and {len(matches) - _MOST_MATCHES:,} more; `storemon stores --text` lists them", err=True)
+    raise click.exceptions.Exit(2)
 
 
 def _write_store(form: str, shown: "StoreTimeline") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from flask import Blueprint, make_response, redirect, render_template, request
+from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
@@ -20,7 +20,7 @@ from storemon_flask.pages import words
 from storemon_flask.pages.alerts import incident_rows
 from storemon_flask.pages.words import STATUS_WORDS, cut
 from storemon_flask.stores import live_list
-from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, SORTS, Day, ListQuery, Snapshot
+from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, SORTS, Day, ListPage, ListQuery, Snapshot
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
 from storemon_flask.web import authentication, contract
@@ -122,6 +122,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
         as_of=snapshot.as_of,
         newest_us=int(snapshot.columns["last_poll"].max()),
         page=page,
+        totals=_totals(snapshot, page),
         rows=_rows(snapshot, page.indices, days),
         incidents={store_id: incident_rows(views, now_us) for store_id, views in wrong.items()},
         larger=incident_rows(larger, now_us),
@@ -136,6 +137,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
         filtered=bool(query["q"].strip() or query["zone"] or query["group"]),
         only=_only(shown),
         link=lambda **changed: _link({**shown, "page": 1, **changed}),
+        csv=_link({**shown, "page": 1}, url_for("stores.stores_csv")),
     )
 
 
@@ -157,11 +159,11 @@ def _choices(snapshot: Snapshot, name: str) -> list[str] | None:
     return choices if len(choices) <= _MOST_CHOICES else None
 
 
-def _link(query: dict[str, Any]) -> str:
-    """Return the address of the list with that query, without defaults."""
+def _link(query: dict[str, Any], path: str = "/") -> str:
+    """Return the address of the list, or of another path, with that query, without defaults."""
     defaults = {"status": [], "q": "", "zone": "", "group": "", "sort": "worst", "order": "asc", "page": 1}
     chosen = {name: value for name, value in query.items() if value != defaults[name]}
-    return "/?" + urlencode(chosen, doseq=True) if chosen else "/"
+    return f"{path}?{urlencode(chosen, doseq=True)}" if chosen else path
 
 
 # A day's column in the sparkline, in pixels.
@@ -188,6 +190,15 @@ def _rows(snapshot: Snapshot, indices: Sequence[int], days: Sequence[Sequence[Da
         }
         for index, week in zip(indices, days, strict=True)
     ]
+
+
+def _totals(snapshot: Snapshot, page: ListPage) -> dict[str, dict[str, Any]]:
+    """Return the bar of each window of all stores that the list is filtered to, with the hours that were down."""
+    columns = live_list.total_columns(snapshot, page.matching)
+    return {
+        window: {**_bar(columns, window, 0), "downtime": int(columns[f"downtime_{window}"][0])}
+        for window in LISTED_WINDOWS
+    }
 
 
 def _bar(columns: dict[str, Ints], window: str, index: int) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def register(app: Flask) -> None:
         "utc_text": utc_text,
         "duration": duration_text,
         "hours": hours,
+        "many_hours": many_hours,
         "percent": percent,
         "cut": cut,
         # In sentences: a name that turns the direction of text would turn what is said of it. In cells <bdi> keeps it
@@ -79,6 +80,11 @@ def utc_time(timestamp_us: int) -> Markup:
 def hours(hundredths: int) -> str:
     """Return hundredths of an hour (or of anything) with two decimals; a dash where there is no value."""
     return f"{hundredths // 100}.{hundredths % 100:02d}" if hundredths >= 0 else "–"
+
+
+def many_hours(hundredths: int) -> str:
+    """Return hundredths of an hour with thousands separators; with decimals below a hundred hours."""
+    return hours(hundredths) if hundredths < 100_00 else f"{(hundredths + 50) // 100:,}"
 
 
 def percent(hundredths: int) -> str:

@@ -1,6 +1,8 @@
 """Compute every store as it is now: the as-of of live views, a snapshot of all stores, its filtered pages."""
 
 import base64
+import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +11,7 @@ from typing import Final, cast
 import numpy as np
 
 from storemon_flask import clock
+from storemon_flask.characters import search_text, search_words
 from storemon_flask.clock import duration_text, timestamp_text
 from storemon_flask.database import readings, stores
 from storemon_flask.database.connections import Connection, Database
@@ -16,7 +19,7 @@ from storemon_flask.database.newest import future_polls, newest_poll, silence_no
 from storemon_flask.database.polls import Newest
 from storemon_flask.database.readings import Batch, Reading, Schedule
 from storemon_flask.errors import Unprocessable
-from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
+from storemon_flask.formatting import csv_value, hundredths, knows_little, percent_hundredths
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Ints, Rules
 from storemon_flask.reports.outages import find_starts
 from storemon_flask.uptime import calendar, conditions, status
@@ -85,6 +88,8 @@ HUNDREDTHS: Final = tuple(
     f"{name}_{window}" for window in LISTED_WINDOWS for name in (*PERCENTAGES, *_TIMES)
 )  # fmt: skip
 LITTLE_KNOWN: Final = tuple(f"little_known_{window}" for window in LISTED_WINDOWS)
+# What those are computed from, in microseconds; sums over stores are made of these.
+_SUMS: Final = (*_TIMES, "uptime_low", "uptime_high")
 # The most urgent first: known to be off, then unknown although open, then just opened.
 STATUS_ORDER: Final = ("down", "stale", "waiting", "up", "closed", "no_data")
 _UNKNOWN_LAST: Final = 10_001
@@ -97,7 +102,7 @@ class Snapshot:
     `columns` holds integers: `status` (an index into `STATUSES`), `since` and `last_poll` (microseconds),
     `since_or_earlier` (0 or 1), `HUNDREDTHS` (of hours, of percent), and per window `little_known` (0 or 1): whether
     its percentages know little. -1 where there is nothing to say. What alerts judge has the names of
-    `uptime.conditions.Conditions`.
+    `uptime.conditions.Conditions`. Columns `NAME_WINDOW_us` are what `HUNDREDTHS` are computed from, in microseconds.
     """
 
     as_of: AsOf
@@ -213,14 +218,21 @@ def _columns(table: dict[str, Ints]) -> dict[str, Ints]:
     }
     columns |= {name: table[name] for name in Conditions.__slots__}
     for window in LISTED_WINDOWS:
-        sums = {name: table[f"{name}_{window}"] for name in (*_TIMES, "uptime_low", "uptime_high")}
-        columns[f"uptime_percent_{window}"] = percent_hundredths(sums["uptime"], sums["uptime"] + sums["downtime"])
-        columns[f"uptime_percent_low_{window}"] = percent_hundredths(sums["uptime_low"], sums["business"])
-        columns[f"uptime_percent_high_{window}"] = percent_hundredths(sums["uptime_high"], sums["business"])
-        columns |= {f"{name}_{window}": hundredths(sums[name], HOUR_US) for name in _TIMES}
-        little = knows_little(columns[f"unknown_{window}"], columns[f"business_{window}"])
-        columns[f"little_known_{window}"] = little.astype(np.int64)
+        sums = {name: table[f"{name}_{window}"] for name in _SUMS}
+        columns |= _window_columns(window, sums)
+        columns |= {f"{name}_{window}_us": sums[name] for name in _SUMS}
     columns["worst"] = _urgency(columns)
+    return columns
+
+
+def _window_columns(window: str, sums: dict[str, Ints]) -> dict[str, Ints]:
+    """Return the `HUNDREDTHS` of a window, and whether little of it is known, from its measures in microseconds."""
+    columns = {f"{name}_{window}": hundredths(sums[name], HOUR_US) for name in _TIMES}
+    columns[f"uptime_percent_{window}"] = percent_hundredths(sums["uptime"], sums["uptime"] + sums["downtime"])
+    columns[f"uptime_percent_low_{window}"] = percent_hundredths(sums["uptime_low"], sums["business"])
+    columns[f"uptime_percent_high_{window}"] = percent_hundredths(sums["uptime_high"], sums["business"])
+    little = knows_little(columns[f"unknown_{window}"], columns[f"business_{window}"])
+    columns[f"little_known_{window}"] = little.astype(np.int64)
     return columns
 
 
@@ -317,7 +329,8 @@ _After = tuple[str | int | None, str]
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """Filters and order of a list. An empty filter lets everything through; `text` is searched in ids and names.
+    """Filters and order of a list. An empty filter lets everything through; every word of `text` must occur in id or
+    name (`characters.search_words`).
 
     `cursor` is the `next` of the page before, and brings that page's sort and order with it. Without one, `skip` stores
     are passed over; when there are not so many, it is the last page. In either order stores without a value come last,
@@ -338,13 +351,15 @@ class ListQuery:
 @dataclass(frozen=True, slots=True)
 class ListPage:
     """Indices of stores in the snapshot, how many fit on all pages, and how many there are of each status, whatever
-    statuses are asked for; `next` is the cursor of the next page, None on the last; `begin` how many stores precede."""
+    statuses are asked for; `next` is the cursor of the next page, None on the last; `begin` how many stores precede.
+    `matching` are the indices of all pages, in order."""
 
     indices: list[int]
     total: int
     counts: dict[str, int]
     next: str | None
     begin: int
+    matching: Ints
 
 
 def select_page(snapshot: Snapshot, query: ListQuery) -> ListPage:
@@ -365,7 +380,27 @@ def select_page(snapshot: Snapshot, query: ListQuery) -> ListPage:
         begin = min(query.skip, max(total - 1, 0) // max(limit, 1) * limit)
     indices = order[begin : begin + limit].tolist()
     following = _cursor(snapshot, query, indices[-1]) if begin + limit < total else None
-    return ListPage(indices, total, counts, following, begin)
+    return ListPage(indices, total, counts, following, begin, order)
+
+
+def total_columns(snapshot: Snapshot, indices: Ints) -> dict[str, Ints]:
+    """Return `HUNDREDTHS` and `LITTLE_KNOWN` of those stores together, one value each: sums of their microseconds, and
+    percentages of these."""
+    totals: dict[str, Ints] = {}
+    for window in LISTED_WINDOWS:
+        # 64 bits hold the sums of a week of 15 million stores.
+        sums = {name: snapshot.columns[f"{name}_{window}_us"][indices].sum(keepdims=True) for name in _SUMS}
+        totals |= _window_columns(window, sums)
+    return totals
+
+
+def totals_record(snapshot: Snapshot, indices: Ints) -> dict[str, object]:
+    """Return the same as JSON has it: hours and percentages, None where there is no value."""
+    totals = total_columns(snapshot, indices)
+    return {
+        **{name: _decimal(int(totals[name][0])) for name in HUNDREDTHS},
+        **{name: bool(totals[name][0]) for name in LITTLE_KNOWN},
+    }
 
 
 def distinct_texts(snapshot: Snapshot, name: str) -> list[str]:
@@ -382,17 +417,31 @@ def records_json(snapshot: Snapshot, indices: Sequence[int]) -> list[str]:
     return [made[index] for index in indices]
 
 
+def csv_lines(snapshot: Snapshot, indices: Sequence[int], columns: Sequence[str]) -> Iterator[str]:
+    """Yield a header and those stores as lines of CSV, with those members of their JSON as columns."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for index in indices:
+        record = snapshot.record(index)
+        writer.writerow([csv_value(record[name]) for name in columns])
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+    yield buffer.getvalue()
+
+
 def _filter(snapshot: Snapshot, query: ListQuery) -> Bools:
     mask = np.ones(len(snapshot.ids), dtype=bool)
     if query.text:
-        text = query.text.casefold()
         if "search" not in snapshot.derived_from_texts:
-            # Neither an id nor a name has a line break.
+            # No word has a line break.
             snapshot.derived_from_texts["search"] = [
-                f"{store_id}\n{name}".casefold() for store_id, name in zip(snapshot.ids, snapshot.names, strict=True)
+                search_text(f"{store_id}\n{name}") for store_id, name in zip(snapshot.ids, snapshot.names, strict=True)
             ]
         texts = cast("list[str]", snapshot.derived_from_texts["search"])
-        mask &= np.fromiter((text in one for one in texts), dtype=bool, count=len(texts)) & ("\n" not in text)
+        for word in search_words(query.text):
+            mask &= np.fromiter((word in one for one in texts), dtype=bool, count=len(texts))
     for name, value in (("timezone", query.timezone), ("group", query.group)):
         if value is not None:
             codes, code_of = _codes(snapshot, name)

@@ -1,12 +1,15 @@
 """The calls about stores over HTTP: values, parameters, errors, and that every answer fits its schema."""
 
+import csv
+import io
+import json
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote
 
 import pytest
-from conftest import FORMULA_ID, NEWEST, QUOTED_ID, STORE_IDS, load_folder
+from conftest import FORMULA_ID, NEWEST, QUOTED_ID, STORE_IDS, load_folder, storemon
 from flask import url_for
 
 from storemon_flask import clock
@@ -252,7 +255,7 @@ def test_an_empty_database_has_an_empty_list(database, client):
 
 def test_the_calls_need_a_key_that_may_read(app):
     scopes = {name: view.scope for name, view in app.view_functions.items() if name.startswith("stores.")}
-    reading = ("stores.stores", "stores.one_store", "stores.store_timeline")
+    reading = ("stores.stores", "stores.stores_csv", "stores.one_store", "stores.store_timeline")
     assert {endpoint for endpoint, scope in scopes.items() if scope == "read"} == set(reading)
     assert len(scopes) == len(reading) + 5
 
@@ -319,3 +322,36 @@ def test_polls_of_a_store_are_counted_at_both_edges_and_in_whole_weeks(database,
             count = polls.count_of_store(connection, 1, start_us + first * day_us, start_us + last * day_us)
             assert count == min(last, 29) - first + 1
         assert polls.count_of_store(connection, 1, start_us + 1, start_us + day_us - 1) == 0
+
+
+def test_the_csv_is_the_list_with_its_filters_and_order(client, small_fleet, settings):
+    answer = client.get("/api/v1/stores.csv?sort=store_id&order=desc")
+    assert answer.headers["Content-Disposition"] == "attachment; filename=stores.csv"
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    everything = stores(client, sort="store_id", order="desc")["stores"]
+    assert [row["store_id"].removeprefix("'") for row in rows] == [one["store_id"] for one in everything]
+    assert list(rows[0]) == list(everything[0]) or set(rows[0]) == set(everything[0])
+    # A spreadsheet would run the id of the last one.
+    assert rows[-1]["store_id"] == f"'{FORMULA_ID}"
+    for row, one in zip(rows, everything, strict=True):
+        for name, value in one.items():
+            shown = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+            assert row[name].removeprefix("'") == shown
+    assert client.get("/api/v1/stores.csv?q=nothing+like+it").text == answer.text.partition("\n")[0] + "\n"
+    assert client.get("/api/v1/stores.csv?status=up").text.count("\n") == 2
+    assert problem(client, "/api/v1/stores.csv", 422, limit=3)["errors"] == {
+        "limit": ["is not a parameter of this address"]
+    }
+
+
+def test_the_csv_is_that_of_the_command(client, small_fleet, settings):
+    done = storemon(settings.home, "stores", "--csv", "--limit", "1000")
+    assert (done.returncode, done.stdout) == (0, client.get("/api/v1/stores.csv").text)
+
+
+def test_the_list_has_the_totals_of_all_its_pages(small_fleet, client):
+    answer = stores(client, limit=1, status="up")
+    assert answer["totals"]["uptime_percent_last_day"] == 100.0
+    assert answer["totals"]["business_last_week"] == 168.0
+    assert stores(client, limit=1)["totals"] == stores(client)["totals"]
+    assert stores(client)["totals"]["downtime_last_day"] == 1.26

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,22 @@ def test_its_numbers_are_those_of_the_csv(browser: Browser, old_fleet: Any) -> N
     assert compared == 300
 
 
+def test_the_totals_are_of_the_filtered_stores_and_the_csv_is_the_list(browser: Browser, old_fleet: Any) -> None:
+    with watched(browser, old_fleet.url) as page:
+        page.goto("/")
+        page.get_by_label("Group").select_option("South")
+        expect(page.locator("#total")).to_contain_text("of 250 stores")
+        totals = told(old_fleet, group="South", limit="1")["totals"]
+        for label, window in COLUMNS.items():
+            line = page.locator("#totals div").filter(has_text=re.compile(label, re.IGNORECASE))
+            expect(line).to_contain_text(f"{totals[f'uptime_percent_{window}']:.2f} %")
+            expect(line).to_contain_text(f"{round(totals[f'downtime_{window}']):,} h down")
+        address = page.get_by_role("link", name="CSV").get_attribute("href")
+        rows = list(csv.DictReader(io.StringIO(old_fleet.get(address).body.decode(), newline="")))
+        assert [row["store_id"] for row in rows][:50] == ids(page)
+        assert len(rows) == 250
+
+
 def test_a_status_filters_and_the_address_says_so(browser: Browser, old_fleet: Any) -> None:
     counts = told(old_fleet, limit="1")["counts"]
     with watched(browser, old_fleet.url) as page:
@@ -96,7 +113,7 @@ def test_search_zone_group_and_order_apply_as_they_are_set(browser: Browser, fle
     with watched(browser, fleet.url) as page:
         page.goto("/")
         page.get_by_label("Name or id").fill("KITCHEN 4")
-        expect(page.locator("#total")).to_contain_text("of 110 stores")
+        expect(page.locator("#total")).to_contain_text("of 227 stores")
         page.get_by_label("Time zone").select_option("Asia/Kolkata")
         page.get_by_label("Group").select_option("South")
         page.get_by_label("Order by").select_option("store_id")

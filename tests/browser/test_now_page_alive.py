@@ -113,7 +113,7 @@ def test_a_store_leads_back_to_the_list_as_it_was_left(browser: Browser, fleet: 
         page.get_by_label("Name or id").fill("kitchen 4")
         expect(page).to_have_url(fleet.url + "/?q=kitchen+4&group=South&sort=name")
         # The list that is asked for then takes the place of this one.
-        expect(page.locator("#total")).to_contain_text("of 55 stores")
+        expect(page.locator("#total")).to_contain_text("of 149 stores")
         follow(page, page.locator("#rows a").first)
         follow(page, page.get_by_role("link", name="30 days"))
         follow(page, page.get_by_role("link", name="All stores"))

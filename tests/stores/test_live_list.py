@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -330,4 +331,52 @@ def test_zone_and_text_filter():
     assert listed(found, timezone="Etc/UTC", sort="store_id") == sorted(found.ids[::2])
     assert listed(found, timezone="Mars/Base") == []
     assert listed(found, text="aNNex", sort="store_id") == sorted(one for p, one in enumerate(found.ids) if p % 3 == 1)
-    assert listed(found, text="\n") == []
+    assert listed(found, text="\n", sort="store_id") == sorted(found.ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "matching"),
+    [
+        ("cafe", ["1", "3"]),
+        ("CAFÉ", ["1", "3"]),
+        ("cafe\u0301", ["1", "3"]),
+        ("main café", ["1"]),
+        ("street 1", ["1"]),
+        ("  STRASSE  ", ["2"]),
+        ("straße", ["2"]),
+        ("cafe nowhere", []),
+        ("3\ncafé", ["3"]),
+    ],
+)
+def test_a_search_ignores_accents_case_and_the_order_of_words(text, matching):
+    searched = replace(invented(3), ids=["1", "2", "3"], names=["Café Main Street", "Haupt-Straße", "CAFE\u0301"])
+    assert listed(searched, text=text, sort="store_id") == matching
+
+
+def test_the_totals_are_those_of_a_report_of_the_same_stores(database, settings, small_fleet):
+    snapshot = made(database, settings)
+    for query in ({}, {"statuses": ["up", "closed"]}, {"text": "worked"}, {"timezone": "America/Chicago"}):
+        page = live_list.select_page(snapshot, ListQuery(limit=1, **query))
+        chosen = [snapshot.ids[index] for index in page.matching.tolist()]
+        request = ReportRequest(NOW, "full", chosen, {"windows": ["last_day", "last_week"], "totals": True})
+        text = compute.compute(database, compute.make_query(database, request, ZONE, 10**6), settings.rules, ZONE).csv
+        fleet = list(csv.DictReader(io.StringIO(text)))[-1]
+        totals = live_list.totals_record(snapshot, page.matching)
+        assert (fleet["kind"], page.total) == ("fleet", len(chosen))
+        for window in ("last_day", "last_week"):
+            for name in ("uptime", "downtime", "unknown", "business"):
+                assert totals[f"{name}_{window}"] == float(fleet[f"{name}_{window}"])
+            percent = fleet[f"uptime_percent_{window}"]
+            assert totals[f"uptime_percent_{window}"] == (float(percent) if percent else None)
+    assert live_list.totals_record(snapshot, np.empty(0, dtype=np.int64))["uptime_percent_last_week"] is None
+
+
+def test_totals_of_a_large_fleet_are_exact():
+    snapshot = invented(5000)
+    for name in ("uptime", "downtime", "unknown", "business", "uptime_low", "uptime_high"):
+        snapshot.columns[f"{name}_last_day_us"] = np.full(5000, 7, dtype=np.int64)
+        snapshot.columns[f"{name}_last_week_us"] = np.full(5000, WEEK_US, dtype=np.int64)
+    totals = live_list.totals_record(snapshot, np.arange(5000))
+    assert (totals["uptime_last_week"], totals["uptime_percent_last_week"]) == (840_000.0, 50.0)
+    # 35 ms are no hundredth of an hour, and half of them are up all the same.
+    assert (totals["uptime_last_day"], totals["uptime_percent_last_day"]) == (0.0, 50.0)
