@@ -188,11 +188,18 @@ class Reading:
 
 
 def read_batches(
-    connection: Connection, schedule: Schedule, first_us: int, last_us: int, as_of_us: int, rules: Rules
+    connection: Connection,
+    schedule: Schedule,
+    first_us: int,
+    last_us: int,
+    as_of_us: int,
+    rules: Rules,
+    whole: bool = False,
 ) -> Iterator[Reading]:
     """Yield all that matters to `[first_us, last_us)`, some stores at a time, in the schedule's order.
 
-    Polls after the range draw the line that ends the last segment in it; they need their openings too.
+    Polls after the range draw the line that ends the last segment in it; they need their openings too. With `whole`
+    there are so few stores at a time that no polls are left out, but for a store that alone has too many.
     """
     from_us = first_us - rules.farthest_us
     to_us = min(last_us + 2 * rules.farthest_us, as_of_us)
@@ -201,8 +208,21 @@ def read_batches(
     for batch in schedule.batches:
         for at in range(0, max(len(batch.number), 1), size):
             some = batch if size >= len(batch.number) else batch.slice(at, at + size)
-            yield read_batch(connection, schedule, some, from_us, to_us, rules, first + at)
+            reading = read_batch(connection, schedule, some, from_us, to_us, rules, first + at)
+            yield from _halves(connection, schedule, reading, rules) if whole else [reading]
         first += len(batch.number)
+
+
+def _halves(connection: Connection, schedule: Schedule, reading: Reading, rules: Rules) -> Iterator[Reading]:
+    """Yield the reading, or those of fewer stores where polls of it were left out."""
+    if reading.polls.weight is None or len(reading) < 2:
+        yield reading
+        return
+    middle, first = len(reading) // 2, reading.first
+    for begin, stop in ((0, middle), (middle, len(reading))):
+        half = reading.batch.slice(begin, stop)
+        read = read_batch(connection, schedule, half, reading.from_us, reading.to_us, rules, first + begin)
+        yield from _halves(connection, schedule, read, rules)
 
 
 def read_batch(

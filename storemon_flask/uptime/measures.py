@@ -36,16 +36,16 @@ def measure(
 
     Each is a difference of running sums at the period's two edges: the cost does not depend on how long a period is.
     """
-    edges = _Edges(periods, as_of_us)
+    edges = Edges(periods, as_of_us)
     up = evidence.active
-    decided = _RunningSums(evidence.store, evidence.left_us, evidence.right_us, edges)
+    decided = RunningSums(evidence.store, evidence.left_us, evidence.right_us, edges)
     uptime, known = decided.within(up), decided.within(None)
     measures = {"uptime": uptime, "downtime": known - uptime}
     if names == CLASSIC_MEASURES:
         return measures
     instant, followed = evidence.instant_us, evidence.followed[:-1]
-    between = _RunningSums(evidence.store[:-1], instant[:-1], np.where(followed, instant[1:], instant[:-1]), edges)
-    business = _RunningSums(openings.store, openings.start_us, openings.end_us, edges).within(None)
+    between = RunningSums(evidence.store[:-1], instant[:-1], np.where(followed, instant[1:], instant[:-1]), edges)
+    business = RunningSums(openings.store, openings.start_us, openings.end_us, edges).within(None)
     return measures | {
         "unknown": business - known,
         "business": business,
@@ -55,7 +55,7 @@ def measure(
     }
 
 
-class _Edges:
+class Edges:
     """Where periods begin and end, cut at the as-of, each looked up once.
 
     Hours and days tile a range: an end is the next one's start. Windows up to the as-of end together.
@@ -81,14 +81,14 @@ class _Edges:
         return grown
 
 
-class _RunningSums:
+class RunningSums:
     """Running sums, at the edges of periods, of intervals sorted by store and start, disjoint within a store.
 
     Stores are laid one after the other on one line, far enough apart that no interval reaches into the next store's
     time. What lies before a store is in both of a period's edges and goes out of the difference.
     """
 
-    def __init__(self, store: Ints, start: Ints, end: Ints, edges: _Edges) -> None:
+    def __init__(self, store: Ints, start: Ints, end: Ints, edges: Edges) -> None:
         self._edges = edges
         self._length = end - start
         if not len(store):
