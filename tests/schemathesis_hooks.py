@@ -19,7 +19,10 @@ import requests
 import schemathesis
 from hypothesis import strategies as st
 
-LAST: Final = ("last_hour", "last_day", "last_week", "last_30_days")
+LAST: Final = (
+    "last_hour", "last_day", "last_week", "today", "yesterday", "this_week", "last_week_calendar", "this_month",
+    "last_month", "last_7_days", "last_30_days", "last_90_days",
+)  # fmt: skip
 KNOWN_IDS: Final = ("worked", "silent", 'NYC/12, "east"')
 HEADERS: Final = {
     "polls": ("store_id", "timestamp_utc", "status"),

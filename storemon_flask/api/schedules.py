@@ -36,9 +36,9 @@ class ScheduledReportSchema(Schema.from_dict(_OF_TRIGGER), Closed):  # type: ign
         fields.String(validate=validate.OneOf(due.WINDOWS)),
         validate=validate.Length(min=1),
         metadata={
-            "description": "stretches of whole local dates that end before the due date: the day, the week from Monday "
-            "to Sunday, the month, the 30 days before it; or the hour before the due time. As long as the time from "
-            "one report to the next if left out"
+            "description": "stretches of whole local dates, counted from the due date: last_day and last_week are the "
+            "day and the week from Monday to Sunday before it; or the hour before the due time. As long as the time "
+            "from one report to the next if left out"
         },
     )
     columns = fields.String(

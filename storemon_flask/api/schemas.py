@@ -14,7 +14,8 @@ from storemon_flask.errors import BadRequest
 from storemon_flask.feeds.load import LoadResult
 from storemon_flask.reports import stored
 from storemon_flask.reports.csv import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
-from storemon_flask.reports.request import FIELDS, KINDS, LAST_WINDOWS, METHODS, UNITS, ReportRequest
+from storemon_flask.reports.request import FIELDS, KINDS, METHODS, UNITS, ReportRequest
+from storemon_flask.reports.windows import WINDOW_NAMES
 from storemon_flask.reports.xlsx import MIME
 from storemon_flask.stores.live_list import MOST_PER_PAGE, SORTS
 from storemon_flask.uptime.status import STATUSES
@@ -313,7 +314,7 @@ _WINDOW: Final = fields.Raw(
     metadata={
         "description": "its name, or where it begins and ends",
         "anyOf": [
-            {"type": "string", "description": "a window that ends at the as-of", "enum": list(LAST_WINDOWS)},
+            {"type": "string", "description": "a window that the as-of decides", "enum": list(WINDOW_NAMES)},
             {"$ref": "#/components/schemas/Window"},
         ],
     }
@@ -360,7 +361,7 @@ LatestQuery: Final = _schema(
             check=validate.Range(0, 31_536_000),
         ),
         "windows": _given_list(
-            f"{', '.join(LAST_WINDOWS)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an "
+            f"{', '.join(WINDOW_NAMES)}, or FROM/TO or FROM/TO/NAME with two local dates or two instants with an "
             "offset, as `2024-10-01/2024-10-08/first_week`",
             item=fields.String(),
         ),

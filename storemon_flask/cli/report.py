@@ -56,7 +56,9 @@ ZONES: Final = click.option(
     "windows",
     multiple=True,
     metavar="W",
-    help="last_hour, last_day, last_week, last_30_days, or [NAME=]FROM..TO; several times. Dates are each store's own.",
+    help="last_hour, last_day, last_week, today, yesterday, this_week, last_week_calendar (Monday to Sunday), "
+    "this_month, last_month, last_7_days, last_30_days, last_90_days, or [NAME=]FROM..TO; several times. Dates are "
+    "each store's own.",
 )
 @click.option(
     "--by", metavar="UNIT", help="hour, daypart, day, week or month: a row for each, in the store's own zone."

@@ -42,7 +42,8 @@ def schedules() -> None:
     "windows",
     multiple=True,
     metavar="W",
-    help="last_hour, last_day, last_week, last_month or last_30_days, counted back from the due date; several times. "
+    help="last_hour, last_day, last_week (Monday to Sunday), last_month, last_7_days, last_30_days, last_90_days, "
+    "today, yesterday, this_week or this_month, counted from the due date; several times. "
     "[default: as long as the time from one report to the next]",
 )
 @STORES

@@ -21,6 +21,7 @@ from storemon_flask.reports import request as requests
 from storemon_flask.reports import stored
 from storemon_flask.reports import table as report_rows
 from storemon_flask.reports.table import View
+from storemon_flask.reports.windows import WINDOW_NAMES
 from storemon_flask.stores import catalogue, detail
 from storemon_flask.web import contract, problems
 from storemon_flask.web.app import storemon
@@ -71,8 +72,9 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
         form=form,
         error=error,
         wrong={one.field: one for one in wrong},
-        choices={"windows": tuple(requests.LAST_WINDOWS), "by": requests.UNITS, "methods": requests.METHODS},
+        choices={"windows": WINDOW_NAMES, "by": requests.UNITS, "methods": requests.METHODS},
         window_rows=report_form.window_rows(form),
+        window_words=requests.window_words,
         places=catalogue.report_choices(application.database, application.settings.default_timezone, _latest_us()),
         rows=rows[:_PER_PAGE],
         asked=requests.describe,

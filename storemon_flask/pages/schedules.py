@@ -21,7 +21,9 @@ _WINDOWS = {
     "last_day": "the day before",
     "last_week": "the week before, Monday to Sunday",
     "last_month": "the month before",
+    "last_7_days": "the 7 days before",
     "last_30_days": "the 30 days before",
+    "last_90_days": "the 90 days before",
     "last_hour": "the hour before",
 }
 

@@ -22,11 +22,11 @@ from storemon_flask.reports import request as requests
 from storemon_flask.reports.blind_spans import BlindSpan, find_blind_spans
 from storemon_flask.reports.csv import ReportText, Rows, render, store_columns
 from storemon_flask.reports.day_sums import Progress as Progress
-from storemon_flask.reports.request import ReportQuery, ReportRequest, Window
+from storemon_flask.reports.request import ReportQuery, ReportRequest
+from storemon_flask.reports.windows import range_in_zone
 from storemon_flask.rules import DEFAULT_DAYPARTS, Daypart
 from storemon_flask.uptime import calendar, status
 from storemon_flask.uptime.measures import CLASSIC_MEASURES, MEASURES, Periods, measure
-from storemon_flask.uptime.zones import LocalClock
 from storemon_flask.version import VERSION
 
 _EDGES: Final = ("start_us", "end_us", "window", "local_us", "offset_s")
@@ -159,18 +159,9 @@ def _status(connection: Connection, reading: Reading, as_of_us: int, rules: Rule
     return dict(zip(_STATUS, (polls, last_us, now), strict=True))
 
 
-def range_in_zone(window: Window, zone: str, as_of_us: int) -> tuple[int, int]:
-    """Return from when to when the window goes in UTC; what lies after the as-of is cut off."""
-    first, last = window.range_at(as_of_us)
-    if window.local:
-        local = LocalClock((zone,), first, last)
-        first, last = local.to_utc(np.array([first, last], dtype=np.int64), np.zeros(2, dtype=np.int64)).tolist()
-    return first, min(last, as_of_us)
-
-
 def _periods_of_zones(schedule: Schedule, query: ReportQuery) -> list[_Periods]:
     """Return the periods of each zone of the schedule, by window, then start."""
-    if not query.by and not any(window.local for window in query.windows):
+    if not query.by and not any(window.differs_by_zone for window in query.windows):
         return (
             [periods_in_zone(schedule.zone_names[0], query)] * len(schedule.zone_names) if schedule.zone_names else []
         )

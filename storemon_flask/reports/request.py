@@ -10,13 +10,11 @@ from storemon_flask import clock
 from storemon_flask.characters import join_words
 from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import Unprocessable
-from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US
+from storemon_flask.reports.windows import WINDOW_NAMES, Window, named_window
 from storemon_flask.rules import DEFAULT_DAYPARTS, Daypart
 from storemon_flask.uptime.calendar import UNITS as UNITS
 
-LAST_WINDOWS: Final = {"last_hour": HOUR_US, "last_day": DAY_US, "last_week": WEEK_US, "last_30_days": 30 * DAY_US}
-# Of schedules (`schedules.due`): it is between two dates.
-LAST_MONTH: Final = "last_month"
 DEFAULT_WINDOWS: Final = ("last_hour", "last_day", "last_week")
 METHODS: Final = ("nearest", "previous")
 KINDS: Final = ("times", "outages")
@@ -29,26 +27,12 @@ _WINDOW_OF_UNIT: Final = {
 _MOST_WINDOWS: Final = 50
 _LONGEST_US: Final = 400 * DAY_US
 _EPOCH: Final = date(1970, 1, 1)
+# Names of windows that say too little, or that are no English, without their underscores.
+_WINDOW_WORDS: Final = {"last_week_calendar": "last calendar week"}
 _DATE_LENGTH: Final = len("2024-10-01")
 _WITH_OFFSET: Final = re.compile(r"([zZ]|UTC|[+-][0-9]{2}(:?[0-9]{2})?)\s*$")
 # A description counts more names than these.
 _NAMED: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A window by its name: the last `length_us` before the as-of, or from one instant to another, or from one local
-    date to another in each store's own zone (`local`: both are midnights of the wall clock, as if it were UTC)."""
-
-    name: str
-    length_us: int = 0
-    from_us: int = 0
-    to_us: int = 0
-    local: bool = False
-
-    def range_at(self, as_of_us: int) -> tuple[int, int]:
-        """Return from when to when the window goes in a report at `as_of_us`."""
-        return (as_of_us - self.length_us, as_of_us) if self.length_us else (self.from_us, self.to_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +148,8 @@ def describe(record: ReportRecord) -> str:
         query = stored_query(record)
     except Unprocessable:
         return "a report that this version does not know"
-    parts = ["The last hour, day and week" if query.is_default else _times_text(query), _stores_text(record, query)]
+    times = "The last hour, day and week" if query.is_default else describe_windows(query)
+    parts = [times, _stores_text(record, query)]
     parts += ["with totals"] if query.totals else []
     parts += ["by the previous poll"] if query.method == "previous" else []
     parts += ["all columns"] if query.full else []
@@ -179,15 +164,15 @@ def window_lengths(record: ReportRecord) -> dict[str, int]:
     except Unprocessable:
         windows = ()
     # Local dates are as long as the days between them are, which differs where clocks change.
-    lengths = {one.name: 0 if one.local else one.length_us or one.to_us - one.from_us for one in windows}
+    lengths = {one.name: 0 if one.differs_by_zone else one.length_us or one.to_us - one.from_us for one in windows}
     return {name: lengths.get(name, 0) for name in names}
 
 
 def window_words(name: str) -> str:
     """Return a window's name in words: `2 to 4 November 2024` where that is its dates, the last of which is outside it.
     Any other name is as it is."""
-    if name in LAST_WINDOWS or name == LAST_MONTH:
-        return name.replace("_", " ")
+    if name in WINDOW_NAMES:
+        return _WINDOW_WORDS.get(name, name.replace("_", " "))
     first, _, end = name.partition("_")
     try:
         if not len(first) == len(end) == _DATE_LENGTH:
@@ -208,7 +193,7 @@ def _windows(value: Any, kind: str, by: str | None) -> tuple[Window, ...]:
     windows = tuple(_window(index, one) for index, one in enumerate(_list("windows", value)))
     if not windows:
         usual = "last_week" if kind == "outages" else _WINDOW_OF_UNIT.get(by or "")
-        return tuple(Window(name, LAST_WINDOWS[name]) for name in ((usual,) if usual else DEFAULT_WINDOWS))
+        return tuple(map(named_window, (usual,) if usual else DEFAULT_WINDOWS))
     if len(windows) > 1 and kind == "outages":
         raise _wrong("windows", f"has {len(windows)} entries", "one window, in which outages are looked for")
     if len(windows) > _MOST_WINDOWS:
@@ -224,10 +209,10 @@ def _windows(value: Any, kind: str, by: str | None) -> tuple[Window, ...]:
 
 def _window(index: int, value: Any) -> Window:
     field_name = f"windows[{index}]"
-    if isinstance(value, str) and value in LAST_WINDOWS:
-        return Window(value, LAST_WINDOWS[value])
+    if isinstance(value, str) and value in WINDOW_NAMES:
+        return named_window(value)
     if not isinstance(value, dict):
-        raise _wrong(field_name, f"is {value!r}", f"{', '.join(LAST_WINDOWS)}, or an object with from and to")
+        raise _wrong(field_name, f"is {value!r}", f"{', '.join(WINDOW_NAMES)}, or an object with from and to")
     for name in value:
         if name not in ("from", "to", "name"):
             raise _wrong(f"{field_name}.{name}", "is not a field of a window", "from, to and name")
@@ -247,8 +232,11 @@ def _window(index: int, value: Any) -> Window:
 def check_window_ends(query: ReportQuery) -> None:
     """`Unprocessable` when a window ends after the as-of, where nothing is known yet."""
     for index, window in enumerate(query.windows):
+        if window.follows_as_of:
+            continue
         # A local date is at most a day ahead of the same date in UTC.
-        if window.range_at(query.as_of_us)[0 if window.local else 1] > query.as_of_us + (DAY_US if window.local else 0):
+        latest_us = query.as_of_us + (DAY_US if window.local else 0)
+        if (window.from_us if window.local else window.to_us) > latest_us:
             what = f"{window.name!r} ends after the as-of"
             raise _wrong(f"windows[{index}]", what, "a window that ends by the as-of")
 
@@ -305,7 +293,8 @@ def _wrong(field_name: str, what: str, allowed: str) -> Unprocessable:
     return Unprocessable(f"{field_name} {sentence}", errors={field_name: [sentence]})
 
 
-def _times_text(query: ReportQuery) -> str:
+def describe_windows(query: ReportQuery) -> str:
+    """Return which times a report is of, in words."""
     windows = join_words([_window_text(window) for window in query.windows])
     if query.kind == "outages":
         at_least = f" of at least {query.shortest_us / MINUTE_US:g} minutes" if query.shortest_us else ""
@@ -316,9 +305,9 @@ def _times_text(query: ReportQuery) -> str:
 
 
 def _window_text(window: Window) -> str:
-    if window.length_us:
-        return f"the {window.name.replace('_', ' ')}"
     words = window_words(window.name)
+    if window.follows_as_of:
+        return f"the {words}" if words.startswith("last ") and window.name != "last_month" else words
     words = words if words != window.name else f"“{window.name}”"
     if not window.local:
         return words

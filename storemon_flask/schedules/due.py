@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Final
@@ -14,6 +14,7 @@ from storemon_flask import zonedata
 from storemon_flask.clock import EPOCH, utc_datetime
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import DAY_US, HOUR_US
+from storemon_flask.reports.windows import CALENDAR_WINDOWS, window_dates
 
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _TIME: Final = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
@@ -22,7 +23,9 @@ ALLOWED: Final = (
     "`daily 07:00`, `weekly mon 07:00`, `monthly 1 07:00` (a day from 1 to 28, or `last`), or five fields of cron such "
     "as `0 7 * * 1-5`"
 )
-WINDOWS: Final = ("last_hour", "last_day", "last_week", "last_month", "last_30_days")
+# Of whole dates, where those of a report that names them roll.
+_DATES_OF: Final = {"last_day": "yesterday", "last_week": "last_week_calendar"}
+WINDOWS: Final = ("last_hour", *_DATES_OF, *CALENDAR_WINDOWS)
 # The number of due times that are checked for two that lie too close.
 _LOOKED_AT: Final = 100
 # At most this many missed due times are listed: after a year of sleep nobody needs every hour of it.
@@ -80,13 +83,13 @@ def parse(text: str, zone: str) -> Due:
 def window_at(name: str, due_us: int, zone: str) -> str | dict[str, str]:
     """Return a window of a schedule, for a report that is due then: as a request has it.
 
-    `last_hour` is the hour before. The others are whole local dates of each store, counted back from the date at which
-    the schedule is due in its own zone.
+    `last_hour` is the hour before. The others are whole local dates of each store, counted from the date at which the
+    schedule is due in its own zone.
     """
     if name == "last_hour":
         return name
     today = utc_datetime(due_us).astimezone(zonedata.zone(zone)).date()
-    first, end = _dates(name, today)
+    first, end = window_dates(_DATES_OF.get(name, name), today)
     return {"from": first.isoformat(), "to": end.isoformat(), "name": name}
 
 
@@ -103,17 +106,6 @@ def usual_window(due: Due, now_us: int) -> str:
         return "last_hour"
     # From Friday to Monday is the weekend of a schedule of working days.
     return "last_day" if days < 5 else "last_week" if days < 15 else "last_month"
-
-
-def _dates(name: str, today: date) -> tuple[date, date]:
-    """Return the first date of the window, and the one after its last."""
-    if name == "last_week":
-        monday = today - timedelta(days=today.weekday())
-        return monday - timedelta(days=7), monday
-    if name == "last_month":
-        end = today.replace(day=1)
-        return (end - timedelta(days=1)).replace(day=1), end
-    return today - timedelta(days={"last_day": 1, "last_30_days": 30}[name]), today
 
 
 def _cron(words: list[str]) -> str:

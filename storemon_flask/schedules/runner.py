@@ -18,7 +18,7 @@ from storemon_flask.errors import Busy, DatabaseError, Gone, StoremonError
 from storemon_flask.model import HOUR_US, SECOND_US, ReportState
 from storemon_flask.reports import request as requests
 from storemon_flask.reports import stored, xlsx
-from storemon_flask.reports.compute import range_in_zone
+from storemon_flask.reports.windows import range_in_zone
 from storemon_flask.reports.worker import Worker
 from storemon_flask.schedules import catalogue, due, mail
 from storemon_flask.schedules.due import local_text

@@ -42,8 +42,8 @@ MOST_POLLS: Final = 100_000
 _MANY_POLLS: Final = 100_000
 # More periods are no table to read.
 _MOST_ROWS: Final = 100
-# All windows that reports know by name.
-WINDOWS: Final = tuple(request.LAST_WINDOWS)
+# Those that are shown where none is asked for.
+WINDOWS: Final = ("last_hour", "last_day", "last_week", "last_30_days")
 
 
 def measure_spans(reading: Reading, spans: Sequence[tuple[int, int]]) -> list[Sums]:
@@ -362,7 +362,7 @@ def _number_rows(asked: ReportQuery | None, zone: str, as_of_us: int, relative_u
     request.check_window_ends(replace(query, as_of_us=as_of_us))
     rows: list[_NumberRow] = []
     for window in query.windows:
-        at_us = relative_us if window.length_us else as_of_us
+        at_us = relative_us if window.follows_as_of else as_of_us
         periods = periods_in_zone(zone, replace(query, windows=(window,), as_of_us=at_us))
         for start, end, _, local, offset in zip(*(column.tolist() for column in periods), strict=True):
             name = period_name(query, local, offset) if query.by else window.name

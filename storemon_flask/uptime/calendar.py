@@ -69,6 +69,11 @@ def day_starts(zones: tuple[str, ...], first_day: int, last_day: int) -> Ints:
     return starts.reshape(len(zones), len(days))
 
 
+def local_day(zone: str, instant_us: int) -> int:
+    """Return the local day (days since 1970) that an instant is in: the one that `spans` has there."""
+    return int(spans(zone, "day", instant_us, instant_us + 1).local_us[0]) // DAY_US
+
+
 def _offsets(zone: str, low_us: int, high_us: int) -> tuple[Ints, Ints]:
     """Return where each offset of the zone begins around `[low_us, high_us)`, the first at `low_us`; and the
     offsets."""

@@ -157,7 +157,7 @@ ASKED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"columns": "full"}, {"columns": "full"}),
     ({"stores": ["worked", QUOTED_ID]}, {"stores": ["worked", QUOTED_ID]}),
     ({"stores": "silent"}, {"stores": ["silent"]}),
-    ({"windows": ["last_day", "last_30_days"]}, {"windows": ["last_day", "last_30_days"]}),
+    ({"windows": ["last_day", "last_month"]}, {"windows": ["last_day", "last_month"]}),
     (
         {"windows": ["2024-10-13/2024-10-14", "2024-10-14T09:00:00Z/2024-10-14T12:00:00+00:00/the morning/of it"]},
         {
@@ -201,7 +201,7 @@ def test_the_parameters_are_those_of_a_trigger(
         ({"windows": "2024-10-14/2024-10-13"}, "windows[0] runs from"),
         ({"windows": "2024-10-14/2024-10-14T00:00:00Z"}, "windows[0] mixes"),
         ({"windows": "/"}, "windows[0].from is ''"),
-        ({"windows": "today"}, "windows[0] is 'today'"),
+        ({"windows": "soon"}, "windows[0] is 'soon'"),
         ({"totals": "yes"}, "totals "),
         ({"shortest_minutes": "nan", "kind": "outages"}, "shortest_minutes "),
         ({"shortest_minutes": "5"}, "shortest_minutes "),

@@ -53,6 +53,7 @@ WINDOWED = [
     {"as_of": "2024-10-20T00:00:00Z"},
     {"windows": ["last_hour", "last_day", "last_week"], "totals": True},
     {"windows": ["last_30_days", {"from": "2024-10-01", "to": "2024-10-08"}]},
+    {"windows": ["today", "yesterday", "this_week", "last_week_calendar", "last_7_days", "this_month", "last_month"]},
     {
         "windows": [
             {"from": "2024-10-02T09:00:00-05:00", "to": "2024-10-05T09:30:15.5+02:00", "name": "a = b..c & <d>"},
@@ -202,7 +203,7 @@ def test_one_store_as_json_is_judged_at_the_as_of_that_is_asked_for(
         ("as_of=1970-01-01", "the days must not lie before 1970-02-01"),
         ("as_of=2024-10-14&as_of=2024-10-15", "as_of is given more than once"),
         ("as_of=", "as_of '' is not an instant such as"),
-        ("window=soon", "last_hour, last_day, last_week, last_30_days, or an object with from and to"),
+        ("window=soon", "last_7_days, last_30_days, last_90_days, or an object with from and to"),
         ("window=2024-10-01..2024-10-01", "an end after its start"),
         ("window=2024-10-01..", "a date such as 2024-10-01"),
         ("as_of=2024-10-03&window=2024-10-01T00:00:00Z..2024-10-05T00:00:00Z", "a window that ends by the as-of"),

@@ -181,10 +181,10 @@ def test_info_counts_the_reports_that_are_there_to_the_end(run: Run, home: Path,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["report", "--window", "today"], "--window is 'today'; it must be last_hour, last_day, last_week"),
+        (["report", "--window", "soon"], "--window is 'soon'; it must be last_hour, last_day, last_week"),
         (["report", "--window", "2024-10-14..x"], "--window is 'x'; it must be a date such as 2024-10-01"),
         (["report", "--by", "year"], "--by is 'year'; it must be hour, day"),
-        (["outages", "--window", "today"], "or [NAME=]FROM..TO"),
+        (["outages", "--window", "soon"], "or [NAME=]FROM..TO"),
         (["outages", "--shortest", "999999"], "--shortest is 999999.0; it must be a number of minutes"),
     ],
 )

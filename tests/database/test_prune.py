@@ -27,6 +27,7 @@ from uptime.cases import cases
 
 from storemon_flask import settings as settings_
 from storemon_flask.clock import parse_timestamp as instant
+from storemon_flask.clock import timestamp_text
 from storemon_flask.database import check, loads, prune
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Unprocessable
@@ -498,7 +499,8 @@ def test_every_view_says_unknown_of_pruned_time(
         assert (row["uptime_last_week"], row["downtime_last_week"]) == ("0.00", "0.00")
         assert row["unknown_last_week"] == row["business_last_week"]
     down = dict.fromkeys(stores, 0.0)
-    for row in rows(database, settings, kind="outages", windows=["last_30_days"]):
+    month = {"from": timestamp_text(AS_OF - 30 * DAY_US), "to": timestamp_text(AS_OF)}
+    for row in rows(database, settings, kind="outages", windows=[month]):
         down[row["store_id"]] += float(row["down_minutes"])
         assert instant(row["start"]) >= cut
         assert instant(row["start_earliest"]) >= cut

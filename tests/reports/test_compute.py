@@ -20,6 +20,11 @@ from storemon_flask.reports.csv import ReportText
 from storemon_flask.reports.request import ReportRequest, check
 from storemon_flask.settings import Settings
 
+WINDOWS = (
+    "last_hour, last_day, last_week, today, yesterday, this_week, last_week_calendar, this_month, last_month, "
+    "last_7_days, last_30_days, last_90_days, or an object with from and to"
+)
+
 
 @pytest.mark.parametrize(
     ("body", "sentence"),
@@ -28,10 +33,8 @@ from storemon_flask.settings import Settings
         ({"method": "last"}, "method is 'last'; it must be nearest, previous"),
         ({"totals": "yes"}, "totals is 'yes'; it must be true or false"),
         ({"kind": "x"}, "kind is 'x'; it must be times, outages"),
-        ({"windows": ["last_year"]}, "windows[0] is 'last_year'; it must be last_hour, last_day,"
-            " last_week, last_30_days, or an object with from and to"),
-        ({"windows": [7]}, "windows[0] is 7; it must be last_hour, last_day, "
-            "last_week, last_30_days, or an object with from and to"),
+        ({"windows": ["last_year"]}, f"windows[0] is 'last_year'; it must be {WINDOWS}"),
+        ({"windows": [7]}, f"windows[0] is 7; it must be {WINDOWS}"),
         ({"windows": [{"from": "2024-10-02", "to": "2024-10-01"}]}, "windows[0] runs from '2024-10-02' to "
             "'2024-10-01'; it must be an end after its start"),
         ({"windows": [{"from": "2024-10-02"}]}, "windows[0].to is missing; it must be a date such as 2024-10-01 "

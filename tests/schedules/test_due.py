@@ -146,6 +146,10 @@ def test_a_zone_that_is_none_is_refused_and_its_case_does_not_matter() -> None:
         ("last_month", "2026-03-01T12:00:00", "America/New_York", "2026-02-01", "2026-03-01"),
         ("last_month", "2026-01-31T12:00:00", "America/New_York", "2025-12-01", "2026-01-01"),
         ("last_30_days", "2026-03-01T12:00:00", "America/New_York", "2026-01-30", "2026-03-01"),
+        ("last_7_days", "2026-03-01T12:00:00", "America/New_York", "2026-02-22", "2026-03-01"),
+        ("last_90_days", "2026-03-01T12:00:00", "America/New_York", "2025-12-01", "2026-03-01"),
+        ("this_month", "2026-02-13T12:00:00", "America/New_York", "2026-02-01", "2026-03-01"),
+        ("this_week", "2026-11-22T22:00:00", "Asia/Tokyo", "2026-11-23", "2026-11-30"),
     ],
 )
 def test_windows_are_whole_dates_before_the_due_date(name: str, due_at: str, zone: str, first: str, end: str) -> None:
