@@ -9,8 +9,7 @@ from storemon_flask.database import readings
 from storemon_flask.database.connections import Connection
 from storemon_flask.database.readings import Schedule
 from storemon_flask.model import Ints, Rules
-from storemon_flask.reports.compute import range_in_zone
-from storemon_flask.reports.request import Window
+from storemon_flask.reports.windows import Window, range_in_zone
 from storemon_flask.uptime.heatmap import HEAT_MEASURES, WEEK, ZoneHours, sum_by_hour_of_week
 
 # Called with how far a computation is, 0 to 1.
