@@ -30,6 +30,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
     from storemon_flask.reports.worker import Worker
     from storemon_flask.server import commands
     from storemon_flask.stores.list_cache import ListCache
+    from storemon_flask.stores.overview_cache import OverviewCache
     from storemon_flask.web.app import Storemon
     from storemon_flask.web.metrics import Metrics
     from storemon_flask.web.previews import Previews
@@ -60,6 +61,7 @@ def create_app(settings: "Settings | None" = None, executor: Executor | None = N
         ready_check,
         couriers,
         Evaluator(database, settings, list_cache, couriers.wake),
+        OverviewCache(database, list_cache, settings.rules, settings.default_timezone),
     )
     _register(app, settings)
     for command in commands():
@@ -100,7 +102,19 @@ def _make_streams_tolerant_below_flask() -> None:
 def _register(app: "Flask", settings: "Settings") -> None:
     """The routes, what guards and watches them, and how they refuse."""
     from storemon_flask import pages
-    from storemon_flask.api import channels, feeds, incidents, loads, openapi, ops, push, reports, schedules, stores
+    from storemon_flask.api import (
+        channels,
+        feeds,
+        incidents,
+        loads,
+        openapi,
+        ops,
+        overview,
+        push,
+        reports,
+        schedules,
+        stores,
+    )
     from storemon_flask.pages import docs
     from storemon_flask.web import app as paths
     from storemon_flask.web import authentication, contract, metrics, problems
@@ -114,6 +128,7 @@ def _register(app: "Flask", settings: "Settings") -> None:
         incidents.blueprint,
         loads.blueprint,
         ops.blueprint,
+        overview.blueprint,
         push.blueprint,
         reports.blueprint,
         schedules.blueprint,

@@ -134,6 +134,7 @@ def serve(
                 storemon.evaluator.stop()
                 # What is being sent has the same time as what is being computed.
                 storemon.couriers.stop(end - time.monotonic())
+                storemon.overview_cache.stop()
                 storemon.list_cache.stop()
 
 

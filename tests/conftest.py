@@ -165,6 +165,7 @@ def app(settings: Settings) -> Iterator[Flask]:
     made.jinja_env.bytecode_cache = COMPILED
     yield made
     # A list of stores that is being computed would open a connection again.
+    made.extensions["storemon"].overview_cache.stop()
     made.extensions["storemon"].list_cache.stop()
     made.extensions["storemon"].database.close()
 

@@ -18,6 +18,7 @@ from storemon_flask.reports.request import FIELDS, KINDS, METHODS, UNITS, Report
 from storemon_flask.reports.windows import WINDOW_NAMES
 from storemon_flask.reports.xlsx import MIME
 from storemon_flask.stores.live_list import MOST_PER_PAGE, SORTS
+from storemon_flask.stores.overview import GROUP_SORTS, GROUPINGS, TREND_DAYS, WINDOWS
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web.contract import JSON, Answer, Closed, Instant, Whole
@@ -806,6 +807,136 @@ class StoresSchema(_AsOfSchema):
     totals = _field(partial(fields.Nested, StoreTotalsSchema), "the stores on all pages together")
     next = _text("the cursor of the next page; null on the last", null=True)
     stores = _list(StoreSchema, "those of this page")
+
+
+def _sums_fields(window: str) -> dict[str, Field]:
+    """Return what the overview says of the stores of a row in a window."""
+    return {
+        **_window_fields(window),
+        **{
+            f"uptime_percent_likely_{bound}_{window}": _number(
+                f"the {word} of the range in which uptime lies with 90 % certainty, as the polls of all stores have "
+                "it; null where there is no such range",
+                null=True,
+                minimum=0,
+                maximum=100,
+            )
+            for bound, word in (("low", "least"), ("high", "most"))
+        },
+    }
+
+
+_change: Final = partial(
+    _number,
+    "percentage points that the uptime of this week differs from that of the same part of the week before; null where "
+    "one of both is not known",
+    null=True,
+    minimum=-100,
+    maximum=100,
+)
+
+
+class OverviewQuery(Closed):
+    """How the overview is grouped and ordered."""
+
+    by = _given_text("what groups are made by", default="group", one_of=GROUPINGS)
+    days = _given(Whole, "days of the trend, up to today", default=30, check=validate.OneOf(TREND_DAYS))
+    sort = _given_text(
+        "a field of the groups, windows by their uptime, of which percentages that know little come after the others",
+        default="this_week",
+        one_of=GROUP_SORTS,
+    )
+    order = _given_text("groups without a value come last, either way", default="asc", one_of=("asc", "desc"))
+
+
+_AMOUNTS: Final = {
+    "uptime_percent": _number("100 x uptime / (uptime + downtime); null when nothing is known", null=True),
+    "uptime": _number("hours up", minimum=0),
+    "downtime": _number("hours down", minimum=0),
+    "unknown": _number("hours of which nothing is known", minimum=0),
+    "business": _number("hours of business time", minimum=0),
+    "little_known": _flag("whether more than a tenth of it is unknown, so that the percentage says little"),
+}
+
+
+class OverviewDaySchema(Closed):
+    """A local date of all stores, each in its own zone; today up to the as-of."""
+
+    date = _text("the date", format="date")
+
+    class Meta(Closed.Meta):
+        """Its time."""
+
+        include = _AMOUNTS
+
+
+class OverviewStoreSchema(Closed):
+    """A store that stands out, in its week."""
+
+    store_id = _text("its id")
+    name = _text("what people call it; null without a name", null=True)
+    group = _text("its group; null without one", null=True)
+    timezone = _text("the IANA zone that is used")
+    status = _text("what it is doing now", one_of=STATUSES)
+    change = _change()
+
+    class Meta(Closed.Meta):
+        """Its windows."""
+
+        include = {**_sums_fields("this_week"), **_sums_fields("previous_week")}  # noqa: RUF012
+
+
+class OverviewFleetSchema(Closed):
+    """All stores: their windows, each in the store's own zone and up to the as-of."""
+
+    stores = _count("how many there are")
+    without_hours = _count("stores without hours, which count as open 24x7")
+    without_timezone = _count("stores without a zone of their own, which are in the default zone")
+    change = _change()
+
+    class Meta(Closed.Meta):
+        """Their windows."""
+
+        include = {name: one for window in WINDOWS for name, one in _sums_fields(window).items()}  # noqa: RUF012
+
+
+class OverviewGroupSchema(OverviewFleetSchema):
+    """The same of a group of stores."""
+
+    group = _text("its name, or that of what groups were made by; null: the stores without one", null=True)
+    down = _count("stores that are down now")
+    worst_store = _text("the id of its store with the lowest uptime this week; null when none was down", null=True)
+    worst_store_uptime_percent = _number("the uptime of that store this week", null=True, minimum=0, maximum=100)
+
+
+class OverviewHourSchema(Closed):
+    """An hour of the week, by the wall clock of each store, over the last 28 dates."""
+
+    weekday = _count("0 Monday to 6 Sunday", maximum=6)
+    hour = _count("the hour of the wall clock", maximum=23)
+
+    class Meta(Closed.Meta):
+        """Its time."""
+
+        include = _AMOUNTS
+
+
+class OverviewSchema(_AsOfSchema):
+    """What stands out in the whole fleet."""
+
+    by = _text("what groups are made by", one_of=GROUPINGS)
+    counts = _field(partial(fields.Nested, StatusCountsSchema), "stores by status now")
+    fleet = _field(partial(fields.Nested, OverviewFleetSchema), "all stores")
+    days = _list(OverviewDaySchema, "the last days, oldest first")
+    groups = _list(OverviewGroupSchema, "groups of stores, in the order that was asked for")
+    hours_from = _text("the first date of `hours`", format="date")
+    hours_to = _text("the date after its last", format="date")
+    hours = _list(OverviewHourSchema, "the 168 hours of the week, from Monday 00:00")
+    worst_stores = _list(OverviewStoreSchema, "the ten stores with the lowest uptime this week that were down at all")
+    most_changed_stores = _list(
+        OverviewStoreSchema,
+        "the ten stores whose week differs most from the week before, where enough is known of both",
+    )
 
 
 class WeeklyHoursSchema(Closed):

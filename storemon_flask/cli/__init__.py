@@ -2,7 +2,20 @@
 
 import click
 
-from storemon_flask.cli import alerts, channels, imports, info, keys, listen, load, report, schedules, stores, upkeep
+from storemon_flask.cli import (
+    alerts,
+    channels,
+    imports,
+    info,
+    keys,
+    listen,
+    load,
+    overview,
+    report,
+    schedules,
+    stores,
+    upkeep,
+)
 
 COMMANDS: tuple[click.Command, ...] = (
     load.load_data,
@@ -13,6 +26,7 @@ COMMANDS: tuple[click.Command, ...] = (
     report.report,
     report.outages,
     report.diff,
+    overview.overview,
     stores.stores,
     stores.store,
     info.info,

@@ -18,6 +18,7 @@ from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
 from storemon_flask.slots import Slots
 from storemon_flask.stores.list_cache import ListCache
+from storemon_flask.stores.overview_cache import OverviewCache
 from storemon_flask.web.metrics import Metrics
 from storemon_flask.web.previews import Previews
 
@@ -40,6 +41,7 @@ class Storemon:
     ready_check: ReadyCheck
     couriers: Couriers
     evaluator: Evaluator
+    overview_cache: OverviewCache
 
 
 def storemon() -> Storemon:

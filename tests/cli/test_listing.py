@@ -20,6 +20,7 @@ from storemon_flask.settings import Settings
 
 BAD = 'store_id,timestamp_utc,status\n"=1+1",2024-10-14 10:00:00 UTC,maybe\n'
 LISTS = (
+    ("overview",),
     ("stores",),
     ("store", "worked"),
     ("outages",),
