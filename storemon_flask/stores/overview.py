@@ -15,7 +15,7 @@ from storemon_flask.formatting import hundredths, knows_little, percent_hundredt
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Bools, Ints, Rules
 from storemon_flask.reports.day_sums import Progress, read_day_sums
 from storemon_flask.reports.heatmap import read_heat_map
-from storemon_flask.reports.request import Window
+from storemon_flask.reports.windows import Window
 from storemon_flask.stores.live_list import STATUS_ORDER, AsOf, Snapshot
 from storemon_flask.uptime import zones
 from storemon_flask.uptime.measures import Periods, measure
