@@ -20,10 +20,23 @@ _LABELS: Final = {
     "by": "A row for each",
     "method": "A moment has the status of",
     "shortest_minutes": "Shortest outage, in minutes",
+    "compare": "Compare with the period before",
     "totals": "Totals of each group and of all stores",
     "groups": "Only these groups",
     "zones": "Only these time zones",
     "stores": "Only these stores",
+}
+# Periods that have a button, in the words on it.
+PERIODS: Final = {
+    "today": "Today",
+    "yesterday": "Yesterday",
+    "this_week": "This week",
+    "last_week_calendar": "Last week",
+    "this_month": "This month",
+    "last_month": "Last month",
+    "last_7_days": "Last 7 days",
+    "last_30_days": "Last 30 days",
+    "last_90_days": "Last 90 days",
 }
 _EDGES: Final = {"from": "From", "to": "to", "name": "called"}
 # Rows for windows from and to that an empty form has.
@@ -48,8 +61,15 @@ def _filled_rows(form: "MultiDict[str, str]") -> list[tuple[int, dict[str, str]]
 
 
 def body(form: "MultiDict[str, str]") -> dict[str, Any]:
-    """Return what a program would send to `POST /trigger_report` for it; fields with their default are left out."""
+    """Return what a program would send to `POST /trigger_report` for it; fields with their default are left out.
+
+    The button of a period asks for all columns and totals of it. Outages have no totals, though the form offers them.
+    """
     fields: dict[str, Any] = {}
+    if form.get("compare"):
+        fields["compare"] = "previous"
+    if form.get("period"):
+        return {**fields, "columns": "full", "windows": [form["period"]], "totals": True}
     as_of = form.get("as_of", "").strip()
     if as_of:
         fields["as_of"] = as_of
@@ -65,7 +85,7 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
     windows += [{name: value for name, value in window.items() if value} for _, window in _filled_rows(form)]
     if windows:
         fields["windows"] = windows
-    if form.get("totals"):
+    if form.get("totals") and form.get("kind") != "outages":
         fields["totals"] = True
     shortest = form.get("shortest_minutes", "").strip()
     if shortest:
@@ -90,8 +110,9 @@ def filled_in(record: ReportRecord) -> "MultiDict[str, str]":
     for row, window in enumerate([one for one in windows if isinstance(one, dict)]):
         for name, value in window.items():
             form[f"{name}{row}"] = str(value)
-    if shape.get("totals"):
-        form["totals"] = "1"
+    for name in ("totals", "compare"):
+        if shape.get(name):
+            form[name] = "1"
     return form
 
 

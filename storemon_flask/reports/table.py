@@ -30,11 +30,15 @@ _RANKS: Final = {"fleet": 0, "store": 2}
 _RANK_OF_GROUPS: Final = 1
 # So many totals move the rows of stores without a second pass over the CSV.
 _TOTALS_AT_ONCE: Final = 500
-# Changes of percentages.
-_POINTS: Final = ("change_points",)
+_UNITS: Final = {"uptime_percent": "%", "uptime_percent_previous": "%", "change_points": "points"}
+_MEASURE_WORDS: Final = {
+    "uptime_percent": "uptime", "uptime_percent_previous": "uptime before", "change_points": "change",
+}  # fmt: skip
 _FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
+# In the order in which they are looked for: some begin like others.
 _MEASURES: Final = (
-    "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime", "unknown", "business", "measured",
+    "uptime_percent_previous", "change_points", "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime",
+    "unknown", "business", "measured",
 )  # fmt: skip
 _EXTRA: Final = (
     "business", "measured", "uptime_low", "uptime_high", "polls", "last_poll", "timezone",
@@ -248,7 +252,8 @@ def _most_rows(columns: Sequence[Column], link_bytes: int) -> int:
 
 
 def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -> str:
-    """Return the tone of a cell of a row (by column name): `down`, `unknown`, `up`, `little`, or nothing.
+    """Return the tone of a cell of a row (by column name): `down`, `unknown`, `up`, `little`, `better`, `worse`, or
+    nothing.
 
     `little` is a percentage that knows little (`known_note`), whatever it is. `up` needs a proof that nothing is
     unknown: a column that says so, or uptime as long as the window or period is (`windows` as of `page`). That a report
@@ -256,6 +261,8 @@ def tone(column: Column, cells: Mapping[str, str], windows: Mapping[str, int]) -
     """
     value = cells[column.name]
     some = value not in _NOTHING
+    if column.measure == "change_points":
+        return "" if not some else "worse" if value.startswith("-") else "better"
     if column.measure == "downtime" or column.name == "down_minutes":
         return "down" if some else ""
     if column.measure == "unknown":
@@ -350,8 +357,8 @@ def describe_column(name: str, windows: Sequence[str]) -> Column:
         if not name.startswith(measure) or not (suffix in ("", "_hours", "_minutes") or suffix[1:] in windows):
             continue
         minutes = suffix == "_minutes" or suffix == "_last_hour"
-        unit = "%" if measure == "uptime_percent" else "min" if minutes else "h"
-        words = measure.removesuffix("_percent").replace("_", " ")
+        unit = _UNITS.get(measure, "min" if minutes else "h")
+        words = _MEASURE_WORDS.get(measure, measure.replace("_", " "))
         window = "" if suffix in ("", "_hours", "_minutes") else window_words(suffix[1:])
         return Column(name, f"{words} {window}".strip(), unit, True, measure, suffix)
     words = _WORDS.get(name, name.replace("_", " "))
@@ -371,10 +378,8 @@ def _shown(columns: Sequence[Column], empty: Set[int], windows: Sequence[str]) -
     """
     names = [column.name for column in columns]
     first = [names.index(name) for name in _FIRST if name in names]
-    texts = {
-        index for index, column in enumerate(columns) if not column.numeric and not column.name.startswith(_POINTS)
-    }
-    percents = [index for index, name in enumerate(names) if name.startswith(("uptime_percent", *_POINTS))]
+    texts = {index for index, column in enumerate(columns) if not column.numeric}
+    percents = [index for index, name in enumerate(names) if name.startswith(tuple(_UNITS))]
     percents.sort(key=lambda index: _window_number(names[index], windows))
     lead = min(percents, default=0)
     before = [index for index in range(lead) if index in texts and index not in first]

@@ -28,16 +28,18 @@ def test_asking_by_the_button_leads_to_the_numbers_of_the_csv(browser: Browser, 
         page.wait_for_url(re.compile("/reports/[0-9a-f]{32}$"))
         report_id = made(page, server.url)
         expected = the_csv(server.url, report_id)
-        assert len(expected) == STORES + 1
+        # A header, the stores, and totals of two groups and of all.
+        assert len(expected) == STORES + 4
         assert page.locator("th .called").first.inner_text() == f"{HOSTILE[0][:40]} 0 · South"
+        assert [row[0] for row in cells(page)[1:4]] == ["all stores", "North", "South"]
         seen: dict[str, list[str]] = {}
         while True:
-            seen |= {row[0]: row[1:] for row in cells(page)[1:]}
+            seen |= {row[0]: [cell.replace(",", "") for cell in row[1:]] for row in cells(page)[1:]}
             following = page.get_by_role("link", name="Next").first
             if not following.count():
                 break
             follow(page, following)
-        assert seen == {row[0]: row[1:] for row in expected[1:]}
+        assert seen == {row[1] or row[2] or "all stores": [row[0], *row[2:]] for row in expected[1:]}
 
 
 def test_the_keyboard_alone_asks_sorts_and_filters(browser: Browser, server: Any) -> None:
@@ -52,8 +54,9 @@ def test_the_keyboard_alone_asks_sorts_and_filters(browser: Browser, server: Any
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("sort=downtime_last_day&order=desc"))
         header, *rows = the_csv(server.url, report_id)
+        rows = [row for row in rows if row[0] == "store"]
         worst = sorted((row[header.index("downtime_last_day")] for row in rows), key=float, reverse=True)
-        shown = cells(page)
+        shown = [row for row in cells(page) if row[1] in ("kind", "store")]
         column = next(place for place, cell in enumerate(shown[0]) if cell.startswith("downtime last day"))
         assert [row[column] for row in shown[1:]] == worst[: len(shown) - 1]
         assert page.locator("th[aria-sort=descending]").count() == 1
@@ -62,6 +65,31 @@ def test_the_keyboard_alone_asks_sorts_and_filters(browser: Browser, server: Any
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("q=STORE-007"))
         assert [row[0] for row in cells(page)[1:]] == ["store-007"]
+
+
+@LOOKS
+def test_this_week_against_the_week_before_is_two_clicks_away(
+    browser: Browser, server: Any, scheme: str, width: int
+) -> None:
+    with watched(browser, server.url, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+        page.goto("/")
+        page.get_by_role("link", name="Reports").click()
+        no_violation(page)
+        nothing_sticks_out(page)
+        page.get_by_role("button", name="This week").click()
+        report_id = made(page, server.url)
+        header, *lines = the_csv(server.url, report_id)
+        fleet = dict(zip(header, lines[-1], strict=True))
+        shown = cells(page)
+        assert (shown[1][0], fleet["kind"]) == ("all stores", "fleet")
+        # Percentages stand before any amount of time.
+        units = [cell.split()[-1] for cell in shown[0]]
+        assert units.index("%") < units.index("h")
+        for name, words in (("uptime_percent_this_week", "uptime this week"),):
+            at = next(at for at, cell in enumerate(shown[0]) if cell.startswith(words))
+            assert shown[1][at].replace(",", "") == fleet[name], name
+        no_violation(page)
+        nothing_sticks_out(page)
 
 
 def test_progress_is_shown_while_it_runs_and_the_table_comes_by_itself(

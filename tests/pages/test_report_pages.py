@@ -14,6 +14,7 @@ from worker_helpers import Queue
 from storemon_flask import clock, create_app
 from storemon_flask.database.connections import Database
 from storemon_flask.feeds import load, sources
+from storemon_flask.pages.report_form import PERIODS
 from storemon_flask.reports import table
 from storemon_flask.reports.worker import Worker
 from storemon_flask.settings import Settings
@@ -176,6 +177,42 @@ def test_an_id_is_told_whole_on_hover_however_long_it_is(client: FlaskClient, sm
     assert '<th scope="row"><bdi title="worked">' in client.get(asked(client)).text
 
 
+@pytest.mark.parametrize("period", PERIODS)
+def test_the_button_of_a_period_asks_for_percentages_and_totals_of_it(
+    client: FlaskClient, small_fleet: Path, period: str
+) -> None:
+    page = client.get("/reports").text
+    assert f'<button name="period" value="{period}">{PERIODS[period]}</button>' in page
+    location = asked(client, period=period)
+    report = client.get(f"/api/v1{location}").json
+    assert report["shape"] == {"windows": [period], "totals": True}
+    assert report["columns"] == "full"
+    header, *rows = the_csv(client, location)
+    assert f"uptime_percent_{period}" in header
+    assert rows[-1][0] == "fleet"
+    again = client.get("/reports", query_string={"again": location.rpartition("/")[2]}).text
+    for name, value in (("window", period), ("totals", "1")):
+        assert re.search(
+            rf'<input type="checkbox"[^>]* name="{name}" value="{value}" checked>|'
+            rf'<input type="checkbox" name="{name}" value="{value}" checked>',
+            again,
+        ), name
+
+
+def test_a_period_that_has_no_button_is_refused_at_the_windows(client: FlaskClient, small_fleet: Path) -> None:
+    answer = ask(client, period="last_year")
+    assert answer.status_code == 422
+    assert '<p class="wrong" id="wrong-windows">Windows: is &#39;last_year&#39;; it must be ' in answer.text
+
+
+def test_totals_are_ticked_in_an_empty_form_and_outages_have_none(client: FlaskClient, small_fleet: Path) -> None:
+    assert '<input type="checkbox" id="totals" name="totals" value="1" checked>' in client.get("/reports").text
+    outages = asked(client, kind="outages", totals="1")
+    assert client.get(f"/api/v1{outages}").json["shape"] == {"kind": "outages"}
+    without = client.get("/reports", query_string={"again": asked(client).rpartition("/")[2]}).text
+    assert '<input type="checkbox" id="totals" name="totals" value="1">' in without
+
+
 def test_totals_come_first_and_thousands_are_told_apart(client: FlaskClient, small_fleet: Path) -> None:
     client.post("/api/v1/feeds/stores", json=[{"store_id": "worked", "name": "Bea", "group": "North"}])
     location = asked(client, columns="full", totals="1", window="last_30_days")
@@ -259,7 +296,6 @@ MANY = "\n".join(f"nobody-{number:02d}" for number in range(12))
         ({"stores": MANY}, "stores", "unknown: nobody-08; unknown: nobody-09; and 2 more."),
         ({"groups": "<b>"}, "groups", "Only these groups: unknown: <b>."),
         ({"zones": ["Mars", "UTC", "Venus"]}, "zones", "Only these time zones: unknown: Mars; unknown: Venus."),
-        ({**OUTAGES, "totals": "1"}, "totals", "does not go with outages; it must be left out."),
         ({**OUTAGES, "by": "day"}, "by", "A row for each: does not go with outages; it must be left out."),
         ({**OUTAGES, "method": "previous"}, "method", "does not go with outages; it must be left out."),
         ({"columns": "all"}, "columns", "Columns: Must be one of: classic, full."),

@@ -226,6 +226,18 @@ def test_percentages_stand_window_by_window_before_amounts(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
+def test_changes_are_better_or_worse_by_their_sign(tmp_path: Path) -> None:
+    header = "store_id,uptime_percent_w,uptime_percent_previous_w,change_points_w\n"
+    rows = "a,90.00,99.00,-9.00\nb,99.00,90.00,9.00\nc,90.00,90.00,0.00\nd,90.00,,\n"
+    page = look(tmp_path, header + rows, View("change_points_w"), windows={"w": 0})
+    assert [(one.words, one.unit, one.numeric) for one in page.columns[1:]] == [
+        ("uptime w", "%", True), ("uptime before w", "%", True), ("change w", "points", True),
+    ]  # fmt: skip
+    assert [(cells[0], tones[3]) for cells, tones in zip(page.rows, page.tones, strict=True)] == [
+        ("a", "worse"), ("c", ""), ("b", "better"), ("d", ""),
+    ]  # fmt: skip
+
+
 LITTLE = """store_id,uptime_hours,downtime_hours,unknown_hours,business_hours,uptime_percent
 best,167.00,1.00,0.00,168.00,99.40
 little,21.00,0.00,147.00,168.00,100.00
