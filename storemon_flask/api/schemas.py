@@ -17,11 +17,11 @@ from storemon_flask.reports.csv import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUM
 from storemon_flask.reports.request import FIELDS, KINDS, METHODS, UNITS, ReportRequest
 from storemon_flask.reports.windows import WINDOW_NAMES
 from storemon_flask.reports.xlsx import MIME
-from storemon_flask.stores.live_list import MOST_PER_PAGE, SORTS
+from storemon_flask.stores.live_list import LACKING, LISTED_WINDOWS, MOST_PER_PAGE, SORTS
 from storemon_flask.stores.overview import GROUP_SORTS, GROUPINGS, TREND_DAYS, WINDOWS
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.timeline import KNOWN, STATES
-from storemon_flask.web.contract import JSON, Answer, Closed, Instant, Whole
+from storemon_flask.web.contract import JSON, Answer, Closed, Instant, Percentage, Whole
 
 # An answer lists so many rejected rows; the others are asked for by the load's number.
 REJECTS_SHOWN: Final = 100
@@ -696,6 +696,20 @@ class StoresCsvQuery(Closed):
     )
     zone = _given_text("only stores of this time zone", default=None)
     group = _given_text("only stores of this group; empty: of none", default=None)
+    below = _given(
+        Percentage,
+        "only stores with less uptime than this percentage of the known time of `below_window`",
+        default=None,
+        exclusiveMinimum=0,
+        maximum=100,
+    )
+    below_window = _given_text("the window of `below`", default="last_week", one_of=tuple(LISTED_WINDOWS))
+    without = _given_list(
+        "only stores that have no weekly hours of their own (they are always open), no zone of their own (they are in "
+        "the default one), or neither",
+        item=fields.String(validate=validate.OneOf(LACKING)),
+        default=(),
+    )
     sort = _given_text(
         "worst: stores that are down, then stale ones, then the others, each with the lowest uptime of the last day, "
         "then week, first; never polled ones last",

@@ -43,6 +43,11 @@ _ENOUGH_FOR_A_NAME: Final = 20
 @click.option("--text", metavar="TEXT", help="Only stores with all these words in id or name.")
 @click.option("--group", metavar="NAME", help="Only stores of this group.")
 @click.option("--zone", metavar="ZONE", help="Only stores of this time zone.")
+@click.option(
+    "--below", metavar="PERCENT", type=click.FloatRange(0, 100, min_open=True), help="Only stores with less uptime."
+)
+@click.option("--below-window", metavar="W", default="last_week", show_default=True, help="last_day or last_week.")
+@click.option("--without", multiple=True, metavar="WHAT", help="Only stores without hours, or zone, of their own.")
 @click.option("--sort", metavar="FIELD", default="worst", show_default=True, help="A field of the HTTP list.")
 @click.option("--descending", is_flag=True, help="Reverse the order.")
 @click.option(
@@ -52,13 +57,13 @@ _ENOUGH_FOR_A_NAME: Final = 20
 @click.pass_context
 def stores(
     ctx: click.Context,
+    /,
     statuses: tuple[str, ...],
     text: str | None,
     group: str | None,
     zone: str | None,
-    sort: str,
-    descending: bool,
     limit: int,
+    **options: Any,
 ) -> None:
     """List stores as they are now: down ones first, then stale ones, then by uptime of the last day.
 
@@ -67,6 +72,7 @@ def stores(
       storemon stores
       storemon stores --status down --status stale --group North
       storemon stores --text corner --sort uptime_percent_last_week
+      storemon stores --below 95 --without hours
       storemon stores --limit 100000 --csv > stores.csv
       storemon stores remove "NYC/12"
     """
@@ -76,16 +82,17 @@ def stores(
     from storemon_flask.stores import live_list
     from storemon_flask.uptime.status import STATUSES
 
-    _one_of("--sort", sort, live_list.SORTS)
+    _one_of("--sort", options["sort"], live_list.SORTS)
+    _one_of("--below-window", options["below_window"], tuple(live_list.LISTED_WINDOWS))
+    for word in options["without"]:
+        _one_of("--without", word, live_list.LACKING)
     for status in statuses:
         _one_of("--status", status, STATUSES)
     settings = get_settings(ctx)
     snapshot = live_list.compute_snapshot(
         open_database(ctx), settings.rules, settings.default_timezone, time.time_ns() // 1000
     )
-    page = live_list.select_page(
-        snapshot, live_list.ListQuery(statuses, text, zone, group, sort=sort, descending=descending, limit=limit)
-    )
+    page = live_list.select_page(snapshot, live_list.ListQuery(statuses, text, zone, group, limit=limit, **options))
     form = form_of(ctx)
     if form:
         _write_stores(form, snapshot, page)

@@ -412,6 +412,12 @@ def read_zones(connection: Connection, first: int, last: int) -> dict[int, list[
     return zones_of
 
 
+def numbers_with_zone(connection: Connection) -> Ints:
+    """Return the numbers of the stores that have a time zone of their own, ascending."""
+    rows = connection.execute("SELECT DISTINCT store FROM timezone ORDER BY store").fetchall()
+    return np.array([row[0] for row in rows], dtype=np.int64)
+
+
 def replace_hours(connection: Connection, versions: Sequence[Version], rows: Hours) -> None:
     """Replace the hours of those versions; `store` of a row is an index in `versions`. One without a row is gone."""
     number = _delete(connection, "DELETE FROM hours WHERE store = ? AND valid_from = ?", versions)

@@ -20,12 +20,21 @@ from storemon_flask.pages import words
 from storemon_flask.pages.alerts import incident_rows
 from storemon_flask.pages.words import STATUS_WORDS, cut
 from storemon_flask.stores import live_list
-from storemon_flask.stores.live_list import LISTED_WINDOWS, PERCENTAGES, SORTS, Day, ListPage, ListQuery, Snapshot
+from storemon_flask.stores.live_list import (
+    LACKING,
+    LISTED_WINDOWS,
+    PERCENTAGES,
+    SORTS,
+    Day,
+    ListPage,
+    ListQuery,
+    Snapshot,
+)
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
 from storemon_flask.web import authentication, contract
 from storemon_flask.web.app import storemon
-from storemon_flask.web.contract import Closed, Whole
+from storemon_flask.web.contract import Closed, Percentage, Whole
 
 blueprint = Blueprint("now", __name__)
 
@@ -45,6 +54,8 @@ _SORTS: Final = {
     "downtime_last_week": "downtime, last week",
     "unknown_last_week": "unknown, last week",
 }
+_WINDOWS: Final = {"last_week": "last week", "last_day": "last day"}
+_LACKING: Final = {"hours": "business hours", "zone": "time zone"}
 
 
 class NowQuery(Closed):
@@ -57,6 +68,12 @@ class NowQuery(Closed):
     q = fields.String(load_default="")
     zone = fields.String(load_default="")
     group = fields.String(load_default="")
+    below = Percentage(load_default=None)
+    below_window = fields.String(load_default="last_week", validate=validate.OneOf(LISTED_WINDOWS))
+    without = fields.List(
+        fields.String(validate=validate.OneOf(("", *LACKING), error=f"must be one of: {', '.join(LACKING)}")),
+        load_default=(),
+    )
     sort = fields.String(load_default="worst", validate=validate.OneOf(SORTS))
     order = fields.String(load_default="asc", validate=validate.OneOf(("asc", "desc")))
     page = Whole(load_default=1, validate=validate.Range(1, 1_000_000))
@@ -98,7 +115,7 @@ def _tag(snapshot: Snapshot, failing: Sequence[ChannelView]) -> str:
 
 def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelView]) -> str:
     app, now_us = storemon(), time.time_ns() // 1000
-    statuses = [word for word in query["status"] if word]
+    statuses, without = ([word for word in query[name] if word] for name in ("status", "without"))
     page = live_list.select_page(
         snapshot,
         ListQuery(
@@ -106,6 +123,9 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
             text=query["q"].strip() or None,
             timezone=query["zone"] or None,
             group=query["group"] or None,
+            below=query["below"],
+            below_window=query["below_window"],
+            without=without,
             sort=query["sort"],
             descending=query["order"] == "desc",
             limit=PER_PAGE,
@@ -116,7 +136,9 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
     with app.database.read() as connection:
         larger = incidents.larger_views(connection)
         wrong = incidents.of_stores(connection, [snapshot.ids[index] for index in page.indices], now_us)
-    shown = {**query, "status": statuses}
+    # Without a percentage its window says nothing.
+    window = query["below_window"] if query["below"] is not None else "last_week"
+    shown = {**query, "status": statuses, "without": without, "below_window": window}
     return render_template(
         "now.html",
         as_of=snapshot.as_of,
@@ -134,7 +156,9 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
         zones=_choices(snapshot, "timezone"),
         groups=_choices(snapshot, "group"),
         sorts=_SORTS if query["sort"] in _SORTS else {**_SORTS, query["sort"]: query["sort"].replace("_", " ")},
-        filtered=bool(query["q"].strip() or query["zone"] or query["group"]),
+        filtered=bool(query["q"].strip() or query["zone"] or query["group"] or query["below"] or without),
+        windows=_WINDOWS,
+        lacking=_LACKING,
         only=_only(shown),
         link=lambda **changed: _link({**shown, "page": 1, **changed}),
         csv=_link({**shown, "page": 1}, url_for("stores.stores_csv")),
@@ -144,10 +168,13 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
 def _only(query: dict[str, Any]) -> list[str]:
     """Return what the list is filtered by, for paper: there the form is not shown."""
     statuses = ", ".join(STATUS_WORDS[word][0] for word in query["status"])
+    below = "" if query["below"] is None else f"{query['below']:g} %"
     filters = (
         ("name or id has", f"“{cut(query['q'].strip())}”" if query["q"].strip() else ""),
         ("zone", query["zone"]),
         ("group", query["group"]),
+        (f"uptime of the {_WINDOWS[query['below_window']]} below", below),
+        ("without", " and ".join(_LACKING[name] for name in query["without"])),
         ("status", statuses),
     )
     return [f"{name} {value}" for name, value in filters if value]
@@ -162,7 +189,10 @@ def _choices(snapshot: Snapshot, name: str) -> list[str] | None:
 def _link(query: dict[str, Any], path: str = "/") -> str:
     """Return the address of the list, or of another path, with that query, without defaults."""
     defaults = {"status": [], "q": "", "zone": "", "group": "", "sort": "worst", "order": "asc", "page": 1}
+    defaults |= {"below": None, "below_window": "last_week", "without": []}
     chosen = {name: value for name, value in query.items() if value != defaults[name]}
+    if query["below"] is not None:
+        chosen["below"] = f"{query['below']:.15g}"
     return f"{path}?{urlencode(chosen, doseq=True)}" if chosen else path
 
 

@@ -93,6 +93,9 @@ _SUMS: Final = (*_TIMES, "uptime_low", "uptime_high")
 # The most urgent first: known to be off, then unknown although open, then just opened.
 STATUS_ORDER: Final = ("down", "stale", "waiting", "up", "closed", "no_data")
 _UNKNOWN_LAST: Final = 10_001
+# What stores may have none of: without weekly hours a store is open all the time, without a zone it is in the default
+# one.
+LACKING: Final = ("hours", "zone")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +120,8 @@ class Snapshot:
     derived: dict[object, object] = field(default_factory=dict)
     # The same for what does not change from one snapshot to the next: texts in order, texts to search.
     derived_from_texts: dict[object, object] = field(default_factory=dict)
+    # Of `LACKING`: which stores have none.
+    lacking: dict[str, Bools] = field(default_factory=dict)
 
     def record(self, index: int) -> dict[str, object]:
         """Return one store as JSON has it: timestamps as text, None where there is no value."""
@@ -160,9 +165,30 @@ def compute_snapshot(database: Database, rules: Rules, default_zone: str, now_us
         as_of = find_as_of(database, connection, now_us, rules)
         plan = readings.read_schedule(database, connection, default_zone, None, as_of.as_of_us)
         table = _table(connection, plan, as_of.as_of_us, rules)
+        lacking = _lacking(connection, plan)
     return Snapshot(
-        as_of, now_us, version, plan.ids, plan.names, plan.groups, plan.zone_of_store, _columns(table), {}, plan.derived
+        as_of,
+        now_us,
+        version,
+        plan.ids,
+        plan.names,
+        plan.groups,
+        plan.zone_of_store,
+        _columns(table),
+        {},
+        plan.derived,
+        lacking,
     )
+
+
+def _lacking(connection: Connection, plan: Schedule) -> dict[str, Bools]:
+    """Return which stores of the schedule lack what `LACKING` names; read once for each schedule."""
+    if "lacking" not in plan.derived:
+        number = np.concatenate([batch.number for batch in plan.batches])
+        with_hours = [np.bincount(batch.hours.store, minlength=len(batch.number)) > 0 for batch in plan.batches]
+        with_zone = np.isin(number, stores.numbers_with_zone(connection))
+        plan.derived["lacking"] = {"hours": ~np.concatenate(with_hours), "zone": ~with_zone}
+    return cast("dict[str, Bools]", plan.derived["lacking"])
 
 
 def store_columns(
@@ -332,6 +358,9 @@ class ListQuery:
     """Filters and order of a list. An empty filter lets everything through; every word of `text` must occur in id or
     name (`characters.search_words`).
 
+    `below` is a percentage: only stores whose known uptime of `below_window`, one of `LISTED_WINDOWS`, is less. Only
+    stores that lack everything in `without`, of `LACKING`, are let through.
+
     `cursor` is the `next` of the page before, and brings that page's sort and order with it. Without one, `skip` stores
     are passed over; when there are not so many, it is the last page. In either order stores without a value come last,
     and percentages that know little come after those that know enough.
@@ -346,6 +375,9 @@ class ListQuery:
     limit: int | None = 100
     cursor: str | None = None
     skip: int = 0
+    below: float | None = None
+    below_window: str = "last_week"
+    without: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,6 +478,12 @@ def _filter(snapshot: Snapshot, query: ListQuery) -> Bools:
         if value is not None:
             codes, code_of = _codes(snapshot, name)
             mask &= codes == code_of.get(value, -1)
+    if query.below is not None:
+        percent = snapshot.columns[f"uptime_percent_{query.below_window}"]
+        # As printed, in hundredths; -1 is unknown.
+        mask &= (percent >= 0) & (percent < query.below * 100)
+    for name in query.without:
+        mask &= snapshot.lacking[name]
     return mask
 
 

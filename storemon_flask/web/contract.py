@@ -62,6 +62,21 @@ class Whole(fields.Integer):
         return super()._validated(value)
 
 
+class Percentage(fields.Float):
+    """A percentage above 0 and at most 100; a text of nothing but blanks is none."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            return None
+        try:
+            number = super()._deserialize(value, attr, data, **kwargs)
+        except ValidationError:
+            number = None
+        if number is None or not 0 < number <= 100:
+            raise ValidationError("must be a number above 0 and at most 100")
+        return number
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One status that an operation answers with.

@@ -128,3 +128,34 @@ def test_a_page_of_a_store_reads_each_table_once(
     assert len(reads) <= 22
     # One transaction is the page's; in the other, keys are looked for.
     assert transactions == 2
+
+
+def shown_ids(page: str) -> list[str]:
+    return re.findall(r'data-key="store-([^"]*)"', page)
+
+
+@pytest.mark.parametrize("query", ["below=99", "below=60&below_window=last_day", "below=58.07", "without=zone"])
+def test_filters_by_uptime_and_by_what_is_lacking_are_those_of_the_list_as_json(
+    loaded: FlaskClient, query: str
+) -> None:
+    everyone = [one["store_id"] for one in loaded.get("/api/v1/stores?limit=1000").json["stores"]]
+    expected = [one["store_id"] for one in loaded.get(f"/api/v1/stores?limit=1000&{query}").json["stores"]]
+    assert 0 < len(expected) < len(everyone)
+    page = loaded.get(f"/?{query}&status=&q=&zone=&group=&without=&sort=worst&order=asc").text
+    assert shown_ids(page) == expected
+    # The other addresses on the page keep the filter.
+    assert f"/api/v1/stores.csv?{query}".replace("&", "&amp;") in page
+    lines = loaded.get(f"/api/v1/stores.csv?{query}").text.splitlines()[1:]
+    assert [line.split(",")[0].removeprefix("'") for line in lines] == expected
+
+
+@pytest.mark.parametrize("below", ["0", "-1", "100.5", "many", "nan", "inf"])
+def test_a_percentage_that_is_none_is_refused_with_what_is_allowed(loaded: FlaskClient, below: str) -> None:
+    for address in ("/", "/api/v1/stores"):
+        answer = loaded.get(f"{address}?below={below}")
+        assert answer.status_code in (400, 422)
+        assert "must be a number above 0 and at most 100" in answer.text.lower().replace("below m", "m")
+
+
+def test_an_empty_percentage_says_nothing(loaded: FlaskClient) -> None:
+    assert shown_ids(loaded.get("/?below=&below_window=last_day").text) == shown_ids(loaded.get("/").text)

@@ -234,6 +234,37 @@ def test_the_pages_are_the_list(stores, sort, descending, limit, statuses, text,
     assert places == whole.indices
 
 
+@pytest.mark.parametrize("window", ["last_day", "last_week"])
+@pytest.mark.parametrize("below", [0.005, 0.02, 0.025, 0.03, 100])
+def test_below_a_percentage_are_those_whose_printed_uptime_is_less(window, below):
+    found = invented(60)
+    percents = {found.ids[place]: found.record(place)[f"uptime_percent_{window}"] for place in range(60)}
+    expected = {store_id for store_id, percent in percents.items() if percent is not None and percent < below}
+    assert set(listed(found, below=below, below_window=window)) == expected
+    assert None in percents.values()
+    assert (0 < len(expected) < 60) == (below > 0.005) or below == 0.005
+
+
+def test_stores_without_hours_or_zone_of_their_own_are_found(database, settings, tmp_path):
+    (tmp_path / "polls.csv").write_text(
+        "store_id,timestamp_utc,status\n" + "".join(f"{one},2024-10-14T11:00:00Z,active\n" for one in "abcd")
+    )
+    (tmp_path / "hours.csv").write_text(
+        "store_id,day,start_time_local,end_time_local\n" + "".join(f"{one},0,09:00,17:00\n" for one in "ab")
+    )
+    # A zone that is the default one is a zone all the same.
+    (tmp_path / "zones.csv").write_text(f"store_id,timezone_str\na,Asia/Tokyo\nc,{ZONE}\n")
+    load_folder(database, tmp_path)
+    found = made(database, settings)
+    assert sorted(listed(found, without=["hours"])) == ["c", "d"]
+    assert sorted(listed(found, without=["zone"])) == ["b", "d"]
+    assert listed(found, without=["hours", "zone"]) == ["d"]
+    # The next snapshot knows what was loaded in between.
+    (tmp_path / "zones.csv").write_text("store_id,timezone_str\nd,Asia/Tokyo\n")
+    load_folder(database, tmp_path)
+    assert listed(made(database, settings), without=["zone"]) == ["b"]
+
+
 def test_a_cursor_survives_a_new_snapshot():
     day = [100, 200, 300, 400, 500]
     found = invented(5, day, [2] * 5)
