@@ -494,6 +494,14 @@ class MethodSchema(Closed):
     data_version = _integer("equal numbers are equal data")
     tzdata = _text("the version of the time zone data")
     storemon = _text("the version that made it")
+    likely_up_hours = _number(
+        "of the likely range: how long a store is up before it falls, in business hours", null=True, optional=True
+    )
+    likely_down_minutes = _number("how long an outage lasts, in business minutes", null=True, optional=True)
+    likely_neighbours = _integer("neighbouring polls of 28 days that this was learned from", optional=True)
+    likely_both_down = _integer("those of them that are both inactive", optional=True)
+    likely_both_down_by_chance = _number("how many chance alone gives", optional=True)
+    likely_note = _text("why there is no likely range; empty where there is one", optional=True)
     note = _text(
         "a sentence when under 5 % of the stores that were polled before have been heard since, so that the as-of is "
         "one of few stores; else null",

@@ -17,7 +17,7 @@ from storemon_flask.database.newest import newest_poll, silence_note
 from storemon_flask.database.readings import Reading, Schedule
 from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
 from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US, Ints, ReportOutcome, Rules
-from storemon_flask.reports import outages
+from storemon_flask.reports import likely, outages
 from storemon_flask.reports import request as requests
 from storemon_flask.reports.blind_spans import BlindSpan, find_blind_spans
 from storemon_flask.reports.csv import ReportText, Rows, render, store_columns
@@ -26,6 +26,7 @@ from storemon_flask.reports.request import ReportQuery, ReportRequest
 from storemon_flask.reports.windows import range_in_zone
 from storemon_flask.rules import DEFAULT_DAYPARTS, Daypart
 from storemon_flask.uptime import calendar, status
+from storemon_flask.uptime.likely import BOUNDS, SUMS, Distributions
 from storemon_flask.uptime.measures import CLASSIC_MEASURES, MEASURES, Periods, measure
 from storemon_flask.version import VERSION
 
@@ -85,14 +86,17 @@ def compute(
     with database.read() as connection:
         schedule = _read_schedule(database, connection, query, default_zone)
         version = stores.data_version(connection)
+        model = None
         if query.kind == "outages":
             ranges = [range_in_zone(query.windows[0], zone, query.as_of_us) for zone in schedule.zone_names]
             text, polls = outages.compute(connection, schedule, query, ranges, rules, advance)
         else:
-            rows, polls = measure_rows(connection, schedule, query, rules, advance)
+            model = likely.read_model(database, connection, default_zone, query.as_of_us, rules) if query.full else None
+            rows, polls = measure_rows(connection, schedule, query, rules, advance, model)
             text = render(query, store_columns(schedule), schedule.groups, rows)
         note, spans = silence_note(connection, query.as_of_us), _blind_spans(connection, schedule, query)
     method = _method(query, rules, default_zone, version, len(schedule.ids), polls)
+    method |= likely.model_notes(model.model) if model else {}
     return replace(text, method={**method, "note": note, "blind_spans": [span.record() for span in spans]})
 
 
@@ -121,25 +125,38 @@ def count_rows(schedule: Schedule, query: ReportQuery) -> int:
 
 
 def measure_rows(
-    connection: Connection, schedule: Schedule, query: ReportQuery, rules: Rules, progress: Progress
+    connection: Connection,
+    schedule: Schedule,
+    query: ReportQuery,
+    rules: Rules,
+    progress: Progress,
+    model: Distributions | None = None,
 ) -> tuple[Rows, int]:
     """Return every period of every store by id, then by window and start; and how many polls were read.
 
-    The schedule and the polls must be of one transaction of the connection.
+    With a model the rows have `uptime.likely.BOUNDS` and, with totals, `SUMS`. The schedule and polls must be of one
+    transaction of the connection.
     """
     names = MEASURES if query.full else CLASSIC_MEASURES
+    likely_names = () if model is None else (*BOUNDS, *SUMS)
     of_zones = _periods_of_zones(schedule, query)
     some = [periods for periods in of_zones if len(periods[0])]
     if not some or not schedule.ids:
         nothing = np.empty(0, dtype=np.int64)
-        return dict.fromkeys(("store", *_EDGES, *names, *_STATUS), nothing), 0
+        return dict.fromkeys(("store", *_EDGES, *names, *likely_names, *_STATUS), nothing), 0
     first_us = min(int(periods[0].min()) for periods in some)
     last_us = min(max(int(periods[1].max()) for periods in some), query.as_of_us)
     batches, count = [], 0
-    for reading in readings.read_batches(connection, schedule, first_us, last_us, query.as_of_us, rules):
+    for reading in readings.read_batches(
+        connection, schedule, first_us, last_us, query.as_of_us, rules, whole=model is not None
+    ):
         rows = _rows(reading, of_zones)
         periods = Periods(rows["store"], rows["start_us"], rows["end_us"])
-        rows |= measure(reading.openings, reading.evidence, periods, query.as_of_us, names)
+        measures = measure(reading.openings, reading.evidence, periods, query.as_of_us, names)
+        rows |= measures
+        if model is not None:
+            asked = (*BOUNDS, *SUMS) if query.totals else BOUNDS
+            rows |= likely.measure_reading(model, reading, periods, query.as_of_us, measures, asked)
         if query.has_status:
             statuses = _status(connection, reading, query.as_of_us, rules)
             rows |= {name: values[rows["store"]] for name, values in statuses.items()}

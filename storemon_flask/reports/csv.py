@@ -12,6 +12,7 @@ from storemon_flask.database.readings import Schedule
 from storemon_flask.formatting import csv_cells, decimals, hundredths, percent_hundredths, safe_cell
 from storemon_flask.model import DAY_US, MINUTE_US, SECOND_US, TOO_LARGE, Ints
 from storemon_flask.reports.request import DEFAULT_WINDOWS, ReportQuery
+from storemon_flask.uptime.likely import SUMS, likely_of_sums
 from storemon_flask.uptime.measures import CLASSIC_MEASURES, MEASURES
 from storemon_flask.uptime.status import STATUSES
 
@@ -19,12 +20,24 @@ _MEASURE_COLUMNS: Final = {
     "classic": CLASSIC_MEASURES,
     "full": ("uptime", "downtime", "unknown", "business", "uptime_percent", "measured", "uptime_low", "uptime_high"),
 }
+# The likely range of `uptime_percent`, at the end of the full columns.
+LIKELY_COLUMNS: Final = {"uptime_percent_likely_low": "likely_low", "uptime_percent_likely_high": "likely_high"}
 _STORE_COLUMNS: Final = ("timezone", "name", "group")
 _STATUS_COLUMNS: Final = ("polls_last_week", "last_poll_utc", "status_now")
 # What the default report has.
 CLASSIC_COLUMNS, FULL_COLUMNS = (
     ("store_id", *(f"{name}_{window}" for name in _MEASURE_COLUMNS[columns] for window in DEFAULT_WINDOWS), *more)
-    for columns, more in (("classic", ()), ("full", (*_STATUS_COLUMNS, *_STORE_COLUMNS)))
+    for columns, more in (
+        ("classic", ()),
+        (
+            "full",
+            (
+                *_STATUS_COLUMNS,
+                *_STORE_COLUMNS,
+                *(f"{name}_{window}" for name in LIKELY_COLUMNS for window in DEFAULT_WINDOWS),
+            ),
+        ),
+    )
 )
 TEXT_COLUMNS: Final = (
     "store_id", *_STORE_COLUMNS, "last_poll_utc", "status_now", "kind",
@@ -134,15 +147,14 @@ def render(query: ReportQuery, stores: StoreColumns, groups: Sequence[str], rows
         periods = [(name, texts + totals.labels.get(name, blank)) for name, texts in periods]
         changed = {len(lines) + row: name for row, name in enumerate(totals.groups) if safe_cell(name) != name}
         altered |= {"group": {**altered.get("group", {}), **changed}} if changed else {}
-    measures = [
-        _measure_column(query, measure, index, blocks)
-        for measure in _MEASURE_COLUMNS[query.columns]
-        for index in range(across)
-    ]
+    measures, likely = (
+        [_measure_column(query, measure, index, blocks) for measure in some for index in range(across)]
+        for some in (_MEASURE_COLUMNS[query.columns], LIKELY_COLUMNS if "likely_low" in rows else ())
+    )
     if query.has_status:
-        columns = [columns[0], *measures, *_status_columns(body), *columns[1:]]
+        columns = [columns[0], *measures, *_status_columns(body), *columns[1:], *likely]
     else:
-        columns = [*columns, *periods, *measures]
+        columns = [*columns, *periods, *measures, *likely]
     return csv_text([columns], altered)
 
 
@@ -219,12 +231,16 @@ def _measure_column(query: ReportQuery, measure: str, index: int, blocks: Sequen
     if not query.by:
         name = f"{measure}_{window.name}"
     else:
-        name = measure if measure == "uptime_percent" else f"{measure}_{'minutes' if unit_us == MINUTE_US else 'hours'}"
+        unit = "minutes" if unit_us == MINUTE_US else "hours"
+        name = measure if measure.startswith("uptime_percent") else f"{measure}_{unit}"
     cells: list[str] = []
     for rows in blocks:
+        known = rows["uptime"][:, index] + rows["downtime"][:, index]
         if measure == "uptime_percent":
-            uptime = rows["uptime"][:, index]
-            cells += decimals(percent_hundredths(uptime, uptime + rows["downtime"][:, index]))
+            cells += decimals(percent_hundredths(rows["uptime"][:, index], known))
+        elif measure in LIKELY_COLUMNS:
+            bound = rows[LIKELY_COLUMNS[measure]][:, index]
+            cells += decimals(np.where(bound < 0, -1, percent_hundredths(np.maximum(bound, 0), known)))
         else:
             cells += decimals(hundredths(rows[measure][:, index], unit_us))
     return name, cells
@@ -281,7 +297,9 @@ def _totals(query: ReportQuery, body: Rows, periods: Sequence[Column], groups: S
     used = np.flatnonzero(of_line >= 0)
     distinct, first, index = np.unique((of_line * count + period)[used], return_index=True, return_inverse=True)
     source = used % len(body["store"])
-    sums: Rows = {name: _exact_sums(body[name][source], index, len(distinct)) for name in MEASURES if name in body}
+    names_summed = [name for name in (*MEASURES, *SUMS) if name in body]
+    sums: Rows = {name: _exact_sums(body[name][source], index, len(distinct)) for name in names_summed}
+    sums |= likely_of_sums(sums) if "likely_down" in sums else {}
     group_of = (distinct // count).tolist()
     return _Totals(
         ["fleet" if group == len(names) else "group" for group in group_of],

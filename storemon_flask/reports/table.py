@@ -30,18 +30,23 @@ _RANKS: Final = {"fleet": 0, "store": 2}
 _RANK_OF_GROUPS: Final = 1
 # So many totals move the rows of stores without a second pass over the CSV.
 _TOTALS_AT_ONCE: Final = 500
-_UNITS: Final = {"uptime_percent": "%", "uptime_percent_previous": "%", "change_points": "points"}
+_UNITS: Final = {
+    "uptime_percent": "%", "uptime_percent_previous": "%", "change_points": "points",
+    "uptime_percent_likely_low": "%", "uptime_percent_likely_high": "%",
+}  # fmt: skip
 _MEASURE_WORDS: Final = {
     "uptime_percent": "uptime", "uptime_percent_previous": "uptime before", "change_points": "change",
+    "uptime_percent_likely_low": "uptime likely low", "uptime_percent_likely_high": "uptime likely high",
 }  # fmt: skip
 _FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
 # In the order in which they are looked for: some begin like others.
 _MEASURES: Final = (
+    "uptime_percent_likely_low", "uptime_percent_likely_high",
     "uptime_percent_previous", "change_points", "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime",
     "unknown", "business", "measured",
 )  # fmt: skip
 _EXTRA: Final = (
-    "business", "measured", "uptime_low", "uptime_high", "polls", "last_poll", "timezone",
+    "business", "measured", "uptime_low", "uptime_high", "uptime_percent_likely", "polls", "last_poll", "timezone",
     "start_earliest", "start_latest", "end_earliest", "end_latest",
 )  # fmt: skip
 _WORDS: Final = {

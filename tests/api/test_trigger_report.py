@@ -83,12 +83,14 @@ def test_columns_full_adds_its_columns_after_the_classic_ones(client: FlaskClien
         "business_last_week,uptime_percent_last_hour,uptime_percent_last_day,uptime_percent_last_week,"
         "measured_last_hour,measured_last_day,measured_last_week,uptime_low_last_hour,uptime_low_last_day,"
         "uptime_low_last_week,uptime_high_last_hour,uptime_high_last_day,uptime_high_last_week,"
-        "polls_last_week,last_poll_utc,status_now,timezone,name,group"
+        "polls_last_week,last_poll_utc,status_now,timezone,name,group,"
+        "uptime_percent_likely_low_last_hour,uptime_percent_likely_low_last_day,uptime_percent_likely_low_last_week,"
+        "uptime_percent_likely_high_last_hour,uptime_percent_likely_high_last_day,uptime_percent_likely_high_last_week"
     )
     # 104.5 of 180 minutes up is 58.0555...%; 15 measured minutes of the last hour, 61 of the day.
     assert row == (
         "worked,0.00,1.74,1.74,60.00,1.26,1.26,0.00,0.00,0.00,60.00,3.00,3.00,0.00,58.06,58.06,"
-        "15.00,1.02,1.02,0.00,0.00,0.00,60.00,3.00,3.00,2,2024-10-14T11:15:00.000000Z,closed,UTC,,"
+        "15.00,1.02,1.02,0.00,0.00,0.00,60.00,3.00,3.00,2,2024-10-14T11:15:00.000000Z,closed,UTC,,,,,,,,"
     )
 
 
@@ -276,5 +278,5 @@ class TestWithoutPolls:
         answer = client.post("/trigger_report", json={"as_of": "2024-10-14T12:00:00Z", "columns": "full"})
         assert csv_of(client, answer).splitlines()[1] == (
             "silent,0.00,0.00,0.00,0.00,0.00,0.00,60.00,24.00,168.00,60.00,24.00,168.00,,,,"
-            "0.00,0.00,0.00,0.00,0.00,0.00,60.00,24.00,168.00,0,,no_data,Asia/Tokyo,,"
+            "0.00,0.00,0.00,0.00,0.00,0.00,60.00,24.00,168.00,0,,no_data,Asia/Tokyo,,,,,,,,"
         )

@@ -94,7 +94,7 @@ def test_the_full_columns_begin_with_the_classic_ones(run: Run, example: Path) -
     classic_header, classic_row = REPORT.splitlines()
     assert header.startswith(f"{classic_header},unknown_last_hour,")
     assert row.startswith(f"{classic_row},0.00,")
-    assert row.endswith(",2,2024-10-14T11:15:00.000000Z,closed,UTC,,")
+    assert row.endswith(",2,2024-10-14T11:15:00.000000Z,closed,UTC,,,,,,,,")
 
 
 def test_without_a_poll_there_is_no_report(run: Run, home: Path) -> None:

@@ -404,7 +404,7 @@ def test_the_percentage_of_800_stores_in_a_week(settings: Settings, tmp_path: Pa
     loaded = storemon(settings.home, "load-data", str(tmp_path / "polls.csv"))
     assert loaded.returncode == 0, loaded.stderr
     done = storemon(settings.home, "report", "--window", "last_week", "--columns", "full", "--totals")
-    assert done.stdout.splitlines()[-1] == ("fleet,,,,,134400.00,0.00,0.00,134400.00,100.00,0.00,0.00,134400.00"), (
+    assert done.stdout.splitlines()[-1] == ("fleet,,,,,134400.00,0.00,0.00,134400.00,100.00,0.00,0.00,134400.00,,"), (
         done.stderr
     )
     without = storemon(settings.home, "report", "--window", "last_week", "--totals")
