@@ -1043,6 +1043,33 @@ class OutageSchema(Closed):
     ongoing = _flag("whether it was still going on at the as-of")
 
 
+class OutageRowSchema(Closed):
+    """An outage as a row of a report of outages has it."""
+
+    store_id = _text("the store's id, never altered")
+    name = _text("what people call it; null without a name", null=True)
+    group = _text("its group; null without one", null=True)
+    timezone = _text("the IANA zone that is used")
+    start = _instant("where its downtime begins")
+    end = _instant("where its downtime ends; the as-of while it is going on")
+    down_minutes = _number("its business time in minutes", minimum=0)
+    start_earliest = _instant("it began after this: the active poll before, or the edge of what is known")
+    start_latest = _instant("its first inactive poll")
+    end_earliest = _instant("its last inactive poll")
+    end_latest = _instant("it ended before this: the active poll after, or the edge of what is known")
+    polls = _count("how many polls say so")
+    ongoing = _text("whether it was still going on at the as-of", one_of=("yes", "no"))
+
+
+class OutagesSchema(_AsOfSchema):
+    """A page of outages."""
+
+    total = _count("outages on all pages")
+    ongoing = _count("how many of them go on at the as-of")
+    next = _text("the cursor of the next page; null on the last", null=True)
+    outages = _list(OutageRowSchema, "those of this page")
+
+
 class SumsSchema(Closed):
     """The range in microseconds, as a report would have it: uptime + downtime + unknown = business."""
 

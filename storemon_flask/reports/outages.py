@@ -61,7 +61,9 @@ def compute(
             outages = outages.pick(inside & (outages.down_us >= query.shortest_us))
             chosen.append(outages.with_store(outages.store + reading.first))
         progress((reading.first + len(reading)) / max(len(schedule.ids), 1))
-    return _render(schedule, timeline.join(chosen)), count
+    outages = timeline.join(chosen)
+    by_store = np.lexsort((outages.start_us, store_columns(schedule).rank[outages.store]))
+    return render(schedule, outages.pick(by_store)), count
 
 
 def find_starts(
@@ -164,9 +166,9 @@ def _run_of(reading: Reading, poll_us: Ints) -> Ints:
     return timeline.find_runs(reading.openings, evidence).start_of(poll)
 
 
-def _render(schedule: Schedule, outages: Outages) -> ReportText:
+def render(schedule: Schedule, outages: Outages) -> ReportText:
+    """Return outages as rows of a report, in their order; their `store` is the index in the schedule."""
     stores = store_columns(schedule)
-    outages = outages.pick(np.lexsort((outages.start_us, stores.rank[outages.store])))
     rows = stores.rank[outages.store].tolist()
 
     def columns(first: int) -> list[Column]:

@@ -138,6 +138,7 @@ def test_every_route_is_on_the_page_with_a_curl(app: Flask) -> None:
         # Pages for people are in docs/pages.md.
         if rule.endpoint == "static" or rule.endpoint.partition(".")[0] in (
             "now",
+            "outages_page",
             "store",
             "alert_pages",
             "report_pages",

@@ -31,6 +31,7 @@ PAGES = {
     "/data/previews/<string:token>/discard",
     "/data/push",
     "/data/push/<string:prefix>/revoke",
+    "/outages",
     "/stores",
     "/stores/<store:store_id>",
     "/docs",
