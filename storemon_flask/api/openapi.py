@@ -13,6 +13,7 @@ from marshmallow import Schema, fields
 
 from storemon_flask.api import schemas
 from storemon_flask.api.schemas import Component, ProblemSchema
+from storemon_flask.labels import NAMED_LABELS
 from storemon_flask.version import VERSION
 from storemon_flask.web import authentication
 from storemon_flask.web.contract import JSON, Answer, Instant, Operation, operation
@@ -122,16 +123,20 @@ _FEEDS: Final[dict[str, tuple[str, tuple[tuple[str, str, str | int], ...]]]] = {
         ),
     ),
     "stores": (
-        "names and groups; they replace those of the stores that are named.",
+        "names, groups and other labels; they replace those of the stores that are named. A column or key `tag:NAME` "
+        "is a label of that name.",
         (
             _STORE_ID,
             ("name", "what people call it; may be empty", "Broadway 12"),
             ("group", "may be left out", "New York"),
+            ("brand", "may be left out", "Acme"),
+            ("region", "may be left out", "East"),
+            ("platform", "may be left out", "web"),
         ),
     ),
 }
 _TYPES: Final[dict[str, Any]] = {"day": "integer", "timestamp_utc": ["string", "number"]}
-_OPTIONAL: Final = ("valid_from", "group")
+_OPTIONAL: Final = ("valid_from", "group", *NAMED_LABELS)
 # What an answer names can be asked for next: (operation, status) to the parameters of other operations.
 _LINKS: Final = {
     ("trigger_report", 202): _REPORT,

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields as fields_of
 from functools import partial
 from typing import Any, Final
@@ -10,8 +10,9 @@ from typing import Any, Final
 from marshmallow import ValidationError, fields, missing, pre_dump, pre_load, validate
 
 from storemon_flask.database.reports import LISTED_STORES
-from storemon_flask.errors import BadRequest
+from storemon_flask.errors import BadRequest, Unprocessable
 from storemon_flask.feeds.load import LoadResult
+from storemon_flask.labels import read_filters
 from storemon_flask.reports import stored
 from storemon_flask.reports.csv import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
 from storemon_flask.reports.request import FIELDS, KINDS, METHODS, UNITS, ReportRequest
@@ -299,7 +300,11 @@ class RejectsSchema(Closed):
 
 _EDGE: Final = "2024-10-01, or 2024-10-01T09:00:00-05:00"
 _SHORTEST: Final = "outages with less business time down are left out; with kind outages only"
-_TOTALS: Final = "true: rows for each group and for the fleet follow"
+_LABEL: Final = (
+    "only stores with this label, as `region=West` or `tag:city=Paris`; of several of one label any, of several labels "
+    "all; nothing after the `=`: stores without it"
+)
+_TOTALS: Final = "true: rows for each group, each value of the other labels and the fleet follow"
 WindowSchema: Final = _schema(
     "Window",
     "Two instants with an offset, or two local dates, which are read in each store's own zone.",
@@ -332,6 +337,13 @@ _ASKED: Final = {
     "shortest_minutes": _checked_later(_SHORTEST, type="number", minimum=0, maximum=576_000),
     "by": _checked_later("a row for each calendar period in the store's own zone", type="string", enum=list(UNITS)),
     "groups": _given_list("only stores of these groups", item=_text("a group that there is"), minItems=1),
+    "labels": _checked_later(
+        "only stores with one of the values of each of these labels: group, brand, region, platform or tag:NAME; an "
+        "empty value is that of stores without it",
+        type="object",
+        additionalProperties={"type": "array", "items": {"type": "string"}, "minItems": 1},
+        minProperties=1,
+    ),
     "zones": _given_list("only stores in these time zones", item=_text("a zone that a store is in"), minItems=1),
     "totals": _checked_later(_TOTALS, type="boolean"),
     "method": _checked_later("which poll decides: the nearest, or the previous one", type="string", enum=list(METHODS)),
@@ -366,6 +378,7 @@ LatestQuery: Final = _schema(
             "offset, as `2024-10-01/2024-10-08/first_week`",
             item=fields.String(),
         ),
+        "labels": _given_list(_LABEL, item=fields.String()),
         "shortest_minutes": _given(fields.Float, _SHORTEST, check=validate.Range(0, 576_000)),
         "totals": fields.Boolean(truthy={"true"}, falsy={"false"}, metadata={"description": _TOTALS}),
     },
@@ -376,7 +389,16 @@ ShapeSchema: Final = _schema("Shape", "What was asked beyond the classic windows
 def request_of_query(query: dict[str, Any]) -> ReportRequest:
     """Return the report that the parameters of `LatestQuery` ask for."""
     windows = {"windows": [_window(text) for text in query["windows"]]} if "windows" in query else {}
-    return request_of_body({**query, **windows})
+    labels = {"labels": read_label_filters("labels", query["labels"])} if "labels" in query else {}
+    return request_of_body({**query, **windows, **labels})
+
+
+def read_label_filters(name: str, texts: Iterable[str]) -> dict[str, list[str]]:
+    """Return the values of each label that a parameter's texts ask for; `Unprocessable` for one that is not so."""
+    try:
+        return read_filters(texts)
+    except ValueError as error:
+        raise Unprocessable(f"{name} {error}", errors={name: [str(error)]}) from None
 
 
 def _window(text: str) -> object:
@@ -482,9 +504,12 @@ class MethodSchema(Closed):
     windows = _texts("the names of its windows")
     by = _text("the calendar period of a row; null if none", null=True)
     dayparts = _texts("with `by` daypart: what they were, as lunch 11:00-15:00", optional=True)
-    totals = _flag("whether rows of groups and the fleet follow")
+    totals = _flag("whether rows of groups, labels and the fleet follow")
     stores_asked = _integer("how many stores were named; null if none were", null=True)
     groups = _texts("only stores of these; null if all", null=True)
+    labels = _dict(
+        fields.List(fields.String()), "only stores with these values, by label; null if all", null=True, optional=True
+    )
     zones = _texts("only stores in these; null if all", null=True)
     reach_hours = _number("how far a poll spoke")
     max_gap_minutes = _number("the longest gap that counted as measured")
@@ -602,8 +627,8 @@ class ChangeSchema(Closed):
     """A cell that differs."""
 
     store_id = _text("the store; null in a row of totals", null=True)
-    kind = _text("store, group or fleet, where there are totals", null=True)
-    group = _text("the group of a row of totals", null=True)
+    kind = _text("store, group, fleet or another label, where there are totals", null=True)
+    group = _text("the group, or the value of the label, of a row of totals", null=True)
     period = _text("the calendar period, or the start of an outage, where there are any", null=True)
     column = _text("the column that differs")
     before = _number("what the earlier report says; null if it has no such row", null=True)
@@ -704,6 +729,7 @@ class StoresCsvQuery(Closed):
     )
     zone = _given_text("only stores of this time zone", default=None)
     group = _given_text("only stores of this group; empty: of none", default=None)
+    label = _given_list(_LABEL, item=fields.String(), default=())
     below = _given(
         Percentage,
         "only stores with less uptime than this percentage of the known time of `below_window`",
@@ -765,6 +791,7 @@ class StoreSchema(Closed):
     store_id = _text("its id")
     name = _text("what people call it; null without a name", null=True)
     group = _text("its group; null without one", null=True)
+    labels = _dict(fields.String(), "its other labels by name: brand, region, platform, tag:NAME")
     timezone = _text("the IANA zone that is used")
     status = _text("what it is doing now", one_of=STATUSES)
     status_text = _text(

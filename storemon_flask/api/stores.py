@@ -21,6 +21,7 @@ from storemon_flask.api.schemas import (
     StoresSchema,
     TimelineQuery,
     TimelineSchema,
+    read_label_filters,
 )
 from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.database.connections import Connection
@@ -89,6 +90,7 @@ def _list_query(query: dict[str, Any]) -> ListQuery:
         text=query["q"],
         timezone=query["zone"],
         group=query["group"],
+        labels=read_label_filters("label", query["label"]),
         below=query["below"],
         below_window=query["below_window"],
         without=query["without"],

@@ -94,8 +94,8 @@ def parse_timestamp(ctx: click.Context, param: click.Parameter, value: str | Non
 
 # Fields of a report's request whose options are not called the same.
 _OPTIONS: Final = {
-    "channels": "channel", "groups": "group", "shortest_minutes": "shortest", "stores": "store", "windows": "window",
-    "zone": "timezone", "zones": "zone",
+    "channels": "channel", "groups": "group", "labels": "label", "shortest_minutes": "shortest", "stores": "store",
+    "windows": "window", "zone": "timezone", "zones": "zone",
 }  # fmt: skip
 
 

@@ -28,6 +28,27 @@ STORES: Final = click.option(
 GROUPS: Final = click.option(
     "--group", "groups", multiple=True, metavar="NAME", help="Only stores of this group; several times."
 )
+
+
+def _labels(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return the values of each label of the options `--label NAME=VALUE`. A click callback."""
+    from storemon_flask.labels import read_filters
+
+    try:
+        return read_filters(texts)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+LABELS: Final = click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    callback=_labels,
+    metavar="NAME=VALUE",
+    help="Only stores with this label, such as region=West or tag:city=Paris; several times. Nothing after the = : "
+    "stores without it.",
+)
 ZONES: Final = click.option(
     "--zone", "zones", multiple=True, metavar="ZONE", help="Only stores in this time zone; several times."
 )
@@ -50,6 +71,7 @@ ZONES: Final = click.option(
 )
 @STORES
 @GROUPS
+@LABELS
 @ZONES
 @click.option(
     "--window",
@@ -63,7 +85,7 @@ ZONES: Final = click.option(
 @click.option(
     "--by", metavar="UNIT", help="hour, daypart, day, week or month: a row for each, in the store's own zone."
 )
-@click.option("--totals", is_flag=True, help="Rows for each group and for the fleet follow.")
+@click.option("--totals", is_flag=True, help="Rows for each group, each other label and the fleet follow.")
 @click.option("--method", metavar="M", help="nearest or previous: which poll decides a moment.  [default: nearest]")
 @click.option(
     "-o",
@@ -155,6 +177,7 @@ _SHOWN: Final = 40
 @click.option("--shortest", type=click.FloatRange(0), metavar="MINUTES", help="Leave out those with less time down.")
 @STORES
 @GROUPS
+@LABELS
 @ZONES
 @click.option(
     "-o",
@@ -166,13 +189,13 @@ _SHOWN: Final = 40
 @click.pass_context
 def outages(
     ctx: click.Context,
+    /,
     as_of_us: int | None,
     window: str | None,
     shortest: float | None,
     stores: tuple[str, ...],
-    groups: tuple[str, ...],
-    zones: tuple[str, ...],
     output: Path | None,
+    **limits: Any,
 ) -> None:
     """List outages: from when to when (UTC), how much business time was down, whether it goes on.
 
@@ -190,7 +213,7 @@ def outages(
     form = form_of(ctx)
     if form and output is not None:
         raise click.UsageError(f"-o writes CSV into a file; --{form} is what to print. Say one of them.", ctx)
-    options = {"windows": (window,) if window else (), "groups": groups, "zones": zones, "shortest_minutes": shortest}
+    options = {"windows": (window,) if window else (), "shortest_minutes": shortest, **limits}
     query, text = _compute(ctx, as_of_us, "classic", stores, {"kind": "outages", **options})
     if output is not None:
         _write_report(query, text, "outage", output)

@@ -7,7 +7,7 @@ import click
 
 from storemon_flask.cli.command import Group, confirm, get_settings, open_database, options_in_errors, parse_timestamp
 from storemon_flask.cli.listing import form_of, listing, write_listing
-from storemon_flask.cli.report import GROUPS, STORES, ZONES
+from storemon_flask.cli.report import GROUPS, LABELS, STORES, ZONES
 from storemon_flask.cli.terminal import printable, say, table, terminal_width
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def schedules() -> None:
 )
 @STORES
 @GROUPS
+@LABELS
 @ZONES
 @click.option("--columns", type=click.Choice(["classic", "full"]), help="Of the file.  [default: full]")
 @click.option("--by", metavar="UNIT", help="hour, daypart, day, week or month: the file has a row for each.")

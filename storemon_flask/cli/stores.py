@@ -12,6 +12,7 @@ import click
 from storemon_flask.characters import escaped
 from storemon_flask.cli.command import Group, command, get_settings, must_ask, open_database, parse_timestamp
 from storemon_flask.cli.listing import form_of, listing, utf8_output, write_listing
+from storemon_flask.cli.report import LABELS
 from storemon_flask.cli.terminal import (
     below,
     columns,
@@ -42,6 +43,7 @@ _ENOUGH_FOR_A_NAME: Final = 20
 )
 @click.option("--text", metavar="TEXT", help="Only stores with all these words in id or name.")
 @click.option("--group", metavar="NAME", help="Only stores of this group.")
+@LABELS
 @click.option("--zone", metavar="ZONE", help="Only stores of this time zone.")
 @click.option(
     "--below", metavar="PERCENT", type=click.FloatRange(0, 100, min_open=True), help="Only stores with less uptime."
@@ -71,6 +73,7 @@ def stores(
     Examples:
       storemon stores
       storemon stores --status down --status stale --group North
+      storemon stores --label region=West --label tag:city=Paris
       storemon stores --text corner --sort uptime_percent_last_week
       storemon stores --below 95 --without hours
       storemon stores --limit 100000 --csv > stores.csv
@@ -103,6 +106,14 @@ def stores(
     shown = f"{len(page.indices):,} of {page.total:,} stores" if page.next else f"{page.total:,} stores"
     _say_as_of(snapshot.as_of)
     click.echo(f"{shown}{f' ({counts})' if counts else ''}", err=True)
+
+
+def _named(snapshot: "Snapshot", index: int) -> str:
+    """Return name, group and other labels of a store: `Broadway (North, region West, city Paris)`."""
+    from storemon_flask.labels import label_texts
+
+    listed = ", ".join(filter(None, [snapshot.groups[index], *label_texts(snapshot.labels.of_store(index))]))
+    return " ".join(filter(None, [snapshot.names[index], f"({listed})" if listed else ""]))
 
 
 def _write_stores(form: str, snapshot: "Snapshot", page: "ListPage") -> None:
@@ -138,8 +149,7 @@ def lines(snapshot: "Snapshot", indices: list[int], width: int | None) -> list[s
         )
         known = ((window, _known(one, f"last_{window}")) for window in ("day", "week"))
         notes.append(", ".join(f"{window} {note}" for window, note in known if note))
-        group = f" ({one['group']})" if one["group"] else ""
-        names.append(printable(f"{one['name'] or ''}{group}".strip()))
+        names.append(printable(_named(snapshot, index)))
     made = table(rows, text_columns=2)
     longest = max(map(columns, made))
     head = "name" if any(names) else ""
@@ -295,8 +305,7 @@ def _write_store(form: str, shown: "StoreTimeline") -> None:
 
 def _head(snapshot: "Snapshot", clock: "Clock") -> list[str]:
     one = snapshot.record(0)
-    group = f"({one['group']})" if one["group"] else ""
-    named = " ".join(filter(None, [one["name"], group]))  # type: ignore[list-item]
+    named = _named(snapshot, 0)
     since_us, last_us = (int(snapshot.columns[name][0]) for name in ("since", "last_poll"))
     before = " or earlier" if one["since_or_earlier"] else ""
     since = f", since {clock.text(since_us)}{before}" if since_us >= 0 and one["status"] != "stale" else ""

@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
+from storemon_flask import labels
 from storemon_flask.clock import date_text
-from storemon_flask.database import files, polls
+from storemon_flask.database import files, polls, stores
 from storemon_flask.database.connections import Connection, Database, named_rows
 from storemon_flask.errors import DatabaseError
 from storemon_flask.model import CLOSED, UNDATED
@@ -36,10 +37,10 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class _Feed:
-    """A feed's file, its header and what yields its lines."""
+    """A feed's file, its header (or what makes that of the labels that there are), and what yields its lines."""
 
     file: str
-    header: str
+    header: str | Callable[[Connection], str]
     batches: Callable[[Connection, dict[int, str]], _Batches]
 
 
@@ -69,7 +70,8 @@ def export(
             exported = []
             for feed in FEEDS:
                 temporary = renamed_at_end.enter_context(files.replacing(folder / feed.file))
-                count = _write(temporary, feed, feed.batches(connection, ids), progress)
+                header = feed.header if isinstance(feed.header, str) else feed.header(connection)
+                count = _write(temporary, feed.file, header, feed.batches(connection, ids), progress)
                 exported.append(Exported(folder / feed.file, count, temporary.stat().st_size))
         return exported
     except OSError as error:
@@ -90,15 +92,15 @@ def _made(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def _write(file: Path, feed: _Feed, batches: _Batches, progress: Progress) -> int:
+def _write(file: Path, name: str, header: str, batches: _Batches, progress: Progress) -> int:
     """Write one feed's file and return how many rows it has."""
     count = 0
     with file.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(f"{feed.header}\n")
+        stream.write(f"{header}\n")
         for lines, rows in batches:
             stream.write(lines)
             count += rows
-            progress(feed.file, rows)
+            progress(name, rows)
     return count
 
 
@@ -130,10 +132,22 @@ def _zones(connection: Connection, ids: dict[int, str]) -> _Batches:
     return _batched(f"{ids[store]},{_cell(name)},{_date(valid_from)}\n" for store, name, valid_from in rows)
 
 
+def _names_header(connection: Connection) -> str:
+    """Return the header of the stores feed: a column for each label that a store has."""
+    return ",".join(["store_id,name,group", *map(_cell, stores.label_names(connection))])
+
+
 def _names(connection: Connection, ids: dict[int, str]) -> _Batches:
     # Every store has a row: one that is known by nothing else must not be lost.
-    rows = connection.execute("SELECT number, name, group_name FROM store_record ORDER BY number")
-    return _batched(f"{ids[store]},{_cell(name)},{_cell(group)}\n" for store, name, group in rows)
+    rows = connection.execute("SELECT number, name, group_name, labels FROM store_record ORDER BY number")
+    names = stores.label_names(connection)
+    of_store = ((store, [name, group, *_label_cells(packed, names)]) for store, name, group, packed in rows)
+    return _batched(f"{ids[store]},{','.join(map(_cell, texts))}\n" for store, texts in of_store)
+
+
+def _label_cells(packed: str, names: list[str]) -> list[str]:
+    given = labels.unpack(packed)
+    return [given.get(name, "") for name in names]
 
 
 FEEDS: Final = (
@@ -141,7 +155,7 @@ FEEDS: Final = (
     _Feed("menu_hours.csv", "store_id,dayOfWeek,start_time_local,end_time_local,valid_from", _hours),
     _Feed("special_hours.csv", "store_id,date,start_time_local,end_time_local", _special_hours),
     _Feed("timezones.csv", "store_id,timezone_str,valid_from", _zones),
-    _Feed("stores.csv", "store_id,name,group", _names),
+    _Feed("stores.csv", _names_header, _names),
 )
 
 

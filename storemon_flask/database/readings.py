@@ -10,6 +10,7 @@ import numpy as np
 from storemon_flask.database import polls, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.stores import StoreRows
+from storemon_flask.labels import StoreLabels
 from storemon_flask.model import DAY_US, WEEK_US, Fleet, Hours, Ints, Polls, Rules, SpecialHours
 from storemon_flask.uptime import evidence, openings, zones
 from storemon_flask.uptime.evidence import Evidence
@@ -65,6 +66,7 @@ class Schedule:
     ids: list[str]
     names: list[str]
     groups: list[str]
+    labels: StoreLabels
     # What is made of the texts above when it is first needed, such as orders of the stores.
     derived: dict[object, object] = field(default_factory=dict)
     _openings: dict[int, tuple[tuple[int, int], Openings]] = field(default_factory=dict)
@@ -155,6 +157,7 @@ def read_stores(connection: Connection, rows: StoreRows, default_zone: str, as_o
         rows.ids,
         rows.names,
         rows.groups,
+        StoreLabels(rows.groups, rows.labels),
     )
 
 

@@ -19,6 +19,8 @@ CREATE TABLE store_record (
     last_poll_us INTEGER,
     name TEXT NOT NULL DEFAULT '',
     group_name TEXT NOT NULL DEFAULT '',
+    -- Brand, region, platform and tags by name as JSON (labels.py knows the order); empty for none.
+    labels TEXT NOT NULL DEFAULT '' CHECK (labels = '' OR json_valid(labels)),
     -- The load that made the store; NULL until that load is recorded, 0 when it was pruned.
     created_load INTEGER
 ) STRICT;
@@ -474,7 +476,7 @@ def _readable_views() -> tuple[str, ...]:
     return (
         f"""
         CREATE VIEW store AS
-        SELECT store_id, name, group_name,
+        SELECT store_id, name, group_name, labels,
             {_timestamp("first_poll_us")} AS first_poll_utc, {_timestamp("last_poll_us")} AS last_poll_utc
         FROM store_record
         """,

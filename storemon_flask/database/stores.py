@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from storemon_flask import labels
 from storemon_flask.characters import is_text, show_invisible
 from storemon_flask.database.connections import Connection
 from storemon_flask.errors import NotFound
@@ -17,8 +18,8 @@ _ROWS_AT_ONCE: Final = 20_000
 # A store id and the local date (`model.UNDATED`: none) from which something holds, or on which it does.
 Version = tuple[str, int]
 _SELECT: Final = (
-    "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1), name, group_name "
-    "FROM store_record"
+    "SELECT number, store_id, coalesce(first_poll_us, -1), coalesce(last_poll_us, -1), name, group_name, "
+    "labels FROM store_record"
 )
 _FEEDS: Final = ("polls", "hours", "timezones", "stores", "special_hours")
 _HAS_HOURS: Final = "EXISTS (SELECT 1 FROM hours WHERE hours.store = store_record.number)"
@@ -32,7 +33,8 @@ _WITHOUT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class StoreRows:
-    """Stores in order of number; name and group are empty where there is none, first and newest poll -1 for never."""
+    """Stores in order of number; name, group and packed `labels` are empty where there is none, first and newest poll
+    -1 for never."""
 
     number: Ints
     ids: list[str]
@@ -40,6 +42,7 @@ class StoreRows:
     last_poll_us: Ints
     names: list[str]
     groups: list[str]
+    labels: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,20 +223,27 @@ def poll_spans(connection: Connection, until_us: int) -> tuple[Ints, Ints, Ints]
 
 
 def names_of(connection: Connection, store_ids: Iterable[str]) -> dict[tuple[str], tuple[str, ...]]:
-    """Return name and group of those stores, each empty where there is none."""
-    return facts(connection, "SELECT store_id, name, group_name FROM store_record WHERE store_id IN", store_ids, keys=1)
+    """Return name, group and packed labels of those stores, each empty where there is none."""
+    select = "SELECT store_id, name, group_name, labels FROM store_record WHERE store_id IN"
+    return facts(connection, select, store_ids, keys=1)
 
 
 def replace_names(connection: Connection, names: dict[tuple[str], tuple[str, ...]]) -> None:
-    """Set each store's name and group."""
+    """Set each store's name, group and packed labels."""
     if not names:
         return
     number = numbers(connection, [store_id for (store_id,) in names])
     connection.executemany(
-        "UPDATE store_record SET name = ?, group_name = ? WHERE number = ?",
-        [(*name_and_group, store) for store, name_and_group in zip(number.tolist(), names.values(), strict=True)],
+        "UPDATE store_record SET name = ?, group_name = ?, labels = ? WHERE number = ?",
+        [(*values, store) for store, values in zip(number.tolist(), names.values(), strict=True)],
     )
     schedule_changed(connection)
+
+
+def label_names(connection: Connection) -> list[str]:
+    """Return the labels but for the group that at least one store has, as they are listed."""
+    packed = connection.execute("SELECT DISTINCT labels FROM store_record WHERE labels <> ''")
+    return labels.in_order({name for (text,) in packed for name in labels.unpack(text)})
 
 
 def facts(connection: Connection, select: str, store_ids: Iterable[str], keys: int) -> dict[Any, tuple[str, ...]]:
@@ -349,7 +359,7 @@ def counts(connection: Connection) -> dict[str, int]:
         "hours": "SELECT count(*) FROM hours",
         "with_hours": "SELECT count(DISTINCT store) FROM hours",
         "timezones": "SELECT count(*) FROM timezone",
-        "names": "SELECT count(*) FROM store_record WHERE name <> '' OR group_name <> ''",
+        "names": "SELECT count(*) FROM store_record WHERE name <> '' OR group_name <> '' OR labels <> ''",
         "stores": "SELECT count(*) FROM store_record",
         "special": "SELECT count(*) FROM special_hours",
         "with_special": "SELECT count(DISTINCT store) FROM special_hours",
@@ -358,7 +368,9 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def _store_rows(rows: Sequence[tuple[Any, ...]]) -> StoreRows:
-    number, ids, first, last, names, groups = zip(*rows, strict=True) if rows else ((),) * 6
+    number, ids, first, last, names, groups, packed = zip(*rows, strict=True) if rows else ((),) * 7
+    # Many stores have the same labels: one text for all of them.
+    distinct: dict[str, str] = {}
     return StoreRows(
         np.array(number, dtype=np.int64),
         list(ids),
@@ -366,6 +378,7 @@ def _store_rows(rows: Sequence[tuple[Any, ...]]) -> StoreRows:
         np.array(last, dtype=np.int64),
         list(names),
         list(groups),
+        [distinct.setdefault(text, text) for text in packed],
     )
 
 

@@ -60,7 +60,7 @@ _FACTS: Final = {
     "hours": _FactTable("hours", "valid_from", ("day", "start_s", "end_s")),
     "special_hours": _FactTable("special_hours", "date", ("start_s", "end_s")),
     "timezones": _FactTable("timezone", "valid_from", ("name",)),
-    "stores": _FactTable("store_record", "", ("name", "group_name")),
+    "stores": _FactTable("store_record", "", ("name", "group_name", "labels")),
 }
 # How the stores are named that a later load has something of, by feed.
 _CONFLICT_WORDS: Final = {
@@ -718,7 +718,7 @@ def _write_fact(connection: Connection, feed: str, store: int, day: int, text: s
     marks = ", ".join("?" * len(table.values))
     columns = ", ".join(table.values)
     if not table.day:
-        (values,) = rows or [("", "")]
+        (values,) = rows or [("",) * len(table.values)]
         connection.execute(f"UPDATE {table.name} SET ({columns}) = ({marks}) WHERE number = ?", (*values, store))
         return
     connection.execute(f"DELETE FROM {table.name} WHERE store = ? AND {table.day} = ?", (store, day))

@@ -73,6 +73,11 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
+def header_of(feed: str) -> schema.Header:
+    """Return the header of the records that `read` gives: those of stores end with a field for all their tags."""
+    return schema.record_header(feed, (schema.ANY_TAGS,) if feed == "stores" else ())
+
+
 def read(stream: BinaryIO, form: str, feed: str, on_bytes: Callable[[bytes], None]) -> Iterator[list[Record]]:
     """Return the rows of a `json` or `ndjson` stream in batches; a record's `line` is the row's number, or in NDJSON
     its line.
@@ -100,10 +105,12 @@ class ObjectReader:
         indexes = {spelling: i for i, column in enumerate(self._columns) for spelling in column.spellings}
         # The column of a key; None for a key of no column.
         self._index = lru_cache(_MOST_KEYS)(lambda key: indexes.get(schema.spelled(key)))
+        self._has_tags = feed == "stores"
+        self._width = header_of(feed).width
 
     def unreadable(self, line: int, text: str, problem: str) -> Record:
         """Return a row that cannot be read; of its fields it has the store's, where its text still names that."""
-        fields = [self._store_in(text), *[""] * (len(self._columns) - 1)]
+        fields = [self._store_in(text), *[""] * (self._width - 1)]
         return Record(line, fields, text[:TEXT_CHARACTERS], problem)
 
     def _store_in(self, text: str) -> str:
@@ -118,12 +125,15 @@ class ObjectReader:
     def record(self, line: int, value: Any, text: str) -> Record:
         """Return a row; with a problem when it is no object, or lacks a column, or has one twice, or nested."""
         if not isinstance(value, JsonObject):
-            return Record(line, [""] * len(self._columns), text[:TEXT_CHARACTERS], NOT_AN_OBJECT)
+            return Record(line, [""] * self._width, text[:TEXT_CHARACTERS], NOT_AN_OBJECT)
         fields: list[str | None] = [None] * len(self._columns)
         problem = ""
+        tags: dict[str, str] = {}
         for key, field in value:
             index = self._index(key)
             if index is None:
+                if self._has_tags:
+                    problem = problem or _add_tag(tags, key, field)
                 continue
             name = self._columns[index].name
             if fields[index] is not None:
@@ -134,7 +144,23 @@ class ObjectReader:
             if text_of_field is None and not column.optional:
                 problem = problem or f"{column.name} is missing"
         # A row with a problem still names the store it was meant for, as far as it does.
+        if self._has_tags:
+            fields.append(json.dumps(tags) if tags else "")
         return Record(line, [field or "" for field in fields], text[:TEXT_CHARACTERS], problem)
+
+
+def _add_tag(tags: dict[str, str], key: str, value: Any) -> str:
+    """Add what a key of a store says if it is a tag; return what is wrong with it, or nothing."""
+    try:
+        tag = schema.tag_label(key)
+    except schema.BadValue as bad:
+        return str(bad)
+    if not tag:
+        return ""
+    if tag in tags:
+        return "a tag is given twice"
+    tags[tag], wrong = _text(value)
+    return wrong and f"a tag is {wrong}"
 
 
 def _text(value: Any) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
+from storemon_flask import labels
 from storemon_flask.characters import count_text
 from storemon_flask.clock import minute_text
 from storemon_flask.database import files, loads, polls, stores
@@ -27,7 +28,7 @@ from storemon_flask.feeds.encodings import UTF8
 from storemon_flask.feeds.hours import HoursSet
 from storemon_flask.feeds.load_notes import LoadNotes, list_files
 from storemon_flask.feeds.readers import CodedRows, PollColumns
-from storemon_flask.feeds.schema import DaysOfWeek, Header, record_header
+from storemon_flask.feeds.schema import ANY_TAGS, DaysOfWeek, Header, record_header
 from storemon_flask.feeds.sources import LoadItem, Skipped, Source
 from storemon_flask.feeds.workbooks import SheetRows
 from storemon_flask.model import UNDATED, Counts, FileSummary, Hours, Progress
@@ -355,7 +356,7 @@ class _Loading:
             return self._stage_polls(summary, log, readers.read_polls(batches, header, latest_us, log, check))
         rows = readers.read_small_feed(batches, header, log, rejected_stores, days, check)
         if summary.feed in ("timezones", "stores"):
-            return _StoreValues(summary, log, rows, rejected_stores)
+            return _StoreValues(summary, log, rows, rejected_stores, header.tags)
         self.hours[summary.feed].add(summary, log, rows, rejected_stores)
         if days.without_first:
             self.notes.without_monday.append(summary.file)
@@ -520,12 +521,12 @@ def _open_rows(
         summary.notes += [note] if note else []
     if isinstance(stream, SheetRows):
         with closing(stream):
-            yield record_header(stream.feed), _passed_on(stream.batches(options.check), on_bytes)
+            yield stream.header, _passed_on(stream.batches(options.check), on_bytes)
     elif format == "csv":
         blocks = BlockReader(stream, on_bytes, encoding=options.encoding)
         yield blocks.header, blocks
     elif source.feed:
-        yield record_header(source.feed), json_rows.read(stream, format, source.feed, on_bytes)
+        yield json_rows.header_of(source.feed), json_rows.read(stream, format, source.feed, on_bytes)
     else:
         raise DataError("it is JSON, which does not say which feed it is; name that with --feed polls, for example")
 
@@ -608,26 +609,36 @@ class _PollsTogether(_Polls):
 
 
 class _StoreValues:
-    """A file of time zones or names, which give values to a store, or to a store from a date on: the last row of a
-    key wins.
+    """A file of time zones or names (with groups and labels), which give values to a store, or to a store from a date
+    on: the last row of a key wins.
     """
 
     large = False
 
     def __init__(
-        self, summary: FileSummary, log: RejectLog, blocks: Iterable[CodedRows], rejected_stores: set[str]
+        self,
+        summary: FileSummary,
+        log: RejectLog,
+        blocks: Iterable[CodedRows],
+        rejected_stores: set[str],
+        tags: tuple[str, ...],
     ) -> None:
-        """Read everything; reading adds to `rejected_stores` the stores with a rejected row."""
+        """Read everything; reading adds to `rejected_stores` the stores with a rejected row. `tags` are the last
+        columns of names."""
         self.summary = summary
         self.log = log
         self.good_rows = 0
         self._rejected_stores = rejected_stores
         self._values: dict[Any, tuple[str, ...]] = {}
-        for store_id, first, second in _rows(blocks):
+        packed_by_values: dict[tuple[str, ...], str] = {}
+        for store_id, first, second, *more in _rows(blocks):
             if summary.feed == "timezones":
                 self._values[store_id, second] = (first,)
             else:
-                self._values[store_id,] = (first, second)
+                values = tuple(more)
+                if values not in packed_by_values:
+                    packed_by_values[values] = _pack_labels(tags, values)
+                self._values[store_id,] = (first, second, packed_by_values[values])
             self.good_rows += 1
 
     def apply(self, connection: Connection, notes: LoadNotes, recorder: Recorder) -> None:
@@ -644,6 +655,7 @@ class _StoreValues:
                 stores.replace_zones(connection, changed, removed)
             else:
                 stores.replace_names(connection, changed)
+                _require_few_tags(connection, changed.values())
         new = sum(not any(old.get(key, ())) for key in changed)
         self.summary.counts = Counts(
             rows=self.good_rows + self.log.count,
@@ -664,6 +676,24 @@ class _StoreValues:
 
     def close(self) -> None:
         """Do nothing: all values are in memory."""
+
+
+def _pack_labels(tags: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """Return the labels of a row of names as they are stored: brand, region, platform, and `tags`."""
+    given = dict(zip((*labels.NAMED_LABELS, *tags), values, strict=True))
+    given |= labels.unpack(given.pop(ANY_TAGS, ""))
+    return labels.pack(given)
+
+
+def _require_few_tags(connection: Connection, changed: Iterable[tuple[str, ...]]) -> None:
+    """`DataError` when the stores have more different tags than a feed may have columns for."""
+    if any(f'"{labels.TAG_PREFIX}' in packed for _, _, packed in changed):
+        names = [name for name in stores.label_names(connection) if name.startswith(labels.TAG_PREFIX)]
+        if len(names) > labels.MOST_TAG_NAMES:
+            raise DataError(
+                f"with it the stores would have {len(names):,} different tags, and there may be "
+                f"{labels.MOST_TAG_NAMES:,}; use the values of one tag instead of many tags"
+            )
 
 
 def _version(key: tuple[Any, ...]) -> tuple[str, int]:

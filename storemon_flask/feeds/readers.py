@@ -20,7 +20,8 @@ from storemon_flask.errors import DataError
 from storemon_flask.feeds import csv_exact, csv_fast, schema
 from storemon_flask.feeds.csv_exact import Block, Record, RejectLog, checked
 from storemon_flask.feeds.csv_fast import DistinctTexts, Table
-from storemon_flask.feeds.schema import FEEDS, BadValue, DaysOfWeek, Header
+from storemon_flask.feeds.schema import BadValue, DaysOfWeek, Header, columns_of
+from storemon_flask.labels import MOST_TAGS
 from storemon_flask.model import Bools, Ints
 
 # numpy lets go of the interpreter while it computes, so two blocks are read at once; more would wait for each other.
@@ -240,7 +241,7 @@ class _SmallFeedReader(_FeedReader[list[int], CodedRows]):
     ) -> None:
         super().__init__(header, check)
         self._at = header.columns
-        self._parsers = [column.parse for column in FEEDS[header.feed]]
+        self._parsers = [column.parse for column in columns_of(header)]
         self._days = days if header.feed == "hours" else None
         if self._days is not None:
             self._parsers[_DAY] = self._days.read
@@ -272,6 +273,9 @@ class _SmallFeedReader(_FeedReader[list[int], CodedRows]):
         ]
         certain = np.all([code >= 0 for code in codes], axis=0)
         certain[table.exact_rows] = False
+        if len(self._header.tags) > MOST_TAGS:
+            # Only one by one are they counted.
+            certain[:] = False
         for column, code in zip(self._columns, codes, strict=True):
             table.reject_bad(certain & table.good, column, code)
         ids, stores = self._columns[0], codes[0]
@@ -320,6 +324,8 @@ class _SmallFeedReader(_FeedReader[list[int], CodedRows]):
                 values.append(parse(fields[at] if at >= 0 else ""))
             if problem:
                 raise BadValue(problem)
+            if len(self._header.tags) > MOST_TAGS and sum(map(bool, values[-len(self._header.tags) :])) > MOST_TAGS:
+                raise BadValue(schema.TAGS_MANY)
         except BadValue as bad:
             if values and "\ufffd" not in values[0]:
                 self._rejected_stores.add(values[0])

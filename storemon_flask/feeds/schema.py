@@ -6,6 +6,7 @@ few things that the value stands for.
 """
 
 import csv
+import json
 import re
 import unicodedata
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from storemon_flask import zonedata
 from storemon_flask.characters import INVISIBLE, count_text, remove_invisible
 from storemon_flask.clock import EPOCH
 from storemon_flask.errors import DataError
+from storemon_flask.labels import MAX_TAG_CHARACTERS, MOST_TAGS, NAMED_LABELS, TAG_PREFIX, pack
 from storemon_flask.model import CLOSED, UNDATED
 
 MAX_ID_CHARACTERS = 200
@@ -65,6 +67,10 @@ ZONE_WINDOWS = "time zone is the Windows name of {0}; write {0}"
 MAX_NAME_CHARACTERS = 200
 NAME_LONG = f"name or group is longer than {MAX_NAME_CHARACTERS} characters"
 NAME_CONTROL = "name or group contains a control character"
+LABEL_LONG = f"a brand, region, platform or tag is longer than {MAX_NAME_CHARACTERS} characters"
+LABEL_CONTROL = "a brand, region, platform or tag contains a control character"
+TAGS_MANY = f"the store has more than {MOST_TAGS} tags"
+TAG_NAME = f"tag:NAME has 1 to {MAX_TAG_CHARACTERS} characters as its NAME, none of them a control character or ="
 
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 # Blanks, but for control characters other than tab, and what is invisible, at the start of a text.
@@ -282,12 +288,48 @@ def parse_time_zone(text: str) -> str:
 @_cached(1 << 16)
 def parse_name(text: str) -> str:
     """Return a store's name or group without blanks at its ends; empty for none."""
+    return _parse_short_text(text, NAME_LONG, NAME_CONTROL)
+
+
+@_cached(1 << 16)
+def parse_label(text: str) -> str:
+    """Return a label of a store without blanks at its ends; empty for none."""
+    return _parse_short_text(text, LABEL_LONG, LABEL_CONTROL)
+
+
+def _parse_short_text(text: str, too_long: str, with_control: str) -> str:
     cleaned = text.strip()
     if len(cleaned) > MAX_NAME_CHARACTERS:
-        raise BadValue(NAME_LONG)
-    if not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text.strip(" \t")):
-        raise BadValue(NAME_CONTROL)
+        raise BadValue(too_long)
+    if not text.isprintable() and _has_control(text.strip(" \t")):
+        raise BadValue(with_control)
     return cleaned
+
+
+def _has_control(text: str) -> bool:
+    return any(unicodedata.category(c) == "Cc" for c in text)
+
+
+def parse_tags(text: str) -> str:
+    """Return the packed labels of a JSON object of tags with their texts."""
+    tags = {name: parse_label(value) for name, value in json.loads(text).items()} if text else {}
+    if sum(map(bool, tags.values())) > MOST_TAGS:
+        raise BadValue(TAGS_MANY)
+    return pack(tags)
+
+
+def tag_label(name: str) -> str:
+    """Return the label of a column that is called `tag:NAME`, NAME as it is written; empty for another column.
+
+    `BadValue` when no tag may have that name.
+    """
+    prefix, colon, rest = name.partition(":")
+    if not colon or spelled(prefix[:MAX_NAME_CHARACTERS]) != TAG_PREFIX[:-1]:
+        return ""
+    cleaned = strip_ends(rest)
+    if not 1 <= len(cleaned) <= MAX_TAG_CHARACTERS or "=" in cleaned or _has_control(cleaned):
+        raise BadValue(TAG_NAME)
+    return f"{TAG_PREFIX}{cleaned}"
 
 
 class Column:
@@ -329,12 +371,15 @@ FEEDS: Final[dict[str, tuple[Column, ...]]] = {
         _STORE_ID,
         Column("name", parse_name, "storename"),
         Column("group", parse_name, "groupname", optional=True),
+        *(Column(label, parse_label, optional=True) for label in NAMED_LABELS),
     ),
 }
+# The column of records that have any number of tags: a JSON object of them.
+ANY_TAGS: Final = "tags"
 _EXPECTED: Final = "; ".join(
     f"{feed}: {', '.join(f'[{column.name}]' if column.optional else column.name for column in columns)}"
     for feed, columns in FEEDS.items()
-)
+).replace("[platform]", "[platform], [tag:NAME] ...")
 # The column of every accepted spelling.
 _NAME_OF: Final = {
     spelling: column.name for columns in FEEDS.values() for column in columns for spelling in column.spellings
@@ -350,7 +395,8 @@ class Header:
     """A recognised header: the feed, how many columns a row has, and where each column of the feed stands.
 
     -1 stands for an optional column that the file does not have. A row may lack up to `optional_end` fields at its end:
-    no column that must be there comes after them.
+    no column that must be there comes after them. `tags` are the labels of the last of `columns`, which the stores feed
+    has besides its own.
     """
 
     feed: str
@@ -358,6 +404,7 @@ class Header:
     columns: tuple[int, ...]
     delimiter: str = ","
     optional_end: int = 0
+    tags: tuple[str, ...] = ()
 
     @property
     def fewest(self) -> int:
@@ -365,10 +412,17 @@ class Header:
         return self.width - self.optional_end
 
 
-def record_header(feed: str) -> Header:
-    """Return the header of records that have the feed's fields in order."""
-    width = len(FEEDS[feed])
-    return Header(feed, width, tuple(range(width)))
+def record_header(feed: str, tags: tuple[str, ...] = ()) -> Header:
+    """Return the header of records that have the feed's fields in order, and then those tags."""
+    width = len(FEEDS[feed]) + len(tags)
+    return Header(feed, width, tuple(range(width)), tags=tags)
+
+
+def columns_of(header: Header) -> tuple[Column, ...]:
+    """Return the columns that the header's `columns` say the place of."""
+    parse = {ANY_TAGS: parse_tags}
+    tags = (Column(tag, parse.get(tag, parse_label), optional=True) for tag in header.tags)
+    return (*FEEDS[header.feed], *tags)
 
 
 class _Misfit(DataError):
@@ -412,8 +466,11 @@ def _recognise_names(names: list[str], delimiter: str) -> Header:
         raise _Misfit(sentence, 0, MAX_COLUMNS)
     spellings = [spelled(name) for name in names]
     known = [(index, spelling) for index, spelling in enumerate(spellings) if spelling in _NAME_OF]
-    fits = []
+    fits: list[tuple[str, tuple[int, ...]]] = []
     for feed, columns in FEEDS.items():
+        if feed == "stores" and fits:
+            # An export of polls may name its stores too.
+            continue
         indexes = [[index for index, spelling in known if spelling in column.spellings] for column in columns]
         if all(positions or column.optional for positions, column in zip(indexes, columns, strict=True)):
             twice = next((positions for positions in indexes if len(positions) > 1), None)
@@ -422,13 +479,12 @@ def _recognise_names(names: list[str], delimiter: str) -> Header:
                 sentence = f"the header names one column of {feed} twice ({which}); remove one of them"
                 raise _Misfit(sentence, len(known), len(spellings))
             fits.append((feed, tuple(positions[0] if positions else -1 for positions in indexes)))
-    if len(fits) == 2 and fits[-1][0] == "stores":
-        # An export of polls may name its stores too.
-        fits.pop()
     if len(fits) == 1:
         feed, positions = fits[0]
         required = [at for at, column in zip(positions, FEEDS[feed], strict=True) if not column.optional]
-        return Header(feed, len(spellings), positions, delimiter, len(spellings) - max(required) - 1)
+        tags = _find_tags(names) if feed == "stores" else {}
+        at_end = len(spellings) - max(required) - 1
+        return Header(feed, len(spellings), (*positions, *tags.values()), delimiter, at_end, tuple(tags))
     if fits:
         sentence = (
             f"the header fits {'two' if len(fits) == 2 else len(fits)} feeds, "
@@ -440,6 +496,22 @@ def _recognise_names(names: list[str], delimiter: str) -> Header:
     divided = f" separated by {DELIMITERS[delimiter]}" if delimiter != "," else ""
     sentence = f"the header fits no feed: it has {count}{divided}, of which storemon knows {known_names}"
     raise _Misfit(f"{sentence}; expected one of {_EXPECTED}", len(known), len(spellings))
+
+
+def _find_tags(names: list[str]) -> dict[str, int]:
+    """Return the labels of the columns that are tags, and where each stands."""
+    tags: dict[str, int] = {}
+    for index, name in enumerate(names):
+        try:
+            tag = tag_label(name)
+        except BadValue as bad:
+            raise _Misfit(f"column {index + 1} of the header cannot be used: {bad}", len(names), len(names)) from None
+        if tag in tags:
+            sentence = f"the header names one tag twice, in columns {tags[tag] + 1} and {index + 1}; remove one of them"
+            raise _Misfit(sentence, len(names), len(names))
+        if tag:
+            tags[tag] = index
+    return tags
 
 
 def names_of(line: str, delimiter: str) -> list[str]:

@@ -20,7 +20,7 @@ from typing import IO, Any, Final, cast
 from storemon_flask.errors import DataError
 from storemon_flask.feeds import table_process
 from storemon_flask.feeds.csv_exact import Record
-from storemon_flask.feeds.schema import FEEDS, recognise_names
+from storemon_flask.feeds.schema import Header, columns_of, recognise_names, record_header
 from storemon_flask.version import single_file
 
 ENDINGS: Final = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet")
@@ -108,6 +108,7 @@ class Sheet:
     meant: bool = False
     header_row: int = 0
     columns: tuple[tuple[int, str, str], ...] = ()
+    tags: tuple[str, ...] = ()
     time: ReadingTime = field(default_factory=ReadingTime, compare=False)
 
 
@@ -145,7 +146,7 @@ class SheetRows(io.RawIOBase):
 
     def __init__(self, file: IO[bytes], sheet: Sheet) -> None:
         super().__init__()
-        self.feed = sheet.feed
+        self.header: Header = record_header(sheet.feed, sheet.tags)
         self.consumed = 0
         self._file = file
         self._sheet = sheet
@@ -176,9 +177,9 @@ def _sheet(number: int, name: str, reason: str, rows: list[tuple[int, list[str]]
         header = recognise_names(names)
     except DataError as error:
         return Sheet(name, number, **_why_not(error.message, rows))
-    named = zip(header.columns, FEEDS[header.feed], strict=True)
+    named = zip(header.columns, columns_of(header), strict=True)
     columns = tuple((at, column.name, _KINDS.get(column.name, "text")) for at, column in named)
-    return Sheet(name, number, header.feed, header_row=first, columns=columns)
+    return Sheet(name, number, header.feed, header_row=first, columns=columns, tags=header.tags)
 
 
 def _why_not(reason: str, rows: list[tuple[int, list[str]]]) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
 from storemon_flask.alerts import catalogue as incidents
+from storemon_flask.api.schemas import read_label_filters
 from storemon_flask.clock import utc_datetime
 from storemon_flask.delivery import catalogue as channels
 from storemon_flask.delivery.catalogue import ChannelView
 from storemon_flask.formatting import known_text, knows_little
+from storemon_flask.labels import GROUP, TAG_PREFIX, label_text, label_texts, split_filter
 from storemon_flask.model import HOUR_US, Ints
 from storemon_flask.pages import words
 from storemon_flask.pages.alerts import incident_rows
@@ -41,6 +43,8 @@ blueprint = Blueprint("now", __name__)
 PER_PAGE: Final = 50
 # So many fit into a list to choose from; more are typed.
 _MOST_CHOICES: Final = 200
+# So many labels besides the group have a list of their own; the address may name any.
+_MOST_LABELS: Final = 6
 _SORTS: Final = {
     "worst": "worst first",
     "name": "name",
@@ -68,6 +72,7 @@ class NowQuery(Closed):
     q = fields.String(load_default="")
     zone = fields.String(load_default="")
     group = fields.String(load_default="")
+    label = fields.List(fields.String(), load_default=())
     below = Percentage(load_default=None)
     below_window = fields.String(load_default="last_week", validate=validate.OneOf(LISTED_WINDOWS))
     without = fields.List(
@@ -116,6 +121,7 @@ def _tag(snapshot: Snapshot, failing: Sequence[ChannelView]) -> str:
 def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelView]) -> str:
     app, now_us = storemon(), time.time_ns() // 1000
     statuses, without = ([word for word in query[name] if word] for name in ("status", "without"))
+    asked_labels = [text for text in query["label"] if text]
     page = live_list.select_page(
         snapshot,
         ListQuery(
@@ -123,6 +129,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
             text=query["q"].strip() or None,
             timezone=query["zone"] or None,
             group=query["group"] or None,
+            labels=read_label_filters("label", asked_labels),
             below=query["below"],
             below_window=query["below_window"],
             without=without,
@@ -139,6 +146,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
     # Without a percentage its window says nothing.
     window = query["below_window"] if query["below"] is not None else "last_week"
     shown = {**query, "status": statuses, "without": without, "below_window": window}
+    shown["label"] = asked_labels
     return render_template(
         "now.html",
         as_of=snapshot.as_of,
@@ -155,8 +163,9 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
         all=sum(page.counts.values()),
         zones=_choices(snapshot, "timezone"),
         groups=_choices(snapshot, "group"),
+        labels=_label_choices(snapshot, asked_labels),
         sorts=_SORTS if query["sort"] in _SORTS else {**_SORTS, query["sort"]: query["sort"].replace("_", " ")},
-        filtered=bool(query["q"].strip() or query["zone"] or query["group"] or query["below"] or without),
+        filtered=any([query["q"].strip(), query["zone"], query["group"], asked_labels, query["below"], without]),
         windows=_WINDOWS,
         lacking=_LACKING,
         only=_only(shown),
@@ -173,11 +182,12 @@ def _only(query: dict[str, Any]) -> list[str]:
         ("name or id has", f"“{cut(query['q'].strip())}”" if query["q"].strip() else ""),
         ("zone", query["zone"]),
         ("group", query["group"]),
+        *(("", label_text(*split_filter(text))) for text in query["label"]),
         (f"uptime of the {_WINDOWS[query['below_window']]} below", below),
         ("without", " and ".join(_LACKING[name] for name in query["without"])),
         ("status", statuses),
     )
-    return [f"{name} {value}" for name, value in filters if value]
+    return [f"{name} {value}".strip() for name, value in filters if value]
 
 
 def _choices(snapshot: Snapshot, name: str) -> list[str] | None:
@@ -186,10 +196,32 @@ def _choices(snapshot: Snapshot, name: str) -> list[str] | None:
     return choices if len(choices) <= _MOST_CHOICES else None
 
 
+def _label_choices(snapshot: Snapshot, asked: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the labels to choose from, the first few of those that have not too many values, each with what the list
+    may be limited to; and those that it is limited to."""
+    choices: dict[str, list[str]] = {}
+    for name in snapshot.labels.names:
+        if name != GROUP and len(choices) < _MOST_LABELS:
+            values = snapshot.labels.codes(name).values
+            if len(values) <= _MOST_CHOICES:
+                choices[name] = values
+    for name, value in map(split_filter, asked):
+        if value not in choices.setdefault(name, []):
+            choices[name] = [*choices[name], value]
+    return [
+        {
+            "name": name.removeprefix(TAG_PREFIX),
+            "options": [(f"{name}={value}", value or "(none)") for value in values],
+            "chosen": [text for text in asked if split_filter(text)[0] == name],
+        }
+        for name, values in choices.items()
+    ]
+
+
 def _link(query: dict[str, Any], path: str = "/") -> str:
     """Return the address of the list, or of another path, with that query, without defaults."""
     defaults = {"status": [], "q": "", "zone": "", "group": "", "sort": "worst", "order": "asc", "page": 1}
-    defaults |= {"below": None, "below_window": "last_week", "without": []}
+    defaults |= {"below": None, "below_window": "last_week", "without": [], "label": []}
     chosen = {name: value for name, value in query.items() if value != defaults[name]}
     if query["below"] is not None:
         chosen["below"] = f"{query['below']:.15g}"
@@ -208,6 +240,7 @@ def _rows(snapshot: Snapshot, indices: Sequence[int], days: Sequence[Sequence[Da
             "store_id": snapshot.ids[index],
             "name": snapshot.names[index],
             "group": snapshot.groups[index],
+            "labels": label_texts(snapshot.labels.of_store(index)),
             "zone": snapshot.zones[index],
             "status": STATUSES[int(columns["status"][index])],
             "status_text": snapshot.status_text(index),

@@ -18,6 +18,7 @@ from storemon_flask.api.feeds import one_load
 from storemon_flask.characters import count_text
 from storemon_flask.clock import date_text, duration_text, minute_text, time_text, timestamp_text, utc_datetime
 from storemon_flask.formatting import decimals, hundredths
+from storemon_flask.labels import label_texts
 from storemon_flask.model import CLOSED, DAY_US, HOUR_US, MINUTE_US, UNDATED, Bools, Hours, Ints, SpecialHours
 from storemon_flask.pages import words
 from storemon_flask.pages.alerts import incident_rows
@@ -107,6 +108,7 @@ def _page(detail: StoreDetail, asked: DetailQuery, query: dict[str, Any], news: 
     return render_template(
         "store.html",
         store=snapshot.record(0),
+        labels=label_texts(snapshot.labels.of_store(0)),
         since_us=int(snapshot.columns["since"][0]),
         last_poll_us=store.last_poll_us,
         poll_count=detail.poll_count,

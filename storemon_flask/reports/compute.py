@@ -16,6 +16,7 @@ from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import newest_poll, silence_note
 from storemon_flask.database.readings import Reading, Schedule
 from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
+from storemon_flask.labels import GROUP, codes_of
 from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US, Ints, ReportOutcome, Rules
 from storemon_flask.reports import likely, outages
 from storemon_flask.reports import request as requests
@@ -61,7 +62,8 @@ def make_query(
         _check_stores(connection, query.stores)
     if query.kind == "times" and not query.is_default:
         requests.check_window_ends(query)
-        rows = count_rows(_read_schedule(database, connection, query, default_zone), query)
+        schedule = _read_schedule(database, connection, query, default_zone)
+        rows = count_rows(schedule, query) + _count_label_rows(schedule, query)
         if rows > most_rows:
             raise Unprocessable(
                 f"the report would have {rows:,} rows, more than the {most_rows:,} of STOREMON_MAX_REPORT_ROWS; "
@@ -93,7 +95,7 @@ def compute(
         else:
             model = likely.read_model(database, connection, default_zone, query.as_of_us, rules) if query.full else None
             rows, polls = measure_rows(connection, schedule, query, rules, advance, model)
-            text = render(query, store_columns(schedule), schedule.groups, rows)
+            text = render(query, store_columns(schedule), schedule.labels, rows)
         note, spans = silence_note(connection, query.as_of_us), _blind_spans(connection, schedule, query)
     method = _method(query, rules, default_zone, version, len(schedule.ids), polls)
     method |= likely.model_notes(model.model) if model else {}
@@ -122,6 +124,15 @@ def count_rows(schedule: Schedule, query: ReportQuery) -> int:
     """Return how many rows of periods the report has, one for each store and period."""
     per_zone = [len(periods[0]) for periods in _periods_of_zones(schedule, query)]
     return sum(int(np.bincount(batch.zone_of, minlength=len(per_zone)).dot(per_zone)) for batch in schedule.batches)
+
+
+def _count_label_rows(schedule: Schedule, query: ReportQuery) -> int:
+    """Return how many rows of totals by labels other than the group the report has at the most."""
+    if not query.totals:
+        return 0
+    periods = max((len(periods[0]) for periods in _periods_of_zones(schedule, query)), default=0)
+    values = sum(len(schedule.labels.codes(name).values) for name in schedule.labels.names if name != GROUP)
+    return values * periods
 
 
 def measure_rows(
@@ -235,25 +246,24 @@ def _check_stores(connection: Connection, ids: Sequence[str]) -> None:
 
 
 def _read_schedule(database: Database, connection: Connection, query: ReportQuery, default_zone: str) -> Schedule:
-    """Return the stores of the report; `Unprocessable` names a group or zone that no store has."""
+    """Return the stores of the report; `Unprocessable` names a group, label or zone that no store has."""
     schedule = readings.read_schedule(database, connection, default_zone, query.stores, query.as_of_us)
-    if query.groups is None and query.zones is None:
+    if query.groups is None and query.zones is None and query.labels is None:
         return schedule
-    for name, chosen, present in (
-        ("groups", query.groups, schedule.groups),
-        ("zones", query.zones, schedule.zone_of_store),
-    ):
-        unknown = sorted(set(chosen or ()) - set(present))
+    labels = schedule.labels
+    filters = [(f"labels.{name}", values, labels.codes(name)) for name, values in query.labels or ()]
+    filters += [] if query.groups is None else [("groups", query.groups, labels.codes(GROUP))]
+    filters += [] if query.zones is None else [("zones", query.zones, codes_of(schedule.zone_of_store))]
+    chosen = np.ones(len(schedule.ids), dtype=bool)
+    for name, values, codes in filters:
+        chosen &= codes.have_one_of(values)
+        unknown = sorted(set(values) - set(codes.values))
         if unknown:
             raise Unprocessable(
                 f"{name}: no store is in {', '.join(map(repr, unknown[:10]))}",
                 errors={name: ["unknown: " + one for one in unknown[:100]]},
             )
-    ids = [
-        store_id
-        for store_id, group, zone in zip(schedule.ids, schedule.groups, schedule.zone_of_store, strict=True)
-        if (query.groups is None or group in query.groups) and (query.zones is None or zone in query.zones)
-    ]
+    ids = [schedule.ids[index] for index in np.flatnonzero(chosen).tolist()]
     return readings.read_schedule(database, connection, default_zone, ids, query.as_of_us)
 
 
@@ -283,6 +293,7 @@ def _method(
         "totals": query.totals,
         "stores_asked": None if query.stores is None else len(query.stores),
         "groups": list(query.groups) if query.groups else None,
+        "labels": {name: list(values) for name, values in query.labels} if query.labels else None,
         "zones": list(query.zones) if query.zones else None,
         "reach_hours": rules.reach_us / HOUR_US,
         "max_gap_minutes": rules.max_gap_us / MINUTE_US,

@@ -10,6 +10,7 @@ import numpy as np
 from storemon_flask import clock
 from storemon_flask.database.readings import Schedule
 from storemon_flask.formatting import csv_cells, decimals, hundredths, percent_hundredths, safe_cell
+from storemon_flask.labels import GROUP, StoreLabels
 from storemon_flask.model import DAY_US, MINUTE_US, SECOND_US, TOO_LARGE, Ints
 from storemon_flask.reports.request import DEFAULT_WINDOWS, ReportQuery
 from storemon_flask.uptime.likely import SUMS, likely_of_sums
@@ -24,6 +25,8 @@ _MEASURE_COLUMNS: Final = {
 LIKELY_COLUMNS: Final = {"uptime_percent_likely_low": "likely_low", "uptime_percent_likely_high": "likely_high"}
 _STORE_COLUMNS: Final = ("timezone", "name", "group")
 _STATUS_COLUMNS: Final = ("polls_last_week", "last_poll_utc", "status_now")
+# The kind of the row of all stores.
+_FLEET: Final = "fleet"
 # What the default report has.
 CLASSIC_COLUMNS, FULL_COLUMNS = (
     ("store_id", *(f"{name}_{window}" for name in _MEASURE_COLUMNS[columns] for window in DEFAULT_WINDOWS), *more)
@@ -121,10 +124,11 @@ def store_columns(schedule: Schedule) -> StoreColumns:
     return known
 
 
-def render(query: ReportQuery, stores: StoreColumns, groups: Sequence[str], rows: Rows) -> ReportText:
-    """Return rows as CSV: a line per store, or per store and period; with totals, lines for groups and the fleet below.
+def render(query: ReportQuery, stores: StoreColumns, labels: StoreLabels, rows: Rows) -> ReportText:
+    """Return rows as CSV: a line per store, or per store and period; with totals, lines for groups, labels and the
+    fleet below.
 
-    `groups` are the stores' groups in the schedule's order. Times are in hours; those of `last_hour`, and of periods of
+    `labels` are the stores' labels in the schedule's order. Times are in hours; those of `last_hour`, and of periods of
     an hour, in minutes.
     """
     # One line has as many windows as stand beside each other.
@@ -136,16 +140,16 @@ def render(query: ReportQuery, stores: StoreColumns, groups: Sequence[str], rows
     periods = _period_columns(query, body) if query.by else []
     blocks = [body]
     if query.totals:
-        totals = _totals(query, body, periods, groups)
+        totals = _totals(query, body, periods, labels)
         blocks.append(totals.sums)
-        group_cells = csv_cells([safe_cell(name) for name in totals.groups])
+        group_cells = csv_cells([safe_cell(value) for value in totals.values])
         blank = [""] * len(group_cells)
-        columns = [("kind", ["store"] * len(lines) + totals.kinds)] + [
+        columns = [("kind", ["store"] * len(lines) + csv_cells(totals.kinds))] + [
             (name, texts + (group_cells if name == "group" else blank)) for name, texts in columns
         ]
         columns += [] if query.full else [("group", [""] * len(lines) + group_cells)]
-        periods = [(name, texts + totals.labels.get(name, blank)) for name, texts in periods]
-        changed = {len(lines) + row: name for row, name in enumerate(totals.groups) if safe_cell(name) != name}
+        periods = [(name, texts + totals.periods.get(name, blank)) for name, texts in periods]
+        changed = {len(lines) + row: name for row, name in enumerate(totals.values) if safe_cell(name) != name}
         altered |= {"group": {**altered.get("group", {}), **changed}} if changed else {}
     measures, likely = (
         [_measure_column(query, measure, index, blocks) for measure in some for index in range(across)]
@@ -275,38 +279,57 @@ def _period_columns(query: ReportQuery, body: Rows) -> list[Column]:
 
 @dataclass(frozen=True, slots=True)
 class _Totals:
-    """Lines of totals: `group` or `fleet`, which group, by column what names the period, and sums of the measures."""
+    """Lines of totals: `fleet`, or the label (`group`, `region`, ...) and its value, which stands in the column
+    `group`; by column what names the period, and the sums of the measures."""
 
     kinds: list[str]
-    groups: list[str]
-    labels: dict[str, list[str]]
+    values: list[str]
+    periods: dict[str, list[str]]
     sums: Rows
 
 
-def _totals(query: ReportQuery, body: Rows, periods: Sequence[Column], groups: Sequence[str]) -> _Totals:
-    """Return sums over each group, by name, and over the fleet, for each period."""
-    names = sorted({group for group in groups if group})
-    number = {name: index for index, name in enumerate(names)}
-    # Stores of no group count for the fleet only; that is one more number than there are groups.
-    of_store = np.array([number.get(group, -1) for group in groups], dtype=np.int64)
-    of_line = of_store[body["store"][:, 0]]
-    of_line = np.concatenate([of_line, np.full(len(of_line), len(names), dtype=np.int64)])
-    period = np.tile(_period_numbers(query.by, body), 2)
-    # A number for group and period: a million groups by the 20,000 hours of 400 days, cut twice, are 2e10.
-    count = int(period.max(initial=0)) + 1
-    used = np.flatnonzero(of_line >= 0)
-    distinct, first, index = np.unique((of_line * count + period)[used], return_index=True, return_inverse=True)
-    source = used % len(body["store"])
-    names_summed = [name for name in (*MEASURES, *SUMS) if name in body]
-    sums: Rows = {name: _exact_sums(body[name][source], index, len(distinct)) for name in names_summed}
+def _totals(query: ReportQuery, body: Rows, periods: Sequence[Column], labels: StoreLabels) -> _Totals:
+    """Return sums over the stores of each group and of each value of the other labels, and over the fleet, for each
+    period. Stores of no group count for the fleet only; those without another label are a value of their own.
+    """
+    store, period = body["store"][:, 0], _period_numbers(query.by, body)
+    blocks = []
+    for name in labels.names:
+        values, code = labels.codes(name)
+        without = name == GROUP and values[0] == ""
+        blocks.append(_sum_by(name, values, code[store], period, body, first=1 if without else 0))
+    blocks.append(_sum_by(_FLEET, [""], np.zeros(len(store), dtype=np.int64), period, body))
+    lines = [line for block in blocks for line in block.lines]
+    sums = {name: np.concatenate([block.sums[name] for block in blocks]) for name in blocks[0].sums}
     sums |= likely_of_sums(sums) if "likely_down" in sums else {}
-    group_of = (distinct // count).tolist()
     return _Totals(
-        ["fleet" if group == len(names) else "group" for group in group_of],
-        ["" if group == len(names) else names[group] for group in group_of],
-        _total_labels(query.by, body, periods, source[first].tolist()),
+        [block.kind for block in blocks for _ in block.lines],
+        [value for block in blocks for value in block.values],
+        _total_periods(query.by, body, periods, lines),
         sums,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums of the lines of one kind by value and period; `lines` has a line of stores of each."""
+
+    kind: str
+    values: list[str]
+    lines: list[int]
+    sums: Rows
+
+
+def _sum_by(kind: str, values: Sequence[str], code: Ints, period: Ints, body: Rows, first: int = 0) -> _Sums:
+    """Return the sums of lines by value, from the value at `first` on, and by period; `code` is each line's value."""
+    lines = np.flatnonzero(code >= first)
+    # A number for value and period: a million values by the 20,000 hours of 400 days, cut twice, are 2e10.
+    count = int(period.max(initial=0)) + 1
+    number = code[lines] * count + period[lines]
+    distinct, begin, index = np.unique(number, return_index=True, return_inverse=True)
+    names = [name for name in (*MEASURES, *SUMS) if name in body]
+    sums: Rows = {name: _exact_sums(body[name][lines], index, len(distinct)) for name in names}
+    return _Sums(kind, [values[at] for at in (distinct // count).tolist()], lines[begin].tolist(), sums)
 
 
 def _period_numbers(by: str | None, body: Rows) -> Ints:
@@ -321,7 +344,7 @@ def _period_numbers(by: str | None, body: Rows) -> Ints:
     return numbers
 
 
-def _total_labels(by: str | None, body: Rows, periods: Sequence[Column], rows: list[int]) -> dict[str, list[str]]:
+def _total_periods(by: str | None, body: Rows, periods: Sequence[Column], rows: list[int]) -> dict[str, list[str]]:
     """Return names of periods of several zones by column, each by a row of it: a date is the same in each, an hour is
     in UTC."""
     if by == "hour":

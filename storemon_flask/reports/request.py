@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, Final
 
-from storemon_flask import clock
+from storemon_flask import clock, labels
 from storemon_flask.characters import join_words
 from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import Unprocessable
@@ -20,7 +20,7 @@ METHODS: Final = ("nearest", "previous")
 KINDS: Final = ("times", "outages")
 COLUMNS: Final = ("classic", "full")
 # The fields of a request besides as-of, columns and stores.
-FIELDS: Final = ("kind", "windows", "by", "groups", "zones", "totals", "method", "shortest_minutes")
+FIELDS: Final = ("kind", "windows", "by", "groups", "labels", "zones", "totals", "method", "shortest_minutes")
 _WINDOW_OF_UNIT: Final = {
     "hour": "last_day", "daypart": "last_week", "day": "last_week", "week": "last_30_days", "month": "last_30_days",
 }  # fmt: skip
@@ -66,6 +66,7 @@ class ReportQuery:
     totals: bool = False
     groups: tuple[str, ...] | None = None
     zones: tuple[str, ...] | None = None
+    labels: tuple[tuple[str, tuple[str, ...]], ...] | None = None
     shortest_us: int = 0
     dayparts: tuple[Daypart, ...] = ()
 
@@ -115,6 +116,7 @@ def check(request: ReportRequest, dayparts: tuple[Daypart, ...] = DEFAULT_DAYPAR
         totals,
         _texts("groups", fields.get("groups")),
         _texts("zones", fields.get("zones")),
+        _labels(fields.get("labels")),
         _shortest_us(fields.get("shortest_minutes") or 0),
         dayparts if by == "daypart" else (),
     )
@@ -280,6 +282,18 @@ def _texts(field_name: str, value: Any) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(texts))
 
 
+def _labels(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...] | None:
+    """Return the values that are asked for of each label, by name; the empty one is that of stores without it."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not value:
+        raise _wrong("labels", f"is {value!r}"[:200], 'an object such as {"region": ["West", "East"]}')
+    for name in value:
+        if not labels.is_label(name):
+            raise _wrong("labels", f"has {name!r}"[:200], f"of {labels.NAMES_TEXT}")
+    return tuple((name, _texts(f"labels.{name}", value[name]) or ()) for name in labels.in_order(value))
+
+
 def _list(field_name: str, value: Any) -> list[Any]:
     if value is None:
         return []
@@ -331,6 +345,9 @@ def _stores_text(record: ReportRecord, query: ReportQuery) -> str:
         texts.append(join_words(ids) if count <= _NAMED else f"{count:,} named stores")
     if query.groups is not None:
         texts.append(f"in the group{'s' if len(query.groups) > 1 else ''} {_some(query.groups)}")
+    texts += [
+        f"with {_some([labels.label_text(name, value) for value in values])}" for name, values in query.labels or ()
+    ]
     if query.zones is not None:
         texts.append(f"in {_some(query.zones)}")
     if not texts:

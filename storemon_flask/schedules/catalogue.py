@@ -140,7 +140,7 @@ def request_at(schedule: Schedule, due_us: int) -> ReportRequest:
 
 def summary_request(request: ReportRequest) -> ReportRequest:
     """Return the report whose totals and rows the mail quotes: all columns of the first window, with totals."""
-    limits = {name: request.fields[name] for name in ("groups", "zones", "method") if name in request.fields}
+    limits = {name: request.fields[name] for name in ("groups", "labels", "zones", "method") if name in request.fields}
     fields = {"windows": request.fields["windows"][:1], **limits, "totals": True}
     return ReportRequest(request.as_of_us, "full", request.stores, fields)
 

@@ -140,8 +140,9 @@ class Store:
         last = np.array([self.last_poll_us], dtype=np.int64)
         columns = live_list.store_columns(self.connection, plan, reading, last, as_of_us, self.rules)
         return Snapshot(
-            self.as_of, self.now_us, self.data_version, plan.ids, plan.names, plan.groups, plan.zone_of_store, columns
-        )
+            self.as_of, self.now_us, self.data_version, plan.ids, plan.names, plan.groups, plan.zone_of_store, columns,
+            plan.labels,
+        )  # fmt: skip
 
     def _read_polls(self, from_us: int, to_us: int) -> Polls:
         return readings.read_polls(self.connection, self.schedule, self.part, from_us, to_us, self.rules)[0]

@@ -4,7 +4,7 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
@@ -20,6 +20,7 @@ from storemon_flask.database.polls import Newest
 from storemon_flask.database.readings import Batch, Reading, Schedule
 from storemon_flask.errors import Unprocessable
 from storemon_flask.formatting import csv_value, hundredths, knows_little, percent_hundredths
+from storemon_flask.labels import StoreLabels
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Ints, Rules
 from storemon_flask.reports.outages import find_starts
 from storemon_flask.uptime import calendar, conditions, status
@@ -116,6 +117,7 @@ class Snapshot:
     groups: list[str]
     zones: list[str]
     columns: dict[str, Ints]
+    labels: StoreLabels
     # Computed when first asked for: orders of the stores, stores as JSON, their last days.
     derived: dict[object, object] = field(default_factory=dict)
     # The same for what does not change from one snapshot to the next: texts in order, texts to search.
@@ -130,6 +132,7 @@ class Snapshot:
             "store_id": self.ids[index],
             "name": self.names[index] or None,
             "group": self.groups[index] or None,
+            "labels": self.labels.of_store(index),
             "timezone": self.zones[index],
             "status": STATUSES[int(columns["status"][index])],
             "status_text": self.status_text(index),
@@ -175,6 +178,7 @@ def compute_snapshot(database: Database, rules: Rules, default_zone: str, now_us
         plan.groups,
         plan.zone_of_store,
         _columns(table),
+        plan.labels,
         {},
         plan.derived,
         lacking,
@@ -356,7 +360,8 @@ _After = tuple[str | int | None, str]
 @dataclass(frozen=True, slots=True)
 class ListQuery:
     """Filters and order of a list. An empty filter lets everything through; every word of `text` must occur in id or
-    name (`characters.search_words`).
+    name (`characters.search_words`). Of each of the `labels` a store has one of the values; an empty value is that of
+    stores without it.
 
     `below` is a percentage: only stores whose known uptime of `below_window`, one of `LISTED_WINDOWS`, is less. Only
     stores that lack everything in `without`, of `LACKING`, are let through.
@@ -370,6 +375,7 @@ class ListQuery:
     text: str | None = None
     timezone: str | None = None
     group: str | None = None
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sort: str = "worst"
     descending: bool = False
     limit: int | None = 100
@@ -484,6 +490,8 @@ def _filter(snapshot: Snapshot, query: ListQuery) -> Bools:
         mask &= (percent >= 0) & (percent < query.below * 100)
     for name in query.without:
         mask &= snapshot.lacking[name]
+    for name, values in query.labels.items():
+        mask &= snapshot.labels.codes(name).have_one_of(values)
     return mask
 
 

@@ -85,7 +85,7 @@ def test_stores_are_those_of_the_http_list(said: Callable[..., Done], client: Fl
 
 def test_no_store_is_a_header_alone(said: Callable[..., Done]) -> None:
     done = said("stores", "--text", "nobody", "--csv")
-    assert done.out.startswith("store_id,name,group,timezone,status,")
+    assert done.out.startswith("store_id,name,group,labels,timezone,status,")
     assert done.out.count("\n") == 1
     assert document(said("stores", "--text", "nobody", "--json"))["stores"] == []
 

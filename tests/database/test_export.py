@@ -94,6 +94,13 @@ ids = st.one_of(
     st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=12),
 ).filter(is_id)
 names = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=8)
+tags = st.one_of(
+    st.sampled_from(['"', "a,b", "a;b", "A", "a", " a b ", "a:b", "'", "0", "Ä_ä"]),
+    st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="="), min_size=1, max_size=40),
+).filter(schema.strip_ends)
+labels = st.dictionaries(
+    st.one_of(st.sampled_from(["brand", "Region", "PLATFORM"]), tags.map(lambda name: f"tag:{name}")), names, max_size=5
+).filter(lambda given: len({schema.strip_ends(name.partition(":")[2]) or name for name in given}) == len(given))
 seconds = st.integers(1_704_067_200_000_000, 1_705_500_000_000_000)
 times = st.integers(0, 86_399).map(lambda s: f"{s // 3600}:{s // 60 % 60:02d}:{s % 60:02d}")
 hours = st.tuples(st.integers(0, 6), times, st.one_of(times, st.just("24:00")))
@@ -115,7 +122,9 @@ def fleets(draw: st.DrawFn) -> dict[str, list[dict[str, object]]]:
         "timezones": [
             {"store_id": store, "timezone_str": draw(st.sampled_from(["Asia/Tokyo", "Europe/Paris"]))} for store in draw(some)
         ],
-        "stores": [{"store_id": store, "name": draw(names), "group": draw(names)} for store in stores[-2:]],
+        "stores": [
+            {"store_id": store, "name": draw(names), "group": draw(names), **draw(labels)} for store in stores[-2:]
+        ],
     }  # fmt: skip
 
 
@@ -147,7 +156,7 @@ def test_whatever_was_taken_in_comes_out_as_it_was(fleet: dict[str, list[dict[st
         assert full(first, home) == full(second, home)
         for table in (
             "SELECT * FROM poll ORDER BY 1, 2",
-            "SELECT store_id, name, group_name FROM store_record ORDER BY 1",
+            "SELECT store_id, name, group_name, labels FROM store_record ORDER BY 1",
         ):
             assert sql(first.path, table) == sql(second.path, table)
         first.close()

@@ -29,7 +29,7 @@ HEADERS: Final = {
     "hours": "store_id,day,start_time_local,end_time_local,valid_from",
     "special_hours": "store_id,date,start_time_local,end_time_local",
     "timezones": "store_id,timezone_str,valid_from",
-    "stores": "store_id,name,group",
+    "stores": "store_id,name,group,region,tag:city",
 }
 _VIEWS: Final = (
     "SELECT store_id, timestamp_utc, status FROM poll ORDER BY 1, 2",

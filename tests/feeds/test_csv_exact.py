@@ -473,7 +473,7 @@ def test_names_with_quotes_are_those_of_the_csv_module(
     actual = []
     for block in readers.read_small_feed(reader, reader.header, log, set(), schema.DaysOfWeek()):
         codes = zip(block.line.tolist(), *(code.tolist() for code in block.codes), strict=True)
-        actual += [(line, block.values[0][store], block.values[1][name]) for line, store, name, _ in codes]
+        actual += [(line, block.values[0][store], block.values[1][name]) for line, store, name, *_ in codes]
     good, bad = [], []
     for line, fields, text, problem in by_csv(data, 2)[1:]:
         try:

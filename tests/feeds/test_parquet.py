@@ -83,7 +83,7 @@ FEEDS = {
     "hours": "store_id,day,start_time_local,end_time_local,valid_from\na,0,09:00,17:00,\na,1,09:00,24:00,2024-01-01\n",
     "special_hours": "store_id,date,start_time_local,end_time_local\na,2024-12-25,,\na,2024-12-24,09:00,12:00\n",
     "timezones": "store_id,timezone_str\na,Asia/Tokyo\nb,Mars/Phobos\n",
-    "stores": "store_id,name,group\na,Alpha,North\nb,Beta,\n",
+    "stores": "store_id,name,group,region,tag:city\na,Alpha,North,West,Paris\nb,Beta,,,Nice\n",
     "polls": "store_id,timestamp_utc,status\na,2024-10-14 10:00:00 UTC,active\nb,1728900000,INACTIVE\n",
 }
 

@@ -23,6 +23,7 @@ from storemon_flask.database import readings
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import DataError
 from storemon_flask.formatting import decimals, group_thousands, hundredths, percent_hundredths, safe_cell
+from storemon_flask.labels import StoreLabels
 from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Hours, Polls, Rules
 from storemon_flask.reports import compute
 from storemon_flask.reports import csv as report_csv
@@ -49,7 +50,7 @@ def rendered(ids: list[str], columns: str = "classic", **tally: int) -> ReportTe
         {"store_id": ids, "timezone": ["Asia/Tokyo"] * size, "name": ["=name"] * size, "group": ["a, b"] * size}
     )
     order = np.argsort(stores.rank)
-    return render(query, stores, ["a, b"] * size, {"store": np.repeat(order, 3), **rows})
+    return render(query, stores, StoreLabels(["a, b"] * size, [""] * size), {"store": np.repeat(order, 3), **rows})
 
 
 def cells(text: ReportText) -> list[list[str]]:
@@ -283,7 +284,7 @@ def test_every_total_is_that_of_its_stores_rows(
         plan = readings.read_schedule(fleet, connection, "America/Chicago", ids, query.as_of_us)
         rules = replace(settings.rules, method=query.method)
         rows, _ = compute.measure_rows(connection, plan, query, rules, lambda share: None)
-        text = render(query, report_csv.store_columns(plan), plan.groups, rows)
+        text = render(query, report_csv.store_columns(plan), plan.labels, rows)
     assert check_totals(text.csv, query, rows, plan.groups) >= (len(groups) if groups else 4)
 
 
@@ -353,7 +354,7 @@ def test_totals_of_14000_stores_over_400_days_are_exact(seed: int, groups: int) 
     query = check(ReportRequest(columns="full", fields={"windows": windows, "totals": True}))
     rows = made_rows(seed, 14_000, 400, 2)
     names = [f"G{number % groups}" for number in range(14_000)]
-    text = render(query, made_columns(14_000), names, rows)
+    text = render(query, made_columns(14_000), StoreLabels(names, [""] * 14_000), rows)
     assert check_totals(text.csv, query, rows, names) == groups + 1
     business = rows["business"][::2]
     assert sum(business.tolist()) > 13_990 * 400 * DAY_US
@@ -361,10 +362,10 @@ def test_totals_of_14000_stores_over_400_days_are_exact(seed: int, groups: int) 
 
 def test_totals_in_python_integers_are_those_in_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     query = check(ReportRequest(columns="full", fields={"windows": ["last_day", "last_week"], "totals": True}))
-    rows, names = made_rows(7, 200, 400, 2), ["G", ""] * 100
-    narrow = render(query, made_columns(200), names, rows)
+    rows, labels = made_rows(7, 200, 400, 2), StoreLabels(["G", ""] * 100, [""] * 200)
+    narrow = render(query, made_columns(200), labels, rows)
     monkeypatch.setattr(report_csv, "TOO_LARGE", 1)
-    assert render(query, made_columns(200), names, rows) == narrow
+    assert render(query, made_columns(200), labels, rows) == narrow
 
 
 @pytest.mark.slow
@@ -377,7 +378,7 @@ def test_totals_that_leave_64_bits_are_exact() -> None:
         )
     )
     rows = made_rows(7, stores, 400, 1)
-    text = render(query, made_columns(stores), ["G"] * stores, rows)
+    text = render(query, made_columns(stores), StoreLabels(["G"] * stores, [""] * stores), rows)
     assert sum(rows["business"].tolist()) > 1 << 63
     assert check_totals(text.csv, query, rows, ["G"] * stores) == 2
 

@@ -17,6 +17,7 @@ from store_helpers import NOW, YEAR_LATER, ZONE, opened, sums_of, timeline_of
 from storemon_flask import clock
 from storemon_flask.errors import NotFound, Unprocessable
 from storemon_flask.formatting import hundredths, known_text, knows_little, percent_hundredths
+from storemon_flask.labels import StoreLabels, pack
 from storemon_flask.model import DAY_US, HOUR_US, WEEK_US
 from storemon_flask.reports import compute
 from storemon_flask.reports.request import ReportRequest
@@ -43,6 +44,7 @@ def test_a_store_is_told_with_everything(database, settings, small_fleet):
     assert one == {
         "store_id": "worked",
         "name": None,
+        "labels": {},
         "group": None,
         "timezone": "UTC",
         "status": "closed",
@@ -160,7 +162,11 @@ def invented(stores, day=None, status=None, names=None, groups=None, seed=1):
     ids = [f"s{place * 7 % max(stores, 1)}-{place}" for place in range(stores)]
     names = names or [("", "Annex", "bar")[place % 3] for place in range(stores)]
     groups = groups or [("", "North", "South", "West")[place % 4] for place in range(stores)]
-    return Snapshot(AsOf(NOW, None), NOW, 1, ids, names, groups, (["Etc/UTC", "Asia/Tokyo"] * stores)[:stores], columns)
+    zones = (["Etc/UTC", "Asia/Tokyo"] * stores)[:stores]
+    packed = [
+        pack({"region": ("West", "", "East")[at % 3], "tag:city": "Paris" if at % 4 else ""}) for at in range(stores)
+    ]
+    return Snapshot(AsOf(NOW, None), NOW, 1, ids, names, groups, zones, columns, StoreLabels(groups, packed))
 
 
 def test_worst_first_is_what_a_shift_manager_looks_at_first():
