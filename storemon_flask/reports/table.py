@@ -383,7 +383,7 @@ def _shown(columns: Sequence[Column], empty: Set[int], windows: Sequence[str]) -
     """
     names = [column.name for column in columns]
     first = [names.index(name) for name in _FIRST if name in names]
-    texts = {index for index, column in enumerate(columns) if not column.numeric}
+    texts = {index for index, column in enumerate(columns) if not column.numeric and not column.extra}
     percents = [index for index, name in enumerate(names) if name.startswith(tuple(_UNITS))]
     percents.sort(key=lambda index: _window_number(names[index], windows))
     lead = min(percents, default=0)

@@ -257,7 +257,7 @@ def test_what_changed_is_a_page(client: FlaskClient, small_fleet: Path) -> None:
         else row["note"] or "the same"
         for row in rows
     ]
-    assert re.findall(r'<td class="change (\w+)"><b aria-hidden="true">(.)</b> ([^<]*)</td>', page.text) == [
+    assert re.findall(r'<td class="change (\w+)"><b aria-hidden="true">(.)</b> ([^<]*?)\s*<details>', page.text) == [
         (row["verdict"], signs[row["verdict"]], text) for row, text in zip(rows, words, strict=True)
     ]
     assert any(row["change_points"] for row in rows)

@@ -219,10 +219,10 @@ def test_percentages_stand_window_by_window_before_amounts(tmp_path: Path) -> No
     cells = ["store", "a", "UTC", "Bea", *["1.00"] * 8]
     page = look(tmp_path, f"{','.join(names)}\n{','.join(cells)}\n", windows={"day": 0, "my_day": 0})
     assert [column.name for column in page.columns] == [
-        "store_id", "kind", "name", "timezone",
+        "store_id", "kind", "name",
         "uptime_percent_day", "uptime_percent_likely_low_day", "change_points_day",
         "uptime_percent_my_day", "uptime_percent_likely_low_my_day", "uptime_percent_previous_my_day",
-        "uptime_day", "uptime_my_day",
+        "timezone", "uptime_day", "uptime_my_day",
     ]  # fmt: skip
 
 
