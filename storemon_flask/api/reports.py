@@ -166,6 +166,7 @@ def _row_names(row: Mapping[str, str]) -> dict[str, str | None]:
     return {
         **{name: row.get(name) for name in ("store_id", "kind", "group")},
         "period": row.get("period") or row.get("start"),
+        "daypart": row.get("daypart"),
     }
 
 

@@ -306,7 +306,7 @@ def _whose(row: "Mapping[str, str]") -> str:
 
 
 def _period(row: "Mapping[str, str]") -> str:
-    return row.get("period") or row.get("start", "")
+    return " ".join(row[name] for name in ("period", "daypart", "start") if name in row)
 
 
 def _verdicts_text(difference: "Diff") -> str:

@@ -323,6 +323,23 @@ def test_a_longer_outage_is_worse_and_one_that_is_over_in_no_report_better() -> 
     assert (diff.window, diff.windows) == (None, ())
 
 
+def test_dayparts_are_told_apart_in_json_and_in_the_terminal(
+    fleet: Database, client: FlaskClient, settings: Settings
+) -> None:
+    ids = [
+        client.post("/trigger_report", json={"by": "daypart", "as_of": as_of}).json["report_id"]
+        for as_of in ("2024-10-14T12:00:00Z", AS_OF)
+    ]
+    answer = client.get(f"/api/v1/reports/{ids[1]}/diff?against={ids[0]}").json
+    assert answer["windows"] == ["hours"]
+    assert {row["daypart"] for row in answer["rows"]} <= {"breakfast", "lunch", "dinner", "late", "other"}
+    assert all(row["daypart"] and row["period"] for row in [*answer["rows"], *answer["changes"]])
+    fleet.close()
+    first = answer["rows"][0]
+    done = storemon(settings.home, "diff", *ids, "--limit", "1")
+    assert f"{first['period']} {first['daypart']}" in done.stdout.splitlines()[1]
+
+
 @pytest.mark.parametrize("limit", [1, 3, 2000])
 def test_the_rows_and_cells_of_any_limit_are_the_first_of_all(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr(report_diff, "_BATCH", 2)
