@@ -168,7 +168,7 @@ def compute_snapshot(database: Database, rules: Rules, default_zone: str, now_us
         as_of = find_as_of(database, connection, now_us, rules)
         plan = readings.read_schedule(database, connection, default_zone, None, as_of.as_of_us)
         table = _table(connection, plan, as_of.as_of_us, rules)
-        lacking = _lacking(connection, plan)
+        lacking = find_lacking(connection, plan)
     return Snapshot(
         as_of,
         now_us,
@@ -185,7 +185,7 @@ def compute_snapshot(database: Database, rules: Rules, default_zone: str, now_us
     )
 
 
-def _lacking(connection: Connection, plan: Schedule) -> dict[str, Bools]:
+def find_lacking(connection: Connection, plan: Schedule) -> dict[str, Bools]:
     """Return which stores of the schedule lack what `LACKING` names; read once for each schedule."""
     if "lacking" not in plan.derived:
         number = np.concatenate([batch.number for batch in plan.batches])

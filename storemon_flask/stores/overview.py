@@ -16,7 +16,7 @@ from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Bools, Ints, Rules
 from storemon_flask.reports.day_sums import Progress, read_day_sums
 from storemon_flask.reports.heatmap import read_heat_map
 from storemon_flask.reports.windows import Window
-from storemon_flask.stores.live_list import STATUS_ORDER, AsOf, Snapshot
+from storemon_flask.stores.live_list import STATUS_ORDER, AsOf, Snapshot, find_lacking
 from storemon_flask.uptime import zones
 from storemon_flask.uptime.measures import Periods, measure
 from storemon_flask.uptime.status import STATUSES
@@ -196,7 +196,7 @@ def compute_overview(
         heat_map = read_heat_map(
             connection, schedule, dates.heat_window, as_of_us, rules, progress=lambda share: progress(0.6 + 0.4 * share)
         )
-        without_hours, without_timezone = _find_defaults(connection, schedule)
+        lacking = find_lacking(connection, schedule)
     by_day = {name: sums.sums[name].reshape(len(schedule.ids), dates.count) for name in _MEASURES}
     return Overview(
         snapshot.as_of,
@@ -207,8 +207,8 @@ def compute_overview(
         schedule.groups,
         schedule.zone_of_store,
         _statuses(snapshot, schedule.ids),
-        without_hours,
-        without_timezone,
+        lacking["hours"],
+        lacking["zone"],
         _windows(by_day, dates, before),
         dates.first,
         {name: values.sum(axis=0) for name, values in by_day.items()},
@@ -305,19 +305,6 @@ def _measure_part(
         for name in _MEASURES:
             sums[name][reading.first : reading.first + len(reading)] = measures[name]
     return sums
-
-
-def _find_defaults(connection: Connection, schedule: Schedule) -> tuple[Bools, Bools]:
-    """Return which stores have no hours, so that they count as always open, and which no zone of their own."""
-    without_hours, without_timezone = [], []
-    for batch in schedule.batches:
-        number = batch.number
-        has_hours = np.zeros(len(number), dtype=bool)
-        has_hours[batch.hours.store] = True
-        zoned = stores.read_zones(connection, int(number[0]), int(number[-1])) if len(number) else {}
-        without_hours.append(~has_hours)
-        without_timezone.append(~np.isin(number, np.fromiter(zoned, dtype=np.int64, count=len(zoned))))
-    return np.concatenate(without_hours), np.concatenate(without_timezone)
 
 
 def _statuses(snapshot: Snapshot, ids: list[str]) -> Ints:

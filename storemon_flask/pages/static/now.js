@@ -21,15 +21,21 @@ const refresh = keepFresh({
   another: (page) => Boolean(page.getElementById("rows")) !== Boolean(document.getElementById("rows")),
 });
 
+const defaults = { sort: "worst", order: "asc", below_window: "last_week" };
+
 function addressOf() {
   const said = new URLSearchParams();
-  for (const [name, value] of new FormData(form)) {
-    if (value && !(name === "sort" && value === "worst") && !(name === "order" && value === "asc")) said.append(name, value);
+  const data = new FormData(form);
+  // Without a percentage its window says nothing.
+  if (!data.get("below")) data.delete("below_window");
+  for (const [name, value] of data) {
+    if (value && value !== defaults[name]) said.append(name, value);
   }
   return "/" + (said.size ? "?" + said : "");
 }
 
 function apply() {
+  if (!form.checkValidity()) return;
   const address = addressOf();
   history.replaceState(null, "", address);
   refresh();
@@ -39,7 +45,7 @@ if (form) {
   // A narrow page folds away what is not in use, so that stores come first.
   const more = form.querySelector(".more");
   const narrow = matchMedia("(max-width: 46rem)");
-  const used = [...more.querySelectorAll("select, input")].some((one) => !["", "worst", "asc"].includes(one.value));
+  const used = [...more.querySelectorAll("select, input")].some((one) => one.value && one.value !== defaults[one.name]);
   const fold = () => (more.open = !narrow.matches || used);
   narrow.addEventListener("change", fold);
   fold();
