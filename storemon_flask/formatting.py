@@ -54,6 +54,14 @@ def decimals(values: Ints) -> list[str]:
     return [ready[value] if value <= _MOST_READY else _decimal(value) for value in values.tolist()]
 
 
+def signed_decimals(values: Ints, known: Bools) -> list[str]:
+    """Return hundredths of either sign as texts with two decimals; an empty one where they are not known."""
+    return [
+        f"{'-' if value < 0 else ''}{_decimal(abs(value))}" if is_known else ""
+        for value, is_known in zip(values.tolist(), known.tolist(), strict=True)
+    ]
+
+
 @lru_cache(maxsize=1)
 def _ready() -> list[str]:
     # At the end is what index -1 finds.

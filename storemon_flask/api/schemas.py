@@ -15,7 +15,7 @@ from storemon_flask.feeds.load import LoadResult
 from storemon_flask.labels import read_filters
 from storemon_flask.reports import stored
 from storemon_flask.reports.csv import CLASSIC_COLUMNS, FULL_COLUMNS, TEXT_COLUMNS
-from storemon_flask.reports.request import FIELDS, KINDS, METHODS, UNITS, ReportRequest
+from storemon_flask.reports.request import COMPARISONS, FIELDS, KINDS, METHODS, UNITS, ReportRequest
 from storemon_flask.reports.windows import WINDOW_NAMES
 from storemon_flask.reports.xlsx import MIME
 from storemon_flask.stores.live_list import LACKING, LISTED_WINDOWS, MOST_PER_PAGE, SORTS
@@ -347,6 +347,11 @@ _ASKED: Final = {
     "zones": _given_list("only stores in these time zones", item=_text("a zone that a store is in"), minItems=1),
     "totals": _checked_later(_TOTALS, type="boolean"),
     "method": _checked_later("which poll decides: the nearest, or the previous one", type="string", enum=list(METHODS)),
+    "compare": _checked_later(
+        "previous: beside each window the period before it, and the change of uptime in percentage points",
+        type="string",
+        enum=list(COMPARISONS),
+    ),
 }
 _TRIGGER: Final = {
     "as_of": _given(
@@ -504,6 +509,7 @@ class MethodSchema(Closed):
     windows = _texts("the names of its windows")
     by = _text("the calendar period of a row; null if none", null=True)
     dayparts = _texts("with `by` daypart: what they were, as lunch 11:00-15:00", optional=True)
+    compare = _text("what each window is compared with", optional=True)
     totals = _flag("whether rows of groups, labels and the fleet follow")
     stores_asked = _integer("how many stores were named; null if none were", null=True)
     groups = _texts("only stores of these; null if all", null=True)

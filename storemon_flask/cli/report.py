@@ -86,6 +86,9 @@ ZONES: Final = click.option(
     "--by", metavar="UNIT", help="hour, daypart, day, week or month: a row for each, in the store's own zone."
 )
 @click.option("--totals", is_flag=True, help="Rows for each group, each other label and the fleet follow.")
+@click.option(
+    "--compare", metavar="previous", help="Beside each window the period before it, and the change in points."
+)
 @click.option("--method", metavar="M", help="nearest or previous: which poll decides a moment.  [default: nearest]")
 @click.option(
     "-o",
@@ -111,6 +114,7 @@ def report(
       storemon report --as-of 2024-10-14T12:00:00Z --columns full --store NYC/12
       storemon report --by day --window 2024-10-01..2024-10-15 --totals
       storemon report --window last_30_days --group North --method previous
+      storemon report --window last_week_calendar --compare previous --totals
     """
     check_output(output)
     query, text = _compute(ctx, as_of_us, columns, stores, fields)

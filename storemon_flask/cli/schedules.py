@@ -52,6 +52,9 @@ def schedules() -> None:
 @ZONES
 @click.option("--columns", type=click.Choice(["classic", "full"]), help="Of the file.  [default: full]")
 @click.option("--by", metavar="UNIT", help="hour, daypart, day, week or month: the file has a row for each.")
+@click.option(
+    "--compare", metavar="previous", help="Beside each window the period before it, and the change in points."
+)
 @click.option("--method", metavar="M", help="nearest or previous: which poll decides a moment.  [default: nearest]")
 @click.option(
     "--format", "form", type=click.Choice(["csv", "xlsx"]), default="csv", show_default=True, help="Of the file."

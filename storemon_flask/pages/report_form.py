@@ -73,7 +73,8 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
     as_of = form.get("as_of", "").strip()
     if as_of:
         fields["as_of"] = as_of
-    for name, default in (("columns", "classic"), ("kind", "times"), ("method", "nearest"), ("by", "")):
+    usual = {"columns": "classic", "kind": "times", "method": "nearest", "by": ""}
+    for name, default in usual.items():
         value = form.get(name, default)
         if value not in (default, ""):
             fields[name] = value

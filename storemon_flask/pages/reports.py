@@ -73,7 +73,6 @@ def _reports(form: "MultiDict[str, str]", error: StoremonError | None = None) ->
         error=error,
         wrong={one.field: one for one in wrong},
         choices={"windows": WINDOW_NAMES, "by": requests.UNITS, "methods": requests.METHODS},
-        compared="compare" in requests.FIELDS,
         periods=report_form.PERIODS,
         window_rows=report_form.window_rows(form),
         window_words=requests.window_words,

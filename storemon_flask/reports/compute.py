@@ -199,7 +199,7 @@ def _periods_of_zones(schedule: Schedule, query: ReportQuery) -> list[_Periods]:
 def periods_in_zone(zone: str, query: ReportQuery) -> _Periods:
     """Return the periods of one zone, by window, then start: a column for start, end, window, wall clock and offset."""
     columns: list[tuple[Ints, ...]] = []
-    for index, window in enumerate(query.windows):
+    for index, window in enumerate(query.measured_windows):
         first, last = range_in_zone(window, zone, query.as_of_us)
         if query.by:
             spans = calendar.spans(zone, query.by, first, last, query.dayparts)
@@ -272,7 +272,7 @@ def _blind_spans(connection: Connection, schedule: Schedule, query: ReportQuery)
     spans: set[BlindSpan] = set()
     groups, zones = set(schedule.groups), set(schedule.zone_of_store)
     for first_us, last_us in {
-        range_in_zone(window, zone, query.as_of_us) for window in query.windows for zone in schedule.zone_names
+        range_in_zone(window, zone, query.as_of_us) for window in query.measured_windows for zone in schedule.zone_names
     }:
         spans |= set(find_blind_spans(connection, first_us, last_us, query.as_of_us, groups, zones))
     return sorted(spans, key=lambda span: (span.start_us, span.scope, span.subject))
@@ -290,6 +290,7 @@ def _method(
         "windows": [window.name for window in query.windows],
         "by": query.by,
         **({"dayparts": list(map(str, query.dayparts))} if query.dayparts else {}),
+        **({"compare": query.compare} if query.compare else {}),
         "totals": query.totals,
         "stores_asked": None if query.stores is None else len(query.stores),
         "groups": list(query.groups) if query.groups else None,

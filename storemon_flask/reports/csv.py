@@ -9,7 +9,7 @@ import numpy as np
 
 from storemon_flask import clock
 from storemon_flask.database.readings import Schedule
-from storemon_flask.formatting import csv_cells, decimals, hundredths, percent_hundredths, safe_cell
+from storemon_flask.formatting import csv_cells, decimals, hundredths, percent_hundredths, safe_cell, signed_decimals
 from storemon_flask.labels import GROUP, StoreLabels
 from storemon_flask.model import DAY_US, MINUTE_US, SECOND_US, TOO_LARGE, Ints
 from storemon_flask.reports.request import DEFAULT_WINDOWS, ReportQuery
@@ -51,10 +51,10 @@ _AMOUNTS: Final = ("uptime_", "downtime_", "unknown_", "business_", "measured_",
 
 # Per column, by row number from 0, the texts that the CSV shows with a `'` in front.
 Altered = dict[str, dict[int, str]]
-# Measured periods, a column each: `store` is the index in the schedule, `window` that in the query; `start_us` and
-# `end_us`; `local_us` the wall clock at which the whole calendar period begins, `offset_s` the zone's there; and
-# measures. Of a report with the status of stores also `last_poll_us` (-1: never), `polls_last_week` and `status_now`
-# (an index into `STATUSES`).
+# Measured periods, a column each: `store` is the index in the schedule, `window` that in the query's
+# `measured_windows`; `start_us` and `end_us`; `local_us` the wall clock at which the whole calendar period begins,
+# `offset_s` the zone's there; and measures. Of a report with the status of stores also `last_poll_us` (-1: never),
+# `polls_last_week` and `status_now` (an index into `STATUSES`).
 Rows = dict[str, Ints]
 # A name and its cells.
 Column = tuple[str, list[str]]
@@ -132,7 +132,7 @@ def render(query: ReportQuery, stores: StoreColumns, labels: StoreLabels, rows: 
     an hour, in minutes.
     """
     # One line has as many windows as stand beside each other.
-    across = 1 if query.by else len(query.windows)
+    across = 1 if query.by else len(query.measured_windows)
     body = {name: values.reshape(-1, across) for name, values in rows.items()}
     lines = stores.rank[body["store"][:, 0]].tolist()
     names = ("store_id", *(_STORE_COLUMNS if query.full else ()))
@@ -152,9 +152,12 @@ def render(query: ReportQuery, stores: StoreColumns, labels: StoreLabels, rows: 
         changed = {len(lines) + row: name for row, name in enumerate(totals.values) if safe_cell(name) != name}
         altered |= {"group": {**altered.get("group", {}), **changed}} if changed else {}
     measures, likely = (
-        [_measure_column(query, measure, index, blocks) for measure in some for index in range(across)]
+        [_measure_column(query, measure, index, blocks) for measure in some for index in range(len(query.windows))]
         for some in (_MEASURE_COLUMNS[query.columns], LIKELY_COLUMNS if "likely_low" in rows else ())
     )
+    if query.compare:
+        for index in range(len(query.windows)):
+            measures += _comparison_columns(query, index, blocks)
     if query.has_status:
         columns = [columns[0], *measures, *_status_columns(body), *columns[1:], *likely]
     else:
@@ -200,7 +203,7 @@ def is_amount(column: str) -> bool:
 
 def is_number(column: str) -> bool:
     """Return whether a column holds numbers."""
-    return is_amount(column) or column.startswith(("uptime_percent", "polls"))
+    return is_amount(column) or column.startswith(("uptime_percent", "change_points_", "polls"))
 
 
 def period_name(query: ReportQuery, local_us: int, offset_s: int) -> str:
@@ -237,17 +240,44 @@ def _measure_column(query: ReportQuery, measure: str, index: int, blocks: Sequen
     else:
         unit = "minutes" if unit_us == MINUTE_US else "hours"
         name = measure if measure.startswith("uptime_percent") else f"{measure}_{unit}"
-    cells: list[str] = []
+    if measure == "uptime_percent":
+        return name, decimals(_percents(blocks, index))
+    if measure in LIKELY_COLUMNS:
+        return name, decimals(_percents(blocks, index, LIKELY_COLUMNS[measure]))
+    return name, _amounts(blocks, measure, index, unit_us)
+
+
+def _comparison_columns(query: ReportQuery, index: int, blocks: Sequence[Rows]) -> list[Column]:
+    """Return the percentage of the period before the window at that index, and by how many points it changed; in a full
+    report also what the percentage rests on.
+
+    The change is that of the printed percentages, so that they add up.
+    """
+    window, before = query.windows[index], index + len(query.windows)
+    percent, previous = _percents(blocks, index), _percents(blocks, before)
+    changes = signed_decimals(percent - previous, (percent >= 0) & (previous >= 0))
+    columns = [
+        (f"uptime_percent_previous_{window.name}", decimals(previous)),
+        (f"change_points_{window.name}", changes),
+    ]
+    for measure in ("downtime", "unknown", "business") if query.full else ():
+        cells = _amounts(blocks, measure, before, query.unit_us(window))
+        columns.append((f"{measure}_previous_{window.name}", cells))
+    return columns
+
+
+def _percents(blocks: Sequence[Rows], index: int, measure: str = "uptime") -> Ints:
+    """Return a measure of a window in hundredths of a per cent of what is known; -1 where nothing is, or it is not."""
+    percents = []
     for rows in blocks:
-        known = rows["uptime"][:, index] + rows["downtime"][:, index]
-        if measure == "uptime_percent":
-            cells += decimals(percent_hundredths(rows["uptime"][:, index], known))
-        elif measure in LIKELY_COLUMNS:
-            bound = rows[LIKELY_COLUMNS[measure]][:, index]
-            cells += decimals(np.where(bound < 0, -1, percent_hundredths(np.maximum(bound, 0), known)))
-        else:
-            cells += decimals(hundredths(rows[measure][:, index], unit_us))
-    return name, cells
+        part, known = rows[measure][:, index], rows["uptime"][:, index] + rows["downtime"][:, index]
+        percents.append(np.where(part < 0, -1, percent_hundredths(np.maximum(part, 0), known)))
+    return np.concatenate(percents)
+
+
+def _amounts(blocks: Sequence[Rows], measure: str, index: int, unit_us: int) -> list[str]:
+    """Return the cells of a measure of a window."""
+    return [cell for rows in blocks for cell in decimals(hundredths(rows[measure][:, index], unit_us))]
 
 
 def _status_columns(body: Rows) -> list[Column]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any, Final
 
@@ -19,8 +19,11 @@ DEFAULT_WINDOWS: Final = ("last_hour", "last_day", "last_week")
 METHODS: Final = ("nearest", "previous")
 KINDS: Final = ("times", "outages")
 COLUMNS: Final = ("classic", "full")
+COMPARISONS: Final = ("previous",)
 # The fields of a request besides as-of, columns and stores.
-FIELDS: Final = ("kind", "windows", "by", "groups", "labels", "zones", "totals", "method", "shortest_minutes")
+FIELDS: Final = (
+    "kind", "windows", "by", "groups", "labels", "zones", "totals", "method", "compare", "shortest_minutes",
+)  # fmt: skip
 _WINDOW_OF_UNIT: Final = {
     "hour": "last_day", "daypart": "last_week", "day": "last_week", "week": "last_30_days", "month": "last_30_days",
 }  # fmt: skip
@@ -52,7 +55,7 @@ class ReportQuery:
     period, with the kind `outages` one row per outage that has at least `shortest_us` of business time down.
 
     `is_default`: no field but as-of, columns and stores was given. Its full columns end with the status of each store.
-    `dayparts` are those that `by` daypart has rows for.
+    `dayparts` are those that `by` daypart has rows for. With `compare` each window has the period before it beside it.
     """
 
     as_of_us: int
@@ -69,6 +72,12 @@ class ReportQuery:
     labels: tuple[tuple[str, tuple[str, ...]], ...] | None = None
     shortest_us: int = 0
     dayparts: tuple[Daypart, ...] = ()
+    compare: str | None = None
+
+    @property
+    def measured_windows(self) -> tuple[Window, ...]:
+        """The windows, and with `compare` after all of them, in the same order, the periods before them."""
+        return self.windows + tuple(replace(one, previous=True) for one in self.windows if self.compare)
 
     @property
     def has_status(self) -> bool:
@@ -101,6 +110,7 @@ def check(request: ReportRequest, dayparts: tuple[Daypart, ...] = DEFAULT_DAYPAR
         raise _wrong("shortest_minutes", "is of outages", "left out without kind outages")
     by = _one_of("by", fields.get("by"), UNITS)
     windows = _windows(fields.get("windows"), kind, by)
+    compare = _comparison(fields.get("compare"), by, windows)
     totals = fields.get("totals") or False
     if not isinstance(totals, bool):
         raise _wrong("totals", f"is {totals!r}", "true or false")
@@ -119,6 +129,7 @@ def check(request: ReportRequest, dayparts: tuple[Daypart, ...] = DEFAULT_DAYPAR
         _labels(fields.get("labels")),
         _shortest_us(fields.get("shortest_minutes") or 0),
         dayparts if by == "daypart" else (),
+        compare,
     )
 
 
@@ -152,6 +163,7 @@ def describe(record: ReportRecord) -> str:
         return "a report that this version does not know"
     times = "The last hour, day and week" if query.is_default else describe_windows(query)
     parts = [times, _stores_text(record, query)]
+    parts += ["against the period before"] if query.compare else []
     parts += ["with totals"] if query.totals else []
     parts += ["by the previous poll"] if query.method == "previous" else []
     parts += ["all columns"] if query.full else []
@@ -186,9 +198,23 @@ def window_words(name: str) -> str:
 
 
 def _refuse_fields_of_times(fields: Mapping[str, Any]) -> None:
-    for name in ("by", "totals", "method"):
+    for name in ("by", "totals", "method", "compare"):
         if fields.get(name) not in (None, False, "nearest"):
             raise _wrong(name, "does not go with outages", "left out")
+
+
+def _comparison(value: Any, by: str | None, windows: Sequence[Window]) -> str | None:
+    compare = _one_of("compare", value, COMPARISONS)
+    if compare is None:
+        return None
+    if by:
+        raise _wrong("compare", f"does not go with by {by}, whose rows follow each other", "left out")
+    names = [window.name for window in windows]
+    for index, name in enumerate(names):
+        if name.startswith("previous_") and name.removeprefix("previous_") in names:
+            what = f"is called {name!r}, as the period before another window is"
+            raise _wrong(f"windows[{index}]", what, "a window of another name, with compare")
+    return compare
 
 
 def _windows(value: Any, kind: str, by: str | None) -> tuple[Window, ...]:

@@ -31,18 +31,20 @@ _RANK_OF_GROUPS: Final = 1
 # So many totals move the rows of stores without a second pass over the CSV.
 _TOTALS_AT_ONCE: Final = 500
 _UNITS: Final = {
-    "uptime_percent": "%", "uptime_percent_previous": "%", "change_points": "points",
+    "uptime_percent": "%", "change_points": "points",
     "uptime_percent_likely_low": "%", "uptime_percent_likely_high": "%",
 }  # fmt: skip
 _MEASURE_WORDS: Final = {
-    "uptime_percent": "uptime", "uptime_percent_previous": "uptime before", "change_points": "change",
+    "uptime_percent": "uptime", "change_points": "change",
     "uptime_percent_likely_low": "uptime likely low", "uptime_percent_likely_high": "uptime likely high",
 }  # fmt: skip
+# In the names of columns of the period before a window, in front of its name.
+_PREVIOUS: Final = "previous_"
 _FIRST: Final = ("store_id", "kind", "name", "group", "status_now")
 # In the order in which they are looked for: some begin like others.
 _MEASURES: Final = (
     "uptime_percent_likely_low", "uptime_percent_likely_high",
-    "uptime_percent_previous", "change_points", "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime",
+    "change_points", "uptime_percent", "uptime_low", "uptime_high", "uptime", "downtime",
     "unknown", "business", "measured",
 )  # fmt: skip
 _EXTRA: Final = (
@@ -305,7 +307,7 @@ def known_note(column: Column, cells: Mapping[str, str]) -> str:
     for suffix in _suffixes(column):
         unknown, business = (_hundredths(cells.get(f"{measure}{suffix}", "")) for measure in ("unknown", "business"))
         if unknown is not None and business is not None:
-            minutes = suffix in ("_minutes", "_last_hour")
+            minutes = suffix in ("_minutes", "_last_hour", f"_{_PREVIOUS}last_hour")
             return known_text(unknown, business, "min" if minutes else "h")
     return ""
 
@@ -359,13 +361,17 @@ def describe_column(name: str, windows: Sequence[str]) -> Column:
     # A header that a spreadsheet would run begins with a `'`, but none of a measure's does.
     for measure in _MEASURES:
         suffix = name[len(measure) :]
-        if not name.startswith(measure) or not (suffix in ("", "_hours", "_minutes") or suffix[1:] in windows):
+        window = suffix[1:]
+        if suffix and window.startswith(_PREVIOUS) and window not in windows:
+            window = window.removeprefix(_PREVIOUS)
+        if not name.startswith(measure) or not (suffix in ("", "_hours", "_minutes") or window in windows):
             continue
-        minutes = suffix == "_minutes" or suffix == "_last_hour"
+        minutes = suffix == "_minutes" or window == "last_hour"
         unit = _UNITS.get(measure, "min" if minutes else "h")
         words = _MEASURE_WORDS.get(measure, measure.replace("_", " "))
-        window = "" if suffix in ("", "_hours", "_minutes") else window_words(suffix[1:])
-        return Column(name, f"{words} {window}".strip(), unit, True, measure, suffix)
+        about = "" if suffix in ("", "_hours", "_minutes") else window_words(window)
+        before = "" if window == suffix[1:] else ", before"
+        return Column(name, f"{words} {about}".strip() + before, unit, True, measure, suffix)
     words = _WORDS.get(name, name.replace("_", " "))
     return Column(name, words, "min" if name == "down_minutes" else "", is_number(name))
 

@@ -369,3 +369,19 @@ def test_another_site_may_not_ask_or_delete(client: FlaskClient, small_fleet: Pa
         answer = client.post(address, data={}, headers=evil)
         assert (answer.status_code, "A page of another site" in answer.text) == (403, True)
     assert len(client.get("/api/v1/reports").json["reports"]) == 1
+
+
+def test_a_report_against_the_period_before_shows_the_change_with_its_sign(
+    client: FlaskClient, small_fleet: Path
+) -> None:
+    location = asked(client, window="last_hour", compare="previous")
+    page = client.get(location).text
+    assert "The last hour, every store, against the period before" in page
+    found, expected = cells(page), the_csv(client, location)
+    header = expected[0]
+    assert header[-2:] == ["uptime_percent_previous_last_hour", "change_points_last_hour"]
+    assert {"uptime last hour, before %", "change last hour points"} <= set(found[0])
+    shown = [row[found[0].index("change last hour points")] for row in found[1:]]
+    assert shown == [f"+{row[-1]}" if row[-1] and float(row[-1]) > 0 else row[-1] for row in expected[1:]]
+    again = client.get(f"/reports?again={location.rsplit('/', 1)[1]}").text
+    assert re.search('<input type="checkbox" id="compare" name="compare" value="1" checked', again)

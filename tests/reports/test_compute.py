@@ -72,6 +72,13 @@ WINDOWS = (
         ({"kind": "outages", "by": "day"}, "by does not go with outages; it must be left out"),
         ({"kind": "outages", "shortest_minutes": -1}, "shortest_minutes is -1; it must be "
             "a number of minutes from 0 to 576000"),
+        ({"compare": "next"}, "compare is 'next'; it must be previous"),
+        ({"compare": "previous", "by": "day"}, "compare does not go with by day, whose rows follow each other; it must "
+            "be left out"),
+        ({"compare": "previous", "kind": "outages"}, "compare does not go with outages; it must be left out"),
+        ({"compare": "previous", "windows": ["today", {"from": "2024-10-01", "to": "2024-10-02",
+            "name": "previous_today"}]}, "windows[1] is called 'previous_today', as the period before another window is; "
+            "it must be a window of another name, with compare"),
         ({"shortest_minutes": 5}, "shortest_minutes is of outages; it must be left out without kind outages"),
     ],
 )  # fmt: skip
@@ -111,6 +118,10 @@ def test_a_report_too_long_says_how_long_it_would_be(fleet: Database, settings: 
         (
             {"windows": [{"from": "2024-10-01", "to": "2024-10-08", "name": "first"}, "last_day"], "totals": True},
             ["--window", "first=2024-10-01..2024-10-08", "--window", "last_day", "--totals"],
+        ),
+        (
+            {"windows": ["last_week_calendar", "last_hour"], "compare": "previous", "totals": True},
+            ["--window", "last_week_calendar", "--window", "last_hour", "--compare", "previous", "--totals"],
         ),
         (
             {"method": "previous", "groups": ["North", "=East"]},

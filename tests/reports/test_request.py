@@ -38,6 +38,10 @@ def row(shape: dict[str, Any] | None = None, stores: list[str] | None = None, co
             row({"method": "previous", "zones": ["A", "B", "C", "D", "E"]}),
             "The last hour, the last day and the last week, stores in A, B and C and 2 more, by the previous poll",
         ),
+        (
+            row({"compare": "previous", "windows": ["last_month"], "totals": True}),
+            "Last month, every store, against the period before, with totals",
+        ),
         (row({"kind": "tides"}), "a report that this version does not know"),
     ],
 )  # fmt: skip

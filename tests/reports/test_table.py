@@ -231,7 +231,7 @@ def test_changes_are_better_or_worse_by_their_sign(tmp_path: Path) -> None:
     rows = "a,90.00,99.00,-9.00\nb,99.00,90.00,9.00\nc,90.00,90.00,0.00\nd,90.00,,\n"
     page = look(tmp_path, header + rows, View("change_points_w"), windows={"w": 0})
     assert [(one.words, one.unit, one.numeric) for one in page.columns[1:]] == [
-        ("uptime w", "%", True), ("uptime before w", "%", True), ("change w", "points", True),
+        ("uptime w", "%", True), ("uptime w, before", "%", True), ("change w", "points", True),
     ]  # fmt: skip
     assert [(cells[0], tones[3]) for cells, tones in zip(page.rows, page.tones, strict=True)] == [
         ("a", "worse"), ("c", ""), ("b", "better"), ("d", ""),
@@ -314,3 +314,31 @@ def test_a_file_that_went_or_is_no_text_is_said(tmp_path: Path) -> None:
     (tmp_path / "report_3.csv").write_bytes(b"store_id\n\xff\xfe\n")
     with pytest.raises(Gone, match="cannot be read"):
         table.read_table(tmp_path / "report_3.csv", {}, {}, View())
+
+
+@pytest.mark.parametrize(
+    ("name", "windows", "words", "unit"),
+    [
+        ("uptime_percent_previous_last_week", ["last_week"], "uptime last week, before", "%"),
+        ("change_points_last_week", ["last_week"], "change last week", "points"),
+        ("downtime_previous_last_month", ["last_month"], "downtime last month, before", "h"),
+        ("unknown_previous_last_hour", ["last_hour"], "unknown last hour, before", "min"),
+        # A window may be called so.
+        ("downtime_previous_shift", ["previous_shift"], "downtime previous_shift", "h"),
+    ],
+)
+def test_the_period_before_and_the_change_have_words_and_units(
+    name: str, windows: list[str], words: str, unit: str
+) -> None:
+    column = table.describe_column(name, windows)
+    assert (column.words, column.unit, column.numeric) == (words, unit, True)
+
+
+def test_a_percentage_of_the_period_before_says_what_it_rests_on(tmp_path: Path) -> None:
+    text = (
+        "store_id,uptime_percent_today,uptime_percent_previous_today,change_points_today,unknown_previous_today,"
+        "business_previous_today\na,90.00,80.00,10.00,9.00,10.00\nb,90.00,95.00,-5.00,0.00,10.00\n"
+    )
+    page = look(tmp_path, text, View("change_points_today"), windows={"today": 0})
+    assert [cells[:4] for cells in page.rows] == [["b", "90.00", "95.00", "-5.00"], ["a", "90.00", "80.00", "10.00"]]
+    assert [known[2] for known in page.known] == ["", "of 1 h known"]
