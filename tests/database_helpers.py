@@ -22,7 +22,7 @@ TABLES = {
     "schedule_channel",
     "schedule_run",
     "store_record", "poll_week", "hours", "special_hours", "timezone", "load", "load_file", "reject", "report", "report_text", "data_version", "api_key", "push_token", "secret",
-    "poll_change", "fact_change", "removed_store",
+    "poll_change", "fact_change", "removed_store", "day_sum", "day_sum_state",
 }  # fmt: skip
 
 
@@ -65,5 +65,6 @@ def backup(small_fleet: Path, settings: Settings, database: Database, tmp_path: 
 
 
 def content(file: Path) -> list[str]:
-    """Everything but the data version, which goes on counting."""
-    return [line for line in dump(file) if 'INTO "data_version"' not in line]
+    """Everything but the data version, which goes on counting, and the token of the sums of days, which is another."""
+    versions = ('INTO "data_version"', 'INTO "day_sum_state"')
+    return [line for line in dump(file) if not any(version in line for version in versions)]

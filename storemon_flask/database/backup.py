@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from storemon_flask.clock import utc_datetime
-from storemon_flask.database import check, files, messages, polls, schedules, schema
+from storemon_flask.database import check, day_sums, files, messages, polls, schedules, schema
 from storemon_flask.database.connections import Connection, connect, explained_errors
 from storemon_flask.errors import DatabaseError
 
@@ -196,6 +196,8 @@ def _stage(backup_file: Path, temporary: Path, now_us: int, progress: PageProgre
         schema.bring_up_to_date(staged, lambda connection: connection.execute("BEGIN IMMEDIATE"))
         messages.drop_waiting(staged, "it waited in a backup that was restored", now_us)
         schedules.skip_under_way(staged, "it was under way in a backup that was restored", now_us)
+        # They are computed again from what was restored.
+        day_sums.drop_all(staged)
         polls.check(staged, refuse, lambda weeks: None)
         for check_rows in (check.check_hours, check.check_special_hours, check.check_zones):
             check_rows(staged, refuse)

@@ -20,7 +20,7 @@ from typing import Final
 from storemon_flask import zonedata
 from storemon_flask.characters import count_text
 from storemon_flask.clock import timestamp_text
-from storemon_flask.database import files, polls, prune, reports, schema, stores, undo
+from storemon_flask.database import day_sums, files, polls, prune, reports, schema, stores, undo
 from storemon_flask.database.connections import Connection, SqliteError, connect, explained_errors
 from storemon_flask.errors import DatabaseError
 from storemon_flask.model import UNDATED
@@ -210,6 +210,7 @@ def _sections(
     yield "texts and their forms", 0.0, rows(check_values, "row")
     yield "reports and their files", 0.0, partial(_check_report_files, settings)
     yield "what loads replaced", 0.0, rows(undo.check, "row")
+    yield "sums of days", 0.0, rows(day_sums.check, "row")
 
 
 def _count(connection: Connection, table: str, what: str = "*") -> int:

@@ -224,6 +224,27 @@ class Database:
             with suppress(RuntimeError, MemoryError):
                 checkpoint_in.submit(self._checkpoint)
 
+    @contextmanager
+    def write_if_free(self) -> Iterator[sqlite3.Connection | None]:
+        """Yield a connection that holds the write lock, as `write` does, or None while another has it or waits for it.
+
+        For what need not be written now; the file must be there.
+        """
+        with explained_errors(self.path), self._connection("writer", "rw") as connection:
+            turn = self._line.join()
+            try:
+                if not turn.is_set() or not _begin_at_once(connection):
+                    yield None
+                    return
+                try:
+                    yield connection
+                    connection.commit()
+                except BaseException:
+                    connection.rollback()
+                    raise
+            finally:
+                self._line.leave(turn)
+
     def _checkpoint(self) -> None:
         """Move the log into the file, as far as no reader is in the way; a later commit moves the rest."""
         # A disk that is full now takes nothing away: the log stays as it is.
@@ -373,6 +394,17 @@ def connect(path: Path, mode: str, wait_s: float = BUSY_TIMEOUT_S) -> sqlite3.Co
     """Open a file that is there (`mode` "ro" or "rw"; "rwc" creates it), without Python's implicit transactions."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=wait_s, check_same_thread=False)
+
+
+def _begin_at_once(connection: sqlite3.Connection) -> bool:
+    """Take the write lock; return whether no other process has it."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname != "SQLITE_BUSY":
+            raise
+        return False
+    return True
 
 
 @contextmanager

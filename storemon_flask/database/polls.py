@@ -12,11 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from storemon_flask.database import stores
+from storemon_flask.database import day_sums, stores
 from storemon_flask.database.connections import Connection
 from storemon_flask.database.poll_changes import (
     ABSENT,
@@ -202,6 +202,7 @@ def apply(
     first = np.full(len(number), np.iinfo(np.int64).max)
     last = np.full(len(number), -1)
     complete_from_us, too_old = stores.complete_from(connection), 0
+    late = day_sums.LatePolls.of(connection)
     for week, keys in staged.cells():
         if complete_from_us is not None and week * WEEK_US < complete_from_us:
             too_old += int(np.count_nonzero((keys & IN_WEEK) >> 1 < complete_from_us - week * WEEK_US))
@@ -211,10 +212,14 @@ def apply(
         stored = _stored_keys(connection, week, present, number)
         merged, dirty, was = _merge(keys, stored, counts)
         _write(connection, week, merged, dirty, number)
+        if len(dirty) and late.is_late(week * WEEK_US):
+            altered = keys[was != 1 + (keys & 1)] if len(was) else keys
+            late.add(number[altered >> STORE_SHIFT], week * WEEK_US + ((altered & IN_WEEK) >> 1))
         record(week, changes_of_merge(keys, begins, was, stored, number))
         ends = np.append(begins[1:], len(keys)) - 1
         first[present] = np.minimum(first[present], week * WEEK_US + ((keys[begins] & IN_WEEK) >> 1))
         last[present] = np.maximum(last[present], week * WEEK_US + ((keys[ends] & IN_WEEK) >> 1))
+    late.drop(connection)
     connection.executemany(
         "UPDATE store_record SET first_poll_us = min(coalesce(first_poll_us, ?), ?), "
         "last_poll_us = max(coalesce(last_poll_us, ?), ?) WHERE number = ?",
@@ -230,6 +235,7 @@ def read_keys(connection: Connection, week: int, number: Ints) -> Ints:
 
 def replace_keys(connection: Connection, week: int, keys: Ints, changed: Ints, number: Ints) -> None:
     """Make the week of the stores `changed` (indexes in `number`) hold their keys among those, ascending, alone."""
+    day_sums.drop_week(connection, week, number[changed])
     empty = changed[~np.isin(changed, keys >> STORE_SHIFT)]
     connection.executemany(
         "DELETE FROM poll_week WHERE week = ? AND store = ?", [(week, store) for store in number[empty].tolist()]
@@ -391,6 +397,19 @@ def count_of_store(connection: Connection, number: int, first_us: int, last_us: 
     return total
 
 
+def count_between(connection: Connection, number: Ints, first_us: int, last_us: int) -> int:
+    """Return how many polls `read` returns; whole weeks are counted by their lengths."""
+    complete_from_us = stores.complete_from(connection)
+    first_us = first_us if complete_from_us is None else max(first_us, complete_from_us)
+    first, last, total = first_us // WEEK_US, last_us // WEEK_US, 0
+    for week in range(first + 1, last) if len(number) else ():
+        total += _size(connection, week, number) // POLL_BYTES
+    for week in {first, last} if len(number) and first_us <= last_us else ():
+        instant_us = _unpacked([(store, blob, week) for store, blob in _rows(connection, week, number)])[1] >> 1
+        total += int(np.count_nonzero((instant_us >= first_us) & (instant_us <= last_us)))
+    return total
+
+
 def count_before(connection: Connection, before_us: int) -> int:
     """Return how many polls there are before that time."""
     week = before_us // WEEK_US
@@ -423,6 +442,7 @@ def delete_outside(connection: Connection, week: int, store: int, first_us: int,
     if row is None:
         return 0
     blob: bytes = row[0]
+    day_sums.drop_week(connection, week, np.array([store]))
     rest = blob[_polls_before(blob, first_us) * POLL_BYTES : _polls_before(blob, end_us) * POLL_BYTES]
     if not rest:
         connection.execute("DELETE FROM poll_week WHERE week = ? AND store = ?", (week, store))
@@ -532,18 +552,30 @@ def _polls(
     return Polls(np.repeat(index, of_row), picked >> 1, (picked & 1).astype(bool), complete_from_us)
 
 
-def _rows(connection: Connection, week: int, number: Ints) -> list[tuple[int, bytes]]:
+def _rows(connection: Connection, week: int, number: Ints, column: str = "polls") -> list[tuple[int, Any]]:
     if len(number) <= _FEW_STORES:
-        sql = "SELECT store, polls FROM poll_week WHERE week = ? AND store = ?"
+        sql = f"SELECT store, {column} FROM poll_week WHERE week = ? AND store = ?"
         return [row for store in number.tolist() for row in connection.execute(sql, (week, store))]
     span = (week, int(number.min()), int(number.max()))
     rows = connection.execute(
-        "SELECT store, polls FROM poll_week WHERE week = ? AND store BETWEEN ? AND ?", span
+        f"SELECT store, {column} FROM poll_week WHERE week = ? AND store BETWEEN ? AND ?", span
     ).fetchall()
     if int(number.max()) - int(number.min()) + 1 == len(number):
         return rows
     numbers = set(number.tolist())
     return [row for row in rows if row[0] in numbers]
+
+
+def _size(connection: Connection, week: int, number: Ints) -> int:
+    """Return the bytes of the week's polls of those ascending stores."""
+    first, last = int(number[0]), int(number[-1])
+    if last - first + 1 > len(number):
+        return sum(length for _, length in _rows(connection, week, number, "length(polls)"))
+    (size,) = connection.execute(
+        "SELECT coalesce(sum(length(polls)), 0) FROM poll_week WHERE week = ? AND store BETWEEN ? AND ?",
+        (week, first, last),
+    ).fetchone()
+    return int(size)
 
 
 def _all_rows(connection: Connection) -> Iterator[list[tuple[int, bytes, int]]]:

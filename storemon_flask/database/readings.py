@@ -204,16 +204,34 @@ def read_batches(
     Polls after the range draw the line that ends the last segment in it; they need their openings too. With `whole`
     there are so few stores at a time that no polls are left out, but for a store that alone has too many.
     """
-    from_us = first_us - rules.farthest_us
-    to_us = min(last_us + 2 * rules.farthest_us, as_of_us)
-    size = max(1, _STORE_DAYS * DAY_US // (last_us - first_us + DAY_US))
     first = 0
     for batch in schedule.batches:
-        for at in range(0, max(len(batch.number), 1), size):
-            some = batch if size >= len(batch.number) else batch.slice(at, at + size)
-            reading = read_batch(connection, schedule, some, from_us, to_us, rules, first + at)
-            yield from _halves(connection, schedule, reading, rules) if whole else [reading]
+        yield from read_range(connection, schedule, batch, (first_us, last_us), as_of_us, rules, first, whole)
         first += len(batch.number)
+
+
+def polls_range(first_us: int, last_us: int, as_of_us: int, rules: Rules) -> tuple[int, int]:
+    """Return from and up to when polls matter to `[first_us, last_us)` in a report at `as_of_us`."""
+    return first_us - rules.farthest_us, min(last_us + 2 * rules.farthest_us, as_of_us)
+
+
+def read_range(
+    connection: Connection,
+    schedule: Schedule,
+    batch: Batch,
+    range_us: tuple[int, int],
+    as_of_us: int,
+    rules: Rules,
+    first: int = 0,
+    whole: bool = False,
+) -> Iterator[Reading]:
+    """Yield the same of one batch; `first` is the index of its first store."""
+    from_us, to_us = polls_range(*range_us, as_of_us, rules)
+    size = max(1, _STORE_DAYS * DAY_US // (range_us[1] - range_us[0] + DAY_US))
+    for at in range(0, max(len(batch.number), 1), size):
+        some = batch if size >= len(batch.number) else batch.slice(at, at + size)
+        reading = read_batch(connection, schedule, some, from_us, to_us, rules, first + at)
+        yield from _halves(connection, schedule, reading, rules) if whole else [reading]
 
 
 def _halves(connection: Connection, schedule: Schedule, reading: Reading, rules: Rules) -> Iterator[Reading]:

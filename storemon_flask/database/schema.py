@@ -222,6 +222,29 @@ CREATE TABLE data_version (
 
 INSERT INTO data_version (id, version) VALUES (1, 0);
 
+-- Sums of local days that are over, by store and block of 32 days from 1970 on (database/day_sums.py knows the format):
+-- `days` has a bit for each day that is there. All rows may be deleted at any time: they are computed again.
+CREATE TABLE day_sum (
+    block INTEGER NOT NULL,
+    store INTEGER NOT NULL,
+    -- A hash of what the sums follow from besides the polls, such as hours, zone and rules.
+    basis INTEGER NOT NULL,
+    days INTEGER NOT NULL CHECK (days BETWEEN 1 AND 4294967295),
+    sums BLOB NOT NULL,
+    PRIMARY KEY (block, store)
+) STRICT, WITHOUT ROWID;
+
+-- A poll of before `settled_us` that is added, changed or taken out drops the sums of the days up to `margin_us` around
+-- it, and `token` becomes another: who computes sums meanwhile must not store them.
+CREATE TABLE day_sum_state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    settled_us INTEGER NOT NULL DEFAULT 0,
+    margin_us INTEGER NOT NULL DEFAULT 0,
+    token INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+INSERT INTO day_sum_state (id) VALUES (1);
+
 -- Keys for the HTTP interface: what is stored cannot be turned back into the key.
 CREATE TABLE api_key (
     id INTEGER PRIMARY KEY,

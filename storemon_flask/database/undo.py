@@ -14,7 +14,7 @@ import numpy as np
 
 from storemon_flask.characters import count_text
 from storemon_flask.clock import minute_text
-from storemon_flask.database import loads, poll_changes, polls, stores
+from storemon_flask.database import day_sums, loads, poll_changes, polls, stores
 from storemon_flask.database.connections import Connection, named_rows
 from storemon_flask.database.poll_changes import History, PollChanges
 from storemon_flask.database.stores import Version
@@ -388,6 +388,8 @@ class _Changes:
                     (number, store_id, self.number, created or 0),
                 )
                 self.stores.discard(number)
+        if self.number and numbers:
+            day_sums.drop_stores(self.connection, numbers)
 
     def _count(self, feed: str, out: int, back: int) -> None:
         for counted, count in ((self.effect.taken_out, out), (self.effect.returned, back)):

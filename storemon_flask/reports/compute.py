@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -11,17 +11,18 @@ import numpy as np
 
 from storemon_flask import clock, zonedata
 from storemon_flask.characters import show_invisible
-from storemon_flask.database import files, readings, stores
+from storemon_flask.database import files, polls, readings, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import newest_poll, silence_note
-from storemon_flask.database.readings import Reading, Schedule
+from storemon_flask.database.readings import Batch, Reading, Schedule
 from storemon_flask.errors import NoPolls, OnlyFuturePolls, ReportFailed, Unprocessable
 from storemon_flask.labels import GROUP, codes_of
-from storemon_flask.model import HOUR_US, MINUTE_US, WEEK_US, Ints, ReportOutcome, Rules
-from storemon_flask.reports import likely, outages
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, WEEK_US, Ints, ReportOutcome, Rules
+from storemon_flask.reports import day_sums, likely, outages
 from storemon_flask.reports import request as requests
 from storemon_flask.reports.blind_spans import BlindSpan, find_blind_spans
 from storemon_flask.reports.csv import ReportText, Rows, render, store_columns
+from storemon_flask.reports.day_sums import DayBatch
 from storemon_flask.reports.day_sums import Progress as Progress
 from storemon_flask.reports.request import ReportQuery, ReportRequest
 from storemon_flask.reports.windows import range_in_zone
@@ -31,6 +32,10 @@ from storemon_flask.uptime.likely import BOUNDS, SUMS, Distributions
 from storemon_flask.uptime.measures import CLASSIC_MEASURES, MEASURES, Periods, measure
 from storemon_flask.version import VERSION
 
+# Sums of days are for reports of at least so many.
+_MANY_DAYS: Final = 8
+# An instant is of one of the local dates around its date in UTC.
+_DATES_AROUND: Final = 2
 _EDGES: Final = ("start_us", "end_us", "window", "local_us", "offset_s")
 _STATUS: Final = ("polls_last_week", "last_poll_us", "status_now")
 # Periods, a column for each of `_EDGES`.
@@ -91,13 +96,13 @@ def compute(
         model = None
         if query.kind == "outages":
             ranges = [range_in_zone(query.windows[0], zone, query.as_of_us) for zone in schedule.zone_names]
-            text, polls = outages.compute(connection, schedule, query, ranges, rules, advance)
+            text, poll_count = outages.compute(connection, schedule, query, ranges, rules, advance)
         else:
             model = likely.read_model(database, connection, default_zone, query.as_of_us, rules) if query.full else None
-            rows, polls = measure_rows(connection, schedule, query, rules, advance, model)
+            rows, poll_count = measure_rows(connection, schedule, query, rules, advance, model, database)
             text = render(query, store_columns(schedule), schedule.labels, rows)
         note, spans = silence_note(connection, query.as_of_us), _blind_spans(connection, schedule, query)
-    method = _method(query, rules, default_zone, version, len(schedule.ids), polls)
+    method = _method(query, rules, default_zone, version, len(schedule.ids), poll_count)
     method |= likely.model_notes(model.model) if model else {}
     return replace(text, method={**method, "note": note, "blind_spans": [span.record() for span in spans]})
 
@@ -142,26 +147,55 @@ def measure_rows(
     rules: Rules,
     progress: Progress,
     model: Distributions | None = None,
+    database: Database | None = None,
 ) -> tuple[Rows, int]:
-    """Return every period of every store by id, then by window and start; and how many polls were read.
+    """Return every period of every store by id, then by window and start; and how many polls that follows from.
 
-    With a model the rows have `uptime.likely.BOUNDS` and, with totals, `SUMS`. The schedule and polls must be of one
-    transaction of the connection.
+    With a model the rows have `uptime.likely.BOUNDS` and, with totals, `SUMS`. With the database and no model, many
+    whole days are added up from the sums that are stored there; the rows are the same. The schedule and polls must be
+    of one transaction of the connection.
     """
-    names = MEASURES if query.full else CLASSIC_MEASURES
-    likely_names = () if model is None else (*BOUNDS, *SUMS)
     of_zones = _periods_of_zones(schedule, query)
     some = [periods for periods in of_zones if len(periods[0])]
     if not some or not schedule.ids:
         nothing = np.empty(0, dtype=np.int64)
-        return dict.fromkeys(("store", *_EDGES, *names, *likely_names, *_STATUS), nothing), 0
+        likely_names = () if model is None else (*BOUNDS, *SUMS)
+        return dict.fromkeys(("store", *_EDGES, *_names(query), *likely_names, *_STATUS), nothing), 0
     first_us = min(int(periods[0].min()) for periods in some)
     last_us = min(max(int(periods[1].max()) for periods in some), query.as_of_us)
-    batches, count = [], 0
+    days = None if database is None or model is not None else _whole_days(schedule, query, of_zones)
+    if database is not None and days is not None:
+        names = _names(query)
+        sums = day_sums.read_day_batches(database, connection, schedule, days, query.as_of_us, rules, progress, names)
+        batches = _add_days(sums, of_zones, names)
+        count = _count_polls(connection, schedule, (first_us, last_us), query.as_of_us, rules)
+    else:
+        batches, count = _measure(connection, schedule, query, of_zones, (first_us, last_us), rules, model, progress)
+    # Rows are by store of the schedule, window and start already.
+    order = np.argsort(store_columns(schedule).rank[np.concatenate([rows["store"] for rows in batches])], kind="stable")
+    return {name: np.concatenate([rows[name] for rows in batches])[order] for name in batches[0]}, count
+
+
+def _names(query: ReportQuery) -> tuple[str, ...]:
+    return MEASURES if query.full else CLASSIC_MEASURES
+
+
+def _measure(
+    connection: Connection,
+    schedule: Schedule,
+    query: ReportQuery,
+    of_zones: Sequence[_Periods],
+    range_us: tuple[int, int],
+    rules: Rules,
+    model: Distributions | None,
+    progress: Progress,
+) -> tuple[list[Rows], int]:
+    """Return the rows of all periods, measured from the polls, in batches; and how many polls were read."""
+    batches, count, names = [], 0, _names(query)
     for reading in readings.read_batches(
-        connection, schedule, first_us, last_us, query.as_of_us, rules, whole=model is not None
+        connection, schedule, *range_us, query.as_of_us, rules, whole=model is not None
     ):
-        rows = _rows(reading, of_zones)
+        rows = _rows(reading.batch, of_zones)
         periods = Periods(rows["store"], rows["start_us"], rows["end_us"])
         measures = measure(reading.openings, reading.evidence, periods, query.as_of_us, names)
         rows |= measures
@@ -175,9 +209,56 @@ def measure_rows(
         batches.append(rows)
         count += reading.count
         progress((reading.first + len(reading)) / len(schedule.ids))
-    # Rows are by store of the schedule, window and start already.
-    order = np.argsort(store_columns(schedule).rank[np.concatenate([rows["store"] for rows in batches])], kind="stable")
-    return {name: np.concatenate([rows[name] for rows in batches])[order] for name in batches[0]}, count
+    return batches, count
+
+
+def _whole_days(schedule: Schedule, query: ReportQuery, of_zones: Sequence[_Periods]) -> tuple[int, int] | None:
+    """Return the first and the last local date of the periods; None where they are not whole days, or only a few."""
+    if query.has_status or query.by == "hour":
+        return None
+    low = min(int(periods[0].min()) for periods in of_zones if len(periods[0])) // DAY_US - _DATES_AROUND
+    high = max(int(periods[1].max()) for periods in of_zones if len(periods[0])) // DAY_US + _DATES_AROUND
+    if high - low < _MANY_DAYS:
+        return None
+    first, last = high, low
+    for periods, begin_us in zip(of_zones, calendar.day_starts(schedule.zone_names, low, high), strict=True):
+        start_us, end_us = periods[:2]
+        if not (np.isin(start_us, begin_us) & (np.isin(end_us, begin_us) | (end_us == query.as_of_us))).all():
+            return None
+        if len(start_us):
+            first = min(first, low + int(np.searchsorted(begin_us, start_us.min())))
+            last = max(last, low + int(np.searchsorted(begin_us, end_us.max())) - 1)
+    return (first, last) if last - first + 1 >= _MANY_DAYS else None
+
+
+def _add_days(days: Iterator[DayBatch], of_zones: Sequence[_Periods], names: Sequence[str]) -> list[Rows]:
+    """Return the rows of all periods in batches, each the sum of its days."""
+    batches = []
+    for some in days:
+        rows = _rows(some.batch, of_zones)
+        zone_of = some.batch.zone_of[rows["store"]]
+        first, last = np.empty_like(zone_of), np.empty_like(zone_of)
+        # Stores of a zone have the same days.
+        for zone, store in zip(*np.unique(some.batch.zone_of, return_index=True), strict=True):
+            in_zone = np.flatnonzero(zone_of == zone)
+            first[in_zone] = np.searchsorted(some.begin_us[store], rows["start_us"][in_zone])
+            last[in_zone] = np.searchsorted(some.begin_us[store], rows["end_us"][in_zone])
+        for name in names:
+            # The days of a year, even two days long each, are 6e13 microseconds.
+            running = np.zeros((len(some), some.sums[name].shape[1] + 1), dtype=np.int64)
+            np.cumsum(some.sums[name], axis=1, out=running[:, 1:])
+            rows[name] = running[rows["store"], last] - running[rows["store"], first]
+        rows["store"] = rows["store"] + some.first
+        batches.append(rows)
+    return batches
+
+
+def _count_polls(
+    connection: Connection, schedule: Schedule, range_us: tuple[int, int], as_of_us: int, rules: Rules
+) -> int:
+    """Return how many polls are read to measure periods in that range."""
+    from_us, to_us = readings.polls_range(*range_us, as_of_us, rules)
+    return sum(polls.count_between(connection, batch.number, max(from_us, 0), to_us) for batch in schedule.batches)
 
 
 def _status(connection: Connection, reading: Reading, as_of_us: int, rules: Rules) -> dict[str, Ints]:
@@ -209,11 +290,11 @@ def periods_in_zone(zone: str, query: ReportQuery) -> _Periods:
     return tuple(np.concatenate(some) for some in zip(*columns, strict=True))
 
 
-def _rows(reading: Reading, of_zones: Sequence[_Periods]) -> Rows:
-    """Return the periods of the reading's stores, by store, window and start."""
-    zone_of = reading.batch.zone_of
+def _rows(batch: Batch, of_zones: Sequence[_Periods]) -> Rows:
+    """Return the periods of the batch's stores, by store, window and start."""
+    zone_of = batch.zone_of
     per_store = np.array([len(periods[0]) for periods in of_zones])[zone_of]
-    store = np.repeat(np.arange(len(reading)), per_store)
+    store = np.repeat(np.arange(len(zone_of)), per_store)
     # The periods of all zones are one after the other; each store takes those of its own zone.
     begin = np.cumsum([0, *(len(periods[0]) for periods in of_zones[:-1])])[zone_of]
     index = np.arange(len(store)) + np.repeat(begin - (np.cumsum(per_store) - per_store), per_store)

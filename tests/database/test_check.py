@@ -27,6 +27,7 @@ PARTS = [
     "texts and their forms",
     "reports and their files",
     "what loads replaced",
+    "sums of days",
 ]
 
 

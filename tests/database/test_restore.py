@@ -55,12 +55,13 @@ def test_the_kept_database_can_be_restored_in_turn(backup: Path, settings: Setti
 def test_a_restore_where_there_is_no_database_makes_one(backup: Path, settings: Settings, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere" / "instance" / "storemon.db"
     assert copies.restore(elsewhere, backup, NOW_US)[1] is None
-    assert dump(elsewhere) == dump(backup)
+    assert content(elsewhere) == content(backup)
+    assert version(elsewhere) == version(backup)
     # A log that was left without its database must not become one of this.
     elsewhere.unlink()
     elsewhere.with_name("storemon.db-wal").write_bytes(b"stale" * 10_000)
     copies.restore(elsewhere, backup, NOW_US)
-    assert dump(elsewhere) == dump(backup)
+    assert content(elsewhere) == content(backup)
     assert sorted(file.name for file in elsewhere.parent.iterdir()) == ["storemon.db"]
 
 
