@@ -48,6 +48,13 @@ def percent_of(part: int, whole: int) -> int:
     return (20_000 * part + whole) // (2 * whole)
 
 
+def percent_number(part: int, whole: int) -> float | None:
+    """Return 100 x part / whole to two decimals; None where the whole is 0 or the part is -1, which is not known."""
+    if whole <= 0 or part < 0:
+        return None
+    return (20_000 * part + whole) // (2 * whole) / 100
+
+
 def decimals(values: Ints) -> list[str]:
     """Return hundredths as texts with two decimals; an empty one for -1."""
     ready = _ready()

@@ -1016,6 +1016,14 @@ class SpecialHoursSchema(Closed):
 class StoreDetailSchema(StoreSchema, _AsOfSchema):
     """One store with all that is known of it."""
 
+    uptime_percent_likely_low_last_day, uptime_percent_likely_low_last_week = (
+        _number("uptime is this or more, nineteen times in twenty; null when polls cannot say", null=True)
+        for _ in range(2)
+    )
+    uptime_percent_likely_high_last_day, uptime_percent_likely_high_last_week = (
+        _number("uptime is this or less, nineteen times in twenty; null when polls cannot say", null=True)
+        for _ in range(2)
+    )
     first_poll = _instant("its oldest poll; null if it was never polled", null=True)
     polls = _count("all polls of it up to the as-of")
     always_open = _flag("whether it has no hours, and so is open 24x7")

@@ -26,10 +26,12 @@ from storemon_flask.api.schemas import (
 from storemon_flask.clock import date_text, time_text, timestamp_text
 from storemon_flask.database.connections import Connection
 from storemon_flask.feeds.load import LoadResult
+from storemon_flask.formatting import percent_number
 from storemon_flask.model import CLOSED, UNDATED
 from storemon_flask.stores import detail, edit, live_list
 from storemon_flask.stores.detail import Store, StoreTimeline
 from storemon_flask.stores.live_list import AsOf, ListPage, ListQuery, Snapshot
+from storemon_flask.uptime.likely import BOUNDS
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web import answers
 from storemon_flask.web.app import storemon
@@ -154,6 +156,7 @@ def detail_json(store: Store) -> dict[str, Any]:
     hours, special = store.part.hours, store.part.special
     return {
         **store.snapshot().record(0),
+        **_likely_json(store),
         **as_of_json(store.as_of),
         "first_poll": None if store.first_poll_us < 0 else timestamp_text(store.first_poll_us),
         "polls": store.poll_count(),
@@ -169,6 +172,15 @@ def detail_json(store: Store) -> dict[str, Any]:
             start_time_local=(special.start_s, _clock),
             end_time_local=(special.end_s, _clock),
         ),
+    }
+
+
+def _likely_json(store: Store) -> dict[str, float | None]:
+    """Return the likely range of each window of a store."""
+    return {
+        f"uptime_percent_{name}_{window}": percent_number(sums[name], sums["uptime"] + sums["downtime"])
+        for window, sums in store.likely_sums().items()
+        for name in BOUNDS
     }
 
 

@@ -3,6 +3,7 @@
 import click
 
 from storemon_flask.cli import (
+    advise,
     alerts,
     channels,
     imports,
@@ -27,6 +28,7 @@ COMMANDS: tuple[click.Command, ...] = (
     report.outages,
     report.diff,
     overview.overview,
+    advise.advise,
     stores.stores,
     stores.store,
     info.info,

@@ -30,7 +30,7 @@ from storemon_flask.cli.terminal import (
 if TYPE_CHECKING:
     from storemon_flask.cli.drawing import Clock
     from storemon_flask.database.connections import Database
-    from storemon_flask.stores.detail import StoreTimeline
+    from storemon_flask.stores.detail import StoreTimeline, Sums
     from storemon_flask.stores.live_list import AsOf, ListPage, Snapshot
     from storemon_flask.uptime.timeline import Outages
 
@@ -247,7 +247,8 @@ def store(ctx: click.Context, text: str, from_us: int | None, to_us: int | None,
     with database.read() as connection:
         opened = detail.open_store(database, connection, store_id, settings.rules, settings.default_timezone, now_us)
         shown = detail.build_timeline(opened, from_us, to_us)
-        snapshot = opened.snapshot()
+        snapshot, likely = opened.snapshot(), opened.likely_sums()
+        advice = opened.advise()
         if form_of(ctx):
             _write_store(form_of(ctx), shown)
             return
@@ -266,8 +267,11 @@ def store(ctx: click.Context, text: str, from_us: int | None, to_us: int | None,
         for line in below(span.text_at(clock.text), indent=""):
             click.echo(line)
     click.echo()
-    for line in _numbers(snapshot):
+    for line in _numbers(snapshot, likely):
         echo_coloured(drawing.dimmed(line, colour), colour)
+    for sentence in advice.sentences:
+        for line in below(sentence, indent=""):
+            click.echo(line)
     _say_as_of(snapshot.as_of)
 
 
@@ -347,15 +351,30 @@ def _outages(outages: "Outages", clock: "Clock") -> list[str]:
     return [*lines, more] if first else lines
 
 
-def _numbers(snapshot: "Snapshot") -> list[str]:
+def _likely_text(sums: "Sums") -> str:
+    """Return a likely range as `83.10-86.70`; nothing where there is none."""
+    from storemon_flask.formatting import percent_number
+
+    low, high = (
+        percent_number(sums[name], sums["uptime"] + sums["downtime"]) for name in ("likely_low", "likely_high")
+    )
+    return "" if low is None or high is None else f"{low:.2f}-{high:.2f}"
+
+
+def _numbers(snapshot: "Snapshot", likely: dict[str, "Sums"]) -> list[str]:
     one = snapshot.record(0)
-    rows = [["", "uptime %", "low", "high", "up h", "down h", "unknown h", "business h"]]
+    ranges = {window: _likely_text(sums) for window, sums in likely.items()}
+    # Where no window has a range, there is no column of empty cells.
+    shown = any(ranges.values())
+    rows = [
+        ["", "uptime %", *(["likely"] if shown else []), "low", "high", "up h", "down h", "unknown h", "business h"]
+    ]
     names = ("uptime_percent", "uptime_percent_low", "uptime_percent_high", "uptime", "downtime", "unknown", "business")
     notes = []
     for window in ("last_day", "last_week"):
         label, known = window.replace("_", " "), _known(one, window)
         amounts = (_decimal(one[f"{name}_{window}"]) for name in names[1:])
-        rows.append([label, _uptime(one, window), *amounts])
+        rows.append([label, _uptime(one, window), *([ranges[window]] if shown else []), *amounts])
         notes += [f"  {label}: {_uptime(one, window)} is {known}"] if known else []
     return [*table(rows, text_columns=1, width=terminal_width()), *notes]
 

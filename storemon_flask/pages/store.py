@@ -36,6 +36,7 @@ from storemon_flask.stores.detail import (
     open_store,
 )
 from storemon_flask.uptime import zones
+from storemon_flask.uptime.likely import BOUNDS
 from storemon_flask.uptime.timeline import BETWEEN, DOWN, KNOWN, MEASURED, STATES, UNKNOWN, UP, Outages
 from storemon_flask.version import VERSION
 from storemon_flask.web import contract
@@ -176,6 +177,9 @@ def _figures(numbers: Numbers) -> dict[str, Any]:
         "unit": "min" if minutes else "h",
         "cells": list(cells.values()),
         "known": words.known_of(sums, numbers.unit_us),
+        "likely": [
+            words.percent_of(sums[name], sums["uptime"] + sums["downtime"]) for name in BOUNDS if sums[name] >= 0
+        ],
         "percent": words.percent_of(sums["uptime"], sums["uptime"] + sums["downtime"]),
         "low": words.percent_of(sums["uptime_low"], business),
         "high": words.percent_of(sums["uptime_high"], business),

@@ -116,13 +116,18 @@ def model_notes(model: LikelyModel) -> dict[str, Any]:
     }
 
 
+def sample_of(count: int) -> Ints:
+    """Return the indexes of the stores of a fleet of so many that it is learned from."""
+    size = min(count, _SAMPLE)
+    return np.arange(size, dtype=np.int64) * count // max(size, 1)
+
+
 def _fit(connection: Connection, schedule: Schedule, as_of_us: int, rules: Rules) -> LikelyModel:
     """Return the model of a sample of the stores, or of all where the sample cannot say how long outages last."""
     count = len(schedule.ids)
     if not count:
         return fit(Neighbours())
-    sample = np.arange(min(count, _SAMPLE)) * count // min(count, _SAMPLE)
-    model = fit(_neighbours(connection, schedule, sample, as_of_us, rules))
+    model = fit(_neighbours(connection, schedule, sample_of(count), as_of_us, rules))
     if model.reason and count > _SAMPLE:
         model = fit(_neighbours(connection, schedule, np.arange(count), as_of_us, rules))
     return model

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final
 
@@ -14,16 +14,19 @@ from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.newest import future_polls_of_store
 from storemon_flask.database.readings import Batch, Reading, Schedule
 from storemon_flask.errors import Unprocessable
-from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, WEEK_US, Bools, Polls, Rules
+from storemon_flask.model import DAY_US, HOUR_US, MINUTE_US, SECOND_US, WEEK_US, Bools, Polls, Rules
 from storemon_flask.reports import request
+from storemon_flask.reports.advice import Advice, advise
 from storemon_flask.reports.blind_spans import BlindSpan, find_blind_spans
 from storemon_flask.reports.compute import periods_in_zone
 from storemon_flask.reports.csv import period_name
+from storemon_flask.reports.likely import measure_reading, read_model
 from storemon_flask.reports.outages import find_whole
 from storemon_flask.reports.request import ReportQuery, ReportRequest
 from storemon_flask.stores import live_list
 from storemon_flask.stores.live_list import AsOf, Snapshot
 from storemon_flask.uptime import calendar, evidence, timeline
+from storemon_flask.uptime.likely import Distributions, count_neighbours
 from storemon_flask.uptime.measures import Periods, measure
 from storemon_flask.uptime.openings import Openings
 from storemon_flask.uptime.timeline import Outages, Segments
@@ -46,11 +49,14 @@ _MOST_ROWS: Final = 100
 WINDOWS: Final = ("last_hour", "last_day", "last_week", "last_30_days")
 
 
-def measure_spans(reading: Reading, spans: Sequence[tuple[int, int]]) -> list[Sums]:
-    """Return the measures of one store in each `[start_us, end_us)`, as a report computes them."""
+def measure_spans(reading: Reading, spans: Sequence[tuple[int, int]], model: Distributions | None = None) -> list[Sums]:
+    """Return the measures of one store in each `[start_us, end_us)`, as a report computes them; with the fleet's model
+    also `uptime.likely.BOUNDS`."""
     start_us, end_us = np.array(spans, dtype=np.int64).reshape(-1, 2).T
     periods = Periods(np.zeros(len(spans), dtype=np.int64), start_us, end_us)
     measures = measure(reading.openings, reading.evidence, periods, reading.to_us)
+    if model is not None:
+        measures |= measure_reading(model, reading, periods, reading.to_us, measures)
     return [{name: int(values[row]) for name, values in measures.items()} for row in range(len(spans))]
 
 
@@ -61,8 +67,10 @@ class Store:
     It reads its polls from `connection` once, as far back as it is asked for: use it within one transaction.
     """
 
+    database: Database
     connection: Connection
     rules: Rules
+    default_zone: str
     as_of: AsOf
     now_us: int
     data_version: int
@@ -72,6 +80,7 @@ class Store:
     _polls: Polls | None = None
     _polls_from_us: int = 0
     _blind_spans: list[BlindSpan] | None = None
+    _models: dict[tuple[int, Rules], Distributions] = field(default_factory=dict)
 
     @property
     def part(self) -> Batch:
@@ -144,6 +153,29 @@ class Store:
             plan.labels,
         )  # fmt: skip
 
+    def read_model(self, as_of_us: int, rules: Rules) -> Distributions:
+        """Return the fleet's model of the likely range at an as-of."""
+        key = (as_of_us, rules)
+        if key not in self._models:
+            self._models[key] = read_model(self.database, self.connection, self.default_zone, as_of_us, rules)
+        return self._models[key]
+
+    def likely_sums(self) -> dict[str, Sums]:
+        """Return its measures and likely range in each of `live_list.LISTED_WINDOWS`."""
+        as_of_us, windows = self.as_of.as_of_us, live_list.LISTED_WINDOWS
+        reading = self.read(as_of_us - WEEK_US - self.rules.farthest_us)
+        spans = [(as_of_us - length_us, as_of_us) for length_us in windows.values()]
+        return dict(zip(windows, measure_spans(reading, spans, self.read_model(as_of_us, self.rules)), strict=True))
+
+    def advise(self) -> Advice:
+        """Return what its polls of the last week can and cannot say of a target of 99 % a week."""
+        as_of_us = self.as_of.as_of_us
+        reading = self.read(as_of_us - WEEK_US - self.rules.farthest_us)
+        every_minutes = count_neighbours(reading.evidence, as_of_us - WEEK_US).median_minutes
+        opened = reading.openings.cut(as_of_us - WEEK_US, as_of_us)
+        business_us = int((opened.end_us - opened.start_us).sum())
+        return advise(self.read_model(as_of_us, self.rules), every_minutes, business_us / MINUTE_US)
+
     def _read_polls(self, from_us: int, to_us: int) -> Polls:
         return readings.read_polls(self.connection, self.schedule, self.part, from_us, to_us, self.rules)[0]
 
@@ -170,7 +202,18 @@ def open_store(
     elif last_us > as_of.as_of_us:
         last_us = int(polls.newest_up_to(connection, rows.number, as_of.as_of_us)[0])
     plan = readings.read_stores(connection, rows, default_zone, as_of.as_of_us)
-    return Store(connection, rules, as_of, now_us, stores.data_version(connection), plan, first_us, last_us)
+    return Store(
+        database,
+        connection,
+        rules,
+        default_zone,
+        as_of,
+        now_us,
+        stores.data_version(connection),
+        plan,
+        first_us,
+        last_us,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +362,7 @@ class StoreDetail:
     numbers_as_of_us: int
     # The last local day that could be shown.
     newest: date
+    advice: Advice
 
 
 def build_detail(store: Store, query: DetailQuery, slot: Slot = nullcontext) -> StoreDetail:
@@ -343,7 +387,9 @@ def build_detail(store: Store, query: DetailQuery, slot: Slot = nullcontext) -> 
         sums = measure_spans(shown.reading, [span[:2] for span in spans])
         days = [LocalDay(*span, _clock_change(zone, *span[:2]), one) for span, one in zip(spans, sums, strict=True)]
         newest = utc_datetime(_newest_day(zone, as_of_us)).date()
-        return StoreDetail(store, store.snapshot(), store.poll_count(), shown, days, numbers, numbers_as_of_us, newest)
+        return StoreDetail(
+            store, store.snapshot(), store.poll_count(), shown, days, numbers, numbers_as_of_us, newest, store.advise()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +428,8 @@ def _measure_rows(store: Store, rows: list[_NumberRow], from_us: int, method: st
     for as_of_us in {row.as_of_us for row in rows}:
         some = [row for row in rows if row.as_of_us == as_of_us]
         reading = store.read(from_us, as_of_us, method)
-        sums = measure_spans(reading, [(row.start_us, row.end_us) for row in some])
+        model = store.read_model(as_of_us, replace(store.rules, method=method))
+        sums = measure_spans(reading, [(row.start_us, row.end_us) for row in some], model)
         measured |= zip(some, sums, strict=True)
     return [Numbers(row.name, row.unit_us, measured[row]) for row in rows]
 

@@ -6,7 +6,7 @@ distribution, on a grid of whole minutes; that of a period is the convolution of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -61,6 +61,12 @@ class Neighbours:
     def __add__(self, other: "Neighbours") -> "Neighbours":
         return Neighbours(self.count + other.count, self.total_us + other.total_us)
 
+    @property
+    def median_minutes(self) -> int:
+        """The median gap in whole minutes, at least 1; 0 without neighbours."""
+        running = np.cumsum(self.count.sum(axis=0))
+        return max(int(np.searchsorted(running, (running[-1] + 1) // 2)), 1) if running[-1] else 0
+
 
 def count_neighbours(evidence: Evidence, from_us: int) -> Neighbours:
     """Return the neighbours in the evidence of which the first was polled at `from_us` or later."""
@@ -81,8 +87,9 @@ def count_neighbours(evidence: Evidence, from_us: int) -> Neighbours:
 class LikelyModel:
     """Rates per minute at which stores fall and recover, and of how many neighbours they were learned.
 
-    `directions` are the two independent directions in which the logarithms of the rates are uncertain, one standard
-    deviation long. `reason`: why there is no range; empty where there is one.
+    `every_minutes` is the median gap between them (0: there are none). `directions` are the two independent directions
+    in which the logarithms of the rates are uncertain, one standard deviation long. `reason`: why there is no range;
+    empty where there is one.
     """
 
     fall: float = 0.0
@@ -91,6 +98,7 @@ class LikelyModel:
     neighbours: int = 0
     both_down: int = 0
     by_chance: float = 0.0
+    every_minutes: int = 0
     reason: str = ""
 
     @property
@@ -114,7 +122,12 @@ def fit(neighbours: Neighbours) -> LikelyModel:
     total, both_down = int(count.sum()), int(count[3].sum())
     by_chance = int(count[2:].sum()) * int(count[[1, 3]].sum()) / max(total, 1)
     excess = both_down - by_chance
-    counted = LikelyModel(neighbours=total, both_down=both_down, by_chance=round(by_chance, 1))
+    counted = LikelyModel(
+        neighbours=total,
+        both_down=both_down,
+        by_chance=round(by_chance, 1),
+        every_minutes=neighbours.median_minutes,
+    )
     reason = ""
     if excess < FEWEST_BOTH_DOWN or excess < _NOISE * by_chance**0.5:
         reason = (
@@ -124,19 +137,13 @@ def fit(neighbours: Neighbours) -> LikelyModel:
     elif not count[1].sum() or not count[2].sum():
         reason = "in the fleet's last 28 days no outage both began and ended between two neighbouring polls"
     if reason:
-        return LikelyModel(neighbours=total, both_down=both_down, by_chance=counted.by_chance, reason=reason)
+        return replace(counted, reason=reason)
     kind, minute = np.nonzero(count)
     weight = count[kind, minute].astype(np.float64)
     length = neighbours.total_us[kind, minute] / weight / MINUTE_US
     at = _most_likely(kind, weight, length)
-    return LikelyModel(
-        float(np.exp(at[0])),
-        float(np.exp(at[1])),
-        _uncertainty(at, kind, weight, length),
-        total,
-        both_down,
-        counted.by_chance,
-    )
+    fall, recover = float(np.exp(at[0])), float(np.exp(at[1]))
+    return replace(counted, fall=fall, recover=recover, directions=_uncertainty(at, kind, weight, length))
 
 
 def _loss(log_fall: Any, log_recover: Any, kind: Ints, weight: Floats, length: Floats) -> Any:
@@ -373,6 +380,17 @@ def likely_of_sums(sums: dict[str, Any]) -> dict[str, Ints]:
         up_us = np.maximum(np.asarray(known, dtype=np.float64) - np.maximum(down_us, 0.0), 0.0).astype(np.int64)
         bounds.append(_clip(np.where(ranged, up_us, -1), sums))
     return dict(zip(BOUNDS, bounds, strict=True))
+
+
+def expected_width(distributions: Distributions, every_minutes: int, business_minutes: float) -> float:
+    """Return how wide a likely range of so much business time is, in minutes, where polls are so many minutes apart."""
+    model = distributions.model
+    falls, recovers = (float(chance) for chance in _moves(model.fall, model.recover, every_minutes))
+    down = model.fall / (model.fall + model.recover)
+    shares = np.array([(1 - down) * (1 - falls), (1 - down) * falls + down * recovers, down * (1 - recovers)])
+    raw = distributions.raw_moments(np.arange(3) * Distributions.STRIDE + every_minutes)
+    variance = float(_central(raw)[1] @ shares) * business_minutes / every_minutes
+    return float(min(2 * _DEVIATIONS * variance**0.5, business_minutes))
 
 
 def _is_covered(covered_us: Any, business_us: Any) -> Any:

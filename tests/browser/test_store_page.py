@@ -61,7 +61,9 @@ def test_its_numbers_are_those_of_the_csv(browser: Browser, server: Any) -> None
                 cells = table.nth(place).locator("td").all_inner_texts()
                 expected = rows[store_id]
                 assert cells[2:] == [expected[f"{name}_{window}"] for name in NUMBERS]
-                assert " ".join(cells[0].split()) == percentage_of(expected, window)
+                low, high = (expected[f"uptime_percent_likely_{side}_{window}"] for side in ("low", "high"))
+                likely = f" likely {low} to {high}" if low else ""
+                assert " ".join(cells[0].split()) == percentage_of(expected, window) + likely
 
 
 def test_a_day_of_25_hours_is_one_and_says_so(browser: Browser, server: Any) -> None:
