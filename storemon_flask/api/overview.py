@@ -17,6 +17,7 @@ from storemon_flask.stores.overview import (
     Overview,
     StoreRow,
     Sums,
+    check_grouping,
     group_rows,
     hour_sums,
     most_changed_stores,
@@ -49,6 +50,7 @@ def overview(query: dict[str, Any]) -> ResponseReturnValue:
     if made is None:
         share = f"{app.overview_cache.progress:.0%}"
         raise Busy(f"the overview is being computed ({share} is done); try again in some seconds")
+    check_grouping(made, query["by"])
     return jsonify(overview_json(made, query["by"], query["days"], query["sort"], query["order"] == "desc"))
 
 

@@ -19,7 +19,7 @@ from storemon_flask.reports.request import COMPARISONS, FIELDS, KINDS, METHODS, 
 from storemon_flask.reports.windows import WINDOW_NAMES
 from storemon_flask.reports.xlsx import MIME
 from storemon_flask.stores.live_list import LACKING, LISTED_WINDOWS, MOST_PER_PAGE, SORTS
-from storemon_flask.stores.overview import GROUP_SORTS, GROUPINGS, TREND_DAYS, WINDOWS
+from storemon_flask.stores.overview import GROUP_SORTS, TREND_DAYS, WINDOWS
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.timeline import KNOWN, STATES
 from storemon_flask.web.contract import JSON, Answer, Closed, Instant, Percentage, Whole
@@ -896,7 +896,7 @@ _change: Final = partial(
 class OverviewQuery(Closed):
     """How the overview is grouped and ordered."""
 
-    by = _given_text("what groups are made by", default="group", one_of=GROUPINGS)
+    by = _given_text("what groups are made by: `group`, `timezone`", default="group")
     days = _given(Whole, "days of the trend, up to today", default=30, check=validate.OneOf(TREND_DAYS))
     sort = _given_text(
         "a field of the groups, windows by their uptime, of which percentages that know little come after the others",
@@ -981,7 +981,7 @@ class OverviewHourSchema(Closed):
 class OverviewSchema(_AsOfSchema):
     """What stands out in the whole fleet."""
 
-    by = _text("what groups are made by", one_of=GROUPINGS)
+    by = _text("what groups are made by")
     counts = _field(partial(fields.Nested, StatusCountsSchema), "stores by status now")
     fleet = _field(partial(fields.Nested, OverviewFleetSchema), "all stores")
     days = _list(OverviewDaySchema, "the last days, oldest first")

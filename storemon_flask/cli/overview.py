@@ -43,7 +43,6 @@ def overview(ctx: click.Context, by: str, days: str, sort: str, descending: bool
     from storemon_flask.stores import live_list
     from storemon_flask.stores.overview import GROUP_SORTS, check_grouping, compute_overview
 
-    check_grouping(by)
     if sort not in GROUP_SORTS:
         raise click.BadParameter(f"{sort!r} is none of {', '.join(GROUP_SORTS)}", param_hint="--sort")
     settings = get_settings(ctx)
@@ -56,6 +55,7 @@ def overview(ctx: click.Context, by: str, days: str, sort: str, descending: bool
             bar.update(max(int(1000 * share) - bar.pos, 0))
 
         made = compute_overview(database, snapshot, settings.rules, settings.default_timezone, advance)
+    check_grouping(made, by)
     if form_of(ctx):
         _write(form_of(ctx), made, by, int(days), sort, descending)
         return

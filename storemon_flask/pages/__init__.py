@@ -5,8 +5,20 @@ from flask import Flask
 
 def register(app: Flask) -> None:
     """The app with its pages, and its templates with the words they use."""
-    from storemon_flask.pages import alerts, data, now, outages, previews, reports, schedules, store, tokens, words
+    from storemon_flask.pages import (
+        alerts,
+        data,
+        now,
+        outages,
+        overview,
+        previews,
+        reports,
+        schedules,
+        store,
+        tokens,
+        words,
+    )
 
     words.register(app)
-    for topic in (now, outages, alerts, store, reports, schedules, data, previews, tokens):
+    for topic in (now, overview, outages, alerts, store, reports, schedules, data, previews, tokens):
         app.register_blueprint(topic.blueprint)

@@ -248,8 +248,8 @@ def _rows(snapshot: Snapshot, indices: Sequence[int], days: Sequence[Sequence[Da
             "earlier": bool(columns["since_or_earlier"][index]),
             "last_poll_us": int(columns["last_poll"][index]),
             "bars": {window: _bar(columns, window, index) for window in LISTED_WINDOWS},
-            "sparkline": _sparkline(week),
-            "text": "; ".join(map(_day_text, week)),
+            "sparkline": sparkline(week),
+            "text": "; ".join(map(day_text, week)),
         }
         for index, week in zip(indices, days, strict=True)
     ]
@@ -288,7 +288,7 @@ def _bar(columns: dict[str, Ints], window: str, index: int) -> dict[str, Any]:
     }
 
 
-def _sparkline(week: Sequence[Day]) -> dict[str, str]:
+def sparkline(week: Sequence[Day]) -> dict[str, str]:
     """Return the paths of the sparkline: up narrow from below (`little` where the day knows little), unknown above it,
     down across the whole column from above."""
     paths = {"up": "", "little": "", "unknown": "", "down": "", "closed": ""}
@@ -314,7 +314,8 @@ def _sparkline(week: Sequence[Day]) -> dict[str, str]:
     return {word: path for word, path in paths.items() if path}
 
 
-def _day_text(day: Day) -> str:
+def day_text(day: Day) -> str:
+    """Return the amounts of a local date as text."""
     lengths = ((day.up_us, "up"), (day.down_us, "down"), (day.unknown_us, "unknown"))
     text = ", ".join(f"{length / HOUR_US:.1f} h {word}" for length, word in lengths if length)
     return f"{utc_datetime(day.local_us):%a %d} {text or 'closed'}"

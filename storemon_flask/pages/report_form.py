@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import StoremonError
+from storemon_flask.reports.request import window_of_text
 
 # As the template has them, in its order.
 _LABELS: Final = {
@@ -82,7 +83,7 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
         values = [line.strip() for text in form.getlist(name) for line in text.splitlines()]
         if any(values):
             fields[name] = [value for value in values if value]
-    windows: list[Any] = form.getlist("window")
+    windows: list[Any] = [window_of_text(text) for text in form.getlist("window")]
     windows += [{name: value for name, value in window.items() if value} for _, window in _filled_rows(form)]
     if windows:
         fields["windows"] = windows

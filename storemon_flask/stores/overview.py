@@ -399,12 +399,17 @@ def _ranks(texts: Sequence[str]) -> Ints:
     return ranks
 
 
-def check_grouping(by: str) -> str:
-    """Return what groups are made by; `Unprocessable` for what stores do not have."""
-    if by not in GROUPINGS:
-        sentence = f"is {by[:100]!r}; it must be one of {', '.join(GROUPINGS)}"
+def groupings(overview: Overview) -> tuple[str, ...]:
+    """Return what groups of its stores can be made by."""
+    return GROUPINGS
+
+
+def check_grouping(overview: Overview, by: str) -> None:
+    """`Unprocessable` when groups cannot be made by that."""
+    allowed = groupings(overview)
+    if by not in allowed:
+        sentence = f"is {by[:100]!r}; it must be one of {', '.join(allowed)}"
         raise Unprocessable(f"by {sentence}", errors={"by": [sentence]})
-    return by
 
 
 def group_rows(overview: Overview, by: str, sort: str = "this_week", descending: bool = False) -> list[GroupRow]:

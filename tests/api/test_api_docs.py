@@ -139,6 +139,7 @@ def test_every_route_is_on_the_page_with_a_curl(app: Flask) -> None:
         if rule.endpoint == "static" or rule.endpoint.partition(".")[0] in (
             "now",
             "outages_page",
+            "overview",
             "store",
             "alert_pages",
             "report_pages",

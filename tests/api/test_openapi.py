@@ -22,6 +22,7 @@ from storemon_flask.web.contract import Operation
 PAGES = {
     "/",
     "/alerts",
+    "/overview",
     "/alerts/channels/<int:channel>/remove",
     "/alerts/channels/<int:channel>/test",
     "/alerts/deliveries",

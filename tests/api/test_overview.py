@@ -48,7 +48,7 @@ def test_groups_by_zone_in_an_order(client, small_fleet):
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ({"by": "colour"}, "by must be one of: group, timezone"),
+        ({"by": "colour"}, "by is 'colour'; it must be one of group, timezone"),
         ({"days": "31"}, "days must be one of: 30, 90"),
         ({"sort": "x"}, "sort must be one of: name, stores"),
         ({"until": "x"}, "until is not a parameter of this address"),

@@ -176,9 +176,9 @@ def test_groups_by_zone_and_their_order(made):
     assert stores == sorted(stores, reverse=True)
 
 
-def test_what_groups_cannot_be_made_by_is_refused():
+def test_what_groups_cannot_be_made_by_is_refused(made):
     with pytest.raises(Unprocessable, match=r"by is 'colour'; it must be one of group, timezone"):
-        overview.check_grouping("colour")
+        overview.check_grouping(made, "colour")
 
 
 def test_the_worst_know_enough_and_come_in_order(made):
