@@ -6,7 +6,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, json
 from marshmallow import ValidationError, fields, validate
 
-from storemon_flask.api.schemas import OutagesSchema
+from storemon_flask.api.schemas import LABEL_FILTER, OutagesSchema, read_label_filters
 from storemon_flask.api.stores import as_of_json
 from storemon_flask.model import Ints
 from storemon_flask.reports.csv import json_rows
@@ -58,6 +58,7 @@ class OutagesCsvQuery(Closed):
         metadata={"description": "only those that go on at the as-of, or only those that are over"},
     )
     group = fields.String(load_default=None, metadata={"description": "only of stores of this group; empty: of none"})
+    label = fields.List(fields.String(), load_default=(), metadata={"description": LABEL_FILTER})
     zone = fields.String(load_default=None, metadata={"description": "only of stores of this time zone"})
     shortest_minutes = fields.Float(
         load_default=0.0,
@@ -140,6 +141,7 @@ def list_query(query: dict[str, Any]) -> OutageQuery:
         moment=None if query["at"] is None else outage_list.parse_moment(query["at"]),
         state=query["state"],
         group=query["group"],
+        labels=read_label_filters("label", query["label"]),
         zone=query["zone"],
         shortest_us=shortest_us,
         sort=query["sort"],

@@ -300,7 +300,7 @@ class RejectsSchema(Closed):
 
 _EDGE: Final = "2024-10-01, or 2024-10-01T09:00:00-05:00"
 _SHORTEST: Final = "outages with less business time down are left out; with kind outages only"
-_LABEL: Final = (
+LABEL_FILTER: Final = (
     "only stores with this label, as `region=West` or `tag:city=Paris`; of several of one label any, of several labels "
     "all; nothing after the `=`: stores without it"
 )
@@ -383,7 +383,7 @@ LatestQuery: Final = _schema(
             "offset, as `2024-10-01/2024-10-08/first_week`",
             item=fields.String(),
         ),
-        "labels": _given_list(_LABEL, item=fields.String()),
+        "labels": _given_list(LABEL_FILTER, item=fields.String()),
         "shortest_minutes": _given(fields.Float, _SHORTEST, check=validate.Range(0, 576_000)),
         "totals": fields.Boolean(truthy={"true"}, falsy={"false"}, metadata={"description": _TOTALS}),
     },
@@ -737,7 +737,7 @@ class StoresCsvQuery(Closed):
     )
     zone = _given_text("only stores of this time zone", default=None)
     group = _given_text("only stores of this group; empty: of none", default=None)
-    label = _given_list(_LABEL, item=fields.String(), default=())
+    label = _given_list(LABEL_FILTER, item=fields.String(), default=())
     below = _given(
         Percentage,
         "only stores with less uptime than this percentage of the known time of `below_window`",

@@ -16,10 +16,11 @@ from storemon_flask.clock import utc_datetime
 from storemon_flask.delivery import catalogue as channels
 from storemon_flask.delivery.catalogue import ChannelView
 from storemon_flask.formatting import known_text, knows_little
-from storemon_flask.labels import GROUP, TAG_PREFIX, label_text, label_texts, split_filter
+from storemon_flask.labels import label_text, label_texts, split_filter
 from storemon_flask.model import HOUR_US, Ints
 from storemon_flask.pages import words
 from storemon_flask.pages.alerts import incident_rows
+from storemon_flask.pages.label_choices import label_choices
 from storemon_flask.pages.words import STATUS_WORDS, cut
 from storemon_flask.stores import live_list
 from storemon_flask.stores.live_list import (
@@ -43,8 +44,6 @@ blueprint = Blueprint("now", __name__)
 PER_PAGE: Final = 50
 # So many fit into a list to choose from; more are typed.
 _MOST_CHOICES: Final = 200
-# So many labels besides the group have a list of their own; the address may name any.
-_MOST_LABELS: Final = 6
 _SORTS: Final = {
     "worst": "worst first",
     "name": "name",
@@ -163,7 +162,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
         all=sum(page.counts.values()),
         zones=_choices(snapshot, "timezone"),
         groups=_choices(snapshot, "group"),
-        labels=_label_choices(snapshot, asked_labels),
+        labels=label_choices(snapshot, asked_labels),
         sorts=_SORTS if query["sort"] in _SORTS else {**_SORTS, query["sort"]: query["sort"].replace("_", " ")},
         filtered=any([query["q"].strip(), query["zone"], query["group"], asked_labels, query["below"], without]),
         windows=_WINDOWS,
@@ -194,28 +193,6 @@ def _choices(snapshot: Snapshot, name: str) -> list[str] | None:
     """Return the texts to choose from; None when there are too many for a list."""
     choices = live_list.distinct_texts(snapshot, name)
     return choices if len(choices) <= _MOST_CHOICES else None
-
-
-def _label_choices(snapshot: Snapshot, asked: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the labels to choose from, the first few of those that have not too many values, each with what the list
-    may be limited to; and those that it is limited to."""
-    choices: dict[str, list[str]] = {}
-    for name in snapshot.labels.names:
-        if name != GROUP and len(choices) < _MOST_LABELS:
-            values = snapshot.labels.codes(name).values
-            if len(values) <= _MOST_CHOICES:
-                choices[name] = values
-    for name, value in map(split_filter, asked):
-        if value not in choices.setdefault(name, []):
-            choices[name] = [*choices[name], value]
-    return [
-        {
-            "name": name.removeprefix(TAG_PREFIX),
-            "options": [(f"{name}={value}", value or "(none)") for value in values],
-            "chosen": [text for text in asked if split_filter(text)[0] == name],
-        }
-        for name, values in choices.items()
-    ]
 
 
 def _link(query: dict[str, Any], path: str = "/") -> str:

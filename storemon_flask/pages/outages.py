@@ -10,9 +10,11 @@ from flask import Blueprint, make_response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
+from storemon_flask.api.schemas import read_label_filters
 from storemon_flask.errors import Unprocessable
 from storemon_flask.model import MINUTE_US, Ints
 from storemon_flask.pages import words
+from storemon_flask.pages.label_choices import label_choices
 from storemon_flask.reports.request import window_words
 from storemon_flask.stores import live_list, outage_list
 from storemon_flask.stores.live_list import Snapshot
@@ -39,6 +41,7 @@ _DEFAULTS: Final = {
     "at": "",
     "state": "any",
     "group": "",
+    "label": [],
     "shortest_minutes": 0,
     "sort": "down_minutes",
     "order": "desc",
@@ -60,6 +63,7 @@ class OutagesPageQuery(Closed):
     at = fields.String(load_default="", validate=validate.Length(max=100))
     state = fields.String(load_default="any", validate=validate.OneOf(STATES))
     group = fields.String(load_default="")
+    label = fields.List(fields.String(), load_default=())
     shortest_minutes = _Minutes(load_default=0.0, allow_nan=False, validate=validate.Range(0, 576_000))
     sort = fields.String(load_default="down_minutes", validate=validate.OneOf(SORTS))
     order = fields.String(load_default="desc", validate=validate.OneOf(("asc", "desc")))
@@ -108,6 +112,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any]) -> tuple[str, int]:
     """Return the page and its status; what is wrong with a field is said above the form."""
     sections: Sequence[_Section] = ()
     wrong = ""
+    query = {**query, "label": [text for text in query["label"] if text]}
     try:
         sections = _sections(snapshot, query)
     except (ValueError, Unprocessable) as error:
@@ -125,6 +130,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any]) -> tuple[str, int]:
         windows={name: window_words(name) for name in windows},
         long_window=_LONG_WINDOW,
         lengths=dict(sorted(lengths.items())),
+        labels=[] if wrong else label_choices(snapshot, query["label"]),
         groups=groups if len(groups) <= _MOST_CHOICES else None,
         link=lambda **changed: _link({**query, "page": 1, **changed}),
         csv=_link({**query, "page": 1}, url_for("outages.outages_csv")),
@@ -137,7 +143,7 @@ def _link(query: dict[str, Any], path: str = "/outages") -> str:
     chosen = {name: value for name, value in query.items() if value != _DEFAULTS[name]}
     if "shortest_minutes" in chosen:
         chosen["shortest_minutes"] = f"{chosen['shortest_minutes']:g}"
-    return f"{path}?{urlencode(chosen)}" if chosen else path
+    return f"{path}?{urlencode(chosen, doseq=True)}" if chosen else path
 
 
 def _sections(snapshot: Snapshot, query: dict[str, Any]) -> list[_Section]:
@@ -149,6 +155,7 @@ def _sections(snapshot: Snapshot, query: dict[str, Any]) -> list[_Section]:
         moment=outage_list.parse_moment(query["at"]) if query["at"] else None,
         state=query["state"],
         group=query["group"] or None,
+        labels=read_label_filters("label", query["label"]),
         shortest_us=shortest_us,
         sort=query["sort"],
         descending=query["order"] == "desc",

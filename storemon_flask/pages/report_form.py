@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 from storemon_flask.clock import timestamp_text
 from storemon_flask.database.reports import ReportRecord
 from storemon_flask.errors import StoremonError
+from storemon_flask.labels import read_filters
 from storemon_flask.reports.request import window_of_text
 
 # As the template has them, in its order.
@@ -22,8 +23,9 @@ _LABELS: Final = {
     "method": "A moment has the status of",
     "shortest_minutes": "Shortest outage, in minutes",
     "compare": "Compare with the period before",
-    "totals": "Totals of each group and of all stores",
+    "totals": "Totals of each group and other label, and of all stores",
     "groups": "Only these groups",
+    "labels": "Only stores with these labels",
     "zones": "Only these time zones",
     "stores": "Only these stores",
 }
@@ -44,7 +46,7 @@ _EDGES: Final = {"from": "From", "to": "to", "name": "called"}
 _WINDOW_ROWS: Final = 3
 _WINDOW_INPUT: Final = re.compile("(?:from|to|name)([0-9]{1,2})")
 _WINDOW_FIELD: Final = re.compile(r"windows\[([0-9]+)\](?:\.(from|to|name))?")
-_LINES: Final = ("stores", "groups", "zones")
+_LINES: Final = ("stores", "groups", "labels", "zones")
 # More are counted instead.
 _MOST_MESSAGES: Final = 10
 
@@ -83,6 +85,8 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
         values = [line.strip() for text in form.getlist(name) for line in text.splitlines()]
         if any(values):
             fields[name] = [value for value in values if value]
+    if "labels" in fields:
+        fields["labels"] = _labels(fields["labels"])
     windows: list[Any] = [window_of_text(text) for text in form.getlist("window")]
     windows += [{name: value for name, value in window.items() if value} for _, window in _filled_rows(form)]
     if windows:
@@ -93,6 +97,14 @@ def body(form: "MultiDict[str, str]") -> dict[str, Any]:
     if shortest:
         fields["shortest_minutes"] = _number(shortest)
     return fields
+
+
+def _labels(texts: list[str]) -> dict[str, list[str]]:
+    """The values of each label; of a text that is none, the text as a name, for the reader of requests to refuse."""
+    try:
+        return read_filters(texts)
+    except ValueError:
+        return {text: [""] for text in texts}
 
 
 def filled_in(record: ReportRecord) -> "MultiDict[str, str]":
@@ -107,6 +119,8 @@ def filled_in(record: ReportRecord) -> "MultiDict[str, str]":
             form[name] = str(shape[name])
     for name, values in (("stores", record.stores), ("groups", shape.get("groups")), ("zones", shape.get("zones"))):
         form.setlist(name, list(values or ()))
+    labels = shape.get("labels") or {}
+    form.setlist("labels", [f"{name}={value}" for name, values in labels.items() for value in values])
     windows = shape.get("windows") or []
     form.setlist("window", [one for one in windows if isinstance(one, str)])
     for row, window in enumerate([one for one in windows if isinstance(one, dict)]):
@@ -146,6 +160,7 @@ def field_errors(form: "MultiDict[str, str]", error: StoremonError) -> list[Fiel
 
 
 def _field_error(form: "MultiDict[str, str]", name: str, messages: Any) -> FieldError:
+    name = name.partition(".")[0] if name.startswith("labels.") else name
     field, label = name, _LABELS.get(name, name)
     window = _WINDOW_FIELD.fullmatch(name)
     if name not in _LABELS:

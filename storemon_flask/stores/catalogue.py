@@ -14,6 +14,7 @@ from storemon_flask.database.loads import LoadRow as LoadRow
 from storemon_flask.database.loads import LoadSummary as LoadSummary
 from storemon_flask.database.polls import Newest
 from storemon_flask.formatting import safe_cell
+from storemon_flask.labels import GROUP
 from storemon_flask.model import FileSummary
 
 Reject = tuple[int, str, int, str, str]
@@ -107,9 +108,10 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class ReportChoices:
-    """Groups and zones that a report can be limited to, and whether there is any poll."""
+    """Groups, other labels (as `region=West`) and zones that a report can be limited to; whether there is any poll."""
 
     groups: list[str]
+    labels: list[str]
     zones: list[str]
     polled: bool
 
@@ -141,14 +143,17 @@ def newest_poll_us(database: Database, latest_us: int) -> int | None:
 
 
 def report_choices(database: Database, default_zone: str, latest_us: int) -> ReportChoices:
-    """Return the groups and zones that stores are in at the newest poll up to `latest_us`, by name."""
+    """Return the groups, labels and zones that stores are in at the newest poll up to `latest_us`, by name."""
     if not database.exists():
-        return ReportChoices([], [], False)
+        return ReportChoices([], [], [], False)
     with database.read() as connection:
         newest = newest_service.newest_poll(database, connection, latest_us)
         plan = readings.read_schedule(database, connection, default_zone, None, newest.poll_us or 0)
     groups = sorted({group for group in plan.groups if group})
-    return ReportChoices(groups, sorted(set(plan.zone_of_store)), newest != Newest(None))
+    labels = [
+        f"{name}={value}" for name in plan.labels.names if name != GROUP for value in plan.labels.codes(name).values
+    ]
+    return ReportChoices(groups, labels, sorted(set(plan.zone_of_store)), newest != Newest(None))
 
 
 def first_rejects(database: Database, load: int, most: int) -> list[tuple[str, int, str, str]]:

@@ -1,9 +1,9 @@
 """Outages of all stores as a live view: what is going on now, what is over, what was going on at a time of the past."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -58,6 +58,7 @@ class OutageQuery:
     state: str = "any"
     group: str | None = None
     zone: str | None = None
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     shortest_us: int = 0
     sort: str = "down_minutes"
     descending: bool = True
@@ -201,6 +202,8 @@ def select(listed: OutageList, query: OutageQuery) -> Ints:
     for texts, value in ((schedule.groups, query.group), (schedule.zone_of_store, query.zone)):
         if value is not None:
             mask &= np.array([text == value for text in texts], dtype=bool)[store]
+    for name, values in query.labels.items():
+        mask &= schedule.labels.codes(name).have_one_of(values)[store]
     index = np.flatnonzero(mask)
     keys = (every.start_us[index], store_columns(schedule).rank[store[index]], _sort_keys(listed, query, index))
     ordered: Ints = index[np.lexsort(keys)]

@@ -181,3 +181,21 @@ def test_an_address_of_a_report_names_labels(fleet: Database, client: FlaskClien
     assert (answer.status_code, [line.split(",")[0] for line in answer.text.splitlines()]) == (200, ["store_id", "a"])
     wrong = client.get("/api/v1/reports/latest.csv?labels=city")
     assert (wrong.status_code, "it must be NAME=VALUE" in wrong.get_json()["detail"]) == (422, True)
+
+
+def test_the_form_asks_by_label_and_is_filled_in_again(fleet: Database, client: FlaskClient) -> None:
+    page = client.get("/reports").text
+    assert '<input type="checkbox" name="labels" value="region=West">' in page
+    form = {"as_of": "2024-10-14T12:00:00Z", "labels": ["region=West", "tag:city=\n=1"], "window": "last_day"}
+    refused = client.post("/reports", data={**form, "labels": "city=Paris"})
+    assert refused.status_code == 422
+    assert "labels with which" not in refused.text
+    assert "has &#39;city=Paris&#39;; it must be of group, brand, region, platform or tag:NAME" in refused.text
+    unknown = client.post("/reports", data={**form, "labels": "region=Mars"})
+    assert (unknown.status_code, "Only stores with these labels: unknown: Mars" in unknown.text) == (422, True)
+    form["labels"] = ["region=West", "tag:city=", "tag:city==1"]
+    sent = client.post("/reports", data=form)
+    assert sent.status_code == 303, sent.text
+    report_id = sent.headers["Location"].rstrip("/").rpartition("/")[2]
+    asked = client.get(f"/api/v1/reports/{report_id}").get_json()
+    assert asked["shape"]["labels"] == {"region": ["West"], "tag:city": ["", "=1"]}

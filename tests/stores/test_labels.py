@@ -132,3 +132,19 @@ def test_a_list_of_a_snapshot_is_what_the_labels_say(labelled: Database, setting
         for value in texts:
             page = live_list.select_page(snapshot, ListQuery(labels={name: [value]}, limit=None))
             assert sorted(page.indices) == np.flatnonzero(code == texts.index(value)).tolist()
+
+
+def test_outages_are_limited_by_labels(labelled: Database, client: FlaskClient) -> None:
+    every = client.get("/api/v1/outages?window=this_month").get_json()["outages"]
+    assert "worked" in {one["store_id"] for one in every}
+    for query, is_in in (("label=region=West&label=brand=Acme", True), ("label=region=East", False)):
+        listed = client.get(f"/api/v1/outages?window=this_month&{query}").get_json()["outages"]
+        expected = [one for one in every if one["store_id"] == "worked"] if is_in else []
+        assert [one for one in listed if one["store_id"] == "worked"] == expected
+        assert len(client.get(f"/api/v1/outages.csv?window=this_month&{query}").text.splitlines()) == 1 + len(listed)
+        page = client.get(f"/outages?window=this_month&{query}").text
+        assert ('href="/stores/worked' in page) == is_in
+        assert "label=region%3D" in page
+    assert client.get("/outages?label=West").status_code == 422
+    assert client.get("/api/v1/outages?label=West").status_code == 422
+    assert client.get("/outages?label=&window=this_month").status_code == 200
