@@ -28,19 +28,21 @@ class Match:
 def find_stores(database: Database, text: str) -> list[Match]:
     """Return the stores that a text means, by id: one, or several where it does not say which.
 
-    They are the store of that id; else those of that name; else those whose ids begin with it; else those in whose id
-    or name all its words occur. But for the first, case and accents do not matter. `NotFound`, with those that are most
+    They are the store of that id; else those of that name; else those whose ids begin with it; else those in whose
+    name all its words occur; else those in whose id or name they do. But for the first, case and accents do not matter. `NotFound`, with those that are most
     alike, when there is none.
     """
     with database.read() as connection:
         rows = stores.all_rows(connection)
     matches = [Match(*row) for row in zip(rows.ids, rows.names, rows.groups, strict=True)]
-    wanted_text, words = search_text(text.strip()), search_words(text)
+    sought, words = search_text(text.strip()), search_words(text)
     ways: tuple[Callable[[Match], bool], ...] = (
         lambda one: one.store_id == text,
-        lambda one: search_text(one.name) == wanted_text,
-        lambda one: search_text(one.store_id).startswith(wanted_text),
-        lambda one: _has_words(one, words),
+        lambda one: search_text(one.name) == sought,
+        lambda one: search_text(one.store_id).startswith(sought),
+        # An id that is a UUID has most short numbers in it.
+        lambda one: _has_words(one.name, words),
+        lambda one: _has_words(f"{one.store_id}\n{one.name}", words),
     )
     for fits in ways if words else ways[:1]:
         fitting = sorted(filter(fits, matches))
@@ -49,8 +51,8 @@ def find_stores(database: Database, text: str) -> list[Match]:
     raise _no_match(text, matches)
 
 
-def _has_words(one: Match, words: Iterable[str]) -> bool:
-    searched = search_text(f"{one.store_id}\n{one.name}")
+def _has_words(text: str, words: Iterable[str]) -> bool:
+    searched = search_text(text)
     return all(word in searched for word in words)
 
 

@@ -12,6 +12,7 @@ NYC/123,Corner Shop,North
 nyc,Harbour,South
 BOS/1,Café Corner,
 BOS/2,,South
+LAX/2,Pier 2,South
 """
 
 
@@ -37,7 +38,8 @@ def fleet(database, tmp_path):
         ("NYC/1", ["NYC/12", "NYC/123"]),
         ("bos/2", ["BOS/2"]),
         ("Nyc", ["NYC/12", "NYC/123", "nyc"]),
-        # Then words.
+        # Then words of the name, although the ids of others have them.
+        ("2", ["LAX/2"]),
         ("shop", ["NYC/123"]),
         ("cafe 12", ["NYC/12"]),
         ("corner", ["BOS/1", "NYC/12", "NYC/123"]),
