@@ -29,8 +29,8 @@ def find_stores(database: Database, text: str) -> list[Match]:
     """Return the stores that a text means, by id: one, or several where it does not say which.
 
     They are the store of that id; else those of that name; else those whose ids begin with it; else those in whose
-    name all its words occur; else those in whose id or name they do. But for the first, case and accents do not matter. `NotFound`, with those that are most
-    alike, when there is none.
+    name all its words occur; else those in whose id or name they do. But for the first, case and accents do not matter.
+    `NotFound`, with those that are most alike, when there is none.
     """
     with database.read() as connection:
         rows = stores.all_rows(connection)
