@@ -47,6 +47,7 @@ PAGES = (
 LIVE_PAGES = (
     ("alerts", "/alerts"),
     ("schedules", "/reports/schedules"),
+    ("outages", "/outages"),
 )
 LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("light", {"viewport": {"width": 1200, "height": 740}, "color_scheme": "light"}),

@@ -158,5 +158,5 @@ def _select(query: dict[str, Any]) -> tuple[OutageList, Ints]:
             listed = outage_list.read_outages_as_of(app.database, query["as_of"], asked, rules, zone)
     else:
         snapshot = app.list_cache.current(app.slots.for_list)
-        listed = outage_list.read_outages(app.database, snapshot, [asked], rules, zone, app.slots.for_answer)
+        listed = outage_list.read_outages(app.database, snapshot, [asked], rules, zone, app.slots.for_list)
     return listed, outage_list.select(listed, asked)

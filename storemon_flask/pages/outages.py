@@ -166,7 +166,7 @@ def _sections(snapshot: Snapshot, query: dict[str, Any]) -> list[_Section]:
     both = asked.moment is None and asked.state == "any"
     rules, zone = app.settings.rules, app.settings.default_timezone
     queries = [asked, now] if both else [asked]
-    listed = outage_list.read_outages(app.database, snapshot, queries, rules, zone, app.slots.for_answer)
+    listed = outage_list.read_outages(app.database, snapshot, queries, rules, zone, app.slots.for_list)
     if both:
         index = outage_list.select(listed, now)
         more = _link({**query, "page": 1, "state": "ongoing"}) if len(index) > _ONGOING_SHOWN else ""

@@ -1,10 +1,11 @@
 """Outages of all stores as a live view: what is going on now, what is over, what was going on at a time of the past."""
 
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -125,18 +126,28 @@ def read_outages(
 ) -> OutageList:
     """Return all outages that the queries need, as of the snapshot: read once for all that ask of it.
 
-    `Unprocessable` for a moment too long ago or after the as-of. `slot()` is held while they are read.
+    `Unprocessable` for a moment too long ago or after the as-of. `slot()` is held while a request reads them, or waits
+    for another one that does.
     """
     as_of_us = snapshot.as_of.as_of_us
     zones = tuple(sorted(set(snapshot.zones)))
     from_us = min(_first_us(query, zones, as_of_us) for query in queries)
-    cached = snapshot.derived.get(OutageList)
-    if not isinstance(cached, OutageList) or cached.from_us > from_us:
-        with slot():
-            cached = _read(database, snapshot.as_of, from_us, rules, default_zone)
-        snapshot.derived[OutageList] = cached
+    cached = _cached(snapshot, from_us)
+    if cached is None:
+        lock = snapshot.derived.setdefault("lock of outages", threading.Lock())
+        with slot(), cast("threading.Lock", lock):
+            cached = _cached(snapshot, from_us)
+            if cached is None:
+                cached = _read(database, snapshot.as_of, from_us, rules, default_zone)
+                snapshot.derived[OutageList] = cached
     # Of old data the words that say how old they are change without them.
     return replace(cached, as_of=snapshot.as_of)
+
+
+def _cached(snapshot: Snapshot, from_us: int) -> OutageList | None:
+    """Return what was read for the snapshot, if it goes back that far."""
+    cached = snapshot.derived.get(OutageList)
+    return cached if isinstance(cached, OutageList) and cached.from_us <= from_us else None
 
 
 def read_outages_as_of(

@@ -1,5 +1,8 @@
 """Outages of all stores as a live view: the rows of a report of outages, and what was going on at a time of the past."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -153,6 +156,29 @@ def test_a_wrong_window_is_a_sentence():
         make_window("next_week")
     with pytest.raises(Unprocessable, match="an end after its start"):
         make_window("2024-10-08..2024-10-08")
+
+
+def test_requests_at_the_same_time_share_one_reading(fleet, snapshot, settings, monkeypatch):
+    read, real, all_wait = [], outage_list._read, threading.Barrier(3)
+
+    def slow(*arguments):
+        read.append(arguments)
+        time.sleep(0.2)
+        return real(*arguments)
+
+    monkeypatch.setattr(outage_list, "_read", slow)
+    query = OutageQuery(make_window("yesterday")[0])
+
+    def ask(_):
+        all_wait.wait(30)
+        rows = listed(fleet, snapshot, settings, query)
+        fleet.close()
+        return rows
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(ask, range(3)))
+    assert len(read) == 1
+    assert answers[0] == answers[1] == answers[2] != []
 
 
 def test_an_empty_list_is_a_header(fleet, snapshot, settings):
