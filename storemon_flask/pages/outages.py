@@ -12,6 +12,7 @@ from marshmallow import fields, validate
 
 from storemon_flask.api.schemas import read_label_filters
 from storemon_flask.errors import Unprocessable
+from storemon_flask.labels import label_texts
 from storemon_flask.model import MINUTE_US, Ints
 from storemon_flask.pages import words
 from storemon_flask.pages.label_choices import label_choices
@@ -212,6 +213,7 @@ def _rows(snapshot: Snapshot, listed: OutageList, index: Ints) -> list[dict[str,
                 "store_id": store_id,
                 "name": schedule.names[store],
                 "group": schedule.groups[store],
+                "labels": label_texts(schedule.labels.of_store(store)),
                 "zone": zone,
                 "start_us": start_us,
                 "end_us": end_us,

@@ -51,7 +51,8 @@ class Moment:
 class OutageQuery:
     """Which outages, in which order: those that touch the window; or those going on at a moment, whatever the window.
 
-    `state` is one of `STATES`, empty filters let everything through, and `shortest_us` is business time down.
+    `state` is one of `STATES`, empty filters let everything through, and `shortest_us` is business time down. Of each
+    of the `labels` a store has one of the values.
     """
 
     window: Window

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from conftest import load_folder
 from report_helpers import fleet as fleet
 from report_helpers import rows_of
 from store_helpers import ZONE
@@ -63,6 +64,25 @@ def test_the_rows_are_those_of_a_report_of_outages(fleet, snapshot, settings, wi
         fleet, settings, as_of_us, windows=[window_of_text(window)], shortest_minutes=shortest, **groups
     )
     assert rows
+
+
+def test_labels_choose_the_stores_that_a_report_chooses(fleet, settings, tmp_path):
+    ids = live_list.compute_snapshot(fleet, settings.rules, ZONE, AS_OF_US).ids
+    (tmp_path / "labels").mkdir()
+    rows = [
+        f"{store_id},Store {at},{('West', 'East', '')[at % 3]},{('a', 'b')[at % 2]}" for at, store_id in enumerate(ids)
+    ]
+    (tmp_path / "labels" / "stores.csv").write_text("store_id,name,region,tag:shift\n" + "\n".join(rows) + "\n")
+    load_folder(fleet, tmp_path / "labels")
+    snapshot = live_list.compute_snapshot(fleet, settings.rules, ZONE, AS_OF_US + HOUR_US)
+    window = make_window("last_7_days")[0]
+    every = listed(fleet, snapshot, settings, OutageQuery(window))
+    for labels in ({"region": ["West"]}, {"region": ["East", ""]}, {"region": ["West", "East"], "tag:shift": ["b"]}):
+        query = OutageQuery(window, labels=labels, sort="store_id", descending=False)
+        rows = listed(fleet, snapshot, settings, query)
+        as_of_us = snapshot.as_of.as_of_us
+        assert rows == report(fleet, settings, as_of_us, windows=["last_7_days"], labels=labels)
+        assert 0 < len(rows) < len(every)
 
 
 def test_what_was_read_for_a_longer_window_serves_a_shorter_one(fleet, snapshot, settings):
