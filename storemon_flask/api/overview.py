@@ -123,8 +123,8 @@ def _windows_json(windows: dict[str, Sums]) -> dict[str, Any]:
             **_amounts_json(sums),
             "uptime_percent_low": _decimal(sums.percent_low),
             "uptime_percent_high": _decimal(sums.percent_high),
-            "uptime_percent_likely_low": None,
-            "uptime_percent_likely_high": None,
+            "uptime_percent_likely_low": _decimal(sums.percent_likely[0]),
+            "uptime_percent_likely_high": _decimal(sums.percent_likely[1]),
         }.items()
     }
 

@@ -141,6 +141,7 @@ def _number(sums: Sums) -> dict[str, Any]:
         "percent": sums.percent,
         "low": sums.percent_low,
         "high": sums.percent_high,
+        "likely": sums.percent_likely,
         "known": known_text(unknown, business),
         "business": business,
         "downtime": sums.hundredths("downtime"),

@@ -94,13 +94,30 @@ def read_sums(
     Their sums over any set of stores are what `uptime.likely.likely_of_sums` takes.
     """
     model = read_model(database, connection, default_zone, as_of_us, rules)
-    columns: list[dict[str, Ints]] = []
+    begin_us = np.full(len(schedule.zone_names), first_us, dtype=np.int64)
+    (sums,) = read_sums_in_zones(model, connection, schedule, [begin_us], last_us, as_of_us, rules)
+    return sums
+
+
+def read_sums_in_zones(
+    model: Distributions,
+    connection: Connection,
+    schedule: Schedule,
+    begins_us: Sequence[Ints],
+    last_us: int,
+    as_of_us: int,
+    rules: Rules,
+) -> list[dict[str, Ints]]:
+    """Return the same for several windows up to `last_us`, each with its start in each zone of the schedule."""
+    columns: list[list[dict[str, Ints]]] = [[] for _ in begins_us]
+    first_us = min((int(begin_us.min(initial=last_us)) for begin_us in begins_us), default=last_us)
     for reading in readings.read_batches(connection, schedule, first_us, last_us, as_of_us, rules, whole=True):
-        store = np.arange(len(reading))
-        periods = Periods(store, np.full(len(store), first_us), np.full(len(store), last_us))
-        measures = measure(reading.openings, reading.evidence, periods, as_of_us)
-        columns.append(measures | measure_reading(model, reading, periods, as_of_us, measures, SUMS))
-    return {name: np.concatenate([some[name] for some in columns]) for name in (*MEASURES, *SUMS)}
+        store, zone_of = np.arange(len(reading)), reading.batch.zone_of
+        for begin_us, made in zip(begins_us, columns, strict=True):
+            periods = Periods(store, begin_us[zone_of], np.full(len(store), last_us))
+            measures = measure(reading.openings, reading.evidence, periods, as_of_us)
+            made.append(measures | measure_reading(model, reading, periods, as_of_us, measures, SUMS))
+    return [{name: np.concatenate([some[name] for some in made]) for name in (*MEASURES, *SUMS)} for made in columns]
 
 
 def model_notes(model: LikelyModel) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 out. Every number is a sum of the measures that reports have, over windows that a report can be asked for."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar, cast
 
 import numpy as np
@@ -15,15 +15,19 @@ from storemon_flask.formatting import hundredths, knows_little, percent_hundredt
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Bools, Ints, Rules
 from storemon_flask.reports.day_sums import Progress, read_day_sums
 from storemon_flask.reports.heatmap import read_heat_map
+from storemon_flask.reports.likely import read_model, read_sums_in_zones
 from storemon_flask.reports.windows import Window
 from storemon_flask.stores.live_list import STATUS_ORDER, AsOf, Snapshot, find_lacking
 from storemon_flask.uptime import zones
+from storemon_flask.uptime.likely import likely_of_sums
 from storemon_flask.uptime.measures import Periods, measure
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.zones import EPOCH_WEEKDAY, LocalClock
 
 # The windows of the overview, in each store's own zone up to the as-of; the last is the same part of the week before.
 WINDOWS: Final = ("today", "this_week", "this_month", "previous_week")
+# Those with a likely range: that of a month would cost more than all else.
+LIKELY_WINDOWS: Final = WINDOWS[:2]
 TREND_DAYS: Final = (30, 90)
 # Days of the small chart beside a group, and of the heat map.
 RECENT_DAYS: Final = 7
@@ -47,6 +51,9 @@ class Sums:
     unknown: int = 0
     uptime_low: int = 0
     uptime_high: int = 0
+    # The likely range of uptime (SPEC 3.6); -1 where there is none, or it is not computed.
+    likely_low: int = -1
+    likely_high: int = -1
 
     @property
     def business(self) -> int:
@@ -67,6 +74,13 @@ class Sums:
     def percent_high(self) -> int:
         """The most that it can have been."""
         return _percent(self.uptime_high, self.business)
+
+    @property
+    def percent_likely(self) -> tuple[int, int]:
+        """The likely range of the percentage; -1 for both where there is none."""
+        known = self.uptime + self.downtime
+        low, high = (_percent(bound, known) if bound >= 0 else -1 for bound in (self.likely_low, self.likely_high))
+        return low, high
 
     @property
     def little_known(self) -> bool:
@@ -159,6 +173,8 @@ class Overview:
     hours: dict[str, Ints]
     # From when to when, as local dates, the second outside it.
     heat_days: tuple[int, int]
+    # For each of `LIKELY_WINDOWS` what the likely range of any stores is computed from (`reports.likely.read_sums`).
+    likely: dict[str, dict[str, Ints]]
     # Orders and groups, made when they are first asked for.
     derived: dict[object, object] = field(default_factory=dict)
 
@@ -170,7 +186,11 @@ class Overview:
 
     def fleet(self, window: str) -> Sums:
         """Return the sums of all stores in one of `WINDOWS`."""
-        return Sums(*(int(self.windows[window][name].sum()) for name in _MEASURES))
+        sums = Sums(*(int(self.windows[window][name].sum()) for name in _MEASURES))
+        if window not in self.likely:
+            return sums
+        bounds = likely_of_sums({name: values.sum() for name, values in self.likely[window].items()})
+        return replace(sums, **{name: int(bound) for name, bound in bounds.items()})
 
     @property
     def change(self) -> int | None:
@@ -197,6 +217,7 @@ def compute_overview(
             connection, schedule, dates.heat_window, as_of_us, rules, progress=lambda share: progress(0.6 + 0.4 * share)
         )
         lacking = find_lacking(connection, schedule)
+        likely = _read_likely(database, connection, schedule, dates, as_of_us, rules, default_zone)
     by_day = {name: sums.sums[name].reshape(len(schedule.ids), dates.count) for name in _MEASURES}
     return Overview(
         snapshot.as_of,
@@ -215,7 +236,30 @@ def compute_overview(
         {name: values[:, -RECENT_DAYS:].copy() for name, values in by_day.items()},
         heat_map.fleet,
         (dates.last + 1 - HEAT_DAYS, dates.last + 1),
+        likely,
     )
+
+
+def _read_likely(
+    database: Database,
+    connection: Connection,
+    schedule: Schedule,
+    dates: "_Dates",
+    as_of_us: int,
+    rules: Rules,
+    default_zone: str,
+) -> dict[str, dict[str, Ints]]:
+    """Return for each of `LIKELY_WINDOWS` what the likely range of any stores is computed from."""
+    if not schedule.ids:
+        return {}
+    model = read_model(database, connection, default_zone, as_of_us, rules)
+    midnight = dates.wall_us // DAY_US * DAY_US
+    monday = midnight - (midnight // DAY_US + EPOCH_WEEKDAY) % 7 * DAY_US
+    clock = LocalClock(schedule.zone_names, int(monday.min()), int(midnight.max()) + DAY_US)
+    zone = np.arange(len(schedule.zone_names))
+    begins = [clock.to_utc(midnight, zone), clock.to_utc(monday, zone)]
+    sums = read_sums_in_zones(model, connection, schedule, begins, as_of_us, as_of_us, rules)
+    return dict(zip(LIKELY_WINDOWS, sums, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +492,12 @@ def _make_groups(overview: Overview, by: str) -> list[GroupRow]:
         window: {name: add(values).tolist() for name, values in measures.items()}
         for window, measures in overview.windows.items()
     }
+    likely = {
+        window: likely_of_sums({name: add(values) for name, values in sums.items()})
+        for window, sums in overview.likely.items()
+    }
+    for window, bounds in likely.items():
+        windows[window] |= {name: values.tolist() for name, values in bounds.items()}
     recent = {name: add(values) for name, values in overview.recent.items()}
     first_day = overview.first_day + len(overview.days["uptime"]) - RECENT_DAYS
     counts = [
@@ -467,7 +517,7 @@ def _make_groups(overview: Overview, by: str) -> list[GroupRow]:
             name,
             counts[0][group],
             counts[1][group],
-            {window: Sums(*(sums[one][group] for one in _MEASURES)) for window, sums in windows.items()},
+            {window: Sums(**{one: values[group] for one, values in sums.items()}) for window, sums in windows.items()},
             _day_rows(first_day, {one: values[group] for one, values in recent.items()}, RECENT_DAYS),
             store_row(overview, worst[group]) if group in worst else None,
             counts[2][group],

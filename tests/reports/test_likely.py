@@ -139,3 +139,25 @@ def test_thinned_polls_are_read_again_in_halves(outages_fleet, monkeypatch):
     monkeypatch.setattr(readings, "_POLLS_AT_ONCE", 1000)
     thinned, _ = report(outages_fleet)
     assert thinned == whole
+
+
+def test_the_overview_has_the_range_of_the_report(outages_fleet, app):
+    """Of the fleet and each group; of today and this week."""
+    client = app.test_client()
+    shown = client.get("/api/v1/overview").json
+    body = {"columns": "full", "totals": True, "windows": ["today", "this_week"], "as_of": shown["as_of"]}
+    answer = client.post("/trigger_report", json=body)
+    report = client.get(f"/get_report?report_id={answer.json['report_id']}&format=json").json
+    rows = {row["group"]: row for row in report["rows"] if row["kind"] != "store"}
+    ranged = 0
+    for window in ("today", "this_week"):
+        for side in ("low", "high"):
+            name = f"uptime_percent_likely_{side}_{window}"
+            assert shown["fleet"][name] == rows[None][name]
+            for group in shown["groups"]:
+                assert group[name] == rows[group["group"]][name]
+                ranged += group[name] is not None
+    assert ranged >= 2
+    assert shown["fleet"]["uptime_percent_likely_low_this_month"] is None
+    low, high = (shown["fleet"][f"uptime_percent_likely_{side}_this_week"] for side in ("low", "high"))
+    assert f"likely {low:.2f} to {high:.2f}" in client.get("/overview").text
