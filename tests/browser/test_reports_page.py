@@ -225,7 +225,7 @@ def test_paper_has_the_table_and_nothing_to_press(browser: Browser, server: Any)
         for gone in ("nav", "form", "button", ".actions", "summary"):
             assert page.locator(gone).locator("visible=true").count() == 0, gone
         assert page.locator("table.cells").is_visible()
-        expect(page.locator(".paper")).to_contain_text("Not on paper, but in the CSV: business last hour")
+        expect(page.locator(".paper")).to_contain_text("Not on paper, but in the CSV: uptime likely low last hour")
         assert page.locator("thead th").nth(4).bounding_box()["width"] > 10  # type: ignore[index]
         hidden = page.locator("thead th").filter(has_text="measured last day")
         assert (hidden.bounding_box() or {"width": 0})["width"] < 10

@@ -354,3 +354,20 @@ def test_before_1970_nothing_is_known(fleet: Database, client: FlaskClient) -> N
     long = {"from": "1970-01-01", "to": "1971-02-01", "name": "first"}
     rows = rows_of(asked(client, **{**body, "windows": [long]}))
     assert {row["uptime_percent_previous_first"] for row in rows} == {""}
+
+
+def test_the_overview_has_the_numbers_of_a_report_against_the_period_before(
+    fleet: Database, client: FlaskClient
+) -> None:
+    overview = client.get("/api/v1/overview").json
+    windows = ["today", "this_week", "this_month"]
+    body = {"as_of": overview["as_of"], "windows": windows, "compare": "previous", "totals": True, "columns": "full"}
+    rows = rows_of(asked(client, **body))
+    totals = {row["group"].removeprefix("'"): row for row in rows if row["kind"] != "store"}
+    shown = {group["group"]: group for group in overview["groups"] if group["group"]} | {"": overview["fleet"]}
+    assert sorted(totals) == sorted(shown) == ["", "=East", "North", "South"]
+    for group, row in totals.items():
+        cells = {f"uptime_percent_{window}": row[f"uptime_percent_{window}"] for window in windows}
+        cells["uptime_percent_previous_week"] = row["uptime_percent_previous_this_week"]
+        cells["change"] = row["change_points_this_week"]
+        assert {name: shown[group][name] for name in cells} == {name: float(cell) for name, cell in cells.items()}
