@@ -20,7 +20,7 @@ from typing import IO, Any, Final, TextIO
 
 from storemon_flask.database import files
 from storemon_flask.errors import DataError, ReportFailed, Unprocessable
-from storemon_flask.formatting import known_text, knows_little, percent_of
+from storemon_flask.formatting import known_text, percent_of
 from storemon_flask.reports.csv import Altered, is_amount, text_rows
 
 _KEY: Final = ("kind", "store_id", "group", "period", "daypart", "start")
@@ -153,13 +153,13 @@ def compare(
         )
         last_store = ""
         for key, one, other in _pairs(old, new):
-            cells = () if one == other else tuple(_changes(key, one, other, columns))
+            cells = [] if one == other else _changes(key, one, other, columns)
             if not cells:
                 continue
             for change in cells:
                 changes.add(change)
             row = _row_change(cells, one, other, percent)
-            rows.add(row if detailed else replace(row, cells=()))
+            rows.add(replace(row, cells=tuple(cells)) if detailed else row)
             diff.verdicts[row.verdict] += 1
             diff.total += len(cells)
             store_id = key[0]
@@ -179,46 +179,52 @@ def _chosen(window: str | None, windows: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _PercentColumns:
-    """Where the percentage of a window stands behind the cells that are compared: its `names`, uptime and downtime
-    first, and what it is where both reports tell."""
+    """Where the percentage of a window stands behind the cells that are compared: its `names`, and their indexes, which
+    count from the end of a row; None where not both reports have the column."""
 
     names: tuple[str, ...]
-    window: str
+    unit: str
+    uptime: int
+    downtime: int
+    unknown: int | None
+    business: int | None
+    percent: int | None
 
     @classmethod
     def of(cls, window: str, *headers: Sequence[str]) -> "_PercentColumns":
         """Return the columns of that window that both reports have."""
-        amounts = [f"{measure}_{window}" for measure in ("uptime", "downtime", "unknown", "business")]
-        percents = [f"uptime_percent_{window}", *(["uptime_percent"] if window in ("hours", "minutes") else [])]
-        names = tuple(name for name in (*amounts, *percents) if all(name in header for header in headers))
-        return cls(names, window)
+        amounts = {measure: f"{measure}_{window}" for measure in ("uptime", "downtime", "unknown", "business")}
+        percent = "uptime_percent" if window in ("hours", "minutes") else f"uptime_percent_{window}"
+        names = tuple(name for name in (*amounts.values(), percent) if all(name in header for header in headers))
+        at = {name: index - len(names) for index, name in enumerate(names)}
+        unit = "min" if window in ("last_hour", "minutes") else "h"
+        unknown, business = (at.get(amounts[measure]) for measure in ("unknown", "business"))
+        return cls(names, unit, at[amounts["uptime"]], at[amounts["downtime"]], unknown, business, at.get(percent))
 
     def percentage(self, row: Sequence[str] | None) -> Percentage | None:
         """Return the percentage in the cells of a row, which are its last; None when there is no row."""
         if row is None:
             return None
-        cells = dict(zip(self.names, row[len(row) - len(self.names) :], strict=True))
-        percents = [cell for name, cell in cells.items() if name.startswith("uptime_percent")]
-        amounts = {name.partition("_")[0]: _number(cell) for name, cell in cells.items() if is_amount(name)}
-        if percents:
-            value = _number(percents[0])
+        if self.percent is not None:
+            value = _number(row[self.percent])
         else:
             # Of a report without percentages: from its cells, which are rounded to hundredths.
-            up, down = (int((amounts[name] or Decimal(0)) * 100) for name in ("uptime", "downtime"))
+            up, down = _hundredths(row[self.uptime]), _hundredths(row[self.downtime])
             value = Decimal(percent_of(up, up + down)).scaleb(-2) if up + down else None
-        unknown, business = (amounts.get(name) for name in ("unknown", "business"))
-        if value is None or unknown is None or business is None:
+        if value is None or self.unknown is None or self.business is None:
             return Percentage(value)
-        hundredths = int(unknown * 100), int(business * 100)
-        unit = "min" if self.window in ("last_hour", "minutes") else "h"
-        return Percentage(value, known_text(*hundredths, unit) if knows_little(*hundredths) else "")
+        return Percentage(value, known_text(_hundredths(row[self.unknown]), _hundredths(row[self.business]), self.unit))
+
+
+def _hundredths(cell: str) -> int:
+    # As reports print it, it is read without a detour.
+    if cell[-3:-2] == "." and cell[-2:].isdigit():
+        return int(cell[:-3] + cell[-2:])
+    return int((_number(cell) or Decimal(0)) * 100)
 
 
 def _row_change(
-    cells: tuple[Change, ...],
-    old: Sequence[str] | None,
-    new: Sequence[str] | None,
-    percent: _PercentColumns | None,
+    cells: list[Change], old: Sequence[str] | None, new: Sequence[str] | None, percent: _PercentColumns | None
 ) -> RowChange:
     largest = max(abs(_hours(change)) for change in cells)
     if percent is not None:
@@ -230,7 +236,7 @@ def _row_change(
         # Outages: less time down is better.
         verdict = _verdict(None if minutes is None else -minutes)
         reason = "" if verdict != "unknown" else _reason(before, after)
-    return RowChange(cells[0].row, before, after, verdict, reason, largest, cells)
+    return RowChange(cells[0].row, before, after, verdict, reason, largest)
 
 
 def _points(before: Percentage | None, after: Percentage | None) -> Decimal | None:
@@ -282,14 +288,24 @@ def _change_rank(columns: Sequence[str]) -> Callable[[Change], Any]:
 
 def _changes(
     key: tuple[str, ...], old: Sequence[str] | None, new: Sequence[str] | None, columns: Sequence[str]
-) -> Iterator[Change]:
-    """Yield the cells of a row that differ."""
+) -> list[Change]:
+    """Return the cells of a row that differ."""
     store_id, kind, *rest = key
     row = {name: value for name, value in zip(_KEY, (kind, store_id, *rest), strict=True) if value}
-    for index, column in enumerate(columns):
-        before, after = (None if cells is None else _number(cells[index]) for cells in (old, new))
-        if before != after or old is None or new is None:
-            yield Change(row, column, before, after)
+    if old is None or new is None:
+        texts = old or new or ()
+        numbers = [_number(text) for text, _ in zip(texts, columns, strict=False)]
+        absent = [None] * len(columns)
+        pairs = zip(columns, *((absent, numbers) if old is None else (numbers, absent)), strict=True)
+        return [Change(row, column, before, after) for column, before, after in pairs]
+    changes = []
+    # The columns of the percentage stand behind those that are compared.
+    for column, before_text, after_text in zip(columns, old, new, strict=False):
+        if before_text != after_text:
+            before, after = _number(before_text), _number(after_text)
+            if before != after:
+                changes.append(Change(row, column, before, after))
+    return changes
 
 
 def _pairs(old: Iterator[_Row], new: Iterator[_Row]) -> Iterator[_Pair]:

@@ -84,7 +84,7 @@ def test_the_size_of_a_page_that_was_asked_for_is_the_one_that_is_chosen(
     assert re.findall(r"<option selected>(\d+)", usual) == ["100"]
     # More than fit on a small page are as many as do.
     most = client.get(asked(client) + "?limit=500").text
-    assert re.findall(r"<option( selected)?>(\d+)", most)[-1] == (" selected", "281")
+    assert re.findall(r"<option( selected)?>(\d+)", most)[-1] == (" selected", "274")
 
 
 def test_the_filter_names_the_texts_that_the_report_has(client: FlaskClient, small_fleet: Path) -> None:
@@ -183,15 +183,17 @@ def test_the_button_of_a_period_asks_for_percentages_and_totals_of_it(
 ) -> None:
     page = client.get("/reports").text
     assert f'<button name="period" value="{period}">{PERIODS[period]}</button>' in page
-    location = asked(client, period=period)
+    assert '<input type="checkbox" name="compare" value="1" checked>' in page
+    location = asked(client, period=period, compare="1")
     report = client.get(f"/api/v1{location}").json
-    assert report["shape"] == {"windows": [period], "totals": True}
+    assert report["shape"] == {"windows": [period], "totals": True, "compare": "previous"}
     assert report["columns"] == "full"
     header, *rows = the_csv(client, location)
     assert f"uptime_percent_{period}" in header
+    assert f"change_points_{period}" in header
     assert rows[-1][0] == "fleet"
     again = client.get("/reports", query_string={"again": location.rpartition("/")[2]}).text
-    for name, value in (("window", period), ("totals", "1")):
+    for name, value in (("window", period), ("totals", "1"), ("compare", "1")):
         assert re.search(
             rf'<input type="checkbox"[^>]* name="{name}" value="{value}" checked>|'
             rf'<input type="checkbox" name="{name}" value="{value}" checked>',
