@@ -41,6 +41,17 @@ def unpack(packed: str) -> dict[str, str]:
     return labels
 
 
+def is_packed(text: str) -> bool:
+    """Return whether `pack` may have made this text."""
+    try:
+        value = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        return False
+    return pack(value) == text and all(is_label(name) and name != GROUP for name in value)
+
+
 class LabelCodes(NamedTuple):
     """A label of stores: its different values in code point order, and for each store which it has.
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storemon_flask.labels import StoreLabels, in_order, label_text, pack, read_filters, split_filter, unpack
+from storemon_flask.labels import StoreLabels, in_order, is_packed, label_text, pack, read_filters, split_filter, unpack
 
 NAMES = ("group", "brand", "region", "platform", "tag:city", "tag:a", "tag:Z")
 values = st.sampled_from(["", "West", "East", "é", '"', "a,b"])
@@ -61,3 +61,19 @@ def test_stores_without_any_label() -> None:
     assert labels.names == ()
     assert labels.codes("region").values == [""]
     assert np.array_equal(labels.codes("region").code, [0, 0])
+
+
+@given(given_labels)
+def test_only_what_was_packed_counts_as_such(labels: dict[str, str]) -> None:
+    assert is_packed(pack(labels))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}", "[]", "1", "null", "x", '{"region":1}', '{"region":""}', '{"region": "West"}', '{"group":"North"}',
+        '{"city":"Paris"}', '{"tag:":"x"}', '{"region":"West","brand":"Acme"}', '{"brand":"a","brand":"b"}', "[" * 10_000,
+    ],
+)  # fmt: skip
+def test_other_texts_are_not_packed_labels(text: str) -> None:
+    assert not is_packed(text)

@@ -23,6 +23,7 @@ from storemon_flask.clock import timestamp_text
 from storemon_flask.database import day_sums, files, polls, prune, reports, schema, stores, undo
 from storemon_flask.database.connections import Connection, SqliteError, connect, explained_errors
 from storemon_flask.errors import DatabaseError
+from storemon_flask.labels import is_packed
 from storemon_flask.model import UNDATED
 from storemon_flask.settings import Settings
 
@@ -43,6 +44,7 @@ _JSON: Final = {
     ("report_text", "first_stores"): "texts",
     ("report_text", "small"): "object",
     ("report_text", "large"): "texts or cells",
+    ("store_record", "labels"): "labels",
 }
 # The last time that Python can write (microseconds, columns whose names end so), and the last date of hours, in 2199
 # (days).
@@ -331,6 +333,8 @@ def _text_fault(table: str, column: str, value: object) -> str | None:
 
 
 def _has_form(text: str, form: str) -> bool:
+    if form == "labels":
+        return is_packed(text)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

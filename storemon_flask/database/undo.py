@@ -19,6 +19,7 @@ from storemon_flask.database.connections import Connection, named_rows
 from storemon_flask.database.poll_changes import History, PollChanges
 from storemon_flask.database.stores import Version
 from storemon_flask.errors import Conflict, DatabaseError
+from storemon_flask.labels import is_packed
 from storemon_flask.model import DAY_US, UNDATED, WEEK_US, Bools, Counts, FileSummary, Ints
 
 # As whose feed an undo, and a removal, is listed.
@@ -756,9 +757,10 @@ def _is_fact(feed: str, before: str | None) -> bool:
     except DatabaseError:
         return False
     width = len(_FACTS[feed].values)
-    return isinstance(rows, list) and all(
+    are_rows = isinstance(rows, list) and all(
         isinstance(row, list) and len(row) == width and all(type(value) is kind for value in row) for row in rows
     )
+    return are_rows and (feed != "stores" or all(is_packed(row[-1]) for row in rows))
 
 
 def _amount(feed: str, count: int) -> str:

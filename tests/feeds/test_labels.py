@@ -200,3 +200,27 @@ def test_an_export_of_polls_that_names_its_stores_is_polls(database: Database, t
     assert load(database, put(tmp_path / "x.csv", text)).files[0].feed == "polls"
     with pytest.raises(DataError, match=r"names one column of stores twice \(region\)"):
         schema.recognise("store_id,name,region,Region")
+
+
+def test_labels_of_another_form_are_found_by_check(database: Database, tmp_path: Path) -> None:
+    from contextlib import closing as closed
+    from sqlite3 import connect
+
+    from storemon_flask.database import check
+    from storemon_flask.database import undo as kept
+
+    load(database, put(tmp_path / "x.csv", HEADER + ROWS))
+    load(database, put(tmp_path / "y.csv", "store_id,name\na,A\n"))
+    with closed(connect(database.path)) as connection:
+        connection.execute("UPDATE store_record SET labels = '[1]' WHERE store_id = 'b'")
+        connection.execute("""UPDATE fact_change SET before = '[["A","","[1]"]]' WHERE before IS NOT NULL""")
+        connection.commit()
+    problems: list[str] = []
+    with database.read() as connection:
+        check.check_values(connection, problems.append)
+        kept.check(connection, problems.append)
+    assert [problem.partition(":")[0] for problem in problems[:2]] == [
+        "store_record",
+        "load 2, stores of store number 1",
+    ]
+    assert "has in labels JSON of another form than storemon writes ('[1]')" in problems[0]
