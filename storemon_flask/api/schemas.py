@@ -873,7 +873,7 @@ def _sums_fields(window: str) -> dict[str, Field]:
         **{
             f"uptime_percent_likely_{bound}_{window}": _number(
                 f"the {word} of the range in which uptime lies with 90 % certainty, as the polls of all stores have "
-                "it; null where there is no such range",
+                "it; of all stores and of groups, today and this week; else, and where polls cannot say, null",
                 null=True,
                 minimum=0,
                 maximum=100,
