@@ -106,7 +106,7 @@ def _store_json(row: StoreRow) -> dict[str, Any]:
         "timezone": row.timezone,
         "status": row.status,
         "change": _points(row.change),
-        **_windows_json({"this_week": row.week, "previous_week": row.previous_week}),
+        **_windows_json({"this_week": row.week, "previous_this_week": row.previous_week}),
     }
 
 

@@ -896,7 +896,10 @@ _change: Final = partial(
 class OverviewQuery(Closed):
     """How the overview is grouped and ordered."""
 
-    by = _given_text("what groups are made by: `group`, `timezone`", default="group")
+    by = _given_text(
+        "what groups are made by: `group`, another label that stores have (`region`, `tag:city`), `timezone`",
+        default="group",
+    )
     days = _given(Whole, "days of the trend, up to today", default=30, check=validate.OneOf(TREND_DAYS))
     sort = _given_text(
         "a field of the groups, windows by their uptime, of which percentages that know little come after the others",
@@ -940,7 +943,7 @@ class OverviewStoreSchema(Closed):
     class Meta(Closed.Meta):
         """Its windows."""
 
-        include = {**_sums_fields("this_week"), **_sums_fields("previous_week")}  # noqa: RUF012
+        include = {**_sums_fields("this_week"), **_sums_fields("previous_this_week")}  # noqa: RUF012
 
 
 class OverviewFleetSchema(Closed):

@@ -16,7 +16,7 @@ _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _WINDOW_WORDS: Final = {
     "today": "today",
     "this_week": "this week",
-    "previous_week": "week before",
+    "previous_this_week": "week before",
     "this_month": "this month",
 }
 _PAGE: Final = 80
@@ -98,7 +98,12 @@ def _fleet_lines(overview: "Overview") -> list[str]:
     for window, words in _WINDOW_WORDS.items():
         sums = overview.fleet(window)
         rows.append([words, _percent(sums), _decimal(sums.percent_low), _decimal(sums.percent_high), *_hours(sums)])
-    return [*table(rows, text_columns=1), f"change of the week: {_points(overview.change)} percentage points"]
+    likely = overview.fleet("this_week").percent_likely
+    range_text = f"; likely {_decimal(likely[0])} to {_decimal(likely[1])} % this week" if likely[0] >= 0 else ""
+    return [
+        *table(rows, text_columns=1),
+        f"change of the week: {_points(overview.change)} percentage points{range_text}",
+    ]
 
 
 def _hours(sums: "Sums") -> list[str]:

@@ -10,12 +10,14 @@ from marshmallow import fields, validate
 
 from storemon_flask.clock import date_text, timestamp_text, utc_datetime
 from storemon_flask.formatting import known_text
+from storemon_flask.labels import GROUP, TAG_PREFIX
 from storemon_flask.model import DAY_US
 from storemon_flask.pages import now, words
 from storemon_flask.reports.request import window_words
 from storemon_flask.stores.live_list import Day
 from storemon_flask.stores.overview import (
     GROUP_SORTS,
+    TIMEZONE,
     TREND_DAYS,
     WINDOWS,
     DayRow,
@@ -49,8 +51,6 @@ _UNKNOWN_HEIGHT: Final = 24
 _SCALES: Final = (100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 # From which share of down time on, in hundredths of a percent, a cell of the heat map has which shade.
 _SHADES: Final = (0, 1, 100, 200, 500, 1_000, 2_000)
-# The field of a report's form that chooses the stores of a group.
-_FILTERS: Final = {"group": "groups", "timezone": "zones"}
 _GROUP_HEADS: Final = (
     ("name", "Group", False),
     ("stores", "Stores", True),
@@ -97,7 +97,8 @@ def overview() -> ResponseReturnValue:
 
 
 def _page(made: Overview, query: dict[str, Any]) -> str:
-    rows = group_rows(made, query["by"], query["sort"], query["order"] == "desc")
+    by = query["by"]
+    rows = group_rows(made, by, query["sort"], query["order"] == "desc")
     days = trend(made, query["days"])
     first, end = made.heat_days
     return render_template(
@@ -110,15 +111,14 @@ def _page(made: Overview, query: dict[str, Any]) -> str:
         change=_change(made.change),
         chart=_chart(days),
         days=[_day(row) for row in reversed(days)],
-        groups=[_group(row) for row in rows[:_MOST_GROUPS]],
+        groups=[_group(row, by) for row in rows[:_MOST_GROUPS]],
         more_groups=max(len(rows) - _MOST_GROUPS, 0),
-        groupings=groupings(made),
+        groupings={name: _grouping_words(name) for name in groupings(made)},
         heads=_GROUP_HEADS,
         hours=[[_hour(sums) for sums in day] for day in hour_sums(made)],
         hours_first=date_text(first),
         hours_end=date_text(end),
         weekdays=WEEKDAYS,
-        filters=_FILTERS,
         window_words=window_words,
         worst=[_store(row) for row in worst_stores(made)],
         changed=[_store(row) for row in most_changed_stores(made)],
@@ -126,6 +126,10 @@ def _page(made: Overview, query: dict[str, Any]) -> str:
         trend_days=TREND_DAYS,
         link=lambda **changed: _link({**query, **changed}),
     )
+
+
+def _grouping_words(name: str) -> str:
+    return "time zone" if name == TIMEZONE else name.removeprefix(TAG_PREFIX)
 
 
 def _link(query: dict[str, Any]) -> str:
@@ -158,10 +162,22 @@ def _change(hundredths: int | None) -> dict[str, str] | None:
     return {"text": text, "kind": "worse" if hundredths < 0 else "better" if hundredths else "same"}
 
 
-def _group(row: GroupRow) -> dict[str, Any]:
+def _filters(by: str, name: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the field and value that choose the stores of a group, on the form of reports and on Now."""
+    if by == GROUP:
+        return ("groups", name), ("group", name)
+    if by == TIMEZONE:
+        return ("zones", name), ("zone", name)
+    return ("labels", f"{by}={name}"), ("label", f"{by}={name}")
+
+
+def _group(row: GroupRow, by: str) -> dict[str, Any]:
+    of_report, of_now = _filters(by, row.name)
     days = [Day(one.day * DAY_US, one.sums.uptime, one.sums.downtime, one.sums.unknown) for one in row.days]
     return {
         "name": row.name,
+        "asks": of_report if row.name else None,
+        "now": dict([of_now]) if row.name else None,
         "stores": row.stores,
         "down": row.down,
         "windows": {window: _number(sums) for window, sums in row.windows.items()},

@@ -12,11 +12,12 @@ from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.readings import Schedule
 from storemon_flask.errors import Unprocessable
 from storemon_flask.formatting import hundredths, knows_little, percent_hundredths
+from storemon_flask.labels import GROUP, StoreLabels, codes_of
 from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Bools, Ints, Rules
 from storemon_flask.reports.day_sums import Progress, read_day_sums
 from storemon_flask.reports.heatmap import read_heat_map
 from storemon_flask.reports.likely import read_model, read_sums_in_zones
-from storemon_flask.reports.windows import Window
+from storemon_flask.reports.windows import Window, named_window, range_in_zone
 from storemon_flask.stores.live_list import STATUS_ORDER, AsOf, Snapshot, find_lacking
 from storemon_flask.uptime import zones
 from storemon_flask.uptime.likely import likely_of_sums
@@ -25,7 +26,7 @@ from storemon_flask.uptime.status import STATUSES
 from storemon_flask.uptime.zones import EPOCH_WEEKDAY, LocalClock
 
 # The windows of the overview, in each store's own zone up to the as-of; the last is the same part of the week before.
-WINDOWS: Final = ("today", "this_week", "this_month", "previous_week")
+WINDOWS: Final = ("today", "this_week", "this_month", "previous_this_week")
 # Those with a likely range: that of a month would cost more than all else.
 LIKELY_WINDOWS: Final = WINDOWS[:2]
 TREND_DAYS: Final = (30, 90)
@@ -33,8 +34,8 @@ TREND_DAYS: Final = (30, 90)
 RECENT_DAYS: Final = 7
 HEAT_DAYS: Final = 28
 MOST_LISTED: Final = 10
-# What groups are made by.
-GROUPINGS: Final = ("group", "timezone")
+# What groups are made by, beside labels.
+TIMEZONE: Final = "timezone"
 GROUP_SORTS: Final = (
     "name", "stores", "down", *WINDOWS[:3], "change", "worst_store", "without_hours", "without_timezone",
 )  # fmt: skip
@@ -144,7 +145,7 @@ class GroupRow:
     @property
     def change(self) -> int | None:
         """The change of the week's percentage, in hundredths of a percentage point."""
-        return change_between(self.windows["previous_week"], self.windows["this_week"])
+        return change_between(self.windows["previous_this_week"], self.windows["this_week"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,6 +171,7 @@ class Overview:
     first_day: int
     days: dict[str, Ints]
     recent: dict[str, Ints]
+    labels: StoreLabels
     hours: dict[str, Ints]
     # From when to when, as local dates, the second outside it.
     heat_days: tuple[int, int]
@@ -195,7 +197,7 @@ class Overview:
     @property
     def change(self) -> int | None:
         """The change of the fleet's week, in hundredths of a percentage point."""
-        return change_between(self.fleet("previous_week"), self.fleet("this_week"))
+        return change_between(self.fleet("previous_this_week"), self.fleet("this_week"))
 
 
 def compute_overview(
@@ -214,7 +216,7 @@ def compute_overview(
         before = _measure_part(connection, schedule, dates, as_of_us, rules)
         progress(0.6)
         heat_map = read_heat_map(
-            connection, schedule, dates.heat_window, as_of_us, rules, progress=lambda share: progress(0.6 + 0.4 * share)
+            connection, schedule, dates.heat_window, as_of_us, rules, progress=lambda share: progress(0.6 + 0.3 * share)
         )
         lacking = find_lacking(connection, schedule)
         likely = _read_likely(database, connection, schedule, dates, as_of_us, rules, default_zone)
@@ -234,6 +236,7 @@ def compute_overview(
         dates.first,
         {name: values.sum(axis=0) for name, values in by_day.items()},
         {name: values[:, -RECENT_DAYS:].copy() for name, values in by_day.items()},
+        schedule.labels,
         heat_map.fleet,
         (dates.last + 1 - HEAT_DAYS, dates.last + 1),
         likely,
@@ -321,27 +324,30 @@ def _windows(by_day: dict[str, Ints], dates: _Dates, before: dict[str, Ints]) ->
         "today": day == today,
         "this_week": (day >= monday) & (day <= today),
         "this_month": (day >= dates.first_of_month[:, None]) & (day <= today),
-        "previous_week": (day >= monday - 7) & (day < today - 7),
+        "previous_this_week": (day >= monday - 7) & (day < today - 7),
     }
     windows = {
         window: {name: (values * mask).sum(axis=1) for name, values in by_day.items()}
         for window, mask in chosen.items()
     }
-    windows["previous_week"] = {name: values + before[name] for name, values in windows["previous_week"].items()}
+    windows["previous_this_week"] = {
+        name: values + before[name] for name, values in windows["previous_this_week"].items()
+    }
     return windows
 
 
 def _measure_part(
     connection: Connection, schedule: Schedule, dates: _Dates, as_of_us: int, rules: Rules
 ) -> dict[str, Ints]:
-    """Return the `_MEASURES` of each store on the day a week before the as-of, up to the same time of day."""
+    """Return the `_MEASURES` of each store on the last day of the period before this week, up to its end."""
     sums = {name: np.zeros(len(schedule.ids), dtype=np.int64) for name in _MEASURES}
     if not schedule.ids:
         return sums
     midnight = dates.wall_us // DAY_US * DAY_US - 7 * DAY_US
-    clock = LocalClock(schedule.zone_names, int(midnight.min()), int(midnight.max()) + 2 * DAY_US)
-    zone = np.arange(len(schedule.zone_names))
-    begin, end = clock.to_utc(midnight, zone), clock.to_utc(dates.wall_us - 7 * DAY_US, zone)
+    clock = LocalClock(schedule.zone_names, int(midnight.min()), int(midnight.max()))
+    begin = clock.to_utc(midnight, np.arange(len(schedule.zone_names)))
+    before = replace(named_window("this_week"), previous=True)
+    end = np.array([range_in_zone(before, zone, as_of_us)[1] for zone in schedule.zone_names], dtype=np.int64)
     for reading in readings.read_batches(connection, schedule, int(begin.min()), int(end.max()), as_of_us, rules):
         of_store = reading.batch.zone_of
         periods = Periods(np.arange(len(reading)), begin[of_store], np.maximum(end, begin)[of_store])
@@ -386,7 +392,7 @@ def store_row(overview: Overview, index: int) -> StoreRow:
     """Return the store at that index."""
     week, previous = (
         Sums(*(int(overview.windows[window][name][index]) for name in _MEASURES))
-        for window in ("this_week", "previous_week")
+        for window in ("this_week", "previous_this_week")
     )
     return StoreRow(
         overview.ids[index],
@@ -428,7 +434,7 @@ def _order_of_worst(overview: Overview) -> Ints:
 
 def _order_of_changed(overview: Overview) -> Ints:
     (after, little), (before, little_before) = (
-        _percentages(overview, window) for window in ("this_week", "previous_week")
+        _percentages(overview, window) for window in ("this_week", "previous_this_week")
     )
     size = np.where((after < 0) | (before < 0) | little | little_before, 0, np.abs(after - before))
     order = np.lexsort((_ranks(overview.ids), -size))
@@ -445,7 +451,8 @@ def _ranks(texts: Sequence[str]) -> Ints:
 
 def groupings(overview: Overview) -> tuple[str, ...]:
     """Return what groups of its stores can be made by."""
-    return GROUPINGS
+    names = [name for name in overview.labels.names if name != GROUP]
+    return (GROUP, *names, TIMEZONE)
 
 
 def check_grouping(overview: Overview, by: str) -> None:
@@ -477,10 +484,7 @@ def group_rows(overview: Overview, by: str, sort: str = "this_week", descending:
 
 
 def _make_groups(overview: Overview, by: str) -> list[GroupRow]:
-    texts = overview.groups if by == "group" else overview.timezones
-    names = sorted(set(texts))
-    code_of = {name: code for code, name in enumerate(names)}
-    code = np.array([code_of[text] for text in texts], dtype=np.int64)
+    names, code = codes_of(overview.timezones) if by == TIMEZONE else overview.labels.codes(by)
 
     def add(values: Ints | Bools) -> Ints:
         """Return the sums of each group."""

@@ -27,7 +27,7 @@ def test_it_has_what_the_schema_says(client, small_fleet):
     # It is Monday: today is the week. One store is up since 11:30, the other was up for 1.74 and down for 1.26 h.
     assert shown["fleet"]["downtime_this_week"] == shown["fleet"]["downtime_today"] == 1.26
     assert shown["fleet"]["change"] is None
-    assert shown["fleet"]["uptime_percent_previous_week"] is None
+    assert shown["fleet"]["uptime_percent_previous_this_week"] is None
     assert len(shown["days"]) == 30
     assert [len(shown[name]) for name in ("hours", "worst_stores", "most_changed_stores")] == [168, 1, 0]
     (worst,) = shown["worst_stores"]

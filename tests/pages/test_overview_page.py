@@ -71,6 +71,25 @@ def test_the_windows_of_its_forms_are_those_of_reports(client, small_fleet):
         assert client.post("/reports", data=fields).status_code == 303, name
 
 
+def test_groups_are_made_by_any_label_and_lead_to_reports_and_lists_of_it(client, small_fleet):
+    feed = "store_id,name,group,region,tag:city\nworked,,North,West & Co,\nsilent,,South,,Paris\n"
+    assert client.post("/api/v1/feeds/stores", data=feed).status_code == 200
+    html = client.get("/overview?by=region").text
+    assert re.findall(r'data-key="by-([^"]+)"', html) == ["group", "region", "tag:city", "timezone"]
+    rows = html[html.index('id="groups"') :].partition("</tbody>")[0]
+    (asked,) = re.findall(r'<button class="figure" form="ask-this_week" name="labels" value="([^"]+)"', rows)
+    assert asked == "region=West &amp; Co"
+    assert 'href="/?label=region%3DWest%20%26%20Co"' in rows or 'href="/?label=region%3DWest+%26+Co"' in rows
+    assert "no region" in rows
+    form = {"as_of": NEWEST, "columns": "full", "totals": "1", "window": "this_week", "labels": "region=West & Co"}
+    report_id = client.post("/reports", data=form).headers["Location"].rpartition("/")[2]
+    shown = client.get(f"/get_report?report_id={report_id}&format=json").json["rows"]
+    assert [row["store_id"] for row in shown if row["kind"] == "store"] == ["worked"]
+    (fleet,) = (row for row in shown if row["kind"] == "fleet")
+    (row,) = (one for one in client.get("/api/v1/overview?by=region").json["groups"] if one["group"] == "West & Co")
+    assert fleet["uptime_percent_this_week"] == row["uptime_percent_this_week"]
+
+
 def test_groups_are_sorted_by_links_and_lead_to_now(client, small_fleet):
     html = client.get("/overview?by=timezone&sort=name&order=desc").text
     heads = html[html.index('id="groups"') :].partition("</tbody>")[0]

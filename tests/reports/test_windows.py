@@ -368,6 +368,6 @@ def test_the_overview_has_the_numbers_of_a_report_against_the_period_before(
     assert sorted(totals) == sorted(shown) == ["", "=East", "North", "South"]
     for group, row in totals.items():
         cells = {f"uptime_percent_{window}": row[f"uptime_percent_{window}"] for window in windows}
-        cells["uptime_percent_previous_week"] = row["uptime_percent_previous_this_week"]
+        cells["uptime_percent_previous_this_week"] = row["uptime_percent_previous_this_week"]
         cells["change"] = row["change_points_this_week"]
         assert {name: shown[group][name] for name in cells} == {name: float(cell) for name, cell in cells.items()}

@@ -117,13 +117,43 @@ def test_each_window_of_each_store_is_that_of_a_report(fleet, made):
         }
         before = local - timedelta(days=7)
         monday = (before - timedelta(days=before.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
-        windows["previous_week"] = {"from": monday.isoformat(), "to": before.isoformat(), "name": "w"}
+        windows["previous_this_week"] = {"from": monday.isoformat(), "to": before.isoformat(), "name": "w"}
         for name, window in windows.items():
             (row,) = (one for one in report(fleet, made, windows=[window]) if one["store_id"] == store_id)
             sums = Sums(*(int(made.windows[name][one][store]) for one in overview._MEASURES))
             assert row_cells(row) == cells(sums), (store_id, name)
             assert row["uptime_low_w"] == f"{sums.hundredths('uptime_low') / 100:.2f}"
             assert row["uptime_high_w"] == f"{sums.hundredths('uptime_high') / 100:.2f}"
+
+
+def test_the_fleet_has_the_change_and_the_likely_range_of_a_report(fleet, made):
+    database_report = compute.compute(
+        fleet,
+        check(
+            ReportRequest(
+                made.as_of.as_of_us, "full", None, {"windows": ["this_week"], "compare": "previous", "totals": True}
+            )
+        ),
+        Rules(),
+        ZONE,
+    ).csv
+    rows = list(csv.DictReader(io.StringIO(database_report, newline="")))
+    (total,) = (row for row in rows if row["kind"] == "fleet")
+    week = made.fleet("this_week")
+    assert total["uptime_percent_previous_this_week"] == f"{made.fleet('previous_this_week').percent / 100:.2f}"
+    assert float(total["change_points_this_week"]) == made.change / 100
+    assert week.percent_likely[0] >= 0
+    for name, bound in zip(("low", "high"), week.percent_likely, strict=True):
+        assert total[f"uptime_percent_likely_{name}_this_week"] == f"{bound / 100:.2f}"
+    for row in overview.group_rows(made, "group")[:2]:
+        (total,) = (one for one in rows if one["kind"] == "group" and one["group"] == row.name)
+        low, high = row.windows["this_week"].percent_likely
+        assert total["uptime_percent_likely_low_this_week"] == f"{low / 100:.2f}"
+        assert total["uptime_percent_likely_high_this_week"] == f"{high / 100:.2f}"
+        assert float(total["change_points_this_week"]) == row.change / 100
+    for row in overview.most_changed_stores(made):
+        (one,) = (one for one in rows if one["store_id"] == row.store_id)
+        assert one["uptime_percent_previous_this_week"] == f"{row.previous_week.percent / 100:.2f}"
 
 
 def test_the_trend_is_the_fleet_by_day(fleet, made):
@@ -223,7 +253,7 @@ def test_the_hours_of_the_week_are_those_of_a_report(fleet, made):
 def test_counts_and_change_of_the_fleet(made):
     assert sum(made.counts.values()) == 14
     assert made.counts["no_data"] == 1
-    week, before = made.fleet("this_week"), made.fleet("previous_week")
+    week, before = made.fleet("this_week"), made.fleet("previous_this_week")
     assert made.change == week.percent - before.percent
     assert overview.change_between(Sums(), week) is None
     assert week.business == week.uptime + week.downtime + week.unknown
@@ -243,4 +273,4 @@ def test_on_a_monday_the_week_is_a_part_of_a_day(fleet):
     for name in overview._MEASURES:
         utc = [index for index, zone in enumerate(monday.timezones) if zone == "UTC"]
         np.testing.assert_array_equal(monday.windows["this_week"][name][utc], monday.windows["today"][name][utc])
-    assert monday.fleet("previous_week").business < 14 * DAY_US
+    assert monday.fleet("previous_this_week").business < 14 * DAY_US
