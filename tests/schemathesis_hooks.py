@@ -75,9 +75,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     path, query = case.operation.path, case.query or {}
-    if path.startswith("/api/v1/outages"):
-        # It must not be after the as-of, nor long before it.
-        query.pop("at", None)
+    _fit_labels(case.body, query)
     if path == "/trigger_report" and isinstance(case.body, dict) and "stores" in case.body:
         _load_known(case)
     if isinstance(case.body, dict) and "as_of" in case.body:
@@ -92,12 +90,29 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         _fit_shape(query, in_a_body=False)
     if path.startswith("/api/v1/feeds"):
         _fit_feed(case, path.rpartition("/")[2], str(query.get("atomic", 0)) == "1", query.get("encoding") == "cp1252")
-    if path.startswith("/api/v1/stores/") and "as_of" in query:
-        query["as_of"] = "2024" + query["as_of"][4:]
+    if path.startswith(("/api/v1/stores/", "/api/v1/outages")):
+        _fit_as_of(query)
     if path.endswith("/timeline") and query:
         _fit_range(query)
     if isinstance(case.body, dict) and path.startswith(("/api/v1/schedules", "/api/v1/channels")):
         _fit_schedule_or_channel(case, path)
+
+
+def _fit_as_of(query: dict[str, Any]) -> None:
+    """An as-of of the years that there are; no `at`, which must not be after it, nor long before."""
+    query.pop("at", None)
+    if "as_of" in query:
+        query["as_of"] = "2024" + query["as_of"][4:]
+
+
+def _fit_labels(body: Any, query: dict[str, Any]) -> None:
+    """Filters of lists that are labels; none of reports, for stores with such a label must exist."""
+    if "label" in query:
+        query["label"] = ["region=West"]
+    query.pop("labels", None)
+    for fields in (body, body.get("report")) if isinstance(body, dict) else ():
+        if isinstance(fields, dict):
+            fields.pop("labels", None)
 
 
 def _fit_schedule_or_channel(case: Any, path: str) -> None:
