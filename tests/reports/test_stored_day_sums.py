@@ -14,7 +14,7 @@ from database.test_undo import load, options
 
 from reports.test_day_sums import ZONE, ByDay, by_day, by_report, day_number, sums_of
 from storemon_flask.clock import parse_timestamp as instant
-from storemon_flask.database import check, day_sums, prune, readings
+from storemon_flask.database import check, day_sums, polls, prune, readings
 from storemon_flask.database import undo as undoing
 from storemon_flask.database.connections import Database
 from storemon_flask.errors import Conflict
@@ -61,12 +61,12 @@ def polled(database: Database) -> Database:
     """Three stores with polls each half hour, and their sums stored; s1 closes at night."""
     load(database, "timezones", "s0,UTC,", "s1,America/New_York,", "s2,Asia/Tokyo,")
     load(database, "hours", *(f"s1,{day},08:00,22:00," for day in range(7)))
-    polls = [
+    rows = [
         f"s{store},{stamp(us + store * MINUTE_US)},{'inactive' if us // HOUR_US % 17 == store else 'active'}"
         for us in range(BEGIN, AS_OF, HOUR_US // 2)
         for store in range(3)
     ]
-    load(database, "polls", *polls)
+    load(database, "polls", *rows)
     check_sums(database)
     assert days_stored(database) > 3 * 45
     return database
@@ -330,6 +330,22 @@ def test_a_report_by_month_reads_the_stored_sums(polled: Database) -> None:
     assert len(lines) == len(before.csv.splitlines()) == 7
     assert all(line.endswith(",0.00,0.00,") or ",0.00," in line for line in lines[1:])
     assert not any(",0.00," in line for line in before.csv.splitlines()[1:])
+
+
+def test_polls_between_two_times_are_counted_without_reading_them(polled: Database) -> None:
+    chance = random.Random(5)
+    load(polled, "polls", *polls_from(chance, 3, BEGIN, AS_OF, 50), "s9,2024-10-02 03:04:05 UTC,active")
+    ends = [(BEGIN, AS_OF), (AS_OF, AS_OF), (AS_OF, BEGIN), (0, 2 * AS_OF)]
+    ends += [tuple(sorted(chance.sample(range(BEGIN, AS_OF), 2))) for _ in range(20)]
+    for pruned in (False, True):
+        if pruned:
+            prune.delete_before(polled, BEGIN + 9 * DAY_US + 12_345, AS_OF)
+        with polled.read() as connection:
+            # All stores, and some with a gap between their numbers.
+            for number in (np.array([1, 2, 3, 4]), np.array([1, 3, 4]), np.array([2]), np.array([], dtype=np.int64)):
+                for first_us, last_us in ends:
+                    read = polls.read(connection, number, first_us, last_us)
+                    assert polls.count_between(connection, number, first_us, last_us) == len(read)
 
 
 def test_every_change_of_polls_goes_by_the_sums() -> None:
