@@ -118,6 +118,7 @@ def _page(made: Overview, query: dict[str, Any]) -> str:
         hours=[[_hour(sums) for sums in day] for day in hour_sums(made)],
         hours_first=date_text(first),
         hours_end=date_text(end),
+        has_report=lambda periods: periods * len(made.ids) <= storemon().settings.max_report_rows,
         weekdays=WEEKDAYS,
         window_words=window_words,
         worst=[_store(row) for row in worst_stores(made)],

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from dataclasses import replace
 
 import pytest
 from conftest import NEWEST, load_folder
@@ -69,6 +70,17 @@ def test_the_windows_of_its_forms_are_those_of_reports(client, small_fleet):
             fields["window"] = re.findall(r'form="ask-date" name="window" value="([^"]+)"', html)[0]
             assert fields["window"] == "2024-10-14..2024-10-15"
         assert client.post("/reports", data=fields).status_code == 303, name
+
+
+def test_a_report_that_would_be_too_long_is_not_offered(app, client, small_fleet):
+    html = client.get("/overview").text
+    assert ('data-key="ask-days"' in html, 'data-key="ask-hours"' in html) == (True, True)
+    application = app.extensions["storemon"]
+    # Four stores have 120 days, and 2,688 hours.
+    application.settings = replace(application.settings, max_report_rows=120)
+    html = client.get("/overview").text
+    assert ('data-key="ask-days"' in html, 'data-key="ask-hours"' in html) == (True, False)
+    assert "would be too long" in html
 
 
 def test_groups_are_made_by_any_label_and_lead_to_reports_and_lists_of_it(client, small_fleet):
