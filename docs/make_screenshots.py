@@ -45,6 +45,7 @@ PAGES = (
     ("docs", "/docs"),
 )
 LIVE_PAGES = (
+    ("overview", "/overview"),
     ("alerts", "/alerts"),
     ("schedules", "/reports/schedules"),
     ("outages", "/outages"),
