@@ -52,7 +52,7 @@ class Sums:
     unknown: int = 0
     uptime_low: int = 0
     uptime_high: int = 0
-    # The likely range of uptime (SPEC 3.6); -1 where there is none, or it is not computed.
+    # The likely range of uptime (SPEC 3.8); -1 where there is none, or it is not computed.
     likely_low: int = -1
     likely_high: int = -1
 

@@ -1,4 +1,4 @@
-"""The likely range of uptime: what a two-state Markov model says of the time between polls (SPEC 3.6).
+"""The likely range of uptime: what a two-state Markov model says of the time between polls (SPEC 3.8).
 
 A store is up or down; each minute of business time it falls with one chance and recovers with another. The two rates
 are fitted on neighbouring polls of the fleet. Given the polls at its two ends, the down time hidden in a gap then has a
