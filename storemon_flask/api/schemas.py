@@ -793,6 +793,17 @@ def _window_fields(window: str) -> dict[str, Field]:
     return {f"{name}_{window}": member for name, member in members.items()}
 
 
+def _likely_fields() -> dict[str, Field]:
+    """Return the likely range of a store's uptime in both windows, by name."""
+    percent = partial(_number, null=True, minimum=0, maximum=100)
+    sides = {"low": "uptime is this or more, nineteen times in twenty", "high": "uptime is this or less, as often"}
+    return {
+        f"uptime_percent_likely_{side}_{window}": percent(f"{text}; null when polls cannot say")
+        for window in ("last_day", "last_week")
+        for side, text in sides.items()
+    }
+
+
 class StoreSchema(Closed):
     """One store as it is now; hours and percentages are those of the full report."""
 
@@ -817,9 +828,9 @@ class StoreSchema(Closed):
     last_poll = _instant("its newest poll of any kind; null if it was never polled", null=True)
 
     class Meta(Closed.Meta):
-        """The same of two windows."""
+        """What is said of two windows."""
 
-        include = {**_window_fields("last_day"), **_window_fields("last_week")}  # noqa: RUF012
+        include = {**_window_fields("last_day"), **_window_fields("last_week"), **_likely_fields()}  # noqa: RUF012
 
 
 class StoreTotalsSchema(Closed):
@@ -1019,14 +1030,6 @@ class SpecialHoursSchema(Closed):
 class StoreDetailSchema(StoreSchema, _AsOfSchema):
     """One store with all that is known of it."""
 
-    uptime_percent_likely_low_last_day, uptime_percent_likely_low_last_week = (
-        _number("uptime is this or more, nineteen times in twenty; null when polls cannot say", null=True)
-        for _ in range(2)
-    )
-    uptime_percent_likely_high_last_day, uptime_percent_likely_high_last_week = (
-        _number("uptime is this or less, nineteen times in twenty; null when polls cannot say", null=True)
-        for _ in range(2)
-    )
     first_poll = _instant("its oldest poll; null if it was never polled", null=True)
     polls = _count("all polls of it up to the as-of")
     always_open = _flag("whether it has no hours, and so is open 24x7")

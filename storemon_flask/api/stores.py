@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date
 from itertools import chain
@@ -28,7 +29,7 @@ from storemon_flask.database.connections import Connection
 from storemon_flask.feeds.load import LoadResult
 from storemon_flask.formatting import percent_number
 from storemon_flask.model import CLOSED, UNDATED
-from storemon_flask.stores import detail, edit, live_list
+from storemon_flask.stores import detail, edit, live_likely, live_list
 from storemon_flask.stores.detail import Store, StoreTimeline
 from storemon_flask.stores.live_list import AsOf, ListPage, ListQuery, Snapshot
 from storemon_flask.uptime.likely import BOUNDS
@@ -63,7 +64,8 @@ def stores(query: dict[str, Any]) -> Response:
     snapshot = app.list_cache.current(app.slots.for_list)
     page = live_list.select_page(snapshot, replace(_list_query(query), limit=query["limit"], cursor=query["cursor"]))
     head = list_head(snapshot, page)
-    listed = ",\n".join(live_list.records_json(snapshot, page.indices))
+    rules, default_zone = app.settings.rules, app.settings.default_timezone
+    listed = ",\n".join(live_likely.records_json(app.database, snapshot, page.indices, rules, default_zone))
     return Response(f'{json.dumps(head)[:-1]}, "stores": [\n{listed}\n]}}\n', content_type=JSON)
 
 
@@ -79,7 +81,10 @@ def stores_csv(query: dict[str, Any]) -> Response:
     app = storemon()
     snapshot = app.list_cache.current(app.slots.for_list)
     indices = live_list.select_page(snapshot, _list_query(query)).indices
-    lines = live_list.csv_lines(snapshot, indices, STORE_COLUMNS)
+    rules, default_zone = app.settings.rules, app.settings.default_timezone
+    with app.slots.for_answer() if len(indices) > live_list.MOST_PER_PAGE else nullcontext():
+        records = live_likely.list_records(app.database, snapshot, indices, rules, default_zone)
+    lines = live_list.csv_lines(records, STORE_COLUMNS)
     answer = answers.send_text(lines, "text/csv; charset=utf-8", _STORE_BYTES * len(indices))
     answer.headers["Content-Disposition"] = "attachment; filename=stores.csv"
     return answer

@@ -82,7 +82,7 @@ def stores(
     if ctx.invoked_subcommand is not None:
         return
     from storemon_flask.cli import drawing
-    from storemon_flask.stores import live_list
+    from storemon_flask.stores import live_likely, live_list
     from storemon_flask.uptime.status import STATUSES
 
     _one_of("--sort", options["sort"], live_list.SORTS)
@@ -98,7 +98,9 @@ def stores(
     page = live_list.select_page(snapshot, live_list.ListQuery(statuses, text, zone, group, limit=limit, **options))
     form = form_of(ctx)
     if form:
-        _write_stores(form, snapshot, page)
+        rules, default_zone = settings.rules, settings.default_timezone
+        records = live_likely.list_records(open_database(ctx), snapshot, page.indices, rules, default_zone)
+        _write_stores(form, snapshot, page, records)
     colour = _coloured()
     for line in [] if form else lines(snapshot, page.indices, terminal_width()):
         echo_coloured(drawing.dimmed(line, colour), colour)
@@ -116,15 +118,14 @@ def _named(snapshot: "Snapshot", index: int) -> str:
     return " ".join(filter(None, [snapshot.names[index], f"({listed})" if listed else ""]))
 
 
-def _write_stores(form: str, snapshot: "Snapshot", page: "ListPage") -> None:
+def _write_stores(form: str, snapshot: "Snapshot", page: "ListPage", records: Iterator[dict[str, object]]) -> None:
     from storemon_flask.api.stores import STORE_COLUMNS, list_head
     from storemon_flask.stores import live_list
 
     if form == "csv":
-        utf8_output().writelines(live_list.csv_lines(snapshot, page.indices, STORE_COLUMNS))
+        utf8_output().writelines(live_list.csv_lines(records, STORE_COLUMNS))
         return
-    records = [snapshot.record(index) for index in page.indices]
-    write_listing(form, {**list_head(snapshot, page), "stores": records}, "stores", [])
+    write_listing(form, {**list_head(snapshot, page), "stores": list(records)}, "stores", [])
 
 
 def lines(snapshot: "Snapshot", indices: list[int], width: int | None) -> list[str]:

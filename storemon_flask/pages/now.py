@@ -22,7 +22,8 @@ from storemon_flask.pages import words
 from storemon_flask.pages.alerts import incident_rows
 from storemon_flask.pages.label_choices import label_choices
 from storemon_flask.pages.words import STATUS_WORDS, cut
-from storemon_flask.stores import live_list
+from storemon_flask.stores import live_likely, live_list
+from storemon_flask.stores.live_likely import LikelyRange
 from storemon_flask.stores.live_list import (
     LACKING,
     LISTED_WINDOWS,
@@ -33,6 +34,7 @@ from storemon_flask.stores.live_list import (
     ListQuery,
     Snapshot,
 )
+from storemon_flask.uptime.likely import BOUNDS
 from storemon_flask.uptime.status import STATUSES
 from storemon_flask.version import VERSION
 from storemon_flask.web import authentication, contract
@@ -138,7 +140,8 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
             skip=(query["page"] - 1) * PER_PAGE,
         ),
     )
-    days = live_list.last_days(app.database, snapshot, page.indices, app.settings.rules, app.settings.default_timezone)
+    shown_stores = (app.database, snapshot, page.indices, app.settings.rules, app.settings.default_timezone)
+    days, likely = live_list.last_days(*shown_stores), live_likely.likely_ranges(*shown_stores)
     with app.database.read() as connection:
         larger = incidents.larger_views(connection)
         wrong = incidents.of_stores(connection, [snapshot.ids[index] for index in page.indices], now_us)
@@ -152,7 +155,7 @@ def _page(snapshot: Snapshot, query: dict[str, Any], failing: Sequence[ChannelVi
         newest_us=int(snapshot.columns["last_poll"].max()),
         page=page,
         totals=_totals(snapshot, page),
-        rows=_rows(snapshot, page.indices, days),
+        rows=_rows(snapshot, page.indices, days, likely),
         incidents={store_id: incident_rows(views, now_us) for store_id, views in wrong.items()},
         larger=incident_rows(larger, now_us),
         failing=failing,
@@ -209,8 +212,10 @@ def _link(query: dict[str, Any], path: str = "/") -> str:
 _WIDTH, _HEIGHT, _STEP = 10, 20, 13
 
 
-def _rows(snapshot: Snapshot, indices: Sequence[int], days: Sequence[Sequence[Day]]) -> list[dict[str, Any]]:
-    """Return the stores at those indices for the template, each with its days."""
+def _rows(
+    snapshot: Snapshot, indices: Sequence[int], days: Sequence[Sequence[Day]], likely: Sequence[LikelyRange]
+) -> list[dict[str, Any]]:
+    """Return the stores at those indices for the template, each with its days and its likely range."""
     columns = snapshot.columns
     return [
         {
@@ -224,12 +229,20 @@ def _rows(snapshot: Snapshot, indices: Sequence[int], days: Sequence[Sequence[Da
             "since_us": int(columns["since"][index]),
             "earlier": bool(columns["since_or_earlier"][index]),
             "last_poll_us": int(columns["last_poll"][index]),
-            "bars": {window: _bar(columns, window, index) for window in LISTED_WINDOWS},
+            "bars": {
+                window: {**_bar(columns, window, index), "likely": _likely(ranges, window)} for window in LISTED_WINDOWS
+            },
             "sparkline": sparkline(week),
             "text": "; ".join(map(day_text, week)),
         }
-        for index, week in zip(indices, days, strict=True)
+        for index, week, ranges in zip(indices, days, likely, strict=True)
     ]
+
+
+def _likely(ranges: LikelyRange, window: str) -> list[int]:
+    """Return the likely range of a window in hundredths of percent; empty where polls cannot say."""
+    sides = [ranges[f"uptime_percent_{name}_{window}"] for name in BOUNDS]
+    return [round(side * 100) for side in sides if side is not None]
 
 
 def _totals(snapshot: Snapshot, page: ListPage) -> dict[str, dict[str, Any]]:

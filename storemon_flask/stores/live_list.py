@@ -4,7 +4,7 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
@@ -446,22 +446,12 @@ def distinct_texts(snapshot: Snapshot, name: str) -> list[str]:
     return [text for text in _codes(snapshot, name)[1] if text]
 
 
-def records_json(snapshot: Snapshot, indices: Sequence[int]) -> list[str]:
-    """Return those stores as JSON objects, each made once for all requests."""
-    made = cast("dict[int, str]", snapshot.derived.setdefault("json", {}))
-    for index in indices:
-        if index not in made:
-            made[index] = json.dumps(snapshot.record(index), ensure_ascii=False, separators=(",", ":"))
-    return [made[index] for index in indices]
-
-
-def csv_lines(snapshot: Snapshot, indices: Sequence[int], columns: Sequence[str]) -> Iterator[str]:
-    """Yield a header and those stores as lines of CSV, with those members of their JSON as columns."""
+def csv_lines(records: Iterable[Mapping[str, object]], columns: Sequence[str]) -> Iterator[str]:
+    """Yield a header and stores as lines of CSV, with those members of their JSON as columns."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    for index in indices:
-        record = snapshot.record(index)
+    for record in records:
         writer.writerow([csv_value(record[name]) for name in columns])
         yield buffer.getvalue()
         buffer.seek(0)
