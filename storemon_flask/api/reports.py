@@ -181,6 +181,12 @@ def _row_change(one: RowChange) -> dict[str, Any]:
         "note": one.reason or None,
         "known_before": before.known or None,
         "known_after": after.known or None,
+        **{
+            f"uptime_percent_likely_{bound}_{when}": side.likely and side.likely[index]
+            for when, side in (("before", before), ("after", after))
+            for index, bound in enumerate(("low", "high"))
+        },
+        "within_likely": one.within_likely,
     }
 
 

@@ -658,6 +658,13 @@ class RowChangeSchema(Closed):
     note = _text("why the change is not known; null if it is", null=True)
     known_before = _text("of how much time the percentage is, where that is little; else null", null=True)
     known_after = _text("the same of this report", null=True)
+    uptime_percent_likely_low_before = _number("the likely range in the earlier report; null without one", null=True)
+    uptime_percent_likely_high_before = _number("its upper end", null=True)
+    uptime_percent_likely_low_after = _number("the likely range in this report; null without one", null=True)
+    uptime_percent_likely_high_after = _number("its upper end", null=True)
+    within_likely = _flag(
+        "whether the two likely ranges overlap: the change is within what polls can tell; null without both", null=True
+    )
 
 
 class DiffSchema(Closed):

@@ -291,16 +291,22 @@ def _changed_cells(difference: "Diff") -> list[list[str]]:
 
 def _changed_rows(difference: "Diff") -> list[list[str]]:
     """Return a table of the rows that differ, its header first."""
-    rows = [["store", "period", "verdict", "before %", "after %", "points", "note"]]
+    # Where no report has a likely range, there are no columns of empty cells.
+    ranged = any(side and side.likely for one in difference.rows for side in (one.before, one.after))
+    heads = ["before %", *(["likely"] if ranged else []), "after %", *(["likely"] if ranged else [])]
+    rows = [["store", "period", "verdict", *heads, "points", "note"]]
     for one in difference.rows:
-        percents = ["" if side is None or side.value is None else str(side.value) for side in (one.before, one.after)]
+        percents = []
+        for side in (one.before, one.after):
+            percents.append("" if side is None or side.value is None else str(side.value))
+            percents += ["-".join(map(str, side.likely)) if side and side.likely else ""] if ranged else []
         notes = [
             f"{name} {side.known}"
             for name, side in (("before", one.before), ("after", one.after))
             if side and side.known
         ]
         points = "" if one.points is None else f"{one.points:+}"
-        note = one.reason or ", ".join(notes)
+        note = one.reason or ", ".join(filter(None, [one.likely_note, *notes]))
         rows.append([_whose(one.row), _period(one.row), one.verdict, *percents, points, note])
     return rows
 

@@ -21,9 +21,11 @@ from typing import IO, Any, Final, TextIO
 from storemon_flask.database import files
 from storemon_flask.errors import DataError, ReportFailed, Unprocessable
 from storemon_flask.formatting import known_text, percent_of
-from storemon_flask.reports.csv import Altered, is_amount, text_rows
+from storemon_flask.reports.csv import LIKELY_COLUMNS, Altered, is_amount, text_rows
 
 _KEY: Final = ("kind", "store_id", "group", "period", "daypart", "start")
+# Said of a change of uptime that need not be one.
+WITHIN_LIKELY: Final = "within what polls can tell"
 # Cells that are sorted at once, and rows that are written and read at once.
 _SORTED_CELLS: Final = 400_000
 _BATCH: Final = 1000
@@ -51,10 +53,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Percentage:
-    """The uptime of a row in per cent: None where none of its time is known, with the note on one that knows little."""
+    """The uptime of a row in per cent: None where none of its time is known, with the note on one that knows little,
+    and its likely range where the report has one."""
 
     value: Decimal | None
     known: str = ""
+    likely: tuple[Decimal, Decimal] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,19 @@ class RowChange:
     def points(self) -> Decimal | None:
         """By how many percentage points uptime changed; None where it is unknown in one of the reports."""
         return _points(self.before, self.after)
+
+    @property
+    def within_likely(self) -> bool | None:
+        """Whether the change is within what polls can tell: the likely ranges overlap; None where one has no range."""
+        if self.before is None or self.after is None or self.before.likely is None or self.after.likely is None:
+            return None
+        (before_low, before_high), (after_low, after_high) = self.before.likely, self.after.likely
+        return before_low <= after_high and after_low <= before_high
+
+    @property
+    def likely_note(self) -> str:
+        """`WITHIN_LIKELY` where uptime changed and the change is within that; else nothing."""
+        return WITHIN_LIKELY if self.points and self.within_likely else ""
 
     @property
     def rank(self) -> tuple[int, Decimal, Decimal, list[tuple[str, str]]]:
@@ -189,17 +206,25 @@ class _PercentColumns:
     unknown: int | None
     business: int | None
     percent: int | None
+    likely: tuple[int, int] | None
 
     @classmethod
     def of(cls, window: str, *headers: Sequence[str]) -> "_PercentColumns":
         """Return the columns of that window that both reports have."""
         amounts = {measure: f"{measure}_{window}" for measure in ("uptime", "downtime", "unknown", "business")}
-        percent = "uptime_percent" if window in ("hours", "minutes") else f"uptime_percent_{window}"
-        names = tuple(name for name in (*amounts.values(), percent) if all(name in header for header in headers))
+        percent, low, high = (
+            name if window in ("hours", "minutes") else f"{name}_{window}"
+            for name in ("uptime_percent", *LIKELY_COLUMNS)
+        )
+        all_names = (*amounts.values(), percent, low, high)
+        names = tuple(name for name in all_names if all(name in header for header in headers))
         at = {name: index - len(names) for index, name in enumerate(names)}
         unit = "min" if window in ("last_hour", "minutes") else "h"
         unknown, business = (at.get(amounts[measure]) for measure in ("unknown", "business"))
-        return cls(names, unit, at[amounts["uptime"]], at[amounts["downtime"]], unknown, business, at.get(percent))
+        likely = (at[low], at[high]) if low in at and high in at else None
+        return cls(
+            names, unit, at[amounts["uptime"]], at[amounts["downtime"]], unknown, business, at.get(percent), likely
+        )
 
     def percentage(self, row: Sequence[str] | None) -> Percentage | None:
         """Return the percentage in the cells of a row, which are its last; None when there is no row."""
@@ -211,9 +236,17 @@ class _PercentColumns:
             # Of a report without percentages: from its cells, which are rounded to hundredths.
             up, down = _hundredths(row[self.uptime]), _hundredths(row[self.downtime])
             value = Decimal(percent_of(up, up + down)).scaleb(-2) if up + down else None
+        likely = self._likely(row)
         if value is None or self.unknown is None or self.business is None:
-            return Percentage(value)
-        return Percentage(value, known_text(_hundredths(row[self.unknown]), _hundredths(row[self.business]), self.unit))
+            return Percentage(value, likely=likely)
+        known = known_text(_hundredths(row[self.unknown]), _hundredths(row[self.business]), self.unit)
+        return Percentage(value, known, likely)
+
+    def _likely(self, row: Sequence[str]) -> tuple[Decimal, Decimal] | None:
+        if self.likely is None:
+            return None
+        low, high = (_number(row[index]) for index in self.likely)
+        return None if low is None or high is None else (low, high)
 
 
 def _hundredths(cell: str) -> int:

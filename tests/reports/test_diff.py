@@ -1,5 +1,6 @@
 """What is said of reports: how they were made, lists, differences, workbooks, outages."""
 
+import csv
 import io
 import random
 from decimal import Decimal
@@ -9,14 +10,17 @@ import openpyxl
 import pytest
 from conftest import sql, storemon
 from flask.testing import FlaskClient
+from likely_helpers import AS_OF_US
+from likely_helpers import outages_fleet as outages_fleet
 from report_helpers import asked, rows_of
 from report_helpers import fleet as fleet
 
+from storemon_flask.clock import timestamp_text
 from storemon_flask.database import reports
 from storemon_flask.database.connections import Database
 from storemon_flask.database.reports import LISTED_STORES, NewReport
 from storemon_flask.errors import DataError, Unprocessable
-from storemon_flask.model import ReportOutcome
+from storemon_flask.model import WEEK_US, ReportOutcome
 from storemon_flask.reports import diff as report_diff
 from storemon_flask.reports import request as requests
 from storemon_flask.reports import stored, xlsx
@@ -312,6 +316,109 @@ def test_of_a_report_without_percentages_they_are_made_from_its_cells() -> None:
     ]  # fmt: skip
     with pytest.raises(Unprocessable, match="window is 'last_year'; it must be last_day, last_week"):
         report_diff.compare(ReportFile(io.StringIO(before), {}), ReportFile(io.StringIO(after), {}), 9, "last_year")
+
+
+LIKELY_HEAD = (
+    "store_id,uptime_last_day,uptime_last_week,downtime_last_day,downtime_last_week,uptime_percent_last_day,"
+    "uptime_percent_last_week,uptime_percent_likely_low_last_day,uptime_percent_likely_low_last_week,"
+    "uptime_percent_likely_high_last_day,uptime_percent_likely_high_last_week\n"
+)
+LIKELY_BEFORE = LIKELY_HEAD + (
+    "apart,20.00,100.00,0.00,0.00,100.00,100.00,99.00,97.00,100.00,100.00\n"
+    "touches,20.00,90.00,0.00,10.00,100.00,90.00,99.00,88.00,100.00,92.00\n"
+    "same,10.00,50.00,10.00,50.00,50.00,50.00,45.00,48.00,55.00,52.00\n"
+    "none,20.00,80.00,0.00,20.00,100.00,80.00,,,,\n"
+    "gone,20.00,80.00,0.00,20.00,100.00,80.00,99.00,78.00,100.00,82.00\n"
+)
+LIKELY_AFTER = LIKELY_HEAD + (
+    "apart,19.00,94.00,1.00,6.00,95.00,94.00,91.00,92.00,99.50,96.99\n"
+    "touches,20.00,94.00,0.00,6.00,100.00,94.00,99.00,92.00,100.00,96.00\n"
+    "same,11.00,55.00,11.00,55.00,50.00,50.00,45.00,48.00,55.00,52.00\n"
+    "none,20.00,81.00,0.00,19.00,100.00,81.00,99.00,79.00,100.00,83.00\n"
+)
+
+
+def test_a_change_is_within_what_polls_can_tell_where_likely_ranges_overlap() -> None:
+    rows = {one.row["store_id"]: one for one in compared(LIKELY_BEFORE, LIKELY_AFTER).rows}
+    assert {store: (one.within_likely, one.likely_note) for store, one in rows.items()} == {
+        "apart": (False, ""),
+        "touches": (True, "within what polls can tell"),
+        "same": (True, ""),
+        "none": (None, ""),
+        "gone": (None, ""),
+    }
+    touches, none = rows["touches"], rows["none"]
+    assert [side and side.likely for side in (touches.before, touches.after, none.before, none.after)] == [
+        (Decimal("88.00"), Decimal("92.00")),
+        (Decimal("92.00"), Decimal("96.00")),
+        None,
+        (Decimal("79.00"), Decimal("83.00")),
+    ]
+    # In the other direction the ranges overlap as much; of the last day all do.
+    back = {one.row["store_id"]: one.within_likely for one in compared(LIKELY_AFTER, LIKELY_BEFORE).rows}
+    assert back == {store: one.within_likely for store, one in rows.items()}
+    before, after = (ReportFile(io.StringIO(text), {}) for text in (LIKELY_BEFORE, LIKELY_AFTER))
+    day = {one.row["store_id"]: one for one in report_diff.compare(before, after, 9, "last_day").rows}
+    assert (day["apart"].within_likely, day["apart"].likely_note) == (True, "within what polls can tell")
+    # The order is that of reports without these columns.
+    bare = [
+        "".join(",".join(line.split(",")[:7]) + "\n" for line in text.splitlines())
+        for text in (LIKELY_BEFORE, LIKELY_AFTER)
+    ]
+    without = compared(*bare).rows
+    assert [one.row for one in without] == [one.row for one in rows.values()]
+    assert {one.within_likely for one in without} == {None}
+
+
+def test_likely_ranges_of_rows_by_day_and_of_one_report_alone() -> None:
+    head = "store_id,period,uptime_hours,downtime_hours,uptime_percent"
+    likely = ",uptime_percent_likely_low,uptime_percent_likely_high\n"
+    before = head + likely + "s,2024-10-14,9.00,1.00,90.00,88.00,91.00\n"
+    (row,) = compared(before, head + likely + "s,2024-10-14,8.00,2.00,80.00,78.00,83.00\n").rows
+    assert (row.within_likely, row.before and row.before.likely) == (False, (Decimal("88.00"), Decimal("91.00")))
+    (row,) = compared(before, head + "\ns,2024-10-14,8.00,2.00,80.00\n").rows
+    assert (row.within_likely, row.before and row.before.likely) == (None, None)
+
+
+def test_likely_ranges_in_the_terminal(fleet: Database, settings: Settings, tmp_path: Path) -> None:
+    fleet.close()
+    (tmp_path / "a.csv").write_text(LIKELY_BEFORE)
+    (tmp_path / "b.csv").write_text(LIKELY_AFTER)
+    done = storemon(settings.home, "diff", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"))
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == "store period verdict before % likely after % likely points note"
+    assert lines[1] == "apart worse 100.00 97.00-100.00 94.00 92.00-96.99 -6.00"
+    assert lines[2] == "touches better 90.00 88.00-92.00 94.00 92.00-96.00 +4.00 within what polls can tell"
+
+
+def test_likely_ranges_in_json_and_on_the_page(outages_fleet: Database, client: FlaskClient) -> None:
+    ids, reported = [], []
+    for as_of_us in (AS_OF_US - WEEK_US, AS_OF_US):
+        asked_report = {"columns": "full", "windows": ["last_week"], "as_of": timestamp_text(as_of_us)}
+        ids.append(client.post("/trigger_report", json=asked_report).json["report_id"])
+        text = client.get(f"/get_report?report_id={ids[-1]}&wait=60").text
+        reported.append({row["store_id"]: row for row in csv.DictReader(io.StringIO(text))})
+    rows = client.get(f"/api/v1/reports/{ids[1]}/diff?against={ids[0]}").json["rows"]
+    page = client.get(f"/reports/{ids[1]}/changes?against={ids[0]}").text
+    assert len(rows) > 10
+    for row in rows:
+        ends = []
+        for when, cells in zip(("before", "after"), reported, strict=True):
+            for bound in ("low", "high"):
+                cell = cells[row["store_id"]][f"uptime_percent_likely_{bound}_last_week"]
+                ends.append(float(cell) if cell else None)
+                assert row[f"uptime_percent_likely_{bound}_{when}"] == ends[-1]
+        known = [end for end in ends if end is not None]
+        if len(known) < 4:
+            assert row["within_likely"] is None
+            continue
+        assert row["within_likely"] == (known[0] <= known[3] and known[2] <= known[1])
+        shown = next(line for line in page.split("<tr>") if f"<bdi>{row['store_id']}</bdi>" in line)
+        assert f"likely {known[0]:.2f} to {known[1]:.2f}" in shown
+        assert f"likely {known[2]:.2f} to {known[3]:.2f}" in shown
+        changed = row["within_likely"] and row["change_points"] != 0
+        assert ("within what polls can tell" in shown) == bool(changed)
+    assert {row["within_likely"] for row in rows} >= {True, False}
 
 
 def test_a_longer_outage_is_worse_and_one_that_is_over_in_no_report_better() -> None:
