@@ -4,7 +4,7 @@ import time
 
 import click
 
-from storemon_flask.cli.command import command, get_settings, open_database
+from storemon_flask.cli.command import NumberRange, command, get_settings, open_database
 from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import below, say_note, table, terminal_width
 
@@ -12,7 +12,7 @@ from storemon_flask.cli.terminal import below, say_note, table, terminal_width
 @command("advise")
 @click.option(
     "--target",
-    type=click.FloatRange(0, 100, max_open=True),
+    type=NumberRange(0, 100, max_open=True),
     default=99.0,
     show_default=True,
     metavar="PERCENT",

@@ -1,5 +1,6 @@
 """What every command is made of: settings, database, timestamps, signals, and errors that are sentences."""
 
+import math
 import re
 import signal
 import sys
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from storemon_flask.database.connections import Database
+
+
+class NumberRange(click.FloatRange):
+    """A number within bounds; `nan`, which compares with nothing, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; a `BadParameter` says what is wrong."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 class Command(click.Command):

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask.characters import count_text
-from storemon_flask.cli.command import command, get_settings, open_database, options_in_errors, parse_timestamp
+from storemon_flask.cli.command import (
+    NumberRange,
+    command,
+    get_settings,
+    open_database,
+    options_in_errors,
+    parse_timestamp,
+)
 from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.terminal import say, say_note, table, terminal_width
 from storemon_flask.errors import StoremonError
@@ -178,7 +185,7 @@ _SHOWN: Final = 40
     help="The instant to look from.  [default: the newest poll that is not in the future]",
 )
 @click.option("--window", metavar="W", help="As of `report`.  [default: last_week]")
-@click.option("--shortest", type=click.FloatRange(0), metavar="MINUTES", help="Leave out those with less time down.")
+@click.option("--shortest", type=NumberRange(0), metavar="MINUTES", help="Leave out those with less time down.")
 @STORES
 @GROUPS
 @LABELS

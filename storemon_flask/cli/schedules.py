@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storemon_flask.cli.command import Group, confirm, get_settings, open_database, options_in_errors, parse_timestamp
+from storemon_flask.cli.command import (
+    Group,
+    NumberRange,
+    confirm,
+    get_settings,
+    open_database,
+    options_in_errors,
+    parse_timestamp,
+)
 from storemon_flask.cli.listing import form_of, listing, write_listing
 from storemon_flask.cli.report import GROUPS, LABELS, STORES, ZONES
 from storemon_flask.cli.terminal import printable, say, table, terminal_width
@@ -61,7 +69,7 @@ def schedules() -> None:
 )
 @click.option(
     "--below",
-    type=click.FloatRange(0, 100),
+    type=NumberRange(0, 100),
     default=97.0,
     show_default=True,
     metavar="PERCENT",

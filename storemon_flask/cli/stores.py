@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from storemon_flask.characters import escaped
-from storemon_flask.cli.command import Group, command, get_settings, must_ask, open_database, parse_timestamp
+from storemon_flask.cli.command import (
+    Group,
+    NumberRange,
+    command,
+    get_settings,
+    must_ask,
+    open_database,
+    parse_timestamp,
+)
 from storemon_flask.cli.listing import form_of, listing, utf8_output, write_listing
 from storemon_flask.cli.report import LABELS
 from storemon_flask.cli.terminal import (
@@ -46,7 +54,7 @@ _ENOUGH_FOR_A_NAME: Final = 20
 @LABELS
 @click.option("--zone", metavar="ZONE", help="Only stores of this time zone.")
 @click.option(
-    "--below", metavar="PERCENT", type=click.FloatRange(0, 100, min_open=True), help="Only stores with less uptime."
+    "--below", metavar="PERCENT", type=NumberRange(0, 100, min_open=True), help="Only stores with less uptime."
 )
 @click.option("--below-window", metavar="W", default="last_week", show_default=True, help="last_day or last_week.")
 @click.option("--without", multiple=True, metavar="WHAT", help="Only stores without hours, or zone, of their own.")

@@ -277,3 +277,11 @@ def test_sums_of_cells_never_hide_an_outage(changing, settings):
     drawn = "".join(drawing.rows(found, drawing.clock("Etc/UTC", utc=True), colour=False))
     assert drawn.count("X") >= len(found.outages) > 0
     assert np.all(found.outages.down_us > 0)
+
+
+@pytest.mark.parametrize("arguments", [("stores", "--below"), ("advise", "--target"), ("outages", "--shortest")])
+def test_nan_is_wrong_usage(home, arguments):
+    done = storemon(home, *arguments, "nan")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"'{arguments[1]}': 'nan' is not a number.\n")
+    assert done.stdout == ""
