@@ -41,14 +41,16 @@ def read_model(
 ) -> Distributions:
     """Return the fleet's model at an as-of, in the connection's transaction; the last ones are cached.
 
-    It is that of all stores, whichever a report is about: so a store has one likely range, whoever asks.
+    It is that of all stores, whichever a report is about: so a store has one likely range, whoever asks. It is learned
+    from polls up to the full hour: live pages, each of which has an as-of of its own, share it (a fit takes 0.07 s).
     """
+    hour_us = as_of_us // HOUR_US * HOUR_US
     key = (
         database.identity(),
         stores.data_version(connection),
         stores.schedule_version(connection),
         default_zone,
-        as_of_us,
+        hour_us,
         tuple(asdict(rules).items()),
     )
     with database.cache_lock:
@@ -56,8 +58,8 @@ def read_model(
         if key in known:
             cached: Distributions = known[key]
             return cached
-    schedule = readings.read_schedule(database, connection, default_zone, None, as_of_us)
-    model = Distributions(_fit(connection, schedule, as_of_us, rules), rules)
+    schedule = readings.read_schedule(database, connection, default_zone, None, hour_us)
+    model = Distributions(_fit(connection, schedule, hour_us, rules), rules)
     with database.cache_lock:
         _, known = database.cache.get("likely", (None, {}))
         database.cache["likely"] = (None, dict([*known.items(), (key, model)][-_CACHED:]))
