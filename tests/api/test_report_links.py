@@ -29,10 +29,13 @@ def numbers(page: str) -> dict[str, list[str]]:
 
 
 def expected(row: dict[str, str], suffix: str, unit: str, percent: str) -> list[str]:
-    """What the page shows of a row of a full report: the percentage and the amounts."""
+    """What the page shows of a row of a full report: the percentage with its likely range, and the amounts."""
     amounts = [row[f"{name}{suffix}"] for name in AMOUNTS]
     known = known_text(*(round(100 * float(row[f"{name}{suffix}"])) for name in ("unknown", "business")), unit)
     shown = f"{row[percent]} % {known}".strip() if row[percent] else "–"
+    low, high = (row[percent.replace("percent", f"percent_likely_{end}", 1)] for end in ("low", "high"))
+    if low:
+        shown += f" likely {low} to {high}"
     return [shown, *(f"{amount} min" if unit == "min" else amount for amount in amounts)]
 
 

@@ -131,7 +131,7 @@ def test_an_as_of_that_is_no_instant_is_refused_with_its_text(client: FlaskClien
     assert detail == (
         f"as_of: {as_of!r} is not an instant such as 2024-10-14T23:55:18Z "
         f"(the fields allowed are as_of, stores, columns, windows, "
-        "kind, shortest_minutes, by, groups, zones, totals, method)"
+        "kind, shortest_minutes, by, groups, labels, zones, totals, method, compare)"
     )
 
 
