@@ -267,21 +267,23 @@ class Distributions:
 
     def __init__(self, model: LikelyModel, rules: Rules) -> None:
         self.model, self.rules = model, rules
-        self._longest = -1
         self._chances: Floats = np.empty((self.KINDS, 0, 1))
 
     def of(self, classes: Ints) -> Floats:
         """Return the chance of each number of down minutes, from 0, a row for each class."""
         kind, minutes = np.divmod(classes, self.STRIDE)
         longest = int(minutes.max(initial=0))
-        if longest > self._longest:
-            self._build(max(longest, 90))
-        chances: Floats = self._chances[kind, minutes, : longest + 1]
+        # Threads share a model: another one may put its own table in place at any time.
+        table = self._chances
+        if longest >= table.shape[1]:
+            table = self._chances = self._build(max(longest, 90))
+        chances: Floats = table[kind, minutes, : longest + 1]
         return chances
 
-    def _build(self, longest: int) -> None:
-        """Count paths minute by minute: `path[x, y, k]` is the chance to come from x to y with k down in between.
+    def _build(self, longest: int) -> Floats:
+        """Return the chances of gaps of up to `longest` minutes, by kind, minutes and down minutes.
 
+        Paths are counted minute by minute: `path[x, y, k]` is the chance to come from x to y with k down in between.
         A minute of which one edge is down counts as down by half a chance.
         """
         fall, recover = self.model.fall, self.model.recover
@@ -305,7 +307,7 @@ class Distributions:
             after_down = np.zeros_like(path)
             after_down[:, 1, 1:] = path[:, 1, :-1]
             path = path[:, 0, None, :] * step[0][None, :, None] + after_down[:, 1, None, :] * step[1][None, :, None]
-        self._chances, self._longest = table, longest
+        return table
 
     def raw_moments(self, classes: Ints) -> Floats:
         """Return mean, mean square and mean cube of the down minutes, a column for each class."""
