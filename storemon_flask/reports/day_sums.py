@@ -148,7 +148,9 @@ class _Work:
         self._is_over = known_us + _GRACE_US <= now_us if self._is_stored else np.zeros(known_us.shape, dtype=bool)
         over_asked = self._is_over[:, self._asked]
         self._state = self._settled_state(int(known_us[:, self._asked][over_asked].max(initial=0)))
-        self._is_settled = self._is_over & (known_us <= self._state.settled_us)
+        # Loads drop what a poll can change within the margin that is expected of them: a smaller one does not do.
+        is_expected = self._state.margin_us >= rules.farthest_us
+        self._is_settled = self._is_over & (known_us <= self._state.settled_us) & is_expected
         self._origin = _origins(schedule) if self._is_stored else np.empty(0, dtype=np.int64)
         complete_from_us = stores.complete_from(connection)
         self._complete_from_us = EVER_US if complete_from_us is None else complete_from_us
