@@ -3,10 +3,12 @@ out. Every number is a sum of the measures that reports have, over windows that 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Final, TypeVar, cast
 
 import numpy as np
 
+from storemon_flask.clock import EPOCH
 from storemon_flask.database import readings, stores
 from storemon_flask.database.connections import Connection, Database
 from storemon_flask.database.readings import Schedule
@@ -17,13 +19,13 @@ from storemon_flask.model import DAY_US, HOUR_US, SECOND_US, Bools, Ints, Rules
 from storemon_flask.reports.day_sums import Progress, read_day_sums
 from storemon_flask.reports.heatmap import read_heat_map
 from storemon_flask.reports.likely import read_model, read_sums_in_zones
-from storemon_flask.reports.windows import Window, named_window, range_in_zone
+from storemon_flask.reports.windows import Window, named_window, range_in_zone, window_dates
 from storemon_flask.stores.live_list import STATUS_ORDER, AsOf, Snapshot, find_lacking
 from storemon_flask.uptime import zones
 from storemon_flask.uptime.likely import likely_of_sums
 from storemon_flask.uptime.measures import Periods, measure
 from storemon_flask.uptime.status import STATUSES
-from storemon_flask.uptime.zones import EPOCH_WEEKDAY, LocalClock
+from storemon_flask.uptime.zones import LocalClock
 
 # The windows of the overview, in each store's own zone up to the as-of; the last is the same part of the week before.
 WINDOWS: Final = ("today", "this_week", "this_month", "previous_this_week")
@@ -40,6 +42,7 @@ GROUP_SORTS: Final = (
     "name", "stores", "down", *WINDOWS[:3], "change", "worst_store", "without_hours", "without_timezone",
 )  # fmt: skip
 _MEASURES: Final = ("uptime", "downtime", "unknown", "uptime_low", "uptime_high")
+_EPOCH_DATE: Final = EPOCH.date()
 _Made = TypeVar("_Made")
 
 
@@ -219,7 +222,7 @@ def compute_overview(
             connection, schedule, dates.heat_window, as_of_us, rules, progress=lambda share: progress(0.6 + 0.3 * share)
         )
         lacking = find_lacking(connection, schedule)
-        likely = _read_likely(database, connection, schedule, dates, as_of_us, rules, default_zone)
+        likely = _read_likely(database, connection, schedule, as_of_us, rules, default_zone)
     by_day = {name: sums.sums[name].reshape(len(schedule.ids), dates.count) for name in _MEASURES}
     return Overview(
         snapshot.as_of,
@@ -247,7 +250,6 @@ def _read_likely(
     database: Database,
     connection: Connection,
     schedule: Schedule,
-    dates: "_Dates",
     as_of_us: int,
     rules: Rules,
     default_zone: str,
@@ -256,11 +258,10 @@ def _read_likely(
     if not schedule.ids:
         return {}
     model = read_model(database, connection, default_zone, as_of_us, rules)
-    midnight = dates.wall_us // DAY_US * DAY_US
-    monday = midnight - (midnight // DAY_US + EPOCH_WEEKDAY) % 7 * DAY_US
-    clock = LocalClock(schedule.zone_names, int(monday.min()), int(midnight.max()) + DAY_US)
-    zone = np.arange(len(schedule.zone_names))
-    begins = [clock.to_utc(midnight, zone), clock.to_utc(monday, zone)]
+    begins = [
+        np.array([range_in_zone(named_window(name), zone, as_of_us)[0] for zone in schedule.zone_names], dtype=np.int64)
+        for name in LIKELY_WINDOWS
+    ]
     sums = read_sums_in_zones(model, connection, schedule, begins, as_of_us, as_of_us, rules)
     return dict(zip(LIKELY_WINDOWS, sums, strict=True))
 
@@ -294,18 +295,12 @@ class _Dates:
             "heat map", from_us=(self.last + 1 - HEAT_DAYS) * DAY_US, to_us=(self.last + 1) * DAY_US, local=True
         )
 
-    @property
-    def monday(self) -> Ints:
-        """Of each store the first date of its week."""
-        monday: Ints = self.today - (self.today + EPOCH_WEEKDAY) % 7
-        return monday
-
-    @property
-    def first_of_month(self) -> Ints:
-        """Of each store the first date of its month."""
-        months = self.today.astype("datetime64[D]").astype("datetime64[M]")
-        first: Ints = months.astype("datetime64[D]").astype(np.int64)
-        return first
+    def first_of(self, window: str) -> Ints:
+        """Return for each store the first date of one of the calendar windows of reports."""
+        dates, index = np.unique(self.today, return_inverse=True)
+        firsts = [window_dates(window, _EPOCH_DATE + timedelta(days=day))[0] for day in dates.tolist()]
+        days: Ints = np.array([(first - _EPOCH_DATE).days for first in firsts], dtype=np.int64)[index]
+        return days
 
 
 def _wall_clock_us(zone: str, instant_us: int) -> int:
@@ -319,11 +314,11 @@ def _windows(by_day: dict[str, Ints], dates: _Dates, before: dict[str, Ints]) ->
     """Return the `_MEASURES` of each store in each of `WINDOWS`; `before` are those of the day a week ago, up to now on
     the wall clock."""
     day = np.arange(dates.first, dates.last + 1)
-    today, monday = dates.today[:, None], dates.monday[:, None]
+    today, monday = dates.today[:, None], dates.first_of("this_week")[:, None]
     chosen = {
         "today": day == today,
         "this_week": (day >= monday) & (day <= today),
-        "this_month": (day >= dates.first_of_month[:, None]) & (day <= today),
+        "this_month": (day >= dates.first_of("this_month")[:, None]) & (day <= today),
         "previous_this_week": (day >= monday - 7) & (day < today - 7),
     }
     windows = {
