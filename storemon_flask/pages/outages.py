@@ -193,18 +193,24 @@ def _whole_section(snapshot: Snapshot, listed: OutageList, asked: OutageQuery, q
     return _Section("list", title, len(index), rows, page, last)
 
 
+def _index_of_id(snapshot: Snapshot) -> dict[str, int]:
+    """Return the index of each store of the snapshot, made once for all requests."""
+    known = snapshot.derived_from_texts.get("index_of_id")
+    if not isinstance(known, dict):
+        known = {store_id: index for index, store_id in enumerate(snapshot.ids)}
+        snapshot.derived_from_texts["index_of_id"] = known
+    return known
+
+
 def _rows(snapshot: Snapshot, listed: OutageList, index: Ints) -> list[dict[str, Any]]:
     """Return those outages for the template, each with the status of its store if it goes on."""
     schedule, some = listed.schedule, listed.outages.pick(index)
     as_of_us = listed.as_of.as_of_us
-    place_of = snapshot.derived_from_texts.setdefault(
-        "index_of_id", {store_id: place for place, store_id in enumerate(snapshot.ids)}
-    )
-    assert isinstance(place_of, dict)
+    index_of_id = _index_of_id(snapshot)
     rows = []
     for row, store in enumerate(some.store.tolist()):
         store_id, ongoing = schedule.ids[store], bool(some.ongoing[row])
-        place = place_of.get(store_id)
+        listed_at = index_of_id.get(store_id)
         start_us, end_us = int(some.start_us[row]), int(some.end_us[row])
         zone = schedule.zone_of_store[store]
         rows.append(
@@ -221,7 +227,9 @@ def _rows(snapshot: Snapshot, listed: OutageList, index: Ints) -> list[dict[str,
                 "length_us": (as_of_us if ongoing else end_us) - start_us,
                 "down_us": int(some.down_us[row]) // MINUTE_US * MINUTE_US,
                 "polls": int(some.polls[row]),
-                "status": STATUSES[int(snapshot.columns["status"][place])] if ongoing and place is not None else "",
+                "status": STATUSES[int(snapshot.columns["status"][listed_at])]
+                if ongoing and listed_at is not None
+                else "",
                 "until": "" if ongoing else f"{words.wall_clock(end_us - 1, zone):%Y-%m-%d}",
             }
         )

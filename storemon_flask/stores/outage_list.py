@@ -90,8 +90,8 @@ def make_window(text: str, shortest_minutes: float | None = None) -> tuple[Windo
     try:
         query = requests.check(ReportRequest(fields=fields))
     except Unprocessable as error:
-        said = error.message.replace("windows[0]", "window", 1).replace("an object with from and to", "FROM..TO")
-        raise Unprocessable(said, errors={"window": [said]}) from None
+        message = error.message.replace("windows[0]", "window", 1).replace("an object with from and to", "FROM..TO")
+        raise Unprocessable(message, errors={"window": [message]}) from None
     return query.windows[0], query.shortest_us
 
 
