@@ -1,6 +1,5 @@
 """Heat map of a window: how much time was up, down and unknown in each hour of the week (SPEC 3.7)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +8,9 @@ from storemon_flask.database import readings
 from storemon_flask.database.connections import Connection
 from storemon_flask.database.readings import Schedule
 from storemon_flask.model import Ints, Rules
+from storemon_flask.reports.day_sums import Progress
 from storemon_flask.reports.windows import Window, range_in_zone
 from storemon_flask.uptime.heatmap import HEAT_MEASURES, WEEK, ZoneHours, sum_by_hour_of_week
-
-# Called with how far a computation is, 0 to 1.
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
