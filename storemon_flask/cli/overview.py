@@ -152,14 +152,15 @@ def _hour_lines(overview: "Overview") -> list[str]:
     rows = [f"down %  {' '.join(f'{hour:2d}' for hour in range(24))}"]
     for weekday, hours in zip(_WEEKDAYS, hour_sums(overview), strict=True):
         rows.append(f"{weekday:<6}  {' '.join(_share_down(sums) for sums in hours)}".rstrip())
-    return [*rows, f"by local hour, {date_text(first)} to {date_text(end - 1)}; .. no business hours, ?? unknown"]
+    return [*rows, f"by local hour, {date_text(first)} to {date_text(end - 1)}; .. closed, ?? unknown, XX all down"]
 
 
 def _share_down(sums: "Sums") -> str:
     known = sums.uptime + sums.downtime
     if not known:
         return "??" if sums.unknown else ".."
-    return f"{min(-(-100 * sums.downtime // known), 99):2d}"
+    percent = -(-100 * sums.downtime // known)
+    return "XX" if not sums.uptime else f"{min(percent, 99):2d}"
 
 
 def _day_lines(title: str, days: "list[DayRow]", width: int) -> list[str]:

@@ -248,6 +248,21 @@ def test_days_that_were_not_settled_before_a_load_are_not_stored(polled: Databas
     assert (now.settled_us, now.margin_us) == (AS_OF, DAY_US)
 
 
+def test_days_of_a_longer_reach_than_loads_heed_are_not_stored(
+    polled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rows_stored(polled)
+    longer = Rules(reach_us=72 * HOUR_US)
+    with monkeypatch.context() as patch:
+        # Another process has the database while loads are told of the longer reach, and no longer when sums are stored.
+        patch.setattr(day_sums, "settle", lambda database, state, version, settled_us, margin_us: state)
+        check_sums(polled, rules=longer)
+    assert rows_stored(polled) == before
+    check_sums(polled, rules=longer)
+    load(polled, "polls", f"s0,{stamp(instant('2024-10-12T12:10:00Z'))},inactive")
+    check_sums(polled, rules=longer)
+
+
 def test_while_another_writes_a_report_does_without(polled: Database) -> None:
     expected = check_sums(polled)
     with polled.write() as connection:

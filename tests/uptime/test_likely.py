@@ -59,6 +59,22 @@ def test_the_distribution_of_a_gap_is_that_of_all_paths(kind, first, last, minut
     assert chances == pytest.approx(whole, abs=1e-12)
 
 
+def test_threads_may_share_a_model(monkeypatch):
+    shared, alone = Distributions(MODEL, Rules()), Distributions(MODEL, Rules())
+    build = Distributions._build
+
+    def build_and_be_overtaken(self, longest):
+        table = build(self, longest)
+        # Another thread that needed less puts its table in place.
+        self._chances = build(self, 90)
+        return table
+
+    classes = np.array([UP_UP * STRIDE + 300, DIFFERENT * STRIDE + 20])
+    expected = alone.of(classes)
+    monkeypatch.setattr(Distributions, "_build", build_and_be_overtaken)
+    assert np.array_equal(shared.of(classes), expected)
+
+
 def week(polls: list[tuple[int, bool]], first_hour: int = 9, hours: int = 8, rules: Rules | None = None):
     """Openings and evidence of one store on one day: polls are minutes after the opening, and whether active."""
     start = first_hour * HOUR_US
