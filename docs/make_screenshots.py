@@ -1,7 +1,7 @@
 """Pictures of every page, in light, dark and on a phone, for the README and docs/pages.md: `make screenshots`.
 
 The sample data in a home of its own, a real server, the system's Chromium. To add a page: a line in PAGES.
-Alerts speak of the present only, so their pages have a second server: its polls are the sample's, moved to end now.
+Alerts speak of the present only, so their pages have a second server: its polls are the sample's, moved to now.
 """
 
 import csv
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Sink
@@ -35,7 +36,7 @@ STOREMON = [sys.executable, "-m", "storemon_flask"]
 # A store of the sample with outages, measured and unknown time.
 STORE = "03a8d396-bb73-431e-b05d-d30f31af22ea"
 
-# Name of the picture, address; `{report}` is the id of a finished report.
+# Name of the picture, address; `{report}` and `{period}` are ids of finished reports.
 PAGES = (
     ("now", "/"),
     ("store", f"/stores/{STORE}"),
@@ -46,6 +47,7 @@ PAGES = (
 )
 LIVE_PAGES = (
     ("overview", "/overview"),
+    ("period", "/reports/{period}"),
     ("alerts", "/alerts"),
     ("schedules", "/reports/schedules"),
     ("outages", "/outages"),
@@ -79,7 +81,8 @@ def main() -> None:
         }
         with _server(**settings) as (url, environ):
             _tell_of_incidents(url, environ)
-            _pictures(chromium, url, LIVE_PAGES)
+            period = _report(url, windows=["last_7_days"], compare="previous", totals=True)
+            _pictures(chromium, url, [(name, address.format(period=period)) for name, address in LIVE_PAGES])
     finally:
         mails.stop()
 
@@ -138,14 +141,13 @@ def _tell_of_incidents(url: str, environ: dict[str, str]) -> None:
 
 
 def _write_live_sample(folder: Path) -> tuple[Path, Path]:
-    """Write the sample with its newest poll a minute ago: all but the polls of the last hour, and those, in which one
-    store in twelve is down. Return both folders."""
+    """Write the sample moved by whole weeks of the local clock, up to a minute ago: all but the polls of the last hour,
+    and those, in which one store in twelve is down. Return both folders."""
     with gzip.open(SAMPLE / "store_status.csv.gz", "rt", newline="") as stream:
         rows = [(row["store_id"], row["status"], _instant(row["timestamp_utc"])) for row in csv.DictReader(stream)]
+    moved, end = _weeks_since_the_sample(), datetime.now(UTC).replace(tzinfo=None) - timedelta(minutes=1)
     # Rows that are bad on purpose stay behind; later than the sample's end are those ahead of any clock.
-    polls = [(store, status, at) for store, status, at in rows if at is not None and at <= SAMPLE_END]
-    now = datetime.now(UTC).replace(tzinfo=None)
-    moved = now - timedelta(minutes=1) - max(at for _, _, at in polls)
+    polls = [(store, status, at + moved) for store, status, at in rows if at is not None and at <= SAMPLE_END]
     earlier, last = folder / "earlier", folder / "last"
     ids = sorted({store for store, _, _ in polls if store})
     goes_down = set(ids[::12])
@@ -155,18 +157,28 @@ def _write_live_sample(folder: Path) -> tuple[Path, Path]:
             writer = csv.writer(stream)
             writer.writerow(["store_id", "status", "timestamp_utc"])
             writer.writerows(
-                (store, "inactive" if is_last and store in goes_down else status, (at + moved).isoformat())
+                (store, "inactive" if is_last and store in goes_down else status, at.isoformat())
                 for store, status, at in polls
-                if (at > SAMPLE_END - timedelta(hours=1)) == is_last
+                if at <= end and (at > end - timedelta(hours=1)) == is_last
             )
     for name in ("menu_hours.csv", "timezones.csv"):
         shutil.copy(SAMPLE / name, earlier)
     with (earlier / "stores.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["store_id", "name", "group"])
+        writer.writerow(["store_id", "name", "group", "region"])
         for number, store in enumerate(ids):
-            writer.writerow([store, f"{STREETS[number % len(STREETS)]} {number}", ("North", "South")[number % 2]])
+            name, group = f"{STREETS[number % len(STREETS)]} {number}", ("North", "South")[number % 2]
+            writer.writerow([store, name, group, ("East", "Midwest", "West")[number % 3]])
     return earlier, last
+
+
+def _weeks_since_the_sample() -> timedelta:
+    """Return whole weeks, so that stores are polled in their business hours, also over a change of the clocks."""
+    zone, now = ZoneInfo("America/Chicago"), datetime.now(UTC)
+    sample_end = SAMPLE_END.replace(tzinfo=UTC)
+    weeks = timedelta(weeks=-((sample_end - now) // timedelta(weeks=1)))
+    before, after = (at.astimezone(zone).utcoffset() or timedelta() for at in (sample_end, now))
+    return weeks + before - after
 
 
 def _instant(text: str) -> datetime | None:
@@ -189,9 +201,9 @@ def _wait_for(condition: Callable[[], Any], what: str) -> None:
     sys.exit(f"no {what} within a minute")
 
 
-def _report(url: str) -> str:
+def _report(url: str, **fields: Any) -> str:
     """The id of a full report, finished."""
-    request = urllib.request.Request(url + "/trigger_report", data=b'{"columns": "full"}')
+    request = urllib.request.Request(url + "/trigger_report", data=json.dumps({"columns": "full", **fields}).encode())
     with urllib.request.urlopen(request, timeout=30) as answer:
         report: str = json.load(answer)["report_id"]
     _wait_for(lambda: _get(f"{url}/api/v1/reports/{report}")["status"] == "Complete", "finished report")
