@@ -140,11 +140,18 @@ def form(name: str, data: bytes) -> bytes:
 FORM = {"Content_Type": "multipart/form-data; boundary=x"}
 
 
+def peak_after_a_list(server: Server) -> float:
+    """The peak once the stores of a good load were listed: alerts are evaluated a second after it, on the same snapshot,
+    and take 110 MB for 200,000 stores."""
+    assert http(f"{server.url}/api/v1/stores?limit=1").status == 200
+    return peak_mb(server.process.pid)
+
+
 def test_no_upload_takes_more_memory_than_a_good_one(serve: Serve) -> None:
     server = serve(STOREMON_MAX_BODY_MB=str(LIMIT_MB), **AS_DEPLOYED)
     rows = b"".join(b"%d,2024-10-14 10:00:00 UTC,active\n" % number for number in range(200_000))
     assert http(f"{server.url}/api/v1/feeds", "POST", form("a.csv", HEADER + rows), **FORM).status == 200
-    before = peak_mb(server.process.pid)
+    before = peak_after_a_list(server)
     for kind, (make, sentence) in ZIPS.items():
         data = make()
         assert len(data) < 3_000_000, kind
@@ -161,7 +168,7 @@ def test_no_body_takes_more_memory_than_a_good_one(serve: Serve) -> None:
     server = serve(STOREMON_MAX_BODY_MB=str(LIMIT_MB), **AS_DEPLOYED)
     rows = b"".join(b"%d,2024-10-14 10:00:00 UTC,active\n" % number for number in range(200_000))
     assert http(f"{server.url}/api/v1/feeds/polls", "POST", HEADER + rows, Content_Type="text/csv").status == 200
-    before = peak_mb(server.process.pid)
+    before = peak_after_a_list(server)
     again = gzipped()
     for _ in range(5):
         again = gzip.compress(again)
