@@ -170,6 +170,8 @@ def _fit_shape(body: dict[str, Any], in_a_body: bool = True) -> None:
             body.pop(name, None)
     else:
         body.pop("shortest_minutes", None)
+    if body.get("by") or body.get("kind") == "outages":
+        body.pop("compare", None)
     if body.get("windows"):
         names = [one for one in body["windows"] if one in LAST]
         dates = {"from": "2023-03-01", "to": "2023-03-20"} if in_a_body else "2023-03-01/2023-03-20"
