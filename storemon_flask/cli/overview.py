@@ -32,7 +32,8 @@ _PAGE: Final = 80
 def overview(ctx: click.Context, by: str, days: str, sort: str, descending: bool) -> None:
     """Show the fleet's week, its groups, days and worst hours, and the stores that stand out.
 
-    "Week before" is the same part of the week before, up to the same time of day. --csv is the table of groups.
+    "Week before" is the same part of the week before, up to the same time of day; "points" is the change since then, in
+    percentage points. --csv is the table of groups.
 
     \b
     Examples:
@@ -94,7 +95,7 @@ def lines(overview: "Overview", by: str, days: int, sort: str, descending: bool,
 
 
 def _fleet_lines(overview: "Overview") -> list[str]:
-    rows = [["all stores", "uptime %", "low", "high", "up h", "down h", "unknown h"]]
+    rows = [["all stores", "uptime %", "low %", "high %", "up h", "down h", "unknown h"]]
     for window, words in _WINDOW_WORDS.items():
         sums = overview.fleet(window)
         rows.append([words, _percent(sums), _decimal(sums.percent_low), _decimal(sums.percent_high), *_hours(sums)])
@@ -111,7 +112,7 @@ def _hours(sums: "Sums") -> list[str]:
 
 
 def _group_lines(groups: "list[GroupRow]", by: str, width: int) -> list[str]:
-    rows = [[by, "stores", "down", "today", "week %", "month %", "change", "worst store"]]
+    rows = [[by, "stores", "down", "today %", "week %", "month %", "points", "worst store %"]]
     for row in groups:
         rows.append(
             [
@@ -129,7 +130,7 @@ def _group_lines(groups: "list[GroupRow]", by: str, width: int) -> list[str]:
 def _store_lines(title: str, rows: "list[StoreRow]", width: int) -> list[str]:
     if not rows:
         return []
-    cells = [[title, "name", "week %", "change", "down h"]]
+    cells = [[title, "name", "week %", "points", "down h"]]
     for row in rows:
         cells.append(
             [

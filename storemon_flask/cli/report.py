@@ -121,7 +121,7 @@ def report(
       storemon report --as-of 2024-10-14T12:00:00Z --columns full --store NYC/12
       storemon report --by day --window 2024-10-01..2024-10-15 --totals
       storemon report --window last_30_days --group North --method previous
-      storemon report --window last_week_calendar --compare previous --totals
+      storemon report --window last_week_calendar --compare previous --columns full
     """
     check_output(output)
     query, text = _compute(ctx, as_of_us, columns, stores, fields)

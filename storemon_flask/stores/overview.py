@@ -454,7 +454,7 @@ def check_grouping(overview: Overview, by: str) -> None:
     """`Unprocessable` when groups cannot be made by that."""
     allowed = groupings(overview)
     if by not in allowed:
-        sentence = f"is {by[:100]!r}; it must be one of {', '.join(allowed)}"
+        sentence = f"is {by[:100]!r}; it must be one of {', '.join(allowed)}; other labels come with the stores feed"
         raise Unprocessable(f"by {sentence}", errors={"by": [sentence]})
 
 
