@@ -249,7 +249,7 @@ def _measure_column(query: ReportQuery, measure: str, index: int, blocks: Sequen
 
 def _comparison_columns(query: ReportQuery, index: int, blocks: Sequence[Rows]) -> list[Column]:
     """Return the percentage of the period before the window at that index, and by how many points it changed; in a full
-    report also what the percentage rests on.
+    report also what the percentage rests on, in one without percentages first that of the window.
 
     The change is that of the printed percentages, so that they add up.
     """
@@ -257,6 +257,7 @@ def _comparison_columns(query: ReportQuery, index: int, blocks: Sequence[Rows]) 
     percent, previous = _percents(blocks, index), _percents(blocks, before)
     changes = signed_decimals(percent - previous, (percent >= 0) & (previous >= 0))
     columns = [
+        *([] if query.full else [(f"uptime_percent_{window.name}", decimals(percent))]),
         (f"uptime_percent_previous_{window.name}", decimals(previous)),
         (f"change_points_{window.name}", changes),
     ]

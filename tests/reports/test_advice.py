@@ -10,7 +10,7 @@ from likely_helpers import outages_fleet as outages_fleet
 
 from benchmarks import likely_coverage
 from storemon_flask.clock import timestamp_text
-from storemon_flask.model import Rules
+from storemon_flask.model import DAY_US, Rules
 from storemon_flask.reports.advice import advise, advise_fleet
 from storemon_flask.stores import detail
 from storemon_flask.uptime.likely import Distributions, LikelyModel, expected_width
@@ -70,7 +70,8 @@ def test_the_fleet_is_advised_by_its_own_polls_and_hours(outages_fleet):
 
 def test_the_command_says_what_the_function_does(outages_fleet, settings):
     with outages_fleet.read() as connection:
-        opened = detail.open_store(outages_fleet, connection, "s05", RULES, ZONE, AS_OF_US)
+        # The data are old, so commands speak as of the newest poll.
+        opened = detail.open_store(outages_fleet, connection, "s05", RULES, ZONE, AS_OF_US + 2 * DAY_US)
         as_of_us = opened.as_of.as_of_us
         advice = advise_fleet(outages_fleet, connection, ZONE, as_of_us, RULES, 98.0, "month")
         sums = opened.likely_sums()["last_week"]

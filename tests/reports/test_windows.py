@@ -330,7 +330,8 @@ def test_the_columns_follow_those_of_the_windows(fleet: Database, client: FlaskC
     text = asked(client, windows=["today", "last_month"], compare="previous")
     assert text.splitlines()[0] == (
         "store_id,uptime_today,uptime_last_month,downtime_today,downtime_last_month,"
-        "uptime_percent_previous_today,change_points_today,uptime_percent_previous_last_month,change_points_last_month"
+        "uptime_percent_today,uptime_percent_previous_today,change_points_today,"
+        "uptime_percent_last_month,uptime_percent_previous_last_month,change_points_last_month"
     )
     full = asked(client, windows=["today"], compare="previous", columns="full").splitlines()[0]
     assert (
