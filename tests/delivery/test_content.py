@@ -369,7 +369,8 @@ def test_every_message_can_be_sent(rows: list[tuple[str, str, IncidentKind, Outc
     assert escaped(message["subject"]) == message["subject"]
     assert tags(message["html"]) <= MAIL_TAGS
     named = [line for line in message["text"].split("\n") if line.startswith("- ")]
-    assert len(named) == (0 if len(rows) == 1 else min(len(rows), content.MOST_NAMED))
+    # One alone is a sentence, which begins with the name of the store: that may be a dash.
+    assert len(rows) == 1 or len(named) == min(len(rows), content.MOST_NAMED)
 
 
 def test_a_full_webhook_is_nearly_full() -> None:
