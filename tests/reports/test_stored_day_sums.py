@@ -85,72 +85,74 @@ def spoil(database: Database) -> None:
     sql(database.path, "UPDATE day_sum SET sums = zeroblob(length(sums))")
 
 
+class Changes:
+    """Changes of a database by chance, and the loads that they made."""
+
+    def __init__(self, database: Database, chance: random.Random) -> None:
+        self.database, self.chance = database, chance
+        self.loads: list[int] = []
+
+    def load(self, feed: str, *rows: str) -> None:
+        """Load rows, and remember which load that was."""
+        self.loads.append(load(self.database, feed, *rows).load)
+
+    def all(self) -> list[Callable[[], Any]]:
+        """The kinds of changes."""
+        return [
+            lambda: self.polls(BEGIN, AS_OF),
+            lambda: self.polls(AS_OF - 3 * DAY_US, AS_OF + DAY_US),
+            lambda: self.polls(BEGIN, BEGIN + 20 * DAY_US),
+            self.undo,
+            self.hours,
+            lambda: self.load(
+                "special_hours", f"{self.store()},{self.date()},{self.chance.choice([',', '10:00,02:00'])}"
+            ),
+            lambda: self.load("timezones", f"{self.store()},{self.chance.choice(ZONES)},{self.date_or_none()}"),
+            lambda: prune.delete_before(self.database, BEGIN + self.chance.randrange(20) * DAY_US, AS_OF),
+            self.remove,
+        ]
+
+    def store(self) -> str:
+        return f"s{self.chance.randrange(6)}"
+
+    def date(self) -> str:
+        return f"2024-{self.chance.choice([10, 11])}-{self.chance.randrange(1, 29):02d}"
+
+    def date_or_none(self) -> str:
+        return self.chance.choice(["", self.date()])
+
+    def polls(self, first_us: int, last_us: int) -> None:
+        self.load("polls", *polls_from(self.chance, 6, first_us, last_us, self.chance.choice([1, 3, 60])))
+
+    def hours(self) -> None:
+        ends = [(day, self.chance.randrange(12, 24), self.date_or_none()) for day in range(7)]
+        self.load("hours", *(f"{self.store()},{day},07:30,{end}:00,{begin}" for day, end, begin in ends))
+
+    def undo(self) -> None:
+        self.load("polls", *polls_from(self.chance, 6, BEGIN, AS_OF, 3))
+        with suppress(Conflict):
+            service.undo(self.database, self.chance.choice(self.loads[1:]), options())
+
+    def remove(self) -> None:
+        self.load("polls", f"s5,{stamp(BEGIN)},active")
+        with self.database.write() as connection:
+            undoing.remove_store(connection, "s5", time.time_ns() // 1000, undoing.DEFAULT_LIMITS)
+        self.load("polls", *polls_from(self.chance, 6, BEGIN, AS_OF, 40), f"s5,{stamp(BEGIN)},active")
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_changes_the_sums_are_those_of_the_report(database: Database, seed: int) -> None:
     chance = random.Random(seed)
-    loads: list[int] = []
-
-    def keep(result: Any) -> None:
-        loads.append(result.load)
-
-    def some_polls(first_us: int, last_us: int) -> Callable[[], None]:
-        return lambda: keep(
-            load(database, "polls", *polls_from(chance, 6, first_us, last_us, chance.choice([1, 3, 60])))
-        )
-
-    def undo_one() -> None:
-        keep(load(database, "polls", *polls_from(chance, 6, BEGIN, AS_OF, 3)))
-        with suppress(Conflict):
-            service.undo(database, chance.choice(loads[1:]), options())
-
-    def date() -> str:
-        return f"2024-{chance.choice([10, 11])}-{chance.randrange(1, 29):02d}"
-
-    def remove() -> None:
-        keep(load(database, "polls", f"s5,{stamp(BEGIN)},active"))
-        with database.write() as connection:
-            undoing.remove_store(connection, "s5", time.time_ns() // 1000, undoing.DEFAULT_LIMITS)
-        keep(load(database, "polls", *polls_from(chance, 6, BEGIN, AS_OF, 40), f"s5,{stamp(BEGIN)},active"))
-
-    changes: list[Callable[[], Any]] = [
-        some_polls(BEGIN, AS_OF),
-        some_polls(AS_OF - 3 * DAY_US, AS_OF + DAY_US),
-        some_polls(BEGIN, BEGIN + 20 * DAY_US),
-        undo_one,
-        lambda: keep(
-            load(
-                database,
-                "hours",
-                *(
-                    f"s{chance.randrange(6)},{day},07:30,{chance.randrange(12, 24)}:00,{chance.choice(['', date()])}"
-                    for day in range(7)
-                ),
-            )
-        ),
-        lambda: keep(
-            load(database, "special_hours", f"s{chance.randrange(6)},{date()},{chance.choice([',', '10:00,02:00'])}")
-        ),
-        lambda: keep(
-            load(database, "timezones", f"s{chance.randrange(6)},{chance.choice(ZONES)},{chance.choice(['', date()])}")
-        ),
-        lambda: prune.delete_before(database, BEGIN + chance.randrange(20) * DAY_US, AS_OF),
-        remove,
-    ]
-    keep(
-        load(
-            database,
-            "polls",
-            *polls_from(chance, 6, BEGIN, AS_OF, 2000),
-            *(f"s{n},{stamp(BEGIN)},active" for n in range(6)),
-        )
-    )
+    changes = Changes(database, chance)
+    everybody = [f"s{number},{stamp(BEGIN)},active" for number in range(6)]
+    changes.load("polls", *polls_from(chance, 6, BEGIN, AS_OF, 2000), *everybody)
     stored = []
     for _ in range(9):
         as_of_us = chance.choice([AS_OF, AS_OF, AS_OF - 9 * DAY_US - 7, AS_OF + 3 * DAY_US])
         rules = chance.choice([Rules(), Rules(), Rules(2 * HOUR_US, HOUR_US), Rules(reach_us=60 * HOUR_US)])
         check_sums(database, as_of_us, rules, chance.choice([ZONE, ZONE, "Asia/Tokyo"]))
         stored.append(days_stored(database))
-        chance.choice(changes)()
+        chance.choice(changes.all())()
     assert min(stored) > 0
     check_sums(database)
 
